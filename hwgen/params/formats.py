@@ -1,0 +1,138 @@
+"""The FP8 formats, as exact integers.
+
+A finite code of a format is an integer times ``2**unit_exp``, so a product of two codes is an integer times the
+product of the units, and a sum of products is an integer too: nothing here ever rounds.
+"""
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["Fp8", "E3M4", "E4M3", "FORMATS", "fp8"]
+
+
+@dataclass(frozen=True)
+class Fp8:
+    """A sign, exponent, mantissa format of 8 bits, with subnormals.
+
+    Parameters
+    ----------
+    name : str
+    exp_bits, man_bits : int      they add up to 7
+    bias : int                    the exponent field of 1.0
+    has_infinity : bool           whether the highest exponent is kept for infinity and NaN, as in IEEE formats;
+                                  otherwise only the code with all bits set below the sign is NaN (OCP's E4M3)
+    """
+
+    name: str
+    exp_bits: int
+    man_bits: int
+    bias: int
+    has_infinity: bool
+    _values: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        if self.exp_bits < 1 or self.man_bits < 1 or self.exp_bits + self.man_bits != 7:
+            raise ValueError(f"Exponent and mantissa must be 7 bits together, not {self.exp_bits} + {self.man_bits}")
+        table = np.array([self.int_value(c) if self.is_finite(c) else 0 for c in range(256)], dtype=np.int64)
+        table.setflags(write=False)
+        object.__setattr__(self, "_values", table)
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def unit_exp(self):
+        """log2 of the smallest positive value, of which all others are multiples: -6 for E3M4, -9 for E4M3."""
+        return 1 - self.bias - self.man_bits
+
+    @property
+    def sig_bits(self):
+        """Bits of a significand, the hidden one included."""
+        return self.man_bits + 1
+
+    @property
+    def max_code(self):
+        """Code of the largest finite value: every smaller code without sign is finite too."""
+        return (((1 << self.exp_bits) - 1) << self.man_bits) - 1 if self.has_infinity else 0x7E
+
+    @property
+    def max_int(self):
+        """The largest finite value, in units of ``2**unit_exp``."""
+        return self.int_value(self.max_code)
+
+    @property
+    def max_value(self):
+        """The largest finite value: 15.5 for E3M4, 448 for E4M3."""
+        return self.max_int * 2.0 ** self.unit_exp
+
+    @property
+    def max_exp(self):
+        """floor(log2(max_value)): 3 for E3M4, 8 for E4M3."""
+        return self.max_int.bit_length() - 1 + self.unit_exp
+
+    @property
+    def max_shift(self):
+        """The largest shift that :meth:`decode` returns for a finite code."""
+        return self.decode(self.max_code)[2]
+
+    @property
+    def int_bits(self):
+        """Bits of the magnitude of a finite value, in units of ``2**unit_exp``: 10 for E3M4, 18 for E4M3."""
+        return self.max_int.bit_length()
+
+    def is_finite(self, code):
+        """Whether ``code`` is a number; the others are NaN and infinity, which no hardware here makes or takes."""
+        return (code & 0x7F) <= self.max_code
+
+    def decode(self, code):
+        """(negative, significand, shift) of a code: its magnitude is ``significand << shift`` units.
+
+        Codes that are not finite give what their bits would spell if the format had no such codes.
+        """
+        if not 0 <= code <= 0xFF:
+            raise ValueError(f"FP8 code must be between 0 and 255, not {code}")
+        exponent = code >> self.man_bits & ((1 << self.exp_bits) - 1)
+        mantissa = code & ((1 << self.man_bits) - 1)
+        normal = int(exponent != 0)
+        return bool(code >> 7), normal << self.man_bits | mantissa, exponent - normal
+
+    def int_value(self, code):
+        """The value of a code as a signed integer, in units of ``2**unit_exp``."""
+        if not self.is_finite(code):
+            raise ValueError(f"FP8 code must be finite in {self.name}, not {code:#04x}")
+        negative, significand, shift = self.decode(code)
+        return -(significand << shift) if negative else significand << shift
+
+    def values(self):
+        """int64 [256], read-only: the value of every code in units of ``2**unit_exp``; 0 where it is not finite."""
+        return self._values
+
+    def product_exp(self, other):
+        """log2 of the unit of a product of a code of this format and one of ``other``."""
+        return self.unit_exp + other.unit_exp
+
+    def product_bits(self, other):
+        """Bits of the magnitude of the largest product, in units of ``2**product_exp``."""
+        return (self.max_int * other.max_int).bit_length()
+
+    def accumulator_bits(self, other, k):
+        """Bits of a signed integer that holds any sum of ``k`` products, in units of ``2**product_exp``."""
+        if k < 1:
+            raise ValueError(f"Dot product length must be at least 1, not {k}")
+        return (k * self.max_int * other.max_int).bit_length() + 1
+
+
+#: Four mantissa bits: the default. ml_dtypes calls it float8_e3m4.
+E3M4 = Fp8("e3m4", exp_bits=3, man_bits=4, bias=3, has_infinity=True)
+
+#: OCP's E4M3, which FP8 checkpoints use. ml_dtypes calls it float8_e4m3fn.
+E4M3 = Fp8("e4m3", exp_bits=4, man_bits=3, bias=7, has_infinity=False)
+
+FORMATS = {f.name: f for f in (E3M4, E4M3)}
+
+
+def fp8(name):
+    """The format of that name, as it is spelled on a command line."""
+    if name not in FORMATS:
+        raise ValueError(f"FP8 format must be one of {', '.join(FORMATS)}, not {name!r}")
+    return FORMATS[name]
