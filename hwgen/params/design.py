@@ -1,0 +1,184 @@
+"""Model + hardware shape + recipe, and every number that follows from them. Nothing else computes these."""
+from dataclasses import dataclass
+
+from .hardware import HwShape, Recipe
+from .model import ModelShape
+
+__all__ = ["Design", "Matmul", "up_to"]
+
+RECORD_WORDS = 4     # 16-bit words at the start of a record: the exponents of the matrices that follow
+
+
+def up_to(value, multiple):
+    """``value`` rounded up to a multiple."""
+    return -(-value // multiple) * multiple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matmul:
+    """One pass of a weight matrix through the array: ``n_tiles * k_tiles * codes`` tiles.
+
+    ``rows`` outputs and ``cols`` inputs are padded; ``codes`` is 2 where each k-tile comes as a hi and a lo tile.
+    """
+    name: str
+    rows: int
+    cols: int
+    n_tiles: int
+    k_tiles: int
+    codes: int = 1
+
+    @property
+    def tiles(self):
+        return self.n_tiles * self.k_tiles * self.codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """The whole machine's derived shape (widths are in bits, lengths in elements, all padded)."""
+    model: ModelShape
+    hw: HwShape
+    recipe: Recipe
+
+    def __post_init__(self):
+        if self.hw.context > self.model.max_position_embeddings:
+            raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
+                             f"{self.model.max_position_embeddings}")
+
+    # -- padded lengths
+    @property
+    def hidden(self):
+        return up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
+
+    @property
+    def head(self):
+        """Elements of one attention head as stored."""
+        return up_to(self.model.head_dim, self.hw.attention_lanes)
+
+    @property
+    def ff(self):
+        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // 2))
+
+    @property
+    def attn(self):
+        """Input length of o_proj: all heads, padded to whole lane slices."""
+        return up_to(self.model.num_attention_heads * self.head, self.hw.lanes)
+
+    @property
+    def heads(self):
+        return self.model.num_attention_heads
+
+    @property
+    def kv_heads(self):
+        return self.model.num_key_value_heads
+
+    @property
+    def group(self):
+        """Query heads that share one K/V head."""
+        return self.heads // self.kv_heads
+
+    @property
+    def qkv_heads(self):
+        """Head vectors that one entry makes in a layer: all K heads, then all V heads, then all Q heads."""
+        return self.heads + 2 * self.kv_heads
+
+    @property
+    def layers(self):
+        return self.model.num_hidden_layers
+
+    # -- matrices, in stream order
+    def _matmul(self, name, rows, cols, codes=1):
+        lanes, columns = self.hw.lanes, self.hw.columns
+        rows, cols = up_to(rows, columns), up_to(cols, lanes)
+        return Matmul(name=name, rows=rows, cols=cols, n_tiles=rows // columns, k_tiles=cols // lanes, codes=codes)
+
+    @property
+    def qkv_matmul(self):
+        return self._matmul("qkv", self.qkv_heads * self.head, self.hidden)
+
+    @property
+    def o_matmul(self):
+        return self._matmul("o", self.hidden, self.attn)
+
+    @property
+    def gate_up_matmul(self):
+        return self._matmul("gate_up", 2 * self.ff, self.hidden)
+
+    @property
+    def down_matmul(self):
+        return self._matmul("down", self.hidden, self.ff)
+
+    @property
+    def head_matmul(self):
+        return self._matmul("head", self.model.vocab_size, self.hidden, self.recipe.codes_per_head_weight)
+
+    @property
+    def layer_matmuls(self):
+        return (self.qkv_matmul, self.o_matmul, self.gate_up_matmul, self.down_matmul)
+
+    # -- widths
+    @property
+    def acc_bits(self):
+        """Signed width of the array's accumulators: whole sums, never rounded."""
+        w, a = self.recipe.weight_format, self.recipe.activation_format
+        return max(w.accumulator_bits(a, m.cols * m.codes) for m in (*self.layer_matmuls, self.head_matmul))
+
+    @property
+    def acc_unit(self):
+        """Exponent of the accumulator's unit before the scales: 2**acc_unit."""
+        return self.recipe.weight_format.unit_exp + self.recipe.activation_format.unit_exp
+
+    # -- weight stream, in beats of hw.beat_bytes
+    @property
+    def granules_per_beat(self):
+        """16-bit words of a record are taken from a beat ``vector_lanes`` at a time: one granule."""
+        return self.hw.beat_bytes // (2 * self.hw.vector_lanes)
+
+    @property
+    def record_header_granules(self):
+        return -(-RECORD_WORDS // self.hw.vector_lanes)
+
+    @property
+    def record_granules(self):
+        return self.record_header_granules + self.hidden // self.hw.vector_lanes
+
+    @property
+    def record_beats(self):
+        """A record: RECORD_WORDS words (padded to whole granules), then ``hidden`` norm gains as bf16."""
+        return -(-self.record_granules // self.granules_per_beat)
+
+    @property
+    def header_beats(self):
+        """The stream's header: RECORD_WORDS words, padded to whole granules."""
+        return -(-self.record_header_granules // self.granules_per_beat)
+
+    def matmul_beats(self, matmul):
+        return matmul.tiles * self.hw.tile_beats
+
+    @property
+    def layer_beats(self):
+        return 2 * self.record_beats + sum(self.matmul_beats(m) for m in self.layer_matmuls)
+
+    @property
+    def body_address(self):
+        """First beat of layer 0."""
+        return self.header_beats
+
+    @property
+    def final_address(self):
+        """First beat of the final norm's record; the LM head follows it."""
+        return self.body_address + self.layers * self.layer_beats
+
+    @property
+    def head_address(self):
+        return self.final_address + self.record_beats
+
+    @property
+    def embed_address(self):
+        """First beat of the embedding table: the LM head itself when tied."""
+        after_head = self.head_address + self.matmul_beats(self.head_matmul)
+        return self.head_address if self.model.tie_word_embeddings else after_head
+
+    @property
+    def stream_beats(self):
+        """Beats of the whole stream."""
+        return self.embed_address + self.matmul_beats(self.head_matmul)

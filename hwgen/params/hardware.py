@@ -1,0 +1,102 @@
+"""What a user chooses: the hardware shape and the number formats."""
+from dataclasses import dataclass
+
+from .formats import E3M4, E4M3, Fp8
+
+__all__ = ["HwShape", "Recipe"]
+
+
+def _power_of_two(noun, value):
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{noun} must be an integer, not {value!r}")
+    if value < 1 or value & (value - 1):
+        raise ValueError(f"{noun} must be a power of two, at least 1, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Number formats. ``head`` is ``"single"`` (one code per LM-head weight) or ``"pair"`` (hi + lo, two passes)."""
+    weight_format: Fp8 = E3M4
+    activation_format: Fp8 = E3M4
+    kv_format: Fp8 = E3M4
+    p_format: Fp8 = E4M3
+    head: str = "single"
+
+    def __post_init__(self):
+        for field in ("weight_format", "activation_format", "kv_format", "p_format"):
+            if not isinstance(getattr(self, field), Fp8):
+                raise TypeError(f"{field} must be one of the FP8 formats e3m4 and e4m3, not {getattr(self, field)!r}")
+        if self.head not in ("single", "pair"):
+            raise ValueError(f"Head must be 'single' or 'pair', not {self.head!r}")
+
+    @property
+    def codes_per_head_weight(self):
+        return 2 if self.head == "pair" else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class HwShape:
+    """The hardware shape. Everything else is derived from it and from the model by `Design`.
+
+    Parameters
+    ----------
+    lanes, columns      the MAC array: ``columns`` exact dot products of ``lanes`` products each, per cycle
+    entries             T, entries of one pass
+    slots               S, sequences whose keys and values are kept
+    context             positions kept for each slot
+    vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
+    attention_lanes     elements of a K or V row per cycle
+    tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
+    kv_block            positions in a KV block
+    residual_fraction   fraction bits of the 32-bit fixed-point residual
+    source              where the weights come from: "rom" (memory image) or "stream" (ports)
+    sampler             "greedy", or "gumbel" (greedy and temperature)
+    """
+    lanes: int = 16
+    columns: int = 16
+    entries: int = 1
+    slots: int = 1
+    context: int = 256
+    vector_lanes: int = 4
+    attention_lanes: int = 16
+    tile_beats: int = 1
+    kv_block: int = 16
+    residual_fraction: int = 16
+    source: str = "rom"
+    sampler: str = "greedy"
+
+    def __post_init__(self):
+        for noun, field in (("Lane count", "lanes"), ("Column count", "columns"), ("Vector lane count", "vector_lanes"),
+                            ("Attention lane count", "attention_lanes"), ("Beats per tile", "tile_beats"),
+                            ("KV block size", "kv_block")):
+            _power_of_two(noun, getattr(self, field))
+        for noun, field in (("Entry count", "entries"), ("Slot count", "slots"), ("Context", "context")):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{noun} must be an integer, not {value!r}")
+            if value < 1:
+                raise ValueError(f"{noun} must be at least 1, not {value}")
+        if self.vector_lanes < 2:
+            raise ValueError(f"Vector lane count must be at least 2 (RoPE and SwiGLU work on pairs), not {self.vector_lanes}")
+        for noun, field in (("lane", "lanes"), ("column", "columns"), ("attention lane", "attention_lanes")):
+            if self.vector_lanes > getattr(self, field):
+                raise ValueError(f"Vector lane count {self.vector_lanes} must be at most the {noun} count {getattr(self, field)}")
+        if self.tile_beats > self.columns:
+            raise ValueError(f"Beats per tile {self.tile_beats} must be at most the column count {self.columns}")
+        if self.beat_bytes < 2 * self.vector_lanes:
+            raise ValueError(f"Bytes per beat {self.beat_bytes} (lanes * columns / tile_beats) must be at least twice the "
+                             f"vector lane count {self.vector_lanes}")
+        if not 0 <= self.residual_fraction <= 24:
+            raise ValueError(f"Residual fraction must be 0 to 24 bits, not {self.residual_fraction}")
+        if self.source not in ("rom", "stream"):
+            raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
+        if self.sampler not in ("greedy", "gumbel"):
+            raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
+
+    @property
+    def beat_bytes(self):
+        return self.lanes * self.columns // self.tile_beats
+
+    @property
+    def blocks_per_slot(self):
+        return -(-self.context // self.kv_block)

@@ -1,0 +1,123 @@
+"""Function tables: the specification of every non-linear function in the machine.
+
+A function is a table of straight lines over fixed-point inputs. Golden model and RTL both read the integers
+stored here and each computes ``base[i] + (slope[i] * f >> shift)`` in its own code; tests hold every table to
+``math`` with the bound stated in its docstring.
+"""
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+__all__ = ["Pwl", "rsqrt_table", "reciprocal_table", "sigmoid_table", "exp2_thresholds"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pwl:
+    """Piecewise-linear table.
+
+    The input is an unsigned integer of ``index_bits + fraction_bits`` bits; its upper part selects a segment and
+    the lower part ``f`` moves along it: ``y = base[i] + ((slope[i] * f) >> fraction_bits)`` (arithmetic shift,
+    which floors), an unsigned integer in units of ``2**-out_fraction``.
+    """
+    name: str
+    index_bits: int
+    fraction_bits: int
+    out_fraction: int
+    base: tuple
+    slope: tuple
+
+    def __post_init__(self):
+        if len(self.base) != len(self.slope):
+            raise ValueError(f"Slope count must be {len(self.base)} as the bases, not {len(self.slope)}")
+
+    @property
+    def base_bits(self):
+        return max(self.base).bit_length()
+
+    @property
+    def slope_bits(self):
+        """Bits of the signed slopes."""
+        return max(s.bit_length() for s in self.slope) + 1
+
+    @property
+    def out_bits(self):
+        """Bits of the result, over the whole table."""
+        return max(max(b, b + s).bit_length() for b, s in zip(self.base, self.slope))
+
+    def compute(self, x):
+        """The function of one integer, as plain Python."""
+        i, f = x >> self.fraction_bits, x & ((1 << self.fraction_bits) - 1)
+        return self.base[i] + ((self.slope[i] * f) >> self.fraction_bits)
+
+
+def _fit(name, fn, spans, fraction_bits, out_fraction):
+    """A line per (start, width) span, lowered by half the curvature so that the error is the same on both sides."""
+    base, slope = [], []
+    for start, width in spans:
+        y0, y1 = fn(start), fn(start + width)
+        mid = (fn(start + width / 2) - (y0 + y1) / 2) / 2
+        b = round((y0 + mid) * 2**out_fraction)
+        base.append(b)
+        slope.append(round((y1 + mid) * 2**out_fraction) - b)
+    index_bits = max(1, (len(base) - 1).bit_length())
+    return Pwl(name=name, index_bits=index_bits, fraction_bits=fraction_bits, out_fraction=out_fraction,
+               base=tuple(base), slope=tuple(slope))
+
+
+@lru_cache
+def rsqrt_table(length):
+    """``sqrt(length) / sqrt(f)`` scaled into [0.5, 2) for f in [1, 4), relative error below 2**-12.
+
+    The factor ``sqrt(length)`` turns the sum of squares of an RMSNorm over ``length`` elements into its mean; the
+    power of two taken out of it is `rsqrt_exponent`. Index: bit 5 is 0 for f in [1, 2) and 1 for f in [2, 4), bits
+    4..0 the upper mantissa bits; fraction: the next 10 mantissa bits. Result in units of 2**-14.
+    """
+    k = math.sqrt(length) / 2.0 ** rsqrt_exponent(length)
+    spans = [(1 + i / 32, 1 / 32) for i in range(32)] + [(2 + i / 16, 1 / 16) for i in range(32)]
+    return _fit(f"rsqrt{length}", lambda f: k / math.sqrt(f), spans, 10, 14)
+
+
+def rsqrt_exponent(length):
+    """The power of two taken out of ``sqrt(length)``, so that the table's factor is in [1, 2)."""
+    return math.floor(math.log2(length) / 2) if length > 0 else 0
+
+
+@lru_cache
+def reciprocal_table():
+    """``1 / f`` for f in [1, 2), error below 2**-12. Index 5 bits and fraction 10 bits of the mantissa; unit 2**-14."""
+    return _fit("reciprocal", lambda f: 1 / f, [(1 + i / 32, 1 / 32) for i in range(32)], 10, 14)
+
+
+@lru_cache
+def sigmoid_table():
+    """``1 / (1 + exp(-z))`` for z in [0, 16), error below 2**-11.5. Input z in units of 2**-10 (14 bits): 7 + 7; unit 2**-14."""
+    return _fit("sigmoid", lambda z: 1 / (1 + math.exp(-z)), [(i / 8, 1 / 8) for i in range(128)], 7, 14)
+
+
+SCORE_FRACTION = 10   # fraction bits of attention scores (in log2 units) ...
+SCORE_BITS = 24       # ... and their whole signed width
+P_EXPONENT = 8        # the largest probability, 2**0, is stored as 2**8
+
+
+@lru_cache
+def exp2_thresholds(fmt):
+    """Where ``2**(P_EXPONENT - d)``, rounded to nearest even in ``fmt``, steps down, for d = 0, 1, 2 ... in units of 2**-SCORE_FRACTION.
+
+    Returns a tuple of ascending integers ``t``: with ``count(d) = number of t[i] <= d`` the code is
+    ``top_code - count(d)``, where top_code is the code of 2**P_EXPONENT (or the largest code if that is smaller).
+    Codes of a positive format are consecutive integers in order of value, so stepping down one threshold is
+    one code less: the exponential is rounded *exactly*, with no table of values at all. The thresholds of one octave
+    repeat in the next (same fraction, one more integer) until the subnormals.
+    """
+    top = fmt.encode_exact(min(2.0 ** P_EXPONENT, fmt.max_value))
+    out = []
+    for code in range(top, 0, -1):
+        hi, lo = fmt.int_value(code), fmt.int_value(code - 1)
+        # a tie (exactly the midpoint) cannot happen but at integers of d, where 2**-d is exact; even code wins there
+        mid = (hi + lo) / 2 * 2.0 ** fmt.unit_exp
+        exact = (P_EXPONENT - math.log2(mid)) * 2 ** SCORE_FRACTION
+        t = math.ceil(exact - 1e-9)
+        if t == round(exact) and abs(t - exact) < 1e-9 and code % 2 == 0:
+            t += 1
+        out.append(max(t, 0))
+    return tuple(out)
