@@ -6,9 +6,11 @@ stored here and each computes ``base[i] + (slope[i] * f >> shift)`` in its own c
 """
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "rsqrt_table", "reciprocal_table", "sigmoid_table", "exp2_thresholds"]
+__all__ = ["Pwl", "rsqrt_table", "rsqrt_exponent", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
+           "SCORE_FRACTION", "SCORE_BITS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,30 +96,25 @@ def sigmoid_table():
     return _fit("sigmoid", lambda z: 1 / (1 + math.exp(-z)), [(i / 8, 1 / 8) for i in range(128)], 7, 14)
 
 
-SCORE_FRACTION = 10   # fraction bits of attention scores (in log2 units) ...
-SCORE_BITS = 24       # ... and their whole signed width
-P_EXPONENT = 8        # the largest probability, 2**0, is stored as 2**8
+SCORE_FRACTION = 10   # fraction bits of attention scores, which are in log2 units ...
+SCORE_BITS = 24       # ... and their signed width
 
 
 @lru_cache
 def exp2_thresholds(fmt):
-    """Where ``2**(P_EXPONENT - d)``, rounded to nearest even in ``fmt``, steps down, for d = 0, 1, 2 ... in units of 2**-SCORE_FRACTION.
+    """Where ``2**(fmt.max_exp - d)``, rounded to nearest even in ``fmt``, steps down, for d >= 0 in units of 2**-SCORE_FRACTION.
 
-    Returns a tuple of ascending integers ``t``: with ``count(d) = number of t[i] <= d`` the code is
-    ``top_code - count(d)``, where top_code is the code of 2**P_EXPONENT (or the largest code if that is smaller).
-    Codes of a positive format are consecutive integers in order of value, so stepping down one threshold is
-    one code less: the exponential is rounded *exactly*, with no table of values at all. The thresholds of one octave
-    repeat in the next (same fraction, one more integer) until the subnormals.
+    Returns ascending integers t; the code of d is ``top - (number of t[i] <= d)`` where top is the code of
+    2**max_exp. Codes of a positive format are consecutive integers in order of value, so each threshold passed is
+    one code less: the exponential is rounded *exactly*, with no table of values. Above the subnormals the
+    thresholds of one octave repeat in the next.
     """
-    top = fmt.encode_exact(min(2.0 ** P_EXPONENT, fmt.max_value))
+    top = (fmt.max_exp + fmt.bias) << fmt.man_bits
     out = []
     for code in range(top, 0, -1):
-        hi, lo = fmt.int_value(code), fmt.int_value(code - 1)
-        # a tie (exactly the midpoint) cannot happen but at integers of d, where 2**-d is exact; even code wins there
-        mid = (hi + lo) / 2 * 2.0 ** fmt.unit_exp
-        exact = (P_EXPONENT - math.log2(mid)) * 2 ** SCORE_FRACTION
-        t = math.ceil(exact - 1e-9)
-        if t == round(exact) and abs(t - exact) < 1e-9 and code % 2 == 0:
-            t += 1
-        out.append(max(t, 0))
+        middle = Fraction(fmt.int_value(code) + fmt.int_value(code - 1), 2) * Fraction(2) ** fmt.unit_exp
+        exact = (fmt.max_exp - math.log2(middle)) * 2**SCORE_FRACTION
+        t = math.ceil(exact - 1e-7)                       # log2 of a power of two is exact, others are never this near
+        tie = middle.numerator & (middle.numerator - 1) == 0
+        out.append(t + 1 if tie and code % 2 == 0 else t) # on a tie the even code stays
     return tuple(out)
