@@ -1,0 +1,25 @@
+"""Small designs for benches: any model shape and any hardware shape, without a checkpoint."""
+from hwgen.params.design import Design
+from hwgen.params.formats import fp8
+from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.model import ModelShape
+
+MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+             num_key_value_heads=1, head_dim=8, rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=64,
+             tie_word_embeddings=True)
+HW = dict(lanes=8, columns=8, entries=2, slots=2, context=32, vector_lanes=4, attention_lanes=8, kv_block=8)
+
+
+def small_design(**changes):
+    """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name)."""
+    model, hw, recipe = dict(MODEL), dict(HW), {}
+    for key, value in changes.items():
+        if key in ModelShape.__dataclass_fields__:
+            model[key] = value
+        elif key in HwShape.__dataclass_fields__:
+            hw[key] = value
+        elif key in Recipe.__dataclass_fields__:
+            recipe[key] = fp8(value) if key.endswith("_format") and isinstance(value, str) else value
+        else:
+            raise TypeError(f"{key} is a field of neither ModelShape, HwShape nor Recipe")
+    return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=Recipe(**recipe))
