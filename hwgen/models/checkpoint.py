@@ -1,0 +1,86 @@
+"""A model as it was published: its shape, its tensors one at a time, and its tokenizer."""
+import zlib
+
+import numpy as np
+
+__all__ = ["Checkpoint", "ModelError", "random_checkpoint", "tensor_shapes"]
+
+
+class ModelError(Exception):
+    """A model that cannot be used. The message is one line: which file or tensor, what is wrong, what to do."""
+
+
+def tensor_shapes(shape):
+    """Name -> shape of every tensor of a checkpoint, with Hugging Face's names; the tied LM head is not one."""
+    h = shape.hidden_size
+    parent = {"q": "self_attn", "k": "self_attn", "v": "self_attn", "o": "self_attn",
+              "gate": "mlp", "up": "mlp", "down": "mlp"}
+    names = {"model.embed_tokens.weight": (shape.vocab_size, h)}
+    for i in range(shape.num_hidden_layers):
+        layer = f"model.layers.{i}."
+        names |= {f"{layer}{parent[m]}.{m}_proj.weight": size for m, size in shape.matrices().items()}
+        names |= {f"{layer}input_layernorm.weight": (h,), f"{layer}post_attention_layernorm.weight": (h,)}
+    names["model.norm.weight"] = (h,)
+    if not shape.tie_word_embeddings:
+        names["lm_head.weight"] = (shape.vocab_size, h)
+    return names
+
+
+class Checkpoint:
+    """What :func:`hwgen.models.load` returns.
+
+    Parameters
+    ----------
+    shape : ModelShape
+    source : str               the file or folder, for messages
+    read : callable            tensor name -> float32 array
+    tokenizer : Tokenizer or None
+    """
+
+    def __init__(self, shape, source, read, tokenizer=None):
+        self.shape = shape
+        self.source = source
+        self.tokenizer = tokenizer
+        self._read = read
+        self._shapes = tensor_shapes(shape)
+
+    @property
+    def chat_template(self):
+        """The Jinja template of a conversation, or None."""
+        return self.tokenizer and self.tokenizer.chat_template
+
+    def names(self):
+        """The names that :meth:`tensor` takes, in the file's usual order."""
+        return list(self._shapes)
+
+    def tensor(self, name):
+        """The tensor as float32, all finite, of the shape that ``shape`` asks for: matrices are [outputs, inputs].
+
+        It is read at each call and not kept. ``lm_head.weight`` of a tied model is its embedding table.
+        """
+        if name == "lm_head.weight" and self.shape.tie_word_embeddings:
+            name = "model.embed_tokens.weight"
+        values = self._read(name)
+        if values.shape != self._shapes[name]:
+            raise ModelError(f"{self.source}: tensor {name} must be {list(self._shapes[name])} "
+                             f"by the configuration, not {list(values.shape)}")
+        # One sum finds the usual case, all finite, without a temporary of the tensor's size; float64 cannot overflow.
+        if not np.isfinite(values.sum(dtype=np.float64)):
+            where = np.argwhere(~np.isfinite(values))[0]
+            raise ModelError(f"{self.source}: tensor {name} must be finite, "
+                             f"not {values[tuple(where)]} at {where.tolist()}: the file is damaged or overflowed")
+        return values
+
+
+def random_checkpoint(shape, seed=0):
+    """A checkpoint of that shape with random weights that keep activations near 1, for tests; no tokenizer."""
+    shapes = tensor_shapes(shape)
+
+    def read(name):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        size = shapes[name]
+        if len(size) == 1:
+            return (1 + 0.2 * rng.standard_normal(size)).astype(np.float32)
+        return (rng.standard_normal(size, dtype=np.float32) / np.float32(size[1] ** 0.5)).astype(np.float32)
+
+    return Checkpoint(shape, f"random {shape.name}", read)

@@ -1,0 +1,218 @@
+"""A checkpoint as FP8 codes: what the golden model computes with, and what the weight stream is packed from."""
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..params.formats import E3M4, E4M3, Fp8
+from .checkpoint import tensor_shapes
+
+__all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
+           "quantize_matrix", "scale_exponent"]
+
+_CHUNK = 1 << 20  # elements that are converted at once: bounds the float64 temporaries
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Which format each operand has.
+
+    Parameters
+    ----------
+    weight_format, activation_format : Fp8     the MAC array's operands
+    kv_format : Fp8                            K, V, and the Q that meets K
+    p_format : Fp8                             attention's probabilities: they need range, not precision
+    head : "single" or "pair"                  codes per weight of the LM head and of the embedding table
+    """
+
+    weight_format: Fp8 = E3M4
+    activation_format: Fp8 = E3M4
+    kv_format: Fp8 = E3M4
+    p_format: Fp8 = E4M3
+    head: str = "pair"
+
+    def __post_init__(self):
+        for noun in ("weight_format", "activation_format", "kv_format", "p_format"):
+            if not isinstance(getattr(self, noun), Fp8):
+                raise TypeError(f"{noun.replace('_', ' ').capitalize()} must be an Fp8, not {getattr(self, noun)!r}")
+        if self.head not in ("single", "pair"):
+            raise ValueError(f"Head must be single or pair, not {self.head!r}")
+
+    def describe(self):
+        """The recipe as plain strings, for manifests and reports."""
+        return {f.name: str(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def encode(values, fmt):
+    """FP8 codes of numbers: nearest, ties to even, saturating. Any float array -> uint8 of the same shape."""
+    values = np.asarray(values)
+    codes = np.empty(values.shape, np.uint8)
+    source, target = values.reshape(-1), codes.reshape(-1)
+    for start in range(0, source.size, _CHUNK):
+        part = source[start:start + _CHUNK].astype(np.float64)
+        magnitude = np.minimum(np.abs(part), fmt.max_value)
+        # below the smallest normal number the step stays; frexp gives 0.5 <= m < 1, hence the - 1
+        exponent = np.frexp(np.maximum(magnitude, 2.0 ** (1 - fmt.bias)))[1] - 1
+        significand = np.rint(np.ldexp(magnitude, fmt.man_bits - exponent)).astype(np.int32)
+        # a normal significand holds the hidden bit, worth one exponent: the sum also carries a rounding up
+        code = ((exponent + (fmt.bias - 1)) << fmt.man_bits) + significand
+        target[start:start + _CHUNK] = code | np.signbit(part).astype(np.int32) << 7
+    return codes
+
+
+def bf16(values):
+    """Bit patterns of numbers as bfloat16, nearest, ties to even: float32 -> uint16. They must be finite."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def bf16_values(bits):
+    """The numbers of bfloat16 bit patterns: uint16 -> float32."""
+    return (np.asarray(bits).astype(np.uint32) << 16).view(np.float32)
+
+
+def scale_exponent(largest, fmt):
+    """The smallest exponent e with ``largest <= fmt.max_value * 2**e``; 0 for an all-zero tensor."""
+    if largest == 0:
+        return 0
+    e = math.frexp(largest)[1] - math.frexp(fmt.max_value)[1]
+    return e if largest <= math.ldexp(fmt.max_value, e) else e + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """One quantized matrix: the weight is the code's value times ``2**exponent``.
+
+    Parameters
+    ----------
+    codes : uint8 [outputs, inputs]
+    exponent : int
+    lo : uint8 [outputs, inputs] or None     second codes, at the same exponent, to be added
+    """
+
+    codes: np.ndarray
+    exponent: int
+    fmt: Fp8
+    lo: np.ndarray | None = None
+
+    @property
+    def size(self):
+        """(outputs, inputs)."""
+        return self.codes.shape
+
+    def values(self):
+        """The weights as float32, exactly: [outputs, inputs]."""
+        table = np.ldexp(self.fmt.values().astype(np.float32), self.fmt.unit_exp + self.exponent)
+        return table[self.codes] if self.lo is None else table[self.codes] + table[self.lo]
+
+
+def quantize_matrix(weights, fmt, *, pair=False):
+    """Codes of a matrix with one power-of-two scale: float [outputs, inputs] -> Matrix."""
+    exponent = scale_exponent(float(np.abs(weights).max(initial=0)), fmt)
+    scaled = np.ldexp(weights, -exponent)
+    codes = encode(scaled, fmt)
+    lo = None
+    if pair:
+        table = np.ldexp(fmt.values().astype(np.float32), fmt.unit_exp)
+        lo = encode(scaled - table[codes], fmt)
+    return Matrix(codes, exponent, fmt, lo)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer:
+    """One decoder layer. Gains are bfloat16 bit patterns, uint16 [hidden_size].
+
+    ``q`` holds ``log2(e) / sqrt(head_dim)`` already, so that scores come out in the log2 domain and softmax is
+    ``2**(score - maximum)``, without a multiplier for either factor.
+    """
+
+    input_gain: np.ndarray
+    post_gain: np.ndarray
+    q: Matrix
+    k: Matrix
+    v: Matrix
+    o: Matrix
+    gate: Matrix
+    up: Matrix
+    down: Matrix
+
+    def matrices(self):
+        """Name -> Matrix, in the order a pass uses them."""
+        return {name: getattr(self, name) for name in ("q", "k", "v", "o", "gate", "up", "down")}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QuantizedModel:
+    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied."""
+
+    shape: object       # ModelShape
+    recipe: Recipe
+    layers: tuple       # of Layer
+    final_gain: np.ndarray
+    head: Matrix
+    embedding: Matrix
+
+    @cached_property
+    def digest(self):
+        """sha256 over shape, recipe, codes, exponents and gains: names the model whatever file it came from."""
+        shape = dataclasses.asdict(self.shape)
+        del shape["name"]
+        digest = hashlib.sha256(json.dumps([shape, self.recipe.describe()], sort_keys=True).encode())
+        tables = [self.head] if self.embedding is self.head else [self.head, self.embedding]
+        for matrix in [m for layer in self.layers for m in layer.matrices().values()] + tables:
+            digest.update(f"{matrix.exponent}".encode())
+            digest.update(matrix.codes)
+            if matrix.lo is not None:
+                digest.update(matrix.lo)
+        for gain in [g for layer in self.layers for g in (layer.input_gain, layer.post_gain)] + [self.final_gain]:
+            digest.update(gain.astype("<u2"))
+        return digest.hexdigest()
+
+
+def quantize(checkpoint, recipe=Recipe(), progress=None):
+    """All of a checkpoint in codes, reading one tensor at a time.
+
+    ``progress``, if given, is called with (tensors done, tensors in all) after each one.
+    """
+    shape = checkpoint.shape
+    total, done = len(tensor_shapes(shape)), 0
+
+    def read(name):
+        nonlocal done
+        values = checkpoint.tensor(name)
+        done += 1
+        if progress:
+            progress(done, total)
+        return values
+
+    def layer(i):
+        name = f"model.layers.{i}."
+        scores = math.log2(math.e) / math.sqrt(shape.head_dim)
+
+        def matrix(weights):
+            return quantize_matrix(weights, recipe.weight_format)
+
+        return Layer(
+            input_gain=bf16(read(name + "input_layernorm.weight")),
+            q=matrix(read(name + "self_attn.q_proj.weight") * np.float64(scores)),
+            k=matrix(read(name + "self_attn.k_proj.weight")),
+            v=matrix(read(name + "self_attn.v_proj.weight")),
+            o=matrix(read(name + "self_attn.o_proj.weight")),
+            post_gain=bf16(read(name + "post_attention_layernorm.weight")),
+            gate=matrix(read(name + "mlp.gate_proj.weight")),
+            up=matrix(read(name + "mlp.up_proj.weight")),
+            down=matrix(read(name + "mlp.down_proj.weight")))
+
+    def table(name):
+        return quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair")
+
+    embedding = table("model.embed_tokens.weight")
+    layers = tuple(layer(i) for i in range(shape.num_hidden_layers))
+    final_gain = bf16(read("model.norm.weight"))
+    head = embedding if shape.tie_word_embeddings else table("lm_head.weight")
+    return QuantizedModel(shape=shape, recipe=recipe, layers=layers, final_gain=final_gain, head=head,
+                          embedding=embedding)

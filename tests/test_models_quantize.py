@@ -1,0 +1,108 @@
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from hwgen.models import random_checkpoint
+from hwgen.models.quantize import Recipe, bf16, bf16_values, encode, quantize, quantize_matrix, scale_exponent
+from hwgen.params.formats import E3M4, E4M3
+from hwgen.params.model import DEMO, ModelShape
+
+ORACLES = {E3M4: ml_dtypes.float8_e3m4, E4M3: ml_dtypes.float8_e4m3fn}
+ODD = ModelShape(name="odd", vocab_size=77, hidden_size=72, intermediate_size=20, num_hidden_layers=2,
+                 num_attention_heads=3, num_key_value_heads=1, head_dim=24)
+
+
+def every_bf16():
+    values = bf16_values(np.arange(1 << 16))
+    return values[np.isfinite(values)].astype(np.float64)
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_encode_equals_ml_dtypes(fmt):
+    table = fmt.values() * 2.0 ** fmt.unit_exp
+    ties = ((table[:fmt.max_code] + table[1:fmt.max_code + 1]) / 2).astype(np.float32)  # ml_dtypes rounds float64 twice
+    values = np.concatenate([every_bf16(), ties, -ties, np.nextafter(ties, np.float32(0)),
+                             np.nextafter(ties, np.float32(999))])
+    values = values[np.abs(values) <= fmt.max_value]
+    assert (encode(values, fmt) == values.astype(ORACLES[fmt]).view(np.uint8)).all()
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_encode_saturates(fmt):
+    values = np.array([fmt.max_value, fmt.max_value * 1.01, 1e30, np.inf])
+    assert (encode(values, fmt) == fmt.max_code).all()
+    assert (encode(-values, fmt) == fmt.max_code | 0x80).all()
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_codes_encode_to_themselves(fmt):
+    codes = np.array([c for c in range(256) if fmt.is_finite(c) and c != 0x80], np.uint8)  # no negative zero
+    assert (encode(fmt.values()[codes] * 2.0 ** fmt.unit_exp, fmt) == codes).all()
+
+
+def test_encode_keeps_shape_across_chunks(monkeypatch):
+    monkeypatch.setattr("hwgen.models.quantize._CHUNK", 7)
+    values = np.random.default_rng(1).normal(size=(5, 9)).astype(np.float32)
+    assert (encode(values, E3M4) == values.astype(ml_dtypes.float8_e3m4).view(np.uint8)).all()
+
+
+def test_bf16():
+    values = np.random.default_rng(2).normal(size=1000).astype(np.float32)
+    assert (bf16(values) == values.astype(ml_dtypes.bfloat16).view(np.uint16)).all()
+    assert (bf16(bf16_values(bf16(values))) == bf16(values)).all()
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_scale_exponent_is_the_smallest_that_holds(fmt):
+    for largest in (1e-9, 0.3, fmt.max_value, np.nextafter(fmt.max_value, 1e9), 12345.0):
+        e = scale_exponent(largest, fmt)
+        assert fmt.max_value * 2.0 ** (e - 1) < largest <= fmt.max_value * 2.0 ** e
+    assert scale_exponent(0.0, fmt) == 0
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_matrix_error_and_pair(fmt):
+    weights = np.random.default_rng(3).normal(size=(50, 40)).astype(np.float32)
+    unit = 2.0 ** (fmt.unit_exp + scale_exponent(float(np.abs(weights).max()), fmt))
+    single, pair = quantize_matrix(weights, fmt), quantize_matrix(weights, fmt, pair=True)
+    assert (single.codes == pair.codes).all()
+    assert (np.abs(single.values() - weights) <= np.maximum(unit / 2, np.abs(weights) * 2.0 ** -fmt.sig_bits)).all()
+    # the pair's low part has the same smallest step, and a residual's own precision above it
+    residual = np.abs(single.values() - weights)
+    assert (np.abs(pair.values() - weights) <= np.maximum(unit / 2, residual * 2.0 ** -fmt.sig_bits) * 1.0001).all()
+
+
+def test_zero_matrix():
+    zero = quantize_matrix(np.zeros((2, 3), np.float32), E3M4, pair=True)
+    assert not zero.codes.any() and not zero.lo.any() and zero.exponent == 0
+
+
+def test_model():
+    checkpoint = random_checkpoint(ODD)
+    steps = []
+    model = quantize(checkpoint, Recipe(head="pair"), progress=lambda *step: steps.append(step))
+    assert steps == [(i + 1, 2 * 9 + 3) for i in range(21)]
+    assert {n: m.size for n, m in model.layers[1].matrices().items()} == ODD.matrices()
+    assert model.head is not model.embedding and model.head.lo is not None
+    wq = checkpoint.tensor("model.layers.1.self_attn.q_proj.weight") * np.log2(np.e) / 24 ** 0.5
+    assert np.abs(model.layers[1].q.values() - wq).max() < 0.01 * np.abs(wq).max() + 1e-9 + 2 ** -6 * np.abs(wq).max()
+    tied = quantize(random_checkpoint(dataclasses.replace(ODD, tie_word_embeddings=True)), Recipe(head="single"))
+    assert tied.head is tied.embedding and tied.head.lo is None
+
+
+def test_digest_names_shape_recipe_and_codes():
+    def digest(shape=ODD, recipe=Recipe(), seed=0):
+        return quantize(random_checkpoint(shape, seed), recipe).digest
+    assert digest() == digest() == digest(dataclasses.replace(ODD, name="another name"))
+    others = [digest(seed=1), digest(dataclasses.replace(ODD, rms_norm_eps=1e-6)), digest(recipe=Recipe(head="single")),
+              digest(recipe=Recipe(kv_format=E4M3)), digest(recipe=Recipe(weight_format=E4M3))]
+    assert len({digest(), *others}) == 6
+
+
+def test_recipe_refusals():
+    with pytest.raises(TypeError, match="^Weight format must be an Fp8, not 'e3m4'$"):
+        Recipe(weight_format="e3m4")
+    with pytest.raises(ValueError, match="^Head must be single or pair, not 'triple'$"):
+        Recipe(head="triple")
