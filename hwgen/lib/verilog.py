@@ -1,0 +1,154 @@
+"""Verilog text from Amaranth components: deterministic, and each repeated module only once.
+
+Amaranth writes one Verilog module per *instance*. A unit that repeats a large component therefore wraps each copy in
+:func:`shared`, which gives the parent an ``Instance`` of a module that :func:`emit_design` writes once::
+
+    for column in range(columns):
+        mac = MacColumn(shape)
+        m.submodules[f"mac{column}"] = shared(mac, f"mac_column_l{shape.lanes}")
+        m.d.comb += mac.i.payload.eq(...)            # the ports are used as if it were an ordinary submodule
+
+Every module of a design carries the name of its top as prefix, so two designs fit into one chip.
+"""
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+import os
+import re
+from typing import NamedTuple
+
+from amaranth.back import verilog
+from amaranth.hdl import ClockSignal, Instance, ResetSignal, Value
+from amaranth.lib import wiring
+
+
+__all__ = ["Port", "emit_design", "emit_verilog", "ports", "shared"]
+
+
+class Port(NamedTuple):
+    """A port of an emitted module, as its Verilog says it."""
+
+    name: str
+    direction: str  # "input" or "output"
+    width: int
+
+
+class _Design:
+    """What one emission has written so far, in the order of writing (parts before their users)."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.texts = {}  # module name: Verilog text
+        self.parts = {}  # module name: (type, signature, ports) of the component that was written for it
+
+
+_design = ContextVar("design", default=None)
+
+
+@contextmanager
+def _builtin_yosys():
+    # Another Yosys writes other text: only the pinned one makes the output reproducible.
+    before = os.environ.get("AMARANTH_USE_YOSYS")
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["AMARANTH_USE_YOSYS"]
+        else:
+            os.environ["AMARANTH_USE_YOSYS"] = before
+
+
+def _convert(component, name):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"Module name must be a plain Verilog identifier, not {name!r}")
+    with _builtin_yosys():
+        return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+
+
+def emit_verilog(component, name):
+    """Verilog of ``component`` under the module name ``name``, :func:`shared` parts written in full in place.
+
+    The same component gives the same bytes in every process. For most uses :func:`emit_design` is the one to call.
+    """
+    token = _design.set(None)
+    try:
+        return _convert(component, name)
+    finally:
+        _design.reset(token)
+
+
+def emit_design(top, name):
+    """Verilog of ``top`` and of all parts that it, its submodules and its parts share, each part once.
+
+    Module names are ``name`` for the top and start with ``name`` for everything else. A port named ``a.b`` of a
+    signature is the Verilog port ``a__b``.
+    """
+    design = _Design(name)
+    token = _design.set(design)
+    try:
+        text = _convert(top, name)
+    finally:
+        _design.reset(token)
+    texts = [*design.texts.values(), text]
+    # Each text opens with the generator's version; once is enough.
+    return "\n".join([texts[0].split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
+
+
+def shared(component, name):
+    """A submodule that stands for ``component`` but is written once per design, as module ``<top>_<name>``.
+
+    ``name`` must say everything that tells this component from others of its type: all parameters, in most cases. The
+    caller goes on using the ports of ``component``. Outside :func:`emit_design` (in Amaranth's simulator, say) the
+    result is ``component`` itself.
+
+    The clock domain is ``sync``. ``DomainRenamer`` around the parent works; ``ResetInserter`` and ``EnableInserter`` do
+    not reach inside.
+
+    Raises
+    ------
+    TypeError               if ``component`` is not a :class:`wiring.Component`
+    ValueError              if ``name`` already stands for a component of another type or with other ports
+    """
+    if not isinstance(component, wiring.Component):
+        raise TypeError(f"Shared module must be a wiring.Component, not {component!r}")
+    design = _design.get()
+    if design is None:
+        return component
+
+    module = f"{design.prefix}_{name}"
+    if module not in design.parts:
+        design.parts[module] = None  # seen by a component that contains itself
+        text = _convert(component, module)
+        design.texts[module] = text
+        design.parts[module] = (type(component), component.signature, {port.name for port in ports(text, module)})
+    elif design.parts[module] is None:
+        raise ValueError(f"Shared module {name!r} must not contain itself")
+    kind, signature, port_names = design.parts[module]
+    if kind is not type(component) or signature != component.signature:
+        raise ValueError(f"Shared module {name!r} must name one component, not both {kind.__qualname__} and "
+                         f"{type(component).__qualname__} with their ports")
+    # The copies after the first are only bundles of signals: say that this is intended, or Amaranth warns.
+    component._MustUse__used = True
+
+    connections = []
+    for path, member, value in component.signature.flatten(component):
+        port = "__".join(map(str, path))
+        if port in port_names:  # ports of no width are not written
+            connections.append(("i" if member.flow == wiring.In else "o", port, Value.cast(value)))
+    if "clk" in port_names:
+        connections.append(("i", "clk", ClockSignal()))
+    if "rst" in port_names:
+        connections.append(("i", "rst", ResetSignal(allow_reset_less=True)))
+    return Instance(module, *connections)
+
+
+def ports(text, name):
+    """The ports of module ``name`` in emitted Verilog, in its header's order."""
+    found = re.search(rf"^module {re.escape(name)}\((.*?)\);$(.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ValueError(f"Verilog must contain a module named {name!r}")
+    header, body = found.groups()
+    declared = {port: Port(port, direction, int(high or 0) - int(low or 0) + 1) for direction, high, low, port in
+                re.findall(r"^\s*(input|output) (?:\[(\d+):(\d+)\] )?(\w+)\s*;", body, re.MULTILINE)}
+    return [declared[port] for port in re.findall(r"\w+", header)]
