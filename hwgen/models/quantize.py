@@ -8,43 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from ..params.formats import E3M4, E4M3, Fp8
+from ..params.formats import Fp8
+from ..params.hardware import Recipe
 from .checkpoint import tensor_shapes
 
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
            "quantize_matrix", "scale_exponent"]
 
 _CHUNK = 1 << 20  # elements that are converted at once: bounds the float64 temporaries
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Which format each operand has.
-
-    Parameters
-    ----------
-    weight_format, activation_format : Fp8     the MAC array's operands
-    kv_format : Fp8                            K, V, and the Q that meets K
-    p_format : Fp8                             attention's probabilities: they need range, not precision
-    head : "single" or "pair"                  codes per weight of the LM head and of the embedding table
-    """
-
-    weight_format: Fp8 = E3M4
-    activation_format: Fp8 = E3M4
-    kv_format: Fp8 = E3M4
-    p_format: Fp8 = E4M3
-    head: str = "pair"
-
-    def __post_init__(self):
-        for noun in ("weight_format", "activation_format", "kv_format", "p_format"):
-            if not isinstance(getattr(self, noun), Fp8):
-                raise TypeError(f"{noun.replace('_', ' ').capitalize()} must be an Fp8, not {getattr(self, noun)!r}")
-        if self.head not in ("single", "pair"):
-            raise ValueError(f"Head must be single or pair, not {self.head!r}")
-
-    def describe(self):
-        """The recipe as plain strings, for manifests and reports."""
-        return {f.name: str(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def encode(values, fmt):
@@ -161,7 +132,8 @@ class QuantizedModel:
         """sha256 over shape, recipe, codes, exponents and gains: names the model whatever file it came from."""
         shape = dataclasses.asdict(self.shape)
         del shape["name"]
-        digest = hashlib.sha256(json.dumps([shape, self.recipe.describe()], sort_keys=True).encode())
+        recipe = {f.name: str(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)}
+        digest = hashlib.sha256(json.dumps([shape, recipe], sort_keys=True).encode())
         tables = [self.head] if self.embedding is self.head else [self.head, self.embedding]
         for matrix in [m for layer in self.layers for m in layer.matrices().values()] + tables:
             digest.update(f"{matrix.exponent}".encode())
