@@ -1,0 +1,39 @@
+# `make help` says what there is. Everything runs in .venv, which is made from PyPI and made again when pyproject.toml changes.
+
+PYTHON ?= python3
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test env clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 16
+
+demo: $(STAMP) ## generate the demo's machine, simulate it, and let it write
+	@$(BIN)/hwgen demo
+
+test: $(STAMP) ## all tests, the benches on the installed simulators included
+	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS) sim tests
+
+env: $(STAMP) ## only the environment
+
+clean: ## remove builds, keep the environment
+	rm -rf build
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: $(PYTHON) is not installed; Python 3.11 or later is needed (make PYTHON=... names another)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python must be 3.11 or later, not $$($(PYTHON) -V | cut -d' ' -f2) (make PYTHON=... names another)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "error: $(PYTHON) -m venv does not work; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@for tool in make c++; do command -v $$tool >/dev/null || { \
+	  echo "error: $$tool is not installed; on Debian: apt-get install g++ make" >&2; exit 1; }; done
+	@echo "installing into $(VENV), some minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,report]'
+	@touch $@
