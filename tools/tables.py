@@ -1,0 +1,116 @@
+"""Put the ledger's numbers into README.md and docs/*.md: ``python -m tools.tables`` (``--check`` only looks).
+
+Between the marker lines, a table of the entries of ``docs/results/speed.json`` whose names match::
+
+    <!-- ledger:speed.json:demo/* -->
+    <!-- end -->
+
+Patterns are those of a shell, several with commas. After a further colon comes the form: ``list`` (the default: one row
+an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline`` (one value with its unit, for prose:
+``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``).
+"""
+
+import argparse
+from fnmatch import fnmatchcase
+from pathlib import Path
+import re
+import sys
+
+from tools import ledger
+
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline))? -->)(.*?)(<!-- end -->)", re.DOTALL)
+CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+
+
+def number(value):
+    """A number as a reader wants it: four digits that count, thousands apart."""
+    if isinstance(value, float) and not value.is_integer():
+        digits = max(0, 4 - len(f"{abs(value):.0f}")) if abs(value) >= 1 else None
+        return f"{value:.4g}" if digits is None else f"{value:,.{digits}f}"
+    return f"{int(value):,}"
+
+
+def quantity(entry):
+    return f"{number(entry['value'])} {entry['unit']}".strip()
+
+
+def table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def as_list(entries):
+    return table(["", "value", "kind", "command"],
+                 [[e["name"], quantity(e), e["kind"], f"`{e['command']}`"] for e in entries])
+
+
+def as_pivot(entries):
+    cells = {tuple(entry["name"].rsplit("/", 1)): entry for entry in entries}
+    rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    body = [[row, *(quantity(cells[row, column]) if (row, column) in cells else "" for column in columns)]
+            for row in rows]
+    how = "; ".join(dict.fromkeys(f"{entry['kind']}: `{entry['command']}`" for entry in entries))
+    return f"{table(['', *columns], body)}\n\n{how}"
+
+
+def select(entries, patterns):
+    """Entries in the order of the patterns, and of names within one."""
+    chosen = [entry for pattern in patterns.split(",") for entry in entries if fnmatchcase(entry["name"], pattern.strip())]
+    return list({entry["name"]: entry for entry in chosen}.values())
+
+
+def render(text, results=None):
+    """The document's text with all tables made new. LedgerError where a marker selects nothing."""
+    def fill(match):
+        opening, file, patterns, form, _, closing = match.groups()
+        entries = select(ledger.load((results or ledger.RESULTS) / file), patterns)
+        if not entries or form == "pivot" and not all("/" in entry["name"] for entry in entries):
+            raise ledger.LedgerError(f"Marker {opening} must select entries of its form")
+        if form == "inline":
+            return opening + ", ".join(map(quantity, entries)) + closing
+        return f"{opening}\n{(as_pivot if form == 'pivot' else as_list)(entries)}\n{closing}"
+
+    # Markers in code are examples of markers.
+    parts = CODE.split(text)
+    hidden = {}
+    for index in range(1, len(parts), 2):
+        if "<!-- ledger:" in parts[index]:
+            key = f"\0{index}\0"
+            hidden[key], parts[index] = parts[index], key
+    text = MARKED.sub(fill, "".join(parts))
+    for key, code in hidden.items():
+        text = text.replace(key, code)
+    return text
+
+
+def documents(root=ROOT):
+    return [path for path in [root / "README.md", *sorted((root / "docs").rglob("*.md"))] if path.exists()]
+
+
+def stale(root=ROOT):
+    """Documents whose tables are not what the ledger says: {path: the text it should have}."""
+    texts = {path: path.read_text() for path in documents(root)}
+    made = {path: render(text, root / "docs" / "results") for path, text in texts.items()}
+    return {path: text for path, text in made.items() if text != texts[path]}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Put the ledger's numbers into README.md and docs/*.md.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a document is out of date")
+    options = parser.parse_args(arguments)
+    try:
+        changed = stale()
+    except (ledger.LedgerError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path, text in changed.items():
+        print(f"{path.relative_to(ROOT)} {'is out of date' if options.check else 'written'}")
+        if not options.check:
+            path.write_text(text)
+    return 1 if options.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
