@@ -1,4 +1,24 @@
 """Checkpoints in: files, tokenizers, quantization, and the float32 reference."""
-from .checkpoint import Checkpoint, ModelError, random_checkpoint
+from pathlib import Path
 
-__all__ = ["Checkpoint", "ModelError", "random_checkpoint"]
+from .checkpoint import Checkpoint, ModelError, random_checkpoint
+from .quantize import QuantizedModel, quantize
+
+__all__ = ["Checkpoint", "ModelError", "QuantizedModel", "load", "quantize", "random_checkpoint"]
+
+DEMO = Path(__file__).parent / "demo"
+
+
+def load(path, *, need_tokenizer=True):
+    """The model at ``path``: a Hugging Face folder or a .gguf file; "demo" is the one shipped here.
+
+    Raises :class:`ModelError`, with one line that says what is wrong, before any weight is read.
+    """
+    path = DEMO if str(path) == "demo" else Path(path)
+    if path.is_dir():
+        from .hf import load_folder
+        return load_folder(path, need_tokenizer=need_tokenizer)
+    if path.is_file():
+        from .gguf_file import load_gguf
+        return load_gguf(path, need_tokenizer=need_tokenizer)
+    raise ModelError(f"{path}: Model must be a folder in Hugging Face's layout or a .gguf file, not missing")

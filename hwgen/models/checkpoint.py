@@ -3,7 +3,7 @@ import zlib
 
 import numpy as np
 
-__all__ = ["Checkpoint", "ModelError", "random_checkpoint", "tensor_shapes"]
+__all__ = ["Checkpoint", "ModelError", "check_tensors", "random_checkpoint", "tensor_shapes"]
 
 
 class ModelError(Exception):
@@ -24,6 +24,21 @@ def tensor_shapes(shape):
     if not shape.tie_word_embeddings:
         names["lm_head.weight"] = (shape.vocab_size, h)
     return names
+
+
+def check_tensors(shape, found, source, ignored=lambda name: False):
+    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has."""
+    wanted = tensor_shapes(shape)
+    for name, size in wanted.items():
+        if name not in found:
+            raise ModelError(f"{source}: tensor {name} is missing: fetch the model again")
+        if tuple(found[name]) != size:
+            raise ModelError(f"{source}: tensor {name} must be {list(size)} by the configuration, "
+                             f"not {list(found[name])}")
+    for name in found:
+        # a tied model may carry its LM head all the same
+        if name not in wanted and name != "lm_head.weight" and not ignored(name):
+            raise ModelError(f"{source}: tensor {name} is none of a Llama model: its architecture is not supported")
 
 
 class Checkpoint:
