@@ -1,0 +1,389 @@
+"""Combinational arithmetic that several units use, and the elastic pipeline that goes around it.
+
+Each function adds what it needs to module ``m`` and returns values; nothing here has a register, so that a unit
+chooses where its stages end. Where one stage is not enough at the speed of an FPGA, the function comes in parts (for
+example `leading_zeros`, then a shift, then `round_bf16`), and the parts' results are what to register.
+
+``name`` prefixes the signals that are made, for readable Verilog and waves; it must tell lanes apart.
+"""
+
+from typing import NamedTuple
+
+from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
+
+from ..params.tables import SCORE_FRACTION, exp2_thresholds
+
+
+__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_magnitude",
+           "fp8_round", "leading_zeros", "magnitude", "normalize", "pwl", "pwl_line", "pwl_lookup", "rne_shift",
+           "round_bf16", "round_fixed", "saturate", "scale_exponent", "shift_window", "unpack_bf16", "window_amount"]
+
+
+# Signals
+
+def _signal(m, value, name):
+    """``value`` as a named signal of its own shape."""
+    value = Value.cast(value)
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
+
+
+def _any(value):
+    """Whether a bit is set, also for a value of no bits."""
+    return value.any() if len(value) else Const(0, 1)
+
+
+# Integers
+
+def magnitude(m, value, *, name):
+    """(sign, magnitude) of a signed value. The magnitude is as wide as the value, so that the lowest value fits."""
+    value = Value.cast(value)
+    sign = value[-1]
+    return sign, _signal(m, Mux(sign, -value, value)[:len(value)], f"{name}_mag")
+
+
+def saturate(m, value, bits, *, name):
+    """A signed value clipped to ``bits`` bits, signed."""
+    value = Value.cast(value)
+    if len(value) <= bits:
+        return value
+    sign, above = value[-1], value[bits - 1:]
+    fits = ~_any(above) | above.all()
+    limit = Cat((~sign).replicate(bits - 1), sign)
+    return _signal(m, Mux(fits, value[:bits], limit).as_signed(), f"{name}_sat")
+
+
+def rne_shift(m, value, right, *, name):
+    """``value / 2**right`` for a constant ``right``, rounded to nearest, ties to even. Signed or unsigned."""
+    value = Value.cast(value)
+    if right == 0:
+        return value
+    if value.shape().signed and len(value) <= right:
+        value = _extend(value, right + 1)
+    elif len(value) < right:
+        return Const(0, 1)
+    floor = value >> right
+    up = value[right - 1] & (_any(value[:right - 1]) | (value[right] if len(value) > right else Const(0, 1)))
+    return _signal(m, floor + up, f"{name}_rne")
+
+
+def _extend(value, width):
+    return Cat(value, value[-1].replicate(width - len(value))).as_signed()
+
+
+def leading_zeros(m, value, *, name):
+    """(count, zero) of an unsigned value: how many bits above the highest set one, and whether there is none.
+
+    ``count`` has the bits that ``len(value) - 1`` needs, and means nothing when ``zero``. The depth is logarithmic.
+    """
+    value = Value.cast(value)
+    width = 1 << (len(value) - 1).bit_length()
+    padded = Cat(Const(0, width - len(value)), value)
+    nodes = [(~padded[i], Const(0, 0)) for i in range(width)]       # (zero, count), lowest bits first
+    level = 0
+    while len(nodes) > 1:
+        merged = []
+        for i in range(0, len(nodes), 2):
+            (low_zero, low), (high_zero, high) = nodes[i:i + 2]
+            merged.append((_signal(m, high_zero & low_zero, f"{name}_z{level}_{i // 2}"),
+                           _signal(m, Cat(Mux(high_zero, low, high), high_zero), f"{name}_n{level}_{i // 2}")))
+        nodes = merged
+        level += 1
+    zero, count = nodes[0]
+    return count[:(len(value) - 1).bit_length()], zero
+
+
+def normalize(m, value, *, name):
+    """(normalized, count, zero): the unsigned value shifted left until its highest bit is set, by ``count``.
+
+    One stage for widths up to 32 or so; register the result of `leading_zeros` and shift in the next stage if it is
+    too slow.
+    """
+    count, zero = leading_zeros(m, value, name=name)
+    return _signal(m, (value << count)[:len(value)], f"{name}_norm"), count, zero
+
+
+# Shifts with rounding: an integer in any unit to fixed point
+
+def window_amount(m, left, source_bits, bits, *, name):
+    """The amount for `shift_window` that multiplies a magnitude of ``source_bits`` bits by ``2**left`` (signed).
+
+    The window is then ``bits`` bits with one guard bit below; amounts beyond those that matter are clipped.
+    """
+    left = Value.cast(left)
+    # left >= bits - 1 overflows (unless 0), left < -source_bits leaves less than a half.
+    top, bottom = bits - 1, -source_bits - 1
+    amount = Signal(range(top - bottom + 1), name=f"{name}_amount")
+    with m.If(left > top):
+        m.d.comb += amount.eq(0)
+    with m.Elif(left < bottom):
+        m.d.comb += amount.eq(top - bottom)
+    with m.Else():
+        m.d.comb += amount.eq(top - left)
+    return amount
+
+
+def shift_window(m, value, amount, bits, *, name):
+    """(window, sticky, overflow): ``value * 2**left`` with one guard bit, ``amount`` from `window_amount`.
+
+    ``window`` is ``bits`` bits: ``bits - 1`` of the integer result above the guard bit (weight one half). ``sticky`` says that something
+    below it was not zero, ``overflow`` that something above it was not. `round_fixed` makes the result of it.
+    """
+    value, amount = Value.cast(value), Value.cast(amount)
+    width = bits + (1 << len(amount)) - 1
+    current = Cat(Const(0, bits), value)
+    current = Cat(current, Const(0, max(0, width - len(current))))
+    overflow, sticky = [_any(current[width:])], []
+    current = current[:width]
+    # From the largest step down; each halves what is still out of the window.
+    for k in reversed(range(len(amount))):
+        step, bit = 1 << k, amount[k]
+        need = bits + step - 1
+        overflow.append(~bit & _any(current[need:]))
+        sticky.append(bit & _any(current[:step]))
+        current = _signal(m, Mux(bit, current[step:step + need], current[:need]), f"{name}_w{k}")
+    return current, Cat(*sticky).any(), Cat(*overflow).any()
+
+
+def round_fixed(m, sign, window, sticky, overflow, *, name):
+    """The result of `shift_window`, rounded to nearest even, with its sign, saturated to ``len(window)`` bits, signed."""
+    bits = len(window)
+    guard, kept = window[0], window[1:]
+    # Saturation, then conditional negation: -x = ~x + 1, and the rounding's carry shares that adder.
+    up = guard & (sticky | kept[0])
+    # +: kept + up; -: -(kept + up) = ~kept + 1 - up = ~kept + ~up.
+    rounded = _signal(m, (Cat(kept ^ sign.replicate(bits - 1), sign, sign) + (sign ^ up))[:bits + 1], f"{name}_rounded")
+    # kept + up is at most 2**(bits - 1), which is negative in bits bits: too large unless it is -2**(bits - 1).
+    too_large = overflow | (~sign & rounded[bits - 1])
+    limit = Cat((~sign).replicate(bits - 1), sign)
+    return _signal(m, Mux(too_large, limit, rounded[:bits]).as_signed(), f"{name}_fixed")
+
+
+# bf16: sign, 8 exponent bits (bias 127), 7 fraction bits; exponent 0 is zero, 255 does not occur
+
+class Bf16(NamedTuple):
+    """An unpacked bf16: value ``(-1)**sign * significand / 128 * 2**(exponent - 127)``; significand is 0 when zero."""
+    sign: Value
+    exponent: Value       # 8 bits, biased
+    significand: Value    # 8 bits, the hidden one included
+    zero: Value
+
+
+def unpack_bf16(bits):
+    """`Bf16` of 16 bits. Patterns with exponent 0 must be 0, as everything here makes them."""
+    bits = Value.cast(bits)
+    exponent = bits[7:15]
+    nonzero = exponent.any()
+    return Bf16(bits[15], exponent, Cat(bits[:7], nonzero), ~nonzero)
+
+
+def round_bf16(m, sign, normalized, biased, *, zero=0, sticky=0, name):
+    """bf16 of a normalized magnitude: to nearest even, flushed to +0 below 2**-126, saturated.
+
+    Parameters
+    ----------
+    normalized : unsigned       its highest bit is set (unless ``zero``) and has the weight ``2**(biased - 127)``
+    biased : signed or unsigned any width: the exponent of the highest bit, plus 127
+    zero : bit                  the value is 0, whatever the other inputs
+    sticky : bit                something below ``normalized`` was not zero
+    """
+    normalized, biased = Value.cast(normalized), Value.cast(biased)
+    if not biased.shape().signed:
+        biased = Cat(biased, Const(0, 1)).as_signed()
+    if len(biased) < 10:
+        biased = _extend(biased, 10)
+    if len(normalized) < 9:
+        normalized = Cat(Const(0, 9 - len(normalized)), normalized)
+    fraction, guard, rest = normalized[-8:-1], normalized[-9], normalized[:-9]
+    up = guard & (_any(rest) | sticky | fraction[0])
+    # A carry out of the fraction goes to the exponent, as it should.
+    packed = _signal(m, (Cat(fraction, biased).as_signed() + up)[:len(biased) + 7], f"{name}_packed")
+    exponent = packed[7:]
+    under = exponent[-1] | ~exponent.any()
+    over = ~exponent[-1] & (exponent[8:].any() | exponent[:8].all())
+    return _signal(m, Mux(under | zero, 0, Cat(Mux(over, 0x7F7F, packed[:15]), sign)), f"{name}_bf16")
+
+
+# FP8
+
+class Fp8Aligned(NamedTuple):
+    """Between the two stages of `bf16_to_fp8`."""
+    sign: Value
+    kept: Value       # significand bits, in units of the code's last place
+    up: Value         # round up
+    field: Value      # exponent field, less 1 where it is not 0
+    zero: Value
+    over: Value
+
+
+def fp8_align(m, bits, exponent, fmt, *, name):
+    """First stage of `bf16_to_fp8`: subtracts exponents, and shifts the significand where the result is subnormal."""
+    x = unpack_bf16(bits)
+    man = fmt.man_bits
+    field = _signal(m, x.exponent - exponent + (fmt.bias - 127), f"{name}_field")   # biased exponent of the code, signed
+    normal = field > 0
+    # At man + 2 places beyond the normal ones nothing is left to round up.
+    places = Signal(range(man + 3), name=f"{name}_places")
+    with m.If(~normal):
+        m.d.comb += places.eq(Mux(field < -man - 1, man + 2, 1 - field))
+    # The significand with what falls out below it: a window from the last place kept.
+    wide = _signal(m, Cat(Const(0, man + 2), x.significand) >> places, f"{name}_wide")
+    last = man + 2 + 7 - man                              # position of the code's last place
+    kept, guard, rest = wide[last:last + man + 1], wide[last - 1], wide[:last - 1]
+    up = guard & (rest.any() | kept[0])
+    over = field >= (1 << fmt.exp_bits)
+    return Fp8Aligned(x.sign, kept, up, Mux(normal, (field - 1)[:fmt.exp_bits], 0), x.zero, over)
+
+
+def fp8_round(m, aligned, fmt, *, name):
+    """Second stage of `bf16_to_fp8`: rounds and saturates. 8 bits."""
+    man = fmt.man_bits
+    # Fields and significand add up, hidden bit and rounding carry included: codes are consecutive in value.
+    code = _signal(m, Cat(Const(0, man), aligned.field) + aligned.kept + aligned.up, f"{name}_code")
+    top = _signal(m, Mux(aligned.over | (code > fmt.max_code), fmt.max_code, code)[:7], f"{name}_top")
+    nonzero = top.any() & ~aligned.zero
+    return Mux(nonzero, Cat(top, aligned.sign), 0)
+
+
+def bf16_to_fp8(m, bits, exponent, fmt, *, name):
+    """FP8 code of a bf16 value / ``2**exponent``: nearest even, saturating, subnormals kept, -0 made +0."""
+    return fp8_round(m, fp8_align(m, bits, exponent, fmt, name=name), fmt, name=name)
+
+
+def scale_exponent(m, magnitude, fmt, *, name):
+    """Smallest e with ``magnitude <= fmt.max_value * 2**e``, signed(10); ``magnitude`` is 15 bits of a bf16."""
+    magnitude = Value.cast(magnitude)
+    top = fmt.max_exp
+    fraction = (fmt.max_int << 7 >> (fmt.max_int.bit_length() - 1)) & 127
+    above = magnitude[:7] > fraction
+    return _signal(m, (magnitude[7:] - (127 + top) + above)[:10].as_signed(), f"{name}_scale")
+
+
+def fp8_magnitude(m, code, fmt, *, name):
+    """(sign, magnitude) of a finite code, in units of ``2**fmt.unit_exp``; the magnitude has ``fmt.int_bits`` bits."""
+    code = Value.cast(code)
+    field, mantissa = code[fmt.man_bits:7], code[:fmt.man_bits]
+    normal = field.any()
+    shifted = Cat(mantissa, normal) << (field - normal)[:fmt.exp_bits]
+    return code[7], _signal(m, shifted[:fmt.int_bits], f"{name}_int")
+
+
+# Tables
+
+def constant_rom(m, entries, index, shape, *, name):
+    """``entries[index]``, combinational. With a register behind it a synthesizer may take a block memory."""
+    out = Signal(shape, name=name)
+    with m.Switch(index):
+        for i, entry in enumerate(entries):
+            with m.Case(i):
+                m.d.comb += out.eq(entry)
+    return out
+
+
+def pwl_lookup(m, table, index, *, name):
+    """First stage of `pwl`: (base, slope) of a segment."""
+    return (constant_rom(m, table.base, index, unsigned(table.base_bits), name=f"{name}_base"),
+            constant_rom(m, table.slope, index, signed(table.slope_bits), name=f"{name}_slope"))
+
+
+def pwl_line(m, table, base, slope, f, *, name):
+    """Second stage of `pwl`: one signed multiplication and an addition. ``table.out_bits`` bits."""
+    return _signal(m, (base + (slope * f >> table.fraction_bits))[:table.out_bits], f"{name}_y")
+
+
+def pwl(m, table, x, *, name):
+    """A `hwgen.params.tables.Pwl` of an unsigned ``x`` of ``table.index_bits + table.fraction_bits`` bits."""
+    x = Value.cast(x)
+    index, f = x[table.fraction_bits:table.fraction_bits + table.index_bits], x[:table.fraction_bits]
+    return pwl_line(m, table, *pwl_lookup(m, table, index, name=name), f, name=name)
+
+
+def exp2_code(m, d, fmt, *, name):
+    """The positive ``fmt`` code (7 bits) of ``2**(fmt.max_exp - d)``, as `exp2_thresholds` says. ``d`` is unsigned, any width.
+
+    The thresholds of one octave serve all normal results; those of the subnormals are compared in full.
+    """
+    d = Value.cast(d)
+    thresholds = exp2_thresholds(fmt)
+    steps, top = 1 << fmt.man_bits, len(thresholds)
+    octaves = fmt.max_exp + fmt.bias - 1                  # those that end with a normal code
+    octave, tail = thresholds[:steps], thresholds[steps * octaves:]
+    assert all(thresholds[steps * k + i] == octave[i] + (k << SCORE_FRACTION) for k in range(octaves) for i in range(steps))
+    past = 1 << (thresholds[-1].bit_length())             # every d from here on gives 0
+    bits = past.bit_length() - 1
+    low = Cat(d, Const(0, max(0, bits - len(d))))[:bits]
+    beyond = _any(d[bits:])
+    f, k = low[:SCORE_FRACTION], low[SCORE_FRACTION:]
+    normal_down = _thermometer(m, f, octave, f"{name}_n")
+    tail_down = _thermometer(m, low, tail, f"{name}_s")
+    normal = _signal(m, (top - Cat(Const(0, fmt.man_bits), k) - normal_down)[:7], f"{name}_normal")
+    subnormal = _signal(m, (steps - tail_down)[:7], f"{name}_subnormal")
+    return Mux(beyond, 0, Mux(k < octaves, normal, subnormal))
+
+
+def _thermometer(m, value, thresholds, name):
+    """How many of the ascending thresholds are at most ``value``."""
+    reached = _signal(m, Cat(value >= t for t in thresholds), f"{name}_reached")
+    count = Signal(range(len(thresholds) + 1), name=f"{name}_count")
+    # Binary search: the reached ones are the lowest.
+    def search(low, high):                                # low <= count <= high
+        if low == high:
+            return Const(low, len(count))
+        middle = (low + high) // 2
+        return Mux(reached[middle], search(middle + 1, high), search(low, middle))
+    m.d.comb += count.eq(search(0, len(thresholds)))
+    return count
+
+
+# Streams
+
+class Pipeline:
+    """Registers of an elastic unit: ``stages`` of them from ``i`` to ``o``, all under one enable.
+
+    The unit's stream ``i`` is taken, and everything moves one stage, in each cycle in which ``advance``: unless an offer
+    at ``o`` waits. So the latency is exactly ``stages`` cycles without a stall, and the throughput one per cycle. Drives
+    ``i.ready`` and ``o.valid``; ``o.payload`` is for the unit to drive, from values of the last stage::
+
+        pipe = Pipeline(m, self.i, self.o, stages=2)
+        product = pipe.reg(self.i.payload.a * self.i.payload.b, name="product")             # in stage 1
+        total = pipe.reg(product + pipe.reg(self.i.payload.c, name="c"), name="total")     # in stage 2
+        m.d.comb += self.o.payload.eq(total)
+
+    Parameters
+    ----------
+    i, o : streams          ``i`` may be anything with ``valid``, ``ready`` and ``payload``
+    stages : int            at least 1
+    take : Value            an item of ``i`` that is taken enters the pipeline only where this is 1 (drops the others)
+
+    Attributes
+    ----------
+    advance : Signal        everything moves
+    valid : list of Signal  ``valid[k]``: stage k holds an item; ``valid[0]`` is what enters now
+    """
+
+    def __init__(self, m, i, o, *, stages, take=1, name="pipe"):
+        if stages < 1:
+            raise ValueError(f"Pipeline must have at least 1 stage, not {stages}")
+        self._m = m
+        self.stages = stages
+        self.advance = Signal(name=f"{name}_advance")
+        enter = Signal(name=f"{name}_enter")
+        self.valid = [enter, *(Signal(name=f"{name}_valid{k + 1}") for k in range(stages - 1)), o.valid]
+        m.d.comb += [self.advance.eq(~o.valid | o.ready), i.ready.eq(self.advance), enter.eq(i.valid & take)]
+        with m.If(self.advance):
+            m.d.sync += [after.eq(before) for before, after in zip(self.valid, self.valid[1:])]
+
+    def reg(self, value, *, name, stages=1):
+        """``value`` after ``stages`` more stages. A data register: not reset. Tuples and lists register each part."""
+        if isinstance(value, (tuple, list)):
+            fields = getattr(value, "_fields", range(len(value)))
+            parts = [self.reg(part, name=f"{name}_{field}", stages=stages) for field, part in zip(fields, value)]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        for k in range(stages):
+            shape = value.shape() if hasattr(value, "shape") else Value.cast(value).shape()
+            register = Signal(shape, reset_less=True, name=f"{name}_{k + 1}" if stages > 1 else name)
+            with self._m.If(self.advance):
+                self._m.d.sync += register.eq(value)
+            value = register
+        return value

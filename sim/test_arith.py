@@ -1,0 +1,16 @@
+"""hwgen.lib.arith: all cases on the fast simulator, some on the other."""
+
+import pytest
+
+from hwgen.lib.arith import Pipeline
+from sim.arith_units import ArithUnit
+from sim.runner import run
+
+
+def test_arith(simulator):
+    run(ArithUnit(), "arith", "bench_arith", params={"small": simulator != "verilator"}, sim=simulator)
+
+
+def test_pipeline_needs_a_stage():
+    with pytest.raises(ValueError, match="at least 1 stage, not 0"):
+        Pipeline(None, None, None, stages=0)
