@@ -3,9 +3,9 @@
 import pytest
 
 from hwgen.lib.verilator import lint
-from hwgen.lib.verilog import emit_design, ports
+from hwgen.lib.verilog import emit_design
 from sim import runner
-from sim.example_units import Pair, Quad, StreamRegister
+from sim.example_units import Quad, StreamRegister
 from sim.runner import BenchFailed, run
 
 
@@ -54,17 +54,3 @@ def test_lint(tmp_path):
     file = tmp_path / "quad.v"
     file.write_text(emit_design(Quad(2), "quad"))
     lint(file, "quad")
-
-
-def test_ports():
-    assert set(ports(emit_design(StreamRegister(2), "register"), "register")) == {
-        ("clk", "input", 1), ("rst", "input", 1), ("i__valid", "input", 1), ("i__ready", "output", 1),
-        ("i__payload", "input", 20), ("o__valid", "output", 1), ("o__ready", "input", 1), ("o__payload", "output", 20)}
-
-
-def test_each_shared_module_is_written_once():
-    text = emit_design(Quad(2), "chip")
-    modules = [line.split()[1].split("(")[0] for line in text.split("\n") if line.startswith("module ")]
-    assert modules == ["chip_register_2", "chip_pair_2", "chip"]
-    assert text == emit_design(Quad(2), "chip")
-    assert emit_design(Pair(2), "other").count("chip") == 0

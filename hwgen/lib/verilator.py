@@ -25,16 +25,12 @@ WAIVERS = {
     "UNUSEDSIGNAL": "Amaranth names every field of a structure and every bit it slices, used or not",
     "UNOPTFLAT": "a speed hint: fields of one packed vector that depend on each other look like a loop",
     "DECLFILENAME": "a design is one file with many modules",
-    "UNUSEDPARAM": "only in vendor primitives",
     "WIDTHTRUNC": "Yosys writes a narrowing assignment as it is; Amaranth has defined what it means",
     "WIDTHEXPAND": "Yosys writes a widening assignment as it is; Amaranth has defined what it means",
     "CASEINCOMPLETE": "Yosys assigns the default before the case",
     "CASEOVERLAP": "Yosys writes Amaranth's priority of cases as a casez",
     "CMPCONST": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
     "UNSIGNED": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
-    "PINCONNECTEMPTY": "Yosys leaves outputs that nobody reads unconnected",
-    "PINMISSING": "Yosys leaves outputs that nobody reads out of the instance",
-    "ASCRANGE": "Yosys writes memories as [0:depth-1]... vectors of one element",
 }
 
 
@@ -70,7 +66,7 @@ def environment():
 
 def _make_variables(opt):
     return ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines", "CFG_CXXFLAGS_STD=-std=c++20",
-            "CFG_LDLIBS_THREADS=-pthread", f"OPT_FAST={opt}", f"OPT_SLOW=-O0", "OPT_GLOBAL=-O2",
+            "CFG_LDLIBS_THREADS=-pthread", f"OPT_FAST={opt}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2",
             f"PYTHON3={sys.executable}"]
 
 

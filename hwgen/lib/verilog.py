@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, ResetSignal, Value
+from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
 
@@ -42,6 +43,7 @@ class _Design:
         self.parts = {}  # module name: (type, signature, ports) of the component that was written for it
 
 
+_DIRECTIONS = {wiring.In: PortDirection.Input, wiring.Out: PortDirection.Output}
 _design = ContextVar("design", default=None)
 
 
@@ -62,8 +64,15 @@ def _builtin_yosys():
 def _convert(component, name):
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"Module name must be a plain Verilog identifier, not {name!r}")
+    named = {}
+    for path, member, value in component.signature.flatten(component):
+        value = Value.cast(value)
+        if len(value):  # a port of no width would be written as [-1:0], which is two bits
+            named["__".join(map(str, path))] = (value, _DIRECTIONS[member.flow])
     with _builtin_yosys():
-        return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+        text = verilog.convert(component, name=name, ports=named, emit_src=False, strip_internal_attrs=True)
+    # Signals of no width are only declared, and as two bits.
+    return re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
 
 
 def emit_verilog(component, name):
@@ -82,7 +91,7 @@ def emit_design(top, name):
     """Verilog of ``top`` and of all parts that it, its submodules and its parts share, each part once.
 
     Module names are ``name`` for the top and start with ``name`` for everything else. A port named ``a.b`` of a
-    signature is the Verilog port ``a__b``.
+    signature is the Verilog port ``a__b``; one of no width is left out.
     """
     design = _Design(name)
     token = _design.set(design)
@@ -134,7 +143,7 @@ def shared(component, name):
     connections = []
     for path, member, value in component.signature.flatten(component):
         port = "__".join(map(str, path))
-        if port in port_names:  # ports of no width are not written
+        if port in port_names:  # a port of no width is not written
             connections.append(("i" if member.flow == wiring.In else "o", port, Value.cast(value)))
     if "clk" in port_names:
         connections.append(("i", "clk", ClockSignal()))
