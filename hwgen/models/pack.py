@@ -1,0 +1,109 @@
+"""The packed weight stream: every byte that a pass reads, in the order in which it reads them."""
+import numpy as np
+
+from ..params.design import RECORD_WORDS
+
+__all__ = ["model_id", "pack", "pack_file", "sections"]
+
+
+def model_id(quantized):
+    """32 bits that tell models apart: the start of the quantized model's digest."""
+    return int(quantized.digest[:8], 16)
+
+
+def pack(quantized, design, out=None):
+    """The weight stream of docs/architecture.md as uint8 [design.stream_beats, design.hw.beat_bytes].
+
+    ``out``, if given, is filled and returned: an array or memmap of that shape.
+
+    Raises
+    ------
+    ValueError              if the model is not the design's, its recipe another, or a scale out of range
+    """
+    size = (design.stream_beats, design.hw.beat_bytes)
+    if out is None:
+        out = np.empty(size, np.uint8)
+    elif out.shape != size or out.dtype != np.uint8:
+        raise ValueError(f"Array for the stream must be uint8 {list(size)}, not {out.dtype} {list(out.shape)}")
+    address = 0
+    for beats in sections(quantized, design):
+        out[address:address + len(beats)] = beats
+        address += len(beats)
+    return out
+
+
+def pack_file(quantized, design, file):
+    """Write the stream to a binary file, a section at a time: no more than one matrix is in memory twice."""
+    for beats in sections(quantized, design):
+        file.write(np.ascontiguousarray(beats).data)
+
+
+def sections(quantized, design):
+    """The stream in parts, in order: header, then records and matrices. Each is uint8 [beats, beat_bytes]."""
+    _check(quantized, design)
+    identity = model_id(quantized)
+    yield _words(design, [quantized.embedding.exponent, 0, identity & 0xFFFF, identity >> 16])
+    for layer in quantized.layers:
+        yield _words(design, [m.exponent for m in (layer.q, layer.k, layer.v, layer.o)], layer.input_gain)
+        yield _tiles(design, design.qkv_matmul, _qkv(layer, design))
+        yield _tiles(design, design.o_matmul, _heads(layer.o.codes.T, design).T)
+        yield _words(design, [m.exponent for m in (layer.gate, layer.up, layer.down)] + [0], layer.post_gain)
+        yield _tiles(design, design.gate_up_matmul, np.stack([layer.gate.codes, layer.up.codes], axis=1).reshape(
+            -1, layer.gate.codes.shape[1]))
+        yield _tiles(design, design.down_matmul, layer.down.codes)
+    yield _words(design, [quantized.head.exponent, 0, 0, 0], quantized.final_gain)
+    tables = [quantized.head] if design.model.tie_word_embeddings else [quantized.head, quantized.embedding]
+    for table in tables:
+        yield _tiles(design, design.head_matmul, table.codes, table.lo)
+
+
+def _check(quantized, design):
+    if quantized.shape != design.model:
+        raise ValueError(f"Model must be the design's {design.model.name}, not {quantized.shape.name} (their shapes differ)")
+    if quantized.recipe != design.recipe:
+        raise ValueError("Recipe of the quantized model must be the design's: quantize again")
+
+
+def _words(design, head, gains=None):
+    """A record, or the header: RECORD_WORDS words padded to granules, the gains, zeros up to a whole beat."""
+    hw = design.hw
+    for exponent in head if gains is not None else head[:2]:
+        if not -512 <= exponent < 512:
+            raise ValueError(f"Scale exponent must fit 10 bits, -512 to 511, not {exponent}")
+    start, beats = design.record_header_granules * hw.vector_lanes, design.header_beats
+    if gains is not None:
+        beats = design.record_beats
+    words = np.zeros(beats * hw.beat_bytes // 2, np.uint16)
+    words[:RECORD_WORDS] = np.array(head, np.int64) & 0xFFFF
+    if gains is not None:
+        words[start:start + len(gains)] = gains
+    return words.astype("<u2").view(np.uint8).reshape(beats, hw.beat_bytes)
+
+
+def _heads(codes, design, rotary=False):
+    """Rows [heads * head_dim, n] -> [heads * design.head, n]: each head padded, rotary pairs made neighbours."""
+    size = design.model.head_dim
+    heads = codes.reshape(-1, size, codes.shape[1])
+    if rotary:
+        heads = np.stack([heads[:, :size // 2], heads[:, size // 2:]], axis=2).reshape(heads.shape)
+    padded = np.zeros((len(heads), design.head, codes.shape[1]), np.uint8)
+    padded[:, :size] = heads
+    return padded.reshape(-1, codes.shape[1])
+
+
+def _qkv(layer, design):
+    return np.concatenate([_heads(layer.k.codes, design, rotary=True), _heads(layer.v.codes, design),
+                           _heads(layer.q.codes, design, rotary=True)])
+
+
+def _tiles(design, matmul, codes, lo=None):
+    """A matrix [outputs, inputs] as tiles: uint8 [beats, beat_bytes]."""
+    hw = design.hw
+    tiles = np.zeros((matmul.n_tiles, matmul.k_tiles, matmul.codes, hw.columns, hw.lanes), np.uint8)
+    for i, part in enumerate((codes, lo)[:matmul.codes]):
+        padded = part
+        if part.shape != (matmul.rows, matmul.cols):
+            padded = np.zeros((matmul.rows, matmul.cols), np.uint8)
+            padded[:part.shape[0], :part.shape[1]] = part
+        tiles[:, :, i] = padded.reshape(matmul.n_tiles, hw.columns, matmul.k_tiles, hw.lanes).transpose(0, 2, 1, 3)
+    return tiles.reshape(-1, hw.beat_bytes)
