@@ -1,0 +1,135 @@
+"""Text through a decoder: prefill in chunks, one entry per decoded token, the same over every link."""
+from dataclasses import dataclass, field
+
+from .link import Entry, Link
+
+__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "generate", "selftest"]
+
+
+class Mismatch(Exception):
+    """A decoder and the golden model differ; the message is one line that says where first."""
+
+
+def check_prompt(design, prompt, max_tokens):
+    """Refuse prompts that do not fit. ValueError with one line."""
+    if not prompt:
+        raise ValueError("Prompt must have at least one token, not 0")
+    if len(prompt) >= design.hw.context:
+        raise ValueError(f"Prompt must be shorter than the context of {design.hw.context} tokens, not {len(prompt)}")
+    if max_tokens < 1:
+        raise ValueError(f"Token count must be at least 1, not {max_tokens}")
+
+
+@dataclass
+class Totals:
+    """Sums over the passes of a run, prefill and decode apart: passes, tokens, and each hardware counter."""
+    passes: int = 0
+    tokens: int = 0
+    counters: dict = field(default_factory=dict)
+
+    def add(self, result, tokens):
+        self.passes += 1
+        self.tokens += tokens
+        for name, value in result.counters.items():
+            self.counters[name] = self.counters.get(name, 0) + value
+
+
+def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None):
+    """Generate after ``prompt`` (token ids) in a slot; yields token ids until ``stop``, ``max_tokens`` or a full context.
+
+    ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode`` are Totals to add to.
+    """
+    design = link.design
+    check_prompt(design, prompt, max_tokens)
+    chunk = design.hw.entries
+    token = None
+    for start in range(0, len(prompt), chunk):
+        part = prompt[start:start + chunk]
+        final = start + len(part) == len(prompt)
+        entries = [Entry(slot, start + i, t, final and i == len(part) - 1) for i, t in enumerate(part)]
+        result = link.run_pass(entries)
+        if prefill is not None:
+            prefill.add(result, len(part))
+        if prefilled is not None:
+            prefilled(start + len(part), len(prompt))
+        if final:
+            token = result.tokens[len(part) - 1]
+    for position in range(len(prompt), design.hw.context):
+        yield token
+        max_tokens -= 1
+        if token in stop or max_tokens == 0:
+            return
+        result = link.run_pass([Entry(slot, position, token, True)])
+        if decode is not None:
+            decode.add(result, 1)
+        token = result.tokens[0]
+    yield token     # the context is full; this token still came out of it
+
+
+class CheckedLink(Link):
+    """Runs every pass on a link and on the golden model, and raises Mismatch where they differ.
+
+    Tokens and signatures always; phases, cycles and counters too unless ``values_only`` (a link with stalls).
+    """
+
+    def __init__(self, link, golden, *, values_only=False):
+        self.link, self.golden, self.values_only = link, golden, values_only
+        self.design = link.design
+        self.passes = 0
+
+    def configure(self, inv_temperature, seed):
+        self.link.configure(inv_temperature, seed)
+        self.golden.configure(inv_temperature, seed)
+
+    def reset(self):
+        self.link.reset()
+        self.golden.reset()
+
+    def run_pass(self, entries):
+        result, expected = self.link.run_pass(entries), self.golden.run_pass(entries)
+        where = f"pass {self.passes}"
+        self.passes += 1
+        for layer, (got, want) in enumerate(zip(result.signatures, expected.signatures)):
+            for index, (g, w) in enumerate(zip(got, want)):
+                if g != w:
+                    e = entries[index]
+                    raise Mismatch(f"{where}: layer {layer}, entry {index} (slot {e.slot}, position {e.position}, token {e.token}) is the "
+                                   f"first whose signature differs: {g:#010x}, golden {w:#010x}")
+        if result.tokens != expected.tokens:
+            raise Mismatch(f"{where}: all layers agree, but the tokens are {result.tokens}, golden {expected.tokens}")
+        if not self.values_only:
+            for got, want in zip(result.phases, expected.phases):
+                if got != want:
+                    raise Mismatch(f"{where}: (cycle, phase, layer) {got} instead of {want}")
+            for name in ("phases", "outcome_cycles", "cycles"):
+                if getattr(result, name) != getattr(expected, name):
+                    raise Mismatch(f"{where}: {name} are {getattr(result, name)}, golden {getattr(expected, name)}")
+            for name, want in expected.counters.items():
+                if result.counters[name] != want:
+                    raise Mismatch(f"{where}: counter {name} is {result.counters[name]}, golden {want}")
+        return result
+
+    def close(self):
+        self.link.close()
+        self.golden.close()
+
+
+def selftest(link, golden, *, passes=None):
+    """Run fixed entries through a link and the golden model; the number of passes that agreed. Raises Mismatch.
+
+    The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries of a pass,
+    uses every slot, and ends with single-entry passes.
+    """
+    design = link.design
+    vocab, entries, slots = design.model.vocab_size, design.hw.entries, design.hw.slots
+    length = min(design.hw.context, 3 * entries)
+    checked = CheckedLink(link, golden, values_only=True)
+    plan = []
+    for slot in range(min(slots, 2)):
+        tokens = [(7 + 31 * slot + 1009 * i) % vocab for i in range(length)]
+        for start in range(0, length, entries):
+            part = range(start, min(start + entries, length))
+            plan.append([Entry(slot, p, tokens[p], True) for p in part])
+    for group in plan[:passes]:
+        checked.run_pass(group)
+    return checked.passes

@@ -1,0 +1,238 @@
+// A decoder's Verilator model behind a pipe: reads commands from stdin, one a line, and answers each with one line of JSON.
+//
+//   pass N        then N lines `slot position token want`; runs them as one pass
+//   config T S    inverse temperature (Q8.8) and seed, if the model has a temperature
+//   reset         back to the state after reset
+//   trace FILE    writes a VCD of what follows (models built with tracing)
+//   quit
+//
+// The answer to a pass: {"outcomes": [[cycle, entry, token, none, last], ...], "phases": [[cycle, phase, layer], ...],
+// "cycles": c, "counters": [...], "signatures": [[layer 0's, one per entry], ...]}. Cycle 0 is the one that accepts the first
+// entry; `cycles` is the cycle of the last outcome. design.h (generated) says where the fields of each payload lie.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <fcntl.h>
+#include <string>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vector>
+
+#include "Vtop.h"
+#include "design.h"
+#include "verilated.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
+// Fields of packed payloads, whatever C++ type the port has.
+template <class Port> void put(Port &port, int low, int width, uint64_t value) {
+    uint64_t mask = width >= 64 ? ~0ull : (1ull << width) - 1;
+    port = Port((uint64_t(port) & ~(mask << low)) | ((value & mask) << low));
+}
+template <size_t words> void put(VlWide<words> &port, int low, int width, uint64_t value) {
+    for (int i = 0; i < width; i++) {
+        uint32_t bit = 1u << ((low + i) & 31);
+        port[(low + i) >> 5] = (port[(low + i) >> 5] & ~bit) | (((value >> i) & 1) ? bit : 0);
+    }
+}
+template <class Port> uint64_t get(const Port &port, int low, int width) {
+    return width ? (uint64_t(port) >> low) & (width >= 64 ? ~0ull : (1ull << width) - 1) : 0;
+}
+template <size_t words> uint64_t get(const VlWide<words> &port, int low, int width) {
+    uint64_t value = 0;
+    for (int i = 0; i < width; i++) value |= uint64_t((port[(low + i) >> 5] >> ((low + i) & 31)) & 1) << i;
+    return value;
+}
+
+static VerilatedContext context;
+static Vtop *top;
+static uint64_t now;            // cycles since the start of the process
+static double stall;            // probability that a beat is held back for a cycle
+static uint64_t noise = 88172645463325252ull;
+#if VM_TRACE
+static VerilatedVcdC *vcd;
+#endif
+
+static bool held_back() {
+    noise ^= noise << 13, noise ^= noise >> 7, noise ^= noise << 17;
+    return stall > 0 && double(noise >> 11) / double(1ull << 53) < stall;
+}
+
+#if HAS_WEIGHT_STREAM
+// External memory: a request accepted in cycle s has its first beat in cycle s + 2 and then one a cycle, like the ROM.
+static const uint8_t *weights;
+struct Request { uint64_t address, count, step, first; };
+static std::deque<Request> requests;
+static bool offering;
+
+template <class Port> void put_beat(Port &port, const uint8_t *from) { memcpy(&port, from, BEAT_BYTES); }
+
+static void drive_weights() {
+    top->weight_req__ready = requests.size() < 64;
+    if (!offering && !requests.empty() && requests.front().first <= now && !held_back()) {
+        put_beat(top->weight_beats__payload, weights + requests.front().address * BEAT_BYTES);
+        offering = true;
+    }
+    top->weight_beats__valid = offering;
+}
+static void take_weights() {
+    if (offering && top->weight_beats__ready) {
+        Request &r = requests.front();
+        r.address += r.step;
+        if (--r.count == 0) requests.pop_front();
+        offering = false;
+    }
+    if (top->weight_req__valid && top->weight_req__ready)
+        requests.push_back({get(top->weight_req__payload, REQ_ADDRESS), get(top->weight_req__payload, REQ_COUNT),
+                            get(top->weight_req__payload, REQ_STRIDE) ? TILE_BEATS : 1ull, now + 2});
+}
+#else
+static void drive_weights() {}
+static void take_weights() {}
+#endif
+
+// One cycle: inputs are set by the caller before; outputs can be read between settle() and edge().
+static void settle() { drive_weights(); top->eval(); }
+static void edge() {
+    take_weights();
+    top->clk = 1, top->eval();
+#if VM_TRACE
+    if (vcd) vcd->dump(now * 10);
+#endif
+    top->clk = 0, top->eval();
+#if VM_TRACE
+    if (vcd) vcd->dump(now * 10 + 5);
+#endif
+    now++;
+}
+
+static void reset() {
+    top->command__valid = 0, top->outcome__ready = 1;
+#if HAS_WEIGHT_STREAM
+    requests.clear(), offering = false;
+#endif
+    top->rst = 1;
+    for (int i = 0; i < 4; i++) settle(), edge();
+    top->rst = 0;
+}
+
+struct Entry { unsigned long slot, position, token, want; };
+
+static void pass(const std::vector<Entry> &entries, uint64_t limit) {
+    std::string outcomes, phases;
+    size_t sent = 0;
+    uint64_t start = 0, idle = 0;
+    int phase = -1, layer = -1;
+    char text[128];
+    for (bool over = false; !over;) {
+        top->command__valid = sent < entries.size();
+        if (sent < entries.size()) {
+            put(top->command__payload, CMD_SLOT, entries[sent].slot);
+            put(top->command__payload, CMD_POSITION, entries[sent].position);
+            put(top->command__payload, CMD_TOKEN, entries[sent].token);
+            put(top->command__payload, CMD_WANT, entries[sent].want);
+            put(top->command__payload, CMD_LAST, sent + 1 == entries.size());
+        }
+        settle();
+        if (top->command__valid && top->command__ready) {
+            if (!sent) start = now;
+            sent++;
+        }
+        if (sent && (top->phase != phase || int(LAYER_PORT) != layer)) {
+            phase = top->phase, layer = LAYER_PORT;
+            snprintf(text, sizeof text, "%s[%llu, %d, %d]", phases.empty() ? "" : ", ", (unsigned long long)(now - start), phase, layer);
+            phases += text;
+        }
+        if (top->outcome__valid) {
+            over = get(top->outcome__payload, OUT_LAST);
+            snprintf(text, sizeof text, "%s[%llu, %llu, %llu, %d, %d]", outcomes.empty() ? "" : ", ", (unsigned long long)(now - start),
+                     (unsigned long long)get(top->outcome__payload, OUT_ENTRY), (unsigned long long)get(top->outcome__payload, OUT_TOKEN),
+                     int(get(top->outcome__payload, OUT_NONE)), int(over));
+            outcomes += text;
+        }
+        edge();
+        if (++idle > limit) {
+            printf("{\"error\": \"no answer after %llu cycles (phase %d, layer %d)\"}\n", (unsigned long long)limit, phase, layer);
+            fflush(stdout);
+            return;
+        }
+    }
+    uint64_t cycles = now - 1 - start;
+    top->command__valid = 0;
+    for (int i = 0; i < 4; i++) settle(), edge();
+    printf("{\"outcomes\": [%s], \"phases\": [%s], \"cycles\": %llu, \"counters\": [", outcomes.c_str(), phases.c_str(), (unsigned long long)cycles);
+    for (int i = 0; i < COUNTERS; i++) {
+        top->counter_address = i;
+        settle(), edge(), settle();
+        printf("%s%u", i ? ", " : "", unsigned(top->counter_data));
+    }
+    printf("], \"signatures\": [");
+    for (int l = 0; l < LAYERS; l++) {
+        printf("%s[", l ? ", " : "");
+        for (size_t t = 0; t < entries.size(); t++) {
+            SIGNATURE_ADDRESS(l * ENTRIES + t);
+            settle(), edge(), settle();
+            printf("%s%u", t ? ", " : "", unsigned(top->signature_data));
+        }
+        printf("]");
+    }
+    printf("]}\n");
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--stall")) stall = atof(argv[i + 1]);
+        if (!strcmp(argv[i], "--seed")) noise ^= strtoull(argv[i + 1], nullptr, 0) * 0x9E3779B97F4A7C15ull;
+#if HAS_WEIGHT_STREAM
+        if (!strcmp(argv[i], "--weights")) {
+            int file = open(argv[i + 1], O_RDONLY);
+            struct stat about;
+            if (file < 0 || fstat(file, &about)) return perror(argv[i + 1]), 2;
+            if (uint64_t(about.st_size) != STREAM_BEATS * uint64_t(BEAT_BYTES)) return fprintf(stderr, "weights of another design\n"), 2;
+            weights = (const uint8_t *)mmap(nullptr, about.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+        }
+#endif
+    }
+#if VM_TRACE
+    context.traceEverOn(true);
+#endif
+    top = new Vtop(&context);
+    reset();
+    char line[4096];
+    while (fgets(line, sizeof line, stdin)) {
+        unsigned long n, t, s;
+        if (sscanf(line, "pass %lu", &n) == 1) {
+            std::vector<Entry> entries(n);
+            for (Entry &e : entries)
+                if (!fgets(line, sizeof line, stdin) || sscanf(line, "%lu %lu %lu %lu", &e.slot, &e.position, &e.token, &e.want) != 4) return 2;
+            pass(entries, PASS_LIMIT);
+        } else if (sscanf(line, "config %lu %lu", &t, &s) == 2) {
+#if HAS_TEMPERATURE
+            top->inv_temperature = t, top->seed = s;
+#endif
+            printf("{}\n"), fflush(stdout);
+        } else if (!strncmp(line, "reset", 5)) {
+            reset();
+            printf("{}\n"), fflush(stdout);
+        } else if (!strncmp(line, "trace ", 6)) {
+#if VM_TRACE
+            line[strcspn(line, "\n")] = 0;
+            vcd = new VerilatedVcdC;
+            top->trace(vcd, 99);
+            vcd->open(line + 6);
+#endif
+            printf("{}\n"), fflush(stdout);
+        } else if (!strncmp(line, "quit", 4)) {
+            break;
+        }
+    }
+#if VM_TRACE
+    if (vcd) vcd->close();
+#endif
+    top->final();
+    return 0;
+}

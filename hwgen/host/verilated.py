@@ -1,0 +1,144 @@
+"""A decoder as a Verilator model in a process of its own: built once per Verilog text, driven over a pipe."""
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ..lib import verilator
+from ..params.phases import EVENTS
+from .link import Link, LinkError, PassResult
+
+__all__ = ["build_model", "VerilatedLink"]
+
+MAIN = Path(__file__).with_name("sim_main.cpp")
+
+
+def cache_folder():
+    """Where built models are kept: $HWGEN_CACHE, or the user's cache folder."""
+    base = os.environ.get("HWGEN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwgen"
+    return Path(base)
+
+
+def _header(design, ports):
+    """design.h: the numbers that sim_main.cpp needs of a design and its ports' payloads."""
+    def field(name, port, member):
+        bits = ports[port]["fields"].get(member)
+        return f"#define {name} {bits['offset']}, {bits['width']}" if bits else f"#define {name} 0, 0"
+
+    stream, hw = design.hw.source == "stream", design.hw
+    lines = [f"#define {name} {int(value)}" for name, value in (
+        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("BEAT_BYTES", hw.beat_bytes),
+        ("TILE_BEATS", hw.tile_beats), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
+        ("COUNTERS", len(EVENTS)))]
+    # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
+    beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
+    limit = 10 * hw.entries * (beats * hw.tile_beats + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head) + 100000
+    lines.append(f"#define PASS_LIMIT {limit}ull")
+    lines += [field("CMD_" + f.upper(), "command", f) for f in ("slot", "position", "token", "want", "last")]
+    lines += [field("OUT_" + f.upper(), "outcome", f) for f in ("entry", "token", "none", "last")]
+    if stream:
+        lines += [field("REQ_" + f.upper(), "weight_req", f) for f in ("address", "count", "stride")]
+    # ports of no width are not in the Verilog
+    lines.append("#define LAYER_PORT " + ("top->layer" if design.layers > 1 else "0"))
+    lines.append("#define SIGNATURE_ADDRESS(x) " + ("top->signature_address = (x)" if design.layers * hw.entries > 1 else "(void)(x)"))
+    return "\n".join(lines) + "\n"
+
+
+def build_model(verilog, top, design, ports, *, trace=False, opt="-O3", images=(), progress=None):
+    """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
+
+    ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
+    one line when a build really starts.
+    """
+    header = _header(design, ports)
+    digest = hashlib.sha256(repr((verilog, top, header, MAIN.read_text(), trace, opt, verilator.tool_versions())).encode())
+    for image in images:
+        digest.update(Path(image).read_bytes())
+    folder = cache_folder() / "models" / f"{top}-{digest.hexdigest()[:16]}"
+    if not (folder / "model").exists():
+        if progress:
+            progress(f"building the Verilator model of {top} ({len(verilog) // 1000} kB of Verilog)")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{top}-", dir=folder.parent) as work:
+            work = Path(work)
+            (work / "design.v").write_text(verilog)
+            (work / "design.h").write_text(header)
+            built = verilator.build([work / "design.v"], top, cpp=[MAIN], folder=work / "obj", executable="model", opt=opt,
+                                    cflags=f"-I{work}", trace=trace, cache=cache_folder() / "verilator-runtime",
+                                    args=["--x-assign", "fast", "--x-initial", "fast", "-O3"])
+            done = work / "done"
+            done.mkdir()
+            shutil.move(built, done / "model")
+            for image in images:
+                shutil.copy(image, done)
+            if folder.exists():
+                shutil.rmtree(folder)
+            done.rename(folder)
+    return folder / "model"
+
+
+class VerilatedLink(Link):
+    """Talks to a model that `build_model` made.
+
+    Parameters
+    ----------
+    design        its `Design`
+    executable    the model
+    weights       the packed stream as a file, for designs with source "stream"
+    trace         a VCD file to write (the model must be built with tracing)
+    stall, seed   probability that a weight beat is late, and the seed of those stalls
+    """
+
+    def __init__(self, design, executable, *, weights=None, trace=None, stall=0.0, seed=1):
+        self.design = design
+        command = [str(executable), "--stall", str(stall), "--seed", str(seed)]
+        if weights is not None:
+            command += ["--weights", str(Path(weights).resolve())]
+        # in its own session: Ctrl-C reaches us, and we end it after its files are closed
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                                         cwd=Path(executable).parent, start_new_session=True)
+        if trace is not None:
+            self._ask(f"trace {Path(trace).resolve()}\n")
+
+    def _ask(self, text):
+        try:
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise LinkError(f"The simulation ended with code {self._process.wait()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise LinkError(f"The simulation gave {answer['error']}")
+        return answer
+
+    def configure(self, inv_temperature, seed):
+        self._ask(f"config {inv_temperature} {seed}\n")
+
+    def reset(self):
+        self._ask("reset\n")
+
+    def run_pass(self, entries):
+        lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)}\n" for e in entries)
+        answer = self._ask(f"pass {len(entries)}\n{lines}")
+        return PassResult(
+            tokens={entry: token for _, entry, token, none, _ in answer["outcomes"] if not none},
+            outcome_cycles=[cycle for cycle, *_ in answer["outcomes"]],
+            phases=[tuple(p) for p in answer["phases"]], cycles=answer["cycles"],
+            counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"])
+
+    def close(self):
+        if self._process.poll() is None:
+            try:
+                self._process.stdin.write("quit\n")
+                self._process.stdin.close()
+                self._process.wait(timeout=20)
+            except (BrokenPipeError, subprocess.TimeoutExpired):
+                self._process.kill()
+                self._process.wait()
+        self._process.stdout.close()

@@ -1,0 +1,218 @@
+"""The decoder: every engine, and the wires between them."""
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.layouts import Matrix
+from ..params.phases import EVENTS
+from ..units.attention import Attention
+from ..units.convert import Convert
+from ..units.counters import Counters
+from ..units.feeder import Feeder
+from ..units.kv_cache import KvCache, KvWriter
+from ..units.mac_array import MacArray
+from ..units.residual import Residual
+from ..units.rmsnorm import RmsNorm
+from ..units.rope import Rope
+from ..units.sampler import Sampler
+from ..units.swiglu import SwiGlu
+from ..units.vector_buffer import VectorBuffer
+from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
+from .sequencer import PhaseShape, Sequencer, command_layout, outcome_layout
+
+__all__ = ["Decoder"]
+
+
+class Decoder(wiring.Component):
+    """A transformer that runs one model and nothing else.
+
+    A pass: entries come in on ``command``; when the one with ``last`` is there all of them go through every layer, and
+    ``outcome`` returns one token per entry that wanted output. Assembly only: what the engines compute, and
+    how long they take, is theirs (docs/architecture.md).
+
+    Members
+    -------
+    command             In(stream)     entries of a pass (`command_layout`); the T-th closes the pass even without ``last``
+    outcome             Out(stream)    results (`outcome_layout`)
+    weight_req          Out(stream)    only with source "stream": beats wanted, {address, count, stride}
+    weight_beats        In(stream)     only with source "stream": the beats, in the order asked for
+    inv_temperature     In(16)         only with sampler "gumbel": 1 / temperature in Q8.8, 0 for greedy
+    seed                In(32)         only with sampler "gumbel"
+    phase, layer        Out            where the pass is (`hwgen.params.phases.Phase`)
+    counter_address     In             selects a counter (`hwgen.params.phases.EVENTS`, by number) ...
+    counter_data        Out(32)        ... read one cycle later; counters restart with the first entry of a pass
+    signature_address   In             layer * T + entry ...
+    signature_data      Out(32)        ... the CRC-32 of that entry's residual after that layer, one cycle later
+    """
+
+    def __init__(self, design):
+        self._design = design
+        members = {
+            "command": In(stream.Signature(command_layout(design))),
+            "outcome": Out(stream.Signature(outcome_layout(design))),
+            "phase": Out(PhaseShape), "layer": Out(range(design.layers)),
+            "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),
+            "signature_address": In(range(design.layers * design.hw.entries)), "signature_data": Out(32),
+        }
+        if design.hw.source == "stream":
+            members |= {"weight_req": Out(stream.Signature(request_layout(design))),
+                        "weight_beats": In(stream.Signature(beat_layout(design)))}
+        if design.hw.sampler == "gumbel":
+            members |= {"inv_temperature": In(16), "seed": In(32)}
+        super().__init__(members)
+
+    @property
+    def design(self):
+        return self._design
+
+    def elaborate(self, platform):
+        m = Module()
+        design, hw = self._design, self._design.hw
+        heads = design.qkv_heads
+
+        m.submodules.sequencer = seq = Sequencer(design)
+        m.submodules.dispatcher = dispatcher = Dispatcher(design)
+        m.submodules.array = array = MacArray(design)
+        m.submodules.feeder = feeder = Feeder(design)
+        m.submodules.convert = convert = Convert(design)
+        m.submodules.residual = residual = Residual(design)
+        m.submodules.rmsnorm = rmsnorm = RmsNorm(design)
+        m.submodules.rope = rope = Rope(design)
+        m.submodules.swiglu = swiglu = SwiGlu(design)
+        m.submodules.kv_cache = kv = KvCache(design)
+        m.submodules.kv_writer = kv_writer = KvWriter(design)
+        m.submodules.attention = attention = Attention(design)
+        m.submodules.sampler = sampler = Sampler(design)
+
+        act, op = design.recipe.activation_format, feeder.o.p.meta.shape()
+        m.submodules.xa = xa = VectorBuffer(rows=hw.entries, length=design.hidden, write_lanes=hw.vector_lanes,
+                                            read_lanes=hw.lanes, fmt=act, meta=op)
+        m.submodules.xo = xo = VectorBuffer(rows=hw.entries, length=design.attn, write_lanes=hw.vector_lanes,
+                                            read_lanes=hw.lanes, fmt=act, meta=op)
+        m.submodules.xh = xh = VectorBuffer(rows=hw.entries, length=design.ff, write_lanes=hw.vector_lanes // 2,
+                                            read_lanes=hw.lanes, fmt=act, meta=op)
+        head_meta = attention.q_r.p.meta.shape()
+        m.submodules.qkv = qkv = VectorBuffer(rows=hw.entries * heads, length=design.head, write_lanes=hw.vector_lanes,
+                                              read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format, meta=head_meta)
+
+        def phase_is(*phases):
+            return seq.phase.as_value().matches(*(int(p.value) for p in phases))
+
+        # -- commands and results of the pass
+        connect(m, flipped(self.command), seq.command)
+        connect(m, seq.outcome, flipped(self.outcome))
+        m.d.comb += [self.phase.eq(seq.phase), self.layer.eq(seq.layer)]
+        connect(m, seq.dispatch, dispatcher.cmd)
+        connect(m, seq.angle, rope.angle)
+        connect(m, seq.norm, rmsnorm.cmd)
+        connect(m, seq.kv_write, kv_writer.cmd)
+        connect(m, seq.attend, attention.cmd)
+        connect(m, seq.feed, feeder.cmd)
+        connect(m, seq.convert, convert.cmd)
+        connect(m, seq.add, residual.cmd)
+        connect(m, seq.sample, sampler.cmd)
+        connect(m, sampler.o, seq.sampled)
+        m.d.comb += [seq.embed_done.eq(residual.embed_done), seq.angle_done.eq(rope.angle_done), seq.norm_done.eq(rmsnorm.done),
+                     seq.kv_write_done.eq(kv_writer.done), seq.attend_done.eq(attention.done), seq.add_done.eq(residual.done),
+                     seq.sample_done.eq(sampler.done)]
+        m.d.sync += [seq.qkv_done.eq(qkv.w.valid & qkv.w.ready & rope.o.p.last),
+                     seq.swiglu_done.eq(xh.w.valid & xh.w.ready & swiglu.o.p.last)]
+        m.d.comb += [seq.exps_in.eq(dispatcher.exps), convert.exps.eq(seq.exps)]
+        # o_proj's exponent stands in the record of norm 1, down_proj's in that of norm 2
+        m.d.comb += residual.exp.eq(Mux(phase_is(PhaseShape.O), seq.exps[3], seq.exps[2]))
+        m.d.comb += sampler.exp.eq(seq.exps[0])
+
+        # -- weights
+        if hw.source == "rom":
+            m.submodules.weights = source = RomSource(design)
+            connect(m, dispatcher.req, source.req)
+            connect(m, source.beats, dispatcher.beats)
+        else:
+            connect(m, dispatcher.req, flipped(self.weight_req))
+            connect(m, flipped(self.weight_beats), dispatcher.beats)
+        connect(m, dispatcher.tile, array.tile)
+        connect(m, dispatcher.gain, rmsnorm.gain)
+        connect(m, dispatcher.embed, residual.embed)
+        m.d.comb += residual.embed_exp.eq(dispatcher.embed_exp)
+
+        # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
+        matrix = Signal(Matrix)
+        with m.If(seq.feed.valid & seq.feed.ready):
+            m.d.sync += matrix.eq(seq.feed.p.matrix)
+        for buffer, matrices in ((xa, (Matrix.QKV, Matrix.GATE_UP, Matrix.HEAD)), (xo, (Matrix.O,)), (xh, (Matrix.DOWN,))):
+            selected = matrix.as_value().matches(*(x.value for x in matrices))
+            m.d.comb += [buffer.r.valid.eq(feeder.o.valid & selected), buffer.r.p.row.eq(feeder.o.p.row),
+                         buffer.r.p.part.eq(feeder.o.p.part), buffer.r.p.meta.eq(feeder.o.p.meta)]
+            with m.If(selected):
+                m.d.comb += [feeder.o.ready.eq(buffer.r.ready), buffer.o.ready.eq(array.x.ready), array.x.valid.eq(buffer.o.valid),
+                             array.x.p.codes.eq(buffer.o.p.codes), array.x.p.exp.eq(buffer.o.p.exp)]
+                m.d.comb += [array.x.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
+
+        # -- results of the array: to the sink of the phase
+        to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
+        for sink, selected in ((convert.i, to_convert), (residual.i, phase_is(PhaseShape.O, PhaseShape.DOWN)),
+                               (sampler.i, phase_is(PhaseShape.HEAD))):
+            m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
+            with m.If(selected):
+                m.d.comb += array.o.ready.eq(sink.ready)
+
+        # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
+        gate_up = phase_is(PhaseShape.GATE_UP)
+        c = convert.o
+        m.d.comb += [rope.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
+                     c.ready.eq(Mux(gate_up, swiglu.i.ready, rope.i.ready))]
+        m.d.comb += [rope.i.p[name].eq(c.p[name]) for name in ("x", "entry", "head", "part", "last")]
+        m.d.comb += [swiglu.i.p[name].eq(c.p[name]) for name in ("x", "entry", "part", "last")]
+        m.d.comb += [qkv.w.valid.eq(rope.o.valid), rope.o.ready.eq(qkv.w.ready), qkv.w.p.x.eq(rope.o.p.x),
+                     qkv.w.p.row.eq(rope.o.p.entry * heads + rope.o.p.head), qkv.w.p.part.eq(rope.o.p.part)]
+        m.d.comb += [xh.w.valid.eq(swiglu.o.valid), swiglu.o.ready.eq(xh.w.ready), xh.w.p.x.eq(swiglu.o.p.x),
+                     xh.w.p.row.eq(swiglu.o.p.entry), xh.w.p.part.eq(swiglu.o.p.part)]
+
+        # -- norm
+        connect(m, rmsnorm.read, residual.read)
+        connect(m, residual.read_o, rmsnorm.read_i)
+        connect(m, rmsnorm.o, xa.w)
+
+        # -- attention
+        writing = phase_is(PhaseShape.KV_WRITE)
+        for user, selected in ((kv_writer.r, writing), (attention.q_r, ~writing)):
+            with m.If(selected):
+                m.d.comb += [qkv.r.valid.eq(user.valid), user.ready.eq(qkv.r.ready), qkv.r.p.row.eq(user.p.row),
+                             qkv.r.p.part.eq(user.p.part), qkv.r.p.meta.eq(user.p.meta)]
+        for user, selected in ((kv_writer.i, writing), (attention.q_i, ~writing)):
+            m.d.comb += [user.valid.eq(qkv.o.valid & selected), user.payload.eq(qkv.o.payload)]
+            with m.If(selected):
+                m.d.comb += qkv.o.ready.eq(user.ready)
+        connect(m, kv_writer.write, kv.write)
+        connect(m, attention.k_req, kv.k_req)
+        connect(m, kv.k_o, attention.k_o)
+        connect(m, attention.v_req, kv.v_req)
+        connect(m, kv.v_o, attention.v_o)
+        m.d.comb += [xo.w.valid.eq(attention.o.valid), attention.o.ready.eq(xo.w.ready), xo.w.p.x.eq(attention.o.p.x),
+                     xo.w.p.row.eq(attention.o.p.entry), xo.w.p.part.eq(attention.o.p.part)]
+
+        # -- sampler's configuration
+        if hw.sampler == "gumbel":
+            m.d.comb += [sampler.inv_temperature.eq(self.inv_temperature), sampler.seed.eq(self.seed), sampler.key.eq(seq.keys)]
+
+        # -- what a person asks for: signatures and counters
+        m.submodules.signatures = signatures = memory.Memory(shape=unsigned(32), depth=design.layers * hw.entries, init=[])
+        write, read = signatures.write_port(), signatures.read_port()
+        m.d.comb += [residual.sig.ready.eq(1), write.en.eq(residual.sig.valid), write.data.eq(residual.sig.p.crc),
+                     write.addr.eq(seq.layer * hw.entries + residual.sig.p.entry),
+                     read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
+        m.submodules.counters = counters = Counters(EVENTS)
+        fresh = Signal(init=1)      # the next entry is the first of a pass
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += fresh.eq(0)
+        with m.If(self.outcome.valid & self.outcome.ready & self.outcome.p.last):
+            m.d.sync += fresh.eq(1)
+        m.d.comb += counters.clear.eq(self.command.valid & self.command.ready & fresh)
+        events = {"cycles": ~fresh, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
+                  "norm": phase_is(PhaseShape.NORM_1, PhaseShape.NORM_2, PhaseShape.NORM_F),
+                  "attention": phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
+                  "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,
+                  "weight_waits": dispatcher.beats.ready & ~dispatcher.beats.valid}
+        m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]
+        m.d.comb += [counters.address.eq(self.counter_address), self.counter_data.eq(counters.data)]
+        return m

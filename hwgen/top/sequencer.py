@@ -1,0 +1,236 @@
+"""The sequencer: one pass over all layers, phase after phase."""
+from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.layouts import EXP_BITS, Matrix
+from ..params.phases import Phase
+
+__all__ = ["Sequencer", "command_layout", "outcome_layout", "PhaseShape"]
+
+
+class PhaseShape(enum.Enum, shape=4):
+    """`hwgen.params.phases.Phase` as a hardware enumeration."""
+    IDLE = Phase.IDLE
+    EMBED = Phase.EMBED
+    NORM_1 = Phase.NORM_1
+    QKV = Phase.QKV
+    KV_WRITE = Phase.KV_WRITE
+    ATTENTION = Phase.ATTENTION
+    O = Phase.O
+    NORM_2 = Phase.NORM_2
+    GATE_UP = Phase.GATE_UP
+    DOWN = Phase.DOWN
+    NORM_F = Phase.NORM_F
+    HEAD = Phase.HEAD
+    FINISH = Phase.FINISH
+
+
+def command_layout(design):
+    """One entry of a pass. ``last`` closes the pass and starts it."""
+    return data.StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
+                              "token": range(design.model.vocab_size), "want": 1, "last": 1})
+
+
+def outcome_layout(design):
+    """One result: the token after entry ``entry``. ``none`` marks the single result of a pass that wanted no output."""
+    return data.StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "none": 1, "last": 1})
+
+
+class Sequencer(wiring.Component):
+    """Takes the entries of a pass and drives every engine through it.
+
+    The phases of `hwgen.params.phases.Phase` follow each other strictly; an engine's `done` in cycle d lets the next
+    phase give its commands in cycle d + 1. The first entry starts the embedding fetch while later ones still come in.
+    A new pass is accepted when the last result of the one before has been taken.
+
+    Members
+    -------
+    command         In(stream)     entries of a pass, at most T, the final one with ``last``
+    outcome         Out(stream)    one result per entry that wanted output, in order of the entries
+    phase, layer    Out            where the machine is; for waveforms, traces and routing
+    dispatch, angle, norm, kv_write, attend, feed, convert, add, sample    Out(streams)    commands of the engines
+    sampled         In(stream)     {row, token} of the sampler, row counting only entries that wanted output
+    *_done          In(1)          one cycle each, at or before which the engine's output is readable
+    exps, exps_in   Out, In        exponents of the current phases' matrices, copied from the dispatcher when a norm ends
+    keys            Out            position and slot of each head row, for the sampler's noise
+    """
+
+    def __init__(self, design):
+        self._design = design
+        entries, row = design.hw.entries, range(design.hw.entries)
+        n = range(entries + 1)
+        place = {"entry": row, "slot": range(design.hw.slots), "position": range(design.hw.context)}
+
+        def command(**fields):
+            return Out(stream.Signature(data.StructLayout(fields)))
+
+        super().__init__({
+            "command": In(stream.Signature(command_layout(design))),
+            "outcome": Out(stream.Signature(outcome_layout(design))),
+            "phase": Out(PhaseShape), "layer": Out(range(design.layers)),
+            "dispatch": command(entry=row, token=range(design.model.vocab_size), last=1, head=1),
+            "angle": command(entry=row, position=range(design.hw.context), last=1),
+            "norm": command(entry=row, row=row, last=1),
+            "kv_write": command(**place, layer=range(design.layers), last=1),
+            "attend": command(**place, layer=range(design.layers), last=1),
+            "feed": command(matrix=Matrix, n=n),
+            "convert": command(gate_up=1, n=n),
+            "add": command(n=n, final=1),
+            "sample": command(n=n),
+            "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": range(design.model.vocab_size)}))),
+            **{f"{name}_done": In(1) for name in
+               ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
+            "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
+            "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
+            "keys": Out(data.ArrayLayout(unsigned(32), entries)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        design = self._design
+        entries, row = design.hw.entries, range(design.hw.entries)
+
+        # The entries of the pass. ``collected`` of them are known; dispatcher and angle engine follow at their own pace.
+        table = [Signal(command_layout(design), name=f"entry{i}") for i in range(entries)]
+        collected, wanted = Signal(range(entries + 1)), Signal(range(entries + 1))
+        closed = Signal()
+        want_rows = [Signal(row, name=f"want_row{i}") for i in range(entries)]
+        embedded, angled = Signal(), Signal()
+        idle = self.phase == PhaseShape.IDLE
+
+        def entry_at(index):
+            return data.View(command_layout(design), _pick([t.as_value() for t in table], index))
+
+        m.d.comb += self.command.ready.eq(idle & ~closed)
+        with m.If(self.command.valid & self.command.ready):
+            for i in range(entries):
+                with m.If(collected == i):
+                    m.d.sync += table[i].eq(self.command.payload)
+            for i in range(entries):
+                with m.If(self.command.payload.want & (wanted == i)):
+                    m.d.sync += want_rows[i].eq(collected)
+            m.d.sync += [collected.eq(collected + 1), wanted.eq(wanted + self.command.payload.want)]
+            m.d.sync += closed.eq(self.command.payload.last | (collected == entries - 1))
+        with m.If(idle & closed):
+            m.d.sync += self.phase.eq(PhaseShape.EMBED)
+
+        for out, fields in ((self.dispatch, ("token",)), (self.angle, ("position",))):
+            sent = Signal(range(entries + 1), name=f"sent_{fields[0]}")
+            entry = entry_at(sent)
+            final = closed & (sent + 1 == collected)
+            # the next entry is offered once it is known whether it is the last, so its flags never change while waiting
+            m.d.comb += [out.valid.eq((sent + 1 < collected) | final), out.p.entry.eq(sent), out.p.last.eq(final)]
+            m.d.comb += [out.p[f].eq(entry[f]) for f in fields]
+            with m.If(out.valid & out.ready):
+                m.d.sync += sent.eq(sent + 1)
+            with m.If(self.phase == PhaseShape.FINISH):
+                m.d.sync += sent.eq(0)
+        m.d.comb += self.dispatch.p.head.eq(wanted != 0)
+        for i in range(entries):
+            entry = entry_at(want_rows[i])
+            m.d.comb += self.keys[i].eq((entry.slot << 24) ^ entry.position)
+
+        # -- one engine, one phase
+        def go(phase):
+            m.d.sync += self.phase.eq(phase)
+
+        def once(name, out, **fields):
+            """Offer one command during the current phase, once."""
+            given = Signal(name=f"given_{name}")
+            m.d.comb += out.valid.eq(~given)
+            m.d.comb += [out.p[k].eq(v) for k, v in fields.items()]
+            with m.If(out.ready):
+                m.d.sync += given.eq(1)
+            return given
+
+        def matmul(name, matrix, count, sink, done, **fields):
+            """Feed a matrix to the array and its results to a sink; returns the condition that ends the phase."""
+            given = (once(f"feed_{name}", self.feed, matrix=matrix, n=count), once(f"sink_{name}", sink, n=count, **fields))
+            with m.If(done):
+                m.d.sync += [g.eq(0) for g in given]
+            return done
+
+        def each(name, out, count, done, fields):
+            """Give a command for each of ``count`` entries; returns the condition that ends the phase."""
+            index = Signal(range(entries + 1), name=f"index_{name}")
+            m.d.comb += [out.valid.eq(index != count), out.p.last.eq(index + 1 == count)]
+            m.d.comb += [out.p[k].eq(v) for k, v in fields(index).items()]
+            with m.If(out.valid & out.ready):
+                m.d.sync += index.eq(index + 1)
+            with m.If(done):
+                m.d.sync += index.eq(0)
+            return done
+
+        def norm(name, count, entry_of):
+            left = Signal(range(entries + 1), name=f"left_{name}")     # commands that have ended
+            last = self.norm_done & (left + 1 == count)
+            with m.If(self.norm_done):
+                m.d.sync += left.eq(Mux(last, 0, left + 1))
+            with m.If(last):
+                m.d.sync += self.exps.eq(self.exps_in)
+            return each(name, self.norm, count, last, lambda i: {"entry": entry_of(i), "row": i})
+
+        def place(index):
+            entry = entry_at(index)
+            return {"entry": index, "slot": entry.slot, "position": entry.position, "layer": self.layer}
+
+        with m.Switch(self.phase):
+            with m.Case(PhaseShape.EMBED):
+                m.d.sync += [embedded.eq(embedded | self.embed_done), angled.eq(angled | self.angle_done)]
+                with m.If((embedded | self.embed_done) & (angled | self.angle_done)):
+                    go(PhaseShape.NORM_1)
+            with m.Case(PhaseShape.NORM_1):
+                with m.If(norm("norm1", collected, lambda i: i)):
+                    go(PhaseShape.QKV)
+            with m.Case(PhaseShape.QKV):
+                with m.If(matmul("qkv", Matrix.QKV, collected, self.convert, self.qkv_done, gate_up=0)):
+                    go(PhaseShape.KV_WRITE)
+            with m.Case(PhaseShape.KV_WRITE):
+                with m.If(each("kv", self.kv_write, collected, self.kv_write_done, place)):
+                    go(PhaseShape.ATTENTION)
+            with m.Case(PhaseShape.ATTENTION):
+                with m.If(each("attend", self.attend, collected, self.attend_done, place)):
+                    go(PhaseShape.O)
+            with m.Case(PhaseShape.O):
+                with m.If(matmul("o", Matrix.O, collected, self.add, self.add_done, final=0)):
+                    go(PhaseShape.NORM_2)
+            with m.Case(PhaseShape.NORM_2):
+                with m.If(norm("norm2", collected, lambda i: i)):
+                    go(PhaseShape.GATE_UP)
+            with m.Case(PhaseShape.GATE_UP):
+                with m.If(matmul("gate_up", Matrix.GATE_UP, collected, self.convert, self.swiglu_done, gate_up=1)):
+                    go(PhaseShape.DOWN)
+            with m.Case(PhaseShape.DOWN):
+                with m.If(matmul("down", Matrix.DOWN, collected, self.add, self.add_done, final=1)):
+                    with m.If(self.layer == design.layers - 1):
+                        m.d.sync += self.layer.eq(0)
+                        go(Mux(wanted == 0, PhaseShape.FINISH, PhaseShape.NORM_F))
+                    with m.Else():
+                        m.d.sync += self.layer.eq(self.layer + 1)
+                        go(PhaseShape.NORM_1)
+            with m.Case(PhaseShape.NORM_F):
+                with m.If(norm("normf", wanted, lambda i: _pick(want_rows, i))):
+                    go(PhaseShape.HEAD)
+            with m.Case(PhaseShape.HEAD):
+                with m.If(matmul("head", Matrix.HEAD, wanted, self.sample, self.sample_done)):
+                    go(PhaseShape.FINISH)
+            with m.Case(PhaseShape.FINISH):
+                # a pass without output still answers, so that its host knows that it is over
+                with m.If((wanted != 0) | self.outcome.ready):
+                    m.d.sync += [collected.eq(0), wanted.eq(0), closed.eq(0), embedded.eq(0), angled.eq(0)]
+                    go(PhaseShape.IDLE)
+
+        with m.If(self.phase == PhaseShape.FINISH):
+            m.d.comb += [self.outcome.valid.eq(wanted == 0), self.outcome.p.none.eq(1), self.outcome.p.last.eq(1)]
+        with m.Else():
+            m.d.comb += [self.outcome.valid.eq(self.sampled.valid), self.sampled.ready.eq(self.outcome.ready)]
+            m.d.comb += [self.outcome.p.entry.eq(_pick(want_rows, self.sampled.p.row)),
+                         self.outcome.p.token.eq(self.sampled.p.token),
+                         self.outcome.p.last.eq(self.sampled.p.row + 1 == wanted)]
+        return m
+
+
+def _pick(values, index):
+    """values[index]; also for a single one, whose index has no bits."""
+    return values[0] if len(values) == 1 else Array(values)[index]
