@@ -111,8 +111,8 @@ class _Folder:
             self._files |= dict.fromkeys(file.shapes, file)
         method = quantization.get("quant_method")
         if method is not None and method not in _FP8_METHODS:
-            raise ModelError(f"{folder / 'config.json'}: Quantization method must be one of {', '.join(_FP8_METHODS)}, "
-                             f"not {method!r}: use the unquantized model")
+            raise ModelError(f"{folder / 'config.json'}: Quantization method must be one of "
+                             f"{', '.join(_FP8_METHODS)}, not {method!r}: use the unquantized model")
         self._method = method
         self._block = tuple(quantization.get("weight_block_size") or (128, 128))
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
@@ -139,12 +139,12 @@ class _Folder:
             return values * scale.reshape(n, 1)
         if scale.shape == (-(-n // rows), -(-k // columns)):
             return values * np.repeat(np.repeat(scale, rows, 0)[:n], columns, 1)[:, :k]
-        raise ModelError(f"{file.path}: tensor {scale_name} must be one number, {n} (one per row), or one per block of "
-                         f"{rows} x {columns}, not of shape {list(scale.shape)}")
+        raise ModelError(f"{file.path}: tensor {scale_name} must be one number, {n} (one per row), or one per block "
+                         f"of {rows} x {columns}, not of shape {list(scale.shape)}")
 
 
 def _ignored(name):
-    """Tensors that some checkpoints carry and that are no weights: derived tables, scales of weights and activations."""
+    """Tensors that are no weights and that some checkpoints carry: derived tables, scales."""
     return name.endswith(("rotary_emb.inv_freq", "_scale", "_scale_inv", "_scale_ub"))
 
 

@@ -37,8 +37,8 @@ class SafetensorsFile:
                 length = int.from_bytes(file.read(8), "little")
                 size = os.fstat(file.fileno()).st_size
                 if size < 8 or 8 + length > size:
-                    raise ModelError(f"{path}: File must be at least {8 + length} bytes long by its header, not {size}: "
-                                     "it is truncated or no safetensors file, fetch it again")
+                    raise ModelError(f"{path}: File must be at least {8 + length} bytes long by its header, "
+                                     f"not {size}: it is truncated or no safetensors file, fetch it again")
                 header = json.loads(file.read(length))
             self._start = 8 + length
             self._entries = {name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])

@@ -58,7 +58,8 @@ class Tokenizer:
             value = options.get(name)
             return (value.get("content") if isinstance(value, dict) else value) or ""
 
-        return cls(core, chat_template=template, bos_token=token("bos_token"), eos_token=token("eos_token"), source=path)
+        return cls(core, chat_template=template, bos_token=token("bos_token"), eos_token=token("eos_token"),
+                   source=path)
 
     def check_vocabulary(self, vocab_size, path):
         """ModelError if a token has no row in the model's embedding table."""
@@ -95,7 +96,7 @@ class Tokenizer:
         def raise_exception(message):
             raise jinja2.TemplateError(message)
 
-        # The options and names that Hugging Face's templates rely on; a template comes with a model: hence the sandbox.
+        # The options and names that templates rely on. A template comes out of a model file: hence the sandbox.
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
         environment.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
@@ -116,7 +117,8 @@ class Tokenizer:
 class TextStream:
     """Turns tokens into text as they come. A character whose bytes are not all there yet waits for the rest.
 
-    What :meth:`push` and :meth:`end` return adds up to ``Tokenizer.decode`` of all tokens.
+    What :meth:`push` and :meth:`end` return adds up to ``Tokenizer.decode`` of all tokens, if their bytes are UTF-8.
+    (Where they are not, some decoders take back letters that were fine, and what was shown stays shown.)
     """
 
     def __init__(self, tokenizer, special=False):

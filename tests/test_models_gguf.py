@@ -1,0 +1,242 @@
+import dataclasses
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from hwgen.models import ModelError, load, random_checkpoint
+from hwgen.params.model import Llama3RopeScaling, ModelShape
+from model_files import TEMPLATE, byte_tokenizer
+
+#: Block types of GGUF need inputs in multiples of 32.
+SHAPE = ModelShape(name="small", vocab_size=270, hidden_size=96, intermediate_size=128, num_hidden_layers=2,
+                   num_attention_heads=4, num_key_value_heads=2, head_dim=24, rms_norm_eps=1e-5, rope_theta=5e4,
+                   max_position_embeddings=128, bos_token_id=1, eos_token_ids=(2,))
+
+NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+         "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+         "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+
+
+def gguf_name(name):
+    stem = name.removesuffix(".weight")
+    if stem.startswith("model.layers."):
+        _, _, layer, part = stem.split(".", 3)
+        return f"blk.{layer}.{NAMES[part]}.weight"
+    return NAMES[stem] + ".weight"
+
+
+def permuted(weights, heads):
+    """Rows as the converters of llama.cpp order them."""
+    n, k = weights.shape
+    return weights.reshape(heads, 2, n // heads // 2, k).swapaxes(1, 2).reshape(n, k)
+
+
+def byte_level_fields(writer):
+    core = byte_tokenizer()
+    ids = core.get_vocab()
+    tokens = sorted(ids, key=ids.get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([2, 3, 3] + [1] * (len(tokens) - 3))
+    writer.add_token_merges(["t h", "th e", "Ġ the", "e r", "i n", "Ã ©"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(TEMPLATE)
+
+
+def write_gguf(path, kind="F32", *, shape=SHAPE, skip=(), arch="llama", extra=(), factors=None,
+               fields=lambda writer: None, tokenizer=byte_level_fields):
+    checkpoint = random_checkpoint(shape)
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_context_length(shape.max_position_embeddings)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.num_hidden_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.num_attention_heads)
+    writer.add_head_count_kv(shape.num_key_value_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base(shape.rope_theta)
+    writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
+    fields(writer)
+    tokenizer(writer)
+    kind = gguf.GGMLQuantizationType[kind]
+    stored = {}
+    for name in checkpoint.names():
+        if name in skip:
+            continue
+        values = checkpoint.tensor(name)
+        heads = {"q_proj": shape.num_attention_heads, "k_proj": shape.num_key_value_heads}.get(name.split(".")[-2])
+        packed = permuted(values, heads) if heads else values
+        if values.ndim == 1:
+            writer.add_tensor(gguf_name(name), packed)
+            stored[name] = values
+            continue
+        data = gguf.quants.quantize(packed, kind)
+        writer.add_tensor(gguf_name(name), data, raw_dtype=kind)
+        stored[name] = gguf.quants.dequantize(gguf.quants.quantize(values, kind), kind)
+    if factors is not None:
+        writer.add_tensor("rope_freqs.weight", np.asarray(factors, np.float32))
+    for name, values in dict(extra).items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return stored
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0"])
+def test_tensors(tmp_path, kind):
+    path = tmp_path / "small.gguf"
+    stored = write_gguf(path, kind)
+    checkpoint = load(path)
+    assert checkpoint.shape == SHAPE
+    for name, values in stored.items():
+        assert (checkpoint.tensor(name) == values).all(), name
+
+
+def test_tied_without_output(tmp_path):
+    write_gguf(tmp_path / "m.gguf", skip=("lm_head.weight",))
+    checkpoint = load(tmp_path / "m.gguf")
+    assert checkpoint.shape.tie_word_embeddings
+    assert checkpoint.tensor("lm_head.weight").shape == (270, 96)
+
+
+def test_llama3_scaling_from_divisors(tmp_path):
+    scaling = Llama3RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                original_max_position_embeddings=8192)
+    plain = SHAPE.rope_frequencies()
+    write_gguf(tmp_path / "m.gguf", factors=plain / scaling.apply(plain))
+    assert load(tmp_path / "m.gguf").shape.rope_scaling == scaling
+    write_gguf(tmp_path / "n.gguf", factors=np.linspace(1, 32, 12))
+    assert refusal(tmp_path / "n.gguf") == (f"{tmp_path / 'n.gguf'}: Tensor rope_freqs.weight must be Llama 3.1's "
+                                            "scaling, not another one: use the model's Hugging Face folder")
+
+
+def refusal(path, *names):
+    with pytest.raises(ModelError) as error:
+        checkpoint = load(path)
+        for name in names:
+            checkpoint.tensor(name)
+    line = str(error.value)
+    assert "\n" not in line
+    return line
+
+
+def test_byte_level_tokenizer(tmp_path):
+    write_gguf(tmp_path / "m.gguf")
+    ours, core = load(tmp_path / "m.gguf").tokenizer, byte_tokenizer()
+    for text in ("the thé in there", " the\n\nthe 1234 é😀", "a</s>b", "", "  two  spaces "):
+        assert ours.encode(text) == core.encode(text).ids
+        assert ours.decode(ours.encode(text), special=True) == text
+    assert ours.render_chat("hi") == "<|user|>hi<|assistant|>"
+    assert (ours.bos_token, ours.eos_token) == ("<s>", "</s>")
+
+
+@pytest.mark.parametrize("kind, numbers", [("gpt-2", ["Ġ12345"]), ("smollm", ["Ġ", "1", "2", "3", "4", "5"]),
+                                           ("llama-bpe", ["Ġ", "123", "45"])])
+def test_pre_tokenizers(tmp_path, kind, numbers):
+    def fields(writer):
+        byte_level_fields(writer)
+        writer.kv_data[0]["tokenizer.ggml.pre"].value = kind
+    write_gguf(tmp_path / "m.gguf", tokenizer=fields)
+    tokenizer = load(tmp_path / "m.gguf").tokenizer
+    pieces = tokenizer._core.pre_tokenizer.pre_tokenize_str("the 12345")
+    assert [piece for piece, _ in pieces] == ["the", *numbers]
+    # Llama 3's kind begins a text with the start token
+    assert tokenizer.encode("the")[:-1] == ([1] if kind == "llama-bpe" else [])
+
+
+def sentence_piece_fields(writer, pieces, scores, kinds):
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(pieces)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
+def small_pieces():
+    words = ["▁t", "he", "▁the", "in", "▁▁"]
+    letters = list("▁abcdehilnorst")
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *words, *letters]
+    scores = [0.0] * 259 + [-float(i) for i in range(len(words))] + [-100.0 - i for i in range(len(letters))]
+    return pieces, scores, [2, 3, 3] + [6] * 256 + [1] * (len(words) + len(letters))
+
+
+def test_sentence_piece_tokenizer(tmp_path):
+    write_gguf(tmp_path / "m.gguf", shape=dataclasses.replace(SHAPE, vocab_size=300),
+               tokenizer=lambda writer: sentence_piece_fields(writer, *small_pieces()))
+    tokenizer = load(tmp_path / "m.gguf").tokenizer
+    pieces = small_pieces()[0]
+    assert [pieces[i] for i in tokenizer.encode("the tin")] == ["<s>", "▁the", "▁t", "in"]
+    assert [pieces[i] for i in tokenizer.encode("é")] == ["<s>", "▁", "<0xC3>", "<0xA9>"]
+    for text in ("the tin", "é the 😀", "  two  ", "a\nb"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    stream = tokenizer.stream()
+    assert [stream.push(i) for i in tokenizer.encode("the 😀")] == ["", "the", " ", "", "", "", "😀"]
+
+
+def test_sentence_piece_equals_sentencepiece(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    lines = [line for line in Path(__file__).read_text(encoding="utf-8").split("\n") if line and "<" not in line]
+    text = tmp_path / "text"
+    text.write_text("\n".join(lines))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "sp"), vocab_size=600, model_type="bpe", byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2)
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sp.model"))
+    n = theirs.get_piece_size()
+    kinds = [2 if theirs.is_unknown(i) else 3 if theirs.is_control(i) else 6 if theirs.is_byte(i) else 1
+             for i in range(n)]
+    shape = dataclasses.replace(SHAPE, vocab_size=n)
+    write_gguf(tmp_path / "m.gguf", shape=shape, tokenizer=lambda writer: sentence_piece_fields(
+        writer, [theirs.id_to_piece(i) for i in range(n)], [theirs.get_score(i) for i in range(n)], kinds))
+    ours = load(tmp_path / "m.gguf").tokenizer
+    for line in [*lines, "日本 é 😀", " a  b "]:
+        assert ours.encode(line) == [1] + theirs.encode(line)
+
+
+def test_refusals(tmp_path):
+    path = tmp_path / "m.gguf"
+    write_gguf(path, arch="qwen2")
+    assert refusal(path) == f"{path}: Architecture must be llama, not 'qwen2'"
+    write_gguf(path, fields=lambda writer: writer.add_expert_count(8))
+    assert refusal(path) == f"{path}: Expert count must be 0, not 8: mixtures are not supported"
+    write_gguf(path, skip=("model.layers.1.mlp.up_proj.weight",))
+    assert refusal(path) == f"{path}: tensor model.layers.1.mlp.up_proj.weight is missing: fetch the model again"
+    write_gguf(path, extra={"blk.0.attn_q.bias": np.ones(96, np.float32)})
+    assert refusal(path) == (f"{path}: tensor model.layers.0.self_attn.q_proj.bias is none of a Llama model: "
+                             "its architecture is not supported")
+    write_gguf(path, tokenizer=lambda writer: None)
+    assert refusal(path) == f"{path}: File must have a tokenizer: convert the model again, with its tokenizer"
+    assert load(path, need_tokenizer=False).tokenizer is None
+
+
+def test_unknown_pre_tokenizer(tmp_path):
+    def fields(writer):
+        byte_level_fields(writer)
+        writer.kv_data[0]["tokenizer.ggml.pre"].value = "tekken"
+    write_gguf(tmp_path / "m.gguf", tokenizer=fields)
+    assert "Pre-tokenizer must be one of default, gpt-2, smollm, " in refusal(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 10, 60, 1000, 5000, 100000, -5])
+def test_truncated(tmp_path, keep):
+    path = tmp_path / "m.gguf"
+    write_gguf(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    line = refusal(path)
+    assert line.startswith(f"{path}: File must be ")
+    assert "truncated" in line or keep < 4
+
+
+def test_no_gguf(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"PK\x03\x04" * 50)
+    assert refusal(path) == f"{path}: File must be GGUF, or a folder in Hugging Face's layout be given instead"

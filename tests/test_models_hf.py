@@ -1,0 +1,245 @@
+import dataclasses
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from hwgen.models import ModelError, load
+from hwgen.models.hf import shape_from_config
+from hwgen.params.model import LinearRopeScaling, Llama3RopeScaling
+from model_files import ODD, config_of, write_folder, write_safetensors
+
+Q1 = "model.layers.1.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize("dtype, stored", [("F32", np.float32), ("F16", np.float16), ("BF16", ml_dtypes.bfloat16)])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_tensors(tmp_path, dtype, stored, shards):
+    tensors = write_folder(tmp_path / "odd", dtype=dtype, shards=shards)
+    checkpoint = load(tmp_path / "odd")
+    assert checkpoint.shape == ODD
+    assert set(checkpoint.names()) == set(tensors)
+    for name, values in tensors.items():
+        read = checkpoint.tensor(name)
+        assert read.dtype == np.float32 and (read == values.astype(stored).astype(np.float32)).all()
+
+
+def test_tokenizer_and_template(tmp_path):
+    write_folder(tmp_path)
+    checkpoint = load(tmp_path)
+    ids = checkpoint.tokenizer.encode("the thé")
+    assert checkpoint.tokenizer.decode(ids) == "the thé"
+    assert checkpoint.tokenizer.render_chat("hi") == "<|user|>hi<|assistant|>"
+    assert "message" in checkpoint.chat_template
+
+
+def test_tied(tmp_path):
+    tied = dataclasses.replace(ODD, tie_word_embeddings=True)
+    write_folder(tmp_path, tied)
+    checkpoint = load(tmp_path)
+    assert (checkpoint.tensor("lm_head.weight") == checkpoint.tensor("model.embed_tokens.weight")).all()
+
+
+def blocks(values, rows, columns, scale):
+    """Each element's scale of a block layout."""
+    n, k = values.shape
+    return scale[np.arange(n)[:, None] // rows, np.arange(k) // columns]
+
+
+@pytest.mark.parametrize("layout", ["tensor", "channel", "column", "block", "small block"])
+def test_fp8_with_scales(tmp_path, layout):
+    tensors = write_folder(tmp_path)
+    weight = tensors[Q1]
+    n, k = weight.shape
+    rng = np.random.default_rng(5)
+    suffix, size = {"tensor": ("_scale", ()), "channel": ("_scale", (n,)), "column": ("_scale", (n, 1)),
+                    "block": ("_scale_inv", (1, 1)), "small block": ("_scale_inv", (-(-n // 16), -(-k // 32)))}[layout]
+    scale = rng.uniform(0.5, 2, size).astype(np.float32)
+    config = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 32]}} \
+        if layout == "small block" else {}
+    write_folder(tmp_path, tensors=tensors | {Q1 + suffix: scale, Q1.replace("weight", "input_scale"): scale},
+                 dtype=lambda name: "F8_E4M3" if name == Q1 else "F32", config=config)
+    each = blocks(weight, 16, 32, scale) if layout == "small block" else scale.reshape(-1, 1)
+    expected = weight.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * each
+    assert (load(tmp_path).tensor(Q1) == expected).all()
+
+
+def config(**changes):
+    return config_of(ODD) | changes
+
+
+@pytest.mark.parametrize("rope, theta, scaling", [
+    ({"rope_theta": 5e5}, 5e5, None),
+    ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, 5e5, None),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 1e4, LinearRopeScaling(factor=2.0)),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                       "original_max_position_embeddings": 8192}}, 1e4,
+     Llama3RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)),
+])
+def test_rope(rope, theta, scaling):
+    base = config()
+    del base["rope_theta"]
+    shape = shape_from_config(base | rope)
+    assert (shape.rope_theta, shape.rope_scaling) == (theta, scaling)
+
+
+def test_defaults_and_end_tokens():
+    old = config(head_dim=None, eos_token_id=2)
+    del old["num_key_value_heads"]
+    assert (shape_from_config(old).num_key_value_heads, shape_from_config(old).head_dim) == (3, 24)
+    assert shape_from_config(old).eos_token_ids == (2,)
+    assert shape_from_config(old, {"eos_token_id": [2, 7]}).eos_token_ids == (2, 7)
+    assert shape_from_config(config(eos_token_id=None)).eos_token_ids == ()
+    mistral = config(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=None)
+    assert shape_from_config(mistral) == dataclasses.replace(ODD, name="model")
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"architectures": ["BertModel"]},
+     "Architecture must be LlamaForCausalLM or MistralForCausalLM, not 'BertModel'"),
+    ({"model_type": "qwen2"}, "Model type must be llama or mistral, not 'qwen2'"),
+    ({"hidden_act": "gelu"}, "Activation must be silu, not 'gelu'"),
+    ({"attention_bias": True}, "Option attention_bias must be false: this hardware has no biases"),
+    ({"mlp_bias": True}, "Option mlp_bias must be false: this hardware has no biases"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "RoPE type must be default, linear or llama3, not 'yarn'"),
+    ({"partial_rotary_factor": 0.5}, "Partial rotary factor must be 1, not 0.5"),
+    ({"model_type": "mistral", "sliding_window": 64}, "Sliding window must be off or at least the context 128, not 64"),
+    ({"num_key_value_heads": 2}, "Head count 3 must be a multiple of KV head count 2"),
+    ({"head_dim": None, "hidden_size": 73}, "Hidden size 73 must be a multiple of head count 3, or head_dim be given"),
+    ({"vocab_size": "277"}, "Vocabulary size must be an integer, not '277'"),
+    ({"quantization_config": {"quant_method": "gptq"}},
+     "Quantization method must be one of fp8, fbgemm_fp8, compressed-tensors, modelopt, not 'gptq': "
+     "use the unquantized model"),
+])
+def test_refused_configs(tmp_path, changes, message):
+    write_folder(tmp_path, config=changes)
+    assert refusal(tmp_path) == f"{tmp_path / 'config.json'}: {message}"
+
+
+def refusal(path, *names):
+    """The one line with which loading a path, or reading tensors of it, is refused."""
+    with pytest.raises(ModelError) as error:
+        checkpoint = load(path)
+        for name in names:
+            checkpoint.tensor(name)
+    line = str(error.value)
+    assert "\n" not in line
+    return line
+
+
+def test_not_a_model(tmp_path):
+    assert refusal(tmp_path / "nowhere") == (
+        f"{tmp_path / 'nowhere'}: Model must be a folder in Hugging Face's layout or a .gguf file, not missing")
+    assert refusal(tmp_path) == (
+        f"{tmp_path / 'config.json'} is missing: a model folder has config.json, model.safetensors and tokenizer.json")
+    (tmp_path / "config.json").write_text("{")
+    assert refusal(tmp_path).startswith(f"{tmp_path / 'config.json'}: File must be JSON (")
+    (tmp_path / "config.json").write_text("{}")
+    assert refusal(tmp_path) == f"{tmp_path / 'config.json'}: Option num_attention_heads is missing"
+
+
+def test_no_weights(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'} is missing, and so is model.safetensors.index.json: "
+                                 "save the model with safetensors (save_pretrained of transformers does)")
+
+
+def test_missing_shard(tmp_path):
+    write_folder(tmp_path, shards=2)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    assert refusal(tmp_path) == f"{tmp_path / 'model-00002-of-00002.safetensors'}: No such file or directory"
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_truncated(tmp_path, keep):
+    write_folder(tmp_path)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
+    line = refusal(tmp_path)
+    assert line.startswith(f"{path}: File must be at") or line.startswith(f"{path}: File must be {len(whole)} bytes long")
+    assert "truncated" in line and "fetch it again" in line
+
+
+def test_no_safetensors(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((2).to_bytes(8, "little") + b"[]")
+    assert refusal(tmp_path) == f"{path}: Header must be that of a safetensors file: fetch the file again"
+
+
+def test_missing_tensor(tmp_path):
+    tensors = write_folder(tmp_path)
+    del tensors[Q1]
+    write_safetensors(tmp_path / "model.safetensors", tensors)
+    assert refusal(tmp_path) == f"{tmp_path}: tensor {Q1} is missing: fetch the model again"
+
+
+def test_shape_that_disagrees(tmp_path):
+    write_folder(tmp_path, config={"intermediate_size": 100})
+    assert refusal(tmp_path) == (f"{tmp_path}: tensor model.layers.0.mlp.gate_proj.weight must be [100, 72] "
+                                 "by the configuration, not [200, 72]")
+
+
+def test_foreign_tensor(tmp_path):
+    tensors = write_folder(tmp_path)
+    name = "model.layers.0.self_attn.q_norm.weight"
+    write_safetensors(tmp_path / "model.safetensors", tensors | {name: np.ones(24)})
+    assert refusal(tmp_path) == (f"{tmp_path}: tensor {name} is none of a Llama model: "
+                                 "its architecture is not supported")
+    write_safetensors(tmp_path / "model.safetensors", tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": [1.0]})
+    load(tmp_path)
+
+
+@pytest.mark.parametrize("value, word", [(np.nan, "nan"), (-np.inf, "-inf")])
+def test_weight_that_is_no_number(tmp_path, value, word):
+    tensors = write_folder(tmp_path)
+    tensors[Q1] = tensors[Q1].copy()
+    tensors[Q1][5, 7] = value
+    write_safetensors(tmp_path / "model.safetensors", tensors, "BF16")
+    assert refusal(tmp_path, Q1) == (f"{tmp_path}: tensor {Q1} must be finite, not {word} at [5, 7]: "
+                                     "the file is damaged or overflowed")
+
+
+def test_fp8_nan_code(tmp_path):
+    tensors = write_folder(tmp_path)
+    tensors[Q1] = np.where(np.eye(72) == 1, np.nan, tensors[Q1])
+    write_safetensors(tmp_path / "model.safetensors", tensors, lambda name: "F8_E4M3" if name == Q1 else "F32")
+    assert f"tensor {Q1} must be finite, not nan at [0, 0]" in refusal(tmp_path, Q1)
+
+
+def test_integer_tensor(tmp_path):
+    write_folder(tmp_path, dtype=lambda name: "I64" if name == Q1 else "F32")
+    assert refusal(tmp_path, Q1) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1} must be one of "
+                                     "F64, F32, F16, BF16, F8_E4M3, not I64")
+
+
+def test_fp8_without_its_scale(tmp_path):
+    write_folder(tmp_path, dtype=lambda name: "F8_E4M3" if name == Q1 else "F32",
+                 config={"quantization_config": {"quant_method": "compressed-tensors"}})
+    assert refusal(tmp_path, Q1) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale is missing: "
+                                     f"{Q1} is FP8, and its scale must be in the file")
+
+
+def test_fp8_scale_of_no_layout(tmp_path):
+    write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.ones(5)})
+    assert "must be one number, 72 (one per row), or one per block of 128 x 128, not of shape [5]" in refusal(tmp_path, Q1)
+
+
+def test_tokenizer_refusals(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": 1}))
+    assert refusal(tmp_path).startswith(f"{path}: File must be a tokenizer of the tokenizers library (")
+    path.unlink()
+    assert refusal(tmp_path) == (f"{path} is missing: save the model's tokenizer there "
+                                 "(AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers)")
+    assert load(tmp_path, need_tokenizer=False).tokenizer is None
+
+
+def test_tokenizer_of_another_model(tmp_path):
+    write_folder(tmp_path, dataclasses.replace(ODD, vocab_size=200))
+    assert refusal(tmp_path) == (f"{tmp_path / 'tokenizer.json'}: Token ids must be below the model's vocabulary size "
+                                 "200, not up to 264: tokenizer and model do not belong together")
