@@ -1,8 +1,10 @@
 """Payloads of the streams between units."""
 from amaranth.hdl import signed, unsigned
+from amaranth.lib import enum
 from amaranth.lib.data import ArrayLayout, StructLayout
 
-__all__ = ["EXP_BITS", "op_layout", "result_layout", "tile_layout"]
+__all__ = ["EXP_BITS", "Matrix", "embed_layout", "glu_layout", "meta_layout", "converted_layout", "op_layout",
+           "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
 
@@ -37,3 +39,57 @@ def result_layout(design):
         "exp": signed(EXP_BITS),
         "group": range(hw.columns // hw.vector_lanes),
     })
+
+
+class Matrix(enum.Enum, shape=3):
+    """The matrices that go through the array, as the sequencer commands them."""
+    QKV = 0
+    O = 1
+    GATE_UP = 2
+    DOWN = 3
+    HEAD = 4
+
+
+def meta_layout(design):
+    """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`."""
+    return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1})
+
+
+def slice_layout(lanes, meta):
+    """What a vector buffer answers: a slice of a row as FP8 codes, and the row's scale."""
+    return StructLayout({"codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS), "meta": meta})
+
+
+def converted_layout(design):
+    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0)."""
+    v = design.hw.vector_lanes
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries), "head": range(design.qkv_heads),
+                         "part": range(max(design.head, 2 * design.ff) // v), "last": 1})
+
+
+def glu_layout(design, lanes):
+    """A granule of a gate/up row (V lanes, gates and ups alternate), or what SwiGLU makes of it (V/2 lanes)."""
+    return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(design.hw.entries),
+                         "part": range(2 * design.ff // design.hw.vector_lanes), "last": 1})
+
+
+def embed_layout(design):
+    """V codes of an embedding row: the hi ones of a granule, then (``lo``) those of the lo row, if there is one."""
+    v = design.hw.vector_lanes
+    return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
+                         "part": range(design.hidden // v), "lo": 1, "last": 1})
+
+
+def residual_read_layout(design):
+    """Address of a granule of the residual."""
+    return StructLayout({"entry": range(design.hw.entries), "part": range(design.hidden // design.hw.vector_lanes)})
+
+
+def residual_row_layout(design):
+    """A granule of the residual; ``mag`` is the OR over its whole row of ``x ^ (x >> 31)``."""
+    return StructLayout({"x": ArrayLayout(signed(32), design.hw.vector_lanes), "mag": unsigned(31)})
+
+
+def signature_layout(design):
+    """The CRC-32 of an entry's residual."""
+    return StructLayout({"entry": range(design.hw.entries), "crc": unsigned(32)})
