@@ -1,0 +1,63 @@
+"""How far a model's predictions are from the float32 reference's, on a text."""
+import numpy as np
+
+__all__ = ["Agreement", "windows"]
+
+
+def windows(tokens, length):
+    """The text in consecutive pieces of ``length`` tokens (the last may be shorter; one token alone predicts nothing)."""
+    pieces = [tokens[start:start + length] for start in range(0, len(tokens), length)]
+    return [piece for piece in pieces if len(piece) > 1]
+
+
+def _log_softmax(logits):  # [n, vocab] -> the same, float64
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+class Agreement:
+    """Sums over all tokens added so far; the properties are their means.
+
+    Attributes
+    ----------
+    tokens : int     predictions compared
+    """
+
+    def __init__(self):
+        self.tokens = 0
+        self._loss = self._reference_loss = self._kl = self._same = 0.0
+
+    def add(self, reference, logits, targets):
+        """Logits of the reference and of the model, both [n, vocab], and the n tokens that really came next."""
+        p, q = _log_softmax(reference), _log_softmax(logits)
+        rows = np.arange(len(targets))
+        self.tokens += len(targets)
+        self._loss -= q[rows, targets].sum()
+        self._reference_loss -= p[rows, targets].sum()
+        self._kl += (np.exp(p) * (p - q)).sum()
+        self._same += (np.argmax(reference, -1) == np.argmax(logits, -1)).sum()
+
+    @property
+    def perplexity(self):
+        """exp of the model's mean loss in nats."""
+        return float(np.exp(self._loss / self.tokens))
+
+    @property
+    def reference_perplexity(self):
+        return float(np.exp(self._reference_loss / self.tokens))
+
+    @property
+    def perplexity_increase(self):
+        """0.01 where the model's perplexity is one percent above the reference's."""
+        return self.perplexity / self.reference_perplexity - 1
+
+    @property
+    def kl(self):
+        """Mean Kullback-Leibler divergence of the model from the reference, in nats per token."""
+        return float(self._kl / self.tokens)
+
+    @property
+    def top1(self):
+        """Fraction of tokens at which both would choose the same one."""
+        return float(self._same / self.tokens)
