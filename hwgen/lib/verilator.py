@@ -30,6 +30,7 @@ WAIVERS = {
     "CASEINCOMPLETE": "Yosys assigns the default before the case",
     "CASEOVERLAP": "Yosys writes Amaranth's priority of cases as a casez",
     "CMPCONST": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
+    "INITIALDLY": "the start of simulation, which wakes up combinational blocks; Verilator needs no waking",
     "UNSIGNED": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
 }
 

@@ -23,7 +23,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
 
-__all__ = ["Port", "emit_design", "emit_verilog", "ports", "shared"]
+__all__ = ["Port", "emit_design", "emit_verilog", "ports", "shared", "verbatim"]
 
 
 class Port(NamedTuple):
@@ -71,6 +71,9 @@ def _convert(component, name):
             named["__".join(map(str, path))] = (value, _DIRECTIONS[member.flow])
     with _builtin_yosys():
         text = verilog.convert(component, name=name, ports=named, emit_src=False, strip_internal_attrs=True)
+    # Yosys has a register that wakes up every `always @*` at time 0. Icarus sets it before anyone listens; this is later.
+    text = re.sub(r"\\\$auto\$verilog_backend\S* ", r"\\$start ", text)
+    text = text.replace("  reg \\$start  = 0;\n", "  reg \\$start ;\n  initial \\$start <= 0;\n")
     # Signals of no width are only declared, and as two bits.
     return re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
 
@@ -101,7 +104,7 @@ def emit_design(top, name):
         _design.reset(token)
     texts = [*design.texts.values(), text]
     # Each text opens with the generator's version; once is enough.
-    return "\n".join([texts[0].split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
+    return "\n".join([text.split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
 
 
 def shared(component, name):
@@ -150,6 +153,28 @@ def shared(component, name):
     if "rst" in port_names:
         connections.append(("i", "rst", ResetSignal(allow_reset_less=True)))
     return Instance(module, *connections)
+
+
+def verbatim(name, text):
+    """The name under which to instantiate a module that is written by hand: ``<top>_<name>``.
+
+    For what Amaranth cannot say, such as ``$readmemh``. ``text`` is the Verilog of the module, with ``{module}`` where
+    its name stands; a design has it once, however many ask for it. Outside :func:`emit_design` the name is ``name``,
+    and the text is the caller's to provide.
+
+    Raises
+    ------
+    ValueError              if ``name`` already stands for another text or a :func:`shared` component
+    """
+    design = _design.get()
+    if design is None:
+        return name
+    module = f"{design.prefix}_{name}"
+    part = (str, text, None)
+    if design.parts.setdefault(module, part) != part:
+        raise ValueError(f"Verilog module {name!r} must have one text, not two")
+    design.texts[module] = "\n" + text.replace("{module}", module)
+    return module
 
 
 def ports(text, name):
