@@ -14,9 +14,9 @@ from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
 from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 
-__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_magnitude",
-           "fp8_round", "leading_zeros", "magnitude", "normalize", "pwl", "pwl_line", "pwl_lookup", "rne_shift",
-           "round_bf16", "round_fixed", "saturate", "scale_exponent", "shift_window", "unpack_bf16", "window_amount"]
+__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_field",
+           "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl", "pwl_line", "pwl_lookup", "rne_shift",
+           "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_window", "unpack_bf16", "window_amount"]
 
 
 # Signals
@@ -217,11 +217,15 @@ class Fp8Aligned(NamedTuple):
     over: Value
 
 
-def fp8_align(m, bits, exponent, fmt, *, name):
-    """First stage of `bf16_to_fp8`: subtracts exponents, and shifts the significand where the result is subnormal."""
+def fp8_field(m, bits, exponent, fmt, *, name):
+    """Biased exponent of a bf16 value / ``2**exponent`` in the format, signed: at most 0 where that is subnormal."""
+    return _signal(m, unpack_bf16(bits).exponent - exponent + (fmt.bias - 127), f"{name}_field")
+
+
+def fp8_align(m, bits, field, fmt, *, name):
+    """First stage of `bf16_to_fp8` after `fp8_field`: shifts the significand where the result is subnormal."""
     x = unpack_bf16(bits)
     man = fmt.man_bits
-    field = _signal(m, x.exponent - exponent + (fmt.bias - 127), f"{name}_field")   # biased exponent of the code, signed
     normal = field > 0
     # At man + 2 places beyond the normal ones nothing is left to round up.
     places = Signal(range(man + 3), name=f"{name}_places")
@@ -248,16 +252,25 @@ def fp8_round(m, aligned, fmt, *, name):
 
 def bf16_to_fp8(m, bits, exponent, fmt, *, name):
     """FP8 code of a bf16 value / ``2**exponent``: nearest even, saturating, subnormals kept, -0 made +0."""
-    return fp8_round(m, fp8_align(m, bits, exponent, fmt, name=name), fmt, name=name)
+    field = fp8_field(m, bits, exponent, fmt, name=name)
+    return fp8_round(m, fp8_align(m, bits, field, fmt, name=name), fmt, name=name)
+
+
+def scale_key(m, bits, fmt, *, name):
+    """9 bits of a bf16's magnitude that are enough to know the scale: their largest gives the vector's `key_exponent`."""
+    bits = Value.cast(bits)
+    fraction = (fmt.max_int << 7 >> (fmt.max_int.bit_length() - 1)) & 127
+    return _signal(m, Cat(bits[:7] > fraction, bits[7:15]), f"{name}_key")
+
+
+def key_exponent(m, key, fmt, *, name):
+    """The scale of a vector whose largest `scale_key` this is, signed(10)."""
+    return _signal(m, (key[1:] - (127 + fmt.max_exp) + key[0])[:10].as_signed(), f"{name}_scale")
 
 
 def scale_exponent(m, magnitude, fmt, *, name):
     """Smallest e with ``magnitude <= fmt.max_value * 2**e``, signed(10); ``magnitude`` is 15 bits of a bf16."""
-    magnitude = Value.cast(magnitude)
-    top = fmt.max_exp
-    fraction = (fmt.max_int << 7 >> (fmt.max_int.bit_length() - 1)) & 127
-    above = magnitude[:7] > fraction
-    return _signal(m, (magnitude[7:] - (127 + top) + above)[:10].as_signed(), f"{name}_scale")
+    return key_exponent(m, scale_key(m, magnitude, fmt, name=name), fmt, name=name)
 
 
 def fp8_magnitude(m, code, fmt, *, name):

@@ -1,0 +1,22 @@
+"""Golden twin of hwgen/units/vector_buffer.py: rows of bf16 that are read as FP8 with a scale per row."""
+import numpy as np
+
+from .numbers import bf16_bits, fp8_codes, scale_exponent
+
+READ_LATENCY = 3     # from the cycle that takes a request to the first one that offers the slice
+WRITE_LATENCY = 1    # from the cycle that takes a granule to the first one whose requests see it
+
+
+def quantize(x, fmt):
+    """Rows of bf16 values [..., K] -> (FP8 codes uint8 [..., K], scale exponents int64 [...]).
+
+    The scale is the smallest power of two with which nothing clips; a row of zeros has that of pattern 0.
+    """
+    magnitude = (bf16_bits(x) & 0x7FFF).max(axis=-1)
+    exponent = scale_exponent(magnitude, fmt)
+    return fp8_codes(x, exponent[..., None], fmt), exponent
+
+
+def slices(codes, lanes):
+    """Codes of rows [..., K] -> [..., K/lanes, lanes], as they are read."""
+    return np.asarray(codes).reshape(*codes.shape[:-1], -1, lanes)

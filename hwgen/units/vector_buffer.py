@@ -1,0 +1,106 @@
+"""Rows of bf16, written in granules and read as FP8 with a scale per row."""
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arith import Pipeline, fp8_align, fp8_field, fp8_round, key_exponent, scale_key
+from ..lib.layouts import slice_layout
+
+__all__ = ["VectorBuffer"]
+
+
+class VectorBuffer(wiring.Component):
+    """A memory of bf16 rows that converts a row to FP8 when it is read.
+
+    Granules of a row are written in order, rows in any interleaving; part 0 restarts the row's largest magnitude, which
+    gives the scale of all of the row's codes. A write is always ready, and is seen, data and scale both, by requests
+    taken in later cycles than itself. A row that is written while it is read gives slices with the scale of some
+    moment in between. Elements that were never written are 0, until a row is used again.
+
+    A request taken in cycle s is answered in cycle s + 3 (``golden.vector_buffer.READ_LATENCY``), one per cycle.
+
+    Parameters
+    ----------
+    rows, length : int              the memory's shape, in elements; ``length`` a multiple of ``read_lanes``
+    write_lanes, read_lanes : int   elements of a granule and of a slice, powers of two
+    fmt : Fp8                       format of the codes
+    meta : ShapeLike                what goes along with a request
+
+    Members
+    -------
+    w : In(stream)    {x: bf16[write_lanes], row, part}
+    r : In(stream)    {row, part, meta}
+    o : Out(stream)   {codes[read_lanes], exp, meta}: element = code value * 2**exp
+
+    Raises
+    ------
+    ValueError        if lanes are not powers of two, or do not divide each other and the length
+    """
+
+    def __init__(self, *, rows, length, write_lanes, read_lanes, fmt, meta):
+        for noun, value in (("Write", write_lanes), ("Read", read_lanes)):
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"{noun} lane count must be a power of two, not {value}")
+        if write_lanes > read_lanes:
+            raise ValueError(f"Write lane count {write_lanes} must be at most the read lane count {read_lanes}")
+        if rows < 1:
+            raise ValueError(f"Row count must be at least 1, not {rows}")
+        if length < 1 or length % read_lanes:
+            raise ValueError(f"Row length {length} must be a multiple of the read lane count {read_lanes}")
+        self._rows, self._slices = rows, length // read_lanes
+        self._write_lanes, self._read_lanes, self._fmt = write_lanes, read_lanes, fmt
+        super().__init__({
+            "w": In(stream.Signature(data.StructLayout({
+                "x": data.ArrayLayout(unsigned(16), write_lanes), "row": range(rows), "part": range(length // write_lanes)}))),
+            "r": In(stream.Signature(data.StructLayout({"row": range(rows), "part": range(self._slices), "meta": meta}))),
+            "o": Out(stream.Signature(slice_layout(read_lanes, meta))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, fmt = self._read_lanes, self._fmt
+        ratio = lanes // self._write_lanes
+        m.submodules.elements = elements = memory.Memory(shape=data.ArrayLayout(unsigned(16), lanes),
+                                                         depth=self._rows * self._slices, init=[])
+        m.submodules.keys = keys = memory.Memory(shape=unsigned(9), depth=self._rows, init=[])
+
+        # Write, and in the next cycle the row's largest key
+        w = self.w.payload
+        write = elements.write_port(granularity=None if ratio == 1 else self._write_lanes)
+        within, part = w.part[:ratio.bit_length() - 1], w.part[ratio.bit_length() - 1:]
+        m.d.comb += [self.w.ready.eq(1), write.addr.eq(w.row * self._slices + part),
+                     write.data.eq(Cat(*[w.x.as_value()] * ratio)),
+                     write.en.eq(Mux(self.w.valid, 1 << within if ratio > 1 else 1, 0))]
+
+        def larger(items, name):
+            if len(items) == 1:
+                return items[0]
+            half = len(items) // 2
+            a, b = larger(items[:half], f"{name}_0"), larger(items[half:], f"{name}_1")
+            out = Signal(9, name=name)
+            m.d.comb += out.eq(Mux(a > b, a, b))
+            return out
+
+        written, first = Signal(), Signal(reset_less=True)
+        row, key = Signal(range(self._rows), reset_less=True), Signal(9, reset_less=True)
+        m.d.sync += [written.eq(self.w.valid), first.eq(w.part == 0), row.eq(w.row),
+                     key.eq(larger([scale_key(m, x, fmt, name=f"w{i}") for i, x in enumerate(w.x)], "largest"))]
+        before, update = keys.read_port(domain="comb"), keys.write_port()
+        m.d.comb += [before.addr.eq(row), update.addr.eq(row), update.en.eq(written),
+                     update.data.eq(Mux(first | (key > before.data), key, before.data))]
+
+        # Read: exponents subtracted beside the memories' outputs, then shifted and rounded
+        r = self.r.payload
+        pipe = Pipeline(m, self.r, self.o, stages=3)
+        read, scale = elements.read_port(), keys.read_port(domain="comb")
+        m.d.comb += [read.addr.eq(r.row * self._slices + r.part), read.en.eq(pipe.advance),
+                     scale.addr.eq(pipe.reg(r.row, name="r_row"))]
+        exponent = key_exponent(m, scale.data, fmt, name="row")
+        for i in range(lanes):
+            x = pipe.reg(read.data[i], name=f"x{i}")
+            field = pipe.reg(fp8_field(m, read.data[i], exponent, fmt, name=f"code{i}"), name=f"field{i}")
+            aligned = fp8_align(m, x, field, fmt, name=f"code{i}")
+            m.d.comb += self.o.payload.codes[i].eq(pipe.reg(fp8_round(m, aligned, fmt, name=f"code{i}"), name=f"o{i}"))
+        m.d.comb += [self.o.payload.exp.eq(pipe.reg(exponent, name="exp", stages=2)),
+                     self.o.payload.meta.eq(pipe.reg(r.meta, name="meta", stages=3))]
+        return m

@@ -1,0 +1,12 @@
+import pytest
+
+from hwgen.units.feeder import Feeder
+from sim.designs import small_design
+from sim.runner import run
+
+SHAPES = {"pair": dict(entries=3, head="pair"), "single": dict(entries=1, lanes=16, columns=16, vector_lanes=2)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_feeder(simulator, shape):
+    run(Feeder(small_design(**SHAPES[shape])), f"feeder_{shape}", "bench_feeder", params=SHAPES[shape], sim=simulator)
