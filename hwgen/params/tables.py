@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "rsqrt_table", "rsqrt_exponent", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
-           "SCORE_FRACTION", "SCORE_BITS"]
+__all__ = ["Pwl", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
+           "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
+           "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,11 @@ def rsqrt_exponent(length):
     return math.floor(math.log2(length) / 2) if length > 0 else 0
 
 
+def norm_epsilon(length, epsilon, fraction):
+    """RMSNorm's epsilon times ``length``, in units of 2**(-2 * fraction) as the sum of squares is; at least 1."""
+    return max(1, round(Fraction(epsilon) * length * 4**fraction))
+
+
 @lru_cache
 def reciprocal_table():
     """``1 / f`` for f in [1, 2), error below 2**-12. Index 5 bits and fraction 10 bits of the mantissa; unit 2**-14."""
@@ -118,3 +124,57 @@ def exp2_thresholds(fmt):
         tie = middle.numerator & (middle.numerator - 1) == 0
         out.append(t + 1 if tie and code % 2 == 0 else t) # on a tie the even code stays
     return tuple(out)
+
+
+ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its table
+
+
+@lru_cache
+def rope_factors(shape, context):
+    """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below ``context``.
+
+    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest. The
+    angle of any position is a complex product of two of them.
+    """
+    frequencies = [float(f) for f in shape.rope_frequencies()]
+
+    def row(position):
+        return tuple((round(math.cos(position * f) * 2**16), round(math.sin(position * f) * 2**16)) for f in frequencies)
+    return (tuple(row(p) for p in range(ROPE_BLOCK)), tuple(row(p) for p in range(0, context, ROPE_BLOCK)))
+
+
+# Gumbel noise: -ln(-ln(1 - w)) + GUMBEL_OFFSET, by way of N = -ln(min(w, 1 - w)).
+
+NOISE_FRACTION = 12  # fraction bits of the three tables below
+GUMBEL_OFFSET = 4    # a constant in all scores chooses nothing; this one keeps the table positive
+
+
+@lru_cache
+def neg_log_table():
+    """``ln(2 / m)`` for m in [1, 2), error below 2**-11. Index 4 bits and fraction 11 bits of the mantissa; unit 2**-12."""
+    return _fit("neg_log", lambda m: math.log(2 / m), [(1 + i / 16, 1 / 16) for i in range(16)], 11, NOISE_FRACTION)
+
+
+@lru_cache
+def neg_log_octaves():
+    """``(k + 1) * ln(2)`` for k = 0..31 leading zeros, in units of 2**-12."""
+    return tuple(round((k + 1) * math.log(2) * 2**NOISE_FRACTION) for k in range(32))
+
+
+@lru_cache
+def gumbel_table():
+    """What makes noise of N; error below 2**-9.9. Fraction 10 bits; unit 2**-12.
+
+    Segments 0..7, for w < 1/2: ``4 - ln(-ln(1 - w) / w)``, to which N is added; w in units of 2**-14. Segments 8..55, for
+    the others: ``4 - ln(N)``, 8 for each octave of N from [1/2, 1) to [16, 32).
+    """
+    def small(w):
+        return GUMBEL_OFFSET - (math.log(-math.log1p(-w) / w) if w else 0)
+
+    def large(n):
+        return GUMBEL_OFFSET - math.log(n)
+    small_spans = [(i / 16, 1 / 16) for i in range(8)]
+    large_spans = [(2.0**e * (1 + i / 8), 2.0**e / 8) for e in range(-1, 5) for i in range(8)]
+    low, high = (_fit("", fn, spans, 10, NOISE_FRACTION) for fn, spans in ((small, small_spans), (large, large_spans)))
+    return Pwl(name="gumbel", index_bits=6, fraction_bits=10, out_fraction=NOISE_FRACTION, base=low.base + high.base,
+               slope=low.slope + high.slope)

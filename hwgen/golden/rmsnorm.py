@@ -1,0 +1,47 @@
+"""RMSNorm of fixed-point rows: twin of `hwgen.units.rmsnorm`."""
+import numpy as np
+
+from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
+from .numbers import acc_to_bf16, bf16, table
+
+__all__ = ["norm_cycles", "norm_factor", "rms_norm"]
+
+
+def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
+    """(r, e) of each row: its elements are multiplied by ``r * 2**e``."""
+    k, fraction = design.model.hidden_size, design.hw.residual_fraction
+    x = np.asarray(x, np.int64)
+    magnitude = np.bitwise_or.reduce(x ^ (x >> 31), axis=-1)                      # [n]
+    s = np.maximum([int(m).bit_length() - 15 for m in magnitude], 0)              # [n]
+    squares = ((x >> s[:, None]) ** 2).sum(axis=-1)     # at most hidden * 2**30: exact in int64
+    epsilon = norm_epsilon(k, design.model.rms_norm_eps, fraction)
+    index, exponent = [], []
+    for shift, total in zip(s.tolist(), squares.tolist()):
+        total += epsilon >> 2 * shift                   # Python integers: epsilon may be wide
+        top = total.bit_length() - 1                    # total > 0: epsilon >= 1, and q >= 2**14 somewhere if shift > 0
+        mantissa = (total << 15 >> top) & 0x7FFF
+        index.append((top & 1) << 15 | mantissa)
+        exponent.append(rsqrt_exponent(k) + fraction - shift - (top >> 1) - 14)
+    return table(rsqrt_table(k), index), np.array(exponent, np.int64)
+
+
+def rms_norm(design, x, gain):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
+    """Rows of the residual, normalized. ``gain`` and padding elements of ``x`` are 0 beyond hidden_size."""
+    r, e = norm_factor(design, x)
+    xb = acc_to_bf16(x, -design.hw.residual_fraction)
+    # 8 + 15 and 8 + 8 significant bits, with exponents far from float64's ends: both products are exact
+    return bf16(bf16(xb * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
+
+
+def _tree_stages(lanes):
+    """Pipeline stages of the adder tree, two levels each."""
+    return ((lanes - 1).bit_length() + 1) // 2
+
+
+def norm_cycles(design, n=1, *, read_latency=1):
+    """Cycles from the acceptance of the first of ``n`` commands offered back to back to the last one's ``done``.
+
+    ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.
+    """
+    parts = design.hidden // design.hw.vector_lanes
+    return read_latency + 2 * parts * n + _tree_stages(design.hw.vector_lanes) + 12

@@ -1,0 +1,54 @@
+"""Rotary position embedding: twin of `hwgen.units.rope`.
+
+Heads are in the stored order: elements 2i and 2i+1 of a head are elements i and i + head_dim/2 of the model's.
+"""
+import numpy as np
+
+from ..params.tables import ROPE_BLOCK, rope_factors
+from .numbers import acc_to_bf16, bf16_bits, shift_round
+
+__all__ = ["ROPE_LATENCY", "angle_cycles", "rope", "rope_angles", "rotate"]
+
+ANGLE_FRACTION = 14
+ROPE_LATENCY = 7      # cycles from a granule's acceptance to its offer at the output
+
+
+def rope_angles(design, positions):  # int [n] -> int [n, head/2, 2]
+    """(cos, sin) in Q1.14 of each pair of a head; padding pairs have (0, 0)."""
+    low, high = (np.array(t, np.int64) for t in rope_factors(design.model, design.hw.context))
+    positions = np.asarray(positions, np.int64)
+    cl, sl = np.moveaxis(low[positions % ROPE_BLOCK], -1, 0)                      # [n, pairs]
+    ch, sh = np.moveaxis(high[positions // ROPE_BLOCK], -1, 0)
+    unit = 1 << ANGLE_FRACTION
+    angles = np.stack([shift_round(ch * cl - sh * sl, -18), shift_round(sh * cl + ch * sl, -18)], axis=-1)
+    pad = design.head // 2 - angles.shape[1]
+    return np.pad(np.clip(angles, -unit, unit), [(0, 0), (0, pad), (0, 0)])
+
+
+def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..., 2 * pairs]
+    """Neighbours (a, b) turned by the angle of their pair."""
+    bits = bf16_bits(x).astype(np.int64).reshape(*np.shape(x)[:-1], -1, 2)        # [..., pairs, 2]
+    exponent = bits >> 7 & 0xFF
+    largest = exponent.max(axis=-1, keepdims=True)
+    significand = np.where(exponent > 0, bits & 0x7F | 0x80, 0)
+    value = (significand << 8) >> np.minimum(largest - exponent, 16)              # truncates the magnitude
+    value = np.where(bits >> 15 == 1, -value, value)
+    a, b = value[..., 0], value[..., 1]
+    c, s = angles[..., 0], angles[..., 1]
+    turned = np.stack([a * c - b * s, b * c + a * s], axis=-1)                    # below 2**32
+    return acc_to_bf16(turned, largest - 127 - 15 - ANGLE_FRACTION).reshape(np.shape(x))
+
+
+def rope(design, x, positions):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n, qkv_heads, head]
+    """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is."""
+    angles = rope_angles(design, positions)[:, None]
+    x = np.asarray(x, np.float64)
+    out = rotate(x, angles)
+    values = slice(design.kv_heads, 2 * design.kv_heads)
+    out[:, values] = x[:, values]
+    return out
+
+
+def angle_cycles(design, n=1):
+    """Cycles from the acceptance of the first of ``n`` angle commands offered back to back to ``angle_done``."""
+    return n * (design.model.head_dim // 2) + 5

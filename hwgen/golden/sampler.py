@@ -1,0 +1,73 @@
+"""Choice of the next token: twin of `hwgen.units.sampler`."""
+import numpy as np
+
+from ..params.tables import SCORE_BITS, SCORE_FRACTION, NOISE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table
+from .numbers import acc_to_fixed, table
+
+__all__ = ["gumbel_noise", "noise_words", "sample", "scores", "threefry2x32"]
+
+TEMPERATURE_FRACTION = 8
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_PARITY = 0x1BD11BDA
+ROUNDS = 13
+
+
+def threefry2x32(key, counter, rounds=ROUNDS):  # (uint32, uint32), (uint32, uint32) -> (uint32, uint32), arrays
+    """Threefry-2x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)."""
+    mask = 0xFFFFFFFF
+    k0, k1 = (np.asarray(k, np.int64) for k in key)
+    keys = (k0, k1, k0 ^ k1 ^ _PARITY)
+    x0, x1 = ((np.asarray(c, np.int64) + k) & mask for c, k in zip(counter, keys))
+    for i in range(rounds):
+        x0 = (x0 + x1) & mask
+        turn = _ROTATIONS[i % 8]
+        x1 = ((x1 << turn | x1 >> (32 - turn)) & mask) ^ x0
+        if i % 4 == 3:
+            j = i // 4 + 1
+            x0 = (x0 + keys[j % 3]) & mask
+            x1 = (x1 + keys[(j + 1) % 3] + j) & mask
+    return x0, x1
+
+
+def noise_words(seed, key, count):  # int, int -> int64 [count], 32 bits each
+    """The random words of one row: counter block i makes those of tokens 2i and 2i + 1."""
+    blocks = np.arange(-(-count // 2))
+    return np.stack(threefry2x32((seed, key), (blocks, 0)), axis=-1).reshape(-1)[:count]
+
+
+def gumbel_noise(words):  # int [...], 32 bits -> int [...]
+    """-ln(-ln(1 - w)) + 4 for w = (words + 1/2) / 2**32, in units of 2**-SCORE_FRACTION."""
+    words = np.asarray(words, np.int64)
+    upper = words >> 31 == 1
+    v = (np.where(upper, ~words, words) & 0x7FFFFFFF) << 1 | 1                    # min(w, 1 - w) * 2**33
+    zeros = 32 - np.frexp(v.astype(np.float64))[1]                                # v < 2**53: exact
+    mantissa = (v << zeros >> 16) & 0x7FFF
+    n = np.asarray(neg_log_octaves(), np.int64)[zeros] + table(neg_log_table(), mantissa)
+    octave = np.frexp(n.astype(np.float64))[1] - NOISE_FRACTION                   # 0 for [1/2, 1)
+    small = v >> 19
+    large = (octave + 1 << 13) + ((n << 5 - octave >> 3) & 0x1FFF)
+    y = table(gumbel_table(), np.where(upper, large, small))
+    return np.where(upper, 0, n) + y >> (NOISE_FRACTION - SCORE_FRACTION)
+
+
+def scores(design, acc, exponent, inv_temperature, seed, key):  # int [vocab], ints -> int [vocab]
+    """Scores of one row; the largest is chosen. ``exponent`` is the sum of weight and activation exponents."""
+    logits = acc_to_fixed(acc, exponent + design.acc_unit + SCORE_FRACTION, SCORE_BITS)
+    return (logits * inv_temperature >> TEMPERATURE_FRACTION) + gumbel_noise(noise_words(seed, key, len(logits)))
+
+
+def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None):  # int [n, >= vocab] -> int [n]
+    """The token of each row.
+
+    Parameters
+    ----------
+    acc : results of the LM head     whole accumulators; columns beyond vocab_size are ignored
+    exponents : int [n]              weight exponent + activation exponent of each row
+    inv_temperature : int            units of 1/256; 0 is greedy: the largest accumulator, the lowest index on a tie
+    seed, keys : int, int [n]        32 bits each; rows with the same key and seed have the same noise
+    """
+    acc = np.asarray(acc, np.int64)[:, :design.model.vocab_size]
+    if not inv_temperature:
+        return acc.argmax(axis=-1)                                                # argmax: the first of equals
+    return np.array([scores(design, row, int(e), inv_temperature, seed, int(k)).argmax()
+                     for row, e, k in zip(acc, exponents, keys)])

@@ -1,0 +1,231 @@
+"""RMSNorm of residual rows into bf16 rows."""
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arith import Pipeline, constant_rom, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, unpack_bf16
+from ..lib.layouts import residual_read_layout, residual_row_layout
+from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
+
+__all__ = ["RmsNorm"]
+
+
+class _Link:
+    """Handshake between two pipelines inside the unit."""
+    def __init__(self, name):
+        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
+
+
+class RmsNorm(wiring.Component):
+    """Normalized rows of the residual, one command each.
+
+    Reads a row twice: for its sum of squares, then to multiply it. Both sweeps and successive commands follow each other
+    without a gap, because the second sweep's rows wait in a pipeline just as long as the reciprocal square root takes:
+    with reads that are answered after R cycles, n commands that wait in line take
+    ``R + 2 * n * hidden/V + adder tree + 12`` cycles (`golden.rmsnorm.norm_cycles`).
+
+    After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
+
+    Parameters
+    ----------
+    design : Design
+
+    Members
+    -------
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase
+    read : Out(stream {entry, part})         requests of residual granules, answered in order at
+    read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
+    gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
+    gains_ready : Out(1)                     a whole vector of gains is held
+    o : Out(stream {x, row, part})           bf16 elements
+    done : Out(1)                            the cycle after the last granule of a command was taken at ``o``
+    """
+    def __init__(self, design):
+        self._design = design
+        hw = design.hw
+        self._parts = design.hidden // hw.vector_lanes
+        part, entry = range(self._parts), range(hw.entries)
+        granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
+        super().__init__({
+            "cmd": In(stream.Signature(data.StructLayout({"entry": entry, "row": entry, "last": 1}))),
+            "read": Out(stream.Signature(residual_read_layout(design))),
+            "read_i": In(stream.Signature(residual_row_layout(design))),
+            "gain": In(stream.Signature(data.StructLayout({"g": granule, "part": part}))),
+            "gains_ready": Out(1),
+            "o": Out(stream.Signature(data.StructLayout({"x": granule, "row": entry, "part": part}))),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, parts = self._design.hw.vector_lanes, self._parts
+        last_part = parts - 1
+
+        # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
+        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1, depth=4)
+        closing = Signal()                           # a command with `last` is on its way
+        active, again = Signal(), Signal()
+        entry = Signal.like(self.cmd.payload.entry, reset_less=True)
+        part = Signal(range(parts))
+        finishing = Signal()
+        m.d.comb += [
+            self.read.valid.eq(active),
+            self.read.payload.entry.eq(entry),
+            self.read.payload.part.eq(part),
+            finishing.eq(self.read.ready & again & (part == last_part)),
+            self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
+            rows.w_en.eq(self.cmd.valid & self.cmd.ready),
+            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row)),
+        ]
+        with m.If(active & self.read.ready):
+            m.d.sync += part.eq(part + 1)
+            with m.If(part == last_part):
+                m.d.sync += [part.eq(0), again.eq(~again)]
+        with m.If(rows.w_en):
+            m.d.sync += [active.eq(1), entry.eq(self.cmd.payload.entry), closing.eq(self.cmd.payload.last)]
+        with m.Elif(finishing):
+            m.d.sync += active.eq(0)
+
+        # Answers: to the sum, then to the product.
+        summing, taking = _Link("summing"), _Link("taking")
+        second = Signal()
+        got = Signal(range(parts))
+        first, end = got == 0, got == last_part
+        m.d.comb += [
+            summing.valid.eq(self.read_i.valid & ~second),
+            taking.valid.eq(self.read_i.valid & second & rows.r_rdy),
+            self.read_i.ready.eq(Mux(second, taking.ready & rows.r_rdy, summing.ready)),
+            rows.r_en.eq(self.read_i.valid & self.read_i.ready & second & end),
+        ]
+        with m.If(self.read_i.valid & self.read_i.ready):
+            m.d.sync += got.eq(got + 1)
+            with m.If(end):
+                m.d.sync += [got.eq(0), second.eq(~second)]
+
+        factor = _Link("factor")
+        r, e = self._factor(m, summing, first, end, factor)
+
+        # The product starts when its row, its factor and the gains are there.
+        front, joined = _Link("front"), _Link("joined")
+        delay = 3 + _tree_stages(lanes)              # the row takes one cycle less than the factor, of the sweep before it
+        row = Pipeline(m, taking, front, stages=4 + delay, name="row")
+        elements = [self._to_bf16(m, row, x, delay, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
+        tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4 + delay)
+        ready = Signal()
+        m.d.comb += [
+            ready.eq(joined.ready & self.gains_ready),
+            joined.valid.eq(front.valid & factor.valid & self.gains_ready),
+            front.ready.eq(ready & factor.valid),
+            factor.ready.eq(ready & front.valid & tag[len(got)]),
+        ]
+        product = Pipeline(m, joined, self.o, stages=4, name="product")
+        tag_1 = product.reg(tag, name="tag_product")
+        tag = product.reg(tag_1, name="tag_o", stages=3)
+
+        m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), lanes), depth=max(2, parts), init=[])
+        write, read = gains.write_port(), gains.read_port()
+        m.d.comb += [
+            self.gain.ready.eq(~self.gains_ready),
+            write.addr.eq(self.gain.payload.part),
+            write.data.eq(self.gain.payload.g),
+            write.en.eq(self.gain.valid & self.gain.ready),
+            read.addr.eq(tag_1[:len(got)]),
+            read.en.eq(product.advance),
+        ]
+        for i, x in enumerate(elements):
+            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, read.data[i], f"y{i}"))
+
+        last_of_row, last = tag[len(got)], tag[len(got) + 1]
+        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:])]
+        m.d.sync += self.done.eq(self.o.valid & self.o.ready & last_of_row)
+        with m.If(self.o.valid & self.o.ready & last_of_row & last):
+            m.d.sync += [closing.eq(0), self.gains_ready.eq(0)]
+        with m.If(write.en & (self.gain.payload.part == last_part)):
+            m.d.sync += self.gains_ready.eq(1)
+        return m
+
+    def _factor(self, m, i, first, end, o):
+        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set."""
+        design = self._design
+        k, fraction, lanes = design.model.hidden_size, design.hw.residual_fraction, design.hw.vector_lanes
+        x, mag = self.read_i.payload.x, self.read_i.payload.mag
+
+        sums = _Link("sums")
+        tree = _tree_stages(lanes)
+        pipe = Pipeline(m, i, sums, stages=3 + tree, name="square")
+        # Stage 1: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
+        zeros, zero = leading_zeros(m, mag, name="mag")
+        shift = pipe.reg(Mux(zero | (zeros > 16), 0, 16 - zeros)[:5], name="shift")
+        flags = pipe.reg(Cat(first, end), name="square_flags")
+        # Stages 2, 3: q = x >> shift fits signed(16), so q * q is at most 2**30.
+        q = [pipe.reg((pipe.reg(x[j], name=f"sum_x{j}") >> shift)[:16].as_signed(), name=f"q{j}") for j in range(lanes)]
+        terms = [pipe.reg((v * v)[:31].as_unsigned(), name=f"square{j}") for j, v in enumerate(q)]
+        for stage in range(tree):
+            for _ in range(2):
+                terms = [sum(terms[j + 1:j + 2], terms[j]) for j in range(0, len(terms), 2)]
+            terms = [pipe.reg(term, name=f"tree{stage}_{j}") for j, term in enumerate(terms)]
+        shift, flags = pipe.reg((shift, flags), name="square_tail", stages=2 + tree - 1)
+        epsilon = norm_epsilon(k, design.model.rms_norm_eps, fraction)
+        start = pipe.reg(constant_rom(m, [epsilon >> 2 * s for s in range(17)], shift, range(epsilon + 1),
+                                      name="epsilon"), name="start")
+        shift, flags = pipe.reg((shift, flags), name="square_end")
+
+        # The sum of k squares and epsilon; offered when the row is complete.
+        total = Signal(range(k * 2**30 + epsilon + 1), reset_less=True)
+        whole = _Link("whole")
+        total_shift = Signal.like(shift, reset_less=True)
+        m.d.comb += sums.ready.eq(~whole.valid | whole.ready)
+        with m.If(sums.ready):
+            m.d.sync += whole.valid.eq(sums.valid & flags[1])
+            with m.If(sums.valid):
+                m.d.sync += [total.eq(Mux(flags[0], start, total) + terms[0]), total_shift.eq(shift)]
+
+        # total = f * 2**(2h), 1 <= f < 4. Its highest bit is `width - 1 - zeros`: odd when f >= 2. total is never 0.
+        pipe = Pipeline(m, whole, o, stages=4, name="rsqrt")
+        zeros, _ = leading_zeros(m, total, name="total")
+        width = len(total)
+        zeros, value, shift = pipe.reg((zeros, total, total_shift), name="total_1")
+        top = (width - 1 - zeros)[:len(zeros)]
+        mantissa = (value << zeros)[width - 16:width - 1]
+        # 1 / rms = sqrt(k) * 2**(fraction - shift - h) / sqrt(f)
+        exponent = rsqrt_exponent(k) + fraction - shift - top[1:]
+        x, exponent = pipe.reg((Cat(mantissa, top[0]), exponent), name="rsqrt_x")
+        table = rsqrt_table(k)
+        f, exponent = pipe.reg((x[:table.fraction_bits], exponent), name="rsqrt_f")
+        base, slope = pipe.reg(pwl_lookup(m, table, x[table.fraction_bits:], name="rsqrt"), name="rsqrt_line")
+        y = pwl_line(m, table, base, slope, f, name="rsqrt")
+        # y is in [0.5, 2), or a little below: up to two places to the left make its highest bit 1.
+        assert table.out_bits <= 15 and min(b + min(0, s) for b, s in zip(table.base, table.slope)) >= 1 << 12
+        y = Cat(y, Const(0, 15 - len(y)))
+        places = Mux(y[14], 0, Mux(y[13], 1, 2))
+        return pipe.reg(((y << places)[:15], exponent - places), name="factor")
+
+    def _to_bf16(self, m, pipe, x, delay, name):
+        sign, mag = pipe.reg(magnitude(m, x, name=name), name=f"{name}_1")
+        zeros, zero = leading_zeros(m, mag, name=name)
+        sign, mag, zeros, zero = pipe.reg((sign, mag, zeros, zero), name=f"{name}_2")
+        biased = Const(127 + 31 - self._design.hw.residual_fraction) - zeros
+        sign, value, biased, zero = pipe.reg((sign, (mag << zeros)[:32], biased, zero), name=f"{name}_3")
+        return pipe.reg(round_bf16(m, sign, value, biased, zero=zero, name=name), name=f"{name}_4", stages=1 + delay)
+
+    def _product(self, m, pipe, x, r, e, gain, name):
+        """bf16(bf16(x * r * 2**(e - 14)) * gain); the gain comes two stages later."""
+        x = unpack_bf16(x)
+        sign, exponent, value, zero = pipe.reg((x.sign, x.exponent + e, x.significand * r, x.zero), name=f"{name}_1")
+        # a product of numbers in [1, 2) is in [1, 4)
+        scaled = round_bf16(m, sign, Mux(value[-1], value, value << 1)[:len(value)], exponent + value[-1], zero=zero,
+                            name=f"{name}_a")
+        a, g = unpack_bf16(pipe.reg(scaled, name=f"{name}_2")), unpack_bf16(gain)
+        sign, exponent, value, zero = pipe.reg(
+            (a.sign ^ g.sign, a.exponent + g.exponent - 127, a.significand * g.significand, a.zero | g.zero),
+            name=f"{name}_3")
+        y = round_bf16(m, sign, Mux(value[-1], value, value << 1)[:len(value)], exponent + value[-1], zero=zero,
+                       name=f"{name}_b")
+        return pipe.reg(y, name=f"{name}_4")
+
+
+def _tree_stages(lanes):
+    """Stages of the adder tree, two levels each."""
+    return ((lanes - 1).bit_length() + 1) // 2

@@ -1,0 +1,185 @@
+"""Bench of RmsNorm: values and cycles against its golden twin."""
+from collections import deque
+import random
+
+import cocotb
+import numpy as np
+
+from hwgen.golden.numbers import bf16, bf16_bits
+from hwgen.golden.rmsnorm import norm_cycles, rms_norm
+from hwgen.units.rmsnorm import RmsNorm
+from sim.designs import small_design
+from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, pack, start_clock_reset, unpack, value_of
+
+DESIGN = small_design(**bench_params()["design"])
+UNIT = RmsNorm(DESIGN)
+T, V = DESIGN.hw.entries, DESIGN.hw.vector_lanes
+PARTS = DESIGN.hidden // V
+
+
+def shape(name):
+    return getattr(UNIT, name).payload.shape()
+
+
+def rows(rng, count):
+    """Residual rows [count, hidden] of all sizes, padding 0; the first ones are the corners."""
+    k = DESIGN.model.hidden_size
+    out = np.zeros((count, DESIGN.hidden), np.int64)
+    corners = [np.zeros(k), np.full(k, -1), np.full(k, -2**31), np.full(k, 2**31 - 1), np.eye(1, k)[0] * 2**31 - 1, np.ones(k)]
+    for row in out:
+        if corners and rng.random() < 0.3:
+            row[:k] = corners.pop()
+        else:
+            bits = rng.integers(1, 32)
+            row[:k] = rng.integers(-2**bits, 2**bits, k) >> rng.integers(0, bits + 1, k)
+    return out
+
+
+def gains(rng):
+    """[hidden]; one in eight so small or large that products underflow or saturate."""
+    k = DESIGN.model.hidden_size
+    scale = np.where(rng.random(k) < 0.125, rng.choice([2.0**-124, 2.0**126, 0], k), 1)
+    return np.concatenate([bf16(rng.normal(size=k) * scale), np.zeros(DESIGN.hidden - k)])
+
+
+class Residual:
+    """Answers reads after ``latency`` cycles from ``rows``."""
+
+    def __init__(self, dut, clock, *, latency=1, idle=0, stall=0):
+        self.dut, self.clock, self.latency, self.idle, self.stall = dut, clock, latency, idle, stall
+        self.rows, self.pending = np.zeros((T, DESIGN.hidden), np.int64), deque()
+        self._rng = random.Random(cocotb.RANDOM_SEED)
+        cocotb.start_soon(self._run())
+
+    def granule(self, request):
+        row = self.rows[request["entry"]]
+        mag = int(np.bitwise_or.reduce(row ^ (row >> 31)))
+        return pack(shape("read_i"), {"x": row.reshape(-1, V)[request["part"]].tolist(), "mag": mag})
+
+    async def _run(self):
+        dut, offered = self.dut, False
+        while True:
+            ready = len(self.pending) <= self.latency and self._rng.random() >= self.stall
+            offered = offered or bool(self.pending and self.pending[0][0] <= self.clock.cycle and self._rng.random() >= self.idle)
+            dut.read__ready.value = int(ready)
+            dut.read_i__valid.value = int(offered)
+            dut.read_i__payload.value = self.pending[0][1] if offered else 0
+            await self.clock.sample()
+            if self.clock.in_reset:
+                self.pending.clear()
+                offered = False
+            else:
+                if offered and value_of(dut.read_i__ready):
+                    self.pending.popleft()
+                    offered = False
+                if ready and value_of(dut.read__valid):
+                    payload = getattr(dut, "read__payload", None)      # one entry and one part have no address
+                    request = unpack(shape("read"), 0 if payload is None else value_of(payload))
+                    self.pending.append((self.clock.cycle + self.latency, self.granule(request)))
+            await self.clock.edge()
+
+
+class Bench:
+    def __init__(self, dut, clock, idle=0, stall=0, latency=1):
+        self.dut, self.clock = dut, clock
+        self.residual = Residual(dut, clock, latency=latency, idle=idle, stall=stall)
+        self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=shape("cmd"))
+        self.gain = StreamSource(dut, "gain", clock, idle=idle, shape=shape("gain"))
+        self.o = StreamSink(dut, "o", clock, stall=stall, shape=shape("o"))
+        self.done = []
+        cocotb.start_soon(self._watch())
+
+    async def _watch(self):
+        while True:
+            await self.clock.sample()
+            if not self.clock.in_reset and value_of(self.dut.done):
+                self.done.append(self.clock.cycle)
+            await self.clock.edge()
+
+    def send_gains(self, gain):
+        self.gain.send([{"g": g, "part": p} for p, g in enumerate(bf16_bits(gain).reshape(PARTS, V).tolist())])
+
+    def send(self, entries):
+        self.cmd.send([{"entry": e, "row": i, "last": int(i == len(entries) - 1)} for i, e in enumerate(entries)])
+
+    def expected(self, entries, gain):
+        y = bf16_bits(rms_norm(DESIGN, self.residual.rows[entries], gain)).reshape(-1, PARTS, V)
+        return [{"x": y[i, p].tolist(), "row": i, "part": p} for i in range(len(entries)) for p in range(PARTS)]
+
+    async def phase(self, rng, n):
+        """One norm phase of n entries, checked."""
+        self.residual.rows = rows(rng, T)
+        gain, entries = gains(rng), rng.permutation(T)[:n].tolist()
+        self.o.clear()
+        self.send_gains(gain)
+        self.send(entries)
+        assert await self.o.wait(n * PARTS, timeout=20_000) == self.expected(entries, gain)
+
+
+@cocotb.test()
+@cocotb.parametrize(latency=[1, 2])
+async def timing(dut, latency):
+    """Granules of successive commands without a gap, and each ``done`` where the golden model has it."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    clock = await start_clock_reset(dut)
+    bench = Bench(dut, clock, latency=latency)
+    bench.residual.rows, gain, entries = rows(rng, T), gains(rng), list(range(T))
+    bench.send_gains(gain)
+    await bench.gain.drained()
+    bench.send(entries)
+    assert await bench.o.wait(T * PARTS) == bench.expected(entries, gain)
+    await clock.edge(2)
+    start = bench.cmd.sent[0][0]
+    assert [d - start for d in bench.done] == [norm_cycles(DESIGN, n + 1, read_latency=latency) for n in range(T)]
+    assert bench.o.cycles == [d - PARTS + p for d in bench.done for p in range(PARTS)]
+
+
+@cocotb.test()
+@cocotb.parametrize(("pattern", cross()))
+async def values(dut, pattern):
+    rng = np.random.default_rng([cocotb.RANDOM_SEED, int(10 * pattern[0]), int(10 * pattern[1])])
+    bench = Bench(dut, await start_clock_reset(dut), *pattern)
+    for _ in range(8 if any(pattern) else 40):
+        await bench.phase(rng, rng.integers(1, T + 1))
+
+
+@cocotb.test()
+async def gains_of_the_next_phase_wait(dut):
+    """All gains of two phases and all commands at once: the second vector is taken after the first phase's done."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = Bench(dut, await start_clock_reset(dut))
+    bench.residual.rows = rows(rng, T)
+    first, second = gains(rng), gains(rng)
+    for gain in (first, second):
+        bench.send_gains(gain)
+        bench.send(list(range(T)))
+    expected = bench.expected(list(range(T)), first) + bench.expected(list(range(T)), second)
+    assert await bench.o.wait(2 * T * PARTS) == expected
+    await bench.clock.edge(2)
+    assert [cycle for cycle, _ in bench.gain.sent][PARTS] == bench.done[T - 1]
+
+
+@cocotb.test()
+async def waits_for_gains(dut):
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = Bench(dut, await start_clock_reset(dut))
+    bench.residual.rows, gain = rows(rng, T), gains(rng)
+    bench.send([0])
+    await bench.clock.edge(norm_cycles(DESIGN) + 10)
+    assert not bench.o.items
+    bench.send_gains(gain)
+    assert await bench.o.wait(PARTS) == bench.expected([0], gain)
+
+
+@cocotb.test()
+async def reset_in_flight(dut):
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = Bench(dut, await start_clock_reset(dut), 0.2, 0.2)
+    for _ in range(3):
+        bench.residual.rows = rows(rng, T)
+        bench.send_gains(gains(rng))
+        bench.send(list(range(T)))
+        await bench.clock.edge(int(rng.integers(PARTS, norm_cycles(DESIGN))))
+        bench.cmd.clear(), bench.gain.clear()
+        await bench.clock.reset()
+        await bench.phase(rng, T)

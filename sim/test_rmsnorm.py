@@ -1,0 +1,18 @@
+"""RmsNorm on the simulators."""
+import pytest
+
+from hwgen.units.rmsnorm import RmsNorm
+from sim.designs import small_design
+from sim.runner import run
+
+DESIGNS = {
+    "two_entries": dict(),
+    # one entry, two lanes, one granule per row; the model is smaller than its padding
+    "smallest": dict(entries=1, vector_lanes=2, lanes=2, columns=2, attention_lanes=2, hidden_size=1, residual_fraction=24),
+    "odd": dict(entries=3, vector_lanes=8, hidden_size=20, residual_fraction=12, rms_norm_eps=1e-6),
+}
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_rmsnorm(simulator, name):
+    run(RmsNorm(small_design(**DESIGNS[name])), f"rmsnorm_{name}", "bench_rmsnorm", params={"design": DESIGNS[name]}, sim=simulator)
