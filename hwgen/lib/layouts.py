@@ -3,7 +3,8 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import enum
 from amaranth.lib.data import ArrayLayout, StructLayout
 
-__all__ = ["EXP_BITS", "Matrix", "embed_layout", "glu_layout", "meta_layout", "converted_layout", "op_layout",
+__all__ = ["EXP_BITS", "Matrix", "embed_layout", "glu_layout", "head_meta_layout", "k_row_layout",
+           "kv_read_layout", "kv_write_layout", "meta_layout", "place_layout", "v_row_layout", "converted_layout", "op_layout",
            "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
@@ -93,3 +94,42 @@ def residual_row_layout(design):
 def signature_layout(design):
     """The CRC-32 of an entry's residual."""
     return StructLayout({"entry": range(design.hw.entries), "crc": unsigned(32)})
+
+
+def place_layout(design):
+    """A command of the KV writer or of attention: an entry and where it belongs."""
+    return StructLayout({"entry": range(design.hw.entries), "slot": range(design.hw.slots),
+                         "position": range(design.hw.context), "layer": range(design.layers), "last": 1})
+
+
+def head_meta_layout(design):
+    """What goes along with a read of the qkv buffer: where the KV writer puts the slice. Attention sends zeros."""
+    return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
+                         "head": range(design.kv_heads), "position": range(design.hw.context),
+                         "part": range(design.head // design.hw.attention_lanes), "last": 1})
+
+
+def kv_write_layout(design):
+    """Part of a K row (``value`` 0) or V row (1) with its exponent."""
+    lanes = design.hw.attention_lanes
+    return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
+                         "head": range(design.kv_heads), "position": range(design.hw.context),
+                         "part": range(design.head // lanes), "codes": ArrayLayout(unsigned(8), lanes), "exp": signed(EXP_BITS)})
+
+
+def kv_read_layout(design):
+    """Address of part of a row; ``last`` comes back with it."""
+    return StructLayout({"slot": range(design.hw.slots), "layer": range(design.layers), "head": range(design.kv_heads),
+                         "position": range(design.hw.context), "part": range(design.head // design.hw.attention_lanes),
+                         "last": 1})
+
+
+def k_row_layout(design):
+    """Part of a K row, its exponent, and that of the V row of the same position."""
+    return StructLayout({"codes": ArrayLayout(unsigned(8), design.hw.attention_lanes), "exp": signed(EXP_BITS),
+                         "v_exp": signed(EXP_BITS), "last": 1})
+
+
+def v_row_layout(design):
+    """Part of a V row; its exponent came with the K row."""
+    return StructLayout({"codes": ArrayLayout(unsigned(8), design.hw.attention_lanes), "last": 1})
