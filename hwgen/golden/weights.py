@@ -1,0 +1,130 @@
+"""The dispatcher's twin: what it hands out, and when, with a source like the ROM and nobody who stalls.
+
+Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that takes
+the pass's first command; all entries' commands are offered without a gap.
+"""
+import numpy as np
+
+from ..params.design import RECORD_WORDS
+
+__all__ = ["ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
+           "gain_cycle", "layer_address", "model_id", "record", "record_first", "request_list", "tile_after_record_cycle",
+           "tile_after_tile_cycle", "tiles", "waits"]
+
+ROM_LATENCY = 2     # cycles from taking a request to its first beat
+
+
+# Values
+
+def _words(stream, design, address, beats):
+    """int64: the 16-bit words of some beats."""
+    return stream[address:address + beats].reshape(-1).view("<u2").astype(np.int64)
+
+
+def _signed10(words):
+    return (words + 512) % 1024 - 512
+
+
+def embed_exponent(stream, design):
+    """Exponent of the embedding table, from the header."""
+    return int(_signed10(_words(stream, design, 0, design.header_beats)[0]))
+
+
+def model_id(stream, design):
+    """32 bits that tell models apart, from the header."""
+    words = _words(stream, design, 0, design.header_beats)
+    return int(words[2] + (words[3] << 16))
+
+
+def request_list(design, tokens, head):
+    """[(address, count, stride)] that a pass asks for."""
+    hw, table = design.hw, design.head_matmul
+    requests = [(0, design.header_beats, 0)]
+    for token in tokens:
+        tile, column = divmod(token, hw.columns)
+        address = design.embed_address + (tile * table.k_tiles * table.codes) * hw.tile_beats + column * hw.tile_beats // hw.columns
+        requests.append((address, table.k_tiles * table.codes, 1))
+    end = design.head_address + design.matmul_beats(table) if head else design.final_address
+    return [*requests, (design.body_address, end - design.body_address, 0)]
+
+
+def embedding_row(stream, design, token):
+    """A token's codes, uint8 [codes, hidden]: hi, and lo if the table has pairs."""
+    hw, table = design.hw, design.head_matmul
+    tile, column = divmod(token, hw.columns)
+    matrix = tiles(stream, design, design.embed_address, table)
+    row = matrix.reshape(table.n_tiles, table.k_tiles, table.codes, hw.columns, hw.lanes)[tile, :, :, column]
+    return row.swapaxes(0, 1).reshape(table.codes, table.cols)
+
+
+def layer_address(design, layer, half):
+    """First beat of a layer's record: half 0 is norm 1's, half 1 norm 2's. Layer ``layers`` is the final record."""
+    first = design.record_beats + sum(design.matmul_beats(matmul) for matmul in design.layer_matmuls[:2])
+    return design.body_address + layer * design.layer_beats + half * first
+
+
+def record(stream, design, address):
+    """(exponents int64 [RECORD_WORDS], gains uint16 [hidden]) of the record at a beat."""
+    words = _words(stream, design, address, design.record_beats)
+    start = design.record_header_granules * design.hw.vector_lanes
+    return _signed10(words[:RECORD_WORDS]), words[start:start + design.hidden].astype(np.uint16)
+
+
+def tiles(stream, design, address, matmul):
+    """Tiles of a matrix that starts at a beat: uint8 [tiles, columns * lanes]."""
+    return stream[address:address + design.matmul_beats(matmul)].reshape(matmul.tiles, -1)
+
+
+# Cycles
+
+def _row_granules(design):
+    """Granules of an embedding row, all of its codes."""
+    return design.head_matmul.codes * design.hidden // design.hw.vector_lanes
+
+
+def embed_cycle(design, granule):
+    """Cycle that transfers an embedding granule; they are counted over the whole pass."""
+    # The header's granules enter the register from cycle ROM_LATENCY on, the rows' right behind them.
+    return ROM_LATENCY + design.record_header_granules + granule + 1
+
+
+def embed_done_cycle(design, n):
+    """Cycle that transfers the final embedding granule of n entries."""
+    return embed_cycle(design, n * _row_granules(design) - 1)
+
+
+def record_first(design, n):
+    """The cycle before the first record's first granule enters the register: stands for "the previous tile's take"."""
+    return embed_done_cycle(design, n) - 1
+
+
+def exps_cycle(design, previous):
+    """First cycle that shows a record's exponents, of the cycle that took the tile before it."""
+    return previous + design.record_header_granules + 2
+
+
+def gain_cycle(design, previous, granule):
+    """Cycle that transfers a granule of gains, of the cycle that took the tile before its record."""
+    return previous + design.record_header_granules + granule + 2
+
+
+def tile_after_record_cycle(design, previous):
+    """Cycle in which the first tile behind a record is valid, of the cycle that took the tile before the record."""
+    return previous + design.record_granules + design.hw.tile_beats
+
+
+def tile_after_tile_cycle(design, previous):
+    """Cycle in which a tile is valid, of the cycle that took the one before it."""
+    return previous + design.hw.tile_beats
+
+
+# Counters
+
+def beats_taken(design, n, head):
+    """Beats that a pass takes from the source."""
+    return sum(count for _, count, _ in request_list(design, [0] * n, head))
+
+
+def waits(design):
+    """Cycles in which a pass wants a beat that is not there: until the header's first, and never again."""
+    return ROM_LATENCY - 1

@@ -1,0 +1,360 @@
+"""Where weights come from, and where they go: sources of the weight stream, and its dispatcher."""
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import enum, memory, stream, wiring
+from amaranth.lib.data import ArrayLayout, StructLayout, View
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.layouts import EXP_BITS, tile_layout
+from ..lib.rom import FileRom
+from ..params.design import RECORD_WORDS
+
+__all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "embed_layout", "gain_layout", "request_layout",
+           "row_layout"]
+
+
+def request_layout(design):
+    """Beats wanted: ``count`` of them (at least 1) from ``address``; the next is 1 further, or B with ``stride``."""
+    return StructLayout({"address": range(design.stream_beats), "count": range(design.stream_beats + 1), "stride": 1})
+
+
+def beat_layout(design):
+    """A beat of the stream, byte 0 in the least significant bits."""
+    return ArrayLayout(unsigned(8), design.hw.beat_bytes)
+
+
+def row_layout(design):
+    """An embedding row wanted. ``head``: the LM head is wanted too; it counts with ``last``."""
+    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "last": 1, "head": 1})
+
+
+def embed_layout(design):
+    """A granule of an embedding row, ``lo`` that of its second codes; ``last`` on the final one of the final entry."""
+    hw = design.hw
+    return StructLayout({"codes": ArrayLayout(unsigned(8), hw.vector_lanes), "entry": range(hw.entries),
+                         "part": range(design.hidden // hw.vector_lanes), "lo": 1, "last": 1})
+
+
+def gain_layout(design):
+    """A granule of a norm's gains, as bf16."""
+    hw = design.hw
+    return StructLayout({"g": ArrayLayout(unsigned(16), hw.vector_lanes), "part": range(design.hidden // hw.vector_lanes)})
+
+
+class RomSource(wiring.Component):
+    """The weight stream in a block memory on the chip.
+
+    A request taken in cycle s has its first beat valid in cycle s + 2 and then one a cycle; the next request is taken in
+    the cycle that reads the last beat, so that its beats follow without a bubble.
+
+    Parameters
+    ----------
+    file : str                  memory image, one beat a line: see `hwgen.lib.rom.FileRom`
+
+    Members
+    -------
+    req : In(stream)            `request_layout`
+    beats : Out(stream)         `beat_layout`
+    """
+
+    def __init__(self, design, *, file="rom.hex"):
+        self._design, self._file = design, file
+        super().__init__({"req": In(stream.Signature(request_layout(design))), "beats": Out(stream.Signature(beat_layout(design)))})
+
+    def elaborate(self, platform):
+        m = Module()
+        hw = self._design.hw
+        m.submodules.rom = rom = FileRom(8 * hw.beat_bytes, self._design.stream_beats, file=self._file)
+        active = Signal()
+        request = Signal(self.req.payload.shape(), reset_less=True)     # what is left of it
+        step = Signal()
+        read = Signal()
+        m.d.comb += [step.eq(~self.beats.valid | self.beats.ready), read.eq(active & step),
+                     self.req.ready.eq(~active | (read & (request.count == 1))),
+                     rom.en.eq(read), rom.address.eq(request.address), self.beats.payload.as_value().eq(rom.data)]
+        with m.If(step):
+            m.d.sync += self.beats.valid.eq(active)
+        with m.If(read):
+            m.d.sync += [request.address.eq(request.address + Mux(request.stride, hw.tile_beats, 1)),
+                         request.count.eq(request.count - 1)]
+        with m.If(self.req.ready):
+            m.d.sync += active.eq(self.req.valid)
+        with m.If(self.req.ready & self.req.valid):
+            m.d.sync += request.eq(self.req.payload)
+        return m
+
+
+class StreamPort(wiring.Component):
+    """The weight stream outside of the machine: the members of `RomSource`, passed on.
+
+    Members
+    -------
+    req : In(stream)            from the dispatcher
+    beats : Out(stream)         to the dispatcher
+    requests : Out(stream)      to the memory
+    data : In(stream)           from the memory: the beats of all requests in the order asked for, at any time
+    """
+
+    def __init__(self, design):
+        request, beat = stream.Signature(request_layout(design)), stream.Signature(beat_layout(design))
+        super().__init__({"req": In(request), "beats": Out(beat), "requests": Out(request), "data": In(beat)})
+
+    def elaborate(self, platform):
+        m = Module()
+        connect(m, flipped(self.req), flipped(self.requests))
+        connect(m, flipped(self.data), flipped(self.beats))
+        return m
+
+
+class Section(enum.Enum, shape=3):
+    """What the current beat of the stream is."""
+    HEADER = 0
+    EMBED = 1
+    RECORD = 2      # the exponents of a record
+    GAINS = 3       # the rest of it
+    TILES = 4
+
+
+class Dispatcher(wiring.Component):
+    """Asks for what a pass needs of the weight stream, and hands out what comes.
+
+    A pass is one command per entry, in order, at most T. It reads the header, the embedding row of each entry, and the body of
+    the stream from layer 0 on: to the end of the layers, or of the LM head if the last command has ``head``. The next
+    pass's commands are taken after its last tile was.
+
+    Everything but tiles goes through one register, a granule a cycle. Tiles have none: a tile's last beat is passed
+    through beside the B - 1 that were kept, so ``tile`` is as fast as the source, one in B cycles. ``exps`` change
+    in a cycle in which ``gain.ready``: a consumer that is not ready for gains keeps the exponents too. `golden.weights` has
+    the cycles.
+
+    Members
+    -------
+    cmd : In(stream)            `row_layout`
+    req : Out(stream)           `request_layout`
+    beats : In(stream)          `beat_layout`, in the order asked for
+    embed_exp : Out(signed)     exponent of the embedding table, valid with the pass's first ``embed``
+    model_id : Out(32)          from the header, valid as ``embed_exp``; 0 before the first pass
+    embed : Out(stream)         `embed_layout`, rows in order, a row's parts in order but hi and lo alternating per L elements
+    exps : Out                  exponents of the latest record, valid with its first ``gain``
+    gain : Out(stream)          `gain_layout`
+    tile : Out(stream)          `hwgen.lib.layouts.tile_layout`
+    """
+
+    def __init__(self, design):
+        self._design = design
+        super().__init__({
+            "cmd": In(stream.Signature(row_layout(design))),
+            "req": Out(stream.Signature(request_layout(design))),
+            "beats": In(stream.Signature(beat_layout(design))),
+            "embed_exp": Out(signed(EXP_BITS)),
+            "model_id": Out(32),
+            "embed": Out(stream.Signature(embed_layout(design))),
+            "exps": Out(ArrayLayout(signed(EXP_BITS), RECORD_WORDS)),
+            "gain": Out(stream.Signature(gain_layout(design))),
+            "tile": Out(stream.Signature(tile_layout(design))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        finish = Signal()                       # the pass's last tile is taken
+        row, next_row, head, begun = self._ask(m, finish)
+        self._route(m, row, next_row, head, begun, finish)
+        return m
+
+    def _ask(self, m, finish):
+        """Requests, in the order of the stream. Returns the row that is being received, and what concerns the pass."""
+        design, hw, table = self._design, self._design.hw, self._design.head_matmul
+        columns = hw.columns // hw.tile_beats           # of a beat
+        low, high = (columns - 1).bit_length(), (hw.columns - 1).bit_length()
+        token = self.cmd.p.token
+        take = self.cmd.valid & self.cmd.ready
+
+        # The rows asked for: what the router needs of them until they come.
+        shape = StructLayout({"entry": range(hw.entries), "column": range(columns), "last": 1})
+        new = View(shape, Cat(self.cmd.p.entry, token[:low], Const(0, max(0, low - len(token))), self.cmd.p.last))
+        next_row = Signal()
+        if hw.entries == 1:
+            row = Signal(shape, reset_less=True)
+            with m.If(take):
+                m.d.sync += row.eq(new)
+        else:
+            m.submodules.rows = rows = memory.Memory(shape=shape, depth=hw.entries, init=[])
+            write, read = rows.write_port(), rows.read_port(domain="comb")
+            m.d.comb += [write.en.eq(take), write.data.eq(new)]
+            row = read.data
+            for port, step in ((write, take), (read, next_row)):
+                with m.If(finish):
+                    m.d.sync += port.addr.eq(0)
+                with m.Elif(step):
+                    m.d.sync += port.addr.eq(port.addr + 1)
+
+        waiting = Signal()                              # a row to ask for
+        address = Signal(range(design.stream_beats), reset_less=True)
+        last = Signal(reset_less=True)
+        head = Signal(reset_less=True)
+        with m.If(take):
+            per_tile = table.k_tiles * table.codes * hw.tile_beats
+            m.d.sync += [waiting.eq(1), last.eq(self.cmd.p.last), head.eq(self.cmd.p.head),
+                         address.eq(design.embed_address + (token >> high) * per_tile + token[low:high])]
+        request = self.req.payload
+        with m.FSM(name="ask") as fsm:
+            with m.State("IDLE"):
+                m.d.comb += [self.req.valid.eq(self.cmd.valid), self.cmd.ready.eq(self.req.ready),
+                             request.address.eq(0), request.count.eq(design.header_beats)]
+                with m.If(take):
+                    m.next = "ROWS"
+            with m.State("ROWS"):
+                m.d.comb += [self.req.valid.eq(waiting), self.cmd.ready.eq(~waiting | (self.req.ready & ~last)),
+                             request.address.eq(address), request.count.eq(table.k_tiles * table.codes),
+                             request.stride.eq(1)]
+                with m.If(self.req.ready & waiting):
+                    with m.If(~take):
+                        m.d.sync += waiting.eq(0)
+                    with m.If(last):
+                        m.next = "BODY"
+            with m.State("BODY"):
+                layers = design.final_address - design.body_address
+                m.d.comb += [self.req.valid.eq(1), request.address.eq(design.body_address),
+                             request.count.eq(Mux(head, layers + design.record_beats + design.matmul_beats(table), layers))]
+                with m.If(self.req.ready):
+                    m.next = "ASKED"
+            with m.State("ASKED"):
+                with m.If(finish):
+                    m.next = "IDLE"
+        return row, next_row, head, ~fsm.ongoing("IDLE")
+
+    def _route(self, m, row, next_row, head, begun, finish):
+        """What comes, in the order of the stream."""
+        design, hw = self._design, self._design.hw
+        lanes, beats = hw.vector_lanes, self.beats
+        section = Signal(Section)
+        pair = design.recipe.head == "pair"
+
+        # The register behind the beats: a granule of V 16-bit words, or 2 V codes of which half count.
+        granule = Signal(StructLayout({
+            "kind": Section, "words": ArrayLayout(unsigned(16), lanes), "upper": 1, "entry": range(hw.entries),
+            "part": range(design.hidden // lanes), "lo": 1, "last": 1}), reset_less=True)
+        full = Signal()
+        leave = Signal()
+        move = Signal()
+        with m.Switch(granule.kind):
+            with m.Case(Section.EMBED):
+                m.d.comb += [self.embed.valid.eq(full), leave.eq(self.embed.ready)]
+            with m.Case(Section.RECORD):
+                m.d.comb += leave.eq(self.gain.ready)
+            with m.Case(Section.GAINS):
+                m.d.comb += [self.gain.valid.eq(full), leave.eq(self.gain.ready)]
+            with m.Default():
+                m.d.comb += leave.eq(1)
+        with m.If(move):
+            m.d.sync += full.eq(1)
+        with m.Elif(leave):
+            m.d.sync += full.eq(0)
+        bits = granule.words.as_value()
+        m.d.comb += [self.embed.p.codes.eq(Mux(granule.upper, bits[8 * lanes:], bits[:8 * lanes])), self.gain.p.g.eq(granule.words)]
+        m.d.comb += [self.embed.p[name].eq(granule[name]) for name in ("entry", "part", "lo", "last")]
+        m.d.comb += self.gain.p.part.eq(granule.part)
+        words = [w[:EXP_BITS].as_signed() for w in granule.words]
+        identity = [self.model_id[:16], self.model_id[16:]]
+        with m.If(full & (granule.kind == Section.RECORD) & self.gain.ready):
+            m.d.sync += [self.exps[i].eq(words[i % lanes]) for i in range(RECORD_WORDS) if lanes > 2]
+            for k in range(2 if lanes == 2 else 0):
+                with m.If(granule.upper == k):
+                    m.d.sync += [self.exps[2 * k + i].eq(words[i]) for i in range(2)]
+        with m.If(full & (granule.kind == Section.HEADER)):
+            if lanes > 2:
+                m.d.sync += [self.embed_exp.eq(words[0]), *(identity[i].eq(granule.words[2 + i]) for i in range(2))]
+            else:
+                with m.If(~granule.upper):
+                    m.d.sync += self.embed_exp.eq(words[0])
+                with m.Else():
+                    m.d.sync += [identity[i].eq(granule.words[i]) for i in range(2)]
+
+        # Which granule of the beat is next. ``part`` counts those of a row, or of the gains; ``upper`` tells header granules apart.
+        slices = (hw.lanes // lanes).bit_length() - 1           # bits of a part that count within a beat
+        part = Signal(range(design.hidden // lanes))
+        in_beat = Signal(range(design.granules_per_beat))
+        upper = Signal()
+        lo = Signal()
+        unit = Cat(part[:slices], row.column)                   # of V codes, in an embedding beat
+        slice_end = part[:slices].all() if slices else Const(1)
+        words_end = upper if design.record_header_granules == 2 else Const(1)
+        part_end = part == design.hidden // lanes - 1
+        row_end = part_end & lo if pair else part_end
+        beat_end = Signal()
+        # A beat that is wanted but not there counts as waited for, whatever its end will be.
+        serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
+        m.d.comb += move.eq(beats.valid & (~full | leave) & (section != Section.TILES))
+        index = Mux(section == Section.EMBED, unit[1:], in_beat)
+        chosen = View(ArrayLayout(16 * lanes, design.granules_per_beat), beats.payload.as_value())[index]
+        with m.If(move):
+            m.d.sync += [granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
+                         granule.lo.eq(lo), granule.last.eq(row.last & row_end)]
+            m.d.sync += in_beat.eq(Mux(beat_end | (section == Section.EMBED), 0, in_beat + 1))
+
+        # Tiles: those left, and of the current one the beats before the last.
+        tiles = [sum(matmul.tiles for matmul in pair_of) for pair_of in
+                 (design.layer_matmuls[:2], design.layer_matmuls[2:], (design.head_matmul,))]
+        left = Signal(range(max(tiles)))
+        second = Signal()
+        final = Signal()
+        layer = Signal(range(design.layers))
+        beat = Signal(range(hw.tile_beats))
+        last_beat = beat == hw.tile_beats - 1
+        kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
+        m.d.comb += self.tile.payload.as_value().eq(Cat(*kept, beats.payload.as_value()))
+
+        with m.Switch(section):
+            with m.Case(Section.HEADER):
+                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(words_end | (in_beat == design.granules_per_beat - 1))]
+                with m.If(move):
+                    m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
+                    with m.If(words_end):
+                        m.d.sync += section.eq(Section.EMBED)
+            with m.Case(Section.EMBED):
+                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(slice_end), next_row.eq(move & row_end)]
+                with m.If(move):
+                    m.d.sync += [granule.upper.eq(unit[0]), part.eq(part + 1)]
+                    if pair:
+                        with m.If(slice_end):
+                            m.d.sync += lo.eq(~lo)
+                            with m.If(~lo):
+                                m.d.sync += part.eq(Cat(Const(0, slices), part[slices:]))
+                    with m.If(row_end):
+                        m.d.sync += part.eq(0)
+                        with m.If(row.last):
+                            m.d.sync += section.eq(Section.RECORD)
+            with m.Case(Section.RECORD):
+                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(in_beat == design.granules_per_beat - 1)]
+                m.d.sync += left.eq(Mux(final, tiles[2] - 1, Mux(second, tiles[1] - 1, tiles[0] - 1)))
+                with m.If(move):
+                    m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
+                    with m.If(words_end):
+                        m.d.sync += section.eq(Section.GAINS)
+            with m.Case(Section.GAINS):
+                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(part_end | (in_beat == design.granules_per_beat - 1))]
+                with m.If(move):
+                    m.d.sync += part.eq(part + 1)
+                    with m.If(part_end):
+                        m.d.sync += [part.eq(0), section.eq(Section.TILES)]
+            with m.Case(Section.TILES):
+                m.d.comb += [self.tile.valid.eq(beats.valid & last_beat), beats.ready.eq(self.tile.ready | ~last_beat)]
+                with m.If(beats.valid & beats.ready):
+                    with m.Switch(beat):
+                        for i, register in enumerate(kept):
+                            with m.Case(i):
+                                m.d.sync += register.eq(beats.payload.as_value())
+                    m.d.sync += beat.eq(beat + 1)
+                    with m.If(last_beat):
+                        m.d.sync += left.eq(left - 1)
+                        with m.If(left == 0):
+                            m.d.sync += section.eq(Section.RECORD)
+                            with m.If(~final):
+                                m.d.sync += second.eq(~second)
+                            with m.If(second):
+                                m.d.sync += layer.eq(layer + 1)
+                            with m.If(second & (layer == design.layers - 1)):
+                                m.d.sync += [layer.eq(0), final.eq(head)]
+                            with m.If(final | (second & (layer == design.layers - 1) & ~head)):
+                                m.d.sync += [section.eq(Section.HEADER), final.eq(0)]
+                                m.d.comb += finish.eq(1)
+        return m

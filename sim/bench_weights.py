@@ -1,0 +1,217 @@
+"""Bench of the weight stream's source and dispatcher: routing, cycles, stalls."""
+import random
+
+import cocotb
+from amaranth.lib.data import ArrayLayout
+from amaranth.hdl import signed
+
+from hwgen.golden import weights as golden
+from hwgen.lib.layouts import EXP_BITS, tile_layout
+from hwgen.params.design import RECORD_WORDS
+from hwgen.units.weights import beat_layout, embed_layout, gain_layout, request_layout, row_layout
+from sim.designs import small_design
+from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
+from sim.weights_units import random_stream
+
+DESIGN = small_design(**bench_params())
+HW = DESIGN.hw
+STREAM = random_stream(DESIGN)
+EXPS = ArrayLayout(signed(EXP_BITS), RECORD_WORDS)
+
+
+class Bench:
+    def __init__(self, dut, clock, idle, stall):
+        self.dut, self.clock = dut, clock
+        self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=row_layout(DESIGN))
+        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN))
+        self.gain = StreamSink(dut, "gain", clock, stall=stall, shape=gain_layout(DESIGN))
+        self.tile = StreamSink(dut, "tile", clock, stall=stall)
+        self.exps = {}          # cycle: exponents then
+        self.waits, self.takes = [], []     # cycles
+        cocotb.start_soon(self._watch())
+
+    async def _watch(self):
+        may_change, before = True, None
+        while True:
+            await self.clock.sample()
+            value = value_of(self.dut.exps)
+            assert may_change or value == before, f"exps changed in cycle {self.clock.cycle} though gain was not ready"
+            self.exps[self.clock.cycle] = value
+            before = value
+            for seen, signal in ((self.waits, self.dut.waits), (self.takes, self.dut.takes)):
+                if value_of(signal):
+                    seen.append(self.clock.cycle)
+            may_change = self.clock.in_reset or value_of(self.dut.gain__ready)
+            await self.clock.edge()
+
+    def clear(self):
+        for seen in (self.exps, self.waits, self.takes):
+            seen.clear()
+        for sink in (self.embed, self.gain, self.tile):
+            sink.clear()
+
+    def send(self, tokens, head):
+        last = len(tokens) - 1
+        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head & (i == last)} for i, t in enumerate(tokens)])
+
+    async def check(self, passes):
+        """Everything that passes [(tokens, head)] make, in order."""
+        want = [expected(tokens, head) for tokens, head in passes]
+        for sink, name in ((self.embed, "embed"), (self.gain, "gain"), (self.tile, "tile")):
+            items = [item for one in want for item in one[name]]
+            got = await sink.wait(len(items))
+            assert got == items, name
+        shown = [unpack(EXPS, self.exps[cycle]) for cycle, gain in self.gain.received if gain["part"] == 0]
+        assert shown == [e for one in want for e in one["exps"]]
+        assert unpack(signed(EXP_BITS), value_of(self.dut.embed_exp)) == golden.embed_exponent(STREAM, DESIGN)
+        assert value_of(self.dut.model_id) == golden.model_id(STREAM, DESIGN)
+
+
+def halves(head):
+    """(address of the record, matrices behind it) of a pass."""
+    for layer in range(DESIGN.layers):
+        for half in range(2):
+            yield golden.layer_address(DESIGN, layer, half), DESIGN.layer_matmuls[2 * half:2 * half + 2]
+    if head:
+        yield golden.layer_address(DESIGN, DESIGN.layers, 0), [DESIGN.head_matmul]
+
+
+def expected(tokens, head):
+    lanes = HW.vector_lanes
+    want = {"embed": [], "gain": [], "exps": [], "tile": []}
+    for entry, token in enumerate(tokens):
+        row = golden.embedding_row(STREAM, DESIGN, token)
+        parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(len(row))
+                 for i in range(HW.lanes // lanes)]
+        want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
+                           "last": 0} for part, lo in parts]
+    want["embed"][-1]["last"] = 1
+    for address, matmuls in halves(head):
+        exps, gains = golden.record(STREAM, DESIGN, address)
+        want["exps"].append(exps.tolist())
+        want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
+        address += DESIGN.record_beats
+        for matmul in matmuls:
+            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, address, matmul)]
+            address += DESIGN.matmul_beats(matmul)
+    return want
+
+
+async def begin(dut, idle=0, stall=0, apart=0):
+    clock = await start_clock_reset(dut)
+    dut.apart.value = apart
+    return clock, Bench(dut, clock, idle, stall)
+
+
+def some_tokens(rng, n):
+    return [rng.randrange(DESIGN.model.vocab_size) for _ in range(n)]
+
+
+@cocotb.test()
+async def cycles(dut):
+    """Every transfer of two passes in the cycle that golden says, and as few waits for the source."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock, bench = await begin(dut)
+    for n, head in ((HW.entries, True), (1, False)):
+        tokens = some_tokens(rng, n)
+        bench.clear()
+        bench.send(tokens, head)
+        await bench.check([(tokens, head)])
+        start = bench.cmd.sent[-n][0]
+        assert bench.embed.cycles == [start + golden.embed_cycle(DESIGN, i) for i in range(len(bench.embed.cycles))]
+        assert bench.embed.cycles[-1] == start + golden.embed_done_cycle(DESIGN, n)
+        previous = start + golden.record_first(DESIGN, n)
+        gains, tiles, exps = [], [], []
+        for _, matmuls in halves(head):
+            exps.append(golden.exps_cycle(DESIGN, previous))
+            gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
+            for i in range(sum(m.tiles for m in matmuls)):
+                after = golden.tile_after_tile_cycle if i else golden.tile_after_record_cycle
+                previous = after(DESIGN, previous)
+                tiles.append(previous)
+        assert bench.gain.cycles == gains
+        assert bench.tile.cycles == tiles
+        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(tokens, head)["exps"]
+        assert bench.waits == [start + 1 + i for i in range(golden.waits(DESIGN))]
+        assert len(bench.takes) == golden.beats_taken(DESIGN, n, head)
+
+
+@cocotb.test()
+@cocotb.parametrize(("pattern", cross()), ("apart", [0, 1]))
+async def values(dut, pattern, apart):
+    """Passes one behind the other, from the ROM and from a memory with a latency of its own."""
+    if not apart and pattern[0]:
+        return      # the ROM is never idle
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {pattern}")
+    clock, bench = await begin(dut, *pattern, apart=apart)
+    if apart:
+        cocotb.start_soon(external_memory(dut, clock, *pattern))
+    passes = [(some_tokens(rng, rng.randint(1, HW.entries)), rng.random() < 0.5) for _ in range(3)][:3 if max(pattern) < 0.9 else 1]
+    for tokens, head in passes:
+        bench.send(tokens, head)
+    await bench.check(passes)
+
+
+async def external_memory(dut, clock, idle, stall):
+    """Answers requests; takes some ahead of their beats."""
+    requests = StreamSink(dut, "requests", clock, stall=stall, shape=request_layout(DESIGN))
+    data = StreamSource(dut, "data", clock, idle=idle, shape=beat_layout(DESIGN))
+    served = 0
+    while True:
+        await clock.edge()
+        while served < len(requests.items):
+            r = requests.items[served]
+            served += 1
+            step = HW.tile_beats if r["stride"] else 1
+            data.send(STREAM[r["address"] + step * i].tolist() for i in range(r["count"]))
+
+
+@cocotb.test()
+async def requests(dut):
+    """What a pass asks for, when nobody answers: everything, at once."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock, bench = await begin(dut, apart=1)
+    sink = StreamSink(dut, "requests", clock, shape=request_layout(DESIGN))
+    tokens = some_tokens(rng, HW.entries)
+    bench.send(tokens, True)
+    got = await sink.wait(HW.entries + 2, timeout=100)
+    assert [(r["address"], r["count"], r["stride"]) for r in got] == golden.request_list(DESIGN, tokens, True)
+    assert sink.cycles == list(range(HW.entries + 2))
+
+
+@cocotb.test()
+@cocotb.parametrize(("pattern", cross()))
+async def rom(dut, pattern):
+    """The ROM on its own: requests of all kinds, without a bubble if nobody stalls."""
+    rng = random.Random(f"{cocotb.RANDOM_SEED} {pattern}")
+    idle, stall = pattern
+    clock, _ = await begin(dut, apart=1)
+    source = StreamSource(dut, "rom_req", clock, idle=idle, shape=request_layout(DESIGN))
+    sink = StreamSink(dut, "rom_beats", clock, stall=stall)
+    asked, want = [], []
+    for count in [1, 1, 2, 1, 5, 3, 1, *(rng.randint(1, 9) for _ in range(10))]:
+        stride = rng.randrange(2)
+        step = HW.tile_beats if stride else 1
+        count = min(count, (DESIGN.stream_beats - 1) // step + 1)
+        address = rng.randrange(DESIGN.stream_beats - (count - 1) * step)
+        asked.append({"address": address, "count": count, "stride": stride})
+        want += [int.from_bytes(STREAM[address + step * i].tobytes(), "little") for i in range(count)]
+    source.send(asked)
+    assert await sink.wait(len(want)) == want
+    if pattern == (0, 0):
+        assert sink.cycles == [source.sent[0][0] + golden.ROM_LATENCY + i for i in range(len(want))]
+
+
+@cocotb.test()
+@cocotb.parametrize(("when", [1, 3, 9, 40]))
+async def reset_in_flight(dut, when):
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock, bench = await begin(dut, 0, 0.2)
+    bench.send(some_tokens(rng, HW.entries), True)
+    await clock.edge(when)
+    bench.cmd.clear()
+    await clock.reset()
+    bench.clear()
+    tokens = some_tokens(rng, HW.entries)
+    bench.send(tokens, True)
+    await bench.check([(tokens, True)])

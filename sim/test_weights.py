@@ -1,0 +1,43 @@
+"""The weight stream's source and dispatcher on simulators."""
+import random
+
+import pytest
+
+from sim.designs import small_design
+from sim.runner import run
+from sim.weights_units import Weights, image, random_stream
+
+DESIGNS = {
+    "plain": dict(),
+    "beats": dict(tile_beats=4, vector_lanes=2, head="pair", tie_word_embeddings=False, entries=3,
+                  num_hidden_layers=1),
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
+                     num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1),
+    "one_column_a_beat": dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair"),
+}
+
+
+def random_changes(seed):
+    """A shape that nobody would choose."""
+    rng = random.Random(seed)
+    lanes, columns, vector = rng.choice([4, 8, 16]), rng.choice([4, 8, 16]), rng.choice([2, 4])
+    beats = [b for b in (1, 2, 4, 8) if b <= columns and lanes * columns // b >= 2 * vector]
+    return dict(lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=vector, tile_beats=rng.choice(beats),
+                hidden_size=rng.randint(1, 40), intermediate_size=rng.randint(1, 20), vocab_size=rng.randint(2, 50),
+                entries=rng.randint(1, 5), num_hidden_layers=rng.randint(1, 2), tie_word_embeddings=rng.random() < 0.5,
+                head=rng.choice(["single", "pair"]))
+
+
+def simulate(changes, simulator):
+    design = small_design(**changes)
+    run(Weights(design, image(random_stream(design))), "weights", "bench_weights", params=changes, sim=simulator)
+
+
+@pytest.mark.parametrize("changes", DESIGNS.values(), ids=DESIGNS)
+def test_weights(simulator, changes):
+    simulate(changes, simulator)
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_random_shape(simulator, seed):
+    simulate(random_changes(seed), simulator)
