@@ -10,7 +10,7 @@ from .numbers import acc_to_bf16, bf16_bits, shift_round
 __all__ = ["ROPE_LATENCY", "angle_cycles", "rope", "rope_angles", "rotate"]
 
 ANGLE_FRACTION = 14
-ROPE_LATENCY = 7      # cycles from a granule's acceptance to its offer at the output
+ROPE_LATENCY = 8      # cycles from a granule's acceptance to its offer at the output
 
 
 def rope_angles(design, positions):  # int [n] -> int [n, head/2, 2]

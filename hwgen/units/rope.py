@@ -1,0 +1,159 @@
+"""Rotary position embedding, and the engine that makes its angles."""
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arith import Pipeline, leading_zeros, magnitude, rne_shift, round_bf16, unpack_bf16
+from ..params.tables import ROPE_BLOCK, rope_factors
+
+__all__ = ["Rope", "heads_layout"]
+
+_PAIR = data.StructLayout({"cos": signed(16), "sin": signed(16)})      # Q1.14
+
+
+def heads_layout(design):
+    """A granule of a head vector of an entry: K heads, then V heads, then Q heads."""
+    v = design.hw.vector_lanes
+    return data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
+                              "head": range(design.qkv_heads), "part": range(design.head // v), "last": 1})
+
+
+class Rope(wiring.Component):
+    """Turns K and Q heads by the angles of their entries' positions; V heads pass unchanged and in order.
+
+    The rotation is a pipeline of 8 stages, a granule per cycle. The angles of an entry come from one complex multiplier, a
+    pair per cycle: n commands that wait in line take ``n * head_dim/2 + 5`` cycles (`golden.rope.angle_cycles`). Angles
+    must be complete (``angle_done``) before a granule of their entry comes, and stay until overwritten.
+
+    Parameters
+    ----------
+    design : Design
+
+    Members
+    -------
+    angle : In(stream {entry, position, last})   make the angles of an entry
+    angle_done : Out(1)                          those of the command with ``last`` can be used
+    i : In(stream heads_layout)                  bf16, pairs side by side
+    o : Out(stream heads_layout)                 the same granules, turned
+    """
+    def __init__(self, design):
+        self._design = design
+        super().__init__({
+            "angle": In(stream.Signature(data.StructLayout({
+                "entry": range(design.hw.entries), "position": range(design.hw.context), "last": 1}))),
+            "angle_done": Out(1),
+            "i": In(stream.Signature(heads_layout(design))),
+            "o": Out(stream.Signature(heads_layout(design))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        design = self._design
+        lanes, entries = design.hw.vector_lanes, design.hw.entries
+        part_bits = (design.head // lanes - 1).bit_length()
+
+        # Row: the granule's pairs. Padding pairs are never written: they stay (0, 0), and so do padding elements.
+        m.submodules.angles = angles = Memory(shape=data.ArrayLayout(_PAIR, lanes // 2), depth=max(2, entries << part_bits),
+                                              init=[])
+        write, read = angles.write_port(granularity=1), angles.read_port()
+        self._make_angles(m, write, part_bits)
+
+        i, o = self.i.payload, self.o.payload
+        pipe = Pipeline(m, self.i, self.o, stages=8)
+        m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), i.entry)), read.en.eq(pipe.advance)]
+        kv = design.kv_heads
+        plain = pipe.reg((i.head >= kv) & (i.head < 2 * kv), name="plain", stages=7)
+        for p in range(lanes // 2):
+            turned = self._turn(m, pipe, i.x[2 * p], i.x[2 * p + 1], read.data[p], f"p{p}")
+            for k, bits in enumerate(turned):
+                x = pipe.reg(i.x[2 * p + k], name=f"x{2 * p + k}", stages=7)
+                m.d.comb += o.x[2 * p + k].eq(pipe.reg(Mux(plain, x, bits), name=f"y{2 * p + k}"))
+        tag = Cat(i.entry, i.head, i.part, i.last)
+        m.d.comb += Cat(o.entry, o.head, o.part, o.last).eq(pipe.reg(tag, name="tag", stages=8))
+        return m
+
+    def _turn(self, m, pipe, a, b, angle, name):
+        """The turned pair before its last register. ``angle`` comes one stage later than ``a`` and ``b``."""
+        # Stage 1: how far the smaller element is below the larger one.
+        a, b = unpack_bf16(a), unpack_bf16(b)
+        above, below = a.exponent - b.exponent, b.exponent - a.exponent
+        largest = pipe.reg(Mux(below > 0, b.exponent, a.exponent), name=f"{name}_largest")
+        terms = []
+        for x, gap, key in ((a, below, "a"), (b, above, "b")):
+            gap = Mux(gap < 0, 0, Mux(gap > 16, 16, gap))[:5]       # 16 places leave nothing
+            sign, value, gap = pipe.reg((x.sign, x.significand, gap), name=f"{name}_{key}_1")
+            # Stage 2: integers of 16 bits and a sign, in units of 2**(largest - 127 - 15).
+            value = (Cat(Const(0, 8), value) >> gap)[:16]
+            terms.append(pipe.reg(Mux(sign, -value, value)[:17].as_signed(), name=f"{name}_{key}_2"))
+        cos, sin = pipe.reg((angle.cos, angle.sin), name=f"{name}_angle")
+        # Stages 3, 4: below 2**16 * 2**14 each, so a sum fits signed(32).
+        a, b = terms
+        ac, bs, bc, as_ = (pipe.reg(x * y, name=f"{name}_{key}")
+                           for x, y, key in ((a, cos, "ac"), (b, sin, "bs"), (b, cos, "bc"), (a, sin, "as")))
+        sums = [pipe.reg(value[:32].as_signed(), name=f"{name}_{key}")
+                for value, key in ((ac - bs, "a_4"), (bc + as_, "b_4"))]
+        # Stages 5 to 8: to bf16. Bit 30 of the magnitude has the weight 2**(largest - 127 - 15 - 14 + 30).
+        largest = pipe.reg(largest, name=f"{name}_largest_6", stages=5)
+        out = []
+        for value, key in zip(sums, ("a", "b")):
+            sign, value = pipe.reg(magnitude(m, value, name=f"{name}_{key}"), name=f"{name}_{key}_5")
+            value = value[:31]
+            zeros, zero = leading_zeros(m, value, name=f"{name}_{key}")
+            sign, value, zeros, zero = pipe.reg((sign, value, zeros, zero), name=f"{name}_{key}_6")
+            sign, value, biased, zero = pipe.reg((sign, (value << zeros)[:31], largest + 1 - zeros, zero),
+                                                 name=f"{name}_{key}_7")
+            out.append(round_bf16(m, sign, value, biased, zero=zero, name=f"{name}_{key}"))
+        return out
+
+    def _make_angles(self, m, write, part_bits):
+        design = self._design
+        pairs, lane_bits = design.model.head_dim // 2, (design.hw.vector_lanes // 2 - 1).bit_length()
+        block_bits = (ROPE_BLOCK - 1).bit_length()
+        factor = data.StructLayout({"cos": signed(18), "sin": signed(18)})       # Q1.16: ±2**16
+        tables = []
+        for name, rows in zip(("low", "high"), rope_factors(design.model, design.hw.context)):
+            init = [{"cos": c, "sin": s} for row in rows for c, s in row]
+            m.submodules[name] = table = Memory(shape=factor, depth=max(2, len(init)), init=init)
+            tables.append(table.read_port())
+
+        # A command loads the addresses of the tables' rows, which then count through the pairs.
+        active, pair = Signal(), Signal(range(pairs))
+        entry = Signal.like(self.angle.payload.entry, reset_less=True)
+        last = Signal(reset_less=True)
+        end = pair == pairs - 1
+        m.d.comb += self.angle.ready.eq(~active | end)
+        with m.If(active):
+            m.d.sync += [table.addr.eq(table.addr + 1) for table in tables]
+            m.d.sync += pair.eq(pair + 1)
+        with m.If(self.angle.ready):
+            m.d.sync += [active.eq(self.angle.valid), pair.eq(0), entry.eq(self.angle.payload.entry),
+                         last.eq(self.angle.payload.last)]
+            position = self.angle.payload.position
+            m.d.sync += [tables[0].addr.eq(position[:block_bits] * pairs), tables[1].addr.eq(position[block_bits:] * pairs)]
+
+        def later(value, stages, name):
+            for k in range(stages):
+                register = Signal(Cat(value).shape(), name=f"{name}_{k + 1}")
+                m.d.sync += register.eq(value)
+                value = register
+            return value
+
+        def register(value, name):
+            signal = Signal(value.shape(), name=name, reset_less=True)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        low, high = (table.data for table in tables)
+        cc, ss = register(high.cos * low.cos, "cc"), register(high.sin * low.sin, "ss")
+        sc, cs = register(high.sin * low.cos, "sc"), register(high.cos * low.sin, "cs")
+        cos, sin = register(cc - ss, "cos_sum"), register(sc + cs, "sin_sum")
+        # Each factor is within 1/sqrt(2) of 2**16 at the unit circle, so the product is within 92682 of 2**32, which is less
+        # than 2**17: the rounded result is at most 2**14, and the clip in its definition never acts.
+        cos, sin = (register(rne_shift(m, x, 18, name=n)[:16].as_signed(), n) for x, n in ((cos, "cos"), (sin, "sin")))
+        valid, done = later(active, 4, "made"), later(active & end & last, 5, "made_last")
+        part = pair[lane_bits:]
+        row = later(Cat(part, Const(0, part_bits - len(part)), entry), 4, "row")
+        column = later(pair[:lane_bits], 4, "column") if lane_bits else Const(0)
+        m.d.comb += [write.addr.eq(row), write.en.eq(valid << column), self.angle_done.eq(done)]
+        m.d.comb += [write.data[k].as_value().eq(Cat(cos, sin)) for k in range(design.hw.vector_lanes // 2)]

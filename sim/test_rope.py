@@ -1,0 +1,19 @@
+"""Rope on the simulators."""
+import pytest
+
+from hwgen.units.rope import Rope
+from sim.designs import small_design
+from sim.runner import run
+
+DESIGNS = {
+    "two_entries": dict(context=150, max_position_embeddings=150),      # three rows of the high table
+    "smallest": dict(entries=1, vector_lanes=2, attention_lanes=2, head_dim=2, context=1),
+    # three granules per head, padding pairs, groups of query heads
+    "odd": dict(entries=3, vector_lanes=8, head_dim=20, attention_lanes=8, num_attention_heads=4, num_key_value_heads=2,
+                context=70, max_position_embeddings=80),
+}
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_rope(simulator, name):
+    run(Rope(small_design(**DESIGNS[name])), f"rope_{name}", "bench_rope", params={"design": DESIGNS[name]}, sim=simulator)
