@@ -1,0 +1,41 @@
+"""Golden twin of hwgen/units/convert.py: the array's sums of QKV and of gate/up as bf16."""
+import numpy as np
+
+from .numbers import acc_to_bf16
+
+LATENCY = 4          # from the cycle that takes a granule to the first one that offers it converted
+
+
+def convert_qkv(acc, exponents, exps, design):
+    """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
+
+    acc int64 [n, rows or more], exponents [n] of the activations, exps: e_q, e_k, e_v (and more, ignored)
+    -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
+    """
+    e_q, e_k, e_v = exps[:3]
+    weight = np.repeat([e_k, e_v, e_q], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
+    sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
+    scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
+    return acc_to_bf16(sums, scale[:, :, None])
+
+
+def convert_gate_up(acc, exponents, exps, design):
+    """Sums of the gate/up matrix (rows alternate) -> bf16 values [n, 2 * ff]. exps: e_gate, e_up (and more, ignored)."""
+    sums = np.asarray(acc)[:, :2 * design.ff]
+    scale = np.asarray(exponents, np.int64)[:, None] + np.tile(np.asarray(exps[:2]), design.ff) + design.acc_unit
+    return acc_to_bf16(sums, scale)
+
+
+def granules(design, gate_up, n):
+    """(n-tile, entry, group, head, part, last) of each granule of a command, in order; head is None where it is padding."""
+    matmul = design.gate_up_matmul if gate_up else design.qkv_matmul
+    v = design.hw.vector_lanes
+    groups, per_head = design.hw.columns // v, design.head // v
+    real = 2 * design.ff // v if gate_up else design.qkv_heads * per_head
+    for tile in range(matmul.n_tiles):
+        for entry in range(n):
+            for group in range(groups):
+                index = tile * groups + group
+                head, part = (0, index) if gate_up else divmod(index, per_head)
+                yield (tile, entry, group, head if index < real else None, part,
+                       index == real - 1 and entry == n - 1)

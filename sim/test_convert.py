@@ -1,0 +1,19 @@
+import pytest
+
+from hwgen.units.convert import Convert
+from sim.designs import small_design
+from sim.runner import run
+
+SHAPES = {
+    "smallest": dict(entries=1, columns=2, vector_lanes=2, tile_beats=1, hidden_size=8, intermediate_size=8,
+                     num_attention_heads=1, num_key_value_heads=1),
+    # 7 heads of 8 in tiles of 16: a tile ends within a head's neighbour, and the last one has padding
+    "padded": dict(entries=3, columns=16, vector_lanes=4, num_attention_heads=5, num_key_value_heads=1, hidden_size=40),
+    "e4m3": dict(entries=2, columns=8, num_attention_heads=3, num_key_value_heads=3, head_dim=6, hidden_size=24,
+                 weight_format="e4m3", activation_format="e4m3"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convert(simulator, shape):
+    run(Convert(small_design(**SHAPES[shape])), f"convert_{shape}", "bench_convert", params=SHAPES[shape], sim=simulator)
