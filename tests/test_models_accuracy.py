@@ -24,4 +24,5 @@ def test_numbers_by_hand():
     assert agreement.reference_perplexity == pytest.approx(8 ** 0.5)
     assert agreement.perplexity == pytest.approx(4)
     assert agreement.kl == pytest.approx(0.25 * np.log(2) / 2)
+    assert agreement.increase_error == pytest.approx(np.log(2) / 2 / 2**0.5)
     assert agreement.top1 == 0.5

@@ -26,7 +26,7 @@ class Agreement:
 
     def __init__(self):
         self.tokens = 0
-        self._loss = self._reference_loss = self._kl = self._same = 0.0
+        self._loss = self._reference_loss = self._kl = self._same = self._squares = 0.0
 
     def add(self, reference, logits, targets):
         """Logits of the reference and of the model, both [n, vocab], and the n tokens that really came next."""
@@ -34,6 +34,7 @@ class Agreement:
         rows = np.arange(len(targets))
         self.tokens += len(targets)
         self._loss -= q[rows, targets].sum()
+        self._squares += ((p[rows, targets] - q[rows, targets]) ** 2).sum()
         self._reference_loss -= p[rows, targets].sum()
         self._kl += (np.exp(p) * (p - q)).sum()
         self._same += (np.argmax(reference, -1) == np.argmax(logits, -1)).sum()
@@ -51,6 +52,12 @@ class Agreement:
     def perplexity_increase(self):
         """0.01 where the model's perplexity is one percent above the reference's."""
         return self.perplexity / self.reference_perplexity - 1
+
+    @property
+    def increase_error(self):
+        """Standard error of :attr:`perplexity_increase`, as if the tokens' losses were independent."""
+        mean = (self._loss - self._reference_loss) / self.tokens
+        return float(np.sqrt(max(0.0, self._squares / self.tokens - mean**2) / self.tokens))
 
     @property
     def kl(self):

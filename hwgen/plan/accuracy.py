@@ -1,0 +1,138 @@
+"""What FP8 costs: perplexity, KL divergence and top-1 agreement of a recipe against the float32 model, on a text."""
+import math
+
+import numpy as np
+
+from ..golden.decoder import GoldenDecoder
+from ..models.accuracy import Agreement, windows
+from ..models.quantize import quantize, quantize_matrix
+from ..models.reference import Reference, _rms_norm, _silu
+from ..params.design import Design
+from ..params.hardware import HwShape
+
+__all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden"]
+
+#: What can be FP8 by itself: label -> operands (see PartlyFp8).
+PARTS = {"weights only": ("weights",), "activations only": ("activations",), "Q, K and V only": ("qkv",),
+         "probabilities only": ("p",)}
+
+
+def fp8_rounded(x, fmt, largest=None):
+    """``x`` rounded to ``fmt``, each row (last axis) with the power-of-two scale that its largest magnitude needs.
+
+    ``largest`` fixes that magnitude instead. float32 [..., n] -> float32 [..., n].
+    """
+    if largest is None:
+        largest = np.abs(x).max(-1, keepdims=True)
+    exponent = np.ceil(np.log2(np.maximum(largest, 1e-30) / np.float32(fmt.max_value))).astype(np.int32)
+    y = np.ldexp(x, -exponent)
+    step = np.maximum(np.frexp(y)[1] - 1, 1 - fmt.bias) - fmt.man_bits
+    return np.ldexp(np.clip(np.ldexp(np.rint(np.ldexp(y, -step)), step), -fmt.max_value, fmt.max_value), exponent)
+
+
+class PartlyFp8(Reference):
+    """The float32 model with some operands rounded to FP8 and everything else left as it is: which one costs what.
+
+    Parameters
+    ----------
+    operands : of "weights" (LM head and embedding included), "activations" (inputs of all matrices), "qkv", "p"
+    """
+
+    def __init__(self, checkpoint, recipe, operands):
+        def weights(name):
+            values = checkpoint.tensor(name)
+            if "weights" not in operands or values.ndim == 1:
+                return values
+            return quantize_matrix(values, recipe.weight_format).values()
+
+        super().__init__(checkpoint.shape, weights)
+        formats = {"activations": recipe.activation_format, "qkv": recipe.kv_format, "p": recipe.p_format}
+        self._formats = {name: fmt for name, fmt in formats.items() if name in operands}
+
+    def _rounded(self, operand, x):
+        return fp8_rounded(x, self._formats[operand]) if operand in self._formats else x
+
+    def head(self, hidden):
+        return self._rounded("activations", hidden) @ self._head.T
+
+    def hidden(self, tokens):  # [n] -> [n, hidden]
+        shape, w = self.shape, self._weights
+        angles = np.arange(len(tokens))[:, None] * self._frequencies
+        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+        def times(x, name):
+            return self._rounded("activations", x) @ w[name].T
+
+        x = w["model.embed_tokens.weight"][np.asarray(tokens)]
+        for i in range(shape.num_hidden_layers):
+            layer = f"model.layers.{i}."
+            y = _rms_norm(x, w[layer + "input_layernorm.weight"], shape.rms_norm_eps)
+            q, k = (self._rotated(times(y, f"{layer}self_attn.{m}_proj.weight"), cos, sin) for m in "qk")
+            v = self._heads(times(y, layer + "self_attn.v_proj.weight"))
+            attended = self._attention(*(self._rounded("qkv", a) for a in (q, k, v)))
+            x = x + times(attended, layer + "self_attn.o_proj.weight")
+            y = _rms_norm(x, w[layer + "post_attention_layernorm.weight"], shape.rms_norm_eps)
+            h = _silu(times(y, layer + "mlp.gate_proj.weight")) * times(y, layer + "mlp.up_proj.weight")
+            x = x + times(h, layer + "mlp.down_proj.weight")
+        return _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
+
+    def logits(self, tokens):
+        return self.head(self.hidden(tokens))
+
+    def _attention(self, q, keys, values):
+        if "p" not in self._formats:
+            return super()._attention(q, keys, values)
+        fmt = self._formats["p"]
+        n = q.shape[1]
+        future = np.arange(n) > np.arange(n)[:, None]
+        out = np.empty((n, len(q), q.shape[2]), np.float32)
+        for head in range(len(q)):
+            kv = head // self.shape.group_size
+            scores = q[head] @ keys[kv].T * np.float32(1 / math.sqrt(q.shape[2]))
+            scores[future] = -np.inf
+            p = np.exp(scores - scores.max(-1, keepdims=True)) * np.float32(2.0 ** fmt.max_exp)
+            p = fp8_rounded(p, fmt, largest=np.float32(fmt.max_value))
+            out[:, head] = p @ values[kv] / p.sum(-1, keepdims=True)
+        return out.reshape(n, -1)
+
+
+def golden(checkpoint, recipe, context):
+    """The machine's own logits, bit for bit (no hardware shape changes them): a function of a text's tokens."""
+    design = Design(model=checkpoint.shape, hw=HwShape(context=context), recipe=recipe)
+    return GoldenDecoder(design, quantize(checkpoint, recipe)).logits
+
+
+def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
+    """Run a text through the float32 model and others, and see how far they are apart.
+
+    Parameters
+    ----------
+    tokens : list of int           the text
+    models : dict                  label -> function without arguments that makes a function tokens -> logits [n, vocab]
+    window : int                   the text is cut into pieces of so many tokens, each a text of its own
+    prefix : list of int           what the model wants before each piece
+    progress : callable            called with (done, all) after each piece of each model
+
+    Returns label -> `Agreement`.
+    """
+    pieces = [[*prefix, *piece] for piece in windows(tokens, window - len(prefix))]
+    if not pieces:
+        raise ValueError(f"Text must be at least 2 tokens long, not {len(tokens)}")
+    first = max(1, len(prefix))                 # what is predicted: all of the text that has something before it
+    done, total = 0, len(pieces) * (1 + len(models))
+
+    def run(logits):
+        nonlocal done
+        for piece in pieces:
+            yield logits(piece[:-1])[first - 1:]
+            done += 1
+            if progress:
+                progress(done, total)
+
+    exact = list(run(Reference.of(checkpoint).logits))
+    found = {}
+    for label, make in models.items():          # one at a time: each holds a copy of the weights
+        found[label] = Agreement()
+        for logits, piece, reference in zip(run(make()), pieces, exact):
+            found[label].add(reference, logits, np.asarray(piece[first:]))
+    return found

@@ -1,0 +1,57 @@
+import ml_dtypes
+import numpy as np
+import pytest
+
+from hwgen.models import random_checkpoint
+from hwgen.models.reference import Reference
+from hwgen.params.formats import E3M4, E4M3
+from hwgen.params.hardware import Recipe
+from hwgen.params.model import ModelShape
+from hwgen.plan.accuracy import PARTS, PartlyFp8, compare, fp8_rounded, golden
+
+SHAPE = ModelShape(name="tiny", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                   num_attention_heads=2, num_key_value_heads=1, head_dim=12, max_position_embeddings=64,
+                   tie_word_embeddings=True)
+TOKENS = np.random.default_rng(1).integers(0, 61, 90).tolist()
+ALL = ("weights", "activations", "qkv", "p")
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return random_checkpoint(SHAPE)
+
+
+@pytest.mark.parametrize("fmt, oracle", [(E3M4, ml_dtypes.float8_e3m4), (E4M3, ml_dtypes.float8_e4m3fn)])
+def test_rounding(fmt, oracle):
+    x = np.random.default_rng(2).normal(size=(50, 30)).astype(np.float32) * 10
+    x[:, 0] = fmt.max_value  # so that the scale is 1
+    x = np.clip(x, -fmt.max_value, fmt.max_value)
+    assert (fp8_rounded(x, fmt) == x.astype(oracle).astype(np.float32)).all()
+    assert (fp8_rounded(x * 0.25, fmt) == fp8_rounded(x, fmt) * 0.25).all()
+    assert (fp8_rounded(np.zeros((2, 3), np.float32), fmt) == 0).all()
+
+
+def test_nothing_in_fp8_is_the_reference(checkpoint):
+    ours = PartlyFp8(checkpoint, Recipe(), ()).logits(TOKENS)
+    assert np.allclose(ours, Reference.of(checkpoint).logits(TOKENS), atol=1e-4)
+
+
+def test_table(checkpoint):
+    recipe = Recipe()
+    models = {label: lambda operands=operands: PartlyFp8(checkpoint, recipe, operands).logits
+              for label, operands in (PARTS | {"all": ALL}).items()}
+    models["machine"] = lambda: golden(checkpoint, recipe, 32)
+    seen = []
+    rows = compare(checkpoint, TOKENS, models, window=32, prefix=[0], progress=lambda *at: seen.append(at))
+    assert list(rows) == list(models) and seen[-1] == (21, 21)
+    assert all(row.tokens == len(TOKENS) for row in rows.values())  # 31 + 31 + 28, all with something before them
+    assert all(0 < rows[label].kl < rows["all"].kl for label in PARTS)
+    # the machine is those roundings and some much smaller ones
+    assert rows["machine"].kl == pytest.approx(rows["all"].kl, rel=0.5)
+
+
+def test_text_without_prefix(checkpoint):
+    row = compare(checkpoint, TOKENS[:9], {"m": lambda: Reference.of(checkpoint).logits}, window=4)["m"]
+    assert row.tokens == 6 and row.kl == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="at least 2 tokens"):
+        compare(checkpoint, TOKENS[:1], {}, window=4)
