@@ -43,13 +43,14 @@ def test_recipe():
     assert recipe() == Recipe()
     assert recipe("e4m3") == Recipe(weight_format=E4M3, activation_format=E4M3, kv_format=E4M3)
     assert recipe("weights=e4m3", head="pair") == Recipe(weight_format=E4M3, head="pair")
+    assert recipe("e4m3,head=pair") == recipe("e4m3", "pair") == recipe("e4m3,head=single", "pair")
     assert recipe("e4m3,kv=e3m4,p=e3m4") == Recipe(weight_format=E4M3, activation_format=E4M3, p_format=E3M4)
 
 
 @pytest.mark.parametrize("text, complaint", [
     ("huge", "Shape must be one of tiny, .*, not 'huge'"), ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
-    ("lanes=12", "power of two, at least 1, not 12"), ("lanes=8,lanes=8", "lanes must be given once"),
+    ("lanes=12", "power of two, at least 1, not 12"), ("lanes=8,lanes=8", "'lanes' must be given once"),
     ("tiny,demo", "'demo' must be given once"), ("source=disk", "'rom' or 'stream', not 'disk'"),
 ])
 def test_wrong_shapes(text, complaint):

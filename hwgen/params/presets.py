@@ -96,14 +96,17 @@ def hw_shape(text, model, default="demo"):
 
 
 def recipe(text="", head=None):
-    """The Recipe that ``text`` spells: one format for weights, activations, K and V; or ``weights=e4m3,kv=e3m4`` and so on."""
+    """The Recipe that ``text`` spells: one format for weights, activations, K and V, and ``field=value`` pairs after it.
+
+    ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
+    """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
-    found = _pairs(text, "Format of", names)
+    found = _pairs(text, "Format of", [*names, "head"])
     changes = {}
     if "" in found:
         every = fp8(found.pop(""))
         changes = dict.fromkeys(("weight_format", "activation_format", "kv_format"), every)
-    changes |= {names[key]: fp8(value) for key, value in found.items()}
-    if head is not None:
-        changes["head"] = head
+    if head or "head" in found:
+        changes["head"] = head or found["head"]
+    changes |= {names[key]: fp8(value) for key, value in found.items() if key in names}
     return Recipe(**changes)
