@@ -368,6 +368,7 @@ class Pipeline:
     i, o : streams          ``i`` may be anything with ``valid``, ``ready`` and ``payload``
     stages : int            at least 1
     take : Value            an item of ``i`` that is taken enters the pipeline only where this is 1 (drops the others)
+    wait : Value            nothing moves where this is 1: a stage needs what has not come yet (what is at ``o`` is taken with ``advance``)
 
     Attributes
     ----------
@@ -375,7 +376,7 @@ class Pipeline:
     valid : list of Signal  ``valid[k]``: stage k holds an item; ``valid[0]`` is what enters now
     """
 
-    def __init__(self, m, i, o, *, stages, take=1, name="pipe"):
+    def __init__(self, m, i, o, *, stages, take=1, wait=0, name="pipe"):
         if stages < 1:
             raise ValueError(f"Pipeline must have at least 1 stage, not {stages}")
         self._m = m
@@ -383,7 +384,8 @@ class Pipeline:
         self.advance = Signal(name=f"{name}_advance")
         enter = Signal(name=f"{name}_enter")
         self.valid = [enter, *(Signal(name=f"{name}_valid{k + 1}") for k in range(stages - 1)), o.valid]
-        m.d.comb += [self.advance.eq(~o.valid | o.ready), i.ready.eq(self.advance), enter.eq(i.valid & take)]
+        m.d.comb += [self.advance.eq((~o.valid | o.ready) & ~Value.cast(wait)), i.ready.eq(self.advance),
+                     enter.eq(i.valid & take)]
         with m.If(self.advance):
             m.d.sync += [after.eq(before) for before, after in zip(self.valid, self.valid[1:])]
 
