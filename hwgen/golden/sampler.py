@@ -4,7 +4,8 @@ import numpy as np
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, NOISE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table
 from .numbers import acc_to_fixed, table
 
-__all__ = ["gumbel_noise", "noise_words", "sample", "scores", "threefry2x32"]
+__all__ = ["gumbel_noise", "noise_words", "sample", "sample_latency", "sample_lead", "scores",
+           "threefry2x32"]
 
 TEMPERATURE_FRACTION = 8
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -71,3 +72,14 @@ def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None)
         return acc.argmax(axis=-1)                                                # argmax: the first of equals
     return np.array([scores(design, row, int(e), inv_temperature, seed, int(k)).argmax()
                      for row, e, k in zip(acc, exponents, keys)])
+
+
+def sample_latency(design):
+    """Cycles from the acceptance of the last granule to ``done``."""
+    levels = (design.hw.vector_lanes - 1).bit_length()
+    return levels + (7 if design.hw.sampler == "gumbel" else 2)
+
+
+def sample_lead(design):
+    """The first granule that comes at least so many cycles after the command does not wait for its noise."""
+    return 13 if design.hw.sampler == "gumbel" else 1

@@ -1,0 +1,292 @@
+"""Choice of the next token, from the LM head's sums."""
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_window,
+                         window_amount)
+from ..lib.layouts import EXP_BITS, result_layout
+from ..params.tables import (NOISE_FRACTION, SCORE_BITS, SCORE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table)
+
+__all__ = ["Sampler"]
+
+_TEMPERATURE_FRACTION = 8
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)     # of Threefry-2x32, as the parity below
+_PARITY = 0x1BD11BDA
+
+
+class _Link:
+    """Handshake between two pipelines inside the unit."""
+    def __init__(self, name):
+        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
+
+
+class Sampler(wiring.Component):
+    """The best token of each row, while the LM head's results go by: a granule per cycle.
+
+    Greedy: the largest sum, the lowest index on a tie. With sampler "gumbel", and a temperature that is not 0: the largest
+    sum of logit / temperature and Gumbel noise, which is a sample of the softmax; the noise of a token depends on seed, row
+    key and token only. Rows beyond vocab_size are ignored. A result leaves when its row's last granule has passed:
+    ``golden.sampler.sample_latency`` cycles from that granule to ``done``.
+
+    Parameters
+    ----------
+    design : Design
+
+    Members
+    -------
+    cmd : In(stream {n})             rows 0..n-1 of the matrix LM head come next
+    exp : In(signed)                 the head's weight exponent; taken with ``cmd``
+    i : In(stream result_layout)     sums, by n-tile, row and group
+    o : Out(stream {row, token})     in order of rows
+    done : Out(1)                    the cycle after the last row's result was taken
+
+    and only with sampler "gumbel"
+
+    inv_temperature : In(16)         1 / temperature in units of 2**-8, 0 for greedy; taken with ``cmd``
+    seed : In(32)                    taken with ``cmd``
+    key : In(32 bits, T times)       tells rows apart in the noise; held from ``cmd`` to ``done``
+    """
+    def __init__(self, design):
+        self._design = design
+        self._gumbel = design.hw.sampler == "gumbel"
+        hw = design.hw
+        members = {
+            "cmd": In(stream.Signature(data.StructLayout({"n": range(hw.entries + 1)}))),
+            "exp": In(signed(EXP_BITS)),
+            "i": In(stream.Signature(result_layout(design))),
+            "o": Out(stream.Signature(data.StructLayout({
+                "row": range(hw.entries), "token": range(design.model.vocab_size)}))),
+            "done": Out(1),
+        }
+        if self._gumbel:
+            members |= {"inv_temperature": In(16), "seed": In(32), "key": In(data.ArrayLayout(unsigned(32), hw.entries))}
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+        i = self.i.payload
+        active = Signal()
+        last_row = Signal(range(self._design.hw.entries), reset_less=True)
+        start = Signal()
+        m.d.comb += [self.cmd.ready.eq(~active), start.eq(self.cmd.valid & ~active)]
+        with m.If(start):
+            m.d.sync += [active.eq(1), last_row.eq(self.cmd.payload.n - 1)]
+
+        # Where the granule stands. Columns and lanes are powers of two, so a token's bits are lane, group and n-tile.
+        granules = _Link("granules")
+        m.d.comb += [granules.valid.eq(self.i.valid & active), self.i.ready.eq(granules.ready & active)]
+        tile = Signal(range(self._design.head_matmul.n_tiles))
+        last_group = self._design.hw.columns // self._design.hw.vector_lanes - 1
+        row_end = (tile == self._design.head_matmul.n_tiles - 1) & (i.group == last_group)
+        with m.If(granules.valid & granules.ready & (i.group == last_group) & (i.entry == last_row)):
+            m.d.sync += tile.eq(Mux(row_end, 0, tile + 1))
+        tag = Cat((tile == 0) & (i.group == 0), row_end, i.entry, i.group, tile)
+
+        if self._gumbel:
+            self._choose(m, *self._scores(m, granules, tag, start, last_row))
+        else:
+            self._choose(m, granules, tag, list(i.acc))
+
+        end = self.o.valid & self.o.ready & (self.o.payload.row == last_row)
+        m.d.sync += self.done.eq(end)
+        with m.If(end):
+            m.d.sync += active.eq(0)
+        return m
+
+    def _choose(self, m, i, tag, scores, stages=0):
+        """From granules of scores to `o`. The scores are those of ``stages`` pipeline stages later, or a function of it."""
+        design = self._design
+        lanes, vocab = design.hw.vector_lanes, design.model.vocab_size
+        levels = (lanes - 1).bit_length()
+        first_stages = 1 if callable(scores) else 0
+
+        best_of = _Link("best_of")
+        pipe = Pipeline(m, i, best_of, stages=first_stages + levels, name="best")
+        if first_stages:
+            scores = [pipe.reg(score, name=f"score{j}") for j, score in enumerate(scores(m))]
+            tag = pipe.reg(tag, name="tag_score")
+        # Lanes beyond the vocabulary stand at the end: where the lower of two is, so is the higher.
+        index = tag[2 + len(self.i.payload.entry):]
+        whole, rest = divmod(vocab, lanes)
+        if vocab == design.head_matmul.rows:
+            inside = [Const(1)] * lanes
+        else:
+            inside = [(index < whole) | ((index == whole) & (j < rest)) for j in range(lanes)]
+        found = [(valid, score, Const(0, 0)) for valid, score in zip(inside, scores)]
+        for level in range(levels):
+            found = [pipe.reg(self._better(low, high), name=f"best{level}_{j}")
+                     for j, (low, high) in enumerate(zip(found[::2], found[1::2]))]
+        (valid, score, lane), = found
+        tag = pipe.reg(tag, name="tag_best", stages=levels)
+        first, row_end = tag[0], tag[1]
+        row, index = tag[2:2 + len(self.i.payload.entry)], tag[2 + len(self.i.payload.entry):]
+        token = Cat(lane, index)[:len(self.o.payload.token)]
+
+        # The best of each row so far. A row's granules may follow each other, so read and write are one stage.
+        m.submodules.best = best = Memory(shape=data.StructLayout({"score": score.shape(), "token": len(token)}),
+                                          depth=max(2, design.hw.entries), init=[])
+        read, write = best.read_port(domain="comb"), best.write_port()
+        take = Signal()
+        out = Pipeline(m, best_of, self.o, stages=1, take=row_end, name="out")
+        m.d.comb += [
+            read.addr.eq(row),
+            take.eq(first | valid & (score > read.data.score)),
+            write.addr.eq(row),
+            write.data.score.eq(score),
+            write.data.token.eq(token),
+            write.en.eq(take & best_of.valid & out.advance),
+            self.o.payload.row.eq(out.reg(row, name="out_row")),
+            self.o.payload.token.eq(out.reg(Mux(take, token, read.data.token), name="out_token")),
+        ]
+
+    @staticmethod
+    def _better(low, high):
+        """(valid, score, index bits) of the better of two: the lower one when equal."""
+        take = high[0] & (high[1] > low[1])
+        score = Mux(take, high[1], low[1])
+        return low[0], score.as_signed(), Cat(Mux(take, high[2], low[2]), take)
+
+    # -- sampling
+
+    def _scores(self, m, i, tag, start, last_row):
+        """(link, tag, scores) of the granules: logits / temperature plus noise, or the sums themselves when greedy."""
+        design = self._design
+        lanes = design.hw.vector_lanes
+        exp, factor = Signal.like(self.exp, reset_less=True), Signal(16, reset_less=True)
+        with m.If(start):
+            m.d.sync += [exp.eq(self.exp), factor.eq(self.inv_temperature)]
+
+        logits, joined = _Link("logits"), _Link("joined")
+        pipe = Pipeline(m, i, logits, stages=4, name="logit")
+        tag = pipe.reg(tag, name="tag_logit", stages=4)
+        sums = self.i.payload.acc
+        left = exp + self.i.payload.exp + (design.acc_unit + SCORE_FRACTION)
+        amount = pipe.reg(window_amount(m, left, design.acc_bits, SCORE_BITS, name="logit"), name="amount")
+        scaled, whole = [], []
+        for j in range(lanes):
+            sign, value = pipe.reg(magnitude(m, sums[j], name=f"sum{j}"), name=f"sum{j}")
+            shifted = pipe.reg(shift_window(m, value, amount, SCORE_BITS, name=f"logit{j}"), name=f"window{j}")
+            logit = pipe.reg(round_fixed(m, pipe.reg(sign, name=f"sign{j}"), *shifted, name=f"logit{j}"), name=f"logit{j}")
+            # below 2**23 * 2**16 / 2**8 = 2**31
+            scaled.append(pipe.reg((logit * factor >> _TEMPERATURE_FRACTION)[:32].as_signed(), name=f"scaled{j}"))
+            whole.append(pipe.reg(sums[j], name=f"whole{j}", stages=4))
+
+        noisy = _Link("noisy")
+        noise = self._noise(m, noisy, start, last_row)
+        m.d.comb += [joined.valid.eq(logits.valid & noisy.valid), logits.ready.eq(joined.ready & noisy.valid),
+                     noisy.ready.eq(joined.ready & logits.valid)]
+
+        def scores(m):
+            width = max(design.acc_bits, 33)
+            for j in range(lanes):
+                score = Signal(signed(width), name=f"score{j}_d")
+                m.d.comb += score.eq(Mux(factor == 0, whole[j], scaled[j] + noise[j]))
+                yield score
+        return joined, tag, scores
+
+    def _noise(self, m, o, start, last_row):
+        """Noise of all granules from a start on, in their order, as fast as they are taken at ``o``."""
+        design = self._design
+        lanes, tiles = design.hw.vector_lanes, design.head_matmul.n_tiles
+        seed = Signal(32, reset_less=True)
+        running = _Link("running")
+        row, group, tile = Signal(range(design.hw.entries)), Signal(range(design.hw.columns // lanes)), Signal(range(tiles))
+        pipe = Pipeline(m, running, o, stages=16, name="noise")
+        with m.If(start):
+            m.d.sync += [running.valid.eq(1), seed.eq(self.seed)]
+        with m.If(running.valid & running.ready):
+            m.d.sync += group.eq(group + 1)
+            with m.If(group == design.hw.columns // lanes - 1):
+                m.d.sync += [group.eq(0), row.eq(row + 1)]
+                with m.If(row == last_row):
+                    m.d.sync += [row.eq(0), tile.eq(tile + 1)]
+                    with m.If(tile == tiles - 1):
+                        m.d.sync += [tile.eq(0), running.valid.eq(0)]
+
+        # Key schedule, for the whole granule: k1 is the row's.
+        keys = [Array(self.key)[row] if design.hw.entries > 1 else self.key[0]]
+        for stage in range(1, 9):
+            keys.append(pipe.reg(keys[-1], name=f"key_{stage}") if design.hw.entries > 1 else keys[0])
+        third = [seed ^ key ^ _PARITY for key in keys]
+
+        def early(value, name):
+            return pipe.reg(value[:32], name=name)
+        k01, k2_1 = early(seed + keys[0], "k01"), early(third[2] + 1, "k2_1")
+        k2, k0_2, k1_3 = early(third[4], "k2"), early(seed + 2, "k0_2"), early(keys[7] + 3, "k1_3")
+        k1, k0 = early(keys[2], "k1"), seed
+
+        where = pipe.reg(Cat(group, tile), name="noise_where")
+        noise = []
+        for p in range(lanes // 2):
+            counter = Cat(Const(p, (lanes // 2 - 1).bit_length()), where)        # index / 2
+            words = self._threefry(m, pipe, counter, keys[1], k01, (k1, k2_1), (k2, k0_2), (k0, k1_3), f"t{p}")
+            noise += [self._gumbel_noise(m, pipe, word, f"g{2 * p + k}") for k, word in enumerate(words)]
+        return noise
+
+    def _threefry(self, m, pipe, counter, k1, k01, first, second, third, name):
+        """Threefry-2x32 with 13 rounds of (counter, 0), in 8 stages; the injected keys come in time for their stages."""
+        state = [None, None]
+
+        def add(a, b):
+            return (a + b)[:32]
+
+        def turn(index):
+            x0 = Signal(32, name=f"{name}_r{index}")
+            m.d.comb += x0.eq(add(*state))
+            state[:] = x0, state[1].rotate_left(_ROTATIONS[index % 8]) ^ x0
+
+        def inject(keys):
+            state[:] = (add(x, k) for x, k in zip(state, keys))
+
+        def register(index):
+            state[:] = pipe.reg(tuple(state), name=f"{name}_{index}")
+
+        # Rounds 0 and 1; the first sum, counter + k0 + k1, has its keys added beforehand.
+        x0 = Signal(32, name=f"{name}_r0")
+        m.d.comb += x0.eq(add(counter, k01))
+        state[:] = x0, k1.rotate_left(_ROTATIONS[0]) ^ x0
+        turn(1)
+        register(2)
+        turn(2), turn(3)
+        register(3)
+        inject(first), turn(4)
+        register(4)
+        turn(5), turn(6)
+        register(5)
+        turn(7), inject(second)
+        register(6)
+        turn(8), turn(9)
+        register(7)
+        turn(10), turn(11)
+        register(8)
+        inject(third), turn(12)
+        register(9)
+        return state
+
+    def _gumbel_noise(self, m, pipe, word, name):
+        """-ln(-ln(1 - w)) + 4 of a random word, w = (word + 1/2) / 2**32, in units of 2**-SCORE_FRACTION. 7 stages."""
+        log, final = neg_log_table(), gumbel_table()
+        upper = word[31]
+        # Stage 1: twice the word or its complement, and 1: min(w, 1 - w) in units of 2**-33.
+        v = Cat(Const(1, 1), word[:31] ^ upper.replicate(31))
+        zeros, _ = leading_zeros(m, v, name=f"{name}_v")
+        v, zeros, upper = pipe.reg((v, zeros, upper), name=f"{name}_1")
+        # Stages 2, 3, 4: N = -ln of it.
+        octave = constant_rom(m, neg_log_octaves(), zeros, range(max(neg_log_octaves()) + 1), name=f"{name}_octave")
+        x, octave = pipe.reg(((v << zeros)[16:31], octave), name=f"{name}_2")
+        base, slope = pwl_lookup(m, log, x[log.fraction_bits:], name=f"{name}_log")
+        base, slope, f = pipe.reg((octave + base, slope, x[:log.fraction_bits]), name=f"{name}_3")
+        # at least ln(2), at most 33 ln(2), less or more by less than 2**-11
+        n = pipe.reg((base + (slope * f >> log.fraction_bits))[:NOISE_FRACTION + 5], name=f"{name}_4")
+        # Stages 5, 6, 7: by w below 1/2, by N above.
+        small, upper = pipe.reg((v[19:32], upper), name=f"{name}_small", stages=3)
+        above, _ = leading_zeros(m, n[NOISE_FRACTION - 1:], name=f"{name}_n")
+        large = (n << above)[NOISE_FRACTION - 9:NOISE_FRACTION + 4]
+        index = Mux(upper, Cat(large[10:], (6 - above)[:3]), small[10:])[:6]
+        index, f, n = pipe.reg((index, Mux(upper, large[:10], small[:10]), Mux(upper, 0, n)), name=f"{name}_5")
+        base, slope = pwl_lookup(m, final, index, name=f"{name}_final")
+        base, slope, f = pipe.reg((n + base, slope, f), name=f"{name}_6")
+        y = (base + (slope * f >> final.fraction_bits))[NOISE_FRACTION - SCORE_FRACTION:NOISE_FRACTION + 5]
+        return pipe.reg(y, name=f"{name}_7")

@@ -1,0 +1,27 @@
+"""Sampler on the simulators."""
+import pytest
+
+from hwgen.lib.verilog import emit_design
+from hwgen.units.sampler import Sampler
+from sim.designs import small_design
+from sim.runner import run
+
+DESIGNS = {
+    "greedy": dict(),
+    "greedy_smallest": dict(entries=1, vector_lanes=2, lanes=2, columns=2, attention_lanes=2, vocab_size=1),
+    "gumbel": dict(sampler="gumbel"),
+    # several groups, a vocabulary of whole tiles, wide accumulators
+    "gumbel_wide": dict(sampler="gumbel", entries=3, vector_lanes=8, columns=32, vocab_size=64, weight_format="e4m3",
+                        activation_format="e4m3"),
+    "gumbel_smallest": dict(sampler="gumbel", entries=1, vector_lanes=2, columns=2, attention_lanes=2, vocab_size=3),
+}
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_sampler(simulator, name):
+    run(Sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler", params={"design": DESIGNS[name]}, sim=simulator)
+
+
+def test_greedy_has_no_noise():
+    greedy, gumbel = (emit_design(Sampler(small_design(sampler=s)), "sampler") for s in ("greedy", "gumbel"))
+    assert "seed" not in greedy and "inv_temperature" not in greedy and len(greedy) < len(gumbel) / 10
