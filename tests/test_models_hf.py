@@ -7,7 +7,7 @@ import pytest
 
 from hwgen.models import ModelError, load
 from hwgen.models.hf import shape_from_config
-from hwgen.params.model import LinearRopeScaling, Llama3RopeScaling
+from hwgen.params.model import DEMO, LinearRopeScaling, Llama3RopeScaling
 from model_files import ODD, config_of, write_folder, write_safetensors
 
 Q1 = "model.layers.1.self_attn.q_proj.weight"
@@ -243,3 +243,10 @@ def test_tokenizer_of_another_model(tmp_path):
     write_folder(tmp_path, dataclasses.replace(ODD, vocab_size=200))
     assert refusal(tmp_path) == (f"{tmp_path / 'tokenizer.json'}: Token ids must be below the model's vocabulary size "
                                  "200, not up to 264: tokenizer and model do not belong together")
+
+
+def test_demo_is_the_preset():
+    checkpoint = load("demo")
+    assert checkpoint.shape == DEMO
+    assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("It is a truth")) == "It is a truth"
+    assert all(checkpoint.tensor(name).size for name in checkpoint.names())

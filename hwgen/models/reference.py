@@ -35,7 +35,7 @@ def _silu(x):
 
 
 class Reference:
-    """Float32 forward pass.
+    """Float32 forward pass. A subclass sees, or changes, what goes into a matrix by overriding :meth:`times`.
 
     Parameters
     ----------
@@ -46,8 +46,7 @@ class Reference:
     def __init__(self, shape, weights):
         self.shape = shape
         self._weights = {name: weights(name) for name in tensor_shapes(shape)}
-        head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
-        self._head = self._weights[head]
+        self._head = self._weights["model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"]
         self._frequencies = shape.rope_frequencies()
 
     @classmethod
@@ -70,6 +69,10 @@ class Reference:
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
         return hidden @ self._head.T
 
+    def times(self, x, name):
+        """A layer's matrix applied to rows: [n, inputs] -> [n, outputs]."""
+        return x @ self._weights[name].T
+
     def hidden(self, tokens, cache=None):
         """Hidden states after the final norm, float32 [len(tokens), hidden_size]; the cache is as in :meth:`logits`."""
         shape, w = self.shape, self._weights
@@ -83,14 +86,14 @@ class Reference:
         for i in range(shape.num_hidden_layers):
             layer = f"model.layers.{i}."
             y = _rms_norm(x, w[layer + "input_layernorm.weight"], shape.rms_norm_eps)
-            q = self._rotated(y @ w[layer + "self_attn.q_proj.weight"].T, cos, sin)  # [heads, n, head_dim]
-            cache.keys[i, :, start:end] = self._rotated(y @ w[layer + "self_attn.k_proj.weight"].T, cos, sin)
-            cache.values[i, :, start:end] = self._heads(y @ w[layer + "self_attn.v_proj.weight"].T)
+            q = self._rotated(self.times(y, layer + "self_attn.q_proj.weight"), cos, sin)  # [heads, n, head_dim]
+            cache.keys[i, :, start:end] = self._rotated(self.times(y, layer + "self_attn.k_proj.weight"), cos, sin)
+            cache.values[i, :, start:end] = self._heads(self.times(y, layer + "self_attn.v_proj.weight"))
             attended = self._attention(q, cache.keys[i, :, :end], cache.values[i, :, :end])
-            x = x + attended @ w[layer + "self_attn.o_proj.weight"].T
+            x = x + self.times(attended, layer + "self_attn.o_proj.weight")
             y = _rms_norm(x, w[layer + "post_attention_layernorm.weight"], shape.rms_norm_eps)
-            gate = _silu(y @ w[layer + "mlp.gate_proj.weight"].T)
-            x = x + (gate * (y @ w[layer + "mlp.up_proj.weight"].T)) @ w[layer + "mlp.down_proj.weight"].T
+            h = _silu(self.times(y, layer + "mlp.gate_proj.weight")) * self.times(y, layer + "mlp.up_proj.weight")
+            x = x + self.times(h, layer + "mlp.down_proj.weight")
         cache.length = end
         return _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
 
