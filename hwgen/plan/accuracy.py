@@ -6,11 +6,11 @@ import numpy as np
 from ..golden.decoder import GoldenDecoder
 from ..models.accuracy import Agreement, windows
 from ..models.quantize import quantize, quantize_matrix
-from ..models.reference import Reference, _rms_norm, _silu
+from ..models.reference import Reference
 from ..params.design import Design
 from ..params.hardware import HwShape
 
-__all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden"]
+__all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "variants"]
 
 #: What can be FP8 by itself: label -> operands (see PartlyFp8).
 PARTS = {"weights only": ("weights",), "activations only": ("activations",), "Q, K and V only": ("qkv",),
@@ -53,33 +53,13 @@ class PartlyFp8(Reference):
         return fp8_rounded(x, self._formats[operand]) if operand in self._formats else x
 
     def head(self, hidden):
-        return self._rounded("activations", hidden) @ self._head.T
+        return super().head(self._rounded("activations", hidden))
 
-    def hidden(self, tokens):  # [n] -> [n, hidden]
-        shape, w = self.shape, self._weights
-        angles = np.arange(len(tokens))[:, None] * self._frequencies
-        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-        def times(x, name):
-            return self._rounded("activations", x) @ w[name].T
-
-        x = w["model.embed_tokens.weight"][np.asarray(tokens)]
-        for i in range(shape.num_hidden_layers):
-            layer = f"model.layers.{i}."
-            y = _rms_norm(x, w[layer + "input_layernorm.weight"], shape.rms_norm_eps)
-            q, k = (self._rotated(times(y, f"{layer}self_attn.{m}_proj.weight"), cos, sin) for m in "qk")
-            v = self._heads(times(y, layer + "self_attn.v_proj.weight"))
-            attended = self._attention(*(self._rounded("qkv", a) for a in (q, k, v)))
-            x = x + times(attended, layer + "self_attn.o_proj.weight")
-            y = _rms_norm(x, w[layer + "post_attention_layernorm.weight"], shape.rms_norm_eps)
-            h = _silu(times(y, layer + "mlp.gate_proj.weight")) * times(y, layer + "mlp.up_proj.weight")
-            x = x + times(h, layer + "mlp.down_proj.weight")
-        return _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
-
-    def logits(self, tokens):
-        return self.head(self.hidden(tokens))
+    def times(self, x, name):
+        return super().times(self._rounded("activations", x), name)
 
     def _attention(self, q, keys, values):
+        q, keys, values = (self._rounded("qkv", a) for a in (q, keys, values))
         if "p" not in self._formats:
             return super()._attention(q, keys, values)
         fmt = self._formats["p"]
@@ -100,6 +80,21 @@ def golden(checkpoint, recipe, context):
     """The machine's own logits, bit for bit (no hardware shape changes them): a function of a text's tokens."""
     design = Design(model=checkpoint.shape, hw=HwShape(context=context), recipe=recipe)
     return GoldenDecoder(design, quantize(checkpoint, recipe)).logits
+
+
+def variants(checkpoint, recipes, context, *, parts=False):
+    """What `compare` takes: the machine of each recipe (label -> Recipe), and before them each part of each format by itself."""
+    def partly(recipe, operands):
+        return lambda: PartlyFp8(checkpoint, recipe, operands).logits
+
+    def machine(recipe):
+        return lambda: golden(checkpoint, recipe, context)
+
+    found = {}
+    if parts:
+        for label, recipe in {r.weight_format.name: r for r in recipes.values()}.items():
+            found |= {f"{label}, {part}": partly(recipe, operands) for part, operands in PARTS.items()}
+    return found | {label: machine(recipe) for label, recipe in recipes.items()}
 
 
 def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):

@@ -1,0 +1,381 @@
+"""The program ``hwgen``: a model in, a machine out, and everything to see that it works.
+
+stdout carries a command's result and stderr everything else. Exit codes: 0 done, 1 the machine and the golden model
+differ (or a simulation failed), 2 wrong input (one line says what), 130 interrupted.
+"""
+import argparse
+import contextlib
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+from .host import terminal
+from .models import DEMO, ModelError, load, quantize
+from .params.design import Design
+from .params.presets import SHAPES, hw_shape, recipe
+from .plan.summary import facts, summary
+
+__all__ = ["main"]
+
+PROMPT = "She was"      # of the demo
+RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
+
+
+class InputError(Exception):
+    """Wrong input; the message is one line."""
+
+
+@contextlib.contextmanager
+def checked_input():
+    """What is refused in here is the user's to mend, not a bug of ours."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from None
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Failures of the file system in here are about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: {error.strerror or error}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+# -- arguments
+
+MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or "demo", the model that comes with hwgen'
+
+
+def _shapes_help():
+    lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
+    return ("shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):\n"
+            + "\n".join(lines) + "\n  fields: " + ", ".join(SHAPES["demo"].shape.__dataclass_fields__))
+
+
+def _parser():
+    parser = _Parser(prog="hwgen", description="Generate the hardware of one transformer, and run it.",
+                     epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name, run, summary, example, shapes=True):
+        epilog = f"example:\n  {example}" + (f"\n\n{_shapes_help()}" if shapes else "")
+        sub = commands.add_parser(name, help=summary, description=summary, epilog=epilog,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(run=run)
+        return sub
+
+    def machine(sub, shape="demo"):
+        sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+        sub.add_argument("--shape", default=shape, metavar="S", help=f"hardware shape, see below (default: {shape})")
+        sub.add_argument("--formats", default="", metavar="F",
+                         help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
+        sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
+
+    def clock(sub):
+        sub.add_argument("--clock", type=float, default=100.0, metavar="MHz", help="clock for projected speeds (default: 100)")
+
+    sub = command("demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
+                  'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
+    sub.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what the text starts with (default: {PROMPT!r})")
+    sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
+    sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
+    clock(sub)
+
+    sub = command("emit", run_emit, "Write a machine's Verilog, memory images, manifest and file lists into a folder.",
+                  "hwgen emit demo --shape demo -o rtl_out/demo")
+    machine(sub)
+    sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
+    sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
+
+    sub = command("run", run_run, "Generate text on a simulated machine.",
+                  'hwgen run demo --prompt "Mr. Darcy" --check\n'
+                  '  hwgen run models/smollm2-135m-instruct.gguf --chat --prompt "What is the capital of France?" '
+                  "--shape latency-32x32")
+    machine(sub)
+    sub.add_argument("--prompt", required=True, metavar="TEXT", help="what the text starts with; with --chat a user's message")
+    sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
+    sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
+    sub.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default: 0); "
+                     "others need a shape with sampler=gumbel")
+    sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
+    sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
+                     help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles")
+    sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
+    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD)")
+    sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
+    clock(sub)
+
+    sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs.",
+                  "hwgen selftest demo\n  hwgen selftest demo --inject weight:9000:3:6     flips bit 6 of byte 3 of beat 9000")
+    machine(sub)
+    sub.add_argument("--inject", action="append", default=[], metavar="weight:BEAT:BYTE:BIT",
+                     help="flip a bit of the weights that the machine reads; may be repeated")
+
+    sub = command("accuracy", run_accuracy, "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
+                  "hwgen accuracy demo --tokens 1000 --recipe e3m4 --recipe e4m3,head=pair --parts", shapes=False)
+    sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the demo model's held-out text, Jane Austen)")
+    sub.add_argument("--tokens", type=int, default=2000, metavar="N", help="of the text's start (default: 2000)")
+    sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
+    sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
+                     f"repeated (default: {' '.join(RECIPES)})")
+    sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
+
+    sub = command("info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
+    machine(sub)
+    return parser
+
+
+# -- what the commands share
+
+def _design(options, checkpoint):
+    with checked_input():
+        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape),
+                      recipe=recipe(options.formats, options.head))
+
+
+def _quantize(screen, checkpoint, design):
+    with screen.bar("quantizing") as progress:
+        return quantize(checkpoint, design.recipe, progress)
+
+
+def _emit(screen, design, quantized, folder, name):
+    from .emit import EmitError, emit
+    with screen.stage(f"emitting Verilog into {folder}"), writing(folder):
+        try:
+            return emit(design, quantized, folder, name=name)
+        except EmitError as error:
+            raise InputError(str(error)) from None
+
+
+def _output_folder(path, name):
+    """Refuse a bad output folder before the work, not after it."""
+    from .emit import check_output
+    folder = Path(path)
+    with writing(folder), checked_input():
+        check_output(folder, name)
+    return folder
+
+
+@contextlib.contextmanager
+def _link(screen, options, design, quantized, folder=None, **more):
+    """The link that the options ask for, checked against the golden model where they ask for that."""
+    from .host.driver import CheckedLink
+    with contextlib.ExitStack() as stack:
+        golden = None
+        if options.check or options.link == "golden":
+            from .host.golden_link import GoldenLink
+            golden = stack.enter_context(GoldenLink(design, quantized))
+        if options.link == "golden":
+            yield golden
+            return
+        from .host.machine import simulated
+        stall = getattr(options, "stall", 0)
+        link = stack.enter_context(simulated(design, quantized, screen.stage, folder=folder, stall=stall,
+                                             seed=getattr(options, "seed", 1), **more))
+        yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
+
+
+def _generate(screen, link, tokenizer, prompt, options):
+    """Stream the text; returns (prefill, decode) totals and whether it ended by itself."""
+    from .host.driver import Totals, generate
+    prefill, decode = Totals(), Totals()
+    text, stop = tokenizer.stream(), link.design.model.eos_token_ids
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(screen.bar("prefill"))
+        for token in generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode):
+            stack.close()       # the bar is gone before the text comes
+            terminal.write(text.push(token))
+        terminal.write(text.end() + "\n")
+    seconds = time.monotonic() - start
+    screen.table(terminal.speed_table(prefill, decode, options.clock))
+    screen.say(f"{prefill.passes + decode.passes} passes in {seconds:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
+    if options.check:
+        screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
+                   + " equals the golden model's")
+
+
+# -- the commands
+
+def run_emit(options, screen):
+    name = options.name or Path(options.output).name.replace("-", "_").replace(".", "_")
+    folder = _output_folder(options.output, name)
+    checkpoint = load(options.model, need_tokenizer=False)
+    design = _design(options, checkpoint)
+    screen.say(summary(design))
+    _emit(screen, design, _quantize(screen, checkpoint, design), folder, name)
+    for path in sorted(folder.iterdir()):
+        print(f"{path}  {path.stat().st_size:,} bytes")
+
+
+def run_run(options, screen):
+    from .host.driver import check_prompt
+    checkpoint = load(options.model)
+    design = _design(options, checkpoint)
+    with checked_input():
+        encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
+        prompt = encode(options.prompt)
+        check_prompt(design, prompt, options.max_tokens)
+        inverse = _inverse_temperature(options, design)
+        _clock(options)
+        if not 0 <= options.seed < 2**32:
+            raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
+        if not 0 <= options.stall < 1:
+            raise ValueError(f"Stall probability must be at least 0 and below 1, not {options.stall:g}")
+        if options.stall and design.hw.source != "stream":
+            raise ValueError("Stalls need weights that come from outside: add source=stream to --shape")
+        if options.link == "golden" and (options.check or options.trace or options.stall):
+            raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
+    trace = Path(options.trace) if options.trace else None
+    if trace:
+        with writing(trace):
+            _try_to_write(trace)
+    screen.say(summary(design))
+    quantized = _quantize(screen, checkpoint, design)
+    with _link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
+        if inverse:
+            link.configure(inverse, options.seed)
+        _generate(screen, link, checkpoint.tokenizer, prompt, options)
+    if trace:
+        screen.say(f"waveform: {trace}")
+
+
+def _clock(options):
+    if not 0 < options.clock < math.inf:
+        raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
+
+
+def _inverse_temperature(options, design):
+    """1 / temperature in units of 1/256, 16 bits; 0 is greedy."""
+    t = options.temperature
+    if t == 0:
+        return 0
+    if not 256 / 65535 <= t <= 256:
+        raise ValueError(f"Temperature must be 0, or 0.0040 to 256, not {t:g}")
+    if design.hw.sampler == "greedy":
+        raise ValueError(f"Temperature must be 0, not {t:g}: this shape's sampler is greedy (add sampler=gumbel to --shape)")
+    return min(65535, max(1, round(256 / t)))
+
+
+def _try_to_write(path):
+    existed = path.exists()
+    with open(path, "ab"):
+        pass
+    if not existed:
+        path.unlink()
+
+
+def run_selftest(options, screen):
+    from .host.driver import selftest
+    from .host.machine import Fault
+    checkpoint = load(options.model, need_tokenizer=False)
+    design = _design(options, checkpoint)
+    with checked_input():
+        faults = [Fault.parse(text, design) for text in options.inject]
+    screen.say(summary(design))
+    for fault in faults:
+        screen.say(f"injected: {fault.where(design)}")
+    options.check, options.link = False, "verilator"
+    from .host.golden_link import GoldenLink
+    quantized = _quantize(screen, checkpoint, design)
+    with _link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
+        passes = selftest(link, golden)
+    print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes")
+
+
+def run_demo(options, screen):
+    from .host.driver import check_prompt
+    options.shape, options.formats, options.head, options.check, options.link = "demo", "", None, True, "verilator"
+    folder = _output_folder(options.output, "demo")
+    checkpoint = load("demo")
+    design = _design(options, checkpoint)
+    with checked_input():
+        _clock(options)
+        prompt = checkpoint.tokenizer.encode(options.prompt)
+        check_prompt(design, prompt, options.max_tokens)
+    screen.say(summary(design))
+    quantized = _quantize(screen, checkpoint, design)
+    _emit(screen, design, quantized, folder, "demo")
+    with _link(screen, options, design, quantized, folder) as link:
+        terminal.write(options.prompt)
+        _generate(screen, link, checkpoint.tokenizer, prompt, options)
+
+
+def run_accuracy(options, screen):
+    from .plan.accuracy import compare, variants
+    checkpoint = load(options.model)
+    path = Path(options.text) if options.text else DEMO / "valid.txt"
+    with checked_input():
+        recipes = {text: recipe(text) for text in options.recipe or RECIPES}
+        if options.tokens < 2:
+            raise ValueError(f"Token count must be at least 2, not {options.tokens}")
+        longest = checkpoint.shape.max_position_embeddings
+        window = options.window or min(256, longest)
+        if not 2 <= window <= longest:
+            raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: Text must be UTF-8") from None
+        tokens = checkpoint.tokenizer.encode(text, special=False)[:options.tokens]
+        if len(tokens) < 2:
+            raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
+    with screen.bar("measuring") as progress:
+        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, window, parts=options.parts),
+                       window=window, prefix=checkpoint.tokenizer.encode(""), progress=progress)
+    name = path.name if options.text else "the demo model's held-out text"
+    first = next(iter(rows.values()))
+    print(f"{checkpoint.shape.name} on {first.tokens:,} tokens of {name}, in pieces of {window}; "
+          f"float32: perplexity {first.reference_perplexity:.3f}")
+    print(f"{'':34}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}")
+    for label, row in rows.items():
+        print(f"{label:34}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}{row.kl:9.4f}{row.top1:9.2%}")
+
+
+def run_info(options, screen):
+    checkpoint = load(options.model, need_tokenizer=False)
+    for label, text in facts(_design(options, checkpoint), checkpoint.source).items():
+        print(f"{label:15}{text}")
+
+
+def main(arguments=None):
+    from .host.driver import Mismatch
+    from .host.link import LinkError
+    from .lib.verilator import VerilatorError
+    command = "hwgen"
+
+    def complain(text, code):
+        print(f"{command}: {text}", file=sys.stderr)
+        return code
+
+    try:
+        options = _parser().parse_args(arguments)
+        command = f"hwgen {options.command}"
+        options.run(options, terminal.Screen())
+        sys.stdout.flush()
+        return 0
+    except (InputError, ModelError) as error:
+        return complain(f"error: {error}", 2)
+    except VerilatorError as error:
+        if "\n" in str(error):
+            raise               # not a missing tool but Verilog that it does not take: a bug
+        return complain(f"error: {error}", 2)
+    except (Mismatch, LinkError) as error:
+        return complain(f"failed: {error}", 1)
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+    except BrokenPipeError:     # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

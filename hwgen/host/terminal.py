@@ -1,0 +1,73 @@
+"""What a person sees while a command works: stages, bars and small tables on stderr; stdout is the result's."""
+import contextlib
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+__all__ = ["Screen", "speed_table"]
+
+
+class Screen:
+    """The person's side of a command. Where stderr is no terminal: one line for each stage, and no bars."""
+
+    def __init__(self, quiet=False):
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, text):
+        self.console.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def stage(self, text):
+        """Something that takes a while and cannot say how far it is."""
+        if self.console.is_terminal:
+            with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(),
+                          console=self.console, transient=True) as progress:
+                progress.add_task(text, total=None)
+                start = time.monotonic()
+                yield
+            if time.monotonic() - start >= 2:
+                self.say(f"{text}: {time.monotonic() - start:.0f} s")
+        else:
+            self.say(text)
+            yield
+
+    @contextlib.contextmanager
+    def bar(self, text):
+        """Yields a function of (done, all)."""
+        if self.console.is_terminal:
+            with Progress(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                          TimeElapsedColumn(), console=self.console, transient=True) as progress:
+                task = progress.add_task(text, total=None)
+                yield lambda done, total: progress.update(task, completed=done, total=total)
+        else:
+            self.say(text)
+            yield lambda done, total: None
+
+    def table(self, table):
+        self.console.print(table)
+
+
+def write(text):
+    """A piece of the result, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def speed_table(prefill, decode, clock):
+    """Counters of a run (two `Totals`) as a table; ``clock`` in MHz."""
+    table = Table("", "prefill", "decode", box=None, header_style="bold", padding=(0, 2))
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def row(label, value, form):
+        table.add_row(label, *(form(value(t)) if t.tokens and t.counters.get("cycles") else "-" for t in (prefill, decode)))
+
+    table.add_row("tokens", f"{prefill.tokens:,}", f"{decode.tokens:,}")
+    row("passes", lambda t: t.passes, "{:,}".format)
+    row("cycles per token", lambda t: t.counters["cycles"] / t.tokens, "{:,.0f}".format)
+    row("MAC utilization", lambda t: t.counters["mac_busy"] / t.counters["cycles"], "{:.1%}".format)
+    row(f"tokens/s at {clock:g} MHz, projected", lambda t: clock * 1e6 * t.tokens / t.counters["cycles"], "{:,.0f}".format)
+    return table

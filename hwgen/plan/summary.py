@@ -1,0 +1,43 @@
+"""A design in words: what a person wants to know before building it."""
+
+__all__ = ["facts", "formats", "summary"]
+
+
+def formats(recipe):
+    same = len({recipe.weight_format, recipe.activation_format, recipe.kv_format}) == 1
+    text = str(recipe.weight_format) if same else (f"weights {recipe.weight_format}, activations {recipe.activation_format}, "
+                                                   f"keys and values {recipe.kv_format}")
+    return text + (", LM head in pairs" if recipe.head == "pair" else "")
+
+
+def _count(number, noun, plural=None):
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def summary(design):
+    """One line."""
+    hw, model = design.hw, design.model
+    return (f"{model.name}: {model.parameter_count:,} parameters, {_count(design.layers, 'layer')}; machine: {hw.lanes} lanes x "
+            f"{hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass, {_count(hw.slots, 'slot')} of {hw.context} "
+            f"tokens, {formats(design.recipe)}")
+
+
+def facts(design, source):
+    """Label -> text of everything that follows from the shapes. ``source`` is the model's file."""
+    shape, hw, recipe = design.model, design.hw, design.recipe
+    position = 2 * design.layers * design.kv_heads * (design.head + 2)      # an exponent stands beside each row
+    tiles = design.layers * sum(m.tiles for m in design.layer_matmuls) + design.head_matmul.tiles
+    return {
+        "model": f"{shape.name} ({source})",
+        "parameters": f"{shape.parameter_count:,}",
+        "layers": f"{design.layers}, hidden {shape.hidden_size}, intermediate {shape.intermediate_size}",
+        "attention": f"{_count(design.heads, 'head')} of {shape.head_dim}, {design.kv_heads} for keys and values",
+        "vocabulary": f"{shape.vocab_size:,}, table {'tied' if shape.tie_word_embeddings else 'not tied'} to the LM head",
+        "context": f"{hw.context:,} of the model's {shape.max_position_embeddings:,}",
+        "formats": f"{formats(recipe)}; probabilities {recipe.p_format}; accumulators of {design.acc_bits} bits",
+        "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass",
+        "weight stream": f"{design.stream_beats * hw.beat_bytes:,} bytes, {hw.beat_bytes} a cycle, source {hw.source}",
+        "KV memory": f"{position * hw.slots * hw.blocks_per_slot * hw.kv_block:,} bytes: {_count(hw.slots, 'slot')} of "
+                     f"{hw.blocks_per_slot * hw.kv_block} positions of {position:,} bytes",
+        "array cycles": f"{tiles * hw.tile_beats:,} for a pass of one entry, and what does not overlap with them",
+    }

@@ -1,0 +1,151 @@
+"""Wrong input: one line on stderr, exit code 2, nothing on stdout and nothing written."""
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from hwgen.cli import main
+from model_files import ODD, write_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A folder to work in, with models in it, most of them broken."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWGEN_CACHE", str(tmp_path / "cache"))
+    write_folder(Path("good"))
+    write_folder(Path("mute"), tokenizer=False)
+
+    write_folder(Path("cut"))
+    weights = Path("cut/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+    write_folder(Path("gpt2"), config={"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"})
+
+    tensors = write_folder(Path("nan"))
+    tensors["model.layers.1.mlp.up_proj.weight"] = tensors["model.layers.1.mlp.up_proj.weight"].copy()
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
+    write_folder(Path("nan"), tensors=tensors)
+
+    del tensors["model.norm.weight"]
+    write_folder(Path("holes"), tensors=tensors)
+    write_folder(Path("liar"), config={"intermediate_size": 100})
+    write_folder(Path("heads"), dataclasses.replace(ODD, vocab_size=277), config={"num_attention_heads": 4, "num_key_value_heads": 3})
+    Path("empty").mkdir()
+    Path("letter").mkdir()
+    Path("letter/config.json").write_text("Dear Sir")
+    Path("noise.gguf").write_bytes(b"GGUF" + bytes(range(200)))
+    Path("text.gguf").write_text("not a model at all")
+    writer = gguf.GGUFWriter("half.gguf", "llama")
+    writer.add_name("half")
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.close):
+        step()
+    Path("theirs").mkdir()
+    Path("theirs/thesis.tex").write_text("years of work")
+    Path("file").write_text("x")
+    return tmp_path
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+            if not str(path.relative_to(folder)).startswith("cache")}
+
+
+EMIT, RUN = "emit {} -o out", "run {} --link golden --prompt hello"
+WRONG = {
+    "no model": (EMIT.format("nowhere"), "nowhere: Model must be a folder .* not missing"),
+    "empty folder": (EMIT.format("empty"), "config.json is missing"),
+    "config is no JSON": (EMIT.format("letter"), "must be JSON"),
+    "truncated weights": (EMIT.format("cut"), "model.safetensors: File must be .* truncated"),
+    "another architecture": (EMIT.format("gpt2"), "Architecture must be LlamaForCausalLM .* not 'GPT2LMHeadModel'"),
+    "NaN": (EMIT.format("nan"), r"model.layers.1.mlp.up_proj.weight must be finite, not nan at \[3, 4\]"),
+    "missing tensor": (EMIT.format("holes"), "model.norm.weight is missing"),
+    "shapes disagree": (EMIT.format("liar"), r"must be \[100, 72\] by the configuration, not \[200, 72\]"),
+    "heads do not divide": (EMIT.format("heads"), "Head count 4 must be a multiple of KV head count 3"),
+    "no tokenizer": (RUN.format("mute"), "tokenizer.json is missing"),
+    "damaged GGUF": (EMIT.format("noise.gguf"), "noise.gguf: File must be whole GGUF"),
+    "not GGUF": (EMIT.format("text.gguf"), "text.gguf: File must be GGUF"),
+    "GGUF without metadata": (EMIT.format("half.gguf"), "half.gguf: .* is missing"),
+    "no lanes": (EMIT.format("good --shape lanes=0"), "Lane count must be a power of two, at least 1, not 0"),
+    "twelve lanes": (EMIT.format("good --shape lanes=12"), "Lane count must be a power of two, at least 1, not 12"),
+    "unknown shape": (EMIT.format("good --shape enormous"), "Shape must be one of tiny, .* not 'enormous'"),
+    "unknown format": (EMIT.format("good --formats int4"), "one of e3m4, e4m3, not 'int4'"),
+    "more context than the model has": (EMIT.format("good --shape context=1000"), "Context 1000 must be at most .* 128"),
+    "output is not ours": ("emit good -o theirs", "theirs"),
+    "output is a file": ("emit good -o file", "file"),
+    "output cannot be made": ("emit good -o file/out", "file"),
+    "name is no identifier": ("emit good -o out --name 1x", "name .*'1x'"),
+    "no output": ("emit good", "required: -o"),
+    "prompt too long": ("run good --link golden --prompt " + "x" * 200, "Prompt must be shorter than the context of 128 tokens, not 200"),
+    "no prompt": ("run good --link golden", "required: --prompt"),
+    "temperature of a greedy shape": (RUN.format("good") + " --temperature 0.7", "Temperature must be 0, not 0.7: .* sampler=gumbel"),
+    "negative temperature": (RUN.format("good --shape sampler=gumbel") + " --temperature -1", "Temperature must be 0, or"),
+    "no tokens wanted": (RUN.format("good") + " --max-tokens 0", "Token count must be at least 1, not 0"),
+    "stalls of a ROM": ("run good --prompt x --stall 0.1", "Stalls need weights that come from outside"),
+    "no clock": (RUN.format("good") + " --clock 0", "Clock must be above 0 MHz, not 0"),
+    "trace of golden": (RUN.format("good") + " --trace x.vcd", "Link golden"),
+    "trace into nowhere": ("run good --prompt x --trace no/x.vcd", "no/x.vcd: No such file"),
+    "fault that is none": ("selftest good --inject weight:1", "Fault must be weight:BEAT:BYTE:BIT, not 'weight:1'"),
+    "fault outside": ("selftest good --inject weight:99999999:0:0", "Weight beat must be 0 to"),
+    "text is missing": ("accuracy good --text poem.txt", "poem.txt: No such file"),
+    "text is too short": ("accuracy good --text file", "at least 2 tokens"),
+    "no command": ("", "required: COMMAND"),
+    "unknown command": ("bake good", "invalid choice"),
+}
+
+
+@pytest.mark.parametrize("line, complaint", WRONG.values(), ids=WRONG)
+def test_wrong_input(models, capsys, line, complaint):
+    before = tree(models)
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    *stages, last = err.splitlines()
+    assert out == "" and "Traceback" not in err and last.startswith("hwgen")
+    import re
+    assert re.search(complaint, last), last
+    assert tree(models) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_output_that_is_read_only(models, capsys):
+    Path("locked").mkdir(mode=0o500)
+    assert main("emit good -o locked/out".split()) == 2
+    assert "locked/out: Permission denied" in capsys.readouterr().err
+
+
+def start(*words, **more):
+    """The program in a process of its own, as a shell starts it."""
+    return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=dict(os.environ, PYTHONPATH=str(ROOT)), **more)
+
+
+def test_a_wrong_input_has_one_line(models):
+    process = start("emit", "cut", "-o", "out")
+    out, err = process.communicate()
+    assert process.returncode == 2 and out == "" and len(err.splitlines()) == 1
+
+
+def test_a_bug_keeps_its_traceback(models, monkeypatch):
+    def broken(*_):
+        raise ValueError("a bug")
+    monkeypatch.setattr("hwgen.cli.quantize", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["run", "good", "--link", "golden", "--prompt", "x"])
+
+
+def test_interrupted_while_it_writes_text(models):
+    process = start("run", "good", "--link", "golden", "--prompt", "hello", "--max-tokens", "100")
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "hwgen run: interrupted" and "Traceback" not in err
