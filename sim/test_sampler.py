@@ -10,8 +10,8 @@ DESIGNS = {
     "greedy": dict(),
     "greedy_smallest": dict(entries=1, vector_lanes=2, lanes=2, columns=2, attention_lanes=2, vocab_size=1),
     "gumbel": dict(sampler="gumbel"),
-    # several groups, a vocabulary of whole tiles, wide accumulators
-    "gumbel_wide": dict(sampler="gumbel", entries=3, vector_lanes=8, columns=32, vocab_size=64, weight_format="e4m3",
+    # four groups, a vocabulary of whole tiles, wide accumulators
+    "gumbel_wide": dict(sampler="gumbel", entries=3, vector_lanes=2, vocab_size=24, weight_format="e4m3",
                         activation_format="e4m3"),
     "gumbel_smallest": dict(sampler="gumbel", entries=1, vector_lanes=2, columns=2, attention_lanes=2, vocab_size=3),
 }

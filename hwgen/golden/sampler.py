@@ -30,10 +30,11 @@ def threefry2x32(key, counter, rounds=ROUNDS):  # (uint32, uint32), (uint32, uin
     return x0, x1
 
 
-def noise_words(seed, key, count):  # int, int -> int64 [count], 32 bits each
-    """The random words of one row: counter block i makes those of tokens 2i and 2i + 1."""
-    blocks = np.arange(-(-count // 2))
-    return np.stack(threefry2x32((seed, key), (blocks, 0)), axis=-1).reshape(-1)[:count]
+def noise_words(seed, keys, count):  # int, int [...] -> int64 [..., count], 32 bits each
+    """The random words of rows: counter block i makes those of tokens 2i and 2i + 1."""
+    keys, blocks = np.asarray(keys, np.int64)[..., None], np.arange(-(-count // 2))
+    words = np.stack(threefry2x32((seed, keys), (blocks, 0)), axis=-1)            # [..., blocks, 2]
+    return words.reshape(*words.shape[:-2], -1)[..., :count]
 
 
 def gumbel_noise(words):  # int [...], 32 bits -> int [...]
@@ -51,10 +52,12 @@ def gumbel_noise(words):  # int [...], 32 bits -> int [...]
     return np.where(upper, 0, n) + y >> (NOISE_FRACTION - SCORE_FRACTION)
 
 
-def scores(design, acc, exponent, inv_temperature, seed, key):  # int [vocab], ints -> int [vocab]
-    """Scores of one row; the largest is chosen. ``exponent`` is the sum of weight and activation exponents."""
-    logits = acc_to_fixed(acc, exponent + design.acc_unit + SCORE_FRACTION, SCORE_BITS)
-    return (logits * inv_temperature >> TEMPERATURE_FRACTION) + gumbel_noise(noise_words(seed, key, len(logits)))
+def scores(design, acc, exponents, inv_temperature, seed, keys):  # int [..., vocab], [...], int, int, [...] -> int [..., vocab]
+    """Scores of rows, of which the largest is chosen. ``exponents``: weight exponent + activation exponent."""
+    left = np.asarray(exponents, np.int64)[..., None] + design.acc_unit + SCORE_FRACTION
+    logits = acc_to_fixed(acc, left, SCORE_BITS)
+    noise = gumbel_noise(noise_words(seed, keys, logits.shape[-1]))
+    return (logits * inv_temperature >> TEMPERATURE_FRACTION) + noise
 
 
 def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None):  # int [n, >= vocab] -> int [n]
@@ -70,8 +73,9 @@ def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None)
     acc = np.asarray(acc, np.int64)[:, :design.model.vocab_size]
     if not inv_temperature:
         return acc.argmax(axis=-1)                                                # argmax: the first of equals
-    return np.array([scores(design, row, int(e), inv_temperature, seed, int(k)).argmax()
-                     for row, e, k in zip(acc, exponents, keys)])
+    # row by row: a vocabulary of scores at a time is enough
+    return np.array([scores(design, *row, inv_temperature, seed, key).argmax()
+                     for *row, key in zip(acc, exponents, keys)], np.int64)
 
 
 def sample_latency(design):

@@ -151,7 +151,7 @@ GUMBEL_OFFSET = 4    # a constant in all scores chooses nothing; this one keeps 
 
 @lru_cache
 def neg_log_table():
-    """``ln(2 / m)`` for m in [1, 2), error below 2**-11. Index 4 bits and fraction 11 bits of the mantissa; unit 2**-12."""
+    """``ln(2 / m)`` for m in [1, 2), error below 2**-10.8. Index 4 bits and fraction 11 bits of the mantissa; unit 2**-12."""
     return _fit("neg_log", lambda m: math.log(2 / m), [(1 + i / 16, 1 / 16) for i in range(16)], 11, NOISE_FRACTION)
 
 
@@ -163,7 +163,7 @@ def neg_log_octaves():
 
 @lru_cache
 def gumbel_table():
-    """What makes noise of N; error below 2**-9.9. Fraction 10 bits; unit 2**-12.
+    """What makes noise of N; error below 2**-9.6. Fraction 10 bits; unit 2**-12.
 
     Segments 0..7, for w < 1/2: ``4 - ln(-ln(1 - w) / w)``, to which N is added; w in units of 2**-14. Segments 8..55, for
     the others: ``4 - ln(N)``, 8 for each octave of N from [1/2, 1) to [16, 32).

@@ -278,7 +278,7 @@ class Sampler(wiring.Component):
         x, octave = pipe.reg(((v << zeros)[16:31], octave), name=f"{name}_2")
         base, slope = pwl_lookup(m, log, x[log.fraction_bits:], name=f"{name}_log")
         base, slope, f = pipe.reg((octave + base, slope, x[:log.fraction_bits]), name=f"{name}_3")
-        # at least ln(2), at most 33 ln(2), less or more by less than 2**-11
+        # at least ln(2), at most 33 ln(2), give or take 2**-10.8
         n = pipe.reg((base + (slope * f >> log.fraction_bits))[:NOISE_FRACTION + 5], name=f"{name}_4")
         # Stages 5, 6, 7: by w below 1/2, by N above.
         small, upper = pipe.reg((v[19:32], upper), name=f"{name}_small", stages=3)

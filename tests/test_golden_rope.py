@@ -1,0 +1,105 @@
+"""The golden RoPE against the rotation as Hugging Face's models define it, in float64."""
+import numpy as np
+import pytest
+
+from hwgen.golden.numbers import BF16_MAX, bf16
+from hwgen.golden.rope import angle_cycles, rope, rope_angles, rotate
+from hwgen.params.model import LinearRopeScaling, Llama3RopeScaling
+from sim.designs import small_design
+
+LLAMA3 = dict(rope_theta=500000.0, max_position_embeddings=131072, context=131072, head_dim=128, attention_lanes=32,
+              rope_scaling=Llama3RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                             original_max_position_embeddings=8192))
+SHAPES = {
+    "plain": dict(head_dim=16, context=64),
+    "smollm2": dict(head_dim=64, rope_theta=1e5, max_position_embeddings=8192, context=8192),
+    "padded": dict(head_dim=20, num_attention_heads=4, num_key_value_heads=2),
+    "linear": dict(head_dim=16, rope_scaling=LinearRopeScaling(factor=4.0)),
+    "llama3": LLAMA3,
+}
+
+
+def inverse_frequencies(model):
+    """As transformers computes them (modeling_rope_utils), wavelength by wavelength."""
+    inv = [1 / model.rope_theta ** (i / model.head_dim) for i in range(0, model.head_dim, 2)]
+    scaling = model.rope_scaling
+    if isinstance(scaling, LinearRopeScaling):
+        return np.array(inv) / scaling.factor
+    if scaling is None:
+        return np.array(inv)
+    out = []
+    old = scaling.original_max_position_embeddings
+    for f in inv:
+        wavelength = 2 * np.pi / f
+        if wavelength < old / scaling.high_freq_factor:
+            out.append(f)
+        elif wavelength > old / scaling.low_freq_factor:
+            out.append(f / scaling.factor)
+        else:
+            smooth = (old / wavelength - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+            out.append((1 - smooth) * f / scaling.factor + smooth * f)
+    return np.array(out)
+
+
+def rotate_half(x, positions, model):  # [n, heads, head_dim], [n]
+    angle = positions[:, None] * inverse_frequencies(model)
+    cos, sin = (np.concatenate([f(angle)] * 2, axis=-1)[:, None] for f in (np.cos, np.sin))
+    half = model.head_dim // 2
+    return x * cos + np.concatenate([-x[..., half:], x[..., :half]], axis=-1) * sin
+
+
+def stored(x, design):  # [..., head_dim] -> [..., head], pairs side by side
+    half = design.model.head_dim // 2
+    pairs = np.stack([x[..., :half], x[..., half:]], axis=-1).reshape(x.shape)
+    return np.pad(pairs, [(0, 0)] * (x.ndim - 1) + [(0, design.head - design.model.head_dim)])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_angles(name):
+    """Within 0.86 of a unit of 2**-14: half of one, and a quarter of sqrt(2) of the factors' units of 2**-16."""
+    design = small_design(**SHAPES[name])
+    positions = np.unique(np.linspace(0, design.hw.context - 1, 2000).astype(int))
+    angles = rope_angles(design, positions)
+    want = positions[:, None] * inverse_frequencies(design.model)
+    pairs = design.model.head_dim // 2
+    assert np.abs(angles[:, :pairs] - 2**14 * np.stack([np.cos(want), np.sin(want)], axis=-1)).max() < 0.86
+    assert (angles[:, pairs:] == 0).all()
+    assert angles[0, 0].tolist() == [1 << 14, 0]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_rotation(name):
+    """One rounding to bf16, and 2**-13 of the pair's length for angles and alignment."""
+    design = small_design(**SHAPES[name])
+    rng = np.random.default_rng(0)
+    positions = rng.integers(0, design.hw.context, 40)
+    x = bf16(rng.normal(size=(40, design.qkv_heads, design.model.head_dim)) * 2.0**rng.integers(-20, 20, (40, 1, 1)))
+    y = rope(design, stored(x, design), positions)
+    want, before = stored(rotate_half(x, positions, design.model), design), stored(x, design)
+    length = np.hypot(before[..., ::2], before[..., 1::2]).repeat(2, axis=-1)
+    kv = design.kv_heads
+    turned = np.r_[:kv, 2 * kv:design.qkv_heads]
+    assert (np.abs(y - want) <= 2**-8 * np.abs(want) + 2**-13 * length)[:, turned].all()
+    assert (y[:, kv:2 * kv] == before[:, kv:2 * kv]).all()
+    assert (y[..., design.model.head_dim:] == 0).all()
+
+
+def test_clip_of_the_angles_never_acts():
+    """The hardware leaves it out: even the largest table entries give at most 2**14."""
+    limit = (2**16 + np.sqrt(0.5)) ** 2
+    assert np.floor(limit / 2**18 + 0.5) == 2**14
+
+
+def test_corners():
+    diagonal = np.array([[11585, 11585]])                                        # 45 degrees
+    assert rotate(np.array([BF16_MAX, -BF16_MAX]), diagonal).tolist() == [BF16_MAX, 0]        # saturates
+    assert rotate(np.array([2.0**-126, 2.0**-126]), np.array([[8192, 0]])).tolist() == [0, 0]  # flushes
+    assert rotate(np.array([0.0, 0.0]), diagonal).tolist() == [0, 0]
+    # 16 places below the other, nothing is left of an element; 15 places below, its highest bit
+    assert rotate(np.array([1.0, 1.9921875 * 2.0**-16]), np.array([[0, 1 << 14]])).tolist() == [0, 1.0]
+    assert rotate(np.array([1.0, 1.9921875 * 2.0**-15]), np.array([[0, 1 << 14]])).tolist() == [-(2.0**-15), 1.0]
+
+
+def test_cycles():
+    design = small_design(head_dim=64, max_position_embeddings=64)
+    assert angle_cycles(design) == 37 and angle_cycles(design, 3) == 101

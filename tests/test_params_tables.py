@@ -1,0 +1,56 @@
+"""Function tables against math, each with the bound that its docstring states."""
+import math
+
+import numpy as np
+import pytest
+
+from hwgen.params.model import LLAMA3_8B, SMOLLM2_135M
+from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, gumbel_table, neg_log_octaves, neg_log_table,
+                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table)
+
+
+def values(table):
+    """All inputs of a table, and its results as real numbers."""
+    x = np.arange(len(table.base) << table.fraction_bits)
+    index, f = x >> table.fraction_bits, x & ((1 << table.fraction_bits) - 1)
+    y = np.array(table.base)[index] + (np.array(table.slope)[index] * f >> table.fraction_bits)
+    assert y.min() >= 0 and y.max() < 1 << table.out_bits
+    assert [table.compute(int(i)) for i in x[::997]] == y[::997].tolist()
+    return x, y / 2.0**table.out_fraction
+
+
+@pytest.mark.parametrize("length", [1, 3, 16, 63, 64, 576, 2048, 4095, 4096, 8192])
+def test_rsqrt(length):
+    x, y = values(rsqrt_table(length))
+    f = np.where(x >> 15, 2, 1) * (1 + (x & 0x7FFF) / 2**15)
+    ideal = math.sqrt(length) / 2.0**rsqrt_exponent(length) / np.sqrt(f)
+    assert 1 <= ideal[0] < 2
+    assert np.abs(y / ideal - 1).max() < 2**-12
+
+
+def test_norm_epsilon():
+    assert norm_epsilon(576, 1e-5, 16) == round(1e-5 * 576 * 2.0**32)
+    assert norm_epsilon(1, 1e-30, 4) == 1
+
+
+def test_neg_log():
+    x, y = values(neg_log_table())
+    assert np.abs(y - np.log(2 / (1 + x / 2**15))).max() < 2**-10.8
+    assert np.abs(np.array(neg_log_octaves()) / 2**NOISE_FRACTION - np.arange(1, 33) * math.log(2)).max() <= 2**-13
+
+
+def test_gumbel():
+    x, y = values(gumbel_table())
+    w, n = x[1:8 << 10] / 2**14, np.ldexp(8 + (x[8 << 10:] & 0x1FFF) / 2**10, (x[8 << 10:] >> 13) - 5)
+    ideal = np.concatenate([[GUMBEL_OFFSET], GUMBEL_OFFSET - np.log(-np.log1p(-w) / w), GUMBEL_OFFSET - np.log(n)])
+    assert n[0] == 0.5 and n[-1] < 32
+    assert np.abs(y - ideal).max() < 2**-9.6
+
+
+@pytest.mark.parametrize("shape, context", [(SMOLLM2_135M, 200), (LLAMA3_8B, 131072)])
+def test_rope_factors(shape, context):
+    low, high = (np.array(t) for t in rope_factors(shape, context))
+    assert low.shape == (ROPE_BLOCK, shape.head_dim // 2, 2) and len(high) == -(-context // ROPE_BLOCK)
+    for table, step in ((low, 1), (high, ROPE_BLOCK)):
+        angle = np.arange(len(table))[:, None] * step * shape.rope_frequencies()
+        assert np.abs(table - 2**16 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)).max() <= 0.5 + 1e-6
