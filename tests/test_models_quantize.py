@@ -52,6 +52,7 @@ def test_bf16():
     values = np.random.default_rng(2).normal(size=1000).astype(np.float32)
     assert (bf16(values) == values.astype(ml_dtypes.bfloat16).view(np.uint16)).all()
     assert (bf16(bf16_values(bf16(values))) == bf16(values)).all()
+    assert (bf16([-0.0, 1e-39, -1e-39, 2.0 ** -126, -3.0]) == [0, 0, 0, 0x80, 0xC040]).all()
 
 
 @pytest.mark.parametrize("fmt", ORACLES, ids=str)

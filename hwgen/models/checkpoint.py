@@ -80,7 +80,9 @@ class Checkpoint:
             raise ModelError(f"{self.source}: tensor {name} must be {list(self._shapes[name])} "
                              f"by the configuration, not {list(values.shape)}")
         # One sum finds the usual case, all finite, without a temporary of the tensor's size; float64 cannot overflow.
-        if not np.isfinite(values.sum(dtype=np.float64)):
+        with np.errstate(invalid="ignore"):  # inf - inf
+            total = values.sum(dtype=np.float64)
+        if not np.isfinite(total):
             where = np.argwhere(~np.isfinite(values))[0]
             raise ModelError(f"{self.source}: tensor {name} must be finite, "
                              f"not {values[tuple(where)]} at {where.tolist()}: the file is damaged or overflowed")

@@ -36,9 +36,13 @@ def encode(values, fmt):
 
 
 def bf16(values):
-    """Bit patterns of numbers as bfloat16, nearest, ties to even: float32 -> uint16. They must be finite."""
+    """Bit patterns of finite numbers as bfloat16, nearest, ties to even: float32 -> uint16.
+
+    As in the hardware there are no subnormals, and zero is positive.
+    """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return np.where(rounded & 0x7F80, rounded, 0).astype(np.uint16)
 
 
 def bf16_values(bits):
