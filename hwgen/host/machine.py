@@ -71,7 +71,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
                 emit(design, quantized, folder, name=name)
         image = folder / ("rom.hex" if design.hw.source == "rom" else "weights.bin")
         with stage("building the Verilator model"):
-            executable = build_model(folder, design, trace=trace is not None)
+            executable = build_model((folder / f"{name}.v").read_text(), name, design, trace=trace is not None,
+                                     images=[image] if design.hw.source == "rom" else [])
         if faults:
             broken = work / image.name
             shutil.copy(image, broken)
