@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test env clean
+.PHONY: help demo test bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 16
@@ -18,6 +18,11 @@ demo: $(STAMP) ## generate the demo's machine, simulate it, and let it write
 
 test: $(STAMP) ## all tests, the benches on the installed simulators included
 	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS) sim tests
+
+bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents
+	@set -e; for bench in tools/bench_*.py; do \
+	  echo "== $$bench"; $(BIN)/python -m tools.$$(basename $$bench .py); done
+	@$(BIN)/python -m tools.tables
 
 env: $(STAMP) ## only the environment
 

@@ -219,14 +219,14 @@ def run_emit(options, screen):
 
 
 def run_run(options, screen):
-    from .host.driver import check_prompt
+    from .host.driver import check_prompt, inverse_temperature
     checkpoint = load(options.model)
     design = _design(options, checkpoint)
     with checked_input():
         encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
         prompt = encode(options.prompt)
         check_prompt(design, prompt, options.max_tokens)
-        inverse = _inverse_temperature(options, design)
+        inverse = inverse_temperature(design, options.temperature)
         _clock(options)
         if not 0 <= options.seed < 2**32:
             raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
@@ -253,18 +253,6 @@ def run_run(options, screen):
 def _clock(options):
     if not 0 < options.clock < math.inf:
         raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
-
-
-def _inverse_temperature(options, design):
-    """1 / temperature in units of 1/256, 16 bits; 0 is greedy."""
-    t = options.temperature
-    if t == 0:
-        return 0
-    if not 256 / 65535 <= t <= 256:
-        raise ValueError(f"Temperature must be 0, or 0.0040 to 256, not {t:g}")
-    if design.hw.sampler == "greedy":
-        raise ValueError(f"Temperature must be 0, not {t:g}: this shape's sampler is greedy (add sampler=gumbel to --shape)")
-    return min(65535, max(1, round(256 / t)))
 
 
 def _try_to_write(path):
@@ -312,7 +300,7 @@ def run_demo(options, screen):
 
 
 def run_accuracy(options, screen):
-    from .plan.accuracy import compare, variants
+    from .plan.accuracy import compare, report, variants
     checkpoint = load(options.model)
     path = Path(options.text) if options.text else DEMO / "valid.txt"
     with checked_input():
@@ -336,12 +324,8 @@ def run_accuracy(options, screen):
         rows = compare(checkpoint, tokens, variants(checkpoint, recipes, window, parts=options.parts),
                        window=window, prefix=checkpoint.tokenizer.encode(""), progress=progress)
     name = path.name if options.text else "the demo model's held-out text"
-    first = next(iter(rows.values()))
-    print(f"{checkpoint.shape.name} on {first.tokens:,} tokens of {name}, in pieces of {window}; "
-          f"float32: perplexity {first.reference_perplexity:.3f}")
-    print(f"{'':34}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}")
-    for label, row in rows.items():
-        print(f"{label:34}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}{row.kl:9.4f}{row.top1:9.2%}")
+    print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
+    print("\n".join(report(rows)))
 
 
 def run_info(options, screen):

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 from .link import Entry, Link
 
-__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "generate", "selftest"]
+__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "generate", "inverse_temperature", "selftest"]
 
 
 class Mismatch(Exception):
@@ -18,6 +18,17 @@ def check_prompt(design, prompt, max_tokens):
         raise ValueError(f"Prompt must be shorter than the context of {design.hw.context} tokens, not {len(prompt)}")
     if max_tokens < 1:
         raise ValueError(f"Token count must be at least 1, not {max_tokens}")
+
+
+def inverse_temperature(design, temperature):
+    """What `Link.configure` takes for a temperature: 1 / temperature in units of 1/256, 0 for 0. ValueError with one line."""
+    if temperature == 0:
+        return 0
+    if design.hw.sampler == "greedy":
+        raise ValueError(f"Temperature must be 0, not {temperature:g}: this shape's sampler is greedy (add sampler=gumbel to the shape)")
+    if not 2.0 ** -8 < temperature <= 256:
+        raise ValueError(f"Temperature must be 0, or above 1/256 and at most 256, not {temperature:g}")
+    return round(256 / temperature)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from ..models.reference import Reference
 from ..params.design import Design
 from ..params.hardware import HwShape
 
-__all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "variants"]
+__all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "report", "variants"]
 
 #: What can be FP8 by itself: label -> operands (see PartlyFp8).
 PARTS = {"weights only": ("weights",), "activations only": ("activations",), "Q, K and V only": ("qkv",),
@@ -131,3 +131,13 @@ def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
         for logits, piece, reference in zip(run(make()), pieces, exact):
             found[label].add(reference, logits, np.asarray(piece[first:]))
     return found
+
+
+def report(rows):
+    """Lines of a table of what `compare` returns."""
+    first = next(iter(rows.values()))
+    yield f"{f'{first.tokens:,} predictions':28}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}"
+    yield f"{'float32':28}{first.reference_perplexity:12.3f}"
+    for label, row in rows.items():
+        yield (f"{label:28}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}"
+               f"{row.kl:9.4f}{row.top1:9.2%}")

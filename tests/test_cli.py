@@ -1,0 +1,74 @@
+"""The program's commands, where they need no simulator."""
+import pytest
+
+from hwgen.cli import main
+from hwgen.host.driver import Mismatch
+from hwgen.params.presets import SHAPES
+
+COMMANDS = ("demo", "emit", "run", "selftest", "accuracy", "info")
+
+
+def lines(capsys, command, code=0):
+    """The lines of stdout and of stderr."""
+    assert main(command if isinstance(command, list) else command.split()) == code
+    out, err = capsys.readouterr()
+    return out.splitlines(), err.splitlines()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert f"example:\n  hwgen {command} " in out
+    if command in ("emit", "run", "selftest", "info"):
+        assert all(f"  {name}" in out and preset.purpose in out for name, preset in SHAPES.items())
+
+
+def test_info(capsys):
+    out, err = lines(capsys, "info demo --shape batch-16x16 --formats e4m3 --head pair")
+    facts = {line[:15].strip(): line[15:] for line in out}
+    assert facts["parameters"] == "279,232"
+    assert facts["array"] == "16 lanes x 16 columns, 8 entries a pass"
+    assert facts["formats"].startswith("e4m3, LM head in pairs; probabilities e4m3")
+    assert err == []
+
+
+def test_accuracy(capsys):
+    out, _ = lines(capsys, "accuracy demo --tokens 60 --recipe e3m4 --recipe e4m3,head=pair --parts")
+    assert [line[:28].strip() for line in out[2:]] == [
+        "float32", *(f"{fmt}, {part} only" for fmt in ("e3m4", "e4m3")
+                     for part in ("weights", "activations", "Q, K and V", "probabilities")), "e3m4", "e4m3,head=pair"]
+
+
+def run(capsys, more=""):
+    return lines(capsys, ["run", "demo", "--link", "golden", "--prompt", "Mr. Darcy", *more.split()])
+
+
+def test_run(capsys):
+    out, err = run(capsys, "--max-tokens 8 --clock 50")
+    assert len(out) == 1 and out[0].startswith(" ")
+    table = {line[:34].strip(): line[34:].split() for line in err if line.startswith("  ")}
+    assert table["tokens"][1] == "7"      # prefill gave the first of the 8
+    cycles = [float(n.replace(",", "")) for n in table["cycles per token"]]
+    speed = [float(n.replace(",", "")) for n in table["tokens/s at 50 MHz, projected"]]
+    assert speed[1] == pytest.approx(50e6 / cycles[1], rel=0.01)
+
+
+def test_what_entries_of_a_pass_change(capsys):
+    one, few = run(capsys, "--max-tokens 12"), run(capsys, "--max-tokens 12 --shape demo,entries=4")
+    assert one[0] == few[0] and one[1] != few[1]
+
+
+def test_temperature_and_seed(capsys):
+    texts = [run(capsys, f"--max-tokens 20 --shape demo,sampler=gumbel {more}")[0]
+             for more in ("", "--temperature 1 --seed 1", "--temperature 1 --seed 1", "--temperature 1 --seed 2")]
+    assert texts[1] == texts[2] and len({tuple(t) for t in texts}) == 3
+
+
+def test_a_difference_is_one_line_and_exit_code_1(capsys, monkeypatch):
+    def differs(*_):
+        raise Mismatch("pass 3: layer 1, entry 0")
+    monkeypatch.setattr("hwgen.host.golden_link.GoldenLink.run_pass", differs)
+    _, err = lines(capsys, "run demo --link golden --prompt x", code=1)
+    assert err[-1] == "hwgen run: failed: pass 3: layer 1, entry 0"
