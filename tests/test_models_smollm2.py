@@ -9,7 +9,8 @@ from hwgen.params.model import SMOLLM2_135M
 
 PATH = Path(__file__).parent.parent / "models" / "smollm2-135m-instruct.gguf"
 
-pytestmark = pytest.mark.skipif(not PATH.exists(), reason="run tools/get_smollm2.py first")
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(not PATH.exists(), reason="run tools/get_smollm2.py first")]
 
 
 def test_answers_a_question():
