@@ -27,6 +27,9 @@
 #include "verilated_vcd_c.h"
 #endif
 
+// Verilator spells the two underscores between a stream and its member in its own way.
+#define PORT(stream, member) top->stream##___05F##member
+
 // Fields of packed payloads, whatever C++ type the port has.
 template <class Port> void put(Port &port, int low, int width, uint64_t value) {
     uint64_t mask = width >= 64 ? ~0ull : (1ull << width) - 1;
@@ -71,23 +74,23 @@ static bool offering;
 template <class Port> void put_beat(Port &port, const uint8_t *from) { memcpy(&port, from, BEAT_BYTES); }
 
 static void drive_weights() {
-    top->weight_req__ready = requests.size() < 64;
+    PORT(weight_req, ready) = requests.size() < 64;
     if (!offering && !requests.empty() && requests.front().first <= now && !held_back()) {
-        put_beat(top->weight_beats__payload, weights + requests.front().address * BEAT_BYTES);
+        put_beat(PORT(weight_beats, payload), weights + requests.front().address * BEAT_BYTES);
         offering = true;
     }
-    top->weight_beats__valid = offering;
+    PORT(weight_beats, valid) = offering;
 }
 static void take_weights() {
-    if (offering && top->weight_beats__ready) {
+    if (offering && PORT(weight_beats, ready)) {
         Request &r = requests.front();
         r.address += r.step;
         if (--r.count == 0) requests.pop_front();
         offering = false;
     }
-    if (top->weight_req__valid && top->weight_req__ready)
-        requests.push_back({get(top->weight_req__payload, REQ_ADDRESS), get(top->weight_req__payload, REQ_COUNT),
-                            get(top->weight_req__payload, REQ_STRIDE) ? TILE_BEATS : 1ull, now + 2});
+    if (PORT(weight_req, valid) && PORT(weight_req, ready))
+        requests.push_back({get(PORT(weight_req, payload), REQ_ADDRESS), get(PORT(weight_req, payload), REQ_COUNT),
+                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + 2});
 }
 #else
 static void drive_weights() {}
@@ -110,7 +113,7 @@ static void edge() {
 }
 
 static void reset() {
-    top->command__valid = 0, top->outcome__ready = 1;
+    PORT(command, valid) = 0, PORT(outcome, ready) = 1;
 #if HAS_WEIGHT_STREAM
     requests.clear(), offering = false;
 #endif
@@ -128,16 +131,16 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
     int phase = -1, layer = -1;
     char text[128];
     for (bool over = false; !over;) {
-        top->command__valid = sent < entries.size();
+        PORT(command, valid) = sent < entries.size();
         if (sent < entries.size()) {
-            put(top->command__payload, CMD_SLOT, entries[sent].slot);
-            put(top->command__payload, CMD_POSITION, entries[sent].position);
-            put(top->command__payload, CMD_TOKEN, entries[sent].token);
-            put(top->command__payload, CMD_WANT, entries[sent].want);
-            put(top->command__payload, CMD_LAST, sent + 1 == entries.size());
+            put(PORT(command, payload), CMD_SLOT, entries[sent].slot);
+            put(PORT(command, payload), CMD_POSITION, entries[sent].position);
+            put(PORT(command, payload), CMD_TOKEN, entries[sent].token);
+            put(PORT(command, payload), CMD_WANT, entries[sent].want);
+            put(PORT(command, payload), CMD_LAST, sent + 1 == entries.size());
         }
         settle();
-        if (top->command__valid && top->command__ready) {
+        if (PORT(command, valid) && PORT(command, ready)) {
             if (!sent) start = now;
             sent++;
         }
@@ -146,11 +149,11 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
             snprintf(text, sizeof text, "%s[%llu, %d, %d]", phases.empty() ? "" : ", ", (unsigned long long)(now - start), phase, layer);
             phases += text;
         }
-        if (top->outcome__valid) {
-            over = get(top->outcome__payload, OUT_LAST);
+        if (PORT(outcome, valid)) {
+            over = get(PORT(outcome, payload), OUT_LAST);
             snprintf(text, sizeof text, "%s[%llu, %llu, %llu, %d, %d]", outcomes.empty() ? "" : ", ", (unsigned long long)(now - start),
-                     (unsigned long long)get(top->outcome__payload, OUT_ENTRY), (unsigned long long)get(top->outcome__payload, OUT_TOKEN),
-                     int(get(top->outcome__payload, OUT_NONE)), int(over));
+                     (unsigned long long)get(PORT(outcome, payload), OUT_ENTRY), (unsigned long long)get(PORT(outcome, payload), OUT_TOKEN),
+                     int(get(PORT(outcome, payload), OUT_NONE)), int(over));
             outcomes += text;
         }
         edge();
@@ -161,7 +164,7 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
         }
     }
     uint64_t cycles = now - 1 - start;
-    top->command__valid = 0;
+    PORT(command, valid) = 0;
     for (int i = 0; i < 4; i++) settle(), edge();
     printf("{\"outcomes\": [%s], \"phases\": [%s], \"cycles\": %llu, \"counters\": [", outcomes.c_str(), phases.c_str(), (unsigned long long)cycles);
     for (int i = 0; i < COUNTERS; i++) {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..lib import verilator
 from ..params.phases import EVENTS
+from ..top.sequencer import command_layout, outcome_layout
+from ..units.weights import request_layout
 from .link import Link, LinkError, PassResult
 
 __all__ = ["build_model", "VerilatedLink"]
@@ -22,11 +24,10 @@ def cache_folder():
     return Path(base)
 
 
-def _header(design, ports):
+def _header(design):
     """design.h: the numbers that sim_main.cpp needs of a design and its ports' payloads."""
-    def field(name, port, member):
-        bits = ports[port]["fields"].get(member)
-        return f"#define {name} {bits['offset']}, {bits['width']}" if bits else f"#define {name} 0, 0"
+    def fields(prefix, layout):
+        return [f"#define {prefix}_{name.upper()} {field.offset}, {field.width}" for name, field in layout]
 
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
@@ -37,23 +38,22 @@ def _header(design, ports):
     beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
     limit = 10 * hw.entries * (beats * hw.tile_beats + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head) + 100000
     lines.append(f"#define PASS_LIMIT {limit}ull")
-    lines += [field("CMD_" + f.upper(), "command", f) for f in ("slot", "position", "token", "want", "last")]
-    lines += [field("OUT_" + f.upper(), "outcome", f) for f in ("entry", "token", "none", "last")]
+    lines += fields("CMD", command_layout(design)) + fields("OUT", outcome_layout(design))
     if stream:
-        lines += [field("REQ_" + f.upper(), "weight_req", f) for f in ("address", "count", "stride")]
+        lines += fields("REQ", request_layout(design))
     # ports of no width are not in the Verilog
     lines.append("#define LAYER_PORT " + ("top->layer" if design.layers > 1 else "0"))
     lines.append("#define SIGNATURE_ADDRESS(x) " + ("top->signature_address = (x)" if design.layers * hw.entries > 1 else "(void)(x)"))
     return "\n".join(lines) + "\n"
 
 
-def build_model(verilog, top, design, ports, *, trace=False, opt="-O3", images=(), progress=None):
+def build_model(verilog, top, design, *, trace=False, opt="-O3", images=(), progress=None):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
     ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
     one line when a build really starts.
     """
-    header = _header(design, ports)
+    header = _header(design)
     digest = hashlib.sha256(repr((verilog, top, header, MAIN.read_text(), trace, opt, verilator.tool_versions())).encode())
     for image in images:
         digest.update(Path(image).read_bytes())
