@@ -34,10 +34,10 @@ def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
         array[layer, slot, position] = value
 
 
-def kv_write_cycles(design, entries):
+def kv_write_cycles(design, entries, *, read_latency=2):
     """Cycle of `done` of `KvWriter`, from the accept of the first of ``entries`` commands that follow each other.
 
-    A command's first request goes out in the cycle after it, the buffer answers 2 cycles later, the row is taken in the same
-    cycle, and is readable in the next; the next command is taken with the last request of this one.
+    A command's first request goes out in the cycle after it, the buffer answers ``read_latency`` cycles later, the row is taken
+    in the same cycle, and is readable in the next; the next command is taken with the last request of this one.
     """
-    return entries * 2 * design.kv_heads * (design.head // design.hw.attention_lanes) + 3
+    return entries * 2 * design.kv_heads * (design.head // design.hw.attention_lanes) + 1 + read_latency

@@ -58,7 +58,7 @@ class _Pass:
         heads = design.qkv_heads * design.head // design.hw.vector_lanes     # granules that are not padding
         last = self.matmul(design.qkv_matmul, n, s).granule(heads - 1)
         s = self.phase(Phase.QKV, layer, s, last + convert.LATENCY + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY)
-        s = self.phase(Phase.KV_WRITE, layer, s, s + kv_write_cycles(design, n))
+        s = self.phase(Phase.KV_WRITE, layer, s, s + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY))
         s = self.phase(Phase.ATTENTION, layer, s, s + attention_cycles(design, self.positions).done)
 
         self.tile = follows()
