@@ -1,0 +1,288 @@
+"""The MAC array: C exact dot products of L lanes per cycle, and the ring that their sums leave from."""
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import ArrayLayout, StructLayout
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
+from ..lib.layouts import EXP_BITS, op_layout, result_layout, tile_layout
+from ..lib.verilog import shared
+
+__all__ = ["Column", "MacArray"]
+
+_LEVELS = 2      # adder levels per pipeline stage behind the first
+
+
+def _middle_stages(lanes):
+    """Stages between the first adder level and the accumulator's stage."""
+    levels = max(0, lanes.bit_length() - 2)
+    return max(0, -(-levels // _LEVELS) - 1)
+
+
+class Column(wiring.Component):
+    """One column: its weights, L products, their sum, accumulators of T entries and R finished sums.
+
+    All of its control comes from outside, stage by stage: `MacArray` has one copy of it for all columns. An operation
+    whose operands are at ``x`` in cycle t accumulates in cycle t + stages - 1; its sum can be read from cycle t + stages on.
+    Registers of data have no reset.
+
+    Parameters
+    ----------
+    weight, activation : Fp8
+    lanes : int                     a power of two
+    entries, rows : int             accumulators (T) and finished sums (R)
+    acc_bits : int
+
+    Members
+    -------
+    load : In(1), tile : In(L codes)    replaces the weights
+    x : In(L decoded codes)             lane by lane, as `hwgen.lib.fp8_dot.operand_layout`
+    enable : In(stages)                 bit s: an operation is in stage s
+    first : In(1)                       the sum starts from 0: with stage stages - 1, or, if T = 1, one cycle earlier
+    entry : In(range(T))                with stage stages - 1
+    keep : In(1), row : In(range(R))    with stage stages - 1: the sum is finished and goes to this row
+    read_row : In(range(R))
+    sum : Out(signed(acc_bits))         of ``read_row``, in the same cycle
+    """
+
+    def __init__(self, *, weight, activation, lanes, entries, rows, acc_bits):
+        if lanes < 1 or lanes & (lanes - 1):
+            raise ValueError(f"Lane count must be a power of two, at least 1, not {lanes}")
+        if acc_bits < weight.accumulator_bits(activation, lanes):
+            raise ValueError(f"Accumulator must have at least {weight.accumulator_bits(activation, lanes)} bits for {lanes} lanes, "
+                             f"not {acc_bits}")
+        self._weight, self._activation, self._lanes = weight, activation, lanes
+        self._entries, self._rows, self._acc_bits = entries, rows, acc_bits
+        self._stages = 3 + _middle_stages(lanes)
+        super().__init__({
+            "load": In(1),
+            "tile": In(8 * lanes),
+            "x": In(ArrayLayout(operand_layout(activation), lanes)),
+            "enable": In(self._stages),
+            "first": In(1),
+            "entry": In(range(entries)),
+            "keep": In(1),
+            "row": In(range(rows)),
+            "read_row": In(range(rows)),
+            "sum": Out(signed(acc_bits)),
+        })
+
+    @property
+    def module_name(self):
+        """Says all parameters, for `hwgen.lib.verilog.shared`."""
+        return (f"mac_column_{self._weight}_{self._activation}_l{self._lanes}_t{self._entries}_r{self._rows}"
+                f"_a{self._acc_bits}")
+
+    @property
+    def stages(self):
+        """Cycles from ``x`` to the cycle in which the sum can be read."""
+        return self._stages
+
+    def elaborate(self, platform):
+        m = Module()
+        product, lanes = Product(self._weight, self._activation), range(self._lanes)
+
+        def register(stage, value, name):
+            signal = Signal(len(value), name=name, reset_less=True)
+            with m.If(self.enable[stage]):
+                m.d.sync += signal.eq(value)
+            return signal
+
+        codes = [Signal(8, name=f"weight{i}", reset_less=True) for i in lanes]
+        with m.If(self.load):
+            m.d.sync += [code.eq(self.tile.word_select(i, 8)) for i, code in enumerate(codes)]
+
+        values, signs = [], []
+        for i in lanes:
+            parts = product.multiply(m, codes[i], self.x[i], name=f"lane{i}")
+            bits, negative, shift = (register(0, part, f"lane{i}_{name}_r")
+                                     for part, name in zip(parts, ("sig", "negative", "shift")))
+            values.append(product.align(m, bits, negative, shift, name=f"lane{i}"))
+            signs.append(negative)
+
+        levels = 1      # in this stage
+        for stage in range(1, self._stages - 1):
+            values, signs = self._add(m, values, signs, levels, stage)
+            values = [register(stage, value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
+            signs = [register(stage, sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
+            levels = _LEVELS
+        (value,), (sign,) = self._add(m, values, signs, levels, self._stages - 1)
+
+        total = Signal(self._acc_bits)
+        if self._entries == 1:
+            # Cleared by the next sum's start, which synthesis makes the register's own synchronous reset.
+            acc = Signal(self._acc_bits, reset_less=True)
+            with m.If(self.enable[-1]):
+                m.d.sync += acc.eq(total)
+            with m.If(self.first):
+                m.d.sync += acc.eq(0)
+        else:
+            m.submodules.accs = accs = Memory(shape=unsigned(self._acc_bits), depth=self._entries, init=[])
+            read, write = accs.read_port(domain="comb"), accs.write_port()
+            acc = Signal(self._acc_bits)
+            m.d.comb += [read.addr.eq(self.entry), acc.eq(Mux(self.first, 0, read.data)),
+                         write.addr.eq(self.entry), write.data.eq(total), write.en.eq(self.enable[-1])]
+        m.d.comb += total.eq(add_carry(acc, value, sign, self._acc_bits))
+
+        m.submodules.ring = ring = Memory(shape=unsigned(self._acc_bits), depth=self._rows, init=[])
+        read, write = ring.read_port(domain="comb"), ring.write_port()
+        m.d.comb += [write.addr.eq(self.row), write.data.eq(total), write.en.eq(self.keep),
+                     read.addr.eq(self.read_row), self.sum.eq(read.data)]
+        return m
+
+    @staticmethod
+    def _add(m, values, signs, levels, stage):
+        """Some levels of the adder tree. Each adder takes a sign along, and one sign is left at the end."""
+        for level in range(levels):
+            if len(values) == 1:
+                break
+            carries, signs = signs[:len(values) // 2], signs[len(values) // 2:]
+            sums = []
+            for i, carry in enumerate(carries):
+                a, b = values[2 * i:2 * i + 2]
+                total = Signal(len(a) + 1, name=f"stage{stage}_add{level}_{i}")
+                m.d.comb += total.eq(add_carry(a, b, carry, len(a) + 1))
+                sums.append(total)
+            values = sums
+        return values, signs
+
+
+class MacArray(wiring.Component):
+    """C columns, the active tile, and a ring of finished rows.
+
+    An operation waits in a register, decoded, until it *fires*: until a tile is active and, if it is the last of its
+    sum, a row of the ring is free. The one that ends a tile has it replaced by the next in the same cycle if that is
+    there. So with everything at hand one operation fires in each cycle, and a tile of n operations that arrives in B
+    cycles costs max(n, B). A last operation's C sums leave as C/V granules in order, one per cycle.
+
+    Operations of one entry may follow each other directly. The sums of an entry are whole and do not mix with those of
+    others; ``first`` must be set for the first operation of each sum.
+
+    An operation fires one cycle after it was taken at the earliest, and the first granule of a row is valid at ``o``
+    `latency` cycles after its last operation fired (4, and one more per two levels of a sum of more than 8 lanes).
+    A row is free again in the cycle after its last granule went to the output register.
+
+    Members
+    -------
+    tile : In(stream of L*C codes)          the next tile: it stays at the port until it becomes the active one
+    x : In(stream of `op_layout`)
+    o : Out(stream of `result_layout`)      one register
+    busy, starved, blocked : Out(1)         an operation fires; waits for a tile; has its tile and waits for the ring
+    """
+
+    def __init__(self, design):
+        self._design = design
+        super().__init__({
+            "tile": In(stream.Signature(tile_layout(design))),
+            "x": In(stream.Signature(op_layout(design))),
+            "o": Out(stream.Signature(result_layout(design))),
+            "busy": Out(1),
+            "starved": Out(1),
+            "blocked": Out(1),
+        })
+
+    @property
+    def rows(self):
+        """Rows of the ring."""
+        return max(2, self._design.hw.entries)
+
+    @property
+    def latency(self):
+        """Cycles from the firing of a last operation to its first granule at ``o``."""
+        return 4 + _middle_stages(self._design.hw.lanes)
+
+    def elaborate(self, platform):
+        m = Module()
+        design, hw, rows = self._design, self._design.hw, self.rows
+        weight, activation = design.recipe.weight_format, design.recipe.activation_format
+        columns = [Column(weight=weight, activation=activation, lanes=hw.lanes, entries=hw.entries, rows=rows,
+                          acc_bits=design.acc_bits) for _ in range(hw.columns)]
+        stages = columns[0].stages
+
+        # The waiting operation. Decoded here, once for all columns.
+        control = StructLayout({name: field.shape for name, field in op_layout(design) if name != "codes"})
+        waiting = Signal()
+        op = Signal(control, reset_less=True)
+        x = Signal(ArrayLayout(operand_layout(activation), hw.lanes), reset_less=True)
+        active, room, fire, load = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.x.ready.eq(~waiting | fire),
+            fire.eq(waiting & active & (~op.last | room)),
+            self.busy.eq(fire),
+            self.starved.eq(waiting & ~active),
+            self.blocked.eq(waiting & active & op.last & ~room),
+        ]
+        with m.If(self.x.ready):
+            m.d.sync += waiting.eq(self.x.valid)
+            m.d.sync += [op[name].eq(self.x.payload[name]) for name, _ in control]
+            for i in range(hw.lanes):
+                decoded = decode_operand(activation, self.x.payload.codes[i])
+                m.d.sync += [x[i][name].eq(value) for name, value in decoded.items()]
+
+        # The active tile, in the columns.
+        m.d.comb += [self.tile.ready.eq(~active | (fire & op.tile_end)), load.eq(self.tile.ready & self.tile.valid)]
+        with m.If(self.tile.ready):
+            m.d.sync += active.eq(self.tile.valid)
+
+        # Control of each stage: stage s holds what fired s cycles ago.
+        enable, staged = [fire], [op]
+        for stage in range(1, stages):
+            enabled, held = Signal(name=f"enable{stage}"), Signal(control, name=f"op{stage}", reset_less=True)
+            m.d.sync += [enabled.eq(enable[-1]), held.eq(staged[-1])]
+            enable.append(enabled)
+            staged.append(held)
+        end = staged[-1]
+
+        def advance(counter, limit):
+            return counter.eq(Mux(counter == limit - 1, 0, counter + 1))
+
+        # The ring. Rows are taken when their operation fires and written in that order.
+        groups = hw.columns // hw.vector_lanes
+        used, full = Signal(range(rows + 1)), Signal(range(rows + 1))
+        write_row, read_row, group = Signal(range(rows)), Signal(range(rows)), Signal(range(groups))
+        take, keep, move, free = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            room.eq(used != rows),
+            take.eq(fire & op.last),
+            keep.eq(enable[-1] & end.last),
+            move.eq((full != 0) & (~self.o.valid | self.o.ready)),
+            free.eq(move & (group == groups - 1)),
+        ]
+        m.d.sync += [used.eq(used + take - free), full.eq(full + keep - free)]
+        with m.If(keep):
+            m.d.sync += advance(write_row, rows)
+        with m.If(move):
+            m.d.sync += advance(group, groups)
+        with m.If(free):
+            m.d.sync += advance(read_row, rows)
+
+        for c, column in enumerate(columns):
+            m.submodules[f"column{c}"] = shared(column, column.module_name)
+            m.d.comb += [
+                column.load.eq(load),
+                column.tile.eq(self.tile.payload.as_value().word_select(c, 8 * hw.lanes)),
+                column.x.eq(x),
+                column.enable.eq(Cat(enable)),
+                column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
+                column.entry.eq(end.entry),
+                column.keep.eq(keep),
+                column.row.eq(write_row),
+                column.read_row.eq(read_row),
+            ]
+
+        m.submodules.ring = ring = Memory(shape=StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS)}), depth=rows,
+                                          init=[])
+        read, write = ring.read_port(domain="comb"), ring.write_port()
+        m.d.comb += [write.addr.eq(write_row), write.data.entry.eq(end.entry), write.data.exp.eq(end.exp), write.en.eq(keep),
+                     read.addr.eq(read_row)]
+
+        o = Signal.like(self.o.payload, reset_less=True)
+        m.d.comb += self.o.payload.eq(o)
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += self.o.valid.eq(full != 0)
+        with m.If(move):
+            m.d.sync += [o.entry.eq(read.data.entry), o.exp.eq(read.data.exp), o.group.eq(group)]
+            for v in range(hw.vector_lanes):
+                m.d.sync += o.acc[v].eq(Array(columns[g * hw.vector_lanes + v].sum for g in range(groups))[group])
+        return m

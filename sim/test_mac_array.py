@@ -1,0 +1,44 @@
+"""MacArray on both simulators; all products of each pair of formats."""
+
+import pytest
+
+from hwgen.units.mac_array import Column, MacArray
+from hwgen.params.formats import E3M4
+from sim.designs import small_design
+from sim.runner import run
+
+SHAPES = {
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, entries=1, attention_lanes=2, head_dim=2, num_attention_heads=1,
+                     num_key_value_heads=1, hidden_size=2),
+    # L < C, rows that are no power of two, one granule per row
+    "wide": dict(lanes=4, columns=8, vector_lanes=4, entries=3, tile_beats=2, attention_lanes=4),
+    # a stage more in the adder tree, tiles that arrive slowly, slow drain
+    "deep": dict(lanes=16, columns=8, vector_lanes=2, entries=2, tile_beats=8, head="pair"),
+}
+
+
+def array(shape, sim, **params):
+    shape = dict(shape, intermediate_size=512)      # accumulators wide enough for every bench
+    run(MacArray(small_design(**shape)), "mac_array", "bench_mac_array",
+        params={"design": shape, "quick": sim == "icarus", **params}, sim=sim)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_mac_array(simulator, shape):
+    array(SHAPES[shape], simulator)
+
+
+@pytest.mark.parametrize("weight", ["e3m4", "e4m3"])
+@pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
+def test_products(weight, activation):
+    array(dict(lanes=4, columns=4, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
+          products=True)
+
+
+@pytest.mark.parametrize("change, complaint", [
+    (dict(lanes=3), "Lane count must be a power of two"),
+    (dict(acc_bits=20), "Accumulator must have at least 24 bits for 8 lanes, not 20"),
+])
+def test_column_refuses(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Column(**{**dict(weight=E3M4, activation=E3M4, lanes=8, entries=1, rows=2, acc_bits=32), **change})
