@@ -4,9 +4,11 @@ from functools import lru_cache
 import numpy as np
 
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
+from .kv_cache import READ_LATENCY as KV_LATENCY
 from .numbers import acc_to_bf16, bf16, fp8_ints, saturate, table
+from .vector_buffer import READ_LATENCY as QUERY_LATENCY
 
-__all__ = ["attention", "attention_entries", "exp2_int", "scores"]
+__all__ = ["attention", "attention_cycles", "attention_entries", "exp2_int", "scores"]
 
 
 def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp):
@@ -75,3 +77,70 @@ def _exp2_table(fmt):
     thresholds = np.array(exp2_thresholds(fmt))
     steps = np.searchsorted(thresholds, np.arange(thresholds[-1] + 1), side="right")
     return fmt.values()[len(thresholds) - steps]
+
+
+# Cycles
+
+V_STAGES = 6       # from a word's slot in the V stage to its addition
+O_STAGES = 6       # from the held sums to a granule
+
+
+def k_stages(design):
+    """From a K word to the store of its score."""
+    levels = (design.hw.attention_lanes - 1).bit_length()             # of the adder tree
+    return 6 + max(0, -(-max(0, levels - 1) // 2) - 1)
+
+
+def attention_cycles(design, positions):
+    """(cycle of each granule, cycle of `done`) of commands at these positions that follow each other, the final one with ``last``.
+
+    Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in order.
+    A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the K stage; with the
+    ``swap`` they become current. Its K words enter in (position + 1) * head / A slots of the K pipeline, at the end of which its first
+    one waits until the V stage has taken the job before. The V stage takes the job when it is complete and that job's last word is
+    on its way; a slot after the last word its sums are handed over, if those of the job before have left.
+    """
+    hw = design.hw
+    assert KV_LATENCY <= QUERY_LATENCY + 1, "or K words come later than the queries"
+    parts = design.head // hw.attention_lanes
+    queries, granules = design.group * parts, design.group * design.head // hw.vector_lanes
+    k, v, depth = _Slots(), _Slots(), k_stages(design)
+    swap = taken = free = k_last = v_last = -1
+    out = []
+    for job, rows in enumerate(position + 1 for position in positions for _ in range(design.kv_heads)):
+        loaded = max(1 + job * queries + QUERY_LATENCY, swap + 1) + queries - 1
+        swap = max(loaded + 1, k.cycle(k_last))
+        k_first = k.at_least(swap + 1)
+        k_last = k_first + rows * parts - 1
+        k.delay(k_first + depth, taken + 1)
+        take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)
+        taken = v.cycle(take)
+        v_last = take + rows * parts
+        v.delay(v_last + 1 + V_STAGES, free)
+        handed = v.cycle(v_last + 1 + V_STAGES)
+        out += range(handed + 1 + O_STAGES, handed + 1 + O_STAGES + granules)
+        free = handed + granules + 1
+    return out, out[-1] + 1
+
+
+class _Slots:
+    """The cycles of a pipeline's slots, which follow each other but for delays of some. All registers share one enable."""
+
+    def __init__(self):
+        self._spans = [(-1, 0)]                                       # (first slot, delay from there on)
+
+    def cycle(self, slot):
+        return slot + next(delay for first, delay in reversed(self._spans) if first <= slot)
+
+    def at_least(self, cycle):
+        """The first slot that is not before a cycle."""
+        for first, delay in reversed(self._spans):
+            if first + delay <= cycle:
+                break
+        later = [start for start, _ in self._spans if start > first]
+        return min([cycle - delay, *later[:1]])
+
+    def delay(self, slot, cycle):
+        """Slot, and with it all later ones, come not before a cycle. Slots are given in order."""
+        if self.cycle(slot) < cycle:
+            self._spans.append((slot, cycle - slot))

@@ -1,0 +1,566 @@
+"""Attention of one entry after another: scores, softmax and weighted sums over the rows of the KV cache."""
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arith import Pipeline, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, unpack_bf16
+from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
+from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout, slice_layout,
+                           v_row_layout)
+from ..lib.ram import BlockRam
+from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
+
+__all__ = ["Attention"]
+
+JOBS = 16            # commands and jobs that the queues hold: more than can be on their way
+FRACTION_BITS = 15   # of the sum's mantissa
+
+
+class Attention(wiring.Component):
+    """Attention of entries over the rows 0..position of their slots.
+
+    An entry is one *job* per K/V head, in order. A job passes through: the queries of the head's group are loaded; the *K stage*
+    streams K rows and stores a score per query head, with their maximum and that of the V exponents; the *V stage*
+    streams V rows, turns scores into weights, and sums weights and weighted rows; the *output* divides. All four work on
+    successive jobs at once, across entries and commands too. `golden.attention.attention_cycles` has the cycles: a job takes
+    (position + 1) * head / A of them, and one more.
+
+    Keys and values of all positions up to an entry's must be in the cache, and its queries in the qkv buffer, when its
+    command is given.
+
+    Parameters
+    ----------
+    design : Design
+
+    Members
+    -------
+    cmd : In(stream)        `place_layout`: {entry, slot, position, layer, last}
+    q_r : Out(stream)       `head_read_layout`: {row, part, meta}, for the qkv buffer; meta is 0
+    q_i : In(stream)        `slice_layout`: {codes, exp, meta}, its answers
+    k_req, v_req : Out(stream)    `kv_read_layout`, for the KV cache
+    k_o : In(stream)        `k_row_layout`, its answers
+    v_o : In(stream)        `v_row_layout`, its answers
+    o : Out(stream)         {x: bf16[V], entry, part, last}: parts (head * Design.head) / V + granule in order; ``last`` is the entry's last
+    done : Out(1)           up for one cycle, that after the last granule of a command with ``last`` was taken
+    """
+
+    def __init__(self, design):
+        self._design = design
+        lanes, v = design.hw.attention_lanes, design.hw.vector_lanes
+        super().__init__({
+            "cmd": In(stream.Signature(place_layout(design))),
+            "q_r": Out(stream.Signature(head_read_layout(design))),
+            "q_i": In(stream.Signature(slice_layout(lanes, head_meta_layout(design)))),
+            "k_req": Out(stream.Signature(kv_read_layout(design))),
+            "k_o": In(stream.Signature(k_row_layout(design))),
+            "v_req": Out(stream.Signature(kv_read_layout(design))),
+            "v_o": In(stream.Signature(v_row_layout(design))),
+            "o": Out(stream.Signature(data.StructLayout({
+                "x": data.ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries),
+                "part": range(design.heads * design.head // v), "last": 1}))),
+            "done": Out(1),
+        })
+
+    # Shapes
+
+    @property
+    def _parts(self):
+        """Words of a row."""
+        return self._design.head // self._design.hw.attention_lanes
+
+    @property
+    def _weight_max(self):
+        """The largest weight, 2**max_exp, as an integer."""
+        fmt = self._design.recipe.p_format
+        return 1 << (fmt.max_exp - fmt.unit_exp)
+
+    @property
+    def _sum_max(self):
+        """The largest sum of weights."""
+        return self._weight_max * self._design.hw.context
+
+    @property
+    def _numerator_bits(self):
+        """Bits of the magnitude of a numerator."""
+        return (self._sum_max * self._design.recipe.kv_format.max_int).bit_length()
+
+    # -- requests
+
+    def _queries(self, m):
+        """Takes commands and asks for the queries of their jobs. Returns the queues (K jobs, V jobs, entries) and their layouts."""
+        design, cmd, r = self._design, self.cmd, self.q_r
+        job_layout = data.StructLayout({field: kv_read_layout(design)[field].shape
+                                        for field in ("slot", "layer", "head", "position")})
+        entry_layout = data.StructLayout({"entry": range(design.hw.entries), "last": 1})
+        m.submodules.k_jobs = k_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
+        m.submodules.v_jobs = v_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
+        m.submodules.entries = entries = SyncFIFO(width=max(1, entry_layout.size), depth=JOBS)
+
+        busy, first, last, fire = Signal(), Signal(), Signal(), Signal()
+        place = Signal(place_layout(design), reset_less=True)
+        kv_head, query, part = Signal(range(design.kv_heads)), Signal(range(design.group)), Signal(range(self._parts))
+        row = Signal.like(r.p.row, reset_less=True)
+        last_part, last_query, last_head = part == self._parts - 1, query == design.group - 1, kv_head == design.kv_heads - 1
+        room = k_jobs.w_rdy & v_jobs.w_rdy & entries.w_rdy
+        m.d.comb += [first.eq((query == 0) & (part == 0)), last.eq(last_part & last_query & last_head),
+                     r.valid.eq(busy & (~first | room)), r.p.row.eq(row), r.p.part.eq(part), fire.eq(r.valid & r.ready),
+                     cmd.ready.eq(~busy | fire & last)]
+        with m.If(fire):
+            m.d.sync += part.eq(part + 1)
+            with m.If(last_part):
+                m.d.sync += [part.eq(0), query.eq(query + 1), row.eq(row + 1)]
+                with m.If(last_query):
+                    m.d.sync += [query.eq(0), kv_head.eq(Mux(last_head, 0, kv_head + 1))]
+        with m.If(cmd.ready):
+            heads = Signal(range(design.hw.entries * design.qkv_heads))     # rows are few: a constant per entry
+            with m.Switch(cmd.p.entry):
+                for entry in range(design.hw.entries):
+                    with m.Case(entry):
+                        m.d.comb += heads.eq(entry * design.qkv_heads + 2 * design.kv_heads)
+            m.d.sync += [busy.eq(cmd.valid), place.eq(cmd.p), row.eq(heads)]
+
+        job = Cat(place.slot, place.layer, kv_head, place.position)
+        m.d.comb += [k_jobs.w_data.eq(job), v_jobs.w_data.eq(job), entries.w_data.eq(Cat(place.entry, place.last)),
+                     k_jobs.w_en.eq(fire & first), v_jobs.w_en.eq(fire & first), entries.w_en.eq(fire & first & (kv_head == 0))]
+        return (k_jobs, job_layout), (v_jobs, job_layout), (entries, entry_layout)
+
+    def _rows(self, m, jobs, request, name):
+        """Asks for all rows of each job in the queue."""
+        fifo, layout = jobs
+        job = data.View(layout, fifo.r_data[:layout.size])
+        position, part = Signal.like(request.p.position, name=f"{name}_position"), Signal(range(self._parts), name=f"{name}_part")
+        last_part, last = part == self._parts - 1, Signal(name=f"{name}_last")
+        m.d.comb += [request.valid.eq(fifo.r_rdy), request.p.position.eq(position), request.p.part.eq(part),
+                     *(request.p[field].eq(job[field]) for field in ("slot", "layer", "head")),
+                     last.eq(last_part & (position == job.position)), request.p.last.eq(last),
+                     fifo.r_en.eq(request.ready & last)]
+        with m.If(request.valid & request.ready):
+            m.d.sync += part.eq(part + 1)
+            with m.If(last_part):
+                m.d.sync += [part.eq(0), position.eq(Mux(last, 0, position + 1))]
+
+    # -- K stage
+
+    def _load(self, m, swap):
+        """Collects the queries of a job. Returns (complete, words [G][W], exponents [G]); free again after ``swap``."""
+        design, parts = self._design, self._parts
+        words = design.group * parts
+        codes = [Signal(8 * design.hw.attention_lanes, reset_less=True, name=f"next_q{k}") for k in range(words)]
+        exps = [Signal(signed(EXP_BITS), reset_less=True, name=f"next_q_exp{k}") for k in range(words)]
+        count, complete = Signal(range(words)), Signal()
+        m.d.comb += self.q_i.ready.eq(~complete)
+        with m.If(self.q_i.valid & self.q_i.ready):      # the last word comes in at the end; the others move up
+            m.d.sync += [count.eq(Mux(count == words - 1, 0, count + 1)), complete.eq(count == words - 1)]
+            for chain, new in ((codes, self.q_i.p.codes.as_value()), (exps, self.q_i.p.exp)):
+                m.d.sync += [register.eq(following) for register, following in zip(chain, [*chain[1:], new])]
+        with m.If(swap):
+            m.d.sync += complete.eq(0)
+        return complete, [codes[g * parts:(g + 1) * parts] for g in range(design.group)], exps[parts - 1::parts]
+
+    def _scores(self, m, take):
+        """The K stage. Returns (pending, maxima [G], top V exponent, rows - 1, bank, memories [G], exponent memory).
+
+        `pending`: all of these belong to a job that waits for the V stage to ``take`` it.
+        """
+        design, parts, fmt = self._design, self._parts, self._design.recipe.kv_format
+        group, lanes, k = design.group, design.hw.attention_lanes, self.k_o
+
+        # Queries of the current job
+        swap, have = Signal(), Signal()
+        complete, loaded, loaded_exps = self._load(m, swap)
+        q = [[Signal.like(word, name=f"q{g}_{w}") for w, word in enumerate(words)] for g, words in enumerate(loaded)]
+        q_exp = [Signal.like(exp, name=f"q_exp{g}") for g, exp in enumerate(loaded_exps)]
+        taken = Signal()
+        m.d.comb += [taken.eq(k.valid & k.ready), swap.eq(complete & (~have | taken & k.p.last))]
+        with m.If(swap):
+            m.d.sync += [have.eq(1), Cat(q).eq(Cat(loaded)), Cat(q_exp).eq(Cat(loaded_exps))]
+        with m.Elif(taken & k.p.last):
+            m.d.sync += have.eq(0)
+        part = Signal(range(parts))
+        with m.If(taken):
+            m.d.sync += part.eq(Mux(part == parts - 1, 0, part + 1))
+
+        # Stages: products, their sum, the score; then the score is stored
+        tree_stages = _tree_stages(lanes)
+        dot_stages = 1 + tree_stages + 1
+        enter, final = stream.Signature(0).create(), stream.Signature(0).create()
+        pipe = Pipeline(m, enter, final, stages=dot_stages + 3, name="k_pipe")
+        m.d.comb += [enter.valid.eq(k.valid & have), k.ready.eq(enter.ready & have)]
+        row_end = pipe.reg(part == parts - 1, name="k_row_end", stages=pipe.stages)
+        last = pipe.reg(k.p.last, name="k_last", stages=pipe.stages)
+        v_exp = pipe.reg(k.p.v_exp, name="k_v_exp", stages=pipe.stages)
+        starts = pipe.reg(part == 0, name="k_starts", stages=dot_stages - 1)
+
+        operands = _operands(m, k.p.codes, fmt, "k")
+        width = fmt.accumulator_bits(fmt, design.head)
+        scores = []
+        for g in range(group):
+            word = Signal(8 * lanes, name=f"q{g}")
+            m.d.comb += word.eq(Array(q[g])[part] if parts > 1 else q[g][0])
+            terms = [_product(m, pipe, Product(fmt, fmt), word.word_select(i, 8), operands[i], f"dot{g}_{i}") for i in range(lanes)]
+            value, carry = _sum(m, pipe, terms, f"dot{g}")
+            dot = Signal(signed(width), reset_less=True, name=f"dot{g}")
+            with m.If(pipe.advance & pipe.valid[dot_stages - 1]):
+                m.d.sync += dot.eq(add_carry(Const(0, 1) if parts == 1 else Mux(starts, 0, dot), value, carry, width))
+            # S = floor(dot * 2**(left - 1) + 1/2), left from the exponents
+            left = pipe.reg(q_exp[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
+            amount = pipe.reg(_amount(m, left, width, f"score{g}"), name=f"amount{g}", stages=dot_stages - 1)
+            scores.append(_score(m, pipe, dot, amount, f"score{g}"))
+
+        # Their memory and maximum; the next job's wait until this one has been taken
+        pending, fresh, bank = Signal(), Signal(init=1), Signal()
+        row, rows = Signal(range(design.hw.context)), Signal(range(design.hw.context), reset_less=True)
+        top = Signal(signed(EXP_BITS), reset_less=True)
+        maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"max{g}") for g in range(group)]
+        memories = [BlockRam(SCORE_BITS, 2 * design.hw.context) for _ in range(group)]
+        exponents = BlockRam(EXP_BITS, 2 * design.hw.context)
+        store = Signal()
+        m.d.comb += [final.ready.eq(~pending), store.eq(final.valid & ~pending & row_end)]
+        for g, (memory, score) in enumerate(zip(memories, scores)):
+            m.submodules[f"scores{g}"] = memory
+            m.d.comb += memory.write_data.eq(score)
+            with m.If(store & (fresh | (score > maxima[g]))):
+                m.d.sync += maxima[g].eq(score)
+        m.submodules.exponents = exponents
+        m.d.comb += exponents.write_data.eq(v_exp)
+        with m.If(store & (fresh | (v_exp > top))):
+            m.d.sync += top.eq(v_exp)
+        for memory in (*memories, exponents):
+            m.d.comb += [memory.write_en.eq(store), memory.write_address.eq(Cat(bank, row))]
+        with m.If(take):
+            m.d.sync += pending.eq(0)
+        with m.If(store):
+            m.d.sync += [fresh.eq(last), row.eq(Mux(last, 0, row + 1))]
+            with m.If(last):
+                m.d.sync += [pending.eq(1), rows.eq(row), bank.eq(~bank)]
+        return pending, maxima, top, rows, ~bank, memories, exponents
+
+    # -- V stage
+
+    def _weigh(self, m, take, job, hold):
+        """The V stage: takes jobs that are pending, and hands sums to ``hold`` (a stream whose payload is a list of lists)."""
+        design, parts = self._design, self._parts
+        kv, fmt = design.recipe.kv_format, design.recipe.p_format
+        group, lanes, v = design.group, design.hw.attention_lanes, self.v_o
+        pending, maxima, top, rows, bank, memories, exponents = job
+
+        # A slot for each word of each row, then one that clears the sums
+        busy, clear, last = Signal(), Signal(), Signal()
+        row, last_row, part = Signal.like(rows), Signal.like(rows, reset_less=True), Signal(range(parts))
+        v_bank = Signal()
+        maxima_v = [Signal(signed(SCORE_BITS), reset_less=True, name=f"v_max{g}") for g in range(group)]
+        top_v = Signal(signed(EXP_BITS), reset_less=True)
+        enter, final = stream.Signature(0).create(), stream.Signature(0).create()
+        starved = Signal()
+        pipe = Pipeline(m, enter, final, stages=6, wait=starved, name="v_pipe")
+        m.d.comb += [take.eq(pending & ~busy & pipe.advance), enter.valid.eq(busy | clear),
+                     last.eq((part == parts - 1) & (row == last_row))]
+        with m.If(pipe.advance):
+            m.d.sync += clear.eq(busy & last)
+            with m.If(busy):
+                m.d.sync += part.eq(part + 1)
+                with m.If(part == parts - 1):
+                    m.d.sync += [part.eq(0), row.eq(row + 1)]
+                with m.If(last):
+                    m.d.sync += busy.eq(0)
+            with m.If(take):
+                m.d.sync += [busy.eq(1), row.eq(0), last_row.eq(rows), v_bank.eq(bank), top_v.eq(top),
+                             *(a.eq(b) for a, b in zip(maxima_v, maxima))]
+        clears = [clear]
+        for k in range(1, 7):
+            clears.append(pipe.reg(clears[-1], name=f"clear{k}"))
+        top_out = pipe.reg(top_v, name="v_top", stages=6)
+        adds_sum = pipe.reg(part == 0, name="adds_sum", stages=6)
+
+        # Weights
+        for memory in (*memories, exponents):
+            m.d.comb += [memory.read_en.eq(pipe.advance), memory.read_address.eq(Cat(v_bank, row))]
+        gap = pipe.reg((top_v - exponents.read_data.as_signed())[:EXP_BITS], name="gap")            # at least 0
+        weights, sums = [], []
+        for g in range(group):
+            d = pipe.reg((maxima_v[g] - memories[g].read_data.as_signed())[:SCORE_BITS], name=f"d{g}")
+            plain, scaled = _exp2(m, pipe, d, gap, fmt, f"exp{g}")
+            weights.append(scaled)
+            decoded = [pipe.reg(x, name=f"z{g}_{n}") for n, x in zip(("shift", "significand"), _decoded(plain, fmt))]
+            integer = pipe.reg((decoded[1] << decoded[0])[:self._weight_max.bit_length()], name=f"z{g}")
+            total = Signal(range(self._sum_max + 1), reset_less=True, name=f"z_total{g}")
+            with m.If(pipe.advance & pipe.valid[6]):
+                with m.If(clears[6]):
+                    m.d.sync += total.eq(0)
+                with m.Elif(adds_sum):
+                    m.d.sync += total.eq(total + integer)
+            sums.append(total)
+
+        # Weighted rows: words of a row come in turn, and the sums turn with them
+        weighs = pipe.valid[4] & ~clears[4]
+        m.d.comb += [starved.eq(weighs & ~v.valid), v.ready.eq(weighs & pipe.advance)]
+        operands = _operands(m, v.p.codes, kv, "v")
+        numerators = [[] for _ in range(group)]
+        product_bits = (self._weight_max * kv.max_int).bit_length() + 1
+        for g in range(group):
+            for i in range(lanes):
+                term, carry = _product(m, pipe, Product(fmt, kv), weights[g], operands[i], f"n{g}_{i}")
+                term, carry = (pipe.reg(x, name=f"n{g}_{i}_{n}") for n, x in (("term", term[:product_bits]), ("carry", carry)))
+                totals = [Signal(signed(self._numerator_bits + 1), reset_less=True, name=f"n{g}_{i}_total{w}")
+                          for w in range(parts)]
+                new = add_carry(totals[0], term, carry, self._numerator_bits + 1)
+                with m.If(pipe.advance & pipe.valid[6]):
+                    with m.If(clears[6]):
+                        m.d.sync += [total.eq(0) for total in totals]
+                    with m.Else():
+                        m.d.sync += [total.eq(following) for total, following in zip(totals, [*totals[1:], new])]
+                numerators[g].append(totals)
+
+        # At the end of a job all of them at once
+        free, hand_over = hold
+        m.d.comb += [final.ready.eq(free | ~clears[6]), hand_over.eq(pipe.advance & pipe.valid[6] & clears[6])]
+        return sums, [[[numerators[g][i][w] for i in range(lanes)] for w in range(parts)] for g in range(group)], top_out
+
+    # -- output
+
+    def _divide(self, m, results, hold, entries):
+        """Sends granule after granule of a finished job through the division."""
+        design, v = self._design, self._design.hw.vector_lanes
+        sums, numerators, top = results
+        free, hand_over = hold
+        granules = design.head // v
+
+        flat = [x for words in numerators for word in words for x in word]
+        held = [Signal.like(x, name=f"held{k}") for k, x in enumerate(flat)]
+        held_sums = [Signal.like(x, name=f"held_sum{g}") for g, x in enumerate(sums)]
+        held_top = Signal.like(top, reset_less=True)
+        valid, granule, query = Signal(), Signal(range(granules)), Signal(range(design.group))
+        last_granule, last_query = granule == granules - 1, query == design.group - 1
+        source = stream.Signature(0).create()
+        pipe = Pipeline(m, source, self.o, stages=6, name="o_pipe")
+        m.d.comb += [free.eq(~valid), source.valid.eq(valid)]
+        with m.If(hand_over):
+            m.d.sync += [valid.eq(1), held_top.eq(top), *(a.eq(b) for a, b in zip(held, flat)),
+                         *(a.eq(b) for a, b in zip(held_sums, sums))]
+        with m.Elif(valid & pipe.advance):
+            m.d.sync += [a.eq(b) for a, b in zip(held, held[v:])]
+            m.d.sync += granule.eq(granule + 1)
+            with m.If(last_granule):
+                m.d.sync += [granule.eq(0), query.eq(query + 1), *(a.eq(b) for a, b in zip(held_sums, held_sums[1:]))]
+                with m.If(last_query):
+                    m.d.sync += [query.eq(0), valid.eq(0)]
+
+        # Stages 1 to 4: reciprocal of the sum, whose highest bit is at least that of one weight
+        lowest = self._weight_max.bit_length() - 1
+        z = Cat(Const(0, max(0, FRACTION_BITS - lowest)), held_sums[0])
+        lowest = max(lowest, FRACTION_BITS)
+        zeros, _ = leading_zeros(m, z[lowest:], name="z")
+        zeros = pipe.reg(zeros, name="z_zeros")
+        mantissa = pipe.reg((pipe.reg(z, name="z_1") << zeros)[:len(z)][-1 - FRACTION_BITS:-1], name="z_mantissa")
+        h = pipe.reg(len(held_sums[0]) - 1 - zeros, name="z_exponent", stages=3)                # at stage 4
+        table = reciprocal_table()
+        index, f = mantissa[table.fraction_bits:], mantissa[:table.fraction_bits]
+        base, slope = (pipe.reg(x, name=f"z_{n}") for n, x in zip(("base", "slope"), pwl_lookup(m, table, index, name="z")))
+        reciprocal = pipe.reg(pwl_line(m, table, base, slope, pipe.reg(f, name="z_f"), name="z"), name="reciprocal")
+
+        # Beside them: numerators to bf16; then their product, rounded
+        unit = design.recipe.kv_format.unit_exp + 127
+        biased = pipe.reg(held_top + (unit + self._numerator_bits - 1), name="n_exponent", stages=2)
+        lowest = (128 * min(min(b, b + s) for b, s in zip(table.base, table.slope))).bit_length() - 1
+        highest = (255 * max(table.base)).bit_length() - 1
+        for i in range(v):
+            sign, mag = magnitude(m, held[i], name=f"n{i}")
+            sign, mag = pipe.reg(sign, name=f"n{i}_sign", stages=3), pipe.reg(mag[:self._numerator_bits], name=f"n{i}_1")
+            count, zero = leading_zeros(m, mag, name=f"n{i}")
+            count, zero, mag = (pipe.reg(x, name=f"n{i}_{n}") for n, x in (("count", count), ("zero", zero), ("2", mag)))
+            shifted = (mag << count)[:self._numerator_bits]
+            shifted = Cat(Const(0, max(0, 10 - len(shifted))), shifted)
+            shifted = pipe.reg(Cat(shifted[:-9].any(), shifted[-9:]), name=f"n{i}_normal")
+            nb = pipe.reg(round_bf16(m, sign, shifted, pipe.reg(biased - count, name=f"n{i}_exponent"),
+                                     zero=pipe.reg(zero, name=f"n{i}_zero3"), name=f"n{i}"), name=f"n{i}_bf16")
+            x = unpack_bf16(nb)
+            product = pipe.reg((x.significand * reciprocal)[:highest + 1], name=f"o{i}_product")
+            exponent = pipe.reg(x.exponent - h, name=f"o{i}_exponent")                          # of the product's bit 7 + 14
+            normal, places = _normal(m, product, lowest, f"o{i}")
+            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign"), normal, exponent + (highest - 7 - table.out_fraction) - places,
+                           zero=pipe.reg(x.zero, name=f"o{i}_zero"), name=f"o{i}")
+            m.d.comb += self.o.p.x[i].eq(pipe.reg(o, name=f"o{i}"))
+
+        # Its address
+        fifo, layout = entries
+        entry, part = data.View(layout, fifo.r_data[:layout.size]), Signal.like(self.o.p.part)
+        fire = self.o.valid & self.o.ready
+        m.d.comb += [self.o.p.entry.eq(entry.entry), self.o.p.part.eq(part), fifo.r_en.eq(fire & self.o.p.last),
+                     self.o.p.last.eq(part == design.heads * granules - 1)]
+        with m.If(fire):
+            m.d.sync += part.eq(Mux(self.o.p.last, 0, part + 1))
+        m.d.sync += self.done.eq(fire & self.o.p.last & entry.last)
+
+    def elaborate(self, platform):
+        m = Module()
+        k_jobs, v_jobs, entries = self._queries(m)
+        self._rows(m, k_jobs, self.k_req, "k")
+        self._rows(m, v_jobs, self.v_req, "v")
+        take = Signal()
+        hold = Signal(name="hold_free"), Signal(name="hand_over")
+        job = self._scores(m, take)
+        self._divide(m, self._weigh(m, take, job, hold), hold, entries)
+        return m
+
+
+# Products and sums
+
+def _operands(m, codes, fmt, name):
+    """Decoded codes, for `Product`."""
+    operands = [Signal(operand_layout(fmt), name=f"{name}{i}") for i, _ in enumerate(codes)]
+    for operand, code in zip(operands, codes):
+        m.d.comb += [operand[field].eq(value) for field, value in decode_operand(fmt, code).items()]
+    return operands
+
+
+def _product(m, pipe, product, code, operand, name):
+    """(value, carry) of a product, from a register on: the product is their sum, and value signed."""
+    bits, negative, shift = (pipe.reg(x, name=f"{name}_{n}") for n, x in
+                             zip(("sig", "negative", "shift"), product.multiply(m, code, operand, name=name)))
+    return product.align(m, bits, negative, shift, name=name), negative
+
+
+def _tree_stages(lanes):
+    """Registers in `_sum`."""
+    return 1 + max(0, -(-max(0, lanes.bit_length() - 2) // 2) - 1)
+
+
+def _sum(m, pipe, terms, name):
+    """(value, carry) of the sum of such pairs: one addition, a register, then registers between every two more."""
+    values, carries = [value for value, _ in terms], [carry for _, carry in terms]
+
+    def add(levels, name):
+        nonlocal values, carries
+        for level in range(levels):
+            if len(values) == 1:
+                break
+            # Each addition takes one of the carries in, and one is left at the end.
+            sums = []
+            for i, (a, b) in enumerate(zip(values[::2], values[1::2])):
+                total = Signal(len(a) + 1, name=f"{name}_add{level}_{i}")
+                m.d.comb += total.eq(add_carry(a, b, carries.pop(), len(a) + 1))
+                sums.append(total)
+            values = sums
+
+    for stage in range(_tree_stages(len(terms))):
+        add(2 if stage else 1, f"{name}_stage{stage}")
+        values, carries = (pipe.reg(list(x), name=f"{name}_{n}{stage}") for n, x in (("sum", values), ("carry", carries)))
+    add(2, f"{name}_end")
+    return values[0], carries[0]
+
+
+# Scores
+
+def _amount(m, left, width, name):
+    """How far `_score` shifts right a value of ``width`` bits to multiply it by ``2**left``, clipped to what matters."""
+    top, bottom = SCORE_BITS, 1 - width
+    amount = Signal(range(top - bottom + 1), name=f"{name}_amount")
+    with m.If(left > top):
+        m.d.comb += amount.eq(0)
+    with m.Elif(left < bottom):
+        m.d.comb += amount.eq(top - bottom)
+    with m.Else():
+        m.d.comb += amount.eq(top - left)
+    return amount
+
+
+def _score(m, pipe, dot, amount, name):
+    """``floor(dot * 2**(left - 1) + 1/2)``, saturated to SCORE_BITS bits, 3 stages later; ``amount`` as `_amount` made it.
+
+    A negative x is shifted as ~x, of which floor is the complement of the floor wanted, so all is done on magnitudes.
+    """
+    sign = dot[-1]
+    overflow, split = Const(0, 1), min(3, len(amount) - 1)
+    current = Cat(sign.replicate(SCORE_BITS), dot[:-1] ^ sign.replicate(len(dot) - 1))
+    # From the largest step down: a step of n leaves a window of SCORE_BITS + n - 1 bits, in which the result lies.
+    current = Cat(current, Const(0, max(0, SCORE_BITS + (1 << len(amount)) - 1 - len(current))))
+    for k in reversed(range(len(amount))):
+        step, bit = 1 << k, amount[k]
+        need = SCORE_BITS + step - 1
+        shifted = Signal(need, name=f"{name}_window{k}")
+        m.d.comb += shifted.eq(Mux(bit, current[step:], current))
+        overflow, current = overflow | ~bit & current[need:].any(), shifted
+        if k == split:
+            current, overflow, sign, amount = (pipe.reg(x, name=f"{name}_{n}") for n, x in (
+                ("coarse", current), ("coarse_overflow", overflow), ("coarse_sign", sign), ("fine_amount", amount[:k])))
+    current, overflow, sign = (pipe.reg(x, name=f"{name}_{n}") for n, x in (
+        ("fine", current), ("fine_overflow", overflow), ("fine_sign", sign)))
+    # One bit below the result's last: adding it rounds.
+    kept, guard = Cat(current[1:] ^ sign.replicate(SCORE_BITS - 1), sign), current[0] ^ sign
+    over = overflow | ~sign & current.all()
+    rounded = Mux(over, Cat((~sign).replicate(SCORE_BITS - 1), sign), (kept + guard)[:SCORE_BITS])
+    return pipe.reg(rounded.as_signed(), name=name)
+
+
+# Weights
+
+def _exp2(m, pipe, d, gap, fmt, name):
+    """Codes of ``2**(fmt.max_exp - d)`` and ``2**(fmt.max_exp - d - gap)``, 8 bits each, 2 stages later.
+
+    ``d`` has SCORE_FRACTION fraction bits, ``gap`` none: so both compare the same fraction with the thresholds.
+    """
+    thresholds, steps = exp2_thresholds(fmt), 1 << fmt.man_bits
+    octaves = (thresholds[-1] >> SCORE_FRACTION) + 1      # from the next on the result is 0
+    fraction, whole = d[:SCORE_FRACTION], d[SCORE_FRACTION:]
+    cuts = [tuple(t & ((1 << SCORE_FRACTION) - 1) for t in thresholds if t >> SCORE_FRACTION == k) for k in range(octaves)]
+    counts = {cut: pipe.reg(_count(m, fraction, cut, f"{name}_{k}"), name=f"{name}_count{k}") for k, cut in enumerate(dict.fromkeys(cuts))}
+
+    def code(octave, name):
+        """What the code is in an octave: the one at its begin, less the thresholds passed."""
+        octave = pipe.reg(Mux(octave >= octaves, octaves, octave)[:octaves.bit_length()], name=f"{name}_octave")
+        out = Signal(7, name=f"{name}_code")
+        normal = [k for k in range(octaves) if cuts[k] == cuts[0] and all(c == cuts[0] for c in cuts[:k])]
+        with m.Switch(octave):
+            for k in range(len(normal), octaves):
+                begin = len(thresholds) - sum(t < k << SCORE_FRACTION for t in thresholds)
+                with m.Case(k):
+                    m.d.comb += out.eq(begin - counts[cuts[k]])
+            with m.Case(octaves):
+                m.d.comb += out.eq(0)
+            with m.Default():
+                m.d.comb += out.eq(len(thresholds) - Cat(Const(0, fmt.man_bits), octave) - counts[cuts[0]])
+        assert len(cuts[0]) == steps
+        return Cat(pipe.reg(out, name=name), Const(0, 1))
+
+    return code(whole, f"{name}_plain"), code(whole + gap, f"{name}_scaled")
+
+
+def _decoded(code, fmt):
+    """(shift, significand) of a code without sign."""
+    operand = decode_operand(fmt, code)
+    return operand["shift"][:fmt.max_shift.bit_length()], operand["sig"]
+
+
+def _count(m, value, thresholds, name):
+    """How many of the ascending thresholds are at most ``value``."""
+    reached = [_at_least(value, t) for t in thresholds]
+    count = Signal(range(len(thresholds) + 1), name=f"{name}_thresholds")
+    # Binary search: the reached ones are the lowest.
+    def search(low, high):                                # low <= count <= high
+        if low == high:
+            return Const(low, len(count))
+        middle = (low + high) // 2
+        return Mux(reached[middle], search(middle + 1, high), search(low, middle))
+    m.d.comb += count.eq(search(0, len(thresholds)))
+    return count
+
+
+def _at_least(value, threshold):
+    """``value >= threshold`` for a constant, as a few gates: synthesizers would spend a subtraction on each."""
+    out = Const(1, 1)
+    for i, bit in enumerate(value):
+        out = bit & out if threshold >> i & 1 else bit | out
+    return out
+
+
+# Output
+
+def _normal(m, value, lowest, name):
+    """(normalized, places): shifted left until the highest bit is set, if the highest set bit is at least bit ``lowest``."""
+    places = Const(0, 1)
+    for k in range(len(value) - 1 - lowest):
+        shifted = Signal(len(value), name=f"{name}_normal{k}")
+        m.d.comb += shifted.eq(Mux(value[-1], value, value << 1))
+        value, places = shifted, places + ~value[-1]
+    return value, places
