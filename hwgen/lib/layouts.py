@@ -3,7 +3,7 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import enum
 from amaranth.lib.data import ArrayLayout, StructLayout
 
-__all__ = ["EXP_BITS", "Matrix", "embed_layout", "glu_layout", "head_meta_layout", "k_row_layout",
+__all__ = ["EXP_BITS", "Matrix", "embed_layout", "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "place_layout", "v_row_layout", "converted_layout", "op_layout",
            "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout"]
 
@@ -107,6 +107,12 @@ def head_meta_layout(design):
     return StructLayout({"value": 1, "slot": range(design.hw.slots), "layer": range(design.layers),
                          "head": range(design.kv_heads), "position": range(design.hw.context),
                          "part": range(design.head // design.hw.attention_lanes), "last": 1})
+
+
+def head_read_layout(design):
+    """Request of part of a head to the qkv buffer: row ``entry * qkv_heads + head``, heads in order K, V, Q."""
+    return StructLayout({"row": range(design.hw.entries * design.qkv_heads),
+                         "part": range(design.head // design.hw.attention_lanes), "meta": head_meta_layout(design)})
 
 
 def kv_write_layout(design):
