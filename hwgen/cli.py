@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from .host import terminal
+from .lib import verilator
 from .models import DEMO, ModelError, load, quantize
 from .params.design import Design
 from .params.presets import SHAPES, hw_shape, recipe
@@ -236,6 +237,8 @@ def run_run(options, screen):
             raise ValueError("Stalls need weights that come from outside: add source=stream to --shape")
         if options.link == "golden" and (options.check or options.trace or options.stall):
             raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
+    if options.link == "verilator":
+        verilator.root()        # refuses a missing compiler before the work
     trace = Path(options.trace) if options.trace else None
     if trace:
         with writing(trace):
@@ -270,6 +273,7 @@ def run_selftest(options, screen):
     design = _design(options, checkpoint)
     with checked_input():
         faults = [Fault.parse(text, design) for text in options.inject]
+    verilator.root()
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
@@ -291,6 +295,7 @@ def run_demo(options, screen):
         _clock(options)
         prompt = checkpoint.tokenizer.encode(options.prompt)
         check_prompt(design, prompt, options.max_tokens)
+    verilator.root()
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
     _emit(screen, design, quantized, folder, "demo")
@@ -337,7 +342,6 @@ def run_info(options, screen):
 def main(arguments=None):
     from .host.driver import Mismatch
     from .host.link import LinkError
-    from .lib.verilator import VerilatorError
     command = "hwgen"
 
     def complain(text, code):
@@ -352,7 +356,7 @@ def main(arguments=None):
         return 0
     except (InputError, ModelError) as error:
         return complain(f"error: {error}", 2)
-    except VerilatorError as error:
+    except verilator.VerilatorError as error:
         if "\n" in str(error):
             raise               # not a missing tool but Verilog that it does not take: a bug
         return complain(f"error: {error}", 2)

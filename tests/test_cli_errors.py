@@ -1,7 +1,6 @@
 """Wrong input: one line on stderr, exit code 2, nothing on stdout and nothing written."""
-import dataclasses
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from hwgen.cli import main
-from model_files import ODD, write_folder
+from model_files import write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +38,7 @@ def models(tmp_path, monkeypatch):
     del tensors["model.norm.weight"]
     write_folder(Path("holes"), tensors=tensors)
     write_folder(Path("liar"), config={"intermediate_size": 100})
-    write_folder(Path("heads"), dataclasses.replace(ODD, vocab_size=277), config={"num_attention_heads": 4, "num_key_value_heads": 3})
+    write_folder(Path("heads"), config={"num_attention_heads": 4, "num_key_value_heads": 3})
     Path("empty").mkdir()
     Path("letter").mkdir()
     Path("letter/config.json").write_text("Dear Sir")
@@ -110,7 +109,6 @@ def test_wrong_input(models, capsys, line, complaint):
     out, err = capsys.readouterr()
     *stages, last = err.splitlines()
     assert out == "" and "Traceback" not in err and last.startswith("hwgen")
-    import re
     assert re.search(complaint, last), last
     assert tree(models) == before
 
@@ -120,6 +118,15 @@ def test_output_that_is_read_only(models, capsys):
     Path("locked").mkdir(mode=0o500)
     assert main("emit good -o locked/out".split()) == 2
     assert "locked/out: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["run good --prompt x", "selftest good", "demo"])
+def test_a_missing_compiler(models, capsys, monkeypatch, line):
+    monkeypatch.setenv("PATH", str(models))
+    before = tree(models)
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err == (f"hwgen {line.split()[0]}: error: Verilator needs make on the PATH (Debian: apt-get install g++ make)\n")
+    assert tree(models) == before
 
 
 def start(*words, **more):
