@@ -59,7 +59,7 @@ class _Pass:
         last = self.matmul(design.qkv_matmul, n, s).granule(heads - 1)
         s = self.phase(Phase.QKV, layer, s, last + convert.LATENCY + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY)
         s = self.phase(Phase.KV_WRITE, layer, s, s + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY))
-        s = self.phase(Phase.ATTENTION, layer, s, s + attention_cycles(design, self.positions).done)
+        s = self.phase(Phase.ATTENTION, layer, s, s + attention_cycles(design, self.positions)[1])
 
         self.tile = follows()
         s = self.phase(Phase.O, layer, s, self.matmul(design.o_matmul, n, s).granule(-1) + residual.DONE_LATENCY)

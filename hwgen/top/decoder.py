@@ -30,6 +30,11 @@ class Decoder(wiring.Component):
     ``outcome`` returns one token per entry that wanted output. Assembly only: what the engines compute, and
     how long they take, is theirs (docs/architecture.md).
 
+    Parameters
+    ----------
+    design : Design
+    rom_file : str      memory image of the weights, for source "rom"
+
     Members
     -------
     command             In(stream)     entries of a pass (`command_layout`); the T-th closes the pass even without ``last``
@@ -45,8 +50,8 @@ class Decoder(wiring.Component):
     signature_data      Out(32)        ... the CRC-32 of that entry's residual after that layer, one cycle later
     """
 
-    def __init__(self, design):
-        self._design = design
+    def __init__(self, design, *, rom_file="rom.hex"):
+        self._design, self._rom_file = design, rom_file
         members = {
             "command": In(stream.Signature(command_layout(design))),
             "outcome": Out(stream.Signature(outcome_layout(design))),
@@ -124,7 +129,7 @@ class Decoder(wiring.Component):
 
         # -- weights
         if hw.source == "rom":
-            m.submodules.weights = source = RomSource(design)
+            m.submodules.weights = source = RomSource(design, file=self._rom_file)
             connect(m, dispatcher.req, source.req)
             connect(m, source.beats, dispatcher.beats)
         else:

@@ -1,0 +1,92 @@
+"""The decoder, against golden: under cocotb on every simulator, and as the Verilator C++ model at many shapes."""
+import random
+
+import pytest
+
+from hwgen.host.driver import CheckedLink
+from hwgen.host.golden_link import GoldenLink
+from hwgen.host.verilated import VerilatedLink, build_model
+from hwgen.lib.verilog import emit_design
+from hwgen.models.pack import pack
+from hwgen.top.decoder import Decoder
+from sim.designs import small_design
+from sim.passes import expected_passes, random_model, random_passes
+from sim.runner import run
+from sim.weights_units import image
+
+COCOTB = {
+    "two_entries": dict(),
+    "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1, hidden_size=2,
+                     intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+                     vocab_size=2),
+}
+
+# shapes for the C++ model: each covers what the others do not
+SHAPES = {
+    "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777, hidden_size=72,
+                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8),
+    "narrow_stream": dict(tile_beats=8, columns=16, entries=5, slots=3, num_attention_heads=4, num_key_value_heads=2,
+                          hidden_size=40, tie_word_embeddings=False),
+    "pair_e4m3": dict(head="pair", weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
+    "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
+                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12),
+    "gumbel": dict(sampler="gumbel", entries=4, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4),
+}
+
+
+@pytest.mark.parametrize("name", COCOTB)
+def test_decoder(simulator, name):
+    changes = COCOTB[name]
+    design = small_design(source="rom", **changes)
+    quantized = random_model(design)
+    passes = list(expected_passes(design, quantized, random_passes(design, 6)))
+    run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
+        params={"changes": {"source": "rom", **changes}, "passes": passes}, sim=simulator)
+
+
+def checked(design, tmp_path, *, stall=0.0, seed=1):
+    """A link to the design's C++ model, compared with golden in each pass."""
+    quantized = random_model(design, seed)
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(pack(quantized, design).tobytes())
+    model = build_model(emit_design(Decoder(design), "decoder"), "decoder", design, opt="-O1")
+    return CheckedLink(VerilatedLink(design, model, weights=weights, stall=stall, seed=seed), GoldenLink(design, quantized),
+                       values_only=stall > 0)
+
+
+def random_changes(seed):
+    """A shape that nobody would choose, from everything that is accepted."""
+    rng = random.Random(seed)
+    vector = rng.choice([2, 4, 8])
+    lanes, columns, attention = (max(vector, rng.choice([2, 4, 8, 16])) for _ in range(3))
+    beats = [b for b in (1, 2, 4, 8) if b <= columns and lanes * columns // b >= 2 * vector]
+    kv_heads = rng.randint(1, 3)
+    return dict(
+        lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
+        entries=rng.randint(1, 6), slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
+        num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 4), head_dim=2 * rng.randint(1, 14),
+        hidden_size=rng.randint(3, 60), intermediate_size=rng.randint(2, 70), vocab_size=rng.randint(2, 200),
+        num_hidden_layers=rng.randint(1, 3), tie_word_embeddings=rng.random() < 0.5, head=rng.choice(["single", "pair"]),
+        weight_format=rng.choice(["e3m4", "e4m3"]), activation_format=rng.choice(["e3m4", "e4m3"]),
+        kv_format=rng.choice(["e3m4", "e4m3"]), p_format=rng.choice(["e3m4", "e4m3"]))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shape(name, tmp_path):
+    design = small_design(source="stream", **SHAPES[name])
+    with checked(design, tmp_path) as link:
+        if design.hw.sampler == "gumbel":
+            link.configure(300, 12345)
+        for entries in random_passes(design, 12):
+            link.run_pass(entries)
+    with checked(design, tmp_path, stall=0.4) as link:
+        for entries in random_passes(design, 6, seed=2):
+            link.run_pass(entries)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_shape(seed, tmp_path):
+    design = small_design(source="stream", **random_changes(seed))
+    with checked(design, tmp_path) as link:
+        for entries in random_passes(design, 12, seed):
+            link.run_pass(entries)
