@@ -167,3 +167,9 @@ def test_icarus_sees_time_zero():
     text = emit_design(Quad(1), "chip")
     assert "verilog_backend" not in text
     assert text.count("initial \\$start <= 0;") == text.count("reg \\$start ;") > 0
+
+
+def test_no_element_is_named_like_a_bit():
+    text = emit_design(StreamRegister(2), "chip")
+    assert "i__payload.lanes.1 " in text
+    assert "lanes[1]" not in text

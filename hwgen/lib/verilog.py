@@ -74,6 +74,8 @@ def _convert(component, name):
     # Yosys has a register that wakes up every `always @*` at time 0. Icarus sets it before anyone listens; this is later.
     text = re.sub(r"\\\$auto\$verilog_backend\S* ", r"\\$start ", text)
     text = text.replace("  reg \\$start  = 0;\n", "  reg \\$start ;\n  initial \\$start <= 0;\n")
+    # An element of an array and a bit of the array's port have one name, on which Yosys's abc9 fails without a word.
+    text = re.sub(r"\\\S+ ", lambda name: re.sub(r"\[(\d+)\]", r".\1", name[0]), text)
     # Signals of no width are only declared, and as two bits.
     return re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
 
