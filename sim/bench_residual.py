@@ -19,6 +19,9 @@ FMT = DESIGN.recipe.weight_format
 def embedding(rng, n):
     """(codes [n, CODES, H], exponent): exponents from everything rounds off to everything saturates."""
     codes = rng.integers(0, FMT.max_code + 1, (n, CODES, H)) | rng.integers(0, 2, (n, CODES, H)) << 7
+    if CODES == 2 and rng.random() < 0.5:                  # the lo codes cancel the hi ones, but for an element
+        codes[:, 1] = codes[:, 0] ^ 0x80
+        codes[:, 1, int(rng.integers(H))] = 1
     return codes, int(rng.choice([-9, -4, 0, 7, -30, 16, 40]))
 
 

@@ -14,9 +14,10 @@ from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
 from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 
-__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_field",
+__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_field",
            "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl", "pwl_line", "pwl_lookup", "rne_shift",
-           "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_window", "unpack_bf16", "window_amount"]
+           "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_window", "times", "unpack_bf16",
+           "window_amount"]
 
 
 # Signals
@@ -35,6 +36,34 @@ def _any(value):
 
 
 # Integers
+
+def at_least(value, constant):
+    """``value >= constant`` for unsigned values, as logic and not as a carry chain."""
+    value = Value.cast(value)
+    if constant >> len(value):
+        return Const(0, 1)
+    result = Const(1, 1)
+    for k in range(len(value)):                           # a prefix of the bits decides unless it is equal
+        result = value[k] & result if constant >> k & 1 else value[k] | result if constant & ((1 << k) - 1) else Const(1, 1)
+    return result
+
+
+def times(value, constant):
+    """``value * constant`` for an unsigned value, as shifted sums: a synthesizer would spend a multiplier on an address."""
+    value = Value.cast(value)
+    terms, k = [], 0                                      # (shift, negative), non-adjacent form
+    while constant >> k:
+        if constant >> k & 1:
+            negative = constant >> k & 3 == 3
+            terms.append((k, negative))
+            constant += (1 if negative else -1) << k
+        k += 1
+    total = Const(0, 1)
+    for shift, negative in reversed(terms):
+        term = Cat(Const(0, shift), value)
+        total = total - term if negative else term if isinstance(total, Const) else total + term
+    return total
+
 
 def magnitude(m, value, *, name):
     """(sign, magnitude) of a signed value. The magnitude is as wide as the value, so that the lowest value fits."""
@@ -111,17 +140,11 @@ def window_amount(m, left, source_bits, bits, *, name):
 
     The window is then ``bits`` bits with one guard bit below; amounts beyond those that matter are clipped.
     """
-    left = Value.cast(left)
-    # left >= bits - 1 overflows (unless 0), left < -source_bits leaves less than a half.
-    top, bottom = bits - 1, -source_bits - 1
-    amount = Signal(range(top - bottom + 1), name=f"{name}_amount")
-    with m.If(left > top):
-        m.d.comb += amount.eq(0)
-    with m.Elif(left < bottom):
-        m.d.comb += amount.eq(top - bottom)
-    with m.Else():
-        m.d.comb += amount.eq(top - left)
-    return amount
+    # left >= bits - 1 overflows (unless 0), left < -source_bits leaves less than a half: so do all amounts beyond.
+    top, count = bits - 1, (bits + source_bits).bit_length()
+    amount = _signal(m, top - Value.cast(left), f"{name}_unclipped")
+    amount = _extend(amount, max(len(amount), count + 1))
+    return _signal(m, Mux(amount[-1], 0, amount[:count] | amount[count:-1].any().replicate(count)), f"{name}_amount")
 
 
 def shift_window(m, value, amount, bits, *, name):
@@ -226,26 +249,33 @@ def fp8_align(m, bits, field, fmt, *, name):
     """First stage of `bf16_to_fp8` after `fp8_field`: shifts the significand where the result is subnormal."""
     x = unpack_bf16(bits)
     man = fmt.man_bits
-    normal = field > 0
-    # At man + 2 places beyond the normal ones nothing is left to round up.
-    places = Signal(range(man + 3), name=f"{name}_places")
+    normal = _signal(m, ~field[-1] & field.any(), f"{name}_normal")
+    # At man + 2 places beyond the normal ones nothing is left to round up. A field is 1 - places there.
+    places, low = Signal(range(man + 3), name=f"{name}_places"), (man + 1).bit_length()
     with m.If(~normal):
-        m.d.comb += places.eq(Mux(field < -man - 1, man + 2, 1 - field))
+        m.d.comb += places.eq(man + 2)
+        with m.If(~field[-1] | field[low:].all()):
+            with m.Switch(Cat(field[:low], field[-1])):
+                for k in range(1, man + 2):
+                    with m.Case((1 - k) % (2 << low)):
+                        m.d.comb += places.eq(k)
     # The significand with what falls out below it: a window from the last place kept.
     wide = _signal(m, Cat(Const(0, man + 2), x.significand) >> places, f"{name}_wide")
     last = man + 2 + 7 - man                              # position of the code's last place
     kept, guard, rest = wide[last:last + man + 1], wide[last - 1], wide[:last - 1]
     up = guard & (rest.any() | kept[0])
-    over = field >= (1 << fmt.exp_bits)
+    over = ~field[-1] & field[fmt.exp_bits:].any()
     return Fp8Aligned(x.sign, kept, up, Mux(normal, (field - 1)[:fmt.exp_bits], 0), x.zero, over)
 
 
-def fp8_round(m, aligned, fmt, *, name):
-    """Second stage of `bf16_to_fp8`: rounds and saturates. 8 bits."""
+def fp8_round(m, aligned, fmt, *, saturate=True, name):
+    """Second stage of `bf16_to_fp8`: rounds and saturates (unless the scale makes that needless). 8 bits."""
     man = fmt.man_bits
     # Fields and significand add up, hidden bit and rounding carry included: codes are consecutive in value.
     code = _signal(m, Cat(Const(0, man), aligned.field) + aligned.kept + aligned.up, f"{name}_code")
-    top = _signal(m, Mux(aligned.over | (code > fmt.max_code), fmt.max_code, code)[:7], f"{name}_top")
+    top = code[:7]
+    if saturate:
+        top = _signal(m, Mux(aligned.over | at_least(code, fmt.max_code + 1), fmt.max_code, top), f"{name}_top")
     nonzero = top.any() & ~aligned.zero
     return Mux(nonzero, Cat(top, aligned.sign), 0)
 
@@ -260,7 +290,7 @@ def scale_key(m, bits, fmt, *, name):
     """9 bits of a bf16's magnitude that are enough to know the scale: their largest gives the vector's `key_exponent`."""
     bits = Value.cast(bits)
     fraction = (fmt.max_int << 7 >> (fmt.max_int.bit_length() - 1)) & 127
-    return _signal(m, Cat(bits[:7] > fraction, bits[7:15]), f"{name}_key")
+    return _signal(m, Cat(at_least(bits[:7], fraction + 1), bits[7:15]), f"{name}_key")
 
 
 def key_exponent(m, key, fmt, *, name):
@@ -337,7 +367,7 @@ def exp2_code(m, d, fmt, *, name):
 
 def _thermometer(m, value, thresholds, name):
     """How many of the ascending thresholds are at most ``value``."""
-    reached = _signal(m, Cat(value >= t for t in thresholds), f"{name}_reached")
+    reached = _signal(m, Cat(at_least(value, t) for t in thresholds), f"{name}_reached")
     count = Signal(range(len(thresholds) + 1), name=f"{name}_count")
     # Binary search: the reached ones are the lowest.
     def search(low, high):                                # low <= count <= high

@@ -3,7 +3,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, fp8_magnitude, magnitude, round_fixed, saturate, shift_window, window_amount
+from ..lib.arith import Pipeline, fp8_magnitude, magnitude, round_fixed, saturate, shift_window, times, window_amount
 from ..lib.layouts import (EXP_BITS, embed_layout, residual_read_layout, residual_row_layout, result_layout,
                            signature_layout)
 
@@ -90,7 +90,7 @@ class Residual(wiring.Component):
         op = [Signal(operation, name=f"op{k}", reset_less=True) for k in range(6)]
         part, entry = Mux(adding, base + i.group, e.part), Mux(adding, i.entry, e.entry)
         m.d.comb += [
-            valid[0].eq(Mux(adding, self.i.valid, self.embed.valid)), op[0].address.eq(entry * parts + part),
+            valid[0].eq(Mux(adding, self.i.valid, self.embed.valid)), op[0].address.eq(times(entry, parts) + part),
             op[0].entry.eq(entry), op[0].row_first.eq(part == 0), op[0].row_last.eq(part == parts - 1),
             op[0].set.eq(~adding & ~e.lo), op[0].settled.eq(adding | e.lo if pair else 1), op[0].add.eq(adding),
             op[0].last.eq(Mux(adding, add_last, e.last))]
@@ -105,7 +105,7 @@ class Residual(wiring.Component):
         m.d.comb += [
             reader.valid.eq(self.read.valid & ~valid[1]), self.read.ready.eq(reader.ready & ~valid[1]),
             fetch.en.eq(valid[1] | pipe.advance),
-            fetch.addr.eq(Mux(valid[1], op[1].address, self.read.payload.entry * parts + self.read.payload.part))]
+            fetch.addr.eq(Mux(valid[1], op[1].address, times(self.read.payload.entry, parts) + self.read.payload.part))]
 
         # Stage 0: magnitude and amount. 1: shift. 2: round. 3: add. 4: store.
         left = Signal(signed(EXP_BITS + 3))

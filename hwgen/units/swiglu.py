@@ -68,9 +68,10 @@ class SwiGlu(wiring.Component):
             # 8, 9: times u, rounded
             a, u = unpack_bf16(a_in), unpack_bf16(reg(u_in, "u", 7))
             square = reg(a.significand * u.significand, "square")
-            exponent = reg(a.exponent + u.exponent - 127, "exponent")
+            low_exponent, high_exponent = (reg(a.exponent + u.exponent - bias, f"exponent{bias}_") for bias in (127, 126))
             high = square[-1]
-            h = round_bf16(m, reg(a.sign ^ u.sign, "sign"), Mux(high, square, square << 1)[:16], exponent + high,
+            h = round_bf16(m, reg(a.sign ^ u.sign, "sign"), Mux(high, square, square << 1)[:16],
+                           Mux(high, high_exponent, low_exponent),
                            zero=reg(a.zero | u.zero, "h_zero"), name=f"h{lane}")
             m.d.comb += self.o.payload.x[lane].eq(reg(h, "h"))
         for field in ("entry", "part", "last"):

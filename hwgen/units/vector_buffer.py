@@ -1,9 +1,9 @@
 """Rows of bf16, written in granules and read as FP8 with a scale per row."""
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, fp8_align, fp8_field, fp8_round, key_exponent, scale_key
+from ..lib.arith import Pipeline, fp8_align, fp8_round, key_exponent, scale_key, times
 from ..lib.layouts import slice_layout
 
 __all__ = ["VectorBuffer"]
@@ -17,7 +17,7 @@ class VectorBuffer(wiring.Component):
     taken in later cycles than itself. A row that is written while it is read gives slices with the scale of some
     moment in between. Elements that were never written are 0, until a row is used again.
 
-    A request taken in cycle s is answered in cycle s + 3 (``golden.vector_buffer.READ_LATENCY``), one per cycle.
+    A request taken in cycle s is answered in cycle s + 4 (``golden.vector_buffer.READ_LATENCY``), one per cycle.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class VectorBuffer(wiring.Component):
         w = self.w.payload
         write = elements.write_port(granularity=None if ratio == 1 else self._write_lanes)
         within, part = w.part[:ratio.bit_length() - 1], w.part[ratio.bit_length() - 1:]
-        m.d.comb += [self.w.ready.eq(1), write.addr.eq(w.row * self._slices + part),
+        m.d.comb += [self.w.ready.eq(1), write.addr.eq(times(w.row, self._slices) + part),
                      write.data.eq(Cat(*[w.x.as_value()] * ratio)),
                      write.en.eq(Mux(self.w.valid, 1 << within if ratio > 1 else 1, 0))]
 
@@ -89,18 +89,22 @@ class VectorBuffer(wiring.Component):
         m.d.comb += [before.addr.eq(row), update.addr.eq(row), update.en.eq(written),
                      update.data.eq(Mux(first | (key > before.data), key, before.data))]
 
-        # Read: exponents subtracted beside the memories' outputs, then shifted and rounded
+        # Read: memories; scale; exponents subtracted, significands shifted; rounded
         r = self.r.payload
-        pipe = Pipeline(m, self.r, self.o, stages=3)
+        pipe = Pipeline(m, self.r, self.o, stages=4)
         read, scale = elements.read_port(), keys.read_port(domain="comb")
-        m.d.comb += [read.addr.eq(r.row * self._slices + r.part), read.en.eq(pipe.advance),
+        m.d.comb += [read.addr.eq(times(r.row, self._slices) + r.part), read.en.eq(pipe.advance),
                      scale.addr.eq(pipe.reg(r.row, name="r_row"))]
         exponent = key_exponent(m, scale.data, fmt, name="row")
+        of_one = pipe.reg(exponent + (127 - fmt.bias), name="of_one")        # exponent field of a bf16 that gets field 0
         for i in range(lanes):
             x = pipe.reg(read.data[i], name=f"x{i}")
-            field = pipe.reg(fp8_field(m, read.data[i], exponent, fmt, name=f"code{i}"), name=f"field{i}")
-            aligned = fp8_align(m, x, field, fmt, name=f"code{i}")
-            m.d.comb += self.o.payload.codes[i].eq(pipe.reg(fp8_round(m, aligned, fmt, name=f"code{i}"), name=f"o{i}"))
-        m.d.comb += [self.o.payload.exp.eq(pipe.reg(exponent, name="exp", stages=2)),
-                     self.o.payload.meta.eq(pipe.reg(r.meta, name="meta", stages=3))]
+            # No element is above the scale: fields are at most those of the format, and nothing saturates.
+            field = Signal(signed(9), name=f"field{i}")
+            m.d.comb += field.eq(x[7:15] - of_one)
+            aligned = pipe.reg(fp8_align(m, x, field, fmt, name=f"code{i}"), name=f"aligned{i}")
+            code = fp8_round(m, aligned, fmt, saturate=False, name=f"code{i}")
+            m.d.comb += self.o.payload.codes[i].eq(pipe.reg(code, name=f"o{i}"))
+        m.d.comb += [self.o.payload.exp.eq(pipe.reg(exponent, name="o_exp", stages=3)),
+                     self.o.payload.meta.eq(pipe.reg(r.meta, name="meta", stages=4))]
         return m
