@@ -3,6 +3,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .vector_buffer import READ_LATENCY as HEAD_LATENCY
+
 __all__ = ["READ_LATENCY", "KvRows", "kv_arrays", "kv_write", "kv_write_cycles"]
 
 #: Cycles from an accepted read request to its row.
@@ -37,7 +39,8 @@ def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
 def kv_write_cycles(design, entries, *, read_latency=2):
     """Cycle of `done` of `KvWriter`, from the accept of the first of ``entries`` commands that follow each other.
 
-    A command's first request goes out in the cycle after it, the buffer answers ``read_latency`` cycles later, the row is taken
-    in the same cycle, and is readable in the next; the next command is taken with the last request of this one.
+    A command's first request goes out in the cycle after it, and the next command is taken with the last request of this one.
+    A slice that the buffer answers is taken in the same cycle, and is readable in the next.
     """
-    return entries * 2 * design.kv_heads * (design.head // design.hw.attention_lanes) + 1 + read_latency
+    requests = entries * 2 * design.kv_heads * (design.head // design.hw.attention_lanes)
+    return requests + HEAD_LATENCY + 1

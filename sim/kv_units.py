@@ -1,0 +1,43 @@
+"""The qkv buffer with everything that reads it: KV writer, KV cache and attention, wired as in the decoder."""
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hwgen.lib.layouts import head_meta_layout
+from hwgen.units.attention import Attention
+from hwgen.units.kv_cache import KvCache, KvWriter
+from hwgen.units.vector_buffer import VectorBuffer
+
+
+class HeadsToAttention(wiring.Component):
+    """Heads come in at ``w``; commands to write keys and values, and to attend, must not overlap."""
+
+    def __init__(self, design):
+        self._parts = (
+            VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.head, write_lanes=design.hw.vector_lanes,
+                         read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format, meta=head_meta_layout(design)),
+            KvWriter(design), KvCache(design), Attention(design))
+        qkv, writer, _, attention = self._parts
+        super().__init__({"w": In(qkv.w.signature.flip()), "kv_cmd": In(writer.cmd.signature.flip()),
+                          "cmd": In(attention.cmd.signature.flip()), "o": Out(attention.o.signature), "kv_done": Out(1), "done": Out(1),
+                          "attending": In(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.qkv, m.submodules.writer, m.submodules.cache, m.submodules.attention = self._parts
+        qkv, writer, cache, attention = self._parts
+        connect(m, flipped(self.w), qkv.w)
+        connect(m, flipped(self.kv_cmd), writer.cmd)
+        connect(m, flipped(self.cmd), attention.cmd)
+        connect(m, attention.o, flipped(self.o))
+        connect(m, writer.write, cache.write)
+        for a, b in ((attention.k_req, cache.k_req), (cache.k_o, attention.k_o), (attention.v_req, cache.v_req),
+                     (cache.v_o, attention.v_o)):
+            connect(m, a, b)
+        for user, answers, selected in ((writer.r, writer.i, ~self.attending), (attention.q_r, attention.q_i, self.attending)):
+            with m.If(selected):
+                m.d.comb += [qkv.r.valid.eq(user.valid), user.ready.eq(qkv.r.ready), qkv.r.payload.eq(user.payload),
+                             answers.valid.eq(qkv.o.valid), qkv.o.ready.eq(answers.ready)]
+            m.d.comb += answers.payload.eq(qkv.o.payload)
+        m.d.comb += [self.kv_done.eq(writer.done), self.done.eq(attention.done)]
+        return m

@@ -1,0 +1,31 @@
+import pytest
+
+from hwgen.units.kv_cache import KvCache
+from sim.designs import small_design
+from sim.kv_units import HeadsToAttention
+from sim.runner import run
+
+CACHES = {
+    "smallest": dict(entries=1, slots=1, context=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+                     hidden_size=8, vector_lanes=2, attention_lanes=2, kv_block=2),
+    # 3 words in a row, 3 slots of 3 blocks, 3 layers of 3 heads
+    "odd": dict(slots=3, context=11, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, head_dim=6, vector_lanes=2,
+                attention_lanes=2, kv_block=4),
+}
+SYSTEMS = {
+    "smallest": dict(entries=1, slots=1, context=5, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+                     hidden_size=8, vector_lanes=2, attention_lanes=2, kv_block=2),
+    "words": dict(entries=3, slots=2, context=16, num_attention_heads=4, num_key_value_heads=2, head_dim=8, vector_lanes=2,
+                  attention_lanes=4, kv_block=4),
+}
+
+
+@pytest.mark.parametrize("shape", CACHES)
+def test_kv_cache(simulator, shape):
+    run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape], sim=simulator)
+
+
+@pytest.mark.parametrize("shape", SYSTEMS)
+def test_kv_writer(simulator, shape):
+    run(HeadsToAttention(small_design(**SYSTEMS[shape])), f"kv_writer_{shape}", "bench_kv_writer", params=SYSTEMS[shape],
+        sim=simulator)
