@@ -1,0 +1,59 @@
+"""Sums to bf16, against exact fractions."""
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from hwgen.golden.convert import convert_gate_up, convert_qkv, granules
+from hwgen.golden.numbers import BF16_MAX, BF16_MIN
+from sim.designs import small_design
+
+DESIGNS = [small_design(entries=3, columns=16, num_attention_heads=5, hidden_size=40),
+           small_design(entries=2, head_dim=6, num_attention_heads=3, num_key_value_heads=3, weight_format="e4m3",
+                        activation_format="e4m3")]
+
+
+def sums(rng, n, rows, bits):
+    return rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (n, rows)) >> rng.integers(0, bits, (n, rows))
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_error_bound(design):
+    """Relative 2**-8: eight significant bits, rounded to nearest; flushed and saturated beyond bf16's range."""
+    rng = np.random.default_rng(4)
+    acc, exponents = sums(rng, 2, design.qkv_matmul.rows, design.acc_bits), [-3, 100]
+    exps = [5, 0, -2, 99]                                 # q, k, v; o is not used
+    got = convert_qkv(acc, exponents, exps, design)
+    kinds = [1] * design.kv_heads + [2] * design.kv_heads + [0] * design.heads
+    for entry in range(2):
+        for head, kind in enumerate(kinds):
+            for k in range(design.head):
+                scale = exponents[entry] + exps[kind] + design.acc_unit
+                exact = int(acc[entry, head * design.head + k]) * Fraction(2) ** scale
+                value = Fraction(float(got[entry, head, k]))
+                if abs(exact) > BF16_MAX:
+                    assert abs(value) == BF16_MAX
+                elif abs(exact) >= BF16_MIN or exact == 0:
+                    assert abs(value - exact) <= abs(exact) / 2**8
+
+
+def test_gate_and_up_alternate():
+    design = DESIGNS[0]
+    acc = np.ones((1, design.gate_up_matmul.rows), int)
+    x = convert_gate_up(acc, [2], [1, -5, 50, 50], design)
+    assert x.shape == (1, 2 * design.ff)
+    assert (x[0, 0::2] == 2.0 ** (3 + design.acc_unit)).all() and (x[0, 1::2] == 2.0 ** (-3 + design.acc_unit)).all()
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("gate_up", [False, True])
+def test_granules_are_the_matrix(design, gate_up):
+    n, v = design.hw.entries, design.hw.vector_lanes
+    taken = list(granules(design, gate_up, n))
+    matmul = design.gate_up_matmul if gate_up else design.qkv_matmul
+    assert len(taken) == n * matmul.rows // v
+    real = [(entry, head, part) for _, entry, _, head, part, _ in taken if head is not None]
+    shape = (1, 2 * design.ff // v) if gate_up else (design.qkv_heads, design.head // v)
+    assert sorted(real) == [(e, h, p) for e in range(n) for h in range(shape[0]) for p in range(shape[1])]
+    assert [granule[3:5] for granule in taken if granule[5]] == [(shape[0] - 1, shape[1] - 1)]
+    assert max(i for i, granule in enumerate(taken) if granule[3] is not None) == [g[5] for g in taken].index(True)
