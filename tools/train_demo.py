@@ -16,7 +16,7 @@ What happens:
 Needs: pip install torch transformers tokenizers safetensors   (CPU torch is enough; apt-get and dpkg for step 1)
 
 examples:
-  python tools/train_demo.py                         the shipped model: 75 minutes on two cores
+  python tools/train_demo.py                         an hour on two cores
   python tools/train_demo.py --minutes 3 --out x     a quick one, to see that everything works
   python tools/train_demo.py --text a.txt b.txt      other text (UTF-8, blank lines between paragraphs)
   python tools/train_demo.py --check --out x         only measure and sample a folder that exists
@@ -55,7 +55,7 @@ CONFIG = {
     "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16",
 }
 LR, LR_EMBED, WEIGHT_DECAY = 0.02, 0.005, 0.05
-PROMPTS = ["She was", "Mr. Darcy", "It is a truth", "The next morning,", "\"My dear"]
+PROMPTS = ["The next morning,", "\"My dear", "She was", "Mr. Darcy", "It is a truth"]
 
 
 # ---- text ----------------------------------------------------------------------------------------------------------
@@ -78,7 +78,8 @@ def austen(work):
     """The six novels as six texts, from the Debian package (downloaded and unpacked, not installed)."""
     if not (work / "austen.rdb").exists():
         with tempfile.TemporaryDirectory() as tmp:
-            subprocess.run(["apt-get", "download", "r-cran-janeaustenr"], cwd=tmp, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(["apt-get", "download", "r-cran-janeaustenr"], cwd=tmp, check=True,
+                           stdout=subprocess.DEVNULL)
             deb = next(pathlib.Path(tmp).glob("*.deb"))
             subprocess.run(["dpkg", "-x", deb, tmp], check=True)
             shutil.copy(next(pathlib.Path(tmp).rglob("data/Rdata.rdb")), work / "austen.rdb")
@@ -182,7 +183,8 @@ class Attention(nn.Module):
         q, k, v = (p(x).view(b, t, -1, self.head_dim).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rope(q, cos, sin), rope(k, cos, sin)
         group = q.shape[1] // k.shape[1]
-        y = F.scaled_dot_product_attention(q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), is_causal=True)
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.o_proj(y.transpose(1, 2).reshape(b, t, -1))
 
 
@@ -324,7 +326,7 @@ def train(rank, args, data, valid):
         loss.backward()
         # One message carries the gradients, the loss and the progress, so that all workers agree on all three.
         done = (step + 1) / args.steps if args.steps else minutes / args.minutes
-        message = torch.cat([p.grad.flatten() for p in params.values()] + [torch.stack([loss.detach(), torch.tensor(done)])])
+        message = torch.cat([p.grad.flatten() for p in params.values()] + [torch.tensor([loss.item(), done])])
         dist.all_reduce(message)
         message /= args.workers
         for p, g in zip(params.values(), message.split([p.numel() for p in params.values()] + [2])):
@@ -367,7 +369,7 @@ def check(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
     tok = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     text = (folder / "valid.txt").read_text()
-    ids = tok(text)["input_ids"]
+    ids = tok(text, verbose=False)["input_ids"]
     assert ids[0] == 0 and tok.decode(ids[1:]) == text, "the tokenizer must give the text back"
     x, y = valid_windows(tok.backend_tokenizer, text, CONFIG["max_position_embeddings"])
     nats = sum(float(F.cross_entropy(model(a[None]).logits[0], b, ignore_index=-100, reduction="sum"))
@@ -388,8 +390,17 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     c, size = CONFIG, sum((args.out / f).stat().st_size for f in ("model.safetensors", "tokenizer.json", "valid.txt"))
     params = sum(p.numel() for p in Llama(CONFIG).parameters())
     sha = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
-    options = [f"{o} {v}" for o, v, default in (("--minutes", args.minutes, 75), ("--seed", args.seed, 1)) if v != default]
-    text = "the text files it was given" if args.text else "Jane Austen's six novels"
+    options = [f"{o} {v}" for o, v, default in (
+        ("--minutes", args.minutes, 60), ("--steps", args.steps, None), ("--seed", args.seed, 1)) if v != default]
+    if args.text:
+        text, licence = ", ".join(f.name for f in args.text), "The text decides; nothing is known about it here."
+        middle = "document, in the order given"
+    else:
+        text, licence = "Jane Austen's six novels", (
+            "The novels are in the public domain (Project Gutenberg's texts, as carried by the Debian package\n"
+            "`r-cran-janeaustenr`). The weights are under this project's licence.")
+        middle = ("novel, in the order Emma, Mansfield Park,\n"
+                  "Northanger Abbey, Persuasion, Pride and Prejudice, Sense and Sensibility")
     tokens = steps * args.batch * c["max_position_embeddings"]
     quoted = lambda s: "\n".join("> " + line if line else ">" for line in s.split("\n"))
     greedy = next(s for t, p, s in samples if t == 0)
@@ -411,18 +422,17 @@ folder is an ordinary Hugging Face checkpoint and needs no special case anywhere
 **Prompts** begin with `<|endoftext|>` (id 0; the tokenizer adds it), which also ends a chapter, so a generated one stops
 the text. A line is a paragraph. There are 256 positions; generation ends there.
 
-**`valid.txt`** was never trained on: about 6 KB from the middle of each novel, in the order Emma, Mansfield Park,
-Northanger Abbey, Persuasion, Pride and Prejudice, Sense and Sensibility. Its loss: encode the whole file, cut it into
+**`valid.txt`** was never trained on: about 6 KB from the middle of each {middle}. Its loss: encode the whole file, cut it into
 consecutive pieces of {c["max_position_embeddings"]} tokens, put `<|endoftext|>` before each, and average over all tokens of the file, with
-the bf16 weights computed in float32. The checkpoint was chosen by this loss too, but it falls to the very end of training, so the
-choice hardly flatters it.
+the bf16 weights computed in float32. transformers found the number above; `tests/test_demo_model.py` finds it again.
+The file also decided which checkpoint to keep, but its loss falls to the very end of training, so that hardly
+flatters it.
 
-**Text and licence.** The novels are in the public domain (Project Gutenberg's texts, as carried by the Debian package
-`r-cran-janeaustenr`). The weights are under this project's licence.
+**Text and licence.** {licence}
 
-**Made by** `python tools/train_demo.py{"".join(" " + o for o in options)}`, torch {torch.__version__}. The schedule follows the clock; `--steps {steps}` gives
-the same schedule anywhere. The exact bits still depend on the machine and the torch version, which is why the file's
-sha256 is above.
+**Made by** `python tools/train_demo.py{"".join(" " + o for o in options)}`, torch {torch.__version__}. The schedule follows the clock, so a busy
+machine takes fewer steps; `--steps {steps}` repeats this one's anywhere. The exact bits still depend on the machine and
+the torch version, which is why the file's sha256 is above.
 
 **A sample**, greedy:
 
@@ -436,11 +446,12 @@ and at temperature 0.7:
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--out", type=pathlib.Path, default=REPO / "hwgen/models/demo", help="folder to write (hwgen/models/demo)")
+    ap.add_argument("--out", type=pathlib.Path, default=REPO / "hwgen/models/demo",
+                    help="folder to write (hwgen/models/demo)")
     ap.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "train_demo",
                     help="downloads, and the best checkpoint so far, which is a Hugging Face folder as well")
     ap.add_argument("--text", type=pathlib.Path, nargs="+", help="train on these files, one document each")
-    ap.add_argument("--minutes", type=float, default=75, help="wall clock for training (75)")
+    ap.add_argument("--minutes", type=float, default=60, help="wall clock for training, after compiling (60)")
     ap.add_argument("--steps", type=int, help="train this many steps instead")
     ap.add_argument("--workers", type=int, default=2, help="processes, each with one CPU thread (2)")
     ap.add_argument("--batch", type=int, default=8, help="windows of 256 tokens per step (8)")
@@ -463,7 +474,8 @@ def main():
         size = CONFIG["max_position_embeddings"]
         data, valid = windows(tok, novels, size), valid_windows(tok, "".join(held), size)
         train_bytes = sum(len(c.encode()) for n in novels for c in n)
-        print(f"{train_bytes:,} bytes to train on, {len(data):,} windows; {int((valid[1] != -100).sum()):,} tokens held out")
+        print(f"{train_bytes:,} bytes to train on, {len(data):,} windows; "
+              f"{int((valid[1] != -100).sum()):,} tokens held out", flush=True)
         (args.work / "rendezvous").unlink(missing_ok=True)
         torch.multiprocessing.spawn(train, (args, data, valid), nprocs=args.workers)
         steps, minutes = json.loads((args.work / "run.json").read_text())
