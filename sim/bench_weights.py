@@ -6,9 +6,9 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.hdl import signed
 
 from hwgen.golden import weights as golden
-from hwgen.lib.layouts import EXP_BITS, tile_layout
+from hwgen.lib.layouts import EXP_BITS, embed_layout
 from hwgen.params.design import RECORD_WORDS
-from hwgen.units.weights import beat_layout, embed_layout, gain_layout, request_layout, row_layout
+from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
 from sim.weights_units import random_stream

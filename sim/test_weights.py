@@ -9,12 +9,11 @@ from sim.weights_units import Weights, image, random_stream
 
 DESIGNS = {
     "plain": dict(),
-    "beats": dict(tile_beats=4, vector_lanes=2, head="pair", tie_word_embeddings=False, entries=3,
-                  num_hidden_layers=1),
+    "beats": dict(tile_beats=4, vector_lanes=2, head="pair", tie_word_embeddings=False, entries=3, num_hidden_layers=1),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
                      num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1),
-    "one_column_a_beat": dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair"),
 }
+ONE_COLUMN_A_BEAT = dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair")
 
 
 def random_changes(seed):
@@ -38,6 +37,6 @@ def test_weights(simulator, changes):
     simulate(changes, simulator)
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_random_shape(simulator, seed):
-    simulate(random_changes(seed), simulator)
+@pytest.mark.parametrize("changes", [ONE_COLUMN_A_BEAT, random_changes(1)], ids=["one_column_a_beat", "random"])
+def test_odd_shapes(changes):
+    simulate(changes, "verilator")

@@ -4,12 +4,11 @@ from amaranth.lib import enum, memory, stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout, View
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.layouts import EXP_BITS, tile_layout
+from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
 from ..lib.rom import FileRom
 from ..params.design import RECORD_WORDS
 
-__all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "embed_layout", "gain_layout", "request_layout",
-           "row_layout"]
+__all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout"]
 
 
 def request_layout(design):
@@ -25,13 +24,6 @@ def beat_layout(design):
 def row_layout(design):
     """An embedding row wanted. ``head``: the LM head is wanted too; it counts with ``last``."""
     return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "last": 1, "head": 1})
-
-
-def embed_layout(design):
-    """A granule of an embedding row, ``lo`` that of its second codes; ``last`` on the final one of the final entry."""
-    hw = design.hw
-    return StructLayout({"codes": ArrayLayout(unsigned(8), hw.vector_lanes), "entry": range(hw.entries),
-                         "part": range(design.hidden // hw.vector_lanes), "lo": 1, "last": 1})
 
 
 def gain_layout(design):
@@ -105,6 +97,13 @@ class StreamPort(wiring.Component):
         return m
 
 
+def _pick(m, values, index):
+    """``values[index]``: by AND and OR, which is two values to a 4-input LUT; trees of multiplexers take up to twice that."""
+    hot = Signal(len(values), name="hot")
+    m.d.comb += hot.eq(1 << index[:(len(values) - 1).bit_length()])
+    return Cat(Cat(value[k] & hot[i] for i, value in enumerate(values)).any() for k in range(len(values[0])))
+
+
 class Section(enum.Enum, shape=3):
     """What the current beat of the stream is."""
     HEADER = 0
@@ -133,7 +132,7 @@ class Dispatcher(wiring.Component):
     beats : In(stream)          `beat_layout`, in the order asked for
     embed_exp : Out(signed)     exponent of the embedding table, valid with the pass's first ``embed``
     model_id : Out(32)          from the header, valid as ``embed_exp``; 0 before the first pass
-    embed : Out(stream)         `embed_layout`, rows in order, a row's parts in order but hi and lo alternating per L elements
+    embed : Out(stream)         `hwgen.lib.layouts.embed_layout`, rows in order, a row's parts in order but hi and lo alternating per L elements
     exps : Out                  exponents of the latest record, valid with its first ``gain``
     gain : Out(stream)          `gain_layout`
     tile : Out(stream)          `hwgen.lib.layouts.tile_layout`
@@ -285,7 +284,8 @@ class Dispatcher(wiring.Component):
         serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
         m.d.comb += move.eq(beats.valid & (~full | leave) & (section != Section.TILES))
         index = Mux(section == Section.EMBED, unit[1:], in_beat)
-        chosen = View(ArrayLayout(16 * lanes, design.granules_per_beat), beats.payload.as_value())[index]
+        chosen = _pick(m, [beats.payload.as_value()[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
+                       index)
         with m.If(move):
             m.d.sync += [granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
                          granule.lo.eq(lo), granule.last.eq(row.last & row_end)]
