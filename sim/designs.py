@@ -1,4 +1,6 @@
 """Small designs for benches: any model shape and any hardware shape, without a checkpoint."""
+import random
+
 from hwgen.params.design import Design
 from hwgen.params.formats import fp8
 from hwgen.params.hardware import HwShape, Recipe
@@ -23,3 +25,16 @@ def small_design(**changes):
         else:
             raise TypeError(f"{key} is a field of neither ModelShape, HwShape nor Recipe")
     return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=Recipe(**recipe))
+
+
+def random_changes(seed):
+    """A valid shape, from a seed."""
+    rng = random.Random(seed)
+    vector = rng.choice([2, 4])
+    kv_heads = rng.randint(1, 3)
+    return dict(
+        vector_lanes=vector, lanes=vector * rng.choice([1, 2, 4]), columns=vector * rng.choice([1, 2, 4]),
+        attention_lanes=vector * rng.choice([1, 2]), entries=rng.randint(1, 5), hidden_size=rng.randint(1, 30),
+        intermediate_size=rng.randint(1, 30), num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 3),
+        head_dim=2 * rng.randint(1, 8), head=rng.choice(["single", "pair"]), weight_format=rng.choice(["e3m4", "e4m3"]),
+        activation_format=rng.choice(["e3m4", "e4m3"]), residual_fraction=rng.randint(8, 24))

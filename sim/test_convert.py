@@ -1,8 +1,8 @@
 import pytest
 
 from hwgen.units.convert import Convert
-from sim.designs import small_design
-from sim.runner import run
+from sim.designs import random_changes, small_design
+from sim.runner import run, simulators
 
 SHAPES = {
     "smallest": dict(entries=1, columns=2, vector_lanes=2, tile_beats=1, hidden_size=8, intermediate_size=8,
@@ -17,3 +17,9 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_convert(simulator, shape):
     run(Convert(small_design(**SHAPES[shape])), f"convert_{shape}", "bench_convert", params=SHAPES[shape], sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_shapes(seed):
+    changes = random_changes(seed)
+    run(Convert(small_design(**changes)), "convert_random", "bench_convert", params=changes, sim=simulators()[-1], seed=seed)

@@ -1,8 +1,8 @@
 import pytest
 
 from hwgen.units.feeder import Feeder
-from sim.designs import small_design
-from sim.runner import run
+from sim.designs import random_changes, small_design
+from sim.runner import run, simulators
 
 SHAPES = {"pair": dict(entries=3, head="pair"), "single": dict(entries=1, lanes=16, columns=16, vector_lanes=2)}
 
@@ -10,3 +10,9 @@ SHAPES = {"pair": dict(entries=3, head="pair"), "single": dict(entries=1, lanes=
 @pytest.mark.parametrize("shape", SHAPES)
 def test_feeder(simulator, shape):
     run(Feeder(small_design(**SHAPES[shape])), f"feeder_{shape}", "bench_feeder", params=SHAPES[shape], sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(1))
+def test_random_shapes(seed):
+    changes = random_changes(seed)
+    run(Feeder(small_design(**changes)), "feeder_random", "bench_feeder", params=changes, sim=simulators()[-1], seed=seed)

@@ -1,8 +1,8 @@
 import pytest
 
 from hwgen.units.residual import Residual
-from sim.designs import small_design
-from sim.runner import run
+from sim.designs import random_changes, small_design
+from sim.runner import run, simulators
 
 SHAPES = {
     # one granule in a row, hi and lo codes in successive cycles
@@ -16,3 +16,9 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_residual(simulator, shape):
     run(Residual(small_design(**SHAPES[shape])), f"residual_{shape}", "bench_residual", params=SHAPES[shape], sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(1))
+def test_random_shapes(seed):
+    changes = random_changes(seed)
+    run(Residual(small_design(**changes)), "residual_random", "bench_residual", params=changes, sim=simulators()[-1], seed=seed)

@@ -1,8 +1,10 @@
+import random
+
 import pytest
 
 from hwgen.params.formats import E3M4, fp8
 from hwgen.units.vector_buffer import VectorBuffer
-from sim.runner import run
+from sim.runner import run, simulators
 
 SHAPES = {
     "smallest": dict(rows=1, length=1, write_lanes=1, read_lanes=1, fmt="e3m4", meta=0),
@@ -16,6 +18,17 @@ def test_vector_buffer(simulator, shape):
     p = SHAPES[shape]
     unit = VectorBuffer(**{**p, "fmt": fp8(p["fmt"])})
     run(unit, f"vector_buffer_{shape}", "bench_vector_buffer", params={**p, "zeros": 0.9, "rounds": 3}, sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_shapes(seed):
+    rng = random.Random(seed)
+    write = rng.choice([1, 2, 4])
+    read = write * rng.choice([1, 2, 4])
+    p = dict(rows=rng.randint(1, 9), length=read * rng.randint(1, 7), write_lanes=write, read_lanes=read,
+             fmt=rng.choice(["e3m4", "e4m3"]), meta=rng.randint(0, 3))
+    run(VectorBuffer(**{**p, "fmt": fp8(p["fmt"])}), "vector_buffer_random", "bench_vector_buffer",
+        params={**p, "zeros": 0.5, "rounds": 2}, sim=simulators()[-1], seed=seed)
 
 
 @pytest.mark.parametrize("change, complaint", [
