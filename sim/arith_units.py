@@ -20,7 +20,7 @@ OUTPUT = data.StructLayout({
     **{f"p_{f}": unsigned(7) for f in FORMATS}, **{f"p14_{f}": unsigned(7) for f in FORMATS},
     **{f"negative_{f}": unsigned(1) for f in FORMATS}, **{f"int_{f}": unsigned(18) for f in FORMATS},
     **{f"y_{t}": unsigned(16) for t in TABLES},
-    "bf16": unsigned(16), "small": unsigned(16), "fixed": signed(FIXED), "rne3": signed(ACC), "rne40": signed(ACC),
+    "bf16": unsigned(16), "short": unsigned(16), "small": unsigned(16), "fixed": signed(FIXED), "rne3": signed(ACC), "rne40": signed(ACC),
     "sat9": signed(9)})
 
 
@@ -46,6 +46,9 @@ class ArithUnit(wiring.Component):
         sign, mag = arith.magnitude(m, i.acc, name="acc")
         norm, count, zero = arith.normalize(m, mag, name="acc")
         o["bf16"] = arith.round_bf16(m, sign, norm, i.left - count + (ACC - 1 + 127), zero=zero, name="acc")
+        count, zero = arith.leading_zeros(m, mag, name="short")
+        top, sticky = arith.shift_up(m, mag, count, 9, name="short")
+        o["short"] = arith.round_bf16(m, sign, top, i.left - count + (ACC - 1 + 127), zero=zero, sticky=sticky, name="short")
         tiny, count, zero = arith.normalize(m, mag[:5], name="tiny")
         o["small"] = arith.round_bf16(m, sign, tiny, i.left - count + (4 + 127), zero=zero, name="tiny")
         amount = arith.window_amount(m, i.left, ACC, FIXED, name="acc")

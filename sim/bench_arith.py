@@ -46,6 +46,7 @@ def expected(case):
         out[f"y_{name}"] = numbers.table(table, case["f"] & ((1 << bits) - 1))
     acc, left = case["acc"], case["left"]
     out["bf16"] = numbers.bf16_bits(numbers.acc_to_bf16(acc, left))
+    out["short"] = out["bf16"]
     tiny = np.abs(acc) & 31
     out["small"] = numbers.bf16_bits(numbers.acc_to_bf16(np.where(acc < 0, -tiny, tiny), left))
     out["fixed"] = numbers.acc_to_fixed(acc, left, FIXED)

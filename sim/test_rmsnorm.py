@@ -1,9 +1,11 @@
 """RmsNorm on the simulators."""
+import random
+
 import pytest
 
 from hwgen.units.rmsnorm import RmsNorm
 from sim.designs import small_design
-from sim.runner import run
+from sim.runner import run, simulators
 
 DESIGNS = {
     "two_entries": dict(),
@@ -16,3 +18,12 @@ DESIGNS = {
 @pytest.mark.parametrize("name", DESIGNS)
 def test_rmsnorm(simulator, name):
     run(RmsNorm(small_design(**DESIGNS[name])), f"rmsnorm_{name}", "bench_rmsnorm", params={"design": DESIGNS[name]}, sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_shape(seed):
+    pick = random.Random(seed)
+    lanes = pick.choice([2, 4, 8])
+    design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, lanes=8 * pick.randint(1, 2), hidden_size=pick.randint(1, 40),
+                  residual_fraction=pick.randint(0, 24))
+    run(RmsNorm(small_design(**design)), "rmsnorm_random", "bench_rmsnorm", params={"design": design}, sim=simulators()[-1], seed=seed)

@@ -1,9 +1,11 @@
 """Rope on the simulators."""
+import random
+
 import pytest
 
 from hwgen.units.rope import Rope
 from sim.designs import small_design
-from sim.runner import run
+from sim.runner import run, simulators
 
 DESIGNS = {
     "two_entries": dict(context=150, max_position_embeddings=150),      # three rows of the high table
@@ -17,3 +19,13 @@ DESIGNS = {
 @pytest.mark.parametrize("name", DESIGNS)
 def test_rope(simulator, name):
     run(Rope(small_design(**DESIGNS[name])), f"rope_{name}", "bench_rope", params={"design": DESIGNS[name]}, sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_shape(seed):
+    pick = random.Random(seed)
+    lanes = pick.choice([2, 4, 8])
+    kv = pick.randint(1, 3)
+    design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, head_dim=2 * pick.randint(1, 12), num_key_value_heads=kv,
+                  num_attention_heads=kv * pick.randint(1, 2), context=pick.randint(1, 80), max_position_embeddings=80)
+    run(Rope(small_design(**design)), "rope_random", "bench_rope", params={"design": design}, sim=simulators()[-1], seed=seed)

@@ -1,10 +1,12 @@
 """Sampler on the simulators."""
+import random
+
 import pytest
 
 from hwgen.lib.verilog import emit_design
 from hwgen.units.sampler import Sampler
 from sim.designs import small_design
-from sim.runner import run
+from sim.runner import run, simulators
 
 DESIGNS = {
     "greedy": dict(),
@@ -20,6 +22,15 @@ DESIGNS = {
 @pytest.mark.parametrize("name", DESIGNS)
 def test_sampler(simulator, name):
     run(Sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler", params={"design": DESIGNS[name]}, sim=simulator)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_shape(seed):
+    pick = random.Random(seed)
+    lanes = pick.choice([2, 4, 8])
+    design = dict(entries=pick.randint(1, 4), vector_lanes=lanes, vocab_size=pick.randint(1, 50), sampler="gumbel" if seed else "greedy",
+                  head=pick.choice(["single", "pair"]))
+    run(Sampler(small_design(**design)), "sampler_random", "bench_sampler", params={"design": design}, sim=simulators()[-1], seed=seed)
 
 
 def test_greedy_has_no_noise():

@@ -102,4 +102,4 @@ def test_corners():
 
 def test_cycles():
     design = small_design(head_dim=64, max_position_embeddings=64)
-    assert angle_cycles(design) == 37 and angle_cycles(design, 3) == 101
+    assert angle_cycles(design) == 38 and angle_cycles(design, 3) == 102

@@ -51,4 +51,4 @@ def rope(design, x, positions):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n
 
 def angle_cycles(design, n=1):
     """Cycles from the acceptance of the first of ``n`` angle commands offered back to back to ``angle_done``."""
-    return n * (design.model.head_dim // 2) + 5
+    return n * (design.model.head_dim // 2) + 6

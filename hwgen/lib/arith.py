@@ -16,7 +16,7 @@ from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 __all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_field",
            "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl", "pwl_line", "pwl_lookup", "rne_shift",
-           "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_window", "times", "unpack_bf16",
+           "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16",
            "window_amount"]
 
 
@@ -131,6 +131,23 @@ def normalize(m, value, *, name):
     """
     count, zero = leading_zeros(m, value, name=name)
     return _signal(m, (value << count)[:len(value)], f"{name}_norm"), count, zero
+
+
+def shift_up(m, value, places, bits, *, name):
+    """(top, sticky): the highest ``bits`` bits of ``value << places``, and whether one below them is set.
+
+    What `round_bf16` needs of a long value is its upper 9 bits, and the rest as ``sticky``: less than half of a whole shifter.
+    """
+    current, sticky = Value.cast(value), []
+    places = Value.cast(places)
+    # From the largest step down: what no smaller step can bring into the window is dropped.
+    for k in reversed(range(len(places))):
+        drop = max(0, len(current) - (bits + (1 << k) - 1))
+        shifted = _signal(m, Mux(places[k], Cat(Const(0, 1 << k), current)[:len(current)], current), f"{name}_up{k}")
+        sticky.append(_any(shifted[:drop]))
+        current = shifted[drop:]
+    drop = max(0, len(current) - bits)
+    return current[drop:], Cat(*sticky, current[:drop]).any()
 
 
 # Shifts with rounding: an integer in any unit to fixed point

@@ -5,7 +5,8 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, constant_rom, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, unpack_bf16
+from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, shift_up,
+                         unpack_bf16)
 from ..lib.layouts import residual_read_layout, residual_row_layout
 from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
 
@@ -24,7 +25,7 @@ class RmsNorm(wiring.Component):
     Reads a row twice: for its sum of squares, then to multiply it. Both sweeps and successive commands follow each other
     without a gap, because the second sweep's rows wait in a pipeline just as long as the reciprocal square root takes:
     with reads that are answered after R cycles, n commands that wait in line take
-    ``R + 2 * n * hidden/V + adder tree + 12`` cycles (`golden.rmsnorm.norm_cycles`).
+    ``R + 2 * n * hidden/V + adder tree + 13`` cycles (`golden.rmsnorm.norm_cycles`).
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
@@ -109,7 +110,7 @@ class RmsNorm(wiring.Component):
 
         # The product starts when its row, its factor and the gains are there.
         front, joined = _Link("front"), _Link("joined")
-        delay = 3 + _tree_stages(lanes)              # the row takes one cycle less than the factor, of the sweep before it
+        delay = 4 + _tree_stages(lanes)              # the row takes one cycle less than the factor, of the sweep before it
         row = Pipeline(m, taking, front, stages=4 + delay, name="row")
         elements = [self._to_bf16(m, row, x, delay, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
         tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4 + delay)
@@ -121,8 +122,6 @@ class RmsNorm(wiring.Component):
             factor.ready.eq(ready & front.valid & tag[len(got)]),
         ]
         product = Pipeline(m, joined, self.o, stages=4, name="product")
-        tag_1 = product.reg(tag, name="tag_product")
-        tag = product.reg(tag_1, name="tag_o", stages=3)
 
         m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), lanes), depth=max(2, parts), init=[])
         write, read = gains.write_port(), gains.read_port()
@@ -131,9 +130,10 @@ class RmsNorm(wiring.Component):
             write.addr.eq(self.gain.payload.part),
             write.data.eq(self.gain.payload.g),
             write.en.eq(self.gain.valid & self.gain.ready),
-            read.addr.eq(tag_1[:len(got)]),
+            read.addr.eq(tag[:len(got)]),
             read.en.eq(product.advance),
         ]
+        tag = product.reg(tag, name="tag_o", stages=4)
         for i, x in enumerate(elements):
             m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, read.data[i], f"y{i}"))
 
@@ -183,47 +183,65 @@ class RmsNorm(wiring.Component):
                 m.d.sync += [total.eq(Mux(flags[0], start, total) + terms[0]), total_shift.eq(shift)]
 
         # total = f * 2**(2h), 1 <= f < 4. Its highest bit is `width - 1 - zeros`: odd when f >= 2. total is never 0.
-        pipe = Pipeline(m, whole, o, stages=4, name="rsqrt")
+        found = _Link("found")
+        pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
         zeros, _ = leading_zeros(m, total, name="total")
         width = len(total)
         zeros, value, shift = pipe.reg((zeros, total, total_shift), name="total_1")
         top = (width - 1 - zeros)[:len(zeros)]
-        mantissa = (value << zeros)[width - 16:width - 1]
+        mantissa = shift_up(m, value, zeros, 16, name="mantissa")[0][:15]
         # 1 / rms = sqrt(k) * 2**(fraction - shift - h) / sqrt(f)
         exponent = rsqrt_exponent(k) + fraction - shift - top[1:]
         x, exponent = pipe.reg((Cat(mantissa, top[0]), exponent), name="rsqrt_x")
         table = rsqrt_table(k)
-        f, exponent = pipe.reg((x[:table.fraction_bits], exponent), name="rsqrt_f")
+        f = pipe.reg(x[:table.fraction_bits], name="rsqrt_f")
         base, slope = pipe.reg(pwl_lookup(m, table, x[table.fraction_bits:], name="rsqrt"), name="rsqrt_line")
-        y = pwl_line(m, table, base, slope, f, name="rsqrt")
+        y = pipe.reg(pwl_line(m, table, base, slope, f, name="rsqrt"), name="rsqrt_y")
+        exponent = pipe.reg(exponent, name="rsqrt_exponent", stages=2)
         # y is in [0.5, 2), or a little below: up to two places to the left make its highest bit 1.
         assert table.out_bits <= 15 and min(b + min(0, s) for b, s in zip(table.base, table.slope)) >= 1 << 12
         y = Cat(y, Const(0, 15 - len(y)))
         places = Mux(y[14], 0, Mux(y[13], 1, 2))
-        return pipe.reg(((y << places)[:15], exponent - places), name="factor")
+        # On its own, so that the next factor is on its way while this one waits for its row to pass.
+        held = Pipeline(m, found, o, stages=1, name="held")
+        return held.reg(((y << places)[:15], exponent - places), name="factor")
 
     def _to_bf16(self, m, pipe, x, delay, name):
         sign, mag = pipe.reg(magnitude(m, x, name=name), name=f"{name}_1")
         zeros, zero = leading_zeros(m, mag, name=name)
         sign, mag, zeros, zero = pipe.reg((sign, mag, zeros, zero), name=f"{name}_2")
         biased = Const(127 + 31 - self._design.hw.residual_fraction) - zeros
-        sign, value, biased, zero = pipe.reg((sign, (mag << zeros)[:32], biased, zero), name=f"{name}_3")
-        return pipe.reg(round_bf16(m, sign, value, biased, zero=zero, name=name), name=f"{name}_4", stages=1 + delay)
+        top, sticky = shift_up(m, mag, zeros, 9, name=name)
+        sign, top, sticky, biased, zero = pipe.reg((sign, top, sticky, biased, zero), name=f"{name}_3")
+        y = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
+        return pipe.reg(y, name=f"{name}_4", stages=1 + delay)
 
     def _product(self, m, pipe, x, r, e, gain, name):
-        """bf16(bf16(x * r * 2**(e - 14)) * gain); the gain comes two stages later."""
+        """bf16(bf16(x * r * 2**(e - 14)) * gain); the gain comes one stage later."""
         x = unpack_bf16(x)
-        sign, exponent, value, zero = pipe.reg((x.sign, x.exponent + e, x.significand * r, x.zero), name=f"{name}_1")
-        # a product of numbers in [1, 2) is in [1, 4)
-        scaled = round_bf16(m, sign, Mux(value[-1], value, value << 1)[:len(value)], exponent + value[-1], zero=zero,
-                            name=f"{name}_a")
-        a, g = unpack_bf16(pipe.reg(scaled, name=f"{name}_2")), unpack_bf16(gain)
+        sign, exponent, value, zero = pipe.reg((x.sign, _pair(x.exponent + e), _one(x) * r, x.zero), name=f"{name}_1")
+        scaled = self._round(m, sign, exponent, value, zero, f"{name}_a")
+        a, g = unpack_bf16(pipe.reg(scaled, name=f"{name}_2")), unpack_bf16(pipe.reg(gain, name=f"{name}_gain"))
         sign, exponent, value, zero = pipe.reg(
-            (a.sign ^ g.sign, a.exponent + g.exponent - 127, a.significand * g.significand, a.zero | g.zero),
-            name=f"{name}_3")
-        y = round_bf16(m, sign, Mux(value[-1], value, value << 1)[:len(value)], exponent + value[-1], zero=zero,
-                       name=f"{name}_b")
-        return pipe.reg(y, name=f"{name}_4")
+            (a.sign ^ g.sign, _pair(a.exponent + g.exponent - 127), _one(a) * _one(g), a.zero | g.zero), name=f"{name}_3")
+        return pipe.reg(self._round(m, sign, exponent, value, zero, f"{name}_b"), name=f"{name}_4")
+
+    @staticmethod
+    def _round(m, sign, exponents, value, zero, name):
+        """A product of numbers in [1, 2) is in [1, 4): either exponent may be the right one."""
+        top = value[-1]
+        return round_bf16(m, sign, Mux(top, value, value << 1)[:len(value)], Mux(top, exponents[1], exponents[0]), zero=zero,
+                          name=name)
+
+
+def _pair(exponent):
+    """``exponent``, and it plus 1: chosen from after the multiplication, which saves an adder there."""
+    return exponent, exponent + 1
+
+
+def _one(x):
+    """The significand as if ``x`` were not zero, which is looked at later: nothing stands before the multiplier."""
+    return Cat(x.significand[:7], Const(1, 1))
 
 
 def _tree_stages(lanes):

@@ -4,7 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, magnitude, rne_shift, round_bf16, unpack_bf16
+from ..lib.arith import Pipeline, leading_zeros, magnitude, rne_shift, round_bf16, shift_up, unpack_bf16
 from ..params.tables import ROPE_BLOCK, rope_factors
 
 __all__ = ["Rope", "heads_layout"]
@@ -23,7 +23,7 @@ class Rope(wiring.Component):
     """Turns K and Q heads by the angles of their entries' positions; V heads pass unchanged and in order.
 
     The rotation is a pipeline of 8 stages, a granule per cycle. The angles of an entry come from one complex multiplier, a
-    pair per cycle: n commands that wait in line take ``n * head_dim/2 + 5`` cycles (`golden.rope.angle_cycles`). Angles
+    pair per cycle: n commands that wait in line take ``n * head_dim/2 + 6`` cycles (`golden.rope.angle_cycles`). Angles
     must be complete (``angle_done``) before a granule of their entry comes, and stay until overwritten.
 
     Parameters
@@ -101,9 +101,10 @@ class Rope(wiring.Component):
             value = value[:31]
             zeros, zero = leading_zeros(m, value, name=f"{name}_{key}")
             sign, value, zeros, zero = pipe.reg((sign, value, zeros, zero), name=f"{name}_{key}_6")
-            sign, value, biased, zero = pipe.reg((sign, (value << zeros)[:31], largest + 1 - zeros, zero),
-                                                 name=f"{name}_{key}_7")
-            out.append(round_bf16(m, sign, value, biased, zero=zero, name=f"{name}_{key}"))
+            top, sticky = shift_up(m, value, zeros, 9, name=f"{name}_{key}")
+            sign, top, sticky, biased, zero = pipe.reg((sign, top, sticky, largest + 1 - zeros, zero),
+                                                       name=f"{name}_{key}_7")
+            out.append(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=f"{name}_{key}"))
         return out
 
     def _make_angles(self, m, write, part_bits):
@@ -144,16 +145,16 @@ class Rope(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
-        low, high = (table.data for table in tables)
-        cc, ss = register(high.cos * low.cos, "cc"), register(high.sin * low.sin, "ss")
-        sc, cs = register(high.sin * low.cos, "sc"), register(high.cos * low.sin, "cs")
+        # a block memory's output and a multiplier are too much for one stage
+        lc, ls, hc, hs = (register(table.data[f], f"{name}_{f}") for name, table in zip(("low", "high"), tables) for f in ("cos", "sin"))
+        cc, ss, sc, cs = (register(a * b, name) for a, b, name in ((hc, lc, "cc"), (hs, ls, "ss"), (hs, lc, "sc"), (hc, ls, "cs")))
         cos, sin = register(cc - ss, "cos_sum"), register(sc + cs, "sin_sum")
         # Each factor is within 1/sqrt(2) of 2**16 at the unit circle, so the product is within 92682 of 2**32, which is less
         # than 2**17: the rounded result is at most 2**14, and the clip in its definition never acts.
         cos, sin = (register(rne_shift(m, x, 18, name=n)[:16].as_signed(), n) for x, n in ((cos, "cos"), (sin, "sin")))
-        valid, done = later(active, 4, "made"), later(active & end & last, 5, "made_last")
+        valid, done = later(active, 5, "made"), later(active & end & last, 6, "made_last")
         part = pair[lane_bits:]
-        row = later(Cat(part, Const(0, part_bits - len(part)), entry), 4, "row")
-        column = later(pair[:lane_bits], 4, "column") if lane_bits else Const(0)
+        row = later(Cat(part, Const(0, part_bits - len(part)), entry), 5, "row")
+        column = later(pair[:lane_bits], 5, "column") if lane_bits else Const(0)
         m.d.comb += [write.addr.eq(row), write.en.eq(valid << column), self.angle_done.eq(done)]
         m.d.comb += [write.data[k].as_value().eq(Cat(cos, sin)) for k in range(design.hw.vector_lanes // 2)]

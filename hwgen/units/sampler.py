@@ -4,8 +4,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_window,
-                         window_amount)
+from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up,
+                         shift_window, window_amount)
 from ..lib.layouts import EXP_BITS, result_layout
 from ..params.tables import (NOISE_FRACTION, SCORE_BITS, SCORE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table)
 
@@ -275,7 +275,7 @@ class Sampler(wiring.Component):
         v, zeros, upper = pipe.reg((v, zeros, upper), name=f"{name}_1")
         # Stages 2, 3, 4: N = -ln of it.
         octave = constant_rom(m, neg_log_octaves(), zeros, range(max(neg_log_octaves()) + 1), name=f"{name}_octave")
-        x, octave = pipe.reg(((v << zeros)[16:31], octave), name=f"{name}_2")
+        x, octave = pipe.reg((shift_up(m, v, zeros, 16, name=f"{name}_m")[0][:15], octave), name=f"{name}_2")
         base, slope = pwl_lookup(m, log, x[log.fraction_bits:], name=f"{name}_log")
         base, slope, f = pipe.reg((octave + base, slope, x[:log.fraction_bits]), name=f"{name}_3")
         # at least ln(2), at most 33 ln(2), give or take 2**-10.8
