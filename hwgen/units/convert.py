@@ -3,7 +3,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, magnitude, round_bf16
+from ..lib.arith import Pipeline, leading_zeros, magnitude, round_bf16, shift_up
 from ..lib.layouts import EXP_BITS, converted_layout, result_layout
 
 __all__ = ["Convert"]
@@ -88,9 +88,10 @@ class Convert(wiring.Component):
             sign, mag = pipe.reg(sign, name=f"{name}_sign", stages=3), pipe.reg(mag, name=f"{name}_m1")
             count, zero = leading_zeros(m, mag, name=name)
             count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
-            shifted = pipe.reg((mag << count)[:len(mag)], name=f"{name}_m3")
+            top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
             biased = pipe.reg(highest[lane % 2] - count, name=f"{name}_biased")
-            rounded = round_bf16(m, sign, shifted, biased, zero=pipe.reg(zero, name=f"{name}_zero", stages=2), name=name)
+            zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
+            rounded = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
             m.d.comb += self.o.payload.x[lane].eq(pipe.reg(rounded, name=f"{name}_o"))
         for field, value in (("entry", i.entry), ("head", here.head), ("part", here.part),
                              ("last", matrix_end & (i.entry == top_entry))):

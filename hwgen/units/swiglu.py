@@ -3,7 +3,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, pwl_line, pwl_lookup, round_bf16, unpack_bf16
+from ..lib.arith import Pipeline, leading_zeros, pwl_line, pwl_lookup, round_bf16, shift_up, unpack_bf16
 from ..lib.layouts import glu_layout
 from ..params.tables import sigmoid_table
 
@@ -63,8 +63,9 @@ class SwiGlu(wiring.Component):
             count, zero = leading_zeros(m, product, name=f"lane{lane}")
             # the product's highest bit is worth 2**2 when the exponent is 0: [1, 2) * [1, 2) takes two below it
             biased = reg(reg(g4.exponent, "g_exp", 2) + (len(product) - 1 - 7 - table.out_fraction) - count, "biased")
-            shifted = reg((product << count)[:len(product)], "shifted")
-            a_in = reg(round_bf16(m, reg(g4.sign, "g_sign", 3), shifted, biased, zero=reg(zero, "zero"), name=f"a{lane}"), "a")
+            upper, sticky = reg(shift_up(m, product, count, 9, name=f"lane{lane}"), "upper")
+            a_in = reg(round_bf16(m, reg(g4.sign, "g_sign", 3), upper, biased, zero=reg(zero, "zero"), sticky=sticky,
+                                  name=f"a{lane}"), "a")
             # 8, 9: times u, rounded
             a, u = unpack_bf16(a_in), unpack_bf16(reg(u_in, "u", 7))
             square = reg(a.significand * u.significand, "square")
