@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from .host import terminal
@@ -299,7 +300,7 @@ def run_demo(options, screen):
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
     _emit(screen, design, quantized, folder, "demo")
-    with _link(screen, options, design, quantized, folder) as link:
+    with _link(screen, options, design, quantized, folder, name="demo") as link:
         terminal.write(options.prompt)
         _generate(screen, link, checkpoint.tokenizer, prompt, options)
 
@@ -363,6 +364,7 @@ def main(arguments=None):
     except (Mismatch, LinkError) as error:
         return complain(f"failed: {error}", 1)
     except KeyboardInterrupt:
+        warnings.simplefilter("ignore")     # Amaranth's, about components that were not finished
         return complain("interrupted", 130)
     except BrokenPipeError:     # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -47,7 +47,7 @@ def run(capsys, more=""):
 
 def test_run(capsys):
     out, err = run(capsys, "--max-tokens 8 --clock 50")
-    assert len(out) == 1 and out[0].startswith(" ")
+    assert len(out) == 1 and out[0]
     table = {line[:34].strip(): line[34:].split() for line in err if line.startswith("  ")}
     assert table["tokens"][1] == "7"      # prefill gave the first of the 8
     cycles = [float(n.replace(",", "")) for n in table["cycles per token"]]

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gguf
@@ -135,6 +136,13 @@ def start(*words, **more):
                             env=dict(os.environ, PYTHONPATH=str(ROOT)), **more)
 
 
+def interrupt_after(process, line):
+    """Ctrl-C half a second after that line on stderr."""
+    assert line in iter(process.stderr.readline, "") and process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+
+
 def test_a_wrong_input_has_one_line(models):
     process = start("emit", "cut", "-o", "out")
     out, err = process.communicate()
@@ -156,3 +164,21 @@ def test_interrupted_while_it_writes_text(models):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "hwgen run: interrupted" and "Traceback" not in err
+
+
+def test_interrupted_while_it_emits(models):
+    before = tree(models)
+    process = start("emit", "good", "-o", "out/machine")
+    interrupt_after(process, "emitting Verilog into out/machine\n")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == "hwgen emit: interrupted\n"
+    assert tree(models) in (before, before | {"out": None})     # the folder above it may stay
+
+
+def test_interrupted_while_it_replaces(models):
+    assert main(["emit", "good", "-o", "out", "--shape", "tiny"]) == 0
+    before = tree(models)
+    process = start("emit", "good", "-o", "out", "--shape", "demo")
+    interrupt_after(process, "emitting Verilog into out\n")
+    process.communicate(timeout=60)
+    assert process.returncode == 130 and tree(models) == before

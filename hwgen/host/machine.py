@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..emit import emit
+from ..emit.images import image_name
 from ..plan.stream_map import describe
 from .verilated import VerilatedLink, build_model, cache_folder
 
@@ -69,9 +70,11 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             folder = work / name
             with stage("emitting Verilog"):
                 emit(design, quantized, folder, name=name)
-        image = folder / ("rom.hex" if design.hw.source == "rom" else "weights.bin")
+        image = folder / image_name(design)
+        # a small model is simulated in less time than an optimizing compiler needs for it
+        opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
         with stage("building the Verilator model"):
-            executable = build_model((folder / f"{name}.v").read_text(), name, design, trace=trace is not None,
+            executable = build_model((folder / f"{name}.v").read_text(), name, design, trace=trace is not None, opt=opt,
                                      images=[image] if design.hw.source == "rom" else [])
         if faults:
             broken = work / image.name
