@@ -431,7 +431,7 @@ flatters it.
 **Text and licence.** {licence}
 
 **Made by** `python tools/train_demo.py{"".join(" " + o for o in options)}`, torch {torch.__version__}. The schedule follows the clock, so a busy
-machine takes fewer steps; `--steps {steps}` repeats this one's anywhere. The exact bits still depend on the machine and
+machine takes fewer steps; `--steps {steps}` takes as many anywhere. The exact bits depend on the machine, its load and
 the torch version, which is why the file's sha256 is above.
 
 **A sample**, greedy:
