@@ -1,5 +1,8 @@
 """Memory images: the weight stream as files that simulators, synthesis tools and hosts read."""
+import hashlib
+
 from ..lib.rom import hex_lines
+from ..models.pack import sections
 
 __all__ = ["image_name", "write_image"]
 
@@ -11,9 +14,14 @@ def image_name(design):
     return "rom.hex" if design.hw.source == "rom" else "weights.bin"
 
 
-def write_image(path, stream, design):
-    """Write the packed stream, uint8 [stream_beats, beat_bytes], in the form of `image_name`."""
+def write_image(path, quantized, design):
+    """Write the packed stream in the form of `image_name`, a matrix at a time. Returns the file's SHA-256."""
+    digest = hashlib.sha256()
     with open(path, "wb") as file:
-        for start in range(0, len(stream), _ROWS):
-            rows = stream[start:start + _ROWS]
-            file.write(hex_lines(rows) if design.hw.source == "rom" else rows.tobytes())
+        for beats in sections(quantized, design):
+            for start in range(0, len(beats), _ROWS):
+                rows = beats[start:start + _ROWS]
+                data = hex_lines(rows) if design.hw.source == "rom" else rows.tobytes()
+                digest.update(data)
+                file.write(data)
+    return digest.hexdigest()

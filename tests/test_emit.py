@@ -1,0 +1,184 @@
+"""Emitted projects: the same bytes every time, whole or not at all, and nobody else's files harmed."""
+import hashlib
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hwgen.emit import EmitError, check_output, emit, project
+from hwgen.lib.verilator import lint
+from hwgen.models import quantize, random_checkpoint
+from hwgen.models.pack import pack
+from hwgen.units.weights import RomSource
+from sim.designs import small_design
+
+ROOT = Path(__file__).resolve().parent.parent
+EMIT_AGAIN = """
+import sys
+from tests.test_emit import emit_small
+emit_small("chip", sampler="gumbel")
+"""
+
+
+def emit_small(folder, *, name="chip", component=None, **changes):
+    """A small design's project; ``component`` is that of a decoder, which takes seconds, or one that is quick to emit."""
+    design = small_design(**changes)
+    quantized = quantize(random_checkpoint(design.model), design.recipe)
+    emit(design, quantized, folder, name=name, **({"component": component} if component else {}))
+    return design, quantized
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("emit") / "out" / "chip"
+    return folder, *emit_small(folder, sampler="gumbel")
+
+
+def test_a_decoder(decoder):
+    folder, design, _ = decoder
+    about = json.loads((folder / "manifest.json").read_text())
+    assert sorted(contents(folder)) == sorted(about["files"])
+    assert list(folder.parent.iterdir()) == [folder]
+    assert about["derived"]["acc_bits"] == design.acc_bits
+    assert about["derived"]["o_matmul"]["n_tiles"] == design.o_matmul.n_tiles
+    assert about["recipe"]["weight_format"] == "e3m4"
+    assert about["ports"]["seed"] == {"direction": "input", "width": 32, "payload": {"offset": 0, "width": 32}}
+    command = about["ports"]["command__payload"]
+    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last"]
+    for port in about["ports"].values():
+        assert port.get("payload", port)["width"] == port["width"]
+        fields = list(port.get("payload", {}).get("fields", {}).values())
+        ends = [f["offset"] + f["width"] for f in fields]
+        assert [f["offset"] for f in fields] == [0, *ends][:len(fields)]
+    lint(folder / "chip.v", "chip")
+
+
+def test_names_no_place_and_no_time(decoder):
+    folder, *_ = decoder
+    for file, data in contents(folder).items():
+        for word in (str(folder.parent), str(ROOT), str(Path.home()) + "/", os.sep + "tmp"):
+            assert word.encode() not in data, file
+
+
+def test_another_process_writes_the_same_bytes(decoder, tmp_path):
+    folder, *_ = decoder
+    subprocess.run([sys.executable, "-c", EMIT_AGAIN], cwd=tmp_path, check=True,
+                   env={**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(ROOT), "AMARANTH_USE_YOSYS": "system"})
+    assert contents(tmp_path / "chip") == contents(folder)
+
+
+def test_the_core_is_yaml(decoder):
+    yaml = pytest.importorskip("yaml")
+    folder, *_ = decoder
+    core = yaml.safe_load((folder / "chip.core").read_text().split("\n", 1)[1])
+    assert core["filesets"]["rtl"]["files"][0] == {"chip.v": {"file_type": "verilogSource"}}
+    assert core["targets"]["lint"]["toplevel"] == "chip"
+
+
+def test_rom_image(tmp_path):
+    design, quantized = emit_small(tmp_path / "a", component=RomSource, tile_beats=2)
+    lines = (tmp_path / "a/rom.hex").read_text().splitlines()
+    rows = np.array([list(bytes.fromhex(line))[::-1] for line in lines], np.uint8)
+    assert (rows == pack(quantized, design)).all()
+    about = json.loads((tmp_path / "a/manifest.json").read_text())
+    assert about["weights"]["sha256"] == hashlib.sha256((tmp_path / "a/rom.hex").read_bytes()).hexdigest()
+    assert about["weights"]["macro"] in (tmp_path / "a/chip.v").read_text()
+
+
+def test_stream_image(tmp_path):
+    design, quantized = emit_small(tmp_path / "a", component=RomSource, source="stream", head="pair")
+    assert (tmp_path / "a/weights.bin").read_bytes() == pack(quantized, design).tobytes()
+    assert not (tmp_path / "a/rom.hex").exists()
+
+
+def test_an_earlier_output_is_replaced_and_other_files_stay(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    emit_small(out, name="old", component=RomSource)
+    (out / "notes.txt").write_text("mine")
+    (out / "obj_dir").mkdir()
+    (out / "obj_dir/model.o").write_text("mine too")
+    emit_small(out, name="second", component=RomSource)
+    found = contents(out)
+    assert {"second.v", "second.core", "notes.txt", "obj_dir/model.o"} <= set(found)
+    assert not {"old.v", "old.core", "old.f"} & set(found)
+    assert found["notes.txt"] == b"mine"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    emit_small(tmp_path / "out", component=RomSource)
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/chip.v").is_file()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
+@pytest.mark.parametrize("where", ["emit_design", "write_image", "_readme", "_core"])
+def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, where, error):
+    def fail(*args, **more):
+        raise error
+
+    out = tmp_path / "out"
+    emit_small(out, component=RomSource)
+    before = contents(tmp_path)
+    monkeypatch.setattr(project, where, fail)
+    for folder in (out, tmp_path / "new"):
+        with pytest.raises(error):
+            emit_small(folder, component=RomSource, entries=1)
+    assert contents(tmp_path) == before and sorted(tmp_path.iterdir()) == [out]
+
+
+def test_a_failed_move_is_undone(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    emit_small(out, component=RomSource)
+    before = contents(tmp_path)
+    rename = Path.rename
+
+    def fail(path, target):
+        if path.name == "project":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="No space"):
+        emit_small(out, component=RomSource, entries=1)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name, complaint", [("1x", "'1x'"), ("a-b", "'a-b'"), ("output", "no keyword, not 'output'"), ("", "''"), ("é", "é")])
+def test_names_refused(tmp_path, name, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        check_output(tmp_path / "out", name)
+    with pytest.raises(EmitError, match=complaint):
+        emit_small(tmp_path / "out", name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}', '{"files": []}'])
+def test_other_peoples_folders_are_refused(tmp_path, manifest):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    if manifest:
+        (tmp_path / "manifest.json").write_text(manifest)
+    before = contents(tmp_path)
+    with pytest.raises(EmitError, match="must be new, empty or an earlier output"):
+        emit_small(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_places_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="must be a folder"):
+        check_output(tmp_path / "file", "chip")
+    with pytest.raises(NotADirectoryError):
+        check_output(tmp_path / "file" / "out", "chip")
+    check_output(tmp_path / "new" / "deep" / "out", "chip")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
