@@ -85,10 +85,16 @@ def _parser():
     def clock(sub):
         sub.add_argument("--clock", type=float, default=100.0, metavar="MHz", help="clock for projected speeds (default: 100)")
 
+    def sampling(sub, temperature):
+        sub.add_argument("--temperature", type=float, default=temperature, metavar="T", help="0 takes the likeliest token; others "
+                         f"need a shape with sampler=gumbel (default: {temperature:g})")
+        sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
+
     sub = command("demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
                   'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
     sub.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what the text starts with (default: {PROMPT!r})")
     sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
+    sampling(sub, 0.6)
     sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
     clock(sub)
 
@@ -106,9 +112,7 @@ def _parser():
     sub.add_argument("--prompt", required=True, metavar="TEXT", help="what the text starts with; with --chat a user's message")
     sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
     sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
-    sub.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default: 0); "
-                     "others need a shape with sampler=gumbel")
-    sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
+    sampling(sub, 0.0)
     sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
                      help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles")
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
@@ -221,17 +225,12 @@ def run_emit(options, screen):
 
 
 def run_run(options, screen):
-    from .host.driver import check_prompt, inverse_temperature
     checkpoint = load(options.model)
     design = _design(options, checkpoint)
     with checked_input():
         encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
         prompt = encode(options.prompt)
-        check_prompt(design, prompt, options.max_tokens)
-        inverse = inverse_temperature(design, options.temperature)
-        _clock(options)
-        if not 0 <= options.seed < 2**32:
-            raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
+        inverse = _check_text(options, design, prompt)
         if not 0 <= options.stall < 1:
             raise ValueError(f"Stall probability must be at least 0 and below 1, not {options.stall:g}")
         if options.stall and design.hw.source != "stream":
@@ -254,9 +253,15 @@ def run_run(options, screen):
         screen.say(f"waveform: {trace}")
 
 
-def _clock(options):
+def _check_text(options, design, prompt):
+    """Refuse what cannot be generated; the inverse temperature."""
+    from .host.driver import check_prompt, inverse_temperature
+    check_prompt(design, prompt, options.max_tokens)
     if not 0 < options.clock < math.inf:
         raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
+    return inverse_temperature(design, options.temperature)
 
 
 def _try_to_write(path):
@@ -287,20 +292,20 @@ def run_selftest(options, screen):
 
 
 def run_demo(options, screen):
-    from .host.driver import check_prompt
     options.shape, options.formats, options.head, options.check, options.link = "demo", "", None, True, "verilator"
     folder = _output_folder(options.output, "demo")
     checkpoint = load("demo")
     design = _design(options, checkpoint)
     with checked_input():
-        _clock(options)
         prompt = checkpoint.tokenizer.encode(options.prompt)
-        check_prompt(design, prompt, options.max_tokens)
+        inverse = _check_text(options, design, prompt)
     verilator.root()
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
     _emit(screen, design, quantized, folder, "demo")
     with _link(screen, options, design, quantized, folder, name="demo") as link:
+        if inverse:
+            link.configure(inverse, options.seed)
         terminal.write(options.prompt)
         _generate(screen, link, checkpoint.tokenizer, prompt, options)
 
