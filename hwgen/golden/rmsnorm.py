@@ -44,4 +44,4 @@ def norm_cycles(design, n=1, *, read_latency=1):
     ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.
     """
     parts = design.hidden // design.hw.vector_lanes
-    return read_latency + 2 * parts * n + _tree_stages(design.hw.vector_lanes) + 13
+    return read_latency + 2 * parts * n + _tree_stages(design.hw.vector_lanes) + 14

@@ -23,9 +23,9 @@ class RmsNorm(wiring.Component):
     """Normalized rows of the residual, one command each.
 
     Reads a row twice: for its sum of squares, then to multiply it. Both sweeps and successive commands follow each other
-    without a gap, because the second sweep's rows wait in a pipeline just as long as the reciprocal square root takes:
-    with reads that are answered after R cycles, n commands that wait in line take
-    ``R + 2 * n * hidden/V + adder tree + 13`` cycles (`golden.rmsnorm.norm_cycles`).
+    without a gap, because the second sweep's granules wait in a queue while the reciprocal square root is taken: with reads
+    that are answered after R cycles, n commands that wait in line take ``R + 2 * n * hidden/V + adder tree + 14`` cycles
+    (`golden.rmsnorm.norm_cycles`).
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
@@ -108,12 +108,17 @@ class RmsNorm(wiring.Component):
         factor = _Link("factor")
         r, e = self._factor(m, summing, first, end, factor)
 
-        # The product starts when its row, its factor and the gains are there.
-        front, joined = _Link("front"), _Link("joined")
-        delay = 4 + _tree_stages(lanes)              # the row takes one cycle less than the factor, of the sweep before it
-        row = Pipeline(m, taking, front, stages=4 + delay, name="row")
-        elements = [self._to_bf16(m, row, x, delay, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
-        tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4 + delay)
+        # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
+        # comes 3 + tree cycles later.
+        converted, front, joined = _Link("converted"), _Link("front"), _Link("joined")
+        row = Pipeline(m, taking, converted, stages=4, name="row")
+        elements = [self._to_bf16(m, row, x, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
+        tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4)
+        m.submodules.queue = queue = SyncFIFO(width=16 * lanes + len(tag), depth=5 + _tree_stages(lanes))
+        m.d.comb += [queue.w_data.eq(Cat(*elements, tag)), queue.w_en.eq(converted.valid), converted.ready.eq(queue.w_rdy)]
+        leave = Pipeline(m, queue.r_stream, front, stages=1, name="leave")
+        granule = leave.reg(queue.r_data, name="granule")
+        elements, tag = [granule[16 * i:16 * i + 16] for i in range(lanes)], granule[16 * lanes:]
         ready = Signal()
         m.d.comb += [
             ready.eq(joined.ready & self.gains_ready),
@@ -121,7 +126,7 @@ class RmsNorm(wiring.Component):
             front.ready.eq(ready & factor.valid),
             factor.ready.eq(ready & front.valid & tag[len(got)]),
         ]
-        product = Pipeline(m, joined, self.o, stages=4, name="product")
+        product = Pipeline(m, joined, self.o, stages=5, name="product")
 
         m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), lanes), depth=max(2, parts), init=[])
         write, read = gains.write_port(), gains.read_port()
@@ -133,7 +138,7 @@ class RmsNorm(wiring.Component):
             read.addr.eq(tag[:len(got)]),
             read.en.eq(product.advance),
         ]
-        tag = product.reg(tag, name="tag_o", stages=4)
+        tag = product.reg(tag, name="tag_o", stages=5)
         for i, x in enumerate(elements):
             m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, read.data[i], f"y{i}"))
 
@@ -202,11 +207,16 @@ class RmsNorm(wiring.Component):
         assert table.out_bits <= 15 and min(b + min(0, s) for b, s in zip(table.base, table.slope)) >= 1 << 12
         y = Cat(y, Const(0, 15 - len(y)))
         places = Mux(y[14], 0, Mux(y[13], 1, 2))
-        # On its own, so that the next factor is on its way while this one waits for its row to pass.
-        held = Pipeline(m, found, o, stages=1, name="held")
-        return held.reg(((y << places)[:15], exponent - places), name="factor")
+        # It stays until its row has passed, with the next one on its way.
+        factor = Signal(15, reset_less=True), Signal((exponent - places).shape(), reset_less=True)
+        m.d.comb += found.ready.eq(~o.valid)
+        with m.If(found.ready):
+            m.d.sync += [o.valid.eq(found.valid), factor[0].eq(y << places), factor[1].eq(exponent - places)]
+        with m.Elif(o.ready):
+            m.d.sync += o.valid.eq(0)
+        return factor
 
-    def _to_bf16(self, m, pipe, x, delay, name):
+    def _to_bf16(self, m, pipe, x, name):
         sign, mag = pipe.reg(magnitude(m, x, name=name), name=f"{name}_1")
         zeros, zero = leading_zeros(m, mag, name=name)
         sign, mag, zeros, zero = pipe.reg((sign, mag, zeros, zero), name=f"{name}_2")
@@ -214,29 +224,34 @@ class RmsNorm(wiring.Component):
         top, sticky = shift_up(m, mag, zeros, 9, name=name)
         sign, top, sticky, biased, zero = pipe.reg((sign, top, sticky, biased, zero), name=f"{name}_3")
         y = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
-        return pipe.reg(y, name=f"{name}_4", stages=1 + delay)
+        return pipe.reg(y, name=f"{name}_4")
 
     def _product(self, m, pipe, x, r, e, gain, name):
         """bf16(bf16(x * r * 2**(e - 14)) * gain); the gain comes one stage later."""
         x = unpack_bf16(x)
-        sign, exponent, value, zero = pipe.reg((x.sign, _pair(x.exponent + e), _one(x) * r, x.zero), name=f"{name}_1")
-        scaled = self._round(m, sign, exponent, value, zero, f"{name}_a")
-        a, g = unpack_bf16(pipe.reg(scaled, name=f"{name}_2")), unpack_bf16(pipe.reg(gain, name=f"{name}_gain"))
+        sign, exponent, value, zero = pipe.reg((x.sign, x.exponent + e, _one(x) * r, x.zero), name=f"{name}_1")
+        a = _inside(m, sign, *_normalized(value, exponent), zero, f"{name}_a")
+        a, g = unpack_bf16(pipe.reg(a, name=f"{name}_2")), unpack_bf16(pipe.reg(gain, name=f"{name}_gain"))
         sign, exponent, value, zero = pipe.reg(
-            (a.sign ^ g.sign, _pair(a.exponent + g.exponent - 127), _one(a) * _one(g), a.zero | g.zero), name=f"{name}_3")
-        return pipe.reg(self._round(m, sign, exponent, value, zero, f"{name}_b"), name=f"{name}_4")
-
-    @staticmethod
-    def _round(m, sign, exponents, value, zero, name):
-        """A product of numbers in [1, 2) is in [1, 4): either exponent may be the right one."""
-        top = value[-1]
-        return round_bf16(m, sign, Mux(top, value, value << 1)[:len(value)], Mux(top, exponents[1], exponents[0]), zero=zero,
-                          name=name)
+            (a.sign ^ g.sign, a.exponent + g.exponent - 127, _one(a) * _one(g), a.zero | g.zero), name=f"{name}_3")
+        sign, value, exponent, zero = pipe.reg((sign, *_normalized(value, exponent), zero), name=f"{name}_4")
+        return pipe.reg(round_bf16(m, sign, value, exponent, zero=zero, name=f"{name}_b"), name=f"{name}_5")
 
 
-def _pair(exponent):
-    """``exponent``, and it plus 1: chosen from after the multiplication, which saves an adder there."""
-    return exponent, exponent + 1
+def _normalized(value, exponent):
+    """A product of numbers in [1, 2) is in [1, 4): shifted so that its highest bit is 1."""
+    return Mux(value[-1], value, value << 1)[:len(value)], exponent + value[-1]
+
+
+def _inside(m, sign, value, exponent, zero, name):
+    """`round_bf16` for x times the factor, whose exponent is never near the ends of the range.
+
+    |x| / rms is at most sqrt(hidden_size), and at least 2**-31 or, where epsilon decides, 2**-24 / sqrt(epsilon).
+    """
+    fraction, guard, rest = value[-8:-1], value[-9], value[:-9]
+    packed = Signal(15, name=f"{name}_packed")
+    m.d.comb += packed.eq(Cat(fraction, exponent[:8]) + (guard & (rest.any() | fraction[0])))
+    return Mux(zero, 0, Cat(packed, sign))
 
 
 def _one(x):
