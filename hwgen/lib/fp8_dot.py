@@ -6,7 +6,7 @@ the other factor select a multiple instead of adding two. A negative value is ca
 each adder of a sum takes one of the signs as its carry (`add_carry`): n values have n - 1 adders and an accumulator.
 """
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
-from amaranth.lib.data import StructLayout
+from amaranth.lib.data import Field, FlexibleLayout
 
 __all__ = ["Product", "add_carry", "decode_operand", "operand_layout"]
 
@@ -14,8 +14,14 @@ _LATE_STAGES = 3     # shift stages behind the product's register
 
 
 def operand_layout(fmt):
-    """A decoded code: ``sig << shift`` in the format's unit; ``triple`` is ``3 * sig >> 1`` (its bit 0 is that of sig)."""
-    return StructLayout({"negative": 1, "sig": fmt.sig_bits, "triple": fmt.sig_bits + 1, "shift": range(fmt.max_shift + 1)})
+    """A decoded code: ``sig << shift`` in the format's unit. Byte d holds d times ``sig``, and byte 0 the rest."""
+    return FlexibleLayout(32, {
+        "shift": Field(range(fmt.max_shift + 1), 0),
+        "negative": Field(1, 7),
+        "sig": Field(fmt.sig_bits, 8),
+        "double": Field(fmt.sig_bits, 17),
+        "triple": Field(fmt.sig_bits + 2, 24),
+    })
 
 
 def decode_operand(fmt, code):
@@ -24,88 +30,77 @@ def decode_operand(fmt, code):
     exponent = code[fmt.man_bits:7]
     normal = exponent.any()
     sig = Cat(code[:fmt.man_bits], normal)
-    return {"negative": code[7], "sig": sig, "triple": (sig + (sig << 1))[1:fmt.sig_bits + 2], "shift": exponent - normal}
+    return {"shift": exponent - normal, "negative": code[7], "sig": sig, "double": sig, "triple": sig + (sig << 1)}
 
 
 def add_carry(a, b, carry, width):
-    """``a + b + carry``, two's complement in ``width`` bits: one carry chain, whose lowest position makes the carry.
+    """``a + b + carry``, two's complement in ``width`` bits: one carry chain.
 
-    Written as one adder of two operands because synthesis turns sums of more into compressors, which cost twice as many LUTs.
+    The signs are extended bit by bit, because synthesis joins adders of whole results into compressors, which cost twice
+    as many LUTs.
     """
     def extend(value):
-        return Cat(value, value[-1].replicate(width - len(value))) if len(value) < width else value
-    return (Cat(Const(1, 1), extend(Value.cast(a))) + Cat(carry, extend(Value.cast(b))))[1:width + 1]
+        return Cat(value, value[-1].replicate(width - len(value)))
+    return (extend(Value.cast(a)) + extend(Value.cast(b)) + carry)[:width]
 
 
 class Product:
     """A product in two stages with a register between them.
 
-    Stage 1 (`multiply`) makes what to register: ``(bits, negative, shift)``. Stage 2 (`align`) makes of it the ``width`` bits
-    of the product in units of ``2**w.product_exp(x)``, complemented if negative: the value is ``signed(bits) + negative``.
+    Stage 1 (`multiply`) makes what to register: the magnitude, partly shifted, the sign, and the rest of the shift. Stage 2
+    (`align`) makes of it ``width`` bits in units of ``2**w.product_exp(x)``, complemented if negative: the value is
+    ``signed(bits) + negative``.
     """
 
     def __init__(self, w_fmt, x_fmt):
         self._w, self._x = w_fmt, x_fmt
         # The weight's shift counts from 1, which takes one gate instead of a subtraction; `align` drops the bit below.
-        top = w_fmt.max_shift + 1 + x_fmt.max_shift
-        self._shift_bits = top.bit_length()
+        most = w_fmt.max_shift + 1 + x_fmt.max_shift
+        self._shift_bits = most.bit_length()
         self._early = max(0, self._shift_bits - _LATE_STAGES)
+        sig = (1 << x_fmt.sig_bits) - 1
+        self._multiples = sig << 8 | sig << 17 | ((sig << 2 | 3) << 24)
 
     @property
     def width(self):
-        """Bits of the signed product: its magnitude never needs the lowest value."""
+        """Bits of the signed product."""
         return self._w.product_bits(self._x) + 1
 
     def multiply(self, m, code, x, *, name):
-        """Product of a code and a view of `operand_layout`: (significand, negative, rest of the shift)."""
-        w, width = self._w, self._w.sig_bits + self._x.sig_bits
+        """(magnitude, negative, shift) of a code and a view of `operand_layout`."""
+        w, x_bits = self._w, self._x.sig_bits
+        code = Value.cast(code)
 
         def wire(value, suffix):
             signal = Signal(len(value), name=f"{name}_{suffix}")
             m.d.comb += signal.eq(value)
             return signal
 
-        code = Value.cast(code)
         exponent = code[w.man_bits:7]
         normal = wire(exponent.any(), "normal")
         sig = Cat(code[:w.man_bits], normal)
+        multiples = wire(x.as_value() & self._multiples, "multiples")
         product = None      # bits below `at` are final
         for at in range(0, w.sig_bits, 2):
             digit = sig[at:at + 2]
-            multiple = Signal(self._x.sig_bits + len(digit), name=f"{name}_multiple{at}")
-            with m.Switch(digit):
-                with m.Case(0):
-                    m.d.comb += multiple.eq(0)
-                with m.Case(1):
-                    m.d.comb += multiple.eq(x.sig)
-                if len(digit) == 2:
-                    with m.Case(2):
-                        m.d.comb += multiple.eq(x.sig << 1)
-                    with m.Case(3):
-                        m.d.comb += multiple.eq(Cat(x.sig[0], x.triple))
+            multiple = (multiples >> Cat(Const(0, 3), digit))[:x_bits + 2] if len(digit) == 2 else Mux(digit, x.sig, 0)
             if product is None:
-                product = multiple
+                product = wire(multiple, f"sum{at}")
             else:
-                most = ((1 << at + len(digit)) - 1) * ((1 << self._x.sig_bits) - 1)
-                upper = wire((product[at:] + multiple)[:most.bit_length() - at], f"sum{at}")
-                product = Cat(product[:at], upper)
-        product = wire(product[:width], "sig")
-        negative = wire(code[7] ^ x.negative, "negative")
-        shift = wire((Cat(exponent[0] | ~normal, exponent[1:]) + x.shift)[:self._shift_bits], "shift")
-        for stage in range(self._early):
-            product = wire(self._stage(product, negative, shift[stage], stage), f"shift{stage}")
-        return product, negative, shift[self._early:]
+                most = ((1 << at + len(digit)) - 1) * ((1 << x_bits) - 1)
+                product = Cat(product[:at], wire((product[at:] + multiple)[:most.bit_length() - at], f"sum{at}"))
+        negative = code[7] ^ x.negative
+        shift = wire((Mux(normal, exponent, 1) + x.shift)[:self._shift_bits], "shift")
+        return self._shift(product, shift[:self._early], 0), negative, shift[self._early:]
 
-    def align(self, m, product, negative, shift, *, name):
-        for stage in range(self._early, self._shift_bits):
-            value = self._stage(product, negative, shift[stage - self._early], stage)
-            product = Signal(len(value), name=f"{name}_shift{stage}")
-            m.d.comb += product.eq(value)
-        return Cat(product[1:], negative.replicate(self.width + 1 - len(product)))
+    def align(self, m, magnitude, negative, shift, *, name):
+        magnitude = self._shift(magnitude, shift, self._early)[1:]
+        value = Signal(self.width, name=f"{name}_value")
+        m.d.comb += value.eq(Cat(magnitude, Const(0, self.width - len(magnitude))) ^ negative.replicate(self.width))
+        return value
 
-    def _stage(self, product, negative, bit, stage):
-        """Shift by 2**stage if ``bit``. The first one complements, and what is shifted in is complemented zeros."""
-        if stage == 0:
-            product = product ^ negative.replicate(len(product))
-        fill = negative.replicate(1 << stage)
-        return Mux(bit, Cat(fill, product), Cat(product, fill))[:self.width]
+    def _shift(self, value, amount, from_stage):
+        """``value << (amount << from_stage)``, in no more bits than the largest product has with the bit that is dropped."""
+        most = ((1 << len(amount)) - 1) << from_stage
+        width = min(len(value) + most, self.width)
+        return (Cat(value, Const(0, width - len(value))) << Cat(Const(0, from_stage), amount))[:width]

@@ -1,7 +1,7 @@
 """The MAC array: C exact dot products of L lanes per cycle, and the ring that their sums leave from."""
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import ArrayLayout, StructLayout
+from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -23,9 +23,9 @@ def _middle_stages(lanes):
 class Column(wiring.Component):
     """One column: its weights, L products, their sum, accumulators of T entries and R finished sums.
 
-    All of its control comes from outside, stage by stage: `MacArray` has one copy of it for all columns. An operation
-    whose operands are at ``x`` in cycle t accumulates in cycle t + stages - 1; its sum can be read from cycle t + stages on.
-    Registers of data have no reset.
+    An operation per cycle. What is at ``x`` in cycle t meets the weights of that cycle and accumulates in cycle
+    t + stages - 1, its *end*; if its sum is kept, that can be read from cycle t + stages on. All control comes from outside,
+    already delayed: `MacArray` has one copy of it for all columns. No register has a reset.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ class Column(wiring.Component):
 
     Members
     -------
-    load : In(1), tile : In(L codes)    replaces the weights
-    x : In(L decoded codes)             lane by lane, as `hwgen.lib.fp8_dot.operand_layout`
-    enable : In(stages)                 bit s: an operation is in stage s
-    first : In(1)                       the sum starts from 0: with stage stages - 1, or, if T = 1, one cycle earlier
-    entry : In(range(T))                with stage stages - 1
-    keep : In(1), row : In(range(R))    with stage stages - 1: the sum is finished and goes to this row
+    load : In(1), tile : In(L codes)    replaces the weights, from the next cycle on
+    x : In(operand_layout) * L          decoded codes (`hwgen.lib.fp8_dot`)
+    enable : In(1)                      at an operation's end: accumulate
+    first : In(1)                       at its end: the sum starts from 0. If T = 1, one cycle before the end
+    entry : In(range(T))                at its end
+    keep : In(1), row : In(range(R))    at its end: the sum is finished and goes to this row
     read_row : In(range(R))
     sum : Out(signed(acc_bits))         of ``read_row``, in the same cycle
     """
@@ -58,8 +58,8 @@ class Column(wiring.Component):
         super().__init__({
             "load": In(1),
             "tile": In(8 * lanes),
-            "x": In(ArrayLayout(operand_layout(activation), lanes)),
-            "enable": In(self._stages),
+            "x": In(operand_layout(activation)).array(lanes),
+            "enable": In(1),
             "first": In(1),
             "entry": In(range(entries)),
             "keep": In(1),
@@ -76,36 +76,35 @@ class Column(wiring.Component):
 
     @property
     def stages(self):
-        """Cycles from ``x`` to the cycle in which the sum can be read."""
+        """Cycles from an operation's operands to the first in which its sum can be read."""
         return self._stages
 
     def elaborate(self, platform):
         m = Module()
         product, lanes = Product(self._weight, self._activation), range(self._lanes)
 
-        def register(stage, value, name):
+        def register(value, name):
             signal = Signal(len(value), name=name, reset_less=True)
-            with m.If(self.enable[stage]):
-                m.d.sync += signal.eq(value)
+            m.d.sync += signal.eq(value)
             return signal
 
-        codes = [Signal(8, name=f"weight{i}", reset_less=True) for i in lanes]
+        weights = Signal.like(self.tile, reset_less=True)
         with m.If(self.load):
-            m.d.sync += [code.eq(self.tile.word_select(i, 8)) for i, code in enumerate(codes)]
+            m.d.sync += weights.eq(self.tile)
 
         values, signs = [], []
         for i in lanes:
-            parts = product.multiply(m, codes[i], self.x[i], name=f"lane{i}")
-            bits, negative, shift = (register(0, part, f"lane{i}_{name}_r")
-                                     for part, name in zip(parts, ("sig", "negative", "shift")))
-            values.append(product.align(m, bits, negative, shift, name=f"lane{i}"))
+            parts = product.multiply(m, weights.word_select(i, 8), self.x[i], name=f"lane{i}")
+            magnitude, negative, shift = (register(part, f"lane{i}_{name}_r")
+                                          for part, name in zip(parts, ("magnitude", "negative", "shift")))
+            values.append(product.align(m, magnitude, negative, shift, name=f"lane{i}"))
             signs.append(negative)
 
         levels = 1      # in this stage
         for stage in range(1, self._stages - 1):
             values, signs = self._add(m, values, signs, levels, stage)
-            values = [register(stage, value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
-            signs = [register(stage, sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
+            values = [register(value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
+            signs = [register(sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
             levels = _LEVELS
         (value,), (sign,) = self._add(m, values, signs, levels, self._stages - 1)
 
@@ -113,7 +112,7 @@ class Column(wiring.Component):
         if self._entries == 1:
             # Cleared by the next sum's start, which synthesis makes the register's own synchronous reset.
             acc = Signal(self._acc_bits, reset_less=True)
-            with m.If(self.enable[-1]):
+            with m.If(self.enable):
                 m.d.sync += acc.eq(total)
             with m.If(self.first):
                 m.d.sync += acc.eq(0)
@@ -122,7 +121,7 @@ class Column(wiring.Component):
             read, write = accs.read_port(domain="comb"), accs.write_port()
             acc = Signal(self._acc_bits)
             m.d.comb += [read.addr.eq(self.entry), acc.eq(Mux(self.first, 0, read.data)),
-                         write.addr.eq(self.entry), write.data.eq(total), write.en.eq(self.enable[-1])]
+                         write.addr.eq(self.entry), write.data.eq(total), write.en.eq(self.enable)]
         m.d.comb += total.eq(add_carry(acc, value, sign, self._acc_bits))
 
         m.submodules.ring = ring = Memory(shape=unsigned(self._acc_bits), depth=self._rows, init=[])
@@ -204,7 +203,7 @@ class MacArray(wiring.Component):
         control = StructLayout({name: field.shape for name, field in op_layout(design) if name != "codes"})
         waiting = Signal()
         op = Signal(control, reset_less=True)
-        x = Signal(ArrayLayout(operand_layout(activation), hw.lanes), reset_less=True)
+        x = [Signal(operand_layout(activation), name=f"x{i}", reset_less=True) for i in range(hw.lanes)]
         active, room, fire, load = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.x.ready.eq(~waiting | fire),
@@ -262,8 +261,8 @@ class MacArray(wiring.Component):
             m.d.comb += [
                 column.load.eq(load),
                 column.tile.eq(self.tile.payload.as_value().word_select(c, 8 * hw.lanes)),
-                column.x.eq(x),
-                column.enable.eq(Cat(enable)),
+                *(column.x[i].eq(x[i]) for i in range(hw.lanes)),
+                column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
                 column.entry.eq(end.entry),
                 column.keep.eq(keep),
