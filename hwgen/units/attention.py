@@ -4,7 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, unpack_bf16
+from ..lib.arith import Pipeline, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, shift_up, unpack_bf16
 from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout, slice_layout,
                            v_row_layout)
@@ -369,12 +369,10 @@ class Attention(wiring.Component):
             sign, mag = pipe.reg(sign, name=f"n{i}_sign", stages=3), pipe.reg(mag[:self._numerator_bits], name=f"n{i}_1")
             count, zero = leading_zeros(m, mag, name=f"n{i}")
             count, zero, mag = (pipe.reg(x, name=f"n{i}_{n}") for n, x in (("count", count), ("zero", zero), ("2", mag)))
-            shifted = (mag << count)[:self._numerator_bits]
-            shifted = Cat(Const(0, max(0, 10 - len(shifted))), shifted)
-            shifted = pipe.reg(Cat(shifted[:-9].any(), shifted[-9:]), name=f"n{i}_normal")
-            nb = pipe.reg(round_bf16(m, sign, shifted, pipe.reg(biased - count, name=f"n{i}_exponent"),
-                                     zero=pipe.reg(zero, name=f"n{i}_zero3"), name=f"n{i}"), name=f"n{i}_bf16")
-            x = unpack_bf16(nb)
+            top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=f"n{i}"), name=f"n{i}_normal")
+            exponent = pipe.reg(biased - count, name=f"n{i}_exponent")
+            zero = pipe.reg(zero, name=f"n{i}_zero_3")
+            x = unpack_bf16(pipe.reg(round_bf16(m, sign, top, exponent, zero=zero, sticky=sticky, name=f"n{i}"), name=f"n{i}_bf16"))
             product = pipe.reg((x.significand * reciprocal)[:highest + 1], name=f"o{i}_product")
             exponent = pipe.reg(x.exponent - h, name=f"o{i}_exponent")                          # of the product's bit 7 + 14
             normal, places = _normal(m, product, lowest, f"o{i}")
@@ -453,16 +451,11 @@ def _sum(m, pipe, terms, name):
 # Scores
 
 def _amount(m, left, width, name):
-    """How far `_score` shifts right a value of ``width`` bits to multiply it by ``2**left``, clipped to what matters."""
-    top, bottom = SCORE_BITS, 1 - width
-    amount = Signal(range(top - bottom + 1), name=f"{name}_amount")
-    with m.If(left > top):
-        m.d.comb += amount.eq(0)
-    with m.Elif(left < bottom):
-        m.d.comb += amount.eq(top - bottom)
-    with m.Else():
-        m.d.comb += amount.eq(top - left)
-    return amount
+    """How far `_score` shifts right a value of ``width`` bits to multiply it by ``2**left``; from some amount on all are alike."""
+    count = (SCORE_BITS + width - 1).bit_length()
+    right = Signal(signed(max(len(left), count) + 2), name=f"{name}_right")
+    m.d.comb += right.eq(SCORE_BITS - left)
+    return Mux(right[-1], 0, right[:count] | right[count:].any().replicate(count))
 
 
 def _score(m, pipe, dot, amount, name):
