@@ -191,19 +191,23 @@ def _link(screen, options, design, quantized, folder=None, **more):
         yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
 
 
-def _generate(screen, link, tokenizer, prompt, options):
-    """Stream the text; returns (prefill, decode) totals and whether it ended by itself."""
+def _generate(screen, link, tokenizer, prompt, options, start):
+    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes."""
     from .host.driver import Totals, generate
     prefill, decode = Totals(), Totals()
     text, stop = tokenizer.stream(), link.design.model.eos_token_ids
-    start = time.monotonic()
+    began = time.monotonic()
     with contextlib.ExitStack() as stack:
+        stack.callback(start)
         bar = stack.enter_context(screen.bar("prefill"))
-        for token in generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode):
-            stack.close()       # the bar is gone before the text comes
-            terminal.write(text.push(token))
-        terminal.write(text.end() + "\n")
-    seconds = time.monotonic() - start
+        try:
+            for token in generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode):
+                stack.close()       # the bar is gone before the text comes
+                terminal.write(text.push(token))
+        finally:
+            stack.close()
+            terminal.write(text.end() + "\n")
+    seconds = time.monotonic() - began
     screen.table(terminal.speed_table(prefill, decode, options.clock))
     screen.say(f"{prefill.passes + decode.passes} passes in {seconds:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
     if options.check:
@@ -248,7 +252,7 @@ def run_run(options, screen):
     with _link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
         if inverse:
             link.configure(inverse, options.seed)
-        _generate(screen, link, checkpoint.tokenizer, prompt, options)
+        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
     if trace:
         screen.say(f"waveform: {trace}")
 
@@ -306,8 +310,7 @@ def run_demo(options, screen):
     with _link(screen, options, design, quantized, folder, name="demo") as link:
         if inverse:
             link.configure(inverse, options.seed)
-        terminal.write(options.prompt)
-        _generate(screen, link, checkpoint.tokenizer, prompt, options)
+        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt))
 
 
 def run_accuracy(options, screen):

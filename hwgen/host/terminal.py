@@ -19,6 +19,11 @@ class Screen:
     def say(self, text):
         self.console.print(text, markup=False)
 
+    def echo(self, text):
+        """What the result continues; for a person only."""
+        if self.console.is_terminal:
+            self.console.print(text, style="dim", end="", markup=False)
+
     @contextlib.contextmanager
     def stage(self, text):
         """Something that takes a while and cannot say how far it is."""
