@@ -14,8 +14,9 @@ from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
 from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 
-__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align", "fp8_field",
-           "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl", "pwl_line", "pwl_lookup", "rne_shift",
+__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align",
+           "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
+           "pwl_line", "pwl_lookup", "rne_shift",
            "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16",
            "window_amount"]
 
@@ -257,32 +258,29 @@ class Fp8Aligned(NamedTuple):
     over: Value
 
 
-def fp8_field(m, bits, exponent, fmt, *, name):
-    """Biased exponent of a bf16 value / ``2**exponent`` in the format, signed: at most 0 where that is subnormal."""
-    return _signal(m, unpack_bf16(bits).exponent - exponent + (fmt.bias - 127), f"{name}_field")
+def fp8_places(m, bits, exponent, fmt, *, name):
+    """How many places below the smallest normal one a bf16 value / ``2**exponent`` begins, signed.
+
+    It is 1 - the biased exponent of the code: above 0 the code is subnormal, else minus it is the exponent field less 1.
+    """
+    return _signal(m, exponent + (128 - fmt.bias) - unpack_bf16(bits).exponent, f"{name}_places")
 
 
-def fp8_align(m, bits, field, fmt, *, name):
-    """First stage of `bf16_to_fp8` after `fp8_field`: shifts the significand where the result is subnormal."""
+def fp8_align(m, bits, places, fmt, *, name):
+    """First stage of `bf16_to_fp8` after `fp8_places`: shifts the significand down where the result is subnormal."""
     x = unpack_bf16(bits)
-    man = fmt.man_bits
-    normal = _signal(m, ~field[-1] & field.any(), f"{name}_normal")
-    # At man + 2 places beyond the normal ones nothing is left to round up. A field is 1 - places there.
-    places, low = Signal(range(man + 3), name=f"{name}_places"), (man + 1).bit_length()
-    with m.If(~normal):
-        m.d.comb += places.eq(man + 2)
-        with m.If(~field[-1] | field[low:].all()):
-            with m.Switch(Cat(field[:low], field[-1])):
-                for k in range(1, man + 2):
-                    with m.Case((1 - k) % (2 << low)):
-                        m.d.comb += places.eq(k)
-    # The significand with what falls out below it: a window from the last place kept.
-    wide = _signal(m, Cat(Const(0, man + 2), x.significand) >> places, f"{name}_wide")
+    man, normal = fmt.man_bits, places[-1] | ~places.any()
+    # From man + 2 places on nothing is left to round up.
+    small = (man + 2).bit_length()
+    down = places[:small] & ~places[-1].replicate(small)
+    nothing = ~places[-1] & places[small:].any()
+    wide = _signal(m, Cat(Const(0, man + 2), x.significand) >> down, f"{name}_wide")
     last = man + 2 + 7 - man                              # position of the code's last place
     kept, guard, rest = wide[last:last + man + 1], wide[last - 1], wide[:last - 1]
-    up = guard & (rest.any() | kept[0])
-    over = ~field[-1] & field[fmt.exp_bits:].any()
-    return Fp8Aligned(x.sign, kept, up, Mux(normal, (field - 1)[:fmt.exp_bits], 0), x.zero, over)
+    up = guard & (rest.any() | kept[0]) & ~nothing
+    field = _signal(m, -places, f"{name}_less_1")
+    return Fp8Aligned(x.sign, kept & ~nothing.replicate(man + 1), up, Mux(normal, field[:fmt.exp_bits], 0), x.zero,
+                      normal & (field >= (1 << fmt.exp_bits) - 1))
 
 
 def fp8_round(m, aligned, fmt, *, saturate=True, name):
@@ -299,8 +297,8 @@ def fp8_round(m, aligned, fmt, *, saturate=True, name):
 
 def bf16_to_fp8(m, bits, exponent, fmt, *, name):
     """FP8 code of a bf16 value / ``2**exponent``: nearest even, saturating, subnormals kept, -0 made +0."""
-    field = fp8_field(m, bits, exponent, fmt, name=name)
-    return fp8_round(m, fp8_align(m, bits, field, fmt, name=name), fmt, name=name)
+    places = fp8_places(m, bits, exponent, fmt, name=name)
+    return fp8_round(m, fp8_align(m, bits, places, fmt, name=name), fmt, name=name)
 
 
 def scale_key(m, bits, fmt, *, name):

@@ -96,13 +96,13 @@ class VectorBuffer(wiring.Component):
         m.d.comb += [read.addr.eq(times(r.row, self._slices) + r.part), read.en.eq(pipe.advance),
                      scale.addr.eq(pipe.reg(r.row, name="r_row"))]
         exponent = key_exponent(m, scale.data, fmt, name="row")
-        of_one = pipe.reg(exponent + (127 - fmt.bias), name="of_one")        # exponent field of a bf16 that gets field 0
+        above = pipe.reg(exponent + (128 - fmt.bias), name="above")
         for i in range(lanes):
             x = pipe.reg(read.data[i], name=f"x{i}")
-            # No element is above the scale: fields are at most those of the format, and nothing saturates.
-            field = Signal(signed(9), name=f"field{i}")
-            m.d.comb += field.eq(x[7:15] - of_one)
-            aligned = pipe.reg(fp8_align(m, x, field, fmt, name=f"code{i}"), name=f"aligned{i}")
+            # `fp8_places`, in two steps. No element is above the scale, so 9 bits hold it and nothing saturates.
+            places = Signal(signed(9), name=f"places{i}")
+            m.d.comb += places.eq(above - x[7:15])
+            aligned = pipe.reg(fp8_align(m, x, places, fmt, name=f"code{i}"), name=f"aligned{i}")
             code = fp8_round(m, aligned, fmt, saturate=False, name=f"code{i}")
             m.d.comb += self.o.payload.codes[i].eq(pipe.reg(code, name=f"o{i}"))
         m.d.comb += [self.o.payload.exp.eq(pipe.reg(exponent, name="o_exp", stages=3)),
