@@ -284,7 +284,7 @@ class Attention(wiring.Component):
             weights.append(scaled)
             decoded = [pipe.reg(x, name=f"z{g}_{n}") for n, x in zip(("shift", "significand"), _decoded(plain, fmt))]
             integer = pipe.reg((decoded[1] << decoded[0])[:self._weight_max.bit_length()], name=f"z{g}")
-            total = Signal(range(self._sum_max + 1), reset_less=True, name=f"z_total{g}")
+            total = Signal(range(self._sum_max + 1), name=f"z_total{g}")
             with m.If(pipe.advance & pipe.valid[6]):
                 with m.If(clears[6]):
                     m.d.sync += total.eq(0)
@@ -302,7 +302,7 @@ class Attention(wiring.Component):
             for i in range(lanes):
                 term, carry = _product(m, pipe, Product(fmt, kv), weights[g], operands[i], f"n{g}_{i}")
                 term, carry = (pipe.reg(x, name=f"n{g}_{i}_{n}") for n, x in (("term", term[:product_bits]), ("carry", carry)))
-                totals = [Signal(signed(self._numerator_bits + 1), reset_less=True, name=f"n{g}_{i}_total{w}")
+                totals = [Signal(signed(self._numerator_bits + 1), name=f"n{g}_{i}_total{w}")
                           for w in range(parts)]
                 new = add_carry(totals[0], term, carry, self._numerator_bits + 1)
                 with m.If(pipe.advance & pipe.valid[6]):
@@ -327,8 +327,8 @@ class Attention(wiring.Component):
         granules = design.head // v
 
         flat = [x for words in numerators for word in words for x in word]
-        held = [Signal.like(x, name=f"held{k}") for k, x in enumerate(flat)]
-        held_sums = [Signal.like(x, name=f"held_sum{g}") for g, x in enumerate(sums)]
+        held = [Signal.like(x, reset_less=True, name=f"held{k}") for k, x in enumerate(flat)]
+        held_sums = [Signal.like(x, reset_less=True, name=f"held_sum{g}") for g, x in enumerate(sums)]
         held_top = Signal.like(top, reset_less=True)
         valid, granule, query = Signal(), Signal(range(granules)), Signal(range(design.group))
         last_granule, last_query = granule == granules - 1, query == design.group - 1
