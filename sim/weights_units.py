@@ -3,7 +3,7 @@ import hashlib
 
 import numpy as np
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -21,7 +21,7 @@ class Weights(wiring.Component):
     def __init__(self, design, file):
         self._design, self._file = design, file
         self._dispatcher = Dispatcher(design)
-        request, beat = stream.Signature(request_layout(design)), stream.Signature(beat_layout(design))
+        request, beat = stream.Signature(request_layout(design)), stream.Signature(unsigned(beat_layout(design).size))
         ports = dict(self._dispatcher.signature.members)
         del ports["req"], ports["beats"]
         super().__init__({"apart": In(1), "requests": Out(request), "data": In(beat), "rom_req": In(request),

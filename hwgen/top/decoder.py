@@ -61,7 +61,7 @@ class Decoder(wiring.Component):
         }
         if design.hw.source == "stream":
             members |= {"weight_req": Out(stream.Signature(request_layout(design))),
-                        "weight_beats": In(stream.Signature(beat_layout(design)))}
+                        "weight_beats": In(stream.Signature(unsigned(beat_layout(design).size)))}
         if design.hw.sampler == "gumbel":
             members |= {"inv_temperature": In(16), "seed": In(32)}
         super().__init__(members)

@@ -173,7 +173,7 @@ class MacArray(wiring.Component):
     def __init__(self, design):
         self._design = design
         super().__init__({
-            "tile": In(stream.Signature(tile_layout(design))),
+            "tile": In(stream.Signature(unsigned(tile_layout(design).size))),
             "x": In(stream.Signature(op_layout(design))),
             "o": Out(stream.Signature(result_layout(design))),
             "busy": Out(1),
@@ -260,7 +260,7 @@ class MacArray(wiring.Component):
             m.submodules[f"column{c}"] = shared(column, column.module_name)
             m.d.comb += [
                 column.load.eq(load),
-                column.tile.eq(self.tile.payload.as_value().word_select(c, 8 * hw.lanes)),
+                column.tile.eq(self.tile.payload.word_select(c, 8 * hw.lanes)),
                 *(column.x[i].eq(x[i]) for i in range(hw.lanes)),
                 column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),

@@ -1,4 +1,7 @@
 """Where weights come from, and where they go: sources of the weight stream, and its dispatcher."""
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import enum, memory, stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout, View
@@ -17,7 +20,7 @@ def request_layout(design):
 
 
 def beat_layout(design):
-    """A beat of the stream, byte 0 in the least significant bits."""
+    """A beat of the stream, byte 0 in the least significant bits. (Ports are plain vectors: Verilog of named elements is long.)"""
     return ArrayLayout(unsigned(8), design.hw.beat_bytes)
 
 
@@ -50,7 +53,7 @@ class RomSource(wiring.Component):
 
     def __init__(self, design, *, file="rom.hex"):
         self._design, self._file = design, file
-        super().__init__({"req": In(stream.Signature(request_layout(design))), "beats": Out(stream.Signature(beat_layout(design)))})
+        super().__init__({"req": In(stream.Signature(request_layout(design))), "beats": Out(stream.Signature(unsigned(beat_layout(design).size)))})
 
     def elaborate(self, platform):
         m = Module()
@@ -62,7 +65,7 @@ class RomSource(wiring.Component):
         read = Signal()
         m.d.comb += [step.eq(~self.beats.valid | self.beats.ready), read.eq(active & step),
                      self.req.ready.eq(~active | (read & (request.count == 1))),
-                     rom.en.eq(read), rom.address.eq(request.address), self.beats.payload.as_value().eq(rom.data)]
+                     rom.en.eq(read), rom.address.eq(request.address), self.beats.payload.eq(rom.data)]
         with m.If(step):
             m.d.sync += self.beats.valid.eq(active)
         with m.If(read):
@@ -87,7 +90,7 @@ class StreamPort(wiring.Component):
     """
 
     def __init__(self, design):
-        request, beat = stream.Signature(request_layout(design)), stream.Signature(beat_layout(design))
+        request, beat = stream.Signature(request_layout(design)), stream.Signature(unsigned(beat_layout(design).size))
         super().__init__({"req": In(request), "beats": Out(beat), "requests": Out(request), "data": In(beat)})
 
     def elaborate(self, platform):
@@ -101,7 +104,7 @@ def _pick(m, values, index):
     """``values[index]``: by AND and OR, which is two values to a 4-input LUT; trees of multiplexers take up to twice that."""
     hot = Signal(len(values), name="hot")
     m.d.comb += hot.eq(1 << index[:(len(values) - 1).bit_length()])
-    return Cat(Cat(value[k] & hot[i] for i, value in enumerate(values)).any() for k in range(len(values[0])))
+    return reduce(or_, (Mux(hot[i], value, 0) for i, value in enumerate(values)))
 
 
 class Section(enum.Enum, shape=3):
@@ -143,13 +146,13 @@ class Dispatcher(wiring.Component):
         super().__init__({
             "cmd": In(stream.Signature(row_layout(design))),
             "req": Out(stream.Signature(request_layout(design))),
-            "beats": In(stream.Signature(beat_layout(design))),
+            "beats": In(stream.Signature(unsigned(beat_layout(design).size))),
             "embed_exp": Out(signed(EXP_BITS)),
             "model_id": Out(32),
             "embed": Out(stream.Signature(embed_layout(design))),
             "exps": Out(ArrayLayout(signed(EXP_BITS), RECORD_WORDS)),
             "gain": Out(stream.Signature(gain_layout(design))),
-            "tile": Out(stream.Signature(tile_layout(design))),
+            "tile": Out(stream.Signature(unsigned(tile_layout(design).size))),
         })
 
     def elaborate(self, platform):
@@ -284,7 +287,7 @@ class Dispatcher(wiring.Component):
         serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
         m.d.comb += move.eq(beats.valid & (~full | leave) & (section != Section.TILES))
         index = Mux(section == Section.EMBED, unit[1:], in_beat)
-        chosen = _pick(m, [beats.payload.as_value()[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
+        chosen = _pick(m, [beats.payload[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
                        index)
         with m.If(move):
             m.d.sync += [granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
@@ -301,7 +304,7 @@ class Dispatcher(wiring.Component):
         beat = Signal(range(hw.tile_beats))
         last_beat = beat == hw.tile_beats - 1
         kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
-        m.d.comb += self.tile.payload.as_value().eq(Cat(*kept, beats.payload.as_value()))
+        m.d.comb += self.tile.payload.eq(Cat(*kept, beats.payload))
 
         with m.Switch(section):
             with m.Case(Section.HEADER):
@@ -342,7 +345,7 @@ class Dispatcher(wiring.Component):
                     with m.Switch(beat):
                         for i, register in enumerate(kept):
                             with m.Case(i):
-                                m.d.sync += register.eq(beats.payload.as_value())
+                                m.d.sync += register.eq(beats.payload)
                     m.d.sync += beat.eq(beat + 1)
                     with m.If(last_beat):
                         m.d.sync += left.eq(left - 1)
