@@ -7,6 +7,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.units.sampler import Sampler
 from sim.designs import small_design
 from sim.runner import run, simulators
+from sim.sampler_units import NoiseUnit
 
 DESIGNS = {
     "greedy": dict(),
@@ -36,3 +37,7 @@ def test_random_shape(seed):
 def test_greedy_has_no_noise():
     greedy, gumbel = (emit_design(Sampler(small_design(sampler=s)), "sampler") for s in ("greedy", "gumbel"))
     assert "seed" not in greedy and "inv_temperature" not in greedy and len(greedy) < len(gumbel) / 10
+
+
+def test_noise(simulator):
+    run(NoiseUnit(), "noise", "bench_noise", sim=simulator)

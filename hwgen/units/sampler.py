@@ -7,13 +7,13 @@ from amaranth.lib.wiring import In, Out
 from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up,
                          shift_window, window_amount)
 from ..lib.layouts import EXP_BITS, result_layout
+from ..lib.threefry import THREEFRY_STAGES, threefry
 from ..params.tables import (NOISE_FRACTION, SCORE_BITS, SCORE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table)
 
-__all__ = ["Sampler"]
+__all__ = ["NOISE_STAGES", "Sampler", "gumbel_noise"]
 
 _TEMPERATURE_FRACTION = 8
-_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)     # of Threefry-2x32, as the parity below
-_PARITY = 0x1BD11BDA
+NOISE_STAGES = 7
 
 
 class _Link:
@@ -95,8 +95,8 @@ class Sampler(wiring.Component):
             m.d.sync += active.eq(0)
         return m
 
-    def _choose(self, m, i, tag, scores, stages=0):
-        """From granules of scores to `o`. The scores are those of ``stages`` pipeline stages later, or a function of it."""
+    def _choose(self, m, i, tag, scores):
+        """From granules of scores at link ``i`` to `o`. ``scores`` may be a function that makes them: they get a stage."""
         design = self._design
         lanes, vocab = design.hw.vector_lanes, design.model.vocab_size
         levels = (lanes - 1).bit_length()
@@ -193,7 +193,7 @@ class Sampler(wiring.Component):
         seed = Signal(32, reset_less=True)
         running = _Link("running")
         row, group, tile = Signal(range(design.hw.entries)), Signal(range(design.hw.columns // lanes)), Signal(range(tiles))
-        pipe = Pipeline(m, running, o, stages=16, name="noise")
+        pipe = Pipeline(m, running, o, stages=THREEFRY_STAGES + NOISE_STAGES, name="noise")
         with m.If(start):
             m.d.sync += [running.valid.eq(1), seed.eq(self.seed)]
         with m.If(running.valid & running.ready):
@@ -205,88 +205,35 @@ class Sampler(wiring.Component):
                     with m.If(tile == tiles - 1):
                         m.d.sync += [tile.eq(0), running.valid.eq(0)]
 
-        # Key schedule, for the whole granule: k1 is the row's.
-        keys = [Array(self.key)[row] if design.hw.entries > 1 else self.key[0]]
-        for stage in range(1, 9):
-            keys.append(pipe.reg(keys[-1], name=f"key_{stage}") if design.hw.entries > 1 else keys[0])
-        third = [seed ^ key ^ _PARITY for key in keys]
+        several = design.hw.entries > 1
+        pairs = (Cat(Const(p, (lanes // 2 - 1).bit_length()), group, tile) for p in range(lanes // 2))     # index / 2
+        words = threefry(m, pipe, pairs, seed, Array(self.key)[row] if several else self.key[0], key_stays=not several,
+                         name="threefry")
+        return [gumbel_noise(m, pipe, word, f"noise{j}") for j, word in enumerate(w for pair in words for w in pair)]
 
-        def early(value, name):
-            return pipe.reg(value[:32], name=name)
-        k01, k2_1 = early(seed + keys[0], "k01"), early(third[2] + 1, "k2_1")
-        k2, k0_2, k1_3 = early(third[4], "k2"), early(seed + 2, "k0_2"), early(keys[7] + 3, "k1_3")
-        k1, k0 = early(keys[2], "k1"), seed
 
-        where = pipe.reg(Cat(group, tile), name="noise_where")
-        noise = []
-        for p in range(lanes // 2):
-            counter = Cat(Const(p, (lanes // 2 - 1).bit_length()), where)        # index / 2
-            words = self._threefry(m, pipe, counter, keys[1], k01, (k1, k2_1), (k2, k0_2), (k0, k1_3), f"t{p}")
-            noise += [self._gumbel_noise(m, pipe, word, f"g{2 * p + k}") for k, word in enumerate(words)]
-        return noise
-
-    def _threefry(self, m, pipe, counter, k1, k01, first, second, third, name):
-        """Threefry-2x32 with 13 rounds of (counter, 0), in 8 stages; the injected keys come in time for their stages."""
-        state = [None, None]
-
-        def add(a, b):
-            return (a + b)[:32]
-
-        def turn(index):
-            x0 = Signal(32, name=f"{name}_r{index}")
-            m.d.comb += x0.eq(add(*state))
-            state[:] = x0, state[1].rotate_left(_ROTATIONS[index % 8]) ^ x0
-
-        def inject(keys):
-            state[:] = (add(x, k) for x, k in zip(state, keys))
-
-        def register(index):
-            state[:] = pipe.reg(tuple(state), name=f"{name}_{index}")
-
-        # Rounds 0 and 1; the first sum, counter + k0 + k1, has its keys added beforehand.
-        x0 = Signal(32, name=f"{name}_r0")
-        m.d.comb += x0.eq(add(counter, k01))
-        state[:] = x0, k1.rotate_left(_ROTATIONS[0]) ^ x0
-        turn(1)
-        register(2)
-        turn(2), turn(3)
-        register(3)
-        inject(first), turn(4)
-        register(4)
-        turn(5), turn(6)
-        register(5)
-        turn(7), inject(second)
-        register(6)
-        turn(8), turn(9)
-        register(7)
-        turn(10), turn(11)
-        register(8)
-        inject(third), turn(12)
-        register(9)
-        return state
-
-    def _gumbel_noise(self, m, pipe, word, name):
-        """-ln(-ln(1 - w)) + 4 of a random word, w = (word + 1/2) / 2**32, in units of 2**-SCORE_FRACTION. 7 stages."""
-        log, final = neg_log_table(), gumbel_table()
-        upper = word[31]
-        # Stage 1: twice the word or its complement, and 1: min(w, 1 - w) in units of 2**-33.
-        v = Cat(Const(1, 1), word[:31] ^ upper.replicate(31))
-        zeros, _ = leading_zeros(m, v, name=f"{name}_v")
-        v, zeros, upper = pipe.reg((v, zeros, upper), name=f"{name}_1")
-        # Stages 2, 3, 4: N = -ln of it.
-        octave = constant_rom(m, neg_log_octaves(), zeros, range(max(neg_log_octaves()) + 1), name=f"{name}_octave")
-        x, octave = pipe.reg((shift_up(m, v, zeros, 16, name=f"{name}_m")[0][:15], octave), name=f"{name}_2")
-        base, slope = pwl_lookup(m, log, x[log.fraction_bits:], name=f"{name}_log")
-        base, slope, f = pipe.reg((octave + base, slope, x[:log.fraction_bits]), name=f"{name}_3")
-        # at least ln(2), at most 33 ln(2), give or take 2**-10.8
-        n = pipe.reg((base + (slope * f >> log.fraction_bits))[:NOISE_FRACTION + 5], name=f"{name}_4")
-        # Stages 5, 6, 7: by w below 1/2, by N above.
-        small, upper = pipe.reg((v[19:32], upper), name=f"{name}_small", stages=3)
-        above, _ = leading_zeros(m, n[NOISE_FRACTION - 1:], name=f"{name}_n")
-        large = (n << above)[NOISE_FRACTION - 9:NOISE_FRACTION + 4]
-        index = Mux(upper, Cat(large[10:], (6 - above)[:3]), small[10:])[:6]
-        index, f, n = pipe.reg((index, Mux(upper, large[:10], small[:10]), Mux(upper, 0, n)), name=f"{name}_5")
-        base, slope = pwl_lookup(m, final, index, name=f"{name}_final")
-        base, slope, f = pipe.reg((n + base, slope, f), name=f"{name}_6")
-        y = (base + (slope * f >> final.fraction_bits))[NOISE_FRACTION - SCORE_FRACTION:NOISE_FRACTION + 5]
-        return pipe.reg(y, name=f"{name}_7")
+def gumbel_noise(m, pipe, word, name):
+    """-ln(-ln(1 - w)) + 4 of a random word, w = (word + 1/2) / 2**32, in units of 2**-SCORE_FRACTION, 7 stages later."""
+    log, final = neg_log_table(), gumbel_table()
+    upper = word[31]
+    # Stage 1: twice the word or its complement, and 1: min(w, 1 - w) in units of 2**-33.
+    v = Cat(Const(1, 1), word[:31] ^ upper.replicate(31))
+    zeros, _ = leading_zeros(m, v, name=f"{name}_v")
+    v, zeros, upper = pipe.reg((v, zeros, upper), name=f"{name}_1")
+    # Stages 2, 3, 4: N = -ln of it.
+    octave = constant_rom(m, neg_log_octaves(), zeros, range(max(neg_log_octaves()) + 1), name=f"{name}_octave")
+    x, octave = pipe.reg((shift_up(m, v, zeros, 16, name=f"{name}_m")[0][:15], octave), name=f"{name}_2")
+    base, slope = pwl_lookup(m, log, x[log.fraction_bits:], name=f"{name}_log")
+    base, slope, f = pipe.reg((octave + base, slope, x[:log.fraction_bits]), name=f"{name}_3")
+    # at least ln(2), at most 33 ln(2), give or take 2**-10.8
+    n = pipe.reg((base + (slope * f >> log.fraction_bits))[:NOISE_FRACTION + 5], name=f"{name}_4")
+    # Stages 5, 6, 7: by w below 1/2, by N above.
+    small, upper = pipe.reg((v[19:32], upper), name=f"{name}_small", stages=3)
+    above, _ = leading_zeros(m, n[NOISE_FRACTION - 1:], name=f"{name}_n")
+    large = (n << above)[NOISE_FRACTION - 9:NOISE_FRACTION + 4]
+    index = Mux(upper, Cat(large[10:], (6 - above)[:3]), small[10:])[:6]
+    index, f, n = pipe.reg((index, Mux(upper, large[:10], small[:10]), Mux(upper, 0, n)), name=f"{name}_5")
+    base, slope = pwl_lookup(m, final, index, name=f"{name}_final")
+    base, slope, f = pipe.reg((n + base, slope, f), name=f"{name}_6")
+    y = (base + (slope * f >> final.fraction_bits))[NOISE_FRACTION - SCORE_FRACTION:NOISE_FRACTION + 5]
+    return pipe.reg(y, name=f"{name}_7")
