@@ -16,6 +16,7 @@ from .host import terminal
 from .lib import verilator
 from .models import DEMO, ModelError, load, quantize
 from .params.design import Design
+from .params.model import DEMO as DEMO_SHAPE
 from .params.presets import SHAPES, hw_shape, recipe
 from .plan.summary import facts, summary
 
@@ -173,7 +174,7 @@ def _output_folder(path, name):
 
 
 @contextlib.contextmanager
-def _link(screen, options, design, quantized, folder=None, **more):
+def _link(screen, options, design, quantized, **more):
     """The link that the options ask for, checked against the golden model where they ask for that."""
     from .host.driver import CheckedLink
     with contextlib.ExitStack() as stack:
@@ -186,7 +187,8 @@ def _link(screen, options, design, quantized, folder=None, **more):
             return
         from .host.machine import simulated
         stall = getattr(options, "stall", 0)
-        link = stack.enter_context(simulated(design, quantized, screen.stage, folder=folder, stall=stall,
+        name = "demo" if design.model == DEMO_SHAPE else "top"      # so that what `hwgen demo` built serves the others
+        link = stack.enter_context(simulated(design, quantized, screen.stage, name=name, stall=stall,
                                              seed=getattr(options, "seed", 1), **more))
         yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
 
@@ -307,7 +309,7 @@ def run_demo(options, screen):
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
     _emit(screen, design, quantized, folder, "demo")
-    with _link(screen, options, design, quantized, folder, name="demo") as link:
+    with _link(screen, options, design, quantized, folder=folder) as link:
         if inverse:
             link.configure(inverse, options.seed)
         _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt))
