@@ -9,6 +9,7 @@ from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout, slice_layout,
                            v_row_layout)
 from ..lib.ram import BlockRam
+from ..lib.verilog import shared
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
 
 __all__ = ["Attention"]
@@ -198,11 +199,11 @@ class Attention(wiring.Component):
         for g in range(group):
             word = Signal(8 * lanes, name=f"q{g}")
             m.d.comb += word.eq(Array(q[g])[part] if parts > 1 else q[g][0])
-            terms = [_product(m, pipe, Product(fmt, fmt), word.word_select(i, 8), operands[i], f"dot{g}_{i}") for i in range(lanes)]
-            value, carry = _sum(m, pipe, terms, f"dot{g}")
-            dot = Signal(signed(width), reset_less=True, name=f"dot{g}")
-            with m.If(pipe.advance & pipe.valid[dot_stages - 1]):
-                m.d.sync += dot.eq(add_carry(Const(0, 1) if parts == 1 else Mux(starts, 0, dot), value, carry, width))
+            unit = _Dot(fmt, lanes, width)
+            m.submodules[f"dot{g}"] = shared(unit, unit.module_name)
+            m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[dot_stages - 1]), unit.starts.eq(starts),
+                         unit.query.eq(word), unit.operands.eq(Cat(operands))]
+            dot = unit.dot
             # S = floor(dot * 2**(left - 1) + 1/2), left from the exponents
             left = pipe.reg(q_exp[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
             amount = pipe.reg(_amount(m, left, width, f"score{g}"), name=f"amount{g}", stages=dot_stages - 1)
@@ -296,26 +297,19 @@ class Attention(wiring.Component):
         weighs = pipe.valid[4] & ~clears[4]
         m.d.comb += [starved.eq(weighs & ~v.valid), v.ready.eq(weighs & pipe.advance)]
         operands = _operands(m, v.p.codes, kv, "v")
-        numerators = [[] for _ in range(group)]
-        product_bits = (self._weight_max * kv.max_int).bit_length() + 1
+        numerators = []
         for g in range(group):
-            for i in range(lanes):
-                term, carry = _product(m, pipe, Product(fmt, kv), weights[g], operands[i], f"n{g}_{i}")
-                term, carry = (pipe.reg(x, name=f"n{g}_{i}_{n}") for n, x in (("term", term[:product_bits]), ("carry", carry)))
-                totals = [Signal(signed(self._numerator_bits + 1), name=f"n{g}_{i}_total{w}")
-                          for w in range(parts)]
-                new = add_carry(totals[0], term, carry, self._numerator_bits + 1)
-                with m.If(pipe.advance & pipe.valid[6]):
-                    with m.If(clears[6]):
-                        m.d.sync += [total.eq(0) for total in totals]
-                    with m.Else():
-                        m.d.sync += [total.eq(following) for total, following in zip(totals, [*totals[1:], new])]
-                numerators[g].append(totals)
+            unit = _Numerators(fmt, kv, lanes, parts, self._weight_max, self._numerator_bits + 1)
+            m.submodules[f"numerators{g}"] = shared(unit, unit.module_name)
+            m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[6]), unit.clear.eq(clears[6]),
+                         unit.weight.eq(weights[g]), unit.operands.eq(Cat(operands))]
+            numerators.append(unit.totals)
 
         # At the end of a job all of them at once
         free, hand_over = hold
         m.d.comb += [final.ready.eq(free | ~clears[6]), hand_over.eq(pipe.advance & pipe.valid[6] & clears[6])]
-        return sums, [[[numerators[g][i][w] for i in range(lanes)] for w in range(parts)] for g in range(group)], top_out
+        return sums, [[[totals.word_select(w * lanes + i, self._numerator_bits + 1).as_signed() for i in range(lanes)]
+                       for w in range(parts)] for totals in numerators], top_out
 
     # -- output
 
@@ -353,17 +347,20 @@ class Attention(wiring.Component):
         zeros, _ = leading_zeros(m, z[lowest:], name="z")
         zeros = pipe.reg(zeros, name="z_zeros")
         mantissa = pipe.reg((pipe.reg(z, name="z_1") << zeros)[:len(z)][-1 - FRACTION_BITS:-1], name="z_mantissa")
-        h = pipe.reg(len(held_sums[0]) - 1 - zeros, name="z_exponent", stages=3)                # at stage 4
         table = reciprocal_table()
         index, f = mantissa[table.fraction_bits:], mantissa[:table.fraction_bits]
         base, slope = (pipe.reg(x, name=f"z_{n}") for n, x in zip(("base", "slope"), pwl_lookup(m, table, index, name="z")))
         reciprocal = pipe.reg(pwl_line(m, table, base, slope, pipe.reg(f, name="z_f"), name="z"), name="reciprocal")
 
+        # The product of a significand and the reciprocal has its highest bit in one of these places; what that makes of the exponent
+        lowest = (128 * min(min(b, b + s) for b, s in zip(table.base, table.slope))).bit_length() - 1
+        highest = (255 * max(table.base)).bit_length() - 1
+        exponents = [pipe.reg(zeros - (len(held_sums[0]) - 1) + place - 7 - table.out_fraction, name=f"o_exponent{place}", stages=3)
+                     for place in range(highest, lowest - 1, -1)]                               # at stage 4
+
         # Beside them: numerators to bf16; then their product, rounded
         unit = design.recipe.kv_format.unit_exp + 127
         biased = pipe.reg(held_top + (unit + self._numerator_bits - 1), name="n_exponent", stages=2)
-        lowest = (128 * min(min(b, b + s) for b, s in zip(table.base, table.slope))).bit_length() - 1
-        highest = (255 * max(table.base)).bit_length() - 1
         for i in range(v):
             sign, mag = magnitude(m, held[i], name=f"n{i}")
             sign, mag = pipe.reg(sign, name=f"n{i}_sign", stages=3), pipe.reg(mag[:self._numerator_bits], name=f"n{i}_1")
@@ -374,10 +371,10 @@ class Attention(wiring.Component):
             zero = pipe.reg(zero, name=f"n{i}_zero_3")
             x = unpack_bf16(pipe.reg(round_bf16(m, sign, top, exponent, zero=zero, sticky=sticky, name=f"n{i}"), name=f"n{i}_bf16"))
             product = pipe.reg((x.significand * reciprocal)[:highest + 1], name=f"o{i}_product")
-            exponent = pipe.reg(x.exponent - h, name=f"o{i}_exponent")                          # of the product's bit 7 + 14
-            normal, places = _normal(m, product, lowest, f"o{i}")
-            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign"), normal, exponent + (highest - 7 - table.out_fraction) - places,
-                           zero=pipe.reg(x.zero, name=f"o{i}_zero"), name=f"o{i}")
+            normal, exponent = _normal(m, product, [pipe.reg(x.exponent + e, name=f"o{i}_exponent{k}") for k, e in enumerate(exponents)],
+                                       f"o{i}")
+            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign"), normal, exponent, zero=pipe.reg(x.zero, name=f"o{i}_zero"),
+                           name=f"o{i}")
             m.d.comb += self.o.p.x[i].eq(pipe.reg(o, name=f"o{i}"))
 
         # Its address
@@ -403,6 +400,92 @@ class Attention(wiring.Component):
 
 
 # Products and sums
+
+class _Stages(Pipeline):
+    """Registers of a part in a module of its own, under its parent's enable."""
+
+    def __init__(self, m, advance):
+        self._m, self.advance = m, advance
+
+
+class _Dot(wiring.Component):
+    """A query head's dot products: emitted once, one instance per query head of a group.
+
+    Members
+    -------
+    advance : In(1)                 everything moves
+    query : In(lanes codes)         stage 0
+    operands : In                   stage 0: lanes decoded codes
+    add, starts : In(1)             last stage: a word's sum is added to what its row has, or starts from 0
+    dot : Out(signed)               the next cycle
+    """
+
+    def __init__(self, fmt, lanes, width):
+        self._fmt, self._lanes, self._width = fmt, lanes, width
+        super().__init__({"advance": In(1), "query": In(8 * lanes), "operands": In(lanes * operand_layout(fmt).size),
+                          "add": In(1), "starts": In(1), "dot": Out(signed(width))})
+
+    @property
+    def module_name(self):
+        return f"attention_dot_{self._fmt}_l{self._lanes}_w{self._width}"
+
+    def elaborate(self, platform):
+        m = Module()
+        fmt, layout = self._fmt, operand_layout(self._fmt)
+        pipe = _Stages(m, self.advance)
+        terms = [_product(m, pipe, Product(fmt, fmt), self.query.word_select(i, 8),
+                          data.View(layout, self.operands.word_select(i, layout.size)), f"lane{i}") for i in range(self._lanes)]
+        value, carry = _sum(m, pipe, terms, "dot")
+        total = Signal(signed(self._width), reset_less=True)
+        with m.If(self.advance & self.add):
+            m.d.sync += total.eq(add_carry(Mux(self.starts, 0, total), value, carry, self._width))
+        m.d.comb += self.dot.eq(total)
+        return m
+
+
+class _Numerators(wiring.Component):
+    """A query head's weighted sums: emitted once, one instance per query head of a group.
+
+    Members
+    -------
+    advance : In(1)                 everything moves
+    weight : In(8)                  a code, stage 4
+    operands : In                   stage 4: lanes decoded codes
+    add, clear : In(1)              stage 6: the products are added, or all sums start from 0
+    totals : Out                    parts * lanes signed sums; those of the word that is added next come first
+    """
+
+    def __init__(self, fmt, kv, lanes, parts, weight_max, bits):
+        self._fmt, self._kv, self._lanes, self._parts, self._weight_max, self._bits = fmt, kv, lanes, parts, weight_max, bits
+        super().__init__({"advance": In(1), "weight": In(8), "operands": In(lanes * operand_layout(kv).size), "add": In(1),
+                          "clear": In(1), "totals": Out(parts * lanes * bits)})
+
+    @property
+    def module_name(self):
+        return f"attention_numerators_{self._fmt}_{self._kv}_l{self._lanes}_p{self._parts}_b{self._bits}"
+
+    def elaborate(self, platform):
+        m = Module()
+        layout, bits = operand_layout(self._kv), self._bits
+        pipe = _Stages(m, self.advance)
+        product_bits = (self._weight_max * self._kv.max_int).bit_length() + 1
+        words = [[] for _ in range(self._parts)]
+        for i in range(self._lanes):
+            operand = data.View(layout, self.operands.word_select(i, layout.size))
+            term, carry = _product(m, pipe, Product(self._fmt, self._kv), self.weight, operand, f"lane{i}")
+            term, carry = (pipe.reg(x, name=f"lane{i}_{n}") for n, x in (("term", term[:product_bits]), ("carry", carry)))
+            totals = [Signal(signed(bits), name=f"lane{i}_total{w}") for w in range(self._parts)]
+            new = add_carry(totals[0], term, carry, bits)
+            with m.If(self.advance & self.add):
+                with m.If(self.clear):
+                    m.d.sync += [total.eq(0) for total in totals]
+                with m.Else():
+                    m.d.sync += [total.eq(following) for total, following in zip(totals, [*totals[1:], new])]
+            for word, total in zip(words, totals):
+                word.append(total)
+        m.d.comb += self.totals.eq(Cat(words))
+        return m
+
 
 def _operands(m, codes, fmt, name):
     """Decoded codes, for `Product`."""
@@ -549,11 +632,12 @@ def _at_least(value, threshold):
 
 # Output
 
-def _normal(m, value, lowest, name):
-    """(normalized, places): shifted left until the highest bit is set, if the highest set bit is at least bit ``lowest``."""
-    places = Const(0, 1)
-    for k in range(len(value) - 1 - lowest):
+def _normal(m, value, exponents, name):
+    """(normalized, exponent): shifted left until the highest bit is set, and which of the exponents belongs to so many places."""
+    exponent = exponents[0]
+    for k, other in enumerate(exponents[1:]):
         shifted = Signal(len(value), name=f"{name}_normal{k}")
         m.d.comb += shifted.eq(Mux(value[-1], value, value << 1))
-        value, places = shifted, places + ~value[-1]
-    return value, places
+        exponent = Mux(value[-1], exponent, other)
+        value = shifted
+    return value, exponent
