@@ -1,8 +1,8 @@
 import pytest
 
 from hwgen.units.attention import Attention
-from sim.designs import small_design
-from sim.runner import run
+from sim.designs import random_changes, small_design
+from sim.runner import run, simulators
 
 SHAPES = {
     "smallest": dict(entries=1, slots=1, context=3, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
@@ -16,6 +16,16 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_attention(simulator, shape):
-    run(Attention(small_design(**SHAPES[shape])), f"attention_{shape}", "bench_attention", params=SHAPES[shape], sim=simulator)
+# One shape on all simulators; the others, to save time, on the one that builds fastest.
+CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1]) for shape in ("smallest", "groups"))]
+
+
+@pytest.mark.parametrize("shape, sim", CASES)
+def test_attention(shape, sim):
+    run(Attention(small_design(**SHAPES[shape])), f"attention_{shape}", "bench_attention", params=SHAPES[shape], sim=sim)
+
+
+@pytest.mark.parametrize("seed", [3])
+def test_random_shapes(seed):
+    changes = random_changes(seed)
+    run(Attention(small_design(**changes)), "attention_random", "bench_attention", params=changes, sim=simulators()[-1], seed=seed)
