@@ -117,7 +117,7 @@ def _parser():
     sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
                      help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles")
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
-    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD)")
+    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
     sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
     clock(sub)
 
