@@ -173,6 +173,14 @@ def _output_folder(path, name):
     return folder
 
 
+def _check_simulator():
+    """Refuse a missing compiler, and a cache that cannot be written, before the work."""
+    from .host.verilated import cache_folder
+    verilator.root()
+    with writing(cache_folder()):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def _link(screen, options, design, quantized, **more):
     """The link that the options ask for, checked against the golden model where they ask for that."""
@@ -244,7 +252,7 @@ def run_run(options, screen):
         if options.link == "golden" and (options.check or options.trace or options.stall):
             raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
     if options.link == "verilator":
-        verilator.root()        # refuses a missing compiler before the work
+        _check_simulator()
     trace = Path(options.trace) if options.trace else None
     if trace:
         with writing(trace):
@@ -285,7 +293,7 @@ def run_selftest(options, screen):
     design = _design(options, checkpoint)
     with checked_input():
         faults = [Fault.parse(text, design) for text in options.inject]
-    verilator.root()
+    _check_simulator()
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
@@ -305,7 +313,7 @@ def run_demo(options, screen):
     with checked_input():
         prompt = checkpoint.tokenizer.encode(options.prompt)
         inverse = _check_text(options, design, prompt)
-    verilator.root()
+    _check_simulator()
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
     _emit(screen, design, quantized, folder, "demo")

@@ -137,6 +137,12 @@ def test_a_missing_compiler(models, capsys, monkeypatch, line):
     assert tree(models) == before
 
 
+def test_a_cache_that_cannot_be_written(models, capsys, monkeypatch):
+    monkeypatch.setenv("HWGEN_CACHE", "file/cache")
+    assert main("run good --prompt x".split()) == 2
+    assert capsys.readouterr().err == "hwgen run: error: file/cache: Not a directory\n"
+
+
 def start(*words, **more):
     """The program in a process of its own, as a shell starts it."""
     return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
