@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 from .host import terminal
+from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
 from .models import DEMO, ModelError, load, quantize
 from .params.design import Design
@@ -24,28 +25,6 @@ __all__ = ["main"]
 
 PROMPT = "She was"      # of the demo
 RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
-
-
-class InputError(Exception):
-    """Wrong input; the message is one line."""
-
-
-@contextlib.contextmanager
-def checked_input():
-    """What is refused in here is the user's to mend, not a bug of ours."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from None
-
-
-@contextlib.contextmanager
-def writing(path):
-    """Failures of the file system in here are about ``path``."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{error.filename or path}: {error.strerror or error}") from None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -256,7 +235,7 @@ def run_run(options, screen):
     trace = Path(options.trace) if options.trace else None
     if trace:
         with writing(trace):
-            _try_to_write(trace)
+            try_to_write(trace)
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
     with _link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
@@ -276,14 +255,6 @@ def _check_text(options, design, prompt):
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
     return inverse_temperature(design, options.temperature)
-
-
-def _try_to_write(path):
-    existed = path.exists()
-    with open(path, "ab"):
-        pass
-    if not existed:
-        path.unlink()
 
 
 def run_selftest(options, screen):
