@@ -88,7 +88,7 @@ def pass_timeline(design, positions, wants):
         s = p.layer(layer, s)
     if wanted:
         s = p.phase(Phase.NORM_F, 0, s, s + norm_cycles(design, wanted, read_latency=residual.READ_LATENCY))
-        times = p.matmul(design.head_matmul, wanted, s)
+        times = p.matmul(design.head_matmul, wanted, s + design.head_delay)
         outcomes = [times.granule(-1, row) + sample_latency(design) - 1 for row in range(wanted)]
         s = p.phase(Phase.HEAD, 0, s, outcomes[-1] + 1)
     else:

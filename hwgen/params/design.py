@@ -115,6 +115,11 @@ class Design:
     def layer_matmuls(self):
         return (self.qkv_matmul, self.o_matmul, self.gate_up_matmul, self.down_matmul)
 
+    @property
+    def head_delay(self):
+        """Cycles that the LM head's activations are held back: with few k-tiles its first sums would wait for the sampler's noise."""
+        return 16 if self.hw.sampler == "gumbel" and self.head_matmul.k_tiles * self.recipe.codes_per_head_weight < 16 else 0
+
     # -- widths
     @property
     def acc_bits(self):

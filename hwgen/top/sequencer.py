@@ -135,18 +135,19 @@ class Sequencer(wiring.Component):
         def go(phase):
             m.d.sync += self.phase.eq(phase)
 
-        def once(name, out, **fields):
-            """Offer one command during the current phase, once."""
-            given = Signal(name=f"given_{name}")
-            m.d.comb += out.valid.eq(~given)
+        def once(name, out, delay=0, **fields):
+            """Offer one command during the current phase, once, ``delay`` cycles after its beginning."""
+            given, waited = Signal(name=f"given_{name}"), Signal(range(delay + 1), name=f"waited_{name}")
+            m.d.comb += out.valid.eq(~given & (waited == delay))
+            m.d.sync += waited.eq(Mux(given, 0, Mux(waited == delay, delay, waited + 1)))
             m.d.comb += [out.p[k].eq(v) for k, v in fields.items()]
-            with m.If(out.ready):
+            with m.If(out.valid & out.ready):
                 m.d.sync += given.eq(1)
             return given
 
-        def matmul(name, matrix, count, sink, done, **fields):
+        def matmul(name, matrix, count, sink, done, delay=0, **fields):
             """Feed a matrix to the array and its results to a sink; returns the condition that ends the phase."""
-            given = (once(f"feed_{name}", self.feed, matrix=matrix, n=count), once(f"sink_{name}", sink, n=count, **fields))
+            given = (once(f"feed_{name}", self.feed, delay, matrix=matrix, n=count), once(f"sink_{name}", sink, n=count, **fields))
             with m.If(done):
                 m.d.sync += [g.eq(0) for g in given]
             return done
@@ -213,7 +214,7 @@ class Sequencer(wiring.Component):
                 with m.If(norm("normf", wanted, lambda i: _pick(want_rows, i))):
                     go(PhaseShape.HEAD)
             with m.Case(PhaseShape.HEAD):
-                with m.If(matmul("head", Matrix.HEAD, wanted, self.sample, self.sample_done)):
+                with m.If(matmul("head", Matrix.HEAD, wanted, self.sample, self.sample_done, design.head_delay)):
                     go(PhaseShape.FINISH)
             with m.Case(PhaseShape.FINISH):
                 # a pass without output still answers, so that its host knows that it is over
