@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench env clean
+.PHONY: help demo test specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 16
@@ -23,6 +23,9 @@ bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the d
 	@set -e; for bench in tools/bench_*.py; do \
 	  echo "== $$bench"; $(BIN)/python -m tools.$$(basename $$bench .py); done
 	@$(BIN)/python -m tools.tables
+
+specimen: $(STAMP) ## write rtl_out/specimen again, after a change of the RTL
+	@$(BIN)/hwgen emit demo --shape tiny --name specimen -o rtl_out/specimen
 
 lint: $(STAMP) ## Verilator's warnings on emitted decoders, but for those that are waived
 	@$(BIN)/python -m tools.lint
