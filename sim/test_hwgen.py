@@ -1,0 +1,61 @@
+"""The program `hwgen` with the demo model on a small machine: emitted, simulated, compared, and caught with a fault."""
+import re
+
+import pytest
+
+from hwgen.cli import main
+from hwgen.host.machine import Fault
+from hwgen.models import load
+from hwgen.params.design import Design
+from hwgen.params.hardware import Recipe
+from hwgen.params.presets import hw_shape
+
+SHAPE = "tiny,sampler=gumbel"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of its own, so that the first test builds and the others do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def hwgen(capsys):
+    def run(*words, code=0):
+        command, *rest = words
+        assert main([command, "demo", "--shape", SHAPE, *rest]) == code
+        return capsys.readouterr()
+    return run
+
+
+def fault(layer, matrix, bit):
+    """A fault in the middle of a matrix of a layer."""
+    model = load("demo").shape
+    design = Design(model=model, hw=hw_shape(SHAPE, model), recipe=Recipe())
+    beat = next(b for b in range(design.stream_beats) if re.match(f"layer {layer}: {matrix}", Fault(b, 5, bit).where(design).split(": ", 1)[1]))
+    return f"weight:{beat + 30}:5:{bit}"
+
+
+def test_run_is_what_golden_says(hwgen):
+    words = ("run", "--prompt", "She was", "--max-tokens", "8", "--temperature", "0.8", "--seed", "3")
+    simulated, golden = hwgen(*words, "--check"), hwgen(*words, "--link", "golden")
+    assert simulated.out == golden.out
+    assert "every token and signature, cycle and counter equals the golden model's" in simulated.err
+
+    def table(err):
+        return [line for line in err.splitlines() if line.startswith("  ")]
+    assert table(simulated.err) == table(golden.err) and len(table(golden.err)) == 6
+
+
+def test_selftest(hwgen):
+    assert hwgen("selftest").out.startswith("ok: the tokens, and the residual after each of 5 layers")
+
+
+@pytest.mark.parametrize("layer, matrix", [(0, "down"), (3, "gate_up")])
+def test_selftest_finds_the_layer_of_a_fault(hwgen, layer, matrix):
+    result = hwgen("selftest", "--inject", fault(layer, matrix, 6), code=1)
+    assert f": layer {layer}: {matrix}, output" in result.err
+    assert re.search(rf"failed: pass 0: layer {layer}, entry 0 .* is the first whose signature differs", result.err.splitlines()[-1])
+    assert result.out == ""
