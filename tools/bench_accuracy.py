@@ -26,7 +26,7 @@ def measure(checkpoint, name, count):
         kind = "machine" if label in RECIPES else "part"
         for column, value, unit in (("KL", round(row.kl, 5), ""), ("perplexity above float32", round(100 * row.perplexity_increase, 2), "%"),
                                     ("standard error", round(100 * row.increase_error, 2), "%"), ("top-1", round(100 * row.top1, 2), "%")):
-            entries.append({"name": f"{name} {kind}: {label}/{column}", "value": value, "unit": unit, **entry})
+            entries.append({"name": f"{name} {kind} {label}/{column}", "value": value, "unit": unit, **entry})
         print(f"{label:34} KL {row.kl:.4f}  perplexity {row.perplexity_increase:+.2%} +- {row.increase_error:.2%}  top-1 {row.top1:.2%}")
     ledger.record("accuracy.json", entries)
 
