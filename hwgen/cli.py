@@ -273,7 +273,8 @@ def run_selftest(options, screen):
     quantized = _quantize(screen, checkpoint, design)
     with _link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
         passes = selftest(link, golden)
-    print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes")
+    print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes"
+          + ("; no pass felt what was injected" if faults else ""))
 
 
 def run_demo(options, screen):
