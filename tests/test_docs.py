@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from hwgen.cli import PROMPT, main
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
@@ -26,3 +28,12 @@ def test_index_has_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert sorted(page for page in pages if f"({page})" not in index) == []
+
+
+def test_readme_shows_what_the_demo_writes(capsys):
+    """The golden model's text and cycles, which `hwgen demo` compares the machine with, are those that the README shows."""
+    assert main(["run", "demo", "--link", "golden", "--prompt", PROMPT, "--max-tokens", "60", "--temperature", "0.6"]) == 0
+    shown = capsys.readouterr()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert PROMPT + shown.out in readme
+    assert all(line.rstrip() in readme for line in shown.err.splitlines() if line.startswith("  "))
