@@ -17,7 +17,7 @@ demo: $(STAMP) ## generate the demo's machine, simulate it, and let it write
 	@$(BIN)/hwgen demo
 
 test: $(STAMP) ## all tests, the benches on the installed simulators included
-	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS) sim tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 
 bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents
 	@set -e; for bench in tools/bench_*.py; do \

@@ -1,4 +1,5 @@
 """Wrong input: one line on stderr, exit code 2, nothing on stdout and nothing written."""
+import dataclasses
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from hwgen.cli import main
-from model_files import write_folder
+from model_files import ODD, write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +40,8 @@ def library(tmp_path_factory):
     write_folder(folder / "holes", tensors=tensors)
     write_folder(folder / "liar", config={"intermediate_size": 100})
     write_folder(folder / "heads", config={"num_attention_heads": 4, "num_key_value_heads": 3})
+    # some seconds of text on the golden model, and no token that ends it
+    write_folder(folder / "slow", dataclasses.replace(ODD, num_hidden_layers=30, eos_token_ids=()))
     (folder / "empty").mkdir()
     (folder / "letter").mkdir()
     (folder / "letter/config.json").write_text("Dear Sir")
@@ -171,7 +174,7 @@ def test_a_bug_keeps_its_traceback(models, monkeypatch):
 
 
 def test_interrupted_while_it_writes_text(models):
-    process = start("run", "good", "--link", "golden", "--prompt", "hello", "--max-tokens", "100")
+    process = start("run", "slow", "--link", "golden", "--prompt", "hello", "--max-tokens", "100")
     process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

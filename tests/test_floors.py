@@ -18,8 +18,6 @@ FORBIDDEN = {package: {"amaranth", "amaranth_boards", "cocotb", "ml_dtypes", "to
 COMPANIONS = ("hwgen/golden/{}.py", "sim/test_{}.py", "tests/test_golden_{}.py", "docs/{}.md")
 #: (unit, companion) that do without, each with its reason.
 EXEMPT = {}
-#: Until the first release has all of its pages, what is missing is reported and not failed.
-COMPANIONS_REQUIRED = False
 
 
 def imported(tree, module, is_package):
@@ -109,8 +107,6 @@ def units():
 def test_units_have_their_companions():
     missing = [place.format(unit) for unit in units() for place in COMPANIONS
                if (unit, place) not in EXEMPT and not (ROOT / place.format(unit)).exists()]
-    if missing and not COMPANIONS_REQUIRED:
-        pytest.skip(f"not there yet: {', '.join(missing)}")
     assert missing == []
 
 

@@ -86,12 +86,8 @@ class Tokenizer:
             raise ModelError(f"{self.source}: Model has no chat template: give the prompt as plain text")
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        try:
-            import jinja2
-            import jinja2.ext
-            import jinja2.sandbox
-        except ImportError:
-            raise ModelError("Chat template needs the jinja2 package: pip install jinja2") from None
+        import jinja2.ext       # here, because few runs need it
+        import jinja2.sandbox
 
         def raise_exception(message):
             raise jinja2.TemplateError(message)
