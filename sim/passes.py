@@ -13,10 +13,7 @@ def random_model(design, seed=1):
 
 
 def random_passes(design, count, seed=1):
-    """Lists of entries: decode, prefill and both mixed, over all slots, each slot's positions in order.
-
-    A slot whose context is full starts again from position 0.
-    """
+    """Lists of entries: decode, prefill and both mixed, over all slots, each slot's positions in order, until all are full."""
     rng, hw = random.Random(seed), design.hw
     positions = [0] * hw.slots
     for _ in range(count):
@@ -24,9 +21,7 @@ def random_passes(design, count, seed=1):
         for _ in range(rng.choice([1, hw.entries, rng.randint(1, hw.entries)])):
             slot = rng.randrange(hw.slots)
             if positions[slot] == hw.context:
-                if any(e.slot == slot for e in entries):
-                    continue
-                positions[slot] = 0
+                continue
             entries.append(Entry(slot, positions[slot], rng.randrange(design.model.vocab_size), rng.random() < 0.6))
             positions[slot] += 1
         if entries:

@@ -1,6 +1,12 @@
-import numpy as np
+import copy
+import dataclasses
+import random
 
-from hwgen.golden.kv_cache import kv_arrays, kv_write, kv_write_cycles
+import numpy as np
+import pytest
+
+from hwgen.golden.kv_cache import KvBlocks, copy_words, kv_arrays, kv_write, kv_write_cycles
+from hwgen.params.errors import ErrorCode, KvOp
 from sim.designs import small_design
 
 
@@ -32,3 +38,138 @@ def test_several_entries_at_once():
 def test_cycles_grow_with_the_words():
     design = small_design(num_attention_heads=4, num_key_value_heads=2, head_dim=16)      # 2 K + 2 V heads of 2 words
     assert kv_write_cycles(design, 5) - kv_write_cycles(design, 4) == 8
+
+
+# Who owns the blocks
+
+def paged(**changes):
+    return small_design(**{"slots": 3, "context": 12, "kv_block": 4, **changes})
+
+
+def fill(blocks, slot, count):
+    return [blocks.admit(slot, blocks.lengths[slot])[0] for _ in range(count)]
+
+
+def test_blocks_come_as_they_are_needed():
+    blocks = KvBlocks(paged(kv_blocks=4))
+    assert fill(blocks, 0, 5) + fill(blocks, 1, 1) == [0] * 6
+    assert (blocks.lengths, blocks.tables, blocks.free_blocks) == ([5, 1, 0], [[0, 1], [2], []], 1)
+    blocks.check()
+
+
+def test_freed_blocks_come_again_in_order():
+    blocks = KvBlocks(paged(kv_blocks=4))
+    fill(blocks, 0, 12)
+    assert blocks.operate(KvOp.TRUNCATE, 0, length=3) == (ErrorCode.OK, 4)
+    fill(blocks, 1, 12)
+    assert blocks.tables == [[0], [1, 2, 3], []]
+    assert blocks.admit(2, 0) == (ErrorCode.NO_BLOCK, 0) and blocks.lengths[2] == 0
+    blocks.check()
+
+
+def test_a_fork_shares_and_copies_when_it_writes():
+    design = paged()
+    blocks = KvBlocks(design)
+    fill(blocks, 0, 6)
+    assert blocks.operate(KvOp.FORK, 0, 2, 6) == (ErrorCode.OK, 4)
+    assert blocks.tables == [[0, 1], [], [0, 1]] and blocks.owners[:2] == [2, 2]
+    words = copy_words(design, 2)
+    assert words == design.layers * design.kv_heads * 2 and blocks.admit(2, 6) == (ErrorCode.OK, 1 + words)
+    assert blocks.tables == [[0, 1], [], [0, 2]] and blocks.owners[:3] == [2, 1, 1]
+    assert blocks.admit(0, 6) == (ErrorCode.OK, 1)             # the other one has left it
+    assert blocks.admit(0, 7) == blocks.admit(2, 7) == (ErrorCode.OK, 0)
+    blocks.check()
+
+
+def test_a_fork_in_the_middle_of_a_block_copies_only_what_it_has():
+    design = paged()
+    blocks = KvBlocks(design)
+    fill(blocks, 0, 8)
+    blocks.operate(KvOp.FORK, 0, 1, 5)
+    assert blocks.tables[1] == [0, 1] and blocks.admit(1, 5) == (ErrorCode.OK, 1 + copy_words(design, 1))
+    assert blocks.admit(0, 8) == (ErrorCode.OK, 0)             # its next position has a block of its own
+    blocks.check()
+
+
+def test_no_block_for_a_copy():
+    blocks = KvBlocks(paged(kv_blocks=1))
+    fill(blocks, 0, 2)
+    blocks.operate(KvOp.FORK, 0, 1, 2)
+    assert blocks.admit(1, 2) == (ErrorCode.NO_BLOCK, 1)
+    blocks.operate(KvOp.FREE, 0)
+    assert blocks.admit(1, 2) == (ErrorCode.OK, 1) and blocks.tables == [[], [0], []]
+    blocks.check()
+
+
+@pytest.mark.parametrize("operation, error", [
+    ((3, 0), ErrorCode.OPERATION), ((KvOp.FORK, 0, 0, 1), ErrorCode.OTHER), ((KvOp.FORK, 0, 3, 1), ErrorCode.OTHER),
+    ((KvOp.FORK, 3, 1, 1), ErrorCode.SLOT), ((KvOp.FREE, 3), ErrorCode.SLOT), ((KvOp.FORK, 0, 2, 6), ErrorCode.LENGTH),
+    ((KvOp.FORK, 0, 1, 5), ErrorCode.OCCUPIED), ((KvOp.TRUNCATE, 0, 0, 6), ErrorCode.LENGTH), ((KvOp.FREE, 2), ErrorCode.OK)])
+def test_refused_operations_change_nothing(operation, error):
+    blocks = KvBlocks(paged())
+    fill(blocks, 0, 5)
+    fill(blocks, 1, 1)
+    before = copy.deepcopy(vars(blocks))
+    assert blocks.operate(*operation) == (error, 2)
+    assert vars(blocks) == before
+
+
+def test_full_and_gaps():
+    blocks = KvBlocks(paged())
+    assert blocks.admit(0, 1)[0] == ErrorCode.POSITION
+    fill(blocks, 0, 12)
+    assert blocks.admit(0, 3)[0] == ErrorCode.CONTEXT
+
+
+def test_one_slot_has_no_blocks_to_share():
+    blocks = KvBlocks(paged(slots=1))
+    assert fill(blocks, 0, 12) == [0] * 12 and blocks.tables == [[]]
+    assert blocks.operate(KvOp.TRUNCATE, 0, length=3) == (ErrorCode.OK, 2) and blocks.admit(0, 3) == (ErrorCode.OK, 0)
+    assert blocks.operate(KvOp.FORK, 0, 0, 1)[0] == ErrorCode.OTHER
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_histories_lose_no_block(seed):
+    """Against sets of who may read what: a position written by one slot is never seen by another, unless it was forked."""
+    rng = random.Random(seed)
+    design = paged(slots=4, context=rng.randint(1, 13), kv_block=rng.choice([1, 2, 4, 16]))
+    design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, kv_blocks=rng.randint(1, 4 * design.hw.blocks_per_slot)))
+    blocks, content, texts, refused = KvBlocks(design), {}, [[] for _ in range(4)], set()
+    size = design.hw.kv_block
+
+    def seen(slot):
+        return [content[blocks.tables[slot][p // size], p % size] for p in range(blocks.lengths[slot])]
+
+    for step in range(600):
+        slot, other = rng.randrange(4), rng.randrange(4)
+        op, length = rng.choice(list(KvOp)), rng.randint(0, design.hw.context)
+        if rng.random() < 0.8:
+            p, before = blocks.lengths[slot], list(blocks.tables[slot])
+            error, extra = blocks.admit(slot, p)
+            if not error:
+                if extra > 1:                                  # the copy
+                    content |= {(blocks.tables[slot][-1], i): content[before[-1], i] for i in range(p % size)}
+                content[blocks.tables[slot][-1], p % size] = step
+                texts[slot].append(step)
+        else:
+            error, _ = blocks.operate(op, slot, other, length)
+            if not error and op == KvOp.FORK:
+                texts[other] = texts[slot][:length]
+            elif not error:
+                del texts[slot][length if op == KvOp.TRUNCATE else 0:]
+        refused.add(error)
+        blocks.check()
+        assert [seen(s) for s in range(4)] == texts
+    assert ErrorCode.OK in refused and len(refused) > 2
+    for slot in range(4):
+        blocks.operate(KvOp.FREE, slot)
+    assert blocks.free_blocks == design.hw.blocks and not any(blocks.owners)
+
+
+@pytest.mark.parametrize("changes, complaint", [
+    (dict(kv_blocks=10), "must be 1 to 9 .* or 0 for that, not 10"), (dict(kv_blocks=-1), "not -1"),
+    (dict(slots=1, kv_blocks=2), "single slot must be all that it can fill, 3, not 2"), (dict(kv_ecc=2), "True or False, not 2"),
+    (dict(kv_blocks=1.0), "integer, not 1.0")])
+def test_wrong_shapes(changes, complaint):
+    with pytest.raises((ValueError, TypeError), match=complaint):
+        paged(**changes)

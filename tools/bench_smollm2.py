@@ -34,6 +34,9 @@ class Timed(Link):
         self.seconds.append(time.perf_counter() - start)
         return result
 
+    def operate(self, *operation):
+        return self.link.operate(*operation)
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)

@@ -6,10 +6,12 @@ sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored
 """
 import numpy as np
 
+from ..params.errors import KvOp
 from . import residual
+from .admission import admit_pass
 from .attention import attention_entries
 from .convert import convert_gate_up, convert_qkv
-from .kv_cache import kv_arrays, kv_write
+from .kv_cache import KvBlocks, kv_arrays, kv_copy, kv_write
 from .numbers import bf16_value, fp8_ints
 from .rmsnorm import rms_norm
 from .rope import rope
@@ -59,8 +61,8 @@ def _ints(matrix):
 class GoldenDecoder:
     """The decoder of one design and one quantized model (`hwgen.models.quantize.QuantizedModel`), with its KV memory.
 
-    What it computes does not depend on the hardware shape, only on model, recipe and residual_fraction: passes here may
-    have any number of entries.
+    What it computes does not depend on the hardware shape, only on model, recipe and residual_fraction; what it admits does. `blocks`
+    is who owns the KV memory (`golden.kv_cache.KvBlocks`).
     """
 
     def __init__(self, design, quantized):
@@ -74,7 +76,7 @@ class GoldenDecoder:
 
     def reset(self):
         """Forget all keys and values."""
-        self._kv = kv_arrays(self.design)
+        self._kv, self.blocks = kv_arrays(self.design), KvBlocks(self.design)
 
     # -- pieces of a layer; x is the residual, int64 [n, hidden_size]
 
@@ -132,16 +134,29 @@ class GoldenDecoder:
         return acc, exp + self._head_exp
 
     def run_pass(self, entries):
-        """Entries (slot, position, token, want) in order -> ({entry index: token}, signatures [layers][n])."""
-        signatures = []
-        x = self.layers(entries, signatures)
-        wanted = [i for i, e in enumerate(entries) if e[3]]
+        """Entries (slot, position, token, want) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).
+
+        Rows are the entries that were let in, in order.
+        """
+        admitted, signatures = admit_pass(self.design, self.blocks, entries), []
+        rows = [entries[i] for i in admitted.rows]
+        if not rows:
+            return {}, [[] for _ in range(self.design.layers)], admitted
+        x = self.layers(rows, signatures)
+        wanted = [i for i, e in enumerate(rows) if e[3]]
         if not wanted:
-            return {}, signatures
+            return {}, signatures, admitted
         acc, exponents = self.head(x[wanted])
-        keys = [(entries[i][0] << 24) ^ entries[i][1] for i in wanted]
+        keys = [(rows[i][0] << 24) ^ rows[i][1] for i in wanted]
         tokens = sample(self.design, acc, exponents, inv_temperature=self.inv_temperature, seed=self.seed, keys=keys)
-        return {i: int(t) for i, t in zip(wanted, tokens)}, signatures
+        return {admitted.rows[i]: int(t) for i, t in zip(wanted, tokens)}, signatures, admitted
+
+    def operate(self, op, slot, other=0, length=0):
+        """An operation of `hwgen.params.errors.KvOp` on the KV memory. Returns (`ErrorCode`, cycles)."""
+        error, cycles = self.blocks.operate(op, slot, other, length)
+        if op == KvOp.FORK and not error:
+            kv_copy(self._kv, slot, other, length)
+        return error, cycles
 
     def logits(self, tokens):
         """Logits after each of the tokens of a text, float64 [n, vocab_size], in slot 0 from position 0."""

@@ -1,14 +1,20 @@
-"""Twin of `hwgen.units.kv_cache`: the keys and values of all slots, and when they are written and read."""
+"""Twin of `hwgen.units.kv_cache`: the keys and values of all slots, who owns their blocks, and when all that happens."""
 from typing import NamedTuple
 
 import numpy as np
 
+from ..params.errors import ErrorCode, KvOp
 from .vector_buffer import READ_LATENCY as HEAD_LATENCY
 
-__all__ = ["READ_LATENCY", "KvRows", "kv_arrays", "kv_write", "kv_write_cycles"]
+__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write", "kv_write_cycles", "read_latency"]
 
-#: Cycles from an accepted read request to its row.
+#: Cycles from an accepted read request to its row, without error correction.
 READ_LATENCY = 3
+
+
+def read_latency(design):
+    """Cycles from an accepted read request to its row."""
+    return READ_LATENCY + design.hw.kv_ecc
 
 
 class KvRows(NamedTuple):
@@ -34,6 +40,125 @@ def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
     """One entry's heads [kv_heads, head] and exponents [kv_heads]; arrays of slots and positions write several entries."""
     for array, value in zip(rows, (k_codes, k_exp, v_codes, v_exp)):
         array[layer, slot, position] = value
+
+
+def kv_copy(rows, slot, other, length):
+    """What a fork means: ``other`` has the first ``length`` positions of ``slot``, in all layers."""
+    for array in rows:
+        array[:, other, :length] = array[:, slot, :length]
+
+
+class KvBlocks:
+    """Which blocks each slot owns. Nothing here knows what is in them: a fork means `kv_copy`, whatever the blocks.
+
+    A slot of length n owns ceil(n / kv_block) blocks, in the order of its positions; slots may own a block together. A
+    position is written only to a block of one owner: before a shared one is written its slot gets a copy. A block
+    without owner is free. Freed blocks are taken again in the order in which they were freed, before those never used.
+
+    Attributes
+    ----------
+    lengths : list of int           positions of each slot
+    tables : list of lists of int   blocks of each slot
+    owners : list of int            slots that own each block
+    own : list of bool              known, without a look at ``owners``: the slot's last block is its alone
+    """
+
+    def __init__(self, design):
+        self._design = design
+        hw = design.hw
+        self.lengths, self.tables, self.own = [0] * hw.slots, [[] for _ in range(hw.slots)], [False] * hw.slots
+        self.owners = [0] * hw.blocks
+        self._freed, self._unused = [], 0
+
+    @property
+    def free_blocks(self):
+        return len(self._freed) + self._design.hw.blocks - self._unused
+
+    def _take(self):
+        if self._freed:
+            return self._freed.pop(0)
+        self._unused += 1
+        return self._unused - 1
+
+    def admit(self, slot, position):
+        """Make room for a slot's next position. Returns (`ErrorCode`, cycles more than the one that each entry takes)."""
+        hw = self._design.hw
+        if position != self.lengths[slot]:
+            return ErrorCode.CONTEXT if self.lengths[slot] == hw.context else ErrorCode.POSITION, 0
+        extra, table, used = 0, self.tables[slot], position % hw.kv_block
+        if hw.paged and not used:
+            if not self.free_blocks:
+                return ErrorCode.NO_BLOCK, 0
+            table.append(self._take())
+            self.owners[table[-1]] = 1
+            self.own[slot] = True
+        elif hw.paged and not self.own[slot]:
+            extra = 1                                            # a look at the owners
+            if self.owners[table[-1]] > 1:
+                if not self.free_blocks:
+                    return ErrorCode.NO_BLOCK, extra
+                extra += copy_words(self._design, used)
+                self.owners[table[-1]] -= 1
+                table[-1] = self._take()
+                self.owners[table[-1]] = 1
+            self.own[slot] = True
+        self.lengths[slot] += 1
+        return ErrorCode.OK, extra
+
+    def operate(self, op, slot, other=0, length=0):
+        """An operation of `KvOp`. Returns (`ErrorCode`, cycles from its acceptance to its answer)."""
+        hw = self._design.hw
+        error = self._refusal(op, slot, other, length)
+        if error:
+            return error, 2
+        blocks = -(-length // hw.kv_block)
+        if op == KvOp.FORK:
+            self.tables[other] = self.tables[slot][:blocks]
+            for block in self.tables[other]:
+                self.owners[block] += 1
+            if blocks:
+                self.own[slot] = self.own[other] = False
+            self.lengths[other] = length
+            return ErrorCode.OK, 2 + blocks
+        length, blocks = (length, blocks) if op == KvOp.TRUNCATE else (0, 0)
+        self.lengths[slot] = length
+        dropped = self.tables[slot][blocks:]
+        if dropped:
+            del self.tables[slot][blocks:]
+            self.own[slot] = False
+        for block in dropped:
+            self.owners[block] -= 1
+            if not self.owners[block]:
+                self._freed.append(block)
+        return ErrorCode.OK, 2 + len(dropped)
+
+    def _refusal(self, op, slot, other, length):
+        if op not in list(KvOp):
+            return ErrorCode.OPERATION
+        if slot >= self._design.hw.slots:
+            return ErrorCode.SLOT
+        if op == KvOp.FORK and (other == slot or other >= self._design.hw.slots):
+            return ErrorCode.OTHER
+        if op != KvOp.FREE and length > self.lengths[slot]:
+            return ErrorCode.LENGTH
+        if op == KvOp.FORK and self.lengths[other]:
+            return ErrorCode.OCCUPIED
+        return ErrorCode.OK
+
+    def check(self):
+        """AssertionError unless each block is free once, or owned as often as tables name it; and tables are as long as they should be."""
+        hw = self._design.hw
+        named = [block for table in self.tables for block in table]
+        free = [*self._freed, *range(self._unused, hw.blocks)]
+        assert self.owners == [named.count(block) for block in range(hw.blocks)]
+        assert sorted({*named, *free}) == list(range(hw.blocks)) and len(set(named)) + len(free) == hw.blocks
+        if hw.paged:
+            assert [len(table) for table in self.tables] == [-(-length // hw.kv_block) for length in self.lengths]
+
+
+def copy_words(design, positions):
+    """Words of K (and as many of V, at the same time) that a copy of a block's first ``positions`` reads and writes: a cycle each."""
+    return design.layers * design.kv_heads * positions * (design.head // design.hw.attention_lanes)
 
 
 def kv_write_cycles(design, entries, *, read_latency=2):

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 
 from ..params.phases import Phase
-from . import convert, feeder, residual, rope, swiglu, vector_buffer, weights
+from . import admission, convert, feeder, residual, rope, swiglu, vector_buffer, weights
 from .attention import attention_cycles
 from .kv_cache import kv_write_cycles
 from .mac_array import matmul_cycles
@@ -75,15 +75,19 @@ class _Pass:
         return s
 
 
-def pass_timeline(design, positions, wants):
-    """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output."""
+def pass_timeline(design, positions, wants, closed=None):
+    """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output.
+
+    ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
+    Without it, all entries are let in without delay.
+    """
     p = _Pass(design, list(positions))
     n, wanted = p.n, sum(map(bool, wants))
-    # an entry is passed on once it is known whether another follows it
-    asked = 1 if n == 1 else 2
+    closed = n - 1 + admission.LATENCY if closed is None else closed
+    asked = closed + 1 if n == 1 else closed - n + 3      # an entry is passed on once it is known whether another follows it
     p.tile = weights.tile_after_record_cycle(design, asked + weights.record_first(design, n))
     embedded = asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY
-    s = p.phase(Phase.EMBED, 0, n + 1, max(embedded, asked + rope.angle_cycles(design, n)))
+    s = p.phase(Phase.EMBED, 0, closed + 2, max(embedded, asked + rope.angle_cycles(design, n)))
     for layer in range(design.layers):
         s = p.layer(layer, s)
     if wanted:

@@ -1,6 +1,7 @@
 """Text through a decoder: prefill in chunks, one entry per decoded token, the same over every link."""
 from dataclasses import dataclass, field
 
+from ..params.errors import KvOp
 from .link import Entry, Link
 
 __all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "generate", "inverse_temperature", "selftest"]
@@ -46,7 +47,7 @@ class Totals:
 
 
 def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None):
-    """Generate after ``prompt`` (token ids) in a slot; yields token ids until ``stop``, ``max_tokens`` or a full context.
+    """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``, ``max_tokens`` or a full context.
 
     ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode`` are Totals to add to.
     """
@@ -54,11 +55,12 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
     check_prompt(design, prompt, max_tokens)
     chunk = design.hw.entries
     token = None
+    link.free(slot)
     for start in range(0, len(prompt), chunk):
         part = prompt[start:start + chunk]
         final = start + len(part) == len(prompt)
         entries = [Entry(slot, start + i, t, final and i == len(part) - 1) for i, t in enumerate(part)]
-        result = link.run_pass(entries)
+        result = link.run_pass(entries).check()
         if prefill is not None:
             prefill.add(result, len(part))
         if prefilled is not None:
@@ -70,7 +72,7 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
         max_tokens -= 1
         if token in stop or max_tokens == 0:
             return
-        result = link.run_pass([Entry(slot, position, token, True)])
+        result = link.run_pass([Entry(slot, position, token, True)]).check()
         if decode is not None:
             decode.add(result, 1)
         token = result.tokens[0]
@@ -100,6 +102,10 @@ class CheckedLink(Link):
         result, expected = self.link.run_pass(entries), self.golden.run_pass(entries)
         where = f"pass {self.passes}"
         self.passes += 1
+        got, want = ({index: error.code.name for index, error in r.errors.items()} for r in (result, expected))
+        if got != want:
+            raise Mismatch(f"{where}: the refused entries are {got}, golden {want}")
+        entries = [e for index, e in enumerate(entries) if index not in expected.errors]        # those with rows
         for layer, (got, want) in enumerate(zip(result.signatures, expected.signatures)):
             for index, (g, w) in enumerate(zip(got, want)):
                 if g != w:
@@ -119,6 +125,12 @@ class CheckedLink(Link):
                 if result.counters[name] != want:
                     raise Mismatch(f"{where}: counter {name} is {result.counters[name]}, golden {want}")
         return result
+
+    def operate(self, op, slot, other=0, length=0):
+        answer, expected = self.link.operate(op, slot, other, length), self.golden.operate(op, slot, other, length)
+        if answer.error != expected.error or not self.values_only and answer.cycles not in (None, expected.cycles):
+            raise Mismatch(f"after pass {self.passes - 1}: {KvOp(op).name} of slot {slot} gave {answer}, golden {expected}")
+        return answer
 
     def close(self):
         self.link.close()

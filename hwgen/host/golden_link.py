@@ -1,7 +1,8 @@
 """The golden model behind the same interface as the hardware: tokens, signatures and the cycles they should take."""
 from ..golden.decoder import GoldenDecoder
 from ..golden.sequencer import pass_timeline
-from .link import Link, PassResult
+from ..params.phases import EVENTS, Phase
+from .link import KvAnswer, Link, PassResult, check_fits, entry_errors
 
 __all__ = ["GoldenLink"]
 
@@ -20,7 +21,17 @@ class GoldenLink(Link):
         self.decoder.reset()
 
     def run_pass(self, entries):
-        tokens, signatures = self.decoder.run_pass([(e.slot, e.position, e.token, e.want) for e in entries])
-        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries])
-        return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=time.outcomes,
-                          cycles=time.outcomes[-1], counters=time.counters)
+        check_fits(self.design, entries)
+        tokens, signatures, admitted = self.decoder.run_pass([(e.slot, e.position, e.token, e.want) for e in entries])
+        rows, refused = [entries[i] for i in admitted.rows], [answer.cycle for answer in admitted.answers]
+        errors = entry_errors(entries, admitted.errors)
+        if not rows:
+            return PassResult(tokens=tokens, signatures=signatures, phases=[(0, int(Phase.IDLE), 0)], outcome_cycles=refused,
+                              cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
+        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed)
+        return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,
+                          cycles=time.outcomes[-1], counters=time.counters, errors=errors)
+
+    def operate(self, op, slot, other=0, length=0):
+        check_fits(self.design, slots=(slot, other), length=length)
+        return KvAnswer(*self.decoder.operate(op, slot, other, length))

@@ -1,11 +1,52 @@
 """What every link to a decoder speaks: passes in, results out, whether it is simulated, emulated or on a board."""
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["Entry", "Link", "LinkError", "PassResult"]
+from ..params.errors import MEANINGS, ErrorCode, KvOp
+
+__all__ = ["Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors"]
 
 
 class LinkError(Exception):
     """The other side failed; the message is one line."""
+
+
+class EntryError(LinkError):
+    """The machine refused an entry of a pass, and ran the others.
+
+    Attributes
+    ----------
+    index : int             of the entry in the pass (None: the pass had none)
+    entry : Entry
+    code : ErrorCode
+    """
+
+    def __init__(self, index, entry, code):
+        self.index, self.entry, self.code = index, entry, ErrorCode(code)
+        what = "Pass" if entry is None else f"Entry {index} (slot {entry.slot}, position {entry.position}, token {entry.token})"
+        super().__init__(f"{what} was refused: {MEANINGS[self.code]}")
+
+
+class KvError(LinkError):
+    """The machine refused an operation on the KV memory, which stays as it was.
+
+    Attributes
+    ----------
+    op : KvOp
+    slot, other, length : int
+    code : ErrorCode
+    """
+
+    def __init__(self, op, slot, other, length, code):
+        self.op, self.slot, self.other, self.length, self.code = KvOp(op), slot, other, length, ErrorCode(code)
+        to = {KvOp.FORK: f" to slot {other} with {length} positions", KvOp.TRUNCATE: f" to {length} positions", KvOp.FREE: ""}[self.op]
+        super().__init__(f"{self.op.name.capitalize()} of slot {slot}{to} was refused: {MEANINGS[self.code]}")
+
+
+class KvAnswer(NamedTuple):
+    """An operation's code, and the cycles from its acceptance to the answer (None: unknown)."""
+    error: ErrorCode
+    cycles: int = None
 
 
 @dataclass(frozen=True)
@@ -22,11 +63,12 @@ class PassResult:
     """What a pass gave.
 
     tokens            {entry index: token} of the entries that wanted output
-    signatures        [layers][entries] CRC-32 of the residual after each layer
+    signatures        [layers][rows] CRC-32 of the residual after each layer; rows are the entries that were not refused, in order
     phases            [(cycle, phase, layer)]: when each phase began; cycle 0 accepts the first entry
     outcome_cycles    cycle of each outcome
     cycles            cycle of the last outcome
     counters          {event: cycles}
+    errors            {entry index: EntryError} of the entries that were refused; {None: EntryError} for a pass without entries
     A link that cannot know a field leaves it None.
     """
     tokens: dict
@@ -35,6 +77,29 @@ class PassResult:
     outcome_cycles: list = None
     cycles: int = None
     counters: dict = field(default_factory=dict)
+    errors: dict = field(default_factory=dict)
+
+    def check(self):
+        """Raise the first of the errors; else return the result itself."""
+        for error in self.errors.values():
+            raise error
+        return self
+
+
+def entry_errors(entries, codes):
+    """{index: code} -> {index: EntryError}, in the order of the entries."""
+    return {i: EntryError(i, None if i is None else entries[i], code) for i, code in sorted(codes.items(), key=lambda item: item[0] or 0)}
+
+
+def check_fits(design, entries=(), *, slots=(), length=0):
+    """ValueError for a number that the machine's ports have no bits for, so that it could not even be refused there."""
+    hw = design.hw
+    for noun, largest, values in (
+            ("Slot", hw.slots - 1, [*(e.slot for e in entries), *slots]), ("Position", hw.context - 1, [e.position for e in entries]),
+            ("Token", design.model.vocab_size - 1, [e.token for e in entries]), ("Length", hw.context, [length])):
+        for value in values:
+            if not 0 <= value < 1 << largest.bit_length():
+                raise ValueError(f"{noun} must be 0 to {largest}, not {value}")
 
 
 class Link:
@@ -43,8 +108,32 @@ class Link:
     design = None
 
     def run_pass(self, entries):
-        """Run at most ``design.hw.entries`` entries as one pass: list of Entry -> PassResult."""
+        """Run at most ``design.hw.entries`` entries as one pass: list of Entry -> PassResult.
+
+        An entry's position must be its slot's length. Those that are refused are in ``PassResult.errors``, and the others run.
+        """
         raise NotImplementedError
+
+    def operate(self, op, slot, other=0, length=0):
+        """An operation of `KvOp` between two passes -> KvAnswer."""
+        raise NotImplementedError
+
+    def fork(self, slot, other, length):
+        """Make the empty slot ``other`` a copy of the first ``length`` positions of ``slot``. Raises KvError."""
+        self._operate(KvOp.FORK, slot, other, length)
+
+    def truncate(self, slot, length):
+        """Keep only the first ``length`` positions of a slot. Raises KvError."""
+        self._operate(KvOp.TRUNCATE, slot, 0, length)
+
+    def free(self, slot):
+        """Empty a slot; an empty one stays so. Raises KvError."""
+        self._operate(KvOp.FREE, slot, 0, 0)
+
+    def _operate(self, op, slot, other, length):
+        answer = self.operate(op, slot, other, length)
+        if answer.error:
+            raise KvError(op, slot, other, length, answer.error)
 
     def configure(self, inv_temperature, seed):
         """Temperature and seed of the passes that follow; 0 is greedy."""

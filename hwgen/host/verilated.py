@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from ..lib import verilator
+from ..params.errors import ErrorCode, KvOp
 from ..params.phases import EVENTS
 from ..top.sequencer import command_layout, outcome_layout
 from ..units.weights import request_layout
-from .link import Link, LinkError, PassResult
+from .link import KvAnswer, Link, LinkError, PassResult
 
 __all__ = ["build_model", "VerilatedLink"]
 
@@ -134,6 +135,11 @@ class VerilatedLink(Link):
             outcome_cycles=[cycle for cycle, *_ in answer["outcomes"]],
             phases=[tuple(p) for p in answer["phases"]], cycles=answer["cycles"],
             counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"])
+
+    def operate(self, op, slot, other=0, length=0):
+        if op == KvOp.FORK:
+            raise LinkError("The machine cannot fork slots yet")
+        return KvAnswer(ErrorCode.OK)     # it takes any position
 
     def close(self):
         if self._process.poll() is None:

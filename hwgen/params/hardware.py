@@ -48,6 +48,9 @@ class HwShape:
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
+    kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
+                        A single slot always has all that it can fill, and needs no block table
+    kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
     residual_fraction   fraction bits of the 32-bit fixed-point residual
     source              where the weights come from: "rom" (memory image) or "stream" (ports)
     sampler             "greedy", or "gumbel" (greedy and temperature)
@@ -61,6 +64,8 @@ class HwShape:
     attention_lanes: int = 16
     tile_beats: int = 1
     kv_block: int = 16
+    kv_blocks: int = 0
+    kv_ecc: bool = False
     residual_fraction: int = 16
     source: str = "rom"
     sampler: str = "greedy"
@@ -92,6 +97,15 @@ class HwShape:
             raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
+        if not isinstance(self.kv_blocks, int) or isinstance(self.kv_blocks, bool):
+            raise TypeError(f"KV block count must be an integer, not {self.kv_blocks!r}")
+        full = self.slots * self.blocks_per_slot
+        if not 0 <= self.kv_blocks <= full:
+            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not {self.kv_blocks}")
+        if not self.paged and self.kv_blocks not in (0, full):
+            raise ValueError(f"KV block count of a single slot must be all that it can fill, {full}, not {self.kv_blocks}")
+        if not isinstance(self.kv_ecc, bool):
+            raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
 
     @property
     def beat_bytes(self):
@@ -99,4 +113,15 @@ class HwShape:
 
     @property
     def blocks_per_slot(self):
+        """Blocks of a full slot."""
         return -(-self.context // self.kv_block)
+
+    @property
+    def blocks(self):
+        """Blocks of the KV memory."""
+        return self.kv_blocks or self.slots * self.blocks_per_slot
+
+    @property
+    def paged(self):
+        """Slots share the blocks of the KV memory through a block table. A single slot has them to itself."""
+        return self.slots > 1

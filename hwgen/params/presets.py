@@ -90,6 +90,10 @@ def hw_shape(text, model, default="demo"):
                 found[key] = int(value)
             except ValueError:
                 raise ValueError(f"Shape field {key} must be an integer, not {value!r}") from None
+        elif fields[key] is bool:
+            if value not in ("0", "1"):
+                raise ValueError(f"Shape field {key} must be 0 or 1, not {value!r}")
+            found[key] = value == "1"
     if "context" not in found:
         found["context"] = min(shape.context, model.max_position_embeddings)
     return dataclasses.replace(shape, **found)

@@ -1,0 +1,75 @@
+"""Twin of `hwgen.units.admission`: which entries of a pass are let in, how the others are answered, and when."""
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..params.errors import ErrorCode
+
+__all__ = ["LATENCY", "Admitted", "Answer", "admit_pass"]
+
+#: Cycles from the acceptance of an entry to that in which it is let in or refused.
+LATENCY = 0
+
+
+class Answer(NamedTuple):
+    """A refusal as it leaves at ``outcome``: its cycle, the entry's index (None: of no entry), the code, and whether it ends the pass."""
+    cycle: int
+    entry: int
+    error: ErrorCode
+    last: bool
+
+
+@dataclass
+class Admitted:
+    """What became of a pass's entries; cycle 0 accepts the first and nobody waits for the host.
+
+    rows      indices of the entries that were let in, in the order of their rows in the machine
+    closed    cycle in which the sequencer takes the end of the pass; without rows there is no pass
+    answers   list of `Answer`
+    errors    {index: code} of all that were refused; None for an empty pass
+    """
+    rows: list
+    closed: int
+    answers: list
+    errors: dict
+
+
+def admit_pass(design, blocks, entries):
+    """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns `Admitted`.
+
+    An entry is accepted in the cycle in which the one before it is done.
+    """
+    rows, answers, errors, cycle = [], [], {}, LATENCY - 1
+    for index, (slot, position, token, *_) in enumerate(entries):
+        error, extra = _refusal(design, index, slot, position, token), 0
+        if not error:
+            error, extra = blocks.admit(slot, position)
+        cycle += 1 + extra
+        final = index == len(entries) - 1 and not rows
+        if not error:
+            rows.append(index)
+            continue
+        errors[index] = error
+        if error != ErrorCode.TOO_MANY_ENTRIES:
+            answers.append(Answer(cycle + 1, index, error, final))
+        elif index == design.hw.entries:                         # one answer for all of them
+            answers.append(Answer(cycle + 1, None, error, final))
+        elif final:
+            answers.append(Answer(cycle + 1, None, ErrorCode.OK, True))
+    if not entries:
+        cycle += 1
+        errors[None] = ErrorCode.EMPTY_PASS
+        answers.append(Answer(cycle + 1, None, ErrorCode.EMPTY_PASS, True))
+    return Admitted(rows=rows, closed=cycle, answers=answers, errors=errors)
+
+
+def _refusal(design, index, slot, position, token):
+    """What is wrong with an entry by itself, in the order in which the machine looks."""
+    if index >= design.hw.entries:
+        return ErrorCode.TOO_MANY_ENTRIES
+    if slot >= design.hw.slots:
+        return ErrorCode.SLOT
+    if token >= design.model.vocab_size:
+        return ErrorCode.TOKEN
+    if position >= design.hw.context:
+        return ErrorCode.CONTEXT
+    return ErrorCode.OK

@@ -1,0 +1,72 @@
+"""Forks, truncations and refusals as a host sees them, on the golden model."""
+import pytest
+
+from hwgen.host.golden_link import GoldenLink
+from hwgen.host.link import Entry, EntryError, KvError
+from hwgen.params.errors import ErrorCode
+from sim.designs import small_design
+from sim.passes import random_model
+
+DESIGN = small_design(entries=3, slots=3, context=12, kv_block=4, kv_blocks=5)
+TEXT = [3, 14, 15, 9, 26, 5, 35]
+
+
+@pytest.fixture
+def link():
+    return GoldenLink(DESIGN, random_model(DESIGN))
+
+
+def prefill(link, slot, tokens, start=0):
+    """The signatures of a text's tokens, one a pass."""
+    return [link.run_pass([Entry(slot, start + i, token)]).check().signatures for i, token in enumerate(tokens)]
+
+
+def test_a_fork_goes_on_like_the_text_itself(link):
+    expected = prefill(link, 0, TEXT)
+    link.fork(0, 2, 5)
+    prefill(link, 0, [1, 2], start=7)
+    assert prefill(link, 2, TEXT[5:], start=5) == expected[5:]
+
+
+def test_a_truncated_slot_forgets(link):
+    expected = prefill(link, 0, TEXT)
+    link.truncate(0, 2)
+    prefill(link, 0, [1, 2, 4], start=2)
+    link.truncate(0, 2)
+    assert prefill(link, 0, TEXT[2:], start=2) == expected[2:]
+    link.free(0)
+    assert prefill(link, 0, TEXT) == expected
+
+
+def test_a_refused_entry_harms_no_other(link):
+    alone = link.run_pass([Entry(1, 0, 7, True)])
+    link.free(1)
+    result = link.run_pass([Entry(0, 4, 7, True), Entry(1, 0, 7, True), Entry(2, 0, 36 + 1, True)])
+    assert result.tokens == {1: alone.tokens[0]} and result.signatures == alone.signatures
+    assert {i: error.code for i, error in result.errors.items()} == {0: ErrorCode.POSITION, 2: ErrorCode.TOKEN}
+    with pytest.raises(EntryError, match=r"Entry 0 \(slot 0, position 4, token 7\) was refused: the position must be the slot's length"):
+        result.check()
+
+
+def test_a_pass_of_nothing(link):
+    with pytest.raises(EntryError, match="Pass was refused: a pass must have at least one entry"):
+        link.run_pass([]).check()
+
+
+def test_refused_operations(link):
+    prefill(link, 0, TEXT)
+    with pytest.raises(KvError, match="Fork of slot 0 to slot 0 with 3 positions was refused: a fork must go to another slot") as caught:
+        link.fork(0, 0, 3)
+    assert caught.value.code == ErrorCode.OTHER
+    with pytest.raises(KvError, match="Truncate of slot 0 to 8 positions was refused: the length must be at most the slot's"):
+        link.truncate(0, 8)
+    link.fork(0, 1, 1)
+    with pytest.raises(KvError, match="must go to an empty slot"):
+        link.fork(0, 1, 1)
+
+
+@pytest.mark.parametrize("entry, complaint", [((4, 0, 0), "Slot must be 0 to 2, not 4"), ((0, 16, 0), "Position must be 0 to 11, not 16"),
+                                              ((0, 0, 64), "Token must be 0 to 36, not 64"), ((0, 0, -1), "not -1")])
+def test_what_does_not_fit_the_ports(link, entry, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        link.run_pass([Entry(*entry)])
