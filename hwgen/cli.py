@@ -48,15 +48,18 @@ def _parser():
                      epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name, run, summary, example, shapes=True):
+    def command(name, run, summary, example, shapes=True, group=commands):
         epilog = f"example:\n  {example}" + (f"\n\n{_shapes_help()}" if shapes else "")
-        sub = commands.add_parser(name, help=summary, description=summary, epilog=epilog,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.set_defaults(run=run)
+        sub = group.add_parser(name.split()[-1], help=summary, description=summary, epilog=epilog,
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(run=run, command=name)
         return sub
 
-    def machine(sub, shape="demo"):
-        sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    def machine(sub, shape="demo", option=False):
+        if option:
+            sub.add_argument("--model", default="demo", metavar="MODEL", help=f"{MODEL_HELP} (default: demo)")
+        else:
+            sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
         sub.add_argument("--shape", default=shape, metavar="S", help=f"hardware shape, see below (default: {shape})")
         sub.add_argument("--formats", default="", metavar="F",
                          help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
@@ -69,6 +72,12 @@ def _parser():
         sub.add_argument("--temperature", type=float, default=temperature, metavar="T", help="0 takes the likeliest token; others "
                          f"need a shape with sampler=gumbel (default: {temperature:g})")
         sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
+
+    def speculation(sub):
+        sub.add_argument("--speculate", type=int, default=0, metavar="K", help="verify up to K draft tokens of a text in one pass; needs a "
+                         "shape with more than K entries, and changes no token (default: 0)")
+        sub.add_argument("--draft", default="ngram", metavar="D", help="where drafts come from: ngram (what followed the last tokens "
+                         "before), or the model in other formats on the golden model, as --formats (default: ngram)")
 
     sub = command("demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
                   'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
@@ -96,9 +105,39 @@ def _parser():
     sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
                      help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles")
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
+    speculation(sub)
     sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
     sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
     clock(sub)
+
+    traces = commands.add_parser("trace", help="Play many requests through a machine (run), or write a trace of requests (make).",
+                                 description="Continuous batching: see docs/serving.md.")
+    actions = traces.add_subparsers(dest="action", metavar="run|make", required=True)
+    sub = command("trace run", run_trace, "Play a trace of requests, batched continuously, and report throughput and latencies.",
+                  "hwgen trace run --synthetic requests=12,prompt=8:64,output=8 --shape demo,entries=4,slots=4 --link golden\n"
+                  "  hwgen trace run trace.jsonl --shape demo,entries=4,slots=4 --check --picture timeline.svg", group=actions)
+    sub.add_argument("file", nargs="?", metavar="TRACE", help="JSON lines, one request each (docs/serving.md)")
+    sub.add_argument("--synthetic", metavar="SPEC", help="instead of a file: requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,"
+                     "seed=N; a LENGTH is N, LOW:HIGH or ~MEAN")
+    machine(sub, option=True)
+    sub.add_argument("--policy", default="", metavar="P", help="fcfs, decode-first, prefill-first or fair, and budget=N, chunk=N, full=recompute "
+                     "or full=keep (default: decode-first)")
+    sub.add_argument("--blocks", type=int, metavar="N", help="KV blocks that may be in use at once (default: all)")
+    sub.add_argument("--turnaround", type=int, default=3, metavar="CYCLES", help="between a pass's last result and the next pass's first "
+                     "entry (default: 3, the machine's own)")
+    sampling(sub, 0.0)
+    speculation(sub)
+    sub.add_argument("--link", choices=("verilator", "golden", "timing"), default="verilator",
+                     help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles; timing is the cycle model alone")
+    sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
+    sub.add_argument("--json", metavar="FILE", help="write the report, each request and each pass")
+    sub.add_argument("--picture", metavar="FILE.svg", help="write a timeline of engines and slots")
+    clock(sub)
+    sub = command("trace make", run_trace_make, "Write a synthetic trace: Poisson arrivals, lengths from distributions.",
+                  "hwgen trace make requests=32,prompt=32:128,output=~8,rate=200 -o trace.jsonl", shapes=False, group=actions)
+    sub.add_argument("spec", metavar="SPEC", help="requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,seed=N; a LENGTH is N, "
+                     "LOW:HIGH or ~MEAN; rate=0: all arrive at once")
+    sub.add_argument("-o", "--output", required=True, metavar="FILE", help="the file")
 
     sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs.",
                   "hwgen selftest demo\n  hwgen selftest demo --inject weight:9000:3:6     flips bit 6 of byte 3 of beat 9000")
@@ -172,12 +211,64 @@ def _link(screen, options, design, quantized, **more):
         if options.link == "golden":
             yield golden
             return
+        if options.link == "timing":
+            from .host.timing_link import TimingLink
+            yield TimingLink(design)
+            return
         from .host.machine import simulated
         stall = getattr(options, "stall", 0)
         name = "demo" if design.model == DEMO_SHAPE else "top"      # so that what `hwgen demo` built serves the others
         link = stack.enter_context(simulated(design, quantized, screen.stage, name=name, stall=stall,
                                              seed=getattr(options, "seed", 1), **more))
         yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
+
+
+def _check_drafts(options, design):
+    """Refuse drafts that cannot be verified; the recipe of the draft model, or None."""
+    if not options.speculate:
+        return None
+    if not 1 <= options.speculate < design.hw.entries:
+        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not {options.speculate}"
+                         if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
+    return None if options.draft == "ngram" else recipe(options.draft)
+
+
+def _drafter(options, screen, checkpoint, design, formats):
+    """What proposes drafts, or None."""
+    from .host.drafts import LinkDrafter, NgramDrafter
+    if not options.speculate:
+        return None
+    if formats is None:
+        return NgramDrafter()
+    from .host.golden_link import GoldenLink
+    other = Design(model=design.model, hw=design.hw, recipe=formats)
+    with screen.bar("quantizing the draft model") as progress:
+        return LinkDrafter(GoldenLink(other, quantize(checkpoint, formats, progress)))
+
+
+def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
+    """As `_generate`, with drafts."""
+    from .host.driver import Totals
+    from .host.scheduler import Request, Scheduler
+    from .host.serving import draft_text
+    prefill, decode, text = Totals(), Totals(), tokenizer.stream()
+    began, proposed, accepted = time.monotonic(), 0, 0
+    scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
+    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids))
+    if not options.chat:
+        screen.echo(options.prompt)
+    try:
+        while record := scheduler.step():
+            _, _, prompted, decoded, drafts, right = record.parts[0]
+            (prefill if prompted else decode).add(record, prompted + decoded + right)
+            proposed, accepted = proposed + drafts, accepted + right
+    finally:
+        terminal.write(text.end() + "\n")
+    screen.table(terminal.speed_table(prefill, decode, options.clock))
+    screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
+    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
+    if options.check:
+        screen.say("every token and signature, cycle and counter equals the golden model's")
 
 
 def _generate(screen, link, tokenizer, prompt, options, start):
@@ -224,6 +315,7 @@ def run_run(options, screen):
         encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
         prompt = encode(options.prompt)
         inverse = _check_text(options, design, prompt)
+        drafts = _check_drafts(options, design)
         if not 0 <= options.stall < 1:
             raise ValueError(f"Stall probability must be at least 0 and below 1, not {options.stall:g}")
         if options.stall and design.hw.source != "stream":
@@ -241,20 +333,94 @@ def run_run(options, screen):
     with _link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
         if inverse:
             link.configure(inverse, options.seed)
-        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
+        drafter = _drafter(options, screen, checkpoint, design, drafts)
+        if drafter:
+            _generate_drafted(screen, link, checkpoint.tokenizer, prompt, options, drafter)
+        else:
+            _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
     if trace:
         screen.say(f"waveform: {trace}")
 
 
 def _check_text(options, design, prompt):
     """Refuse what cannot be generated; the inverse temperature."""
-    from .host.driver import check_prompt, inverse_temperature
+    from .host.driver import check_prompt
     check_prompt(design, prompt, options.max_tokens)
+    return _check_sampling(options, design)
+
+
+def _check_sampling(options, design):
+    from .host.driver import inverse_temperature
     if not 0 < options.clock < math.inf:
         raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
     return inverse_temperature(design, options.temperature)
+
+
+def run_trace(options, screen):
+    import json
+    from .host.picture import timeline_svg
+    from .host.policies import Policy
+    from .host.scheduler import Scheduler
+    from .host.serving import Report, play
+    from .host.trace import Synthetic, read_trace, requests_of
+    checkpoint = load(options.model, need_tokenizer=False)
+    design = _design(options, checkpoint)
+    if (options.file is None) == (options.synthetic is None):
+        raise InputError("Trace must be a file or --synthetic SPEC, one of them")
+    with checked_input():
+        lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
+        inverse, policy, drafts = _check_sampling(options, design), Policy.parse(options.policy), _check_drafts(options, design)
+        tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
+        requests = requests_of(lines, design.model, options.clock, tokenizer)
+        if options.link != "verilator" and options.check:
+            raise ValueError(f"Link {options.link} has no --check: it is the golden model's own prediction")
+        if options.turnaround < 0:
+            raise ValueError(f"Turnaround must be at least 0 cycles, not {options.turnaround}")
+        if options.picture and not options.picture.endswith(".svg"):
+            raise ValueError(f"Picture must be a .svg file, not {options.picture!r}")
+        # requests that can never be answered are refused before anything is built
+        from .host.timing_link import TimingLink
+        trial = Scheduler(TimingLink(design), policy, blocks=options.blocks)
+        for number, request in enumerate(requests):
+            try:
+                trial.add(request)
+            except ValueError as error:
+                raise ValueError(f"{request.name}: {error}") from None
+    for path in filter(None, (options.json, options.picture)):
+        with writing(path):
+            try_to_write(Path(path))
+    if options.link == "verilator":
+        _check_simulator()
+    screen.say(summary(design))
+    quantized = None if options.link == "timing" else _quantize(screen, checkpoint, design)
+    with _link(screen, options, design, quantized) as link:
+        if inverse:
+            link.configure(inverse, options.seed)
+        scheduler = Scheduler(link, policy, blocks=options.blocks, drafter=_drafter(options, screen, checkpoint, design, drafts),
+                              draft_tokens=options.speculate, turnaround=options.turnaround)
+        with screen.bar("playing") as progress:
+            sequences = play(scheduler, requests, progress)
+    report = Report(scheduler, sequences, options.clock)
+    terminal.result(report.table())
+    if options.check:
+        screen.say("every token and signature, cycle and counter equals the golden model's")
+    for path, text in ((options.json, lambda: json.dumps(report.json(), indent=1) + "\n"), (options.picture, lambda: timeline_svg(report))):
+        if path:
+            with writing(path):
+                Path(path).write_text(text(), encoding="utf-8")
+            screen.say(f"written: {path}")
+
+
+def run_trace_make(options, screen):
+    from .host.trace import Synthetic, write_trace
+    with checked_input():
+        synthetic = Synthetic.parse(options.spec)
+    lines = list(synthetic.lines())
+    write_trace(options.output, lines)
+    print(f"{options.output}: {len(lines)} requests, {sum(line['prompt_length'] for line in lines):,} tokens in, "
+          f"{sum(line['output_length'] for line in lines):,} out, the last arrives after {lines[-1]['arrival']:g} s")
 
 
 def run_selftest(options, screen):

@@ -5,7 +5,7 @@ from hwgen.cli import main
 from hwgen.host.driver import Mismatch
 from hwgen.params.presets import SHAPES
 
-COMMANDS = ("demo", "emit", "run", "selftest", "accuracy", "info")
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "info")
 
 
 def lines(capsys, command, code=0):
@@ -18,10 +18,10 @@ def lines(capsys, command, code=0):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(capsys, command):
     with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     out = capsys.readouterr().out
     assert f"example:\n  hwgen {command} " in out
-    if command in ("emit", "run", "selftest", "info"):
+    if command in ("emit", "run", "trace run", "selftest", "info"):
         assert all(f"  {name}" in out and preset.purpose in out for name, preset in SHAPES.items())
 
 

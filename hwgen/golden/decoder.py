@@ -134,7 +134,7 @@ class GoldenDecoder:
         return acc, exp + self._head_exp
 
     def run_pass(self, entries):
-        """Entries (slot, position, token, want) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).
+        """Entries (slot, position, token, want, key) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).
 
         Rows are the entries that were let in, in order.
         """
@@ -147,7 +147,7 @@ class GoldenDecoder:
         if not wanted:
             return {}, signatures, admitted
         acc, exponents = self.head(x[wanted])
-        keys = [(rows[i][0] << 24) ^ rows[i][1] for i in wanted]
+        keys = [rows[i][4] for i in wanted]
         tokens = sample(self.design, acc, exponents, inv_temperature=self.inv_temperature, seed=self.seed, keys=keys)
         return {admitted.rows[i]: int(t) for i, t in zip(wanted, tokens)}, signatures, admitted
 

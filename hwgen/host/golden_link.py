@@ -22,7 +22,7 @@ class GoldenLink(Link):
 
     def run_pass(self, entries):
         check_fits(self.design, entries)
-        tokens, signatures, admitted = self.decoder.run_pass([(e.slot, e.position, e.token, e.want) for e in entries])
+        tokens, signatures, admitted = self.decoder.run_pass([(e.slot, e.position, e.token, e.want, e.key) for e in entries])
         rows, refused = [entries[i] for i in admitted.rows], [answer.cycle for answer in admitted.answers]
         errors = entry_errors(entries, admitted.errors)
         if not rows:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ..params.errors import MEANINGS, ErrorCode, KvOp
 
-__all__ = ["Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors"]
+__all__ = ["Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key"]
 
 
 class LinkError(Exception):
@@ -49,13 +49,26 @@ class KvAnswer(NamedTuple):
     cycles: int = None
 
 
+def noise_key(seed, position):
+    """Key of the sampler's noise at a position of a text: by its seed and nothing else, so neither slot nor batch changes a token.
+
+    32 bits. Seeds below 2**14 with positions below 2**17 have keys of their own (Weyl's sequence: multiples of the golden ratio).
+    """
+    return (seed * 0x9E3779B9 + position) % 2**32
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a pass."""
+    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do."""
     slot: int
     position: int
     token: int
     want: bool = False
+    key: int = None
+
+    def __post_init__(self):
+        if self.key is None:
+            object.__setattr__(self, "key", noise_key(self.slot, self.position))
 
 
 @dataclass

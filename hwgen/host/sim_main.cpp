@@ -1,6 +1,6 @@
 // A decoder's Verilator model behind a pipe: reads commands from stdin, one a line, and answers each with one line of JSON.
 //
-//   pass N        then N lines `slot position token want`; runs them as one pass
+//   pass N        then N lines `slot position token want key`; runs them as one pass
 //   config T S    inverse temperature (Q8.8) and seed, if the model has a temperature
 //   reset         back to the state after reset
 //   trace FILE    writes a VCD of what follows (models built with tracing)
@@ -122,7 +122,7 @@ static void reset() {
     top->rst = 0;
 }
 
-struct Entry { unsigned long slot, position, token, want; };
+struct Entry { unsigned long slot, position, token, want, key; };
 
 static void pass(const std::vector<Entry> &entries, uint64_t limit) {
     std::string outcomes, phases;
@@ -137,6 +137,9 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
             put(PORT(command, payload), CMD_POSITION, entries[sent].position);
             put(PORT(command, payload), CMD_TOKEN, entries[sent].token);
             put(PORT(command, payload), CMD_WANT, entries[sent].want);
+#if HAS_TEMPERATURE
+            put(PORT(command, payload), CMD_KEY, entries[sent].key);
+#endif
             put(PORT(command, payload), CMD_LAST, sent + 1 == entries.size());
         }
         settle();
@@ -211,7 +214,8 @@ int main(int argc, char **argv) {
         if (sscanf(line, "pass %lu", &n) == 1) {
             std::vector<Entry> entries(n);
             for (Entry &e : entries)
-                if (!fgets(line, sizeof line, stdin) || sscanf(line, "%lu %lu %lu %lu", &e.slot, &e.position, &e.token, &e.want) != 4) return 2;
+                if (!fgets(line, sizeof line, stdin) ||
+                    sscanf(line, "%lu %lu %lu %lu %lu", &e.slot, &e.position, &e.token, &e.want, &e.key) != 5) return 2;
             pass(entries, PASS_LIMIT);
         } else if (sscanf(line, "config %lu %lu", &t, &s) == 2) {
 #if HAS_TEMPERATURE

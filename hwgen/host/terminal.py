@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["Screen", "speed_table"]
+__all__ = ["Screen", "result", "speed_table", "write"]
 
 
 class Screen:
@@ -59,6 +59,11 @@ def write(text):
     """A piece of the result, at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def result(table):
+    """A table that is a command's result."""
+    Console(highlight=False, soft_wrap=True).print(table)
 
 
 def speed_table(prefill, decode, clock):

@@ -128,7 +128,7 @@ class VerilatedLink(Link):
         self._ask("reset\n")
 
     def run_pass(self, entries):
-        lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)}\n" for e in entries)
+        lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)} {e.key}\n" for e in entries)
         answer = self._ask(f"pass {len(entries)}\n{lines}")
         return PassResult(
             tokens={entry: token for _, entry, token, none, _ in answer["outcomes"] if not none},

@@ -27,9 +27,11 @@ class PhaseShape(enum.Enum, shape=4):
 
 
 def command_layout(design):
-    """One entry of a pass. ``last`` closes the pass and starts it."""
+    """One entry of a pass. ``last`` closes the pass and starts it. ``key`` makes the noise of a row that is sampled: the host's to
+    choose, so that no token depends on slot or neighbours."""
+    key = {"key": 32} if design.hw.sampler == "gumbel" else {}
     return data.StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
-                              "token": range(design.model.vocab_size), "want": 1, "last": 1})
+                              "token": range(design.model.vocab_size), "want": 1, "last": 1, **key})
 
 
 def outcome_layout(design):
@@ -53,7 +55,7 @@ class Sequencer(wiring.Component):
     sampled         In(stream)     {row, token} of the sampler, row counting only entries that wanted output
     *_done          In(1)          one cycle each, at or before which the engine's output is readable
     exps, exps_in   Out, In        exponents of the current phases' matrices, copied from the dispatcher when a norm ends
-    keys            Out            position and slot of each head row, for the sampler's noise
+    keys            Out            only with sampler "gumbel": key of each head row, for its noise
     """
 
     def __init__(self, design):
@@ -83,7 +85,7 @@ class Sequencer(wiring.Component):
                ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
             "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
             "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
-            "keys": Out(data.ArrayLayout(unsigned(32), entries)),
+            **({"keys": Out(data.ArrayLayout(unsigned(32), entries))} if design.hw.sampler == "gumbel" else {}),
         })
 
     def elaborate(self, platform):
@@ -127,9 +129,8 @@ class Sequencer(wiring.Component):
             with m.If(self.phase == PhaseShape.FINISH):
                 m.d.sync += sent.eq(0)
         m.d.comb += self.dispatch.p.head.eq(wanted != 0)
-        for i in range(entries):
-            entry = entry_at(want_rows[i])
-            m.d.comb += self.keys[i].eq((entry.slot << 24) ^ entry.position)
+        if design.hw.sampler == "gumbel":
+            m.d.comb += [self.keys[i].eq(entry_at(want_rows[i]).key) for i in range(entries)]
 
         # -- one engine, one phase
         def go(phase):

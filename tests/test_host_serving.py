@@ -1,0 +1,182 @@
+"""Traces, reports and timelines."""
+import json
+import math
+import random
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from hwgen.cli import main
+from hwgen.host.inputs import InputError
+from hwgen.host.picture import timeline_svg
+from hwgen.host.policies import Policy
+from hwgen.host.scheduler import Request, Scheduler
+from hwgen.host.serving import Report, percentile, play
+from hwgen.host.timing_link import TimingLink
+from hwgen.host.trace import Lengths, Synthetic, read_trace, requests_of, write_trace
+from sim.designs import small_design
+
+DESIGN = small_design(entries=4, slots=3, context=32, kv_block=4)
+
+
+def test_lengths():
+    rng = random.Random(1)
+    assert {Lengths("7").draw(rng) for _ in range(9)} == {7} == {Lengths("7:7").draw(rng)} and {Lengths("~1").draw(rng)} == {1}
+    uniform = [Lengths("3:6").draw(rng) for _ in range(999)]
+    assert set(uniform) == {3, 4, 5, 6} and abs(sum(uniform) / 999 - 4.5) < 0.15
+    geometric = [Lengths("~20").draw(rng) for _ in range(20_000)]
+    assert min(geometric) == 1 and abs(sum(geometric) / 20_000 - 20) < 4 * 20 / math.sqrt(20_000)
+
+
+@pytest.mark.parametrize("text", ["", "0", "~", "5:3", "~3:5", "x", "1:2:3", "-4", "0:3"])
+def test_lengths_that_are_none(text):
+    with pytest.raises(ValueError, match="^Length must be"):
+        Lengths(text)
+
+
+def test_arrivals_are_poisson():
+    """Gaps between arrivals are exponential: their mean, and the share that is longer than it."""
+    times = [line["arrival"] for line in Synthetic(requests=20_000, rate=50).lines()]
+    gaps = [b - a for a, b in zip([0.0, *times], times)]
+    assert abs(sum(gaps) / len(gaps) * 50 - 1) < 4 / math.sqrt(20_000)
+    assert abs(sum(gap > 1 / 50 for gap in gaps) / len(gaps) - math.exp(-1)) < 0.014
+    assert {line["arrival"] for line in Synthetic(requests=9).lines()} == {0}
+
+
+def test_synthetic():
+    made = Synthetic.parse("requests=50,prompt=1:40,output=~9,longest=32,seed=5")
+    lines = list(made.lines())
+    assert lines == list(made.lines()) != list(Synthetic.parse("requests=50,prompt=1:40,output=~9,longest=32,seed=6").lines())
+    assert max(line["prompt_length"] + line["output_length"] for line in lines) == 32
+    assert min(min(line["prompt_length"], line["output_length"]) for line in lines) == 1
+
+
+def test_a_written_trace_is_read_again(tmp_path):
+    lines = list(Synthetic(requests=5, rate=100).lines())
+    write_trace(tmp_path / "trace.jsonl", lines)
+    assert read_trace(tmp_path / "trace.jsonl") == lines
+    requests = requests_of(lines, DESIGN.model, 10)
+    assert [r.arrival for r in requests] == [round(line["arrival"] * 10e6) for line in lines]
+    assert [len(r.prompt) for r in requests] == [64] * 5 and len({r.prompt for r in requests}) == 5
+
+
+def test_requests():
+    class Tokenizer:
+        encode = staticmethod(lambda text: [ord(c) % 37 for c in text])
+    lines = [{"text": "abc"}, {"tokens": [1, 2], "cycle": 7, "stop": True, "name": "x"}]
+    a, b = requests_of(lines, DESIGN.model, 100, Tokenizer)
+    assert a == Request((23, 24, 25), 16, 0, 0, (), "request 0") and b == Request((1, 2), 16, 7, 1, DESIGN.model.eos_token_ids, "x")
+    with pytest.raises(ValueError, match="need a model with a tokenizer"):
+        requests_of(lines, DESIGN.model, 100)
+
+
+@pytest.mark.parametrize("line, complaint", [
+    ("{", "Line must be JSON"), ("[]", "Request must be an object"), ('{"prompt_length": 3, "size": 1}', "Field must be one of .* not 'size'"),
+    ("{}", "exactly one of tokens, text"), ('{"tokens": [1], "text": "x"}', "exactly one of"), ('{"prompt_length": "3"}', "Field prompt_length"),
+    ('{"prompt_length": true}', "Field prompt_length"), ('{"prompt_length": 0}', "Lengths must be"), ('{"tokens": ["x"]}', "Tokens must be"),
+    ('{"prompt_length": 3, "arrival": -1}', "Arrival must be"), ('{"prompt_length": 3, "arrival": Infinity}', "Arrival must be"),
+    ('{"prompt_length": 3, "arrival": 1, "cycle": 1}', "not both"), ('{"prompt_length": 3, "seed": -1}', "Seed must be")])
+def test_traces_that_are_none(tmp_path, line, complaint):
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"prompt_length": 3}\n\n' + line)
+    with pytest.raises(InputError, match=f"trace.jsonl:3: .*{complaint}"):
+        read_trace(path)
+
+
+def test_empty_trace(tmp_path):
+    (tmp_path / "trace").write_text("\n")
+    with pytest.raises(InputError, match="at least one request"):
+        read_trace(tmp_path / "trace")
+
+
+def test_percentile():
+    values = [*range(1, 101)]
+    assert [percentile(values, share) for share in (0.5, 0.99, 1, 0)] == [50, 99, 100, 1] and percentile([7], 0.99) == 7
+
+
+def report(turnaround=100, policy=Policy()):
+    scheduler = Scheduler(TimingLink(DESIGN), policy, turnaround=turnaround)
+    requests = [Request((1,) * 6, 3), Request((2,) * 4, 1, arrival=500), Request((3,) * 2, 2, arrival=10**6), Request((3,), 1), Request((3,), 4)]
+    return Report(scheduler, play(scheduler, requests), 50.0)
+
+
+def test_report():
+    """Every number again, from the passes and the requests."""
+    r = report()
+    facts, passes = r.facts(), r.scheduler.passes
+    a, b, c, d, e = r.sequences
+    total = passes[-1].start + passes[-1].cycles
+    second = 1 / 50e6
+    assert facts["cycles"] == total == r.cycles and facts["seconds"] == pytest.approx(total * second)
+    assert (facts["prompt_tokens"], facts["output_tokens"]) == (14, 11)
+    assert facts["tokens_per_second"] == pytest.approx(25 / (total * second))
+    assert facts["output_tokens_per_second"] == pytest.approx(11 / (total * second))
+    first = sorted([a.times[0], b.times[0] - 500, c.times[0] - 10**6, d.times[0], e.times[0]])
+    assert facts["time_to_first_token"] == pytest.approx({"mean": sum(first) / 5 * second, "p50": first[2] * second, "p99": first[4] * second})
+    gaps = sorted(y - x for s in r.sequences for x, y in zip(s.times, s.times[1:]))
+    assert len(gaps) == 6 and facts["time_per_output_token"]["p99"] == pytest.approx(gaps[-1] * second)
+    assert facts["utilization"]["MAC array"] == pytest.approx(sum(p.counters["mac_busy"] for p in passes) / total)
+    assert facts["utilization"]["no pass under way"] == pytest.approx(1 - sum(p.cycles for p in passes) / total)
+    assert facts["queue"]["largest"] == 1           # five requests, three slots, of which two come later
+    assert facts["kv_positions"]["of"] == 3 * 32 and 9 <= facts["kv_positions"]["largest"] <= 16
+    assert facts["entries_per_pass"] == pytest.approx((14 + 2 + 0 + 1 + 0 + 3) / len(passes))
+    assert json.loads(json.dumps(r.json()))["each_request"][1]["arrival"] == 500
+
+
+def test_timeline():
+    """Well-formed, a row for each slot and engine, and what it shows of a slot is what ran there."""
+    r = report(policy=Policy("fair", budget=2))
+    root = ElementTree.fromstring(timeline_svg(r))
+    texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert all(label in texts for label in ("slot 0", "slot 2", "MAC array", "attention", "KV memory", "queue"))
+    titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")]
+    for sequence in r.sequences:
+        first = next(p for p in r.scheduler.passes if any(part[1] == sequence.number for part in p.parts))
+        assert sum(t.startswith(f": prompt, cycles {first.start:,} to ") for t in titles) >= 1
+
+
+def hwgen(capsys, *words):
+    assert main(list(words)) == 0
+    return capsys.readouterr()
+
+
+def test_trace_run(capsys, tmp_path):
+    """The program: a trace from a file gives what the same one made in place gives, and writes report and picture."""
+    spec, path = "requests=5,prompt=2:9,output=3,rate=20000", str(tmp_path / "trace.jsonl")
+    shape = ("--shape", "demo,entries=4,slots=2", "--link", "golden")
+    out = hwgen(capsys, "trace", "make", spec, "-o", path).out
+    assert out.startswith(f"{path}: 5 requests, ")
+    files = [tmp_path / "report.json", tmp_path / "timeline.svg"]
+    a = hwgen(capsys, "trace", "run", path, *shape, "--json", str(files[0]), "--picture", str(files[1]))
+    b = hwgen(capsys, "trace", "run", "--synthetic", spec, *shape)
+    assert a.out == b.out and "throughput" in a.out
+    report = json.loads(files[0].read_text())
+    assert report["requests"] == 5 and all(len(r["output"]) == 3 for r in report["each_request"])
+    assert ElementTree.parse(files[1]).getroot().tag.endswith("svg")
+    # the cycle model alone: the same passes in the same cycles, as no request ends early
+    timing = hwgen(capsys, "trace", "run", path, *shape[:3], "timing")
+    assert timing.out == a.out
+
+
+def test_trace_of_texts(capsys, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "She was", "output_length": 4}\n{"text": "Mr. Darcy", "output_length": 5}\n')
+    found = hwgen(capsys, "trace", "run", str(path), "--shape", "demo,entries=4,slots=2", "--link", "golden", "--json", str(tmp_path / "r"))
+    assert "2: " in found.out
+    alone = hwgen(capsys, "run", "demo", "--link", "golden", "--prompt", "She was", "--max-tokens", "4").out
+    from hwgen.models import load
+    stream = load("demo").tokenizer.stream()
+    tokens = json.loads((tmp_path / "r").read_text())["each_request"][0]["output"]
+    assert "".join(map(stream.push, tokens)) + stream.end() + "\n" == alone
+
+
+@pytest.mark.parametrize("more", [[], ["--draft", "e4m3"], ["--temperature", "0.7"]])
+def test_speculate(capsys, more):
+    words = ["run", "demo", "--link", "golden", "--prompt", "She was", "--max-tokens", "24", "--shape", "demo,entries=4"]
+    temperature = more if "--temperature" in more else []
+    plain, drafted = hwgen(capsys, *words, *temperature), hwgen(capsys, *words, *more, "--speculate", "3")
+    assert plain.out == drafted.out
+
+    def passes(err):
+        return int(next(line for line in err.splitlines() if " passes in " in line).split()[0])
+    assert "accepted" in drafted.err and passes(drafted.err) <= passes(plain.err)
