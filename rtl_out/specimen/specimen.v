@@ -7990,10 +7990,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7734$0 (\$signal$119 ),
-    .\port$7738$0 (bank),
-    .\port$7756$0 (\$like ),
-    .\port$7762$0 (v_bank),
+    .\port$7732$0 (\$signal$119 ),
+    .\port$7736$0 (bank),
+    .\port$7754$0 (\$like ),
+    .\port$7760$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -8001,8 +8001,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7554$0 (\$signal$4 ),
-    .\port$7558$0 (place[8:0]),
+    .\port$7552$0 (\$signal$4 ),
+    .\port$7556$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -8032,10 +8032,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7734$0 (\$signal$119 ),
-    .\port$7738$0 (bank),
-    .\port$7756$0 (\$like ),
-    .\port$7762$0 (v_bank),
+    .\port$7732$0 (\$signal$119 ),
+    .\port$7736$0 (bank),
+    .\port$7754$0 (\$like ),
+    .\port$7760$0 (v_bank),
     .read_data(\read_data$629 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -8043,10 +8043,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7734$0 (\$signal$119 ),
-    .\port$7738$0 (bank),
-    .\port$7756$0 (\$like ),
-    .\port$7762$0 (v_bank),
+    .\port$7732$0 (\$signal$119 ),
+    .\port$7736$0 (bank),
+    .\port$7754$0 (\$like ),
+    .\port$7760$0 (v_bank),
     .read_data(\read_data$635 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -8054,8 +8054,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7554$0 (\$signal$4 ),
-    .\port$7558$0 (place[8:0]),
+    .\port$7552$0 (\$signal$4 ),
+    .\port$7556$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -11159,17 +11159,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7734$0 , \port$7738$0 , \port$7756$0 , \port$7762$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7732$0 , \port$7736$0 , \port$7754$0 , \port$7760$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7734$0 ;
-  wire [5:0] \port$7734$0 ;
-  input \port$7738$0 ;
-  wire \port$7738$0 ;
-  input [5:0] \port$7756$0 ;
-  wire [5:0] \port$7756$0 ;
-  input \port$7762$0 ;
-  wire \port$7762$0 ;
+  input [5:0] \port$7732$0 ;
+  wire [5:0] \port$7732$0 ;
+  input \port$7736$0 ;
+  wire \port$7736$0 ;
+  input [5:0] \port$7754$0 ;
+  wire [5:0] \port$7754$0 ;
+  input \port$7760$0 ;
+  wire \port$7760$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -11186,18 +11186,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7756$0 , \port$7762$0  }),
+    .read_address({ \port$7754$0 , \port$7760$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7734$0 , \port$7738$0  }),
+    .write_address({ \port$7732$0 , \port$7736$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7734$0 , \port$7738$0  };
-  assign read_address = { \port$7756$0 , \port$7762$0  };
+  assign write_address = { \port$7732$0 , \port$7736$0  };
+  assign read_address = { \port$7754$0 , \port$7760$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7554$0 , \port$7558$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7552$0 , \port$7556$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -11222,10 +11222,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7554$0 ;
-  wire \port$7554$0 ;
-  input [8:0] \port$7558$0 ;
-  wire [8:0] \port$7558$0 ;
+  input \port$7552$0 ;
+  wire \port$7552$0 ;
+  input [8:0] \port$7556$0 ;
+  wire [8:0] \port$7556$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -11271,7 +11271,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7558$0 [5:0], \port$7554$0 , \port$7558$0 [8:6] };
+      storage[w_port__addr] <= { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -11333,23 +11333,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7558$0 [5:0], \port$7554$0 , \port$7558$0 [8:6] };
-  assign w_data = { \port$7558$0 [5:0], \port$7554$0 , \port$7558$0 [8:6] };
+  assign w_port__data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
+  assign w_data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7734$0 , \port$7738$0 , \port$7756$0 , \port$7762$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7732$0 , \port$7736$0 , \port$7754$0 , \port$7760$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7734$0 ;
-  wire [5:0] \port$7734$0 ;
-  input \port$7738$0 ;
-  wire \port$7738$0 ;
-  input [5:0] \port$7756$0 ;
-  wire [5:0] \port$7756$0 ;
-  input \port$7762$0 ;
-  wire \port$7762$0 ;
+  input [5:0] \port$7732$0 ;
+  wire [5:0] \port$7732$0 ;
+  input \port$7736$0 ;
+  wire \port$7736$0 ;
+  input [5:0] \port$7754$0 ;
+  wire [5:0] \port$7754$0 ;
+  input \port$7760$0 ;
+  wire \port$7760$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -11366,28 +11366,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7756$0 , \port$7762$0  }),
+    .read_address({ \port$7754$0 , \port$7760$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7734$0 , \port$7738$0  }),
+    .write_address({ \port$7732$0 , \port$7736$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7734$0 , \port$7738$0  };
-  assign read_address = { \port$7756$0 , \port$7762$0  };
+  assign write_address = { \port$7732$0 , \port$7736$0  };
+  assign read_address = { \port$7754$0 , \port$7760$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7734$0 , \port$7738$0 , \port$7756$0 , \port$7762$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7732$0 , \port$7736$0 , \port$7754$0 , \port$7760$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7734$0 ;
-  wire [5:0] \port$7734$0 ;
-  input \port$7738$0 ;
-  wire \port$7738$0 ;
-  input [5:0] \port$7756$0 ;
-  wire [5:0] \port$7756$0 ;
-  input \port$7762$0 ;
-  wire \port$7762$0 ;
+  input [5:0] \port$7732$0 ;
+  wire [5:0] \port$7732$0 ;
+  input \port$7736$0 ;
+  wire \port$7736$0 ;
+  input [5:0] \port$7754$0 ;
+  wire [5:0] \port$7754$0 ;
+  input \port$7760$0 ;
+  wire \port$7760$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -11404,18 +11404,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7756$0 , \port$7762$0  }),
+    .read_address({ \port$7754$0 , \port$7760$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7734$0 , \port$7738$0  }),
+    .write_address({ \port$7732$0 , \port$7736$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7734$0 , \port$7738$0  };
-  assign read_address = { \port$7756$0 , \port$7762$0  };
+  assign write_address = { \port$7732$0 , \port$7736$0  };
+  assign read_address = { \port$7754$0 , \port$7760$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7554$0 , \port$7558$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7552$0 , \port$7556$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -11440,10 +11440,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7554$0 ;
-  wire \port$7554$0 ;
-  input [8:0] \port$7558$0 ;
-  wire [8:0] \port$7558$0 ;
+  input \port$7552$0 ;
+  wire \port$7552$0 ;
+  input [8:0] \port$7556$0 ;
+  wire [8:0] \port$7556$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -11489,7 +11489,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7558$0 [5:0], \port$7554$0 , \port$7558$0 [8:6] };
+      storage[w_port__addr] <= { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -11551,8 +11551,8 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7558$0 [5:0], \port$7554$0 , \port$7558$0 [8:6] };
-  assign w_data = { \port$7558$0 [5:0], \port$7554$0 , \port$7558$0 [8:6] };
+  assign w_port__data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
+  assign w_data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -20808,9 +20808,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign \$177  = ~ total[35];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6975$0 (x0_4),
-    .\port$6999$0 (x1_4),
-    .\port$7007$0 (tag_4),
+    .\port$6973$0 (x0_4),
+    .\port$6997$0 (x1_4),
+    .\port$7005$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -22356,7 +22356,7 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign \$527  = o__valid;
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6975$0 , \port$6999$0 , \port$7007$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6973$0 , \port$6997$0 , \port$7005$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -22385,12 +22385,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$697
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6975$0 ;
-  wire [15:0] \port$6975$0 ;
-  input [15:0] \port$6999$0 ;
-  wire [15:0] \port$6999$0 ;
-  input [6:0] \port$7007$0 ;
-  wire [6:0] \port$7007$0 ;
+  input [15:0] \port$6973$0 ;
+  wire [15:0] \port$6973$0 ;
+  input [15:0] \port$6997$0 ;
+  wire [15:0] \port$6997$0 ;
+  input [6:0] \port$7005$0 ;
+  wire [6:0] \port$7005$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -22426,7 +22426,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$697
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7007$0 , \port$6999$0 , \port$6975$0  };
+      storage[w_port__addr] <= { \port$7005$0 , \port$6997$0 , \port$6973$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -22492,8 +22492,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$697
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7007$0 , \port$6999$0 , \port$6975$0  };
-  assign w_data = { \port$7007$0 , \port$6999$0 , \port$6975$0  };
+  assign w_port__data = { \port$7005$0 , \port$6997$0 , \port$6973$0  };
+  assign w_data = { \port$7005$0 , \port$6997$0 , \port$6973$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -25577,129 +25577,129 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   initial \$start <= 0;
   wire \$1 ;
   wire \$10 ;
-  wire \$100 ;
-  wire [1:0] \$101 ;
-  wire [1:0] \$102 ;
-  wire \$103 ;
+  wire [1:0] \$100 ;
+  wire \$101 ;
+  wire \$102 ;
+  wire [1:0] \$103 ;
   wire \$104 ;
-  wire [1:0] \$105 ;
+  wire \$105 ;
   wire \$106 ;
-  wire \$107 ;
-  wire \$108 ;
+  wire [1:0] \$107 ;
+  wire [1:0] \$108 ;
   wire [1:0] \$109 ;
   wire [1:0] \$11 ;
-  wire [1:0] \$110 ;
-  wire [1:0] \$111 ;
-  wire \$112 ;
-  wire \$113 ;
+  wire \$110 ;
+  wire \$111 ;
+  wire [1:0] \$112 ;
+  wire [1:0] \$113 ;
   wire [1:0] \$114 ;
-  wire [1:0] \$115 ;
-  wire [1:0] \$116 ;
-  wire \$117 ;
+  wire \$115 ;
+  wire \$116 ;
+  wire [1:0] \$117 ;
   wire \$118 ;
   wire [1:0] \$119 ;
   wire \$12 ;
   wire \$120 ;
   wire [1:0] \$121 ;
-  wire \$122 ;
+  wire [1:0] \$122 ;
   wire [1:0] \$123 ;
-  wire [1:0] \$124 ;
-  wire [1:0] \$125 ;
-  wire \$126 ;
-  wire \$127 ;
+  wire \$124 ;
+  wire \$125 ;
+  wire [1:0] \$126 ;
+  wire [1:0] \$127 ;
   wire [1:0] \$128 ;
-  wire [1:0] \$129 ;
+  wire \$129 ;
   wire [1:0] \$13 ;
   wire [1:0] \$130 ;
   wire \$131 ;
-  wire [1:0] \$132 ;
-  wire \$133 ;
-  wire \$134 ;
+  wire \$132 ;
+  wire [1:0] \$133 ;
+  wire [1:0] \$134 ;
   wire [1:0] \$135 ;
-  wire [1:0] \$136 ;
-  wire [1:0] \$137 ;
+  wire \$136 ;
+  wire \$137 ;
   wire \$138 ;
-  wire \$139 ;
+  wire [1:0] \$139 ;
   wire \$14 ;
-  wire \$140 ;
-  wire [1:0] \$141 ;
-  wire [1:0] \$142 ;
-  wire \$143 ;
+  wire [1:0] \$140 ;
+  wire \$141 ;
+  wire \$142 ;
+  wire [1:0] \$143 ;
   wire \$144 ;
-  wire [1:0] \$145 ;
+  wire \$145 ;
   wire \$146 ;
-  wire \$147 ;
-  wire \$148 ;
+  wire [1:0] \$147 ;
+  wire [1:0] \$148 ;
   wire [1:0] \$149 ;
   wire \$15 ;
-  wire [1:0] \$150 ;
-  wire [1:0] \$151 ;
-  wire \$152 ;
-  wire \$153 ;
+  wire \$150 ;
+  wire \$151 ;
+  wire [1:0] \$152 ;
+  wire [1:0] \$153 ;
   wire [1:0] \$154 ;
-  wire [1:0] \$155 ;
-  wire [1:0] \$156 ;
-  wire \$157 ;
-  wire \$158 ;
+  wire \$155 ;
+  wire \$156 ;
+  wire [1:0] \$157 ;
+  wire [1:0] \$158 ;
   wire [1:0] \$159 ;
   wire [1:0] \$16 ;
-  wire [1:0] \$160 ;
-  wire [1:0] \$161 ;
-  wire \$162 ;
-  wire \$163 ;
+  wire \$160 ;
+  wire \$161 ;
+  wire [1:0] \$162 ;
+  wire [1:0] \$163 ;
   wire [1:0] \$164 ;
-  wire [1:0] \$165 ;
-  wire [1:0] \$166 ;
+  wire \$165 ;
+  wire \$166 ;
   wire \$167 ;
-  wire \$168 ;
-  wire \$169 ;
+  wire [3:0] \$168 ;
+  wire [3:0] \$169 ;
   wire \$17 ;
-  wire [3:0] \$170 ;
-  wire [3:0] \$171 ;
-  wire [1:0] \$172 ;
-  wire \$173 ;
-  wire \$174 ;
+  wire [1:0] \$170 ;
+  wire \$171 ;
+  wire \$172 ;
+  wire [1:0] \$173 ;
+  wire [1:0] \$174 ;
   wire [1:0] \$175 ;
-  wire [1:0] \$176 ;
-  wire [1:0] \$177 ;
+  wire \$176 ;
+  wire \$177 ;
   wire \$178 ;
-  wire \$179 ;
+  wire [1:0] \$179 ;
   wire \$18 ;
-  wire \$180 ;
-  wire [1:0] \$181 ;
-  wire [1:0] \$182 ;
-  wire \$183 ;
+  wire [1:0] \$180 ;
+  wire \$181 ;
+  wire \$182 ;
+  wire [1:0] \$183 ;
   wire \$184 ;
-  wire [1:0] \$185 ;
+  wire \$185 ;
   wire \$186 ;
-  wire \$187 ;
-  wire \$188 ;
+  wire [1:0] \$187 ;
+  wire [1:0] \$188 ;
   wire [1:0] \$189 ;
   wire \$19 ;
-  wire [1:0] \$190 ;
-  wire [1:0] \$191 ;
-  wire \$192 ;
-  wire \$193 ;
+  wire \$190 ;
+  wire \$191 ;
+  wire [1:0] \$192 ;
+  wire [1:0] \$193 ;
   wire [1:0] \$194 ;
-  wire [1:0] \$195 ;
-  wire [1:0] \$196 ;
+  wire \$195 ;
+  wire \$196 ;
   wire \$197 ;
-  wire \$198 ;
-  wire \$199 ;
+  reg [16:0] \$198 ;
+  reg \$199 ;
   wire \$2 ;
-  wire [30:0] \$20 ;
-  reg [16:0] \$200 ;
+  wire \$20 ;
+  reg \$200 ;
   reg \$201 ;
-  reg \$202 ;
+  reg [3:0] \$202 ;
   reg \$203 ;
-  reg [3:0] \$204 ;
+  reg \$204 ;
   reg \$205 ;
   reg \$206 ;
   reg \$207 ;
-  reg \$208 ;
+  reg [39:0] \$208 ;
   reg \$209 ;
-  wire [30:0] \$21 ;
-  reg [39:0] \$210 ;
+  wire [1:0] \$21 ;
+  reg \$210 ;
   reg \$211 ;
   reg \$212 ;
   reg \$213 ;
@@ -25712,14 +25712,12 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$22 ;
   reg \$220 ;
   reg \$221 ;
-  reg \$222 ;
+  reg [2:0] \$222 ;
   reg \$223 ;
-  reg [2:0] \$224 ;
+  reg \$224 ;
   reg \$225 ;
   reg \$226 ;
-  reg \$227 ;
-  reg \$228 ;
-  wire [1:0] \$23 ;
+  wire \$23 ;
   wire \$24 ;
   wire \$25 ;
   wire \$26 ;
@@ -25727,12 +25725,12 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$28 ;
   wire \$29 ;
   wire [1:0] \$3 ;
-  wire \$30 ;
+  wire [1:0] \$30 ;
   wire \$31 ;
-  wire [1:0] \$32 ;
-  wire \$33 ;
+  wire \$32 ;
+  wire [1:0] \$33 ;
   wire \$34 ;
-  wire [1:0] \$35 ;
+  wire \$35 ;
   wire \$36 ;
   wire \$37 ;
   wire \$38 ;
@@ -25740,9 +25738,9 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$4 ;
   wire \$40 ;
   wire \$41 ;
-  wire \$42 ;
+  wire [1:0] \$42 ;
   wire \$43 ;
-  wire [1:0] \$44 ;
+  wire \$44 ;
   wire \$45 ;
   wire \$46 ;
   wire \$47 ;
@@ -25756,9 +25754,9 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$54 ;
   wire \$55 ;
   wire \$56 ;
-  wire \$57 ;
+  wire [1:0] \$57 ;
   wire \$58 ;
-  wire [1:0] \$59 ;
+  wire \$59 ;
   wire \$6 ;
   wire \$60 ;
   wire \$61 ;
@@ -25767,44 +25765,44 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$64 ;
   wire \$65 ;
   wire \$66 ;
-  wire \$67 ;
+  wire [1:0] \$67 ;
   wire \$68 ;
-  wire [1:0] \$69 ;
+  wire \$69 ;
   wire \$7 ;
   wire \$70 ;
   wire \$71 ;
   wire \$72 ;
-  wire \$73 ;
-  wire \$74 ;
-  wire [1:0] \$75 ;
-  wire [1:0] \$76 ;
+  wire [1:0] \$73 ;
+  wire [1:0] \$74 ;
+  wire \$75 ;
+  wire \$76 ;
   wire \$77 ;
   wire \$78 ;
   wire \$79 ;
   wire [1:0] \$8 ;
-  wire \$80 ;
+  wire [1:0] \$80 ;
   wire \$81 ;
-  wire [1:0] \$82 ;
-  wire \$83 ;
+  wire \$82 ;
+  wire [1:0] \$83 ;
   wire \$84 ;
-  wire [1:0] \$85 ;
+  wire \$85 ;
   wire \$86 ;
   wire \$87 ;
   wire \$88 ;
   wire \$89 ;
   wire \$9 ;
-  wire \$90 ;
+  wire [1:0] \$90 ;
   wire \$91 ;
-  wire [1:0] \$92 ;
-  wire \$93 ;
-  wire \$94 ;
+  wire \$92 ;
+  wire [1:0] \$93 ;
+  wire [1:0] \$94 ;
   wire [1:0] \$95 ;
-  wire [1:0] \$96 ;
-  wire [1:0] \$97 ;
+  wire \$96 ;
+  wire \$97 ;
   wire \$98 ;
-  wire \$99 ;
+  wire [1:0] \$99 ;
   reg \$signal  = 1'h0;
-  reg \$signal$66  = 1'h0;
+  reg \$signal$65  = 1'h0;
   output [1:0] add__payload;
   reg [1:0] add__payload;
   wire \add__payload.final ;
@@ -25915,8 +25913,6 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   reg index_norm1 = 1'h0;
   reg index_norm2 = 1'h0;
   reg index_normf = 1'h0;
-  wire [31:0] keys;
-  wire [31:0] \keys.0 ;
   output [9:0] kv_write__payload;
   reg [9:0] kv_write__payload;
   wire \kv_write__payload.last ;
@@ -26013,180 +26009,180 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   assign \$16  = sent_position + 1'h1;
   assign \$17  = \$16  == \$signal ;
   assign \$18  = closed & \$17 ;
-  assign \$22  = index_norm1 != \$signal ;
-  assign \$23  = index_norm1 + 1'h1;
-  assign \$24  = \$23  == \$signal ;
-  assign \$25  = ~ given_feed_qkv;
-  assign \$28  = ~ given_sink_qkv;
-  assign \$31  = index_kv != \$signal ;
-  assign \$32  = index_kv + 1'h1;
-  assign \$33  = \$32  == \$signal ;
-  assign \$34  = index_attend != \$signal ;
-  assign \$35  = index_attend + 1'h1;
-  assign \$36  = \$35  == \$signal ;
-  assign \$37  = ~ given_feed_o;
-  assign \$40  = ~ given_sink_o;
-  assign \$43  = index_norm2 != \$signal ;
-  assign \$44  = index_norm2 + 1'h1;
-  assign \$45  = \$44  == \$signal ;
-  assign \$46  = ~ given_feed_gate_up;
-  assign \$49  = ~ given_sink_gate_up;
-  assign \$52  = ~ given_feed_down;
-  assign \$55  = ~ given_sink_down;
-  assign \$58  = index_normf != wanted;
-  assign \$59  = index_normf + 1'h1;
-  assign \$60  = \$59  == wanted;
-  assign \$61  = ~ given_feed_head;
-  assign \$64  = ~ given_sink_head;
-  assign \$67  = phase == 4'hc;
-  assign \$68  = ! wanted;
-  assign \$70  = 2'h1 == wanted;
-  assign \$71  = command__valid & command__ready;
-  assign \$72  = ! \$signal ;
-  assign \$73  = ! wanted;
-  assign \$74  = command__payload[15] & \$73 ;
-  assign \$75  = \$signal  + 1'h1;
-  assign \$76  = wanted + command__payload[15];
-  assign \$77  = ! \$signal ;
-  assign \$78  = command__payload[16] | \$77 ;
-  assign \$79  = ! phase;
-  assign \$80  = \$79  & closed;
-  assign \$81  = dispatch__valid & dispatch__ready;
-  assign \$82  = sent_token + 1'h1;
-  assign \$83  = phase == 4'hc;
-  assign \$84  = angle__valid & angle__ready;
-  assign \$85  = sent_position + 1'h1;
-  assign \$86  = phase == 4'hc;
-  assign \$87  = \$signal$66  | embed_done;
+  assign \$20  = index_norm1 != \$signal ;
+  assign \$21  = index_norm1 + 1'h1;
+  assign \$22  = \$21  == \$signal ;
+  assign \$23  = ~ given_feed_qkv;
+  assign \$26  = ~ given_sink_qkv;
+  assign \$29  = index_kv != \$signal ;
+  assign \$30  = index_kv + 1'h1;
+  assign \$31  = \$30  == \$signal ;
+  assign \$32  = index_attend != \$signal ;
+  assign \$33  = index_attend + 1'h1;
+  assign \$34  = \$33  == \$signal ;
+  assign \$35  = ~ given_feed_o;
+  assign \$38  = ~ given_sink_o;
+  assign \$41  = index_norm2 != \$signal ;
+  assign \$42  = index_norm2 + 1'h1;
+  assign \$43  = \$42  == \$signal ;
+  assign \$44  = ~ given_feed_gate_up;
+  assign \$47  = ~ given_sink_gate_up;
+  assign \$50  = ~ given_feed_down;
+  assign \$53  = ~ given_sink_down;
+  assign \$56  = index_normf != wanted;
+  assign \$57  = index_normf + 1'h1;
+  assign \$58  = \$57  == wanted;
+  assign \$59  = ~ given_feed_head;
+  assign \$62  = ~ given_sink_head;
+  assign \$65  = phase == 4'hc;
+  assign \$66  = ! wanted;
+  assign \$68  = 2'h1 == wanted;
+  assign \$69  = command__valid & command__ready;
+  assign \$70  = ! \$signal ;
+  assign \$71  = ! wanted;
+  assign \$72  = command__payload[15] & \$71 ;
+  assign \$73  = \$signal  + 1'h1;
+  assign \$74  = wanted + command__payload[15];
+  assign \$75  = ! \$signal ;
+  assign \$76  = command__payload[16] | \$75 ;
+  assign \$77  = ! phase;
+  assign \$78  = \$77  & closed;
+  assign \$79  = dispatch__valid & dispatch__ready;
+  assign \$80  = sent_token + 1'h1;
+  assign \$81  = phase == 4'hc;
+  assign \$82  = angle__valid & angle__ready;
+  assign \$83  = sent_position + 1'h1;
+  assign \$84  = phase == 4'hc;
+  assign \$85  = \$signal$65  | embed_done;
+  assign \$86  = angled | angle_done;
+  assign \$87  = \$signal$65  | embed_done;
   assign \$88  = angled | angle_done;
-  assign \$89  = \$signal$66  | embed_done;
-  assign \$90  = angled | angle_done;
-  assign \$91  = \$89  & \$90 ;
-  assign \$92  = left_norm1 + 1'h1;
-  assign \$93  = \$92  == \$signal ;
-  assign \$94  = norm_done & \$93 ;
+  assign \$89  = \$87  & \$88 ;
+  assign \$90  = left_norm1 + 1'h1;
+  assign \$91  = \$90  == \$signal ;
+  assign \$92  = norm_done & \$91 ;
+  assign \$93  = left_norm1 + 1'h1;
+  assign \$94  = \$92  ? 2'h0 : \$93 ;
   assign \$95  = left_norm1 + 1'h1;
-  assign \$96  = \$94  ? 2'h0 : \$95 ;
-  assign \$97  = left_norm1 + 1'h1;
-  assign \$98  = \$97  == \$signal ;
-  assign \$99  = norm_done & \$98 ;
-  assign \$100  = norm__valid & norm__ready;
-  assign \$101  = index_norm1 + 1'h1;
-  assign \$102  = left_norm1 + 1'h1;
-  assign \$103  = \$102  == \$signal ;
-  assign \$104  = norm_done & \$103 ;
-  assign \$105  = left_norm1 + 1'h1;
-  assign \$106  = \$105  == \$signal ;
-  assign \$107  = norm_done & \$106 ;
-  assign \$112  = feed__valid & feed__ready;
-  assign \$117  = convert__valid & convert__ready;
-  assign \$118  = kv_write__valid & kv_write__ready;
-  assign \$119  = index_kv + 1'h1;
-  assign \$120  = attend__valid & attend__ready;
-  assign \$121  = index_attend + 1'h1;
-  assign \$126  = feed__valid & feed__ready;
-  assign \$131  = add__valid & add__ready;
-  assign \$132  = left_norm2 + 1'h1;
-  assign \$133  = \$132  == \$signal ;
-  assign \$134  = norm_done & \$133 ;
+  assign \$96  = \$95  == \$signal ;
+  assign \$97  = norm_done & \$96 ;
+  assign \$98  = norm__valid & norm__ready;
+  assign \$99  = index_norm1 + 1'h1;
+  assign \$100  = left_norm1 + 1'h1;
+  assign \$101  = \$100  == \$signal ;
+  assign \$102  = norm_done & \$101 ;
+  assign \$103  = left_norm1 + 1'h1;
+  assign \$104  = \$103  == \$signal ;
+  assign \$105  = norm_done & \$104 ;
+  assign \$110  = feed__valid & feed__ready;
+  assign \$115  = convert__valid & convert__ready;
+  assign \$116  = kv_write__valid & kv_write__ready;
+  assign \$117  = index_kv + 1'h1;
+  assign \$118  = attend__valid & attend__ready;
+  assign \$119  = index_attend + 1'h1;
+  assign \$124  = feed__valid & feed__ready;
+  assign \$129  = add__valid & add__ready;
+  assign \$130  = left_norm2 + 1'h1;
+  assign \$131  = \$130  == \$signal ;
+  assign \$132  = norm_done & \$131 ;
+  assign \$133  = left_norm2 + 1'h1;
+  assign \$134  = \$132  ? 2'h0 : \$133 ;
   assign \$135  = left_norm2 + 1'h1;
-  assign \$136  = \$134  ? 2'h0 : \$135 ;
-  assign \$137  = left_norm2 + 1'h1;
-  assign \$138  = \$137  == \$signal ;
-  assign \$139  = norm_done & \$138 ;
-  assign \$140  = norm__valid & norm__ready;
-  assign \$141  = index_norm2 + 1'h1;
-  assign \$142  = left_norm2 + 1'h1;
-  assign \$143  = \$142  == \$signal ;
-  assign \$144  = norm_done & \$143 ;
-  assign \$145  = left_norm2 + 1'h1;
-  assign \$146  = \$145  == \$signal ;
-  assign \$147  = norm_done & \$146 ;
-  assign \$152  = feed__valid & feed__ready;
-  assign \$157  = convert__valid & convert__ready;
-  assign \$162  = feed__valid & feed__ready;
-  assign \$167  = add__valid & add__ready;
-  assign \$168  = layer == 3'h4;
-  assign \$169  = ! wanted;
-  assign \$170  = wanted ? 4'ha : 4'hc;
-  assign \$171  = layer + 1'h1;
-  assign \$172  = left_normf + 1'h1;
-  assign \$173  = \$172  == wanted;
-  assign \$174  = norm_done & \$173 ;
+  assign \$136  = \$135  == \$signal ;
+  assign \$137  = norm_done & \$136 ;
+  assign \$138  = norm__valid & norm__ready;
+  assign \$139  = index_norm2 + 1'h1;
+  assign \$140  = left_norm2 + 1'h1;
+  assign \$141  = \$140  == \$signal ;
+  assign \$142  = norm_done & \$141 ;
+  assign \$143  = left_norm2 + 1'h1;
+  assign \$144  = \$143  == \$signal ;
+  assign \$145  = norm_done & \$144 ;
+  assign \$150  = feed__valid & feed__ready;
+  assign \$155  = convert__valid & convert__ready;
+  assign \$160  = feed__valid & feed__ready;
+  assign \$165  = add__valid & add__ready;
+  assign \$166  = layer == 3'h4;
+  assign \$167  = ! wanted;
+  assign \$168  = wanted ? 4'ha : 4'hc;
+  assign \$169  = layer + 1'h1;
+  assign \$170  = left_normf + 1'h1;
+  assign \$171  = \$170  == wanted;
+  assign \$172  = norm_done & \$171 ;
+  assign \$173  = left_normf + 1'h1;
+  assign \$174  = \$172  ? 2'h0 : \$173 ;
   assign \$175  = left_normf + 1'h1;
-  assign \$176  = \$174  ? 2'h0 : \$175 ;
-  assign \$177  = left_normf + 1'h1;
-  assign \$178  = \$177  == wanted;
-  assign \$179  = norm_done & \$178 ;
-  assign \$180  = norm__valid & norm__ready;
-  assign \$181  = index_normf + 1'h1;
-  assign \$182  = left_normf + 1'h1;
-  assign \$183  = \$182  == wanted;
-  assign \$184  = norm_done & \$183 ;
-  assign \$185  = left_normf + 1'h1;
-  assign \$186  = \$185  == wanted;
-  assign \$187  = norm_done & \$186 ;
-  assign \$192  = feed__valid & feed__ready;
-  assign \$197  = sample__valid & sample__ready;
-  assign \$199  = \$198  | outcome__ready;
+  assign \$176  = \$175  == wanted;
+  assign \$177  = norm_done & \$176 ;
+  assign \$178  = norm__valid & norm__ready;
+  assign \$179  = index_normf + 1'h1;
+  assign \$180  = left_normf + 1'h1;
+  assign \$181  = \$180  == wanted;
+  assign \$182  = norm_done & \$181 ;
+  assign \$183  = left_normf + 1'h1;
+  assign \$184  = \$183  == wanted;
+  assign \$185  = norm_done & \$184 ;
+  assign \$190  = feed__valid & feed__ready;
+  assign \$195  = sample__valid & sample__ready;
+  assign \$197  = \$196  | outcome__ready;
   always @(posedge clk)
-    entry0 <= \$200 ;
+    entry0 <= \$198 ;
   always @(posedge clk)
-    \$signal  <= \$201 ;
+    \$signal  <= \$199 ;
   always @(posedge clk)
-    wanted <= \$202 ;
+    wanted <= \$200 ;
   always @(posedge clk)
-    closed <= \$203 ;
+    closed <= \$201 ;
   always @(posedge clk)
-    phase <= \$204 ;
+    phase <= \$202 ;
   always @(posedge clk)
-    sent_token <= \$205 ;
+    sent_token <= \$203 ;
   always @(posedge clk)
-    sent_position <= \$206 ;
+    sent_position <= \$204 ;
   always @(posedge clk)
-    \$signal$66  <= \$207 ;
+    \$signal$65  <= \$205 ;
   always @(posedge clk)
-    angled <= \$208 ;
+    angled <= \$206 ;
   always @(posedge clk)
-    left_norm1 <= \$209 ;
+    left_norm1 <= \$207 ;
   always @(posedge clk)
-    exps <= \$210 ;
+    exps <= \$208 ;
   always @(posedge clk)
-    index_norm1 <= \$211 ;
+    index_norm1 <= \$209 ;
   always @(posedge clk)
-    given_feed_qkv <= \$212 ;
+    given_feed_qkv <= \$210 ;
   always @(posedge clk)
-    given_sink_qkv <= \$213 ;
+    given_sink_qkv <= \$211 ;
   always @(posedge clk)
-    index_kv <= \$214 ;
+    index_kv <= \$212 ;
   always @(posedge clk)
-    index_attend <= \$215 ;
+    index_attend <= \$213 ;
   always @(posedge clk)
-    given_feed_o <= \$216 ;
+    given_feed_o <= \$214 ;
   always @(posedge clk)
-    given_sink_o <= \$217 ;
+    given_sink_o <= \$215 ;
   always @(posedge clk)
-    left_norm2 <= \$218 ;
+    left_norm2 <= \$216 ;
   always @(posedge clk)
-    index_norm2 <= \$219 ;
+    index_norm2 <= \$217 ;
   always @(posedge clk)
-    given_feed_gate_up <= \$220 ;
+    given_feed_gate_up <= \$218 ;
   always @(posedge clk)
-    given_sink_gate_up <= \$221 ;
+    given_sink_gate_up <= \$219 ;
   always @(posedge clk)
-    given_feed_down <= \$222 ;
+    given_feed_down <= \$220 ;
   always @(posedge clk)
-    given_sink_down <= \$223 ;
+    given_sink_down <= \$221 ;
   always @(posedge clk)
-    layer <= \$224 ;
+    layer <= \$222 ;
   always @(posedge clk)
-    left_normf <= \$225 ;
+    left_normf <= \$223 ;
   always @(posedge clk)
-    index_normf <= \$226 ;
+    index_normf <= \$224 ;
   always @(posedge clk)
-    given_feed_head <= \$227 ;
+    given_feed_head <= \$225 ;
   always @(posedge clk)
-    given_sink_head <= \$228 ;
+    given_sink_head <= \$226 ;
   always @* begin
     if (\$start ) begin end
     norm__valid = 1'h0;
@@ -26194,7 +26190,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h1:
           /* empty */;
       4'h2:
-          norm__valid = \$22 ;
+          norm__valid = \$20 ;
       4'h3:
           /* empty */;
       4'h4:
@@ -26204,13 +26200,13 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h6:
           /* empty */;
       4'h7:
-          norm__valid = \$43 ;
+          norm__valid = \$41 ;
       4'h8:
           /* empty */;
       4'h9:
           /* empty */;
       4'ha:
-          norm__valid = \$58 ;
+          norm__valid = \$56 ;
     endcase
   end
   always @* begin
@@ -26220,7 +26216,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h1:
           /* empty */;
       4'h2:
-          norm__payload = \$24 ;
+          norm__payload = \$22 ;
       4'h3:
           /* empty */;
       4'h4:
@@ -26230,13 +26226,13 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h6:
           /* empty */;
       4'h7:
-          norm__payload = \$45 ;
+          norm__payload = \$43 ;
       4'h8:
           /* empty */;
       4'h9:
           /* empty */;
       4'ha:
-          norm__payload = \$60 ;
+          norm__payload = \$58 ;
     endcase
   end
   always @* begin
@@ -26248,23 +26244,23 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h2:
           /* empty */;
       4'h3:
-          feed__valid = \$27 ;
+          feed__valid = \$25 ;
       4'h4:
           /* empty */;
       4'h5:
           /* empty */;
       4'h6:
-          feed__valid = \$39 ;
+          feed__valid = \$37 ;
       4'h7:
           /* empty */;
       4'h8:
-          feed__valid = \$48 ;
+          feed__valid = \$46 ;
       4'h9:
-          feed__valid = \$54 ;
+          feed__valid = \$52 ;
       4'ha:
           /* empty */;
       4'hb:
-          feed__valid = \$63 ;
+          feed__valid = \$61 ;
     endcase
   end
   always @* begin
@@ -26319,7 +26315,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h2:
           /* empty */;
       4'h3:
-          convert__valid = \$30 ;
+          convert__valid = \$28 ;
       4'h4:
           /* empty */;
       4'h5:
@@ -26329,7 +26325,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h7:
           /* empty */;
       4'h8:
-          convert__valid = \$51 ;
+          convert__valid = \$49 ;
     endcase
   end
   always @* begin
@@ -26371,7 +26367,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h3:
           /* empty */;
       4'h4:
-          kv_write__valid = \$31 ;
+          kv_write__valid = \$29 ;
     endcase
   end
   always @* begin
@@ -26386,7 +26382,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h4:
         begin
-          kv_write__payload[9] = \$33 ;
+          kv_write__payload[9] = \$31 ;
           kv_write__payload[5:0] = entry0[5:0];
           kv_write__payload[8:6] = layer;
         end
@@ -26405,7 +26401,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h4:
           /* empty */;
       4'h5:
-          attend__valid = \$34 ;
+          attend__valid = \$32 ;
     endcase
   end
   always @* begin
@@ -26422,7 +26418,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h5:
         begin
-          attend__payload[9] = \$36 ;
+          attend__payload[9] = \$34 ;
           attend__payload[5:0] = entry0[5:0];
           attend__payload[8:6] = layer;
         end
@@ -26443,13 +26439,13 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h5:
           /* empty */;
       4'h6:
-          add__valid = \$42 ;
+          add__valid = \$40 ;
       4'h7:
           /* empty */;
       4'h8:
           /* empty */;
       4'h9:
-          add__valid = \$57 ;
+          add__valid = \$55 ;
     endcase
   end
   always @* begin
@@ -26507,7 +26503,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'ha:
           /* empty */;
       4'hb:
-          sample__valid = \$66 ;
+          sample__valid = \$64 ;
     endcase
   end
   always @* begin
@@ -26541,8 +26537,8 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   always @* begin
     if (\$start ) begin end
     (* full_case = 32'd1 *)
-    if (\$67 ) begin
-      outcome__valid = \$68 ;
+    if (\$65 ) begin
+      outcome__valid = \$66 ;
     end else begin
       outcome__valid = sampled__valid;
     end
@@ -26551,40 +26547,40 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
     if (\$start ) begin end
     outcome__payload[9:0] = 10'h000;
     (* full_case = 32'd1 *)
-    if (\$67 ) begin
+    if (\$65 ) begin
       outcome__payload[9] = 1'h1;
       outcome__payload[10] = 1'h1;
     end else begin
       outcome__payload[8:0] = sampled__payload;
-      outcome__payload[10] = \$70 ;
+      outcome__payload[10] = \$68 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     sampled__ready = 1'h0;
     (* full_case = 32'd1 *)
-    if (\$67 ) begin
+    if (\$65 ) begin
     end else begin
       sampled__ready = outcome__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$200  = entry0;
-    if (\$71 ) begin
-      if (\$72 ) begin
-        \$200  = command__payload;
+    \$198  = entry0;
+    if (\$69 ) begin
+      if (\$70 ) begin
+        \$198  = command__payload;
       end
     end
     if (rst) begin
-      \$200  = 17'h00000;
+      \$198  = 17'h00000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$201  = \$signal ;
-    if (\$71 ) begin
-      \$201  = \$75 [0];
+    \$199  = \$signal ;
+    if (\$69 ) begin
+      \$199  = \$73 [0];
     end
     casez (phase)
       4'h1:
@@ -26610,7 +26606,83 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'hb:
           /* empty */;
       4'hc:
-          if (\$199 ) begin
+          if (\$197 ) begin
+            \$199  = 1'h0;
+          end
+    endcase
+    if (rst) begin
+      \$199  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$200  = wanted;
+    if (\$69 ) begin
+      \$200  = \$74 [0];
+    end
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+          /* empty */;
+      4'hc:
+          if (\$197 ) begin
+            \$200  = 1'h0;
+          end
+    endcase
+    if (rst) begin
+      \$200  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$201  = closed;
+    if (\$69 ) begin
+      \$201  = \$76 ;
+    end
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+          /* empty */;
+      4'hc:
+          if (\$197 ) begin
             \$201  = 1'h0;
           end
     endcase
@@ -26620,177 +26692,136 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$202  = wanted;
-    if (\$71 ) begin
-      \$202  = \$76 [0];
+    \$202  = phase;
+    if (\$78 ) begin
+      \$202  = 4'h1;
     end
     casez (phase)
       4'h1:
-          /* empty */;
+          if (\$89 ) begin
+            \$202  = 4'h2;
+          end
       4'h2:
-          /* empty */;
+          if (\$105 ) begin
+            \$202  = 4'h3;
+          end
       4'h3:
-          /* empty */;
+          if (qkv_done) begin
+            \$202  = 4'h4;
+          end
       4'h4:
-          /* empty */;
+          if (kv_write_done) begin
+            \$202  = 4'h5;
+          end
       4'h5:
-          /* empty */;
+          if (attend_done) begin
+            \$202  = 4'h6;
+          end
       4'h6:
-          /* empty */;
+          if (add_done) begin
+            \$202  = 4'h7;
+          end
       4'h7:
-          /* empty */;
+          if (\$145 ) begin
+            \$202  = 4'h8;
+          end
       4'h8:
-          /* empty */;
+          if (swiglu_done) begin
+            \$202  = 4'h9;
+          end
       4'h9:
-          /* empty */;
+          if (add_done) begin
+            (* full_case = 32'd1 *)
+            if (\$166 ) begin
+              \$202  = \$168 ;
+            end else begin
+              \$202  = 4'h2;
+            end
+          end
       4'ha:
-          /* empty */;
+          if (\$185 ) begin
+            \$202  = 4'hb;
+          end
       4'hb:
-          /* empty */;
+          if (sample_done) begin
+            \$202  = 4'hc;
+          end
       4'hc:
-          if (\$199 ) begin
-            \$202  = 1'h0;
+          if (\$197 ) begin
+            \$202  = 4'h0;
           end
     endcase
     if (rst) begin
-      \$202  = 1'h0;
+      \$202  = 4'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$203  = closed;
-    if (\$71 ) begin
-      \$203  = \$78 ;
+    \$203  = sent_token;
+    if (\$79 ) begin
+      \$203  = \$80 [0];
     end
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$199 ) begin
-            \$203  = 1'h0;
-          end
-    endcase
+    if (\$81 ) begin
+      \$203  = 1'h0;
+    end
     if (rst) begin
       \$203  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$204  = phase;
-    if (\$80 ) begin
-      \$204  = 4'h1;
+    \$204  = sent_position;
+    if (\$82 ) begin
+      \$204  = \$83 [0];
     end
+    if (\$84 ) begin
+      \$204  = 1'h0;
+    end
+    if (rst) begin
+      \$204  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$205  = \$signal$65 ;
     casez (phase)
       4'h1:
-          if (\$91 ) begin
-            \$204  = 4'h2;
-          end
+          \$205  = \$85 ;
       4'h2:
-          if (\$107 ) begin
-            \$204  = 4'h3;
-          end
+          /* empty */;
       4'h3:
-          if (qkv_done) begin
-            \$204  = 4'h4;
-          end
+          /* empty */;
       4'h4:
-          if (kv_write_done) begin
-            \$204  = 4'h5;
-          end
+          /* empty */;
       4'h5:
-          if (attend_done) begin
-            \$204  = 4'h6;
-          end
+          /* empty */;
       4'h6:
-          if (add_done) begin
-            \$204  = 4'h7;
-          end
+          /* empty */;
       4'h7:
-          if (\$147 ) begin
-            \$204  = 4'h8;
-          end
+          /* empty */;
       4'h8:
-          if (swiglu_done) begin
-            \$204  = 4'h9;
-          end
+          /* empty */;
       4'h9:
-          if (add_done) begin
-            (* full_case = 32'd1 *)
-            if (\$168 ) begin
-              \$204  = \$170 ;
-            end else begin
-              \$204  = 4'h2;
-            end
-          end
+          /* empty */;
       4'ha:
-          if (\$187 ) begin
-            \$204  = 4'hb;
-          end
+          /* empty */;
       4'hb:
-          if (sample_done) begin
-            \$204  = 4'hc;
-          end
+          /* empty */;
       4'hc:
-          if (\$199 ) begin
-            \$204  = 4'h0;
+          if (\$197 ) begin
+            \$205  = 1'h0;
           end
     endcase
     if (rst) begin
-      \$204  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$205  = sent_token;
-    if (\$81 ) begin
-      \$205  = \$82 [0];
-    end
-    if (\$83 ) begin
-      \$205  = 1'h0;
-    end
-    if (rst) begin
       \$205  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$206  = sent_position;
-    if (\$84 ) begin
-      \$206  = \$85 [0];
-    end
-    if (\$86 ) begin
-      \$206  = 1'h0;
-    end
-    if (rst) begin
-      \$206  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$207  = \$signal$66 ;
+    \$206  = angled;
     casez (phase)
       4'h1:
-          \$207  = \$87 ;
+          \$206  = \$86 ;
       4'h2:
           /* empty */;
       4'h3:
@@ -26812,8 +26843,23 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'hb:
           /* empty */;
       4'hc:
-          if (\$199 ) begin
-            \$207  = 1'h0;
+          if (\$197 ) begin
+            \$206  = 1'h0;
+          end
+    endcase
+    if (rst) begin
+      \$206  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$207  = left_norm1;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          if (norm_done) begin
+            \$207  = \$94 [0];
           end
     endcase
     if (rst) begin
@@ -26822,12 +26868,14 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$208  = angled;
+    \$208  = exps;
     casez (phase)
       4'h1:
-          \$208  = \$88 ;
-      4'h2:
           /* empty */;
+      4'h2:
+          if (\$97 ) begin
+            \$208  = exps_in;
+          end
       4'h3:
           /* empty */;
       4'h4:
@@ -26837,34 +26885,37 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h6:
           /* empty */;
       4'h7:
-          /* empty */;
+          if (\$137 ) begin
+            \$208  = exps_in;
+          end
       4'h8:
           /* empty */;
       4'h9:
           /* empty */;
       4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$199 ) begin
-            \$208  = 1'h0;
+          if (\$177 ) begin
+            \$208  = exps_in;
           end
     endcase
     if (rst) begin
-      \$208  = 1'h0;
+      \$208  = 40'h0000000000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$209  = left_norm1;
+    \$209  = index_norm1;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
-          if (norm_done) begin
-            \$209  = \$96 [0];
+        begin
+          if (\$98 ) begin
+            \$209  = \$99 [0];
           end
+          if (\$102 ) begin
+            \$209  = 1'h0;
+          end
+        end
     endcase
     if (rst) begin
       \$209  = 1'h0;
@@ -26872,51 +26923,40 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$210  = exps;
+    \$210  = given_feed_qkv;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
-          if (\$99 ) begin
-            \$210  = exps_in;
-          end
+          /* empty */;
       4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          if (\$139 ) begin
-            \$210  = exps_in;
+        begin
+          if (\$110 ) begin
+            \$210  = 1'h1;
           end
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          if (\$179 ) begin
-            \$210  = exps_in;
+          if (qkv_done) begin
+            \$210  = 1'h0;
           end
+        end
     endcase
     if (rst) begin
-      \$210  = 40'h0000000000;
+      \$210  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$211  = index_norm1;
+    \$211  = given_sink_qkv;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
+          /* empty */;
+      4'h3:
         begin
-          if (\$100 ) begin
-            \$211  = \$101 [0];
+          if (\$115 ) begin
+            \$211  = 1'h1;
           end
-          if (\$104 ) begin
+          if (qkv_done) begin
             \$211  = 1'h0;
           end
         end
@@ -26927,18 +26967,20 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$212  = given_feed_qkv;
+    \$212  = index_kv;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
           /* empty */;
       4'h3:
+          /* empty */;
+      4'h4:
         begin
-          if (\$112 ) begin
-            \$212  = 1'h1;
+          if (\$116 ) begin
+            \$212  = \$117 [0];
           end
-          if (qkv_done) begin
+          if (kv_write_done) begin
             \$212  = 1'h0;
           end
         end
@@ -26949,18 +26991,22 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$213  = given_sink_qkv;
+    \$213  = index_attend;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
           /* empty */;
       4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
         begin
-          if (\$117 ) begin
-            \$213  = 1'h1;
+          if (\$118 ) begin
+            \$213  = \$119 [0];
           end
-          if (qkv_done) begin
+          if (attend_done) begin
             \$213  = 1'h0;
           end
         end
@@ -26971,7 +27017,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$214  = index_kv;
+    \$214  = given_feed_o;
     casez (phase)
       4'h1:
           /* empty */;
@@ -26980,11 +27026,15 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h3:
           /* empty */;
       4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
         begin
-          if (\$118 ) begin
-            \$214  = \$119 [0];
+          if (\$124 ) begin
+            \$214  = 1'h1;
           end
-          if (kv_write_done) begin
+          if (add_done) begin
             \$214  = 1'h0;
           end
         end
@@ -26995,7 +27045,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$215  = index_attend;
+    \$215  = given_sink_o;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27006,11 +27056,13 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h4:
           /* empty */;
       4'h5:
+          /* empty */;
+      4'h6:
         begin
-          if (\$120 ) begin
-            \$215  = \$121 [0];
+          if (\$129 ) begin
+            \$215  = 1'h1;
           end
-          if (attend_done) begin
+          if (add_done) begin
             \$215  = 1'h0;
           end
         end
@@ -27021,63 +27073,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$216  = given_feed_o;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-        begin
-          if (\$126 ) begin
-            \$216  = 1'h1;
-          end
-          if (add_done) begin
-            \$216  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$216  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$217  = given_sink_o;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-        begin
-          if (\$131 ) begin
-            \$217  = 1'h1;
-          end
-          if (add_done) begin
-            \$217  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$217  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$218  = left_norm2;
+    \$216  = left_norm2;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27093,16 +27089,16 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h7:
           if (norm_done) begin
-            \$218  = \$136 [0];
+            \$216  = \$134 [0];
           end
     endcase
     if (rst) begin
-      \$218  = 1'h0;
+      \$216  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$219  = index_norm2;
+    \$217  = index_norm2;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27118,10 +27114,74 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h7:
         begin
-          if (\$140 ) begin
-            \$219  = \$141 [0];
+          if (\$138 ) begin
+            \$217  = \$139 [0];
           end
-          if (\$144 ) begin
+          if (\$142 ) begin
+            \$217  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$217  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$218  = given_feed_gate_up;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+        begin
+          if (\$150 ) begin
+            \$218  = 1'h1;
+          end
+          if (swiglu_done) begin
+            \$218  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$218  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$219  = given_sink_gate_up;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+        begin
+          if (\$155 ) begin
+            \$219  = 1'h1;
+          end
+          if (swiglu_done) begin
             \$219  = 1'h0;
           end
         end
@@ -27132,7 +27192,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$220  = given_feed_gate_up;
+    \$220  = given_feed_down;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27149,11 +27209,13 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h7:
           /* empty */;
       4'h8:
+          /* empty */;
+      4'h9:
         begin
-          if (\$152 ) begin
+          if (\$160 ) begin
             \$220  = 1'h1;
           end
-          if (swiglu_done) begin
+          if (add_done) begin
             \$220  = 1'h0;
           end
         end
@@ -27164,7 +27226,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$221  = given_sink_gate_up;
+    \$221  = given_sink_down;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27181,11 +27243,13 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h7:
           /* empty */;
       4'h8:
+          /* empty */;
+      4'h9:
         begin
-          if (\$157 ) begin
+          if (\$165 ) begin
             \$221  = 1'h1;
           end
-          if (swiglu_done) begin
+          if (add_done) begin
             \$221  = 1'h0;
           end
         end
@@ -27196,75 +27260,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$222  = given_feed_down;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-        begin
-          if (\$162 ) begin
-            \$222  = 1'h1;
-          end
-          if (add_done) begin
-            \$222  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$222  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$223  = given_sink_down;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-        begin
-          if (\$167 ) begin
-            \$223  = 1'h1;
-          end
-          if (add_done) begin
-            \$223  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$223  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$224  = layer;
+    \$222  = layer;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27285,20 +27281,20 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h9:
           if (add_done) begin
             (* full_case = 32'd1 *)
-            if (\$168 ) begin
-              \$224  = 3'h0;
+            if (\$166 ) begin
+              \$222  = 3'h0;
             end else begin
-              \$224  = \$171 [2:0];
+              \$222  = \$169 [2:0];
             end
           end
     endcase
     if (rst) begin
-      \$224  = 3'h0;
+      \$222  = 3'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$225  = left_normf;
+    \$223  = left_normf;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27320,16 +27316,16 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'ha:
           if (norm_done) begin
-            \$225  = \$176 [0];
+            \$223  = \$174 [0];
           end
     endcase
     if (rst) begin
-      \$225  = 1'h0;
+      \$223  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$226  = index_normf;
+    \$224  = index_normf;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27351,10 +27347,86 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'ha:
         begin
-          if (\$180 ) begin
-            \$226  = \$181 [0];
+          if (\$178 ) begin
+            \$224  = \$179 [0];
           end
-          if (\$184 ) begin
+          if (\$182 ) begin
+            \$224  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$224  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$225  = given_feed_head;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+        begin
+          if (\$190 ) begin
+            \$225  = 1'h1;
+          end
+          if (sample_done) begin
+            \$225  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$225  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$226  = given_sink_head;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+        begin
+          if (\$195 ) begin
+            \$226  = 1'h1;
+          end
+          if (sample_done) begin
             \$226  = 1'h0;
           end
         end
@@ -27363,83 +27435,6 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       \$226  = 1'h0;
     end
   end
-  always @* begin
-    if (\$start ) begin end
-    \$227  = given_feed_head;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-        begin
-          if (\$192 ) begin
-            \$227  = 1'h1;
-          end
-          if (sample_done) begin
-            \$227  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$227  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$228  = given_sink_head;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-        begin
-          if (\$197 ) begin
-            \$228  = 1'h1;
-          end
-          if (sample_done) begin
-            \$228  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$228  = 1'h0;
-    end
-  end
-  assign keys = { 1'h0, \$21  };
   assign \dispatch__payload.token  = dispatch__payload[8:0];
   assign \dispatch__payload.last  = dispatch__payload[9];
   assign \dispatch__payload.head  = dispatch__payload[10];
@@ -27449,7 +27444,6 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   assign \entry0.last  = entry0[16];
   assign \angle__payload.position  = angle__payload[5:0];
   assign \angle__payload.last  = angle__payload[6];
-  assign \keys.0  = { 1'h0, \$21  };
   assign \norm__payload.last  = norm__payload;
   assign \feed__payload.matrix  = feed__payload[2:0];
   assign \feed__payload.n  = feed__payload[3];
@@ -27485,71 +27479,69 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   assign dispatch__payload[10] = \$19 ;
   assign dispatch__payload[8:0] = entry0[14:6];
   assign dispatch__payload[9] = \$10 ;
-  assign \$20  = 31'h00000000;
-  assign \$26  = 1'h1;
-  assign \$27  = \$25 ;
-  assign \$29  = 1'h1;
-  assign \$30  = \$28 ;
-  assign \$38  = 1'h1;
-  assign \$39  = \$37 ;
-  assign \$41  = 1'h1;
-  assign \$42  = \$40 ;
-  assign \$47  = 1'h1;
-  assign \$48  = \$46 ;
-  assign \$50  = 1'h1;
-  assign \$51  = \$49 ;
-  assign \$53  = 1'h1;
-  assign \$54  = \$52 ;
-  assign \$56  = 1'h1;
-  assign \$57  = \$55 ;
-  assign \$62  = 1'h1;
-  assign \$63  = \$61 ;
-  assign \$65  = 1'h1;
-  assign \$66  = \$64 ;
-  assign \$69  = 2'h1;
-  assign \$108  = 1'h1;
-  assign \$109  = 2'h1;
-  assign \$110  = 2'h0;
-  assign \$111  = \$110 ;
-  assign \$113  = 1'h1;
-  assign \$114  = 2'h1;
-  assign \$115  = 2'h0;
-  assign \$116  = \$115 ;
-  assign \$122  = 1'h1;
-  assign \$123  = 2'h1;
-  assign \$124  = 2'h0;
-  assign \$125  = \$124 ;
-  assign \$127  = 1'h1;
-  assign \$128  = 2'h1;
-  assign \$129  = 2'h0;
-  assign \$130  = \$129 ;
-  assign \$148  = 1'h1;
-  assign \$149  = 2'h1;
-  assign \$150  = 2'h0;
-  assign \$151  = \$150 ;
-  assign \$153  = 1'h1;
-  assign \$154  = 2'h1;
-  assign \$155  = 2'h0;
-  assign \$156  = \$155 ;
-  assign \$158  = 1'h1;
-  assign \$159  = 2'h1;
-  assign \$160  = 2'h0;
-  assign \$161  = \$160 ;
-  assign \$163  = 1'h1;
-  assign \$164  = 2'h1;
-  assign \$165  = 2'h0;
-  assign \$166  = \$165 ;
-  assign \$188  = 1'h1;
-  assign \$189  = 2'h1;
-  assign \$190  = 2'h0;
-  assign \$191  = \$190 ;
-  assign \$193  = 1'h1;
-  assign \$194  = 2'h1;
-  assign \$195  = 2'h0;
-  assign \$196  = \$195 ;
+  assign \$24  = 1'h1;
+  assign \$25  = \$23 ;
+  assign \$27  = 1'h1;
+  assign \$28  = \$26 ;
+  assign \$36  = 1'h1;
+  assign \$37  = \$35 ;
+  assign \$39  = 1'h1;
+  assign \$40  = \$38 ;
+  assign \$45  = 1'h1;
+  assign \$46  = \$44 ;
+  assign \$48  = 1'h1;
+  assign \$49  = \$47 ;
+  assign \$51  = 1'h1;
+  assign \$52  = \$50 ;
+  assign \$54  = 1'h1;
+  assign \$55  = \$53 ;
+  assign \$60  = 1'h1;
+  assign \$61  = \$59 ;
+  assign \$63  = 1'h1;
+  assign \$64  = \$62 ;
+  assign \$67  = 2'h1;
+  assign \$106  = 1'h1;
+  assign \$107  = 2'h1;
+  assign \$108  = 2'h0;
+  assign \$109  = \$108 ;
+  assign \$111  = 1'h1;
+  assign \$112  = 2'h1;
+  assign \$113  = 2'h0;
+  assign \$114  = \$113 ;
+  assign \$120  = 1'h1;
+  assign \$121  = 2'h1;
+  assign \$122  = 2'h0;
+  assign \$123  = \$122 ;
+  assign \$125  = 1'h1;
+  assign \$126  = 2'h1;
+  assign \$127  = 2'h0;
+  assign \$128  = \$127 ;
+  assign \$146  = 1'h1;
+  assign \$147  = 2'h1;
+  assign \$148  = 2'h0;
+  assign \$149  = \$148 ;
+  assign \$151  = 1'h1;
+  assign \$152  = 2'h1;
+  assign \$153  = 2'h0;
+  assign \$154  = \$153 ;
+  assign \$156  = 1'h1;
+  assign \$157  = 2'h1;
+  assign \$158  = 2'h0;
+  assign \$159  = \$158 ;
+  assign \$161  = 1'h1;
+  assign \$162  = 2'h1;
+  assign \$163  = 2'h0;
+  assign \$164  = \$163 ;
+  assign \$186  = 1'h1;
+  assign \$187  = 2'h1;
+  assign \$188  = 2'h0;
+  assign \$189  = \$188 ;
+  assign \$191  = 1'h1;
+  assign \$192  = 2'h1;
+  assign \$193  = 2'h0;
+  assign \$194  = \$193 ;
   assign \$19  = wanted;
-  assign \$21  = { 25'h0000000, entry0[5:0] };
-  assign \$198  = wanted;
+  assign \$196  = wanted;
 endmodule
 
 module \specimen.swiglu (rst, i__valid, pipe_advance, i__payload, o__payload, o__valid, clk);
@@ -29208,8 +29200,6 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, i__payload, o__payload, o_
   assign o__payload[23:16] = part_9;
   assign o__payload[15:0] = h0;
   assign \$18  = 1'h1;
-  assign \$19  = 1'h1;
-  assign lane0_z0_3 = 1'h1;
   assign \$2  = 1'h1;
   assign \$3  = 1'h1;
   assign pipe_advance = 1'h1;
@@ -29230,6 +29220,8 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, i__payload, o__payload, o_
   assign lane0_z0_2 = 1'h1;
   assign \$17  = 1'h1;
   assign lane0_n0_2 = 1'h1;
+  assign \$19  = 1'h1;
+  assign lane0_z0_3 = 1'h1;
   assign \$20  = 1'h1;
   assign lane0_n0_3 = 1'h1;
   assign \$22  = 1'h1;
