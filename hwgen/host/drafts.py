@@ -49,8 +49,9 @@ class LinkDrafter(Drafter):
         if sequence not in self._kept:
             if not self._free:
                 return []
+            self.link.free(self._free[0])
             self._kept[sequence] = self._free.pop(0), []
-        slot, kept = self._kept[sequence]
+        slot, kept = self._kept[sequence]       # the slot's length is len(kept)
         tokens, drafts = list(sequence.tokens), []
         same = next((i for i, (a, b) in enumerate(zip(kept, tokens)) if a != b), min(len(kept), len(tokens) - 1))
         if same < len(kept):
@@ -60,7 +61,7 @@ class LinkDrafter(Drafter):
         while len(drafts) < count:
             part = tokens[len(kept):][:self.link.design.hw.entries]
             last = len(kept) + len(part) == len(tokens)
-            result = self.link.run_pass([Entry(slot, p, token, last and p == len(tokens) - 1) for p, token in enumerate(part, len(kept))])
+            result = self.link.run_pass([Entry(slot, p, token, last and p == len(tokens) - 1) for p, token in enumerate(part, len(kept))]).check()
             self.passes += 1
             kept += part
             if last:
@@ -70,6 +71,4 @@ class LinkDrafter(Drafter):
 
     def forget(self, sequence):
         if sequence in self._kept:
-            slot, _ = self._kept.pop(sequence)
-            self.link.free(slot)
-            self._free.append(slot)
+            self._free.append(self._kept.pop(sequence)[0])

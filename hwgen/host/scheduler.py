@@ -101,7 +101,7 @@ class PassRecord:
 
 
 class Scheduler:
-    """Runs requests on a link, as many at a time as slots and KV memory hold.
+    """Runs requests on a link, as many at a time as slots and KV memory hold. All slots are its own, and emptied first.
 
     Parameters
     ----------
@@ -131,7 +131,9 @@ class Scheduler:
         self.future, self.waiting, self.running, self.done = [], [], [], []
         self.passes = []
         self._free_slots = list(range(hw.slots))
-        self._busy = 0          # cycles of operations on the KV memory before the next pass
+        self._busy = 0          # cycles of operations on the KV memory that have not passed yet
+        for slot in self._free_slots:
+            link.free(slot)
 
     # -- KV memory
 
@@ -252,7 +254,7 @@ class Scheduler:
             run = [*s.tokens[s.kept:], *s.drafts][:count]
             last = len(s.tokens) - 1
             entries += [Entry(s.slot, p, token, p >= last, noise_key(s.request.seed, p)) for p, token in enumerate(run, s.kept)]
-        self.now, self._busy = self.now + self._busy, 0
+        self._settle()
         result = self.link.run_pass(entries).check()
         when = dict(zip((i for i, e in enumerate(entries) if e.want), result.outcome_cycles))
         index, parts = 0, []
@@ -267,7 +269,12 @@ class Scheduler:
             self.done.append(s)
             if self.drafter is not None:
                 self.drafter.forget(s)
+        self._settle()
         return record
+
+    def _settle(self):
+        """Let the time of the operations on the KV memory pass."""
+        self.now, self._busy = self.now + self._busy, 0
 
     def _take(self, s, count, first, tokens, when):
         """Book what a sequence's entries of a pass, from index ``first`` on, gave; its part of the record."""
