@@ -24,6 +24,8 @@ from .plan.summary import facts, summary
 __all__ = ["main"]
 
 PROMPT = "She was"      # of the demo
+BESIDE = ("My dear", "In the morning", "They were")     # what it writes at the same time
+BESIDE_TOKENS = 24
 RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
 
 
@@ -85,6 +87,8 @@ def _parser():
     sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
     sampling(sub, 0.6)
     sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
+    sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
+                     help="golden writes the same without Verilog and simulator")
     clock(sub)
 
     sub = command("emit", run_emit, "Write a machine's Verilog, memory images, manifest and file lists into a folder.",
@@ -264,15 +268,16 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
             proposed, accepted = proposed + drafts, accepted + right
     finally:
         terminal.write(text.end() + "\n")
-    screen.table(terminal.speed_table(prefill, decode, options.clock))
+    screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
     screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
     screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
     if options.check:
         screen.say("every token and signature, cycle and counter equals the golden model's")
 
 
-def _generate(screen, link, tokenizer, prompt, options, start):
-    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes."""
+def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({}, 0)):
+    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes, ``more()`` when it has
+    ended: it gives more columns of the table, and the passes that they took."""
     from .host.driver import Totals, generate
     prefill, decode = Totals(), Totals()
     text, stop = tokenizer.stream(), link.design.model.eos_token_ids
@@ -287,9 +292,10 @@ def _generate(screen, link, tokenizer, prompt, options, start):
         finally:
             stack.close()
             terminal.write(text.end() + "\n")
+    columns, passes = more()
     seconds = time.monotonic() - began
-    screen.table(terminal.speed_table(prefill, decode, options.clock))
-    screen.say(f"{prefill.passes + decode.passes} passes in {seconds:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
+    screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
+    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
     if options.check:
         screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
                    + " equals the golden model's")
@@ -444,21 +450,44 @@ def run_selftest(options, screen):
 
 
 def run_demo(options, screen):
-    options.shape, options.formats, options.head, options.check, options.link = "demo", "", None, True, "verilator"
-    folder = _output_folder(options.output, "demo")
+    options.shape, options.formats, options.head, options.check = "demo", "", None, options.link == "verilator"
+    folder = _output_folder(options.output, "demo") if options.check else None
     checkpoint = load("demo")
     design = _design(options, checkpoint)
     with checked_input():
         prompt = checkpoint.tokenizer.encode(options.prompt)
         inverse = _check_text(options, design, prompt)
-    _check_simulator()
+    if options.check:
+        _check_simulator()
     screen.say(summary(design))
     quantized = _quantize(screen, checkpoint, design)
-    _emit(screen, design, quantized, folder, "demo")
+    if options.check:
+        _emit(screen, design, quantized, folder, "demo")
     with _link(screen, options, design, quantized, folder=folder) as link:
         if inverse:
             link.configure(inverse, options.seed)
-        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt))
+        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt),
+                  lambda: _beside(screen, link, checkpoint.tokenizer, options))
+
+
+def _beside(screen, link, tokenizer, options):
+    """The text's beginning once more, batched with others: the same words, in another slot's company."""
+    from .host.driver import Totals
+    from .host.scheduler import Request, Scheduler
+    texts = (options.prompt, *BESIDE)
+    screen.say(f"{len(texts)} texts at once")
+    scheduler, decode = Scheduler(link), Totals()
+    for number, text in enumerate(texts):
+        prompt = tuple(tokenizer.encode(text))
+        count = min(BESIDE_TOKENS, options.max_tokens, link.design.hw.context - len(prompt))
+        scheduler.add(Request(prompt, count, seed=number, stop=link.design.model.eos_token_ids))
+    for text, sequence in zip(texts, scheduler.run()):
+        stream = tokenizer.stream()
+        terminal.write(" ".join((text + "".join(map(stream.push, sequence.output)) + stream.end()).split()) + "\n")
+    for record in scheduler.passes:
+        if len(record.parts) == len(texts) == record.entries and all(decoded for _, _, _, decoded, _, _ in record.parts):
+            decode.add(record, record.entries)
+    return {f"{len(texts)} at once": decode}, len(scheduler.passes)
 
 
 def run_accuracy(options, screen):

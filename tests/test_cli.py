@@ -56,7 +56,7 @@ def test_run(capsys):
 
 
 def test_what_entries_of_a_pass_change(capsys):
-    one, few = run(capsys, "--max-tokens 12"), run(capsys, "--max-tokens 12 --shape demo,entries=4")
+    one, few = run(capsys, "--max-tokens 12 --shape demo,entries=1"), run(capsys, "--max-tokens 12")
     assert one[0] == few[0] and one[1] != few[1]
 
 

@@ -66,16 +66,16 @@ def result(table):
     Console(highlight=False, soft_wrap=True).print(table)
 
 
-def speed_table(prefill, decode, clock):
-    """Counters of a run (two `Totals`) as a table; ``clock`` in MHz."""
-    table = Table("", "prefill", "decode", box=None, header_style="bold", padding=(0, 2))
+def speed_table(columns, clock):
+    """Counters of a run (label -> `Totals`) as a table; ``clock`` in MHz."""
+    table = Table("", *columns, box=None, header_style="bold", padding=(0, 2))
     for column in table.columns[1:]:
         column.justify = "right"
 
     def row(label, value, form):
-        table.add_row(label, *(form(value(t)) if t.tokens and t.counters.get("cycles") else "-" for t in (prefill, decode)))
+        table.add_row(label, *(form(value(t)) if t.tokens and t.counters.get("cycles") else "-" for t in columns.values()))
 
-    table.add_row("tokens", f"{prefill.tokens:,}", f"{decode.tokens:,}")
+    table.add_row("tokens", *(f"{t.tokens:,}" for t in columns.values()))
     row("passes", lambda t: t.passes, "{:,}".format)
     row("cycles per token", lambda t: t.counters["cycles"] / t.tokens, "{:,.0f}".format)
     row("MAC utilization", lambda t: t.counters["mac_busy"] / t.counters["cycles"], "{:.1%}".format)

@@ -34,7 +34,7 @@ TINY = Preset(
 
 DEMO = Preset(
     name="demo", purpose="make demo: simulates the shipped model in seconds", supported=True,
-    shape=HwShape(lanes=8, columns=16, vector_lanes=4, attention_lanes=8, sampler="gumbel"))
+    shape=HwShape(lanes=8, columns=16, entries=4, slots=4, vector_lanes=4, attention_lanes=8, sampler="gumbel"))
 
 LATENCY_16X16 = Preset(
     name="latency-16x16", purpose="one user, an FPGA of medium size", supported=True,
