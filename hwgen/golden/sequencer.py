@@ -1,28 +1,15 @@
 """Twin of `hwgen.top.sequencer`: when everything in a pass happens, from shapes and positions alone."""
-from dataclasses import dataclass
-
 from ..params.phases import Phase
 from . import admission, convert, feeder, residual, rope, swiglu, vector_buffer, weights
+from .alternating import alternating_timeline
 from .attention import attention_cycles
 from .kv_cache import kv_write_cycles
 from .mac_array import matmul_cycles
 from .rmsnorm import norm_cycles
 from .sampler import sample_latency
+from .timeline import Timeline
 
 __all__ = ["Timeline", "pass_timeline"]
-
-
-@dataclass
-class Timeline:
-    """Cycles of a pass without stalls; cycle 0 accepts its first entry and the others follow without a gap.
-
-    phases      [(cycle, phase, layer)]: when each phase begins, as the ports ``phase`` and ``layer`` show it
-    outcomes    cycle of each outcome
-    counters    {event: cycles}
-    """
-    phases: list
-    outcomes: list
-    counters: dict
 
 
 class _Pass:
@@ -81,9 +68,11 @@ def pass_timeline(design, positions, wants, closed=None):
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
     Without it, all entries are let in without delay.
     """
+    closed = len(positions) - 1 + admission.LATENCY if closed is None else closed
+    if design.hw.halves == 2:
+        return alternating_timeline(design, positions, wants, closed)
     p = _Pass(design, list(positions))
     n, wanted = p.n, sum(map(bool, wants))
-    closed = n - 1 + admission.LATENCY if closed is None else closed
     asked = closed + 1 if n == 1 else closed - n + 3      # an entry is passed on once it is known whether another follows it
     p.tile = weights.tile_after_record_cycle(design, asked + weights.record_first(design, n))
     embedded = asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY

@@ -3,12 +3,15 @@
 Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that takes
 the pass's first command; all entries' commands are offered without a gap.
 """
+from typing import NamedTuple
+
 import numpy as np
 
 from ..params.design import RECORD_WORDS
+from ..params.phases import Phase
 
-__all__ = ["ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
-           "gain_cycle", "layer_address", "model_id", "record", "record_first", "request_list", "tile_after_record_cycle",
+__all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
+           "gain_cycle", "layer_address", "model_id", "pieces", "record", "record_first", "request_list", "tile_after_record_cycle",
            "tile_after_tile_cycle", "tiles", "waits"]
 
 ROM_LATENCY = 2     # cycles from taking a request to its first beat
@@ -36,14 +39,69 @@ def model_id(stream, design):
     return int(words[2] + (words[3] << 16))
 
 
+class Piece(NamedTuple):
+    """A record (of a norm's phase) or a matrix (of its own), as one half-batch needs it."""
+    phase: Phase
+    half: int
+    layer: int
+
+
+def pieces(design, both, head):
+    """The order in which two half-batches read records and matrices (docs/architecture.md, section 5).
+
+    both    the second half has entries
+    head    (bool, bool): some entry of that half wants output
+    """
+    present = [True, both]
+    yield Piece(Phase.NORM_1, 0, 0)
+    for step in range(2 * design.layers + 1):
+        layer, x = divmod(step, 2)
+        y, behind = 1 - x, (step + 1) // 2 - 1          # the other half and the layer of its MLP
+        attends = layer < design.layers and present[x]
+        if attends:
+            yield Piece(Phase.QKV, x, layer)
+        if present[y]:
+            if step:
+                yield Piece(Phase.GATE_UP, y, behind)
+                yield Piece(Phase.DOWN, y, behind)
+            if behind + 1 < design.layers:
+                yield Piece(Phase.NORM_1, y, behind + 1)
+            elif head[y]:
+                yield Piece(Phase.NORM_F, y, 0)
+        if attends:
+            yield Piece(Phase.O, x, layer)
+            yield Piece(Phase.NORM_2, x, layer)
+    for half in (0, 1):
+        if head[half]:
+            yield Piece(Phase.HEAD, half, 0)
+
+
+def _piece_request(design, piece):
+    """(address, count, stride) of a piece."""
+    qkv, o, gate_up, down = (design.matmul_beats(m) for m in design.layer_matmuls)
+    if piece.phase == Phase.HEAD:
+        return design.head_address, design.matmul_beats(design.head_matmul), 0
+    if piece.phase == Phase.NORM_F:
+        return design.final_address, design.record_beats, 0
+    second = piece.phase in (Phase.NORM_2, Phase.GATE_UP, Phase.DOWN)
+    start = layer_address(design, piece.layer, int(second))
+    behind = {Phase.NORM_1: 0, Phase.NORM_2: 0, Phase.QKV: design.record_beats, Phase.O: design.record_beats + qkv,
+              Phase.GATE_UP: design.record_beats, Phase.DOWN: design.record_beats + gate_up}[piece.phase]
+    count = {Phase.QKV: qkv, Phase.O: o, Phase.GATE_UP: gate_up, Phase.DOWN: down}.get(piece.phase, design.record_beats)
+    return start + behind, count, 0
+
+
 def request_list(design, tokens, head):
-    """[(address, count, stride)] that a pass asks for."""
+    """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches alternate, by each."""
     hw, table = design.hw, design.head_matmul
     requests = [(0, design.header_beats, 0)]
     for token in tokens:
         tile, column = divmod(token, hw.columns)
         address = design.embed_address + (tile * table.k_tiles * table.codes) * hw.tile_beats + column * hw.tile_beats // hw.columns
         requests.append((address, table.k_tiles * table.codes, 1))
+    if hw.halves == 2:
+        both = len(tokens) > hw.entries // 2
+        return requests + [_piece_request(design, piece) for piece in pieces(design, both, head)]
     end = design.head_address + design.matmul_beats(table) if head else design.final_address
     return [*requests, (design.body_address, end - design.body_address, 0)]
 

@@ -1,5 +1,5 @@
 """Model + hardware shape + recipe, and every number that follows from them. Nothing else computes these."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .hardware import HwShape, Recipe
 from .model import ModelShape
@@ -43,6 +43,10 @@ class Design:
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
+
+    def half_batch(self):
+        """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""
+        return replace(self, hw=replace(self.hw, entries=self.hw.entries // self.hw.halves, halves=1))
 
     # -- padded lengths
     @property

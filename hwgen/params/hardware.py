@@ -42,6 +42,7 @@ class HwShape:
     ----------
     lanes, columns      the MAC array: ``columns`` exact dot products of ``lanes`` products each, per cycle
     entries             T, entries of one pass
+    halves              1, or 2: two half-batches of T / 2 entries that alternate on the array, each weight read once for each
     slots               S, sequences whose keys and values are kept
     context             positions kept for each slot
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
@@ -58,6 +59,7 @@ class HwShape:
     lanes: int = 16
     columns: int = 16
     entries: int = 1
+    halves: int = 1
     slots: int = 1
     context: int = 256
     vector_lanes: int = 4
@@ -81,6 +83,10 @@ class HwShape:
                 raise TypeError(f"{noun} must be an integer, not {value!r}")
             if value < 1:
                 raise ValueError(f"{noun} must be at least 1, not {value}")
+        if not isinstance(self.halves, int) or self.halves not in (1, 2):
+            raise ValueError(f"Half-batch count must be 1 or 2, not {self.halves!r}")
+        if self.entries % self.halves:
+            raise ValueError(f"Entry count must be even where two half-batches alternate, not {self.entries}")
         if self.vector_lanes < 2:
             raise ValueError(f"Vector lane count must be at least 2 (RoPE and SwiGLU work on pairs), not {self.vector_lanes}")
         for noun, field in (("lane", "lanes"), ("column", "columns"), ("attention lane", "attention_lanes")):

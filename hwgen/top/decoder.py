@@ -1,5 +1,5 @@
 """The decoder: every engine, and the wires between them."""
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -18,6 +18,7 @@ from ..units.sampler import Sampler
 from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
+from .alternating import AlternatingSequencer
 from .sequencer import PhaseShape, Sequencer, command_layout, outcome_layout
 
 __all__ = ["Decoder"]
@@ -75,29 +76,43 @@ class Decoder(wiring.Component):
         design, hw = self._design, self._design.hw
         heads = design.qkv_heads
 
-        m.submodules.sequencer = seq = Sequencer(design)
+        # Where two half-batches alternate, an engine sees one of them at a time, and its rows are those of that; but each has its residual.
+        alternating, part = hw.halves == 2, design.half_batch()
+        rows = part.hw.entries
+        m.submodules.sequencer = seq = (AlternatingSequencer if alternating else Sequencer)(design)
         m.submodules.dispatcher = dispatcher = Dispatcher(design)
-        m.submodules.array = array = MacArray(design)
-        m.submodules.feeder = feeder = Feeder(design)
-        m.submodules.convert = convert = Convert(design)
-        m.submodules.residual = residual = Residual(design)
-        m.submodules.rmsnorm = rmsnorm = RmsNorm(design)
+        m.submodules.array = array = MacArray(part)
+        m.submodules.feeder = feeder = Feeder(part)
+        m.submodules.convert = convert = Convert(part)
+        residuals = [Residual(part) for _ in range(hw.halves)]
+        for name, residual in zip(("residual", "residual_1"), residuals):
+            m.submodules[name] = residual
+        m.submodules.rmsnorm = rmsnorm = RmsNorm(part)
         m.submodules.rope = rope = Rope(design)
-        m.submodules.swiglu = swiglu = SwiGlu(design)
+        m.submodules.swiglu = swiglu = SwiGlu(part)
         m.submodules.kv_cache = kv = KvCache(design)
-        m.submodules.kv_writer = kv_writer = KvWriter(design)
-        m.submodules.attention = attention = Attention(design)
-        m.submodules.sampler = sampler = Sampler(design)
+        m.submodules.kv_writer = kv_writer = KvWriter(part)
+        m.submodules.attention = attention = Attention(part)
+        m.submodules.sampler = sampler = Sampler(part)
+        half, norm_half = (seq.half, seq.norm_half) if alternating else (Const(0), Const(0))
+
+        def within(entry, half):
+            """Row of the pass -> row of its half-batch."""
+            return Mux(half, entry - rows, entry) if alternating else entry
+
+        def whole(row, half):
+            """Row of a half-batch -> row of the pass."""
+            return row + Mux(half, rows, 0) if alternating else row
 
         act, op = design.recipe.activation_format, feeder.o.p.meta.shape()
         m.submodules.xa = xa = VectorBuffer(rows=hw.entries, length=design.hidden, write_lanes=hw.vector_lanes,
                                             read_lanes=hw.lanes, fmt=act, meta=op)
-        m.submodules.xo = xo = VectorBuffer(rows=hw.entries, length=design.attn, write_lanes=hw.vector_lanes,
+        m.submodules.xo = xo = VectorBuffer(rows=rows, length=design.attn, write_lanes=hw.vector_lanes,
                                             read_lanes=hw.lanes, fmt=act, meta=op)
-        m.submodules.xh = xh = VectorBuffer(rows=hw.entries, length=design.ff, write_lanes=hw.vector_lanes // 2,
+        m.submodules.xh = xh = VectorBuffer(rows=rows, length=design.ff, write_lanes=hw.vector_lanes // 2,
                                             read_lanes=hw.lanes, fmt=act, meta=op)
         head_meta = attention.q_r.p.meta.shape()
-        m.submodules.qkv = qkv = VectorBuffer(rows=hw.entries * heads, length=design.head, write_lanes=hw.vector_lanes,
+        m.submodules.qkv = qkv = VectorBuffer(rows=rows * heads, length=design.head, write_lanes=hw.vector_lanes,
                                               read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format, meta=head_meta)
 
         def phase_is(*phases):
@@ -114,18 +129,24 @@ class Decoder(wiring.Component):
         connect(m, seq.attend, attention.cmd)
         connect(m, seq.feed, feeder.cmd)
         connect(m, seq.convert, convert.cmd)
-        connect(m, seq.add, residual.cmd)
+        for k, residual in enumerate(residuals):
+            m.d.comb += [residual.cmd.valid.eq(seq.add.valid & (half == k)), residual.cmd.payload.eq(seq.add.payload)]
+            with m.If(half == k):
+                m.d.comb += seq.add.ready.eq(residual.cmd.ready)
         connect(m, seq.sample, sampler.cmd)
         connect(m, sampler.o, seq.sampled)
-        m.d.comb += [seq.embed_done.eq(residual.embed_done), seq.angle_done.eq(rope.angle_done), seq.norm_done.eq(rmsnorm.done),
-                     seq.kv_write_done.eq(kv_writer.done), seq.attend_done.eq(attention.done), seq.add_done.eq(residual.done),
+        m.d.comb += [seq.embed_done.eq(Cat(r.embed_done for r in residuals).any()), seq.angle_done.eq(rope.angle_done), seq.norm_done.eq(rmsnorm.done),
+                     seq.kv_write_done.eq(kv_writer.done), seq.attend_done.eq(attention.done), seq.add_done.eq(Cat(r.done for r in residuals).any()),
                      seq.sample_done.eq(sampler.done)]
         m.d.sync += [seq.qkv_done.eq(qkv.w.valid & qkv.w.ready & rope.o.p.last),
                      seq.swiglu_done.eq(xh.w.valid & xh.w.ready & swiglu.o.p.last)]
         m.d.comb += [seq.exps_in.eq(dispatcher.exps), convert.exps.eq(seq.exps)]
         # o_proj's exponent stands in the record of norm 1, down_proj's in that of norm 2
-        m.d.comb += residual.exp.eq(Mux(phase_is(PhaseShape.O), seq.exps[3], seq.exps[2]))
+        m.d.comb += [residual.exp.eq(Mux(phase_is(PhaseShape.O), seq.exps[3], seq.exps[2])) for residual in residuals]
         m.d.comb += sampler.exp.eq(seq.exps[0])
+
+        if alternating:
+            m.d.comb += seq.convert_idle.eq(convert.cmd.ready)
 
         # -- weights
         if hw.source == "rom":
@@ -137,8 +158,13 @@ class Decoder(wiring.Component):
             connect(m, flipped(self.weight_beats), dispatcher.beats)
         connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)
-        connect(m, dispatcher.embed, residual.embed)
-        m.d.comb += residual.embed_exp.eq(dispatcher.embed_exp)
+        for k, residual in enumerate(residuals):
+            selected = (dispatcher.embed.p.entry >= rows) == k if alternating else 1
+            m.d.comb += [residual.embed_exp.eq(dispatcher.embed_exp), residual.embed.valid.eq(dispatcher.embed.valid & selected)]
+            m.d.comb += [residual.embed.p[name].eq(dispatcher.embed.p[name]) for name in ("codes", "part", "lo", "last")]
+            m.d.comb += residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k))
+            with m.If(selected):
+                m.d.comb += dispatcher.embed.ready.eq(residual.embed.ready)
 
         # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
         matrix = Signal(Matrix)
@@ -146,7 +172,8 @@ class Decoder(wiring.Component):
             m.d.sync += matrix.eq(seq.feed.p.matrix)
         for buffer, matrices in ((xa, (Matrix.QKV, Matrix.GATE_UP, Matrix.HEAD)), (xo, (Matrix.O,)), (xh, (Matrix.DOWN,))):
             selected = matrix.as_value().matches(*(x.value for x in matrices))
-            m.d.comb += [buffer.r.valid.eq(feeder.o.valid & selected), buffer.r.p.row.eq(feeder.o.p.row),
+            row = whole(feeder.o.p.row, half) if buffer is xa else feeder.o.p.row
+            m.d.comb += [buffer.r.valid.eq(feeder.o.valid & selected), buffer.r.p.row.eq(row),
                          buffer.r.p.part.eq(feeder.o.p.part), buffer.r.p.meta.eq(feeder.o.p.meta)]
             with m.If(selected):
                 m.d.comb += [feeder.o.ready.eq(buffer.r.ready), buffer.o.ready.eq(array.x.ready), array.x.valid.eq(buffer.o.valid),
@@ -155,7 +182,8 @@ class Decoder(wiring.Component):
 
         # -- results of the array: to the sink of the phase
         to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
-        for sink, selected in ((convert.i, to_convert), (residual.i, phase_is(PhaseShape.O, PhaseShape.DOWN)),
+        to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
+        for sink, selected in ((convert.i, to_convert), *((r.i, to_add & (half == k)) for k, r in enumerate(residuals)),
                                (sampler.i, phase_is(PhaseShape.HEAD))):
             m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
@@ -166,20 +194,25 @@ class Decoder(wiring.Component):
         c = convert.o
         m.d.comb += [rope.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
                      c.ready.eq(Mux(gate_up, swiglu.i.ready, rope.i.ready))]
-        m.d.comb += [rope.i.p[name].eq(c.p[name]) for name in ("x", "entry", "head", "part", "last")]
+        m.d.comb += [rope.i.p[name].eq(c.p[name]) for name in ("x", "head", "part", "last")]
+        m.d.comb += rope.i.p.entry.eq(whole(c.p.entry, half))
         m.d.comb += [swiglu.i.p[name].eq(c.p[name]) for name in ("x", "entry", "part", "last")]
         m.d.comb += [qkv.w.valid.eq(rope.o.valid), rope.o.ready.eq(qkv.w.ready), qkv.w.p.x.eq(rope.o.p.x),
-                     qkv.w.p.row.eq(rope.o.p.entry * heads + rope.o.p.head), qkv.w.p.part.eq(rope.o.p.part)]
+                     qkv.w.p.row.eq(within(rope.o.p.entry, half) * heads + rope.o.p.head), qkv.w.p.part.eq(rope.o.p.part)]
         m.d.comb += [xh.w.valid.eq(swiglu.o.valid), swiglu.o.ready.eq(xh.w.ready), xh.w.p.x.eq(swiglu.o.p.x),
                      xh.w.p.row.eq(swiglu.o.p.entry), xh.w.p.part.eq(swiglu.o.p.part)]
 
         # -- norm
-        connect(m, rmsnorm.read, residual.read)
-        connect(m, residual.read_o, rmsnorm.read_i)
-        connect(m, rmsnorm.o, xa.w)
+        for k, residual in enumerate(residuals):
+            m.d.comb += [residual.read.valid.eq(rmsnorm.read.valid & (norm_half == k)), residual.read.payload.eq(rmsnorm.read.payload)]
+            with m.If(norm_half == k):
+                m.d.comb += [rmsnorm.read.ready.eq(residual.read.ready), residual.read_o.ready.eq(rmsnorm.read_i.ready),
+                             rmsnorm.read_i.valid.eq(residual.read_o.valid), rmsnorm.read_i.payload.eq(residual.read_o.payload)]
+        m.d.comb += [xa.w.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(xa.w.ready), xa.w.p.x.eq(rmsnorm.o.p.x),
+                     xa.w.p.row.eq(whole(rmsnorm.o.p.row, norm_half)), xa.w.p.part.eq(rmsnorm.o.p.part)]
 
         # -- attention
-        writing = phase_is(PhaseShape.KV_WRITE)
+        writing = seq.writing if alternating else phase_is(PhaseShape.KV_WRITE)
         for user, selected in ((kv_writer.r, writing), (attention.q_r, ~writing)):
             with m.If(selected):
                 m.d.comb += [qkv.r.valid.eq(user.valid), user.ready.eq(qkv.r.ready), qkv.r.p.row.eq(user.p.row),
@@ -203,9 +236,12 @@ class Decoder(wiring.Component):
         # -- what a person asks for: signatures and counters
         m.submodules.signatures = signatures = memory.Memory(shape=unsigned(32), depth=design.layers * hw.entries, init=[])
         write, read = signatures.write_port(), signatures.read_port()
-        m.d.comb += [residual.sig.ready.eq(1), write.en.eq(residual.sig.valid), write.data.eq(residual.sig.p.crc),
-                     write.addr.eq(seq.layer * hw.entries + residual.sig.p.entry),
-                     read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
+        m.d.comb += [residual.sig.ready.eq(1) for residual in residuals]
+        for k, residual in enumerate(residuals):
+            with m.If(residual.sig.valid):
+                m.d.comb += [write.en.eq(1), write.data.eq(residual.sig.p.crc),
+                             write.addr.eq(seq.layer * hw.entries + k * rows + residual.sig.p.entry)]
+        m.d.comb += [read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
         m.submodules.counters = counters = Counters(EVENTS)
         fresh = Signal(init=1)      # the next entry is the first of a pass
         with m.If(self.command.valid & self.command.ready):
@@ -214,8 +250,8 @@ class Decoder(wiring.Component):
             m.d.sync += fresh.eq(1)
         m.d.comb += counters.clear.eq(self.command.valid & self.command.ready & fresh)
         events = {"cycles": ~fresh, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
-                  "norm": phase_is(PhaseShape.NORM_1, PhaseShape.NORM_2, PhaseShape.NORM_F),
-                  "attention": phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
+                  "norm": seq.norming if alternating else phase_is(PhaseShape.NORM_1, PhaseShape.NORM_2, PhaseShape.NORM_F),
+                  "attention": seq.attending if alternating else phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
                   "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,
                   "weight_waits": dispatcher.beats.ready & ~dispatcher.beats.valid}
         m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]

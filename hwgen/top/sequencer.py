@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from ..lib.layouts import EXP_BITS, Matrix
 from ..params.phases import Phase
 
-__all__ = ["Sequencer", "command_layout", "outcome_layout", "PhaseShape"]
+__all__ = ["Sequencer", "command_layout", "outcome_layout", "PhaseShape", "pick", "take_entries"]
 
 
 class PhaseShape(enum.Enum, shape=4):
@@ -93,41 +93,19 @@ class Sequencer(wiring.Component):
         design = self._design
         entries, row = design.hw.entries, range(design.hw.entries)
 
-        # The entries of the pass. ``collected`` of them are known; dispatcher and angle engine follow at their own pace.
-        table = [Signal(command_layout(design), name=f"entry{i}") for i in range(entries)]
-        collected, wanted = Signal(range(entries + 1)), Signal(range(entries + 1))
-        closed = Signal()
+        # The entries of the pass, and those of which output is wanted
+        idle, finish = self.phase == PhaseShape.IDLE, Signal()
+        entry_at, collected, closed = take_entries(m, self, design, idle, finish)
+        wanted = Signal(range(entries + 1))
         want_rows = [Signal(row, name=f"want_row{i}") for i in range(entries)]
         embedded, angled = Signal(), Signal()
-        idle = self.phase == PhaseShape.IDLE
-
-        def entry_at(index):
-            return data.View(command_layout(design), _pick([t.as_value() for t in table], index))
-
-        m.d.comb += self.command.ready.eq(idle & ~closed)
         with m.If(self.command.valid & self.command.ready):
-            for i in range(entries):
-                with m.If(collected == i):
-                    m.d.sync += table[i].eq(self.command.payload)
             for i in range(entries):
                 with m.If(self.command.payload.want & (wanted == i)):
                     m.d.sync += want_rows[i].eq(collected)
-            m.d.sync += [collected.eq(collected + 1), wanted.eq(wanted + self.command.payload.want)]
-            m.d.sync += closed.eq(self.command.payload.last | (collected == entries - 1))
+            m.d.sync += wanted.eq(wanted + self.command.payload.want)
         with m.If(idle & closed):
             m.d.sync += self.phase.eq(PhaseShape.EMBED)
-
-        for out, fields in ((self.dispatch, ("token",)), (self.angle, ("position",))):
-            sent = Signal(range(entries + 1), name=f"sent_{fields[0]}")
-            entry = entry_at(sent)
-            final = closed & (sent + 1 == collected)
-            # the next entry is offered once it is known whether it is the last, so its flags never change while waiting
-            m.d.comb += [out.valid.eq((sent + 1 < collected) | final), out.p.entry.eq(sent), out.p.last.eq(final)]
-            m.d.comb += [out.p[f].eq(entry[f]) for f in fields]
-            with m.If(out.valid & out.ready):
-                m.d.sync += sent.eq(sent + 1)
-            with m.If(self.phase == PhaseShape.FINISH):
-                m.d.sync += sent.eq(0)
         m.d.comb += self.dispatch.p.head.eq(wanted != 0)
         if design.hw.sampler == "gumbel":
             m.d.comb += [self.keys[i].eq(entry_at(want_rows[i]).key) for i in range(entries)]
@@ -212,7 +190,7 @@ class Sequencer(wiring.Component):
                         m.d.sync += self.layer.eq(self.layer + 1)
                         go(PhaseShape.NORM_1)
             with m.Case(PhaseShape.NORM_F):
-                with m.If(norm("normf", wanted, lambda i: _pick(want_rows, i))):
+                with m.If(norm("normf", wanted, lambda i: pick(want_rows, i))):
                     go(PhaseShape.HEAD)
             with m.Case(PhaseShape.HEAD):
                 with m.If(matmul("head", Matrix.HEAD, wanted, self.sample, self.sample_done, design.head_delay)):
@@ -220,19 +198,54 @@ class Sequencer(wiring.Component):
             with m.Case(PhaseShape.FINISH):
                 # a pass without output still answers, so that its host knows that it is over
                 with m.If((wanted != 0) | self.outcome.ready):
-                    m.d.sync += [collected.eq(0), wanted.eq(0), closed.eq(0), embedded.eq(0), angled.eq(0)]
+                    m.d.comb += finish.eq(1)
+                    m.d.sync += [wanted.eq(0), embedded.eq(0), angled.eq(0)]
                     go(PhaseShape.IDLE)
 
         with m.If(self.phase == PhaseShape.FINISH):
             m.d.comb += [self.outcome.valid.eq(wanted == 0), self.outcome.p.none.eq(1), self.outcome.p.last.eq(1)]
         with m.Else():
             m.d.comb += [self.outcome.valid.eq(self.sampled.valid), self.sampled.ready.eq(self.outcome.ready)]
-            m.d.comb += [self.outcome.p.entry.eq(_pick(want_rows, self.sampled.p.row)),
+            m.d.comb += [self.outcome.p.entry.eq(pick(want_rows, self.sampled.p.row)),
                          self.outcome.p.token.eq(self.sampled.p.token),
                          self.outcome.p.last.eq(self.sampled.p.row + 1 == wanted)]
         return m
 
 
-def _pick(values, index):
+def take_entries(m, seq, design, idle, finish):
+    """Takes the entries of a pass in ``idle``, and passes them on to dispatcher and angle engine, which follow at their own pace.
+
+    Returns (the entry of an index, how many are known, whether those are all); ``finish`` forgets them.
+    """
+    entries = design.hw.entries
+    table = [Signal(command_layout(design), name=f"entry{i}") for i in range(entries)]
+    collected, closed = Signal(range(entries + 1)), Signal()
+
+    def entry_at(index):
+        return data.View(command_layout(design), pick([t.as_value() for t in table], index))
+
+    m.d.comb += seq.command.ready.eq(idle & ~closed)
+    with m.If(seq.command.valid & seq.command.ready):
+        for i in range(entries):
+            with m.If(collected == i):
+                m.d.sync += table[i].eq(seq.command.payload)
+        m.d.sync += [collected.eq(collected + 1), closed.eq(seq.command.payload.last | (collected == entries - 1))]
+    for out, fields in ((seq.dispatch, ("token",)), (seq.angle, ("position",))):
+        sent = Signal(range(entries + 1), name=f"sent_{fields[0]}")
+        entry = entry_at(sent)
+        final = closed & (sent + 1 == collected)
+        # the next entry is offered once it is known whether it is the last, so its flags never change while waiting
+        m.d.comb += [out.valid.eq((sent + 1 < collected) | final), out.p.entry.eq(sent), out.p.last.eq(final)]
+        m.d.comb += [out.p[f].eq(entry[f]) for f in fields]
+        with m.If(out.valid & out.ready):
+            m.d.sync += sent.eq(sent + 1)
+        with m.If(finish):
+            m.d.sync += sent.eq(0)
+    with m.If(finish):
+        m.d.sync += [collected.eq(0), closed.eq(0)]
+    return entry_at, collected, closed
+
+
+def pick(values, index):
     """values[index]; also for a single one, whose index has no bits."""
     return values[0] if len(values) == 1 else Array(values)[index]

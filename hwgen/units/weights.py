@@ -8,6 +8,7 @@ from amaranth.lib.data import ArrayLayout, StructLayout, View
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
+from ..lib.pieces import Kind, Pieces
 from ..lib.rom import FileRom
 from ..params.design import RECORD_WORDS
 
@@ -25,8 +26,9 @@ def beat_layout(design):
 
 
 def row_layout(design):
-    """An embedding row wanted. ``head``: the LM head is wanted too; it counts with ``last``."""
-    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "last": 1, "head": 1})
+    """An embedding row wanted. ``head``: the LM head is wanted too, by each half-batch; it counts with ``last``."""
+    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "last": 1,
+                         "head": design.hw.halves})
 
 
 def gain_layout(design):
@@ -120,7 +122,8 @@ class Dispatcher(wiring.Component):
     """Asks for what a pass needs of the weight stream, and hands out what comes.
 
     A pass is one command per entry, in order, at most T. It reads the header, the embedding row of each entry, and the body of
-    the stream from layer 0 on: to the end of the layers, or of the LM head if the last command has ``head``. The next
+    the stream from layer 0 on: to the end of the layers, or of the LM head if the last command has ``head``. Where two half-batches
+    alternate, each reads the body, a record or matrix at a time, in the order of `hwgen.lib.pieces`. The next
     pass's commands are taken after its last tile was.
 
     Everything but tiles goes through one register, a granule a cycle. Tiles have none: a tile's last beat is passed
@@ -158,11 +161,50 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         finish = Signal()                       # the pass's last tile is taken
-        row, next_row, head, begun = self._ask(m, finish)
-        self._route(m, row, next_row, head, begun, finish)
+        both = Signal(reset_less=True)          # of a pass of two half-batches: the second has entries
+        row, next_row, head, begun = self._ask(m, finish, both)
+        self._route(m, row, next_row, head, both, begun, finish)
         return m
 
-    def _ask(self, m, finish):
+    def _pieces(self, m, name, both, head, finish):
+        """A walk through the pieces of a pass of two half-batches."""
+        m.submodules[name] = pieces = Pieces(self._design)
+        m.d.comb += [pieces.both.eq(both), pieces.head.eq(head), pieces.restart.eq(finish)]
+        return pieces
+
+    def _body(self, m, both, head, finish):
+        """The requests of the body, one after the other: (address, count, step, this is the last one)."""
+        design = self._design
+        head_beats = design.matmul_beats(design.head_matmul)
+        address, count = Signal(range(design.stream_beats), name="body_address"), Signal(range(design.stream_beats + 1), name="body_count")
+        step = Signal(name="body_step")
+        if design.hw.halves == 1:
+            layers = design.final_address - design.body_address
+            m.d.comb += [address.eq(design.body_address), count.eq(Mux(head, layers + design.record_beats + head_beats, layers))]
+            return address, count, step, 1
+        pieces = self._pieces(m, "asked", both, head, finish)
+        qkv, o, gate_up, down = (design.matmul_beats(matmul) for matmul in design.layer_matmuls)
+        record, second = design.record_beats, design.record_beats + qkv + o
+        base = Signal(range(design.stream_beats), init=design.body_address)     # of the layer whose number is the round's
+        with m.Switch(pieces.kind):
+            for kind, offset, beats in ((Kind.RECORD_1, 0, record), (Kind.QKV, record, qkv), (Kind.O, record + qkv, o),
+                                        (Kind.RECORD_2, second, record), (Kind.GATE_UP, second + record, gate_up),
+                                        (Kind.DOWN, second + record + gate_up, down)):
+                with m.Case(kind):
+                    before = offset - design.layer_beats        # in the layer before it
+                    m.d.comb += [count.eq(beats), address.eq(base + (
+                        offset if kind == Kind.RECORD_1 else before if kind in (Kind.GATE_UP, Kind.DOWN) else
+                        Mux(pieces.odd, before, offset)))]
+            with m.Default():
+                m.d.comb += [address.eq(design.head_address), count.eq(head_beats)]
+        m.d.comb += pieces.step.eq(step)
+        with m.If(finish):
+            m.d.sync += base.eq(design.body_address)
+        with m.Elif(step & pieces.climb):
+            m.d.sync += base.eq(base + design.layer_beats)
+        return address, count, step, pieces.last
+
+    def _ask(self, m, finish, both):
         """Requests, in the order of the stream. Returns the row that is being received, and what concerns the pass."""
         design, hw, table = self._design, self._design.hw, self._design.head_matmul
         columns = hw.columns // hw.tile_beats           # of a beat
@@ -192,12 +234,15 @@ class Dispatcher(wiring.Component):
         waiting = Signal()                              # a row to ask for
         address = Signal(range(design.stream_beats), reset_less=True)
         last = Signal(reset_less=True)
-        head = Signal(reset_less=True)
+        head = Signal(hw.halves, reset_less=True)
         with m.If(take):
+            if hw.halves == 2:
+                m.d.sync += both.eq(self.cmd.p.entry >= hw.entries // 2)
             per_tile = table.k_tiles * table.codes * hw.tile_beats
             m.d.sync += [waiting.eq(1), last.eq(self.cmd.p.last), head.eq(self.cmd.p.head),
                          address.eq(design.embed_address + (token >> high) * per_tile + token[low:high])]
         request = self.req.payload
+        body, beats, step, end = self._body(m, both, head, finish)
         with m.FSM(name="ask") as fsm:
             with m.State("IDLE"):
                 m.d.comb += [self.req.valid.eq(self.cmd.valid), self.cmd.ready.eq(self.req.ready),
@@ -214,17 +259,15 @@ class Dispatcher(wiring.Component):
                     with m.If(last):
                         m.next = "BODY"
             with m.State("BODY"):
-                layers = design.final_address - design.body_address
-                m.d.comb += [self.req.valid.eq(1), request.address.eq(design.body_address),
-                             request.count.eq(Mux(head, layers + design.record_beats + design.matmul_beats(table), layers))]
-                with m.If(self.req.ready):
+                m.d.comb += [self.req.valid.eq(1), request.address.eq(body), request.count.eq(beats), step.eq(self.req.ready)]
+                with m.If(self.req.ready & end):
                     m.next = "ASKED"
             with m.State("ASKED"):
                 with m.If(finish):
                     m.next = "IDLE"
         return row, next_row, head, ~fsm.ongoing("IDLE")
 
-    def _route(self, m, row, next_row, head, begun, finish):
+    def _route(self, m, row, next_row, head, both, begun, finish):
         """What comes, in the order of the stream."""
         design, hw = self._design, self._design.hw
         lanes, beats = hw.vector_lanes, self.beats
@@ -294,13 +337,10 @@ class Dispatcher(wiring.Component):
                          granule.lo.eq(lo), granule.last.eq(row.last & row_end)]
             m.d.sync += in_beat.eq(Mux(beat_end | (section == Section.EMBED), 0, in_beat + 1))
 
-        # Tiles: those left, and of the current one the beats before the last.
-        tiles = [sum(matmul.tiles for matmul in pair_of) for pair_of in
-                 (design.layer_matmuls[:2], design.layer_matmuls[2:], (design.head_matmul,))]
-        left = Signal(range(max(tiles)))
-        second = Signal()
-        final = Signal()
-        layer = Signal(range(design.layers))
+        # Tiles: those left of the run, and of the current one the beats before the last.
+        alternating, step = hw.halves == 2, Signal(name="run_step")
+        tiles, record, over = (self._piece_runs if alternating else self._runs)(m, step, both, head, finish)
+        left = Signal.like(tiles)
         beat = Signal(range(hw.tile_beats))
         last_beat = beat == hw.tile_beats - 1
         kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
@@ -328,7 +368,7 @@ class Dispatcher(wiring.Component):
                             m.d.sync += section.eq(Section.RECORD)
             with m.Case(Section.RECORD):
                 m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(in_beat == design.granules_per_beat - 1)]
-                m.d.sync += left.eq(Mux(final, tiles[2] - 1, Mux(second, tiles[1] - 1, tiles[0] - 1)))
+                m.d.sync += left.eq(tiles)
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
                     with m.If(words_end):
@@ -339,6 +379,8 @@ class Dispatcher(wiring.Component):
                     m.d.sync += part.eq(part + 1)
                     with m.If(part_end):
                         m.d.sync += [part.eq(0), section.eq(Section.TILES)]
+                        if alternating:
+                            m.d.comb += step.eq(1)
             with m.Case(Section.TILES):
                 m.d.comb += [self.tile.valid.eq(beats.valid & last_beat), beats.ready.eq(self.tile.ready | ~last_beat)]
                 with m.If(beats.valid & beats.ready):
@@ -350,14 +392,46 @@ class Dispatcher(wiring.Component):
                     with m.If(last_beat):
                         m.d.sync += left.eq(left - 1)
                         with m.If(left == 0):
-                            m.d.sync += section.eq(Section.RECORD)
-                            with m.If(~final):
-                                m.d.sync += second.eq(~second)
-                            with m.If(second):
-                                m.d.sync += layer.eq(layer + 1)
-                            with m.If(second & (layer == design.layers - 1)):
-                                m.d.sync += [layer.eq(0), final.eq(head)]
-                            with m.If(final | (second & (layer == design.layers - 1) & ~head)):
-                                m.d.sync += [section.eq(Section.HEADER), final.eq(0)]
+                            m.d.comb += step.eq(1)
+                            if alternating:
+                                m.d.sync += left.eq(tiles)
+                            with m.If(record):
+                                m.d.sync += section.eq(Section.RECORD)
+                            with m.If(over):
+                                m.d.sync += section.eq(Section.HEADER)
                                 m.d.comb += finish.eq(1)
         return m
+
+    def _runs(self, m, step, both, head, finish):
+        """The runs of tiles behind the records: (tiles of the run behind this record, less 1; a record follows this run; nothing does)."""
+        design = self._design
+        counts = [sum(matmul.tiles for matmul in of) for of in
+                  (design.layer_matmuls[:2], design.layer_matmuls[2:], (design.head_matmul,))]
+        second, final, layer = Signal(), Signal(), Signal(range(design.layers))
+        tiles, over, layers_end = Signal(range(max(counts))), Signal(name="over"), second & (layer == design.layers - 1)
+        m.d.comb += [tiles.eq(Mux(final, counts[2] - 1, Mux(second, counts[1] - 1, counts[0] - 1))), over.eq(final | layers_end & ~head)]
+        with m.If(step):
+            with m.If(~final):
+                m.d.sync += second.eq(~second)
+            with m.If(second):
+                m.d.sync += layer.eq(layer + 1)
+            with m.If(layers_end):
+                m.d.sync += [layer.eq(0), final.eq(head)]
+            with m.If(over):
+                m.d.sync += final.eq(0)
+        return tiles, Const(1), over
+
+    def _piece_runs(self, m, step, both, head, finish):
+        """The same where each piece is a run of its own: (tiles of the next piece, less 1; it is a record; there is none)."""
+        design = self._design
+        pieces = self._pieces(m, "received", both, head, finish)
+        matmuls = dict(zip((Kind.QKV, Kind.O, Kind.GATE_UP, Kind.DOWN, Kind.HEAD), (*design.layer_matmuls, design.head_matmul)))
+        tiles, record = Signal(range(max(matmul.tiles for matmul in matmuls.values())), name="next_tiles"), Signal(name="next_record")
+        with m.Switch(pieces.after):
+            for kind, matmul in matmuls.items():
+                with m.Case(kind):
+                    m.d.comb += tiles.eq(matmul.tiles - 1)
+            with m.Default():
+                m.d.comb += record.eq(1)
+        m.d.comb += pieces.step.eq(step)
+        return tiles, record, pieces.last

@@ -1,0 +1,17 @@
+"""What the cycle model says of a pass."""
+from dataclasses import dataclass
+
+__all__ = ["Timeline"]
+
+
+@dataclass
+class Timeline:
+    """Cycles of a pass without stalls; cycle 0 accepts its first entry and the others follow without a gap.
+
+    phases      [(cycle, phase, layer)]: when each phase begins, as the ports ``phase`` and ``layer`` show it
+    outcomes    cycle of each outcome
+    counters    {event: cycles}
+    """
+    phases: list
+    outcomes: list
+    counters: dict

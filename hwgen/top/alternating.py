@@ -1,0 +1,249 @@
+"""The sequencer of two half-batches that alternate: one on the array, the other in the engines beside it."""
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..lib.layouts import EXP_BITS, Matrix
+from ..lib.pieces import Kind, Pieces
+from .sequencer import PhaseShape, command_layout, outcome_layout, pick, take_entries
+
+__all__ = ["AlternatingSequencer"]
+
+
+class AlternatingSequencer(wiring.Component):
+    """Takes the entries of a pass and drives every engine through it, two half-batches in turn.
+
+    The first T / 2 entries are half-batch 0, the others 1. The sequencer walks through the pieces of the weight stream (`hwgen.lib.pieces`).
+    A matrix takes the array from the cycle in which its input is there to its engine's `done`; the next piece follows in the
+    cycle after that. A record takes one cycle and sets off its norm, which then runs beside the array, as KV write and attention
+    do after a QKV matrix. `golden.alternating` has the cycles.
+
+    Entries of one slot must come in the order of their positions: those of half-batch 0 do not see the keys of 1.
+
+    Members
+    -------
+    As `Sequencer`, but for: commands name entries within their half-batch (``dispatch`` and ``angle``: within the pass), and
+
+    half, layer     Out         of the piece at the array
+    norm_half       Out         of the norm
+    norming, writing, attending     Out(1)      a norm is under way; a KV write; one of it and attention
+    convert_idle    In(1)       all results of the QKV matrix have been taken, padding included
+    exps            Out         exponents of the matrices of ``half``
+    keys            Out         of ``half``'s head rows
+    """
+
+    def __init__(self, design):
+        self._design = design
+        self._rows = rows = design.hw.entries // 2
+        row, n = range(rows), range(rows + 1)
+        place = {"entry": row, "slot": range(design.hw.slots), "position": range(design.hw.context)}
+
+        def command(**fields):
+            return Out(stream.Signature(data.StructLayout(fields)))
+
+        super().__init__({
+            "command": In(stream.Signature(command_layout(design))),
+            "outcome": Out(stream.Signature(outcome_layout(design))),
+            "phase": Out(PhaseShape), "layer": Out(range(design.layers)), "half": Out(1), "norm_half": Out(1),
+            "norming": Out(1), "writing": Out(1), "attending": Out(1),
+            "dispatch": command(entry=range(design.hw.entries), token=range(design.model.vocab_size), last=1, head=2),
+            "angle": command(entry=range(design.hw.entries), position=range(design.hw.context), last=1),
+            "norm": command(entry=row, row=row, last=1),
+            "kv_write": command(**place, layer=range(design.layers), last=1),
+            "attend": command(**place, layer=range(design.layers), last=1),
+            "feed": command(matrix=Matrix, n=n),
+            "convert": command(gate_up=1, n=n),
+            "add": command(n=n, final=1),
+            "sample": command(n=n),
+            "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": range(design.model.vocab_size)}))),
+            **{f"{name}_done": In(1) for name in
+               ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
+            "convert_idle": In(1),
+            "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
+            "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
+            "keys": Out(data.ArrayLayout(unsigned(32), rows)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        design, rows, n = self._design, self._rows, range(self._rows + 1)
+
+        # The entries of the pass, and how many each half-batch has and wants output of
+        idle, finish = Signal(), Signal()
+        entry_at, collected, closed = take_entries(m, self, design, idle, finish)
+        counts, wanted = ([Signal(n, name=f"{name}{half}") for half in (0, 1)] for name in ("count", "wanted"))
+        want_rows = [[Signal(range(rows), name=f"want_row{half}_{i}") for i in range(rows)] for half in (0, 1)]
+        with m.If(self.command.valid & self.command.ready):
+            for half in (0, 1):
+                with m.If((collected >= rows) == half):
+                    m.d.sync += [counts[half].eq(counts[half] + 1), wanted[half].eq(wanted[half] + self.command.payload.want)]
+                    for i in range(rows):
+                        with m.If(self.command.payload.want & (wanted[half] == i)):
+                            m.d.sync += want_rows[half][i].eq(collected - half * rows)
+        heads = Cat(w != 0 for w in wanted)
+        m.d.comb += self.dispatch.p.head.eq(heads)
+
+        def of(half, pair):
+            return Mux(half, pair[1], pair[0])
+
+        def entry_of(half, index):
+            """The entry of the pass that is number ``index`` of a half-batch."""
+            return index + Mux(half, rows, 0)
+
+        def want_row(half, index):
+            return of(half, [pick(row, index) for row in want_rows])
+
+        m.submodules.pieces = pieces = Pieces(design)
+        kind, half = pieces.kind, pieces.half
+        m.d.comb += [pieces.both.eq(counts[1] != 0), pieces.head.eq(heads), pieces.restart.eq(finish), self.half.eq(half)]
+
+        def kind_is(*kinds):
+            return kind.as_value().matches(*(k.value for k in kinds))
+
+        # What each half-batch has ready: its norm's rows, its attention's
+        normed = [Signal(name=f"normed{h}") for h in (0, 1)]
+        attended, set_off, start = Signal(), Signal(), Signal()
+        self._norm(m, pieces, normed, counts, wanted, want_row, set_off)
+        self._attention(m, pieces, attended, counts, lambda half, i: entry_at(entry_of(half, i)), start)
+
+        # The array: its piece's commands, and the end of it
+        go, done, end, seen = Signal(), Signal(), Signal(), Signal()
+        of_norm = kind_is(Kind.QKV, Kind.GATE_UP, Kind.HEAD)
+        running = Signal()
+        m.d.comb += go.eq(running & Mux(of_norm, of(half, normed), Mux(kind == Kind.O, attended, 1)))
+        given = {name: Signal(name=f"given_{name}") for name in ("feed", "sink")}
+        waited = Signal(range(design.head_delay + 1))
+        held = (kind == Kind.HEAD) & (waited != design.head_delay)
+        count = Signal(n)
+        m.d.comb += [count.eq(Mux(kind == Kind.HEAD, of(half, wanted), of(half, counts))),
+                     self.feed.valid.eq(go & ~given["feed"] & ~held), self.feed.p.n.eq(count)]
+        m.d.sync += waited.eq(Mux(go & held, waited + 1, waited))
+        with m.If(self.feed.valid & self.feed.ready):
+            m.d.sync += given["feed"].eq(1)
+        sinks = ((self.convert, (Kind.QKV, Kind.GATE_UP)), (self.add, (Kind.O, Kind.DOWN)), (self.sample, (Kind.HEAD,)))
+        for sink, kinds in sinks:
+            m.d.comb += [sink.valid.eq(go & ~given["sink"] & kind_is(*kinds)), sink.p.n.eq(count)]
+            with m.If(sink.valid & sink.ready):
+                m.d.sync += given["sink"].eq(1)
+        m.d.comb += [self.convert.p.gate_up.eq(kind == Kind.GATE_UP), self.add.p.final.eq(kind == Kind.DOWN)]
+
+        m.d.comb += end.eq(go & (done | seen) & (self.convert_idle | (kind != Kind.QKV)))
+        m.d.sync += seen.eq((seen | done) & ~end)
+        with m.If(end):
+            m.d.sync += [*(g.eq(0) for g in given.values()), waited.eq(0)]
+            with m.If(of_norm):
+                for h in (0, 1):
+                    with m.If(half == h):
+                        m.d.sync += normed[h].eq(0)
+            with m.If(kind == Kind.O):
+                m.d.sync += attended.eq(0)
+
+        def matrix(name, phase, finished):
+            m.d.comb += [self.phase.eq(phase), self.feed.p.matrix.eq(name), running.eq(1), done.eq(finished)]
+
+        # -- the pass
+        embedded, angled = Signal(), Signal()
+        nothing = heads == 0
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += [idle.eq(1), self.phase.eq(PhaseShape.IDLE)]
+                with m.If(closed):
+                    m.next = "EMBED"
+            with m.State("EMBED"):
+                m.d.comb += self.phase.eq(PhaseShape.EMBED)
+                m.d.sync += [embedded.eq(embedded | self.embed_done), angled.eq(angled | self.angle_done)]
+                with m.If((embedded | self.embed_done) & (angled | self.angle_done)):
+                    m.next = "PIECES"
+            with m.State("PIECES"):
+                with m.If(~pieces.final & (kind != Kind.HEAD)):
+                    m.d.comb += self.layer.eq(pieces.layer)
+                with m.Switch(kind):
+                    with m.Case(Kind.RECORD_1):
+                        m.d.comb += [self.phase.eq(Mux(pieces.final, PhaseShape.NORM_F, PhaseShape.NORM_1)), set_off.eq(1)]
+                    with m.Case(Kind.RECORD_2):
+                        m.d.comb += [self.phase.eq(PhaseShape.NORM_2), set_off.eq(1)]
+                    with m.Case(Kind.QKV):
+                        matrix(Matrix.QKV, PhaseShape.QKV, self.qkv_done)
+                        m.d.comb += start.eq(end)
+                    with m.Case(Kind.O):
+                        matrix(Matrix.O, PhaseShape.O, self.add_done)
+                    with m.Case(Kind.GATE_UP):
+                        matrix(Matrix.GATE_UP, PhaseShape.GATE_UP, self.swiglu_done)
+                    with m.Case(Kind.DOWN):
+                        matrix(Matrix.DOWN, PhaseShape.DOWN, self.add_done)
+                    with m.Case(Kind.HEAD):
+                        matrix(Matrix.HEAD, PhaseShape.HEAD, self.sample_done)
+                m.d.comb += pieces.step.eq(set_off | end)
+                with m.If(end & pieces.last):
+                    m.next = "FINISH"
+            with m.State("FINISH"):
+                m.d.comb += self.phase.eq(PhaseShape.FINISH)
+                # a pass without output still answers, so that its host knows that it is over
+                with m.If(~nothing | self.outcome.ready):
+                    m.d.comb += finish.eq(1)
+                    m.d.sync += [embedded.eq(0), angled.eq(0), *(s.eq(0) for s in (*counts, *wanted))]
+                    m.next = "IDLE"
+
+        with m.If(fsm.ongoing("FINISH")):
+            m.d.comb += [self.outcome.valid.eq(nothing), self.outcome.p.none.eq(1), self.outcome.p.last.eq(1)]
+        with m.Else():
+            m.d.comb += [self.outcome.valid.eq(self.sampled.valid), self.sampled.ready.eq(self.outcome.ready)]
+            m.d.comb += [self.outcome.p.entry.eq(entry_of(half, want_row(half, self.sampled.p.row))),
+                         self.outcome.p.token.eq(self.sampled.p.token),
+                         self.outcome.p.last.eq((self.sampled.p.row + 1 == of(half, wanted)) & (half | ~heads[1]))]
+        for i in range(rows):
+            entry = entry_at(entry_of(half, want_row(half, Const(i, range(rows)))))
+            m.d.comb += self.keys[i].eq((entry.slot << 24) ^ entry.position)
+        return m
+
+    def _norm(self, m, pieces, normed, counts, wanted, want_row, set_off):
+        """The norm that ``set_off`` asks for, of the piece's half-batch: at once, or after the one that is under way.
+
+        There is never more than one to come: a half-batch's next record is behind a matrix that waits for its norm.
+        """
+        rows = self._rows
+        index, left = Signal(range(rows + 1), name="norm_index"), Signal(range(rows + 1), name="norm_left")     # left: rows that have ended
+        pending, final = ([Signal(name=f"{name}{half}") for half in (0, 1)] for name in ("norm_pending", "norm_final"))
+        exps = [Signal(self.exps.shape(), name=f"exps{half}") for half in (0, 1)]
+        here, last, count = self.norm_half, Signal(name="norm_last"), Signal(range(rows + 1), name="norm_count")
+        is_final = Mux(here, final[1], final[0])
+        m.d.comb += [self.norming.eq(pending[0] | pending[1]),
+                     count.eq(Mux(is_final, Mux(here, wanted[1], wanted[0]), Mux(here, counts[1], counts[0]))),
+                     self.norm.valid.eq(self.norming & (index != count)), self.norm.p.row.eq(index), self.norm.p.last.eq(index + 1 == count),
+                     self.norm.p.entry.eq(Mux(is_final, want_row(here, index), index)), last.eq(self.norm_done & (left + 1 == count)),
+                     self.exps.eq(Mux(pieces.half, exps[1].as_value(), exps[0].as_value()))]
+        with m.If(self.norm.valid & self.norm.ready):
+            m.d.sync += index.eq(index + 1)
+        with m.If(self.norm_done):
+            m.d.sync += left.eq(left + 1)
+        with m.If(last):
+            m.d.sync += [index.eq(0), left.eq(0)]
+        for half in (0, 1):
+            with m.If(last & (here == half)):
+                m.d.sync += [pending[half].eq(0), normed[half].eq(1), exps[half].eq(self.exps_in)]
+                with m.If(pending[1 - half]):
+                    m.d.sync += here.eq(1 - half)
+            with m.If(set_off & (pieces.half == half)):
+                m.d.sync += [pending[half].eq(1), final[half].eq(pieces.final)]
+                with m.If(~pending[1 - half] | last):
+                    m.d.sync += here.eq(half)
+
+    def _attention(self, m, pieces, attended, counts, entry_at, start):
+        """KV write and attention of the half-batch whose QKV matrix ends with ``start``."""
+        rows = self._rows
+        reading = Signal(name="attention_reading")
+        half, layer = Signal(name="attention_half"), Signal.like(self.layer, name="attention_layer")
+        index, count = Signal(range(rows + 1), name="attention_index"), Signal(range(rows + 1), name="attention_count")
+        entry = entry_at(half, index)
+        m.d.comb += [count.eq(Mux(half, counts[1], counts[0])), self.attending.eq(self.writing | reading)]
+        for out, active in ((self.kv_write, self.writing), (self.attend, reading)):
+            m.d.comb += [out.valid.eq(active & (index != count)), out.p.entry.eq(index), out.p.last.eq(index + 1 == count),
+                         out.p.slot.eq(entry.slot), out.p.position.eq(entry.position), out.p.layer.eq(layer)]
+            with m.If(out.valid & out.ready):
+                m.d.sync += index.eq(index + 1)
+        with m.If(start):
+            m.d.sync += [self.writing.eq(1), half.eq(pieces.half), layer.eq(pieces.layer)]
+        with m.If(self.kv_write_done):
+            m.d.sync += [self.writing.eq(0), reading.eq(1), index.eq(0)]
+        with m.If(self.attend_done):
+            m.d.sync += [reading.eq(0), attended.eq(1), index.eq(0)]

@@ -1,0 +1,53 @@
+"""The hardware's walk through the pieces of a pass, against the golden model's."""
+import pytest
+from amaranth.sim import Simulator
+
+from hwgen.golden.weights import pieces, request_list
+from hwgen.lib.pieces import Kind, Pieces
+from hwgen.params.phases import Phase
+from sim.designs import small_design
+
+KINDS = {Phase.NORM_1: Kind.RECORD_1, Phase.NORM_F: Kind.RECORD_1, Phase.NORM_2: Kind.RECORD_2, Phase.QKV: Kind.QKV, Phase.O: Kind.O,
+         Phase.GATE_UP: Kind.GATE_UP, Phase.DOWN: Kind.DOWN, Phase.HEAD: Kind.HEAD}
+PASSES = [(both, (a, b)) for both in (False, True) for a in (False, True) for b in (False, True) if both or not b]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_walk(layers):
+    design = small_design(num_hidden_layers=layers, halves=2)
+    dut = Pieces(design)
+
+    async def bench(ctx):
+        for both, head in PASSES:
+            expected = list(pieces(design, both, head))
+            ctx.set(dut.both, both)
+            ctx.set(dut.head, head[0] | head[1] << 1)
+            for i, piece in enumerate(expected):
+                shown = ctx.get(dut.kind), ctx.get(dut.half), ctx.get(dut.final)
+                assert shown == (KINDS[piece.phase], piece.half, piece.phase == Phase.NORM_F), (both, head, i)
+                if piece.phase not in (Phase.NORM_F, Phase.HEAD):
+                    assert ctx.get(dut.layer) == piece.layer
+                last = i == len(expected) - 1
+                assert ctx.get(dut.last) == last
+                if not last:
+                    assert ctx.get(dut.after) == KINDS[expected[i + 1].phase]
+                ctx.set(dut.restart if last else dut.step, 1)
+                await ctx.tick()
+                ctx.set(dut.restart, 0), ctx.set(dut.step, 0)
+                if i % 3 == 0 and not last:
+                    await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_pieces_are_the_stream():
+    """Both half-batches read all of it, each piece once, and one alone reads it in the order of the addresses."""
+    design = small_design(num_hidden_layers=3, entries=4, halves=2)
+    whole = [design.body_address, design.head_address + design.matmul_beats(design.head_matmul)]
+    alone = request_list(design, [0, 0], (True, False))[3:]
+    assert [a for a, *_ in alone] + whole[1:] == whole[:1] + [a + n for a, n, _ in alone]
+    both = request_list(design, [0, 0, 0], (True, True))[4:]
+    assert sorted(both) == sorted(alone + alone)
