@@ -129,10 +129,7 @@ class Decoder(wiring.Component):
         connect(m, seq.attend, attention.cmd)
         connect(m, seq.feed, feeder.cmd)
         connect(m, seq.convert, convert.cmd)
-        for k, residual in enumerate(residuals):
-            m.d.comb += [residual.cmd.valid.eq(seq.add.valid & (half == k)), residual.cmd.payload.eq(seq.add.payload)]
-            with m.If(half == k):
-                m.d.comb += seq.add.ready.eq(residual.cmd.ready)
+        _to_one(m, seq.add, [residual.cmd for residual in residuals], half)
         connect(m, seq.sample, sampler.cmd)
         connect(m, sampler.o, seq.sampled)
         m.d.comb += [seq.embed_done.eq(Cat(r.embed_done for r in residuals).any()), seq.angle_done.eq(rope.angle_done), seq.norm_done.eq(rmsnorm.done),
@@ -158,13 +155,10 @@ class Decoder(wiring.Component):
             connect(m, flipped(self.weight_beats), dispatcher.beats)
         connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)
-        for k, residual in enumerate(residuals):
-            selected = (dispatcher.embed.p.entry >= rows) == k if alternating else 1
-            m.d.comb += [residual.embed_exp.eq(dispatcher.embed_exp), residual.embed.valid.eq(dispatcher.embed.valid & selected)]
-            m.d.comb += [residual.embed.p[name].eq(dispatcher.embed.p[name]) for name in ("codes", "part", "lo", "last")]
-            m.d.comb += residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k))
-            with m.If(selected):
-                m.d.comb += dispatcher.embed.ready.eq(residual.embed.ready)
+        m.d.comb += [residual.embed_exp.eq(dispatcher.embed_exp) for residual in residuals]
+        _to_one(m, dispatcher.embed, [residual.embed for residual in residuals], dispatcher.embed.p.entry >= rows)
+        if alternating:
+            m.d.comb += [residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k)) for k, residual in enumerate(residuals)]
 
         # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
         matrix = Signal(Matrix)
@@ -183,7 +177,8 @@ class Decoder(wiring.Component):
         # -- results of the array: to the sink of the phase
         to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
         to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
-        for sink, selected in ((convert.i, to_convert), *((r.i, to_add & (half == k)) for k, r in enumerate(residuals)),
+        to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
+        for sink, selected in ((convert.i, to_convert), *zip((residual.i for residual in residuals), to_half),
                                (sampler.i, phase_is(PhaseShape.HEAD))):
             m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
@@ -203,11 +198,8 @@ class Decoder(wiring.Component):
                      xh.w.p.row.eq(swiglu.o.p.entry), xh.w.p.part.eq(swiglu.o.p.part)]
 
         # -- norm
-        for k, residual in enumerate(residuals):
-            m.d.comb += [residual.read.valid.eq(rmsnorm.read.valid & (norm_half == k)), residual.read.payload.eq(rmsnorm.read.payload)]
-            with m.If(norm_half == k):
-                m.d.comb += [rmsnorm.read.ready.eq(residual.read.ready), residual.read_o.ready.eq(rmsnorm.read_i.ready),
-                             rmsnorm.read_i.valid.eq(residual.read_o.valid), rmsnorm.read_i.payload.eq(residual.read_o.payload)]
+        _to_one(m, rmsnorm.read, [residual.read for residual in residuals], norm_half)
+        _from_one(m, [residual.read_o for residual in residuals], rmsnorm.read_i, norm_half)
         m.d.comb += [xa.w.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(xa.w.ready), xa.w.p.x.eq(rmsnorm.o.p.x),
                      xa.w.p.row.eq(whole(rmsnorm.o.p.row, norm_half)), xa.w.p.part.eq(rmsnorm.o.p.part)]
 
@@ -237,10 +229,12 @@ class Decoder(wiring.Component):
         m.submodules.signatures = signatures = memory.Memory(shape=unsigned(32), depth=design.layers * hw.entries, init=[])
         write, read = signatures.write_port(), signatures.read_port()
         m.d.comb += [residual.sig.ready.eq(1) for residual in residuals]
-        for k, residual in enumerate(residuals):
-            with m.If(residual.sig.valid):
-                m.d.comb += [write.en.eq(1), write.data.eq(residual.sig.p.crc),
-                             write.addr.eq(seq.layer * hw.entries + k * rows + residual.sig.p.entry)]
+        m.d.comb += [write.en.eq(residuals[0].sig.valid), write.data.eq(residuals[0].sig.p.crc),
+                     write.addr.eq(seq.layer * hw.entries + residuals[0].sig.p.entry)]
+        for residual in residuals[1:]:
+            with m.If(half):            # its down projection has the array
+                m.d.comb += [write.en.eq(residual.sig.valid), write.data.eq(residual.sig.p.crc),
+                             write.addr.eq(seq.layer * hw.entries + whole(residual.sig.p.entry, half))]
         m.d.comb += [read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
         m.submodules.counters = counters = Counters(EVENTS)
         fresh = Signal(init=1)      # the next entry is the first of a pass
@@ -257,3 +251,24 @@ class Decoder(wiring.Component):
         m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]
         m.d.comb += [counters.address.eq(self.counter_address), self.counter_data.eq(counters.data)]
         return m
+
+
+def _to_one(m, source, sinks, number):
+    """Items of a stream to one of several sinks. (Their payloads may differ in fields that the caller overrides.)"""
+    if len(sinks) == 1:
+        connect(m, source, sinks[0])
+        return
+    for k, sink in enumerate(sinks):
+        m.d.comb += [sink.valid.eq(source.valid & (number == k)), *(sink.p[name].eq(source.p[name]) for name, _ in sink.p.shape())]
+        with m.If(number == k):
+            m.d.comb += source.ready.eq(sink.ready)
+
+
+def _from_one(m, sources, sink, number):
+    """Items of one of several streams to a sink."""
+    if len(sources) == 1:
+        connect(m, sources[0], sink)
+        return
+    for k, source in enumerate(sources):
+        with m.If(number == k):
+            m.d.comb += [sink.valid.eq(source.valid), sink.payload.eq(source.payload), source.ready.eq(sink.ready)]
