@@ -8,6 +8,7 @@ from amaranth.hdl import signed
 from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
 from hwgen.params.design import RECORD_WORDS
+from hwgen.params.phases import Phase
 from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
@@ -15,6 +16,7 @@ from sim.weights_units import random_stream
 
 DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
+ALL = True if HW.halves == 1 else [1, 1]       # all heads
 STREAM = random_stream(DESIGN)
 EXPS = ArrayLayout(signed(EXP_BITS), RECORD_WORDS)
 
@@ -52,7 +54,7 @@ class Bench:
 
     def send(self, tokens, head):
         last = len(tokens) - 1
-        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head & (i == last)} for i, t in enumerate(tokens)])
+        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head_bits(head) * (i == last)} for i, t in enumerate(tokens)])
 
     async def check(self, passes):
         """Everything that passes [(tokens, head)] make, in order."""
@@ -67,13 +69,32 @@ class Bench:
         assert value_of(self.dut.model_id) == golden.model_id(STREAM, DESIGN)
 
 
-def halves(head):
-    """(address of the record, matrices behind it) of a pass."""
-    for layer in range(DESIGN.layers):
-        for half in range(2):
-            yield golden.layer_address(DESIGN, layer, half), DESIGN.layer_matmuls[2 * half:2 * half + 2]
+def head_bits(head):
+    return int(head) if HW.halves == 1 else head[0] | head[1] << 1
+
+
+def heads(rng, n):
+    """Whether the LM head is wanted; by each half-batch that there is."""
+    return rng.random() < 0.5 if HW.halves == 1 else [rng.random() < 0.5, n > HW.entries // 2 and rng.random() < 0.5]
+
+
+def runs(n, head):
+    """(address of a record, or None; [(address, matrix) behind it]) of a pass, in order."""
+    if HW.halves == 2:
+        matmuls = dict(zip((Phase.QKV, Phase.O, Phase.GATE_UP, Phase.DOWN, Phase.HEAD), (*DESIGN.layer_matmuls, DESIGN.head_matmul)))
+        found = []
+        for piece, (address, _, _) in zip(golden.pieces(DESIGN, n > HW.entries // 2, head), golden.request_list(DESIGN, [0] * n, head)[n + 1:]):
+            if piece.phase in matmuls:
+                found[-1][1].append((address, matmuls[piece.phase]))
+            else:
+                found.append((address, []))
+        return found
+    found = [(golden.layer_address(DESIGN, layer, half), DESIGN.layer_matmuls[2 * half:2 * half + 2])
+             for layer in range(DESIGN.layers) for half in range(2)]
     if head:
-        yield golden.layer_address(DESIGN, DESIGN.layers, 0), [DESIGN.head_matmul]
+        found.append((golden.layer_address(DESIGN, DESIGN.layers, 0), [DESIGN.head_matmul]))
+    return [(record, [(record + DESIGN.record_beats + sum(map(DESIGN.matmul_beats, matmuls[:k])), m) for k, m in enumerate(matmuls)])
+            for record, matmuls in found]
 
 
 def expected(tokens, head):
@@ -86,14 +107,12 @@ def expected(tokens, head):
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
                            "last": 0} for part, lo in parts]
     want["embed"][-1]["last"] = 1
-    for address, matmuls in halves(head):
+    for address, matmuls in runs(len(tokens), head):
         exps, gains = golden.record(STREAM, DESIGN, address)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
-        address += DESIGN.record_beats
-        for matmul in matmuls:
-            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, address, matmul)]
-            address += DESIGN.matmul_beats(matmul)
+        for start, matmul in matmuls:
+            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, start, matmul)]
     return want
 
 
@@ -112,7 +131,7 @@ async def cycles(dut):
     """Every transfer of two passes in the cycle that golden says, and as few waits for the source."""
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, bench = await begin(dut)
-    for n, head in ((HW.entries, True), (1, False)):
+    for n, head in ((HW.entries, True), (1, False)) if HW.halves == 1 else ((HW.entries, [1, 1]), (1, [0, 0]), (HW.entries, [0, 1])):
         tokens = some_tokens(rng, n)
         bench.clear()
         bench.send(tokens, head)
@@ -122,10 +141,10 @@ async def cycles(dut):
         assert bench.embed.cycles[-1] == start + golden.embed_done_cycle(DESIGN, n)
         previous = start + golden.record_first(DESIGN, n)
         gains, tiles, exps = [], [], []
-        for _, matmuls in halves(head):
+        for _, matmuls in runs(n, head):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
-            for i in range(sum(m.tiles for m in matmuls)):
+            for i in range(sum(m.tiles for _, m in matmuls)):
                 after = golden.tile_after_tile_cycle if i else golden.tile_after_record_cycle
                 previous = after(DESIGN, previous)
                 tiles.append(previous)
@@ -146,7 +165,8 @@ async def values(dut, pattern, apart):
     clock, bench = await begin(dut, *pattern, apart=apart)
     if apart:
         cocotb.start_soon(external_memory(dut, clock, *pattern))
-    passes = [(some_tokens(rng, rng.randint(1, HW.entries)), rng.random() < 0.5) for _ in range(3)][:3 if max(pattern) < 0.9 else 1]
+    counts = [rng.randint(1, HW.entries) for _ in range(3)][:3 if max(pattern) < 0.9 else 1]
+    passes = [(some_tokens(rng, n), heads(rng, n)) for n in counts]
     for tokens, head in passes:
         bench.send(tokens, head)
     await bench.check(passes)
@@ -173,10 +193,11 @@ async def requests(dut):
     clock, bench = await begin(dut, apart=1)
     sink = StreamSink(dut, "requests", clock, shape=request_layout(DESIGN))
     tokens = some_tokens(rng, HW.entries)
-    bench.send(tokens, True)
-    got = await sink.wait(HW.entries + 2, timeout=100)
-    assert [(r["address"], r["count"], r["stride"]) for r in got] == golden.request_list(DESIGN, tokens, True)
-    assert sink.cycles == list(range(HW.entries + 2))
+    bench.send(tokens, ALL)
+    want = golden.request_list(DESIGN, tokens, ALL)
+    got = await sink.wait(len(want), timeout=100)
+    assert [(r["address"], r["count"], r["stride"]) for r in got] == want
+    assert sink.cycles == list(range(len(want)))
 
 
 @cocotb.test()
@@ -207,11 +228,11 @@ async def rom(dut, pattern):
 async def reset_in_flight(dut, when):
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, bench = await begin(dut, 0, 0.2)
-    bench.send(some_tokens(rng, HW.entries), True)
+    bench.send(some_tokens(rng, HW.entries), ALL)
     await clock.edge(when)
     bench.cmd.clear()
     await clock.reset()
     bench.clear()
     tokens = some_tokens(rng, HW.entries)
-    bench.send(tokens, True)
-    await bench.check([(tokens, True)])
+    bench.send(tokens, ALL)
+    await bench.check([(tokens, ALL)])

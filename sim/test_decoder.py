@@ -16,6 +16,8 @@ from sim.weights_units import image
 
 COCOTB = {
     "two_entries": dict(),
+    "halves": dict(entries=4, halves=2, hidden_size=8, intermediate_size=8, vocab_size=11, head_dim=4, num_attention_heads=1, lanes=4,
+                   columns=4, vector_lanes=2, attention_lanes=4),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1, hidden_size=2,
                      intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      vocab_size=2),
@@ -30,7 +32,7 @@ SHAPES = {
     "pair_e4m3": dict(head="pair", weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
     "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
                           num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12),
-    "gumbel": dict(sampler="gumbel", entries=4, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4),
+    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4),
 }
 
 
@@ -61,9 +63,10 @@ def random_changes(seed):
     lanes, columns, attention = (max(vector, rng.choice([2, 4, 8, 16])) for _ in range(3))
     beats = [b for b in (1, 2, 4, 8) if b <= columns and lanes * columns // b >= 2 * vector]
     kv_heads = rng.randint(1, 3)
+    entries = rng.randint(1, 6)
     return dict(
         lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
-        entries=rng.randint(1, 6), slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
+        entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
         num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 4), head_dim=2 * rng.randint(1, 14),
         hidden_size=rng.randint(3, 60), intermediate_size=rng.randint(2, 70), vocab_size=rng.randint(2, 200),
         num_hidden_layers=rng.randint(1, 3), tie_word_embeddings=rng.random() < 0.5, head=rng.choice(["single", "pair"]),

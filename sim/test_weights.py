@@ -10,6 +10,7 @@ from sim.weights_units import Weights, image, random_stream
 DESIGNS = {
     "plain": dict(),
     "beats": dict(tile_beats=4, vector_lanes=2, head="pair", tie_word_embeddings=False, entries=3, num_hidden_layers=1),
+    "halves": dict(tile_beats=2, entries=4, halves=2, num_hidden_layers=2),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
                      num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1),
 }
