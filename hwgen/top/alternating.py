@@ -1,5 +1,5 @@
 """The sequencer of two half-batches that alternate: one on the array, the other in the engines beside it."""
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -61,7 +61,7 @@ class AlternatingSequencer(wiring.Component):
             "convert_idle": In(1),
             "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
             "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
-            "keys": Out(data.ArrayLayout(unsigned(32), rows)),
+            **({"keys": Out(data.ArrayLayout(unsigned(32), rows))} if design.hw.sampler == "gumbel" else {}),
         })
 
     def elaborate(self, platform):
@@ -191,9 +191,8 @@ class AlternatingSequencer(wiring.Component):
             m.d.comb += [self.outcome.p.entry.eq(entry_of(half, want_row(half, self.sampled.p.row))),
                          self.outcome.p.token.eq(self.sampled.p.token),
                          self.outcome.p.last.eq((self.sampled.p.row + 1 == of(half, wanted)) & (half | ~heads[1]))]
-        for i in range(rows):
-            entry = entry_at(entry_of(half, want_row(half, Const(i, range(rows)))))
-            m.d.comb += self.keys[i].eq((entry.slot << 24) ^ entry.position)
+        if design.hw.sampler == "gumbel":
+            m.d.comb += [self.keys[i].eq(entry_at(entry_of(half, of(half, [row[i] for row in want_rows]))).key) for i in range(rows)]
         return m
 
     def _norm(self, m, pieces, normed, counts, wanted, want_row, set_off):

@@ -1597,13 +1597,13 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   wire \done$93 ;
   wire \done$95 ;
   wire [22:0] embed__payload;
-  wire [22:0] \embed__payload$127 ;
-  wire [15:0] \embed__payload$127.codes ;
-  wire [7:0] \embed__payload$127.codes.0 ;
-  wire [7:0] \embed__payload$127.codes.1 ;
-  wire \embed__payload$127.last ;
-  wire \embed__payload$127.lo ;
-  wire [4:0] \embed__payload$127.part ;
+  wire [22:0] \embed__payload$129 ;
+  wire [15:0] \embed__payload$129.codes ;
+  wire [7:0] \embed__payload$129.codes.0 ;
+  wire [7:0] \embed__payload$129.codes.1 ;
+  wire \embed__payload$129.last ;
+  wire \embed__payload$129.lo ;
+  wire [4:0] \embed__payload$129.part ;
   wire [15:0] \embed__payload.codes ;
   wire [7:0] \embed__payload.codes.0 ;
   wire [7:0] \embed__payload.codes.1 ;
@@ -1611,13 +1611,13 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   wire \embed__payload.lo ;
   wire [4:0] \embed__payload.part ;
   wire embed__ready;
-  wire \embed__ready$129 ;
+  wire \embed__ready$131 ;
   wire embed__valid;
-  wire \embed__valid$131 ;
+  wire \embed__valid$133 ;
   wire embed_done;
   wire \embed_done$83 ;
   wire [9:0] embed_exp;
-  wire [9:0] \embed_exp$133 ;
+  wire [9:0] \embed_exp$127 ;
   wire [8:0] events;
   wire \events.attention ;
   wire \events.cycles ;
@@ -1858,11 +1858,11 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   wire [7:0] \o__payload$191.part ;
   wire [15:0] \o__payload$191.x ;
   wire [15:0] \o__payload$191.x.0 ;
-  wire [36:0] \o__payload$205 ;
-  wire [4:0] \o__payload$205.part ;
-  wire [31:0] \o__payload$205.x ;
-  wire [15:0] \o__payload$205.x.0 ;
-  wire [15:0] \o__payload$205.x.1 ;
+  wire [36:0] \o__payload$209 ;
+  wire [4:0] \o__payload$209.part ;
+  wire [31:0] \o__payload$209.x ;
+  wire [15:0] \o__payload$209.x.0 ;
+  wire [15:0] \o__payload$209.x.1 ;
   wire [55:0] \o__payload$222 ;
   wire [31:0] \o__payload$222.codes ;
   wire [7:0] \o__payload$222.codes.0 ;
@@ -1905,7 +1905,7 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   wire \o__valid$172 ;
   wire \o__valid$181 ;
   wire \o__valid$187 ;
-  wire \o__valid$209 ;
+  wire \o__valid$205 ;
   wire \o__valid$220 ;
   wire \o__valid$259 ;
   output [10:0] outcome__payload;
@@ -2133,11 +2133,11 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   wire [7:0] \w__payload$190.part ;
   wire [15:0] \w__payload$190.x ;
   wire [15:0] \w__payload$190.x.0 ;
-  wire [36:0] \w__payload$204 ;
-  wire [4:0] \w__payload$204.part ;
-  wire [31:0] \w__payload$204.x ;
-  wire [15:0] \w__payload$204.x.0 ;
-  wire [15:0] \w__payload$204.x.1 ;
+  wire [36:0] \w__payload$208 ;
+  wire [4:0] \w__payload$208.part ;
+  wire [31:0] \w__payload$208.x ;
+  wire [15:0] \w__payload$208.x.0 ;
+  wire [15:0] \w__payload$208.x.1 ;
   wire [36:0] \w__payload$262 ;
   wire [4:0] \w__payload$262.part ;
   wire [31:0] \w__payload$262.x ;
@@ -2154,7 +2154,7 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   wire \w__ready$261 ;
   wire w__valid;
   wire \w__valid$186 ;
-  wire \w__valid$208 ;
+  wire \w__valid$204 ;
   wire \w__valid$258 ;
   wire [54:0] write__payload;
   wire [54:0] \write__payload$229 ;
@@ -2213,6 +2213,8 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
     _0_ <= signatures[signature_address];
   end
   assign signature_data = _0_;
+  assign \$20  = phase == 4'h8;
+  assign \$21  = phase == 3'h4;
   assign \$22  = phase == 3'h5;
   assign \$23  = | { \$22 , \$21 , \$20 , \$19  };
   assign \$24  = phase == 3'h6;
@@ -2298,8 +2300,6 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign \$18  = | { \$17 , \$16 , \$15 , \$14  };
   assign i__valid = \o__valid$160  & \$18 ;
   assign \$19  = phase == 2'h3;
-  assign \$20  = phase == 4'h8;
-  assign \$21  = phase == 3'h4;
   \specimen.array  array (
     .blocked(blocked),
     .busy(busy),
@@ -2448,11 +2448,11 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
     .cmd__payload(\cmd__payload$64 ),
     .cmd__ready(add__ready),
     .cmd__valid(\cmd__valid$68 ),
-    .done(add_done),
+    .done(\done$93 ),
     .embed__payload(embed__payload),
     .embed__ready(embed__ready),
     .embed__valid(embed__valid),
-    .embed_done(embed_done),
+    .embed_done(\embed_done$83 ),
     .embed_exp(embed_exp),
     .\exp$106 (exp),
     .i__payload(i__payload),
@@ -2476,8 +2476,8 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
     .gain__payload(gain__payload),
     .gain__ready(gain__ready),
     .gain__valid(gain__valid),
-    .o__payload(\w__payload$204 ),
-    .o__valid(\w__valid$208 ),
+    .o__payload(\o__payload$209 ),
+    .o__valid(\w__valid$204 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
@@ -2595,8 +2595,8 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
     .r__payload(r__payload),
     .r__valid(r__valid),
     .rst(rst),
-    .w__payload(\w__payload$204 ),
-    .w__valid(\w__valid$208 )
+    .w__payload(\w__payload$208 ),
+    .w__valid(\w__valid$204 )
   );
   \specimen.xh  xh (
     .clk(clk),
@@ -2830,12 +2830,10 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign o__payload = sampled__payload;
   assign sampled__ready = o__ready;
   assign o__valid = sampled__valid;
-  assign \embed_done$83  = embed_done;
   assign \angle_done$85  = angle_done;
   assign done = norm_done;
   assign \done$89  = kv_write_done;
   assign \done$91  = attend_done;
-  assign \done$93  = add_done;
   assign \done$95  = sample_done;
   assign exps = exps_in;
   assign \exps$99  = \exps$98 ;
@@ -2853,10 +2851,10 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign \gain__payload$121  = gain__payload;
   assign \gain__ready$123  = gain__ready;
   assign \gain__valid$125  = gain__valid;
-  assign \embed__payload$127  = embed__payload;
-  assign \embed__ready$129  = embed__ready;
-  assign \embed__valid$131  = embed__valid;
-  assign \embed_exp$133  = embed_exp;
+  assign \embed_exp$127  = embed_exp;
+  assign \embed__payload$129  = embed__payload;
+  assign \embed__ready$131  = embed__ready;
+  assign \embed__valid$133  = embed__valid;
   assign \o__payload$162  = i__payload;
   assign \i__payload$166  = i__payload;
   assign \i__payload$169  = i__payload;
@@ -2872,10 +2870,9 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign read_o__payload = read_i__payload;
   assign read_i__ready = read_o__ready;
   assign read_o__valid = read_i__valid;
-  assign \o__payload$205  = \w__payload$204 ;
+  assign \o__valid$205  = \w__valid$204 ;
   assign \o__ready$206  = 1'h1;
   assign \w__ready$207  = 1'h1;
-  assign \o__valid$209  = \w__valid$208 ;
   assign \o__payload$222  = \i__payload$221 ;
   assign \i__ready$224  = 1'h1;
   assign q_i__payload = \i__payload$221 ;
@@ -2997,12 +2994,12 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign \embed__payload.part  = embed__payload[20:16];
   assign \embed__payload.lo  = embed__payload[21];
   assign \embed__payload.last  = embed__payload[22];
-  assign \embed__payload$127.codes  = embed__payload[15:0];
-  assign \embed__payload$127.codes.0  = embed__payload[7:0];
-  assign \embed__payload$127.codes.1  = embed__payload[15:8];
-  assign \embed__payload$127.part  = embed__payload[20:16];
-  assign \embed__payload$127.lo  = embed__payload[21];
-  assign \embed__payload$127.last  = embed__payload[22];
+  assign \embed__payload$129.codes  = embed__payload[15:0];
+  assign \embed__payload$129.codes.0  = embed__payload[7:0];
+  assign \embed__payload$129.codes.1  = embed__payload[15:8];
+  assign \embed__payload$129.part  = embed__payload[20:16];
+  assign \embed__payload$129.lo  = embed__payload[21];
+  assign \embed__payload$129.last  = embed__payload[22];
   assign \r__payload.part  = r__payload[3:0];
   assign \r__payload.meta  = r__payload[6:4];
   assign \r__payload.meta.first  = r__payload[4];
@@ -3127,14 +3124,14 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign \read_o__payload.x.0  = read_i__payload[31:0];
   assign \read_o__payload.x.1  = read_i__payload[63:32];
   assign \read_o__payload.mag  = read_i__payload[94:64];
-  assign \w__payload$204.x  = \w__payload$204 [31:0];
-  assign \w__payload$204.x.0  = \w__payload$204 [15:0];
-  assign \w__payload$204.x.1  = \w__payload$204 [31:16];
-  assign \w__payload$204.part  = \w__payload$204 [36:32];
-  assign \o__payload$205.x  = \w__payload$204 [31:0];
-  assign \o__payload$205.x.0  = \w__payload$204 [15:0];
-  assign \o__payload$205.x.1  = \w__payload$204 [31:16];
-  assign \o__payload$205.part  = \w__payload$204 [36:32];
+  assign \w__payload$208.x  = \w__payload$208 [31:0];
+  assign \w__payload$208.x.0  = \w__payload$208 [15:0];
+  assign \w__payload$208.x.1  = \w__payload$208 [31:16];
+  assign \w__payload$208.part  = \w__payload$208 [36:32];
+  assign \o__payload$209.x  = \o__payload$209 [31:0];
+  assign \o__payload$209.x.0  = \o__payload$209 [15:0];
+  assign \o__payload$209.x.1  = \o__payload$209 [31:16];
+  assign \o__payload$209.part  = \o__payload$209 [36:32];
   assign \r__payload$214.row  = \r__payload$214 [2:0];
   assign \r__payload$214.part  = \r__payload$214 [4:3];
   assign \r__payload$214.meta  = \r__payload$214 [18:5];
@@ -3301,6 +3298,8 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign events[0] = \$50 ;
   assign \w__payload$262 [36:32] = \o__payload$263 [36:32];
   assign \w__payload$262 [31:0] = \o__payload$263 [31:0];
+  assign \w__payload$208 [36:32] = \o__payload$209 [36:32];
+  assign \w__payload$208 [31:0] = \o__payload$209 [31:0];
   assign \w__payload$190 [23:16] = \o__payload$191 [23:16];
   assign \w__payload$190 [15:0] = \o__payload$191 [15:0];
   assign w__payload[37:35] = \o__payload$185 [37:35];
@@ -3319,6 +3318,8 @@ module specimen(command__valid, outcome__ready, counter_address, signature_addre
   assign \r__payload$148 [3:0] = \o__payload$138 [3:0];
   assign r__payload[6:4] = \o__payload$138 [8:6];
   assign r__payload[3:0] = \o__payload$138 [3:0];
+  assign embed_done = \embed_done$83 ;
+  assign add_done = \done$93 ;
   assign \$36  = 4'h0;
   assign \$62  = w__valid;
   assign \$64  = \w__valid$186 ;
@@ -7990,10 +7991,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7732$0 (\$signal$119 ),
-    .\port$7736$0 (bank),
-    .\port$7754$0 (\$like ),
-    .\port$7760$0 (v_bank),
+    .\port$7744$0 (\$signal$119 ),
+    .\port$7748$0 (bank),
+    .\port$7766$0 (\$like ),
+    .\port$7772$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -8001,8 +8002,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7552$0 (\$signal$4 ),
-    .\port$7556$0 (place[8:0]),
+    .\port$7564$0 (\$signal$4 ),
+    .\port$7568$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -8032,10 +8033,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7732$0 (\$signal$119 ),
-    .\port$7736$0 (bank),
-    .\port$7754$0 (\$like ),
-    .\port$7760$0 (v_bank),
+    .\port$7744$0 (\$signal$119 ),
+    .\port$7748$0 (bank),
+    .\port$7766$0 (\$like ),
+    .\port$7772$0 (v_bank),
     .read_data(\read_data$629 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -8043,10 +8044,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7732$0 (\$signal$119 ),
-    .\port$7736$0 (bank),
-    .\port$7754$0 (\$like ),
-    .\port$7760$0 (v_bank),
+    .\port$7744$0 (\$signal$119 ),
+    .\port$7748$0 (bank),
+    .\port$7766$0 (\$like ),
+    .\port$7772$0 (v_bank),
     .read_data(\read_data$635 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -8054,8 +8055,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7552$0 (\$signal$4 ),
-    .\port$7556$0 (place[8:0]),
+    .\port$7564$0 (\$signal$4 ),
+    .\port$7568$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -11159,17 +11160,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7732$0 , \port$7736$0 , \port$7754$0 , \port$7760$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7744$0 , \port$7748$0 , \port$7766$0 , \port$7772$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7732$0 ;
-  wire [5:0] \port$7732$0 ;
-  input \port$7736$0 ;
-  wire \port$7736$0 ;
-  input [5:0] \port$7754$0 ;
-  wire [5:0] \port$7754$0 ;
-  input \port$7760$0 ;
-  wire \port$7760$0 ;
+  input [5:0] \port$7744$0 ;
+  wire [5:0] \port$7744$0 ;
+  input \port$7748$0 ;
+  wire \port$7748$0 ;
+  input [5:0] \port$7766$0 ;
+  wire [5:0] \port$7766$0 ;
+  input \port$7772$0 ;
+  wire \port$7772$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -11186,18 +11187,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7754$0 , \port$7760$0  }),
+    .read_address({ \port$7766$0 , \port$7772$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7732$0 , \port$7736$0  }),
+    .write_address({ \port$7744$0 , \port$7748$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7732$0 , \port$7736$0  };
-  assign read_address = { \port$7754$0 , \port$7760$0  };
+  assign write_address = { \port$7744$0 , \port$7748$0  };
+  assign read_address = { \port$7766$0 , \port$7772$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7552$0 , \port$7556$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7564$0 , \port$7568$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -11222,10 +11223,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7552$0 ;
-  wire \port$7552$0 ;
-  input [8:0] \port$7556$0 ;
-  wire [8:0] \port$7556$0 ;
+  input \port$7564$0 ;
+  wire \port$7564$0 ;
+  input [8:0] \port$7568$0 ;
+  wire [8:0] \port$7568$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -11271,7 +11272,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
+      storage[w_port__addr] <= { \port$7568$0 [5:0], \port$7564$0 , \port$7568$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -11333,23 +11334,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
-  assign w_data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
+  assign w_port__data = { \port$7568$0 [5:0], \port$7564$0 , \port$7568$0 [8:6] };
+  assign w_data = { \port$7568$0 [5:0], \port$7564$0 , \port$7568$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7732$0 , \port$7736$0 , \port$7754$0 , \port$7760$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7744$0 , \port$7748$0 , \port$7766$0 , \port$7772$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7732$0 ;
-  wire [5:0] \port$7732$0 ;
-  input \port$7736$0 ;
-  wire \port$7736$0 ;
-  input [5:0] \port$7754$0 ;
-  wire [5:0] \port$7754$0 ;
-  input \port$7760$0 ;
-  wire \port$7760$0 ;
+  input [5:0] \port$7744$0 ;
+  wire [5:0] \port$7744$0 ;
+  input \port$7748$0 ;
+  wire \port$7748$0 ;
+  input [5:0] \port$7766$0 ;
+  wire [5:0] \port$7766$0 ;
+  input \port$7772$0 ;
+  wire \port$7772$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -11366,28 +11367,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7754$0 , \port$7760$0  }),
+    .read_address({ \port$7766$0 , \port$7772$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7732$0 , \port$7736$0  }),
+    .write_address({ \port$7744$0 , \port$7748$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7732$0 , \port$7736$0  };
-  assign read_address = { \port$7754$0 , \port$7760$0  };
+  assign write_address = { \port$7744$0 , \port$7748$0  };
+  assign read_address = { \port$7766$0 , \port$7772$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7732$0 , \port$7736$0 , \port$7754$0 , \port$7760$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7744$0 , \port$7748$0 , \port$7766$0 , \port$7772$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7732$0 ;
-  wire [5:0] \port$7732$0 ;
-  input \port$7736$0 ;
-  wire \port$7736$0 ;
-  input [5:0] \port$7754$0 ;
-  wire [5:0] \port$7754$0 ;
-  input \port$7760$0 ;
-  wire \port$7760$0 ;
+  input [5:0] \port$7744$0 ;
+  wire [5:0] \port$7744$0 ;
+  input \port$7748$0 ;
+  wire \port$7748$0 ;
+  input [5:0] \port$7766$0 ;
+  wire [5:0] \port$7766$0 ;
+  input \port$7772$0 ;
+  wire \port$7772$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -11404,18 +11405,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7754$0 , \port$7760$0  }),
+    .read_address({ \port$7766$0 , \port$7772$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7732$0 , \port$7736$0  }),
+    .write_address({ \port$7744$0 , \port$7748$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7732$0 , \port$7736$0  };
-  assign read_address = { \port$7754$0 , \port$7760$0  };
+  assign write_address = { \port$7744$0 , \port$7748$0  };
+  assign read_address = { \port$7766$0 , \port$7772$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7552$0 , \port$7556$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7564$0 , \port$7568$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -11440,10 +11441,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7552$0 ;
-  wire \port$7552$0 ;
-  input [8:0] \port$7556$0 ;
-  wire [8:0] \port$7556$0 ;
+  input \port$7564$0 ;
+  wire \port$7564$0 ;
+  input [8:0] \port$7568$0 ;
+  wire [8:0] \port$7568$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -11489,7 +11490,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
+      storage[w_port__addr] <= { \port$7568$0 [5:0], \port$7564$0 , \port$7568$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -11551,8 +11552,8 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
-  assign w_data = { \port$7556$0 [5:0], \port$7552$0 , \port$7556$0 [8:6] };
+  assign w_port__data = { \port$7568$0 [5:0], \port$7564$0 , \port$7568$0 [8:6] };
+  assign w_data = { \port$7568$0 [5:0], \port$7564$0 , \port$7568$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -13388,40 +13389,33 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire \$111 ;
   wire \$112 ;
   wire \$113 ;
-  wire \$114 ;
-  wire \$115 ;
-  wire \$116 ;
-  wire \$117 ;
-  wire \$118 ;
-  wire \$119 ;
+  reg [2:0] \$114 ;
+  reg \$115 ;
+  reg \$116 ;
+  reg \$117 ;
+  reg [14:0] \$118 ;
+  reg [1:0] \$119 ;
   wire \$12 ;
-  wire \$120 ;
-  reg [2:0] \$121 ;
-  reg \$122 ;
-  reg \$123 ;
-  reg \$124 ;
-  reg [14:0] \$125 ;
-  reg [1:0] \$126 ;
-  reg \$127 ;
-  reg [39:0] \$128 ;
-  reg [9:0] \$129 ;
+  reg \$120 ;
+  reg [39:0] \$121 ;
+  reg [9:0] \$122 ;
+  reg [31:0] \$123 ;
+  reg [42:0] \$124 ;
+  reg [1:0] \$125 ;
+  reg \$126 ;
+  reg [2:0] \$127 ;
+  reg \$128 ;
+  reg \$129 ;
   wire \$13 ;
-  reg [31:0] \$130 ;
-  reg [42:0] \$131 ;
-  reg [1:0] \$132 ;
-  reg \$133 ;
-  reg [2:0] \$134 ;
-  reg [4:0] \$135 ;
-  reg [11:0] \$136 ;
-  reg \$137 ;
-  reg [2:0] \$138 ;
-  reg \$139 ;
+  reg [2:0] \$130 ;
+  reg [4:0] \$131 ;
+  reg [11:0] \$132 ;
   wire \$14 ;
   wire \$15 ;
   wire \$16 ;
   wire \$17 ;
   wire \$18 ;
-  wire [31:0] \$19 ;
+  wire \$19 ;
   wire \$2 ;
   wire [31:0] \$20 ;
   wire [31:0] \$21 ;
@@ -13429,51 +13423,51 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire [31:0] \$23 ;
   wire [31:0] \$24 ;
   wire [31:0] \$25 ;
-  wire \$26 ;
+  wire [31:0] \$26 ;
   wire \$27 ;
   wire \$28 ;
   wire \$29 ;
   wire [8:0] \$3 ;
-  wire [2:0] \$30 ;
+  wire \$30 ;
   wire [2:0] \$31 ;
-  wire \$32 ;
-  wire [5:0] \$33 ;
+  wire [2:0] \$32 ;
+  wire \$33 ;
   wire \$34 ;
-  wire [11:0] \$35 ;
-  wire [11:0] \$36 ;
+  wire [3:0] \$35 ;
+  wire \$36 ;
   wire \$37 ;
-  wire [5:0] \$38 ;
-  wire \$39 ;
+  wire \$38 ;
+  wire [5:0] \$39 ;
   wire [13:0] \$4 ;
   wire \$40 ;
-  wire [1:0] \$41 ;
-  wire \$42 ;
-  wire [12:0] \$43 ;
+  wire \$41 ;
+  wire [5:0] \$42 ;
+  wire \$43 ;
   wire \$44 ;
-  wire \$45 ;
+  wire [1:0] \$45 ;
   wire \$46 ;
-  wire [3:0] \$47 ;
+  wire [12:0] \$47 ;
   wire \$48 ;
   wire \$49 ;
   wire [14:0] \$5 ;
   wire \$50 ;
   wire \$51 ;
   wire \$52 ;
-  wire \$53 ;
+  wire [15:0] \$53 ;
   wire \$54 ;
   wire \$55 ;
   wire \$56 ;
   wire \$57 ;
   wire \$58 ;
-  wire [14:0] \$59 ;
+  wire [1:0] \$59 ;
   wire [15:0] \$6 ;
-  wire [15:0] \$60 ;
+  wire [11:0] \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
   wire \$64 ;
   wire \$65 ;
-  wire [1:0] \$66 ;
+  wire \$66 ;
   wire \$67 ;
   wire \$68 ;
   wire \$69 ;
@@ -13510,6 +13504,9 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire \$97 ;
   wire \$98 ;
   wire \$99 ;
+  reg \$signal  = 1'h0;
+  reg \$signal$30  = 1'h0;
+  wire [11:0] \$signal$35 ;
   reg [14:0] address = 15'h0000;
   reg [1:0] ask_state = 2'h0;
   reg beat_end;
@@ -13519,6 +13516,9 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   reg beats__ready;
   input beats__valid;
   wire beats__valid;
+  wire [14:0] body_address;
+  wire [14:0] body_count;
+  reg body_step;
   input clk;
   wire clk;
   input [10:0] cmd__payload;
@@ -13550,7 +13550,6 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire [9:0] \exps.1 ;
   wire [9:0] \exps.2 ;
   wire [9:0] \exps.3 ;
-  reg \final  = 1'h0;
   reg finish;
   reg full = 1'h0;
   output [36:0] gain__payload;
@@ -13589,6 +13588,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   reg [31:0] model_id = 32'd0;
   wire move;
   reg next_row;
+  wire over;
   reg [4:0] part = 5'h00;
   output [30:0] req__payload;
   reg [30:0] req__payload;
@@ -13604,7 +13604,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire \row.last ;
   input rst;
   wire rst;
-  reg second = 1'h0;
+  reg run_step;
   (* enum_base_type = "Section" *)
   (* enum_value_000 = "HEADER" *)
   (* enum_value_001 = "EMBED" *)
@@ -13628,158 +13628,153 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   assign \$8  = req__ready & waiting;
   assign \$9  = cmd__valid & cmd__ready;
   assign \$10  = ~ \$9 ;
-  assign \$11  = granule[2:0] == 2'h2;
-  assign \$12  = full & \$11 ;
-  assign \$13  = \$12  & gain__ready;
-  assign \$14  = ! granule[35];
-  assign \$16  = ! granule[2:0];
-  assign \$17  = full & \$16 ;
-  assign \$18  = ~ granule[35];
-  assign \$19  = hot[0] ? beats__payload[31:0] : 32'd0;
-  assign \$20  = hot[1] ? beats__payload[63:32] : 32'd0;
-  assign \$21  = \$19  | \$20 ;
-  assign \$22  = hot[2] ? beats__payload[95:64] : 32'd0;
-  assign \$23  = \$21  | \$22 ;
-  assign \$24  = hot[3] ? beats__payload[127:96] : 32'd0;
-  assign \$25  = \$23  | \$24 ;
-  assign \$26  = part == 5'h1f;
-  assign \$27  = row[2] & \$26 ;
-  assign \$28  = section == 1'h1;
-  assign \$29  = beat_end | \$28 ;
-  assign \$30  = in_beat + 1'h1;
-  assign \$31  = \$29  ? 3'h0 : \$30 ;
-  assign \$32  = ~ upper;
-  assign \$33  = part + 1'h1;
-  assign \$34  = part == 5'h1f;
-  assign \$35  = second ? 12'h8ff : 12'h2ff;
-  assign \$36  = \final  ? 12'h7ff : \$35 ;
-  assign \$37  = ~ upper;
-  assign \$38  = part + 1'h1;
-  assign \$39  = part == 5'h1f;
-  assign \$40  = beats__valid & beats__ready;
-  assign \$43  = left - 1'h1;
-  assign \$44  = ! left;
-  assign \$45  = ~ \final ;
-  assign \$46  = ~ second;
-  assign \$47  = layer + 1'h1;
-  assign \$48  = layer == 3'h4;
-  assign \$49  = second & \$48 ;
-  assign \$50  = layer == 3'h4;
-  assign \$51  = second & \$50 ;
-  assign \$52  = ~ head;
-  assign \$53  = \$51  & \$52 ;
-  assign \$54  = \final  | \$53 ;
-  assign \$55  = ~ waiting;
-  assign \$56  = ~ last;
-  assign \$57  = req__ready & \$56 ;
-  assign \$58  = \$55  | \$57 ;
-  assign \$59  = head ? 15'h4463 : 15'h3c5a;
-  assign \$60  = granule[35] ? granule[34:19] : granule[18:3];
-  assign \$61  = ~ full;
-  assign \$62  = \$61  | leave;
-  assign \$63  = beats__valid & \$62 ;
-  assign \$64  = section != 3'h4;
-  assign move = \$63  & \$64 ;
-  assign \$65  = section == 1'h1;
-  assign \$66  = \$65  ? row[1:0] : in_beat;
-  assign hot = 1'h1 << \$66 ;
-  assign \$67  = ~ full;
-  assign \$68  = \$67  | leave;
-  assign \$69  = ~ beats__valid;
-  assign \$70  = beat_end | \$69 ;
-  assign \$71  = \$68  & \$70 ;
-  assign \$72  = ~ \$117 ;
-  assign \$73  = \$71  & \$72 ;
-  assign \$74  = in_beat == 2'h3;
-  assign \$75  = upper | \$74 ;
-  assign \$76  = ~ full;
-  assign \$77  = \$76  | leave;
-  assign \$78  = ~ beats__valid;
-  assign \$79  = beat_end | \$78 ;
-  assign \$80  = \$77  & \$79 ;
-  assign \$81  = ~ \$117 ;
-  assign \$82  = \$80  & \$81 ;
-  assign \$84  = part == 5'h1f;
-  assign \$85  = move & \$84 ;
-  assign \$86  = ~ full;
-  assign \$87  = \$86  | leave;
-  assign \$88  = ~ beats__valid;
-  assign \$89  = beat_end | \$88 ;
-  assign \$90  = \$87  & \$89 ;
-  assign \$91  = ~ \$117 ;
-  assign \$92  = \$90  & \$91 ;
-  assign \$93  = in_beat == 2'h3;
-  assign \$94  = ~ full;
-  assign \$95  = \$94  | leave;
-  assign \$96  = ~ beats__valid;
-  assign \$97  = beat_end | \$96 ;
-  assign \$98  = \$95  & \$97 ;
-  assign \$99  = ~ \$117 ;
-  assign \$100  = \$98  & \$99 ;
-  assign \$101  = part == 5'h1f;
-  assign \$102  = in_beat == 2'h3;
-  assign \$103  = \$101  | \$102 ;
-  assign \$109  = beats__valid & beats__ready;
-  assign \$111  = ! left;
-  assign \$112  = layer == 3'h4;
-  assign \$113  = second & \$112 ;
-  assign \$114  = ~ head;
-  assign \$115  = \$113  & \$114 ;
-  assign \$116  = \final  | \$115 ;
-  assign \$117  = ! ask_state;
-  assign \$118  = ask_state == 1'h1;
-  assign \$119  = ask_state == 2'h2;
-  assign \$120  = ask_state == 2'h3;
+  assign \$12  = granule[2:0] == 2'h2;
+  assign \$13  = full & \$12 ;
+  assign \$14  = \$13  & gain__ready;
+  assign \$15  = ! granule[35];
+  assign \$17  = ! granule[2:0];
+  assign \$18  = full & \$17 ;
+  assign \$19  = ~ granule[35];
+  assign \$20  = hot[0] ? beats__payload[31:0] : 32'd0;
+  assign \$21  = hot[1] ? beats__payload[63:32] : 32'd0;
+  assign \$22  = \$20  | \$21 ;
+  assign \$23  = hot[2] ? beats__payload[95:64] : 32'd0;
+  assign \$24  = \$22  | \$23 ;
+  assign \$25  = hot[3] ? beats__payload[127:96] : 32'd0;
+  assign \$26  = \$24  | \$25 ;
+  assign \$27  = part == 5'h1f;
+  assign \$28  = row[2] & \$27 ;
+  assign \$29  = section == 1'h1;
+  assign \$30  = beat_end | \$29 ;
+  assign \$31  = in_beat + 1'h1;
+  assign \$32  = \$30  ? 3'h0 : \$31 ;
+  assign \$33  = ~ \$signal ;
+  assign \$34  = ~ \$signal$30 ;
+  assign \$35  = layer + 1'h1;
+  assign \$36  = layer == 3'h4;
+  assign \$37  = \$signal$30  & \$36 ;
+  assign \$38  = ~ upper;
+  assign \$39  = part + 1'h1;
+  assign \$40  = part == 5'h1f;
+  assign \$41  = ~ upper;
+  assign \$42  = part + 1'h1;
+  assign \$43  = part == 5'h1f;
+  assign \$44  = beats__valid & beats__ready;
+  assign \$47  = left - 1'h1;
+  assign \$48  = ! left;
+  assign body_count = head ? 15'h4463 : 15'h3c5a;
+  assign \$49  = ~ waiting;
+  assign \$50  = ~ last;
+  assign \$51  = req__ready & \$50 ;
+  assign \$52  = \$49  | \$51 ;
+  assign \$53  = granule[35] ? granule[34:19] : granule[18:3];
+  assign \$54  = ~ full;
+  assign \$55  = \$54  | leave;
+  assign \$56  = beats__valid & \$55 ;
+  assign \$57  = section != 3'h4;
+  assign move = \$56  & \$57 ;
+  assign \$58  = section == 1'h1;
+  assign \$59  = \$58  ? row[1:0] : in_beat;
+  assign hot = 1'h1 << \$59 ;
+  assign \$60  = \$signal$30  ? 12'h8ff : 12'h2ff;
+  assign \$signal$35  = \$signal  ? 12'h7ff : \$60 ;
+  assign \$61  = layer == 3'h4;
+  assign \$62  = \$signal$30  & \$61 ;
+  assign \$63  = ~ head;
+  assign \$64  = \$62  & \$63 ;
+  assign over = \$signal  | \$64 ;
+  assign \$65  = ~ full;
+  assign \$66  = \$65  | leave;
+  assign \$67  = ~ beats__valid;
+  assign \$68  = beat_end | \$67 ;
+  assign \$69  = \$66  & \$68 ;
+  assign \$70  = ~ \$110 ;
+  assign \$71  = \$69  & \$70 ;
+  assign \$72  = in_beat == 2'h3;
+  assign \$73  = upper | \$72 ;
+  assign \$74  = ~ full;
+  assign \$75  = \$74  | leave;
+  assign \$76  = ~ beats__valid;
+  assign \$77  = beat_end | \$76 ;
+  assign \$78  = \$75  & \$77 ;
+  assign \$79  = ~ \$110 ;
+  assign \$80  = \$78  & \$79 ;
+  assign \$82  = part == 5'h1f;
+  assign \$83  = move & \$82 ;
+  assign \$84  = ~ full;
+  assign \$85  = \$84  | leave;
+  assign \$86  = ~ beats__valid;
+  assign \$87  = beat_end | \$86 ;
+  assign \$88  = \$85  & \$87 ;
+  assign \$89  = ~ \$110 ;
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = in_beat == 2'h3;
+  assign \$92  = ~ full;
+  assign \$93  = \$92  | leave;
+  assign \$94  = ~ beats__valid;
+  assign \$95  = beat_end | \$94 ;
+  assign \$96  = \$93  & \$95 ;
+  assign \$97  = ~ \$110 ;
+  assign \$98  = \$96  & \$97 ;
+  assign \$99  = part == 5'h1f;
+  assign \$100  = in_beat == 2'h3;
+  assign \$101  = \$99  | \$100 ;
+  assign \$107  = beats__valid & beats__ready;
+  assign \$109  = ! left;
+  assign \$110  = ! ask_state;
+  assign \$111  = ask_state == 1'h1;
+  assign \$112  = ask_state == 2'h2;
+  assign \$113  = ask_state == 2'h3;
   always @(posedge clk)
-    row <= \$121 ;
+    row <= \$114 ;
   always @(posedge clk)
-    waiting <= \$122 ;
+    waiting <= \$115 ;
   always @(posedge clk)
-    last <= \$123 ;
+    last <= \$116 ;
   always @(posedge clk)
-    head <= \$124 ;
+    head <= \$117 ;
   always @(posedge clk)
-    address <= \$125 ;
+    address <= \$118 ;
   always @(posedge clk)
-    ask_state <= \$126 ;
+    ask_state <= \$119 ;
   always @(posedge clk)
-    full <= \$127 ;
+    full <= \$120 ;
   always @(posedge clk)
-    exps <= \$128 ;
+    exps <= \$121 ;
   always @(posedge clk)
-    embed_exp <= \$129 ;
+    embed_exp <= \$122 ;
   always @(posedge clk)
-    model_id <= \$130 ;
+    model_id <= \$123 ;
   always @(posedge clk)
-    granule <= \$131 ;
+    granule <= \$124 ;
   always @(posedge clk)
-    in_beat <= \$132 ;
+    in_beat <= \$125 ;
   always @(posedge clk)
-    upper <= \$133 ;
+    \$signal$30  <= \$126 ;
   always @(posedge clk)
-    section <= \$134 ;
+    layer <= \$127 ;
   always @(posedge clk)
-    part <= \$135 ;
+    \$signal  <= \$128 ;
   always @(posedge clk)
-    left <= \$136 ;
+    upper <= \$129 ;
   always @(posedge clk)
-    second <= \$137 ;
+    section <= \$130 ;
   always @(posedge clk)
-    layer <= \$138 ;
+    part <= \$131 ;
   always @(posedge clk)
-    \final  <= \$139 ;
+    left <= \$132 ;
   always @* begin
     if (\$start ) begin end
-    \$121  = row;
+    \$114  = row;
     if (\$1 ) begin
-      \$121  = { cmd__payload[9], cmd__payload[1:0] };
+      \$114  = { cmd__payload[9], cmd__payload[1:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$122  = waiting;
+    \$115  = waiting;
     if (\$2 ) begin
-      \$122  = 1'h1;
+      \$115  = 1'h1;
     end
     casez (ask_state)
       2'h0:
@@ -13787,354 +13782,309 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       2'h1:
           if (\$8 ) begin
             if (\$10 ) begin
-              \$122  = 1'h0;
+              \$115  = 1'h0;
             end
           end
     endcase
     if (rst) begin
-      \$122  = 1'h0;
+      \$115  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$123  = last;
+    \$116  = last;
     if (\$2 ) begin
-      \$123  = cmd__payload[9];
+      \$116  = cmd__payload[9];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$124  = head;
+    \$117  = head;
     if (\$2 ) begin
-      \$124  = cmd__payload[10];
+      \$117  = cmd__payload[10];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$125  = address;
+    \$118  = address;
     if (\$2 ) begin
-      \$125  = \$6 [14:0];
+      \$118  = \$6 [14:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$126  = ask_state;
+    \$119  = ask_state;
     (* full_case = 32'd1 *)
     casez (ask_state)
       2'h0:
           if (\$7 ) begin
-            \$126  = 2'h1;
+            \$119  = 2'h1;
           end
       2'h1:
           if (\$8 ) begin
             if (last) begin
-              \$126  = 2'h2;
+              \$119  = 2'h2;
             end
           end
       2'h2:
-          if (req__ready) begin
-            \$126  = 2'h3;
+          if (\$11 ) begin
+            \$119  = 2'h3;
           end
       2'h3:
           if (finish) begin
-            \$126  = 2'h0;
+            \$119  = 2'h0;
           end
     endcase
     if (rst) begin
-      \$126  = 2'h0;
+      \$119  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$127  = full;
+    \$120  = full;
     if (move) begin
-      \$127  = 1'h1;
+      \$120  = 1'h1;
     end else if (leave) begin
-      \$127  = 1'h0;
+      \$120  = 1'h0;
     end
     if (rst) begin
-      \$127  = 1'h0;
+      \$120  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$128  = exps;
-    if (\$13 ) begin
-      if (\$14 ) begin
-        \$128 [9:0] = granule[12:3];
-        \$128 [19:10] = granule[28:19];
-      end
+    \$121  = exps;
+    if (\$14 ) begin
       if (\$15 ) begin
-        \$128 [29:20] = granule[12:3];
-        \$128 [39:30] = granule[28:19];
+        \$121 [9:0] = granule[12:3];
+        \$121 [19:10] = granule[28:19];
+      end
+      if (\$16 ) begin
+        \$121 [29:20] = granule[12:3];
+        \$121 [39:30] = granule[28:19];
       end
     end
     if (rst) begin
-      \$128  = 40'h0000000000;
+      \$121  = 40'h0000000000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$129  = embed_exp;
-    if (\$17 ) begin
-      if (\$18 ) begin
-        \$129  = granule[12:3];
+    \$122  = embed_exp;
+    if (\$18 ) begin
+      if (\$19 ) begin
+        \$122  = granule[12:3];
       end
     end
     if (rst) begin
-      \$129  = 10'h000;
+      \$122  = 10'h000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$130  = model_id;
-    if (\$17 ) begin
+    \$123  = model_id;
+    if (\$18 ) begin
       (* full_case = 32'd1 *)
-      if (\$18 ) begin
+      if (\$19 ) begin
       end else begin
-        \$130 [15:0] = granule[18:3];
-        \$130 [31:16] = granule[34:19];
+        \$123 [15:0] = granule[18:3];
+        \$123 [31:16] = granule[34:19];
       end
     end
     if (rst) begin
-      \$130  = 32'd0;
+      \$123  = 32'd0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$131  = granule;
+    \$124  = granule;
     if (move) begin
-      \$131 [2:0] = section;
-      \$131 [34:3] = \$25 ;
-      \$131 [40:36] = part;
-      \$131 [41] = 1'h0;
-      \$131 [42] = \$27 ;
+      \$124 [2:0] = section;
+      \$124 [34:3] = \$26 ;
+      \$124 [40:36] = part;
+      \$124 [41] = 1'h0;
+      \$124 [42] = \$28 ;
     end
     casez (section)
       3'h0:
           if (move) begin
-            \$131 [35] = upper;
+            \$124 [35] = upper;
           end
       3'h1:
           if (move) begin
-            \$131 [35] = part[0];
+            \$124 [35] = part[0];
           end
       3'h2:
           if (move) begin
-            \$131 [35] = upper;
+            \$124 [35] = upper;
           end
     endcase
   end
   always @* begin
     if (\$start ) begin end
-    \$132  = in_beat;
+    \$125  = in_beat;
     if (move) begin
-      \$132  = \$31 [1:0];
+      \$125  = \$32 [1:0];
     end
     if (rst) begin
-      \$132  = 2'h0;
+      \$125  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$133  = upper;
+    \$126  = \$signal$30 ;
+    if (run_step) begin
+      if (\$33 ) begin
+        \$126  = \$34 ;
+      end
+    end
+    if (rst) begin
+      \$126  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$127  = layer;
+    if (run_step) begin
+      if (\$signal$30 ) begin
+        \$127  = \$35 [2:0];
+      end
+      if (\$37 ) begin
+        \$127  = 3'h0;
+      end
+    end
+    if (rst) begin
+      \$127  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$128  = \$signal ;
+    if (run_step) begin
+      if (\$37 ) begin
+        \$128  = head;
+      end
+      if (over) begin
+        \$128  = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$128  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$129  = upper;
     casez (section)
       3'h0:
           if (move) begin
-            \$133  = \$32 ;
+            \$129  = \$38 ;
           end
       3'h1:
           /* empty */;
       3'h2:
           if (move) begin
-            \$133  = \$37 ;
+            \$129  = \$41 ;
           end
     endcase
     if (rst) begin
-      \$133  = 1'h0;
+      \$129  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$134  = section;
+    \$130  = section;
     casez (section)
       3'h0:
           if (move) begin
             if (upper) begin
-              \$134  = 3'h1;
+              \$130  = 3'h1;
             end
           end
       3'h1:
           if (move) begin
-            if (\$34 ) begin
+            if (\$40 ) begin
               if (row[2]) begin
-                \$134  = 3'h2;
+                \$130  = 3'h2;
               end
             end
           end
       3'h2:
           if (move) begin
             if (upper) begin
-              \$134  = 3'h3;
+              \$130  = 3'h3;
             end
           end
       3'h3:
           if (move) begin
-            if (\$39 ) begin
-              \$134  = 3'h4;
+            if (\$43 ) begin
+              \$130  = 3'h4;
             end
           end
       3'h4:
-          if (\$40 ) begin
-            if (\$42 ) begin
-              if (\$44 ) begin
-                \$134  = 3'h2;
-                if (\$54 ) begin
-                  \$134  = 3'h0;
+          if (\$44 ) begin
+            if (\$46 ) begin
+              if (\$48 ) begin
+                \$130  = 3'h2;
+                if (over) begin
+                  \$130  = 3'h0;
                 end
               end
             end
           end
     endcase
     if (rst) begin
-      \$134  = 3'h0;
+      \$130  = 3'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$135  = part;
+    \$131  = part;
     casez (section)
       3'h0:
           /* empty */;
       3'h1:
           if (move) begin
-            \$135  = \$33 [4:0];
-            if (\$34 ) begin
-              \$135  = 5'h00;
+            \$131  = \$39 [4:0];
+            if (\$40 ) begin
+              \$131  = 5'h00;
             end
           end
       3'h2:
           /* empty */;
       3'h3:
           if (move) begin
-            \$135  = \$38 [4:0];
-            if (\$39 ) begin
-              \$135  = 5'h00;
+            \$131  = \$42 [4:0];
+            if (\$43 ) begin
+              \$131  = 5'h00;
             end
           end
     endcase
     if (rst) begin
-      \$135  = 5'h00;
+      \$131  = 5'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$136  = left;
+    \$132  = left;
     casez (section)
       3'h0:
           /* empty */;
       3'h1:
           /* empty */;
       3'h2:
-          \$136  = \$36 ;
+          \$132  = \$signal$35 ;
       3'h3:
           /* empty */;
       3'h4:
-          if (\$40 ) begin
-            if (\$42 ) begin
-              \$136  = \$43 [11:0];
+          if (\$44 ) begin
+            if (\$46 ) begin
+              \$132  = \$47 [11:0];
             end
           end
     endcase
     if (rst) begin
-      \$136  = 12'h000;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$137  = second;
-    casez (section)
-      3'h0:
-          /* empty */;
-      3'h1:
-          /* empty */;
-      3'h2:
-          /* empty */;
-      3'h3:
-          /* empty */;
-      3'h4:
-          if (\$40 ) begin
-            if (\$42 ) begin
-              if (\$44 ) begin
-                if (\$45 ) begin
-                  \$137  = \$46 ;
-                end
-              end
-            end
-          end
-    endcase
-    if (rst) begin
-      \$137  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$138  = layer;
-    casez (section)
-      3'h0:
-          /* empty */;
-      3'h1:
-          /* empty */;
-      3'h2:
-          /* empty */;
-      3'h3:
-          /* empty */;
-      3'h4:
-          if (\$40 ) begin
-            if (\$42 ) begin
-              if (\$44 ) begin
-                if (second) begin
-                  \$138  = \$47 [2:0];
-                end
-                if (\$49 ) begin
-                  \$138  = 3'h0;
-                end
-              end
-            end
-          end
-    endcase
-    if (rst) begin
-      \$138  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$139  = \final ;
-    casez (section)
-      3'h0:
-          /* empty */;
-      3'h1:
-          /* empty */;
-      3'h2:
-          /* empty */;
-      3'h3:
-          /* empty */;
-      3'h4:
-          if (\$40 ) begin
-            if (\$42 ) begin
-              if (\$44 ) begin
-                if (\$49 ) begin
-                  \$139  = head;
-                end
-                if (\$54 ) begin
-                  \$139  = 1'h0;
-                end
-              end
-            end
-          end
-    endcase
-    if (rst) begin
-      \$139  = 1'h0;
+      \$132  = 12'h000;
     end
   end
   always @* begin
@@ -14156,7 +14106,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       2'h0:
           cmd__ready = req__ready;
       2'h1:
-          cmd__ready = \$58 ;
+          cmd__ready = \$52 ;
     endcase
   end
   always @* begin
@@ -14177,8 +14127,20 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       2'h2:
         begin
           req__payload[14:0] = 15'h0001;
-          req__payload[29:15] = \$59 ;
+          req__payload[29:15] = body_count;
         end
+    endcase
+  end
+  always @* begin
+    if (\$start ) begin end
+    body_step = 1'h0;
+    casez (ask_state)
+      2'h0:
+          /* empty */;
+      2'h1:
+          /* empty */;
+      2'h2:
+          body_step = req__ready;
     endcase
   end
   always @* begin
@@ -14220,15 +14182,15 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
     beats__ready = 1'h0;
     casez (section)
       3'h0:
-          beats__ready = \$73 ;
+          beats__ready = \$71 ;
       3'h1:
-          beats__ready = \$82 ;
+          beats__ready = \$80 ;
       3'h2:
-          beats__ready = \$92 ;
+          beats__ready = \$90 ;
       3'h3:
-          beats__ready = \$100 ;
+          beats__ready = \$98 ;
       3'h4:
-          beats__ready = \$108 ;
+          beats__ready = \$106 ;
     endcase
   end
   always @* begin
@@ -14236,13 +14198,13 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
     beat_end = 1'h0;
     casez (section)
       3'h0:
-          beat_end = \$75 ;
+          beat_end = \$73 ;
       3'h1:
-          beat_end = \$83 ;
+          beat_end = \$81 ;
       3'h2:
-          beat_end = \$93 ;
+          beat_end = \$91 ;
       3'h3:
-          beat_end = \$103 ;
+          beat_end = \$101 ;
     endcase
   end
   always @* begin
@@ -14252,7 +14214,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       3'h0:
           /* empty */;
       3'h1:
-          next_row = \$85 ;
+          next_row = \$83 ;
     endcase
   end
   always @* begin
@@ -14268,7 +14230,29 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       3'h3:
           /* empty */;
       3'h4:
-          tile__valid = \$105 ;
+          tile__valid = \$103 ;
+    endcase
+  end
+  always @* begin
+    if (\$start ) begin end
+    run_step = 1'h0;
+    casez (section)
+      3'h0:
+          /* empty */;
+      3'h1:
+          /* empty */;
+      3'h2:
+          /* empty */;
+      3'h3:
+          /* empty */;
+      3'h4:
+          if (\$107 ) begin
+            if (\$108 ) begin
+              if (\$109 ) begin
+                run_step = 1'h1;
+              end
+            end
+          end
     endcase
   end
   always @* begin
@@ -14284,10 +14268,10 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       3'h3:
           /* empty */;
       3'h4:
-          if (\$109 ) begin
-            if (\$110 ) begin
-              if (\$111 ) begin
-                if (\$116 ) begin
+          if (\$107 ) begin
+            if (\$108 ) begin
+              if (\$109 ) begin
+                if (over) begin
                   finish = 1'h1;
                 end
               end
@@ -14296,6 +14280,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
     endcase
   end
   assign lo = 1'h0;
+  assign body_address = 15'h0001;
   assign tile__payload = beats__payload;
   assign \row.column  = row[1:0];
   assign \row.last  = row[2];
@@ -14332,18 +14317,19 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   assign embed__payload[22] = granule[42];
   assign embed__payload[21] = granule[41];
   assign embed__payload[20:16] = granule[40:36];
-  assign embed__payload[15:0] = \$60 ;
+  assign embed__payload[15:0] = \$53 ;
   assign \$3  = { 2'h0, cmd__payload[8:2] };
-  assign \$15  = granule[35];
-  assign \$41  = 2'h1;
-  assign \$42  = 1'h1;
-  assign \$83  = part[0];
+  assign \$11  = req__ready;
+  assign \$16  = granule[35];
+  assign \$45  = 2'h1;
+  assign \$46  = 1'h1;
+  assign \$81  = part[0];
+  assign \$102  = 1'h1;
+  assign \$103  = beats__valid;
   assign \$104  = 1'h1;
-  assign \$105  = beats__valid;
-  assign \$106  = 1'h1;
-  assign \$107  = 1'h0;
-  assign \$108  = tile__ready;
-  assign \$110  = 1'h1;
+  assign \$105  = 1'h0;
+  assign \$106  = tile__ready;
+  assign \$108  = 1'h1;
 endmodule
 
 module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o__payload, busy, clk);
@@ -20808,9 +20794,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign \$177  = ~ total[35];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6973$0 (x0_4),
-    .\port$6997$0 (x1_4),
-    .\port$7005$0 (tag_4),
+    .\port$6985$0 (x0_4),
+    .\port$7009$0 (x1_4),
+    .\port$7017$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -22356,7 +22342,7 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign \$527  = o__valid;
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6973$0 , \port$6997$0 , \port$7005$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6985$0 , \port$7009$0 , \port$7017$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -22385,12 +22371,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$697
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6973$0 ;
-  wire [15:0] \port$6973$0 ;
-  input [15:0] \port$6997$0 ;
-  wire [15:0] \port$6997$0 ;
-  input [6:0] \port$7005$0 ;
-  wire [6:0] \port$7005$0 ;
+  input [15:0] \port$6985$0 ;
+  wire [15:0] \port$6985$0 ;
+  input [15:0] \port$7009$0 ;
+  wire [15:0] \port$7009$0 ;
+  input [6:0] \port$7017$0 ;
+  wire [6:0] \port$7017$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -22426,7 +22412,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$697
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7005$0 , \port$6997$0 , \port$6973$0  };
+      storage[w_port__addr] <= { \port$7017$0 , \port$7009$0 , \port$6985$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -22492,8 +22478,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$697
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7005$0 , \port$6997$0 , \port$6973$0  };
-  assign w_data = { \port$7005$0 , \port$6997$0 , \port$6973$0  };
+  assign w_port__data = { \port$7017$0 , \port$7009$0 , \port$6985$0  };
+  assign w_data = { \port$7017$0 , \port$7009$0 , \port$6985$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -25570,134 +25556,134 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, cmd__valid, cmd__
   assign \$41  = \$39 ;
 endmodule
 
-module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__ready, dispatch__valid, angle__valid, feed__ready, convert__ready, add__ready, norm__ready, angle__ready, kv_write__ready, attend__ready, sample__ready, qkv_done, swiglu_done, dispatch__payload, angle__payload, norm__valid, norm__payload
-, feed__valid, feed__payload, convert__valid, convert__payload, kv_write__valid, kv_write__payload, attend__valid, attend__payload, add__valid, add__payload, sample__valid, sample__payload, outcome__valid, outcome__payload, sampled__ready, phase, exps, layer, exps_in, dispatch__ready, add_done
-, embed_done, norm_done, angle_done, kv_write_done, attend_done, sampled__valid, sampled__payload, sample_done, command__payload);
+module \specimen.sequencer (command__valid, outcome__ready, clk, rst, embed_done, add_done, command__ready, dispatch__valid, angle__valid, feed__ready, convert__ready, add__ready, norm__ready, angle__ready, kv_write__ready, attend__ready, sample__ready, qkv_done, swiglu_done, dispatch__payload, angle__payload
+, norm__valid, norm__payload, feed__valid, feed__payload, convert__valid, convert__payload, kv_write__valid, kv_write__payload, attend__valid, attend__payload, add__valid, add__payload, sample__valid, sample__payload, outcome__valid, outcome__payload, sampled__ready, phase, exps, layer, exps_in
+, dispatch__ready, norm_done, angle_done, kv_write_done, attend_done, sampled__valid, sampled__payload, sample_done, command__payload);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
   wire \$10 ;
   wire [1:0] \$100 ;
-  wire \$101 ;
+  wire [1:0] \$101 ;
   wire \$102 ;
-  wire [1:0] \$103 ;
-  wire \$104 ;
+  wire \$103 ;
+  wire [1:0] \$104 ;
   wire \$105 ;
   wire \$106 ;
-  wire [1:0] \$107 ;
+  wire \$107 ;
   wire [1:0] \$108 ;
   wire [1:0] \$109 ;
   wire [1:0] \$11 ;
-  wire \$110 ;
+  wire [1:0] \$110 ;
   wire \$111 ;
-  wire [1:0] \$112 ;
+  wire \$112 ;
   wire [1:0] \$113 ;
   wire [1:0] \$114 ;
-  wire \$115 ;
+  wire [1:0] \$115 ;
   wire \$116 ;
-  wire [1:0] \$117 ;
-  wire \$118 ;
-  wire [1:0] \$119 ;
+  wire \$117 ;
+  wire [1:0] \$118 ;
+  wire \$119 ;
   wire \$12 ;
-  wire \$120 ;
-  wire [1:0] \$121 ;
+  wire [1:0] \$120 ;
+  wire \$121 ;
   wire [1:0] \$122 ;
   wire [1:0] \$123 ;
-  wire \$124 ;
+  wire [1:0] \$124 ;
   wire \$125 ;
-  wire [1:0] \$126 ;
+  wire \$126 ;
   wire [1:0] \$127 ;
   wire [1:0] \$128 ;
-  wire \$129 ;
+  wire [1:0] \$129 ;
   wire [1:0] \$13 ;
-  wire [1:0] \$130 ;
-  wire \$131 ;
+  wire \$130 ;
+  wire [1:0] \$131 ;
   wire \$132 ;
-  wire [1:0] \$133 ;
+  wire \$133 ;
   wire [1:0] \$134 ;
   wire [1:0] \$135 ;
-  wire \$136 ;
+  wire [1:0] \$136 ;
   wire \$137 ;
   wire \$138 ;
-  wire [1:0] \$139 ;
+  wire \$139 ;
   wire \$14 ;
   wire [1:0] \$140 ;
-  wire \$141 ;
+  wire [1:0] \$141 ;
   wire \$142 ;
-  wire [1:0] \$143 ;
-  wire \$144 ;
+  wire \$143 ;
+  wire [1:0] \$144 ;
   wire \$145 ;
   wire \$146 ;
-  wire [1:0] \$147 ;
+  wire \$147 ;
   wire [1:0] \$148 ;
   wire [1:0] \$149 ;
   wire \$15 ;
-  wire \$150 ;
+  wire [1:0] \$150 ;
   wire \$151 ;
-  wire [1:0] \$152 ;
+  wire \$152 ;
   wire [1:0] \$153 ;
   wire [1:0] \$154 ;
-  wire \$155 ;
+  wire [1:0] \$155 ;
   wire \$156 ;
-  wire [1:0] \$157 ;
+  wire \$157 ;
   wire [1:0] \$158 ;
   wire [1:0] \$159 ;
   wire [1:0] \$16 ;
-  wire \$160 ;
+  wire [1:0] \$160 ;
   wire \$161 ;
-  wire [1:0] \$162 ;
+  wire \$162 ;
   wire [1:0] \$163 ;
   wire [1:0] \$164 ;
-  wire \$165 ;
+  wire [1:0] \$165 ;
   wire \$166 ;
   wire \$167 ;
-  wire [3:0] \$168 ;
+  wire \$168 ;
   wire [3:0] \$169 ;
   wire \$17 ;
-  wire [1:0] \$170 ;
-  wire \$171 ;
+  wire [3:0] \$170 ;
+  wire [1:0] \$171 ;
   wire \$172 ;
-  wire [1:0] \$173 ;
+  wire \$173 ;
   wire [1:0] \$174 ;
   wire [1:0] \$175 ;
-  wire \$176 ;
+  wire [1:0] \$176 ;
   wire \$177 ;
   wire \$178 ;
-  wire [1:0] \$179 ;
+  wire \$179 ;
   wire \$18 ;
   wire [1:0] \$180 ;
-  wire \$181 ;
+  wire [1:0] \$181 ;
   wire \$182 ;
-  wire [1:0] \$183 ;
-  wire \$184 ;
+  wire \$183 ;
+  wire [1:0] \$184 ;
   wire \$185 ;
   wire \$186 ;
-  wire [1:0] \$187 ;
+  wire \$187 ;
   wire [1:0] \$188 ;
   wire [1:0] \$189 ;
   wire \$19 ;
-  wire \$190 ;
+  wire [1:0] \$190 ;
   wire \$191 ;
-  wire [1:0] \$192 ;
+  wire \$192 ;
   wire [1:0] \$193 ;
   wire [1:0] \$194 ;
-  wire \$195 ;
+  wire [1:0] \$195 ;
   wire \$196 ;
   wire \$197 ;
-  reg [16:0] \$198 ;
-  reg \$199 ;
+  wire \$198 ;
+  reg [16:0] \$199 ;
   wire \$2 ;
   wire \$20 ;
   reg \$200 ;
   reg \$201 ;
-  reg [3:0] \$202 ;
+  reg \$202 ;
   reg \$203 ;
   reg \$204 ;
-  reg \$205 ;
+  reg [3:0] \$205 ;
   reg \$206 ;
   reg \$207 ;
-  reg [39:0] \$208 ;
-  reg \$209 ;
+  reg \$208 ;
+  reg [39:0] \$209 ;
   wire [1:0] \$21 ;
   reg \$210 ;
   reg \$211 ;
@@ -25712,11 +25698,12 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$22 ;
   reg \$220 ;
   reg \$221 ;
-  reg [2:0] \$222 ;
-  reg \$223 ;
+  reg \$222 ;
+  reg [2:0] \$223 ;
   reg \$224 ;
   reg \$225 ;
   reg \$226 ;
+  reg \$227 ;
   wire \$23 ;
   wire \$24 ;
   wire \$25 ;
@@ -25765,22 +25752,22 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$64 ;
   wire \$65 ;
   wire \$66 ;
-  wire [1:0] \$67 ;
+  wire \$67 ;
   wire \$68 ;
-  wire \$69 ;
+  wire [1:0] \$69 ;
   wire \$7 ;
   wire \$70 ;
   wire \$71 ;
   wire \$72 ;
   wire [1:0] \$73 ;
-  wire [1:0] \$74 ;
+  wire \$74 ;
   wire \$75 ;
   wire \$76 ;
-  wire \$77 ;
+  wire [1:0] \$77 ;
   wire \$78 ;
-  wire \$79 ;
+  wire [1:0] \$79 ;
   wire [1:0] \$8 ;
-  wire [1:0] \$80 ;
+  wire \$80 ;
   wire \$81 ;
   wire \$82 ;
   wire [1:0] \$83 ;
@@ -25791,18 +25778,18 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire \$88 ;
   wire \$89 ;
   wire \$9 ;
-  wire [1:0] \$90 ;
-  wire \$91 ;
+  wire \$90 ;
+  wire [1:0] \$91 ;
   wire \$92 ;
-  wire [1:0] \$93 ;
+  wire \$93 ;
   wire [1:0] \$94 ;
   wire [1:0] \$95 ;
-  wire \$96 ;
+  wire [1:0] \$96 ;
   wire \$97 ;
   wire \$98 ;
-  wire [1:0] \$99 ;
+  wire \$99 ;
   reg \$signal  = 1'h0;
-  reg \$signal$65  = 1'h0;
+  reg \$signal$66  = 1'h0;
   output [1:0] add__payload;
   reg [1:0] add__payload;
   wire \add__payload.final ;
@@ -25898,6 +25885,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   wire feed__ready;
   output feed__valid;
   reg feed__valid;
+  reg finish;
   reg given_feed_down = 1'h0;
   reg given_feed_gate_up = 1'h0;
   reg given_feed_head = 1'h0;
@@ -26034,155 +26022,155 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   assign \$58  = \$57  == wanted;
   assign \$59  = ~ given_feed_head;
   assign \$62  = ~ given_sink_head;
-  assign \$65  = phase == 4'hc;
-  assign \$66  = ! wanted;
-  assign \$68  = 2'h1 == wanted;
-  assign \$69  = command__valid & command__ready;
-  assign \$70  = ! \$signal ;
-  assign \$71  = ! wanted;
-  assign \$72  = command__payload[15] & \$71 ;
+  assign \$66  = \$65  | outcome__ready;
+  assign \$67  = phase == 4'hc;
+  assign \$68  = ! wanted;
+  assign \$70  = 2'h1 == wanted;
+  assign \$71  = command__valid & command__ready;
+  assign \$72  = ! \$signal ;
   assign \$73  = \$signal  + 1'h1;
-  assign \$74  = wanted + command__payload[15];
-  assign \$75  = ! \$signal ;
-  assign \$76  = command__payload[16] | \$75 ;
-  assign \$77  = ! phase;
-  assign \$78  = \$77  & closed;
-  assign \$79  = dispatch__valid & dispatch__ready;
-  assign \$80  = sent_token + 1'h1;
-  assign \$81  = phase == 4'hc;
-  assign \$82  = angle__valid & angle__ready;
-  assign \$83  = sent_position + 1'h1;
-  assign \$84  = phase == 4'hc;
-  assign \$85  = \$signal$65  | embed_done;
-  assign \$86  = angled | angle_done;
-  assign \$87  = \$signal$65  | embed_done;
-  assign \$88  = angled | angle_done;
-  assign \$89  = \$87  & \$88 ;
-  assign \$90  = left_norm1 + 1'h1;
-  assign \$91  = \$90  == \$signal ;
-  assign \$92  = norm_done & \$91 ;
-  assign \$93  = left_norm1 + 1'h1;
-  assign \$94  = \$92  ? 2'h0 : \$93 ;
-  assign \$95  = left_norm1 + 1'h1;
-  assign \$96  = \$95  == \$signal ;
-  assign \$97  = norm_done & \$96 ;
-  assign \$98  = norm__valid & norm__ready;
-  assign \$99  = index_norm1 + 1'h1;
-  assign \$100  = left_norm1 + 1'h1;
-  assign \$101  = \$100  == \$signal ;
-  assign \$102  = norm_done & \$101 ;
-  assign \$103  = left_norm1 + 1'h1;
-  assign \$104  = \$103  == \$signal ;
-  assign \$105  = norm_done & \$104 ;
-  assign \$110  = feed__valid & feed__ready;
-  assign \$115  = convert__valid & convert__ready;
-  assign \$116  = kv_write__valid & kv_write__ready;
-  assign \$117  = index_kv + 1'h1;
-  assign \$118  = attend__valid & attend__ready;
-  assign \$119  = index_attend + 1'h1;
-  assign \$124  = feed__valid & feed__ready;
-  assign \$129  = add__valid & add__ready;
-  assign \$130  = left_norm2 + 1'h1;
-  assign \$131  = \$130  == \$signal ;
-  assign \$132  = norm_done & \$131 ;
-  assign \$133  = left_norm2 + 1'h1;
-  assign \$134  = \$132  ? 2'h0 : \$133 ;
-  assign \$135  = left_norm2 + 1'h1;
-  assign \$136  = \$135  == \$signal ;
-  assign \$137  = norm_done & \$136 ;
-  assign \$138  = norm__valid & norm__ready;
-  assign \$139  = index_norm2 + 1'h1;
-  assign \$140  = left_norm2 + 1'h1;
-  assign \$141  = \$140  == \$signal ;
-  assign \$142  = norm_done & \$141 ;
-  assign \$143  = left_norm2 + 1'h1;
-  assign \$144  = \$143  == \$signal ;
-  assign \$145  = norm_done & \$144 ;
-  assign \$150  = feed__valid & feed__ready;
-  assign \$155  = convert__valid & convert__ready;
-  assign \$160  = feed__valid & feed__ready;
-  assign \$165  = add__valid & add__ready;
-  assign \$166  = layer == 3'h4;
-  assign \$167  = ! wanted;
-  assign \$168  = wanted ? 4'ha : 4'hc;
-  assign \$169  = layer + 1'h1;
-  assign \$170  = left_normf + 1'h1;
-  assign \$171  = \$170  == wanted;
-  assign \$172  = norm_done & \$171 ;
-  assign \$173  = left_normf + 1'h1;
-  assign \$174  = \$172  ? 2'h0 : \$173 ;
-  assign \$175  = left_normf + 1'h1;
-  assign \$176  = \$175  == wanted;
-  assign \$177  = norm_done & \$176 ;
-  assign \$178  = norm__valid & norm__ready;
-  assign \$179  = index_normf + 1'h1;
-  assign \$180  = left_normf + 1'h1;
-  assign \$181  = \$180  == wanted;
-  assign \$182  = norm_done & \$181 ;
-  assign \$183  = left_normf + 1'h1;
-  assign \$184  = \$183  == wanted;
-  assign \$185  = norm_done & \$184 ;
-  assign \$190  = feed__valid & feed__ready;
-  assign \$195  = sample__valid & sample__ready;
-  assign \$197  = \$196  | outcome__ready;
+  assign \$74  = ! \$signal ;
+  assign \$75  = command__payload[16] | \$74 ;
+  assign \$76  = dispatch__valid & dispatch__ready;
+  assign \$77  = sent_token + 1'h1;
+  assign \$78  = angle__valid & angle__ready;
+  assign \$79  = sent_position + 1'h1;
+  assign \$80  = command__valid & command__ready;
+  assign \$81  = ! wanted;
+  assign \$82  = command__payload[15] & \$81 ;
+  assign \$83  = wanted + command__payload[15];
+  assign \$84  = ! phase;
+  assign \$85  = \$84  & closed;
+  assign \$86  = \$signal$66  | embed_done;
+  assign \$87  = angled | angle_done;
+  assign \$88  = \$signal$66  | embed_done;
+  assign \$89  = angled | angle_done;
+  assign \$90  = \$88  & \$89 ;
+  assign \$91  = left_norm1 + 1'h1;
+  assign \$92  = \$91  == \$signal ;
+  assign \$93  = norm_done & \$92 ;
+  assign \$94  = left_norm1 + 1'h1;
+  assign \$95  = \$93  ? 2'h0 : \$94 ;
+  assign \$96  = left_norm1 + 1'h1;
+  assign \$97  = \$96  == \$signal ;
+  assign \$98  = norm_done & \$97 ;
+  assign \$99  = norm__valid & norm__ready;
+  assign \$100  = index_norm1 + 1'h1;
+  assign \$101  = left_norm1 + 1'h1;
+  assign \$102  = \$101  == \$signal ;
+  assign \$103  = norm_done & \$102 ;
+  assign \$104  = left_norm1 + 1'h1;
+  assign \$105  = \$104  == \$signal ;
+  assign \$106  = norm_done & \$105 ;
+  assign \$111  = feed__valid & feed__ready;
+  assign \$116  = convert__valid & convert__ready;
+  assign \$117  = kv_write__valid & kv_write__ready;
+  assign \$118  = index_kv + 1'h1;
+  assign \$119  = attend__valid & attend__ready;
+  assign \$120  = index_attend + 1'h1;
+  assign \$125  = feed__valid & feed__ready;
+  assign \$130  = add__valid & add__ready;
+  assign \$131  = left_norm2 + 1'h1;
+  assign \$132  = \$131  == \$signal ;
+  assign \$133  = norm_done & \$132 ;
+  assign \$134  = left_norm2 + 1'h1;
+  assign \$135  = \$133  ? 2'h0 : \$134 ;
+  assign \$136  = left_norm2 + 1'h1;
+  assign \$137  = \$136  == \$signal ;
+  assign \$138  = norm_done & \$137 ;
+  assign \$139  = norm__valid & norm__ready;
+  assign \$140  = index_norm2 + 1'h1;
+  assign \$141  = left_norm2 + 1'h1;
+  assign \$142  = \$141  == \$signal ;
+  assign \$143  = norm_done & \$142 ;
+  assign \$144  = left_norm2 + 1'h1;
+  assign \$145  = \$144  == \$signal ;
+  assign \$146  = norm_done & \$145 ;
+  assign \$151  = feed__valid & feed__ready;
+  assign \$156  = convert__valid & convert__ready;
+  assign \$161  = feed__valid & feed__ready;
+  assign \$166  = add__valid & add__ready;
+  assign \$167  = layer == 3'h4;
+  assign \$168  = ! wanted;
+  assign \$169  = wanted ? 4'ha : 4'hc;
+  assign \$170  = layer + 1'h1;
+  assign \$171  = left_normf + 1'h1;
+  assign \$172  = \$171  == wanted;
+  assign \$173  = norm_done & \$172 ;
+  assign \$174  = left_normf + 1'h1;
+  assign \$175  = \$173  ? 2'h0 : \$174 ;
+  assign \$176  = left_normf + 1'h1;
+  assign \$177  = \$176  == wanted;
+  assign \$178  = norm_done & \$177 ;
+  assign \$179  = norm__valid & norm__ready;
+  assign \$180  = index_normf + 1'h1;
+  assign \$181  = left_normf + 1'h1;
+  assign \$182  = \$181  == wanted;
+  assign \$183  = norm_done & \$182 ;
+  assign \$184  = left_normf + 1'h1;
+  assign \$185  = \$184  == wanted;
+  assign \$186  = norm_done & \$185 ;
+  assign \$191  = feed__valid & feed__ready;
+  assign \$196  = sample__valid & sample__ready;
+  assign \$198  = \$197  | outcome__ready;
   always @(posedge clk)
-    entry0 <= \$198 ;
+    entry0 <= \$199 ;
   always @(posedge clk)
-    \$signal  <= \$199 ;
-  always @(posedge clk)
-    wanted <= \$200 ;
+    \$signal  <= \$200 ;
   always @(posedge clk)
     closed <= \$201 ;
   always @(posedge clk)
-    phase <= \$202 ;
+    sent_token <= \$202 ;
   always @(posedge clk)
-    sent_token <= \$203 ;
+    sent_position <= \$203 ;
   always @(posedge clk)
-    sent_position <= \$204 ;
+    wanted <= \$204 ;
   always @(posedge clk)
-    \$signal$65  <= \$205 ;
+    phase <= \$205 ;
   always @(posedge clk)
-    angled <= \$206 ;
+    \$signal$66  <= \$206 ;
   always @(posedge clk)
-    left_norm1 <= \$207 ;
+    angled <= \$207 ;
   always @(posedge clk)
-    exps <= \$208 ;
+    left_norm1 <= \$208 ;
   always @(posedge clk)
-    index_norm1 <= \$209 ;
+    exps <= \$209 ;
   always @(posedge clk)
-    given_feed_qkv <= \$210 ;
+    index_norm1 <= \$210 ;
   always @(posedge clk)
-    given_sink_qkv <= \$211 ;
+    given_feed_qkv <= \$211 ;
   always @(posedge clk)
-    index_kv <= \$212 ;
+    given_sink_qkv <= \$212 ;
   always @(posedge clk)
-    index_attend <= \$213 ;
+    index_kv <= \$213 ;
   always @(posedge clk)
-    given_feed_o <= \$214 ;
+    index_attend <= \$214 ;
   always @(posedge clk)
-    given_sink_o <= \$215 ;
+    given_feed_o <= \$215 ;
   always @(posedge clk)
-    left_norm2 <= \$216 ;
+    given_sink_o <= \$216 ;
   always @(posedge clk)
-    index_norm2 <= \$217 ;
+    left_norm2 <= \$217 ;
   always @(posedge clk)
-    given_feed_gate_up <= \$218 ;
+    index_norm2 <= \$218 ;
   always @(posedge clk)
-    given_sink_gate_up <= \$219 ;
+    given_feed_gate_up <= \$219 ;
   always @(posedge clk)
-    given_feed_down <= \$220 ;
+    given_sink_gate_up <= \$220 ;
   always @(posedge clk)
-    given_sink_down <= \$221 ;
+    given_feed_down <= \$221 ;
   always @(posedge clk)
-    layer <= \$222 ;
+    given_sink_down <= \$222 ;
   always @(posedge clk)
-    left_normf <= \$223 ;
+    layer <= \$223 ;
   always @(posedge clk)
-    index_normf <= \$224 ;
+    left_normf <= \$224 ;
   always @(posedge clk)
-    given_feed_head <= \$225 ;
+    index_normf <= \$225 ;
   always @(posedge clk)
-    given_sink_head <= \$226 ;
+    given_feed_head <= \$226 ;
+  always @(posedge clk)
+    given_sink_head <= \$227 ;
   always @* begin
     if (\$start ) begin end
     norm__valid = 1'h0;
@@ -26536,9 +26524,41 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
+    finish = 1'h0;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+          /* empty */;
+      4'hc:
+          if (\$66 ) begin
+            finish = 1'h1;
+          end
+    endcase
+  end
+  always @* begin
+    if (\$start ) begin end
     (* full_case = 32'd1 *)
-    if (\$65 ) begin
-      outcome__valid = \$66 ;
+    if (\$67 ) begin
+      outcome__valid = \$68 ;
     end else begin
       outcome__valid = sampled__valid;
     end
@@ -26547,107 +26567,44 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
     if (\$start ) begin end
     outcome__payload[9:0] = 10'h000;
     (* full_case = 32'd1 *)
-    if (\$65 ) begin
+    if (\$67 ) begin
       outcome__payload[9] = 1'h1;
       outcome__payload[10] = 1'h1;
     end else begin
       outcome__payload[8:0] = sampled__payload;
-      outcome__payload[10] = \$68 ;
+      outcome__payload[10] = \$70 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     sampled__ready = 1'h0;
     (* full_case = 32'd1 *)
-    if (\$65 ) begin
+    if (\$67 ) begin
     end else begin
       sampled__ready = outcome__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$198  = entry0;
-    if (\$69 ) begin
-      if (\$70 ) begin
-        \$198  = command__payload;
+    \$199  = entry0;
+    if (\$71 ) begin
+      if (\$72 ) begin
+        \$199  = command__payload;
       end
     end
     if (rst) begin
-      \$198  = 17'h00000;
+      \$199  = 17'h00000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$199  = \$signal ;
-    if (\$69 ) begin
-      \$199  = \$73 [0];
+    \$200  = \$signal ;
+    if (\$71 ) begin
+      \$200  = \$73 [0];
     end
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$197 ) begin
-            \$199  = 1'h0;
-          end
-    endcase
-    if (rst) begin
-      \$199  = 1'h0;
+    if (finish) begin
+      \$200  = 1'h0;
     end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$200  = wanted;
-    if (\$69 ) begin
-      \$200  = \$74 [0];
-    end
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$197 ) begin
-            \$200  = 1'h0;
-          end
-    endcase
     if (rst) begin
       \$200  = 1'h0;
     end
@@ -26655,170 +26612,148 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   always @* begin
     if (\$start ) begin end
     \$201  = closed;
-    if (\$69 ) begin
-      \$201  = \$76 ;
+    if (\$71 ) begin
+      \$201  = \$75 ;
     end
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$197 ) begin
-            \$201  = 1'h0;
-          end
-    endcase
+    if (finish) begin
+      \$201  = 1'h0;
+    end
     if (rst) begin
       \$201  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$202  = phase;
+    \$202  = sent_token;
+    if (\$76 ) begin
+      \$202  = \$77 [0];
+    end
+    if (finish) begin
+      \$202  = 1'h0;
+    end
+    if (rst) begin
+      \$202  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$203  = sent_position;
     if (\$78 ) begin
-      \$202  = 4'h1;
+      \$203  = \$79 [0];
+    end
+    if (finish) begin
+      \$203  = 1'h0;
+    end
+    if (rst) begin
+      \$203  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$204  = wanted;
+    if (\$80 ) begin
+      \$204  = \$83 [0];
     end
     casez (phase)
       4'h1:
-          if (\$89 ) begin
-            \$202  = 4'h2;
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+          /* empty */;
+      4'hc:
+          if (\$198 ) begin
+            \$204  = 1'h0;
+          end
+    endcase
+    if (rst) begin
+      \$204  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$205  = phase;
+    if (\$85 ) begin
+      \$205  = 4'h1;
+    end
+    casez (phase)
+      4'h1:
+          if (\$90 ) begin
+            \$205  = 4'h2;
           end
       4'h2:
-          if (\$105 ) begin
-            \$202  = 4'h3;
+          if (\$106 ) begin
+            \$205  = 4'h3;
           end
       4'h3:
           if (qkv_done) begin
-            \$202  = 4'h4;
+            \$205  = 4'h4;
           end
       4'h4:
           if (kv_write_done) begin
-            \$202  = 4'h5;
+            \$205  = 4'h5;
           end
       4'h5:
           if (attend_done) begin
-            \$202  = 4'h6;
+            \$205  = 4'h6;
           end
       4'h6:
           if (add_done) begin
-            \$202  = 4'h7;
+            \$205  = 4'h7;
           end
       4'h7:
-          if (\$145 ) begin
-            \$202  = 4'h8;
+          if (\$146 ) begin
+            \$205  = 4'h8;
           end
       4'h8:
           if (swiglu_done) begin
-            \$202  = 4'h9;
+            \$205  = 4'h9;
           end
       4'h9:
           if (add_done) begin
             (* full_case = 32'd1 *)
-            if (\$166 ) begin
-              \$202  = \$168 ;
+            if (\$167 ) begin
+              \$205  = \$169 ;
             end else begin
-              \$202  = 4'h2;
+              \$205  = 4'h2;
             end
           end
       4'ha:
-          if (\$185 ) begin
-            \$202  = 4'hb;
+          if (\$186 ) begin
+            \$205  = 4'hb;
           end
       4'hb:
           if (sample_done) begin
-            \$202  = 4'hc;
+            \$205  = 4'hc;
           end
       4'hc:
-          if (\$197 ) begin
-            \$202  = 4'h0;
+          if (\$198 ) begin
+            \$205  = 4'h0;
           end
     endcase
     if (rst) begin
-      \$202  = 4'h0;
+      \$205  = 4'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$203  = sent_token;
-    if (\$79 ) begin
-      \$203  = \$80 [0];
-    end
-    if (\$81 ) begin
-      \$203  = 1'h0;
-    end
-    if (rst) begin
-      \$203  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$204  = sent_position;
-    if (\$82 ) begin
-      \$204  = \$83 [0];
-    end
-    if (\$84 ) begin
-      \$204  = 1'h0;
-    end
-    if (rst) begin
-      \$204  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$205  = \$signal$65 ;
-    casez (phase)
-      4'h1:
-          \$205  = \$85 ;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$197 ) begin
-            \$205  = 1'h0;
-          end
-    endcase
-    if (rst) begin
-      \$205  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$206  = angled;
+    \$206  = \$signal$66 ;
     casez (phase)
       4'h1:
           \$206  = \$86 ;
@@ -26843,7 +26778,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'hb:
           /* empty */;
       4'hc:
-          if (\$197 ) begin
+          if (\$198 ) begin
             \$206  = 1'h0;
           end
     endcase
@@ -26853,13 +26788,33 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$207  = left_norm1;
+    \$207  = angled;
     casez (phase)
       4'h1:
-          /* empty */;
+          \$207  = \$87 ;
       4'h2:
-          if (norm_done) begin
-            \$207  = \$94 [0];
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+          /* empty */;
+      4'hc:
+          if (\$198 ) begin
+            \$207  = 1'h0;
           end
     endcase
     if (rst) begin
@@ -26868,13 +26823,28 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$208  = exps;
+    \$208  = left_norm1;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
-          if (\$97 ) begin
-            \$208  = exps_in;
+          if (norm_done) begin
+            \$208  = \$95 [0];
+          end
+    endcase
+    if (rst) begin
+      \$208  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$209  = exps;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          if (\$98 ) begin
+            \$209  = exps_in;
           end
       4'h3:
           /* empty */;
@@ -26885,56 +26855,34 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h6:
           /* empty */;
       4'h7:
-          if (\$137 ) begin
-            \$208  = exps_in;
+          if (\$138 ) begin
+            \$209  = exps_in;
           end
       4'h8:
           /* empty */;
       4'h9:
           /* empty */;
       4'ha:
-          if (\$177 ) begin
-            \$208  = exps_in;
+          if (\$178 ) begin
+            \$209  = exps_in;
           end
     endcase
     if (rst) begin
-      \$208  = 40'h0000000000;
+      \$209  = 40'h0000000000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$209  = index_norm1;
+    \$210  = index_norm1;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
         begin
-          if (\$98 ) begin
-            \$209  = \$99 [0];
+          if (\$99 ) begin
+            \$210  = \$100 [0];
           end
-          if (\$102 ) begin
-            \$209  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$209  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$210  = given_feed_qkv;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-        begin
-          if (\$110 ) begin
-            \$210  = 1'h1;
-          end
-          if (qkv_done) begin
+          if (\$103 ) begin
             \$210  = 1'h0;
           end
         end
@@ -26945,7 +26893,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$211  = given_sink_qkv;
+    \$211  = given_feed_qkv;
     casez (phase)
       4'h1:
           /* empty */;
@@ -26953,7 +26901,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h3:
         begin
-          if (\$115 ) begin
+          if (\$111 ) begin
             \$211  = 1'h1;
           end
           if (qkv_done) begin
@@ -26967,20 +26915,18 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$212  = index_kv;
+    \$212  = given_sink_qkv;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
           /* empty */;
       4'h3:
-          /* empty */;
-      4'h4:
         begin
           if (\$116 ) begin
-            \$212  = \$117 [0];
+            \$212  = 1'h1;
           end
-          if (kv_write_done) begin
+          if (qkv_done) begin
             \$212  = 1'h0;
           end
         end
@@ -26991,7 +26937,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$213  = index_attend;
+    \$213  = index_kv;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27000,13 +26946,11 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h3:
           /* empty */;
       4'h4:
-          /* empty */;
-      4'h5:
         begin
-          if (\$118 ) begin
-            \$213  = \$119 [0];
+          if (\$117 ) begin
+            \$213  = \$118 [0];
           end
-          if (attend_done) begin
+          if (kv_write_done) begin
             \$213  = 1'h0;
           end
         end
@@ -27017,7 +26961,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$214  = given_feed_o;
+    \$214  = index_attend;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27028,13 +26972,11 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h4:
           /* empty */;
       4'h5:
-          /* empty */;
-      4'h6:
         begin
-          if (\$124 ) begin
-            \$214  = 1'h1;
+          if (\$119 ) begin
+            \$214  = \$120 [0];
           end
-          if (add_done) begin
+          if (attend_done) begin
             \$214  = 1'h0;
           end
         end
@@ -27045,7 +26987,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$215  = given_sink_o;
+    \$215  = given_feed_o;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27059,7 +27001,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h6:
         begin
-          if (\$129 ) begin
+          if (\$125 ) begin
             \$215  = 1'h1;
           end
           if (add_done) begin
@@ -27073,7 +27015,35 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$216  = left_norm2;
+    \$216  = given_sink_o;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+        begin
+          if (\$130 ) begin
+            \$216  = 1'h1;
+          end
+          if (add_done) begin
+            \$216  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$216  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$217  = left_norm2;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27089,38 +27059,8 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h7:
           if (norm_done) begin
-            \$216  = \$134 [0];
+            \$217  = \$135 [0];
           end
-    endcase
-    if (rst) begin
-      \$216  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$217  = index_norm2;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-        begin
-          if (\$138 ) begin
-            \$217  = \$139 [0];
-          end
-          if (\$142 ) begin
-            \$217  = 1'h0;
-          end
-        end
     endcase
     if (rst) begin
       \$217  = 1'h0;
@@ -27128,7 +27068,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$218  = given_feed_gate_up;
+    \$218  = index_norm2;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27143,13 +27083,11 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h6:
           /* empty */;
       4'h7:
-          /* empty */;
-      4'h8:
         begin
-          if (\$150 ) begin
-            \$218  = 1'h1;
+          if (\$139 ) begin
+            \$218  = \$140 [0];
           end
-          if (swiglu_done) begin
+          if (\$143 ) begin
             \$218  = 1'h0;
           end
         end
@@ -27160,7 +27098,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$219  = given_sink_gate_up;
+    \$219  = given_feed_gate_up;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27178,7 +27116,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h8:
         begin
-          if (\$155 ) begin
+          if (\$151 ) begin
             \$219  = 1'h1;
           end
           if (swiglu_done) begin
@@ -27192,7 +27130,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$220  = given_feed_down;
+    \$220  = given_sink_gate_up;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27209,13 +27147,11 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h7:
           /* empty */;
       4'h8:
-          /* empty */;
-      4'h9:
         begin
-          if (\$160 ) begin
+          if (\$156 ) begin
             \$220  = 1'h1;
           end
-          if (add_done) begin
+          if (swiglu_done) begin
             \$220  = 1'h0;
           end
         end
@@ -27226,7 +27162,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$221  = given_sink_down;
+    \$221  = given_feed_down;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27246,7 +27182,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'h9:
         begin
-          if (\$165 ) begin
+          if (\$161 ) begin
             \$221  = 1'h1;
           end
           if (add_done) begin
@@ -27260,7 +27196,41 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$222  = layer;
+    \$222  = given_sink_down;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+        begin
+          if (\$166 ) begin
+            \$222  = 1'h1;
+          end
+          if (add_done) begin
+            \$222  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$222  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$223  = layer;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27281,20 +27251,20 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h9:
           if (add_done) begin
             (* full_case = 32'd1 *)
-            if (\$166 ) begin
-              \$222  = 3'h0;
+            if (\$167 ) begin
+              \$223  = 3'h0;
             end else begin
-              \$222  = \$169 [2:0];
+              \$223  = \$170 [2:0];
             end
           end
     endcase
     if (rst) begin
-      \$222  = 3'h0;
+      \$223  = 3'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$223  = left_normf;
+    \$224  = left_normf;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27316,44 +27286,8 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'ha:
           if (norm_done) begin
-            \$223  = \$174 [0];
+            \$224  = \$175 [0];
           end
-    endcase
-    if (rst) begin
-      \$223  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$224  = index_normf;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-        begin
-          if (\$178 ) begin
-            \$224  = \$179 [0];
-          end
-          if (\$182 ) begin
-            \$224  = 1'h0;
-          end
-        end
     endcase
     if (rst) begin
       \$224  = 1'h0;
@@ -27361,7 +27295,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$225  = given_feed_head;
+    \$225  = index_normf;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27382,13 +27316,11 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
       4'h9:
           /* empty */;
       4'ha:
-          /* empty */;
-      4'hb:
         begin
-          if (\$190 ) begin
-            \$225  = 1'h1;
+          if (\$179 ) begin
+            \$225  = \$180 [0];
           end
-          if (sample_done) begin
+          if (\$183 ) begin
             \$225  = 1'h0;
           end
         end
@@ -27399,7 +27331,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   end
   always @* begin
     if (\$start ) begin end
-    \$226  = given_sink_head;
+    \$226  = given_feed_head;
     casez (phase)
       4'h1:
           /* empty */;
@@ -27423,7 +27355,7 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
           /* empty */;
       4'hb:
         begin
-          if (\$195 ) begin
+          if (\$191 ) begin
             \$226  = 1'h1;
           end
           if (sample_done) begin
@@ -27433,6 +27365,44 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
     endcase
     if (rst) begin
       \$226  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$227  = given_sink_head;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+        begin
+          if (\$196 ) begin
+            \$227  = 1'h1;
+          end
+          if (sample_done) begin
+            \$227  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$227  = 1'h0;
     end
   end
   assign \dispatch__payload.token  = dispatch__payload[8:0];
@@ -27499,49 +27469,50 @@ module \specimen.sequencer (command__valid, outcome__ready, clk, rst, command__r
   assign \$61  = \$59 ;
   assign \$63  = 1'h1;
   assign \$64  = \$62 ;
-  assign \$67  = 2'h1;
-  assign \$106  = 1'h1;
-  assign \$107  = 2'h1;
-  assign \$108  = 2'h0;
-  assign \$109  = \$108 ;
-  assign \$111  = 1'h1;
-  assign \$112  = 2'h1;
-  assign \$113  = 2'h0;
-  assign \$114  = \$113 ;
-  assign \$120  = 1'h1;
-  assign \$121  = 2'h1;
-  assign \$122  = 2'h0;
-  assign \$123  = \$122 ;
-  assign \$125  = 1'h1;
-  assign \$126  = 2'h1;
-  assign \$127  = 2'h0;
-  assign \$128  = \$127 ;
-  assign \$146  = 1'h1;
-  assign \$147  = 2'h1;
-  assign \$148  = 2'h0;
-  assign \$149  = \$148 ;
-  assign \$151  = 1'h1;
-  assign \$152  = 2'h1;
-  assign \$153  = 2'h0;
-  assign \$154  = \$153 ;
-  assign \$156  = 1'h1;
-  assign \$157  = 2'h1;
-  assign \$158  = 2'h0;
-  assign \$159  = \$158 ;
-  assign \$161  = 1'h1;
-  assign \$162  = 2'h1;
-  assign \$163  = 2'h0;
-  assign \$164  = \$163 ;
-  assign \$186  = 1'h1;
-  assign \$187  = 2'h1;
-  assign \$188  = 2'h0;
-  assign \$189  = \$188 ;
-  assign \$191  = 1'h1;
-  assign \$192  = 2'h1;
-  assign \$193  = 2'h0;
-  assign \$194  = \$193 ;
+  assign \$69  = 2'h1;
+  assign \$107  = 1'h1;
+  assign \$108  = 2'h1;
+  assign \$109  = 2'h0;
+  assign \$110  = \$109 ;
+  assign \$112  = 1'h1;
+  assign \$113  = 2'h1;
+  assign \$114  = 2'h0;
+  assign \$115  = \$114 ;
+  assign \$121  = 1'h1;
+  assign \$122  = 2'h1;
+  assign \$123  = 2'h0;
+  assign \$124  = \$123 ;
+  assign \$126  = 1'h1;
+  assign \$127  = 2'h1;
+  assign \$128  = 2'h0;
+  assign \$129  = \$128 ;
+  assign \$147  = 1'h1;
+  assign \$148  = 2'h1;
+  assign \$149  = 2'h0;
+  assign \$150  = \$149 ;
+  assign \$152  = 1'h1;
+  assign \$153  = 2'h1;
+  assign \$154  = 2'h0;
+  assign \$155  = \$154 ;
+  assign \$157  = 1'h1;
+  assign \$158  = 2'h1;
+  assign \$159  = 2'h0;
+  assign \$160  = \$159 ;
+  assign \$162  = 1'h1;
+  assign \$163  = 2'h1;
+  assign \$164  = 2'h0;
+  assign \$165  = \$164 ;
+  assign \$187  = 1'h1;
+  assign \$188  = 2'h1;
+  assign \$189  = 2'h0;
+  assign \$190  = \$189 ;
+  assign \$192  = 1'h1;
+  assign \$193  = 2'h1;
+  assign \$194  = 2'h0;
+  assign \$195  = \$194 ;
   assign \$19  = wanted;
-  assign \$196  = wanted;
+  assign \$65  = wanted;
+  assign \$197  = wanted;
 endmodule
 
 module \specimen.swiglu (rst, i__valid, pipe_advance, i__payload, o__payload, o__valid, clk);
@@ -29199,7 +29170,7 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, i__payload, o__payload, o_
   assign o__payload[24] = last_9;
   assign o__payload[23:16] = part_9;
   assign o__payload[15:0] = h0;
-  assign \$18  = 1'h1;
+  assign \$19  = 1'h1;
   assign \$2  = 1'h1;
   assign \$3  = 1'h1;
   assign pipe_advance = 1'h1;
@@ -29220,7 +29191,7 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, i__payload, o__payload, o_
   assign lane0_z0_2 = 1'h1;
   assign \$17  = 1'h1;
   assign lane0_n0_2 = 1'h1;
-  assign \$19  = 1'h1;
+  assign \$18  = 1'h1;
   assign lane0_z0_3 = 1'h1;
   assign \$20  = 1'h1;
   assign lane0_n0_3 = 1'h1;
