@@ -18,8 +18,8 @@ def test_every_preset_fits_every_model(name, model):
 
 
 def test_presets_are_sorted():
-    sizes = [preset.shape.lanes * preset.shape.columns * preset.shape.entries for preset in SHAPES.values()]
-    assert sorted(sizes[:3]) == sizes[:3] and max(sizes) == sizes[-1]
+    sizes = [preset.shape.lanes * preset.shape.columns for preset in SHAPES.values()]
+    assert sorted(sizes) == sizes
 
 
 def test_shape():
@@ -51,6 +51,7 @@ def test_recipe():
     ("huge", "Shape must be one of tiny, .*, not 'huge'"), ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
     ("lanes=12", "power of two, at least 1, not 12"), ("lanes=8,lanes=8", "'lanes' must be given once"),
+    ("tiny,halves=2", "even where two half-batches alternate, not 1"), ("tiny,halves=3,entries=6", "Half-batch count must be 1 or 2, not 3"),
     ("tiny,demo", "'demo' must be given once"), ("source=disk", "'rom' or 'stream', not 'disk'"),
 ])
 def test_wrong_shapes(text, complaint):

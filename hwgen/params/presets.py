@@ -48,16 +48,16 @@ LATENCY_32X32 = Preset(
     name="latency-32x32", purpose="one user, a model of 100 million parameters and more", supported=True,
     shape=HwShape(lanes=32, columns=32, vector_lanes=16, attention_lanes=64, source="stream"))
 
-LATENCY_64X64 = Preset(
-    name="latency-64x64", purpose="one user, the latency end", supported=False,
-    shape=HwShape(lanes=64, columns=64, vector_lanes=32, attention_lanes=64, source="stream"))
-
 BATCH_32X32 = Preset(
     name="batch-32x32", purpose="sixteen users: two half-batches keep the array busy", supported=True,
     shape=HwShape(lanes=32, columns=32, entries=16, halves=2, slots=16, tile_beats=2, vector_lanes=16, attention_lanes=64, source="stream"))
 
+LATENCY_64X64 = Preset(
+    name="latency-64x64", purpose="one user, the latency end", supported=False,
+    shape=HwShape(lanes=64, columns=64, vector_lanes=32, attention_lanes=64, source="stream"))
+
 SHAPES = {preset.name: preset for preset in
-          (TINY, DEMO, LATENCY_16X16, BATCH_16X16, LATENCY_32X32, LATENCY_64X64, BATCH_32X32)}
+          (TINY, DEMO, LATENCY_16X16, BATCH_16X16, LATENCY_32X32, BATCH_32X32, LATENCY_64X64)}
 
 
 def _pairs(text, noun, known):
