@@ -18,6 +18,7 @@ from .lib import verilator
 from .models import DEMO, ModelError, load, quantize
 from .params.design import Design
 from .params.model import DEMO as DEMO_SHAPE
+from .params.model import PRESETS
 from .params.presets import SHAPES, hw_shape, recipe
 from .plan.summary import facts, summary
 
@@ -158,6 +159,16 @@ def _parser():
     sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
                      f"repeated (default: {' '.join(RECIPES)})")
     sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
+
+    plans = commands.add_parser("plan", help="Plan a machine that is too large to simulate (scale).", description="See docs/scale.md.")
+    actions = plans.add_subparsers(dest="action", metavar="scale", required=True)
+    sub = command("plan scale", run_plan_scale, "Throughput of a server of many chips on the cycle model: every assumption a parameter, and what binds.",
+                  "hwgen plan scale\n  hwgen plan scale --model llama-3.1-8b --set split=pipeline,hbm_tb_s=8 --sweep entries=512:1024:2048",
+                  shapes=False, group=actions)
+    sub.add_argument("--model", default="llama-3-70b", choices=[*PRESETS], metavar="NAME", help=f"{', '.join(PRESETS)} (default: llama-3-70b)")
+    sub.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="other assumptions; the report lists all fields")
+    sub.add_argument("--sweep", metavar="FIELD=V:V:V", help="also a table of what one assumption changes")
+    sub.add_argument("--json", metavar="FILE", help="write assumptions and results")
 
     sub = command("info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
     machine(sub)
@@ -523,6 +534,31 @@ def run_info(options, screen):
     checkpoint = load(options.model, need_tokenizer=False)
     for label, text in facts(_design(options, checkpoint), checkpoint.source).items():
         print(f"{label:15}{text}")
+
+
+def run_plan_scale(options, screen):
+    import dataclasses
+    import json
+    from .plan.scale import assumptions, outcome, parse, report, sweep_table
+    model = PRESETS[options.model]
+    with checked_input():
+        scale, sweep = parse(model, options.set), []
+        if options.sweep is not None:
+            name, _, values = options.sweep.partition("=")
+            kept = ",".join(pair for pair in options.set.split(",") if pair.partition("=")[0].strip() != name)
+            sweep = [parse(model, f"{kept},{name}={value}") for value in values.split(":")]
+    if options.json:
+        with writing(options.json):
+            try_to_write(Path(options.json))
+    found = outcome(scale)
+    print("\n".join(report(scale, found)))
+    if sweep:
+        print("\n".join(["", *sweep_table(name, sweep)]))
+    if options.json:
+        about = {"kind": "projected", "assumptions": [dict(zip(("name", "value", "source"), row)) for row in assumptions(scale)],
+                 "outcome": dataclasses.asdict(found)}
+        with writing(options.json):
+            Path(options.json).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def main(arguments=None):

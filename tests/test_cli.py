@@ -5,7 +5,7 @@ from hwgen.cli import main
 from hwgen.host.driver import Mismatch
 from hwgen.params.presets import SHAPES
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "info")
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "plan scale", "info")
 
 
 def lines(capsys, command, code=0):

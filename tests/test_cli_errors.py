@@ -123,6 +123,10 @@ WRONG = {
     "no KV blocks": ("trace run --synthetic prompt=3 --model good --link golden --blocks 0", "KV blocks must be 1 to 32, not 0"),
     "picture of another kind": ("trace run --synthetic prompt=3 --model good --link golden --picture x.png", "Picture must be a .svg file"),
     "checked prediction": ("trace run --synthetic prompt=3 --model good --link timing --check", "Link timing has no --check"),
+    "unknown assumption": ("plan scale --set colour=red", "Assumption must be one of split, chips, .* not 'colour=red'"),
+    "assumption that is no number": ("plan scale --set chips=many", "chips must be a number, not 'many'"),
+    "chips that do not divide": ("plan scale --set chips=7", "Chips of a tensor split must divide 8 KV heads"),
+    "no entries": ("plan scale --sweep entries=0:64", "entries must be above 0, not 0"),
     "no command": ("", "required: COMMAND"),
     "unknown command": ("bake good", "invalid choice"),
 }
