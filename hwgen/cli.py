@@ -163,7 +163,7 @@ def _parser():
     plans = commands.add_parser("plan", help="Plan a machine that is too large to simulate (scale).", description="See docs/scale.md.")
     actions = plans.add_subparsers(dest="action", metavar="scale", required=True)
     sub = command("plan scale", run_plan_scale, "Throughput of a server of many chips on the cycle model: every assumption a parameter, and what binds.",
-                  "hwgen plan scale\n  hwgen plan scale --model llama-3.1-8b --set split=pipeline,hbm_tb_s=8 --sweep entries=512:1024:2048",
+                  "hwgen plan scale --set split=pipeline,entries=4096\n  hwgen plan scale --model llama-3.1-8b --set split=pipeline,hbm_tb_s=8 --sweep entries=512:1024:2048",
                   shapes=False, group=actions)
     sub.add_argument("--model", default="llama-3-70b", choices=[*PRESETS], metavar="NAME", help=f"{', '.join(PRESETS)} (default: llama-3-70b)")
     sub.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="other assumptions; the report lists all fields")
