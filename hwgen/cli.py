@@ -160,8 +160,14 @@ def _parser():
                      f"repeated (default: {' '.join(RECIPES)})")
     sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
 
-    plans = commands.add_parser("plan", help="Plan a machine that is too large to simulate (scale).", description="See docs/scale.md.")
-    actions = plans.add_subparsers(dest="action", metavar="scale", required=True)
+    plans = commands.add_parser("plan", help="How busy a machine's engines would be (engines); a machine that is too large to simulate (scale).",
+                                description="From the cycle model: see docs/utilization.md and docs/scale.md.")
+    actions = plans.add_subparsers(dest="action", metavar="engines|scale", required=True)
+    sub = command("plan engines", run_plan_engines, "How busy each engine of a machine would be, and the fewest lanes that keep its array busy.",
+                  "hwgen plan engines smollm2-135m --shape batch-32x32 --position 200", group=actions)
+    machine(sub, shape="batch-32x32")
+    sub.add_argument("--position", type=int, metavar="P", help="of the entries in their slots (default: the middle of the context)")
+    clock(sub)
     sub = command("plan scale", run_plan_scale, "Throughput of a server of many chips on the cycle model: every assumption a parameter, and what binds.",
                   "hwgen plan scale --set split=pipeline,entries=4096\n  hwgen plan scale --model llama-3.1-8b --set split=pipeline,hbm_tb_s=8 --sweep entries=512:1024:2048",
                   shapes=False, group=actions)
@@ -559,6 +565,31 @@ def run_plan_scale(options, screen):
                  "outcome": dataclasses.asdict(found)}
         with writing(options.json):
             Path(options.json).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def run_plan_engines(options, screen):
+    from .plan.throughput import TARGET, engine_use, fewest_lanes, traffic
+    shape = PRESETS[options.model] if options.model in PRESETS else load(options.model, need_tokenizer=False).shape
+    with checked_input():
+        design = Design(model=shape, hw=hw_shape(options.shape, shape), recipe=recipe(options.formats, options.head))
+        hw = design.hw
+        position = hw.context // 2 if options.position is None else options.position
+        if not hw.entries <= position + 1 <= hw.context:
+            raise ValueError(f"Position must be {hw.entries - 1} to {hw.context - 1}, not {position}")
+        if not 0 < options.clock < math.inf:
+            raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
+    screen.say(summary(design))
+    uses = {kind: engine_use(design, *entries) for kind, entries in traffic(hw, position).items()}
+    rows = [("cycles of a pass", lambda u: f"{u['cycles']:,}"), ("array busy", lambda u: f"{u['array']:.1%}"),
+            ("  waits for weights", lambda u: f"{u['starved']:.1%}"), ("norm busy", lambda u: f"{u['norm']:.1%}"),
+            ("attention busy", lambda u: f"{u['attention']:.1%}"), ("weight bytes a cycle", lambda u: f"{u['weights'] * hw.beat_bytes:.0f}"),
+            (f"tokens/s at {options.clock:g} MHz", lambda u: f"{options.clock * 1e6 * hw.entries / u['cycles']:,.0f}")]
+    print(f"{f'{hw.entries} entries at {position}':26}" + "".join(f"{kind:>13}" for kind in uses))
+    for label, text in rows:
+        print(f"{label:26}" + "".join(f"{text(use):>13}" for use in uses.values()))
+    vector, attention, use = fewest_lanes(design, position)
+    print(f"{'fewest lanes for' if use >= TARGET else 'no lanes give'} {TARGET:.0%} in decode: vector_lanes={vector},attention_lanes={attention} "
+          f"({use:.1%})")
 
 
 def main(arguments=None):

@@ -5,7 +5,7 @@ from hwgen.cli import main
 from hwgen.host.driver import Mismatch
 from hwgen.params.presets import SHAPES
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "plan scale", "info")
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "plan engines", "plan scale", "info")
 
 
 def lines(capsys, command, code=0):
@@ -21,7 +21,7 @@ def test_help_has_an_example(capsys, command):
         main([*command.split(), "--help"])
     out = capsys.readouterr().out
     assert f"example:\n  hwgen {command} " in out
-    if command in ("emit", "run", "trace run", "selftest", "info"):
+    if command in ("emit", "run", "trace run", "selftest", "info", "plan engines"):
         assert all(f"  {name}" in out and preset.purpose in out for name, preset in SHAPES.items())
 
 
@@ -32,6 +32,16 @@ def test_info(capsys):
     assert facts["array"] == "16 lanes x 16 columns, 8 entries a pass"
     assert facts["formats"].startswith("e4m3, LM head in pairs; probabilities e4m3")
     assert err == []
+
+
+def test_plan(capsys):
+    out, _ = lines(capsys, "plan engines smollm2-135m --position 100")
+    table = {line[:26].strip(): line[26:].split() for line in out}
+    assert table["16 entries at 100"] == ["decode", "prefill", "mixed"]
+    assert all(float(use.rstrip("%")) > 95 for use in table["array busy"])
+    assert out[-1].startswith("fewest lanes for 95% in decode: vector_lanes=4,attention_lanes=")
+    out, _ = lines(capsys, "plan engines smollm2-135m --shape batch-32x32,halves=1")
+    assert float(out[2][26:].split()[0].rstrip("%")) < 95 and out[-1].startswith("no lanes give")
 
 
 def test_accuracy(capsys):

@@ -22,6 +22,7 @@ def alternating_timeline(design, positions, wants, closed):
     half, n, rows = design.half_batch(), len(positions), design.hw.entries // 2
     positions = [list(positions[:rows]), list(positions[rows:])]
     counts = [len(p) for p in positions]
+    attention = [attention_cycles(half, p)[1] if p else 0 for p in positions]
     wanted = [sum(map(bool, w)) for w in (wants[:rows], wants[rows:])]
     asked = closed + 1 if n == 1 else closed - n + 3
     embedded = max(asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY, asked + rope.angle_cycles(design, n))
@@ -60,7 +61,7 @@ def alternating_timeline(design, positions, wants, closed):
             end = max(real + convert.LATENCY + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY,
                       times.granule(-1) + 1)                # padding goes through convert, and ends there
             written = end + 1 + kv_write_cycles(half, count, read_latency=vector_buffer.READ_LATENCY)
-            attended = written + 1 + attention_cycles(half, positions[x])[1]
+            attended = written + 1 + attention[x]
             spent["attention"] += attended - end
         elif phase == Phase.GATE_UP:
             end = times.granule(-1) + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY
