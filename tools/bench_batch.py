@@ -29,7 +29,6 @@ LLAMA = dataclasses.replace(LLAMA3_8B, name="llama-3.1-8b-2-layers", num_hidden_
 MODELS = {"smollm2": SMOLLM2_135M, "llama": LLAMA}
 PASSES = {"smollm2": {"decode": 2, "prefill": 1, "mixed": 3}, "llama": {"decode": 1, "mixed": 1}}
 RATIO = 16      # prompt tokens for each generated one
-LOSSES = ("mac_starved", "mac_blocked")
 
 
 def decode(design, number):
@@ -117,15 +116,14 @@ def main():
         return
     entry = {"kind": "measured", "command": "python -m tools.bench_batch"}
     busy = {(name, kind): c["mac_busy"] / c["cycles"] for name, kinds in found.items() for kind, c in kinds.items()}
-    rows = [{"name": f"{name} {kind} MAC utilization", "value": round(value, 4), "unit": "", **entry} for (name, kind), value in busy.items()]
+    rows = []
     for name, kinds in found.items():
         for kind, c in kinds.items():
-            lost = {reason: c[reason] for reason in LOSSES}
-            lost["without an operation"] = c["cycles"] - c["mac_busy"] - sum(lost.values())
-            rows += [{"name": f"{name} {kind} MACs {reason.removeprefix('mac_')}", "value": round(value / c["cycles"], 4), "unit": "of the cycles",
-                      **entry} for reason, value in lost.items()]
-            rows += [{"name": f"{name} {kind} {unit} under way", "value": round(c[unit] / c["cycles"], 4), "unit": "of the cycles", **entry}
-                     for unit in ("norm", "attention")]
+            parts = {"MACs busy": c["mac_busy"], "starved of weights": c["mac_starved"], "blocked by results": c["mac_blocked"]}
+            parts["without an operation"] = c["cycles"] - sum(parts.values())
+            parts |= {"norm": c["norm"], "attention": c["attention"], "weight beats": c["weight_beats"]}
+            rows += [{"name": f"{name} {kind}/{part}", "value": round(100 * value / c["cycles"], 2), "unit": "%", **entry}
+                     for part, value in parts.items()]
     if set(found) == set(MODELS):
         rows += [{"name": "decode_t16_mac_utilization", "value": round(min(v for (_, kind), v in busy.items() if kind == "decode"), 4),
                   "unit": "", **entry},
