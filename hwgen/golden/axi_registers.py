@@ -1,0 +1,60 @@
+"""Twin of `hwgen.units.axi_registers`: what software sees of registers, from their description.
+
+``inputs`` is what the hardware shows: {(register, field): value} of "ro" fields, {(register, index): value} of windows.
+"""
+
+__all__ = ["OKAY", "SLVERR", "RegisterModel"]
+
+OKAY, SLVERR = 0, 2
+
+
+class RegisterModel:
+    """Registers of a `RegisterMap`; ``pulses`` has what writes did: (register, field, value)."""
+
+    def __init__(self, registers):
+        self._at = {r.offset + 4 * i: (r, i) for r in registers.registers for i in range(r.count)}
+        self.reset()
+
+    def reset(self):
+        self.kept = {(r.name, f.name): f.reset for r, _ in self._at.values() for f in r.fields if f.access in ("rw", "w1c")}
+        self.pulses = []
+
+    def happen(self, register, field):
+        """An event sets a w1c bit."""
+        self.kept[register, field] = 1
+
+    def read(self, address, inputs):
+        """(data, response) of a read."""
+        register, index = self._at.get(address & ~3, (None, 0))
+        if register is None:
+            return 0, SLVERR
+        if register.window:
+            return inputs[register.name, index], OKAY
+        data = 0
+        for field in register.fields:
+            if field.access == "const":
+                value = field.reset
+            elif field.access == "ro":
+                value = inputs[register.name, field.name]
+            else:
+                value = self.kept.get((register.name, field.name), 0)       # pulse and push have none
+            data |= value << field.lsb
+        return data, OKAY
+
+    def write(self, address, data, strobe=0b1111, refused=()):
+        """The response to a write. ``refused``: names of registers whose push has no place."""
+        register, _ = self._at.get(address & ~3, (None, 0))
+        if register is None or strobe != 0b1111:
+            return SLVERR
+        if register.name in refused and any(f.access == "push" for f in register.fields):
+            return SLVERR
+        for field in register.fields:
+            value = (data & field.mask) >> field.lsb
+            key = register.name, field.name
+            if field.access == "rw":
+                self.kept[key] = value
+            elif field.access == "w1c":
+                self.kept[key] &= ~value
+            elif field.access == "push" or (field.access == "pulse" and value):
+                self.pulses.append((*key, value))
+        return OKAY

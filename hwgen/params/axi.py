@@ -1,0 +1,74 @@
+"""What a user chooses of the buses around a machine, and what follows."""
+from dataclasses import dataclass
+
+__all__ = ["AXI_EVENTS", "AxiShape", "PAGE"]
+
+PAGE = 4096     # bytes that no burst crosses; the weights start at a multiple
+
+#: Counters of the reader, by number behind those of `hwgen.params.phases.EVENTS`: cycles of the pass in which ...
+AXI_EVENTS = {
+    "axi_bursts": "the address of a burst was taken by the memory",
+    "axi_words": "a word came from the memory",
+    "axi_waits": "the memory owed a word and gave none",
+    "axi_full": "a burst was not asked for because there was no room for it",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxiShape:
+    """The buses of an `AxiDecoder`.
+
+    Parameters
+    ----------
+    data_width          bits of the weights' AXI4 data: a power of two, 8 to 1024
+    address_width       bits of its addresses, 13 to 64
+    id_width            bits of its identifiers, of which only 0 is used: 1 to 32
+    burst               words that a burst has at most: a power of two, 1 to 256; 4 KiB are a limit as well
+    outstanding         bursts asked for and not received yet, at most: 1 to 256
+    prefetch            words asked for before they are wanted, at least: 1 to 65536. It should cover the memory's
+                        latency, and, so that a memory that limits never rests, the machine's longest pause
+    host                how commands and results go: "stream" (AXI4-Stream ports), or "queue" (among the registers)
+    """
+    data_width: int = 64
+    address_width: int = 32
+    id_width: int = 1
+    burst: int = 64
+    outstanding: int = 8
+    prefetch: int = 256
+    host: str = "stream"
+
+    def __post_init__(self):
+        for noun, field, low, high in (("AXI data width", "data_width", 8, 1024), ("AXI address width", "address_width", 13, 64),
+                                       ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
+                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{noun} must be an integer, not {value!r}")
+            if not low <= value <= high:
+                raise ValueError(f"{noun} must be {low} to {high}, not {value}")
+            if field in ("data_width", "burst") and value & (value - 1):
+                raise ValueError(f"{noun} must be a power of two, not {value}")
+        if self.host not in ("stream", "queue"):
+            raise ValueError(f"Host port must be 'stream' or 'queue', not {self.host!r}")
+
+    @property
+    def word_bytes(self):
+        return self.data_width // 8
+
+    @property
+    def burst_words(self):
+        """Words of the longest burst. Bursts start where they end at the latest at a multiple of it: never across 4 KiB."""
+        return min(self.burst, PAGE // self.word_bytes)
+
+    @property
+    def fifo_words(self):
+        """Places for words: those ahead, and the burst that waits for its room."""
+        return 1 << (self.prefetch + 2 * self.burst_words - 1).bit_length()
+
+    def check(self, design):
+        """Refuse a design whose weights have no place. Raises ValueError."""
+        size = design.stream_beats * design.hw.beat_bytes
+        if design.hw.source != "stream":
+            raise ValueError("Bus axi needs weights that come from outside: add source=stream to the shape")
+        if size > 1 << self.address_width:
+            raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")

@@ -1,0 +1,180 @@
+"""The registers of an `AxiDecoder`, described once: RTL, golden model, C header, SystemVerilog, SystemRDL and pages read it here."""
+import zlib
+from dataclasses import dataclass
+
+from .axi import AXI_EVENTS
+from .phases import EVENTS
+
+__all__ = ["ACCESS", "COMMAND", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "design_id", "register_map"]
+
+VERSION = 1             # of this map: another number, another driver
+MAGIC = 0x4E475748      # "HWGN", lowest byte first
+
+#: What software may do with a field.
+ACCESS = {
+    "const": "read; always the same",
+    "ro": "read",
+    "rw": "read, write",
+    "w1c": "read; writing 1 clears the bit",
+    "pulse": "writing 1 does it; reads as 0",
+    "push": "writing does it, with the value; reads as 0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or what an rw field starts with."""
+    name: str
+    lsb: int
+    width: int
+    access: str
+    text: str
+    reset: int = 0
+
+    @property
+    def mask(self):
+        return ((1 << self.width) - 1) << self.lsb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Register:
+    """32 bits at a byte offset, or, for a ``window`` on a memory, ``count`` of them side by side.
+
+    A window has one "ro" field, and its offset is a multiple of its size rounded up to a power of two.
+    """
+    name: str
+    offset: int
+    text: str
+    fields: tuple
+    count: int = 1
+    window: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterMap:
+    """All registers, by rising offset."""
+    registers: tuple
+
+    @property
+    def address_width(self):
+        """Bits of a byte address."""
+        last = self.registers[-1]
+        return max(12, (last.offset + 4 * last.count - 1).bit_length())
+
+    def __getitem__(self, name):
+        return {register.name: register for register in self.registers}[name]
+
+    def __contains__(self, name):
+        return any(register.name == name for register in self.registers)
+
+
+def _field(name, lsb, width, access, text, reset=0):
+    return Field(name=name, lsb=lsb, width=width, access=access, text=text, reset=reset)
+
+
+#: An entry of a pass, 64 bits.
+COMMAND = (
+    _field("token", 0, 32, "rw", "the token"),
+    _field("position", 32, 20, "rw", "its position in the sequence, from 0"),
+    _field("slot", 52, 10, "rw", "the sequence"),
+    _field("want", 62, 1, "rw", "the token after it is wanted"),
+    _field("last", 63, 1, "rw", "it closes the pass, and starts it"),
+)
+
+#: A result, 64 bits.
+RESULT = (
+    _field("token", 0, 32, "ro", "the token after the entry"),
+    _field("entry", 32, 16, "ro", "number of the entry in its pass, from 0"),
+    _field("error", 48, 8, "ro", "what the machine refused about the entry; 0: nothing"),
+    _field("bus_error", 56, 1, "ro", "weights of this pass could not be read: its tokens, and what it wrote into slots, are of no use"),
+    _field("none", 62, 1, "ro", "the only result of a pass in which no entry wanted output"),
+    _field("last", 63, 1, "ro", "the last result of the pass"),
+)
+
+#: Codes of ERROR.code.
+RESULT_ERRORS = {
+    "none": "nothing",
+    "slave": "the memory answered SLVERR",
+    "decode": "nothing answers at that address (DECERR)",
+    "protocol": "a burst's last word came early, late or unasked",
+    "timeout": "no word came for TIMEOUT cycles",
+}
+
+#: Bits of IRQ_STATUS and IRQ_ENABLE.
+IRQS = {
+    "done": "a pass has ended: its last result is there",
+    "result": "a result is there",
+    "error": "weights could not be read: see ERROR and ERROR_ADDRESS. Clearing it clears those",
+}
+
+
+def design_id(design, axi):
+    """32 bits that tell shapes of machines apart."""
+    return zlib.crc32(repr((design.model, design.hw, design.recipe, axi)).encode())
+
+
+def _split(fields, word, access):
+    """The fields of a 64-bit word that are in its low (0) or high (1) half, as a register has them."""
+    return tuple(_field(f.name, f.lsb - 32 * word, f.width, access, f.text) for f in fields if f.lsb // 32 == word)
+
+
+def register_map(design, axi):
+    """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``."""
+    model, hw = design.model, design.hw
+    found = []
+
+    def register(offset, name, text, *fields, **window):
+        found.append(Register(name=name, offset=offset, text=text, fields=fields, **window))
+
+    def value(access, text, width=32, reset=0):
+        return _field("value", 0, width, access, text, reset)
+
+    register(0x000, "ID", "what this is", value("const", '"HWGN", lowest byte first', reset=MAGIC))
+    register(0x004, "VERSION", "of this register map", value("const", "the version", reset=VERSION))
+    register(0x008, "DESIGN_ID", "which machine this is", value("const", "tells shapes, formats and buses apart", reset=design_id(design, axi)))
+    register(0x00C, "WEIGHTS_ID", "which weights were read", value("ro", "from the header of the latest pass's weights; 0 before"))
+    register(0x010, "ARRAY", "the multipliers", _field("lanes", 0, 16, "const", "lanes of a column", hw.lanes),
+             _field("columns", 16, 16, "const", "columns", hw.columns))
+    register(0x014, "CAPACITY", "of a pass and of the memory of keys and values",
+             _field("entries", 0, 16, "const", "entries of a pass, at most", hw.entries), _field("slots", 16, 16, "const", "sequences", hw.slots))
+    register(0x018, "CONTEXT", "positions of a slot", value("const", "positions", reset=hw.context))
+    register(0x01C, "VOCABULARY", "tokens", value("const", "tokens", reset=model.vocab_size))
+    register(0x020, "LAYERS", "of the model", value("const", "layers", reset=design.layers))
+    register(0x024, "WEIGHT_BYTES", "of the stream of weights", value("const", "bytes, modulo 2^32", reset=design.stream_beats * hw.beat_bytes & 0xFFFFFFFF))
+    register(0x030, "CONTROL", "what the machine is to do",
+             _field("run", 0, 1, "rw", "take commands; what was taken is finished in any case"),
+             _field("reset", 1, 1, "pulse", "forget everything but these registers, slots included; STATUS.resetting says until when"))
+    register(0x034, "STATUS", "what the machine does", _field("busy", 0, 1, "ro", "a pass is under way, from its first entry to its last result"),
+             _field("resetting", 1, 1, "ro", "a reset is under way: it waits for words that the bus owes"),
+             _field("phase", 8, 4, "ro", "of the pass, by number"), _field("layer", 16, 16, "ro", "of the pass"))
+    register(0x038, "IRQ_ENABLE", "which causes raise irq", *(_field(name, i, 1, "rw", text) for i, (name, text) in enumerate(IRQS.items())))
+    register(0x03C, "IRQ_STATUS", "what has happened", *(_field(name, i, 1, "w1c", text) for i, (name, text) in enumerate(IRQS.items())))
+    register(0x040, "WEIGHT_BASE_LO", "where the weights are, change it between passes only",
+             _field("value", 12, min(20, axi.address_width - 12), "rw", "address of their first byte, a multiple of 4096"))
+    if axi.address_width > 32:
+        register(0x044, "WEIGHT_BASE_HI", "upper bits", value("rw", "upper bits of the address", axi.address_width - 32))
+    register(0x048, "ERROR", "the first error on the bus since IRQ_STATUS.error was cleared",
+             _field("code", 0, 3, "ro", "; ".join(f"{i}: {text}" for i, text in enumerate(RESULT_ERRORS.values()))),
+             _field("count", 16, 16, "ro", "errors, 65535 at most"))
+    register(0x04C, "ERROR_ADDRESS_LO", "its address", value("ro", "of the word that failed (timeout: that is owed)", min(32, axi.address_width)))
+    if axi.address_width > 32:
+        register(0x050, "ERROR_ADDRESS_HI", "upper bits", value("ro", "upper bits of the address", axi.address_width - 32))
+    register(0x054, "TIMEOUT", "of reads", value("rw", "cycles without a word, while some are owed, that are an error; 0: never"))
+    if hw.sampler == "gumbel":
+        register(0x058, "INV_TEMPERATURE", "of the sampler", value("rw", "1 / temperature, in units of 1/256; 0: the likeliest token", 16))
+        register(0x05C, "SEED", "of the sampler's noise", value("rw", "any"))
+    if axi.host == "queue":
+        register(0x060, "COMMAND_LO", "the next entry of a pass, lower half", *_split(COMMAND, 0, "rw"))
+        register(0x064, "COMMAND_HI", "its upper half: a write gives the entry to the machine, or is answered with an error if QUEUE.space is 0",
+                 *_split(COMMAND, 1, "push"))
+        register(0x068, "RESULT_LO", "the oldest result, lower half", *_split(RESULT, 0, "ro"))
+        register(0x06C, "RESULT_HI", "its upper half", *_split(RESULT, 1, "ro"))
+        register(0x070, "QUEUE", "of entries and of results", _field("space", 0, 8, "ro", "entries that may be given"),
+                 _field("results", 8, 8, "ro", "results that are there"), _field("pop", 16, 1, "pulse", "the oldest result was read: show the next"))
+    events = {**EVENTS, **AXI_EVENTS}
+    register(0x100, "COUNTER", "cycles of the latest pass in which " + "; ".join(f"[{i}] {name}: {text}" for i, (name, text) in enumerate(events.items())),
+             value("ro", "cycles"), count=len(events), window=True)
+    rows = design.layers * hw.entries
+    register(max(0x1000, 1 << (4 * rows - 1).bit_length()), "SIGNATURE", f"[layer * {hw.entries} + entry] the residual after a layer",
+             value("ro", "CRC-32"), count=rows, window=True)
+    return RegisterMap(registers=tuple(found))

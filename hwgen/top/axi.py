@@ -1,0 +1,223 @@
+"""The decoder on standard buses: weights from an AXI4 memory, registers on AXI4-Lite, commands and results as streams or registers."""
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux, ResetSignal, Signal
+from amaranth.lib import fifo, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from ..lib.axi import lite_slave, read_master, stream_master, stream_slave
+from ..params.axi import AXI_EVENTS
+from ..params.phases import EVENTS
+from ..params.registers import COMMAND, RESULT, register_map
+from ..units.axi_reader import AxiReader
+from ..units.axi_registers import AxiRegisters
+from ..units.counters import Counters
+from .decoder import Decoder
+
+__all__ = ["AxiDecoder"]
+
+
+class AxiDecoder(wiring.Component):
+    """A `Decoder` that drops into an SoC (docs/axi.md).
+
+    Parameters
+    ----------
+    design : Design             with source "stream"
+    axi : AxiShape
+
+    Members
+    -------
+    aclk, aresetn               clock, and synchronous reset, active low
+    m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on
+    s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
+    irq                         high while a cause is set that IRQ_ENABLE enables
+    s_axis_command_t*           entries of passes, 64 bits (`registers.COMMAND`); TLAST closes a pass as ``last`` does. Only with host "stream"
+    m_axis_result_t*            results, 64 bits (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
+
+    Raises
+    ------
+    ValueError                  for a design that has no place on these buses
+    """
+
+    def __init__(self, design, axi):
+        axi.check(design)
+        self._design, self._axi = design, axi
+        self._map = register_map(design, axi)
+        members = {"aclk": In(1), "aresetn": In(1), **read_master(axi), **lite_slave(self._map.address_width), "irq": Out(1)}
+        if axi.host == "stream":
+            members |= {**stream_slave(64, "s_axis_command"), **stream_master(64, "m_axis_result")}
+        super().__init__(members)
+
+    @property
+    def design(self):
+        return self._design
+
+    @property
+    def axi(self):
+        return self._axi
+
+    @property
+    def registers(self):
+        """The `RegisterMap`."""
+        return self._map
+
+    def elaborate(self, platform):
+        m = Module()
+        design, axi = self._design, self._axi
+        # The machine itself is reset by software, too: it and what belongs to its passes are in the domain "core".
+        m.domains.sync = ClockDomain(local=True)
+        m.domains.core = ClockDomain(local=True)
+        resetting = Signal()
+        m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
+                     ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(~self.aresetn | resetting)]
+        decoder = Decoder(design)
+        m.submodules.decoder = DomainRenamer("core")(decoder)
+        m.submodules.reader = reader = AxiReader(design, axi)
+        m.submodules.registers = regs = AxiRegisters(self._map)
+        for unit, names in ((reader, read_master(axi)), (regs, lite_slave(0))):
+            for name in names:
+                outside, inside = getattr(self, name), getattr(unit, name)
+                m.d.comb += inside.eq(outside) if self.signature.members[name].flow == In else outside.eq(inside)
+        connect(m, decoder.weight_req, reader.req)
+        connect(m, reader.beats, decoder.weight_beats)
+
+        with m.If(regs.control_reset):
+            m.d.sync += resetting.eq(1)
+        with m.Elif(reader.flushed):
+            m.d.sync += resetting.eq(0)
+        m.d.comb += [reader.flush.eq(resetting), regs.status_resetting.eq(resetting | regs.control_reset)]
+
+        bad, weights_id = self._watch_weights(m, decoder, reader)
+        entry = self._commands(m, decoder, regs, resetting)
+        taken, last = self._results(m, decoder, regs, bad, resetting)
+
+        # -- what software sets and sees
+        high = getattr(regs, "weight_base_hi_value", Const(0, 0))
+        m.d.comb += [reader.base.eq(Cat(Const(0, 12), regs.weight_base_lo_value, high)), reader.timeout.eq(regs.timeout_value),
+                     regs.weights_id_value.eq(weights_id), regs.status_phase.eq(decoder.phase), regs.status_layer.eq(decoder.layer)]
+        if design.hw.sampler == "gumbel":
+            m.d.comb += [decoder.inv_temperature.eq(regs.inv_temperature_value), decoder.seed.eq(regs.seed_value)]
+        busy = Signal()
+        with m.If(entry):
+            m.d.core += busy.eq(1)
+        with m.Elif(taken & last):
+            m.d.core += busy.eq(0)
+        m.d.comb += regs.status_busy.eq(busy)
+        self._errors(m, reader, regs)
+        m.d.comb += [regs.irq_status_done_set.eq(taken & last), regs.irq_status_result_set.eq(taken),
+                     self.irq.eq(Cat(getattr(regs, f"irq_status_{n}") & getattr(regs, f"irq_enable_{n}") for n in ("done", "result", "error")).any())]
+
+        # -- counters: the machine's, and behind them the reader's
+        counters = Counters(AXI_EVENTS)
+        m.submodules.counters = DomainRenamer("core")(counters)
+        late = Signal()
+        n = len(EVENTS)
+        m.d.sync += late.eq(regs.counter_address >= n)
+        m.d.comb += [counters.clear.eq(entry & ~busy), counters.address.eq(regs.counter_address - n),
+                     decoder.counter_address.eq(regs.counter_address), regs.counter_data.eq(Mux(late, counters.data, decoder.counter_data)),
+                     decoder.signature_address.eq(regs.signature_address), regs.signature_data.eq(decoder.signature_data)]
+        m.d.comb += [counters.events[name].eq(reader.activity[name] & busy) for name in AXI_EVENTS]
+        return m
+
+    def _watch_weights(self, m, decoder, reader):
+        """Returns (the pass has beats that could not be read, model id in the header that was read last)."""
+        design = self._design
+        bad = Signal()
+        moved = reader.beats.valid & reader.beats.ready
+        with m.If(moved & reader.beats_bad):
+            m.d.core += bad.eq(1)
+        with m.Elif(decoder.outcome.valid & decoder.outcome.ready & decoder.outcome.p.last):
+            m.d.core += bad.eq(0)
+
+        # The header is asked for by a request of beat 0, and comes behind the beats that were asked for before.
+        weights_id = Signal(32)
+        owed = Signal(range(2 * design.stream_beats + 1))
+        looking, skip = Signal(), Signal.like(owed)
+        asked = reader.req.valid & reader.req.ready
+        m.d.core += owed.eq(owed + Mux(asked, reader.req.p.count, 0) - moved)
+        first_bit = 32 % (8 * design.hw.beat_bytes)
+        with m.If(moved & looking):
+            m.d.core += skip.eq(skip - 1)
+            with m.If(skip == 0):
+                m.d.core += looking.eq(0)
+                m.d.sync += weights_id.eq(reader.beats.payload[first_bit:first_bit + 32])
+        with m.If(asked & ~reader.req.p.stride & (reader.req.p.address == 0)):
+            m.d.core += [looking.eq(1), skip.eq(owed - moved + 32 // (8 * design.hw.beat_bytes))]
+        return bad, weights_id
+
+    def _commands(self, m, decoder, regs, resetting):
+        """Entries go to the machine while it may run. Returns that one goes."""
+        axi = self._axi
+        word, valid = Signal(64), Signal()
+        offered = Signal()                      # an offer stays, whatever software says meanwhile
+        go = Signal()
+        m.d.comb += [decoder.command.valid.eq(valid & (regs.control_run | offered) & ~resetting),
+                     go.eq(decoder.command.valid & decoder.command.ready)]
+        m.d.core += offered.eq(decoder.command.valid & ~go)
+        for field in COMMAND:
+            m.d.comb += decoder.command.p[field.name].eq(word[field.lsb:field.lsb + field.width])
+        if axi.host == "stream":
+            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go),
+                         word.eq(Cat(self.s_axis_command_tdata[:63], self.s_axis_command_tdata[63] | self.s_axis_command_tlast))]
+        else:
+            queue = fifo.SyncFIFO(width=64, depth=self._queue_depth)
+            m.submodules.commands = DomainRenamer("core")(queue)
+            low = _joined(regs, COMMAND, "command", 0)
+            high = _joined(regs, COMMAND, "command", 1)
+            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting), queue.w_en.eq(regs.command_hi_write),
+                         queue.w_data.eq(Cat(low, high)), regs.queue_space.eq(self._queue_depth - queue.level),
+                         word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
+        return go
+
+    @property
+    def _queue_depth(self):
+        """Entries and results that wait between machine and software: a pass's, in most cases."""
+        return min(128, max(4, self._design.hw.entries))
+
+    def _results(self, m, decoder, regs, bad, resetting):
+        """Results go to the host. Returns (one goes, it is the pass's last)."""
+        outcome = decoder.outcome
+        given = {name: outcome.p[name] for name in outcome.p.shape().members} | {"bus_error": bad}
+        word, last = _packed(RESULT, given), outcome.p.last
+        if self._axi.host == "stream":
+            m.d.comb += [self.m_axis_result_tvalid.eq(outcome.valid & ~resetting), outcome.ready.eq(self.m_axis_result_tready & ~resetting),
+                         self.m_axis_result_tdata.eq(word), self.m_axis_result_tlast.eq(last)]
+        else:
+            queue = fifo.SyncFIFO(width=64, depth=self._queue_depth)
+            m.submodules.results = DomainRenamer("core")(queue)
+            m.d.comb += [queue.w_en.eq(outcome.valid), outcome.ready.eq(queue.w_rdy & ~resetting), queue.w_data.eq(word),
+                         regs.queue_results.eq(queue.level), queue.r_en.eq(regs.queue_pop)]
+            for field in RESULT:
+                half = "hi" if field.lsb >= 32 else "lo"
+                m.d.comb += getattr(regs, f"result_{half}_{field.name}").eq(queue.r_data[field.lsb:field.lsb + field.width])
+        return outcome.valid & outcome.ready, last
+
+    def _errors(self, m, reader, regs):
+        """The first error since software cleared the cause, and how many."""
+        code, address, count = Signal(3), Signal(self._axi.address_width), Signal(16)
+        m.d.comb += regs.irq_status_error_set.eq(reader.error.valid)
+        with m.If(reader.error.valid):
+            with m.If(regs.irq_status_error):
+                m.d.sync += count.eq(Mux(count.all(), count, count + 1))
+            with m.Else():
+                m.d.sync += [code.eq(reader.error.code), address.eq(reader.error.address), count.eq(1)]
+        with m.If(regs.irq_status_error):
+            m.d.comb += [regs.error_code.eq(code), regs.error_count.eq(count), regs.error_address_lo_value.eq(address)]
+            if self._axi.address_width > 32:
+                m.d.comb += regs.error_address_hi_value.eq(address[32:])
+
+
+def _joined(regs, fields, register, half):
+    """The half of a 64-bit word as software has written it."""
+    name = f"{register}_{'hi' if half else 'lo'}"
+    return _packed([f for f in fields if f.lsb // 32 == half], {f.name: getattr(regs, f"{name}_{f.name}") for f in fields
+                                                             if f.lsb // 32 == half}, 32 * half, 32)
+
+
+def _packed(fields, values, start=0, width=64):
+    """Values at their fields' places; a field without a value is 0."""
+    parts, at = [], start
+    for field in fields:
+        value = Const(0, field.width) if field.name not in values else values[field.name]
+        value = (value | Const(0, field.width))[:field.width]
+        parts += [Const(0, field.lsb - at), value]
+        at = field.lsb + field.width
+    return Cat(*parts, Const(0, start + width - at))
