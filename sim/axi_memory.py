@@ -40,6 +40,7 @@ class AxiMemory:
     timing : Timing         may be exchanged at any time
     fail : callable         byte address -> response code of that word (0 is OKAY)
     mute : bool             give no words
+    last : callable         words left in the burst, this one included -> whether this one is marked as the last
     addresses               (cycle, byte address, words) of each burst
     words                   cycle of each word
     offered                 cycles since `reset_counts` in which the memory gave a word or would have given one
@@ -50,7 +51,7 @@ class AxiMemory:
         self.word, self.outstanding = width // 8, outstanding
         self.timing = timing or Timing()
         self.fail = lambda address: 0
-        self.mute = self.early_last = False
+        self.mute, self.last = False, None
         self.id_width = id_width
         self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
                    ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast", "rvalid", "rready")}
@@ -108,7 +109,7 @@ class AxiMemory:
                 item = int.from_bytes(self.data[place:place + self.word], "little") if inside else 0
                 # what comes with an error is of no use: see that nobody uses it
                 item = item if code < 2 else self._rng.getrandbits(8 * self.word)
-                last = (left == 1) != (self.early_last and left == 2)
+                last = left == 1 if self.last is None else self.last(left)
                 s["rdata"].value, s["rresp"].value, s["rlast"].value = item, code, int(last)
             if valid != driven:
                 s["rvalid"].value = int(valid)

@@ -190,13 +190,14 @@ async def last_word(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     clock = await start_clock_reset(dut)
     bench = Bench(dut, clock)
-    requests = a_pass(rng)
-    bench.memory.early_last = True
-    bench.send(requests)
-    await bench.check(requests)
-    long = [n for _, _, n in bench.memory.addresses if n > 1]
-    assert [code for code, _ in bench.errors] == [ReadError.PROTOCOL] * len(long)
-    bench.memory.early_last = False
+    for last, wrong in ((lambda left: left <= 2, lambda words: words > 1), (lambda left: 0, lambda words: True)):
+        bench.memory.last = last
+        bench.clear()
+        requests = a_pass(rng)
+        bench.send(requests)
+        await bench.check(requests)
+        assert [code for code, _ in bench.errors] == [ReadError.PROTOCOL] * sum(wrong(n) for _, _, n in bench.memory.addresses)
+    bench.memory.last = None
     bench.clear()
     bench.memory._queue.append([0, BASE, 1])
     await clock.edge(5)
