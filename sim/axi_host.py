@@ -1,0 +1,158 @@
+"""The host of an `AxiDecoder` in a bench: its clock, and a driver on bus models by somebody else (cocotbext-axi)."""
+import itertools
+import json
+import os
+import random
+from types import SimpleNamespace
+
+import cocotb
+from cocotb.clock import Clock as CocotbClock
+from cocotb.triggers import with_timeout
+from cocotb.utils import get_sim_time
+from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+
+from hwgen.params.registers import COMMAND, RESULT
+from sim.stream_bench import Clock
+
+__all__ = ["AxiClock", "Host", "BusError"]
+
+
+class BusError(Exception):
+    """A register answered with an error."""
+
+
+class AxiClock(Clock):
+    """`Clock` of a design with ``aclk`` and ``aresetn``; made by `start`."""
+
+    def __init__(self, dut, period=10):
+        super().__init__(SimpleNamespace(clk=dut.aclk), period)
+        self._aresetn = dut.aresetn
+
+    @classmethod
+    async def start(cls, dut, **more):
+        """All inputs 0, clock, reset. Returns the clock at the start of cycle 0."""
+        for name, direction, _ in json.loads(os.environ["HWGEN_BENCH_PORTS"]):
+            if direction == "input":
+                getattr(dut, name).value = 0
+        clock = cls(dut, **more)
+        CocotbClock(dut.aclk, clock.period, unit="ns").start(start_high=False)
+        await clock.edge()
+        await clock.reset()
+        return clock
+
+    async def reset(self, cycles=2):
+        self.in_reset = True
+        self._aresetn.value = 0
+        await self.edge(cycles)
+        self._aresetn.value = 1
+        self.in_reset = False
+        self._zero = round(get_sim_time("ns"))
+
+
+def packed(fields, values):
+    return sum(values[field.name] << field.lsb for field in fields)
+
+
+def unpacked(fields, word):
+    return {field.name: word >> field.lsb & (1 << field.width) - 1 for field in fields}
+
+
+class Host:
+    """Registers by name; entries and results by stream or queue, as the design has them.
+
+    ``hesitate``: probability of a cycle in which a channel of this side rests.
+    """
+
+    def __init__(self, dut, clock, registers, hesitate=0):
+        self.dut, self.clock, self.registers = dut, clock, registers
+        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False)
+        write, read = self.master.write_if, self.master.read_if
+        channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
+        self.queue = "COMMAND_LO" in registers
+        if not self.queue:
+            self.commands = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_command"), dut.aclk, dut.aresetn, reset_active_level=False,
+                                            byte_lanes=1)
+            self.results = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_result"), dut.aclk, dut.aresetn, reset_active_level=False,
+                                         byte_lanes=1)
+            channels += [self.commands, self.results]
+        for i, channel in enumerate(channels if hesitate else []):
+            rng = random.Random(f"{cocotb.RANDOM_SEED} {i}")
+            channel.set_pause_generator(rng.random() < hesitate for _ in itertools.count())
+
+    async def read(self, name, index=0):
+        """A register's 32 bits."""
+        answer = await self.master.read(self.registers[name].offset + 4 * index, 4)
+        if answer.resp:
+            raise BusError(f"read of {name}[{index}]: {answer.resp!r}")
+        return int.from_bytes(answer.data, "little")
+
+    async def fields(self, name):
+        word = await self.read(name)
+        return {field.name: (word & field.mask) >> field.lsb for field in self.registers[name].fields}
+
+    async def write(self, name, **values):
+        """A register, from its fields (``value=`` where there is one); fields that are not named are 0."""
+        word = sum(values.pop(field.name, 0) << field.lsb for field in self.registers[name].fields)
+        assert not values, f"{name} has no {list(values)}"
+        answer = await self.master.write(self.registers[name].offset, word.to_bytes(4, "little"))
+        if answer.resp:
+            raise BusError(f"write of {name}: {answer.resp!r}")
+
+    async def set_base(self, base):
+        await self.write("WEIGHT_BASE_LO", value=(base & 0xFFFFFFFF) >> 12)
+        if "WEIGHT_BASE_HI" in self.registers:
+            await self.write("WEIGHT_BASE_HI", value=base >> 32)
+
+    async def start(self, base):
+        """Bring-up: where the weights are, and go."""
+        await self.set_base(base)
+        await self.write("IRQ_ENABLE", done=1, error=1)
+        await self.write("CONTROL", run=1)
+
+    async def give(self, entries):
+        """Entries [(slot, position, token, want)] of a pass."""
+        words = [packed(COMMAND, {"slot": s, "position": p, "token": t, "want": w, "last": int(i == len(entries) - 1)})
+                 for i, (s, p, t, w) in enumerate(entries)]
+        if not self.queue:
+            await self.commands.send(AxiStreamFrame(words))
+            return
+        for word in words:
+            while (await self.fields("QUEUE"))["space"] == 0:
+                pass
+            await self.write("COMMAND_LO", token=word & 0xFFFFFFFF)
+            high = word >> 32
+            await self.write("COMMAND_HI", **{f.name: (high & f.mask) >> f.lsb for f in self.registers["COMMAND_HI"].fields})
+
+    async def take(self):
+        """The results of a pass."""
+        results = []
+        if not self.queue:
+            frame = await self.results.recv()
+            results = [unpacked(RESULT, int(word)) for word in frame.tdata]
+            assert [r["last"] for r in results] == [0] * (len(results) - 1) + [1]
+            return results
+        while not results or not results[-1]["last"]:
+            while (await self.fields("QUEUE"))["results"] == 0:
+                await self.interrupt()
+            low, high = await self.read("RESULT_LO"), await self.read("RESULT_HI")
+            await self.write("QUEUE", pop=1)
+            results.append(unpacked(RESULT, low | high << 32))
+        return results
+
+    async def interrupt(self, cycles=200_000):
+        """Wait for irq."""
+        if not int(self.dut.irq.value):
+            await with_timeout(self.dut.irq.value_change, cycles * self.clock.period, "ns")
+
+    async def run(self, entries):
+        """A pass: what comes back for it. Its cause is cleared."""
+        await self.give(entries)
+        results = await self.take()
+        await self.interrupt()
+        causes = await self.fields("IRQ_STATUS")
+        assert causes["done"] and causes["result"]
+        await self.write("IRQ_STATUS", done=1, result=1)
+        return results
+
+    async def signatures(self, layers, entries, n):
+        return [[await self.read("SIGNATURE", layer * entries + i) for i in range(n)] for layer in range(layers)]

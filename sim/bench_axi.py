@@ -1,0 +1,209 @@
+"""Bench of the decoder on buses: what a driver does, on models of the buses by somebody else and a memory of our own."""
+import random
+from pathlib import Path
+
+import cocotb
+from cocotbext.axi import AxiRamRead, AxiReadBus
+
+from hwgen.golden import axi_reader as golden
+from hwgen.golden.weights import request_list
+from hwgen.params.axi import AXI_EVENTS, AxiShape
+from hwgen.params.phases import EVENTS
+from hwgen.params.registers import register_map
+from sim.axi_host import AxiClock, BusError, Host
+from sim.axi_memory import AxiMemory, Timing
+from sim.designs import small_design
+from sim.stream_bench import bench_params
+
+PARAMS = bench_params()
+DESIGN = small_design(source="stream", **PARAMS["changes"])
+AXI = AxiShape(**PARAMS["axi"])
+MAP = register_map(DESIGN, AXI)
+WEIGHTS = Path(PARAMS["weights"]).read_bytes()
+PASSES = PARAMS["passes"]       # of {entries, tokens, signatures}, by golden
+BASE = 0x3000
+
+
+async def begin(dut, timing=None, hesitate=0, start=True):
+    clock = await AxiClock.start(dut)
+    memory = AxiMemory(dut, clock, WEIGHTS, base=BASE, width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
+    host = Host(dut, clock, MAP, hesitate)
+    if start:
+        await host.start(BASE)
+    return clock, memory, host
+
+
+def check(results, expected, bus_error=0):
+    """Tokens of a pass; with a bus error only which entries have one."""
+    wanted = sorted((int(entry), token) for entry, token in expected["tokens"].items())
+    assert [r["bus_error"] for r in results] == [bus_error] * len(results) and [r["error"] for r in results] == [0] * len(results)
+    if not wanted:
+        assert [r["none"] for r in results] == [1]
+    else:
+        assert [r["none"] for r in results] == [0] * len(wanted)
+        assert [r["entry"] for r in results] == [entry for entry, _ in wanted]
+        if not bus_error:
+            assert [r["token"] for r in results] == [token for _, token in wanted]
+
+
+async def checked_pass(host, expected):
+    """A pass: tokens and signatures."""
+    n = len(expected["entries"])
+    check(await host.run(expected["entries"]), expected)
+    assert await host.signatures(DESIGN.layers, DESIGN.hw.entries, n) == expected["signatures"]
+
+
+@cocotb.test()
+async def passes(dut):
+    """Who am I, bring-up, passes, their counters."""
+    clock, memory, host = await begin(dut, Timing(latency=9), start=False)
+    for name in ("ID", "VERSION", "DESIGN_ID", "CONTEXT", "LAYERS", "VOCABULARY"):
+        assert await host.read(name) == MAP[name].fields[0].reset, name
+    assert await host.read("WEIGHTS_ID") == 0
+    await host.start(BASE)
+    for expected in PASSES:
+        memory.clear()
+        start = clock.cycle
+        await checked_pass(host, expected)
+        tokens = [e[2] for e in expected["entries"]]
+        requests = request_list(DESIGN, tokens, bool(expected["tokens"]))
+        bursts = [b for request in requests for b in golden.bursts(DESIGN, AXI, *request)]
+        assert [(a - BASE, n) for _, a, n in memory.addresses] == [(b.offset, b.words) for b in bursts]
+        counts = {name: await host.read("COUNTER", i) for i, name in enumerate([*EVENTS, *AXI_EVENTS])}
+        assert counts["axi_words"] == len(memory.words) and counts["axi_bursts"] == len(bursts)
+        assert counts["weight_beats"] == sum(count for _, count, _ in requests)
+        for name in ("mac_busy", "embed"):
+            assert name not in expected["counters"] or name == "embed" or counts[name] == expected["counters"][name]
+        assert 0 < counts["cycles"] < clock.cycle - start and not (await host.fields("STATUS"))["busy"]
+        assert counts["axi_waits"] + counts["axi_words"] <= counts["cycles"]
+    assert await host.read("WEIGHTS_ID") == PARAMS["weights_id"]
+    assert not (await host.fields("IRQ_STATUS"))["error"] and (await host.fields("ERROR")) == {"code": 0, "count": 0}
+
+
+@cocotb.test()
+@cocotb.parametrize(("timing", [dict(stall=0.5, busy=0.5), dict(latency=60, refresh=(100, 30), row=(256, 10))]), ("hesitate", [0, 0.6]))
+async def hesitant(dut, timing, hesitate):
+    """Buses and hosts that hesitate change when, never what."""
+    _, _, host = await begin(dut, Timing(**timing), hesitate)
+    for expected in PASSES[:2]:
+        await checked_pass(host, expected)
+
+
+@cocotb.test()
+async def somebody_elses_memory(dut):
+    """The weights from cocotbext-axi's AXI4 memory."""
+    clock = await AxiClock.start(dut)
+    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.aclk, dut.aresetn, reset_active_level=False, size=1 << 20)
+    memory.write(BASE, WEIGHTS)
+    host = Host(dut, clock, MAP)
+    await host.start(BASE)
+    for expected in PASSES[:3]:
+        await checked_pass(host, expected)
+
+
+@cocotb.test()
+async def bus_errors(dut):
+    """Weights that cannot be read: the pass ends and says so, the first address is kept, and the next pass is as ever."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock, memory, host = await begin(dut, Timing(latency=5))
+    first = PASSES[0]
+    words = [BASE + b.offset + i * AXI.word_bytes for r in request_list(DESIGN, [e[2] for e in first["entries"]], bool(first["tokens"]))
+             for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
+    for broken, code in (([words[0]], 1), ([words[-1]], 2), (rng.sample(words, 3), 2), (words, 1)):
+        memory.fail = lambda address: code + 1 if address in broken else 0
+        check(await host.run(first["entries"]), first, bus_error=1)
+        assert (await host.fields("IRQ_STATUS"))["error"] and int(dut.irq.value)
+        failed = [word for word in words if word in broken]
+        assert await host.fields("ERROR") == {"code": code, "count": len(failed)}
+        assert await host.read("ERROR_ADDRESS_LO") == failed[0] & 0xFFFFFFFF
+        memory.fail = lambda address: 0
+        await checked_pass(host, first)
+        assert await host.fields("ERROR") == {"code": code, "count": len(failed)}       # until it is cleared
+        await host.write("IRQ_STATUS", error=1)
+        assert await host.fields("ERROR") == {"code": 0, "count": 0} and not int(dut.irq.value)
+    await host.set_base(BASE + 0x100000)        # where nothing is
+    check(await host.run(first["entries"]), first, bus_error=1)
+    assert await host.fields("ERROR") == {"code": 2, "count": len(words)}
+    await host.set_base(BASE)
+    await checked_pass(host, first)
+
+
+@cocotb.test()
+async def silent_memory(dut):
+    """A memory that does not answer is reported; the pass goes on when it does."""
+    clock, memory, host = await begin(dut)
+    await host.write("TIMEOUT", value=64)
+    memory.mute = True
+    await host.give(PASSES[0]["entries"])
+    await host.interrupt()
+    assert (await host.fields("IRQ_STATUS"))["error"] and (await host.fields("ERROR"))["code"] == 4
+    assert await host.read("ERROR_ADDRESS_LO") == BASE and (await host.fields("STATUS"))["busy"]
+    memory.mute = False
+    check(await host.take(), PASSES[0])
+
+
+@cocotb.test()
+async def reset_by_software(dut):
+    """In the middle of passes: what the bus owes is taken, then everything is as new."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock, memory, host = await begin(dut, Timing(latency=20))
+    await host.run(PASSES[0]["entries"])
+    for _ in range(5):
+        await host.give(PASSES[0]["entries"])
+        await clock.edge(rng.randrange(1, 400))
+        await host.write("CONTROL", run=1, reset=1)
+        while (await host.fields("STATUS"))["resetting"]:
+            pass
+        assert not memory._queue and not (await host.fields("STATUS"))["busy"]
+        if not host.queue:
+            host.commands.clear()
+            host.results.clear()
+            await clock.edge(5)
+        else:
+            assert (await host.fields("QUEUE"))["results"] == 0
+        await host.write("IRQ_STATUS", done=1, result=1)
+        memory.clear()
+        await checked_pass(host, PASSES[0])
+
+
+@cocotb.test()
+async def reset_by_wire(dut):
+    """Bus and machine are reset together, in the middle of a pass."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock, memory, host = await begin(dut, Timing(latency=20))
+    for _ in range(3):
+        await host.give(PASSES[0]["entries"])
+        await clock.edge(rng.randrange(1, 300))
+        memory.forget()
+        await clock.reset(3)
+        memory.forget()
+        if not host.queue:
+            host.commands.clear()
+            host.results.clear()
+        assert await host.read("WEIGHT_BASE_LO") == 0 and not (await host.fields("STATUS"))["busy"]
+        await host.start(BASE)
+        await checked_pass(host, PASSES[0])
+
+
+@cocotb.test()
+async def not_before_it_may(dut):
+    """Entries wait until software says run; what was begun is finished without it."""
+    clock, memory, host = await begin(dut, start=False)
+    await host.set_base(BASE)
+    await host.give(PASSES[0]["entries"])
+    await clock.edge(100)
+    assert memory.addresses == [] and not (await host.fields("STATUS"))["busy"]
+    await host.write("CONTROL", run=1)
+    await host.write("IRQ_ENABLE", done=1)
+    check(await host.take(), PASSES[0])
+    if host.queue:
+        space = (await host.fields("QUEUE"))["space"]
+        await host.write("CONTROL", run=0)
+        for _ in range(space):
+            await host.write("COMMAND_HI", want=1)
+        assert (await host.fields("QUEUE"))["space"] == 0
+        try:
+            await host.write("COMMAND_HI", want=1)
+        except BusError:
+            return
+        raise AssertionError("a full queue took an entry")
