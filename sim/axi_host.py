@@ -11,7 +11,7 @@ from cocotb.triggers import with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from hwgen.params.registers import COMMAND, RESULT
+from hwgen.params.registers import RESULT, command_fields, register_map
 from sim.stream_bench import Clock
 
 __all__ = ["AxiClock", "Host", "BusError"]
@@ -63,12 +63,13 @@ class Host:
     ``hesitate``: probability of a cycle in which a channel of this side rests.
     """
 
-    def __init__(self, dut, clock, registers, hesitate=0):
-        self.dut, self.clock, self.registers = dut, clock, registers
+    def __init__(self, dut, clock, design, axi, hesitate=0):
+        self.dut, self.clock, self.registers = dut, clock, register_map(design, axi)
+        self.entry_fields = command_fields(design)
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False)
         write, read = self.master.write_if, self.master.read_if
         channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
-        self.queue = "COMMAND_LO" in registers
+        self.queue = axi.host == "queue"
         if not self.queue:
             self.commands = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_command"), dut.aclk, dut.aresetn, reset_active_level=False,
                                             byte_lanes=1)
@@ -103,25 +104,42 @@ class Host:
         if "WEIGHT_BASE_HI" in self.registers:
             await self.write("WEIGHT_BASE_HI", value=base >> 32)
 
-    async def start(self, base):
+    async def start(self, base, inv_temperature=0, seed=0):
         """Bring-up: where the weights are, and go."""
         await self.set_base(base)
+        if "SEED" in self.registers:
+            await self.write("INV_TEMPERATURE", value=inv_temperature)
+            await self.write("SEED", value=seed)
         await self.write("IRQ_ENABLE", done=1, error=1)
         await self.write("CONTROL", run=1)
 
+    def forget(self):
+        """With a reset: what is under way on the streams."""
+        if not self.queue:
+            self.commands.clear()
+            self.results.clear()
+
+    async def reset(self):
+        """By software."""
+        await self.write("CONTROL", run=1, reset=1)
+        self.forget()
+        while (await self.fields("STATUS"))["resetting"]:
+            pass
+        self.forget()
+
     async def give(self, entries):
-        """Entries [(slot, position, token, want)] of a pass."""
-        words = [packed(COMMAND, {"slot": s, "position": p, "token": t, "want": w, "last": int(i == len(entries) - 1)})
-                 for i, (s, p, t, w) in enumerate(entries)]
+        """Entries [(slot, position, token, want, key)] of a pass; the key counts with sampler "gumbel"."""
+        words = [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key, "last": int(i == len(entries) - 1)})
+                 for i, (s, p, t, w, key) in enumerate(entries)]
         if not self.queue:
             await self.commands.send(AxiStreamFrame(words))
             return
         for word in words:
             while (await self.fields("QUEUE"))["space"] == 0:
                 pass
-            await self.write("COMMAND_LO", token=word & 0xFFFFFFFF)
-            high = word >> 32
-            await self.write("COMMAND_HI", **{f.name: (high & f.mask) >> f.lsb for f in self.registers["COMMAND_HI"].fields})
+            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_HI", word >> 32)):
+                if name in self.registers:
+                    await self.write(name, **{f.name: (part & f.mask) >> f.lsb for f in self.registers[name].fields})
 
     async def take(self):
         """The results of a pass."""

@@ -1,12 +1,14 @@
 """A register map as others read it: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
-from ..params.registers import ACCESS, COMMAND, IRQS, RESULT, RESULT_ERRORS
+from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS
 
 __all__ = ["c_header", "json_map", "markdown", "systemrdl", "systemverilog"]
 
-_WORDS = {"command": (COMMAND, "an entry of a pass, 64 bits"), "result": (RESULT, "a result, 64 bits")}
+def _words(command):
+    """{word: (fields, what it is)}."""
+    return {"command": (command, "an entry of a pass"), "result": (RESULT, "a result")}
 
 
-def _constants(registers, name):
+def _constants(registers, name, command):
     """(name, value, bits, comment) of everything that C and SystemVerilog have names for."""
     prefix = name.upper()
     for register in registers.registers:
@@ -20,7 +22,7 @@ def _constants(registers, name):
             if field.name != "value" or field.lsb:
                 yield f"{prefix}_{register.name}_{field.name.upper()}_SHIFT", field.lsb, 32, f"{field.width} bit{'s' * (field.width > 1)}: {field.text}"
                 yield f"{prefix}_{register.name}_{field.name.upper()}_MASK", field.mask, 32, ""
-    for word, (fields, text) in _WORDS.items():
+    for word, (fields, text) in _words(command).items():
         for field in fields:
             stem = f"{prefix}_{word.upper()}_{field.name.upper()}"
             yield f"{stem}_BIT", field.lsb, 32, f"of {text}; {field.width} bit{'s' * (field.width > 1)}: {field.text}"
@@ -102,7 +104,7 @@ def markdown(registers, name):
             reset = f"{field.reset:#x}" if field.access in ("const", "rw", "w1c") else ""
             lines.append(f"| | | {bits} | {field.name} | {field.access} | {reset} | {field.text} |")
     lines += ["", "| access | software may |", "|---|---|", *(f"| {key} | {text} |" for key, text in ACCESS.items())]
-    for word, (fields, text) in _WORDS.items():
+    for word, (fields, text) in _words(command).items():
         lines += ["", f"`{word}`: {text}.", "", "| bits | field | |", "|---|---|---|"]
         lines += [f"| {f.lsb if f.width == 1 else f'{f.lsb + f.width - 1}:{f.lsb}'} | {f.name} | {f.text} |" for f in fields]
     return "\n".join([*lines, ""])
@@ -116,5 +118,5 @@ def json_map(registers):
     return {"address_width": registers.address_width,
             "registers": [{"name": r.name, "offset": r.offset, "count": r.count, "window": r.window, "text": r.text, "fields": fields(r.fields)}
                           for r in registers.registers],
-            **{word: fields(found) for word, (found, _) in _WORDS.items()},
+            **{word: fields(found) for word, (found, _) in _words(command).items()},
             "errors": list(RESULT_ERRORS), "irqs": list(IRQS)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from .axi import AXI_EVENTS
 from .phases import EVENTS
 
-__all__ = ["ACCESS", "COMMAND", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "design_id", "register_map"]
+__all__ = ["ACCESS", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "command_fields", "design_id", "register_map", "word_bits"]
 
 VERSION = 1             # of this map: another number, another driver
 MAGIC = 0x4E475748      # "HWGN", lowest byte first
@@ -72,14 +72,26 @@ def _field(name, lsb, width, access, text, reset=0):
     return Field(name=name, lsb=lsb, width=width, access=access, text=text, reset=reset)
 
 
-#: An entry of a pass, 64 bits.
-COMMAND = (
+#: An entry of a pass.
+_COMMAND = (
     _field("token", 0, 32, "rw", "the token"),
     _field("position", 32, 20, "rw", "its position in the sequence, from 0"),
     _field("slot", 52, 10, "rw", "the sequence"),
     _field("want", 62, 1, "rw", "the token after it is wanted"),
     _field("last", 63, 1, "rw", "it closes the pass, and starts it"),
 )
+_KEY = _field("key", 64, 32, "rw", "makes the noise of the token after it, together with SEED: another one for each token of a text")
+
+
+def command_fields(design):
+    """Fields of an entry of a pass, which has `word_bits` of them."""
+    return (*_COMMAND, _KEY) if design.hw.sampler == "gumbel" else _COMMAND
+
+
+def word_bits(fields):
+    """Bits of a stream's word that holds the fields: a power of two."""
+    return 1 << (max(f.lsb + f.width for f in fields) - 1).bit_length()
+
 
 #: A result, 64 bits.
 RESULT = (
@@ -114,7 +126,7 @@ def design_id(design, axi):
 
 
 def _split(fields, word, access):
-    """The fields of a 64-bit word that are in its low (0) or high (1) half, as a register has them."""
+    """The fields of an entry or a result that are in its 32 bits number ``word``, as a register has them."""
     return tuple(_field(f.name, f.lsb - 32 * word, f.width, access, f.text) for f in fields if f.lsb // 32 == word)
 
 
@@ -164,12 +176,14 @@ def register_map(design, axi):
         register(0x058, "INV_TEMPERATURE", "of the sampler", value("rw", "1 / temperature, in units of 1/256; 0: the likeliest token", 16))
         register(0x05C, "SEED", "of the sampler's noise", value("rw", "any"))
     if axi.host == "queue":
-        register(0x060, "COMMAND_LO", "the next entry of a pass, lower half", *_split(COMMAND, 0, "rw"))
-        register(0x064, "COMMAND_HI", "its upper half: a write gives the entry to the machine, or is answered with an error if QUEUE.space is 0",
-                 *_split(COMMAND, 1, "push"))
-        register(0x068, "RESULT_LO", "the oldest result, lower half", *_split(RESULT, 0, "ro"))
-        register(0x06C, "RESULT_HI", "its upper half", *_split(RESULT, 1, "ro"))
-        register(0x070, "QUEUE", "of entries and of results", _field("space", 0, 8, "ro", "entries that may be given"),
+        register(0x060, "COMMAND_LO", "the next entry of a pass, bits 31..0", *_split(_COMMAND, 0, "rw"))
+        if hw.sampler == "gumbel":
+            register(0x064, "COMMAND_KEY", "bits 95..64", *_split((_KEY,), 2, "rw"))
+        register(0x068, "COMMAND_HI", "bits 63..32, to be written last: that gives the entry to the machine, or is answered with an error if QUEUE.space is 0",
+                 *_split(_COMMAND, 1, "push"))
+        register(0x06C, "RESULT_LO", "the oldest result, bits 31..0", *_split(RESULT, 0, "ro"))
+        register(0x070, "RESULT_HI", "bits 63..32", *_split(RESULT, 1, "ro"))
+        register(0x074, "QUEUE", "of entries and of results", _field("space", 0, 8, "ro", "entries that may be given"),
                  _field("results", 8, 8, "ro", "results that are there"), _field("pop", 16, 1, "pulse", "the oldest result was read: show the next"))
     events = {**EVENTS, **AXI_EVENTS}
     register(0x100, "COUNTER", "cycles of the latest pass in which " + "; ".join(f"[{i}] {name}: {text}" for i, (name, text) in enumerate(events.items())),

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 from ..lib.axi import lite_slave, read_master, stream_master, stream_slave
 from ..params.axi import AXI_EVENTS
 from ..params.phases import EVENTS
-from ..params.registers import COMMAND, RESULT, register_map
+from ..params.registers import RESULT, command_fields, register_map, word_bits
 from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
 from ..units.counters import Counters
@@ -29,8 +29,8 @@ class AxiDecoder(wiring.Component):
     m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on
     s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
     irq                         high while a cause is set that IRQ_ENABLE enables
-    s_axis_command_t*           entries of passes, 64 bits (`registers.COMMAND`); TLAST closes a pass as ``last`` does. Only with host "stream"
-    m_axis_result_t*            results, 64 bits (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
+    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host "stream"
+    m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
 
     Raises
     ------
@@ -43,7 +43,7 @@ class AxiDecoder(wiring.Component):
         self._map = register_map(design, axi)
         members = {"aclk": In(1), "aresetn": In(1), **read_master(axi), **lite_slave(self._map.address_width), "irq": Out(1)}
         if axi.host == "stream":
-            members |= {**stream_slave(64, "s_axis_command"), **stream_master(64, "m_axis_result")}
+            members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"), **stream_master(word_bits(RESULT), "m_axis_result")}
         super().__init__(members)
 
     @property
@@ -145,25 +145,25 @@ class AxiDecoder(wiring.Component):
 
     def _commands(self, m, decoder, regs, resetting):
         """Entries go to the machine while it may run. Returns that one goes."""
-        axi = self._axi
-        word, valid = Signal(64), Signal()
+        fields = command_fields(self._design)
+        word, valid = Signal(word_bits(fields)), Signal()
         offered = Signal()                      # an offer stays, whatever software says meanwhile
         go = Signal()
         m.d.comb += [decoder.command.valid.eq(valid & (regs.control_run | offered) & ~resetting),
                      go.eq(decoder.command.valid & decoder.command.ready)]
         m.d.core += offered.eq(decoder.command.valid & ~go)
-        for field in COMMAND:
+        for field in fields:
             m.d.comb += decoder.command.p[field.name].eq(word[field.lsb:field.lsb + field.width])
-        if axi.host == "stream":
-            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go),
-                         word.eq(Cat(self.s_axis_command_tdata[:63], self.s_axis_command_tdata[63] | self.s_axis_command_tlast))]
+        if self._axi.host == "stream":
+            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go), word.eq(self.s_axis_command_tdata)]
+            with m.If(self.s_axis_command_tlast):
+                m.d.comb += decoder.command.p.last.eq(1)
         else:
-            queue = fifo.SyncFIFO(width=64, depth=self._queue_depth)
+            queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
-            low = _joined(regs, COMMAND, "command", 0)
-            high = _joined(regs, COMMAND, "command", 1)
+            written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key')[f.lsb // 32]}_{f.name}") for f in fields}
             m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting), queue.w_en.eq(regs.command_hi_write),
-                         queue.w_data.eq(Cat(low, high)), regs.queue_space.eq(self._queue_depth - queue.level),
+                         queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
         return go
 
@@ -205,19 +205,11 @@ class AxiDecoder(wiring.Component):
                 m.d.comb += regs.error_address_hi_value.eq(address[32:])
 
 
-def _joined(regs, fields, register, half):
-    """The half of a 64-bit word as software has written it."""
-    name = f"{register}_{'hi' if half else 'lo'}"
-    return _packed([f for f in fields if f.lsb // 32 == half], {f.name: getattr(regs, f"{name}_{f.name}") for f in fields
-                                                             if f.lsb // 32 == half}, 32 * half, 32)
-
-
-def _packed(fields, values, start=0, width=64):
+def _packed(fields, values):
     """Values at their fields' places; a field without a value is 0."""
-    parts, at = [], start
+    parts, at = [], 0
     for field in fields:
-        value = Const(0, field.width) if field.name not in values else values[field.name]
-        value = (value | Const(0, field.width))[:field.width]
-        parts += [Const(0, field.lsb - at), value]
+        value = values.get(field.name, Const(0))
+        parts += [Const(0, field.lsb - at), (value | Const(0, field.width))[:field.width]]
         at = field.lsb + field.width
-    return Cat(*parts, Const(0, start + width - at))
+    return Cat(*parts)
