@@ -5,6 +5,7 @@ differ (or a simulation failed), 2 wrong input (one line says what), 130 interru
 """
 import argparse
 import contextlib
+import dataclasses
 import math
 import os
 import sys
@@ -16,6 +17,7 @@ from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
 from .models import DEMO, ModelError, load, quantize
+from .params.axi import AxiShape
 from .params.design import Design
 from .params.model import DEMO as DEMO_SHAPE
 from .params.model import PRESETS
@@ -38,6 +40,13 @@ class _Parser(argparse.ArgumentParser):
 # -- arguments
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or "demo", the model that comes with hwgen'
+
+
+AXI_HELP = {
+    "data_width": "bits of a word of weights, 8 to 1024", "address_width": "bits of addresses, 13 to 64", "id_width": "bits of identifiers",
+    "burst": "words of a burst, at most 256", "outstanding": "bursts asked for and not received yet, at most",
+    "prefetch": "words asked for ahead: more than the memory's latency in cycles, and better more than the machine's pauses",
+    "host": "stream: commands and results are AXI4-Stream ports; queue: they are registers"}
 
 
 def _shapes_help():
@@ -97,6 +106,11 @@ def _parser():
     machine(sub)
     sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
     sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
+    sub.add_argument("--bus", choices=("axi",), help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
+                     "sets source=stream (default: plain streams)")
+    for field in dataclasses.fields(AxiShape):
+        sub.add_argument(f"--axi-{field.name.replace('_', '-')}", type=field.type, metavar="X" if field.type is str else "N",
+                         help=f"with --bus axi: {AXI_HELP[field.name]} (default: {field.default})")
 
     sub = command("run", run_run, "Generate text on a simulated machine.",
                   'hwgen run demo --prompt "Mr. Darcy" --check\n'
@@ -194,11 +208,11 @@ def _quantize(screen, checkpoint, design):
         return quantize(checkpoint, design.recipe, progress)
 
 
-def _emit(screen, design, quantized, folder, name):
+def _emit(screen, design, quantized, folder, name, axi=None):
     from .emit import EmitError, emit
     with screen.stage(f"emitting Verilog into {folder}"), writing(folder):
         try:
-            return emit(design, quantized, folder, name=name)
+            return emit(design, quantized, folder, name=name, axi=axi)
         except EmitError as error:
             raise InputError(str(error)) from None
 
@@ -325,8 +339,19 @@ def run_emit(options, screen):
     folder = _output_folder(options.output, name)
     checkpoint = load(options.model, need_tokenizer=False)
     design = _design(options, checkpoint)
+    axi = None
+    with checked_input():
+        chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}
+        if options.bus:
+            if "source=rom" in options.shape.replace(" ", ""):
+                raise ValueError("Bus axi needs weights that come from outside: leave source=rom out of --shape")
+            design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, source="stream"))
+            axi = AxiShape(**chosen)
+            axi.check(design)
+        elif chosen:
+            raise ValueError(f"Option --axi-{next(iter(chosen)).replace('_', '-')} needs --bus axi")
     screen.say(summary(design))
-    _emit(screen, design, _quantize(screen, checkpoint, design), folder, name)
+    _emit(screen, design, _quantize(screen, checkpoint, design), folder, name, axi)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")
 

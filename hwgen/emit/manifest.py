@@ -8,6 +8,7 @@ from amaranth.lib import data
 
 from .. import __name__ as package
 from ..lib.verilog import ports
+from ..params.axi import PAGE
 from ..params.design import Design
 from ..params.formats import Fp8
 from ..params.phases import EVENTS, Phase
@@ -49,7 +50,7 @@ def _derived(design):
     return {name: _plain(getattr(design, name)) for name in names}
 
 
-def manifest(component, design, verilog, name, *, model_id, image_digest, files):
+def manifest(component, design, verilog, name, *, model_id, image_digest, files, axi=None, registers=None):
     """The manifest of ``component``, emitted as ``verilog`` with top module ``name``: a JSON-able dict.
 
     Parameters
@@ -57,6 +58,8 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files)
     model_id : str          the quantized model's digest; the weight stream's header has its first 32 bits
     image_digest : str      SHA-256 of the memory image
     files : dict            {file name: purpose} of the project, in order
+    axi : AxiShape          of a machine on buses, with
+    registers : Registers
     """
     layouts = {"__".join(map(str, path)): member.shape for path, member, _ in component.signature.flatten(component)}
     return {
@@ -68,12 +71,15 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files)
         "ports": {port.name: {"direction": port.direction, "width": port.width,
                               **({"payload": _layout(layouts[port.name])} if port.name in layouts else {})}
                   for port in ports(verilog, name)},
-        "clock": "clk, rising edge", "reset": "rst, synchronous, active high",
+        **({"clock": "aclk, rising edge", "reset": "aresetn, synchronous, active low",
+            "bus": {"axi": _plain(axi), "fifo_words": axi.fifo_words, **registers.json()}} if axi else
+           {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),
         "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
         "phases": {phase.name: int(phase) for phase in Phase},
         "signatures": {"address": f"layer * {design.hw.entries} + entry", "value": "CRC-32 of the entry's residual after the layer"},
         "weights": {"image": image_name(design), "sha256": image_digest,
                     **({"macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
+                    **({"alignment": PAGE} if axi else {}),
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
                     "head": design.head_address, "embedding": design.embed_address},
         "files": files,

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from ..lib.verilator import WAIVERS
 from ..lib.verilog import emit_design
+from ..models.pack import model_id
+from ..params.axi import PAGE
+from ..top.axi import AxiDecoder
 from ..top.decoder import Decoder
 from .images import image_name, write_image
 from .manifest import manifest
+from .registers import Registers
 
 __all__ = ["EmitError", "check_output", "emit"]
 
@@ -56,7 +60,7 @@ def check_output(folder, name):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def emit(design, quantized, folder, *, name, component=Decoder):
+def emit(design, quantized, folder, *, name, component=Decoder, axi=None):
     """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core, README.
 
     Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing, and an earlier output
@@ -70,6 +74,7 @@ def emit(design, quantized, folder, *, name, component=Decoder):
     folder : path                   new, empty, or an earlier output
     name : str                      top module, and prefix of all modules
     component : callable            Design -> the component to emit
+    axi : AxiShape                  the decoder on buses instead (`hwgen.top.axi.AxiDecoder`), with its registers in several forms
 
     Returns the manifest, a dict.
 
@@ -89,7 +94,7 @@ def emit(design, quantized, folder, *, name, component=Decoder):
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
         project = Path(work) / "project"
         project.mkdir()
-        top = component(design)
+        top = AxiDecoder(design, axi) if axi else component(design)
         verilog = emit_design(top, name)
         image = image_name(design)
         digest = write_image(project / image, quantized, design)
@@ -97,9 +102,17 @@ def emit(design, quantized, folder, *, name, component=Decoder):
                  image: "weights, read by $readmemh" if design.hw.source == "rom" else "weights, beat after beat: serve them at weight_beats",
                  "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
                  "README.md": "how to use these files"}
-        about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files)
+        registers = Registers(design, axi, name, model_id(quantized)) if axi else None
+        if axi:
+            files |= {f"{name}_registers.{form}": f"the registers, for {use}" for form, use in
+                      (("h", "C"), ("sv", "SystemVerilog"), ("rdl", "SystemRDL"), ("md", "people"))}
+            files[image] = f"weights: from a multiple of {PAGE} on in the memory at m_axi"
+        about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files, axi=axi, registers=registers)
         texts = {f"{name}.v": verilog, "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
-                 f"{name}.core": _core(design, name, image), "README.md": _readme(about)}
+                 f"{name}.core": _core(design, name, image), "README.md": _readme_of_buses(about) if axi else _readme(about)}
+        if axi:
+            texts |= {f"{name}_registers.{form}": text for form, text in (("h", registers.c_header()), ("sv", registers.systemverilog()),
+                                                                       ("rdl", registers.systemrdl()), ("md", registers.markdown()))}
         for file, text in texts.items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
         _replace(folder, project, Path(work) / "old")
@@ -216,6 +229,43 @@ and the final result has `last`. A pass in which none wants output has one resul
 
 `{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC. For ECP5: `yosys -p 'read_verilog {name}.v; synth_ecp5
 -nowidelut -top {name}'`.
+"""
+
+
+def _readme_of_buses(about):
+    """The same for a machine on buses."""
+    name, weights, hw, bus = about["top"], about["weights"], about["hardware"], about["bus"]["axi"]
+    files = "\n".join(f"| `{file}` | {purpose} |" for file, purpose in about["files"].items())
+    streams = "stream" == bus["host"]
+    host = ("| `s_axis_command_*` | AXI4-Stream in: entries of passes |\n| `m_axis_result_*` | AXI4-Stream out: results |\n" if streams else "")
+    give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the pass's last."
+            if streams else "Write entries to COMMAND_LO, COMMAND_KEY (if there is one) and COMMAND_HI, last of all with `last`; read results from\n"
+            "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
+    return f"""# {name}
+
+A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
+{hw["context"]} positions. Made by hwgen {about["generator"]["hwgen"]}; make it again rather than change it.
+
+| file | |
+|---|---|
+{files}
+
+| ports | |
+|---|---|
+| `aclk`, `aresetn` | clock, rising edge; synchronous reset, active low |
+| `m_axi_*` | AXI4 read master, {bus["data_width"]} bits: the weights |
+| `s_axi_*` | AXI4-Lite slave: registers (`{name}_registers.md`) |
+{host}| `irq` | high while a cause is set in IRQ_STATUS that IRQ_ENABLE enables |
+
+Verilog-2005, one clock. Bring-up:
+
+1. Put `{weights["image"]}` ({weights["beats"] * weights["bytes_per_beat"]:,} bytes) into the memory at `m_axi`, from a multiple of {weights["alignment"]} on.
+2. Read ID, VERSION and DESIGN_ID, and compare them with the header's `_EXPECTED`.
+3. Write WEIGHT_BASE_LO (and _HI), TIMEOUT, IRQ_ENABLE; then CONTROL.run.
+4. {give}
+5. After the first pass compare WEIGHTS_ID with the header's. On IRQ_STATUS.error read ERROR and ERROR_ADDRESS, then write the bit.
+
+`{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC.
 """
 
 

@@ -1,122 +1,133 @@
 """A register map as others read it: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
-from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS
+from ..params.axi import AXI_EVENTS, PAGE
+from ..params.phases import EVENTS
+from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS, command_fields, register_map
 
-__all__ = ["c_header", "json_map", "markdown", "systemrdl", "systemverilog"]
+__all__ = ["Registers"]
 
-def _words(command):
-    """{word: (fields, what it is)}."""
-    return {"command": (command, "an entry of a pass"), "result": (RESULT, "a result")}
-
-
-def _constants(registers, name, command):
-    """(name, value, bits, comment) of everything that C and SystemVerilog have names for."""
-    prefix = name.upper()
-    for register in registers.registers:
-        yield f"{prefix}_{register.name}", register.offset, 32, register.text
-        if register.window:
-            yield f"{prefix}_{register.name}_COUNT", register.count, 32, "words"
-            continue
-        for field in register.fields:
-            if field.access == "const":
-                yield f"{prefix}_{register.name}_{_field_name(field)}EXPECTED", field.reset, 32, field.text
-            if field.name != "value" or field.lsb:
-                yield f"{prefix}_{register.name}_{field.name.upper()}_SHIFT", field.lsb, 32, f"{field.width} bit{'s' * (field.width > 1)}: {field.text}"
-                yield f"{prefix}_{register.name}_{field.name.upper()}_MASK", field.mask, 32, ""
-    for word, (fields, text) in _words(command).items():
-        for field in fields:
-            stem = f"{prefix}_{word.upper()}_{field.name.upper()}"
-            yield f"{stem}_BIT", field.lsb, 32, f"of {text}; {field.width} bit{'s' * (field.width > 1)}: {field.text}"
-            yield f"{stem}_BITS", field.width, 32, ""
-    for i, (error, text) in enumerate(RESULT_ERRORS.items()):
-        yield f"{prefix}_ERROR_CODE_{error.upper()}", i, 32, text
-
-
-def _field_name(field):
-    return "" if field.name == "value" else f"{field.name.upper()}_"
-
-
-def c_header(registers, name, *, weights_id, counters):
-    """A C99 header of macros, and of functions that pack an entry and take a result apart.
-
-    Parameters
-    ----------
-    name : str              top module: prefix of all names
-    weights_id : int        WEIGHTS_ID once a pass has read the weights that belong to this output
-    counters : list of str  names of the counters
-    """
-    prefix, lower = name.upper(), name.lower()
-    lines = [f"/* Registers of {name}: byte offsets, and fields as shift and mask. Made by hwgen. */", f"#ifndef {prefix}_REGISTERS_H",
-             f"#define {prefix}_REGISTERS_H", "", "#include <stdint.h>", ""]
-    lines += [f"#define {constant} {value:#x}u" + (f" /* {text} */" if text else "") for constant, value, _, text in _constants(registers, name)]
-    lines += [f"#define {prefix}_WEIGHTS_ID_EXPECTED {weights_id:#x}u /* of the weights beside this file */",
-              f"#define {prefix}_WEIGHT_ALIGNMENT 4096u /* bytes */"]
-    lines += [f"#define {prefix}_COUNTER_{counter.upper()} {i}u" for i, counter in enumerate(counters)]
-    arguments = ", ".join(f"uint32_t {field.name}" for field in COMMAND)
-    packed = "\n        | ".join(f"(uint64_t){field.name} << {prefix}_COMMAND_{field.name.upper()}_BIT" for field in COMMAND)
-    lines += ["", "/* An entry of a pass. */", f"static inline uint64_t {lower}_command({arguments})", "{", f"    return {packed};", "}"]
-    for field in RESULT:
-        stem = f"{prefix}_RESULT_{field.name.upper()}"
-        lines += ["", f"/* {field.text} */", f"static inline uint32_t {lower}_result_{field.name}(uint64_t result)", "{",
-                  f"    return (uint32_t)(result >> {stem}_BIT & ((UINT64_C(1) << {stem}_BITS) - 1));", "}"]
-    return "\n".join([*lines, "", "#endif", ""])
-
-
-def systemverilog(registers, name):
-    """A SystemVerilog package of the same constants as the C header."""
-    lines = [f"// Registers of {name}: byte offsets, and fields as shift and mask. Made by hwgen.", f"package {name}_registers;"]
-    for constant, value, bits, text in _constants(registers, name):
-        short = constant[len(name) + 1:]
-        lines.append(f"  localparam logic [{bits - 1}:0] {short} = {bits}'h{value:x};" + (f"  // {text}" if text else ""))
-    return "\n".join([*lines, "endpackage", ""])
-
-
+#: SystemRDL of each access.
 _RDL = {"const": "sw = r; hw = na;", "ro": "sw = r; hw = w;", "rw": "sw = rw; hw = r;", "w1c": "sw = rw; hw = r; woclr; hwset;",
         "pulse": "sw = w; hw = r; singlepulse;", "push": "sw = w; hw = r;"}
 
 
+class Registers:
+    """The register map of a design on buses, in every form. Names start with ``name``, the top module's.
+
+    Parameters
+    ----------
+    design : Design
+    axi : AxiShape
+    name : str
+    weights_id : int        what WEIGHTS_ID shows of the weights that belong to the output
+    """
+
+    def __init__(self, design, axi, name, weights_id):
+        self._map, self._name, self._weights_id = register_map(design, axi), name, weights_id
+        self._words = {"command": (command_fields(design), "an entry of a pass"), "result": (RESULT, "a result")}
+
+    def _constants(self):
+        """(name, value, comment) of everything that C and SystemVerilog have names for."""
+        for register in self._map.registers:
+            yield register.name, register.offset, register.text
+            if register.window:
+                yield f"{register.name}_COUNT", register.count, "words"
+                continue
+            for field in register.fields:
+                stem = register.name if field.name == "value" else f"{register.name}_{field.name.upper()}"
+                if field.access == "const":
+                    yield f"{stem}_EXPECTED", field.reset, field.text
+                yield f"{stem}_SHIFT", field.lsb, f"{_bits(field.width)}: {field.text}"
+                yield f"{stem}_MASK", field.mask, ""
+        for word, (fields, text) in self._words.items():
+            for field in fields:
+                yield f"{word.upper()}_{field.name.upper()}_BIT", field.lsb, f"of {text}; {_bits(field.width)}: {field.text}"
+                yield f"{word.upper()}_{field.name.upper()}_BITS", field.width, ""
+        for i, (error, text) in enumerate(RESULT_ERRORS.items()):
+            yield f"ERROR_CODE_{error.upper()}", i, text
+        for i, event in enumerate([*EVENTS, *AXI_EVENTS]):
+            yield f"COUNTER_{event.upper()}", i, ""
+        yield "WEIGHTS_ID_EXPECTED", self._weights_id, "of the weights beside this file"
+        yield "WEIGHT_ALIGNMENT", PAGE, "bytes"
+
+    def c_header(self):
+        """A C99 header: macros, and functions that put an entry together and take a result apart."""
+        prefix, lower = self._name.upper(), self._name.lower()
+        lines = [f"/* Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen. */",
+                 f"#ifndef {prefix}_REGISTERS_H", f"#define {prefix}_REGISTERS_H", "", "#include <stdint.h>", ""]
+        lines += [f"#define {prefix}_{constant} {value:#x}u" + (f" /* {text} */" if text else "") for constant, value, text in self._constants()]
+        fields, _ = self._words["command"]
+        names = ", ".join(f"uint32_t {field.name}" for field in fields if field.lsb < 64)
+        packed = "\n        | ".join(f"(uint64_t){field.name} << {prefix}_COMMAND_{field.name.upper()}_BIT" for field in fields if field.lsb < 64)
+        lines += ["", "/* An entry of a pass, bits 63..0. */", f"static inline uint64_t {lower}_command({names})", "{", f"    return {packed};", "}"]
+        for field in RESULT:
+            stem = f"{prefix}_RESULT_{field.name.upper()}"
+            lines += ["", f"/* {field.text} */", f"static inline uint32_t {lower}_result_{field.name}(uint64_t result)", "{",
+                      f"    return (uint32_t)(result >> {stem}_BIT & ((UINT64_C(1) << {stem}_BITS) - 1));", "}"]
+        return "\n".join([*lines, "", "#endif", ""])
+
+    def systemverilog(self):
+        """A SystemVerilog package of the constants."""
+        lines = [f"// Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen.", f"package {self._name}_registers;"]
+        lines += [f"  localparam logic [31:0] {constant} = 32'h{value:x};" + (f"  // {text}" if text else "") for constant, value, text in self._constants()]
+        return "\n".join([*lines, "endpackage", ""])
+
+    def systemrdl(self):
+        """SystemRDL 2.0."""
+        lines = [f"addrmap {self._name}_registers {{", f"  name = {_quoted(f'Registers of {self._name}')};", "  default regwidth = 32;",
+                 "  default accesswidth = 32;", "  littleendian;"]
+        for register in self._map.registers:
+            lines += ["  reg {", f"    desc = {_quoted(register.text)};"]
+            for field in register.fields:
+                reset = f" = {field.width}'h{field.reset:x}" if field.access in ("const", "rw", "w1c", "pulse") else ""
+                lines.append(f"    field {{ desc = {_quoted(field.text)}; {_RDL[field.access]} }} {field.name}[{field.lsb + field.width - 1}:{field.lsb}]{reset};")
+            array = f"[{register.count}]" if register.window else ""
+            lines.append(f"  }} {register.name}{array} @ {register.offset:#x};")
+        return "\n".join([*lines, "};", ""])
+
+    def table(self, constants=True):
+        """Markdown: registers and fields (and, with ``constants``, values of this machine), what the accesses mean, entries and results."""
+        shown = ("const", "rw", "w1c") if constants else ("rw", "w1c")
+        lines = ["| offset | register | bits | field | access | reset | |", "|---|---|---|---|---|---|---|"]
+        for register in self._map.registers:
+            end = f" .. {register.offset + 4 * register.count - 4:#05x}" if register.count > 1 else ""
+            lines.append(f"| {register.offset:#05x}{end} | **{register.name}** | | | | | {register.text} |")
+            for field in register.fields:
+                reset = f"{field.reset:#x}" if field.access in shown else ""
+                lines.append(f"| | | {_range(field)} | {field.name} | {field.access} | {reset} | {field.text} |")
+        lines += ["", "| access | software may |", "|---|---|", *(f"| {key} | {text} |" for key, text in ACCESS.items())]
+        for word, (fields, text) in self._words.items():
+            lines += ["", f"A `{word}`, {text}:", "", "| bits | field | |", "|---|---|---|"]
+            lines += [f"| {_range(field)} | {field.name} | {field.text} |" for field in fields]
+        return "\n".join([*lines, ""])
+
+    def markdown(self):
+        """A page."""
+        return f"""# Registers of {self._name}
+
+32 bits each, at byte offsets. Whole words only: a write of less, and any access of another address, is answered with SLVERR. Reads
+change nothing.
+
+{self.table()}"""
+
+    def json(self):
+        """The map as the manifest has it."""
+        def fields(found):
+            return [{"name": f.name, "lsb": f.lsb, "width": f.width, "access": f.access, "reset": f.reset, "text": f.text} for f in found]
+
+        return {"address_width": self._map.address_width, "weights_id": self._weights_id,
+                "registers": [{"name": r.name, "offset": r.offset, "count": r.count, "window": r.window, "text": r.text, "fields": fields(r.fields)}
+                              for r in self._map.registers],
+                **{word: fields(found) for word, (found, _) in self._words.items()},
+                "errors": list(RESULT_ERRORS), "irqs": list(IRQS), "counters": [*EVENTS, *AXI_EVENTS]}
+
+
+def _bits(width):
+    return "1 bit" if width == 1 else f"{width} bits"
+
+
+def _range(field):
+    return str(field.lsb) if field.width == 1 else f"{field.lsb + field.width - 1}:{field.lsb}"
+
+
 def _quoted(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def systemrdl(registers, name):
-    """SystemRDL 2.0. What a push and a pulse do when they are refused is in the descriptions."""
-    lines = [f"addrmap {name} {{", f"  name = {_quoted(f'Registers of {name}')};", "  default regwidth = 32;", "  default accesswidth = 32;",
-             "  littleendian;"]
-    for register in registers.registers:
-        lines += ["  reg {", f"    desc = {_quoted(register.text)};"]
-        for field in register.fields:
-            reset = f" = {field.width}'h{field.reset:x}" if field.access in ("const", "rw", "w1c", "pulse") else ""
-            lines.append(f"    field {{ desc = {_quoted(field.text)}; {_RDL[field.access]} }} {field.name}[{field.lsb + field.width - 1}:{field.lsb}]{reset};")
-        array = f"[{register.count}]" if register.window else ""
-        lines.append(f"  }} {register.name}{array} @ {register.offset:#x};")
-    return "\n".join([*lines, "};", ""])
-
-
-def markdown(registers, name):
-    """A page: one table of registers and fields, and what the accesses mean."""
-    lines = [f"# Registers of {name}", "", "32 bits each, at byte offsets. Whole words only: a write of less, and any access of another address, is answered",
-             "with SLVERR.", "", "| offset | register | bits | field | access | reset | |", "|---|---|---|---|---|---|---|"]
-    for register in registers.registers:
-        end = f"..{register.offset + 4 * register.count - 4:#05x}" if register.count > 1 else ""
-        lines.append(f"| {register.offset:#05x}{end} | **{register.name}** | | | | | {register.text} |")
-        for field in register.fields:
-            bits = str(field.lsb) if field.width == 1 else f"{field.lsb + field.width - 1}:{field.lsb}"
-            reset = f"{field.reset:#x}" if field.access in ("const", "rw", "w1c") else ""
-            lines.append(f"| | | {bits} | {field.name} | {field.access} | {reset} | {field.text} |")
-    lines += ["", "| access | software may |", "|---|---|", *(f"| {key} | {text} |" for key, text in ACCESS.items())]
-    for word, (fields, text) in _words(command).items():
-        lines += ["", f"`{word}`: {text}.", "", "| bits | field | |", "|---|---|---|"]
-        lines += [f"| {f.lsb if f.width == 1 else f'{f.lsb + f.width - 1}:{f.lsb}'} | {f.name} | {f.text} |" for f in fields]
-    return "\n".join([*lines, ""])
-
-
-def json_map(registers):
-    """The map as the manifest has it."""
-    def fields(found):
-        return [{"name": f.name, "lsb": f.lsb, "width": f.width, "access": f.access, "reset": f.reset, "text": f.text} for f in found]
-
-    return {"address_width": registers.address_width,
-            "registers": [{"name": r.name, "offset": r.offset, "count": r.count, "window": r.window, "text": r.text, "fields": fields(r.fields)}
-                          for r in registers.registers],
-            **{word: fields(found) for word, (found, _) in _words(command).items()},
-            "errors": list(RESULT_ERRORS), "irqs": list(IRQS)}
