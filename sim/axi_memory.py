@@ -43,7 +43,7 @@ class AxiMemory:
     last : callable         words left in the burst, this one included -> whether this one is marked as the last
     addresses               (cycle, byte address, words) of each burst
     words                   cycle of each word
-    offered                 cycles since `reset_counts` in which the memory gave a word or would have given one
+    rests                   cycles in which it would have given no word, whoever had asked
     """
 
     def __init__(self, dut, clock, data, *, base=0, width, outstanding=256, timing=None, prefix="m_axi", id_width=1):
@@ -57,7 +57,7 @@ class AxiMemory:
                    ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast", "rvalid", "rready")}
         self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix}")
         self.addresses, self.words = [], []
-        self.offered = 0
+        self.rests = []
         self._queue = []        # [first cycle, address, words left] of each burst owed
         self._row = None
         self._task = cocotb.start_soon(self._run())
@@ -71,7 +71,7 @@ class AxiMemory:
         """Forget what was noted."""
         self.addresses.clear()
         self.words.clear()
-        self.offered = 0
+        self.rests.clear()
 
     def _resting(self, cycle):
         period, length = self.timing.refresh
@@ -100,7 +100,8 @@ class AxiMemory:
             s["arready"].value = int(ready)
             resting = self._resting(cycle)
             valid = bool(self._queue) and not resting and self._queue[0][0] <= cycle and not self.clock.in_reset
-            self.offered += not resting
+            if resting:
+                self.rests.append(cycle)
             if valid:
                 _, address, left = self._queue[0]
                 place = address - self.base
