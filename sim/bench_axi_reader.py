@@ -115,7 +115,7 @@ async def values(dut, pattern):
     rng = random.Random(f"{cocotb.RANDOM_SEED} {pattern}")
     clock = await start_clock_reset(dut)
     bench = Bench(dut, clock, *pattern)
-    for timing in (Timing(stall=pattern[0], busy=pattern[1]), Timing(latency=30, refresh=(50, 20), busy=0.5), Timing(latency=11, row=(256, 9))):
+    for timing in (Timing(stall=pattern[0], busy=pattern[1]), Timing(latency=30, refresh=(50, 20), busy=0.5, row=(256, 9))):
         bench.memory.timing = timing
         bench.clear()
         requests = [*a_pass(rng), *some_requests(rng, 6)]

@@ -44,8 +44,5 @@ def simulate(name, simulator, tmp_path):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_axi_decoder(name, tmp_path):
+    """On the simulator that builds fastest."""
     simulate(name, simulators()[-1], tmp_path)
-
-
-def test_verilator(tmp_path):
-    simulate("stream", "verilator", tmp_path)

@@ -20,7 +20,7 @@ from hwgen.top.axi import AxiDecoder
 from sim.runner import run
 from tools import ledger
 
-SHAPE = "demo,sampler=greedy,source=stream,context=64"
+SHAPE = "demo,entries=1,slots=1,sampler=greedy,source=stream,context=64"
 AXI = dict(data_width=32, prefetch=1024, outstanding=32)
 TIMINGS = {"plain": dict(latency=40), "dram": dict(latency=40, refresh=(780, 35), row=(2048, 15))}
 
