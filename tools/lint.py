@@ -12,11 +12,13 @@ from pathlib import Path
 from hwgen.emit import emit
 from hwgen.lib.verilator import WAIVERS, VerilatorError, lint
 from hwgen.models import load, quantize
+from hwgen.params.axi import AxiShape
 from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe
 
-#: (shape, formats): between them every unit in every form
-DECODERS = (("tiny", ""), ("demo", "head=pair"), ("demo,entries=3,slots=2,tile_beats=4,source=stream,sampler=gumbel", "e4m3"))
+#: (shape, formats, buses): between them every unit in every form
+DECODERS = (("tiny", "", None), ("demo", "head=pair", None), ("demo,entries=3,slots=2,tile_beats=4,source=stream,sampler=gumbel", "e4m3", None),
+            ("tiny,source=stream", "", AxiShape()), ("tiny,entries=2,source=stream,sampler=gumbel", "", AxiShape(data_width=512, address_width=40, host="queue")))
 
 
 def main():
@@ -34,11 +36,11 @@ def main():
 
 def _decoders(work):
     checkpoint = load("demo", need_tokenizer=False)
-    for i, (shape, formats) in enumerate(DECODERS):
+    for i, (shape, formats, axi) in enumerate(DECODERS):
         design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=recipe(formats))
-        print(f"emitting --shape {shape}" + (f" --formats {formats}" if formats else ""), file=sys.stderr)
+        print(f"emitting --shape {shape}" + (f" --formats {formats}" if formats else "") + (f" on {axi}" if axi else ""), file=sys.stderr)
         folder = work / f"decoder{i}"
-        emit(design, quantize(checkpoint, design.recipe), folder, name=folder.name)
+        emit(design, quantize(checkpoint, design.recipe), folder, name=folder.name, axi=axi)
         yield folder
 
 
