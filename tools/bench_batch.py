@@ -92,7 +92,7 @@ def measure(name, model, counts, shape, stack):
     sums, worst = {}, 0
     for kind, count in counts.items():
         total = sums[kind] = {}
-        for number in range(count):
+        for number in range(1, count + 1):
             entries = KINDS[kind](design, number)
             result = link.run_pass(entries)
             worst = max(worst, difference(design, result, entries))
