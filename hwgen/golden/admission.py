@@ -7,7 +7,7 @@ from ..params.errors import ErrorCode
 __all__ = ["LATENCY", "Admitted", "Answer", "admit_pass"]
 
 #: Cycles from the acceptance of an entry to that in which it is let in or refused.
-LATENCY = 0
+LATENCY = 1
 
 
 class Answer(NamedTuple):

@@ -24,7 +24,7 @@ def alternating_timeline(design, positions, wants, closed):
     counts = [len(p) for p in positions]
     attention = [attention_cycles(half, p)[1] if p else 0 for p in positions]
     wanted = [sum(map(bool, w)) for w in (wants[:rows], wants[rows:])]
-    asked = closed + 1 if n == 1 else closed - n + 3
+    asked = closed + 1
     embedded = max(asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY, asked + rope.angle_cycles(design, n))
     phases, spent = [(0, int(Phase.IDLE), 0), (closed + 2, int(Phase.EMBED), 0)], {"norm": 0, "attention": 0}
     busy = starved = blocked = 0

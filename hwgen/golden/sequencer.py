@@ -73,7 +73,7 @@ def pass_timeline(design, positions, wants, closed=None):
         return alternating_timeline(design, positions, wants, closed)
     p = _Pass(design, list(positions))
     n, wanted = p.n, sum(map(bool, wants))
-    asked = closed + 1 if n == 1 else closed - n + 3      # an entry is passed on once it is known whether another follows it
+    asked = closed + 1
     p.tile = weights.tile_after_record_cycle(design, asked + weights.record_first(design, n))
     embedded = asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY
     s = p.phase(Phase.EMBED, 0, closed + 2, max(embedded, asked + rope.angle_cycles(design, n)))

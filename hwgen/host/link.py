@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ..params.errors import MEANINGS, ErrorCode, KvOp
 
-__all__ = ["Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key"]
+__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key"]
 
 
 class LinkError(Exception):
@@ -55,6 +55,18 @@ def noise_key(seed, position):
     32 bits. Seeds below 2**14 with positions below 2**17 have keys of their own (Weyl's sequence: multiples of the golden ratio).
     """
     return (seed * 0x9E3779B9 + position) % 2**32
+
+
+class EccState(NamedTuple):
+    """What error correction of the KV memory saw since reset.
+
+    corrected   rows read in which an error was corrected
+    failed      rows read in which one could not be
+    fault       (slot, position) of the first of those, or None
+    """
+    corrected: int
+    failed: int
+    fault: tuple = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,10 @@ class Link:
 
     def operate(self, op, slot, other=0, length=0):
         """An operation of `KvOp` between two passes -> KvAnswer."""
+        raise NotImplementedError
+
+    def ecc(self):
+        """`EccState` of a design with ``kv_ecc``."""
         raise NotImplementedError
 
     def fork(self, slot, other, length):

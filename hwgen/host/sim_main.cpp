@@ -1,14 +1,17 @@
 // A decoder's Verilator model behind a pipe: reads commands from stdin, one a line, and answers each with one line of JSON.
 //
-//   pass N        then N lines `slot position token want key`; runs them as one pass
+//   pass N        then N lines `slot position token want key`; runs them as one pass (of nothing, if N is 0)
+//   kv OP A B N   operation on the KV memory: number, slot, other slot, length; answers {"code": error code, "cycles": c}
+//   ecc           {"corrected": n, "failed": n, "fault": [slot, position]} since reset, if the model has error correction
 //   config T S    inverse temperature (Q8.8) and seed, if the model has a temperature
 //   reset         back to the state after reset
 //   trace FILE    writes a VCD of what follows (models built with tracing)
 //   quit
 //
-// The answer to a pass: {"outcomes": [[cycle, entry, token, none, last], ...], "phases": [[cycle, phase, layer], ...],
+// The answer to a pass: {"outcomes": [[cycle, entry, token, none, last, error], ...], "phases": [[cycle, phase, layer], ...],
 // "cycles": c, "counters": [...], "signatures": [[layer 0's, one per entry], ...]}. Cycle 0 is the one that accepts the first
 // entry; `cycles` is the cycle of the last outcome. design.h (generated) says where the fields of each payload lie.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -53,7 +56,7 @@ template <size_t words> uint64_t get(const VlWide<words> &port, int low, int wid
 static VerilatedContext context;
 static Vtop *top;
 static uint64_t now;            // cycles since the start of the process
-static double stall;            // probability that a beat is held back for a cycle
+static double stall;            // probability that a beat, an entry or the taking of a result is held back for a cycle
 static uint64_t noise = 88172645463325252ull;
 #if VM_TRACE
 static VerilatedVcdC *vcd;
@@ -113,7 +116,7 @@ static void edge() {
 }
 
 static void reset() {
-    PORT(command, valid) = 0, PORT(outcome, ready) = 1;
+    PORT(command, valid) = 0, PORT(outcome, ready) = 1, PORT(kv_command, valid) = 0, PORT(kv_answer, ready) = 1;
 #if HAS_WEIGHT_STREAM
     requests.clear(), offering = false;
 #endif
@@ -126,12 +129,17 @@ struct Entry { unsigned long slot, position, token, want, key; };
 
 static void pass(const std::vector<Entry> &entries, uint64_t limit) {
     std::string outcomes, phases;
-    size_t sent = 0;
+    size_t sent = 0, count = entries.empty() ? 1 : entries.size();      // a pass of nothing has a transfer too
+    bool offered = false;
     uint64_t start = 0, idle = 0;
     int phase = -1, layer = -1;
+    size_t refused = 0;
     char text[128];
     for (bool over = false; !over;) {
-        PORT(command, valid) = sent < entries.size();
+        offered = sent < count && (offered || !held_back());
+        PORT(command, valid) = offered, PORT(outcome, ready) = !held_back();
+        put(PORT(command, payload), CMD_NONE, entries.empty());
+        put(PORT(command, payload), CMD_LAST, sent + 1 == count);
         if (sent < entries.size()) {
             put(PORT(command, payload), CMD_SLOT, entries[sent].slot);
             put(PORT(command, payload), CMD_POSITION, entries[sent].position);
@@ -140,23 +148,23 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
 #if HAS_TEMPERATURE
             put(PORT(command, payload), CMD_KEY, entries[sent].key);
 #endif
-            put(PORT(command, payload), CMD_LAST, sent + 1 == entries.size());
         }
         settle();
         if (PORT(command, valid) && PORT(command, ready)) {
             if (!sent) start = now;
-            sent++;
+            sent++, offered = false;
         }
         if (sent && (top->phase != phase || int(LAYER_PORT) != layer)) {
             phase = top->phase, layer = LAYER_PORT;
             snprintf(text, sizeof text, "%s[%llu, %d, %d]", phases.empty() ? "" : ", ", (unsigned long long)(now - start), phase, layer);
             phases += text;
         }
-        if (PORT(outcome, valid)) {
+        if (PORT(outcome, valid) && PORT(outcome, ready)) {
             over = get(PORT(outcome, payload), OUT_LAST);
-            snprintf(text, sizeof text, "%s[%llu, %llu, %llu, %d, %d]", outcomes.empty() ? "" : ", ", (unsigned long long)(now - start),
+            snprintf(text, sizeof text, "%s[%llu, %llu, %llu, %d, %d, %d]", outcomes.empty() ? "" : ", ", (unsigned long long)(now - start),
                      (unsigned long long)get(PORT(outcome, payload), OUT_ENTRY), (unsigned long long)get(PORT(outcome, payload), OUT_TOKEN),
-                     int(get(PORT(outcome, payload), OUT_NONE)), int(over));
+                     int(get(PORT(outcome, payload), OUT_NONE)), int(over), int(get(PORT(outcome, payload), OUT_ERROR)));
+            refused += get(PORT(outcome, payload), OUT_ERROR) && !get(PORT(outcome, payload), OUT_NONE);
             outcomes += text;
         }
         edge();
@@ -167,7 +175,8 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
         }
     }
     uint64_t cycles = now - 1 - start;
-    PORT(command, valid) = 0;
+    PORT(command, valid) = 0, PORT(outcome, ready) = 1;
+    size_t rows = std::min(entries.size(), size_t(ENTRIES)) - refused;
     for (int i = 0; i < 4; i++) settle(), edge();
     printf("{\"outcomes\": [%s], \"phases\": [%s], \"cycles\": %llu, \"counters\": [", outcomes.c_str(), phases.c_str(), (unsigned long long)cycles);
     for (int i = 0; i < COUNTERS; i++) {
@@ -178,7 +187,7 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
     printf("], \"signatures\": [");
     for (int l = 0; l < LAYERS; l++) {
         printf("%s[", l ? ", " : "");
-        for (size_t t = 0; t < entries.size(); t++) {
+        for (size_t t = 0; t < rows; t++) {
             SIGNATURE_ADDRESS(l * ENTRIES + t);
             settle(), edge(), settle();
             printf("%s%u", t ? ", " : "", unsigned(top->signature_data));
@@ -186,6 +195,33 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
         printf("]");
     }
     printf("]}\n");
+    fflush(stdout);
+}
+
+// An operation on the KV memory; cycle 0 accepts it.
+static void operate(uint64_t op, uint64_t slot, uint64_t other, uint64_t length) {
+    uint64_t start = 0;
+    int code = -1;
+    PORT(kv_command, valid) = 1, PORT(kv_answer, ready) = 1;
+    put(PORT(kv_command, payload), KV_OP, op);
+    put(PORT(kv_command, payload), KV_SLOT, slot);
+    put(PORT(kv_command, payload), KV_OTHER, other);
+    put(PORT(kv_command, payload), KV_LENGTH, length);
+    for (uint64_t idle = 0; code < 0; idle++) {
+        settle();
+        bool taken = PORT(kv_command, valid) && PORT(kv_command, ready);
+        if (taken) start = now;
+        if (PORT(kv_answer, valid)) {
+            code = get(PORT(kv_answer, payload), KV_ANSWER_ERROR);
+            printf("{\"code\": %d, \"cycles\": %llu}\n", code, (unsigned long long)(now - start));
+        }
+        edge();
+        if (taken) PORT(kv_command, valid) = 0;
+        if (code < 0 && idle > PASS_LIMIT) {
+            printf("{\"error\": \"no answer to an operation on the KV memory\"}\n");
+            break;
+        }
+    }
     fflush(stdout);
 }
 
@@ -210,7 +246,7 @@ int main(int argc, char **argv) {
     reset();
     char line[4096];
     while (fgets(line, sizeof line, stdin)) {
-        unsigned long n, t, s;
+        unsigned long n, t, s, l;
         if (sscanf(line, "pass %lu", &n) == 1) {
             std::vector<Entry> entries(n);
             for (Entry &e : entries)
@@ -222,6 +258,15 @@ int main(int argc, char **argv) {
             top->inv_temperature = t, top->seed = s;
 #endif
             printf("{}\n"), fflush(stdout);
+        } else if (sscanf(line, "kv %lu %lu %lu %lu", &n, &s, &t, &l) == 4) {
+            operate(n, s, t, l);
+        } else if (!strncmp(line, "ecc", 3)) {
+#if HAS_ECC
+            printf("{\"corrected\": %u, \"failed\": %u, \"fault\": [%llu, %llu]}\n", unsigned(top->kv_corrected), unsigned(top->kv_failed),
+                   (unsigned long long)get(KV_FAULT, FAULT_SLOT), (unsigned long long)get(KV_FAULT, FAULT_POSITION)), fflush(stdout);
+#else
+            printf("{\"error\": \"no error correction\"}\n"), fflush(stdout);
+#endif
         } else if (!strncmp(line, "reset", 5)) {
             reset();
             printf("{}\n"), fflush(stdout);

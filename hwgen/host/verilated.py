@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 from ..lib import verilator
-from ..params.errors import ErrorCode, KvOp
+from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
-from ..top.sequencer import command_layout, outcome_layout
 from ..units.weights import request_layout
-from .link import KvAnswer, Link, LinkError, PassResult
+from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
 
 __all__ = ["build_model", "VerilatedLink"]
 
@@ -32,7 +32,7 @@ def _header(design):
 
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
-        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("BEAT_BYTES", hw.beat_bytes),
+        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes),
         ("TILE_BEATS", hw.tile_beats), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
@@ -40,6 +40,9 @@ def _header(design):
     limit = 10 * hw.entries * (beats * hw.tile_beats + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head) + 100000
     lines.append(f"#define PASS_LIMIT {limit}ull")
     lines += fields("CMD", command_layout(design)) + fields("OUT", outcome_layout(design))
+    lines += fields("KV", kv_command_layout(design)) + fields("KV_ANSWER", kv_answer_layout())
+    if hw.kv_ecc:
+        lines += [*fields("FAULT", kv_fault_layout(design)), "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(design).size else "0")]
     if stream:
         lines += fields("REQ", request_layout(design))
     # ports of no width are not in the Verilog
@@ -93,7 +96,7 @@ class VerilatedLink(Link):
     executable    the model
     weights       the packed stream as a file, for designs with source "stream"
     trace         a VCD file to write (the model must be built with tracing)
-    stall, seed   probability that a weight beat is late, and the seed of those stalls
+    stall, seed   probability that a weight beat is late, an entry is, or a result is not taken at once; and the seed of those stalls
     """
 
     def __init__(self, design, executable, *, weights=None, trace=None, stall=0.0, seed=1):
@@ -128,18 +131,33 @@ class VerilatedLink(Link):
         self._ask("reset\n")
 
     def run_pass(self, entries):
+        check_fits(self.design, entries)
         lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)} {e.key}\n" for e in entries)
         answer = self._ask(f"pass {len(entries)}\n{lines}")
         return PassResult(
-            tokens={entry: token for _, entry, token, none, _ in answer["outcomes"] if not none},
+            tokens={entry: token for _, entry, token, none, _, error in answer["outcomes"] if not (none or error)},
             outcome_cycles=[cycle for cycle, *_ in answer["outcomes"]],
             phases=[tuple(p) for p in answer["phases"]], cycles=answer["cycles"],
-            counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"])
+            counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"], errors=self._errors(entries, answer["outcomes"]))
+
+    def _errors(self, entries, outcomes):
+        """{index: EntryError} of the outcomes that are refusals."""
+        codes = {}
+        for _, entry, _, none, _, error in outcomes:
+            if error == ErrorCode.TOO_MANY_ENTRIES:
+                codes |= dict.fromkeys(range(self.design.hw.entries, len(entries)), error)
+            elif error:
+                codes[None if none else entry] = error
+        return entry_errors(entries, codes)
 
     def operate(self, op, slot, other=0, length=0):
-        if op == KvOp.FORK:
-            raise LinkError("The machine cannot fork slots yet")
-        return KvAnswer(ErrorCode.OK)     # it takes any position
+        check_fits(self.design, slots=(slot, other), length=length)
+        answer = self._ask(f"kv {int(op)} {slot} {other} {length}\n")
+        return KvAnswer(ErrorCode(answer["code"]), answer["cycles"])
+
+    def ecc(self):
+        answer = self._ask("ecc\n")
+        return EccState(answer["corrected"], answer["failed"], tuple(answer["fault"]) if answer["failed"] else None)
 
     def close(self):
         if self._process.poll() is None:

@@ -3,11 +3,47 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import enum
 from amaranth.lib.data import ArrayLayout, StructLayout
 
-__all__ = ["EXP_BITS", "Matrix", "embed_layout", "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout",
-           "kv_read_layout", "kv_write_layout", "meta_layout", "place_layout", "v_row_layout", "converted_layout", "op_layout",
-           "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout"]
+from ..params.errors import ErrorCode, KvOp
+
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "Matrix", "ask_layout", "command_layout", "converted_layout", "embed_layout", "glu_layout",
+           "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
+           "kv_read_layout", "kv_write_layout", "meta_layout", "op_layout", "outcome_layout", "place_layout", "residual_read_layout",
+           "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout", "v_row_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
+ERROR_BITS = max(ErrorCode).bit_length()
+ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside the operations of `KvOp`
+
+
+def command_layout(design):
+    """One entry of a pass; ``last`` closes the pass and starts it. With ``none`` there is no entry, and only ``last`` counts. ``key`` makes
+    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours."""
+    key = {"key": 32} if design.hw.sampler == "gumbel" else {}
+    return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
+                         "token": range(design.model.vocab_size), "want": 1, "last": 1, "none": 1, **key})
+
+
+def outcome_layout(design):
+    """One result: the token after entry ``entry``, or why it was refused (`hwgen.params.errors.ErrorCode`). ``none`` marks a result
+    that is of no entry: the single one of a pass that wanted no output, or an error of the pass itself."""
+    return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "none": 1, "last": 1,
+                         "error": ERROR_BITS})
+
+
+def kv_command_layout(design):
+    """An operation on the KV memory, ``op`` as `hwgen.params.errors.KvOp` numbers them."""
+    return StructLayout({"op": 2, "slot": range(design.hw.slots), "other": range(design.hw.slots),
+                         "length": range(design.hw.context + 1)})
+
+
+def kv_answer_layout():
+    """What became of it (`hwgen.params.errors.ErrorCode`)."""
+    return StructLayout({"error": ERROR_BITS})
+
+
+def ask_layout(design):
+    """What admission asks of the KV memory: an operation, or ``ADMIT``: room for position ``length`` of a slot."""
+    return kv_command_layout(design)
 
 
 def tile_layout(design):
@@ -139,3 +175,8 @@ def k_row_layout(design):
 def v_row_layout(design):
     """Part of a V row; its exponent came with the K row."""
     return StructLayout({"codes": ArrayLayout(unsigned(8), design.hw.attention_lanes), "last": 1})
+
+
+def kv_fault_layout(design):
+    """Where a word of the KV memory could not be corrected."""
+    return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context)})

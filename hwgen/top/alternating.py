@@ -3,9 +3,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import EXP_BITS, Matrix
+from ..lib.layouts import EXP_BITS, Matrix, command_layout
 from ..lib.pieces import Kind, Pieces
-from .sequencer import PhaseShape, command_layout, outcome_layout, pick, take_entries
+from ..units.admission import row_result_layout
+from .sequencer import PhaseShape, pick, take_entries
 
 __all__ = ["AlternatingSequencer"]
 
@@ -43,7 +44,7 @@ class AlternatingSequencer(wiring.Component):
 
         super().__init__({
             "command": In(stream.Signature(command_layout(design))),
-            "outcome": Out(stream.Signature(outcome_layout(design))),
+            "outcome": Out(stream.Signature(row_result_layout(design))),
             "phase": Out(PhaseShape), "layer": Out(range(design.layers)), "half": Out(1), "norm_half": Out(1),
             "norming": Out(1), "writing": Out(1), "attending": Out(1),
             "dispatch": command(entry=range(design.hw.entries), token=range(design.model.vocab_size), last=1, head=2),
@@ -73,12 +74,14 @@ class AlternatingSequencer(wiring.Component):
         entry_at, collected, closed = take_entries(m, self, design, idle, finish)
         counts, wanted = ([Signal(n, name=f"{name}{half}") for half in (0, 1)] for name in ("count", "wanted"))
         want_rows = [[Signal(range(rows), name=f"want_row{half}_{i}") for i in range(rows)] for half in (0, 1)]
+        entered = ~self.command.payload.none
+        wants = self.command.payload.want & entered
         with m.If(self.command.valid & self.command.ready):
             for half in (0, 1):
                 with m.If((collected >= rows) == half):
-                    m.d.sync += [counts[half].eq(counts[half] + 1), wanted[half].eq(wanted[half] + self.command.payload.want)]
+                    m.d.sync += [counts[half].eq(counts[half] + entered), wanted[half].eq(wanted[half] + wants)]
                     for i in range(rows):
-                        with m.If(self.command.payload.want & (wanted[half] == i)):
+                        with m.If(wants & (wanted[half] == i)):
                             m.d.sync += want_rows[half][i].eq(collected - half * rows)
         heads = Cat(w != 0 for w in wanted)
         m.d.comb += self.dispatch.p.head.eq(heads)

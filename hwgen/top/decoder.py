@@ -3,8 +3,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.layouts import Matrix
+from ..lib.layouts import Matrix, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..params.phases import EVENTS
+from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
 from ..units.counters import Counters
@@ -19,7 +20,7 @@ from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
 from .alternating import AlternatingSequencer
-from .sequencer import PhaseShape, Sequencer, command_layout, outcome_layout
+from .sequencer import PhaseShape, Sequencer
 
 __all__ = ["Decoder"]
 
@@ -27,8 +28,8 @@ __all__ = ["Decoder"]
 class Decoder(wiring.Component):
     """A transformer that runs one model and nothing else.
 
-    A pass: entries come in on ``command``; when the one with ``last`` is there all of them go through every layer, and
-    ``outcome`` returns one token per entry that wanted output. Assembly only: what the engines compute, and
+    A pass: entries come in on ``command``; when ``last`` is there all of them go through every layer, and ``outcome`` returns one token
+    per entry that wanted output. Entries that are wrong are left out, and answered with an error (docs/admission.md). Assembly only: what the engines compute, and
     how long they take, is theirs (docs/architecture.md).
 
     Parameters
@@ -38,8 +39,10 @@ class Decoder(wiring.Component):
 
     Members
     -------
-    command             In(stream)     entries of a pass (`command_layout`); the T-th closes the pass even without ``last``
+    command             In(stream)     entries of a pass (`command_layout`)
     outcome             Out(stream)    results (`outcome_layout`)
+    kv_command          In(stream)     between passes: fork, truncate or free a slot (`kv_command_layout`) ...
+    kv_answer           Out(stream)    ... and whether that was done (`kv_answer_layout`)
     weight_req          Out(stream)    only with source "stream": beats wanted, {address, count, stride}
     weight_beats        In(stream)     only with source "stream": the beats, in the order asked for
     inv_temperature     In(16)         only with sampler "gumbel": 1 / temperature in Q8.8, 0 for greedy
@@ -47,8 +50,11 @@ class Decoder(wiring.Component):
     phase, layer        Out            where the pass is (`hwgen.params.phases.Phase`)
     counter_address     In             selects a counter (`hwgen.params.phases.EVENTS`, by number) ...
     counter_data        Out(32)        ... read one cycle later; counters restart with the first entry of a pass
-    signature_address   In             layer * T + entry ...
-    signature_data      Out(32)        ... the CRC-32 of that entry's residual after that layer, one cycle later
+    signature_address   In             layer * T + row; rows are the entries that were not left out ...
+    signature_data      Out(32)        ... the CRC-32 of that row's residual after that layer, one cycle later
+    kv_corrected        Out(32)        only with kv_ecc: rows of the KV memory in which an error was corrected, since reset
+    kv_failed           Out(32)        only with kv_ecc: those in which an error could not be corrected ...
+    kv_fault            Out            only with kv_ecc: ... and where the first of them was (`kv_fault_layout`)
     """
 
     def __init__(self, design, *, rom_file="rom.hex"):
@@ -56,6 +62,7 @@ class Decoder(wiring.Component):
         members = {
             "command": In(stream.Signature(command_layout(design))),
             "outcome": Out(stream.Signature(outcome_layout(design))),
+            "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
             "phase": Out(PhaseShape), "layer": Out(range(design.layers)),
             "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),
             "signature_address": In(range(design.layers * design.hw.entries)), "signature_data": Out(32),
@@ -65,6 +72,8 @@ class Decoder(wiring.Component):
                         "weight_beats": In(stream.Signature(unsigned(beat_layout(design).size)))}
         if design.hw.sampler == "gumbel":
             members |= {"inv_temperature": In(16), "seed": In(32)}
+        if design.hw.kv_ecc:
+            members |= {"kv_corrected": Out(32), "kv_failed": Out(32), "kv_fault": Out(kv_fault_layout(design))}
         super().__init__(members)
 
     @property
@@ -79,6 +88,7 @@ class Decoder(wiring.Component):
         # Where two half-batches alternate, an engine sees one of them at a time, and its rows are those of that; but each has its residual.
         alternating, part = hw.halves == 2, design.half_batch()
         rows = part.hw.entries
+        m.submodules.admission = admission = Admission(design)
         m.submodules.sequencer = seq = (AlternatingSequencer if alternating else Sequencer)(design)
         m.submodules.dispatcher = dispatcher = Dispatcher(design)
         m.submodules.array = array = MacArray(part)
@@ -119,8 +129,16 @@ class Decoder(wiring.Component):
             return seq.phase.as_value().matches(*(int(p.value) for p in phases))
 
         # -- commands and results of the pass
-        connect(m, flipped(self.command), seq.command)
-        connect(m, seq.outcome, flipped(self.outcome))
+        for ours, theirs in ((self.command, admission.command), (self.kv_command, admission.kv_command)):
+            connect(m, flipped(ours), theirs)
+        for theirs, ours in ((admission.outcome, self.outcome), (admission.kv_answer, self.kv_answer)):
+            connect(m, theirs, flipped(ours))
+        connect(m, admission.entry, seq.command)
+        connect(m, seq.outcome, admission.result)
+        connect(m, admission.ask, kv.ask)
+        m.d.comb += admission.error.eq(kv.error)
+        if hw.kv_ecc:
+            m.d.comb += [self.kv_corrected.eq(kv.corrected), self.kv_failed.eq(kv.failed), self.kv_fault.eq(kv.fault)]
         m.d.comb += [self.phase.eq(seq.phase), self.layer.eq(seq.layer)]
         connect(m, seq.dispatch, dispatcher.cmd)
         connect(m, seq.angle, rope.angle)

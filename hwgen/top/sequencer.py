@@ -3,10 +3,11 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import EXP_BITS, Matrix
+from ..lib.layouts import EXP_BITS, Matrix, command_layout
 from ..params.phases import Phase
+from ..units.admission import row_result_layout
 
-__all__ = ["Sequencer", "command_layout", "outcome_layout", "PhaseShape", "pick", "take_entries"]
+__all__ = ["Sequencer", "PhaseShape", "pick", "take_entries"]
 
 
 class PhaseShape(enum.Enum, shape=4):
@@ -26,29 +27,16 @@ class PhaseShape(enum.Enum, shape=4):
     FINISH = Phase.FINISH
 
 
-def command_layout(design):
-    """One entry of a pass. ``last`` closes the pass and starts it. ``key`` makes the noise of a row that is sampled: the host's to
-    choose, so that no token depends on slot or neighbours."""
-    key = {"key": 32} if design.hw.sampler == "gumbel" else {}
-    return data.StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
-                              "token": range(design.model.vocab_size), "want": 1, "last": 1, **key})
-
-
-def outcome_layout(design):
-    """One result: the token after entry ``entry``. ``none`` marks the single result of a pass that wanted no output."""
-    return data.StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "none": 1, "last": 1})
-
-
 class Sequencer(wiring.Component):
     """Takes the entries of a pass and drives every engine through it.
 
     The phases of `hwgen.params.phases.Phase` follow each other strictly; an engine's `done` in cycle d lets the next
-    phase give its commands in cycle d + 1. The first entry starts the embedding fetch while later ones still come in.
-    A new pass is accepted when the last result of the one before has been taken.
+    phase give its commands in cycle d + 1. A pass starts when its ``last`` has come, so its cycles do not depend on how its entries
+    came. A new pass is accepted when the last result of the one before has been taken.
 
     Members
     -------
-    command         In(stream)     entries of a pass, at most T, the final one with ``last``
+    command         In(stream)     entries of a pass, at least one and at most T; ``last`` comes with the final one, or after it with ``none``
     outcome         Out(stream)    one result per entry that wanted output, in order of the entries
     phase, layer    Out            where the machine is; for waveforms, traces and routing
     dispatch, angle, norm, kv_write, attend, feed, convert, add, sample    Out(streams)    commands of the engines
@@ -69,7 +57,7 @@ class Sequencer(wiring.Component):
 
         super().__init__({
             "command": In(stream.Signature(command_layout(design))),
-            "outcome": Out(stream.Signature(outcome_layout(design))),
+            "outcome": Out(stream.Signature(row_result_layout(design))),
             "phase": Out(PhaseShape), "layer": Out(range(design.layers)),
             "dispatch": command(entry=row, token=range(design.model.vocab_size), last=1, head=1),
             "angle": command(entry=row, position=range(design.hw.context), last=1),
@@ -101,9 +89,9 @@ class Sequencer(wiring.Component):
         embedded, angled = Signal(), Signal()
         with m.If(self.command.valid & self.command.ready):
             for i in range(entries):
-                with m.If(self.command.payload.want & (wanted == i)):
+                with m.If(self.command.payload.want & ~self.command.payload.none & (wanted == i)):
                     m.d.sync += want_rows[i].eq(collected)
-            m.d.sync += wanted.eq(wanted + self.command.payload.want)
+            m.d.sync += wanted.eq(wanted + (self.command.payload.want & ~self.command.payload.none))
         with m.If(idle & closed):
             m.d.sync += self.phase.eq(PhaseShape.EMBED)
         m.d.comb += self.dispatch.p.head.eq(wanted != 0)
@@ -213,7 +201,7 @@ class Sequencer(wiring.Component):
 
 
 def take_entries(m, seq, design, idle, finish):
-    """Takes the entries of a pass in ``idle``, and passes them on to dispatcher and angle engine, which follow at their own pace.
+    """Takes the entries of a pass in ``idle``, and when it is closed passes them on to dispatcher and angle engine, each at its own pace.
 
     Returns (the entry of an index, how many are known, whether those are all); ``finish`` forgets them.
     """
@@ -229,13 +217,11 @@ def take_entries(m, seq, design, idle, finish):
         for i in range(entries):
             with m.If(collected == i):
                 m.d.sync += table[i].eq(seq.command.payload)
-        m.d.sync += [collected.eq(collected + 1), closed.eq(seq.command.payload.last | (collected == entries - 1))]
+        m.d.sync += [collected.eq(collected + ~seq.command.payload.none), closed.eq(seq.command.payload.last)]
     for out, fields in ((seq.dispatch, ("token",)), (seq.angle, ("position",))):
         sent = Signal(range(entries + 1), name=f"sent_{fields[0]}")
         entry = entry_at(sent)
-        final = closed & (sent + 1 == collected)
-        # the next entry is offered once it is known whether it is the last, so its flags never change while waiting
-        m.d.comb += [out.valid.eq((sent + 1 < collected) | final), out.p.entry.eq(sent), out.p.last.eq(final)]
+        m.d.comb += [out.valid.eq(closed & (sent != collected)), out.p.entry.eq(sent), out.p.last.eq(sent + 1 == collected)]
         m.d.comb += [out.p[f].eq(entry[f]) for f in fields]
         with m.If(out.valid & out.ready):
             m.d.sync += sent.eq(sent + 1)
