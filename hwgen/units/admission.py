@@ -1,0 +1,142 @@
+"""Admission: what the host asks for is checked before the machine acts on it, and what is wrong is answered."""
+from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from ..lib.layouts import ADMIT, ERROR_BITS, ask_layout, command_layout, kv_answer_layout, kv_command_layout, outcome_layout
+from ..params.errors import ErrorCode, KvOp
+
+__all__ = ["Admission", "row_result_layout"]
+
+
+def row_result_layout(design):
+    """A result of the sequencer, which counts only entries that were let in."""
+    return data.StructLayout({name: field.shape for name, field in outcome_layout(design) if name != "error"})
+
+
+class Admission(wiring.Component):
+    """Stands between the host and the sequencer: lets in the entries of a pass that are right, and refuses the others.
+
+    An entry that is accepted in cycle s is let in or refused in cycle s + 1, when the next is accepted; later only where the KV memory
+    must look at a block's owners (a cycle) or copy a block for it (`golden.admission`). It is refused with the first of: more
+    entries than T, slot, token, position beyond the context, position not the slot's next, no block. What is wrong with one entry is
+    nothing to those of other slots. A refusal is at ``outcome`` from the next cycle on, before all tokens of the pass; it waits in a
+    queue that has room for all that a pass can make, so a host may give all entries before it looks at results.
+
+    The ``last`` entry, right or wrong, closes the pass; the sequencer then runs those that were let in, or, if there are none, the last
+    refusal ends the pass.
+
+    Operations on the KV memory are accepted between passes, one at a time, before a pass that is offered at the same time. The answer to one
+    that is accepted in cycle s is there in cycle s + 2, and a cycle later for each block that it shares or drops.
+
+    Parameters
+    ----------
+    design : Design
+
+    Members
+    -------
+    command     In(stream)      `command_layout`: the host's entries
+    outcome     Out(stream)     `outcome_layout`: the host's results; ``entry`` counts the host's entries
+    kv_command  In(stream)      `kv_command_layout`
+    kv_answer   Out(stream)     `kv_answer_layout`
+    entry       Out(stream)     `command_layout`, for the sequencer, which must be ready from the end of a pass to the ``last`` of the next
+    result      In(stream)      `row_result_layout`, from the sequencer; ``entry`` counts those let in
+    ask         Out(stream)     `ask_layout`, for the KV memory, with ``error`` In in the cycle of the transfer
+    """
+
+    def __init__(self, design):
+        self._design = design
+        super().__init__({
+            "command": In(stream.Signature(command_layout(design))), "outcome": Out(stream.Signature(outcome_layout(design))),
+            "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
+            "entry": Out(stream.Signature(command_layout(design))), "result": In(stream.Signature(row_result_layout(design))),
+            "ask": Out(stream.Signature(ask_layout(design))), "error": In(ERROR_BITS),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        design, hw, ask = self._design, self._design.hw, self.ask
+        held, holding = Signal(command_layout(design), reset_less=True), Signal()
+        operation, operating = Signal(kv_command_layout(design), reset_less=True), Signal()
+        opened, closed = Signal(), Signal()             # the pass has begun; its ``last`` has been accepted
+        count, rows = Signal(range(hw.entries + 1)), Signal(range(hw.entries + 1))     # entries so far, and those let in
+        told = Signal()                                 # that they are too many
+        ended = self.outcome.valid & self.outcome.ready & self.outcome.p.last
+
+        # -- what comes in: entries of a pass, or operations between passes
+        done = Signal()
+        m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & self.entry.ready),
+                     self.command.ready.eq(~closed & self.entry.ready & ~operating & (~holding | done) & (opened | ~self.kv_command.valid))]
+        with m.If(done):
+            m.d.sync += holding.eq(0)
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [held.eq(self.command.p), holding.eq(1), opened.eq(1), closed.eq(self.command.p.last)]
+        with m.If(self.kv_command.valid & self.kv_command.ready):
+            m.d.sync += [operation.eq(self.kv_command.p), operating.eq(1)]
+
+        # -- the entry
+        def beyond(value, limit):
+            """Whether a number is not below ``limit``; never, where its bits cannot say so."""
+            return value >= limit if limit < 1 << len(value) else Const(0, 1)
+
+        excess, wrong, own_error = Signal(), Signal(), Signal(ERROR_BITS)
+        m.d.comb += [excess.eq(count == hw.entries), wrong.eq(1)]
+        with m.If(excess):
+            m.d.comb += own_error.eq(ErrorCode.TOO_MANY_ENTRIES)
+        with m.Elif(beyond(held.slot, hw.slots)):
+            m.d.comb += own_error.eq(ErrorCode.SLOT)
+        with m.Elif(beyond(held.token, design.model.vocab_size)):
+            m.d.comb += own_error.eq(ErrorCode.TOKEN)
+        with m.Elif(beyond(held.position, hw.context)):
+            m.d.comb += own_error.eq(ErrorCode.CONTEXT)
+        with m.Else():
+            m.d.comb += wrong.eq(0)
+
+        asking, admitted, final = Signal(), Signal(), Signal()
+        m.d.comb += [asking.eq(holding & ~held.none & ~wrong), admitted.eq(asking & ask.ready & (self.error == ErrorCode.OK)),
+                     done.eq(holding & (held.none | wrong | ask.ready)), final.eq(held.last & ~admitted & (rows == 0)),
+                     self.entry.valid.eq(admitted | done & held.last & (rows != 0)), self.entry.p.eq(held), self.entry.p.none.eq(~admitted)]
+        with m.If(done & ~held.none):
+            m.d.sync += [rows.eq(rows + admitted), count.eq(Mux(excess, count, count + 1)), told.eq(excess)]
+
+        # -- refusals, and behind them the results of what was let in
+        item = Signal(data.StructLayout({"entry": range(hw.entries), "none": 1, "last": 1, "error": ERROR_BITS}))
+        m.submodules.refusals = refusals = SyncFIFO(width=item.shape().size, depth=hw.entries + 2)
+        refused = ~held.none & ~admitted & ~(excess & told)
+        m.d.comb += [item.entry.eq(count), item.none.eq(~refused | excess), item.last.eq(final), item.error.eq(Mux(
+                         held.none, Mux(count == 0, ErrorCode.EMPTY_PASS, ErrorCode.OK), Mux(
+                             excess & told, ErrorCode.OK, Mux(wrong, own_error, self.error)))),
+                     refusals.w_data.eq(item), refusals.w_en.eq(done & (refused | final))]
+        first = data.View(item.shape(), refusals.r_data)
+        index_of = Array(Signal(range(hw.entries), name=f"index_of_row{i}", reset_less=True) for i in range(hw.entries))
+        with m.If(admitted):
+            m.d.sync += index_of[rows].eq(count)
+        with m.If(refusals.r_rdy):
+            m.d.comb += [self.outcome.valid.eq(1), refusals.r_en.eq(self.outcome.ready),
+                         *(self.outcome.p[field].eq(first[field]) for field in ("entry", "none", "last", "error"))]
+        with m.Else():
+            m.d.comb += [self.outcome.valid.eq(self.result.valid), self.result.ready.eq(self.outcome.ready),
+                         self.outcome.p.entry.eq(index_of[self.result.p.entry]),
+                         *(self.outcome.p[field].eq(self.result.p[field]) for field in ("token", "none", "last"))]
+        with m.If(ended):
+            m.d.sync += [opened.eq(0), closed.eq(0), count.eq(0), rows.eq(0), told.eq(0)]
+
+        # -- the operation
+        refusal = Signal(ERROR_BITS)
+        with m.If(beyond(operation.op, len(KvOp))):
+            m.d.comb += refusal.eq(ErrorCode.OPERATION)
+        with m.Elif(beyond(operation.slot, hw.slots)):
+            m.d.comb += refusal.eq(ErrorCode.SLOT)
+        allowed = operating & (refusal == ErrorCode.OK)
+        with m.If(operating & (ask.ready | ~allowed)):
+            m.d.sync += [operating.eq(0), self.kv_answer.valid.eq(1), self.kv_answer.p.error.eq(Mux(allowed, self.error, refusal))]
+        with m.If(self.kv_answer.valid & self.kv_answer.ready):
+            m.d.sync += self.kv_answer.valid.eq(0)
+
+        m.d.comb += ask.valid.eq(asking | allowed)
+        with m.If(operating):
+            m.d.comb += ask.p.eq(operation)
+        with m.Else():
+            m.d.comb += [ask.p.op.eq(ADMIT), ask.p.slot.eq(held.slot), ask.p.length.eq(held.position)]
+        return m
