@@ -1,130 +1,260 @@
-"""Bench of KvCache: what was written is read, from every address, and when."""
+"""Bench of KvCache: what was written is read, from every address, and when; by whoever has it, and by nobody else."""
 
 import itertools
 import random
 
 import cocotb
 
-from hwgen.golden.kv_cache import READ_LATENCY
+from hwgen.golden.kv_cache import KvBlocks, read_latency
+from hwgen.lib.layouts import ADMIT
+from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.units.kv_cache import KvCache
 from sim.designs import small_design
-from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
+from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
 
 DESIGN = small_design(**bench_params())
 PORTS = KvCache(DESIGN)
-LANES = DESIGN.hw.attention_lanes
+HW = DESIGN.hw
+LANES = HW.attention_lanes
 PARTS = DESIGN.head // LANES
-ADDRESSES = [dict(zip(("slot", "layer", "head", "position", "part"), at)) for at in itertools.product(
-    range(DESIGN.hw.slots), range(DESIGN.layers), range(DESIGN.kv_heads), range(DESIGN.hw.context), range(PARTS))]
+LATENCY = read_latency(DESIGN)
 
 
-def row(at):
-    return tuple(at[field] for field in ("slot", "layer", "head", "position"))
+def addresses(slot, position):
+    """Addresses of all that an entry at a position writes."""
+    return [dict(zip(("slot", "layer", "head", "position", "part"), (slot, layer, head, position, part)))
+            for layer, head, part in itertools.product(range(DESIGN.layers), range(DESIGN.kv_heads), range(PARTS))]
 
 
-class Rows:
-    """What the memory should hold."""
+class Cache:
+    """The cache, what its slots should hold, and who should own its blocks."""
 
-    def __init__(self, seed):
-        self.rng, self.codes, self.exps = random.Random(seed), {}, {}
+    def __init__(self, dut, clock, idle=0, stall=0):
+        self.dut, self.clock, self.rng = dut, clock, random.Random(cocotb.RANDOM_SEED)
+        self.start = dict.fromkeys(("write", "k_req", "v_req"), 0)      # first cycle of an offer
+        self.sources = {name: StreamSource(dut, name, clock, idle=idle or (lambda cycle, name=name: cycle < self.start[name]),
+                                           shape=getattr(PORTS, name).p.shape()) for name in self.start}
+        self.sources["ask"] = StreamSource(dut, "ask", clock, shape=PORTS.ask.p.shape())
+        self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape())
+                      for name in ("k", "v")}
+        self.forget()
 
-    def write(self, at, value):
-        """A random write of part of a row; the exponent is the row's."""
-        exp = self.exps.setdefault((value, row(at)), self.rng.randrange(-512, 512))
-        codes = self.codes[value, row(at), at["part"]] = [self.rng.randrange(256) for _ in range(LANES)]
-        return {**at, "value": value, "codes": codes, "exp": exp}
+    def forget(self):
+        """As after a reset."""
+        self.start = dict.fromkeys(self.start, 0)
+        self.blocks = KvBlocks(DESIGN)
+        self.texts = [[] for _ in range(HW.slots)]      # of each slot: a dict for each position
 
-    def k(self, at, last):
-        return {"codes": self.codes[0, row(at), at["part"]], "exp": self.exps[0, row(at)], "v_exp": self.exps[1, row(at)],
-                "last": last}
+    # -- asking
 
-    def v(self, at, last):
-        return {"codes": self.codes[1, row(at), at["part"]], "last": last}
+    async def ask(self, op, slot, other=0, length=0):
+        """(error, cycles that it waited)."""
+        waited = 0
+        self.sources["ask"].send([{"op": op, "slot": slot, "other": other, "length": length}])
+        while True:
+            await self.clock.sample()
+            if value_of(self.dut.ask__valid):
+                if value_of(self.dut.ask__ready):
+                    error = ErrorCode(value_of(self.dut.error))
+                    await self.clock.edge()
+                    return error, waited
+                waited += 1
+            await self.clock.edge()
+
+    async def admit(self, slot, position=None):
+        position = len(self.texts[slot]) if position is None else position
+        error, extra = self.blocks.admit(slot, position)
+        assert await self.ask(ADMIT, slot, length=position) == (error, extra)
+        if not error:
+            self.texts[slot].append({})
+        return error
+
+    async def operate(self, op, slot, other=0, length=0):
+        error, cycles = self.blocks.operate(op, slot, other, length)
+        assert await self.ask(int(op), slot, other, length) == (error, cycles - 2)
+        if not error and op == KvOp.FORK:
+            self.texts[other] = [dict(row) for row in self.texts[slot][:length]]
+        elif not error:
+            del self.texts[slot][length if op == KvOp.TRUNCATE else 0:]
+        return error
+
+    # -- rows
+
+    def rows(self, slot, position, value=None):
+        """New random contents of a position: writes of K (value 0), of V (1) or both."""
+        row = self.texts[slot][position]
+        for at in addresses(slot, position):
+            for v in (0, 1) if value is None else (value,):
+                where = v, at["layer"], at["head"]
+                exp = row.setdefault(where, self.rng.randrange(-512, 512))
+                codes = row[*where, at["part"]] = [self.rng.randrange(256) for _ in range(LANES)]
+                yield {**at, "value": v, "codes": codes, "exp": exp}
+
+    async def write(self, places):
+        items = [item for place in places for item in self.rows(*place)]
+        self.rng.shuffle(items)
+        self.sources["write"].send(items)
+        await self.sources["write"].drained()
+
+    async def fill(self):
+        """All slots as full as they can be, one position after the other in random order."""
+        order = [slot for slot in range(HW.slots) for _ in range(HW.context)]
+        self.rng.shuffle(order)
+        for slot in order:
+            await self.admit(slot)
+        await self.write(self.places())
+
+    def places(self):
+        return [(slot, position) for slot, text in enumerate(self.texts) for position in range(len(text))]
+
+    def expected(self, name, at, last):
+        text = self.texts[at["slot"]]
+        where = at["layer"], at["head"]
+        if at["position"] < len(text):
+            row = text[at["position"]]
+            codes, exp, v_exp = row[name == "v", *where, at["part"]], row[0, *where], row[1, *where]
+        else:
+            codes, exp, v_exp = [0] * LANES, 0, 0
+        return {"codes": codes, "last": last} | ({"exp": exp, "v_exp": v_exp} if name == "k" else {})
+
+    def read(self, name, order):
+        self.sources[f"{name}_req"].send([{**at, "last": i & 1} for i, at in enumerate(order)])
+
+    async def check(self, orders):
+        """Reads of K and V, in given orders, and what comes back."""
+        for name, order in orders.items():
+            self.sinks[name].clear()
+            self.read(name, order)
+        for name, order in orders.items():
+            await self.sinks[name].wait(len(order))
+            assert self.sinks[name].items == [self.expected(name, at, i & 1) for i, at in enumerate(order)]
+
+    def anywhere(self):
+        """A random address; where nobody shares the memory only one that was written."""
+        positions = range(HW.context) if HW.paged else range(len(self.texts[0]))
+        return self.rng.choice(addresses(self.rng.randrange(HW.slots), self.rng.choice(positions)))
 
 
-async def ports(dut, idle=0, stall=0):
-    clock = await start_clock_reset(dut)
-    sources = {name: StreamSource(dut, name, clock, idle=idle, shape=getattr(PORTS, name).p.shape())
-               for name in ("write", "k_req", "v_req")}
-    sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape())
-             for name in ("k", "v")}
-    return clock, sources, sinks
-
-
-async def fill(clock, sources, rows, addresses=None):
-    items = [rows.write(at, value) for at in addresses or ADDRESSES for value in (0, 1)]
-    rows.rng.shuffle(items)
-    sources["write"].send(items)
-    await sources["write"].drained()
-    rows.codes.update({(i["value"], row(i), i["part"]): i["codes"] for i in items})
+async def cache(dut, idle=0, stall=0):
+    return Cache(dut, await start_clock_reset(dut), idle, stall)
 
 
 @cocotb.test()
 async def every_address(dut):
     """All of the memory is written, then all is read, at one row per cycle."""
-    clock, sources, sinks = await ports(dut)
-    rows = Rows(cocotb.RANDOM_SEED)
-    await fill(clock, sources, rows)
-    order = {name: rows.rng.sample(ADDRESSES, len(ADDRESSES)) for name in sinks}
-    for name, sink in sinks.items():
-        sources[f"{name}_req"].send([{**at, "last": i & 1} for i, at in enumerate(order[name])])
-    for name, sink in sinks.items():
-        await sink.wait(len(ADDRESSES))
-        assert sink.items == [getattr(rows, name)(at, i & 1) for i, at in enumerate(order[name])]
-        start = sources[f"{name}_req"].sent[0][0]
-        assert sink.cycles == [start + READ_LATENCY + i for i in range(len(ADDRESSES))]
+    c = await cache(dut)
+    await c.fill()
+    everywhere = [at for place in c.places() for at in addresses(*place)]
+    orders = {name: c.rng.sample(everywhere, len(everywhere)) for name in c.sinks}
+    await c.check(orders)
+    for name, sink in c.sinks.items():
+        start = c.sources[f"{name}_req"].sent[0][0]
+        assert sink.cycles == [start + LATENCY + i for i in range(len(everywhere))]
 
 
 @cocotb.test()
 @cocotb.parametrize(("pattern", cross()))
 async def values(dut, pattern):
     """K and V are read at their own pace while other rows are written."""
-    clock, sources, sinks = await ports(dut, *pattern)
-    rows = Rows(cocotb.RANDOM_SEED)
-    half = max(1, len(ADDRESSES) // 2)
-    await fill(clock, sources, rows, ADDRESSES[:half])
-    order = {name: rows.rng.choices(ADDRESSES[:half], k=60) for name in sinks}
-    for name in sinks:
-        sources[f"{name}_req"].send([{**at, "last": i & 1} for i, at in enumerate(order[name])])
-    sources["write"].send([rows.write(at, 1) for at in ADDRESSES[half:]])
-    for name, sink in sinks.items():
-        await sink.wait(60)
-        assert sink.items == [getattr(rows, name)(at, i & 1) for i, at in enumerate(order[name])]
+    c = await cache(dut, *pattern)
+    await c.fill()
+    places = c.places()
+    half = max(1, len(places) // 2)
+    old, new = places[:half], places[half:]
+    orders = {name: [c.rng.choice(addresses(*c.rng.choice(old))) for _ in range(60)] for name in c.sinks}
+    for place in new:
+        c.sources["write"].send(c.rows(*place, value=1))
+    await c.check(orders)
 
 
 @cocotb.test()
 async def seen_in_the_next_cycle(dut):
     """A write taken in cycle s is seen by a request taken in cycle s + 1."""
-    clock, sources, sinks = await ports(dut)
-    rows = Rows(cocotb.RANDOM_SEED)
-    at = rows.rng.choice(ADDRESSES)
+    c = await cache(dut)
+    await c.admit(0)
+    await c.write([(0, 0)])
+    at = addresses(0, 0)[-1]
     for _ in range(3):
-        sources["write"].send([rows.write(at, 0), rows.write(at, 1)])
-        for sink in sinks.values():
-            sink.clear()
-        await clock.edge(2)
-        for name in sinks:
-            sources[f"{name}_req"].send([{**at, "last": 0}])
-        for name, sink in sinks.items():
-            assert await sink.wait(1) == [getattr(rows, name)(at, 0)]
-        assert sources["k_req"].sent[-1][0] == sources["write"].sent[-1][0] + 1
+        before = dict(c.texts[0][0])
+        *_, k = c.rows(0, 0, value=0)
+        *_, v = c.rows(0, 0, value=1)
+        for item in (k, v):                       # only the last part is written again
+            before[item["value"], at["layer"], at["head"], at["part"]] = item["codes"]
+        c.texts[0][0] = before
+        c.start = {"write": c.clock.cycle + 2, **dict.fromkeys(("k_req", "v_req"), c.clock.cycle + 4)}
+        c.sources["write"].send([k, v])
+        for name in c.sinks:
+            c.sinks[name].clear()
+            c.read(name, [at])
+        for name, sink in c.sinks.items():
+            assert await sink.wait(1) == [c.expected(name, at, 0)]
+            assert c.sources[f"{name}_req"].sent[-1][0] == c.sources["write"].sent[-1][0] + 1
+
+
+@cocotb.test()
+@cocotb.parametrize(("pattern", [(0, 0), (0.5, 0.5)]))
+async def history(dut, pattern):
+    """Slots grow, fork, are cut and freed in random order: errors, cycles and contents; reads beyond a slot's end find nothing."""
+    c = await cache(dut, *pattern)
+    answers = set()
+    if HW.kv_blocks:
+        await c.fill()
+        answers.add(await c.admit(next(slot for slot, text in enumerate(c.texts) if len(text) < HW.context)))
+    for _ in range(120):
+        slot, other, length = c.rng.randrange(HW.slots), c.rng.randrange(max(2, HW.slots)) % HW.slots, c.rng.randrange(HW.context + 1)
+        if c.rng.random() < 0.7:
+            wrong = c.rng.random() < 0.1
+            at = c.rng.randrange(HW.context) if wrong else None
+            if wrong or len(c.texts[slot]) < HW.context:
+                error = await c.admit(slot, at)
+                answers.add(error)
+                if not error:
+                    await c.write([(slot, len(c.texts[slot]) - 1)])
+        else:
+            if c.rng.random() < 0.5:
+                length = min(length, len(c.texts[slot]))
+            answers.add(await c.operate(c.rng.choice(list(KvOp)), slot, other, length))
+        if HW.paged or c.texts[0]:
+            await c.check({name: [c.anywhere() for _ in range(4)] for name in c.sinks})
+    await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks if c.places()})
+    assert {ErrorCode.OK, ErrorCode.OTHER} < answers and (not HW.kv_blocks or ErrorCode.NO_BLOCK in answers)
+    # every block is still there, and no more than that
+    for slot in range(HW.slots):
+        await c.operate(KvOp.FREE, slot)
+    assert c.blocks.free_blocks == HW.blocks
+    await c.fill()
+    await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks})
+
+
+@cocotb.test()
+async def writes_beyond_the_end_are_dropped(dut):
+    """A slot that does not have a position cannot write there: the block is another's now."""
+    if not HW.paged:
+        return
+    c = await cache(dut)
+    await c.fill()
+    slot = next(s for s, text in enumerate(c.texts) if text)
+    other = next(s for s in range(HW.slots) if s != slot)
+    lost = [item for position in range(len(c.texts[slot])) for item in c.rows(slot, position)]
+    await c.operate(KvOp.FREE, other)
+    await c.operate(KvOp.FREE, slot)
+    while len(c.texts[other]) < HW.context and not await c.admit(other):
+        await c.write([(other, len(c.texts[other]) - 1)])
+    c.sources["write"].send(lost)
+    await c.sources["write"].drained()
+    await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks})
 
 
 @cocotb.test()
 async def reset_in_flight(dut):
-    clock, sources, sinks = await ports(dut, stall=0.5)
-    rows = Rows(cocotb.RANDOM_SEED)
-    await fill(clock, sources, rows)
-    for name in sinks:
-        sources[f"{name}_req"].send([{**at, "last": 0} for at in rows.rng.choices(ADDRESSES, k=9)])
-    await clock.edge(6)
-    for source in sources.values():
+    c = await cache(dut, stall=0.5)
+    await c.fill()
+    for name in c.sinks:
+        c.read(name, [at for place in c.rng.choices(c.places(), k=9) for at in addresses(*place)])
+    await c.clock.edge(6)
+    for source in c.sources.values():
         source.clear()
-    await clock.reset()
-    at = rows.rng.choice(ADDRESSES)
-    for name, sink in sinks.items():
-        sink.clear()
-        sources[f"{name}_req"].send([{**at, "last": 1}])
-        await sink.wait(1)
-        await clock.edge(5)
-        assert sink.items == [getattr(rows, name)(at, 1)]
+    await c.clock.reset()
+    c.forget()
+    await c.fill()
+    await c.check({name: [c.anywhere() for _ in range(9)] for name in c.sinks})

@@ -8,6 +8,7 @@ from hwgen.golden.attention import attention, attention_cycles
 from hwgen.golden.kv_cache import kv_arrays, kv_write, kv_write_cycles
 from hwgen.golden.numbers import bf16, bf16_bits
 from hwgen.golden.vector_buffer import quantize
+from hwgen.lib.layouts import ADMIT
 from sim.designs import small_design
 from sim.kv_units import HeadsToAttention
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
@@ -20,8 +21,8 @@ V = DESIGN.hw.vector_lanes
 class Bench:
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock, self.rows = dut, clock, kv_arrays(DESIGN)
-        self.w, self.kv_cmd, self.cmd = (StreamSource(dut, name, clock, idle=idle, shape=getattr(PORTS, name).p.shape())
-                                         for name in ("w", "kv_cmd", "cmd"))
+        self.ask, self.w, self.kv_cmd, self.cmd = (StreamSource(dut, name, clock, idle=idle, shape=getattr(PORTS, name).p.shape())
+                                                   for name in ("ask", "w", "kv_cmd", "cmd"))
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=PORTS.o.p.shape())
         self.rng = np.random.default_rng(cocotb.RANDOM_SEED)
 
@@ -47,6 +48,10 @@ class Bench:
                      for row, granules in enumerate(bf16_bits(x).reshape(-1, d.head // V, V)) for part, bits in enumerate(granules)])
         await self.w.drained()
         return quantize(x, d.recipe.kv_format)
+
+    async def admit(self, commands):
+        self.ask.send([{"op": ADMIT, "slot": c["slot"], "other": 0, "length": c["position"]} for c in commands])
+        await self.ask.drained()
 
     async def write(self, codes, exps, commands):
         self.dut.attending.value = 0
@@ -90,6 +95,8 @@ async def passes(dut, idle, stall):
                 commands.append({"entry": entry, "slot": slot, "position": ahead[slot], "layer": layer, "last": int(entry == n - 1)})
                 ahead[slot] += 1
             assert max(ahead) <= context
+            if layer == 0:
+                await b.admit(commands)
             took = await b.write(codes, exps, commands)
             granules, done = await b.attend(codes, exps, commands)
             if not (idle or stall):
@@ -120,5 +127,6 @@ async def reset_in_flight(dut):
         await b.clock.edge(wait)
         b.kv_cmd.clear()
         await b.clock.reset()
+        await b.admit([command])
         assert await b.write(codes, exps, [command]) == kv_write_cycles(DESIGN, 1)
         assert await b.attend(codes, exps, [command]) == attention_cycles(DESIGN, [0])

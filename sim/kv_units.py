@@ -10,15 +10,15 @@ from hwgen.units.vector_buffer import VectorBuffer
 
 
 class HeadsToAttention(wiring.Component):
-    """Heads come in at ``w``; commands to write keys and values, and to attend, must not overlap."""
+    """Slots are admitted at ``ask``, heads come in at ``w``; commands to write keys and values, and to attend, must not overlap."""
 
     def __init__(self, design):
         self._parts = (
             VectorBuffer(rows=design.hw.entries * design.qkv_heads, length=design.head, write_lanes=design.hw.vector_lanes,
                          read_lanes=design.hw.attention_lanes, fmt=design.recipe.kv_format, meta=head_meta_layout(design)),
             KvWriter(design), KvCache(design), Attention(design))
-        qkv, writer, _, attention = self._parts
-        super().__init__({"w": In(qkv.w.signature.flip()), "kv_cmd": In(writer.cmd.signature.flip()),
+        qkv, writer, cache, attention = self._parts
+        super().__init__({"ask": In(cache.ask.signature.flip()), "w": In(qkv.w.signature.flip()), "kv_cmd": In(writer.cmd.signature.flip()),
                           "cmd": In(attention.cmd.signature.flip()), "o": Out(attention.o.signature), "kv_done": Out(1), "done": Out(1),
                           "attending": In(1)})
 
@@ -26,6 +26,7 @@ class HeadsToAttention(wiring.Component):
         m = Module()
         m.submodules.qkv, m.submodules.writer, m.submodules.cache, m.submodules.attention = self._parts
         qkv, writer, cache, attention = self._parts
+        connect(m, flipped(self.ask), cache.ask)
         connect(m, flipped(self.w), qkv.w)
         connect(m, flipped(self.kv_cmd), writer.cmd)
         connect(m, flipped(self.cmd), attention.cmd)

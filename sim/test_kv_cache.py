@@ -10,8 +10,11 @@ CACHES = {
                      hidden_size=8, vector_lanes=2, attention_lanes=2, kv_block=2),
     # 3 words in a row, 3 slots of 3 blocks, 3 layers of 3 heads
     "odd": dict(slots=3, context=11, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, head_dim=6, vector_lanes=2,
-                attention_lanes=2, kv_block=4),
+                attention_lanes=2, kv_block=4, kv_blocks=7),
+    "positions": dict(slots=4, context=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vector_lanes=2,
+                      attention_lanes=2, kv_block=1, kv_blocks=10, kv_ecc=True),
 }
+CACHES["corrected"] = {**CACHES["odd"], "kv_ecc": True, "kv_blocks": 0}
 SYSTEMS = {
     "smallest": dict(entries=1, slots=1, context=5, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      hidden_size=8, vector_lanes=2, attention_lanes=2, kv_block=2),
@@ -24,7 +27,7 @@ SYSTEMS = {
 FASTEST = simulators()[-1]
 
 
-@pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST)])
+@pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST), ("positions", FASTEST), ("corrected", FASTEST)])
 def test_kv_cache(shape, sim):
     run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape], sim=sim)
 
