@@ -3,14 +3,15 @@ import random
 
 import cocotb
 
+from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.phases import EVENTS
-from hwgen.top.sequencer import command_layout, outcome_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 
 PARAMS = bench_params()
 DESIGN = small_design(**PARAMS["changes"])
-PASSES = PARAMS["passes"]       # of {entries, tokens, outcomes, phases, counters, signatures}
+STEPS = PARAMS["steps"]         # passes: {entries, tokens, outcomes, phases, counters, signatures}; operations: {operation, error, cycles}
+PASSES = [step for step in STEPS if "entries" in step]
 
 
 def optional(dut, name):
@@ -23,6 +24,8 @@ class Machine:
         self.dut, self.clock = dut, clock
         self.command = StreamSource(dut, "command", clock, idle=idle, shape=command_layout(DESIGN))
         self.outcome = StreamSink(dut, "outcome", clock, stall=stall, shape=outcome_layout(DESIGN))
+        self.kv_command = StreamSource(dut, "kv_command", clock, shape=kv_command_layout(DESIGN))
+        self.kv_answer = StreamSink(dut, "kv_answer", clock, stall=stall, shape=kv_answer_layout())
         self.phases = []
         cocotb.start_soon(self._watch())
 
@@ -38,12 +41,18 @@ class Machine:
     async def run(self, entries):
         """One pass. Returns (start cycle, outcomes with cycles)."""
         before = len(self.outcome.received)
-        self.command.send([{"slot": s, "position": p, "token": t, "want": w, "last": int(i == len(entries) - 1)}
-                           for i, (s, p, t, w) in enumerate(entries)])
+        self.command.send(commands(entries))
         outputs = max(1, sum(e[3] for e in entries))
         await self.outcome.wait(before + outputs, timeout=200_000)
         start = self.command.sent[-len(entries)][0]
         return start, self.outcome.received[before:]
+
+    async def operate(self, step):
+        """An operation on the KV memory. Returns the cycles it took."""
+        before = len(self.kv_answer.received)
+        self.kv_command.send([step["operation"]])
+        assert (await self.kv_answer.wait(before + 1))[-1] == {"error": step["error"]}
+        return self.kv_answer.cycles[-1] - self.kv_command.sent[-1][0]
 
     async def read(self, port, address):
         select = optional(self.dut, f"{port}_address")
@@ -59,8 +68,14 @@ class Machine:
         return [[await self.read("signature", layer * DESIGN.hw.entries + i) for i in range(n)] for layer in range(DESIGN.layers)]
 
 
+def commands(entries):
+    return [{"slot": s, "position": p, "token": t, "want": w, "last": int(i == len(entries) - 1), "none": 0}
+            for i, (s, p, t, w) in enumerate(entries)]
+
+
 def check_tokens(outcomes, expected):
     wanted = {int(k): v for k, v in expected["tokens"].items()}
+    assert not any(o["error"] for _, o in outcomes)
     got = [(o["entry"], o["token"], o["none"], o["last"]) for _, o in outcomes]
     if not wanted:
         assert [(none, last) for *_, none, last in got] == [(1, 1)]
@@ -73,7 +88,10 @@ async def cycles_and_values(dut):
     """Every pass: tokens, signatures, counters, and each phase and outcome in its cycle."""
     clock = await start_clock_reset(dut)
     machine = Machine(dut, clock)
-    for expected in PASSES:
+    for expected in STEPS:
+        if "operation" in expected:
+            assert await machine.operate(expected) == expected["cycles"]
+            continue
         machine.phases.clear()
         start, outcomes = await machine.run(expected["entries"])
         check_tokens(outcomes, expected)
@@ -92,7 +110,10 @@ async def stalled(dut, pattern):
     """Hesitating hosts change when, never what; and an unhindered pass after that takes as long as ever."""
     clock = await start_clock_reset(dut)
     machine = Machine(dut, clock, *pattern)
-    for expected in PASSES[:2]:
+    for expected in STEPS[:STEPS.index(PASSES[1]) + 1]:
+        if "operation" in expected:
+            await machine.operate(expected)
+            continue
         _, outcomes = await machine.run(expected["entries"])
         check_tokens(outcomes, expected)
         assert await machine.signatures(len(expected["entries"])) == expected["signatures"]
@@ -106,8 +127,7 @@ async def reset_in_flight(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     first = PASSES[0]
     for _ in range(3):
-        machine.command.send([{"slot": s, "position": p, "token": t, "want": w, "last": int(i == len(first["entries"]) - 1)}
-                              for i, (s, p, t, w) in enumerate(first["entries"])])
+        machine.command.send(commands(first["entries"]))
         await clock.edge(rng.randrange(2, first["outcomes"][-1]))
         machine.command.clear()
         await clock.reset()

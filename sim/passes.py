@@ -1,10 +1,22 @@
-"""Random models and random passes for tests of whole decoders."""
+"""Random models and random histories of passes and KV operations, for tests of whole decoders."""
 import random
+from typing import NamedTuple
 
+from hwgen.golden.admission import admit_pass
+from hwgen.golden.kv_cache import KvBlocks
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry
 from hwgen.models.checkpoint import random_checkpoint
 from hwgen.models.quantize import quantize
+from hwgen.params.errors import KvOp
+
+
+class Operation(NamedTuple):
+    """Arguments of `Link.operate`."""
+    op: KvOp
+    slot: int
+    other: int = 0
+    length: int = 0
 
 
 def random_model(design, seed=1):
@@ -12,27 +24,115 @@ def random_model(design, seed=1):
     return quantize(random_checkpoint(design.model, seed), design.recipe)
 
 
-def random_passes(design, count, seed=1):
-    """Lists of entries: decode, prefill and both mixed, over all slots, each slot's positions in order, until all are full."""
-    rng, hw = random.Random(seed), design.hw
-    positions = [0] * hw.slots
-    for _ in range(count):
-        entries = []
-        for _ in range(rng.choice([1, hw.entries, rng.randint(1, hw.entries)])):
-            slot = rng.randrange(hw.slots)
-            if positions[slot] == hw.context:
-                continue
-            entries.append(Entry(slot, positions[slot], rng.randrange(design.model.vocab_size), rng.random() < 0.6))
-            positions[slot] += 1
-        if entries:
+def most(limit):
+    """The largest number that fits the bits of one below ``limit``."""
+    return (1 << (limit - 1).bit_length()) - 1
+
+
+class History:
+    """Random passes, as lists of entries, and between them operations on the KV memory: decode, prefill and both mixed, over all slots.
+
+    A slot's positions follow each other. Some slots are freed in the middle of a text, which another slot begins again later. With
+    ``wrong``, the probability of each, entries and operations are such as the machine must refuse. Who owns the KV memory is
+    followed by the golden model (`blocks`).
+    """
+
+    def __init__(self, design, seed=1, *, operations=0.3, wrong=0.0):
+        self.design, self.rng, self.operations, self.wrong = design, random.Random(seed), operations, wrong
+        self.blocks = KvBlocks(design)
+        self.texts = [[] for _ in range(design.hw.slots)]           # tokens
+        self.plans = [[] for _ in range(design.hw.slots)]           # tokens that a slot is to begin with
+        self.put_off = []                                           # texts that were interrupted
+
+    def steps(self, count):
+        """``count`` passes, and the operations before each."""
+        for _ in range(count):
+            while self.rng.random() < self.operations:
+                yield self._operate(self._operation())
+            entries = self._entries()
+            while not entries and not self.wrong:                   # all slots are full
+                yield self._operate(Operation(KvOp.FREE, self.rng.randrange(self.design.hw.slots)))
+                entries = self._entries()
+            for row in admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries]).rows:
+                self.texts[entries[row].slot].append(entries[row].token)
             yield entries
 
+    def end(self):
+        """Operations and passes that show that no block is lost, and none has two owners: all are freed, and filled until none is left."""
+        hw = self.design.hw
+        for slot in range(hw.slots):
+            yield self._operate(Operation(KvOp.FREE, slot))
+        assert self.blocks.free_blocks == hw.blocks and not any(self.blocks.owners)
+        places = [(slot, position) for slot in range(hw.slots) for position in range(hw.context)]
+        self.rng.shuffle(places)
+        places.sort(key=lambda place: place[1])
+        while places:
+            entries = [Entry(slot, position, self.rng.randrange(self.design.model.vocab_size), True) for slot, position in places[:hw.entries]]
+            admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
+            del places[:hw.entries]
+            yield entries
+        assert not hw.paged or not self.blocks.free_blocks or not hw.kv_blocks
 
-def expected_passes(design, quantized, passes):
-    """What the golden model says of passes, as JSON-able dicts for `bench_decoder`."""
+    def _operate(self, operation):
+        op, slot, other, length = operation
+        error, _ = self.blocks.operate(*operation)
+        self.blocks.check()
+        if not error and op == KvOp.FORK:
+            self.texts[other], self.plans[other] = self.texts[slot][:length], []
+        elif not error:
+            if op == KvOp.FREE and self.rng.random() < 0.5:
+                self.put_off.append(self.texts[slot])
+            self.texts[slot], self.plans[slot] = self.texts[slot][:length if op == KvOp.TRUNCATE else 0], []
+        return operation
+
+    def _operation(self):
+        rng, hw = self.rng, self.design.hw
+        slot, other = rng.randrange(hw.slots), rng.randrange(hw.slots)
+        length = rng.randint(0, self.blocks.lengths[slot])
+        if rng.random() < self.wrong:
+            slot, other, length = (rng.choice([value, rng.randint(0, most(limit))]) for value, limit in
+                                   ((slot, hw.slots), (other, hw.slots), (length, hw.context + 1)))
+            return Operation(rng.choice(list(KvOp)), slot, other, length)
+        empty = [s for s in range(hw.slots) if s != slot and not self.blocks.lengths[s]]
+        if empty and rng.random() < 0.6:
+            return Operation(KvOp.FORK, slot, rng.choice(empty), length)
+        return Operation(KvOp.TRUNCATE, slot, 0, length) if rng.random() < 0.5 else Operation(KvOp.FREE, slot)
+
+    def _entries(self):
+        rng, hw, entries, ahead = self.rng, self.design.hw, [], list(self.blocks.lengths)
+        vocab = self.design.model.vocab_size
+        one = rng.randrange(hw.slots) if rng.random() < 0.3 else None           # prefill of one slot
+        count = rng.choice([1, hw.entries, rng.randint(1, hw.entries)])
+        if rng.random() < self.wrong / 4:
+            count = rng.choice([0, hw.entries + rng.randint(1, 3)])
+        for _ in range(count):
+            slot = rng.randrange(hw.slots) if one is None else one
+            position, want = ahead[slot], rng.random() < 0.6
+            if rng.random() < self.wrong:
+                entries.append(Entry(*rng.choice([(most(hw.slots), 0, 0), (slot, rng.randint(0, most(hw.context)), 0),
+                                                  (slot, min(position, most(hw.context)), most(vocab))]), want))
+            elif position < hw.context:
+                if not position and self.put_off and rng.random() < 0.5:
+                    self.plans[slot] = self.put_off.pop(0)
+                token = self.plans[slot][position] if position < len(self.plans[slot]) else rng.randrange(vocab)
+                entries.append(Entry(slot, position, token, want))
+                ahead[slot] += 1
+        return entries
+
+
+def run_step(link, step):
+    """A step of a `History`, on a link."""
+    return link.operate(*step) if isinstance(step, Operation) else link.run_pass(step)
+
+
+def expected_steps(design, quantized, steps):
+    """What the golden model says of steps (none of which it refuses), as JSON-able dicts for `bench_decoder`."""
     golden = GoldenLink(design, quantized)
-    for entries in passes:
-        result = golden.run_pass(entries)
-        yield {"entries": [[e.slot, e.position, e.token, int(e.want)] for e in entries], "tokens": result.tokens,
-               "outcomes": result.outcome_cycles, "phases": result.phases, "counters": result.counters,
-               "signatures": result.signatures}
+    for step in steps:
+        result = run_step(golden, step)
+        if isinstance(step, Operation):
+            yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error), "cycles": result.cycles}
+        else:
+            yield {"entries": [[e.slot, e.position, e.token, int(e.want)] for e in step], "tokens": result.check().tokens,
+                   "outcomes": result.outcome_cycles, "phases": result.phases, "counters": result.counters,
+                   "signatures": result.signatures}

@@ -10,7 +10,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.models.pack import pack
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design
-from sim.passes import expected_passes, random_model, random_passes
+from sim.passes import History, expected_steps, random_model, run_step
 from sim.runner import run
 from sim.weights_units import image
 
@@ -41,9 +41,9 @@ def test_decoder(simulator, name):
     changes = COCOTB[name]
     design = small_design(source="rom", **changes)
     quantized = random_model(design)
-    passes = list(expected_passes(design, quantized, random_passes(design, 6)))
+    steps = list(expected_steps(design, quantized, History(design).steps(6)))
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
-        params={"changes": {"source": "rom", **changes}, "passes": passes}, sim=simulator)
+        params={"changes": {"source": "rom", **changes}, "steps": steps}, sim=simulator)
 
 
 def checked(design, tmp_path, *, stall=0.0, seed=1):
@@ -67,6 +67,7 @@ def random_changes(seed):
     return dict(
         lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
         entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
+        kv_ecc=rng.random() < 0.3,
         num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 4), head_dim=2 * rng.randint(1, 14),
         hidden_size=rng.randint(3, 60), intermediate_size=rng.randint(2, 70), vocab_size=rng.randint(2, 200),
         num_hidden_layers=rng.randint(1, 3), tie_word_embeddings=rng.random() < 0.5, head=rng.choice(["single", "pair"]),
@@ -80,16 +81,16 @@ def test_shape(name, tmp_path):
     with checked(design, tmp_path) as link:
         if design.hw.sampler == "gumbel":
             link.configure(300, 12345)
-        for entries in random_passes(design, 12):
-            link.run_pass(entries)
+        for step in History(design, wrong=0.1).steps(16):
+            run_step(link, step)
     with checked(design, tmp_path, stall=0.4) as link:
-        for entries in random_passes(design, 6, seed=2):
-            link.run_pass(entries)
+        for step in History(design, seed=2, wrong=0.1).steps(6):
+            run_step(link, step)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_shape(seed, tmp_path):
     design = small_design(source="stream", **random_changes(seed))
     with checked(design, tmp_path) as link:
-        for entries in random_passes(design, 12, seed):
-            link.run_pass(entries)
+        for step in History(design, seed, wrong=0.1).steps(16):
+            run_step(link, step)
