@@ -23,6 +23,9 @@ COCOTB = {
                      vocab_size=2),
 }
 
+# slots that must share the KV memory; numbers that their ports' bits can exceed
+SHARED_BLOCKS = dict(entries=3, slots=5, context=20, kv_block=4, kv_blocks=13, kv_ecc=True)
+
 # shapes for the C++ model: each covers what the others do not
 SHAPES = {
     "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777, hidden_size=72,
@@ -31,7 +34,7 @@ SHAPES = {
                           hidden_size=40, tie_word_embeddings=False),
     "pair_e4m3": dict(head="pair", weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
     "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
-                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12),
+                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, **SHARED_BLOCKS),
     "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4),
 }
 
