@@ -6,7 +6,7 @@ from hwgen.models.pack import model_id, pack
 from hwgen.params.axi import AxiShape
 from hwgen.top.axi import AxiDecoder
 from sim.designs import small_design
-from sim.passes import random_model, random_passes
+from sim.passes import History, random_model
 from sim.runner import run, simulators
 
 SMALLEST = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=8, kv_block=1, hidden_size=4, intermediate_size=3,
@@ -25,7 +25,7 @@ def expected(design, quantized, count):
     golden = GoldenLink(design, quantized)
     if design.hw.sampler == "gumbel":
         golden.configure(**SAMPLING)
-    for entries in random_passes(design, count):
+    for entries in History(design, operations=0).steps(count):
         result = golden.run_pass(entries)
         yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key] for e in entries], "tokens": result.tokens,
                "mac_busy": result.counters["mac_busy"], "signatures": result.signatures}
