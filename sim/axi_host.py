@@ -157,6 +157,14 @@ class Host:
             results.append(unpacked(RESULT, low | high << 32))
         return results
 
+    async def operate(self, op, slot, other=0, length=0):
+        """An operation on the KV memory: its error code."""
+        await self.write("KV_LENGTH", value=length)
+        await self.write("KV_COMMAND", op=op, slot=slot, other=other)
+        while (answer := await self.fields("KV_ANSWER"))["busy"]:
+            pass
+        return answer["error"]
+
     async def interrupt(self, cycles=200_000):
         """Wait for irq."""
         if not int(self.dut.irq.value):

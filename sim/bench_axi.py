@@ -4,10 +4,12 @@ from pathlib import Path
 
 import cocotb
 from cocotbext.axi import AxiRamRead, AxiReadBus
+import pytest
 
 from hwgen.golden import axi_reader as golden
 from hwgen.golden.weights import request_list
 from hwgen.params.axi import AXI_EVENTS, AxiShape
+from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.phases import EVENTS
 from hwgen.params.registers import register_map
 from sim.axi_host import AxiClock, BusError, Host
@@ -98,6 +100,40 @@ async def somebody_elses_memory(dut):
     await host.start(BASE, **PARAMS["sampling"])
     for expected in PASSES[:3]:
         await checked_pass(host, expected)
+
+
+@cocotb.test()
+async def kv_operations(dut):
+    """Slots are freed and forked by registers; what is refused is refused, and what does not fit is answered with an error."""
+    clock, memory, host = await begin(dut)
+    first = PASSES[0]
+    await checked_pass(host, first)
+    lengths = [sum(e[0] == slot for e in first["entries"]) for slot in range(DESIGN.hw.slots)]
+    results = await host.run(first["entries"])          # the same positions again
+    assert [(r["entry"], r["error"]) for r in results] == [(i, int(ErrorCode.POSITION)) for i in range(len(first["entries"]))]
+    used = next(slot for slot, length in enumerate(lengths) if length)
+    assert await host.operate(int(KvOp.TRUNCATE), used, length=lengths[used] + 1) == ErrorCode.LENGTH
+    await host.give(PASSES[1]["entries"])               # an operation waits for the end of the pass, and another for its answer
+    while not (await host.fields("STATUS"))["busy"]:
+        pass
+    await host.write("KV_COMMAND", op=int(KvOp.FREE), slot=0)
+    with pytest.raises(BusError):
+        await host.write("KV_COMMAND", op=int(KvOp.FREE), slot=0)
+    check(await host.take(), PASSES[1])
+    await host.write("IRQ_STATUS", done=1, result=1)
+    while (await host.fields("KV_ANSWER"))["busy"]:
+        pass
+    for slot in range(DESIGN.hw.slots):
+        assert await host.operate(int(KvOp.FREE), slot) == 0
+    await checked_pass(host, first)
+    if DESIGN.hw.paged:
+        other = next(slot for slot in range(DESIGN.hw.slots) if slot != used)
+        await host.operate(int(KvOp.FREE), other)
+        assert await host.operate(int(KvOp.FORK), used, other, lengths[used]) == 0
+        assert await host.operate(int(KvOp.FORK), used, other, lengths[used]) == ErrorCode.OCCUPIED
+    for fields in (dict(op=4), dict(slot=1 << 9)):
+        with pytest.raises(BusError):
+            await host.write("KV_COMMAND", **fields)
 
 
 @cocotb.test()

@@ -27,9 +27,9 @@ def soak(folder, passes, seed, stall=0.0, progress=lambda done: None):
                     codes = [result.error] if result.error else []
                 else:
                     counts["passes"] += 1
+                    progress(counts["passes"])
                     codes = [error.code for error in result.errors.values()]
                     counts["entries"] += len(step) - len(codes)
                 counts.update(ErrorCode(code).name for code in codes)
-                progress(counts["passes"])
         assert link.link.ecc() == (0, 0, None)
     return counts

@@ -1,14 +1,22 @@
 """What the host may ask of the KV memory, and the codes with which the machine refuses: RTL, golden model and host name them alike."""
 from enum import IntEnum
 
-__all__ = ["ErrorCode", "KvOp", "MEANINGS"]
+__all__ = ["ErrorCode", "KvOp", "MEANINGS", "OPERATIONS"]
 
 
 class KvOp(IntEnum):
     """Operations of the port ``kv_command``."""
-    FORK = 0        # the empty slot ``other`` becomes a copy of the first ``length`` positions of ``slot``
-    TRUNCATE = 1    # ``slot`` keeps its first ``length`` positions
-    FREE = 2        # ``slot`` is empty
+    FORK = 0
+    TRUNCATE = 1
+    FREE = 2
+
+
+#: What they do, in words.
+OPERATIONS = {
+    KvOp.FORK: "the empty slot `other` becomes a copy of the first positions of `slot`",
+    KvOp.TRUNCATE: "the slot keeps its first positions",
+    KvOp.FREE: "the slot is empty",
+}
 
 
 class ErrorCode(IntEnum):

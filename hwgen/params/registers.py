@@ -3,6 +3,7 @@ import zlib
 from dataclasses import dataclass
 
 from .axi import AXI_EVENTS
+from .errors import MEANINGS, OPERATIONS
 from .phases import EVENTS
 
 __all__ = ["ACCESS", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "command_fields", "design_id", "register_map", "word_bits"]
@@ -97,9 +98,9 @@ def word_bits(fields):
 RESULT = (
     _field("token", 0, 32, "ro", "the token after the entry"),
     _field("entry", 32, 16, "ro", "number of the entry in its pass, from 0"),
-    _field("error", 48, 8, "ro", "what the machine refused about the entry; 0: nothing"),
+    _field("error", 48, 8, "ro", "why the entry was refused; " + "; ".join(f"{code.value}: {text}" for code, text in MEANINGS.items() if code)),
     _field("bus_error", 56, 1, "ro", "weights of this pass could not be read: its tokens, and what it wrote into slots, are of no use"),
-    _field("none", 62, 1, "ro", "the only result of a pass in which no entry wanted output"),
+    _field("none", 62, 1, "ro", "a result of no entry: the only one of a pass in which none wanted output, or an error of the pass itself"),
     _field("last", 63, 1, "ro", "the last result of the pass"),
 )
 
@@ -185,6 +186,13 @@ def register_map(design, axi):
         register(0x070, "RESULT_HI", "bits 63..32", *_split(RESULT, 1, "ro"))
         register(0x074, "QUEUE", "of entries and of results", _field("space", 0, 8, "ro", "entries that may be given"),
                  _field("results", 8, 8, "ro", "results that are there"), _field("pop", 16, 1, "pulse", "the oldest result was read: show the next"))
+    register(0x078, "KV_LENGTH", "of the next operation on the KV memory",
+             _field("value", 0, 20, "rw", "positions: those that a fork copies, or that a truncated slot keeps"))
+    register(0x07C, "KV_COMMAND", "an operation on the KV memory: it waits for the end of the pass. Answered with an error while one is under way, "
+             "or if the machine has no bits for a number", _field("op", 0, 4, "push", "; ".join(f"{op.value}: {text}" for op, text in OPERATIONS.items())),
+             _field("slot", 4, 10, "push", "the sequence"), _field("other", 16, 10, "push", "the sequence that a fork makes"))
+    register(0x080, "KV_ANSWER", "of the latest operation", _field("busy", 0, 1, "ro", "it is under way"),
+             _field("error", 8, 8, "ro", "why it was refused, as numbered for results; 0: done"))
     events = {**EVENTS, **AXI_EVENTS}
     register(0x100, "COUNTER", "cycles of the latest pass in which " + "; ".join(f"[{i}] {name}: {text}" for i, (name, text) in enumerate(events.items())),
              value("ro", "cycles"), count=len(events), window=True)

@@ -88,6 +88,7 @@ class AxiDecoder(wiring.Component):
         bad, weights_id = self._watch_weights(m, decoder, reader)
         entry = self._commands(m, decoder, regs, resetting)
         taken, last = self._results(m, decoder, regs, bad, resetting)
+        self._kv_operations(m, decoder, regs, resetting)
 
         # -- what software sets and sees
         high = getattr(regs, "weight_base_hi_value", Const(0, 0))
@@ -152,12 +153,10 @@ class AxiDecoder(wiring.Component):
         m.d.comb += [decoder.command.valid.eq(valid & (regs.control_run | offered) & ~resetting),
                      go.eq(decoder.command.valid & decoder.command.ready)]
         m.d.core += offered.eq(decoder.command.valid & ~go)
-        for field in fields:
-            m.d.comb += decoder.command.p[field.name].eq(word[field.lsb:field.lsb + field.width])
+        given = {field.name: word[field.lsb:field.lsb + field.width] for field in fields}
         if self._axi.host == "stream":
             m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go), word.eq(self.s_axis_command_tdata)]
-            with m.If(self.s_axis_command_tlast):
-                m.d.comb += decoder.command.p.last.eq(1)
+            given["last"] |= self.s_axis_command_tlast
         else:
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
@@ -165,7 +164,23 @@ class AxiDecoder(wiring.Component):
             m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting), queue.w_en.eq(regs.command_hi_write),
                          queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
+        m.d.comb += decoder.command.payload.as_value().eq(_payload(decoder.command, given))
         return go
+
+    def _kv_operations(self, m, decoder, regs, resetting):
+        """An operation on the KV memory waits for the end of the pass; its answer stays until the next."""
+        command, answer, busy = decoder.kv_command, decoder.kv_answer, regs.kv_answer_busy
+        taken = {name: getattr(regs, f"kv_command_{name}") for name in ("op", "slot", "other")} | {"length": regs.kv_length_value}
+        beyond = Cat(value[len(command.p[name]):].any() for name, value in taken.items()).any()      # no bits for it at the machine
+        held, offered, error = Signal.like(command.payload.as_value(), reset_less=True), Signal(), Signal.like(answer.p.error)
+        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | beyond), command.valid.eq(offered & ~resetting), command.payload.as_value().eq(held),
+                     answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
+        with m.If(regs.kv_command_write):
+            m.d.core += [held.eq(_payload(command, taken)), offered.eq(1), busy.eq(1)]
+        with m.If(command.valid & command.ready):
+            m.d.core += offered.eq(0)
+        with m.If(answer.valid & busy):
+            m.d.core += [busy.eq(0), error.eq(answer.p.error)]
 
     @property
     def _queue_depth(self):
@@ -203,6 +218,11 @@ class AxiDecoder(wiring.Component):
             m.d.comb += [regs.error_code.eq(code), regs.error_count.eq(count), regs.error_address_lo_value.eq(address)]
             if self._axi.address_width > 32:
                 m.d.comb += regs.error_address_hi_value.eq(address[32:])
+
+
+def _payload(stream, values):
+    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is constant.)"""
+    return Cat((values.get(name, Const(0)) | Const(0, field.width))[:field.width] for name, field in stream.p.shape())
 
 
 def _packed(fields, values):
