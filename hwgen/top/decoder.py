@@ -4,6 +4,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import Matrix, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.verilog import shared
 from ..params.phases import EVENTS
 from ..units.admission import Admission
 from ..units.attention import Attention
@@ -115,15 +116,18 @@ class Decoder(wiring.Component):
             return row + Mux(half, rows, 0) if alternating else row
 
         act, op = design.recipe.activation_format, feeder.o.p.meta.shape()
-        m.submodules.xa = xa = VectorBuffer(rows=hw.entries, length=design.hidden, write_lanes=hw.vector_lanes,
-                                            read_lanes=hw.lanes, fmt=act, meta=op)
-        m.submodules.xo = xo = VectorBuffer(rows=rows, length=design.attn, write_lanes=hw.vector_lanes,
-                                            read_lanes=hw.lanes, fmt=act, meta=op)
-        m.submodules.xh = xh = VectorBuffer(rows=rows, length=design.ff, write_lanes=hw.vector_lanes // 2,
-                                            read_lanes=hw.lanes, fmt=act, meta=op)
-        head_meta = attention.q_r.p.meta.shape()
-        m.submodules.qkv = qkv = VectorBuffer(rows=rows * heads, length=design.head, write_lanes=hw.vector_lanes,
-                                              read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format, meta=head_meta)
+
+        def buffer(name, **shape):
+            """A vector buffer; those of activations are one module where their shapes are the same."""
+            made = VectorBuffer(write_lanes=shape.pop("write_lanes", hw.vector_lanes), **shape)
+            m.submodules[name] = shared(made, made.module_name) if shape["meta"] is op else made
+            return made
+
+        xa = buffer("xa", rows=hw.entries, length=design.hidden, read_lanes=hw.lanes, fmt=act, meta=op)
+        xo = buffer("xo", rows=rows, length=design.attn, read_lanes=hw.lanes, fmt=act, meta=op)
+        xh = buffer("xh", rows=rows, length=design.ff, write_lanes=hw.vector_lanes // 2, read_lanes=hw.lanes, fmt=act, meta=op)
+        qkv = buffer("qkv", rows=rows * heads, length=design.head, read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format,
+                     meta=attention.q_r.p.meta.shape())
 
         def phase_is(*phases):
             return seq.phase.as_value().matches(*(int(p.value) for p in phases))

@@ -1,5 +1,5 @@
 """Rows of bf16, written in granules and read as FP8 with a scale per row."""
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -49,12 +49,18 @@ class VectorBuffer(wiring.Component):
             raise ValueError(f"Row length {length} must be a multiple of the read lane count {read_lanes}")
         self._rows, self._slices = rows, length // read_lanes
         self._write_lanes, self._read_lanes, self._fmt = write_lanes, read_lanes, fmt
+        self._meta_bits = Shape.cast(meta).width
         super().__init__({
             "w": In(stream.Signature(data.StructLayout({
                 "x": data.ArrayLayout(unsigned(16), write_lanes), "row": range(rows), "part": range(length // write_lanes)}))),
             "r": In(stream.Signature(data.StructLayout({"row": range(rows), "part": range(self._slices), "meta": meta}))),
             "o": Out(stream.Signature(slice_layout(read_lanes, meta))),
         })
+
+    @property
+    def module_name(self):
+        return (f"vector_buffer_{self._rows}x{self._slices * self._read_lanes}_w{self._write_lanes}_r{self._read_lanes}_{self._fmt.name}"
+                f"_m{self._meta_bits}")
 
     def elaborate(self, platform):
         m = Module()
