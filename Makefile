@@ -3,12 +3,13 @@
 PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test specimen lint bench env clean
+.PHONY: help demo test soak specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 16
@@ -18,6 +19,9 @@ demo: $(STAMP) ## generate the demo's machine, simulate it, and let it write
 
 test: $(STAMP) ## all tests, the benches on the installed simulators included
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
+
+soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
+	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
 
 bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents
 	@set -e; for bench in tools/bench_*.py; do \

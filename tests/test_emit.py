@@ -52,7 +52,7 @@ def test_a_decoder(decoder):
     assert about["recipe"]["weight_format"] == "e3m4"
     assert about["ports"]["seed"] == {"direction": "input", "width": 32, "payload": {"offset": 0, "width": 32}}
     command = about["ports"]["command__payload"]
-    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last", "key"]
+    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last", "none", "key"]
     for port in about["ports"].values():
         assert port.get("payload", port)["width"] == port["width"]
         fields = list(port.get("payload", {}).get("fields", {}).values())

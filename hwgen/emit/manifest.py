@@ -10,6 +10,7 @@ from .. import __name__ as package
 from ..lib.verilog import ports
 from ..params.axi import PAGE
 from ..params.design import Design
+from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
 from ..params.phases import EVENTS, Phase
 from .images import image_name
@@ -76,7 +77,8 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
            {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),
         "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
         "phases": {phase.name: int(phase) for phase in Phase},
-        "signatures": {"address": f"layer * {design.hw.entries} + entry", "value": "CRC-32 of the entry's residual after the layer"},
+        "signatures": {"address": f"layer * {design.hw.entries} + row", "value": "CRC-32 of the row's residual after the layer; rows are the entries that were not refused"},
+        "errors": {code.name: int(code) for code in ErrorCode}, "kv_operations": {op.name: int(op) for op in KvOp},
         "weights": {"image": image_name(design), "sha256": image_digest,
                     **({"macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     **({"alignment": PAGE} if axi else {}),

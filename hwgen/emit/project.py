@@ -11,6 +11,7 @@ from ..lib.verilator import WAIVERS
 from ..lib.verilog import emit_design
 from ..models.pack import model_id
 from ..params.axi import PAGE
+from ..params.errors import MEANINGS, OPERATIONS
 from ..top.axi import AxiDecoder
 from ..top.decoder import Decoder
 from .images import image_name, write_image
@@ -201,6 +202,8 @@ def _readme(about):
         source = (f"A request at `weight_req` wants `count` beats of {weights['bytes_per_beat']} bytes, from beat `address` on: each is 1 "
                   f"further than the one before,\nor {hw['tile_beats']} with `stride`. Serve the beats of all requests in order at "
                   f"`weight_beats`; beat n is the bytes from n * {weights['bytes_per_beat']}\nof `{weights['image']}`, the first in the lowest bits.")
+    errors = "\n".join(f"| {code.value} | {code.name} | {text} |" for code, text in MEANINGS.items())
+    operations = "\n".join(f"| {op.value} | {op.name} | {text} |" for op, text in OPERATIONS.items())
     return f"""# {name}
 
 A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
@@ -219,7 +222,17 @@ taken. `manifest.json` has the bits of every payload.
 {ports}
 
 A pass: give up to {hw["entries"]} entries at `command`, the final one with `last`; each that has `want` gets the token after it at `outcome`,
-and the final result has `last`. A pass in which none wants output has one result, with `none`.
+and the final result has `last`. A pass in which none wants output has one result, with `none`. An entry's position is the next of its slot.
+Entries that are wrong are left out, and have a result with `error`; `kv_command` forks, truncates and frees slots between passes, and
+`kv_answer` says whether that was done:
+
+| code | | |
+|---|---|---|
+{errors}
+
+| op | | |
+|---|---|---|
+{operations}
 
 ## Weights
 
