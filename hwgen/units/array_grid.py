@@ -1,0 +1,174 @@
+"""A grid of MAC arrays, for chips of millions of multipliers: each kind of module stands in the Verilog once."""
+from amaranth.hdl import Array, Cat, Module, Signal, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..lib.layouts import op_layout, result_layout, tile_layout
+from ..lib.verilog import shared
+from .mac_array import MacArray
+
+__all__ = ["ArrayGrid", "GridRow", "GridSum", "GridTile"]
+
+
+def _name(design):
+    """What tells the parts of two designs' grids apart."""
+    hw, recipe = design.hw, design.recipe
+    return (f"{recipe.weight_format}_{recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}"
+            f"_b{hw.tile_beats}_a{design.acc_bits}")
+
+
+class GridTile(wiring.Component):
+    """A `MacArray` and the register that its next tile is collected in, ``tile_beats`` beats, the first in the lowest bits.
+
+    beats : In(stream of beats), x, o : as `MacArray`'s
+    """
+
+    def __init__(self, design):
+        self._design = design
+        super().__init__({
+            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))),
+            "x": In(stream.Signature(op_layout(design))),
+            "o": Out(stream.Signature(result_layout(design))),
+        })
+
+    @property
+    def module_name(self):
+        return f"grid_tile_{_name(self._design)}"
+
+    def elaborate(self, platform):
+        m = Module()
+        design, hw = self._design, self._design.hw
+        m.submodules.array = array = MacArray(design)
+        connect(m, flipped(self.x), array.x)
+        connect(m, array.o, flipped(self.o))
+        collected = Signal(tile_layout(design).size, reset_less=True)
+        full, count = Signal(), Signal(range(hw.tile_beats))
+        m.d.comb += [array.tile.valid.eq(full), array.tile.payload.eq(collected), self.beats.ready.eq(~full | array.tile.ready)]
+        with m.If(array.tile.ready):
+            m.d.sync += full.eq(0)
+        with m.If(self.beats.valid & self.beats.ready):
+            m.d.sync += [collected.eq(Cat(collected, self.beats.payload)[8 * hw.beat_bytes:]),
+                         full.eq(count == hw.tile_beats - 1), count.eq(count + 1)]
+        return m
+
+
+class GridRow(wiring.Component):
+    """Some tiles that take the same operations, each for other columns; their weights come one tile after the other.
+
+    beats : In(stream of beats)     of the first tile, the second ..., and around again
+    x : In(stream of `op_layout`)   goes to all tiles in the same cycle, when all can take it
+    o : Out(stream of `result_layout`) * tiles
+    """
+
+    def __init__(self, design, tiles):
+        self._design, self._tiles = design, tiles
+        super().__init__({
+            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))),
+            "x": In(stream.Signature(op_layout(design))),
+            "o": Out(stream.Signature(result_layout(design))).array(tiles),
+        })
+
+    @property
+    def module_name(self):
+        return f"grid_row_{self._tiles}_{_name(self._design)}"
+
+    def elaborate(self, platform):
+        m = Module()
+        beats, tiles = self._design.hw.tile_beats, [GridTile(self._design) for _ in range(self._tiles)]
+        turn, count = Signal(range(self._tiles)), Signal(range(beats))
+        for i, tile in enumerate(tiles):
+            m.submodules[f"tile{i}"] = shared(tile, tile.module_name)
+            m.d.comb += [tile.beats.valid.eq(self.beats.valid & (turn == i)), tile.beats.payload.eq(self.beats.payload),
+                         tile.x.valid.eq(self.x.valid & self.x.ready), tile.x.payload.eq(self.x.payload)]
+            connect(m, tile.o, flipped(self.o[i]))
+        m.d.comb += [self.beats.ready.eq(Array(tile.beats.ready for tile in tiles)[turn]),
+                     self.x.ready.eq(Cat(tile.x.ready for tile in tiles).all())]
+        with m.If(self.beats.valid & self.beats.ready):
+            m.d.sync += count.eq(count + 1)
+            with m.If(count == beats - 1):
+                m.d.sync += turn.eq(turn + 1)
+                with m.If(turn == self._tiles - 1):
+                    m.d.sync += turn.eq(0)
+        return m
+
+
+class GridSum(wiring.Component):
+    """Adds up the granules of one column of tiles, one from each row; one register.
+
+    i : In(stream of `result_layout`) * rows    in the same order, with the same entry and group
+    o : Out(stream of `result_layout`)
+    """
+
+    def __init__(self, design, rows):
+        self._design, self._rows = design, rows
+        super().__init__({"i": In(stream.Signature(result_layout(design))).array(rows), "o": Out(stream.Signature(result_layout(design)))})
+
+    @property
+    def module_name(self):
+        return f"grid_sum_{self._rows}_{_name(self._design)}"
+
+    def elaborate(self, platform):
+        m = Module()
+        parts = [self.i[r] for r in range(self._rows)]
+        move = Signal()
+        m.d.comb += move.eq(Cat(part.valid for part in parts).all() & (~self.o.valid | self.o.ready))
+        m.d.comb += [part.ready.eq(move) for part in parts]
+        o = Signal.like(self.o.payload, reset_less=True)
+        m.d.comb += self.o.payload.eq(o)
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += self.o.valid.eq(move)
+        with m.If(move):
+            m.d.sync += [o[name].eq(parts[0].p[name]) for name in ("entry", "exp", "group")]
+            for v in range(self._design.hw.vector_lanes):
+                values = [part.p.acc[v] for part in parts]
+                while len(values) > 1:      # whole sums of all rows fit into acc_bits, so no sum of some of them is cut
+                    values = [sum(values[i:i + 2]) for i in range(0, len(values), 2)]
+                m.d.sync += o.acc[v].eq(values[0])
+        return m
+
+
+class ArrayGrid(wiring.Component):
+    """R rows of H arrays: R * L lanes by H * C columns.
+
+    Row r has a part of the inputs (its own operations and weights), column h of tiles a part of the outputs; the sums of the R rows are added
+    up, whole. So a matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) rounds, each of n operations in every
+    row, and a round costs max(n, H * tile_beats) cycles: the H tiles of a row are loaded one after the other while the round before runs.
+
+    Parameters
+    ----------
+    design : Design         of one array: lanes, columns, entries, vector_lanes, tile_beats; acc_bits must hold whole sums, of all rows
+    rows, tiles : int       R and H
+
+    Members
+    -------
+    beats : In(stream of beats) * R
+    x : In(stream of `op_layout`) * R
+    o : Out(stream of `result_layout`) * H
+
+    Latency: `MacArray`'s and one register. Verilog: one module each of column, tile, row and sum, whatever R and H.
+    """
+
+    def __init__(self, design, rows, tiles):
+        if rows < 1 or tiles < 1:
+            raise ValueError(f"Grid must have at least 1 row and 1 tile in each, not {rows} and {tiles}")
+        self._design, self._rows, self._tiles = design, rows, tiles
+        super().__init__({
+            "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))).array(rows),
+            "x": In(stream.Signature(op_layout(design))).array(rows),
+            "o": Out(stream.Signature(result_layout(design))).array(tiles),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = [GridRow(self._design, self._tiles) for _ in range(self._rows)]
+        sums = [GridSum(self._design, self._rows) for _ in range(self._tiles)]
+        for r, row in enumerate(rows):
+            m.submodules[f"row{r}"] = shared(row, row.module_name)
+            connect(m, flipped(self.beats[r]), row.beats)
+            connect(m, flipped(self.x[r]), row.x)
+        for h, total in enumerate(sums):
+            m.submodules[f"sum{h}"] = shared(total, total.module_name)
+            for r, row in enumerate(rows):
+                connect(m, row.o[h], total.i[r])
+            connect(m, total.o, flipped(self.o[h]))
+        return m

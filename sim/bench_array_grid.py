@@ -1,0 +1,86 @@
+"""Bench of ArrayGrid: matrices against whole sums and the cycle model; stalls change when, never what."""
+import random
+
+import cocotb
+import numpy as np
+
+from hwgen.golden.array_grid import array_grid, grid_beats, grid_cycles, grid_ops, rounds
+from hwgen.lib.layouts import op_layout, result_layout
+from sim.bench_mac_array import codes
+from sim.designs import small_design
+from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
+
+PARAMS = bench_params()
+DESIGN, R, H = small_design(**PARAMS["design"]), PARAMS["rows"], PARAMS["tiles"]
+HW = DESIGN.hw
+
+
+class Bench:
+    async def start(self, dut, idle=0, stall=0):
+        self.clock = await start_clock_reset(dut)
+        self.beats = [StreamSource(dut, f"beats__{r}", self.clock, idle=idle) for r in range(R)]
+        self.x = [StreamSource(dut, f"x__{r}", self.clock, idle=idle, shape=op_layout(DESIGN)) for r in range(R)]
+        self.o = [StreamSink(dut, f"o__{h}", self.clock, stall=stall, shape=result_layout(DESIGN)) for h in range(H)]
+        return self
+
+    def send(self, rng, outputs, inputs, n):
+        """Offer a matrix and n entries; returns what each column of tiles should give."""
+        recipe = DESIGN.recipe
+        w, x = codes(rng, recipe.weight_format, (outputs, inputs)), codes(rng, recipe.activation_format, (n, inputs))
+        exps = [int(e) for e in rng.integers(-512, 512, n)]
+        for r, (beats, ops) in enumerate(zip(grid_beats(DESIGN, R, H, w), grid_ops(DESIGN, R, H, outputs, x, exps))):
+            self.beats[r].send(beats)
+            self.x[r].send(ops)
+        sums = array_grid(DESIGN, R, H, w, x).reshape(-1, n, H, HW.columns // HW.vector_lanes, HW.vector_lanes)
+        return [[{"acc": sums[j, entry, h, group].tolist(), "entry": entry, "exp": exps[entry], "group": group}
+                 for j in range(len(sums)) for entry in range(n) for group in range(sums.shape[3])] for h in range(H)]
+
+    async def check(self, expected):
+        for h in range(H):
+            assert await self.o[h].wait(len(expected[h]), timeout=50_000) == expected[h]
+
+
+def matrices():
+    """(outputs, inputs, n): one round, several, padding on both sides."""
+    width, depth = H * HW.columns, R * HW.lanes
+    return [(width, depth, 1), (2 * width, 3 * depth, HW.entries), (2 * width - 1, 2 * depth - 1, max(1, HW.entries - 1)), (width, 4 * depth, HW.entries)]
+
+
+@cocotb.test()
+async def cycles_and_values(dut):
+    """Each matrix after a reset, every granule in its cycle."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = await Bench().start(dut)
+    for outputs, inputs, n in matrices():
+        await bench.clock.reset()
+        for port in (*bench.o, *bench.beats, *bench.x):
+            port.clear()
+        for sink in bench.o:
+            sink.cycles.clear()
+        await bench.check(bench.send(rng, outputs, inputs, n))
+        assert [sink.cycles for sink in bench.o] == grid_cycles(DESIGN, H, *rounds(DESIGN, R, H, outputs, inputs), n)
+
+
+@cocotb.test()
+@cocotb.parametrize(("pattern", [(0.6, 0), (0, 0.6), (0.4, 0.4)]))
+async def stalled(dut, pattern):
+    """All matrices in a row, with hesitation at every port; rows and columns drift apart and meet again."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = await Bench().start(dut, *pattern)
+    expected = [bench.send(rng, *matrix) for matrix in matrices()]
+    await bench.check([sum((e[h] for e in expected), []) for h in range(H)])
+
+
+@cocotb.test()
+async def reset_in_flight(dut):
+    rng, coin = np.random.default_rng(cocotb.RANDOM_SEED), random.Random(cocotb.RANDOM_SEED)
+    bench = await Bench().start(dut)
+    for _ in range(3):
+        bench.send(rng, *matrices()[1])
+        await bench.clock.edge(coin.randrange(2, 60))
+        for source in (*bench.beats, *bench.x):
+            source.clear()
+        await bench.clock.reset()
+        for sink in bench.o:
+            sink.clear()
+    await bench.check(bench.send(rng, *matrices()[1]))
