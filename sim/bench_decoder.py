@@ -3,6 +3,7 @@ import random
 
 import cocotb
 
+from hwgen.host.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.phases import EVENTS
 from sim.designs import small_design
@@ -135,3 +136,15 @@ async def reset_in_flight(dut):
     start, outcomes = await machine.run(first["entries"])
     check_tokens(outcomes, first)
     assert [cycle - start for cycle, _ in outcomes] == first["outcomes"]
+
+
+@cocotb.test()
+async def back_to_back(dut):
+    """A host that has the next pass at hand waits as long as the scheduler reckons with."""
+    clock = await start_clock_reset(dut)
+    machine = Machine(dut, clock)
+    entries = [(slot, position, token, 1) for slot, position, token, _ in PASSES[0]["entries"]]
+    slot, position, *_ = entries[-1]
+    machine.command.send([*commands(entries), *commands([(slot, position + 1, 0, 1)])])
+    await machine.outcome.wait(len(entries) + 1, timeout=200_000)
+    assert machine.command.sent[-1][0] - machine.outcome.cycles[len(entries) - 1] == TURNAROUND
