@@ -79,6 +79,8 @@ async def passes(dut):
         assert counts["axi_waits"] + counts["axi_words"] <= counts["cycles"]
     assert await host.read("WEIGHTS_ID") == PARAMS["weights_id"]
     assert not (await host.fields("IRQ_STATUS"))["error"] and (await host.fields("ERROR")) == {"code": 0, "count": 0}
+    if DESIGN.hw.kv_ecc:
+        assert [await host.read(name) for name in ("KV_CORRECTED", "KV_FAILED", "KV_FAULT")] == [0, 0, 0]
 
 
 @cocotb.test()
@@ -165,6 +167,48 @@ async def bus_errors(dut):
     await host.set_base(BASE)
     await host.reset()
     await checked_pass(host, first)
+
+
+@cocotb.test()
+async def history(dut):
+    """Passes and operations on slots, right ones and wrong ones: the machine refuses what golden refuses, with its codes."""
+    _, _, host = await begin(dut)
+    for step in PARAMS["steps"]:
+        if "operation" in step:
+            assert await host.operate(**step["operation"]) == step["error"]
+            assert (await host.fields("IRQ_STATUS"))["kv"]
+            await host.write("IRQ_STATUS", kv=1)
+            continue
+        results = await host.run(step["entries"])
+        assert [r["error"] for r in results if r["error"]] == step["errors"]
+        good = [r for r in results if not r["error"]]
+        assert {str(r["entry"]): r["token"] for r in good if not r["none"]} == step["tokens"]
+        assert not any(r["bus_error"] for r in results) and [r["last"] for r in results] == [0] * (len(results) - 1) + [1]
+        assert await host.signatures(DESIGN.layers, DESIGN.hw.entries, step["rows"]) == step["signatures"]
+
+
+@cocotb.test()
+async def numbers_without_bits(dut):
+    """They are refused where they come, and not taken for others; the entries beside them run."""
+    _, _, host = await begin(dut)
+    wrong = [(DESIGN.hw.slots << 1, 0, 0, 1, 0), (0, DESIGN.hw.context << 1, 0, 1, 0), (0, 0, DESIGN.model.vocab_size << 1, 1, 0)]
+    if host.queue:
+        for entry in wrong:
+            try:
+                await host.give([entry])
+            except BusError:
+                continue
+            raise AssertionError(f"{entry} was taken")
+        check(await host.run(PASSES[0]["entries"]), PASSES[0])
+    else:
+        check(await host.run([*wrong, *PASSES[0]["entries"]]), PASSES[0])
+        assert (await host.fields("IRQ_STATUS"))["dropped"]
+    for numbers in (dict(slot=DESIGN.hw.slots << 1), dict(slot=0, other=1023), dict(slot=0, length=DESIGN.hw.context << 2)):
+        try:
+            await host.operate(2, **numbers)
+        except BusError:
+            continue
+        raise AssertionError(f"an operation with {numbers} was taken")
 
 
 @cocotb.test()

@@ -1,5 +1,6 @@
 """A register map as others read it: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
 from ..params.axi import AXI_EVENTS, PAGE
+from ..params.errors import MEANINGS, OPERATIONS, ErrorCode, KvOp
 from ..params.phases import EVENTS
 from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS, command_fields, register_map
 
@@ -44,6 +45,10 @@ class Registers:
                 yield f"{word.upper()}_{field.name.upper()}_BITS", field.width, ""
         for i, (error, text) in enumerate(RESULT_ERRORS.items()):
             yield f"ERROR_CODE_{error.upper()}", i, text
+        for code in ErrorCode:
+            yield f"REFUSED_{code.name}", int(code), MEANINGS[code]
+        for op in KvOp:
+            yield f"KV_COMMAND_OP_{op.name}", int(op), OPERATIONS[op]
         for i, event in enumerate([*EVENTS, *AXI_EVENTS]):
             yield f"COUNTER_{event.upper()}", i, ""
         yield "WEIGHTS_ID_EXPECTED", self._weights_id, "of the weights beside this file"

@@ -67,6 +67,10 @@ class AxiShape:
 
     def check(self, design):
         """Refuse a design whose weights have no place. Raises ValueError."""
+        for noun, value, most in (("Slot count", design.hw.slots, 1 << 10), ("Context", design.hw.context, (1 << 20) - 1),
+                                  ("Entry count", design.hw.entries, 1 << 16)):
+            if value > most:
+                raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
         size = design.stream_beats * design.hw.beat_bytes
         if design.hw.source != "stream":
             raise ValueError("Bus axi needs weights that come from outside: add source=stream to the shape")

@@ -118,6 +118,8 @@ IRQS = {
     "done": "a pass has ended: its last result is there",
     "result": "a result is there",
     "error": "weights could not be read: see ERROR and ERROR_ADDRESS. Clearing it clears those",
+    "kv": "the operation on the KV memory was answered: see KV_ANSWER",
+    "dropped": "an entry from the stream had a number that the machine has no bits for: it was left out of its pass",
 }
 
 
@@ -180,7 +182,7 @@ def register_map(design, axi):
         register(0x060, "COMMAND_LO", "the next entry of a pass, bits 31..0", *_split(_COMMAND, 0, "rw"))
         if hw.sampler == "gumbel":
             register(0x064, "COMMAND_KEY", "bits 95..64", *_split((_KEY,), 2, "rw"))
-        register(0x068, "COMMAND_HI", "bits 63..32, to be written last: that gives the entry to the machine, or is answered with an error if QUEUE.space is 0",
+        register(0x068, "COMMAND_HI", "bits 63..32, to be written last: that gives the entry to the machine, or is answered with an error: if QUEUE.space is 0, or the machine has no bits for a number",
                  *_split(_COMMAND, 1, "push"))
         register(0x06C, "RESULT_LO", "the oldest result, bits 31..0", *_split(RESULT, 0, "ro"))
         register(0x070, "RESULT_HI", "bits 63..32", *_split(RESULT, 1, "ro"))
@@ -193,10 +195,14 @@ def register_map(design, axi):
              _field("slot", 4, 10, "push", "the sequence"), _field("other", 16, 10, "push", "the sequence that a fork makes"))
     register(0x080, "KV_ANSWER", "of the latest operation", _field("busy", 0, 1, "ro", "it is under way"),
              _field("error", 8, 8, "ro", "why it was refused, as numbered for results; 0: done"))
+    if hw.kv_ecc:
+        register(0x084, "KV_CORRECTED", "errors of the KV memory", value("ro", "rows in which an error was corrected, since reset"))
+        register(0x088, "KV_FAILED", "errors of the KV memory", value("ro", "rows in which an error could not be corrected, since reset"))
+        register(0x08C, "KV_FAULT", "where the first of these was", _field("position", 0, 20, "ro", "position"), _field("slot", 20, 10, "ro", "slot"))
     events = {**EVENTS, **AXI_EVENTS}
     register(0x100, "COUNTER", "cycles of the latest pass in which " + "; ".join(f"[{i}] {name}: {text}" for i, (name, text) in enumerate(events.items())),
              value("ro", "cycles"), count=len(events), window=True)
     rows = design.layers * hw.entries
-    register(max(0x1000, 1 << (4 * rows - 1).bit_length()), "SIGNATURE", f"[layer * {hw.entries} + entry] the residual after a layer",
+    register(max(0x1000, 1 << (4 * rows - 1).bit_length()), "SIGNATURE", f"[layer * {hw.entries} + row] the residual after a layer; rows are the entries that were not refused",
              value("ro", "CRC-32"), count=rows, window=True)
     return RegisterMap(registers=tuple(found))

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 from ..lib.axi import lite_slave, read_master, stream_master, stream_slave
 from ..params.axi import AXI_EVENTS
 from ..params.phases import EVENTS
-from ..params.registers import RESULT, command_fields, register_map, word_bits
+from ..params.registers import IRQS, RESULT, command_fields, register_map, word_bits
 from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
 from ..units.counters import Counters
@@ -104,7 +104,7 @@ class AxiDecoder(wiring.Component):
         m.d.comb += regs.status_busy.eq(busy)
         self._errors(m, reader, regs)
         m.d.comb += [regs.irq_status_done_set.eq(taken & last), regs.irq_status_result_set.eq(taken),
-                     self.irq.eq(Cat(getattr(regs, f"irq_status_{n}") & getattr(regs, f"irq_enable_{n}") for n in ("done", "result", "error")).any())]
+                     self.irq.eq(Cat(getattr(regs, f"irq_status_{n}") & getattr(regs, f"irq_enable_{n}") for n in IRQS).any())]
 
         # -- counters: the machine's, and behind them the reader's
         counters = Counters(AXI_EVENTS)
@@ -156,12 +156,15 @@ class AxiDecoder(wiring.Component):
         given = {field.name: word[field.lsb:field.lsb + field.width] for field in fields}
         if self._axi.host == "stream":
             m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go), word.eq(self.s_axis_command_tdata)]
+            # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
+            given["none"] = _beyond(decoder.command, given)
             given["last"] |= self.s_axis_command_tlast
+            m.d.comb += regs.irq_status_dropped_set.eq(go & given["none"])
         else:
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
             written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key')[f.lsb // 32]}_{f.name}") for f in fields}
-            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting), queue.w_en.eq(regs.command_hi_write),
+            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(decoder.command, written)), queue.w_en.eq(regs.command_hi_write),
                          queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
         m.d.comb += decoder.command.payload.as_value().eq(_payload(decoder.command, given))
@@ -171,16 +174,19 @@ class AxiDecoder(wiring.Component):
         """An operation on the KV memory waits for the end of the pass; its answer stays until the next."""
         command, answer, busy = decoder.kv_command, decoder.kv_answer, regs.kv_answer_busy
         taken = {name: getattr(regs, f"kv_command_{name}") for name in ("op", "slot", "other")} | {"length": regs.kv_length_value}
-        beyond = Cat(value[len(command.p[name]):].any() for name, value in taken.items()).any()      # no bits for it at the machine
         held, offered, error = Signal.like(command.payload.as_value(), reset_less=True), Signal(), Signal.like(answer.p.error)
-        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | beyond), command.valid.eq(offered & ~resetting), command.payload.as_value().eq(held),
+        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)), command.valid.eq(offered & ~resetting), command.payload.as_value().eq(held),
                      answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
         with m.If(regs.kv_command_write):
             m.d.core += [held.eq(_payload(command, taken)), offered.eq(1), busy.eq(1)]
         with m.If(command.valid & command.ready):
             m.d.core += offered.eq(0)
+        m.d.comb += regs.irq_status_kv_set.eq(answer.valid & busy)
         with m.If(answer.valid & busy):
             m.d.core += [busy.eq(0), error.eq(answer.p.error)]
+        if self._design.hw.kv_ecc:
+            m.d.comb += [regs.kv_corrected_value.eq(decoder.kv_corrected), regs.kv_failed_value.eq(decoder.kv_failed),
+                         regs.kv_fault_slot.eq(decoder.kv_fault.slot), regs.kv_fault_position.eq(decoder.kv_fault.position)]
 
     @property
     def _queue_depth(self):
@@ -223,6 +229,11 @@ class AxiDecoder(wiring.Component):
 def _payload(stream, values):
     """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is constant.)"""
     return Cat((values.get(name, Const(0)) | Const(0, field.width))[:field.width] for name, field in stream.p.shape())
+
+
+def _beyond(stream, values):
+    """Whether a value has bits that its field of a stream's payload has not."""
+    return Cat(value[len(stream.p[name]):].any() for name, value in values.items()).any()
 
 
 def _packed(fields, values):
