@@ -12,7 +12,7 @@ from sim.runner import run, simulators
 SMALLEST = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=16, kv_block=1, hidden_size=4, intermediate_size=3,
                 num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11)
 SHAPES = {
-    "stream": (dict(SMALLEST, num_hidden_layers=2, kv_ecc=True), dict(data_width=16, burst=16, prefetch=64)),
+    "stream": (dict(SMALLEST, num_hidden_layers=2, kv_ecc=True, halves=2), dict(data_width=16, burst=16, prefetch=64)),
     "queue": (dict(SMALLEST, num_hidden_layers=1, entries=5, tile_beats=1, lanes=4, sampler="gumbel"), dict(data_width=128, burst=4, host="queue", address_width=34)),
 }
 
