@@ -45,7 +45,9 @@ async def begin(dut, timing=None, hesitate=0, start=True):
 def check(results, expected, bus_error=0, lost=False):
     """Tokens of a pass; with a bus error, or what it has ``lost``, only which entries have one."""
     wanted = sorted((int(entry), token) for entry, token in expected["tokens"].items())
-    assert [r["bus_error"] for r in results] == [bus_error] * len(results) and [r["error"] for r in results] == [0] * len(results)
+    flags = [r["bus_error"] for r in results]       # a half-batch may be through before the other one's weights are read
+    assert flags == [bus_error] * len(results) or (bus_error and DESIGN.hw.halves == 2 and flags[-1])
+    assert [r["error"] for r in results] == [0] * len(results)
     if not wanted:
         assert [r["none"] for r in results] == [1]
     else:

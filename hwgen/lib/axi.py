@@ -47,8 +47,8 @@ class LiteSlave(wiring.Component):
     A read: ``read`` is high for one cycle with ``read_address`` (of 32-bit words), which stays; ``read_data`` and
     ``read_refused`` are taken two cycles later, so that a memory may be looked up between. A write: ``write`` is high for
     one cycle with ``write_address`` and ``write_data``, and ``write_refused`` is taken in that cycle. What is refused is
-    answered with SLVERR; so is a write of less than a whole word, which is not passed on. One read and one write at a time: an
-    address is taken every fourth cycle, a write every second.
+    answered with SLVERR; so is a write of less than a whole word, which is not passed on. One read and one write at a time: a
+    read is taken every fifth cycle, a write every second.
 
     Parameters
     ----------

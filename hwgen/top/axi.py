@@ -130,7 +130,8 @@ class AxiDecoder(wiring.Component):
 
         # The header is asked for by a request of beat 0, and comes behind the beats that were asked for before.
         weights_id = Signal(32)
-        owed = Signal(range(2 * design.stream_beats + 1))
+        table = design.head_matmul
+        owed = Signal(range(2 * design.stream_beats + design.hw.entries * table.k_tiles * table.codes + 1))     # all that a pass can ask for
         looking, skip = Signal(), Signal.like(owed)
         asked = reader.req.valid & reader.req.ready
         m.d.core += owed.eq(owed + Mux(asked, reader.req.p.count, 0) - moved)
@@ -175,8 +176,8 @@ class AxiDecoder(wiring.Component):
         command, answer, busy = decoder.kv_command, decoder.kv_answer, regs.kv_answer_busy
         taken = {name: getattr(regs, f"kv_command_{name}") for name in ("op", "slot", "other")} | {"length": regs.kv_length_value}
         held, offered, error = Signal.like(command.payload.as_value(), reset_less=True), Signal(), Signal.like(answer.p.error)
-        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)), command.valid.eq(offered & ~resetting), command.payload.as_value().eq(held),
-                     answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
+        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)), command.valid.eq(offered & ~resetting),
+                     command.payload.as_value().eq(held), answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
         with m.If(regs.kv_command_write):
             m.d.core += [held.eq(_payload(command, taken)), offered.eq(1), busy.eq(1)]
         with m.If(command.valid & command.ready):
