@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Decode the demo model with one entry through the RTL of the decoder on AXI, weights from a narrow memory: how much of its bandwidth is used.
+"""Decode the demo model with one entry through the RTL of the decoder on AXI, weights from a narrow and a wider memory: how much of its
+bandwidth is used.
 
 Every token is compared with the golden model; the numbers are the machine's own counters. And the size of reader and registers on an ECP5.
 """
 import argparse
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from hwgen.host.golden_link import GoldenLink
@@ -26,7 +28,7 @@ from tools import ledger
 from tools.bench_column import tool
 
 SHAPE = "demo,entries=1,slots=1,sampler=greedy,source=stream,context=64"
-AXI = dict(data_width=32, prefetch=1024, outstanding=32)
+WIDTHS = 32, 256       # the first is much narrower than a tile
 TIMINGS = {"plain": dict(latency=40), "dram": dict(latency=40, refresh=(780, 35), row=(2048, 15))}
 
 
@@ -47,15 +49,23 @@ def sizes(design):
     return found
 
 
+def measure(design, quantized, axi, passes):
+    """{timing: counters, summed over the passes}."""
+    with tempfile.TemporaryDirectory() as work:
+        weights, out = Path(work) / "weights.bin", Path(work) / "out"
+        weights.write_bytes(pack(quantized, design).tobytes())
+        run(AxiDecoder(design, axi), "axi_bandwidth", "bench_axi_bandwidth", opt="-O2", params={
+            "shape": SHAPE, "axi": asdict(axi), "weights": str(weights), "passes": passes, "timings": TIMINGS, "out": str(out)})
+        found = {name: json.loads(out.with_suffix(f".{name}.json").read_text()) for name in TIMINGS}
+    return {name: {key: sum(p[key] for p in results) for key in results[0]} for name, results in found.items()}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=4, help="decoded tokens (default: 4)")
-    parser.add_argument("--shape", default=SHAPE, help="another shape: prints, and records nothing")
-    parser.add_argument("--data-width", type=int, default=AXI["data_width"], help="another width: prints, and records nothing")
     options = parser.parse_args()
-    axi = {**AXI, "data_width": options.data_width}
     checkpoint = load("demo", need_tokenizer=False)
-    design = Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape), recipe=Recipe())
+    design = Design(model=checkpoint.shape, hw=hw_shape(SHAPE, checkpoint.shape), recipe=Recipe())
     quantized = quantize(checkpoint, design.recipe)
     golden = GoldenLink(design, quantized)
     passes, token = [], 1
@@ -63,29 +73,22 @@ def main():
         entry = Entry(0, position, token, True)
         token = golden.run_pass([entry]).tokens[0]
         passes.append([[entry.slot, entry.position, entry.token, 1, entry.key], token])
-    with tempfile.TemporaryDirectory() as work:
-        weights, out = Path(work) / "weights.bin", Path(work) / "out"
-        weights.write_bytes(pack(quantized, design).tobytes())
-        run(AxiDecoder(design, AxiShape(**axi)), "axi_bandwidth", "bench_axi_bandwidth", opt="-O2", params={
-            "shape": options.shape, "axi": axi, "weights": str(weights), "passes": passes, "timings": TIMINGS, "out": str(out)})
-        measured = {name: json.loads(out.with_suffix(f".{name}.json").read_text()) for name in TIMINGS}
-    total = {name: {key: sum(p[key] for p in found) for key in found[0]} for name, found in measured.items()}
-    used = {name: t["axi_words"] / (t["cycles"] - t["rested"]) for name, t in total.items()}
-    for name, t in total.items():
-        print(f"{name}: {t['axi_words']:,} words in {t['cycles']:,} cycles, {t['rested']:,} of them without an offer: {used[name]:.2%} used; "
-              f"FIFO full {t['axi_full']:,}, memory awaited {t['axi_waits']:,}, array busy {t['mac_busy']:,}")
-    cells = sizes(design)
-    for name, count in cells.items():
-        print(f"{name}: {count:,}")
-    if (options.shape, options.data_width) != (SHAPE, AXI["data_width"]):
-        return
-    entry = {"kind": "measured", "command": "python -m tools.bench_axi"}
-    ledger.record("axi.json", [
-        {"name": "axi_bandwidth_utilization", "value": round(used["plain"], 4), "unit": "", **entry},
-        {"name": "axi_bandwidth_utilization_dram", "value": round(used["dram"], 4), "unit": "", **entry},
-        {"name": "axi_cycles_per_token", "value": round(total["plain"]["cycles"] / options.tokens), "unit": "cycles", **entry},
-        {"name": "axi_words_per_token", "value": round(total["plain"]["axi_words"] / options.tokens), "unit": "words", **entry},
-        *({"name": name, "value": count, "unit": "", **entry} for name, count in cells.items())])
+    how = {"kind": "measured", "command": "python -m tools.bench_axi" + (f" --tokens {options.tokens}" if options.tokens != 4 else "")}
+    entries, report = [], []
+    for width in WIDTHS:
+        for timing, total in measure(design, quantized, AxiShape(data_width=width, prefetch=1024, outstanding=32), passes).items():
+            used = total["axi_words"] / (total["cycles"] - total["rested"])
+            report.append(f"{width} bits, {timing}: {total['axi_words']:,} words in {total['cycles']:,} cycles, {total['rested']:,} of them without an offer: "
+                          f"{used:.2%} used; FIFO full {total['axi_full']:,}, memory awaited {total['axi_waits']:,}, array busy {total['mac_busy']:,}")
+            name = "axi_bandwidth_utilization" + ("" if width == WIDTHS[0] else f"_{width}") + ("" if timing == "plain" else f"_{timing}")
+            entries.append({"name": name, "value": round(used, 4), "unit": "", **how})
+            if timing == "plain":
+                entries.append({"name": f"axi_cycles_per_token_{width}", "value": round(total["cycles"] / options.tokens), "unit": "cycles", **how})
+    for name, count in sizes(design).items():
+        report.append(f"{name}: {count:,}")
+        entries.append({"name": name, "value": count, "unit": "", **how})
+    print("\n".join(report))
+    ledger.record("axi.json", entries)
 
 
 if __name__ == "__main__":
