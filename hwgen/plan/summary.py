@@ -35,7 +35,8 @@ def facts(design, source):
         "vocabulary": f"{shape.vocab_size:,}, table {'tied' if shape.tie_word_embeddings else 'not tied'} to the LM head",
         "context": f"{hw.context:,} of the model's {shape.max_position_embeddings:,}",
         "formats": f"{formats(recipe)}; probabilities {recipe.p_format}; accumulators of {design.acc_bits} bits",
-        "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass",
+        "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass"
+                 + (", in two half-batches" if hw.halves == 2 else ""),
         "weight stream": f"{design.stream_beats * hw.beat_bytes:,} bytes, {hw.beat_bytes} a cycle, source {hw.source}",
         "KV memory": f"{position * hw.slots * hw.blocks_per_slot * hw.kv_block:,} bytes: {_count(hw.slots, 'slot')} of "
                      f"{hw.blocks_per_slot * hw.kv_block} positions of {position:,} bytes",
