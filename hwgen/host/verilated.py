@@ -69,10 +69,13 @@ def build_model(verilog, top, design, *, trace=False, opt="-O3", images=(), prog
         with tempfile.TemporaryDirectory(prefix=f"{top}-", dir=folder.parent) as work:
             work = Path(work)
             (work / "design.v").write_text(verilog)
-            (work / "design.h").write_text(header)
+            (work / "design.h").write_text(header + f"#define KV_MEMORY(name) top->rootp->{top}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n")
             # Columns whose tiles the optimizer may not look into share their code, and without its data-flow pass the rest
             # builds in half the time and runs as fast.
-            (work / "keep.vlt").write_text('`verilator_config\npublic_flat_rw -module "*mac_column*" -var "tile"\n')
+            keep = ['public_flat_rw -module "*mac_column*" -var "tile"']
+            if design.hw.kv_ecc:        # errors come from outside: `VerilatedLink.flip`
+                keep.append('public_flat_rw -module "*block_ram*" -var "rows"')
+            (work / "keep.vlt").write_text("\n".join(["`verilator_config", *keep, ""]))
             built = verilator.build([work / "keep.vlt", work / "design.v"], top, cpp=[MAIN], folder=work / "obj", executable="model", opt=opt,
                                     cflags=f"-I{work}", trace=trace, cache=cache_folder() / "verilator-runtime",
                                     args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"])
@@ -154,6 +157,10 @@ class VerilatedLink(Link):
         check_fits(self.design, slots=(slot, other), length=length)
         answer = self._ask(f"kv {int(op)} {slot} {other} {length}\n")
         return KvAnswer(ErrorCode(answer["code"]), answer["cycles"])
+
+    def flip(self, memory, word, bit):
+        """Flip a bit of a word of the KV memory ``k_codes``, ``v_codes``, ``k_exps`` or ``v_exps`` of a design with ``kv_ecc``."""
+        self._ask(f"flip {memory} {word} {bit}\n")
 
     def ecc(self):
         answer = self._ask("ecc\n")

@@ -38,7 +38,7 @@ def facts(design, source):
         "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass"
                  + (", in two half-batches" if hw.halves == 2 else ""),
         "weight stream": f"{design.stream_beats * hw.beat_bytes:,} bytes, {hw.beat_bytes} a cycle, source {hw.source}",
-        "KV memory": f"{position * hw.slots * hw.blocks_per_slot * hw.kv_block:,} bytes: {_count(hw.slots, 'slot')} of "
-                     f"{hw.blocks_per_slot * hw.kv_block} positions of {position:,} bytes",
+        "KV memory": f"{position * hw.blocks * hw.kv_block:,} bytes: {_count(hw.blocks, 'block')} of {_count(hw.kv_block, 'position')} of "
+                     f"{position:,} bytes, for {_count(hw.slots, 'slot')}{', and check bits' if hw.kv_ecc else ''}",
         "array cycles": f"{tiles * hw.tile_beats:,} for a pass of one entry, and what does not overlap with them",
     }
