@@ -13,6 +13,8 @@ import time
 import warnings
 from pathlib import Path
 
+from .commands.fpga import LINKS, board_link, boards_help, chosen_board, is_board_link, run_build, run_program
+from .fpga.boards import BOARDS
 from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
@@ -46,7 +48,8 @@ AXI_HELP = {
     "data_width": "bits of a word of weights, 8 to 1024", "address_width": "bits of addresses, 13 to 64", "id_width": "bits of identifiers",
     "burst": "words of a burst, at most 256", "outstanding": "bursts asked for and not received yet, at most",
     "prefetch": "words asked for ahead: more than the memory's latency in cycles, and better more than the machine's pauses",
-    "host": "stream: commands and results are AXI4-Stream ports; queue: they are registers"}
+    "host": "stream: commands and results are AXI4-Stream ports; queue: they are registers",
+    "queue": "results that wait for software with --axi-host queue, 1 to 128"}
 
 
 def _shapes_help():
@@ -76,6 +79,15 @@ def _parser():
         sub.add_argument("--formats", default="", metavar="F",
                          help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
         sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
+
+    def link(sub, golden="; golden is numpy, with predicted cycles"):
+        sub.add_argument("--link", default="verilator", metavar="L", help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
+        on_board(sub)
+
+    def on_board(sub):
+        sub.add_argument("--board", default="ulx3s-85f", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its shape is taken "
+                         "unless --shape names one")
+        sub.add_argument("--mhz", type=float, metavar="MHz", help="clock of the board's machine (default: the board's)")
 
     def clock(sub):
         sub.add_argument("--clock", type=float, default=100.0, metavar="MHz", help="clock for projected speeds (default: 100)")
@@ -121,8 +133,7 @@ def _parser():
     sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
     sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
     sampling(sub, 0.0)
-    sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
-                     help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles")
+    link(sub)
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     speculation(sub)
     sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
@@ -161,8 +172,29 @@ def _parser():
     sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs.",
                   "hwgen selftest demo\n  hwgen selftest demo --inject weight:9000:3:6     flips bit 6 of byte 3 of beat 9000")
     machine(sub)
+    link(sub, golden="")
     sub.add_argument("--inject", action="append", default=[], metavar="weight:BEAT:BYTE:BIT",
                      help="flip a bit of the weights that the machine reads; may be repeated")
+
+    fpga = commands.add_parser("fpga", help="build a board's bitstream, or load it", description="Machines on FPGA boards.")
+    actions = fpga.add_subparsers(dest="action", metavar="ACTION", required=True)
+    sub = command("fpga build", lambda options, screen: run_build(options, screen, _loaded, _quantize),
+                  "From a model to a board's bitstream: emit, synthesize, place and route, pack. An interrupted build goes on where it was.",
+                  "hwgen fpga build --board ulx3s-85f --model demo\n\n" + boards_help(), shapes=False, group=actions)
+    machine(sub, shape=None, option=True)
+    on_board(sub)
+    sub.add_argument("--seeds", default="1", metavar="N,A-B", help="of the placement; the fastest is taken (default: 1)")
+    sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")
+    sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR", help="where bitstream and report go (default: build/fpga)")
+    sub = command("fpga program", run_program, "Load a bitstream into a board, with openFPGALoader.", "hwgen fpga program --board ulx3s-85f",
+                  shapes=False, group=actions)
+    on_board(sub)
+    sub.add_argument("--bitstream", metavar="FILE", help="default: that of hwgen fpga build")
+    sub.add_argument("--flash", action="store_true", help="into the flash, where it stays without power")
+
+    sub = command("counters", run_counters, "Run one pass, and print the machine's counters.", "hwgen counters demo --link sim-uart")
+    machine(sub)
+    link(sub)
 
     sub = command("accuracy", run_accuracy, "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
                   "hwgen accuracy demo --tokens 1000 --recipe e3m4 --recipe e4m3,head=pair --parts", shapes=False)
@@ -199,8 +231,19 @@ def _parser():
 
 def _design(options, checkpoint):
     with checked_input():
+        link = getattr(options, "link", "verilator")
+        if link not in ("verilator", "golden", "timing") and not is_board_link(link):
+            raise ValueError(f"Link must be verilator, golden, sim-uart or serial:DEVICE, not {link!r}")
+        if is_board_link(link) and options.shape == "demo":
+            options.shape, options.formats = chosen_board(options).shape, options.formats or chosen_board(options).formats
         return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape),
                       recipe=recipe(options.formats, options.head))
+
+
+def _loaded(options):
+    """(checkpoint, design) of the options."""
+    checkpoint = load(options.model, need_tokenizer=False)
+    return checkpoint, _design(options, checkpoint)
 
 
 def _quantize(screen, checkpoint, design):
@@ -226,6 +269,11 @@ def _output_folder(path, name):
     return folder
 
 
+def _place(options):
+    """What the link leads to."""
+    return {"golden": "golden model", "verilator": "simulator", "sim-uart": "simulator"}.get(options.link, "board")
+
+
 def _check_simulator():
     """Refuse a missing compiler, and a cache that cannot be written, before the work."""
     from .host.verilated import cache_folder
@@ -249,6 +297,10 @@ def _link(screen, options, design, quantized, **more):
         if options.link == "timing":
             from .host.timing_link import TimingLink
             yield TimingLink(design)
+            return
+        if is_board_link(options.link):
+            link = stack.enter_context(board_link(screen, options, design, quantized, faults=more.get("faults", ())))
+            yield CheckedLink(link, golden) if golden else link
             return
         from .host.machine import simulated
         stall = getattr(options, "stall", 0)
@@ -301,7 +353,7 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
         terminal.write(text.end() + "\n")
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
     screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
-    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
+    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {_place(options)}")
     if options.check:
         screen.say("every token and signature, cycle and counter equals the golden model's")
 
@@ -326,7 +378,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
     columns, passes = more()
     seconds = time.monotonic() - began
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
-    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {'golden model' if options.link == 'golden' else 'simulator'}")
+    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {_place(options)}")
     if options.check:
         screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
                    + " equals the golden model's")
@@ -370,7 +422,9 @@ def run_run(options, screen):
             raise ValueError("Stalls need weights that come from outside: add source=stream to --shape")
         if options.link == "golden" and (options.check or options.trace or options.stall):
             raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
-    if options.link == "verilator":
+        if is_board_link(options.link) and (options.trace or options.stall):
+            raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
+    if options.link in ("verilator", "sim-uart"):
         _check_simulator()
     trace = Path(options.trace) if options.trace else None
     if trace:
@@ -478,17 +532,32 @@ def run_selftest(options, screen):
     design = _design(options, checkpoint)
     with checked_input():
         faults = [Fault.parse(text, design) for text in options.inject]
-    _check_simulator()
+    if options.link in ("verilator", "sim-uart"):
+        _check_simulator()
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
-    options.check, options.link = False, "verilator"
+    options.check = False
     from .host.golden_link import GoldenLink
     quantized = _quantize(screen, checkpoint, design)
     with _link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
         passes = selftest(link, golden)
     print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes"
           + ("; no pass felt what was injected" if faults else ""))
+
+
+def run_counters(options, screen):
+    from .host.link import Entry
+    from .params.phases import EVENTS
+    checkpoint = load(options.model, need_tokenizer=False)
+    design = _design(options, checkpoint)
+    if options.link in ("verilator", "sim-uart"):
+        _check_simulator()
+    options.check = False
+    with _link(screen, options, design, _quantize(screen, checkpoint, design)) as link:
+        result = link.run_pass([Entry(0, 0, 0, True)])
+    for name, value in result.counters.items():
+        print(f"{name:14}{value:>10,}  cycles in which {EVENTS[name]}")
 
 
 def run_demo(options, screen):

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FLOORS = {"params": 0, "golden": 1, "models": 1, "lib": 1, "units": 2, "top": 3, "emit": 4, "plan": 4, "host": 5,
-          "cli": 6, "__main__": 7}
+FLOORS = {"params": 0, "golden": 1, "models": 1, "lib": 1, "units": 2, "top": 3, "emit": 4, "plan": 4, "fpga": 5,
+          "host": 6, "commands": 7, "cli": 8, "__main__": 9}
 #: Packages that the numbers must not depend on: the golden model and what it reads are plain Python and numpy.
 FORBIDDEN = {package: {"amaranth", "amaranth_boards", "cocotb", "ml_dtypes", "torch", "transformers"}
              for package in ("params", "golden", "models")}

@@ -81,7 +81,7 @@ def test_refused_kinds():
 
 
 @pytest.mark.parametrize("changes, axi, complaint", [
-    (dict(source="rom"), {}, "add source=stream"), (dict(source="stream"), dict(address_width=13, data_width=8), ""),
+    (dict(source="stream"), dict(address_width=13, data_width=8), ""),
     (dict(source="stream", vocab_size=900), dict(address_width=13), "must reach 18"),
     (dict(source="stream", slots=1025), {}, "Slot count must be at most 1024 on bus axi, not 1025")])
 def test_designs_refused(changes, axi, complaint):

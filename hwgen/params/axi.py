@@ -28,6 +28,7 @@ class AxiShape:
     prefetch            words asked for before they are wanted, at least: 1 to 65536. It should cover the memory's
                         latency, and, so that a memory that limits never rests, the machine's longest pause
     host                how commands and results go: "stream" (AXI4-Stream ports), or "queue" (among the registers)
+    queue               results that wait for software with host "queue", at least: 1 to 128
     """
     data_width: int = 64
     address_width: int = 32
@@ -36,11 +37,12 @@ class AxiShape:
     outstanding: int = 8
     prefetch: int = 256
     host: str = "stream"
+    queue: int = 4
 
     def __post_init__(self):
         for noun, field, low, high in (("AXI data width", "data_width", 8, 1024), ("AXI address width", "address_width", 13, 64),
                                        ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
-                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536)):
+                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536), ("Queue length", "queue", 1, 128)):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{noun} must be an integer, not {value!r}")
@@ -72,7 +74,5 @@ class AxiShape:
             if value > most:
                 raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
         size = design.stream_beats * design.hw.beat_bytes
-        if design.hw.source != "stream":
-            raise ValueError("Bus axi needs weights that come from outside: add source=stream to the shape")
-        if size > 1 << self.address_width:
+        if design.hw.source == "stream" and size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")

@@ -133,9 +133,26 @@ def _split(fields, word, access):
     return tuple(_field(f.name, f.lsb - 32 * word, f.width, access, f.text) for f in fields if f.lsb // 32 == word)
 
 
+def _bus_registers(register, value, axi):
+    """Registers of the bus that weights come over."""
+    register(0x040, "WEIGHT_BASE_LO", "where the weights are, change it between passes only",
+             _field("value", 12, min(20, axi.address_width - 12), "rw", "address of their first byte, a multiple of 4096"))
+    if axi.address_width > 32:
+        register(0x044, "WEIGHT_BASE_HI", "upper bits", value("rw", "upper bits of the address", axi.address_width - 32))
+    register(0x048, "ERROR", "the first error on the bus since IRQ_STATUS.error was cleared",
+             _field("code", 0, 3, "ro", "; ".join(f"{i}: {text}" for i, text in enumerate(RESULT_ERRORS.values()))),
+             _field("count", 16, 16, "ro", "errors, 65535 at most"))
+    register(0x04C, "ERROR_ADDRESS_LO", "its address", value("ro", "of the word that failed (timeout: that is owed)", min(32, axi.address_width)))
+    if axi.address_width > 32:
+        register(0x050, "ERROR_ADDRESS_HI", "upper bits", value("ro", "upper bits of the address", axi.address_width - 32))
+    register(0x054, "TIMEOUT", "of reads", value("rw", "cycles without a word, while some are owed, that are an error; 0: never"))
+
+
 def register_map(design, axi):
-    """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``."""
+    """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``. Without a bus for the weights it has no registers of that."""
     model, hw = design.model, design.hw
+    bus = hw.source == "stream"
+    irqs = {name: text for name, text in IRQS.items() if bus or name != "error"}
     found = []
 
     def register(offset, name, text, *fields, **window):
@@ -162,19 +179,10 @@ def register_map(design, axi):
     register(0x034, "STATUS", "what the machine does", _field("busy", 0, 1, "ro", "a pass is under way, from its first entry to its last result"),
              _field("resetting", 1, 1, "ro", "a reset is under way: it waits for words that the bus owes"),
              _field("phase", 8, 4, "ro", "of the pass, by number"), _field("layer", 16, 16, "ro", "of the pass"))
-    register(0x038, "IRQ_ENABLE", "which causes raise irq", *(_field(name, i, 1, "rw", text) for i, (name, text) in enumerate(IRQS.items())))
-    register(0x03C, "IRQ_STATUS", "what has happened", *(_field(name, i, 1, "w1c", text) for i, (name, text) in enumerate(IRQS.items())))
-    register(0x040, "WEIGHT_BASE_LO", "where the weights are, change it between passes only",
-             _field("value", 12, min(20, axi.address_width - 12), "rw", "address of their first byte, a multiple of 4096"))
-    if axi.address_width > 32:
-        register(0x044, "WEIGHT_BASE_HI", "upper bits", value("rw", "upper bits of the address", axi.address_width - 32))
-    register(0x048, "ERROR", "the first error on the bus since IRQ_STATUS.error was cleared",
-             _field("code", 0, 3, "ro", "; ".join(f"{i}: {text}" for i, text in enumerate(RESULT_ERRORS.values()))),
-             _field("count", 16, 16, "ro", "errors, 65535 at most"))
-    register(0x04C, "ERROR_ADDRESS_LO", "its address", value("ro", "of the word that failed (timeout: that is owed)", min(32, axi.address_width)))
-    if axi.address_width > 32:
-        register(0x050, "ERROR_ADDRESS_HI", "upper bits", value("ro", "upper bits of the address", axi.address_width - 32))
-    register(0x054, "TIMEOUT", "of reads", value("rw", "cycles without a word, while some are owed, that are an error; 0: never"))
+    register(0x038, "IRQ_ENABLE", "which causes raise irq", *(_field(name, i, 1, "rw", text) for i, (name, text) in enumerate(irqs.items())))
+    register(0x03C, "IRQ_STATUS", "what has happened", *(_field(name, i, 1, "w1c", text) for i, (name, text) in enumerate(irqs.items())))
+    if bus:
+        _bus_registers(register, value, axi)
     if hw.sampler == "gumbel":
         register(0x058, "INV_TEMPERATURE", "of the sampler", value("rw", "1 / temperature, in units of 1/256; 0: the likeliest token", 16))
         register(0x05C, "SEED", "of the sampler's noise", value("rw", "any"))
@@ -199,7 +207,14 @@ def register_map(design, axi):
         register(0x084, "KV_CORRECTED", "errors of the KV memory", value("ro", "rows in which an error was corrected, since reset"))
         register(0x088, "KV_FAILED", "errors of the KV memory", value("ro", "rows in which an error could not be corrected, since reset"))
         register(0x08C, "KV_FAULT", "where the first of these was", _field("position", 0, 20, "ro", "position"), _field("slot", 20, 10, "ro", "slot"))
-    events = {**EVENTS, **AXI_EVENTS}
+    if axi.host == "queue":
+        register(0x090, "LOOP", "a text that goes on by itself", _field("count", 0, 16, "push", "so many passes of one entry follow, each with the token of the one before"),
+                 _field("left", 16, 16, "ro", "of them"))
+        register(0x094, "STOP", "where it ends", _field("token", 0, 31, "rw", "behind this token"), _field("enable", 31, 1, "rw", "there is such a token"))
+    name = model.name.encode("ascii", "replace")[:16].ljust(16, b"\0")
+    for i in range(4):
+        register(0x0A0 + 4 * i, f"NAME{i}", "of the model", value("const", "four characters, the first lowest", reset=int.from_bytes(name[4 * i:4 * i + 4], "little")))
+    events = {**EVENTS, **(AXI_EVENTS if bus else {})}
     register(0x100, "COUNTER", "cycles of the latest pass in which " + "; ".join(f"[{i}] {name}: {text}" for i, (name, text) in enumerate(events.items())),
              value("ro", "cycles"), count=len(events), window=True)
     rows = design.layers * hw.entries

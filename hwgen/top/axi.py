@@ -6,10 +6,11 @@ from amaranth.lib.wiring import In, Out, connect
 from ..lib.axi import lite_slave, read_master, stream_master, stream_slave
 from ..params.axi import AXI_EVENTS
 from ..params.phases import EVENTS
-from ..params.registers import IRQS, RESULT, command_fields, register_map, word_bits
+from ..params.registers import RESULT, command_fields, register_map, word_bits
 from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
 from ..units.counters import Counters
+from ..units.decode_loop import DecodeLoop
 from .decoder import Decoder
 
 __all__ = ["AxiDecoder"]
@@ -20,14 +21,16 @@ class AxiDecoder(wiring.Component):
 
     Parameters
     ----------
-    design : Design             with source "stream"
+    design : Design             with source "rom" there is no bus for the weights
     axi : AxiShape
+    rom_file : str              memory image of the weights, for source "rom"
 
     Members
     -------
     aclk, aresetn               clock, and synchronous reset, active low
-    m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on
+    m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on. Only with source "stream"
     s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
+    busy, phase                 a pass is under way, and where it is, by number: for lights and logic analyzers
     irq                         high while a cause is set that IRQ_ENABLE enables
     s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host "stream"
     m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
@@ -37,11 +40,13 @@ class AxiDecoder(wiring.Component):
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi):
+    def __init__(self, design, axi, *, rom_file="rom.hex"):
         axi.check(design)
-        self._design, self._axi = design, axi
+        self._design, self._axi, self._rom_file = design, axi, rom_file
         self._map = register_map(design, axi)
-        members = {"aclk": In(1), "aresetn": In(1), **read_master(axi), **lite_slave(self._map.address_width), "irq": Out(1)}
+        weights = read_master(axi) if design.hw.source == "stream" else {}
+        members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
+                   "busy": Out(1), "phase": Out(4)}
         if axi.host == "stream":
             members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"), **stream_master(word_bits(RESULT), "m_axis_result")}
         super().__init__(members)
@@ -68,108 +73,117 @@ class AxiDecoder(wiring.Component):
         resetting = Signal()
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
                      ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(~self.aresetn | resetting)]
-        decoder = Decoder(design)
+        decoder = Decoder(design, rom_file=self._rom_file)
         m.submodules.decoder = DomainRenamer("core")(decoder)
-        m.submodules.reader = reader = AxiReader(design, axi)
         m.submodules.registers = regs = AxiRegisters(self._map)
-        for unit, names in ((reader, read_master(axi)), (regs, lite_slave(0))):
-            for name in names:
-                outside, inside = getattr(self, name), getattr(unit, name)
-                m.d.comb += inside.eq(outside) if self.signature.members[name].flow == In else outside.eq(inside)
-        connect(m, decoder.weight_req, reader.req)
-        connect(m, reader.beats, decoder.weight_beats)
-
-        with m.If(regs.control_reset):
-            m.d.sync += resetting.eq(1)
-        with m.Elif(reader.flushed):
-            m.d.sync += resetting.eq(0)
-        m.d.comb += [reader.flush.eq(resetting), regs.status_resetting.eq(resetting | regs.control_reset)]
-
-        bad, weights_id = self._watch_weights(m, decoder, reader)
-        entry = self._commands(m, decoder, regs, resetting)
-        taken, last = self._results(m, decoder, regs, bad, resetting)
+        self._pass_on(m, regs, lite_slave(0))
+        busy = Signal()
+        m.d.comb += [self.busy.eq(busy), self.phase.eq(decoder.phase)]
+        m.d.comb += [regs.status_resetting.eq(resetting | regs.control_reset), regs.weights_id_value.eq(decoder.model_id)]
+        if design.hw.source == "stream":
+            bad = self._weights(m, decoder, regs, resetting)
+        else:
+            bad = Const(0)
+            m.d.sync += resetting.eq(regs.control_reset)
+        command, outcome = self._loop(m, decoder, regs)
+        self._commands(m, command, regs, resetting)
+        taken, last = self._results(m, outcome, regs, bad, resetting)
         self._kv_operations(m, decoder, regs, resetting)
+        entry = decoder.command.valid & decoder.command.ready
 
         # -- what software sets and sees
-        high = getattr(regs, "weight_base_hi_value", Const(0, 0))
-        m.d.comb += [reader.base.eq(Cat(Const(0, 12), regs.weight_base_lo_value, high)), reader.timeout.eq(regs.timeout_value),
-                     regs.weights_id_value.eq(weights_id), regs.status_phase.eq(decoder.phase), regs.status_layer.eq(decoder.layer)]
+        m.d.comb += [regs.status_phase.eq(decoder.phase), regs.status_layer.eq(decoder.layer)]
         if design.hw.sampler == "gumbel":
             m.d.comb += [decoder.inv_temperature.eq(regs.inv_temperature_value), decoder.seed.eq(regs.seed_value)]
-        busy = Signal()
         with m.If(entry):
             m.d.core += busy.eq(1)
         with m.Elif(taken & last):
             m.d.core += busy.eq(0)
         m.d.comb += regs.status_busy.eq(busy)
-        self._errors(m, reader, regs)
-        m.d.comb += [regs.irq_status_done_set.eq(taken & last), regs.irq_status_result_set.eq(taken),
-                     self.irq.eq(Cat(getattr(regs, f"irq_status_{n}") & getattr(regs, f"irq_enable_{n}") for n in IRQS).any())]
+        m.d.comb += [regs.irq_status_done_set.eq(taken & last), regs.irq_status_result_set.eq(taken)]
+        irqs = [field.name for field in self._map["IRQ_STATUS"].fields]
+        m.d.comb += self.irq.eq(Cat(getattr(regs, f"irq_status_{n}") & getattr(regs, f"irq_enable_{n}") for n in irqs).any())
 
-        # -- counters: the machine's, and behind them the reader's
+        m.d.comb += [decoder.counter_address.eq(regs.counter_address), regs.counter_data.eq(decoder.counter_data),
+                     decoder.signature_address.eq(regs.signature_address), regs.signature_data.eq(decoder.signature_data)]
+        if design.hw.source == "stream":
+            self._count_bus(m, decoder, regs, entry & ~busy, busy)
+        return m
+
+    def _pass_on(self, m, unit, names):
+        """Ports of a unit that are ports of the whole."""
+        for name in names:
+            outside, inside = getattr(self, name), getattr(unit, name)
+            m.d.comb += inside.eq(outside) if self.signature.members[name].flow == In else outside.eq(inside)
+
+    def _weights(self, m, decoder, regs, resetting):
+        """The reader and what software sees of it. Returns: the pass has beats that could not be read."""
+        m.submodules.reader = self._reader = reader = AxiReader(self._design, self._axi)
+        self._pass_on(m, reader, read_master(self._axi))
+        connect(m, decoder.weight_req, reader.req)
+        connect(m, reader.beats, decoder.weight_beats)
+        high = getattr(regs, "weight_base_hi_value", Const(0, 0))
+        m.d.comb += [reader.base.eq(Cat(Const(0, 12), regs.weight_base_lo_value, high)), reader.timeout.eq(regs.timeout_value),
+                     reader.flush.eq(resetting)]
+        with m.If(regs.control_reset):
+            m.d.sync += resetting.eq(1)
+        with m.Elif(reader.flushed):
+            m.d.sync += resetting.eq(0)
+        self._errors(m, reader, regs)
+        bad = Signal()
+        with m.If(reader.beats.valid & reader.beats.ready & reader.beats_bad):
+            m.d.core += bad.eq(1)
+        with m.Elif(decoder.outcome.valid & decoder.outcome.ready & decoder.outcome.p.last):
+            m.d.core += bad.eq(0)
+        return bad
+
+    def _count_bus(self, m, decoder, regs, first, busy):
+        """The reader's counters, behind the machine's."""
         counters = Counters(AXI_EVENTS)
         m.submodules.counters = DomainRenamer("core")(counters)
         late = Signal()
         n = len(EVENTS)
         m.d.sync += late.eq(regs.counter_address >= n)
-        m.d.comb += [counters.clear.eq(entry & ~busy), counters.address.eq(regs.counter_address - n),
-                     decoder.counter_address.eq(regs.counter_address), regs.counter_data.eq(Mux(late, counters.data, decoder.counter_data)),
-                     decoder.signature_address.eq(regs.signature_address), regs.signature_data.eq(decoder.signature_data)]
-        m.d.comb += [counters.events[name].eq(reader.activity[name] & busy) for name in AXI_EVENTS]
-        return m
+        m.d.comb += [counters.clear.eq(first), counters.address.eq(regs.counter_address - n),
+                     regs.counter_data.eq(Mux(late, counters.data, decoder.counter_data)),
+                     *(counters.events[name].eq(self._reader.activity[name] & busy) for name in AXI_EVENTS)]
 
-    def _watch_weights(self, m, decoder, reader):
-        """Returns (the pass has beats that could not be read, model id in the header that was read last)."""
-        design = self._design
-        bad = Signal()
-        moved = reader.beats.valid & reader.beats.ready
-        with m.If(moved & reader.beats_bad):
-            m.d.core += bad.eq(1)
-        with m.Elif(decoder.outcome.valid & decoder.outcome.ready & decoder.outcome.p.last):
-            m.d.core += bad.eq(0)
+    def _loop(self, m, decoder, regs):
+        """The streams that the host's entries go to and its results come from."""
+        if self._axi.host == "stream":
+            return decoder.command, decoder.outcome
+        loop = DecodeLoop(self._design)
+        m.submodules.loop = DomainRenamer("core")(loop)
+        connect(m, loop.command, decoder.command)
+        connect(m, decoder.outcome, loop.result)
+        m.d.comb += [loop.load.eq(regs.loop_write), loop.count.eq(regs.loop_count), regs.loop_left.eq(loop.left),
+                     loop.stop.eq(regs.stop_token), loop.stopping.eq(regs.stop_enable)]
+        return loop.entry, loop.outcome
 
-        # The header is asked for by a request of beat 0, and comes behind the beats that were asked for before.
-        weights_id = Signal(32)
-        table = design.head_matmul
-        owed = Signal(range(2 * design.stream_beats + design.hw.entries * table.k_tiles * table.codes + 1))     # all that a pass can ask for
-        looking, skip = Signal(), Signal.like(owed)
-        asked = reader.req.valid & reader.req.ready
-        m.d.core += owed.eq(owed + Mux(asked, reader.req.p.count, 0) - moved)
-        first_bit = 32 % (8 * design.hw.beat_bytes)
-        with m.If(moved & looking):
-            m.d.core += skip.eq(skip - 1)
-            with m.If(skip == 0):
-                m.d.core += looking.eq(0)
-                m.d.sync += weights_id.eq(reader.beats.payload[first_bit:first_bit + 32])
-        with m.If(asked & ~reader.req.p.stride & (reader.req.p.address == 0)):
-            m.d.core += [looking.eq(1), skip.eq(owed - moved + 32 // (8 * design.hw.beat_bytes))]
-        return bad, weights_id
-
-    def _commands(self, m, decoder, regs, resetting):
-        """Entries go to the machine while it may run. Returns that one goes."""
+    def _commands(self, m, command, regs, resetting):
+        """Entries go to the machine while it may run."""
         fields = command_fields(self._design)
         word, valid = Signal(word_bits(fields)), Signal()
         offered = Signal()                      # an offer stays, whatever software says meanwhile
         go = Signal()
-        m.d.comb += [decoder.command.valid.eq(valid & (regs.control_run | offered) & ~resetting),
-                     go.eq(decoder.command.valid & decoder.command.ready)]
-        m.d.core += offered.eq(decoder.command.valid & ~go)
+        m.d.comb += [command.valid.eq(valid & (regs.control_run | offered) & ~resetting),
+                     go.eq(command.valid & command.ready)]
+        m.d.core += offered.eq(command.valid & ~go)
         given = {field.name: word[field.lsb:field.lsb + field.width] for field in fields}
         if self._axi.host == "stream":
             m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go), word.eq(self.s_axis_command_tdata)]
             # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
-            given["none"] = _beyond(decoder.command, given)
+            given["none"] = _beyond(command, given)
             given["last"] |= self.s_axis_command_tlast
             m.d.comb += regs.irq_status_dropped_set.eq(go & given["none"])
         else:
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
             written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key')[f.lsb // 32]}_{f.name}") for f in fields}
-            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(decoder.command, written)), queue.w_en.eq(regs.command_hi_write),
+            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(command, written)), queue.w_en.eq(regs.command_hi_write),
                          queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
-        m.d.comb += decoder.command.payload.as_value().eq(_payload(decoder.command, given))
-        return go
+        m.d.comb += command.payload.as_value().eq(_payload(command, given))
 
     def _kv_operations(self, m, decoder, regs, resetting):
         """An operation on the KV memory waits for the end of the pass; its answer stays until the next."""
@@ -192,11 +206,10 @@ class AxiDecoder(wiring.Component):
     @property
     def _queue_depth(self):
         """Entries and results that wait between machine and software: a pass's, in most cases."""
-        return min(128, max(4, self._design.hw.entries))
+        return min(128, max(self._axi.queue, self._design.hw.entries))
 
-    def _results(self, m, decoder, regs, bad, resetting):
+    def _results(self, m, outcome, regs, bad, resetting):
         """Results go to the host. Returns (one goes, it is the pass's last)."""
-        outcome = decoder.outcome
         given = {name: outcome.p[name] for name in outcome.p.shape().members} | {"bus_error": bad}
         word, last = _packed(RESULT, given), outcome.p.last
         if self._axi.host == "stream":

@@ -48,6 +48,7 @@ class Decoder(wiring.Component):
     weight_beats        In(stream)     only with source "stream": the beats, in the order asked for
     inv_temperature     In(16)         only with sampler "gumbel": 1 / temperature in Q8.8, 0 for greedy
     seed                In(32)         only with sampler "gumbel"
+    model_id            Out(32)        which weights the latest pass read, from their header; 0 before
     phase, layer        Out            where the pass is (`hwgen.params.phases.Phase`)
     counter_address     In             selects a counter (`hwgen.params.phases.EVENTS`, by number) ...
     counter_data        Out(32)        ... read one cycle later; counters restart with the first entry of a pass
@@ -64,7 +65,7 @@ class Decoder(wiring.Component):
             "command": In(stream.Signature(command_layout(design))),
             "outcome": Out(stream.Signature(outcome_layout(design))),
             "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
-            "phase": Out(PhaseShape), "layer": Out(range(design.layers)),
+            "phase": Out(PhaseShape), "layer": Out(range(design.layers)), "model_id": Out(32),
             "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),
             "signature_address": In(range(design.layers * design.hw.entries)), "signature_data": Out(32),
         }
@@ -181,6 +182,7 @@ class Decoder(wiring.Component):
         _to_one(m, dispatcher.embed, [residual.embed for residual in residuals], dispatcher.embed.p.entry >= rows)
         if alternating:
             m.d.comb += [residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k)) for k, residual in enumerate(residuals)]
+        m.d.comb += self.model_id.eq(dispatcher.model_id)
 
         # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
         matrix = Signal(Matrix)

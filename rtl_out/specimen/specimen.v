@@ -3695,7 +3695,8 @@ module specimen_rom #(
     if (en) data <= rows[address];
 endmodule
 
-module specimen(command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, counter_address, signature_address, clk, rst, command__ready, outcome__payload, outcome__valid, kv_command__ready, kv_answer__payload, kv_answer__valid, phase, layer, counter_data, signature_data, command__payload);
+module specimen(command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, counter_address, signature_address, clk, rst, command__ready, outcome__payload, outcome__valid, kv_command__ready, kv_answer__payload, kv_answer__valid, phase, layer, model_id, counter_data, signature_data, command__payload
+);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -3782,27 +3783,27 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire add_done;
   wire [3:0] address;
   wire [6:0] angle__payload;
-  wire [6:0] \angle__payload$61 ;
-  wire \angle__payload$61.last ;
-  wire [5:0] \angle__payload$61.position ;
+  wire [6:0] \angle__payload$62 ;
+  wire \angle__payload$62.last ;
+  wire [5:0] \angle__payload$62.position ;
   wire \angle__payload.last ;
   wire [5:0] \angle__payload.position ;
   wire angle__ready;
-  wire \angle__ready$63 ;
+  wire \angle__ready$64 ;
   wire angle__valid;
-  wire \angle__valid$65 ;
+  wire \angle__valid$66 ;
   wire angle_done;
-  wire \angle_done$117 ;
+  wire \angle_done$118 ;
   wire [8:0] ask__payload;
-  wire [8:0] \ask__payload$45 ;
-  wire [6:0] \ask__payload$45.length ;
-  wire [1:0] \ask__payload$45.op ;
+  wire [8:0] \ask__payload$46 ;
+  wire [6:0] \ask__payload$46.length ;
+  wire [1:0] \ask__payload$46.op ;
   wire [6:0] \ask__payload.length ;
   wire [1:0] \ask__payload.op ;
   wire ask__ready;
-  wire \ask__ready$47 ;
+  wire \ask__ready$48 ;
   wire ask__valid;
-  wire \ask__valid$49 ;
+  wire \ask__valid$50 ;
   wire [9:0] attend__payload;
   wire \attend__payload.last ;
   wire [2:0] \attend__payload.layer ;
@@ -3811,77 +3812,77 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire attend__valid;
   wire attend_done;
   wire [127:0] beats__payload;
-  wire [127:0] \beats__payload$141 ;
+  wire [127:0] \beats__payload$142 ;
   wire beats__ready;
-  wire \beats__ready$143 ;
+  wire \beats__ready$144 ;
   wire beats__valid;
-  wire \beats__valid$145 ;
+  wire \beats__valid$146 ;
   wire blocked;
   wire busy;
   wire clear;
   input clk;
   wire clk;
   wire [10:0] cmd__payload;
-  wire \cmd__payload$102 ;
-  wire \cmd__payload$102.n ;
-  wire \cmd__payload$66 ;
-  wire \cmd__payload$66.last ;
-  wire [9:0] \cmd__payload$72 ;
-  wire \cmd__payload$72.last ;
-  wire [2:0] \cmd__payload$72.layer ;
-  wire [5:0] \cmd__payload$72.position ;
-  wire [9:0] \cmd__payload$78 ;
-  wire \cmd__payload$78.last ;
-  wire [2:0] \cmd__payload$78.layer ;
-  wire [5:0] \cmd__payload$78.position ;
-  wire [3:0] \cmd__payload$84 ;
+  wire \cmd__payload$103 ;
+  wire \cmd__payload$103.n ;
+  wire \cmd__payload$67 ;
+  wire \cmd__payload$67.last ;
+  wire [9:0] \cmd__payload$73 ;
+  wire \cmd__payload$73.last ;
+  wire [2:0] \cmd__payload$73.layer ;
+  wire [5:0] \cmd__payload$73.position ;
+  wire [9:0] \cmd__payload$79 ;
+  wire \cmd__payload$79.last ;
+  wire [2:0] \cmd__payload$79.layer ;
+  wire [5:0] \cmd__payload$79.position ;
+  wire [3:0] \cmd__payload$85 ;
   (* enum_base_type = "Matrix" *)
   (* enum_value_000 = "QKV" *)
   (* enum_value_001 = "O" *)
   (* enum_value_010 = "GATE_UP" *)
   (* enum_value_011 = "DOWN" *)
   (* enum_value_100 = "HEAD" *)
-  wire [2:0] \cmd__payload$84.matrix ;
-  wire \cmd__payload$84.n ;
-  wire [1:0] \cmd__payload$90 ;
-  wire \cmd__payload$90.gate_up ;
-  wire \cmd__payload$90.n ;
-  wire [1:0] \cmd__payload$96 ;
-  wire \cmd__payload$96.final ;
-  wire \cmd__payload$96.n ;
+  wire [2:0] \cmd__payload$85.matrix ;
+  wire \cmd__payload$85.n ;
+  wire [1:0] \cmd__payload$91 ;
+  wire \cmd__payload$91.gate_up ;
+  wire \cmd__payload$91.n ;
+  wire [1:0] \cmd__payload$97 ;
+  wire \cmd__payload$97.final ;
+  wire \cmd__payload$97.n ;
   wire \cmd__payload.head ;
   wire \cmd__payload.last ;
   wire [8:0] \cmd__payload.token ;
   wire cmd__ready;
-  wire \cmd__ready$105 ;
-  wire \cmd__ready$69 ;
-  wire \cmd__ready$75 ;
-  wire \cmd__ready$81 ;
-  wire \cmd__ready$87 ;
-  wire \cmd__ready$93 ;
-  wire \cmd__ready$99 ;
+  wire \cmd__ready$100 ;
+  wire \cmd__ready$106 ;
+  wire \cmd__ready$70 ;
+  wire \cmd__ready$76 ;
+  wire \cmd__ready$82 ;
+  wire \cmd__ready$88 ;
+  wire \cmd__ready$94 ;
   wire cmd__valid;
-  wire \cmd__valid$100 ;
-  wire \cmd__valid$106 ;
-  wire \cmd__valid$70 ;
-  wire \cmd__valid$76 ;
-  wire \cmd__valid$82 ;
-  wire \cmd__valid$88 ;
-  wire \cmd__valid$94 ;
+  wire \cmd__valid$101 ;
+  wire \cmd__valid$107 ;
+  wire \cmd__valid$71 ;
+  wire \cmd__valid$77 ;
+  wire \cmd__valid$83 ;
+  wire \cmd__valid$89 ;
+  wire \cmd__valid$95 ;
   input [17:0] command__payload;
   wire [17:0] command__payload;
-  wire [17:0] \command__payload$20 ;
-  wire \command__payload$20.last ;
-  wire \command__payload$20.none ;
-  wire [5:0] \command__payload$20.position ;
-  wire [8:0] \command__payload$20.token ;
-  wire \command__payload$20.want ;
-  wire [17:0] \command__payload$32 ;
-  wire \command__payload$32.last ;
-  wire \command__payload$32.none ;
-  wire [5:0] \command__payload$32.position ;
-  wire [8:0] \command__payload$32.token ;
-  wire \command__payload$32.want ;
+  wire [17:0] \command__payload$21 ;
+  wire \command__payload$21.last ;
+  wire \command__payload$21.none ;
+  wire [5:0] \command__payload$21.position ;
+  wire [8:0] \command__payload$21.token ;
+  wire \command__payload$21.want ;
+  wire [17:0] \command__payload$33 ;
+  wire \command__payload$33.last ;
+  wire \command__payload$33.none ;
+  wire [5:0] \command__payload$33.position ;
+  wire [8:0] \command__payload$33.token ;
+  wire \command__payload$33.want ;
   wire \command__payload.last ;
   wire \command__payload.none ;
   wire [5:0] \command__payload.position ;
@@ -3889,12 +3890,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \command__payload.want ;
   output command__ready;
   wire command__ready;
-  wire \command__ready$21 ;
-  wire \command__ready$35 ;
+  wire \command__ready$22 ;
+  wire \command__ready$36 ;
   input command__valid;
   wire command__valid;
-  wire \command__valid$22 ;
-  wire \command__valid$36 ;
+  wire \command__valid$23 ;
+  wire \command__valid$37 ;
   wire [1:0] convert__payload;
   wire \convert__payload.gate_up ;
   wire \convert__payload.n ;
@@ -3912,18 +3913,18 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire dispatch__ready;
   wire dispatch__valid;
   wire done;
-  wire \done$121 ;
-  wire \done$123 ;
-  wire \done$125 ;
-  wire \done$127 ;
+  wire \done$122 ;
+  wire \done$124 ;
+  wire \done$126 ;
+  wire \done$128 ;
   wire [22:0] embed__payload;
-  wire [22:0] \embed__payload$161 ;
-  wire [15:0] \embed__payload$161.codes ;
-  wire [7:0] \embed__payload$161.codes.0 ;
-  wire [7:0] \embed__payload$161.codes.1 ;
-  wire \embed__payload$161.last ;
-  wire \embed__payload$161.lo ;
-  wire [4:0] \embed__payload$161.part ;
+  wire [22:0] \embed__payload$162 ;
+  wire [15:0] \embed__payload$162.codes ;
+  wire [7:0] \embed__payload$162.codes.0 ;
+  wire [7:0] \embed__payload$162.codes.1 ;
+  wire \embed__payload$162.last ;
+  wire \embed__payload$162.lo ;
+  wire [4:0] \embed__payload$162.part ;
   wire [15:0] \embed__payload.codes ;
   wire [7:0] \embed__payload.codes.0 ;
   wire [7:0] \embed__payload.codes.1 ;
@@ -3931,13 +3932,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \embed__payload.lo ;
   wire [4:0] \embed__payload.part ;
   wire embed__ready;
-  wire \embed__ready$163 ;
+  wire \embed__ready$164 ;
   wire embed__valid;
-  wire \embed__valid$165 ;
+  wire \embed__valid$166 ;
   wire embed_done;
-  wire \embed_done$115 ;
+  wire \embed_done$116 ;
   wire [9:0] embed_exp;
-  wire [9:0] \embed_exp$159 ;
+  wire [9:0] \embed_exp$160 ;
   wire [17:0] entry__payload;
   wire \entry__payload.last ;
   wire \entry__payload.none ;
@@ -3947,7 +3948,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire entry__ready;
   wire entry__valid;
   wire [3:0] error;
-  wire [3:0] \error$51 ;
+  wire [3:0] \error$52 ;
   wire [8:0] events;
   wire \events.attention ;
   wire \events.cycles ;
@@ -3959,18 +3960,18 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \events.weight_beats ;
   wire \events.weight_waits ;
   wire [9:0] exp;
-  wire [9:0] \exp$133 ;
+  wire [9:0] \exp$134 ;
   wire [39:0] exps;
-  wire [39:0] \exps$130 ;
-  wire [9:0] \exps$130.0 ;
-  wire [9:0] \exps$130.1 ;
-  wire [9:0] \exps$130.2 ;
-  wire [9:0] \exps$130.3 ;
   wire [39:0] \exps$131 ;
   wire [9:0] \exps$131.0 ;
   wire [9:0] \exps$131.1 ;
   wire [9:0] \exps$131.2 ;
   wire [9:0] \exps$131.3 ;
+  wire [39:0] \exps$132 ;
+  wire [9:0] \exps$132.0 ;
+  wire [9:0] \exps$132.1 ;
+  wire [9:0] \exps$132.2 ;
+  wire [9:0] \exps$132.3 ;
   wire [9:0] \exps.0 ;
   wire [9:0] \exps.1 ;
   wire [9:0] \exps.2 ;
@@ -3993,86 +3994,86 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire feed__valid;
   reg fresh = 1'h1;
   wire [36:0] gain__payload;
-  wire [36:0] \gain__payload$153 ;
-  wire [31:0] \gain__payload$153.g ;
-  wire [15:0] \gain__payload$153.g.0 ;
-  wire [15:0] \gain__payload$153.g.1 ;
-  wire [4:0] \gain__payload$153.part ;
+  wire [36:0] \gain__payload$154 ;
+  wire [31:0] \gain__payload$154.g ;
+  wire [15:0] \gain__payload$154.g.0 ;
+  wire [15:0] \gain__payload$154.g.1 ;
+  wire [4:0] \gain__payload$154.part ;
   wire [31:0] \gain__payload.g ;
   wire [15:0] \gain__payload.g.0 ;
   wire [15:0] \gain__payload.g.1 ;
   wire [4:0] \gain__payload.part ;
   wire gain__ready;
-  wire \gain__ready$155 ;
+  wire \gain__ready$156 ;
   wire gain__valid;
-  wire \gain__valid$157 ;
+  wire \gain__valid$158 ;
   wire [68:0] i__payload;
-  wire [68:0] \i__payload$198 ;
-  wire [57:0] \i__payload$198.acc ;
-  wire [28:0] \i__payload$198.acc.0 ;
-  wire [28:0] \i__payload$198.acc.1 ;
-  wire [9:0] \i__payload$198.exp ;
-  wire \i__payload$198.group ;
-  wire [68:0] \i__payload$201 ;
-  wire [57:0] \i__payload$201.acc ;
-  wire [28:0] \i__payload$201.acc.0 ;
-  wire [28:0] \i__payload$201.acc.1 ;
-  wire [9:0] \i__payload$201.exp ;
-  wire \i__payload$201.group ;
-  wire [38:0] \i__payload$209 ;
-  wire [2:0] \i__payload$209.head ;
-  wire \i__payload$209.last ;
-  wire [2:0] \i__payload$209.part ;
-  wire [31:0] \i__payload$209.x ;
-  wire [15:0] \i__payload$209.x.0 ;
-  wire [15:0] \i__payload$209.x.1 ;
-  wire [40:0] \i__payload$211 ;
+  wire [68:0] \i__payload$200 ;
+  wire [57:0] \i__payload$200.acc ;
+  wire [28:0] \i__payload$200.acc.0 ;
+  wire [28:0] \i__payload$200.acc.1 ;
+  wire [9:0] \i__payload$200.exp ;
+  wire \i__payload$200.group ;
+  wire [68:0] \i__payload$203 ;
+  wire [57:0] \i__payload$203.acc ;
+  wire [28:0] \i__payload$203.acc.0 ;
+  wire [28:0] \i__payload$203.acc.1 ;
+  wire [9:0] \i__payload$203.exp ;
+  wire \i__payload$203.group ;
+  wire [38:0] \i__payload$211 ;
+  wire [2:0] \i__payload$211.head ;
   wire \i__payload$211.last ;
-  wire [7:0] \i__payload$211.part ;
+  wire [2:0] \i__payload$211.part ;
   wire [31:0] \i__payload$211.x ;
   wire [15:0] \i__payload$211.x.0 ;
   wire [15:0] \i__payload$211.x.1 ;
-  wire [55:0] \i__payload$253 ;
-  wire [31:0] \i__payload$253.codes ;
-  wire [7:0] \i__payload$253.codes.0 ;
-  wire [7:0] \i__payload$253.codes.1 ;
-  wire [7:0] \i__payload$253.codes.2 ;
-  wire [7:0] \i__payload$253.codes.3 ;
-  wire [9:0] \i__payload$253.exp ;
-  wire [13:0] \i__payload$253.meta ;
-  wire \i__payload$253.meta.head ;
-  wire \i__payload$253.meta.last ;
-  wire [2:0] \i__payload$253.meta.layer ;
-  wire [1:0] \i__payload$253.meta.part ;
-  wire [5:0] \i__payload$253.meta.position ;
-  wire \i__payload$253.meta.value ;
+  wire [40:0] \i__payload$213 ;
+  wire \i__payload$213.last ;
+  wire [7:0] \i__payload$213.part ;
+  wire [31:0] \i__payload$213.x ;
+  wire [15:0] \i__payload$213.x.0 ;
+  wire [15:0] \i__payload$213.x.1 ;
+  wire [55:0] \i__payload$255 ;
+  wire [31:0] \i__payload$255.codes ;
+  wire [7:0] \i__payload$255.codes.0 ;
+  wire [7:0] \i__payload$255.codes.1 ;
+  wire [7:0] \i__payload$255.codes.2 ;
+  wire [7:0] \i__payload$255.codes.3 ;
+  wire [9:0] \i__payload$255.exp ;
+  wire [13:0] \i__payload$255.meta ;
+  wire \i__payload$255.meta.head ;
+  wire \i__payload$255.meta.last ;
+  wire [2:0] \i__payload$255.meta.layer ;
+  wire [1:0] \i__payload$255.meta.part ;
+  wire [5:0] \i__payload$255.meta.position ;
+  wire \i__payload$255.meta.value ;
   wire [57:0] \i__payload.acc ;
   wire [28:0] \i__payload.acc.0 ;
   wire [28:0] \i__payload.acc.1 ;
   wire [9:0] \i__payload.exp ;
   wire \i__payload.group ;
   wire i__ready;
-  wire \i__ready$199 ;
-  wire \i__ready$202 ;
-  wire \i__ready$207 ;
-  wire \i__ready$208 ;
-  wire \i__ready$256 ;
+  wire \i__ready$201 ;
+  wire \i__ready$204 ;
+  wire \i__ready$209 ;
+  wire \i__ready$210 ;
+  wire \i__ready$258 ;
   wire i__valid;
-  wire \i__valid$197 ;
-  wire \i__valid$200 ;
-  wire \i__valid$203 ;
+  wire \i__valid$199 ;
+  wire \i__valid$202 ;
   wire \i__valid$205 ;
-  wire \i__valid$251 ;
+  wire \i__valid$207 ;
+  wire \i__valid$253 ;
   wire [52:0] k_o__payload;
-  wire [52:0] \k_o__payload$273 ;
-  wire [31:0] \k_o__payload$273.codes ;
-  wire [7:0] \k_o__payload$273.codes.0 ;
-  wire [7:0] \k_o__payload$273.codes.1 ;
-  wire [7:0] \k_o__payload$273.codes.2 ;
-  wire [7:0] \k_o__payload$273.codes.3 ;
-  wire [9:0] \k_o__payload$273.exp ;
-  wire \k_o__payload$273.last ;
-  wire [9:0] \k_o__payload$273.v_exp ;
+  wire [52:0] \k_o__payload$275 ;
+  wire [31:0] \k_o__payload$275.codes ;
+  wire [7:0] \k_o__payload$275.codes.0 ;
+  wire [7:0] \k_o__payload$275.codes.1 ;
+  wire [7:0] \k_o__payload$275.codes.2 ;
+  wire [7:0] \k_o__payload$275.codes.3 ;
+  wire [9:0] \k_o__payload$275.exp ;
+  wire \k_o__payload$275.last ;
+  wire [9:0] \k_o__payload$275.v_exp ;
   wire [31:0] \k_o__payload.codes ;
   wire [7:0] \k_o__payload.codes.0 ;
   wire [7:0] \k_o__payload.codes.1 ;
@@ -4082,49 +4083,49 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \k_o__payload.last ;
   wire [9:0] \k_o__payload.v_exp ;
   wire k_o__ready;
-  wire \k_o__ready$275 ;
+  wire \k_o__ready$277 ;
   wire k_o__valid;
-  wire \k_o__valid$277 ;
+  wire \k_o__valid$279 ;
   wire [12:0] k_req__payload;
-  wire [12:0] \k_req__payload$267 ;
-  wire \k_req__payload$267.head ;
-  wire \k_req__payload$267.last ;
-  wire [2:0] \k_req__payload$267.layer ;
-  wire [1:0] \k_req__payload$267.part ;
-  wire [5:0] \k_req__payload$267.position ;
+  wire [12:0] \k_req__payload$269 ;
+  wire \k_req__payload$269.head ;
+  wire \k_req__payload$269.last ;
+  wire [2:0] \k_req__payload$269.layer ;
+  wire [1:0] \k_req__payload$269.part ;
+  wire [5:0] \k_req__payload$269.position ;
   wire \k_req__payload.head ;
   wire \k_req__payload.last ;
   wire [2:0] \k_req__payload.layer ;
   wire [1:0] \k_req__payload.part ;
   wire [5:0] \k_req__payload.position ;
   wire k_req__ready;
-  wire \k_req__ready$269 ;
+  wire \k_req__ready$271 ;
   wire k_req__valid;
-  wire \k_req__valid$271 ;
+  wire \k_req__valid$273 ;
   output [3:0] kv_answer__payload;
   wire [3:0] kv_answer__payload;
-  wire [3:0] \kv_answer__payload$29 ;
-  wire [3:0] \kv_answer__payload$29.error ;
+  wire [3:0] \kv_answer__payload$30 ;
+  wire [3:0] \kv_answer__payload$30.error ;
   wire [3:0] \kv_answer__payload.error ;
   input kv_answer__ready;
   wire kv_answer__ready;
-  wire \kv_answer__ready$30 ;
+  wire \kv_answer__ready$31 ;
   output kv_answer__valid;
   wire kv_answer__valid;
-  wire \kv_answer__valid$31 ;
+  wire \kv_answer__valid$32 ;
   input [8:0] kv_command__payload;
   wire [8:0] kv_command__payload;
-  wire [8:0] \kv_command__payload$23 ;
-  wire [6:0] \kv_command__payload$23.length ;
-  wire [1:0] \kv_command__payload$23.op ;
+  wire [8:0] \kv_command__payload$24 ;
+  wire [6:0] \kv_command__payload$24.length ;
+  wire [1:0] \kv_command__payload$24.op ;
   wire [6:0] \kv_command__payload.length ;
   wire [1:0] \kv_command__payload.op ;
   output kv_command__ready;
   wire kv_command__ready;
-  wire \kv_command__ready$24 ;
+  wire \kv_command__ready$25 ;
   input kv_command__valid;
   wire kv_command__valid;
-  wire \kv_command__valid$25 ;
+  wire \kv_command__valid$26 ;
   wire [9:0] kv_write__payload;
   wire \kv_write__payload.last ;
   wire [2:0] \kv_write__payload.layer ;
@@ -4134,7 +4135,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire kv_write_done;
   output [2:0] layer;
   wire [2:0] layer;
-  wire [2:0] \layer$53 ;
+  wire [2:0] \layer$54 ;
   (* enum_base_type = "Matrix" *)
   (* enum_value_000 = "QKV" *)
   (* enum_value_001 = "O" *)
@@ -4142,149 +4143,152 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   (* enum_value_011 = "DOWN" *)
   (* enum_value_100 = "HEAD" *)
   reg [2:0] matrix = 3'h0;
+  output [31:0] model_id;
+  wire [31:0] model_id;
+  wire [31:0] \model_id$167 ;
   wire norm__payload;
   wire \norm__payload.last ;
   wire norm__ready;
   wire norm__valid;
   wire norm_done;
   wire [8:0] o__payload;
-  wire [8:0] \o__payload$170 ;
-  wire [2:0] \o__payload$170.meta ;
-  wire \o__payload$170.meta.first ;
-  wire \o__payload$170.meta.last ;
-  wire \o__payload$170.meta.tile_end ;
-  wire [5:0] \o__payload$170.part ;
-  wire [44:0] \o__payload$178 ;
-  wire [31:0] \o__payload$178.codes ;
-  wire [7:0] \o__payload$178.codes.0 ;
-  wire [7:0] \o__payload$178.codes.1 ;
-  wire [7:0] \o__payload$178.codes.2 ;
-  wire [7:0] \o__payload$178.codes.3 ;
-  wire [9:0] \o__payload$178.exp ;
-  wire [2:0] \o__payload$178.meta ;
-  wire \o__payload$178.meta.first ;
-  wire \o__payload$178.meta.last ;
-  wire \o__payload$178.meta.tile_end ;
-  wire [44:0] \o__payload$184 ;
-  wire [31:0] \o__payload$184.codes ;
-  wire [7:0] \o__payload$184.codes.0 ;
-  wire [7:0] \o__payload$184.codes.1 ;
-  wire [7:0] \o__payload$184.codes.2 ;
-  wire [7:0] \o__payload$184.codes.3 ;
-  wire [9:0] \o__payload$184.exp ;
-  wire [2:0] \o__payload$184.meta ;
-  wire \o__payload$184.meta.first ;
-  wire \o__payload$184.meta.last ;
-  wire \o__payload$184.meta.tile_end ;
-  wire [44:0] \o__payload$190 ;
-  wire [31:0] \o__payload$190.codes ;
-  wire [7:0] \o__payload$190.codes.0 ;
-  wire [7:0] \o__payload$190.codes.1 ;
-  wire [7:0] \o__payload$190.codes.2 ;
-  wire [7:0] \o__payload$190.codes.3 ;
-  wire [9:0] \o__payload$190.exp ;
-  wire [2:0] \o__payload$190.meta ;
-  wire \o__payload$190.meta.first ;
-  wire \o__payload$190.meta.last ;
-  wire \o__payload$190.meta.tile_end ;
-  wire [68:0] \o__payload$194 ;
-  wire [57:0] \o__payload$194.acc ;
-  wire [28:0] \o__payload$194.acc.0 ;
-  wire [28:0] \o__payload$194.acc.1 ;
-  wire [9:0] \o__payload$194.exp ;
-  wire \o__payload$194.group ;
-  wire [43:0] \o__payload$210 ;
-  wire [2:0] \o__payload$210.head ;
-  wire \o__payload$210.last ;
-  wire [7:0] \o__payload$210.part ;
-  wire [31:0] \o__payload$210.x ;
-  wire [15:0] \o__payload$210.x.0 ;
-  wire [15:0] \o__payload$210.x.1 ;
-  wire [38:0] \o__payload$217 ;
-  wire [2:0] \o__payload$217.head ;
-  wire \o__payload$217.last ;
-  wire [2:0] \o__payload$217.part ;
-  wire [31:0] \o__payload$217.x ;
-  wire [15:0] \o__payload$217.x.0 ;
-  wire [15:0] \o__payload$217.x.1 ;
-  wire [24:0] \o__payload$223 ;
-  wire \o__payload$223.last ;
-  wire [7:0] \o__payload$223.part ;
-  wire [15:0] \o__payload$223.x ;
-  wire [15:0] \o__payload$223.x.0 ;
-  wire [36:0] \o__payload$241 ;
-  wire [4:0] \o__payload$241.part ;
-  wire [31:0] \o__payload$241.x ;
-  wire [15:0] \o__payload$241.x.0 ;
-  wire [15:0] \o__payload$241.x.1 ;
-  wire [55:0] \o__payload$254 ;
-  wire [31:0] \o__payload$254.codes ;
-  wire [7:0] \o__payload$254.codes.0 ;
-  wire [7:0] \o__payload$254.codes.1 ;
-  wire [7:0] \o__payload$254.codes.2 ;
-  wire [7:0] \o__payload$254.codes.3 ;
-  wire [9:0] \o__payload$254.exp ;
-  wire [13:0] \o__payload$254.meta ;
-  wire \o__payload$254.meta.head ;
-  wire \o__payload$254.meta.last ;
-  wire [2:0] \o__payload$254.meta.layer ;
-  wire [1:0] \o__payload$254.meta.part ;
-  wire [5:0] \o__payload$254.meta.position ;
-  wire \o__payload$254.meta.value ;
-  wire [37:0] \o__payload$295 ;
-  wire \o__payload$295.last ;
-  wire [4:0] \o__payload$295.part ;
-  wire [31:0] \o__payload$295.x ;
-  wire [15:0] \o__payload$295.x.0 ;
-  wire [15:0] \o__payload$295.x.1 ;
+  wire [8:0] \o__payload$172 ;
+  wire [2:0] \o__payload$172.meta ;
+  wire \o__payload$172.meta.first ;
+  wire \o__payload$172.meta.last ;
+  wire \o__payload$172.meta.tile_end ;
+  wire [5:0] \o__payload$172.part ;
+  wire [44:0] \o__payload$180 ;
+  wire [31:0] \o__payload$180.codes ;
+  wire [7:0] \o__payload$180.codes.0 ;
+  wire [7:0] \o__payload$180.codes.1 ;
+  wire [7:0] \o__payload$180.codes.2 ;
+  wire [7:0] \o__payload$180.codes.3 ;
+  wire [9:0] \o__payload$180.exp ;
+  wire [2:0] \o__payload$180.meta ;
+  wire \o__payload$180.meta.first ;
+  wire \o__payload$180.meta.last ;
+  wire \o__payload$180.meta.tile_end ;
+  wire [44:0] \o__payload$186 ;
+  wire [31:0] \o__payload$186.codes ;
+  wire [7:0] \o__payload$186.codes.0 ;
+  wire [7:0] \o__payload$186.codes.1 ;
+  wire [7:0] \o__payload$186.codes.2 ;
+  wire [7:0] \o__payload$186.codes.3 ;
+  wire [9:0] \o__payload$186.exp ;
+  wire [2:0] \o__payload$186.meta ;
+  wire \o__payload$186.meta.first ;
+  wire \o__payload$186.meta.last ;
+  wire \o__payload$186.meta.tile_end ;
+  wire [44:0] \o__payload$192 ;
+  wire [31:0] \o__payload$192.codes ;
+  wire [7:0] \o__payload$192.codes.0 ;
+  wire [7:0] \o__payload$192.codes.1 ;
+  wire [7:0] \o__payload$192.codes.2 ;
+  wire [7:0] \o__payload$192.codes.3 ;
+  wire [9:0] \o__payload$192.exp ;
+  wire [2:0] \o__payload$192.meta ;
+  wire \o__payload$192.meta.first ;
+  wire \o__payload$192.meta.last ;
+  wire \o__payload$192.meta.tile_end ;
+  wire [68:0] \o__payload$196 ;
+  wire [57:0] \o__payload$196.acc ;
+  wire [28:0] \o__payload$196.acc.0 ;
+  wire [28:0] \o__payload$196.acc.1 ;
+  wire [9:0] \o__payload$196.exp ;
+  wire \o__payload$196.group ;
+  wire [43:0] \o__payload$212 ;
+  wire [2:0] \o__payload$212.head ;
+  wire \o__payload$212.last ;
+  wire [7:0] \o__payload$212.part ;
+  wire [31:0] \o__payload$212.x ;
+  wire [15:0] \o__payload$212.x.0 ;
+  wire [15:0] \o__payload$212.x.1 ;
+  wire [38:0] \o__payload$219 ;
+  wire [2:0] \o__payload$219.head ;
+  wire \o__payload$219.last ;
+  wire [2:0] \o__payload$219.part ;
+  wire [31:0] \o__payload$219.x ;
+  wire [15:0] \o__payload$219.x.0 ;
+  wire [15:0] \o__payload$219.x.1 ;
+  wire [24:0] \o__payload$225 ;
+  wire \o__payload$225.last ;
+  wire [7:0] \o__payload$225.part ;
+  wire [15:0] \o__payload$225.x ;
+  wire [15:0] \o__payload$225.x.0 ;
+  wire [36:0] \o__payload$243 ;
+  wire [4:0] \o__payload$243.part ;
+  wire [31:0] \o__payload$243.x ;
+  wire [15:0] \o__payload$243.x.0 ;
+  wire [15:0] \o__payload$243.x.1 ;
+  wire [55:0] \o__payload$256 ;
+  wire [31:0] \o__payload$256.codes ;
+  wire [7:0] \o__payload$256.codes.0 ;
+  wire [7:0] \o__payload$256.codes.1 ;
+  wire [7:0] \o__payload$256.codes.2 ;
+  wire [7:0] \o__payload$256.codes.3 ;
+  wire [9:0] \o__payload$256.exp ;
+  wire [13:0] \o__payload$256.meta ;
+  wire \o__payload$256.meta.head ;
+  wire \o__payload$256.meta.last ;
+  wire [2:0] \o__payload$256.meta.layer ;
+  wire [1:0] \o__payload$256.meta.part ;
+  wire [5:0] \o__payload$256.meta.position ;
+  wire \o__payload$256.meta.value ;
+  wire [37:0] \o__payload$297 ;
+  wire \o__payload$297.last ;
+  wire [4:0] \o__payload$297.part ;
+  wire [31:0] \o__payload$297.x ;
+  wire [15:0] \o__payload$297.x.0 ;
+  wire [15:0] \o__payload$297.x.1 ;
   wire [8:0] \o__payload.token ;
   wire o__ready;
-  reg \o__ready$171 ;
   reg \o__ready$173 ;
-  reg \o__ready$182 ;
-  reg \o__ready$188 ;
-  reg \o__ready$195 ;
-  wire \o__ready$206 ;
-  wire \o__ready$214 ;
-  wire \o__ready$220 ;
-  wire \o__ready$238 ;
-  reg \o__ready$255 ;
-  wire \o__ready$292 ;
+  reg \o__ready$175 ;
+  reg \o__ready$184 ;
+  reg \o__ready$190 ;
+  reg \o__ready$197 ;
+  wire \o__ready$208 ;
+  wire \o__ready$216 ;
+  wire \o__ready$222 ;
+  wire \o__ready$240 ;
+  reg \o__ready$257 ;
+  wire \o__ready$294 ;
   wire o__valid;
-  wire \o__valid$167 ;
-  wire \o__valid$176 ;
-  wire \o__valid$183 ;
-  wire \o__valid$189 ;
-  wire \o__valid$192 ;
-  wire \o__valid$204 ;
-  wire \o__valid$213 ;
-  wire \o__valid$219 ;
-  wire \o__valid$237 ;
-  wire \o__valid$252 ;
-  wire \o__valid$291 ;
+  wire \o__valid$169 ;
+  wire \o__valid$178 ;
+  wire \o__valid$185 ;
+  wire \o__valid$191 ;
+  wire \o__valid$194 ;
+  wire \o__valid$206 ;
+  wire \o__valid$215 ;
+  wire \o__valid$221 ;
+  wire \o__valid$239 ;
+  wire \o__valid$254 ;
+  wire \o__valid$293 ;
   output [14:0] outcome__payload;
   wire [14:0] outcome__payload;
-  wire [14:0] \outcome__payload$26 ;
-  wire [3:0] \outcome__payload$26.error ;
-  wire \outcome__payload$26.last ;
-  wire \outcome__payload$26.none ;
-  wire [8:0] \outcome__payload$26.token ;
-  wire [10:0] \outcome__payload$39 ;
-  wire \outcome__payload$39.last ;
-  wire \outcome__payload$39.none ;
-  wire [8:0] \outcome__payload$39.token ;
+  wire [14:0] \outcome__payload$27 ;
+  wire [3:0] \outcome__payload$27.error ;
+  wire \outcome__payload$27.last ;
+  wire \outcome__payload$27.none ;
+  wire [8:0] \outcome__payload$27.token ;
+  wire [10:0] \outcome__payload$40 ;
+  wire \outcome__payload$40.last ;
+  wire \outcome__payload$40.none ;
+  wire [8:0] \outcome__payload$40.token ;
   wire [3:0] \outcome__payload.error ;
   wire \outcome__payload.last ;
   wire \outcome__payload.none ;
   wire [8:0] \outcome__payload.token ;
   input outcome__ready;
   wire outcome__ready;
-  wire \outcome__ready$27 ;
-  wire \outcome__ready$40 ;
+  wire \outcome__ready$28 ;
+  wire \outcome__ready$41 ;
   output outcome__valid;
   wire outcome__valid;
-  wire \outcome__valid$28 ;
-  wire \outcome__valid$43 ;
+  wire \outcome__valid$29 ;
+  wire \outcome__valid$44 ;
   (* enum_base_type = "PhaseShape" *)
   (* enum_value_0000 = "IDLE" *)
   (* enum_value_0001 = "EMBED" *)
@@ -4315,7 +4319,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   (* enum_value_1010 = "NORM_F" *)
   (* enum_value_1011 = "HEAD" *)
   (* enum_value_1100 = "FINISH" *)
-  wire [3:0] \phase$52 ;
+  wire [3:0] \phase$53 ;
   wire [55:0] q_i__payload;
   wire [31:0] \q_i__payload.codes ;
   wire [7:0] \q_i__payload.codes.0 ;
@@ -4346,63 +4350,63 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire q_r__valid;
   reg qkv_done = 1'h0;
   wire [6:0] r__payload;
-  wire [6:0] \r__payload$180 ;
-  wire [2:0] \r__payload$180.meta ;
-  wire \r__payload$180.meta.first ;
-  wire \r__payload$180.meta.last ;
-  wire \r__payload$180.meta.tile_end ;
-  wire [3:0] \r__payload$180.part ;
-  wire [8:0] \r__payload$186 ;
-  wire [2:0] \r__payload$186.meta ;
-  wire \r__payload$186.meta.first ;
-  wire \r__payload$186.meta.last ;
-  wire \r__payload$186.meta.tile_end ;
-  wire [5:0] \r__payload$186.part ;
-  reg [18:0] \r__payload$246 ;
-  wire [13:0] \r__payload$246.meta ;
-  wire \r__payload$246.meta.head ;
-  wire \r__payload$246.meta.last ;
-  wire [2:0] \r__payload$246.meta.layer ;
-  wire [1:0] \r__payload$246.meta.part ;
-  wire [5:0] \r__payload$246.meta.position ;
-  wire \r__payload$246.meta.value ;
-  wire [1:0] \r__payload$246.part ;
-  wire [2:0] \r__payload$246.row ;
-  wire [18:0] \r__payload$247 ;
-  wire [13:0] \r__payload$247.meta ;
-  wire \r__payload$247.meta.head ;
-  wire \r__payload$247.meta.last ;
-  wire [2:0] \r__payload$247.meta.layer ;
-  wire [1:0] \r__payload$247.meta.part ;
-  wire [5:0] \r__payload$247.meta.position ;
-  wire \r__payload$247.meta.value ;
-  wire [1:0] \r__payload$247.part ;
-  wire [2:0] \r__payload$247.row ;
+  wire [6:0] \r__payload$182 ;
+  wire [2:0] \r__payload$182.meta ;
+  wire \r__payload$182.meta.first ;
+  wire \r__payload$182.meta.last ;
+  wire \r__payload$182.meta.tile_end ;
+  wire [3:0] \r__payload$182.part ;
+  wire [8:0] \r__payload$188 ;
+  wire [2:0] \r__payload$188.meta ;
+  wire \r__payload$188.meta.first ;
+  wire \r__payload$188.meta.last ;
+  wire \r__payload$188.meta.tile_end ;
+  wire [5:0] \r__payload$188.part ;
+  reg [18:0] \r__payload$248 ;
+  wire [13:0] \r__payload$248.meta ;
+  wire \r__payload$248.meta.head ;
+  wire \r__payload$248.meta.last ;
+  wire [2:0] \r__payload$248.meta.layer ;
+  wire [1:0] \r__payload$248.meta.part ;
+  wire [5:0] \r__payload$248.meta.position ;
+  wire \r__payload$248.meta.value ;
+  wire [1:0] \r__payload$248.part ;
+  wire [2:0] \r__payload$248.row ;
+  wire [18:0] \r__payload$249 ;
+  wire [13:0] \r__payload$249.meta ;
+  wire \r__payload$249.meta.head ;
+  wire \r__payload$249.meta.last ;
+  wire [2:0] \r__payload$249.meta.layer ;
+  wire [1:0] \r__payload$249.meta.part ;
+  wire [5:0] \r__payload$249.meta.position ;
+  wire \r__payload$249.meta.value ;
+  wire [1:0] \r__payload$249.part ;
+  wire [2:0] \r__payload$249.row ;
   wire [2:0] \r__payload.meta ;
   wire \r__payload.meta.first ;
   wire \r__payload.meta.last ;
   wire \r__payload.meta.tile_end ;
   wire [3:0] \r__payload.part ;
   wire r__ready;
-  wire \r__ready$181 ;
-  wire \r__ready$187 ;
-  reg \r__ready$244 ;
-  wire \r__ready$245 ;
+  wire \r__ready$183 ;
+  wire \r__ready$189 ;
+  reg \r__ready$246 ;
+  wire \r__ready$247 ;
   wire r__valid;
-  wire \r__valid$179 ;
-  wire \r__valid$185 ;
-  reg \r__valid$242 ;
-  wire \r__valid$243 ;
+  wire \r__valid$181 ;
+  wire \r__valid$187 ;
+  reg \r__valid$244 ;
+  wire \r__valid$245 ;
   wire [2:0] read__addr;
   wire [31:0] read__data;
   wire [4:0] read__payload;
-  wire [4:0] \read__payload$225 ;
-  wire [4:0] \read__payload$225.part ;
+  wire [4:0] \read__payload$227 ;
+  wire [4:0] \read__payload$227.part ;
   wire [4:0] \read__payload.part ;
   wire read__ready;
-  wire \read__ready$227 ;
+  wire \read__ready$229 ;
   wire read__valid;
-  wire \read__valid$229 ;
+  wire \read__valid$231 ;
   wire [94:0] read_i__payload;
   wire [30:0] \read_i__payload.mag ;
   wire [63:0] \read_i__payload.x ;
@@ -4418,17 +4422,17 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire read_o__ready;
   wire read_o__valid;
   wire [30:0] req__payload;
-  wire [30:0] \req__payload$135 ;
-  wire [14:0] \req__payload$135.address ;
-  wire [14:0] \req__payload$135.count ;
-  wire \req__payload$135.stride ;
+  wire [30:0] \req__payload$136 ;
+  wire [14:0] \req__payload$136.address ;
+  wire [14:0] \req__payload$136.count ;
+  wire \req__payload$136.stride ;
   wire [14:0] \req__payload.address ;
   wire [14:0] \req__payload.count ;
   wire \req__payload.stride ;
   wire req__ready;
-  wire \req__ready$137 ;
+  wire \req__ready$138 ;
   wire req__valid;
-  wire \req__valid$139 ;
+  wire \req__valid$140 ;
   wire [10:0] result__payload;
   wire \result__payload.last ;
   wire \result__payload.none ;
@@ -4457,19 +4461,19 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire starved;
   reg swiglu_done = 1'h0;
   wire [127:0] tile__payload;
-  wire [127:0] \tile__payload$147 ;
+  wire [127:0] \tile__payload$148 ;
   wire tile__ready;
-  wire \tile__ready$149 ;
+  wire \tile__ready$150 ;
   wire tile__valid;
-  wire \tile__valid$151 ;
+  wire \tile__valid$152 ;
   wire [32:0] v_o__payload;
-  wire [32:0] \v_o__payload$285 ;
-  wire [31:0] \v_o__payload$285.codes ;
-  wire [7:0] \v_o__payload$285.codes.0 ;
-  wire [7:0] \v_o__payload$285.codes.1 ;
-  wire [7:0] \v_o__payload$285.codes.2 ;
-  wire [7:0] \v_o__payload$285.codes.3 ;
-  wire \v_o__payload$285.last ;
+  wire [32:0] \v_o__payload$287 ;
+  wire [31:0] \v_o__payload$287.codes ;
+  wire [7:0] \v_o__payload$287.codes.0 ;
+  wire [7:0] \v_o__payload$287.codes.1 ;
+  wire [7:0] \v_o__payload$287.codes.2 ;
+  wire [7:0] \v_o__payload$287.codes.3 ;
+  wire \v_o__payload$287.last ;
   wire [31:0] \v_o__payload.codes ;
   wire [7:0] \v_o__payload.codes.0 ;
   wire [7:0] \v_o__payload.codes.1 ;
@@ -4477,66 +4481,66 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [7:0] \v_o__payload.codes.3 ;
   wire \v_o__payload.last ;
   wire v_o__ready;
-  wire \v_o__ready$287 ;
+  wire \v_o__ready$289 ;
   wire v_o__valid;
-  wire \v_o__valid$289 ;
+  wire \v_o__valid$291 ;
   wire [12:0] v_req__payload;
-  wire [12:0] \v_req__payload$279 ;
-  wire \v_req__payload$279.head ;
-  wire \v_req__payload$279.last ;
-  wire [2:0] \v_req__payload$279.layer ;
-  wire [1:0] \v_req__payload$279.part ;
-  wire [5:0] \v_req__payload$279.position ;
+  wire [12:0] \v_req__payload$281 ;
+  wire \v_req__payload$281.head ;
+  wire \v_req__payload$281.last ;
+  wire [2:0] \v_req__payload$281.layer ;
+  wire [1:0] \v_req__payload$281.part ;
+  wire [5:0] \v_req__payload$281.position ;
   wire \v_req__payload.head ;
   wire \v_req__payload.last ;
   wire [2:0] \v_req__payload.layer ;
   wire [1:0] \v_req__payload.part ;
   wire [5:0] \v_req__payload.position ;
   wire v_req__ready;
-  wire \v_req__ready$281 ;
+  wire \v_req__ready$283 ;
   wire v_req__valid;
-  wire \v_req__valid$283 ;
+  wire \v_req__valid$285 ;
   wire [37:0] w__payload;
-  wire [23:0] \w__payload$222 ;
-  wire [7:0] \w__payload$222.part ;
-  wire [15:0] \w__payload$222.x ;
-  wire [15:0] \w__payload$222.x.0 ;
-  wire [36:0] \w__payload$240 ;
-  wire [4:0] \w__payload$240.part ;
-  wire [31:0] \w__payload$240.x ;
-  wire [15:0] \w__payload$240.x.0 ;
-  wire [15:0] \w__payload$240.x.1 ;
-  wire [36:0] \w__payload$294 ;
-  wire [4:0] \w__payload$294.part ;
-  wire [31:0] \w__payload$294.x ;
-  wire [15:0] \w__payload$294.x.0 ;
-  wire [15:0] \w__payload$294.x.1 ;
+  wire [23:0] \w__payload$224 ;
+  wire [7:0] \w__payload$224.part ;
+  wire [15:0] \w__payload$224.x ;
+  wire [15:0] \w__payload$224.x.0 ;
+  wire [36:0] \w__payload$242 ;
+  wire [4:0] \w__payload$242.part ;
+  wire [31:0] \w__payload$242.x ;
+  wire [15:0] \w__payload$242.x.0 ;
+  wire [15:0] \w__payload$242.x.1 ;
+  wire [36:0] \w__payload$296 ;
+  wire [4:0] \w__payload$296.part ;
+  wire [31:0] \w__payload$296.x ;
+  wire [15:0] \w__payload$296.x.0 ;
+  wire [15:0] \w__payload$296.x.1 ;
   wire [2:0] \w__payload.part ;
   wire [2:0] \w__payload.row ;
   wire [31:0] \w__payload.x ;
   wire [15:0] \w__payload.x.0 ;
   wire [15:0] \w__payload.x.1 ;
   wire w__ready;
-  wire \w__ready$221 ;
-  wire \w__ready$239 ;
-  wire \w__ready$293 ;
+  wire \w__ready$223 ;
+  wire \w__ready$241 ;
+  wire \w__ready$295 ;
   wire w__valid;
-  wire \w__valid$218 ;
-  wire \w__valid$236 ;
-  wire \w__valid$290 ;
+  wire \w__valid$220 ;
+  wire \w__valid$238 ;
+  wire \w__valid$292 ;
   wire [54:0] write__payload;
-  wire [54:0] \write__payload$261 ;
-  wire [31:0] \write__payload$261.codes ;
-  wire [7:0] \write__payload$261.codes.0 ;
-  wire [7:0] \write__payload$261.codes.1 ;
-  wire [7:0] \write__payload$261.codes.2 ;
-  wire [7:0] \write__payload$261.codes.3 ;
-  wire [9:0] \write__payload$261.exp ;
-  wire \write__payload$261.head ;
-  wire [2:0] \write__payload$261.layer ;
-  wire [1:0] \write__payload$261.part ;
-  wire [5:0] \write__payload$261.position ;
-  wire \write__payload$261.value ;
+  wire [54:0] \write__payload$263 ;
+  wire [31:0] \write__payload$263.codes ;
+  wire [7:0] \write__payload$263.codes.0 ;
+  wire [7:0] \write__payload$263.codes.1 ;
+  wire [7:0] \write__payload$263.codes.2 ;
+  wire [7:0] \write__payload$263.codes.3 ;
+  wire [9:0] \write__payload$263.exp ;
+  wire \write__payload$263.head ;
+  wire [2:0] \write__payload$263.layer ;
+  wire [1:0] \write__payload$263.part ;
+  wire [5:0] \write__payload$263.position ;
+  wire \write__payload$263.value ;
   wire [31:0] \write__payload.codes ;
   wire [7:0] \write__payload.codes.0 ;
   wire [7:0] \write__payload.codes.1 ;
@@ -4549,9 +4553,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [5:0] \write__payload.position ;
   wire \write__payload.value ;
   wire write__ready;
-  wire \write__ready$263 ;
+  wire \write__ready$265 ;
   wire write__valid;
-  wire \write__valid$265 ;
+  wire \write__valid$267 ;
   reg [44:0] x__payload;
   wire [31:0] \x__payload.codes ;
   wire [7:0] \x__payload.codes.0 ;
@@ -4588,30 +4592,30 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \$24  = phase == 3'h6;
   assign \$25  = phase == 4'h9;
   assign \$26  = | { \$25 , \$24  };
-  assign \i__valid$197  = \o__valid$192  & \$26 ;
+  assign \i__valid$199  = \o__valid$194  & \$26 ;
   assign \$27  = phase == 3'h6;
   assign \$28  = phase == 4'h9;
   assign \$29  = | { \$28 , \$27  };
   assign \$30  = phase == 4'hb;
-  assign \i__valid$200  = \o__valid$192  & \$30 ;
+  assign \i__valid$202  = \o__valid$194  & \$30 ;
   assign \$31  = phase == 4'hb;
   assign \$32  = phase == 4'h8;
   assign \$33  = ~ \$32 ;
-  assign \i__valid$203  = \o__valid$204  & \$33 ;
+  assign \i__valid$205  = \o__valid$206  & \$33 ;
   assign \$34  = phase == 4'h8;
-  assign \i__valid$205  = \o__valid$204  & \$34 ;
+  assign \i__valid$207  = \o__valid$206  & \$34 ;
   assign \$35  = phase == 4'h8;
-  assign \o__ready$206  = \$35  ? \i__ready$208  : \i__ready$207 ;
-  assign \$37  = 4'h0 + \o__payload$217 [34:32];
+  assign \o__ready$208  = \$35  ? \i__ready$210  : \i__ready$209 ;
+  assign \$37  = 4'h0 + \o__payload$219 [34:32];
   assign \$38  = phase == 3'h4;
   assign \$39  = phase == 3'h4;
   assign \$40  = ~ \$39 ;
   assign \$41  = phase == 3'h4;
-  assign \i__valid$251  = \o__valid$252  & \$41 ;
+  assign \i__valid$253  = \o__valid$254  & \$41 ;
   assign \$42  = phase == 3'h4;
   assign \$43  = phase == 3'h4;
   assign \$44  = ~ \$43 ;
-  assign q_i__valid = \o__valid$252  & \$44 ;
+  assign q_i__valid = \o__valid$254  & \$44 ;
   assign \$45  = phase == 3'h4;
   assign \$46  = ~ \$45 ;
   assign \$47  = layer * 1'h1;
@@ -4630,10 +4634,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \$59  = beats__valid & beats__ready;
   assign \$60  = ~ beats__valid;
   assign \$61  = beats__ready & \$60 ;
-  assign \$63  = \$62  & \o__payload$217 [38];
-  assign \$64  = \w__valid$218  & \o__ready$220 ;
-  assign \$65  = \$64  & \o__payload$223 [24];
-  assign \$66  = \cmd__valid$88  & feed__ready;
+  assign \$63  = \$62  & \o__payload$219 [38];
+  assign \$64  = \w__valid$220  & \o__ready$222 ;
+  assign \$65  = \$64  & \o__payload$225 [24];
+  assign \$66  = \cmd__valid$89  & feed__ready;
   assign \$67  = command__valid & command__ready;
   assign \$68  = outcome__valid & outcome__ready;
   assign \$69  = \$68  & outcome__payload[10];
@@ -4646,28 +4650,28 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   always @(posedge clk)
     fresh <= \$73 ;
   assign \$1  = phase == 3'h6;
-  assign exp = \$1  ? \exps$130 [39:30] : \exps$130 [29:20];
+  assign exp = \$1  ? \exps$131 [39:30] : \exps$131 [29:20];
   assign \$2  = ! matrix;
   assign \$3  = matrix == 2'h2;
   assign \$4  = matrix == 3'h4;
   assign \$5  = | { \$4 , \$3 , \$2  };
-  assign r__valid = \o__valid$167  & \$5 ;
+  assign r__valid = \o__valid$169  & \$5 ;
   assign \$6  = ! matrix;
   assign \$7  = matrix == 2'h2;
   assign \$8  = matrix == 3'h4;
   assign \$9  = | { \$8 , \$7 , \$6  };
   assign \$10  = matrix == 1'h1;
-  assign \r__valid$179  = \o__valid$167  & \$10 ;
+  assign \r__valid$181  = \o__valid$169  & \$10 ;
   assign \$11  = matrix == 1'h1;
   assign \$12  = matrix == 2'h3;
-  assign \r__valid$185  = \o__valid$167  & \$12 ;
+  assign \r__valid$187  = \o__valid$169  & \$12 ;
   assign \$13  = matrix == 2'h3;
   assign \$14  = phase == 2'h3;
   assign \$15  = phase == 4'h8;
   assign \$16  = phase == 3'h4;
   assign \$17  = phase == 3'h5;
   assign \$18  = | { \$17 , \$16 , \$15 , \$14  };
-  assign i__valid = \o__valid$192  & \$18 ;
+  assign i__valid = \o__valid$194  & \$18 ;
   assign \$19  = phase == 2'h3;
   \specimen.admission  admission (
     .ask__payload(ask__payload),
@@ -4677,9 +4681,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .command__payload(command__payload),
     .command__ready(command__ready),
     .command__valid(command__valid),
-    .entry__payload(\command__payload$32 ),
+    .entry__payload(\command__payload$33 ),
     .entry__ready(entry__ready),
-    .entry__valid(\command__valid$36 ),
+    .entry__valid(\command__valid$37 ),
     .error(error),
     .kv_answer__payload(kv_answer__payload),
     .kv_answer__ready(kv_answer__ready),
@@ -4691,7 +4695,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .outcome__ready(outcome__ready),
     .outcome__valid(outcome__valid),
     .result__payload(result__payload),
-    .result__ready(\outcome__ready$40 ),
+    .result__ready(\outcome__ready$41 ),
     .result__valid(result__valid),
     .rst(rst)
   );
@@ -4700,8 +4704,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .busy(busy),
     .clk(clk),
     .o__payload(i__payload),
-    .o__ready(\o__ready$195 ),
-    .o__valid(\o__valid$192 ),
+    .o__ready(\o__ready$197 ),
+    .o__valid(\o__valid$194 ),
     .rst(rst),
     .starved(starved),
     .tile__payload(beats__payload),
@@ -4713,9 +4717,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   \specimen.attention  attention (
     .clk(clk),
-    .cmd__payload(\cmd__payload$78 ),
+    .cmd__payload(\cmd__payload$79 ),
     .cmd__ready(attend__ready),
-    .cmd__valid(\cmd__valid$82 ),
+    .cmd__valid(\cmd__valid$83 ),
     .done(attend_done),
     .k_o__payload(k_o__payload),
     .k_o__ready(k_o__ready),
@@ -4723,10 +4727,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .k_req__payload(k_req__payload),
     .k_req__ready(k_req__ready),
     .k_req__valid(k_req__valid),
-    .o__payload(\o__payload$295 ),
-    .o__ready(\o__ready$292 ),
-    .o__valid(\w__valid$290 ),
-    .q_i__payload(\i__payload$253 ),
+    .o__payload(\o__payload$297 ),
+    .o__ready(\o__ready$294 ),
+    .o__valid(\w__valid$292 ),
+    .q_i__payload(\i__payload$255 ),
     .q_i__ready(q_i__ready),
     .q_i__valid(q_i__valid),
     .q_r__payload(q_r__payload),
@@ -4742,16 +4746,16 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   \specimen.convert  convert (
     .clk(clk),
-    .cmd__payload(\cmd__payload$90 ),
+    .cmd__payload(\cmd__payload$91 ),
     .cmd__ready(convert__ready),
-    .cmd__valid(\cmd__valid$94 ),
-    .\exps$183 (\exps$130 ),
+    .cmd__valid(\cmd__valid$95 ),
+    .\exps$183 (\exps$131 ),
     .i__payload(i__payload),
     .i__ready(i__ready),
     .i__valid(i__valid),
-    .o__payload(\o__payload$210 ),
-    .o__ready(\o__ready$206 ),
-    .o__valid(\o__valid$204 ),
+    .o__payload(\o__payload$212 ),
+    .o__ready(\o__ready$208 ),
+    .o__valid(\o__valid$206 ),
     .rst(rst)
   );
   \specimen.counters  counters (
@@ -4778,6 +4782,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .gain__payload(gain__payload),
     .gain__ready(gain__ready),
     .gain__valid(gain__valid),
+    .model_id(model_id),
     .req__payload(req__payload),
     .req__ready(req__ready),
     .req__valid(req__valid),
@@ -4786,13 +4791,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .tile__valid(tile__valid)
   );
   \specimen.feeder  feeder (
-    .busy(\o__valid$167 ),
+    .busy(\o__valid$169 ),
     .clk(clk),
-    .cmd__payload(\cmd__payload$84 ),
+    .cmd__payload(\cmd__payload$85 ),
     .cmd__ready(feed__ready),
-    .cmd__valid(\cmd__valid$88 ),
-    .o__payload(\o__payload$170 ),
-    .o__ready(\o__ready$171 ),
+    .cmd__valid(\cmd__valid$89 ),
+    .o__payload(\o__payload$172 ),
+    .o__ready(\o__ready$173 ),
     .rst(rst)
   );
   \specimen.kv_cache  kv_cache (
@@ -4815,49 +4820,49 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .v_req__ready(v_req__ready),
     .v_req__valid(v_req__valid),
     .write__payload(write__payload),
-    .write__valid(\i__valid$251 )
+    .write__valid(\i__valid$253 )
   );
   \specimen.kv_writer  kv_writer (
     .clk(clk),
-    .cmd__payload(\cmd__payload$72 ),
+    .cmd__payload(\cmd__payload$73 ),
     .cmd__ready(kv_write__ready),
-    .cmd__valid(\cmd__valid$76 ),
+    .cmd__valid(\cmd__valid$77 ),
     .done(kv_write_done),
-    .i__payload(\i__payload$253 ),
-    .r__payload(\r__payload$247 ),
-    .r__ready(\r__ready$244 ),
-    .r__valid(\r__valid$243 ),
+    .i__payload(\i__payload$255 ),
+    .r__payload(\r__payload$249 ),
+    .r__ready(\r__ready$246 ),
+    .r__valid(\r__valid$245 ),
     .rst(rst),
     .write__payload(write__payload),
-    .write__valid(\i__valid$251 )
+    .write__valid(\i__valid$253 )
   );
   \specimen.qkv  qkv (
     .clk(clk),
-    .o__payload(\i__payload$253 ),
-    .o__ready(\o__ready$255 ),
-    .o__valid(\o__valid$252 ),
-    .pipe_advance(\r__ready$245 ),
-    .r__payload(\r__payload$246 ),
-    .r__valid(\r__valid$242 ),
+    .o__payload(\i__payload$255 ),
+    .o__ready(\o__ready$257 ),
+    .o__valid(\o__valid$254 ),
+    .pipe_advance(\r__ready$247 ),
+    .r__payload(\r__payload$248 ),
+    .r__valid(\r__valid$244 ),
     .rst(rst),
     .w__payload(w__payload),
     .w__valid(w__valid)
   );
   \specimen.residual  residual (
     .clk(clk),
-    .cmd__payload(\cmd__payload$96 ),
+    .cmd__payload(\cmd__payload$97 ),
     .cmd__ready(add__ready),
-    .cmd__valid(\cmd__valid$100 ),
-    .done(\done$125 ),
+    .cmd__valid(\cmd__valid$101 ),
+    .done(\done$126 ),
     .embed__payload(embed__payload),
     .embed__ready(embed__ready),
     .embed__valid(embed__valid),
-    .embed_done(\embed_done$115 ),
+    .embed_done(\embed_done$116 ),
     .embed_exp(embed_exp),
     .\exp$106 (exp),
     .i__payload(i__payload),
-    .i__ready(\i__ready$199 ),
-    .i__valid(\i__valid$197 ),
+    .i__ready(\i__ready$201 ),
+    .i__valid(\i__valid$199 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
@@ -4871,14 +4876,14 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   \specimen.rmsnorm  rmsnorm (
     .clk(clk),
     .cmd__ready(norm__ready),
-    .cmd__valid(\cmd__valid$70 ),
+    .cmd__valid(\cmd__valid$71 ),
     .done(norm_done),
     .gain__payload(gain__payload),
     .gain__ready(gain__ready),
     .gain__valid(gain__valid),
-    .o__payload(\o__payload$241 ),
-    .o__ready(\o__ready$238 ),
-    .o__valid(\w__valid$236 ),
+    .o__payload(\o__payload$243 ),
+    .o__ready(\o__ready$240 ),
+    .o__valid(\w__valid$238 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
@@ -4886,7 +4891,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .read_i__ready(read_o__ready),
     .read_i__valid(read_i__valid),
     .rst(rst),
-    .w_data(\cmd__payload$66 )
+    .w_data(\cmd__payload$67 )
   );
   \specimen.rope  rope (
     .angle__payload(angle__payload),
@@ -4894,74 +4899,74 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .angle__valid(angle__valid),
     .angle_done(angle_done),
     .clk(clk),
-    .i__payload(\i__payload$209 ),
-    .i__valid(\i__valid$203 ),
-    .o__payload(\o__payload$217 ),
+    .i__payload(\i__payload$211 ),
+    .i__valid(\i__valid$205 ),
+    .o__payload(\o__payload$219 ),
     .o__valid(w__valid),
-    .pipe_advance(\i__ready$207 ),
+    .pipe_advance(\i__ready$209 ),
     .rst(rst)
   );
   \specimen.sampler  sampler (
     .clk(clk),
-    .cmd__payload(\cmd__payload$102 ),
+    .cmd__payload(\cmd__payload$103 ),
     .cmd__ready(sample__ready),
-    .cmd__valid(\cmd__valid$106 ),
+    .cmd__valid(\cmd__valid$107 ),
     .done(sample_done),
     .i__payload(i__payload),
-    .i__ready(\i__ready$202 ),
-    .i__valid(\i__valid$200 ),
+    .i__ready(\i__ready$204 ),
+    .i__valid(\i__valid$202 ),
     .o__payload(sampled__payload),
     .o__ready(o__ready),
     .o__valid(sampled__valid),
     .rst(rst)
   );
   \specimen.sequencer  sequencer (
-    .add__payload(\cmd__payload$96 ),
+    .add__payload(\cmd__payload$97 ),
     .add__ready(add__ready),
-    .add__valid(\cmd__valid$100 ),
+    .add__valid(\cmd__valid$101 ),
     .add_done(add_done),
     .angle__payload(angle__payload),
     .angle__ready(angle__ready),
     .angle__valid(angle__valid),
     .angle_done(angle_done),
-    .attend__payload(\cmd__payload$78 ),
+    .attend__payload(\cmd__payload$79 ),
     .attend__ready(attend__ready),
-    .attend__valid(\cmd__valid$82 ),
+    .attend__valid(\cmd__valid$83 ),
     .attend_done(attend_done),
     .clk(clk),
-    .command__payload(\command__payload$32 ),
+    .command__payload(\command__payload$33 ),
     .command__ready(entry__ready),
-    .command__valid(\command__valid$36 ),
-    .convert__payload(\cmd__payload$90 ),
+    .command__valid(\command__valid$37 ),
+    .convert__payload(\cmd__payload$91 ),
     .convert__ready(convert__ready),
-    .convert__valid(\cmd__valid$94 ),
+    .convert__valid(\cmd__valid$95 ),
     .dispatch__payload(cmd__payload),
     .dispatch__ready(dispatch__ready),
     .dispatch__valid(cmd__valid),
     .embed_done(embed_done),
-    .exps(\exps$130 ),
+    .exps(\exps$131 ),
     .exps_in(exps_in),
-    .feed__payload(\cmd__payload$84 ),
+    .feed__payload(\cmd__payload$85 ),
     .feed__ready(feed__ready),
-    .feed__valid(\cmd__valid$88 ),
-    .kv_write__payload(\cmd__payload$72 ),
+    .feed__valid(\cmd__valid$89 ),
+    .kv_write__payload(\cmd__payload$73 ),
     .kv_write__ready(kv_write__ready),
-    .kv_write__valid(\cmd__valid$76 ),
+    .kv_write__valid(\cmd__valid$77 ),
     .kv_write_done(kv_write_done),
     .layer(layer),
-    .norm__payload(\cmd__payload$66 ),
+    .norm__payload(\cmd__payload$67 ),
     .norm__ready(norm__ready),
-    .norm__valid(\cmd__valid$70 ),
+    .norm__valid(\cmd__valid$71 ),
     .norm_done(norm_done),
     .outcome__payload(result__payload),
-    .outcome__ready(\outcome__ready$40 ),
+    .outcome__ready(\outcome__ready$41 ),
     .outcome__valid(result__valid),
     .phase(phase),
     .qkv_done(qkv_done),
     .rst(rst),
-    .sample__payload(\cmd__payload$102 ),
+    .sample__payload(\cmd__payload$103 ),
     .sample__ready(sample__ready),
-    .sample__valid(\cmd__valid$106 ),
+    .sample__valid(\cmd__valid$107 ),
     .sample_done(sample_done),
     .sampled__payload(sampled__payload),
     .sampled__ready(o__ready),
@@ -4970,12 +4975,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   \specimen.swiglu  swiglu (
     .clk(clk),
-    .i__payload(\i__payload$211 ),
-    .i__valid(\i__valid$205 ),
-    .o__payload(\o__payload$223 ),
-    .o__ready(\o__ready$220 ),
-    .o__valid(\w__valid$218 ),
-    .pipe_advance(\i__ready$208 ),
+    .i__payload(\i__payload$213 ),
+    .i__valid(\i__valid$207 ),
+    .o__payload(\o__payload$225 ),
+    .o__ready(\o__ready$222 ),
+    .o__valid(\w__valid$220 ),
+    .pipe_advance(\i__ready$210 ),
     .rst(rst)
   );
   \specimen.weights  weights (
@@ -4990,174 +4995,174 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   specimen_vector_buffer_1x64_w2_r4_e3m4_m3 xa (
     .clk(clk),
-    .o__payload(\o__payload$178 ),
-    .o__ready(\o__ready$173 ),
-    .o__valid(\o__valid$176 ),
+    .o__payload(\o__payload$180 ),
+    .o__ready(\o__ready$175 ),
+    .o__valid(\o__valid$178 ),
     .r__payload(r__payload),
     .r__ready(r__ready),
     .r__valid(r__valid),
     .rst(rst),
-    .w__payload(\w__payload$240 ),
-    .w__ready(\o__ready$238 ),
-    .w__valid(\w__valid$236 )
+    .w__payload(\w__payload$242 ),
+    .w__ready(\o__ready$240 ),
+    .w__valid(\w__valid$238 )
   );
   specimen_vector_buffer_1x192_w1_r4_e3m4_m3 xh (
     .clk(clk),
-    .o__payload(\o__payload$190 ),
-    .o__ready(\o__ready$188 ),
-    .o__valid(\o__valid$189 ),
-    .r__payload(\r__payload$186 ),
-    .r__ready(\r__ready$187 ),
-    .r__valid(\r__valid$185 ),
+    .o__payload(\o__payload$192 ),
+    .o__ready(\o__ready$190 ),
+    .o__valid(\o__valid$191 ),
+    .r__payload(\r__payload$188 ),
+    .r__ready(\r__ready$189 ),
+    .r__valid(\r__valid$187 ),
     .rst(rst),
-    .w__payload(\w__payload$222 ),
-    .w__ready(\o__ready$220 ),
-    .w__valid(\w__valid$218 )
+    .w__payload(\w__payload$224 ),
+    .w__ready(\o__ready$222 ),
+    .w__valid(\w__valid$220 )
   );
   specimen_vector_buffer_1x64_w2_r4_e3m4_m3 xo (
     .clk(clk),
-    .o__payload(\o__payload$184 ),
-    .o__ready(\o__ready$182 ),
-    .o__valid(\o__valid$183 ),
-    .r__payload(\r__payload$180 ),
-    .r__ready(\r__ready$181 ),
-    .r__valid(\r__valid$179 ),
+    .o__payload(\o__payload$186 ),
+    .o__ready(\o__ready$184 ),
+    .o__valid(\o__valid$185 ),
+    .r__payload(\r__payload$182 ),
+    .r__ready(\r__ready$183 ),
+    .r__valid(\r__valid$181 ),
     .rst(rst),
-    .w__payload(\w__payload$294 ),
-    .w__ready(\o__ready$292 ),
-    .w__valid(\w__valid$290 )
+    .w__payload(\w__payload$296 ),
+    .w__ready(\o__ready$294 ),
+    .w__valid(\w__valid$292 )
   );
-  always @* begin
-    if (\$start ) begin end
-    \o__ready$171  = 1'h0;
-    if (\$9 ) begin
-      \o__ready$171  = r__ready;
-    end
-    if (\$11 ) begin
-      \o__ready$171  = \r__ready$181 ;
-    end
-    if (\$13 ) begin
-      \o__ready$171  = \r__ready$187 ;
-    end
-  end
   always @* begin
     if (\$start ) begin end
     \o__ready$173  = 1'h0;
     if (\$9 ) begin
-      \o__ready$173  = x__ready;
+      \o__ready$173  = r__ready;
+    end
+    if (\$11 ) begin
+      \o__ready$173  = \r__ready$183 ;
+    end
+    if (\$13 ) begin
+      \o__ready$173  = \r__ready$189 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \o__ready$175  = 1'h0;
+    if (\$9 ) begin
+      \o__ready$175  = x__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
     x__valid = 1'h0;
     if (\$9 ) begin
-      x__valid = \o__valid$176 ;
+      x__valid = \o__valid$178 ;
     end
     if (\$11 ) begin
-      x__valid = \o__valid$183 ;
+      x__valid = \o__valid$185 ;
     end
     if (\$13 ) begin
-      x__valid = \o__valid$189 ;
+      x__valid = \o__valid$191 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     x__payload = 45'h000000000000;
     if (\$9 ) begin
-      x__payload[31:0] = \o__payload$178 [31:0];
-      x__payload[41:32] = \o__payload$178 [41:32];
-      x__payload[42] = \o__payload$178 [42];
-      x__payload[43] = \o__payload$178 [43];
-      x__payload[44] = \o__payload$178 [44];
+      x__payload[31:0] = \o__payload$180 [31:0];
+      x__payload[41:32] = \o__payload$180 [41:32];
+      x__payload[42] = \o__payload$180 [42];
+      x__payload[43] = \o__payload$180 [43];
+      x__payload[44] = \o__payload$180 [44];
     end
     if (\$11 ) begin
-      x__payload[31:0] = \o__payload$184 [31:0];
-      x__payload[41:32] = \o__payload$184 [41:32];
-      x__payload[42] = \o__payload$184 [42];
-      x__payload[43] = \o__payload$184 [43];
-      x__payload[44] = \o__payload$184 [44];
+      x__payload[31:0] = \o__payload$186 [31:0];
+      x__payload[41:32] = \o__payload$186 [41:32];
+      x__payload[42] = \o__payload$186 [42];
+      x__payload[43] = \o__payload$186 [43];
+      x__payload[44] = \o__payload$186 [44];
     end
     if (\$13 ) begin
-      x__payload[31:0] = \o__payload$190 [31:0];
-      x__payload[41:32] = \o__payload$190 [41:32];
-      x__payload[42] = \o__payload$190 [42];
-      x__payload[43] = \o__payload$190 [43];
-      x__payload[44] = \o__payload$190 [44];
+      x__payload[31:0] = \o__payload$192 [31:0];
+      x__payload[41:32] = \o__payload$192 [41:32];
+      x__payload[42] = \o__payload$192 [42];
+      x__payload[43] = \o__payload$192 [43];
+      x__payload[44] = \o__payload$192 [44];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$182  = 1'h0;
+    \o__ready$184  = 1'h0;
     if (\$11 ) begin
-      \o__ready$182  = x__ready;
+      \o__ready$184  = x__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$188  = 1'h0;
+    \o__ready$190  = 1'h0;
     if (\$13 ) begin
-      \o__ready$188  = x__ready;
+      \o__ready$190  = x__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$195  = 1'h0;
+    \o__ready$197  = 1'h0;
     if (\$23 ) begin
-      \o__ready$195  = i__ready;
+      \o__ready$197  = i__ready;
     end
     if (\$29 ) begin
-      \o__ready$195  = \i__ready$199 ;
+      \o__ready$197  = \i__ready$201 ;
     end
     if (\$31 ) begin
-      \o__ready$195  = \i__ready$202 ;
+      \o__ready$197  = \i__ready$204 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \r__valid$242  = 1'h0;
+    \r__valid$244  = 1'h0;
     if (\$38 ) begin
-      \r__valid$242  = \r__valid$243 ;
+      \r__valid$244  = \r__valid$245 ;
     end
     if (\$40 ) begin
-      \r__valid$242  = q_r__valid;
+      \r__valid$244  = q_r__valid;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \r__ready$244  = 1'h0;
+    \r__ready$246  = 1'h0;
     if (\$38 ) begin
-      \r__ready$244  = \r__ready$245 ;
+      \r__ready$246  = \r__ready$247 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \r__payload$246  = 19'h00000;
+    \r__payload$248  = 19'h00000;
     if (\$38 ) begin
-      \r__payload$246 [2:0] = \r__payload$247 [2:0];
-      \r__payload$246 [4:3] = \r__payload$247 [4:3];
-      \r__payload$246 [18:5] = \r__payload$247 [18:5];
+      \r__payload$248 [2:0] = \r__payload$249 [2:0];
+      \r__payload$248 [4:3] = \r__payload$249 [4:3];
+      \r__payload$248 [18:5] = \r__payload$249 [18:5];
     end
     if (\$40 ) begin
-      \r__payload$246 [2:0] = q_r__payload[2:0];
-      \r__payload$246 [4:3] = q_r__payload[4:3];
-      \r__payload$246 [18:5] = q_r__payload[18:5];
+      \r__payload$248 [2:0] = q_r__payload[2:0];
+      \r__payload$248 [4:3] = q_r__payload[4:3];
+      \r__payload$248 [18:5] = q_r__payload[18:5];
     end
   end
   always @* begin
     if (\$start ) begin end
     q_r__ready = 1'h0;
     if (\$40 ) begin
-      q_r__ready = \r__ready$245 ;
+      q_r__ready = \r__ready$247 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$255  = 1'h0;
+    \o__ready$257  = 1'h0;
     if (\$42 ) begin
-      \o__ready$255  = 1'h1;
+      \o__ready$257  = 1'h1;
     end
     if (\$46 ) begin
-      \o__ready$255  = q_i__ready;
+      \o__ready$257  = q_i__ready;
     end
   end
   always @* begin
@@ -5178,7 +5183,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     if (\$start ) begin end
     \$72  = matrix;
     if (\$66 ) begin
-      \$72  = \cmd__payload$84 [2:0];
+      \$72  = \cmd__payload$85 [2:0];
     end
     if (rst) begin
       \$72  = 3'h0;
@@ -5197,123 +5202,124 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
       \$73  = 1'h1;
     end
   end
-  assign \command__payload$20  = command__payload;
-  assign \command__ready$21  = command__ready;
-  assign \command__valid$22  = command__valid;
-  assign \kv_command__payload$23  = kv_command__payload;
-  assign \kv_command__ready$24  = kv_command__ready;
-  assign \kv_command__valid$25  = kv_command__valid;
-  assign \outcome__payload$26  = outcome__payload;
-  assign \outcome__ready$27  = outcome__ready;
-  assign \outcome__valid$28  = outcome__valid;
-  assign \kv_answer__payload$29  = kv_answer__payload;
-  assign \kv_answer__ready$30  = kv_answer__ready;
-  assign \kv_answer__valid$31  = kv_answer__valid;
-  assign entry__payload = \command__payload$32 ;
-  assign \command__ready$35  = entry__ready;
-  assign entry__valid = \command__valid$36 ;
-  assign \outcome__payload$39  = result__payload;
-  assign result__ready = \outcome__ready$40 ;
-  assign \outcome__valid$43  = result__valid;
-  assign \ask__payload$45  = ask__payload;
-  assign \ask__ready$47  = ask__ready;
-  assign \ask__valid$49  = ask__valid;
-  assign \error$51  = error;
-  assign \phase$52  = phase;
-  assign \layer$53  = layer;
+  assign \command__payload$21  = command__payload;
+  assign \command__ready$22  = command__ready;
+  assign \command__valid$23  = command__valid;
+  assign \kv_command__payload$24  = kv_command__payload;
+  assign \kv_command__ready$25  = kv_command__ready;
+  assign \kv_command__valid$26  = kv_command__valid;
+  assign \outcome__payload$27  = outcome__payload;
+  assign \outcome__ready$28  = outcome__ready;
+  assign \outcome__valid$29  = outcome__valid;
+  assign \kv_answer__payload$30  = kv_answer__payload;
+  assign \kv_answer__ready$31  = kv_answer__ready;
+  assign \kv_answer__valid$32  = kv_answer__valid;
+  assign entry__payload = \command__payload$33 ;
+  assign \command__ready$36  = entry__ready;
+  assign entry__valid = \command__valid$37 ;
+  assign \outcome__payload$40  = result__payload;
+  assign result__ready = \outcome__ready$41 ;
+  assign \outcome__valid$44  = result__valid;
+  assign \ask__payload$46  = ask__payload;
+  assign \ask__ready$48  = ask__ready;
+  assign \ask__valid$50  = ask__valid;
+  assign \error$52  = error;
+  assign \phase$53  = phase;
+  assign \layer$54  = layer;
   assign dispatch__payload = cmd__payload;
   assign cmd__ready = dispatch__ready;
   assign dispatch__valid = cmd__valid;
-  assign \angle__payload$61  = angle__payload;
-  assign \angle__ready$63  = angle__ready;
-  assign \angle__valid$65  = angle__valid;
-  assign norm__payload = \cmd__payload$66 ;
-  assign \cmd__ready$69  = norm__ready;
-  assign norm__valid = \cmd__valid$70 ;
-  assign kv_write__payload = \cmd__payload$72 ;
-  assign \cmd__ready$75  = kv_write__ready;
-  assign kv_write__valid = \cmd__valid$76 ;
-  assign attend__payload = \cmd__payload$78 ;
-  assign \cmd__ready$81  = attend__ready;
-  assign attend__valid = \cmd__valid$82 ;
-  assign feed__payload = \cmd__payload$84 ;
-  assign \cmd__ready$87  = feed__ready;
-  assign feed__valid = \cmd__valid$88 ;
-  assign convert__payload = \cmd__payload$90 ;
-  assign \cmd__ready$93  = convert__ready;
-  assign convert__valid = \cmd__valid$94 ;
-  assign add__payload = \cmd__payload$96 ;
-  assign \cmd__ready$99  = add__ready;
-  assign add__valid = \cmd__valid$100 ;
-  assign sample__payload = \cmd__payload$102 ;
-  assign \cmd__ready$105  = sample__ready;
-  assign sample__valid = \cmd__valid$106 ;
+  assign \angle__payload$62  = angle__payload;
+  assign \angle__ready$64  = angle__ready;
+  assign \angle__valid$66  = angle__valid;
+  assign norm__payload = \cmd__payload$67 ;
+  assign \cmd__ready$70  = norm__ready;
+  assign norm__valid = \cmd__valid$71 ;
+  assign kv_write__payload = \cmd__payload$73 ;
+  assign \cmd__ready$76  = kv_write__ready;
+  assign kv_write__valid = \cmd__valid$77 ;
+  assign attend__payload = \cmd__payload$79 ;
+  assign \cmd__ready$82  = attend__ready;
+  assign attend__valid = \cmd__valid$83 ;
+  assign feed__payload = \cmd__payload$85 ;
+  assign \cmd__ready$88  = feed__ready;
+  assign feed__valid = \cmd__valid$89 ;
+  assign convert__payload = \cmd__payload$91 ;
+  assign \cmd__ready$94  = convert__ready;
+  assign convert__valid = \cmd__valid$95 ;
+  assign add__payload = \cmd__payload$97 ;
+  assign \cmd__ready$100  = add__ready;
+  assign add__valid = \cmd__valid$101 ;
+  assign sample__payload = \cmd__payload$103 ;
+  assign \cmd__ready$106  = sample__ready;
+  assign sample__valid = \cmd__valid$107 ;
   assign o__payload = sampled__payload;
   assign sampled__ready = o__ready;
   assign o__valid = sampled__valid;
-  assign \angle_done$117  = angle_done;
+  assign \angle_done$118  = angle_done;
   assign done = norm_done;
-  assign \done$121  = kv_write_done;
-  assign \done$123  = attend_done;
-  assign \done$127  = sample_done;
+  assign \done$122  = kv_write_done;
+  assign \done$124  = attend_done;
+  assign \done$128  = sample_done;
   assign exps = exps_in;
-  assign \exps$131  = \exps$130 ;
-  assign \exp$133  = \exps$130 [9:0];
-  assign \req__payload$135  = req__payload;
-  assign \req__ready$137  = req__ready;
-  assign \req__valid$139  = req__valid;
-  assign \beats__payload$141  = beats__payload;
-  assign \beats__ready$143  = beats__ready;
-  assign \beats__valid$145  = beats__valid;
+  assign \exps$132  = \exps$131 ;
+  assign \exp$134  = \exps$131 [9:0];
+  assign \req__payload$136  = req__payload;
+  assign \req__ready$138  = req__ready;
+  assign \req__valid$140  = req__valid;
+  assign \beats__payload$142  = beats__payload;
+  assign \beats__ready$144  = beats__ready;
+  assign \beats__valid$146  = beats__valid;
   assign tile__payload = beats__payload;
-  assign \tile__payload$147  = beats__payload;
-  assign \tile__ready$149  = tile__ready;
-  assign \tile__valid$151  = tile__valid;
-  assign \gain__payload$153  = gain__payload;
-  assign \gain__ready$155  = gain__ready;
-  assign \gain__valid$157  = gain__valid;
-  assign \embed_exp$159  = embed_exp;
-  assign \embed__payload$161  = embed__payload;
-  assign \embed__ready$163  = embed__ready;
-  assign \embed__valid$165  = embed__valid;
-  assign \o__payload$194  = i__payload;
-  assign \i__payload$198  = i__payload;
-  assign \i__payload$201  = i__payload;
-  assign \o__valid$213  = w__valid;
-  assign \o__ready$214  = 1'h1;
+  assign \tile__payload$148  = beats__payload;
+  assign \tile__ready$150  = tile__ready;
+  assign \tile__valid$152  = tile__valid;
+  assign \gain__payload$154  = gain__payload;
+  assign \gain__ready$156  = gain__ready;
+  assign \gain__valid$158  = gain__valid;
+  assign \embed_exp$160  = embed_exp;
+  assign \embed__payload$162  = embed__payload;
+  assign \embed__ready$164  = embed__ready;
+  assign \embed__valid$166  = embed__valid;
+  assign \model_id$167  = model_id;
+  assign \o__payload$196  = i__payload;
+  assign \i__payload$200  = i__payload;
+  assign \i__payload$203  = i__payload;
+  assign \o__valid$215  = w__valid;
+  assign \o__ready$216  = 1'h1;
   assign w__ready = 1'h1;
-  assign \o__valid$219  = \w__valid$218 ;
-  assign \w__ready$221  = \o__ready$220 ;
-  assign \read__payload$225  = read__payload;
-  assign \read__ready$227  = read__ready;
-  assign \read__valid$229  = read__valid;
+  assign \o__valid$221  = \w__valid$220 ;
+  assign \w__ready$223  = \o__ready$222 ;
+  assign \read__payload$227  = read__payload;
+  assign \read__ready$229  = read__ready;
+  assign \read__valid$231  = read__valid;
   assign read_o__payload = read_i__payload;
   assign read_i__ready = read_o__ready;
   assign read_o__valid = read_i__valid;
-  assign \o__valid$237  = \w__valid$236 ;
-  assign \w__ready$239  = \o__ready$238 ;
-  assign \o__payload$254  = \i__payload$253 ;
-  assign \i__ready$256  = 1'h1;
-  assign q_i__payload = \i__payload$253 ;
-  assign \write__payload$261  = write__payload;
+  assign \o__valid$239  = \w__valid$238 ;
+  assign \w__ready$241  = \o__ready$240 ;
+  assign \o__payload$256  = \i__payload$255 ;
+  assign \i__ready$258  = 1'h1;
+  assign q_i__payload = \i__payload$255 ;
+  assign \write__payload$263  = write__payload;
   assign write__ready = 1'h1;
-  assign \write__ready$263  = 1'h1;
-  assign write__valid = \i__valid$251 ;
-  assign \write__valid$265  = \i__valid$251 ;
-  assign \k_req__payload$267  = k_req__payload;
-  assign \k_req__ready$269  = k_req__ready;
-  assign \k_req__valid$271  = k_req__valid;
-  assign \k_o__payload$273  = k_o__payload;
-  assign \k_o__ready$275  = k_o__ready;
-  assign \k_o__valid$277  = k_o__valid;
-  assign \v_req__payload$279  = v_req__payload;
-  assign \v_req__ready$281  = v_req__ready;
-  assign \v_req__valid$283  = v_req__valid;
-  assign \v_o__payload$285  = v_o__payload;
-  assign \v_o__ready$287  = v_o__ready;
-  assign \v_o__valid$289  = v_o__valid;
-  assign \o__valid$291  = \w__valid$290 ;
-  assign \w__ready$293  = \o__ready$292 ;
+  assign \write__ready$265  = 1'h1;
+  assign write__valid = \i__valid$253 ;
+  assign \write__valid$267  = \i__valid$253 ;
+  assign \k_req__payload$269  = k_req__payload;
+  assign \k_req__ready$271  = k_req__ready;
+  assign \k_req__valid$273  = k_req__valid;
+  assign \k_o__payload$275  = k_o__payload;
+  assign \k_o__ready$277  = k_o__ready;
+  assign \k_o__valid$279  = k_o__valid;
+  assign \v_req__payload$281  = v_req__payload;
+  assign \v_req__ready$283  = v_req__ready;
+  assign \v_req__valid$285  = v_req__valid;
+  assign \v_o__payload$287  = v_o__payload;
+  assign \v_o__ready$289  = v_o__ready;
+  assign \v_o__valid$291  = v_o__valid;
+  assign \o__valid$293  = \w__valid$292 ;
+  assign \w__ready$295  = \o__ready$294 ;
   assign sig__ready = 1'h1;
   assign sig__valid = \$signature__en ;
   assign sig__payload = \$signature__data ;
@@ -5334,38 +5340,38 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \kv_command__payload.op  = kv_command__payload[1:0];
   assign \kv_command__payload.length  = kv_command__payload[8:2];
   assign \kv_answer__payload.error  = kv_answer__payload;
-  assign \command__payload$20.position  = command__payload[5:0];
-  assign \command__payload$20.token  = command__payload[14:6];
-  assign \command__payload$20.want  = command__payload[15];
-  assign \command__payload$20.last  = command__payload[16];
-  assign \command__payload$20.none  = command__payload[17];
-  assign \kv_command__payload$23.op  = kv_command__payload[1:0];
-  assign \kv_command__payload$23.length  = kv_command__payload[8:2];
-  assign \outcome__payload$26.token  = outcome__payload[8:0];
-  assign \outcome__payload$26.none  = outcome__payload[9];
-  assign \outcome__payload$26.last  = outcome__payload[10];
-  assign \outcome__payload$26.error  = outcome__payload[14:11];
-  assign \kv_answer__payload$29.error  = kv_answer__payload;
-  assign \command__payload$32.position  = \command__payload$32 [5:0];
-  assign \command__payload$32.token  = \command__payload$32 [14:6];
-  assign \command__payload$32.want  = \command__payload$32 [15];
-  assign \command__payload$32.last  = \command__payload$32 [16];
-  assign \command__payload$32.none  = \command__payload$32 [17];
-  assign \entry__payload.position  = \command__payload$32 [5:0];
-  assign \entry__payload.token  = \command__payload$32 [14:6];
-  assign \entry__payload.want  = \command__payload$32 [15];
-  assign \entry__payload.last  = \command__payload$32 [16];
-  assign \entry__payload.none  = \command__payload$32 [17];
+  assign \command__payload$21.position  = command__payload[5:0];
+  assign \command__payload$21.token  = command__payload[14:6];
+  assign \command__payload$21.want  = command__payload[15];
+  assign \command__payload$21.last  = command__payload[16];
+  assign \command__payload$21.none  = command__payload[17];
+  assign \kv_command__payload$24.op  = kv_command__payload[1:0];
+  assign \kv_command__payload$24.length  = kv_command__payload[8:2];
+  assign \outcome__payload$27.token  = outcome__payload[8:0];
+  assign \outcome__payload$27.none  = outcome__payload[9];
+  assign \outcome__payload$27.last  = outcome__payload[10];
+  assign \outcome__payload$27.error  = outcome__payload[14:11];
+  assign \kv_answer__payload$30.error  = kv_answer__payload;
+  assign \command__payload$33.position  = \command__payload$33 [5:0];
+  assign \command__payload$33.token  = \command__payload$33 [14:6];
+  assign \command__payload$33.want  = \command__payload$33 [15];
+  assign \command__payload$33.last  = \command__payload$33 [16];
+  assign \command__payload$33.none  = \command__payload$33 [17];
+  assign \entry__payload.position  = \command__payload$33 [5:0];
+  assign \entry__payload.token  = \command__payload$33 [14:6];
+  assign \entry__payload.want  = \command__payload$33 [15];
+  assign \entry__payload.last  = \command__payload$33 [16];
+  assign \entry__payload.none  = \command__payload$33 [17];
   assign \result__payload.token  = result__payload[8:0];
   assign \result__payload.none  = result__payload[9];
   assign \result__payload.last  = result__payload[10];
-  assign \outcome__payload$39.token  = result__payload[8:0];
-  assign \outcome__payload$39.none  = result__payload[9];
-  assign \outcome__payload$39.last  = result__payload[10];
+  assign \outcome__payload$40.token  = result__payload[8:0];
+  assign \outcome__payload$40.none  = result__payload[9];
+  assign \outcome__payload$40.last  = result__payload[10];
   assign \ask__payload.op  = ask__payload[1:0];
   assign \ask__payload.length  = ask__payload[8:2];
-  assign \ask__payload$45.op  = ask__payload[1:0];
-  assign \ask__payload$45.length  = ask__payload[8:2];
+  assign \ask__payload$46.op  = ask__payload[1:0];
+  assign \ask__payload$46.length  = ask__payload[8:2];
   assign \cmd__payload.token  = cmd__payload[8:0];
   assign \cmd__payload.last  = cmd__payload[9];
   assign \cmd__payload.head  = cmd__payload[10];
@@ -5374,36 +5380,36 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \dispatch__payload.head  = cmd__payload[10];
   assign \angle__payload.position  = angle__payload[5:0];
   assign \angle__payload.last  = angle__payload[6];
-  assign \angle__payload$61.position  = angle__payload[5:0];
-  assign \angle__payload$61.last  = angle__payload[6];
-  assign \cmd__payload$66.last  = \cmd__payload$66 ;
-  assign \norm__payload.last  = \cmd__payload$66 ;
-  assign \cmd__payload$72.position  = \cmd__payload$72 [5:0];
-  assign \cmd__payload$72.layer  = \cmd__payload$72 [8:6];
-  assign \cmd__payload$72.last  = \cmd__payload$72 [9];
-  assign \kv_write__payload.position  = \cmd__payload$72 [5:0];
-  assign \kv_write__payload.layer  = \cmd__payload$72 [8:6];
-  assign \kv_write__payload.last  = \cmd__payload$72 [9];
-  assign \cmd__payload$78.position  = \cmd__payload$78 [5:0];
-  assign \cmd__payload$78.layer  = \cmd__payload$78 [8:6];
-  assign \cmd__payload$78.last  = \cmd__payload$78 [9];
-  assign \attend__payload.position  = \cmd__payload$78 [5:0];
-  assign \attend__payload.layer  = \cmd__payload$78 [8:6];
-  assign \attend__payload.last  = \cmd__payload$78 [9];
-  assign \cmd__payload$84.matrix  = \cmd__payload$84 [2:0];
-  assign \cmd__payload$84.n  = \cmd__payload$84 [3];
-  assign \feed__payload.matrix  = \cmd__payload$84 [2:0];
-  assign \feed__payload.n  = \cmd__payload$84 [3];
-  assign \cmd__payload$90.gate_up  = \cmd__payload$90 [0];
-  assign \cmd__payload$90.n  = \cmd__payload$90 [1];
-  assign \convert__payload.gate_up  = \cmd__payload$90 [0];
-  assign \convert__payload.n  = \cmd__payload$90 [1];
-  assign \cmd__payload$96.n  = \cmd__payload$96 [0];
-  assign \cmd__payload$96.final  = \cmd__payload$96 [1];
-  assign \add__payload.n  = \cmd__payload$96 [0];
-  assign \add__payload.final  = \cmd__payload$96 [1];
-  assign \cmd__payload$102.n  = \cmd__payload$102 ;
-  assign \sample__payload.n  = \cmd__payload$102 ;
+  assign \angle__payload$62.position  = angle__payload[5:0];
+  assign \angle__payload$62.last  = angle__payload[6];
+  assign \cmd__payload$67.last  = \cmd__payload$67 ;
+  assign \norm__payload.last  = \cmd__payload$67 ;
+  assign \cmd__payload$73.position  = \cmd__payload$73 [5:0];
+  assign \cmd__payload$73.layer  = \cmd__payload$73 [8:6];
+  assign \cmd__payload$73.last  = \cmd__payload$73 [9];
+  assign \kv_write__payload.position  = \cmd__payload$73 [5:0];
+  assign \kv_write__payload.layer  = \cmd__payload$73 [8:6];
+  assign \kv_write__payload.last  = \cmd__payload$73 [9];
+  assign \cmd__payload$79.position  = \cmd__payload$79 [5:0];
+  assign \cmd__payload$79.layer  = \cmd__payload$79 [8:6];
+  assign \cmd__payload$79.last  = \cmd__payload$79 [9];
+  assign \attend__payload.position  = \cmd__payload$79 [5:0];
+  assign \attend__payload.layer  = \cmd__payload$79 [8:6];
+  assign \attend__payload.last  = \cmd__payload$79 [9];
+  assign \cmd__payload$85.matrix  = \cmd__payload$85 [2:0];
+  assign \cmd__payload$85.n  = \cmd__payload$85 [3];
+  assign \feed__payload.matrix  = \cmd__payload$85 [2:0];
+  assign \feed__payload.n  = \cmd__payload$85 [3];
+  assign \cmd__payload$91.gate_up  = \cmd__payload$91 [0];
+  assign \cmd__payload$91.n  = \cmd__payload$91 [1];
+  assign \convert__payload.gate_up  = \cmd__payload$91 [0];
+  assign \convert__payload.n  = \cmd__payload$91 [1];
+  assign \cmd__payload$97.n  = \cmd__payload$97 [0];
+  assign \cmd__payload$97.final  = \cmd__payload$97 [1];
+  assign \add__payload.n  = \cmd__payload$97 [0];
+  assign \add__payload.final  = \cmd__payload$97 [1];
+  assign \cmd__payload$103.n  = \cmd__payload$103 ;
+  assign \sample__payload.n  = \cmd__payload$103 ;
   assign \sampled__payload.token  = sampled__payload;
   assign \o__payload.token  = sampled__payload;
   assign \exps_in.0  = exps_in[9:0];
@@ -5414,50 +5420,50 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \exps.1  = exps_in[19:10];
   assign \exps.2  = exps_in[29:20];
   assign \exps.3  = exps_in[39:30];
-  assign \exps$130.0  = \exps$130 [9:0];
-  assign \exps$130.1  = \exps$130 [19:10];
-  assign \exps$130.2  = \exps$130 [29:20];
-  assign \exps$130.3  = \exps$130 [39:30];
-  assign \exps$131.0  = \exps$130 [9:0];
-  assign \exps$131.1  = \exps$130 [19:10];
-  assign \exps$131.2  = \exps$130 [29:20];
-  assign \exps$131.3  = \exps$130 [39:30];
+  assign \exps$131.0  = \exps$131 [9:0];
+  assign \exps$131.1  = \exps$131 [19:10];
+  assign \exps$131.2  = \exps$131 [29:20];
+  assign \exps$131.3  = \exps$131 [39:30];
+  assign \exps$132.0  = \exps$131 [9:0];
+  assign \exps$132.1  = \exps$131 [19:10];
+  assign \exps$132.2  = \exps$131 [29:20];
+  assign \exps$132.3  = \exps$131 [39:30];
   assign \req__payload.address  = req__payload[14:0];
   assign \req__payload.count  = req__payload[29:15];
   assign \req__payload.stride  = req__payload[30];
-  assign \req__payload$135.address  = req__payload[14:0];
-  assign \req__payload$135.count  = req__payload[29:15];
-  assign \req__payload$135.stride  = req__payload[30];
+  assign \req__payload$136.address  = req__payload[14:0];
+  assign \req__payload$136.count  = req__payload[29:15];
+  assign \req__payload$136.stride  = req__payload[30];
   assign \gain__payload.g  = gain__payload[31:0];
   assign \gain__payload.g.0  = gain__payload[15:0];
   assign \gain__payload.g.1  = gain__payload[31:16];
   assign \gain__payload.part  = gain__payload[36:32];
-  assign \gain__payload$153.g  = gain__payload[31:0];
-  assign \gain__payload$153.g.0  = gain__payload[15:0];
-  assign \gain__payload$153.g.1  = gain__payload[31:16];
-  assign \gain__payload$153.part  = gain__payload[36:32];
+  assign \gain__payload$154.g  = gain__payload[31:0];
+  assign \gain__payload$154.g.0  = gain__payload[15:0];
+  assign \gain__payload$154.g.1  = gain__payload[31:16];
+  assign \gain__payload$154.part  = gain__payload[36:32];
   assign \embed__payload.codes  = embed__payload[15:0];
   assign \embed__payload.codes.0  = embed__payload[7:0];
   assign \embed__payload.codes.1  = embed__payload[15:8];
   assign \embed__payload.part  = embed__payload[20:16];
   assign \embed__payload.lo  = embed__payload[21];
   assign \embed__payload.last  = embed__payload[22];
-  assign \embed__payload$161.codes  = embed__payload[15:0];
-  assign \embed__payload$161.codes.0  = embed__payload[7:0];
-  assign \embed__payload$161.codes.1  = embed__payload[15:8];
-  assign \embed__payload$161.part  = embed__payload[20:16];
-  assign \embed__payload$161.lo  = embed__payload[21];
-  assign \embed__payload$161.last  = embed__payload[22];
+  assign \embed__payload$162.codes  = embed__payload[15:0];
+  assign \embed__payload$162.codes.0  = embed__payload[7:0];
+  assign \embed__payload$162.codes.1  = embed__payload[15:8];
+  assign \embed__payload$162.part  = embed__payload[20:16];
+  assign \embed__payload$162.lo  = embed__payload[21];
+  assign \embed__payload$162.last  = embed__payload[22];
   assign \r__payload.part  = r__payload[3:0];
   assign \r__payload.meta  = r__payload[6:4];
   assign \r__payload.meta.first  = r__payload[4];
   assign \r__payload.meta.last  = r__payload[5];
   assign \r__payload.meta.tile_end  = r__payload[6];
-  assign \o__payload$170.part  = \o__payload$170 [5:0];
-  assign \o__payload$170.meta  = \o__payload$170 [8:6];
-  assign \o__payload$170.meta.first  = \o__payload$170 [6];
-  assign \o__payload$170.meta.last  = \o__payload$170 [7];
-  assign \o__payload$170.meta.tile_end  = \o__payload$170 [8];
+  assign \o__payload$172.part  = \o__payload$172 [5:0];
+  assign \o__payload$172.meta  = \o__payload$172 [8:6];
+  assign \o__payload$172.meta.first  = \o__payload$172 [6];
+  assign \o__payload$172.meta.last  = \o__payload$172 [7];
+  assign \o__payload$172.meta.tile_end  = \o__payload$172 [8];
   assign \x__payload.codes  = x__payload[31:0];
   assign \x__payload.codes.0  = x__payload[7:0];
   assign \x__payload.codes.1  = x__payload[15:8];
@@ -5467,103 +5473,103 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \x__payload.first  = x__payload[42];
   assign \x__payload.last  = x__payload[43];
   assign \x__payload.tile_end  = x__payload[44];
-  assign \o__payload$178.codes  = \o__payload$178 [31:0];
-  assign \o__payload$178.codes.0  = \o__payload$178 [7:0];
-  assign \o__payload$178.codes.1  = \o__payload$178 [15:8];
-  assign \o__payload$178.codes.2  = \o__payload$178 [23:16];
-  assign \o__payload$178.codes.3  = \o__payload$178 [31:24];
-  assign \o__payload$178.exp  = \o__payload$178 [41:32];
-  assign \o__payload$178.meta  = \o__payload$178 [44:42];
-  assign \o__payload$178.meta.first  = \o__payload$178 [42];
-  assign \o__payload$178.meta.last  = \o__payload$178 [43];
-  assign \o__payload$178.meta.tile_end  = \o__payload$178 [44];
-  assign \r__payload$180.part  = \r__payload$180 [3:0];
-  assign \r__payload$180.meta  = \r__payload$180 [6:4];
-  assign \r__payload$180.meta.first  = \r__payload$180 [4];
-  assign \r__payload$180.meta.last  = \r__payload$180 [5];
-  assign \r__payload$180.meta.tile_end  = \r__payload$180 [6];
-  assign \o__payload$184.codes  = \o__payload$184 [31:0];
-  assign \o__payload$184.codes.0  = \o__payload$184 [7:0];
-  assign \o__payload$184.codes.1  = \o__payload$184 [15:8];
-  assign \o__payload$184.codes.2  = \o__payload$184 [23:16];
-  assign \o__payload$184.codes.3  = \o__payload$184 [31:24];
-  assign \o__payload$184.exp  = \o__payload$184 [41:32];
-  assign \o__payload$184.meta  = \o__payload$184 [44:42];
-  assign \o__payload$184.meta.first  = \o__payload$184 [42];
-  assign \o__payload$184.meta.last  = \o__payload$184 [43];
-  assign \o__payload$184.meta.tile_end  = \o__payload$184 [44];
-  assign \r__payload$186.part  = \r__payload$186 [5:0];
-  assign \r__payload$186.meta  = \r__payload$186 [8:6];
-  assign \r__payload$186.meta.first  = \r__payload$186 [6];
-  assign \r__payload$186.meta.last  = \r__payload$186 [7];
-  assign \r__payload$186.meta.tile_end  = \r__payload$186 [8];
-  assign \o__payload$190.codes  = \o__payload$190 [31:0];
-  assign \o__payload$190.codes.0  = \o__payload$190 [7:0];
-  assign \o__payload$190.codes.1  = \o__payload$190 [15:8];
-  assign \o__payload$190.codes.2  = \o__payload$190 [23:16];
-  assign \o__payload$190.codes.3  = \o__payload$190 [31:24];
-  assign \o__payload$190.exp  = \o__payload$190 [41:32];
-  assign \o__payload$190.meta  = \o__payload$190 [44:42];
-  assign \o__payload$190.meta.first  = \o__payload$190 [42];
-  assign \o__payload$190.meta.last  = \o__payload$190 [43];
-  assign \o__payload$190.meta.tile_end  = \o__payload$190 [44];
+  assign \o__payload$180.codes  = \o__payload$180 [31:0];
+  assign \o__payload$180.codes.0  = \o__payload$180 [7:0];
+  assign \o__payload$180.codes.1  = \o__payload$180 [15:8];
+  assign \o__payload$180.codes.2  = \o__payload$180 [23:16];
+  assign \o__payload$180.codes.3  = \o__payload$180 [31:24];
+  assign \o__payload$180.exp  = \o__payload$180 [41:32];
+  assign \o__payload$180.meta  = \o__payload$180 [44:42];
+  assign \o__payload$180.meta.first  = \o__payload$180 [42];
+  assign \o__payload$180.meta.last  = \o__payload$180 [43];
+  assign \o__payload$180.meta.tile_end  = \o__payload$180 [44];
+  assign \r__payload$182.part  = \r__payload$182 [3:0];
+  assign \r__payload$182.meta  = \r__payload$182 [6:4];
+  assign \r__payload$182.meta.first  = \r__payload$182 [4];
+  assign \r__payload$182.meta.last  = \r__payload$182 [5];
+  assign \r__payload$182.meta.tile_end  = \r__payload$182 [6];
+  assign \o__payload$186.codes  = \o__payload$186 [31:0];
+  assign \o__payload$186.codes.0  = \o__payload$186 [7:0];
+  assign \o__payload$186.codes.1  = \o__payload$186 [15:8];
+  assign \o__payload$186.codes.2  = \o__payload$186 [23:16];
+  assign \o__payload$186.codes.3  = \o__payload$186 [31:24];
+  assign \o__payload$186.exp  = \o__payload$186 [41:32];
+  assign \o__payload$186.meta  = \o__payload$186 [44:42];
+  assign \o__payload$186.meta.first  = \o__payload$186 [42];
+  assign \o__payload$186.meta.last  = \o__payload$186 [43];
+  assign \o__payload$186.meta.tile_end  = \o__payload$186 [44];
+  assign \r__payload$188.part  = \r__payload$188 [5:0];
+  assign \r__payload$188.meta  = \r__payload$188 [8:6];
+  assign \r__payload$188.meta.first  = \r__payload$188 [6];
+  assign \r__payload$188.meta.last  = \r__payload$188 [7];
+  assign \r__payload$188.meta.tile_end  = \r__payload$188 [8];
+  assign \o__payload$192.codes  = \o__payload$192 [31:0];
+  assign \o__payload$192.codes.0  = \o__payload$192 [7:0];
+  assign \o__payload$192.codes.1  = \o__payload$192 [15:8];
+  assign \o__payload$192.codes.2  = \o__payload$192 [23:16];
+  assign \o__payload$192.codes.3  = \o__payload$192 [31:24];
+  assign \o__payload$192.exp  = \o__payload$192 [41:32];
+  assign \o__payload$192.meta  = \o__payload$192 [44:42];
+  assign \o__payload$192.meta.first  = \o__payload$192 [42];
+  assign \o__payload$192.meta.last  = \o__payload$192 [43];
+  assign \o__payload$192.meta.tile_end  = \o__payload$192 [44];
   assign \i__payload.acc  = i__payload[57:0];
   assign \i__payload.acc.0  = i__payload[28:0];
   assign \i__payload.acc.1  = i__payload[57:29];
   assign \i__payload.exp  = i__payload[67:58];
   assign \i__payload.group  = i__payload[68];
-  assign \o__payload$194.acc  = i__payload[57:0];
-  assign \o__payload$194.acc.0  = i__payload[28:0];
-  assign \o__payload$194.acc.1  = i__payload[57:29];
-  assign \o__payload$194.exp  = i__payload[67:58];
-  assign \o__payload$194.group  = i__payload[68];
-  assign \i__payload$198.acc  = i__payload[57:0];
-  assign \i__payload$198.acc.0  = i__payload[28:0];
-  assign \i__payload$198.acc.1  = i__payload[57:29];
-  assign \i__payload$198.exp  = i__payload[67:58];
-  assign \i__payload$198.group  = i__payload[68];
-  assign \i__payload$201.acc  = i__payload[57:0];
-  assign \i__payload$201.acc.0  = i__payload[28:0];
-  assign \i__payload$201.acc.1  = i__payload[57:29];
-  assign \i__payload$201.exp  = i__payload[67:58];
-  assign \i__payload$201.group  = i__payload[68];
-  assign \i__payload$209.x  = \i__payload$209 [31:0];
-  assign \i__payload$209.x.0  = \i__payload$209 [15:0];
-  assign \i__payload$209.x.1  = \i__payload$209 [31:16];
-  assign \i__payload$209.head  = \i__payload$209 [34:32];
-  assign \i__payload$209.part  = \i__payload$209 [37:35];
-  assign \i__payload$209.last  = \i__payload$209 [38];
-  assign \o__payload$210.x  = \o__payload$210 [31:0];
-  assign \o__payload$210.x.0  = \o__payload$210 [15:0];
-  assign \o__payload$210.x.1  = \o__payload$210 [31:16];
-  assign \o__payload$210.head  = \o__payload$210 [34:32];
-  assign \o__payload$210.part  = \o__payload$210 [42:35];
-  assign \o__payload$210.last  = \o__payload$210 [43];
+  assign \o__payload$196.acc  = i__payload[57:0];
+  assign \o__payload$196.acc.0  = i__payload[28:0];
+  assign \o__payload$196.acc.1  = i__payload[57:29];
+  assign \o__payload$196.exp  = i__payload[67:58];
+  assign \o__payload$196.group  = i__payload[68];
+  assign \i__payload$200.acc  = i__payload[57:0];
+  assign \i__payload$200.acc.0  = i__payload[28:0];
+  assign \i__payload$200.acc.1  = i__payload[57:29];
+  assign \i__payload$200.exp  = i__payload[67:58];
+  assign \i__payload$200.group  = i__payload[68];
+  assign \i__payload$203.acc  = i__payload[57:0];
+  assign \i__payload$203.acc.0  = i__payload[28:0];
+  assign \i__payload$203.acc.1  = i__payload[57:29];
+  assign \i__payload$203.exp  = i__payload[67:58];
+  assign \i__payload$203.group  = i__payload[68];
   assign \i__payload$211.x  = \i__payload$211 [31:0];
   assign \i__payload$211.x.0  = \i__payload$211 [15:0];
   assign \i__payload$211.x.1  = \i__payload$211 [31:16];
-  assign \i__payload$211.part  = \i__payload$211 [39:32];
-  assign \i__payload$211.last  = \i__payload$211 [40];
+  assign \i__payload$211.head  = \i__payload$211 [34:32];
+  assign \i__payload$211.part  = \i__payload$211 [37:35];
+  assign \i__payload$211.last  = \i__payload$211 [38];
+  assign \o__payload$212.x  = \o__payload$212 [31:0];
+  assign \o__payload$212.x.0  = \o__payload$212 [15:0];
+  assign \o__payload$212.x.1  = \o__payload$212 [31:16];
+  assign \o__payload$212.head  = \o__payload$212 [34:32];
+  assign \o__payload$212.part  = \o__payload$212 [42:35];
+  assign \o__payload$212.last  = \o__payload$212 [43];
+  assign \i__payload$213.x  = \i__payload$213 [31:0];
+  assign \i__payload$213.x.0  = \i__payload$213 [15:0];
+  assign \i__payload$213.x.1  = \i__payload$213 [31:16];
+  assign \i__payload$213.part  = \i__payload$213 [39:32];
+  assign \i__payload$213.last  = \i__payload$213 [40];
   assign \w__payload.x  = w__payload[31:0];
   assign \w__payload.x.0  = w__payload[15:0];
   assign \w__payload.x.1  = w__payload[31:16];
   assign \w__payload.row  = w__payload[34:32];
   assign \w__payload.part  = w__payload[37:35];
-  assign \o__payload$217.x  = \o__payload$217 [31:0];
-  assign \o__payload$217.x.0  = \o__payload$217 [15:0];
-  assign \o__payload$217.x.1  = \o__payload$217 [31:16];
-  assign \o__payload$217.head  = \o__payload$217 [34:32];
-  assign \o__payload$217.part  = \o__payload$217 [37:35];
-  assign \o__payload$217.last  = \o__payload$217 [38];
-  assign \w__payload$222.x  = \w__payload$222 [15:0];
-  assign \w__payload$222.x.0  = \w__payload$222 [15:0];
-  assign \w__payload$222.part  = \w__payload$222 [23:16];
-  assign \o__payload$223.x  = \o__payload$223 [15:0];
-  assign \o__payload$223.x.0  = \o__payload$223 [15:0];
-  assign \o__payload$223.part  = \o__payload$223 [23:16];
-  assign \o__payload$223.last  = \o__payload$223 [24];
+  assign \o__payload$219.x  = \o__payload$219 [31:0];
+  assign \o__payload$219.x.0  = \o__payload$219 [15:0];
+  assign \o__payload$219.x.1  = \o__payload$219 [31:16];
+  assign \o__payload$219.head  = \o__payload$219 [34:32];
+  assign \o__payload$219.part  = \o__payload$219 [37:35];
+  assign \o__payload$219.last  = \o__payload$219 [38];
+  assign \w__payload$224.x  = \w__payload$224 [15:0];
+  assign \w__payload$224.x.0  = \w__payload$224 [15:0];
+  assign \w__payload$224.part  = \w__payload$224 [23:16];
+  assign \o__payload$225.x  = \o__payload$225 [15:0];
+  assign \o__payload$225.x.0  = \o__payload$225 [15:0];
+  assign \o__payload$225.part  = \o__payload$225 [23:16];
+  assign \o__payload$225.last  = \o__payload$225 [24];
   assign \read__payload.part  = read__payload;
-  assign \read__payload$225.part  = read__payload;
+  assign \read__payload$227.part  = read__payload;
   assign \read_i__payload.x  = read_i__payload[63:0];
   assign \read_i__payload.x.0  = read_i__payload[31:0];
   assign \read_i__payload.x.1  = read_i__payload[63:32];
@@ -5572,32 +5578,32 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \read_o__payload.x.0  = read_i__payload[31:0];
   assign \read_o__payload.x.1  = read_i__payload[63:32];
   assign \read_o__payload.mag  = read_i__payload[94:64];
-  assign \w__payload$240.x  = \w__payload$240 [31:0];
-  assign \w__payload$240.x.0  = \w__payload$240 [15:0];
-  assign \w__payload$240.x.1  = \w__payload$240 [31:16];
-  assign \w__payload$240.part  = \w__payload$240 [36:32];
-  assign \o__payload$241.x  = \o__payload$241 [31:0];
-  assign \o__payload$241.x.0  = \o__payload$241 [15:0];
-  assign \o__payload$241.x.1  = \o__payload$241 [31:16];
-  assign \o__payload$241.part  = \o__payload$241 [36:32];
-  assign \r__payload$246.row  = \r__payload$246 [2:0];
-  assign \r__payload$246.part  = \r__payload$246 [4:3];
-  assign \r__payload$246.meta  = \r__payload$246 [18:5];
-  assign \r__payload$246.meta.value  = \r__payload$246 [5];
-  assign \r__payload$246.meta.layer  = \r__payload$246 [8:6];
-  assign \r__payload$246.meta.head  = \r__payload$246 [9];
-  assign \r__payload$246.meta.position  = \r__payload$246 [15:10];
-  assign \r__payload$246.meta.part  = \r__payload$246 [17:16];
-  assign \r__payload$246.meta.last  = \r__payload$246 [18];
-  assign \r__payload$247.row  = \r__payload$247 [2:0];
-  assign \r__payload$247.part  = \r__payload$247 [4:3];
-  assign \r__payload$247.meta  = \r__payload$247 [18:5];
-  assign \r__payload$247.meta.value  = \r__payload$247 [5];
-  assign \r__payload$247.meta.layer  = \r__payload$247 [8:6];
-  assign \r__payload$247.meta.head  = \r__payload$247 [9];
-  assign \r__payload$247.meta.position  = \r__payload$247 [15:10];
-  assign \r__payload$247.meta.part  = \r__payload$247 [17:16];
-  assign \r__payload$247.meta.last  = \r__payload$247 [18];
+  assign \w__payload$242.x  = \w__payload$242 [31:0];
+  assign \w__payload$242.x.0  = \w__payload$242 [15:0];
+  assign \w__payload$242.x.1  = \w__payload$242 [31:16];
+  assign \w__payload$242.part  = \w__payload$242 [36:32];
+  assign \o__payload$243.x  = \o__payload$243 [31:0];
+  assign \o__payload$243.x.0  = \o__payload$243 [15:0];
+  assign \o__payload$243.x.1  = \o__payload$243 [31:16];
+  assign \o__payload$243.part  = \o__payload$243 [36:32];
+  assign \r__payload$248.row  = \r__payload$248 [2:0];
+  assign \r__payload$248.part  = \r__payload$248 [4:3];
+  assign \r__payload$248.meta  = \r__payload$248 [18:5];
+  assign \r__payload$248.meta.value  = \r__payload$248 [5];
+  assign \r__payload$248.meta.layer  = \r__payload$248 [8:6];
+  assign \r__payload$248.meta.head  = \r__payload$248 [9];
+  assign \r__payload$248.meta.position  = \r__payload$248 [15:10];
+  assign \r__payload$248.meta.part  = \r__payload$248 [17:16];
+  assign \r__payload$248.meta.last  = \r__payload$248 [18];
+  assign \r__payload$249.row  = \r__payload$249 [2:0];
+  assign \r__payload$249.part  = \r__payload$249 [4:3];
+  assign \r__payload$249.meta  = \r__payload$249 [18:5];
+  assign \r__payload$249.meta.value  = \r__payload$249 [5];
+  assign \r__payload$249.meta.layer  = \r__payload$249 [8:6];
+  assign \r__payload$249.meta.head  = \r__payload$249 [9];
+  assign \r__payload$249.meta.position  = \r__payload$249 [15:10];
+  assign \r__payload$249.meta.part  = \r__payload$249 [17:16];
+  assign \r__payload$249.meta.last  = \r__payload$249 [18];
   assign \q_r__payload.row  = q_r__payload[2:0];
   assign \q_r__payload.part  = q_r__payload[4:3];
   assign \q_r__payload.meta  = q_r__payload[18:5];
@@ -5607,45 +5613,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \q_r__payload.meta.position  = q_r__payload[15:10];
   assign \q_r__payload.meta.part  = q_r__payload[17:16];
   assign \q_r__payload.meta.last  = q_r__payload[18];
-  assign \i__payload$253.codes  = \i__payload$253 [31:0];
-  assign \i__payload$253.codes.0  = \i__payload$253 [7:0];
-  assign \i__payload$253.codes.1  = \i__payload$253 [15:8];
-  assign \i__payload$253.codes.2  = \i__payload$253 [23:16];
-  assign \i__payload$253.codes.3  = \i__payload$253 [31:24];
-  assign \i__payload$253.exp  = \i__payload$253 [41:32];
-  assign \i__payload$253.meta  = \i__payload$253 [55:42];
-  assign \i__payload$253.meta.value  = \i__payload$253 [42];
-  assign \i__payload$253.meta.layer  = \i__payload$253 [45:43];
-  assign \i__payload$253.meta.head  = \i__payload$253 [46];
-  assign \i__payload$253.meta.position  = \i__payload$253 [52:47];
-  assign \i__payload$253.meta.part  = \i__payload$253 [54:53];
-  assign \i__payload$253.meta.last  = \i__payload$253 [55];
-  assign \o__payload$254.codes  = \i__payload$253 [31:0];
-  assign \o__payload$254.codes.0  = \i__payload$253 [7:0];
-  assign \o__payload$254.codes.1  = \i__payload$253 [15:8];
-  assign \o__payload$254.codes.2  = \i__payload$253 [23:16];
-  assign \o__payload$254.codes.3  = \i__payload$253 [31:24];
-  assign \o__payload$254.exp  = \i__payload$253 [41:32];
-  assign \o__payload$254.meta  = \i__payload$253 [55:42];
-  assign \o__payload$254.meta.value  = \i__payload$253 [42];
-  assign \o__payload$254.meta.layer  = \i__payload$253 [45:43];
-  assign \o__payload$254.meta.head  = \i__payload$253 [46];
-  assign \o__payload$254.meta.position  = \i__payload$253 [52:47];
-  assign \o__payload$254.meta.part  = \i__payload$253 [54:53];
-  assign \o__payload$254.meta.last  = \i__payload$253 [55];
-  assign \q_i__payload.codes  = \i__payload$253 [31:0];
-  assign \q_i__payload.codes.0  = \i__payload$253 [7:0];
-  assign \q_i__payload.codes.1  = \i__payload$253 [15:8];
-  assign \q_i__payload.codes.2  = \i__payload$253 [23:16];
-  assign \q_i__payload.codes.3  = \i__payload$253 [31:24];
-  assign \q_i__payload.exp  = \i__payload$253 [41:32];
-  assign \q_i__payload.meta  = \i__payload$253 [55:42];
-  assign \q_i__payload.meta.value  = \i__payload$253 [42];
-  assign \q_i__payload.meta.layer  = \i__payload$253 [45:43];
-  assign \q_i__payload.meta.head  = \i__payload$253 [46];
-  assign \q_i__payload.meta.position  = \i__payload$253 [52:47];
-  assign \q_i__payload.meta.part  = \i__payload$253 [54:53];
-  assign \q_i__payload.meta.last  = \i__payload$253 [55];
+  assign \i__payload$255.codes  = \i__payload$255 [31:0];
+  assign \i__payload$255.codes.0  = \i__payload$255 [7:0];
+  assign \i__payload$255.codes.1  = \i__payload$255 [15:8];
+  assign \i__payload$255.codes.2  = \i__payload$255 [23:16];
+  assign \i__payload$255.codes.3  = \i__payload$255 [31:24];
+  assign \i__payload$255.exp  = \i__payload$255 [41:32];
+  assign \i__payload$255.meta  = \i__payload$255 [55:42];
+  assign \i__payload$255.meta.value  = \i__payload$255 [42];
+  assign \i__payload$255.meta.layer  = \i__payload$255 [45:43];
+  assign \i__payload$255.meta.head  = \i__payload$255 [46];
+  assign \i__payload$255.meta.position  = \i__payload$255 [52:47];
+  assign \i__payload$255.meta.part  = \i__payload$255 [54:53];
+  assign \i__payload$255.meta.last  = \i__payload$255 [55];
+  assign \o__payload$256.codes  = \i__payload$255 [31:0];
+  assign \o__payload$256.codes.0  = \i__payload$255 [7:0];
+  assign \o__payload$256.codes.1  = \i__payload$255 [15:8];
+  assign \o__payload$256.codes.2  = \i__payload$255 [23:16];
+  assign \o__payload$256.codes.3  = \i__payload$255 [31:24];
+  assign \o__payload$256.exp  = \i__payload$255 [41:32];
+  assign \o__payload$256.meta  = \i__payload$255 [55:42];
+  assign \o__payload$256.meta.value  = \i__payload$255 [42];
+  assign \o__payload$256.meta.layer  = \i__payload$255 [45:43];
+  assign \o__payload$256.meta.head  = \i__payload$255 [46];
+  assign \o__payload$256.meta.position  = \i__payload$255 [52:47];
+  assign \o__payload$256.meta.part  = \i__payload$255 [54:53];
+  assign \o__payload$256.meta.last  = \i__payload$255 [55];
+  assign \q_i__payload.codes  = \i__payload$255 [31:0];
+  assign \q_i__payload.codes.0  = \i__payload$255 [7:0];
+  assign \q_i__payload.codes.1  = \i__payload$255 [15:8];
+  assign \q_i__payload.codes.2  = \i__payload$255 [23:16];
+  assign \q_i__payload.codes.3  = \i__payload$255 [31:24];
+  assign \q_i__payload.exp  = \i__payload$255 [41:32];
+  assign \q_i__payload.meta  = \i__payload$255 [55:42];
+  assign \q_i__payload.meta.value  = \i__payload$255 [42];
+  assign \q_i__payload.meta.layer  = \i__payload$255 [45:43];
+  assign \q_i__payload.meta.head  = \i__payload$255 [46];
+  assign \q_i__payload.meta.position  = \i__payload$255 [52:47];
+  assign \q_i__payload.meta.part  = \i__payload$255 [54:53];
+  assign \q_i__payload.meta.last  = \i__payload$255 [55];
   assign \write__payload.value  = write__payload[0];
   assign \write__payload.layer  = write__payload[3:1];
   assign \write__payload.head  = write__payload[4];
@@ -5657,27 +5663,27 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \write__payload.codes.2  = write__payload[36:29];
   assign \write__payload.codes.3  = write__payload[44:37];
   assign \write__payload.exp  = write__payload[54:45];
-  assign \write__payload$261.value  = write__payload[0];
-  assign \write__payload$261.layer  = write__payload[3:1];
-  assign \write__payload$261.head  = write__payload[4];
-  assign \write__payload$261.position  = write__payload[10:5];
-  assign \write__payload$261.part  = write__payload[12:11];
-  assign \write__payload$261.codes  = write__payload[44:13];
-  assign \write__payload$261.codes.0  = write__payload[20:13];
-  assign \write__payload$261.codes.1  = write__payload[28:21];
-  assign \write__payload$261.codes.2  = write__payload[36:29];
-  assign \write__payload$261.codes.3  = write__payload[44:37];
-  assign \write__payload$261.exp  = write__payload[54:45];
+  assign \write__payload$263.value  = write__payload[0];
+  assign \write__payload$263.layer  = write__payload[3:1];
+  assign \write__payload$263.head  = write__payload[4];
+  assign \write__payload$263.position  = write__payload[10:5];
+  assign \write__payload$263.part  = write__payload[12:11];
+  assign \write__payload$263.codes  = write__payload[44:13];
+  assign \write__payload$263.codes.0  = write__payload[20:13];
+  assign \write__payload$263.codes.1  = write__payload[28:21];
+  assign \write__payload$263.codes.2  = write__payload[36:29];
+  assign \write__payload$263.codes.3  = write__payload[44:37];
+  assign \write__payload$263.exp  = write__payload[54:45];
   assign \k_req__payload.layer  = k_req__payload[2:0];
   assign \k_req__payload.head  = k_req__payload[3];
   assign \k_req__payload.position  = k_req__payload[9:4];
   assign \k_req__payload.part  = k_req__payload[11:10];
   assign \k_req__payload.last  = k_req__payload[12];
-  assign \k_req__payload$267.layer  = k_req__payload[2:0];
-  assign \k_req__payload$267.head  = k_req__payload[3];
-  assign \k_req__payload$267.position  = k_req__payload[9:4];
-  assign \k_req__payload$267.part  = k_req__payload[11:10];
-  assign \k_req__payload$267.last  = k_req__payload[12];
+  assign \k_req__payload$269.layer  = k_req__payload[2:0];
+  assign \k_req__payload$269.head  = k_req__payload[3];
+  assign \k_req__payload$269.position  = k_req__payload[9:4];
+  assign \k_req__payload$269.part  = k_req__payload[11:10];
+  assign \k_req__payload$269.last  = k_req__payload[12];
   assign \k_o__payload.codes  = k_o__payload[31:0];
   assign \k_o__payload.codes.0  = k_o__payload[7:0];
   assign \k_o__payload.codes.1  = k_o__payload[15:8];
@@ -5686,45 +5692,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \k_o__payload.exp  = k_o__payload[41:32];
   assign \k_o__payload.v_exp  = k_o__payload[51:42];
   assign \k_o__payload.last  = k_o__payload[52];
-  assign \k_o__payload$273.codes  = k_o__payload[31:0];
-  assign \k_o__payload$273.codes.0  = k_o__payload[7:0];
-  assign \k_o__payload$273.codes.1  = k_o__payload[15:8];
-  assign \k_o__payload$273.codes.2  = k_o__payload[23:16];
-  assign \k_o__payload$273.codes.3  = k_o__payload[31:24];
-  assign \k_o__payload$273.exp  = k_o__payload[41:32];
-  assign \k_o__payload$273.v_exp  = k_o__payload[51:42];
-  assign \k_o__payload$273.last  = k_o__payload[52];
+  assign \k_o__payload$275.codes  = k_o__payload[31:0];
+  assign \k_o__payload$275.codes.0  = k_o__payload[7:0];
+  assign \k_o__payload$275.codes.1  = k_o__payload[15:8];
+  assign \k_o__payload$275.codes.2  = k_o__payload[23:16];
+  assign \k_o__payload$275.codes.3  = k_o__payload[31:24];
+  assign \k_o__payload$275.exp  = k_o__payload[41:32];
+  assign \k_o__payload$275.v_exp  = k_o__payload[51:42];
+  assign \k_o__payload$275.last  = k_o__payload[52];
   assign \v_req__payload.layer  = v_req__payload[2:0];
   assign \v_req__payload.head  = v_req__payload[3];
   assign \v_req__payload.position  = v_req__payload[9:4];
   assign \v_req__payload.part  = v_req__payload[11:10];
   assign \v_req__payload.last  = v_req__payload[12];
-  assign \v_req__payload$279.layer  = v_req__payload[2:0];
-  assign \v_req__payload$279.head  = v_req__payload[3];
-  assign \v_req__payload$279.position  = v_req__payload[9:4];
-  assign \v_req__payload$279.part  = v_req__payload[11:10];
-  assign \v_req__payload$279.last  = v_req__payload[12];
+  assign \v_req__payload$281.layer  = v_req__payload[2:0];
+  assign \v_req__payload$281.head  = v_req__payload[3];
+  assign \v_req__payload$281.position  = v_req__payload[9:4];
+  assign \v_req__payload$281.part  = v_req__payload[11:10];
+  assign \v_req__payload$281.last  = v_req__payload[12];
   assign \v_o__payload.codes  = v_o__payload[31:0];
   assign \v_o__payload.codes.0  = v_o__payload[7:0];
   assign \v_o__payload.codes.1  = v_o__payload[15:8];
   assign \v_o__payload.codes.2  = v_o__payload[23:16];
   assign \v_o__payload.codes.3  = v_o__payload[31:24];
   assign \v_o__payload.last  = v_o__payload[32];
-  assign \v_o__payload$285.codes  = v_o__payload[31:0];
-  assign \v_o__payload$285.codes.0  = v_o__payload[7:0];
-  assign \v_o__payload$285.codes.1  = v_o__payload[15:8];
-  assign \v_o__payload$285.codes.2  = v_o__payload[23:16];
-  assign \v_o__payload$285.codes.3  = v_o__payload[31:24];
-  assign \v_o__payload$285.last  = v_o__payload[32];
-  assign \w__payload$294.x  = \w__payload$294 [31:0];
-  assign \w__payload$294.x.0  = \w__payload$294 [15:0];
-  assign \w__payload$294.x.1  = \w__payload$294 [31:16];
-  assign \w__payload$294.part  = \w__payload$294 [36:32];
-  assign \o__payload$295.x  = \o__payload$295 [31:0];
-  assign \o__payload$295.x.0  = \o__payload$295 [15:0];
-  assign \o__payload$295.x.1  = \o__payload$295 [31:16];
-  assign \o__payload$295.part  = \o__payload$295 [36:32];
-  assign \o__payload$295.last  = \o__payload$295 [37];
+  assign \v_o__payload$287.codes  = v_o__payload[31:0];
+  assign \v_o__payload$287.codes.0  = v_o__payload[7:0];
+  assign \v_o__payload$287.codes.1  = v_o__payload[15:8];
+  assign \v_o__payload$287.codes.2  = v_o__payload[23:16];
+  assign \v_o__payload$287.codes.3  = v_o__payload[31:24];
+  assign \v_o__payload$287.last  = v_o__payload[32];
+  assign \w__payload$296.x  = \w__payload$296 [31:0];
+  assign \w__payload$296.x.0  = \w__payload$296 [15:0];
+  assign \w__payload$296.x.1  = \w__payload$296 [31:16];
+  assign \w__payload$296.part  = \w__payload$296 [36:32];
+  assign \o__payload$297.x  = \o__payload$297 [31:0];
+  assign \o__payload$297.x.0  = \o__payload$297 [15:0];
+  assign \o__payload$297.x.1  = \o__payload$297 [31:16];
+  assign \o__payload$297.part  = \o__payload$297 [36:32];
+  assign \o__payload$297.last  = \o__payload$297 [37];
   assign \sig__payload.crc  = \$signature__data ;
   assign \events.cycles  = events[0];
   assign \events.mac_busy  = events[1];
@@ -5744,30 +5750,30 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign events[2] = starved;
   assign events[1] = busy;
   assign events[0] = \$50 ;
-  assign \w__payload$294 [36:32] = \o__payload$295 [36:32];
-  assign \w__payload$294 [31:0] = \o__payload$295 [31:0];
-  assign \w__payload$240 [36:32] = \o__payload$241 [36:32];
-  assign \w__payload$240 [31:0] = \o__payload$241 [31:0];
-  assign \w__payload$222 [23:16] = \o__payload$223 [23:16];
-  assign \w__payload$222 [15:0] = \o__payload$223 [15:0];
-  assign w__payload[37:35] = \o__payload$217 [37:35];
+  assign \w__payload$296 [36:32] = \o__payload$297 [36:32];
+  assign \w__payload$296 [31:0] = \o__payload$297 [31:0];
+  assign \w__payload$242 [36:32] = \o__payload$243 [36:32];
+  assign \w__payload$242 [31:0] = \o__payload$243 [31:0];
+  assign \w__payload$224 [23:16] = \o__payload$225 [23:16];
+  assign \w__payload$224 [15:0] = \o__payload$225 [15:0];
+  assign w__payload[37:35] = \o__payload$219 [37:35];
   assign w__payload[34:32] = \$37 [2:0];
-  assign w__payload[31:0] = \o__payload$217 [31:0];
-  assign \i__payload$211 [40] = \o__payload$210 [43];
-  assign \i__payload$211 [39:32] = \o__payload$210 [42:35];
-  assign \i__payload$211 [31:0] = \o__payload$210 [31:0];
-  assign \i__payload$209 [38] = \o__payload$210 [43];
-  assign \i__payload$209 [37:35] = \o__payload$210 [37:35];
-  assign \i__payload$209 [34:32] = \o__payload$210 [34:32];
-  assign \i__payload$209 [31:0] = \o__payload$210 [31:0];
-  assign \r__payload$186 [8:6] = \o__payload$170 [8:6];
-  assign \r__payload$186 [5:0] = \o__payload$170 [5:0];
-  assign \r__payload$180 [6:4] = \o__payload$170 [8:6];
-  assign \r__payload$180 [3:0] = \o__payload$170 [3:0];
-  assign r__payload[6:4] = \o__payload$170 [8:6];
-  assign r__payload[3:0] = \o__payload$170 [3:0];
-  assign embed_done = \embed_done$115 ;
-  assign add_done = \done$125 ;
+  assign w__payload[31:0] = \o__payload$219 [31:0];
+  assign \i__payload$213 [40] = \o__payload$212 [43];
+  assign \i__payload$213 [39:32] = \o__payload$212 [42:35];
+  assign \i__payload$213 [31:0] = \o__payload$212 [31:0];
+  assign \i__payload$211 [38] = \o__payload$212 [43];
+  assign \i__payload$211 [37:35] = \o__payload$212 [37:35];
+  assign \i__payload$211 [34:32] = \o__payload$212 [34:32];
+  assign \i__payload$211 [31:0] = \o__payload$212 [31:0];
+  assign \r__payload$188 [8:6] = \o__payload$172 [8:6];
+  assign \r__payload$188 [5:0] = \o__payload$172 [5:0];
+  assign \r__payload$182 [6:4] = \o__payload$172 [8:6];
+  assign \r__payload$182 [3:0] = \o__payload$172 [3:0];
+  assign r__payload[6:4] = \o__payload$172 [8:6];
+  assign r__payload[3:0] = \o__payload$172 [3:0];
+  assign embed_done = \embed_done$116 ;
+  assign add_done = \done$126 ;
   assign \$36  = 4'h0;
   assign \$62  = w__valid;
 endmodule
@@ -16486,8 +16492,8 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   assign \events.weight_waits  = events[8];
 endmodule
 
-module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__ready, req__ready, beats__payload, cmd__payload, exps, embed_exp, req__valid, cmd__ready, req__payload, embed__valid, gain__valid, embed__payload, gain__payload, beats__ready, tile__valid, beats__valid, clk
-);
+module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__ready, req__ready, beats__payload, cmd__payload, exps, embed_exp, model_id, req__valid, cmd__ready, req__payload, embed__valid, gain__valid, embed__payload, gain__payload, beats__ready, tile__valid, beats__valid
+, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -16703,6 +16709,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   reg leave;
   reg [11:0] left = 12'h000;
   wire lo;
+  output [31:0] model_id;
   reg [31:0] model_id = 32'd0;
   wire move;
   reg next_row;

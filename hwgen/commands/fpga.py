@@ -1,0 +1,119 @@
+"""Commands of boards: build, program, and links to their machines."""
+import contextlib
+import dataclasses
+import shutil
+import subprocess
+
+from rich.table import Table
+
+from ..fpga.boards import BOARDS, board
+from ..fpga.build import build
+from ..fpga.tools import ToolError
+from ..host.inputs import InputError, checked_input, writing
+from ..host.terminal import result
+
+__all__ = ["LINKS", "board_link", "chosen_board", "is_board_link", "run_build", "run_program"]
+
+LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
+
+
+def is_board_link(text):
+    """Whether a link of that name is to a board's machine."""
+    return text == "sim-uart" or text.startswith("serial:")
+
+
+def chosen_board(options):
+    """The board that the options name, at the clock that they name."""
+    with checked_input():
+        chosen = board(options.board)
+        clock = getattr(options, "mhz", None)
+        if clock is not None:
+            if not 1 <= clock <= 400:
+                raise ValueError(f"Clock must be 1 to 400 MHz, not {clock:g}")
+            chosen = dataclasses.replace(chosen, clock=clock)
+        return chosen
+
+
+@contextlib.contextmanager
+def board_link(screen, options, design, quantized, *, faults=()):
+    """The link to a board's machine that the options ask for."""
+    from ..host.board import serial_link, simulated_pins
+    chosen = chosen_board(options)
+    with checked_input():
+        if design.hw.source != "rom":
+            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+    if options.link == "sim-uart":
+        with simulated_pins(chosen, design, quantized, screen.stage, faults=faults) as link:
+            yield link
+    else:
+        if faults:
+            raise InputError("Faults can be injected into simulations only: take --link verilator or --link sim-uart")
+        with serial_link(options.link.removeprefix("serial:"), chosen, design, quantized) as link:
+            yield link
+
+
+def _seeds(text):
+    """``3`` or ``1-8`` or ``1,5,9`` -> a list."""
+    seeds = []
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        if not low.isdecimal() or dash and not high.isdecimal() or dash and int(high) < int(low):
+            raise ValueError(f"Seeds must be numbers and ranges, as 1-4 or 1,5, not {text!r}")
+        seeds += range(int(low), int(high or low) + 1)
+    return seeds
+
+
+def run_build(options, screen, make_design, quantize):
+    """Build a board's bitstream, and say what it takes."""
+    chosen = chosen_board(options)
+    options.shape, options.formats = options.shape or chosen.shape, options.formats or chosen.formats
+    with checked_input():
+        seeds = _seeds(options.seeds)
+    checkpoint, design = make_design(options)
+    with writing(options.output), checked_input():
+        from pathlib import Path
+        folder = Path(options.output)
+        folder.mkdir(parents=True, exist_ok=True)
+    quantized = quantize(screen, checkpoint, design)
+    if options.clean:
+        for old in folder.glob(f"{chosen.name}-*"):
+            shutil.rmtree(old)
+    try:
+        with checked_input():
+            report = build(chosen, design, quantized, folder, seeds=seeds, stage=screen.stage)
+    except ToolError as error:
+        raise InputError(str(error)) from None
+    table = Table("", "used", "of", "", box=None, header_style="bold", padding=(0, 2))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, used in report.used.items():
+        table.add_row(name, f"{used:,}", f"{report.available[name]:,}", f"{used / report.available[name]:.0%}")
+    result(table)
+    print(f"clock      {report.clock:g} MHz asked for, {report.fmax:g} MHz reached (seed {report.seed}"
+          + (f"; others: {', '.join(f'{s}: {f:g}' for s, f in report.seeds.items() if int(s) != report.seed)}" if len(report.seeds) > 1 else "") + ")")
+    print(f"bitstream  {report.bitstream}")
+    print(f"report     {folder / f'{chosen.name}.json'}")
+    if not report.met:
+        raise InputError(f"The clock of {report.clock:g} MHz is not met: build with --mhz {int(report.fmax)}, or try other --seeds")
+
+
+def run_program(options, screen):
+    """Load a bitstream into a board with openFPGALoader."""
+    chosen = chosen_board(options)
+    from pathlib import Path
+    bitstream = Path(options.bitstream or f"build/fpga/{chosen.name}.bit")
+    if not bitstream.is_file():
+        raise InputError(f"{bitstream}: No such file: hwgen fpga build --board {chosen.name} makes it")
+    loader = shutil.which("openFPGALoader")
+    if loader is None:
+        raise InputError("openFPGALoader is not installed: apt-get install openfpgaloader (Debian 12), brew install openfpgaloader, or "
+                         "https://trabucayre.github.io/openFPGALoader")
+    command = [loader, *chosen.programmer, *(["--write-flash"] if options.flash else []), str(bitstream)]
+    screen.say(" ".join(command))
+    if subprocess.run(command).returncode:
+        raise InputError("openFPGALoader failed: see what it said above")
+
+
+def boards_help():
+    """A line for each board."""
+    return "boards:\n" + "\n".join(f"  {b.name:12} {b.title}, {b.clock:g} MHz, --shape {b.shape}" for b in BOARDS.values())

@@ -1,0 +1,75 @@
+"""The boards, and what fits on each. Pins come from amaranth-boards."""
+import importlib
+from dataclasses import dataclass, field
+
+__all__ = ["BOARDS", "Board", "Pin", "board"]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A pin of the package, and its attributes in the words of the tools."""
+    name: str
+    inverted: bool
+    attributes: tuple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board, and the machine that is built for it unless somebody says otherwise.
+
+    Parameters
+    ----------
+    title : str             as its maker calls it
+    platform : str          module and class of amaranth-boards that has its pins
+    family : str            "ecp5", "ice40" or "gowin": which tools
+    device : tuple          words of nextpnr's command line
+    capacity : dict         {resource: how many}, by nextpnr's names
+    oscillator : float      MHz on the board
+    clock : float           MHz of the machine, from a PLL (or the oscillator's own)
+    baud : int              of the UART
+    shape : str             hardware shape, as for --shape
+    formats : str           as for --formats
+    programmer : tuple      words of openFPGALoader's command line
+    """
+    name: str
+    title: str
+    platform: str
+    family: str
+    device: tuple
+    capacity: dict = field(hash=False)
+    oscillator: float
+    clock: float
+    baud: int
+    shape: str
+    formats: str = ""
+    programmer: tuple
+
+    def pins(self):
+        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board. ``rx`` is what the machine receives."""
+        module, name = self.platform.split(":")
+        platform = getattr(importlib.import_module(f"amaranth_boards.{module}"), name)
+        found = {(r.name, r.number): r for r in platform.resources}
+
+        def pins(resource, part=None):
+            io = resource.ios[0] if part is None else next(io for io in resource.ios if io.name == part).ios[0]
+            return [Pin(pin, io.invert, tuple(sorted(resource.attrs.items()))) for pin in io.names]
+
+        uart = found["uart", 0]
+        return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
+                "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])]}
+
+
+BOARDS = {b.name: b for b in (
+    Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="ulx3s:ULX3S_85F_Platform", family="ecp5",
+          device=("--85k", "--package", "CABGA381", "--speed", "6"),
+          capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
+          oscillator=25, clock=70, baud=1_000_000, shape="demo,entries=1,slots=1,attention_lanes=16,context=192,sampler=greedy",
+          programmer=("--board", "ulx3s")),
+)}
+
+
+def board(name):
+    """The board of that name. ValueError for others."""
+    if name not in BOARDS:
+        raise ValueError(f"Board must be one of {', '.join(BOARDS)}, not {name!r}")
+    return BOARDS[name]

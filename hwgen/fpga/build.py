@@ -1,0 +1,130 @@
+"""From a model to a board's bitstream: emit, synthesize, place and route, pack. What is done is kept, and not done again."""
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from ..emit import emit
+from ..top.board import BoardMachine
+from . import files
+from .tools import ToolError, run_tool, version
+
+__all__ = ["BuildReport", "build"]
+
+MACHINE = "machine"
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildReport:
+    """What came of a build (report.json).
+
+    fmax, clock         MHz: what the routed design reaches, and what it runs at
+    used, available     {resource: count}, by nextpnr's names
+    seeds               {seed: MHz} of all that were routed
+    """
+    board: str
+    model: str
+    model_id: int
+    shape: dict
+    seed: int
+    fmax: float
+    clock: float
+    baud: int
+    used: dict
+    available: dict
+    seeds: dict
+    tools: dict
+    bitstream: str
+    verilog_sha256: str
+    run_on_hardware: bool = False
+
+    @property
+    def met(self):
+        return self.fmax >= self.clock
+
+
+def _write(path, text):
+    """Whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+def _tool(stage, name, output, folder, tool, *words):
+    """Run a tool unless its output is there; ``words`` may say {out}, which is renamed to ``output`` when it is whole."""
+    if (folder / output).exists():
+        return
+    partial = f"partial-{output}"
+    with stage(name):
+        run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder, log=f"{output}.log")
+    (folder / partial).rename(folder / output)
+
+
+def build(board, design, quantized, folder, *, seeds=(1,), stage):
+    """Build a board's bitstream; returns the `BuildReport`.
+
+    Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an interrupted build
+    goes on where it was, and another model, shape, clock or tool starts anew.
+
+    Parameters
+    ----------
+    board : Board
+    design : Design
+    quantized : QuantizedModel
+    folder : path
+    seeds : ints            of the placement: the fastest is taken
+    stage : callable        text -> context manager, around what takes long
+
+    Raises
+    ------
+    ToolError               if a tool is missing or fails, with one line
+    """
+    if board.family != "ecp5":
+        raise ToolError(f"{board.title}: only the boards with ECP5 can be built so far")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    divisor = files.divisor(board)
+    tools = {tool: version(tool) for tool in ("yosys", "nextpnr-ecp5", "ecppack")}
+    key = hashlib.sha256(repr((board, design, quantized.digest, tools)).encode()).hexdigest()[:12]
+    work = folder / f"{board.name}-{key}"
+    with stage(f"emitting Verilog into {work}"):
+        emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=divisor))
+    sources = [f"{MACHINE}.v", "top.v"]
+    _write(work / "top.v", files.top(board, MACHINE))
+    if files.pll(board, work):
+        sources.append("pll.v")
+    _write(work / "top.lpf", files.constraints(board))
+    digest = hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, "rom.hex"))).hexdigest()
+    if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
+        for old in (*work.glob("top.json"), *work.glob("seed-*"), *work.glob("*.bit")):
+            old.unlink()        # hwgen itself has changed
+    _write(work / "sources.sha256", digest)
+    _write(work / "synth.ys", files.synthesis_script(sources, "partial-top.json"))
+    _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
+
+    reports = {}
+    for seed in seeds:
+        report = work / f"seed-{seed}.json"
+        _tool(stage, f"place and route, seed {seed} (many minutes)", f"seed-{seed}.config", work, "nextpnr-ecp5", *board.device, "--json", "top.json",
+              "--lpf", "top.lpf", "--textcfg", "{out}", "--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}",
+              "--timing-allow-fail", "--router", "router2")
+        reports[seed] = json.loads(report.read_text())
+    speeds = {seed: _fmax(report) for seed, report in reports.items()}
+    best = max(speeds, key=lambda seed: (speeds[seed], -seed))
+    _tool(stage, "packing", f"seed-{best}.bit", work, "ecppack", "--compress", "--input", f"seed-{best}.config", "--bit", "{out}")
+    bitstream = folder / f"{board.name}.bit"
+    bitstream.write_bytes((work / f"seed-{best}.bit").read_bytes())
+    utilization = reports[best]["utilization"]
+    result = BuildReport(
+        board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
+        fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
+        used={name: utilization[name]["used"] for name in board.capacity}, available={name: utilization[name]["available"] for name in board.capacity},
+        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, tools=tools, bitstream=str(bitstream), verilog_sha256=digest)
+    _write(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
+    return result
+
+
+def _fmax(report):
+    """MHz of the machine's clock: the slowest of the routed design's that is not the oscillator's pin."""
+    return min(clock["achieved"] for clock in report["fmax"].values())

@@ -1,0 +1,94 @@
+"""The files around a machine on a board: its top with clock and reset, constraints, and the script of the synthesis."""
+from .tools import run_tool
+
+__all__ = ["constraints", "divisor", "has_pll", "pll", "synthesis_script", "top"]
+
+_TOP = """\
+// {title}: clock and reset around the machine. Made by hwgen; make it again rather than change it.
+module top (
+    input  wire       clk,
+    input  wire       rx,
+    output wire       tx{led_port}
+);
+  wire clock, locked;
+{clocking}
+  // Reset while the PLL is not locked, and 16 cycles from then on.
+  reg [4:0] settled = 0;
+  always @(posedge clock or negedge locked)
+    if (!locked) settled <= 0;
+    else if (!settled[4]) settled <= settled + 1'b1;
+
+{led_wire}  {machine} machine (
+      .clk(clock),
+      .rst(!settled[4]),
+      .rx(rx),
+      .tx(tx),
+      .led({led_use})
+  );
+endmodule
+"""
+
+
+def has_pll(board):
+    """Whether the machine's clock is another one than the oscillator's."""
+    return board.clock != board.oscillator
+
+
+def divisor(board):
+    """Cycles of the machine's clock per bit of the UART."""
+    return round(board.clock * 1e6 / board.baud)
+
+
+def top(board, machine):
+    """Verilog of the top module."""
+    leds = board.pins()["led"]
+    invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
+    clocking = "  pll pll (.clkin(clk), .clkout0(clock), .locked(locked));\n" if has_pll(board) else \
+        "  assign clock = clk;\n  assign locked = 1'b1;\n"
+    n = len(leds)
+    return _TOP.format(title=board.title, machine=machine, clocking=clocking,
+                       led_port=f",\n    output wire [{n - 1}:0] led" if n else "",
+                       led_wire=f"  wire [7:0] light;\n  assign led = light[{n - 1}:0] ^ {n}'b{invert};\n" if n else "  wire [7:0] light;\n",
+                       led_use="light")
+
+
+def pll(board, folder):
+    """Verilog of the module ``pll``, from the vendor's numbers as Project Trellis' tool has them. None without a PLL."""
+    if not has_pll(board):
+        return None
+    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-f", "pll.v", "--module", "pll", folder=folder, log="pll.log")
+    return (folder / "pll.v").read_text()
+
+
+def constraints(board):
+    """Pins and clocks, as nextpnr's ECP5 reads them (LPF)."""
+    lines = [f'FREQUENCY PORT "clk" {board.oscillator:g} MHZ;']
+    for port, pins in board.pins().items():
+        for i, pin in enumerate(pins):
+            name = f"{port}[{i}]" if port == "led" else port
+            lines.append(f'LOCATE COMP "{name}" SITE "{pin.name}";')
+            lines.append(f'IOBUF PORT "{name}" ' + " ".join(f"{key}={value}" for key, value in pin.attributes) + ";")
+    return "\n".join(lines) + "\n"
+
+
+#: Multipliers narrower than this stay in LUTs: the products of FP8 codes are cheaper there, and there are more of them than multipliers.
+DSP_WIDTHS = {"A": 9, "B": 7}
+
+
+def synthesis_script(sources, output):
+    """Yosys' script for ECP5: what `synth_lattice` does, but for small multipliers, which its own DSP step would give a DSP each.
+
+    Without PFU multiplexers (-nowidelut): the dispatcher's wide ones take a third of the LUTs so.
+    """
+    widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in DSP_WIDTHS.items())
+    options = "-family ecp5 -top top -nodsp -nowidelut"
+    return "\n".join([
+        f"read_verilog {' '.join(sources)}",
+        f"synth_lattice {options} -run begin:coarse",
+        "proc", "flatten", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
+        "opt_clean", "share", "techmap -map +/cmp2lut.v -D LUT_WIDTH=4", "opt_expr", "opt_clean",
+        f"techmap -map +/mul2dsp.v {widths} -D DSP_NAME=$__MUL18X18",
+        "chtype -set $mul t:$__soft_mul", "techmap -map +/lattice/dsp_map_18x18.v",
+        "alumacc", "opt", "memory -nomap", "opt_clean",
+        f"synth_lattice {options} -run map_ram:",
+        f"write_json {output}", ""])

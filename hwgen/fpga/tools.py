@@ -1,0 +1,51 @@
+"""Running the open FPGA tools: those of PyPI (YoWASP), or others of the same name on the PATH where the environment says so."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["ToolError", "run_tool", "version"]
+
+
+class ToolError(Exception):
+    """A tool is missing or failed; the message is one line."""
+
+
+def _command(tool):
+    """The program: $TOOL (as YOSYS=yosys), or YoWASP's beside this Python."""
+    chosen = os.environ.get(tool.replace("-", "_").upper())
+    found = shutil.which(chosen) if chosen else shutil.which(f"yowasp-{tool}", path=str(Path(sys.executable).parent)) or shutil.which(f"yowasp-{tool}")
+    if found is None:
+        raise ToolError(f"{chosen or f'yowasp-{tool}'} is not installed: pip install 'hwgen[fpga]'")
+    return found
+
+
+def run_tool(tool, *words, folder, log):
+    """Run a tool in a folder, which is all that it sees of the disk; its output goes to the file ``log`` there.
+
+    Raises
+    ------
+    ToolError       if it is missing, or fails: with its last line that says why
+    """
+    path = folder / log
+    command = _command(tool)
+    with open(path, "w", encoding="utf-8") as file:
+        process = subprocess.Popen([command, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if code:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        why = [line for line in lines if "ERROR" in line] or lines[-1:] or [f"exit code {code}"]
+        raise ToolError(f"{tool} failed: {why[-1].strip()} (see {path})")
+
+
+def version(tool):
+    """The tool's own words on its version."""
+    done = subprocess.run([_command(tool), "--version"], capture_output=True, text=True)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "Preparing" not in line]
+    return lines[0].strip().strip('"') if lines else "unknown"

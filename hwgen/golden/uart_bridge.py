@@ -1,0 +1,73 @@
+"""Golden twin of hwgen/units/uart_bridge.py: what is answered to which bytes, and when."""
+import binascii
+
+from ..params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, START, WRITE
+
+__all__ = ["UartBridge", "frame"]
+
+
+def frame(sequence, data):
+    """The bytes of a frame."""
+    body = bytes([sequence, len(data), *data])
+    return bytes([START]) + body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big")
+
+
+class UartBridge:
+    """A bridge in front of registers.
+
+    Parameters
+    ----------
+    read : callable             address -> (word, response)
+    write : callable            (address, word) -> response
+    read_cycles, write_cycles   of the bus: from the first cycle of the address to that of the response, both included
+    """
+
+    def __init__(self, read, write, *, read_cycles, write_cycles):
+        self._read, self._write, self._read_cycles, self._write_cycles = read, write, read_cycles, write_cycles
+        self._sequence = self._answer = None
+
+    def receive(self, data):
+        """The answer to a whole frame, and the cycles from its last byte to the offer of the answer's first; or None.
+
+        ``data`` starts with START. What is no frame is not answered.
+        """
+        body, crc = data[1:-2], data[-2:]
+        if len(body) < 2 or len(body) != 2 + body[1] or binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big") != crc:
+            return None
+        sequence, cycles = body[0], 1
+        if self._answer is None or sequence != self._sequence or sequence == FIRST:
+            data, executing = self._execute(body[2:])
+            self._sequence, self._answer, cycles = sequence, frame(sequence, data), cycles + executing
+        return self._answer, cycles
+
+    def _execute(self, request):
+        """(bytes of the answer, cycles)."""
+        answer, at, cycles = bytearray(), 0, 1      # the first byte of the request takes a cycle more than those of later operations
+        while at < len(request):
+            kind, count = request[at] & (WRITE | FIXED), (request[at] & 63) + 1
+            address = request[at + 1:at + 3]
+            at, cycles = at + 1 + len(address), cycles + 1 + 2 * len(address)
+            if len(address) < 2:
+                cycles += 1
+                break
+            address = int.from_bytes(address, "little")
+            cycles += 1
+            room = MAX_BYTES - len(answer)
+            if len(request) - at < 4 * count or room < 1 if kind & WRITE else room < 1 + 4 * count:
+                break
+            status, words = 0, bytearray()
+            for _ in range(count):
+                if kind & WRITE:
+                    response = self._write(address, int.from_bytes(request[at:at + 4], "little"))
+                    at, cycles = at + 4, cycles + 7 + self._write_cycles + 1
+                else:
+                    word, response = self._read(address)
+                    words += word.to_bytes(4, "little")
+                    cycles += 1 + self._read_cycles + 4 + 1
+                status = status or response
+                if not kind & FIXED:
+                    address += 4
+            answer += bytes([status]) + words
+        else:
+            return bytes(answer), cycles + (1 if request else 0)
+        return bytes(answer + bytes([MALFORMED])[:MAX_BYTES - len(answer)]), cycles + 1

@@ -1,0 +1,119 @@
+"""Byte lines to a machine: a serial port, the UART pins of a simulated board, and a bad one for tests."""
+import os
+import random
+import select
+import subprocess
+import time
+
+from .link import LinkError
+
+__all__ = ["NoisyLine", "PinsLine", "SerialLine"]
+
+
+class SerialLine:
+    """A serial port, by its device. LinkError if it cannot be opened."""
+
+    def __init__(self, device, baud):
+        import serial
+        self.name = device
+        try:
+            self._port = serial.Serial(device, baud, exclusive=True)
+        except (serial.SerialException, ValueError) as error:
+            number = getattr(error, "errno", None)
+            raise LinkError(f"{device}: {os.strerror(number) if number else error}") from None
+        self._port.reset_input_buffer()
+
+    def write(self, data):
+        self._port.write(data)
+
+    def read(self, seconds):
+        self._port.timeout = seconds
+        first = self._port.read(1)
+        return first + self._port.read(self._port.in_waiting) if first else b""
+
+    def close(self):
+        self._port.close()
+
+
+class PinsLine:
+    """The UART pins of a simulated board: a process whose stdin and stdout are what is on the wires (`uart_main.cpp`)."""
+
+    def __init__(self, executable, *, trace=None):
+        self.name = "simulated UART"
+        command = [str(executable), *(["--trace", str(trace)] if trace else [])]
+        # in its own session: Ctrl-C reaches us, and we end it after its files are closed
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=os.path.dirname(executable),
+                                         start_new_session=True)
+
+    def write(self, data):
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LinkError(f"The simulation ended with code {self._process.wait()}") from None
+
+    def read(self, seconds):
+        out = self._process.stdout.fileno()
+        if not select.select([out], [], [], seconds)[0]:
+            return b""
+        data = os.read(out, 4096)
+        if not data:
+            raise LinkError(f"The simulation ended with code {self._process.wait()}")
+        return data
+
+    def close(self):
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout=20)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+class NoisyLine:
+    """A line on which bytes are lost, flipped and late, by chance, in both directions.
+
+    Parameters
+    ----------
+    line                the line that is disturbed
+    drop, flip          probability that a byte is lost, or has a bit flipped
+    late                probability that what has come is kept back until something else comes, or ``hold`` seconds are over
+    """
+
+    def __init__(self, line, *, drop=0.0, flip=0.0, late=0.0, hold=0.05, seed=1):
+        self._line, self._rng, self._drop, self._flip, self._late, self._hold = line, random.Random(seed), drop, flip, late, hold
+        self._kept, self._until = b"", 0.0
+        self.name = f"{line.name} with noise"
+        self.lost = self.flipped = self.delayed = 0
+
+    def _disturb(self, data):
+        out = bytearray()
+        for byte in data:
+            if self._rng.random() < self._drop:
+                self.lost += 1
+                continue
+            if self._rng.random() < self._flip:
+                self.flipped += 1
+                byte ^= 1 << self._rng.randrange(8)
+            out.append(byte)
+        return bytes(out)
+
+    def write(self, data):
+        self._line.write(self._disturb(data))
+
+    def read(self, seconds):
+        if self._kept and time.monotonic() >= self._until:
+            data, self._kept = self._kept, b""
+            return data
+        data = self._disturb(self._line.read(min(seconds, self._hold) if self._kept else seconds))
+        if data and self._rng.random() < self._late:
+            self.delayed += 1
+            self._kept += data
+            self._until = time.monotonic() + self._hold
+            return b""
+        data, self._kept = self._kept + data, b""
+        return data
+
+    def close(self):
+        self._line.close()

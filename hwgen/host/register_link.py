@@ -1,0 +1,184 @@
+"""A link to a machine by its registers (docs/axi.md), whatever they are reached over."""
+import time
+
+from ..models.pack import model_id
+from ..params.errors import ErrorCode
+from ..params.phases import EVENTS
+from ..params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
+from .frames import Read, Write
+from .link import Entry, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
+
+__all__ = ["RegisterLink"]
+
+
+class RegisterLink(Link):
+    """A machine whose registers are that of ``register_map(design, axi)``, with host "queue".
+
+    Connecting resets the machine, and refuses another one than expected: by its registers' version, its shape and its model.
+
+    Parameters
+    ----------
+    port : FramePort
+    design : Design
+    axi : AxiShape
+    quantized : QuantizedModel      the model that it should hold
+    patience : float                seconds for a pass
+    details : bool                  read counters and signatures after each pass
+    """
+
+    def __init__(self, port, design, axi, quantized, *, patience=10.0, details=True):
+        self.design, self._port, self._patience, self.details = design, port, patience, details
+        self._map = registers = register_map(design, axi)
+        self._check_identity(design, axi)
+        self.reset()
+        # the weights say what they are when they are read
+        port.write(registers["CONTROL"].offset, 1)
+        self._give([Entry(0, 0, 0)])
+        self._results()
+        found, wanted = port.read(registers["WEIGHTS_ID"].offset)[0], model_id(quantized)
+        if found != wanted:
+            raise LinkError(f"{self._name()} runs with weights {found:#010x}, and {design.model.name} in these formats has {wanted:#010x}: "
+                            "build its bitstream again")
+        self.reset()
+
+    def _name(self):
+        words = self._port.read(self._map["NAME0"].offset, 4)
+        return b"".join(word.to_bytes(4, "little") for word in words).rstrip(b"\0").decode("ascii", "replace")
+
+    def _check_identity(self, design, axi):
+        magic, version = self._port.read(self._map["ID"].offset, 2)
+        if magic != MAGIC:
+            raise LinkError(f"What answers is no machine of hwgen: its ID is {magic:#010x}, not {MAGIC:#010x}")
+        if version != VERSION:
+            raise LinkError(f"The machine has version {version} of the registers, and this hwgen knows {VERSION}: build the bitstream again")
+        name, wanted = self._name(), design.model.name[:16]
+        if name != wanted:
+            raise LinkError(f"The machine is built for the model {name}, not for {wanted}: configure the board with the bitstream of {wanted}")
+        found = self._port.read(self._map["DESIGN_ID"].offset)[0]
+        if found != design_id(design, axi):
+            lanes, capacity, context = (self._port.read(self._map[r].offset)[0] for r in ("ARRAY", "CAPACITY", "CONTEXT"))
+            hw = design.hw
+            raise LinkError(f"The machine has another shape: {lanes & 0xFFFF} x {lanes >> 16} multipliers, {capacity & 0xFFFF} entries, "
+                            f"{capacity >> 16} slots of {context} tokens; asked for are {hw.lanes} x {hw.columns}, {hw.entries}, "
+                            f"{hw.slots} of {hw.context}: build its bitstream again, or name its --shape and --formats")
+
+    def _register(self, name):
+        return self._map[name].offset
+
+    def reset(self):
+        self._port.write(self._register("CONTROL"), 2)
+        self._wait(lambda: not self._port.read(self._register("STATUS"))[0] & 2, "the reset")
+        self._port.write(self._register("CONTROL"), 1)
+
+    def configure(self, inv_temperature, seed):
+        if "INV_TEMPERATURE" in self._map:
+            self._port.write(self._register("INV_TEMPERATURE"), inv_temperature)
+            self._port.write(self._register("SEED"), seed)
+
+    def _wait(self, condition, what):
+        deadline = time.monotonic() + self._patience
+        while not condition():
+            if time.monotonic() > deadline:
+                raise LinkError(f"The machine has not ended {what} in {self._patience:g} s")
+
+    def _give(self, entries):
+        """Write the entries of a pass; the machine takes them when all are there, so that the line's speed is none of its cycles."""
+        fields, control = command_fields(self.design), self._register("CONTROL")
+        operations = [Write(control, (0,))]
+        for index, e in enumerate(entries):
+            values = {"token": e.token, "position": e.position, "slot": e.slot, "want": int(e.want), "last": int(index == len(entries) - 1), "key": e.key}
+            word = sum(values.get(f.name, 0) << f.lsb for f in fields)
+            operations.append(Write(self._register("COMMAND_LO"), (word & 0xFFFFFFFF,)))
+            if "COMMAND_KEY" in self._map:
+                operations.append(Write(self._register("COMMAND_KEY"), (word >> 64,)))
+            operations.append(Write(self._register("COMMAND_HI"), (word >> 32 & 0xFFFFFFFF,)))
+        self._port.transact([*operations, Write(control, (1,))])
+
+    def _pop(self, at_most=None):
+        """The results that are there, oldest first: dicts of `params.registers.RESULT`."""
+        count = self._port.read(self._register("QUEUE"))[0] >> 8 & 0xFF
+        count = count if at_most is None else min(count, at_most)
+        pop = Write(self._register("QUEUE"), (1 << 16,))
+        words = self._port.transact([op for _ in range(count) for op in (Read(self._register("RESULT_LO"), 2), pop)]) if count else []
+        return [_fields(low | high << 32) for low, high in words[::2]]
+
+    def _results(self):
+        """All results of a pass."""
+        results = []
+
+        def done():
+            results.extend(self._pop())
+            return bool(results) and results[-1]["last"]
+        self._wait(done, "its pass")
+        if any(r["bus_error"] for r in results):
+            raise LinkError("The machine could not read its weights")
+        return results
+
+    def run_pass(self, entries):
+        check_fits(self.design, entries)
+        if not entries:     # the registers have no word for it
+            return PassResult(tokens={}, signatures=[[] for _ in range(self.design.layers)], errors=entry_errors([], {None: ErrorCode.EMPTY_PASS}))
+        self._give(entries)
+        results = self._results()
+        tokens = {r["entry"]: r["token"] for r in results if not r["none"] and not r["error"]}
+        errors = entry_errors(entries, {None if r["none"] else r["entry"]: r["error"] for r in results if r["error"]})
+        if not self.details:
+            return PassResult(tokens=tokens, signatures=None, errors=errors)
+        layers, rows = self.design.layers, self.design.hw.entries
+        counters = dict(zip(EVENTS, self.counters()))
+        words = self._port.read(self._register("SIGNATURE"), layers * rows)
+        ran = len(entries) - len([i for i in errors if i is not None])
+        return PassResult(tokens=tokens, errors=errors, cycles=counters["cycles"], counters=counters,
+                          signatures=[words[layer * rows:layer * rows + ran] for layer in range(layers)])
+
+    def operate(self, op, slot, other=0, length=0):
+        check_fits(self.design, slots=(slot, other), length=length)
+        answer = self._register("KV_ANSWER")
+        self._port.transact([Write(self._register("KV_LENGTH"), (length,)), Write(self._register("KV_COMMAND"), (op | slot << 4 | other << 16,))])
+        self._wait(lambda: not self._port.read(answer)[0] & 1, "the operation on its KV memory")
+        return KvAnswer(ErrorCode(self._port.read(answer)[0] >> 8 & 0xFF))
+
+    def counters(self):
+        """The machine's counters of the latest pass, in the order of `params.phases.EVENTS`."""
+        return self._port.read(self._register("COUNTER"), len(EVENTS))
+
+    def follow(self, entry, count, stop=None):
+        """Run a pass of one entry, and up to ``count`` more by the machine alone; yields their tokens as they come.
+
+        The machine does not wait for the line between tokens: it is as fast as its passes are.
+        """
+        self._port.transact([Write(self._register("STOP"), ((stop or 0) | (stop is not None) << 31,)),
+                             Write(self._register("LOOP"), (min(count, 0xFFFF),))])
+        self._give([entry])
+        ended = False
+        try:
+            for _ in range(count + 1):
+                found = []
+
+                def there():
+                    found.extend(self._pop())
+                    return bool(found)
+                self._wait(there, "its pass")
+                for result in found:
+                    if result["error"]:
+                        raise entry_errors([entry], {0: result["error"]})[0]
+                    yield result["token"]
+                ended = not self._port.read(self._register("LOOP"))[0] >> 16 and not self._under_way()
+                if ended:
+                    return
+        finally:
+            if not ended:       # nobody wants the rest
+                self._port.write(self._register("LOOP"), 0)
+                self._wait(lambda: not self._pop() and not self._under_way(), "its pass")
+
+    def _under_way(self):
+        """A pass is, or results of one have not been taken."""
+        status, queue = self._port.read(self._register("STATUS"))[0], self._port.read(self._register("QUEUE"))[0]
+        return status & 1 or queue >> 8 & 0xFF
+
+    def close(self):
+        self._port.close()
+
+
+def _fields(word):
+    return {f.name: word >> f.lsb & (1 << f.width) - 1 for f in RESULT}

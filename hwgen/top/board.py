@@ -1,0 +1,80 @@
+"""The machine as it goes onto a board: weights inside, registers over a UART."""
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from ..lib.axi import lite_slave
+from ..params.axi import AxiShape
+from ..units.uart import UartReceiver, UartTransmitter
+from ..units.uart_bridge import UartBridge
+from .axi import AxiDecoder
+
+__all__ = ["BUSES", "BoardMachine"]
+
+#: Results that wait for a host that asks for several at a time.
+BUSES = AxiShape(host="queue", queue=32)
+
+
+class BoardMachine(wiring.Component):
+    """An `AxiDecoder` behind a `UartBridge`.
+
+    Parameters
+    ----------
+    design : Design         with source "rom"
+    divisor : int           cycles per bit of the UART
+    rom_file : str          memory image of the weights
+
+    Members
+    -------
+    clk, rst                clock, and synchronous reset
+    rx, tx                  the UART
+    led                     0: alive, 1: a pass is under way, 2: a byte came, 3: one went, 7..4: phase of the pass
+
+    Raises
+    ------
+    ValueError              for a design with source "stream"
+    """
+
+    def __init__(self, design, *, divisor, rom_file="rom.hex"):
+        if design.hw.source != "rom":
+            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        self._design, self._divisor, self._rom_file = design, divisor, rom_file
+        super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8)})
+
+    @property
+    def design(self):
+        return self._design
+
+    @property
+    def axi(self):
+        return BUSES
+
+    def elaborate(self, platform):
+        m = Module()
+        # The machine has a domain "sync" of its own, which another one above it may not have.
+        m.domains.board = ClockDomain(local=True)
+        m.d.comb += [ClockSignal("board").eq(self.clk), ResetSignal("board").eq(self.rst)]
+        m.submodules.machine = machine = AxiDecoder(self._design, BUSES, rom_file=self._rom_file)
+        width = machine.registers.address_width
+        receiver, transmitter = UartReceiver(self._divisor), UartTransmitter(self._divisor)
+        bridge = UartBridge(width, self._divisor)
+        for name, unit in (("receiver", receiver), ("transmitter", transmitter), ("bridge", bridge)):
+            m.submodules[name] = DomainRenamer("board")(unit)
+        connect(m, bridge.tx, transmitter.i)
+        m.d.comb += [machine.aclk.eq(self.clk), machine.aresetn.eq(~self.rst), receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx),
+                     bridge.rx_valid.eq(receiver.valid), bridge.rx_data.eq(receiver.data)]
+        for name, member in lite_slave(width).items():
+            ours, theirs = getattr(bridge, name.replace("s_axi", "m_axi")), getattr(machine, name)
+            m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)
+
+        # Lights that are on long enough to be seen: a fraction of a second behind what they show.
+        count = Signal(25)
+        m.d.board += count.eq(count + 1)
+        seen = Signal(3)
+        events = Cat(machine.busy, receiver.valid, bridge.tx.valid)
+        with m.If(count[:22] == 0):
+            m.d.board += [self.led[1:4].eq(seen), seen.eq(events)]
+        with m.Else():
+            m.d.board += seen.eq(seen | events)
+        m.d.comb += [self.led[0].eq(count[-1]), self.led[4:].eq(machine.phase)]
+        return m

@@ -1,0 +1,102 @@
+"""The top that goes onto a board, through its UART pins: passes, texts, noise on the line, and hosts that expect another machine."""
+import contextlib
+import dataclasses
+
+import pytest
+
+from hwgen.fpga.boards import board
+from hwgen.golden.decode_loop import GAP
+from hwgen.host.board import build_pins, simulated_pins
+from hwgen.host.driver import CheckedLink
+from hwgen.host.frames import FramePort
+from hwgen.host.golden_link import GoldenLink
+from hwgen.host.lines import NoisyLine, PinsLine
+from hwgen.host.link import Entry, LinkError
+from hwgen.host.register_link import RegisterLink
+from hwgen.top.board import BUSES
+from sim.designs import small_design
+from sim.passes import History, random_model, run_step
+
+BOARD, DIVISOR = board("ulx3s-85f"), 4
+DESIGN = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
+                      intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2)
+MODEL = random_model(DESIGN)
+
+
+@contextlib.contextmanager
+def stage(text):
+    yield
+
+
+def machine(**more):
+    return simulated_pins(BOARD, DESIGN, MODEL, stage, divisor=DIVISOR, **more)
+
+
+def test_passes_equal_golden():
+    with machine() as link:
+        checked = CheckedLink(link, GoldenLink(DESIGN, MODEL))
+        for step in History(DESIGN, wrong=0.1).steps(15):
+            run_step(checked, step)
+        assert link._port.repeats == link._port.dropped == 0
+
+
+def text(link, prompt, count):
+    """Greedy tokens, one pass each, in slot 0."""
+    tokens = []
+    for position in range(len(prompt) + count - 1):
+        token = prompt[position] if position < len(prompt) else tokens[-1]
+        want = position >= len(prompt) - 1
+        result = link.run_pass([Entry(0, position, token, want)])
+        if want:
+            tokens.append(result.tokens[0])
+    return tokens
+
+
+def test_a_text_that_goes_on_by_itself():
+    prompt, count = [3, 1, 4], 9
+    golden = GoldenLink(DESIGN, MODEL)
+    expected = text(golden, prompt, count)
+    with machine() as link:
+        for position, token in enumerate(prompt[:-1]):
+            link.run_pass([Entry(0, position, token)])
+        assert list(link.follow(Entry(0, 2, prompt[-1], True), count - 1)) == expected
+        # behind the stop token nothing follows; the last pass's counters are still there
+        link.free(0)
+        for position, token in enumerate(prompt[:-1]):
+            link.run_pass([Entry(0, position, token)])
+        stop = expected[4]
+        ended = expected[:expected.index(stop) + 1]
+        assert list(link.follow(Entry(0, 2, prompt[-1], True), count - 1, stop=stop)) == ended
+        golden.reset()
+        text(golden, prompt, len(ended) - 1)
+        last = golden.run_pass([Entry(0, len(prompt) + len(ended) - 2, ([*prompt, *ended])[len(prompt) + len(ended) - 2], True)])
+        assert link.counters() == list(last.counters.values())
+    assert GAP == 1
+
+
+def test_noise_on_the_line():
+    noisy = []
+
+    def line(pins):
+        noisy.append(NoisyLine(pins, drop=0.004, flip=0.004, late=0.1, seed=7))
+        return noisy[0]
+
+    prompt = [3, 1, 4]
+    with machine(line=line, timeout=0.6, attempts=40) as link:
+        assert text(link, prompt, 6) == text(GoldenLink(DESIGN, MODEL), prompt, 6)
+        assert link._port.repeats > 2
+    assert noisy[0].lost and noisy[0].flipped and noisy[0].delayed
+
+
+@pytest.mark.parametrize("design, model, complaint", [
+    (dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, context=8)), MODEL, "The machine has another shape: 2 x 2 multipliers, 2 entries, 2 slots of 16"),
+    (dataclasses.replace(DESIGN, model=dataclasses.replace(DESIGN.model, name="other")), MODEL, f"built for the model {DESIGN.model.name}, not for other"),
+    (DESIGN, random_model(DESIGN, 5), "runs with weights 0x"),
+])
+def test_another_machine_is_refused(design, model, complaint):
+    pins = PinsLine(build_pins(BOARD, DESIGN, MODEL, divisor=DIVISOR))
+    try:
+        with pytest.raises(LinkError, match=complaint):
+            RegisterLink(FramePort(pins, timeout=30), design, BUSES, model)
+    finally:
+        pins.close()
