@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Sixteen entries a pass through the RTL of a 32 x 32 array with two half-batches: how busy its MACs are, and why not always.
 
-SmolLM2-135M's shape, and Llama 3.1 8B's with two layers and a vocabulary of 8,192. Weights and what stands in the KV memory before the
-first pass are arbitrary: no cycle depends on them. Every cycle and counter is compared with the cycle model.
+SmolLM2-135M's shape, and Llama 3.1 8B's with two layers and a vocabulary of 8,192. Weights are arbitrary: no cycle depends on them. One
+slot's prompt is read (prefill); forks of it give the other slots their contexts; then all of them decode, and at last prompt and generated tokens
+are mixed. Every cycle and counter is compared with the cycle model.
 """
 import argparse
 import contextlib
@@ -13,53 +14,72 @@ from pathlib import Path
 
 import numpy as np
 
-from hwgen.golden.sequencer import pass_timeline
 from hwgen.host.link import Entry
+from hwgen.host.timing_link import TimingLink
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
-from hwgen.params.model import LLAMA3_8B, SMOLLM2_135M
+from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M
 from hwgen.params.presets import hw_shape
 from hwgen.top.decoder import Decoder
 from tools import ledger
 
 SHAPE = "batch-32x32"
 LLAMA = dataclasses.replace(LLAMA3_8B, name="llama-3.1-8b-2-layers", num_hidden_layers=2, vocab_size=8192, bos_token_id=0, eos_token_ids=())
-MODELS = {"smollm2": SMOLLM2_135M, "llama": LLAMA}
-PASSES = {"smollm2": {"decode": 2, "prefill": 1, "mixed": 3}, "llama": {"decode": 1, "mixed": 1}}
+MODELS = {"smollm2": SMOLLM2_135M, "llama": LLAMA, "demo": DEMO}
+#: model: passes of {prefill, decode, mixed}
+PASSES = {"smollm2": (12, 2, 3), "llama": (4, 1, 1), "demo": (12, 4, 8)}
+RECORDED = ("smollm2", "llama")
 RATIO = 16      # prompt tokens for each generated one
 
 
-def decode(design, number):
-    """One generated token for each slot, at positions that are spread over the context."""
-    hw = design.hw
-    first = hw.context // 4
-    return [Entry(i, first + (i * (hw.context - first) // hw.entries + number) % (hw.context - first), 17 * i + number, True)
-            for i in range(hw.entries)]
+class Bench:
+    """The RTL and the cycle model, pass by pass.
 
+    ``length`` of each slot, ``sums`` of the counters by kind of pass, and the largest ``difference`` between RTL and model so far.
+    """
 
-def prefill(design, number):
-    """A chunk of one slot's prompt in the later half of the context; its last entry wants output."""
-    hw = design.hw
-    start = hw.context // 2 + number * hw.entries % (hw.context // 2)
-    return [Entry(number % hw.slots, start + i, 31 * i + number, i == hw.entries - 1) for i in range(hw.entries)]
+    def __init__(self, name, design, link):
+        self.name, self.design, self.link, self.model = name, design, link, TimingLink(design)
+        self.length, self.sums, self.difference, self.sent = [0] * design.hw.slots, {}, 0, 0
 
+    def run(self, kind, slots):
+        """A pass of one entry for each of ``slots`` (slot, want)."""
+        entries = []
+        for slot, want in slots:
+            self.sent += 1
+            entries.append(Entry(slot, self.length[slot], 1009 * self.sent % self.design.model.vocab_size, want))
+            self.length[slot] += 1
+        got, expected = self.link.run_pass(entries), self.model.run_pass(entries)
+        if len(got.outcome_cycles) != len(expected.outcome_cycles) or [p[1:] for p in got.phases] != [p[1:] for p in expected.phases]:
+            raise SystemExit("the RTL has other phases or outcomes than the cycle model")
+        self.difference = max(self.difference, *(abs(a - b) for a, b in zip(got.outcome_cycles, expected.outcome_cycles)),
+                              *(abs(a[0] - b[0]) for a, b in zip(got.phases, expected.phases)),
+                              *(abs(got.counters[c] - value) for c, value in expected.counters.items()))
+        total = self.sums.setdefault(kind, dict.fromkeys(got.counters, 0))
+        for counter, value in got.counters.items():
+            total[counter] += value
+        print(f"{self.name} {kind}: {got.counters['mac_busy'] / got.counters['cycles']:.4f} of {got.cycles:,} cycles, "
+              f"difference {self.difference}", flush=True)
 
-def mixed(design, number):
-    """Prompt tokens of one slot, and after each 16 of them, counted over the passes, a generated token of another slot."""
-    hw = design.hw
-    entries, start = [], hw.context // 2 + number * hw.entries % (hw.context // 2)
-    for i in range(hw.entries):
-        if (number * hw.entries + i) % (RATIO + 1) == RATIO:
-            entries.append(Entry((number + 1) % hw.slots, hw.context - 1 - i, i, True))
-        else:
-            entries.append(Entry(number % hw.slots, start, 29 * i + number, False))
-            start += 1
-    return entries
+    def fork(self, slot, length):
+        """Slot 0's first positions become another slot's."""
+        for link in self.link, self.model:
+            link.fork(0, slot, length)
+        self.length[slot] = length
 
-
-KINDS = {"decode": decode, "prefill": prefill, "mixed": mixed}
+    def all(self, prefill, decode, mixed):
+        entries, slots = self.design.hw.entries, self.design.hw.slots
+        for k in range(prefill):
+            self.run("prefill", [(0, k == prefill - 1 and i == entries - 1) for i in range(entries)])
+        for slot in range(1, slots):
+            self.fork(slot, self.length[0] // 3 + slot * (self.length[0] // 2) // slots)
+        for _ in range(decode):
+            self.run("decode", [(slot % slots, True) for slot in range(entries)])
+        for k in range(mixed):          # a generated token after each RATIO prompt tokens, counted over the passes
+            generated = [(k * entries + i) % (RATIO + 1) == entries // 2 for i in range(entries)]
+            self.run("mixed", [(1 + k % (slots - 1), True) if g else (0, False) for g in generated])
 
 
 def write_weights(path, design):
@@ -71,68 +91,43 @@ def write_weights(path, design):
             left -= file.write(block[:left].data)
 
 
-def difference(design, result, entries):
-    """The largest difference between the RTL's cycles and counters and the model's."""
-    time = pass_timeline(design, [e.position for e in entries], [e.want for e in entries])
-    if len(time.outcomes) != len(result.outcome_cycles) or len(time.phases) != len(result.phases):
-        raise SystemExit("the RTL has other phases or outcomes than the cycle model")
-    return max(*(abs(a - b) for a, b in zip(time.outcomes, result.outcome_cycles)),
-               *(abs(a - b[0]) for a, b in zip((x[0] for x in time.phases), result.phases)),
-               *(abs(time.counters[name] - result.counters[name]) for name in time.counters))
-
-
-def measure(name, model, counts, shape, stack):
-    """{kind: summed counters}, and the largest difference."""
+def measure(name, shape):
+    model = MODELS[name]
     design = Design(model=model, hw=hw_shape(shape, model), recipe=Recipe())
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ.get("HWGEN_CACHE"))))
-    write_weights(folder / "weights.bin", design)
-    print(f"{name}: emitting and building", flush=True)
-    executable = build_model(emit_design(Decoder(design), "decoder"), "decoder", design)
-    link = stack.enter_context(VerilatedLink(design, executable, weights=folder / "weights.bin"))
-    sums, worst = {}, 0
-    for kind, count in counts.items():
-        total = sums[kind] = {}
-        for number in range(1, count + 1):
-            entries = KINDS[kind](design, number)
-            result = link.run_pass(entries)
-            worst = max(worst, difference(design, result, entries))
-            for counter, value in result.counters.items():
-                total[counter] = total.get(counter, 0) + value
-            print(f"{name} {kind} {number}: {result.counters['mac_busy'] / result.counters['cycles']:.4f} of {result.cycles:,} cycles, "
-                  f"difference {worst}", flush=True)
-    return sums, worst
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ.get("HWGEN_CACHE"))))
+        write_weights(folder / "weights.bin", design)
+        print(f"{name}: emitting and building", flush=True)
+        executable = build_model(emit_design(Decoder(design), "decoder"), "decoder", design)
+        bench = Bench(name, design, stack.enter_context(VerilatedLink(design, executable, weights=folder / "weights.bin")))
+        bench.all(*PASSES[name])
+        return bench
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default=SHAPE, help="another shape: prints, and records nothing")
-    parser.add_argument("--models", default=",".join(MODELS), help="some of the models: prints, and records what it can")
+    parser.add_argument("--models", default=",".join(RECORDED), help=f"some of {', '.join(MODELS)}; demo is not recorded (default: %(default)s)")
     options = parser.parse_args()
-    found, worst = {}, {}
-    for name in options.models.split(","):
-        with contextlib.ExitStack() as stack:
-            found[name], worst[name] = measure(name, MODELS[name], PASSES[name], options.shape, stack)
-    if options.shape != SHAPE:
-        return
-    entry = {"kind": "measured", "command": "python -m tools.bench_batch"}
-    busy = {(name, kind): c["mac_busy"] / c["cycles"] for name, kinds in found.items() for kind, c in kinds.items()}
-    rows = []
-    for name, kinds in found.items():
-        for kind, c in kinds.items():
+    benches = [measure(name, options.shape) for name in options.models.split(",")]
+    more = "" if options.models == ",".join(RECORDED) else f" --models {options.models}"
+    entry = {"kind": "measured", "command": f"python -m tools.bench_batch{more}"}
+    rows, busy = [], {}
+    for bench in benches:
+        for kind, c in bench.sums.items():
             parts = {"MACs busy": c["mac_busy"], "starved of weights": c["mac_starved"], "blocked by results": c["mac_blocked"]}
             parts["without an operation"] = c["cycles"] - sum(parts.values())
             parts |= {"norm": c["norm"], "attention": c["attention"], "weight beats": c["weight_beats"]}
-            rows += [{"name": f"{name} {kind}/{part}", "value": round(100 * value / c["cycles"], 2), "unit": "%", **entry}
+            rows += [{"name": f"{bench.name} {kind}/{part}", "value": round(100 * value / c["cycles"], 2), "unit": "%", **entry}
                      for part, value in parts.items()]
-    if set(found) == set(MODELS):
-        rows += [{"name": "decode_t16_mac_utilization", "value": round(min(v for (_, kind), v in busy.items() if kind == "decode"), 4),
-                  "unit": "", **entry},
-                 {"name": "mixed_mac_utilization", "value": round(min(v for (_, kind), v in busy.items() if kind == "mixed"), 4),
-                  "unit": "", **entry},
-                 {"name": "model_cycle_difference", "value": max(worst.values()), "unit": "cycles", **entry}]
-    ledger.record("batch.json", rows)
+            busy[kind] = min(busy.get(kind, 1), c["mac_busy"] / c["cycles"])
+    rows += [{"name": name, "value": round(busy[kind], 4), "unit": "", **entry}
+             for name, kind in (("decode_t16_mac_utilization", "decode"), ("mixed_mac_utilization", "mixed"))]
+    rows.append({"name": "model_cycle_difference", "value": max(bench.difference for bench in benches), "unit": "cycles", **entry})
     for row in rows:
         print(f"{row['name']:45} {row['value']}")
+    if options.shape == SHAPE and set(options.models.split(",")) <= set(RECORDED):
+        ledger.record("batch.json", rows)
 
 
 if __name__ == "__main__":
