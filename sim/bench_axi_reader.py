@@ -9,7 +9,7 @@ from hwgen.units.axi_reader import ReadError
 from hwgen.units.weights import request_layout
 from sim.axi_memory import AxiMemory, Timing
 from sim.designs import small_design
-from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
+from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 from sim.weights_units import random_stream
 
 PARAMS = bench_params()
@@ -109,7 +109,7 @@ async def cycles(dut, latency):
 
 
 @cocotb.test()
-@cocotb.parametrize(("pattern", cross()[3:4] if BRIEF else cross()))
+@cocotb.parametrize(("pattern", [(0.5, 0.5)] if BRIEF else [(0, 0), (0.5, 0), (0.5, 0.5), (0.1, 0.9)]))
 async def values(dut, pattern):
     """Hesitating machines and memories change when, never what; the events count what happened."""
     rng = random.Random(f"{cocotb.RANDOM_SEED} {pattern}")
@@ -210,7 +210,7 @@ async def last_word(dut):
 
 
 @cocotb.test()
-@cocotb.parametrize(("when", [5, 30] if BRIEF else [1, 2, 3, 5, 9, 30, 47]))
+@cocotb.parametrize(("when", [5, 30] if BRIEF else [1, 2, 3, 9, 30]))
 async def flush_in_flight(dut, when):
     """Everything is dropped, what the bus owes is waited for, and the next requests are served as the first."""
     rng = random.Random(f"{cocotb.RANDOM_SEED} {when}")

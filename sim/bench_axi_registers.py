@@ -1,4 +1,5 @@
 """Bench of registers on AXI4-Lite: random software against random hardware, through someone else's bus master."""
+import logging
 import random
 
 import cocotb
@@ -20,6 +21,7 @@ class Bench:
     def __init__(self, dut, clock, rng, hesitate):
         self.dut, self.clock, self.rng = dut, clock, rng
         self.model = RegisterModel(MAP)
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)      # of the bus model: a line for each access
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
         if hesitate:
             write, read = self.master.write_if, self.master.read_if
