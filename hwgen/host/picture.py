@@ -54,9 +54,14 @@ def timeline_svg(report):
         nonlocal y
         text(_LEFT - 8, y + 15, label, 'text-anchor="end"')
         text(_LEFT + _WIDTH + 8, y + 15, words)
-        points = " ".join(f"{_LEFT + i * _WIDTH / _BINS:.1f},{y + (_ROW - 4) * (1 - level):.1f} "
-                          f"{_LEFT + (i + 1) * _WIDTH / _BINS:.1f},{y + (_ROW - 4) * (1 - level):.1f}" for i, level in enumerate(levels))
-        out.append(f'<polygon fill="{color}" points="{_LEFT},{y + _ROW - 4} {points} {_LEFT + _WIDTH},{y + _ROW - 4}"/>')
+        heights = [f"{y + (_ROW - 4) * (1 - level):.1f}" for level in levels]
+        points, bottom = [f"{_LEFT},{y + _ROW - 4}", f"{_LEFT},{heights[0]}"], y + _ROW - 4
+        for i in range(1, _BINS):
+            if heights[i] != heights[i - 1]:
+                at = f"{_LEFT + i * _WIDTH / _BINS:g}"
+                points += [f"{at},{heights[i - 1]}", f"{at},{heights[i]}"]
+        points += [f"{_LEFT + _WIDTH},{heights[-1]}", f"{_LEFT + _WIDTH},{bottom}"]
+        out.append(f'<polygon fill="{color}" points="{" ".join(points)}"/>')
         y += _ROW
 
     facts = report.facts()
