@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from sim.soak import soak
+from sim.soak import DESIGN, HALVES, soak
 from tools import ledger
 
 DEFAULT = 2000
@@ -23,9 +23,10 @@ def main():
     options = parser.parse_args()
     total, start = Counter(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        for half, stall in enumerate((0.0, 0.3)):
-            total += soak(Path(folder), -(-options.passes // 2), 2 * options.seed + half, stall,
-                          lambda done: done % 100 or print(f"stall {stall}: {done} passes", flush=True))
+        for part, (design, stall) in enumerate((design, stall) for design in (DESIGN, HALVES) for stall in (0.0, 0.3)):
+            about = f"{design.hw.entries} entries in {design.hw.halves} halves, {design.hw.slots} slots, {design.hw.blocks} blocks, stall {stall}"
+            total += soak(Path(folder), -(-options.passes // 4), 4 * options.seed + part, stall,
+                          lambda done: done % 100 or print(f"{about}: {done} passes", flush=True), design)
     for name, count in total.most_common():
         print(f"{count:8,} {name.lower()}")
     print(f"{time.monotonic() - start:.0f} s; every pass and operation equals the golden model's")
