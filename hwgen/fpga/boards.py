@@ -63,7 +63,7 @@ BOARDS = {b.name: b for b in (
     Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="ulx3s:ULX3S_85F_Platform", family="ecp5",
           device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
-          oscillator=25, clock=70, baud=1_000_000, shape="demo,entries=1,slots=1,attention_lanes=16,context=192,sampler=greedy",
+          oscillator=25, clock=40, baud=1_000_000, shape="tiny,context=64",
           programmer=("--board", "ulx3s")),
 )}
 

@@ -2,7 +2,7 @@
 import dataclasses
 import hashlib
 import json
-import time
+import tempfile
 from pathlib import Path
 
 from ..emit import emit
@@ -10,7 +10,7 @@ from ..top.board import BoardMachine
 from . import files
 from .tools import ToolError, run_tool, version
 
-__all__ = ["BuildReport", "build"]
+__all__ = ["BuildReport", "build", "sources_digest"]
 
 MACHINE = "machine"
 
@@ -61,6 +61,27 @@ def _tool(stage, name, output, folder, tool, *words):
     (folder / partial).rename(folder / output)
 
 
+def write_sources(board, design, quantized, work):
+    """Emit a board's machine, and write the top around it, into a folder. Returns the Verilog files' names."""
+    emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=files.divisor(board)))
+    sources = [f"{MACHINE}.v", "top.v"]
+    _write(work / "top.v", files.top(board, MACHINE))
+    if files.pll(board, work):
+        sources.append("pll.v")
+    return sources
+
+
+def _digest(work, sources):
+    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, "rom.hex"))).hexdigest()
+
+
+def sources_digest(board, design, quantized):
+    """SHA-256 of all that a board's bitstream is made of, as in its report."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "machine"
+        return _digest(work, write_sources(board, design, quantized, work))
+
+
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
     """Build a board's bitstream; returns the `BuildReport`.
 
@@ -84,18 +105,13 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         raise ToolError(f"{board.title}: only the boards with ECP5 can be built so far")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    divisor = files.divisor(board)
     tools = {tool: version(tool) for tool in ("yosys", "nextpnr-ecp5", "ecppack")}
     key = hashlib.sha256(repr((board, design, quantized.digest, tools)).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
-        emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=divisor))
-    sources = [f"{MACHINE}.v", "top.v"]
-    _write(work / "top.v", files.top(board, MACHINE))
-    if files.pll(board, work):
-        sources.append("pll.v")
+        sources = write_sources(board, design, quantized, work)
     _write(work / "top.lpf", files.constraints(board))
-    digest = hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, "rom.hex"))).hexdigest()
+    digest = _digest(work, sources)
     if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
         for old in (*work.glob("top.json"), *work.glob("seed-*"), *work.glob("*.bit")):
             old.unlink()        # hwgen itself has changed

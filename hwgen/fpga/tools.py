@@ -48,4 +48,4 @@ def version(tool):
     """The tool's own words on its version."""
     done = subprocess.run([_command(tool), "--version"], capture_output=True, text=True)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "Preparing" not in line]
-    return lines[0].strip().strip('"') if lines else "unknown"
+    return lines[0].split(" (git")[0].replace('"', "").strip() if lines else "unknown"
