@@ -86,7 +86,7 @@ def render(text, results=None):
 
 
 def documents(root=ROOT):
-    return [path for path in [root / "README.md", *sorted((root / "docs").rglob("*.md"))] if path.exists()]
+    return [path for path in [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))] if path.exists()]
 
 
 def stale(root=ROOT):
