@@ -6,7 +6,7 @@ import pytest
 from hwgen.lib.verilog import emit_design
 from hwgen.units.array_grid import ArrayGrid
 from sim.designs import small_design
-from sim.runner import run
+from sim.runner import run, simulators
 
 SHAPES = {
     # entries hide the loading of all tiles of a row
@@ -16,12 +16,12 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_array_grid(simulator, shape):
+@pytest.mark.parametrize("shape, sim", [*(("square", sim) for sim in simulators()), ("wide", simulators()[-1])])
+def test_array_grid(shape, sim):
     rows, tiles, changes = SHAPES[shape]
     changes = dict(changes, intermediate_size=512)      # accumulators wide enough for every bench
     run(ArrayGrid(small_design(**changes), rows, tiles), "array_grid", "bench_array_grid",
-        params={"design": changes, "rows": rows, "tiles": tiles}, sim=simulator)
+        params={"design": changes, "rows": rows, "tiles": tiles}, sim=sim)
 
 
 def test_each_module_once():
