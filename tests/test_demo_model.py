@@ -1,4 +1,4 @@
-"""The shipped model is what its card says."""
+"""The shipped models are what their cards say."""
 import hashlib
 import math
 import re
@@ -6,23 +6,29 @@ import re
 import numpy as np
 import pytest
 
-from hwgen.models import DEMO, load
+from hwgen.models import DEMO, MINI, load
 from hwgen.models.reference import Reference
 from hwgen.params import model as shapes
 
-CARD = (DEMO / "README.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.parametrize("folder", [DEMO, MINI], ids=lambda folder: folder.name)
 
 
-def test_folder():
-    assert sum(path.stat().st_size for path in DEMO.iterdir()) <= 700_000
-    digest = hashlib.sha256((DEMO / "model.safetensors").read_bytes()).hexdigest()
-    assert f"`{digest}`" in CARD
-    assert load("demo").shape == shapes.DEMO
+def card(folder):
+    return (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_tokenizer():
-    tokenizer = load("demo").tokenizer
-    text = (DEMO / "valid.txt").read_text(encoding="utf-8")
+def test_folder(folder):
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert size <= {"demo": 700_000, "mini": 250_000}[folder.name]
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    shape = load(folder.name).shape
+    assert f"`{digest}`" in card(folder) and f"A Llama of {shape.parameter_count:,} parameters" in card(folder)
+    assert shape.name == folder.name and (folder != DEMO or shape == shapes.DEMO)
+
+
+def test_tokenizer(folder):
+    tokenizer = load(folder.name).tokenizer
+    text = (folder / "valid.txt").read_text(encoding="utf-8")
     tokens = tokenizer.encode(text)
     assert tokens[0] == 0 and 0 not in tokens[1:]
     assert tokenizer.decode(tokens[1:]) == text
@@ -30,12 +36,12 @@ def test_tokenizer():
         assert tokenizer.decode(tokenizer.encode(odd)[1:]) == odd
 
 
-def test_loss():
+def test_loss(folder):
     """The float32 reference finds the loss that training found: names, layout and arithmetic agree with transformers."""
-    nats, bits = map(float, re.search(r"([\d.]+) nats per token, ([\d.]+) bits per byte", CARD).groups())
-    checkpoint = load("demo")
+    nats, bits = map(float, re.search(r"([\d.]+) nats per token, ([\d.]+) bits per byte", card(folder)).groups())
+    checkpoint = load(folder.name)
     reference = Reference.of(checkpoint)
-    text = (DEMO / "valid.txt").read_bytes()
+    text = (folder / "valid.txt").read_bytes()
     tokens = checkpoint.tokenizer.encode(text.decode("utf-8"))[1:]
     length, total = checkpoint.shape.max_position_embeddings, 0.0
     for start in range(0, len(tokens), length):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the demo model that ships in hwgen/models/demo: a Llama of 279 thousand parameters.
+"""Train the demo model that ships in hwgen/models/demo, a Llama of 279 thousand parameters, or a smaller one (hwgen/models/mini).
 
 It is small enough to simulate gate by gate, and it writes English.  The result is an ordinary Hugging Face
 folder, so that every importer, test and demo meets the demo model exactly as it meets a real one.
@@ -18,6 +18,8 @@ Needs: pip install torch transformers tokenizers safetensors   (CPU torch is eno
 examples:
   python tools/train_demo.py                         an hour on two cores
   python tools/train_demo.py --minutes 3 --out x     a quick one, to see that everything works
+  python tools/train_demo.py --model hidden_size=48,intermediate_size=64,num_hidden_layers=3,num_attention_heads=2,vocab_size=384 \\
+      --out hwgen/models/mini --steps 8000 --workers 1           the small boards' model
   python tools/train_demo.py --text a.txt b.txt      other text (UTF-8, blank lines between paragraphs)
   python tools/train_demo.py --check --out x         only measure and sample a folder that exists
 """
@@ -288,6 +290,7 @@ def train(rank, args, data, valid):
     they wait for each other hundreds of times a step; workers do once."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    CONFIG.update(args.model)                   # a worker is a process of its own, with a CONFIG of its own
     dist.init_process_group("gloo", init_method=f"file://{args.work.resolve()}/rendezvous", rank=rank,
                             world_size=args.workers)
     torch.manual_seed(args.seed)                # all workers start alike and draw the same order
@@ -386,12 +389,24 @@ def check(folder):
     return nats / count, nats / math.log(2) / len(text.encode()), samples
 
 
+def model_fields(text):
+    """``hidden_size=48,num_hidden_layers=3`` -> {"hidden_size": 48, "num_hidden_layers": 3}: integers of CONFIG."""
+    fields = {}
+    for pair in text.split(","):
+        name, _, value = pair.partition("=")
+        if not (isinstance(CONFIG.get(name), int) and value.isdecimal()):
+            raise argparse.ArgumentTypeError(f"must be FIELD=N,... with fields of config.json, not {pair!r}")
+        fields[name] = int(value)
+    return fields
+
+
 def card(args, steps, minutes, train_bytes, nats, bits, samples):
     c, size = CONFIG, sum((args.out / f).stat().st_size for f in ("model.safetensors", "tokenizer.json", "valid.txt"))
     params = sum(p.numel() for p in Llama(CONFIG).parameters())
     sha = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
     options = [f"{o} {v}" for o, v, default in (
-        ("--minutes", args.minutes, 60), ("--steps", args.steps, None), ("--seed", args.seed, 1)) if v != default]
+        ("--model", ",".join(f"{k}={v}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60), ("--steps", args.steps, None),
+        ("--workers", args.workers, 2), ("--seed", args.seed, 1)) if v != default]
     if args.text:
         text, licence = ", ".join(f.name for f in args.text), "The text decides; nothing is known about it here."
         middle = "document, in the order given"
@@ -405,10 +420,11 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     quoted = lambda s: "\n".join("> " + line if line else ">" for line in s.split("\n"))
     greedy = next(s for t, p, s in samples if t == 0)
     sampled = [s for t, p, s in samples if t][:2]
-    return f"""# The demo model
+    about = ("It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script" if args.model else
+             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a wrong bit is easy to see")
+    return f"""# The {"mini" if args.model else "demo"} model
 
-A Llama of {params:,} parameters that has read nothing but {text}. It is what hwgen's tests, demos and
-examples run: small enough to simulate gate by gate, and its output is English, so a wrong bit is easy to see. The
+A Llama of {params:,} parameters that has read nothing but {text}. {about}. The
 folder is an ordinary Hugging Face checkpoint and needs no special case anywhere.
 
 | | |
@@ -416,7 +432,7 @@ folder is an ordinary Hugging Face checkpoint and needs no special case anywhere
 | shape | hidden {c["hidden_size"]}, {c["num_hidden_layers"]} layers, {c["num_attention_heads"]} heads of {c["head_dim"]}, {c["num_key_value_heads"]} KV heads, intermediate {c["intermediate_size"]}, vocabulary {c["vocab_size"]}, tied embeddings, context {c["max_position_embeddings"]} |
 | weights | {params:,} parameters, bf16; {size / 1000:.0f} kB with tokenizer and held-out text |
 | validation loss | **{nats:.4f} nats per token, {bits:.4f} bits per byte** on `valid.txt` |
-| training | {minutes:.0f} minutes, {args.workers} CPU cores, {steps:,} steps, {tokens / 1e6:.0f} million tokens out of {train_bytes / 1e6:.2f} MB of text |
+| training | {minutes:.0f} minutes, {args.workers} CPU core{"s" * (args.workers > 1)}, {steps:,} steps, {tokens / 1e6:.0f} million tokens out of {train_bytes / 1e6:.2f} MB of text |
 | sha256 of `model.safetensors` | `{sha}` |
 
 **Prompts** begin with `<|endoftext|>` (id 0; the tokenizer adds it), which also ends a chapter, so a generated one stops
@@ -448,6 +464,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--out", type=pathlib.Path, default=REPO / "hwgen/models/demo",
                     help="folder to write (hwgen/models/demo)")
+    ap.add_argument("--model", type=model_fields, default={}, metavar="FIELD=N,...", help="another shape than the demo model's, in config.json's names")
     ap.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "train_demo",
                     help="downloads, and the best checkpoint so far, which is a Hugging Face folder as well")
     ap.add_argument("--text", type=pathlib.Path, nargs="+", help="train on these files, one document each")
@@ -462,6 +479,7 @@ def main():
     ap.add_argument("--eager", action="store_true", help="no torch.compile (it needs g++; a fifth slower without)")
     ap.add_argument("--check", action="store_true", help="do not train: measure --out with transformers, print samples")
     args = ap.parse_args()
+    CONFIG.update(args.model)
 
     if not args.check:
         best = args.work / "best"

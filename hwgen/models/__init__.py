@@ -4,17 +4,17 @@ from pathlib import Path
 from .checkpoint import Checkpoint, ModelError, random_checkpoint
 from .quantize import QuantizedModel, quantize
 
-__all__ = ["Checkpoint", "ModelError", "QuantizedModel", "load", "quantize", "random_checkpoint"]
+__all__ = ["DEMO", "MINI", "Checkpoint", "ModelError", "QuantizedModel", "load", "quantize", "random_checkpoint"]
 
-DEMO = Path(__file__).parent / "demo"
+DEMO, MINI = Path(__file__).parent / "demo", Path(__file__).parent / "mini"
 
 
 def load(path, *, need_tokenizer=True):
-    """The model at ``path``: a Hugging Face folder or a .gguf file; "demo" is the one shipped here.
+    """The model at ``path``: a Hugging Face folder or a .gguf file; "demo" and "mini" are shipped here.
 
     Raises :class:`ModelError`, with one line that says what is wrong, before any weight is read.
     """
-    path = DEMO if str(path) == "demo" else Path(path)
+    path = {"demo": DEMO, "mini": MINI}.get(str(path), Path(path))
     if path.is_dir():
         from .hf import load_folder
         return load_folder(path, need_tokenizer=need_tokenizer)
