@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 # -- arguments
 
-MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or "demo", the model that comes with hwgen'
+MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
 
 
 AXI_HELP = {
@@ -70,9 +70,9 @@ def _parser():
         sub.set_defaults(run=run, command=name)
         return sub
 
-    def machine(sub, shape="demo", option=False):
+    def machine(sub, shape="demo", option=""):
         if option:
-            sub.add_argument("--model", default="demo", metavar="MODEL", help=f"{MODEL_HELP} (default: demo)")
+            sub.add_argument("--model", default=None if shape is None else option, metavar="MODEL", help=f"{MODEL_HELP} (default: {option})")
         else:
             sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
         sub.add_argument("--shape", default=shape, metavar="S", help=f"hardware shape, see below (default: {shape})")
@@ -149,7 +149,7 @@ def _parser():
     sub.add_argument("file", nargs="?", metavar="TRACE", help="JSON lines, one request each (docs/serving.md)")
     sub.add_argument("--synthetic", metavar="SPEC", help="instead of a file: requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,"
                      "seed=N; a LENGTH is N, LOW:HIGH or ~MEAN")
-    machine(sub, option=True)
+    machine(sub, option="demo")
     sub.add_argument("--policy", default="", metavar="P", help="fcfs, decode-first, prefill-first or fair, and budget=N, chunk=N, full=recompute "
                      "or full=keep (default: decode-first)")
     sub.add_argument("--blocks", type=int, metavar="N", help="KV blocks that may be in use at once (default: all)")
@@ -176,12 +176,13 @@ def _parser():
     sub.add_argument("--inject", action="append", default=[], metavar="weight:BEAT:BYTE:BIT",
                      help="flip a bit of the weights that the machine reads; may be repeated")
 
-    fpga = commands.add_parser("fpga", help="build a board's bitstream, or load it", description="Machines on FPGA boards.")
+    fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).", description="Machines on FPGA boards.",
+                               epilog=boards_help(), formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = fpga.add_subparsers(dest="action", metavar="ACTION", required=True)
     sub = command("fpga build", lambda options, screen: run_build(options, screen, _loaded, _quantize),
                   "From a model to a board's bitstream: emit, synthesize, place and route, pack. An interrupted build goes on where it was.",
-                  "hwgen fpga build --board ulx3s-85f --model demo\n\n" + boards_help(), shapes=False, group=actions)
-    machine(sub, shape=None, option=True)
+                  "hwgen fpga build --board ulx3s-85f\n\n" + boards_help(), shapes=False, group=actions)
+    machine(sub, shape=None, option="the board's")
     on_board(sub)
     sub.add_argument("--seeds", default="1", metavar="N,A-B", help="of the placement; the fastest is taken (default: 1)")
     sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")

@@ -4,12 +4,14 @@ import json
 import re
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
 from hwgen.cli import main
 from hwgen.fpga import files
 from hwgen.fpga.boards import BOARDS, board
+from hwgen.fpga.families import FAMILIES
 
 TOOL = """#!{python}
 import json, os, sys
@@ -34,6 +36,15 @@ elif name == "nextpnr-ecp5":
         "utilization": dict.fromkeys(("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D"), used)}}))
 elif name == "ecppack":
     Path(words[words.index("--bit") + 1]).write_bytes(b"bits of " + Path(words[words.index("--input") + 1]).read_bytes())
+elif name == "gowin_pll":
+    made = os.environ.get("PRETENDED_PLL", words[words.index("-o") + 1])
+    Path("pll.v").write_text("// Achieved output frequency:    " + made + " MHz" + chr(10) + "module pll (input clock_in, output clock_out, locked); endmodule")
+elif name == "nextpnr-himbaechel-gowin":
+    Path(words[words.index("--write") + 1]).write_text("placed")
+    Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 50.0, "constraint": 0}}}},
+        "utilization": dict.fromkeys(("LUT4", "DFF", "BSRAM", "MULT18X18"), {{"used": 1, "available": 2}})}}))
+elif name == "gowin_pack":
+    Path(words[words.index("-o") + 1]).write_bytes(b"bits of " + Path(words[-1]).read_bytes())
 """
 
 
@@ -49,7 +60,7 @@ def tools(tmp_path, monkeypatch):
     monkeypatch.setattr("hwgen.fpga.build.emit", pretended_emit)     # seconds each; sim/test_board.py has the real one
     log = tmp_path / "log"
     log.touch()
-    for name in ("yosys", "nextpnr-ecp5", "ecppack", "ecppll"):
+    for name in ("yosys", "nextpnr-ecp5", "ecppack", "ecppll", "nextpnr-himbaechel-gowin", "gowin_pack", "gowin_pll"):
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(TOOL.format(python=sys.executable, log=str(log)))
@@ -82,10 +93,43 @@ def test_a_build(tools, tmp_path, capsys):
     assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 5", "ecppack"]
 
 
+def test_another_family(tools, tmp_path, monkeypatch, capsys):
+    line = "fpga build --board tang-nano-20k --shape tiny,context=16 --mhz 30".split()
+    assert main(line) == 0
+    assert tools() == ["gowin_pll", "yosys", "nextpnr-himbaechel-gowin 1", "gowin_pack"]
+    assert (tmp_path / "build/fpga/tang-nano-20k.fs").read_bytes() == b"bits of placed"
+    assert json.loads((tmp_path / "build/fpga/tang-nano-20k.json").read_text())["model"] == "mini"
+    work, = (tmp_path / "build/fpga").glob("tang-nano-20k-*")
+    assert "module pll (input clkin, output clkout0, locked)" in (work / "pll.v").read_text()
+    monkeypatch.setenv("PRETENDED_PLL", "30.4")
+    assert main(line) == 2
+    assert "The PLL makes 30.4 MHz of 27 MHz, not 30: take --mhz 30.4" in capsys.readouterr().err
+
+
+def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
+    assert main("fpga build --board arty-a7-35 --shape tiny,context=16".split()) == 0
+    assert "written and not run" in capsys.readouterr().out and tools() == []
+    work = tmp_path / "build/fpga/arty-a7-35"
+    script, xdc, top = ((work / name).read_text() for name in ("build.tcl", "top.xdc", "top.v"))
+    read = re.findall(r"^read_(?:verilog|xdc) (\S+)$", script, re.MULTILINE)
+    assert read == ["machine.v", "top.v", "pll.v", "top.xdc"] and all((work / name).exists() for name in (*read, "rom.hex"))
+    for step in ("synth_design -top top -part xc7a35ticsg324-1L", "opt_design", "place_design", "route_design", "report_timing_summary", "report_utilization",
+                 "write_bitstream"):
+        assert f"\n{step}" in script
+    ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"(?:input|output) +wire +(?:\[(\d+):0\])? *(\w+)", top)
+             for i in range(int(top_bit or 0) + 1)]
+    constrained = re.findall(r"^set_property -dict \{ PACKAGE_PIN \w+ IOSTANDARD \w+ \} \[get_ports \{ (\S+) \}\]$", xdc, re.MULTILINE)
+    assert sorted(constrained) == sorted(ports) == ["clk", "led[0]", "led[1]", "led[2]", "led[3]", "rx", "tx"]
+    assert "create_clock -name clk -period 10 [get_ports clk]" in xdc
+    times, by = (int(re.search(rf"\.{name}\((\d+)\)", (work / "pll.v").read_text())[1]) for name in ("CLKFBOUT_MULT", "CLKOUT0_DIVIDE"))
+    assert 100 * times / by == 50 and 800 <= 100 * times <= 1600
+    assert json.loads((tmp_path / "build/fpga/arty-a7-35.json").read_text())["run"] is False
+
+
 def test_an_interrupted_build_goes_on(tools, monkeypatch, capsys):
     monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5")
     assert main(SMALL.split()) == 2
-    assert re.search(r"error: nextpnr-ecp5 failed: ERROR: it does not fit \(see .*seed-1.config.log\)", capsys.readouterr().err)
+    assert re.search(r"error: nextpnr-ecp5 failed: ERROR: it does not fit \(see .*seed-1.placed.log\)", capsys.readouterr().err)
     tools()
     monkeypatch.delenv("PRETENDED_FAILURE")
     assert main(SMALL.split()) == 0
@@ -102,6 +146,7 @@ def test_a_clock_that_is_not_met(tools, capsys):
 
 @pytest.mark.parametrize("line, complaint", [
     ("fpga build --board spartan", "Board must be one of ulx3s-85f"),
+    ("fpga build --board arty-a7-35 --mhz 3", "The PLL makes"),
     ("fpga build --mhz 4000", "Clock must be 1 to 400 MHz, not 4000"),
     ("fpga build --seeds 4-1", "Seeds must be numbers and ranges"),
     ("fpga build --shape batch-16x16", "take source=rom for the shape"),
@@ -134,8 +179,11 @@ def test_pins(name):
     assert len(pins["clk"]) == len(pins["rx"]) == len(pins["tx"]) == 1
     names = [pin.name for group in pins.values() for pin in group]
     assert len(names) == len(set(names))
-    text = files.constraints(board(name))
-    assert all(f'SITE "{pin}"' in text for pin in names)
+    family = FAMILIES[board(name).family]
+    text = family.constraints(board(name))
+    assert all(re.search(rf"\b{re.escape(pin)}\b", text) for pin in names)
+    assert [*board(name).capacity] == [first for first, *_ in family.resources.values()]
+    assert (Path(__file__).parent.parent / "fpga" / name / family.constraints_file).read_text() == text     # what stands there is what is built
 
 
 def test_a_top_without_pll():

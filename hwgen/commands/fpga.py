@@ -8,7 +8,9 @@ from rich.table import Table
 
 from ..fpga.boards import BOARDS, board
 from ..fpga.build import build
+from ..fpga.families import FAMILIES
 from ..fpga.tools import ToolError
+from ..fpga.vivado import SCRIPT, write_project
 from ..host.inputs import InputError, checked_input, writing
 from ..host.terminal import result
 
@@ -66,7 +68,7 @@ def _seeds(text):
 def run_build(options, screen, make_design, quantize):
     """Build a board's bitstream, and say what it takes."""
     chosen = chosen_board(options)
-    options.shape, options.formats = options.shape or chosen.shape, options.formats or chosen.formats
+    options.model, options.shape, options.formats = options.model or chosen.model, options.shape or chosen.shape, options.formats or chosen.formats
     with checked_input():
         seeds = _seeds(options.seeds)
     checkpoint, design = make_design(options)
@@ -80,6 +82,10 @@ def run_build(options, screen, make_design, quantize):
             shutil.rmtree(old)
     try:
         with checked_input():
+            if not FAMILIES[chosen.family].placer:
+                work = write_project(chosen, design, quantized, folder, stage=screen.stage)
+                print(f"project    {work}, written and not run\nnext       vivado -mode batch -source {work / SCRIPT}")
+                return
             report = build(chosen, design, quantized, folder, seeds=seeds, stage=screen.stage)
     except ToolError as error:
         raise InputError(str(error)) from None
@@ -116,4 +122,4 @@ def run_program(options, screen):
 
 def boards_help():
     """A line for each board."""
-    return "boards:\n" + "\n".join(f"  {b.name:12} {b.title}, {b.clock:g} MHz, --shape {b.shape}" for b in BOARDS.values())
+    return "boards:\n" + "\n".join(f"  {b.name:14} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}" for b in BOARDS.values())

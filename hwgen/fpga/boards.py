@@ -1,4 +1,4 @@
-"""The boards, and what fits on each. Pins come from amaranth-boards."""
+"""The boards, and what fits on each. Pins come from amaranth-boards, or are ours."""
 import importlib
 from dataclasses import dataclass, field
 
@@ -20,13 +20,14 @@ class Board:
     Parameters
     ----------
     title : str             as its maker calls it
-    platform : str          module and class of amaranth-boards that has its pins
-    family : str            "ecp5", "ice40" or "gowin": which tools
-    device : tuple          words of nextpnr's command line
+    platform : str          module and class that has its pins
+    family : str            which tools: one of `hwgen.fpga.families.FAMILIES`
+    device : tuple          the FPGA, in the words of the family's tools
     capacity : dict         {resource: how many}, by nextpnr's names
     oscillator : float      MHz on the board
     clock : float           MHz of the machine, from a PLL (or the oscillator's own)
     baud : int              of the UART
+    model : str             what it holds
     shape : str             hardware shape, as for --shape
     formats : str           as for --formats
     programmer : tuple      words of openFPGALoader's command line
@@ -40,6 +41,7 @@ class Board:
     oscillator: float
     clock: float
     baud: int
+    model: str = "demo"
     shape: str
     formats: str = ""
     programmer: tuple
@@ -47,7 +49,7 @@ class Board:
     def pins(self):
         """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board. ``rx`` is what the machine receives."""
         module, name = self.platform.split(":")
-        platform = getattr(importlib.import_module(f"amaranth_boards.{module}"), name)
+        platform = getattr(importlib.import_module(module), name)
         found = {(r.name, r.number): r for r in platform.resources}
 
         def pins(resource, part=None):
@@ -60,11 +62,25 @@ class Board:
 
 
 BOARDS = {b.name: b for b in (
-    Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="ulx3s:ULX3S_85F_Platform", family="ecp5",
+    Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
           device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
           oscillator=25, clock=40, baud=1_000_000, shape="tiny,context=64",
           programmer=("--board", "ulx3s")),
+    Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform", family="ecp5",
+          device=("--12k", "--package", "CABGA381", "--speed", "6"),
+          capacity={"TRELLIS_COMB": 24288, "TRELLIS_FF": 24288, "DP16KD": 56, "MULT18X18D": 28},
+          oscillator=25, clock=60, baud=1_000_000, model="mini", shape="tiny,context=64",
+          programmer=("--board", "ulx3s")),
+    Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18", platform="hwgen.fpga.platforms:TangNano20KPlatform", family="gowin",
+          device=("GW2AR-LV18QN88C8/I7", "GW2AR-18 C8/I7", "GW2A-18C"),
+          capacity={"LUT4": 20736, "DFF": 15552, "BSRAM": 46, "MULT18X18": 48},
+          oscillator=27, clock=27, baud=1_000_000, model="mini", shape="tiny,context=64",
+          programmer=("--board", "tangnano20k")),
+    Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T", platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7",
+          device=("xc7a35ticsg324-1L",), capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
+          oscillator=100, clock=50, baud=1_000_000, model="mini", shape="tiny,context=64",
+          programmer=("--board", "arty_a7_35t")),
 )}
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from ..emit import emit
 from ..top.board import BoardMachine
 from . import files
+from .families import FAMILIES
 from .tools import ToolError, run_tool, version
 
-__all__ = ["BuildReport", "build", "sources_digest"]
+__all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write_sources", "write_text"]
 
 MACHINE = "machine"
 
@@ -44,8 +45,8 @@ class BuildReport:
         return self.fmax >= self.clock
 
 
-def _write(path, text):
-    """Whole or not at all."""
+def write_text(path, text):
+    """Write a file, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8", newline="\n")
     partial.replace(path)
@@ -65,13 +66,14 @@ def write_sources(board, design, quantized, work):
     """Emit a board's machine, and write the top around it, into a folder. Returns the Verilog files' names."""
     emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=files.divisor(board)))
     sources = [f"{MACHINE}.v", "top.v"]
-    _write(work / "top.v", files.top(board, MACHINE))
+    write_text(work / "top.v", files.top(board, MACHINE))
     if files.pll(board, work):
         sources.append("pll.v")
     return sources
 
 
-def _digest(work, sources):
+def sources_digest_of(work, sources):
+    """SHA-256 of a folder's Verilog and its memory image."""
     return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, "rom.hex"))).hexdigest()
 
 
@@ -101,43 +103,43 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     ------
     ToolError               if a tool is missing or fails, with one line
     """
-    if board.family != "ecp5":
-        raise ToolError(f"{board.title}: only the boards with ECP5 can be built so far")
+    family = FAMILIES[board.family]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tools = {tool: version(tool) for tool in ("yosys", "nextpnr-ecp5", "ecppack")}
+    tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
     key = hashlib.sha256(repr((board, design, quantized.digest, tools)).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)
-    _write(work / "top.lpf", files.constraints(board))
-    digest = _digest(work, sources)
+    write_text(work / family.constraints_file, family.constraints(board))
+    digest = sources_digest_of(work, sources)
     if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
-        for old in (*work.glob("top.json"), *work.glob("seed-*"), *work.glob("*.bit")):
+        for old in (*work.glob("top.json"), *work.glob("seed-*"), *work.glob(f"*{family.suffix}")):
             old.unlink()        # hwgen itself has changed
-    _write(work / "sources.sha256", digest)
-    _write(work / "synth.ys", files.synthesis_script(sources, "partial-top.json"))
+    write_text(work / "sources.sha256", digest)
+    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family))
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
 
     reports = {}
     for seed in seeds:
         report = work / f"seed-{seed}.json"
-        _tool(stage, f"place and route, seed {seed} (many minutes)", f"seed-{seed}.config", work, "nextpnr-ecp5", *board.device, "--json", "top.json",
-              "--lpf", "top.lpf", "--textcfg", "{out}", "--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}",
-              "--timing-allow-fail", "--router", "router2")
+        _tool(stage, f"place and route, seed {seed} (many minutes)", f"seed-{seed}.placed", work, family.placer,
+              *family.place(board, "top.json", family.constraints_file, "{out}"), "--report", report.name, "--seed", str(seed),
+              "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
         reports[seed] = json.loads(report.read_text())
     speeds = {seed: _fmax(report) for seed, report in reports.items()}
     best = max(speeds, key=lambda seed: (speeds[seed], -seed))
-    _tool(stage, "packing", f"seed-{best}.bit", work, "ecppack", "--compress", "--input", f"seed-{best}.config", "--bit", "{out}")
-    bitstream = folder / f"{board.name}.bit"
-    bitstream.write_bytes((work / f"seed-{best}.bit").read_bytes())
+    bits = f"seed-{best}{family.suffix}"
+    _tool(stage, "packing", bits, work, family.packer, *family.pack(board, f"seed-{best}.placed", "{out}"))
+    bitstream = folder / f"{board.name}{family.suffix}"
+    bitstream.write_bytes((work / bits).read_bytes())
     utilization = reports[best]["utilization"]
     result = BuildReport(
         board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
         fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
         used={name: utilization[name]["used"] for name in board.capacity}, available={name: utilization[name]["available"] for name in board.capacity},
         seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, tools=tools, bitstream=str(bitstream), verilog_sha256=digest)
-    _write(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
+    write_text(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     return result
 
 

@@ -1,7 +1,7 @@
-"""The files around a machine on a board: its top with clock and reset, constraints, and the script of the synthesis."""
-from .tools import run_tool
+"""The files around a machine on a board: its top with clock and reset, and the script of the synthesis."""
+from .families import FAMILIES
 
-__all__ = ["constraints", "divisor", "has_pll", "pll", "synthesis_script", "top"]
+__all__ = ["divisor", "has_pll", "pll", "synthesis_script", "top"]
 
 _TOP = """\
 // {title}: clock and reset around the machine. Made by hwgen; make it again rather than change it.
@@ -53,42 +53,30 @@ def top(board, machine):
 
 
 def pll(board, folder):
-    """Verilog of the module ``pll``, from the vendor's numbers as Project Trellis' tool has them. None without a PLL."""
-    if not has_pll(board):
-        return None
-    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-f", "pll.v", "--module", "pll", folder=folder, log="pll.log")
-    return (folder / "pll.v").read_text()
-
-
-def constraints(board):
-    """Pins and clocks, as nextpnr's ECP5 reads them (LPF)."""
-    lines = [f'FREQUENCY PORT "clk" {board.oscillator:g} MHZ;']
-    for port, pins in board.pins().items():
-        for i, pin in enumerate(pins):
-            name = f"{port}[{i}]" if port == "led" else port
-            lines.append(f'LOCATE COMP "{name}" SITE "{pin.name}";')
-            lines.append(f'IOBUF PORT "{name}" ' + " ".join(f"{key}={value}" for key, value in pin.attributes) + ";")
-    return "\n".join(lines) + "\n"
+    """Write pll.v, the module ``pll``, by the vendor's or its open project's tool. Returns whether the board's clock needs one."""
+    if has_pll(board):
+        FAMILIES[board.family].pll(board, folder)
+    return has_pll(board)
 
 
 #: Multipliers narrower than this stay in LUTs: the products of FP8 codes are cheaper there, and there are more of them than multipliers.
 DSP_WIDTHS = {"A": 9, "B": 7}
 
 
-def synthesis_script(sources, output):
-    """Yosys' script for ECP5: what `synth_lattice` does, but for small multipliers, which its own DSP step would give a DSP each.
+def synthesis_script(sources, output, family="ecp5"):
+    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each.
 
     Without PFU multiplexers (-nowidelut): the dispatcher's wide ones take a third of the LUTs so.
     """
     widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in DSP_WIDTHS.items())
-    options = "-family ecp5 -top top -nodsp -nowidelut"
+    synthesis = f"{FAMILIES[family].synthesis} -top top -nodsp -nowidelut"
     return "\n".join([
         f"read_verilog {' '.join(sources)}",
-        f"synth_lattice {options} -run begin:coarse",
+        f"{synthesis} -run begin:coarse",
         "proc", "flatten", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
         "opt_clean", "share", "techmap -map +/cmp2lut.v -D LUT_WIDTH=4", "opt_expr", "opt_clean",
         f"techmap -map +/mul2dsp.v {widths} -D DSP_NAME=$__MUL18X18",
-        "chtype -set $mul t:$__soft_mul", "techmap -map +/lattice/dsp_map_18x18.v",
+        "chtype -set $mul t:$__soft_mul", f"techmap -map {FAMILIES[family].multiplier}",
         "alumacc", "opt", "memory -nomap", "opt_clean",
-        f"synth_lattice {options} -run map_ram:",
+        f"{synthesis} -run map_ram:",
         f"write_json {output}", ""])

@@ -1,4 +1,5 @@
 """Running the open FPGA tools: those of PyPI (YoWASP), or others of the same name on the PATH where the environment says so."""
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -15,9 +16,10 @@ class ToolError(Exception):
 def _command(tool):
     """The program: $TOOL (as YOSYS=yosys), or YoWASP's beside this Python."""
     chosen = os.environ.get(tool.replace("-", "_").upper())
-    found = shutil.which(chosen) if chosen else shutil.which(f"yowasp-{tool}", path=str(Path(sys.executable).parent)) or shutil.which(f"yowasp-{tool}")
+    name = tool if tool.startswith("gowin_") else f"yowasp-{tool}"      # Apicula's are Python
+    found = shutil.which(chosen) if chosen else shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        raise ToolError(f"{chosen or f'yowasp-{tool}'} is not installed: pip install 'hwgen[fpga]'")
+        raise ToolError(f"{chosen or name} is not installed: pip install 'hwgen[fpga]'")
     return found
 
 
@@ -45,7 +47,10 @@ def run_tool(tool, *words, folder, log):
 
 
 def version(tool):
-    """The tool's own words on its version."""
+    """The tool's own words on its version; Apicula's have none, so their package's."""
+    if tool.startswith("gowin_") and tool.upper() not in os.environ:
+        _command(tool)
+        return f"apycula {importlib.metadata.version('apycula')}"
     done = subprocess.run([_command(tool), "--version"], capture_output=True, text=True)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "Preparing" not in line]
     return lines[0].split(" (git")[0].replace('"', "").strip() if lines else "unknown"

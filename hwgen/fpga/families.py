@@ -1,0 +1,158 @@
+"""What differs between families of FPGAs: tools, clock, constraints, and the words of their command lines."""
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .tools import ToolError, run_tool
+
+__all__ = ["FAMILIES", "Family"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of FPGAs, and the open tools that make bitstreams for it.
+
+    Parameters
+    ----------
+    resources : dict        {"lut", "ff", "bram", "dsp": the placer's names}: a board's capacity is told in the first name of each
+    pll : callable          (board, folder) -> None; writes pll.v there: module ``pll``, ports clkin, clkout0, locked
+    constraints : callable  board -> text of pins and clocks
+    constraints_file : str  its name
+    synthesis : str         Yosys' command
+    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command
+    placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
+    place : callable        (board, netlist, constraints, output) -> words for the placer
+    pack : callable         (board, placed, output) -> words for the packer
+    suffix : str            of a bitstream
+    """
+    name: str
+    resources: dict
+    pll: Callable
+    constraints: Callable
+    constraints_file: str
+    synthesis: str
+    multiplier: str = ""
+    placer: str = ""
+    packer: str = ""
+    place: Callable = None
+    pack: Callable = None
+    suffix: str = ".bit"
+
+
+def _ports(board):
+    """(port, pin) of all that a machine needs of a board."""
+    for port, pins in board.pins().items():
+        for i, pin in enumerate(pins):
+            yield f"{port}[{i}]" if port == "led" else port, pin
+
+
+def _told(board, got):
+    """Refuse a PLL that cannot make the board's clock: the UART would miss its bits."""
+    if abs(got / board.clock - 1) > 0.005:
+        raise ToolError(f"{board.title}: The PLL makes {got:g} MHz of {board.oscillator:g} MHz, not {board.clock:g}: take --mhz {got:g}")
+
+
+# -- Lattice ECP5, with Project Trellis
+
+def _ecp5_pll(board, folder):
+    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-f", "pll.v", "--module", "pll", folder=folder, log="pll.log")
+
+
+def _lpf(board):
+    lines = [f'FREQUENCY PORT "clk" {board.oscillator:g} MHZ;']
+    for name, pin in _ports(board):
+        lines.append(f'LOCATE COMP "{name}" SITE "{pin.name}";')
+        lines.append(f'IOBUF PORT "{name}" ' + " ".join(f"{key}={value}" for key, value in pin.attributes) + ";")
+    return "\n".join(lines) + "\n"
+
+
+ECP5 = Family(
+    name="ecp5", resources={"lut": ("TRELLIS_COMB",), "ff": ("TRELLIS_FF",), "bram": ("DP16KD",), "dsp": ("MULT18X18D",)},
+    pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
+    placer="nextpnr-ecp5", packer="ecppack",
+    place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--textcfg", output),
+    pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
+
+
+# -- Gowin LittleBee and Arora, with Project Apicula
+
+def _gowin_pll(board, folder):
+    run_tool("gowin_pll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-d", board.device[1], "-m", "pll", "-f", "pll.v", folder=folder,
+             log="pll.log")
+    text = (folder / "pll.v").read_text()
+    _told(board, float(re.search(r"Achieved output frequency: *([\d.]+)", text)[1]))
+    (folder / "pll.v").write_text(re.sub(r"\bclock_in\b", "clkin", re.sub(r"\bclock_out\b", "clkout0", text)))
+
+
+def _cst(board):
+    lines = []
+    for name, pin in _ports(board):
+        lines.append(f'IO_LOC "{name}" {pin.name};')
+        lines.append(f'IO_PORT "{name}" ' + " ".join(f"{key}={value}" for key, value in pin.attributes) + ";")
+    return "\n".join(lines) + "\n"
+
+
+GOWIN = Family(
+    name="gowin", resources={"lut": ("LUT4", "ALU"), "ff": ("DFF",), "bram": ("BSRAM",), "dsp": ("MULT18X18",)},
+    pll=_gowin_pll, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw2a", multiplier="+/gowin/dsp_map.v",
+    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs",
+    place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt", f"family={board.device[2]}", "--vopt", f"cst={constraints}",
+                                                       "--json", netlist, "--write", output),
+    pack=lambda board, placed, output: ("-d", board.device[2], "-o", output, placed))
+
+
+# -- AMD 7 series: sources, constraints and a script for Vivado
+
+_PLLE2 = """\
+// {oscillator:g} MHz * {times} / {by} = {clock:g} MHz; the oscillator in it runs at {vco:g} MHz, of 800 to 1600.
+module pll (
+    input  wire clkin,
+    output wire clkout0,
+    output wire locked
+);
+  wire feedback, made;
+  PLLE2_BASE #(
+      .CLKIN1_PERIOD({period:g}),
+      .CLKFBOUT_MULT({times}),
+      .DIVCLK_DIVIDE(1),
+      .CLKOUT0_DIVIDE({by})
+  ) pll (
+      .CLKIN1(clkin),
+      .CLKFBIN(feedback),
+      .CLKFBOUT(feedback),
+      .CLKOUT0(made),
+      .LOCKED(locked),
+      .RST(1'b0),
+      .PWRDWN(1'b0)
+  );
+  BUFG buffer (.I(made), .O(clkout0));
+endmodule
+"""
+
+
+def _xilinx7_pll(board, folder):
+    choices = [(abs(board.oscillator * times / by - board.clock), by, times) for times in range(2, 65) if 800 <= board.oscillator * times <= 1600
+               for by in range(1, 129)]
+    _, by, times = min(choices)
+    vco = board.oscillator * times
+    _told(board, vco / by)
+    (folder / "pll.v").write_text(_PLLE2.format(oscillator=board.oscillator, times=times, by=by, clock=vco / by, vco=vco, period=1000 / board.oscillator))
+
+
+def _xdc(board):
+    lines = [f"create_clock -name clk -period {1000 / board.oscillator:g} [get_ports clk]"]
+    for name, pin in _ports(board):
+        properties = " ".join(f"{key} {value}" for key, value in (("PACKAGE_PIN", pin.name), *pin.attributes))
+        lines.append(f"set_property -dict {{ {properties} }} [get_ports {{ {name} }}]")
+    lines += ["# The UART's pins and the lights have no clock outside.", "set_false_path -from [get_ports rx]",
+              "set_false_path -to [get_ports { tx led[*] }]",
+              "set_property CFGBVS VCCO [current_design]", "set_property CONFIG_VOLTAGE 3.3 [current_design]"]
+    return "\n".join(lines) + "\n"
+
+
+XILINX7 = Family(
+    name="xilinx7", resources={"lut": ("LUT",), "ff": ("FF",), "bram": ("RAMB18E1",), "dsp": ("DSP48E1",)},
+    pll=_xilinx7_pll, constraints=_xdc, constraints_file="top.xdc", synthesis="synth_xilinx -family xc7")
+
+
+FAMILIES = {family.name: family for family in (ECP5, GOWIN, XILINX7)}
