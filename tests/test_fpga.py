@@ -139,6 +139,14 @@ def test_an_interrupted_build_goes_on(tools, monkeypatch, capsys):
     assert "yosys" in tools()
 
 
+def test_a_build_after_a_change_of_hwgen(tools, monkeypatch):
+    assert main(SMALL.split()) == 0
+    tools()
+    monkeypatch.setattr(files, "_TOP", files._TOP.replace("Reset while", "Still reset while"))
+    assert main(SMALL.split()) == 0
+    assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 1", "ecppack"]
+
+
 def test_a_clock_that_is_not_met(tools, capsys):
     assert main(f"{SMALL} --mhz 80".split()) == 2
     assert "The clock of 80 MHz is not met: build with --mhz 70" in capsys.readouterr().err

@@ -114,7 +114,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     write_text(work / family.constraints_file, family.constraints(board))
     digest = sources_digest_of(work, sources)
     if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
-        for old in (*work.glob("top.json"), *work.glob("seed-*"), *work.glob(f"*{family.suffix}")):
+        for old in (*work.glob("top.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed
     write_text(work / "sources.sha256", digest)
     write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family))
