@@ -4,15 +4,16 @@ PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
+BOARD ?= ulx3s-12f
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test soak specimen lint bench env clean
+.PHONY: help demo test soak bitstream specimen lint bench env clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
 
 demo: $(STAMP) ## generate the demo's machine, simulate it, and let it write
 	@$(BIN)/hwgen demo
@@ -22,6 +23,10 @@ test: $(STAMP) ## all tests, the benches on the installed simulators included
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
+
+bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI, in minutes, into build/fpga (BOARD=B: another)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'
+	@$(BIN)/hwgen fpga build --board $(BOARD)
 
 bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents
 	@set -e; for bench in tools/bench_*.py; do \

@@ -86,6 +86,7 @@ def test_a_build(tools, tmp_path, capsys):
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
+    assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5", "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
     # again: nothing but the new seed is done
     assert main(f"{SMALL} --seeds 2,5".split()) == 0
     assert [line for line in tools() if line != "ecppll"] == ["nextpnr-ecp5 5", "ecppack"]

@@ -11,7 +11,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from hwgen.fpga.boards import board
+from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.build import sources_digest
 from hwgen.golden.decode_loop import GAP
 from hwgen.host.board import simulated_pins
@@ -24,6 +24,11 @@ from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT, TOKENS = "She was", 56
+
+
+def smallest():
+    """The board with the fewest LUTs of those that were built."""
+    return min((b for b in BOARDS.values() if (ROOT / "fpga" / b.name / "report.json").exists()), key=lambda b: next(iter(b.capacity.values()))).name
 
 
 @contextlib.contextmanager
@@ -60,11 +65,14 @@ def main():
             *((resource.lower(), used, "", "measured", built) for resource, used in report["used"].items()),
             ("parameters", checkpoint.shape.parameter_count, "", "measured", simulated),
             ("cycles_per_token", round(mean, 1), "cycles", "measured", simulated),
-            ("tokens_per_second", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated)]
-    ledger.record("boards.json", [{"name": f"{prefix}_{n}", "value": value, "unit": unit, "kind": kind, "command": command}
-                                  for n, value, unit, kind, command in rows])
+            ("tokens_per_second", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated),
+            *([("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", built)] if "cpu_seconds" in report else [])]
+    rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
+    if name == smallest():
+        rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}")) for n in ("tokens_per_second", "build_cpu")]
+    ledger.record("boards.json", [{"name": n, "value": value, "unit": unit, "kind": kind, "command": command} for n, value, unit, kind, command in rows])
     for n, value, unit, *_ in rows:
-        print(f"{prefix}_{n:20} {value:>12,} {unit}")
+        print(f"{n:36} {value:>12,} {unit}")
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ def run_build(options, screen, make_design, quantize):
     result(table)
     print(f"clock      {report.clock:g} MHz asked for, {report.fmax:g} MHz reached (seed {report.seed}"
           + (f"; others: {', '.join(f'{s}: {f:g}' for s, f in report.seeds.items() if int(s) != report.seed)}" if len(report.seeds) > 1 else "") + ")")
+    print(f"CPU        {sum(report.cpu_seconds.values()) / 60:.1f} minutes: " + ", ".join(f"{tool} {s:.0f} s" for tool, s in report.cpu_seconds.items()))
     print(f"bitstream  {report.bitstream}")
     print(f"report     {folder / f'{chosen.name}.json'}")
     if not report.met:

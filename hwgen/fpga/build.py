@@ -23,6 +23,7 @@ class BuildReport:
     fmax, clock         MHz: what the routed design reaches, and what it runs at
     used, available     {resource: count}, by nextpnr's names
     seeds               {seed: MHz} of all that were routed
+    cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
     """
     board: str
     model: str
@@ -35,6 +36,7 @@ class BuildReport:
     used: dict
     available: dict
     seeds: dict
+    cpu_seconds: dict
     tools: dict
     bitstream: str
     verilog_sha256: str
@@ -58,7 +60,8 @@ def _tool(stage, name, output, folder, tool, *words):
         return
     partial = f"partial-{output}"
     with stage(name):
-        run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder, log=f"{output}.log")
+        seconds = run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder, log=f"{output}.log")
+    (folder / f"{output}.seconds").write_text(f"{seconds:.1f}")
     (folder / partial).rename(folder / output)
 
 
@@ -134,11 +137,13 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     bitstream = folder / f"{board.name}{family.suffix}"
     bitstream.write_bytes((work / bits).read_bytes())
     utilization = reports[best]["utilization"]
+    seconds = {tool: float((work / f"{made}.seconds").read_text())
+               for tool, made in (("yosys", "top.json"), (family.placer, f"seed-{best}.placed"), (family.packer, bits))}
     result = BuildReport(
         board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
         fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
         used={name: utilization[name]["used"] for name in board.capacity}, available={name: utilization[name]["available"] for name in board.capacity},
-        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, tools=tools, bitstream=str(bitstream), verilog_sha256=digest)
+        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, cpu_seconds=seconds, tools=tools, bitstream=str(bitstream), verilog_sha256=digest)
     write_text(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     return result
 

@@ -1,6 +1,7 @@
 """Running the open FPGA tools: those of PyPI (YoWASP), or others of the same name on the PATH where the environment says so."""
 import importlib.metadata
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,14 +25,14 @@ def _command(tool):
 
 
 def run_tool(tool, *words, folder, log):
-    """Run a tool in a folder, which is all that it sees of the disk; its output goes to the file ``log`` there.
+    """Run a tool in a folder, which is all that it sees of the disk; its output goes to the file ``log`` there. Returns the seconds of CPU it took.
 
     Raises
     ------
     ToolError       if it is missing, or fails: with its last line that says why
     """
     path = folder / log
-    command = _command(tool)
+    command, before = _command(tool), _children()
     with open(path, "w", encoding="utf-8") as file:
         process = subprocess.Popen([command, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -44,6 +45,13 @@ def run_tool(tool, *words, folder, log):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         why = [line for line in lines if "ERROR" in line] or lines[-1:] or [f"exit code {code}"]
         raise ToolError(f"{tool} failed: {why[-1].strip()} (see {path})")
+    return _children() - before
+
+
+def _children():
+    """Seconds of CPU of all processes that were run and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def version(tool):
