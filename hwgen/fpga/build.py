@@ -61,7 +61,7 @@ def _tool(stage, name, output, folder, tool, *words):
     partial = f"partial-{output}"
     with stage(name):
         seconds = run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder, log=f"{output}.log")
-    (folder / f"{output}.seconds").write_text(f"{seconds:.1f}")
+    (folder / f"{output}.seconds").write_text(f"{seconds:.2f}")
     (folder / partial).rename(folder / output)
 
 
