@@ -114,6 +114,7 @@ def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
     script, xdc, top = ((work / name).read_text() for name in ("build.tcl", "top.xdc", "top.v"))
     read = re.findall(r"^read_(?:verilog|xdc) (\S+)$", script, re.MULTILINE)
     assert read == ["machine.v", "top.v", "pll.v", "top.xdc"] and all((work / name).exists() for name in (*read, "rom.hex"))
+    assert script == (Path(__file__).parent.parent / "fpga/arty-a7-35/build.tcl").read_text()
     for step in ("synth_design -top top -part xc7a35ticsg324-1L", "opt_design", "place_design", "route_design", "report_timing_summary", "report_utilization",
                  "write_bitstream"):
         assert f"\n{step}" in script
@@ -160,6 +161,8 @@ def test_a_clock_that_is_not_met(tools, capsys):
     ("fpga build --seeds 4-1", "Seeds must be numbers and ranges"),
     ("fpga build --shape batch-16x16", "take source=rom for the shape"),
     ("fpga program --bitstream none.bit", "none.bit: No such file"),
+    ("fpga program --board tang-nano-20k", "tang-nano-20k.fs: No such file: hwgen fpga build --board tang-nano-20k makes it"),
+    ("fpga program --board arty-a7-35", "a Vivado project, which makes it: name it with --bitstream"),
     ("run demo --prompt x --link uart", "Link must be verilator, golden, sim-uart or serial:DEVICE"),
     ("run demo --prompt x --link sim-uart --trace x.vcd", "has no --trace"),
 ])

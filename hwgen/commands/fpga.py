@@ -108,9 +108,10 @@ def run_program(options, screen):
     """Load a bitstream into a board with openFPGALoader."""
     chosen = chosen_board(options)
     from pathlib import Path
-    bitstream = Path(options.bitstream or f"build/fpga/{chosen.name}.bit")
+    bitstream = Path(options.bitstream or f"build/fpga/{chosen.name}{FAMILIES[chosen.family].suffix}")
     if not bitstream.is_file():
-        raise InputError(f"{bitstream}: No such file: hwgen fpga build --board {chosen.name} makes it")
+        makes = "makes it" if FAMILIES[chosen.family].placer else "writes a Vivado project, which makes it: name it with --bitstream"
+        raise InputError(f"{bitstream}: No such file: hwgen fpga build --board {chosen.name} {makes}")
     loader = shutil.which("openFPGALoader")
     if loader is None:
         raise InputError("openFPGALoader is not installed: apt-get install openfpgaloader (Debian 12), brew install openfpgaloader, or "
