@@ -3,23 +3,28 @@
 
 The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
 today's. Tokens per second are the clock over the mean cycles of the decoded tokens of a text, which the machine's counters give through its UART, and the cycle
-between two passes of the decode loop. Nothing has run on hardware.
+between two passes of the decode loop. Of a board whose bitstream the vendor's tool makes there are Yosys' counts of cells. Nothing has run on hardware.
 """
 import argparse
 import contextlib
 import dataclasses
 import json
+import re
+import tempfile
 from pathlib import Path
 
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.build import sources_digest
+from hwgen.fpga.families import FAMILIES
+from hwgen.fpga.tools import run_tool
+from hwgen.fpga.vivado import write_project
 from hwgen.golden.decode_loop import GAP
 from hwgen.host.board import simulated_pins
 from hwgen.host.link import Entry
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
-from hwgen.params.presets import recipe
+from hwgen.params.presets import hw_shape, recipe
 from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,10 +42,30 @@ def stage(text):
     yield
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--board", default="ulx3s-85f")
-    name = parser.parse_args().board
+#: Of the 7 series: resource -> Yosys' cells, and how many of it each takes.
+CELLS = {"lut": {r"LUT\d": 1, r"RAM(32M|64M)": 4, r"RAM\d+X1D": 2, r"SRL\w+": 1}, "ff": {r"FD[RSCP]E(_1)?": 1}, "ramb18e1": {"RAMB18E1": 1, "RAMB36E1": 2},
+         "dsp48e1": {"DSP48E1": 1}}
+
+
+def synthesized(chosen):
+    """Rows of a project for the vendor's tool, by Yosys."""
+    checkpoint = load(chosen.model)
+    design = Design(model=checkpoint.shape, hw=hw_shape(chosen.shape, checkpoint.shape), recipe=recipe(chosen.formats))
+    with tempfile.TemporaryDirectory() as folder:
+        work = write_project(chosen, design, quantize(checkpoint, design.recipe), Path(folder), stage=stage)
+        (work / "synth.ys").write_text(f"read_verilog machine.v top.v pll.v\n{FAMILIES[chosen.family].synthesis} -top top -flatten\ntee -o stat.json stat -json\n")
+        with stage("synthesis (minutes)"):
+            run_tool("yosys", "-q", "synth.ys", folder=work, log="log")
+        text = (work / "stat.json").read_text()
+    cells = json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
+    command = f"python -m tools.bench_board --board {chosen.name}"
+    return [("parameters", checkpoint.shape.parameter_count, "", "measured", command),
+            *((f"yosys_{resource}", sum(n * times for cell, n in cells.items() for pattern, times in patterns.items() if re.fullmatch(pattern, cell)), "",
+               "measured", command) for resource, patterns in CELLS.items())]
+
+
+def built(name):
+    """Rows of a board whose bitstream was built."""
     report = json.loads((ROOT / "fpga" / name / "report.json").read_text())
     chosen = dataclasses.replace(board(name), clock=report["clock"], baud=report["baud"])
     checkpoint = load(report["model"])
@@ -59,20 +84,31 @@ def main():
                 cycles.append(result.cycles + GAP)
     print(checkpoint.tokenizer.decode(tokens))
     mean = sum(cycles) / len(cycles)
-    prefix = name.replace("-", "_")
-    built, simulated = f"hwgen fpga build --board {name}", f"python -m tools.bench_board --board {name}"
-    rows = [("fmax", report["fmax"], "MHz", "measured", built), ("clock", report["clock"], "MHz", "measured", built),
-            *((resource.lower(), used, "", "measured", built) for resource, used in report["used"].items()),
+    made, simulated = f"hwgen fpga build --board {name}", f"python -m tools.bench_board --board {name}"
+    return [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
+            *((resource.lower(), used, "", "measured", made) for resource, used in report["used"].items()),
             ("parameters", checkpoint.shape.parameter_count, "", "measured", simulated),
             ("cycles_per_token", round(mean, 1), "cycles", "measured", simulated),
             ("tokens_per_second", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated),
-            *([("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", built)] if "cpu_seconds" in report else [])]
+            *([("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)] if "cpu_seconds" in report else [])]
+
+
+def bench(name):
+    rows, prefix = built(name) if FAMILIES[board(name).family].placer else synthesized(board(name)), name.replace("-", "_")
     rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
     if name == smallest():
         rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}")) for n in ("tokens_per_second", "build_cpu")]
     ledger.record("boards.json", [{"name": n, "value": value, "unit": unit, "kind": kind, "command": command} for n, value, unit, kind, command in rows])
     for n, value, unit, *_ in rows:
         print(f"{n:36} {value:>12,} {unit}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--board", help="default: all that were built, and those for the vendor's tools")
+    chosen = parser.parse_args().board
+    for name in [chosen] if chosen else [b.name for b in BOARDS.values() if not FAMILIES[b.family].placer or (ROOT / "fpga" / b.name / "report.json").exists()]:
+        bench(name)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ class Family:
 
     Parameters
     ----------
-    resources : dict        {"lut", "ff", "bram", "dsp": the placer's names}: a board's capacity is told in the first name of each
+    resources : dict        {"lut", "ff", "bram", "dsp": the placer's name}, as in a board's capacity
     pll : callable          (board, folder) -> None; writes pll.v there: module ``pll``, ports clkin, clkout0, locked
     constraints : callable  board -> text of pins and clocks
     constraints_file : str  its name
@@ -67,7 +67,7 @@ def _lpf(board):
 
 
 ECP5 = Family(
-    name="ecp5", resources={"lut": ("TRELLIS_COMB",), "ff": ("TRELLIS_FF",), "bram": ("DP16KD",), "dsp": ("MULT18X18D",)},
+    name="ecp5", resources={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
     pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
     placer="nextpnr-ecp5", packer="ecppack",
     place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--textcfg", output),
@@ -92,8 +92,9 @@ def _cst(board):
     return "\n".join(lines) + "\n"
 
 
+#: nextpnr counts the place of an ALU as a LUT4 too, and that of a RAM16SDP4 as eight of them and six DFF.
 GOWIN = Family(
-    name="gowin", resources={"lut": ("LUT4", "ALU"), "ff": ("DFF",), "bram": ("BSRAM",), "dsp": ("MULT18X18",)},
+    name="gowin", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT18X18"},
     pll=_gowin_pll, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw2a", multiplier="+/gowin/dsp_map.v",
     placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs",
     place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt", f"family={board.device[2]}", "--vopt", f"cst={constraints}",
@@ -151,7 +152,7 @@ def _xdc(board):
 
 
 XILINX7 = Family(
-    name="xilinx7", resources={"lut": ("LUT",), "ff": ("FF",), "bram": ("RAMB18E1",), "dsp": ("DSP48E1",)},
+    name="xilinx7", resources={"lut": "LUT", "ff": "FF", "bram": "RAMB18E1", "dsp": "DSP48E1"},
     pll=_xilinx7_pll, constraints=_xdc, constraints_file="top.xdc", synthesis="synth_xilinx -family xc7")
 
 
