@@ -59,19 +59,45 @@ def test_a_text_that_goes_on_by_itself():
     with machine() as link:
         for position, token in enumerate(prompt[:-1]):
             link.run_pass([Entry(0, position, token)])
-        assert list(link.follow(Entry(0, 2, prompt[-1], True), count - 1)) == expected
+        assert [token for _, token in link.follow([Entry(0, 2, prompt[-1], True)], count - 1)] == expected
         # behind the stop token nothing follows; the last pass's counters are still there
         link.free(0)
         for position, token in enumerate(prompt[:-1]):
             link.run_pass([Entry(0, position, token)])
         stop = expected[4]
         ended = expected[:expected.index(stop) + 1]
-        assert list(link.follow(Entry(0, 2, prompt[-1], True), count - 1, stop=stop)) == ended
+        assert [token for _, token in link.follow([Entry(0, 2, prompt[-1], True)], count - 1, stop=stop)] == ended
         golden.reset()
         text(golden, prompt, len(ended) - 1)
         last = golden.run_pass([Entry(0, len(prompt) + len(ended) - 2, ([*prompt, *ended])[len(prompt) + len(ended) - 2], True)])
         assert link.counters() == list(last.counters.values())
     assert GAP == 1
+
+
+def test_texts_that_go_on_together():
+    """Two texts of different length; the one whose slot is full leaves the other alone."""
+    prompts = [3, 1, 4, 1, 5, 9], [2]
+    golden, expected, counters = GoldenLink(DESIGN, MODEL), [], None
+    entries = [Entry(slot, len(prompt) - 1, prompt[-1], True) for slot, prompt in enumerate(prompts)]
+
+    def begin(link):
+        for slot, prompt in enumerate(prompts):
+            for position, token in enumerate(prompt[:-1]):
+                link.run_pass([Entry(slot, position, token)])
+
+    begin(golden)
+    going = list(enumerate(entries))
+    while going:
+        result = golden.run_pass([entry for _, entry in going])
+        counters = result.counters
+        texts = [(text, entry, result.tokens[i]) for i, (text, entry) in enumerate(going)]
+        expected += [(text, token) for text, _, token in texts]
+        going = [(text, Entry(entry.slot, entry.position + 1, token, True)) for text, entry, token in texts if entry.position < DESIGN.hw.context - 1]
+    assert len(expected) == 11 + 16
+    with machine() as link:
+        begin(link)
+        assert list(link.follow(entries, 99)) == expected
+        assert link.counters() == list(counters.values())
 
 
 def test_noise_on_the_line():

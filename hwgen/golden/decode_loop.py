@@ -2,26 +2,32 @@
 
 __all__ = ["GAP", "follow"]
 
-GAP = 1     # cycles from the transfer of a pass's last result to the offer of the next pass's entry
+GAP = 1     # cycles from the transfer of a pass's last result to the offer of the next pass's first entry, if its first goes on
 
 
-def follow(design, left, entry, outcome, stop=None):
-    """(left, entry) behind a pass.
+def follow(design, left, entries, outcomes, stop=None):
+    """(left, what follows) behind a pass.
 
     Parameters
     ----------
     left : int          passes that may follow
-    entry : dict        the pass's last entry: slot, position, token, want, last, and key if the machine has it
-    outcome : dict      its last result: token, none, and error if the machine has it
+    entries : [dict]    the pass's entries, without those that are ``none``: slot, position, token, want, last, and key if the machine has it
+    outcomes : [dict]   its results: entry, token, none, error
     stop : int          a token behind which nothing follows, or None
 
-    Returns the entry of the pass that follows, or None.
+    Returns [(cycle, entry)] of the pass that follows, if the machine takes each at once: cycles from the transfer of the last result.
     """
-    if left == 0 or outcome["none"]:
-        return left, None
-    if not entry["want"] or entry["position"] == design.hw.context - 1 or outcome.get("error") or outcome["token"] == stop:
-        return 0, None
-    entry = {**entry, "position": entry["position"] + 1, "token": outcome["token"], "want": 1, "last": 1}
-    if "key" in entry:
-        entry["key"] = (entry["key"] + 1) % 2**32
-    return left - 1, entry
+    given = {o["entry"]: o for o in outcomes if not o["none"]}
+    if left == 0 or not given:
+        return left, []
+    going = []
+    for index, (entry, outcome) in enumerate(zip(entries[:design.hw.entries], map(given.get, range(len(entries))))):
+        if outcome and entry["want"] and entry["position"] != design.hw.context - 1 and not outcome["error"] and outcome["token"] != stop:
+            entry = {**entry, "position": entry["position"] + 1, "token": outcome["token"], "want": 1, "last": 0}
+            if "key" in entry:
+                entry["key"] = (entry["key"] + 1) % 2**32
+            going.append((GAP + index, entry))
+    if not going:
+        return 0, []
+    going[-1][1]["last"] = 1
+    return left - 1, going

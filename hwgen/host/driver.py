@@ -71,7 +71,7 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
         yield token
         room = min(max_tokens - 1, design.hw.context - len(prompt))
         if token not in stop and room:
-            for token in link.follow(Entry(slot, len(prompt), token, True), room - 1, stop=min(stop, default=None)):
+            for _, token in link.follow([Entry(slot, len(prompt), token, True)], room - 1, stop=min(stop, default=None)):
                 if decode is not None:
                     decode.add(PassResult(tokens={}, signatures=None), 1)
                 yield token

@@ -142,17 +142,19 @@ class RegisterLink(Link):
         """The machine's counters of the latest pass, in the order of `params.phases.EVENTS`."""
         return self._port.read(self._register("COUNTER"), len(EVENTS))
 
-    def follow(self, entry, count, stop=None):
-        """Run a pass of one entry, and up to ``count`` more by the machine alone; yields their tokens as they come.
+    def follow(self, entries, count, stop=None):
+        """Run a pass, and up to ``count`` more of the entries that gave tokens by the machine alone (`hwgen.units.decode_loop`): one text for
+        each entry, in slots of their own. Yields (index of the entry, token) as they come, pass by pass.
 
         The machine does not wait for the line between tokens: it is as fast as its passes are.
         """
+        check_fits(self.design, entries)
         self._port.transact([Write(self._register("STOP"), ((stop or 0) | (stop is not None) << 31,)),
                              Write(self._register("LOOP"), (min(count, 0xFFFF),))])
-        self._give([entry])
-        ended = False
+        self._give(entries)
+        texts, going, passes, ended = range(len(entries)), [], 0, False     # of the pass under way; of the next; passes that ended
         try:
-            for _ in range(count + 1):
+            while not ended:
                 found = []
 
                 def there():
@@ -161,11 +163,15 @@ class RegisterLink(Link):
                 self._wait(there, "its pass")
                 for result in found:
                     if result["error"]:
-                        raise entry_errors([entry], {0: result["error"]})[0]
-                    yield result["token"]
+                        raise entry_errors(entries, {texts[result["entry"]]: result["error"]})[texts[result["entry"]]]
+                    if not result["none"]:
+                        text = texts[result["entry"]]
+                        if result["token"] != stop and entries[text].position + passes < self.design.hw.context - 1:
+                            going.append(text)
+                        yield text, result["token"]
+                    if result["last"]:
+                        texts, going, passes = going, [], passes + 1
                 ended = not self._port.read(self._register("LOOP"))[0] >> 16 and not self._under_way()
-                if ended:
-                    return
         finally:
             if not ended:       # nobody wants the rest
                 self._port.write(self._register("LOOP"), 0)

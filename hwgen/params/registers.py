@@ -208,7 +208,7 @@ def register_map(design, axi):
         register(0x088, "KV_FAILED", "errors of the KV memory", value("ro", "rows in which an error could not be corrected, since reset"))
         register(0x08C, "KV_FAULT", "where the first of these was", _field("position", 0, 20, "ro", "position"), _field("slot", 20, 10, "ro", "slot"))
     if axi.host == "queue":
-        register(0x090, "LOOP", "a text that goes on by itself", _field("count", 0, 16, "push", "so many passes of one entry follow, each with the token of the one before"),
+        register(0x090, "LOOP", "a text that goes on by itself", _field("count", 0, 16, "push", "so many passes follow, of the entries that gave tokens, each with its token"),
                  _field("left", 16, 16, "ro", "of them"))
         register(0x094, "STOP", "where it ends", _field("token", 0, 31, "rw", "behind this token"), _field("enable", 31, 1, "rw", "there is such a token"))
     name = model.name.encode("ascii", "replace")[:16].ljust(16, b"\0")

@@ -1,6 +1,6 @@
-"""A text goes on by itself: the token that a pass gave is the next pass's entry."""
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+"""Texts go on by themselves: the tokens that a pass gave are the next pass's entries."""
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.layouts import command_layout, outcome_layout
@@ -11,10 +11,12 @@ __all__ = ["DecodeLoop"]
 class DecodeLoop(wiring.Component):
     """Stands between a host and a machine, and starts passes of its own.
 
-    While ``left`` is not 0, a pass whose last entry wanted a token is followed by one of a single entry: the same slot, the next
-    position, that token, the next key. It is offered the cycle after the token was taken by the host, who gets all results as ever,
-    and slows the loop when it does not take them. The loop ends (``left`` becomes 0) behind ``left`` passes, after the token ``stop``
-    if ``stopping``, when the slot is full, or behind an error. The host's entries wait while a pass is under way that may be followed.
+    While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order: each with the same
+    slot, the next position, its token, the next key. An entry does not go on behind the token ``stop`` if ``stopping``, when its slot
+    is full, or behind an error; an entry that wanted no token does not either. The first is offered the cycle after the pass's last result was taken
+    by the host, who gets all results as ever (``entry`` counts those of the pass), and slows the loop when it does not take them; each
+    entry before another one that goes on takes a cycle, whether it goes on or not. The loop ends (``left`` becomes 0) behind ``left`` passes, or when no entry goes on. A pass
+    that gives no token neither starts nor ends it. The host's entries wait while a pass is under way that may be followed.
 
     Parameters
     ----------
@@ -42,26 +44,51 @@ class DecodeLoop(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         entry, command, result, outcome = self.entry, self.command, self.result, self.outcome
-        following = Signal()                                            # the loop has an entry to give
-        own = Signal(command.p.shape(), reset_less=True)                # that entry
-        full, wanted, under_way = Signal(reset_less=True), Signal(reset_less=True), Signal()
+        n = self._design.hw.entries
+        # Of each entry of the pass: what follows it, whether it gives a token that may be followed, and whether it goes on.
+        table = [Signal(command.p.shape(), name=f"own{i}", reset_less=True) for i in range(n)]
+        may, goes = Signal(n), Signal(n)
+        given, index = Signal(range(n + 1)), Signal(range(n))       # entries of the pass so far; the one to give next, or to pass over
+        following, under_way = Signal(), Signal()
+        later = (goes >> index)[1:].any() if n > 1 else 0           # another one goes on
+        own = data.View(command.p.shape(), Array(x.as_value() for x in table)[index] if n > 1 else table[0].as_value())
         hold = under_way & (self.left != 0)
-        m.d.comb += [command.valid.eq(Mux(following, 1, entry.valid & ~hold)), entry.ready.eq(command.ready & ~following & ~hold),
+        m.d.comb += [command.valid.eq(Mux(following, goes.bit_select(index, 1), entry.valid & ~hold)), entry.ready.eq(command.ready & ~following & ~hold),
                      command.payload.eq(Mux(following, own.as_value(), entry.payload.as_value()))]
+        with m.If(following):
+            m.d.comb += command.p.last.eq(~later)
+            with m.If(command.ready | ~goes.bit_select(index, 1)):
+                m.d.sync += index.eq(index + 1)
         with m.If(command.valid & command.ready):
-            m.d.sync += [following.eq(0), own.slot.eq(command.p.slot), own.position.eq(command.p.position + 1), own.want.eq(1), own.last.eq(1), own.none.eq(command.p.none),
-                         full.eq(command.p.position == self._design.hw.context - 1), wanted.eq(command.p.want)]
-            if "key" in command.p.shape().members:
-                m.d.sync += own.key.eq(command.p.key + 1)
+            # entries move up: what follows an entry is written no later than where it is read
+            for i, x in enumerate(table):
+                with m.If((given == i) & ~command.p.none):
+                    m.d.sync += [given.eq(i + 1), x.slot.eq(command.p.slot), x.position.eq(command.p.position + 1), x.want.eq(1), x.none.eq(0),
+                                 may[i].eq(command.p.want & (command.p.position != self._design.hw.context - 1))]
+                    if "key" in command.p.shape().members:
+                        m.d.sync += x.key.eq(command.p.key + 1)
             m.d.sync += under_way.eq(command.p.last)
+            with m.If(command.p.last):
+                m.d.sync += [given.eq(0), goes.eq(0), following.eq(0)]
 
         m.d.comb += [outcome.valid.eq(result.valid), outcome.payload.eq(result.payload), result.ready.eq(outcome.ready)]
-        with m.If(result.valid & result.ready & result.p.last):
-            m.d.sync += [under_way.eq(0), own.token.eq(result.p.token)]
-            with m.If((self.left != 0) & ~result.p.none):
-                m.d.sync += self.left.eq(0)
-                with m.If(wanted & ~full & (result.p.error == 0) & ~(self.stopping & (result.p.token == self.stop))):
-                    m.d.sync += [following.eq(1), self.left.eq(self.left - 1)]
+        gave, on = Signal(), Signal()           # the pass gave tokens, this one included; this one goes on
+        before = Signal()
+        m.d.comb += [on.eq(~result.p.none & (result.p.error == 0) & may.bit_select(result.p.entry, 1) & ~(self.stopping & (result.p.token == self.stop))),
+                     gave.eq(before | ~result.p.none)]
+        with m.If(result.valid & result.ready):
+            with m.If(~result.p.none):
+                m.d.sync += [goes.bit_select(result.p.entry, 1).eq(on), before.eq(1)]
+                for i, x in enumerate(table):
+                    with m.If(result.p.entry == i):
+                        m.d.sync += x.token.eq(result.p.token)
+            with m.If(result.p.last):
+                m.d.sync += [under_way.eq(0), before.eq(0)]
+                with m.If((self.left != 0) & gave):
+                    with m.If(on | goes.any()):
+                        m.d.sync += [following.eq(1), index.eq(0), self.left.eq(self.left - 1)]
+                    with m.Else():
+                        m.d.sync += self.left.eq(0)
         with m.If(self.load):
             m.d.sync += self.left.eq(self.count)
         return m
