@@ -32,9 +32,10 @@ def random_changes(seed):
     rng = random.Random(seed)
     vector = rng.choice([2, 4])
     kv_heads = rng.randint(1, 3)
-    return dict(
+    changes = dict(
         vector_lanes=vector, lanes=vector * rng.choice([1, 2, 4]), columns=vector * rng.choice([1, 2, 4]),
         attention_lanes=vector * rng.choice([1, 2]), entries=rng.randint(1, 5), hidden_size=rng.randint(1, 30),
         intermediate_size=rng.randint(1, 30), num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 3),
         head_dim=2 * rng.randint(1, 8), head=rng.choice(["single", "pair"]), weight_format=rng.choice(["e3m4", "e4m3"]),
         activation_format=rng.choice(["e3m4", "e4m3"]), residual_fraction=rng.randint(8, 24))
+    return changes | dict(dsp_columns=rng.randint(0, changes["columns"]))

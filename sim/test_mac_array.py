@@ -14,8 +14,8 @@ SHAPES = {
                      num_key_value_heads=1, hidden_size=2),
     # L < C, rows that are no power of two, one granule per row
     "wide": dict(lanes=4, columns=8, vector_lanes=4, entries=3, tile_beats=2, attention_lanes=4),
-    # a stage more in the adder tree, tiles that arrive slowly, slow drain
-    "deep": dict(lanes=16, columns=8, vector_lanes=2, entries=2, tile_beats=8, head="pair"),
+    # a stage more in the adder tree, tiles that arrive slowly, slow drain, two kinds of columns
+    "deep": dict(lanes=16, columns=8, vector_lanes=2, entries=2, tile_beats=8, head="pair", dsp_columns=3),
 }
 
 
@@ -33,7 +33,7 @@ def test_mac_array(simulator, shape):
 @pytest.mark.parametrize("weight", ["e3m4", "e4m3"])
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products(weight, activation):
-    array(dict(lanes=4, columns=4, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
+    array(dict(lanes=4, columns=4, dsp_columns=2, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
           products=True)
 
 

@@ -3,13 +3,22 @@ import binascii
 
 from ..params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, START, WRITE
 
-__all__ = ["UartBridge", "frame"]
+__all__ = ["UartBridge", "frame", "offer_cycles"]
 
 
 def frame(sequence, data):
     """The bytes of a frame."""
     body = bytes([sequence, len(data), *data])
     return bytes([START]) + body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big")
+
+
+def offer_cycles(length):
+    """When each byte of an answer of ``length`` bytes is offered, if each is taken at once: cycles from the first on.
+
+    A byte of data is read from the memory when the one before it has gone, which takes two cycles; the CRC takes one.
+    """
+    data = [5 + 3 * k for k in range(length - 5)]
+    return [0, 1, 2, *data, *((data or [2])[-1] + k for k in (2, 3))]
 
 
 class UartBridge:

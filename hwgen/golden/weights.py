@@ -14,7 +14,7 @@ __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cyc
            "gain_cycle", "layer_address", "model_id", "pieces", "record", "record_first", "request_list", "tile_after_record_cycle",
            "tile_after_tile_cycle", "tiles", "waits"]
 
-ROM_LATENCY = 2     # cycles from taking a request to its first beat
+ROM_LATENCY = 3     # cycles from taking a request to its first beat
 
 
 # Values

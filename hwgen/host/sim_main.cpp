@@ -97,7 +97,7 @@ static void take_weights() {
     }
     if (PORT(weight_req, valid) && PORT(weight_req, ready))
         requests.push_back({get(PORT(weight_req, payload), REQ_ADDRESS), get(PORT(weight_req, payload), REQ_COUNT),
-                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + 2});
+                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + 3});
 }
 #else
 static void drive_weights() {}

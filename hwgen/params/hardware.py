@@ -45,6 +45,8 @@ class HwShape:
     halves              1, or 2: two half-batches of T / 2 entries that alternate on the array, each weight read once for each
     slots               S, sequences whose keys and values are kept
     context             positions kept for each slot
+    dsp_columns         columns of the array whose products are made by an FPGA's multipliers, in fixed point, and not by logic: the same
+                        values in the same cycles, ``lanes`` multipliers each
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
@@ -71,6 +73,7 @@ class HwShape:
     residual_fraction: int = 16
     source: str = "rom"
     sampler: str = "greedy"
+    dsp_columns: int = 0
 
     def __post_init__(self):
         for noun, field in (("Lane count", "lanes"), ("Column count", "columns"), ("Vector lane count", "vector_lanes"),
@@ -92,6 +95,10 @@ class HwShape:
         for noun, field in (("lane", "lanes"), ("column", "columns"), ("attention lane", "attention_lanes")):
             if self.vector_lanes > getattr(self, field):
                 raise ValueError(f"Vector lane count {self.vector_lanes} must be at most the {noun} count {getattr(self, field)}")
+        if not isinstance(self.dsp_columns, int) or isinstance(self.dsp_columns, bool):
+            raise TypeError(f"Column count with multipliers must be an integer, not {self.dsp_columns!r}")
+        if not 0 <= self.dsp_columns <= self.columns:
+            raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not {self.dsp_columns}")
         if self.tile_beats > self.columns:
             raise ValueError(f"Beats per tile {self.tile_beats} must be at most the column count {self.columns}")
         if self.beat_bytes < 2 * self.vector_lanes:

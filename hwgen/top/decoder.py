@@ -4,6 +4,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import Matrix, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.skid import Skid, cut
 from ..lib.verilog import shared
 from ..params.phases import EVENTS
 from ..units.admission import Admission
@@ -171,10 +172,10 @@ class Decoder(wiring.Component):
         # -- weights
         if hw.source == "rom":
             m.submodules.weights = source = RomSource(design, file=self._rom_file)
-            connect(m, dispatcher.req, source.req)
+            connect(m, cut(m, "request_skid", dispatcher.req), source.req)
             connect(m, source.beats, dispatcher.beats)
         else:
-            connect(m, dispatcher.req, flipped(self.weight_req))
+            connect(m, cut(m, "request_skid", dispatcher.req), flipped(self.weight_req))
             connect(m, flipped(self.weight_beats), dispatcher.beats)
         connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)
@@ -185,28 +186,31 @@ class Decoder(wiring.Component):
         m.d.comb += self.model_id.eq(dispatcher.model_id)
 
         # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
-        matrix = Signal(Matrix)
-        with m.If(seq.feed.valid & seq.feed.ready):
-            m.d.sync += matrix.eq(seq.feed.p.matrix)
+        requests = cut(m, "feeder_skid", feeder.o)
+        m.submodules.operation_skid = operations = Skid(array.x.payload.shape())
+        connect(m, operations.o, array.x)
         for buffer, matrices in ((xa, (Matrix.QKV, Matrix.GATE_UP, Matrix.HEAD)), (xo, (Matrix.O,)), (xh, (Matrix.DOWN,))):
-            selected = matrix.as_value().matches(*(x.value for x in matrices))
-            row = whole(feeder.o.p.row, half) if buffer is xa else feeder.o.p.row
-            m.d.comb += [buffer.r.valid.eq(feeder.o.valid & selected), buffer.r.p.row.eq(row),
-                         buffer.r.p.part.eq(feeder.o.p.part), buffer.r.p.meta.eq(feeder.o.p.meta)]
+            selected = Signal(init=buffer is xa)
+            with m.If(seq.feed.valid & seq.feed.ready):
+                m.d.sync += selected.eq(seq.feed.p.matrix.as_value().matches(*(x.value for x in matrices)))
+            row = whole(requests.p.row, half) if buffer is xa else requests.p.row
+            m.d.comb += [buffer.r.valid.eq(requests.valid & selected), buffer.r.p.row.eq(row),
+                         buffer.r.p.part.eq(requests.p.part), buffer.r.p.meta.eq(requests.p.meta)]
             with m.If(selected):
-                m.d.comb += [feeder.o.ready.eq(buffer.r.ready), buffer.o.ready.eq(array.x.ready), array.x.valid.eq(buffer.o.valid),
-                             array.x.p.codes.eq(buffer.o.p.codes), array.x.p.exp.eq(buffer.o.p.exp)]
-                m.d.comb += [array.x.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
+                m.d.comb += [requests.ready.eq(buffer.r.ready), buffer.o.ready.eq(operations.i.ready), operations.i.valid.eq(buffer.o.valid),
+                             operations.i.p.codes.eq(buffer.o.p.codes), operations.i.p.exp.eq(buffer.o.p.exp)]
+                m.d.comb += [operations.i.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
 
         # -- results of the array: to the sink of the phase
+        results = cut(m, "result_skid", array.o)
         to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
         to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
         to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
         for sink, selected in ((convert.i, to_convert), *zip((residual.i for residual in residuals), to_half),
                                (sampler.i, phase_is(PhaseShape.HEAD))):
-            m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
+            m.d.comb += [sink.valid.eq(results.valid & selected), sink.payload.eq(results.payload)]
             with m.If(selected):
-                m.d.comb += array.o.ready.eq(sink.ready)
+                m.d.comb += results.ready.eq(sink.ready)
 
         # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
         gate_up = phase_is(PhaseShape.GATE_UP)
@@ -223,7 +227,9 @@ class Decoder(wiring.Component):
 
         # -- norm
         _to_one(m, rmsnorm.read, [residual.read for residual in residuals], norm_half)
-        _from_one(m, [residual.read_o for residual in residuals], rmsnorm.read_i, norm_half)
+        m.submodules.residual_skid = granules = Skid(rmsnorm.read_i.payload.shape())
+        _from_one(m, [residual.read_o for residual in residuals], granules.i, norm_half)
+        connect(m, granules.o, rmsnorm.read_i)
         m.d.comb += [xa.w.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(xa.w.ready), xa.w.p.x.eq(rmsnorm.o.p.x),
                      xa.w.p.row.eq(whole(rmsnorm.o.p.row, norm_half)), xa.w.p.part.eq(rmsnorm.o.p.part)]
 

@@ -294,7 +294,9 @@ class Attention(wiring.Component):
             sums.append(total)
 
         # Weighted rows: words of a row come in turn, and the sums turn with them
-        weighs = pipe.valid[4] & ~clears[4]
+        weighs, ends = Signal(), Signal()       # valid[4] & ~clears[4], valid[6] & clears[6]: registers, for all stages wait for them
+        with m.If(pipe.advance):
+            m.d.sync += [weighs.eq(pipe.valid[3] & ~clears[3]), ends.eq(pipe.valid[5] & clears[5])]
         m.d.comb += [starved.eq(weighs & ~v.valid), v.ready.eq(weighs & pipe.advance)]
         operands = _operands(m, v.p.codes, kv, "v")
         numerators = []
@@ -307,7 +309,7 @@ class Attention(wiring.Component):
 
         # At the end of a job all of them at once
         free, hand_over = hold
-        m.d.comb += [final.ready.eq(free | ~clears[6]), hand_over.eq(pipe.advance & pipe.valid[6] & clears[6])]
+        m.d.comb += [final.ready.eq(free | ~ends), hand_over.eq(pipe.advance & ends)]
         return sums, [[[totals.word_select(w * lanes + i, self._numerator_bits + 1).as_signed() for i in range(lanes)]
                        for w in range(parts)] for totals in numerators], top_out
 

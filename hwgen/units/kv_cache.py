@@ -7,6 +7,7 @@ from ..lib import secded
 from ..lib.layouts import (ADMIT, ERROR_BITS, EXP_BITS, ask_layout, head_meta_layout, head_read_layout, k_row_layout, kv_fault_layout,
                            kv_read_layout, kv_write_layout, place_layout, slice_layout, v_row_layout)
 from ..lib.ram import BlockRam
+from ..lib.skid import SkidRegister
 from ..params.errors import ErrorCode, KvOp
 
 __all__ = ["KvBlocks", "KvCache", "KvWriter"]
@@ -331,9 +332,12 @@ class KvCache(wiring.Component):
             stages = 3 + ecc
             valid = [Signal(name=f"{name}_valid{k}") for k in range(stages)]
             move = [Signal(name=f"{name}_move{k}") for k in range(stages)]
-            m.d.comb += [valid[0].eq(request.valid & ~copying & ~writing), request.ready.eq(move[0] & ~copying & ~writing), move[-1].eq(~o.valid | o.ready),
+            m.submodules[f"{name}_answer"] = answer = SkidRegister(o.payload.shape())
+            connect(m, answer.o, flipped(o))
+            m.d.comb += [valid[0].eq(request.valid & ~copying & ~writing), request.ready.eq(move[0] & ~copying & ~writing),
+                         answer.i.valid.eq(valid[-1]), move[-1].eq(answer.i.ready),
                          *(move[k].eq(~valid[k + 1] | move[k + 1]) for k in range(stages - 1))]
-            for k, into in enumerate((*valid[1:], o.valid)):
+            for k, into in enumerate(valid[1:]):
                 with m.If(move[k]):
                     m.d.sync += into.eq(valid[k])
 
@@ -359,14 +363,10 @@ class KvCache(wiring.Component):
                     syndrome = along(secded.syndromes(memory_.read_data, bits), f"{field}_syndrome", first=2)
                     word_ = along(memory_.read_data[:bits], field, first=2)
                     fields[field] = secded.correct(m, word_, syndrome, name=f"{name}_{field}")
-            payload = Signal.like(o.payload, reset_less=True, name=f"{name}_payload")
             known = along(known, "known") if paged else Const(1, 1)
-            with m.If(move[-1]):
-                m.d.sync += payload.last.eq(last)
-                for field, found in fields.items():
-                    m.d.sync += payload[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)
-            m.d.comb += o.payload.eq(payload)
-            busy = Cat(valid[1:], o.valid).any()
+            m.d.comb += [answer.i.p.last.eq(last), *(answer.i.p[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)
+                                                     for field, found in fields.items())]
+            busy = Cat(valid[1:], answer.holds).any()
             if not ecc:
                 return busy, None
             place = [along(value, what) for value, what in ((request.p.slot, "slot"), (request.p.position, "position"))]

@@ -1,11 +1,11 @@
 """The MAC array: C exact dot products of L lanes per cycle, and the ring that their sums leave from."""
-from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
+from ..lib.fp8_dot import FixedProduct, Product, add_carry, decode_operand, fixed_operands, operand_layout
 from ..lib.layouts import EXP_BITS, op_layout, result_layout, tile_layout
 from ..lib.verilog import shared
 
@@ -18,6 +18,11 @@ def _middle_stages(lanes):
     """Stages between the first adder level and the accumulator's stage."""
     levels = max(0, lanes.bit_length() - 2)
     return max(0, -(-levels // _LEVELS) - 1)
+
+
+def fixed_layout(fmt):
+    """A code in fixed point, with both signs."""
+    return StructLayout({"plain": signed(fmt.int_bits + 1), "opposite": signed(fmt.int_bits + 1)})
 
 
 class Column(wiring.Component):
@@ -33,11 +38,13 @@ class Column(wiring.Component):
     lanes : int                     a power of two
     entries, rows : int             accumulators (T) and finished sums (R)
     acc_bits : int
+    multipliers : bool              products by wide multipliers, which an FPGA has, instead of logic: the same sums in the same cycles
 
     Members
     -------
     load : In(1), tile : In(L codes)    replaces the weights, from the next cycle on
-    x : In(operand_layout) * L          decoded codes (`hwgen.lib.fp8_dot`)
+    x : In(operand_layout) * L          decoded codes (`hwgen.lib.fp8_dot`); with ``multipliers`` instead of it
+    fixed : In(2 signed) * L            ... their values in fixed point, with both signs
     enable : In(1)                      at an operation's end: accumulate
     first : In(1)                       at its end: the sum starts from 0. If T = 1, one cycle before the end
     entry : In(range(T))                at its end
@@ -46,7 +53,7 @@ class Column(wiring.Component):
     sum : Out(signed(acc_bits))         of ``read_row``, in the same cycle
     """
 
-    def __init__(self, *, weight, activation, lanes, entries, rows, acc_bits):
+    def __init__(self, *, weight, activation, lanes, entries, rows, acc_bits, multipliers=False):
         if lanes < 1 or lanes & (lanes - 1):
             raise ValueError(f"Lane count must be a power of two, at least 1, not {lanes}")
         if acc_bits < weight.accumulator_bits(activation, lanes):
@@ -54,11 +61,11 @@ class Column(wiring.Component):
                              f"not {acc_bits}")
         self._weight, self._activation, self._lanes = weight, activation, lanes
         self._entries, self._rows, self._acc_bits = entries, rows, acc_bits
-        self._stages = 3 + _middle_stages(lanes)
+        self._stages, self._multipliers = 3 + _middle_stages(lanes), multipliers
         super().__init__({
             "load": In(1),
             "tile": In(8 * lanes),
-            "x": In(operand_layout(activation)).array(lanes),
+            **({"fixed": In(fixed_layout(activation)).array(lanes)} if multipliers else {"x": In(operand_layout(activation)).array(lanes)}),
             "enable": In(1),
             "first": In(1),
             "entry": In(range(entries)),
@@ -72,7 +79,7 @@ class Column(wiring.Component):
     def module_name(self):
         """Says all parameters, for `hwgen.lib.verilog.shared`."""
         return (f"mac_column_{self._weight}_{self._activation}_l{self._lanes}_t{self._entries}_r{self._rows}"
-                f"_a{self._acc_bits}")
+                f"_a{self._acc_bits}{'_dsp' if self._multipliers else ''}")
 
     @property
     def stages(self):
@@ -81,7 +88,7 @@ class Column(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        product, lanes = Product(self._weight, self._activation), range(self._lanes)
+        lanes = range(self._lanes)
 
         def register(value, name):
             signal = Signal(len(value), name=name, reset_less=True)
@@ -93,18 +100,26 @@ class Column(wiring.Component):
             m.d.sync += weights.eq(self.tile)
 
         values, signs = [], []
-        for i in lanes:
-            parts = product.multiply(m, weights.word_select(i, 8), self.x[i], name=f"lane{i}")
-            magnitude, negative, shift = (register(part, f"lane{i}_{name}_r")
-                                          for part, name in zip(parts, ("magnitude", "negative", "shift")))
-            values.append(product.align(m, magnitude, negative, shift, name=f"lane{i}"))
-            signs.append(negative)
+        if self._multipliers:
+            product = FixedProduct(self._weight, self._activation)
+            values = [register(product.multiply(m, weights.word_select(i, 8), self.fixed[i].plain, self.fixed[i].opposite, name=f"lane{i}"),
+                               f"lane{i}_product") for i in lanes]
+            signs = [Const(0, 1)] * self._lanes
+        else:
+            product = Product(self._weight, self._activation)
+            for i in lanes:
+                parts = product.multiply(m, weights.word_select(i, 8), self.x[i], name=f"lane{i}")
+                magnitude, negative, shift = (register(part, f"lane{i}_{name}_r")
+                                              for part, name in zip(parts, ("magnitude", "negative", "shift")))
+                values.append(product.align(m, magnitude, negative, shift, name=f"lane{i}"))
+                signs.append(negative)
 
         levels = 1      # in this stage
         for stage in range(1, self._stages - 1):
             values, signs = self._add(m, values, signs, levels, stage)
             values = [register(value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
-            signs = [register(sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
+            if not self._multipliers:
+                signs = [register(sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
             levels = _LEVELS
         (value,), (sign,) = self._add(m, values, signs, levels, self._stages - 1)
 
@@ -196,7 +211,7 @@ class MacArray(wiring.Component):
         design, hw, rows = self._design, self._design.hw, self.rows
         weight, activation = design.recipe.weight_format, design.recipe.activation_format
         columns = [Column(weight=weight, activation=activation, lanes=hw.lanes, entries=hw.entries, rows=rows,
-                          acc_bits=design.acc_bits) for _ in range(hw.columns)]
+                          acc_bits=design.acc_bits, multipliers=c < hw.dsp_columns) for c in range(hw.columns)]
         stages = columns[0].stages
 
         # The waiting operation. Decoded here, once for all columns.
@@ -204,7 +219,8 @@ class MacArray(wiring.Component):
         waiting = Signal()
         op = Signal(control, reset_less=True)
         x = [Signal(operand_layout(activation), name=f"x{i}", reset_less=True) for i in range(hw.lanes)]
-        active, room, fire, load = Signal(), Signal(), Signal(), Signal()
+        fixed = [Signal(fixed_layout(activation), name=f"fixed{i}", reset_less=True) for i in range(hw.lanes)]
+        active, room, fire, load = Signal(), Signal(init=1), Signal(), Signal()
         m.d.comb += [
             self.x.ready.eq(~waiting | fire),
             fire.eq(waiting & active & (~op.last | room)),
@@ -218,6 +234,8 @@ class MacArray(wiring.Component):
             for i in range(hw.lanes):
                 decoded = decode_operand(activation, self.x.payload.codes[i])
                 m.d.sync += [x[i][name].eq(value) for name, value in decoded.items()]
+                if hw.dsp_columns:
+                    m.d.sync += Cat(fixed[i].plain, fixed[i].opposite).eq(Cat(fixed_operands(activation, self.x.payload.codes[i])))
 
         # The active tile, in the columns.
         m.d.comb += [self.tile.ready.eq(~active | (fire & op.tile_end)), load.eq(self.tile.ready & self.tile.valid)]
@@ -242,13 +260,13 @@ class MacArray(wiring.Component):
         write_row, read_row, group = Signal(range(rows)), Signal(range(rows)), Signal(range(groups))
         take, keep, move, free = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            room.eq(used != rows),
             take.eq(fire & op.last),
             keep.eq(enable[-1] & end.last),
             move.eq((full != 0) & (~self.o.valid | self.o.ready)),
             free.eq(move & (group == groups - 1)),
         ]
-        m.d.sync += [used.eq(used + take - free), full.eq(full + keep - free)]
+        # `room` is used != rows, as a register: so much hangs on `fire`.
+        m.d.sync += [used.eq(used + take - free), room.eq(Mux(take, free | (used != rows - 1), free | room)), full.eq(full + keep - free)]
         with m.If(keep):
             m.d.sync += advance(write_row, rows)
         with m.If(move):
@@ -261,7 +279,7 @@ class MacArray(wiring.Component):
             m.d.comb += [
                 column.load.eq(load),
                 column.tile.eq(self.tile.payload.word_select(c, 8 * hw.lanes)),
-                *(column.x[i].eq(x[i]) for i in range(hw.lanes)),
+                *(column.fixed[i].eq(fixed[i]) if c < hw.dsp_columns else column.x[i].eq(x[i]) for i in range(hw.lanes)),
                 column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
                 column.entry.eq(end.entry),

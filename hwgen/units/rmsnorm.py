@@ -181,11 +181,12 @@ class RmsNorm(wiring.Component):
         total = Signal(range(k * 2**30 + epsilon + 1), reset_less=True)
         whole = _Link("whole")
         total_shift = Signal.like(shift, reset_less=True)
-        m.d.comb += sums.ready.eq(~whole.valid | whole.ready)
-        with m.If(sums.ready):
-            m.d.sync += whole.valid.eq(sums.valid & flags[1])
-            with m.If(sums.valid):
-                m.d.sync += [total.eq(Mux(flags[0], start, total) + terms[0]), total_shift.eq(shift)]
+        # Nothing can be lost by waiting: behind a row's last sum comes at least one granule of its second sweep. And a chain ends here.
+        m.d.comb += sums.ready.eq(~whole.valid)
+        with m.If(sums.ready & sums.valid):
+            m.d.sync += [whole.valid.eq(flags[1]), total.eq(Mux(flags[0], start, total) + terms[0]), total_shift.eq(shift)]
+        with m.Elif(whole.ready):
+            m.d.sync += whole.valid.eq(0)
 
         # total = f * 2**(2h), 1 <= f < 4. Its highest bit is `width - 1 - zeros`: odd when f >= 2. total is never 0.
         found = _Link("found")

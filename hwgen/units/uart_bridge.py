@@ -24,7 +24,7 @@ class UartBridge(wiring.Component):
 
     Members
     -------
-    rx_valid, rx_data       a byte has come: `UartReceiver`
+    rx_valid, rx_data       a byte has come: `UartReceiver`; at most one in two cycles
     tx : Out(stream)        bytes to send
     m_axi_*                 AXI4-Lite master of 32 bits
     """
@@ -42,13 +42,14 @@ class UartBridge(wiring.Component):
         m.submodules.answer = answer = memory.Memory(shape=8, depth=256, init=[])
         request_write, request_read = request.write_port(), request.read_port()
         answer_write, answer_read = answer.write_port(), answer.read_port()
+        sent = Signal(8, reset_less=True)
         m.submodules.crc = crc = CRC16_IBM_3740(data_width=8).create()
 
         sequence, length = Signal(8), Signal(8)     # of the request that is received
         last, known = Signal(8), Signal()           # of the one that was executed
         at = Signal(8)                              # bytes of the request that are done with
         used = Signal(8)                            # bytes of the answer
-        m.d.comb += [request_write.addr.eq(at), request_write.data.eq(self.rx_data), request_read.addr.eq(at)]
+        m.d.comb += [request_write.addr.eq(at), request_write.data.eq(self.rx_data), request_read.addr.eq(at), answer_read.addr.eq(at)]
 
         # A frame that has stopped in the middle ends after some time.
         silent = Signal(range(self._silence))
@@ -80,9 +81,19 @@ class UartBridge(wiring.Component):
             """Write a byte of the answer."""
             return [answer_write.en.eq(1), answer_write.addr.eq(where), answer_write.data.eq(data)]
 
+        # A byte counts for the CRC one cycle after it came or went: it is known two cycles after the last one.
+        counted, counts = Signal(8, reset_less=True), Signal()
+        m.d.sync += counts.eq(0)
+        m.d.comb += [crc.data.eq(counted), crc.valid.eq(counts)]
+
+        def count(data):
+            return [counted.eq(data), counts.eq(1)]
+
         def send(data):
-            """Offer a byte; it counts for the CRC, which is started anew by START's state."""
-            m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(data), crc.data.eq(data), crc.valid.eq(self.tx.ready)]
+            """Offer a byte that counts for the CRC, which is started anew by START's state."""
+            m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(data)]
+            with m.If(self.tx.ready):
+                m.d.sync += count(data)
 
         def abandon():
             with m.If(given_up):
@@ -97,19 +108,18 @@ class UartBridge(wiring.Component):
             with m.State("SEQUENCE"):
                 abandon()
                 with m.If(self.rx_valid):
-                    m.d.comb += [crc.data.eq(self.rx_data), crc.valid.eq(1)]
-                    m.d.sync += sequence.eq(self.rx_data)
+                    m.d.sync += [*count(self.rx_data), sequence.eq(self.rx_data)]
                     m.next = "LENGTH"
             with m.State("LENGTH"):
                 abandon()
                 with m.If(self.rx_valid):
-                    m.d.comb += [crc.data.eq(self.rx_data), crc.valid.eq(1)]
-                    m.d.sync += length.eq(self.rx_data)
+                    m.d.sync += [*count(self.rx_data), length.eq(self.rx_data)]
                     m.next = "BYTES"
             with m.State("BYTES"):
                 abandon()
                 with m.If(self.rx_valid & ~end):
-                    m.d.comb += [crc.data.eq(self.rx_data), crc.valid.eq(1), request_write.en.eq(1), step.eq(1)]
+                    m.d.comb += [request_write.en.eq(1), step.eq(1)]
+                    m.d.sync += count(self.rx_data)
                 with m.Elif(self.rx_valid):
                     m.next = "CHECK"
                     with m.If(self.rx_data != crc.crc[8:]):
@@ -216,18 +226,25 @@ class UartBridge(wiring.Component):
             with m.State("SEND_LENGTH"):
                 send(used)
                 with m.If(self.tx.ready):
-                    m.next = "SEND_HIGH"
+                    m.next = "SETTLE"
                     with m.If(used != 0):
-                        m.next = "SEND_BYTES"
+                        m.next = "LOAD"
+            # The memory's output has a register: it is too slow for the CRC behind it. A byte on the wire takes longer than this.
+            with m.State("LOAD"):
+                m.next = "LOADED"
+            with m.State("LOADED"):
+                m.d.sync += sent.eq(answer_read.data)
+                m.next = "SEND_BYTES"
             with m.State("SEND_BYTES"):
-                m.d.comb += answer_read.addr.eq(Mux(self.tx.ready, at + 1, at))
-                send(answer_read.data)
+                send(sent)
                 with m.If(self.tx.ready):
                     m.d.sync += at.eq(at + 1)
+                    m.next = "LOAD"
                     with m.If(at + 1 == used):
-                        m.next = "SEND_HIGH"
+                        m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.next = "SEND_HIGH"
             with m.State("SEND_HIGH"):
-                # the register has the CRC one cycle after the last byte
                 m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[8:])]
                 with m.If(self.tx.ready):
                     m.next = "SEND_LOW"

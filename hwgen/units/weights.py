@@ -40,8 +40,9 @@ def gain_layout(design):
 class RomSource(wiring.Component):
     """The weight stream in a block memory on the chip.
 
-    A request taken in cycle s has its first beat valid in cycle s + 2 and then one a cycle; the next request is taken in
-    the cycle that reads the last beat, so that its beats follow without a bubble.
+    A request taken in cycle s has its first beat valid in cycle s + 3 and then one a cycle; the next request is taken in
+    the cycle that reads the last beat, so that its beats follow without a bubble. The memory's output has a register of its own: block
+    memories are slow (5.6 ns on an ECP5), and deep ones have multiplexers behind them.
 
     Parameters
     ----------
@@ -63,13 +64,17 @@ class RomSource(wiring.Component):
         m.submodules.rom = rom = FileRom(8 * hw.beat_bytes, self._design.stream_beats, file=self._file)
         active = Signal()
         request = Signal(self.req.payload.shape(), reset_less=True)     # what is left of it
-        step = Signal()
-        read = Signal()
-        m.d.comb += [step.eq(~self.beats.valid | self.beats.ready), read.eq(active & step),
+        found = Signal()        # the memory's output holds a beat
+        step, move, read = Signal(), Signal(), Signal()
+        m.d.comb += [step.eq(~self.beats.valid | self.beats.ready), move.eq(~found | step), read.eq(active & move),
                      self.req.ready.eq(~active | (read & (request.count == 1))),
-                     rom.en.eq(read), rom.address.eq(request.address), self.beats.payload.eq(rom.data)]
+                     rom.en.eq(read), rom.address.eq(request.address)]
+        beat = Signal.like(self.beats.payload, reset_less=True)
+        m.d.comb += self.beats.payload.eq(beat)
+        with m.If(move):
+            m.d.sync += found.eq(active)
         with m.If(step):
-            m.d.sync += self.beats.valid.eq(active)
+            m.d.sync += [self.beats.valid.eq(found), beat.eq(rom.data)]
         with m.If(read):
             m.d.sync += [request.address.eq(request.address + Mux(request.stride, hw.tile_beats, 1)),
                          request.count.eq(request.count - 1)]
@@ -271,25 +276,20 @@ class Dispatcher(wiring.Component):
         """What comes, in the order of the stream."""
         design, hw = self._design, self._design.hw
         lanes, beats = hw.vector_lanes, self.beats
-        section = Signal(Section)
+        section, after = Signal(Section), Signal(Section)
+        in_tiles = Signal()         # section == TILES. It and `beat_full` are registers: the whole source waits for `beats.ready`
+        m.d.comb += after.eq(section)
+        m.d.sync += [section.eq(after), in_tiles.eq(after == Section.TILES)]
         pair = design.recipe.head == "pair"
 
         # The register behind the beats: a granule of V 16-bit words, or 2 V codes of which half count.
         granule = Signal(StructLayout({
             "kind": Section, "words": ArrayLayout(unsigned(16), lanes), "upper": 1, "entry": range(hw.entries),
             "part": range(design.hidden // lanes), "lo": 1, "last": 1}), reset_less=True)
-        full = Signal()
-        leave = Signal()
-        move = Signal()
-        with m.Switch(granule.kind):
-            with m.Case(Section.EMBED):
-                m.d.comb += [self.embed.valid.eq(full), leave.eq(self.embed.ready)]
-            with m.Case(Section.RECORD):
-                m.d.comb += leave.eq(self.gain.ready)
-            with m.Case(Section.GAINS):
-                m.d.comb += [self.gain.valid.eq(full), leave.eq(self.gain.ready)]
-            with m.Default():
-                m.d.comb += leave.eq(1)
+        full, for_embed, for_norm = (Signal(name=name) for name in ("full", "for_embed", "for_norm"))     # whom it waits for
+        leave, move = Signal(), Signal()
+        m.d.comb += [leave.eq(~(for_embed & ~self.embed.ready | for_norm & ~self.gain.ready)), self.embed.valid.eq(full & for_embed),
+                     self.gain.valid.eq(full & (granule.kind == Section.GAINS))]
         with m.If(move):
             m.d.sync += full.eq(1)
         with m.Elif(leave):
@@ -318,6 +318,7 @@ class Dispatcher(wiring.Component):
         slices = (hw.lanes // lanes).bit_length() - 1           # bits of a part that count within a beat
         part = Signal(range(design.hidden // lanes))
         in_beat = Signal(range(design.granules_per_beat))
+        beat_full = Signal(init=design.granules_per_beat == 1)      # in_beat is the last
         upper = Signal()
         lo = Signal()
         unit = Cat(part[:slices], row.column)                   # of V codes, in an embedding beat
@@ -328,14 +329,17 @@ class Dispatcher(wiring.Component):
         beat_end = Signal()
         # A beat that is wanted but not there counts as waited for, whatever its end will be.
         serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
-        m.d.comb += move.eq(beats.valid & (~full | leave) & (section != Section.TILES))
+        m.d.comb += move.eq(beats.valid & (~full | leave) & ~in_tiles)
         index = Mux(section == Section.EMBED, unit[1:], in_beat)
         chosen = _pick(m, [beats.payload[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
                        index)
         with m.If(move):
-            m.d.sync += [granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
+            m.d.sync += [for_embed.eq(section == Section.EMBED), for_norm.eq((section == Section.RECORD) | (section == Section.GAINS)),
+                         granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
                          granule.lo.eq(lo), granule.last.eq(row.last & row_end)]
-            m.d.sync += in_beat.eq(Mux(beat_end | (section == Section.EMBED), 0, in_beat + 1))
+            restart = beat_end | (section == Section.EMBED)
+            m.d.sync += [in_beat.eq(Mux(restart, 0, in_beat + 1)),
+                         beat_full.eq(Mux(restart, design.granules_per_beat == 1, in_beat == design.granules_per_beat - 2))]
 
         # Tiles: those left of the run, and of the current one the beats before the last.
         alternating, step = hw.halves == 2, Signal(name="run_step")
@@ -344,17 +348,17 @@ class Dispatcher(wiring.Component):
         beat = Signal(range(hw.tile_beats))
         last_beat = beat == hw.tile_beats - 1
         kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
-        m.d.comb += self.tile.payload.eq(Cat(*kept, beats.payload))
+        m.d.comb += [self.tile.payload.eq(Cat(*kept, beats.payload)), beats.ready.eq(Mux(in_tiles, self.tile.ready | ~last_beat, serial_ready))]
 
         with m.Switch(section):
             with m.Case(Section.HEADER):
-                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(words_end | (in_beat == design.granules_per_beat - 1))]
+                m.d.comb += beat_end.eq(words_end | beat_full)
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
                     with m.If(words_end):
-                        m.d.sync += section.eq(Section.EMBED)
+                        m.d.comb += after.eq(Section.EMBED)
             with m.Case(Section.EMBED):
-                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(slice_end), next_row.eq(move & row_end)]
+                m.d.comb += [beat_end.eq(slice_end), next_row.eq(move & row_end)]
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(unit[0]), part.eq(part + 1)]
                     if pair:
@@ -365,24 +369,25 @@ class Dispatcher(wiring.Component):
                     with m.If(row_end):
                         m.d.sync += part.eq(0)
                         with m.If(row.last):
-                            m.d.sync += section.eq(Section.RECORD)
+                            m.d.comb += after.eq(Section.RECORD)
             with m.Case(Section.RECORD):
-                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(in_beat == design.granules_per_beat - 1)]
+                m.d.comb += beat_end.eq(beat_full)
                 m.d.sync += left.eq(tiles)
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
                     with m.If(words_end):
-                        m.d.sync += section.eq(Section.GAINS)
+                        m.d.comb += after.eq(Section.GAINS)
             with m.Case(Section.GAINS):
-                m.d.comb += [beats.ready.eq(serial_ready), beat_end.eq(part_end | (in_beat == design.granules_per_beat - 1))]
+                m.d.comb += beat_end.eq(part_end | beat_full)
                 with m.If(move):
                     m.d.sync += part.eq(part + 1)
                     with m.If(part_end):
-                        m.d.sync += [part.eq(0), section.eq(Section.TILES)]
+                        m.d.sync += part.eq(0)
+                        m.d.comb += after.eq(Section.TILES)
                         if alternating:
                             m.d.comb += step.eq(1)
             with m.Case(Section.TILES):
-                m.d.comb += [self.tile.valid.eq(beats.valid & last_beat), beats.ready.eq(self.tile.ready | ~last_beat)]
+                m.d.comb += self.tile.valid.eq(beats.valid & last_beat)
                 with m.If(beats.valid & beats.ready):
                     with m.Switch(beat):
                         for i, register in enumerate(kept):
@@ -396,9 +401,9 @@ class Dispatcher(wiring.Component):
                             if alternating:
                                 m.d.sync += left.eq(tiles)
                             with m.If(record):
-                                m.d.sync += section.eq(Section.RECORD)
+                                m.d.comb += after.eq(Section.RECORD)
                             with m.If(over):
-                                m.d.sync += section.eq(Section.HEADER)
+                                m.d.comb += after.eq(Section.HEADER)
                                 m.d.comb += finish.eq(1)
         return m
 

@@ -3715,8 +3715,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \$21 ;
   wire \$22 ;
   wire \$23 ;
-  wire \$24 ;
-  wire \$25 ;
+  wire [3:0] \$24 ;
+  wire [4:0] \$25 ;
   wire \$26 ;
   wire \$27 ;
   wire \$28 ;
@@ -3727,9 +3727,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \$32 ;
   wire \$33 ;
   wire \$34 ;
-  wire \$35 ;
-  wire [3:0] \$36 ;
-  wire [4:0] \$37 ;
+  wire [3:0] \$35 ;
+  wire [4:0] \$36 ;
+  wire \$37 ;
   wire \$38 ;
   wire \$39 ;
   wire \$4 ;
@@ -3740,8 +3740,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \$44 ;
   wire \$45 ;
   wire \$46 ;
-  wire [3:0] \$47 ;
-  wire [4:0] \$48 ;
+  wire \$47 ;
+  wire \$48 ;
   wire \$49 ;
   wire \$5 ;
   wire \$50 ;
@@ -3761,15 +3761,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \$63 ;
   wire \$64 ;
   wire \$65 ;
-  wire \$66 ;
-  wire \$67 ;
-  wire \$68 ;
-  wire \$69 ;
+  reg \$66 ;
+  reg \$67 ;
+  reg \$68 ;
+  reg \$69 ;
   wire \$7 ;
   reg \$70 ;
   reg \$71 ;
-  reg [2:0] \$72 ;
-  reg \$73 ;
   wire \$8 ;
   wire \$9 ;
   wire [2:0] \$signature__addr ;
@@ -3812,11 +3810,11 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire attend__valid;
   wire attend_done;
   wire [127:0] beats__payload;
-  wire [127:0] \beats__payload$142 ;
+  wire [127:0] \beats__payload$148 ;
   wire beats__ready;
-  wire \beats__ready$144 ;
+  wire \beats__ready$150 ;
   wire beats__valid;
-  wire \beats__valid$146 ;
+  wire \beats__valid$152 ;
   wire blocked;
   wire busy;
   wire clear;
@@ -3918,13 +3916,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \done$126 ;
   wire \done$128 ;
   wire [22:0] embed__payload;
-  wire [22:0] \embed__payload$162 ;
-  wire [15:0] \embed__payload$162.codes ;
-  wire [7:0] \embed__payload$162.codes.0 ;
-  wire [7:0] \embed__payload$162.codes.1 ;
-  wire \embed__payload$162.last ;
-  wire \embed__payload$162.lo ;
-  wire [4:0] \embed__payload$162.part ;
+  wire [22:0] \embed__payload$168 ;
+  wire [15:0] \embed__payload$168.codes ;
+  wire [7:0] \embed__payload$168.codes.0 ;
+  wire [7:0] \embed__payload$168.codes.1 ;
+  wire \embed__payload$168.last ;
+  wire \embed__payload$168.lo ;
+  wire [4:0] \embed__payload$168.part ;
   wire [15:0] \embed__payload.codes ;
   wire [7:0] \embed__payload.codes.0 ;
   wire [7:0] \embed__payload.codes.1 ;
@@ -3932,13 +3930,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \embed__payload.lo ;
   wire [4:0] \embed__payload.part ;
   wire embed__ready;
-  wire \embed__ready$164 ;
+  wire \embed__ready$170 ;
   wire embed__valid;
-  wire \embed__valid$166 ;
+  wire \embed__valid$172 ;
   wire embed_done;
   wire \embed_done$116 ;
   wire [9:0] embed_exp;
-  wire [9:0] \embed_exp$160 ;
+  wire [9:0] \embed_exp$166 ;
   wire [17:0] entry__payload;
   wire \entry__payload.last ;
   wire \entry__payload.none ;
@@ -3994,86 +3992,127 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire feed__valid;
   reg fresh = 1'h1;
   wire [36:0] gain__payload;
-  wire [36:0] \gain__payload$154 ;
-  wire [31:0] \gain__payload$154.g ;
-  wire [15:0] \gain__payload$154.g.0 ;
-  wire [15:0] \gain__payload$154.g.1 ;
-  wire [4:0] \gain__payload$154.part ;
+  wire [36:0] \gain__payload$160 ;
+  wire [31:0] \gain__payload$160.g ;
+  wire [15:0] \gain__payload$160.g.0 ;
+  wire [15:0] \gain__payload$160.g.1 ;
+  wire [4:0] \gain__payload$160.part ;
   wire [31:0] \gain__payload.g ;
   wire [15:0] \gain__payload.g.0 ;
   wire [15:0] \gain__payload.g.1 ;
   wire [4:0] \gain__payload.part ;
   wire gain__ready;
-  wire \gain__ready$156 ;
+  wire \gain__ready$162 ;
   wire gain__valid;
-  wire \gain__valid$158 ;
-  wire [68:0] i__payload;
-  wire [68:0] \i__payload$200 ;
-  wire [57:0] \i__payload$200.acc ;
-  wire [28:0] \i__payload$200.acc.0 ;
-  wire [28:0] \i__payload$200.acc.1 ;
-  wire [9:0] \i__payload$200.exp ;
-  wire \i__payload$200.group ;
-  wire [68:0] \i__payload$203 ;
-  wire [57:0] \i__payload$203.acc ;
-  wire [28:0] \i__payload$203.acc.0 ;
-  wire [28:0] \i__payload$203.acc.1 ;
-  wire [9:0] \i__payload$203.exp ;
-  wire \i__payload$203.group ;
-  wire [38:0] \i__payload$211 ;
-  wire [2:0] \i__payload$211.head ;
-  wire \i__payload$211.last ;
-  wire [2:0] \i__payload$211.part ;
-  wire [31:0] \i__payload$211.x ;
-  wire [15:0] \i__payload$211.x.0 ;
-  wire [15:0] \i__payload$211.x.1 ;
-  wire [40:0] \i__payload$213 ;
-  wire \i__payload$213.last ;
-  wire [7:0] \i__payload$213.part ;
-  wire [31:0] \i__payload$213.x ;
-  wire [15:0] \i__payload$213.x.0 ;
-  wire [15:0] \i__payload$213.x.1 ;
-  wire [55:0] \i__payload$255 ;
-  wire [31:0] \i__payload$255.codes ;
-  wire [7:0] \i__payload$255.codes.0 ;
-  wire [7:0] \i__payload$255.codes.1 ;
-  wire [7:0] \i__payload$255.codes.2 ;
-  wire [7:0] \i__payload$255.codes.3 ;
-  wire [9:0] \i__payload$255.exp ;
-  wire [13:0] \i__payload$255.meta ;
-  wire \i__payload$255.meta.head ;
-  wire \i__payload$255.meta.last ;
-  wire [2:0] \i__payload$255.meta.layer ;
-  wire [1:0] \i__payload$255.meta.part ;
-  wire [5:0] \i__payload$255.meta.position ;
-  wire \i__payload$255.meta.value ;
-  wire [57:0] \i__payload.acc ;
-  wire [28:0] \i__payload.acc.0 ;
-  wire [28:0] \i__payload.acc.1 ;
-  wire [9:0] \i__payload.exp ;
-  wire \i__payload.group ;
+  wire \gain__valid$164 ;
+  wire [30:0] i__payload;
+  wire [8:0] \i__payload$176 ;
+  wire [2:0] \i__payload$176.meta ;
+  wire \i__payload$176.meta.first ;
+  wire \i__payload$176.meta.last ;
+  wire \i__payload$176.meta.tile_end ;
+  wire [5:0] \i__payload$176.part ;
+  reg [44:0] \i__payload$197 ;
+  wire [31:0] \i__payload$197.codes ;
+  wire [7:0] \i__payload$197.codes.0 ;
+  wire [7:0] \i__payload$197.codes.1 ;
+  wire [7:0] \i__payload$197.codes.2 ;
+  wire [7:0] \i__payload$197.codes.3 ;
+  wire [9:0] \i__payload$197.exp ;
+  wire \i__payload$197.first ;
+  wire \i__payload$197.last ;
+  wire \i__payload$197.tile_end ;
+  wire [68:0] \i__payload$215 ;
+  wire [57:0] \i__payload$215.acc ;
+  wire [28:0] \i__payload$215.acc.0 ;
+  wire [28:0] \i__payload$215.acc.1 ;
+  wire [9:0] \i__payload$215.exp ;
+  wire \i__payload$215.group ;
+  wire [68:0] \i__payload$221 ;
+  wire [57:0] \i__payload$221.acc ;
+  wire [28:0] \i__payload$221.acc.0 ;
+  wire [28:0] \i__payload$221.acc.1 ;
+  wire [9:0] \i__payload$221.exp ;
+  wire \i__payload$221.group ;
+  wire [68:0] \i__payload$226 ;
+  wire [57:0] \i__payload$226.acc ;
+  wire [28:0] \i__payload$226.acc.0 ;
+  wire [28:0] \i__payload$226.acc.1 ;
+  wire [9:0] \i__payload$226.exp ;
+  wire \i__payload$226.group ;
+  wire [68:0] \i__payload$229 ;
+  wire [57:0] \i__payload$229.acc ;
+  wire [28:0] \i__payload$229.acc.0 ;
+  wire [28:0] \i__payload$229.acc.1 ;
+  wire [9:0] \i__payload$229.exp ;
+  wire \i__payload$229.group ;
+  wire [38:0] \i__payload$237 ;
+  wire [2:0] \i__payload$237.head ;
+  wire \i__payload$237.last ;
+  wire [2:0] \i__payload$237.part ;
+  wire [31:0] \i__payload$237.x ;
+  wire [15:0] \i__payload$237.x.0 ;
+  wire [15:0] \i__payload$237.x.1 ;
+  wire [40:0] \i__payload$239 ;
+  wire \i__payload$239.last ;
+  wire [7:0] \i__payload$239.part ;
+  wire [31:0] \i__payload$239.x ;
+  wire [15:0] \i__payload$239.x.0 ;
+  wire [15:0] \i__payload$239.x.1 ;
+  wire [94:0] \i__payload$258 ;
+  wire [30:0] \i__payload$258.mag ;
+  wire [63:0] \i__payload$258.x ;
+  wire [31:0] \i__payload$258.x.0 ;
+  wire [31:0] \i__payload$258.x.1 ;
+  wire [55:0] \i__payload$287 ;
+  wire [31:0] \i__payload$287.codes ;
+  wire [7:0] \i__payload$287.codes.0 ;
+  wire [7:0] \i__payload$287.codes.1 ;
+  wire [7:0] \i__payload$287.codes.2 ;
+  wire [7:0] \i__payload$287.codes.3 ;
+  wire [9:0] \i__payload$287.exp ;
+  wire [13:0] \i__payload$287.meta ;
+  wire \i__payload$287.meta.head ;
+  wire \i__payload$287.meta.last ;
+  wire [2:0] \i__payload$287.meta.layer ;
+  wire [1:0] \i__payload$287.meta.part ;
+  wire [5:0] \i__payload$287.meta.position ;
+  wire \i__payload$287.meta.value ;
+  wire [14:0] \i__payload.address ;
+  wire [14:0] \i__payload.count ;
+  wire \i__payload.stride ;
   wire i__ready;
-  wire \i__ready$201 ;
-  wire \i__ready$204 ;
-  wire \i__ready$209 ;
-  wire \i__ready$210 ;
-  wire \i__ready$258 ;
+  wire \i__ready$179 ;
+  wire \i__ready$194 ;
+  wire \i__ready$218 ;
+  wire \i__ready$224 ;
+  wire \i__ready$227 ;
+  wire \i__ready$230 ;
+  wire \i__ready$235 ;
+  wire \i__ready$236 ;
+  wire \i__ready$261 ;
+  wire \i__ready$290 ;
   wire i__valid;
-  wire \i__valid$199 ;
-  wire \i__valid$202 ;
-  wire \i__valid$205 ;
-  wire \i__valid$207 ;
-  wire \i__valid$253 ;
+  wire \i__valid$174 ;
+  reg \i__valid$195 ;
+  wire \i__valid$213 ;
+  wire \i__valid$219 ;
+  wire \i__valid$225 ;
+  wire \i__valid$228 ;
+  wire \i__valid$231 ;
+  wire \i__valid$233 ;
+  wire \i__valid$262 ;
+  wire \i__valid$285 ;
   wire [52:0] k_o__payload;
-  wire [52:0] \k_o__payload$275 ;
-  wire [31:0] \k_o__payload$275.codes ;
-  wire [7:0] \k_o__payload$275.codes.0 ;
-  wire [7:0] \k_o__payload$275.codes.1 ;
-  wire [7:0] \k_o__payload$275.codes.2 ;
-  wire [7:0] \k_o__payload$275.codes.3 ;
-  wire [9:0] \k_o__payload$275.exp ;
-  wire \k_o__payload$275.last ;
-  wire [9:0] \k_o__payload$275.v_exp ;
+  wire [52:0] \k_o__payload$307 ;
+  wire [31:0] \k_o__payload$307.codes ;
+  wire [7:0] \k_o__payload$307.codes.0 ;
+  wire [7:0] \k_o__payload$307.codes.1 ;
+  wire [7:0] \k_o__payload$307.codes.2 ;
+  wire [7:0] \k_o__payload$307.codes.3 ;
+  wire [9:0] \k_o__payload$307.exp ;
+  wire \k_o__payload$307.last ;
+  wire [9:0] \k_o__payload$307.v_exp ;
   wire [31:0] \k_o__payload.codes ;
   wire [7:0] \k_o__payload.codes.0 ;
   wire [7:0] \k_o__payload.codes.1 ;
@@ -4083,25 +4122,25 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \k_o__payload.last ;
   wire [9:0] \k_o__payload.v_exp ;
   wire k_o__ready;
-  wire \k_o__ready$277 ;
+  wire \k_o__ready$309 ;
   wire k_o__valid;
-  wire \k_o__valid$279 ;
+  wire \k_o__valid$311 ;
   wire [12:0] k_req__payload;
-  wire [12:0] \k_req__payload$269 ;
-  wire \k_req__payload$269.head ;
-  wire \k_req__payload$269.last ;
-  wire [2:0] \k_req__payload$269.layer ;
-  wire [1:0] \k_req__payload$269.part ;
-  wire [5:0] \k_req__payload$269.position ;
+  wire [12:0] \k_req__payload$301 ;
+  wire \k_req__payload$301.head ;
+  wire \k_req__payload$301.last ;
+  wire [2:0] \k_req__payload$301.layer ;
+  wire [1:0] \k_req__payload$301.part ;
+  wire [5:0] \k_req__payload$301.position ;
   wire \k_req__payload.head ;
   wire \k_req__payload.last ;
   wire [2:0] \k_req__payload.layer ;
   wire [1:0] \k_req__payload.part ;
   wire [5:0] \k_req__payload.position ;
   wire k_req__ready;
-  wire \k_req__ready$271 ;
+  wire \k_req__ready$303 ;
   wire k_req__valid;
-  wire \k_req__valid$273 ;
+  wire \k_req__valid$305 ;
   output [3:0] kv_answer__payload;
   wire [3:0] kv_answer__payload;
   wire [3:0] \kv_answer__payload$30 ;
@@ -4136,136 +4175,170 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   output [2:0] layer;
   wire [2:0] layer;
   wire [2:0] \layer$54 ;
-  (* enum_base_type = "Matrix" *)
-  (* enum_value_000 = "QKV" *)
-  (* enum_value_001 = "O" *)
-  (* enum_value_010 = "GATE_UP" *)
-  (* enum_value_011 = "DOWN" *)
-  (* enum_value_100 = "HEAD" *)
-  reg [2:0] matrix = 3'h0;
   output [31:0] model_id;
   wire [31:0] model_id;
-  wire [31:0] \model_id$167 ;
+  wire [31:0] \model_id$173 ;
   wire norm__payload;
   wire \norm__payload.last ;
   wire norm__ready;
   wire norm__valid;
   wire norm_done;
   wire [8:0] o__payload;
-  wire [8:0] \o__payload$172 ;
-  wire [2:0] \o__payload$172.meta ;
-  wire \o__payload$172.meta.first ;
-  wire \o__payload$172.meta.last ;
-  wire \o__payload$172.meta.tile_end ;
-  wire [5:0] \o__payload$172.part ;
-  wire [44:0] \o__payload$180 ;
-  wire [31:0] \o__payload$180.codes ;
-  wire [7:0] \o__payload$180.codes.0 ;
-  wire [7:0] \o__payload$180.codes.1 ;
-  wire [7:0] \o__payload$180.codes.2 ;
-  wire [7:0] \o__payload$180.codes.3 ;
-  wire [9:0] \o__payload$180.exp ;
-  wire [2:0] \o__payload$180.meta ;
-  wire \o__payload$180.meta.first ;
-  wire \o__payload$180.meta.last ;
-  wire \o__payload$180.meta.tile_end ;
-  wire [44:0] \o__payload$186 ;
-  wire [31:0] \o__payload$186.codes ;
-  wire [7:0] \o__payload$186.codes.0 ;
-  wire [7:0] \o__payload$186.codes.1 ;
-  wire [7:0] \o__payload$186.codes.2 ;
-  wire [7:0] \o__payload$186.codes.3 ;
-  wire [9:0] \o__payload$186.exp ;
-  wire [2:0] \o__payload$186.meta ;
-  wire \o__payload$186.meta.first ;
-  wire \o__payload$186.meta.last ;
-  wire \o__payload$186.meta.tile_end ;
-  wire [44:0] \o__payload$192 ;
-  wire [31:0] \o__payload$192.codes ;
-  wire [7:0] \o__payload$192.codes.0 ;
-  wire [7:0] \o__payload$192.codes.1 ;
-  wire [7:0] \o__payload$192.codes.2 ;
-  wire [7:0] \o__payload$192.codes.3 ;
-  wire [9:0] \o__payload$192.exp ;
-  wire [2:0] \o__payload$192.meta ;
-  wire \o__payload$192.meta.first ;
-  wire \o__payload$192.meta.last ;
-  wire \o__payload$192.meta.tile_end ;
-  wire [68:0] \o__payload$196 ;
-  wire [57:0] \o__payload$196.acc ;
-  wire [28:0] \o__payload$196.acc.0 ;
-  wire [28:0] \o__payload$196.acc.1 ;
-  wire [9:0] \o__payload$196.exp ;
-  wire \o__payload$196.group ;
-  wire [43:0] \o__payload$212 ;
-  wire [2:0] \o__payload$212.head ;
-  wire \o__payload$212.last ;
-  wire [7:0] \o__payload$212.part ;
-  wire [31:0] \o__payload$212.x ;
-  wire [15:0] \o__payload$212.x.0 ;
-  wire [15:0] \o__payload$212.x.1 ;
-  wire [38:0] \o__payload$219 ;
-  wire [2:0] \o__payload$219.head ;
-  wire \o__payload$219.last ;
-  wire [2:0] \o__payload$219.part ;
-  wire [31:0] \o__payload$219.x ;
-  wire [15:0] \o__payload$219.x.0 ;
-  wire [15:0] \o__payload$219.x.1 ;
-  wire [24:0] \o__payload$225 ;
-  wire \o__payload$225.last ;
-  wire [7:0] \o__payload$225.part ;
-  wire [15:0] \o__payload$225.x ;
-  wire [15:0] \o__payload$225.x.0 ;
-  wire [36:0] \o__payload$243 ;
-  wire [4:0] \o__payload$243.part ;
-  wire [31:0] \o__payload$243.x ;
-  wire [15:0] \o__payload$243.x.0 ;
-  wire [15:0] \o__payload$243.x.1 ;
-  wire [55:0] \o__payload$256 ;
-  wire [31:0] \o__payload$256.codes ;
-  wire [7:0] \o__payload$256.codes.0 ;
-  wire [7:0] \o__payload$256.codes.1 ;
-  wire [7:0] \o__payload$256.codes.2 ;
-  wire [7:0] \o__payload$256.codes.3 ;
-  wire [9:0] \o__payload$256.exp ;
-  wire [13:0] \o__payload$256.meta ;
-  wire \o__payload$256.meta.head ;
-  wire \o__payload$256.meta.last ;
-  wire [2:0] \o__payload$256.meta.layer ;
-  wire [1:0] \o__payload$256.meta.part ;
-  wire [5:0] \o__payload$256.meta.position ;
-  wire \o__payload$256.meta.value ;
-  wire [37:0] \o__payload$297 ;
-  wire \o__payload$297.last ;
-  wire [4:0] \o__payload$297.part ;
-  wire [31:0] \o__payload$297.x ;
-  wire [15:0] \o__payload$297.x.0 ;
-  wire [15:0] \o__payload$297.x.1 ;
+  wire [30:0] \o__payload$142 ;
+  wire [14:0] \o__payload$142.address ;
+  wire [14:0] \o__payload$142.count ;
+  wire \o__payload$142.stride ;
+  wire [8:0] \o__payload$177 ;
+  wire [2:0] \o__payload$177.meta ;
+  wire \o__payload$177.meta.first ;
+  wire \o__payload$177.meta.last ;
+  wire \o__payload$177.meta.tile_end ;
+  wire [5:0] \o__payload$177.part ;
+  wire [44:0] \o__payload$181 ;
+  wire [31:0] \o__payload$181.codes ;
+  wire [7:0] \o__payload$181.codes.0 ;
+  wire [7:0] \o__payload$181.codes.1 ;
+  wire [7:0] \o__payload$181.codes.2 ;
+  wire [7:0] \o__payload$181.codes.3 ;
+  wire [9:0] \o__payload$181.exp ;
+  wire \o__payload$181.first ;
+  wire \o__payload$181.last ;
+  wire \o__payload$181.tile_end ;
+  wire [8:0] \o__payload$190 ;
+  wire [2:0] \o__payload$190.meta ;
+  wire \o__payload$190.meta.first ;
+  wire \o__payload$190.meta.last ;
+  wire \o__payload$190.meta.tile_end ;
+  wire [5:0] \o__payload$190.part ;
+  wire [44:0] \o__payload$198 ;
+  wire [31:0] \o__payload$198.codes ;
+  wire [7:0] \o__payload$198.codes.0 ;
+  wire [7:0] \o__payload$198.codes.1 ;
+  wire [7:0] \o__payload$198.codes.2 ;
+  wire [7:0] \o__payload$198.codes.3 ;
+  wire [9:0] \o__payload$198.exp ;
+  wire [2:0] \o__payload$198.meta ;
+  wire \o__payload$198.meta.first ;
+  wire \o__payload$198.meta.last ;
+  wire \o__payload$198.meta.tile_end ;
+  wire [44:0] \o__payload$205 ;
+  wire [31:0] \o__payload$205.codes ;
+  wire [7:0] \o__payload$205.codes.0 ;
+  wire [7:0] \o__payload$205.codes.1 ;
+  wire [7:0] \o__payload$205.codes.2 ;
+  wire [7:0] \o__payload$205.codes.3 ;
+  wire [9:0] \o__payload$205.exp ;
+  wire [2:0] \o__payload$205.meta ;
+  wire \o__payload$205.meta.first ;
+  wire \o__payload$205.meta.last ;
+  wire \o__payload$205.meta.tile_end ;
+  wire [44:0] \o__payload$212 ;
+  wire [31:0] \o__payload$212.codes ;
+  wire [7:0] \o__payload$212.codes.0 ;
+  wire [7:0] \o__payload$212.codes.1 ;
+  wire [7:0] \o__payload$212.codes.2 ;
+  wire [7:0] \o__payload$212.codes.3 ;
+  wire [9:0] \o__payload$212.exp ;
+  wire [2:0] \o__payload$212.meta ;
+  wire \o__payload$212.meta.first ;
+  wire \o__payload$212.meta.last ;
+  wire \o__payload$212.meta.tile_end ;
+  wire [68:0] \o__payload$216 ;
+  wire [57:0] \o__payload$216.acc ;
+  wire [28:0] \o__payload$216.acc.0 ;
+  wire [28:0] \o__payload$216.acc.1 ;
+  wire [9:0] \o__payload$216.exp ;
+  wire \o__payload$216.group ;
+  wire [68:0] \o__payload$222 ;
+  wire [57:0] \o__payload$222.acc ;
+  wire [28:0] \o__payload$222.acc.0 ;
+  wire [28:0] \o__payload$222.acc.1 ;
+  wire [9:0] \o__payload$222.exp ;
+  wire \o__payload$222.group ;
+  wire [43:0] \o__payload$238 ;
+  wire [2:0] \o__payload$238.head ;
+  wire \o__payload$238.last ;
+  wire [7:0] \o__payload$238.part ;
+  wire [31:0] \o__payload$238.x ;
+  wire [15:0] \o__payload$238.x.0 ;
+  wire [15:0] \o__payload$238.x.1 ;
+  wire [38:0] \o__payload$245 ;
+  wire [2:0] \o__payload$245.head ;
+  wire \o__payload$245.last ;
+  wire [2:0] \o__payload$245.part ;
+  wire [31:0] \o__payload$245.x ;
+  wire [15:0] \o__payload$245.x.0 ;
+  wire [15:0] \o__payload$245.x.1 ;
+  wire [24:0] \o__payload$251 ;
+  wire \o__payload$251.last ;
+  wire [7:0] \o__payload$251.part ;
+  wire [15:0] \o__payload$251.x ;
+  wire [15:0] \o__payload$251.x.0 ;
+  wire [94:0] \o__payload$265 ;
+  wire [30:0] \o__payload$265.mag ;
+  wire [63:0] \o__payload$265.x ;
+  wire [31:0] \o__payload$265.x.0 ;
+  wire [31:0] \o__payload$265.x.1 ;
+  wire [36:0] \o__payload$275 ;
+  wire [4:0] \o__payload$275.part ;
+  wire [31:0] \o__payload$275.x ;
+  wire [15:0] \o__payload$275.x.0 ;
+  wire [15:0] \o__payload$275.x.1 ;
+  wire [55:0] \o__payload$288 ;
+  wire [31:0] \o__payload$288.codes ;
+  wire [7:0] \o__payload$288.codes.0 ;
+  wire [7:0] \o__payload$288.codes.1 ;
+  wire [7:0] \o__payload$288.codes.2 ;
+  wire [7:0] \o__payload$288.codes.3 ;
+  wire [9:0] \o__payload$288.exp ;
+  wire [13:0] \o__payload$288.meta ;
+  wire \o__payload$288.meta.head ;
+  wire \o__payload$288.meta.last ;
+  wire [2:0] \o__payload$288.meta.layer ;
+  wire [1:0] \o__payload$288.meta.part ;
+  wire [5:0] \o__payload$288.meta.position ;
+  wire \o__payload$288.meta.value ;
+  wire [37:0] \o__payload$329 ;
+  wire \o__payload$329.last ;
+  wire [4:0] \o__payload$329.part ;
+  wire [31:0] \o__payload$329.x ;
+  wire [15:0] \o__payload$329.x.0 ;
+  wire [15:0] \o__payload$329.x.1 ;
   wire [8:0] \o__payload.token ;
   wire o__ready;
-  reg \o__ready$173 ;
-  reg \o__ready$175 ;
-  reg \o__ready$184 ;
-  reg \o__ready$190 ;
-  reg \o__ready$197 ;
-  wire \o__ready$208 ;
-  wire \o__ready$216 ;
-  wire \o__ready$222 ;
-  wire \o__ready$240 ;
-  reg \o__ready$257 ;
-  wire \o__ready$294 ;
+  wire \o__ready$143 ;
+  wire \o__ready$178 ;
+  wire \o__ready$182 ;
+  reg \o__ready$191 ;
+  reg \o__ready$193 ;
+  reg \o__ready$203 ;
+  reg \o__ready$210 ;
+  wire \o__ready$217 ;
+  reg \o__ready$223 ;
+  wire \o__ready$234 ;
+  wire \o__ready$242 ;
+  wire \o__ready$248 ;
+  wire \o__ready$266 ;
+  wire \o__ready$272 ;
+  reg \o__ready$289 ;
+  wire \o__ready$326 ;
   wire o__valid;
-  wire \o__valid$169 ;
-  wire \o__valid$178 ;
+  wire \o__valid$146 ;
+  wire \o__valid$175 ;
   wire \o__valid$185 ;
-  wire \o__valid$191 ;
-  wire \o__valid$194 ;
-  wire \o__valid$206 ;
-  wire \o__valid$215 ;
-  wire \o__valid$221 ;
-  wire \o__valid$239 ;
-  wire \o__valid$254 ;
-  wire \o__valid$293 ;
+  wire \o__valid$187 ;
+  wire \o__valid$196 ;
+  wire \o__valid$204 ;
+  wire \o__valid$211 ;
+  wire \o__valid$214 ;
+  wire \o__valid$220 ;
+  wire \o__valid$232 ;
+  wire \o__valid$241 ;
+  wire \o__valid$247 ;
+  wire \o__valid$269 ;
+  wire \o__valid$271 ;
+  wire \o__valid$286 ;
+  wire \o__valid$325 ;
   output [14:0] outcome__payload;
   wire [14:0] outcome__payload;
   wire [14:0] \outcome__payload$27 ;
@@ -4350,63 +4423,63 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire q_r__valid;
   reg qkv_done = 1'h0;
   wire [6:0] r__payload;
-  wire [6:0] \r__payload$182 ;
-  wire [2:0] \r__payload$182.meta ;
-  wire \r__payload$182.meta.first ;
-  wire \r__payload$182.meta.last ;
-  wire \r__payload$182.meta.tile_end ;
-  wire [3:0] \r__payload$182.part ;
-  wire [8:0] \r__payload$188 ;
-  wire [2:0] \r__payload$188.meta ;
-  wire \r__payload$188.meta.first ;
-  wire \r__payload$188.meta.last ;
-  wire \r__payload$188.meta.tile_end ;
-  wire [5:0] \r__payload$188.part ;
-  reg [18:0] \r__payload$248 ;
-  wire [13:0] \r__payload$248.meta ;
-  wire \r__payload$248.meta.head ;
-  wire \r__payload$248.meta.last ;
-  wire [2:0] \r__payload$248.meta.layer ;
-  wire [1:0] \r__payload$248.meta.part ;
-  wire [5:0] \r__payload$248.meta.position ;
-  wire \r__payload$248.meta.value ;
-  wire [1:0] \r__payload$248.part ;
-  wire [2:0] \r__payload$248.row ;
-  wire [18:0] \r__payload$249 ;
-  wire [13:0] \r__payload$249.meta ;
-  wire \r__payload$249.meta.head ;
-  wire \r__payload$249.meta.last ;
-  wire [2:0] \r__payload$249.meta.layer ;
-  wire [1:0] \r__payload$249.meta.part ;
-  wire [5:0] \r__payload$249.meta.position ;
-  wire \r__payload$249.meta.value ;
-  wire [1:0] \r__payload$249.part ;
-  wire [2:0] \r__payload$249.row ;
+  wire [6:0] \r__payload$201 ;
+  wire [2:0] \r__payload$201.meta ;
+  wire \r__payload$201.meta.first ;
+  wire \r__payload$201.meta.last ;
+  wire \r__payload$201.meta.tile_end ;
+  wire [3:0] \r__payload$201.part ;
+  wire [8:0] \r__payload$208 ;
+  wire [2:0] \r__payload$208.meta ;
+  wire \r__payload$208.meta.first ;
+  wire \r__payload$208.meta.last ;
+  wire \r__payload$208.meta.tile_end ;
+  wire [5:0] \r__payload$208.part ;
+  reg [18:0] \r__payload$280 ;
+  wire [13:0] \r__payload$280.meta ;
+  wire \r__payload$280.meta.head ;
+  wire \r__payload$280.meta.last ;
+  wire [2:0] \r__payload$280.meta.layer ;
+  wire [1:0] \r__payload$280.meta.part ;
+  wire [5:0] \r__payload$280.meta.position ;
+  wire \r__payload$280.meta.value ;
+  wire [1:0] \r__payload$280.part ;
+  wire [2:0] \r__payload$280.row ;
+  wire [18:0] \r__payload$281 ;
+  wire [13:0] \r__payload$281.meta ;
+  wire \r__payload$281.meta.head ;
+  wire \r__payload$281.meta.last ;
+  wire [2:0] \r__payload$281.meta.layer ;
+  wire [1:0] \r__payload$281.meta.part ;
+  wire [5:0] \r__payload$281.meta.position ;
+  wire \r__payload$281.meta.value ;
+  wire [1:0] \r__payload$281.part ;
+  wire [2:0] \r__payload$281.row ;
   wire [2:0] \r__payload.meta ;
   wire \r__payload.meta.first ;
   wire \r__payload.meta.last ;
   wire \r__payload.meta.tile_end ;
   wire [3:0] \r__payload.part ;
   wire r__ready;
-  wire \r__ready$183 ;
-  wire \r__ready$189 ;
-  reg \r__ready$246 ;
-  wire \r__ready$247 ;
+  wire \r__ready$202 ;
+  wire \r__ready$209 ;
+  reg \r__ready$278 ;
+  wire \r__ready$279 ;
   wire r__valid;
-  wire \r__valid$181 ;
-  wire \r__valid$187 ;
-  reg \r__valid$244 ;
-  wire \r__valid$245 ;
+  wire \r__valid$199 ;
+  wire \r__valid$206 ;
+  reg \r__valid$276 ;
+  wire \r__valid$277 ;
   wire [2:0] read__addr;
   wire [31:0] read__data;
   wire [4:0] read__payload;
-  wire [4:0] \read__payload$227 ;
-  wire [4:0] \read__payload$227.part ;
+  wire [4:0] \read__payload$253 ;
+  wire [4:0] \read__payload$253.part ;
   wire [4:0] \read__payload.part ;
   wire read__ready;
-  wire \read__ready$229 ;
+  wire \read__ready$255 ;
   wire read__valid;
-  wire \read__valid$231 ;
+  wire \read__valid$257 ;
   wire [94:0] read_i__payload;
   wire [30:0] \read_i__payload.mag ;
   wire [63:0] \read_i__payload.x ;
@@ -4422,17 +4495,17 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire read_o__ready;
   wire read_o__valid;
   wire [30:0] req__payload;
-  wire [30:0] \req__payload$136 ;
-  wire [14:0] \req__payload$136.address ;
-  wire [14:0] \req__payload$136.count ;
-  wire \req__payload$136.stride ;
+  wire [30:0] \req__payload$141 ;
+  wire [14:0] \req__payload$141.address ;
+  wire [14:0] \req__payload$141.count ;
+  wire \req__payload$141.stride ;
   wire [14:0] \req__payload.address ;
   wire [14:0] \req__payload.count ;
   wire \req__payload.stride ;
   wire req__ready;
-  wire \req__ready$138 ;
+  wire \req__ready$144 ;
   wire req__valid;
-  wire \req__valid$140 ;
+  wire \req__valid$145 ;
   wire [10:0] result__payload;
   wire \result__payload.last ;
   wire \result__payload.none ;
@@ -4450,6 +4523,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [8:0] \sampled__payload.token ;
   wire sampled__ready;
   wire sampled__valid;
+  reg selected = 1'h1;
+  reg \selected$200  = 1'h0;
+  reg \selected$207  = 1'h0;
   wire [31:0] sig__payload;
   wire [31:0] \sig__payload.crc ;
   wire sig__ready;
@@ -4461,19 +4537,19 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire starved;
   reg swiglu_done = 1'h0;
   wire [127:0] tile__payload;
-  wire [127:0] \tile__payload$148 ;
+  wire [127:0] \tile__payload$154 ;
   wire tile__ready;
-  wire \tile__ready$150 ;
+  wire \tile__ready$156 ;
   wire tile__valid;
-  wire \tile__valid$152 ;
+  wire \tile__valid$158 ;
   wire [32:0] v_o__payload;
-  wire [32:0] \v_o__payload$287 ;
-  wire [31:0] \v_o__payload$287.codes ;
-  wire [7:0] \v_o__payload$287.codes.0 ;
-  wire [7:0] \v_o__payload$287.codes.1 ;
-  wire [7:0] \v_o__payload$287.codes.2 ;
-  wire [7:0] \v_o__payload$287.codes.3 ;
-  wire \v_o__payload$287.last ;
+  wire [32:0] \v_o__payload$319 ;
+  wire [31:0] \v_o__payload$319.codes ;
+  wire [7:0] \v_o__payload$319.codes.0 ;
+  wire [7:0] \v_o__payload$319.codes.1 ;
+  wire [7:0] \v_o__payload$319.codes.2 ;
+  wire [7:0] \v_o__payload$319.codes.3 ;
+  wire \v_o__payload$319.last ;
   wire [31:0] \v_o__payload.codes ;
   wire [7:0] \v_o__payload.codes.0 ;
   wire [7:0] \v_o__payload.codes.1 ;
@@ -4481,66 +4557,66 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [7:0] \v_o__payload.codes.3 ;
   wire \v_o__payload.last ;
   wire v_o__ready;
-  wire \v_o__ready$289 ;
+  wire \v_o__ready$321 ;
   wire v_o__valid;
-  wire \v_o__valid$291 ;
+  wire \v_o__valid$323 ;
   wire [12:0] v_req__payload;
-  wire [12:0] \v_req__payload$281 ;
-  wire \v_req__payload$281.head ;
-  wire \v_req__payload$281.last ;
-  wire [2:0] \v_req__payload$281.layer ;
-  wire [1:0] \v_req__payload$281.part ;
-  wire [5:0] \v_req__payload$281.position ;
+  wire [12:0] \v_req__payload$313 ;
+  wire \v_req__payload$313.head ;
+  wire \v_req__payload$313.last ;
+  wire [2:0] \v_req__payload$313.layer ;
+  wire [1:0] \v_req__payload$313.part ;
+  wire [5:0] \v_req__payload$313.position ;
   wire \v_req__payload.head ;
   wire \v_req__payload.last ;
   wire [2:0] \v_req__payload.layer ;
   wire [1:0] \v_req__payload.part ;
   wire [5:0] \v_req__payload.position ;
   wire v_req__ready;
-  wire \v_req__ready$283 ;
+  wire \v_req__ready$315 ;
   wire v_req__valid;
-  wire \v_req__valid$285 ;
+  wire \v_req__valid$317 ;
   wire [37:0] w__payload;
-  wire [23:0] \w__payload$224 ;
-  wire [7:0] \w__payload$224.part ;
-  wire [15:0] \w__payload$224.x ;
-  wire [15:0] \w__payload$224.x.0 ;
-  wire [36:0] \w__payload$242 ;
-  wire [4:0] \w__payload$242.part ;
-  wire [31:0] \w__payload$242.x ;
-  wire [15:0] \w__payload$242.x.0 ;
-  wire [15:0] \w__payload$242.x.1 ;
-  wire [36:0] \w__payload$296 ;
-  wire [4:0] \w__payload$296.part ;
-  wire [31:0] \w__payload$296.x ;
-  wire [15:0] \w__payload$296.x.0 ;
-  wire [15:0] \w__payload$296.x.1 ;
+  wire [23:0] \w__payload$250 ;
+  wire [7:0] \w__payload$250.part ;
+  wire [15:0] \w__payload$250.x ;
+  wire [15:0] \w__payload$250.x.0 ;
+  wire [36:0] \w__payload$274 ;
+  wire [4:0] \w__payload$274.part ;
+  wire [31:0] \w__payload$274.x ;
+  wire [15:0] \w__payload$274.x.0 ;
+  wire [15:0] \w__payload$274.x.1 ;
+  wire [36:0] \w__payload$328 ;
+  wire [4:0] \w__payload$328.part ;
+  wire [31:0] \w__payload$328.x ;
+  wire [15:0] \w__payload$328.x.0 ;
+  wire [15:0] \w__payload$328.x.1 ;
   wire [2:0] \w__payload.part ;
   wire [2:0] \w__payload.row ;
   wire [31:0] \w__payload.x ;
   wire [15:0] \w__payload.x.0 ;
   wire [15:0] \w__payload.x.1 ;
   wire w__ready;
-  wire \w__ready$223 ;
-  wire \w__ready$241 ;
-  wire \w__ready$295 ;
+  wire \w__ready$249 ;
+  wire \w__ready$273 ;
+  wire \w__ready$327 ;
   wire w__valid;
-  wire \w__valid$220 ;
-  wire \w__valid$238 ;
-  wire \w__valid$292 ;
+  wire \w__valid$246 ;
+  wire \w__valid$270 ;
+  wire \w__valid$324 ;
   wire [54:0] write__payload;
-  wire [54:0] \write__payload$263 ;
-  wire [31:0] \write__payload$263.codes ;
-  wire [7:0] \write__payload$263.codes.0 ;
-  wire [7:0] \write__payload$263.codes.1 ;
-  wire [7:0] \write__payload$263.codes.2 ;
-  wire [7:0] \write__payload$263.codes.3 ;
-  wire [9:0] \write__payload$263.exp ;
-  wire \write__payload$263.head ;
-  wire [2:0] \write__payload$263.layer ;
-  wire [1:0] \write__payload$263.part ;
-  wire [5:0] \write__payload$263.position ;
-  wire \write__payload$263.value ;
+  wire [54:0] \write__payload$295 ;
+  wire [31:0] \write__payload$295.codes ;
+  wire [7:0] \write__payload$295.codes.0 ;
+  wire [7:0] \write__payload$295.codes.1 ;
+  wire [7:0] \write__payload$295.codes.2 ;
+  wire [7:0] \write__payload$295.codes.3 ;
+  wire [9:0] \write__payload$295.exp ;
+  wire \write__payload$295.head ;
+  wire [2:0] \write__payload$295.layer ;
+  wire [1:0] \write__payload$295.part ;
+  wire [5:0] \write__payload$295.position ;
+  wire \write__payload$295.value ;
   wire [31:0] \write__payload.codes ;
   wire [7:0] \write__payload.codes.0 ;
   wire [7:0] \write__payload.codes.1 ;
@@ -4553,10 +4629,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [5:0] \write__payload.position ;
   wire \write__payload.value ;
   wire write__ready;
-  wire \write__ready$265 ;
+  wire \write__ready$297 ;
   wire write__valid;
-  wire \write__valid$267 ;
-  reg [44:0] x__payload;
+  wire \write__valid$299 ;
+  wire [44:0] x__payload;
   wire [31:0] \x__payload.codes ;
   wire [7:0] \x__payload.codes.0 ;
   wire [7:0] \x__payload.codes.1 ;
@@ -4567,7 +4643,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \x__payload.last ;
   wire \x__payload.tile_end ;
   wire x__ready;
-  reg x__valid;
+  wire x__valid;
   reg [31:0] signatures [4:0];
   initial begin
     signatures[0] = 32'd0;
@@ -4578,7 +4654,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   end
   always @(posedge clk) begin
     if (\$signature__en )
-      signatures[\$48 [2:0]] <= \$signature__data ;
+      signatures[\$36 [2:0]] <= \$signature__data ;
   end
   reg [31:0] _0_;
   always @(posedge clk) begin
@@ -4586,93 +4662,93 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   end
   assign signature_data = _0_;
   assign \$20  = phase == 4'h8;
-  assign \$21  = phase == 3'h4;
-  assign \$22  = phase == 3'h5;
-  assign \$23  = | { \$22 , \$21 , \$20 , \$19  };
-  assign \$24  = phase == 3'h6;
-  assign \$25  = phase == 4'h9;
-  assign \$26  = | { \$25 , \$24  };
-  assign \i__valid$199  = \o__valid$194  & \$26 ;
-  assign \$27  = phase == 3'h6;
-  assign \$28  = phase == 4'h9;
-  assign \$29  = | { \$28 , \$27  };
-  assign \$30  = phase == 4'hb;
-  assign \i__valid$202  = \o__valid$194  & \$30 ;
-  assign \$31  = phase == 4'hb;
-  assign \$32  = phase == 4'h8;
-  assign \$33  = ~ \$32 ;
-  assign \i__valid$205  = \o__valid$206  & \$33 ;
-  assign \$34  = phase == 4'h8;
-  assign \i__valid$207  = \o__valid$206  & \$34 ;
-  assign \$35  = phase == 4'h8;
-  assign \o__ready$208  = \$35  ? \i__ready$210  : \i__ready$209 ;
-  assign \$37  = 4'h0 + \o__payload$219 [34:32];
-  assign \$38  = phase == 3'h4;
-  assign \$39  = phase == 3'h4;
-  assign \$40  = ~ \$39 ;
-  assign \$41  = phase == 3'h4;
-  assign \i__valid$253  = \o__valid$254  & \$41 ;
-  assign \$42  = phase == 3'h4;
+  assign \$21  = ~ \$20 ;
+  assign \i__valid$231  = \o__valid$232  & \$21 ;
+  assign \$22  = phase == 4'h8;
+  assign \i__valid$233  = \o__valid$232  & \$22 ;
+  assign \$23  = phase == 4'h8;
+  assign \o__ready$234  = \$23  ? \i__ready$236  : \i__ready$235 ;
+  assign \$25  = 4'h0 + \o__payload$245 [34:32];
+  assign \$26  = phase == 3'h4;
+  assign \$27  = phase == 3'h4;
+  assign \$28  = ~ \$27 ;
+  assign \$29  = phase == 3'h4;
+  assign \i__valid$285  = \o__valid$286  & \$29 ;
+  assign \$30  = phase == 3'h4;
+  assign \$31  = phase == 3'h4;
+  assign \$32  = ~ \$31 ;
+  assign q_i__valid = \o__valid$286  & \$32 ;
+  assign \$33  = phase == 3'h4;
+  assign \$34  = ~ \$33 ;
+  assign \$35  = layer * 1'h1;
+  assign \$36  = \$35  + 1'h0;
+  assign \$37  = command__valid & command__ready;
+  assign clear = \$37  & fresh;
+  assign \$38  = ~ fresh;
+  assign \$39  = phase == 2'h2;
+  assign \$40  = phase == 3'h7;
+  assign \$41  = phase == 4'ha;
+  assign \$42  = | { \$41 , \$40 , \$39  };
   assign \$43  = phase == 3'h4;
-  assign \$44  = ~ \$43 ;
-  assign q_i__valid = \o__valid$254  & \$44 ;
-  assign \$45  = phase == 3'h4;
-  assign \$46  = ~ \$45 ;
-  assign \$47  = layer * 1'h1;
-  assign \$48  = \$47  + 1'h0;
-  assign \$49  = command__valid & command__ready;
-  assign clear = \$49  & fresh;
-  assign \$50  = ~ fresh;
-  assign \$51  = phase == 2'h2;
-  assign \$52  = phase == 3'h7;
-  assign \$53  = phase == 4'ha;
-  assign \$54  = | { \$53 , \$52 , \$51  };
-  assign \$55  = phase == 3'h4;
-  assign \$56  = phase == 3'h5;
-  assign \$57  = | { \$56 , \$55  };
-  assign \$58  = phase == 1'h1;
-  assign \$59  = beats__valid & beats__ready;
-  assign \$60  = ~ beats__valid;
-  assign \$61  = beats__ready & \$60 ;
-  assign \$63  = \$62  & \o__payload$219 [38];
-  assign \$64  = \w__valid$220  & \o__ready$222 ;
-  assign \$65  = \$64  & \o__payload$225 [24];
-  assign \$66  = \cmd__valid$89  & feed__ready;
-  assign \$67  = command__valid & command__ready;
-  assign \$68  = outcome__valid & outcome__ready;
-  assign \$69  = \$68  & outcome__payload[10];
+  assign \$44  = phase == 3'h5;
+  assign \$45  = | { \$44 , \$43  };
+  assign \$46  = phase == 1'h1;
+  assign \$47  = beats__valid & beats__ready;
+  assign \$48  = ~ beats__valid;
+  assign \$49  = beats__ready & \$48 ;
+  assign \$51  = \$50  & \o__payload$245 [38];
+  assign \$52  = \w__valid$246  & \o__ready$248 ;
+  assign \$53  = \$52  & \o__payload$251 [24];
+  assign \$54  = \cmd__valid$89  & feed__ready;
+  assign \$55  = ! \cmd__payload$85 [2:0];
+  assign \$56  = \cmd__payload$85 [2:0] == 2'h2;
+  assign \$57  = \cmd__payload$85 [2:0] == 3'h4;
+  assign \$58  = | { \$57 , \$56 , \$55  };
+  assign \$59  = \cmd__valid$89  & feed__ready;
+  assign \$60  = \cmd__payload$85 [2:0] == 1'h1;
+  assign \$61  = \cmd__valid$89  & feed__ready;
+  assign \$62  = \cmd__payload$85 [2:0] == 2'h3;
+  assign \$63  = command__valid & command__ready;
+  assign \$64  = outcome__valid & outcome__ready;
+  assign \$65  = \$64  & outcome__payload[10];
   always @(posedge clk)
-    qkv_done <= \$70 ;
+    qkv_done <= \$66 ;
   always @(posedge clk)
-    swiglu_done <= \$71 ;
+    swiglu_done <= \$67 ;
   always @(posedge clk)
-    matrix <= \$72 ;
+    selected <= \$68 ;
   always @(posedge clk)
-    fresh <= \$73 ;
+    \selected$200  <= \$69 ;
+  always @(posedge clk)
+    \selected$207  <= \$70 ;
+  always @(posedge clk)
+    fresh <= \$71 ;
   assign \$1  = phase == 3'h6;
   assign exp = \$1  ? \exps$131 [39:30] : \exps$131 [29:20];
-  assign \$2  = ! matrix;
-  assign \$3  = matrix == 2'h2;
-  assign \$4  = matrix == 3'h4;
-  assign \$5  = | { \$4 , \$3 , \$2  };
-  assign r__valid = \o__valid$169  & \$5 ;
-  assign \$6  = ! matrix;
-  assign \$7  = matrix == 2'h2;
-  assign \$8  = matrix == 3'h4;
-  assign \$9  = | { \$8 , \$7 , \$6  };
-  assign \$10  = matrix == 1'h1;
-  assign \r__valid$181  = \o__valid$169  & \$10 ;
-  assign \$11  = matrix == 1'h1;
-  assign \$12  = matrix == 2'h3;
-  assign \r__valid$187  = \o__valid$169  & \$12 ;
-  assign \$13  = matrix == 2'h3;
-  assign \$14  = phase == 2'h3;
-  assign \$15  = phase == 4'h8;
-  assign \$16  = phase == 3'h4;
-  assign \$17  = phase == 3'h5;
-  assign \$18  = | { \$17 , \$16 , \$15 , \$14  };
-  assign i__valid = \o__valid$194  & \$18 ;
-  assign \$19  = phase == 2'h3;
+  assign r__valid = \o__valid$187  & selected;
+  assign \r__valid$199  = \o__valid$187  & \selected$200 ;
+  assign \r__valid$206  = \o__valid$187  & \selected$207 ;
+  assign \$2  = phase == 2'h3;
+  assign \$3  = phase == 4'h8;
+  assign \$4  = phase == 3'h4;
+  assign \$5  = phase == 3'h5;
+  assign \$6  = | { \$5 , \$4 , \$3 , \$2  };
+  assign \i__valid$219  = \o__valid$220  & \$6 ;
+  assign \$7  = phase == 2'h3;
+  assign \$8  = phase == 4'h8;
+  assign \$9  = phase == 3'h4;
+  assign \$10  = phase == 3'h5;
+  assign \$11  = | { \$10 , \$9 , \$8 , \$7  };
+  assign \$12  = phase == 3'h6;
+  assign \$13  = phase == 4'h9;
+  assign \$14  = | { \$13 , \$12  };
+  assign \i__valid$225  = \o__valid$220  & \$14 ;
+  assign \$15  = phase == 3'h6;
+  assign \$16  = phase == 4'h9;
+  assign \$17  = | { \$16 , \$15  };
+  assign \$18  = phase == 4'hb;
+  assign \i__valid$228  = \o__valid$220  & \$18 ;
+  assign \$19  = phase == 4'hb;
   \specimen.admission  admission (
     .ask__payload(ask__payload),
     .ask__ready(ask__ready),
@@ -4703,16 +4779,16 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .blocked(blocked),
     .busy(busy),
     .clk(clk),
-    .o__payload(i__payload),
-    .o__ready(\o__ready$197 ),
-    .o__valid(\o__valid$194 ),
+    .o__payload(\i__payload$215 ),
+    .o__ready(\o__ready$217 ),
+    .o__valid(\i__valid$213 ),
     .rst(rst),
     .starved(starved),
     .tile__payload(beats__payload),
     .tile__ready(tile__ready),
     .tile__valid(tile__valid),
     .x__payload(x__payload),
-    .x__ready(x__ready),
+    .x__ready(\o__ready$182 ),
     .x__valid(x__valid)
   );
   \specimen.attention  attention (
@@ -4727,10 +4803,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .k_req__payload(k_req__payload),
     .k_req__ready(k_req__ready),
     .k_req__valid(k_req__valid),
-    .o__payload(\o__payload$297 ),
-    .o__ready(\o__ready$294 ),
-    .o__valid(\w__valid$292 ),
-    .q_i__payload(\i__payload$255 ),
+    .o__payload(\o__payload$329 ),
+    .o__ready(\o__ready$326 ),
+    .o__valid(\w__valid$324 ),
+    .q_i__payload(\i__payload$287 ),
     .q_i__ready(q_i__ready),
     .q_i__valid(q_i__valid),
     .q_r__payload(q_r__payload),
@@ -4750,12 +4826,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .cmd__ready(convert__ready),
     .cmd__valid(\cmd__valid$95 ),
     .\exps$183 (\exps$131 ),
-    .i__payload(i__payload),
-    .i__ready(i__ready),
-    .i__valid(i__valid),
-    .o__payload(\o__payload$212 ),
-    .o__ready(\o__ready$208 ),
-    .o__valid(\o__valid$206 ),
+    .i__payload(\i__payload$221 ),
+    .i__ready(\i__ready$224 ),
+    .i__valid(\i__valid$219 ),
+    .o__payload(\o__payload$238 ),
+    .o__ready(\o__ready$234 ),
+    .o__valid(\o__valid$232 ),
     .rst(rst)
   );
   \specimen.counters  counters (
@@ -4783,21 +4859,31 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .gain__ready(gain__ready),
     .gain__valid(gain__valid),
     .model_id(model_id),
-    .req__payload(req__payload),
+    .req__payload(i__payload),
     .req__ready(req__ready),
-    .req__valid(req__valid),
+    .req__valid(i__valid),
     .rst(rst),
     .tile__ready(tile__ready),
     .tile__valid(tile__valid)
   );
   \specimen.feeder  feeder (
-    .busy(\o__valid$169 ),
+    .busy(\i__valid$174 ),
     .clk(clk),
     .cmd__payload(\cmd__payload$85 ),
     .cmd__ready(feed__ready),
     .cmd__valid(\cmd__valid$89 ),
-    .o__payload(\o__payload$172 ),
-    .o__ready(\o__ready$173 ),
+    .o__payload(\i__payload$176 ),
+    .o__ready(\o__ready$178 ),
+    .rst(rst)
+  );
+  \specimen.feeder_skid  feeder_skid (
+    .clk(clk),
+    .i__payload(\i__payload$176 ),
+    .i__ready(\o__ready$178 ),
+    .i__valid(\i__valid$174 ),
+    .o__payload(\o__payload$190 ),
+    .o__ready(\o__ready$191 ),
+    .o__valid(\o__valid$187 ),
     .rst(rst)
   );
   \specimen.kv_cache  kv_cache (
@@ -4807,20 +4893,20 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .clk(clk),
     .error(error),
     .k_o__payload(k_o__payload),
-    .k_o__ready(k_o__ready),
     .k_o__valid(k_o__valid),
     .k_req__payload(k_req__payload),
     .k_req__ready(k_req__ready),
     .k_req__valid(k_req__valid),
+    .o__ready(k_o__ready),
+    .\o__ready$71 (v_o__ready),
     .rst(rst),
     .v_o__payload(v_o__payload),
-    .v_o__ready(v_o__ready),
     .v_o__valid(v_o__valid),
     .v_req__payload(v_req__payload),
     .v_req__ready(v_req__ready),
     .v_req__valid(v_req__valid),
     .write__payload(write__payload),
-    .write__valid(\i__valid$253 )
+    .write__valid(\i__valid$285 )
   );
   \specimen.kv_writer  kv_writer (
     .clk(clk),
@@ -4828,25 +4914,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .cmd__ready(kv_write__ready),
     .cmd__valid(\cmd__valid$77 ),
     .done(kv_write_done),
-    .i__payload(\i__payload$255 ),
-    .r__payload(\r__payload$249 ),
-    .r__ready(\r__ready$246 ),
-    .r__valid(\r__valid$245 ),
+    .i__payload(\i__payload$287 ),
+    .r__payload(\r__payload$281 ),
+    .r__ready(\r__ready$278 ),
+    .r__valid(\r__valid$277 ),
     .rst(rst),
     .write__payload(write__payload),
-    .write__valid(\i__valid$253 )
+    .write__valid(\i__valid$285 )
+  );
+  \specimen.operation_skid  operation_skid (
+    .clk(clk),
+    .i__payload(\i__payload$197 ),
+    .i__ready(\i__ready$194 ),
+    .i__valid(\i__valid$195 ),
+    .o__payload(x__payload),
+    .o__ready(\o__ready$182 ),
+    .o__valid(x__valid),
+    .rst(rst)
   );
   \specimen.qkv  qkv (
     .clk(clk),
-    .o__payload(\i__payload$255 ),
-    .o__ready(\o__ready$257 ),
-    .o__valid(\o__valid$254 ),
-    .pipe_advance(\r__ready$247 ),
-    .r__payload(\r__payload$248 ),
-    .r__valid(\r__valid$244 ),
+    .o__payload(\i__payload$287 ),
+    .o__ready(\o__ready$289 ),
+    .o__valid(\o__valid$286 ),
+    .pipe_advance(\r__ready$279 ),
+    .r__payload(\r__payload$280 ),
+    .r__valid(\r__valid$276 ),
     .rst(rst),
     .w__payload(w__payload),
     .w__valid(w__valid)
+  );
+  \specimen.request_skid  request_skid (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(req__ready),
+    .i__valid(i__valid),
+    .o__payload(\req__payload$141 ),
+    .o__ready(\o__ready$143 ),
+    .o__valid(\req__valid$145 ),
+    .rst(rst)
   );
   \specimen.residual  residual (
     .clk(clk),
@@ -4860,18 +4966,38 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .embed_done(\embed_done$116 ),
     .embed_exp(embed_exp),
     .\exp$106 (exp),
-    .i__payload(i__payload),
-    .i__ready(\i__ready$201 ),
-    .i__valid(\i__valid$199 ),
+    .i__payload(\i__payload$221 ),
+    .i__ready(\i__ready$227 ),
+    .i__valid(\i__valid$225 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
-    .read_o__payload(read_i__payload),
+    .read_o__payload(\i__payload$258 ),
     .read_o__ready(read_o__ready),
-    .read_o__valid(read_i__valid),
+    .read_o__valid(\i__valid$262 ),
     .rst(rst),
     .sig__payload(\$signature__data ),
     .sig__valid(\$signature__en )
+  );
+  \specimen.residual_skid  residual_skid (
+    .clk(clk),
+    .i__payload(\i__payload$258 ),
+    .i__ready(read_o__ready),
+    .i__valid(\i__valid$262 ),
+    .o__payload(read_i__payload),
+    .o__ready(\o__ready$266 ),
+    .o__valid(read_i__valid),
+    .rst(rst)
+  );
+  \specimen.result_skid  result_skid (
+    .clk(clk),
+    .i__payload(\i__payload$215 ),
+    .i__ready(\o__ready$217 ),
+    .i__valid(\i__valid$213 ),
+    .o__payload(\i__payload$221 ),
+    .o__ready(\o__ready$223 ),
+    .o__valid(\o__valid$220 ),
+    .rst(rst)
   );
   \specimen.rmsnorm  rmsnorm (
     .clk(clk),
@@ -4881,14 +5007,14 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .gain__payload(gain__payload),
     .gain__ready(gain__ready),
     .gain__valid(gain__valid),
-    .o__payload(\o__payload$243 ),
-    .o__ready(\o__ready$240 ),
-    .o__valid(\w__valid$238 ),
+    .o__payload(\o__payload$275 ),
+    .o__ready(\o__ready$272 ),
+    .o__valid(\w__valid$270 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
     .read_i__payload(read_i__payload),
-    .read_i__ready(read_o__ready),
+    .read_i__ready(\o__ready$266 ),
     .read_i__valid(read_i__valid),
     .rst(rst),
     .w_data(\cmd__payload$67 )
@@ -4899,11 +5025,11 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .angle__valid(angle__valid),
     .angle_done(angle_done),
     .clk(clk),
-    .i__payload(\i__payload$211 ),
-    .i__valid(\i__valid$205 ),
-    .o__payload(\o__payload$219 ),
+    .i__payload(\i__payload$237 ),
+    .i__valid(\i__valid$231 ),
+    .o__payload(\o__payload$245 ),
     .o__valid(w__valid),
-    .pipe_advance(\i__ready$209 ),
+    .pipe_advance(\i__ready$235 ),
     .rst(rst)
   );
   \specimen.sampler  sampler (
@@ -4912,9 +5038,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .cmd__ready(sample__ready),
     .cmd__valid(\cmd__valid$107 ),
     .done(sample_done),
-    .i__payload(i__payload),
-    .i__ready(\i__ready$204 ),
-    .i__valid(\i__valid$202 ),
+    .i__payload(\i__payload$221 ),
+    .i__ready(\i__ready$230 ),
+    .i__valid(\i__valid$228 ),
     .o__payload(sampled__payload),
     .o__ready(o__ready),
     .o__valid(sampled__valid),
@@ -4975,12 +5101,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   \specimen.swiglu  swiglu (
     .clk(clk),
-    .i__payload(\i__payload$213 ),
-    .i__valid(\i__valid$207 ),
-    .o__payload(\o__payload$225 ),
-    .o__ready(\o__ready$222 ),
-    .o__valid(\w__valid$220 ),
-    .pipe_advance(\i__ready$210 ),
+    .i__payload(\i__payload$239 ),
+    .i__valid(\i__valid$233 ),
+    .o__payload(\o__payload$251 ),
+    .o__ready(\o__ready$248 ),
+    .o__valid(\w__valid$246 ),
+    .pipe_advance(\i__ready$236 ),
     .rst(rst)
   );
   \specimen.weights  weights (
@@ -4988,218 +5114,238 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .beats__ready(beats__ready),
     .beats__valid(beats__valid),
     .clk(clk),
-    .req__payload(req__payload),
-    .req__ready(req__ready),
-    .req__valid(req__valid),
+    .req__payload(\req__payload$141 ),
+    .req__ready(\o__ready$143 ),
+    .req__valid(\req__valid$145 ),
     .rst(rst)
   );
   specimen_vector_buffer_1x64_w2_r4_e3m4_m3 xa (
     .clk(clk),
-    .o__payload(\o__payload$180 ),
-    .o__ready(\o__ready$175 ),
-    .o__valid(\o__valid$178 ),
+    .o__payload(\o__payload$198 ),
+    .o__ready(\o__ready$193 ),
+    .o__valid(\o__valid$196 ),
     .r__payload(r__payload),
     .r__ready(r__ready),
     .r__valid(r__valid),
     .rst(rst),
-    .w__payload(\w__payload$242 ),
-    .w__ready(\o__ready$240 ),
-    .w__valid(\w__valid$238 )
+    .w__payload(\w__payload$274 ),
+    .w__ready(\o__ready$272 ),
+    .w__valid(\w__valid$270 )
   );
   specimen_vector_buffer_1x192_w1_r4_e3m4_m3 xh (
     .clk(clk),
-    .o__payload(\o__payload$192 ),
-    .o__ready(\o__ready$190 ),
-    .o__valid(\o__valid$191 ),
-    .r__payload(\r__payload$188 ),
-    .r__ready(\r__ready$189 ),
-    .r__valid(\r__valid$187 ),
+    .o__payload(\o__payload$212 ),
+    .o__ready(\o__ready$210 ),
+    .o__valid(\o__valid$211 ),
+    .r__payload(\r__payload$208 ),
+    .r__ready(\r__ready$209 ),
+    .r__valid(\r__valid$206 ),
     .rst(rst),
-    .w__payload(\w__payload$224 ),
-    .w__ready(\o__ready$222 ),
-    .w__valid(\w__valid$220 )
+    .w__payload(\w__payload$250 ),
+    .w__ready(\o__ready$248 ),
+    .w__valid(\w__valid$246 )
   );
   specimen_vector_buffer_1x64_w2_r4_e3m4_m3 xo (
     .clk(clk),
-    .o__payload(\o__payload$186 ),
-    .o__ready(\o__ready$184 ),
-    .o__valid(\o__valid$185 ),
-    .r__payload(\r__payload$182 ),
-    .r__ready(\r__ready$183 ),
-    .r__valid(\r__valid$181 ),
+    .o__payload(\o__payload$205 ),
+    .o__ready(\o__ready$203 ),
+    .o__valid(\o__valid$204 ),
+    .r__payload(\r__payload$201 ),
+    .r__ready(\r__ready$202 ),
+    .r__valid(\r__valid$199 ),
     .rst(rst),
-    .w__payload(\w__payload$296 ),
-    .w__ready(\o__ready$294 ),
-    .w__valid(\w__valid$292 )
+    .w__payload(\w__payload$328 ),
+    .w__ready(\o__ready$326 ),
+    .w__valid(\w__valid$324 )
   );
   always @* begin
     if (\$start ) begin end
-    \o__ready$173  = 1'h0;
-    if (\$9 ) begin
-      \o__ready$173  = r__ready;
+    \o__ready$191  = 1'h0;
+    if (selected) begin
+      \o__ready$191  = r__ready;
     end
+    if (\selected$200 ) begin
+      \o__ready$191  = \r__ready$202 ;
+    end
+    if (\selected$207 ) begin
+      \o__ready$191  = \r__ready$209 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \o__ready$193  = 1'h0;
+    if (selected) begin
+      \o__ready$193  = \i__ready$194 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \i__valid$195  = 1'h0;
+    if (selected) begin
+      \i__valid$195  = \o__valid$196 ;
+    end
+    if (\selected$200 ) begin
+      \i__valid$195  = \o__valid$204 ;
+    end
+    if (\selected$207 ) begin
+      \i__valid$195  = \o__valid$211 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \i__payload$197  = 45'h000000000000;
+    if (selected) begin
+      \i__payload$197 [31:0] = \o__payload$198 [31:0];
+      \i__payload$197 [41:32] = \o__payload$198 [41:32];
+      \i__payload$197 [42] = \o__payload$198 [42];
+      \i__payload$197 [43] = \o__payload$198 [43];
+      \i__payload$197 [44] = \o__payload$198 [44];
+    end
+    if (\selected$200 ) begin
+      \i__payload$197 [31:0] = \o__payload$205 [31:0];
+      \i__payload$197 [41:32] = \o__payload$205 [41:32];
+      \i__payload$197 [42] = \o__payload$205 [42];
+      \i__payload$197 [43] = \o__payload$205 [43];
+      \i__payload$197 [44] = \o__payload$205 [44];
+    end
+    if (\selected$207 ) begin
+      \i__payload$197 [31:0] = \o__payload$212 [31:0];
+      \i__payload$197 [41:32] = \o__payload$212 [41:32];
+      \i__payload$197 [42] = \o__payload$212 [42];
+      \i__payload$197 [43] = \o__payload$212 [43];
+      \i__payload$197 [44] = \o__payload$212 [44];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \o__ready$203  = 1'h0;
+    if (\selected$200 ) begin
+      \o__ready$203  = \i__ready$194 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \o__ready$210  = 1'h0;
+    if (\selected$207 ) begin
+      \o__ready$210  = \i__ready$194 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \o__ready$223  = 1'h0;
     if (\$11 ) begin
-      \o__ready$173  = \r__ready$183 ;
+      \o__ready$223  = \i__ready$224 ;
     end
-    if (\$13 ) begin
-      \o__ready$173  = \r__ready$189 ;
+    if (\$17 ) begin
+      \o__ready$223  = \i__ready$227 ;
     end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \o__ready$175  = 1'h0;
-    if (\$9 ) begin
-      \o__ready$175  = x__ready;
+    if (\$19 ) begin
+      \o__ready$223  = \i__ready$230 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    x__valid = 1'h0;
-    if (\$9 ) begin
-      x__valid = \o__valid$178 ;
+    \r__valid$276  = 1'h0;
+    if (\$26 ) begin
+      \r__valid$276  = \r__valid$277 ;
     end
-    if (\$11 ) begin
-      x__valid = \o__valid$185 ;
-    end
-    if (\$13 ) begin
-      x__valid = \o__valid$191 ;
+    if (\$28 ) begin
+      \r__valid$276  = q_r__valid;
     end
   end
   always @* begin
     if (\$start ) begin end
-    x__payload = 45'h000000000000;
-    if (\$9 ) begin
-      x__payload[31:0] = \o__payload$180 [31:0];
-      x__payload[41:32] = \o__payload$180 [41:32];
-      x__payload[42] = \o__payload$180 [42];
-      x__payload[43] = \o__payload$180 [43];
-      x__payload[44] = \o__payload$180 [44];
-    end
-    if (\$11 ) begin
-      x__payload[31:0] = \o__payload$186 [31:0];
-      x__payload[41:32] = \o__payload$186 [41:32];
-      x__payload[42] = \o__payload$186 [42];
-      x__payload[43] = \o__payload$186 [43];
-      x__payload[44] = \o__payload$186 [44];
-    end
-    if (\$13 ) begin
-      x__payload[31:0] = \o__payload$192 [31:0];
-      x__payload[41:32] = \o__payload$192 [41:32];
-      x__payload[42] = \o__payload$192 [42];
-      x__payload[43] = \o__payload$192 [43];
-      x__payload[44] = \o__payload$192 [44];
+    \r__ready$278  = 1'h0;
+    if (\$26 ) begin
+      \r__ready$278  = \r__ready$279 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$184  = 1'h0;
-    if (\$11 ) begin
-      \o__ready$184  = x__ready;
+    \r__payload$280  = 19'h00000;
+    if (\$26 ) begin
+      \r__payload$280 [2:0] = \r__payload$281 [2:0];
+      \r__payload$280 [4:3] = \r__payload$281 [4:3];
+      \r__payload$280 [18:5] = \r__payload$281 [18:5];
     end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \o__ready$190  = 1'h0;
-    if (\$13 ) begin
-      \o__ready$190  = x__ready;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \o__ready$197  = 1'h0;
-    if (\$23 ) begin
-      \o__ready$197  = i__ready;
-    end
-    if (\$29 ) begin
-      \o__ready$197  = \i__ready$201 ;
-    end
-    if (\$31 ) begin
-      \o__ready$197  = \i__ready$204 ;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \r__valid$244  = 1'h0;
-    if (\$38 ) begin
-      \r__valid$244  = \r__valid$245 ;
-    end
-    if (\$40 ) begin
-      \r__valid$244  = q_r__valid;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \r__ready$246  = 1'h0;
-    if (\$38 ) begin
-      \r__ready$246  = \r__ready$247 ;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \r__payload$248  = 19'h00000;
-    if (\$38 ) begin
-      \r__payload$248 [2:0] = \r__payload$249 [2:0];
-      \r__payload$248 [4:3] = \r__payload$249 [4:3];
-      \r__payload$248 [18:5] = \r__payload$249 [18:5];
-    end
-    if (\$40 ) begin
-      \r__payload$248 [2:0] = q_r__payload[2:0];
-      \r__payload$248 [4:3] = q_r__payload[4:3];
-      \r__payload$248 [18:5] = q_r__payload[18:5];
+    if (\$28 ) begin
+      \r__payload$280 [2:0] = q_r__payload[2:0];
+      \r__payload$280 [4:3] = q_r__payload[4:3];
+      \r__payload$280 [18:5] = q_r__payload[18:5];
     end
   end
   always @* begin
     if (\$start ) begin end
     q_r__ready = 1'h0;
-    if (\$40 ) begin
-      q_r__ready = \r__ready$247 ;
+    if (\$28 ) begin
+      q_r__ready = \r__ready$279 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$257  = 1'h0;
-    if (\$42 ) begin
-      \o__ready$257  = 1'h1;
+    \o__ready$289  = 1'h0;
+    if (\$30 ) begin
+      \o__ready$289  = 1'h1;
     end
-    if (\$46 ) begin
-      \o__ready$257  = q_i__ready;
+    if (\$34 ) begin
+      \o__ready$289  = q_i__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$70  = \$63 ;
+    \$66  = \$51 ;
+    if (rst) begin
+      \$66  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$67  = \$53 ;
+    if (rst) begin
+      \$67  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$68  = selected;
+    if (\$54 ) begin
+      \$68  = \$58 ;
+    end
+    if (rst) begin
+      \$68  = 1'h1;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$69  = \selected$200 ;
+    if (\$59 ) begin
+      \$69  = \$60 ;
+    end
+    if (rst) begin
+      \$69  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$70  = \selected$207 ;
+    if (\$61 ) begin
+      \$70  = \$62 ;
+    end
     if (rst) begin
       \$70  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$71  = \$65 ;
-    if (rst) begin
+    \$71  = fresh;
+    if (\$63 ) begin
       \$71  = 1'h0;
     end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$72  = matrix;
-    if (\$66 ) begin
-      \$72  = \cmd__payload$85 [2:0];
+    if (\$65 ) begin
+      \$71  = 1'h1;
     end
     if (rst) begin
-      \$72  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$73  = fresh;
-    if (\$67 ) begin
-      \$73  = 1'h0;
-    end
-    if (\$69 ) begin
-      \$73  = 1'h1;
-    end
-    if (rst) begin
-      \$73  = 1'h1;
+      \$71  = 1'h1;
     end
   end
   assign \command__payload$21  = command__payload;
@@ -5264,66 +5410,81 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign exps = exps_in;
   assign \exps$132  = \exps$131 ;
   assign \exp$134  = \exps$131 [9:0];
-  assign \req__payload$136  = req__payload;
-  assign \req__ready$138  = req__ready;
-  assign \req__valid$140  = req__valid;
-  assign \beats__payload$142  = beats__payload;
-  assign \beats__ready$144  = beats__ready;
-  assign \beats__valid$146  = beats__valid;
+  assign req__valid = i__valid;
+  assign req__payload = i__payload;
+  assign i__ready = req__ready;
+  assign \o__payload$142  = \req__payload$141 ;
+  assign \req__ready$144  = \o__ready$143 ;
+  assign \o__valid$146  = \req__valid$145 ;
+  assign \beats__payload$148  = beats__payload;
+  assign \beats__ready$150  = beats__ready;
+  assign \beats__valid$152  = beats__valid;
   assign tile__payload = beats__payload;
-  assign \tile__payload$148  = beats__payload;
-  assign \tile__ready$150  = tile__ready;
-  assign \tile__valid$152  = tile__valid;
-  assign \gain__payload$154  = gain__payload;
-  assign \gain__ready$156  = gain__ready;
-  assign \gain__valid$158  = gain__valid;
-  assign \embed_exp$160  = embed_exp;
-  assign \embed__payload$162  = embed__payload;
-  assign \embed__ready$164  = embed__ready;
-  assign \embed__valid$166  = embed__valid;
-  assign \model_id$167  = model_id;
-  assign \o__payload$196  = i__payload;
-  assign \i__payload$200  = i__payload;
-  assign \i__payload$203  = i__payload;
-  assign \o__valid$215  = w__valid;
-  assign \o__ready$216  = 1'h1;
+  assign \tile__payload$154  = beats__payload;
+  assign \tile__ready$156  = tile__ready;
+  assign \tile__valid$158  = tile__valid;
+  assign \gain__payload$160  = gain__payload;
+  assign \gain__ready$162  = gain__ready;
+  assign \gain__valid$164  = gain__valid;
+  assign \embed_exp$166  = embed_exp;
+  assign \embed__payload$168  = embed__payload;
+  assign \embed__ready$170  = embed__ready;
+  assign \embed__valid$172  = embed__valid;
+  assign \model_id$173  = model_id;
+  assign \o__valid$175  = \i__valid$174 ;
+  assign \o__payload$177  = \i__payload$176 ;
+  assign \i__ready$179  = \o__ready$178 ;
+  assign \o__payload$181  = x__payload;
+  assign x__ready = \o__ready$182 ;
+  assign \o__valid$185  = x__valid;
+  assign \o__valid$214  = \i__valid$213 ;
+  assign \o__payload$216  = \i__payload$215 ;
+  assign \i__ready$218  = \o__ready$217 ;
+  assign \o__payload$222  = \i__payload$221 ;
+  assign \i__payload$226  = \i__payload$221 ;
+  assign \i__payload$229  = \i__payload$221 ;
+  assign \o__valid$241  = w__valid;
+  assign \o__ready$242  = 1'h1;
   assign w__ready = 1'h1;
-  assign \o__valid$221  = \w__valid$220 ;
-  assign \w__ready$223  = \o__ready$222 ;
-  assign \read__payload$227  = read__payload;
-  assign \read__ready$229  = read__ready;
-  assign \read__valid$231  = read__valid;
-  assign read_o__payload = read_i__payload;
-  assign read_i__ready = read_o__ready;
-  assign read_o__valid = read_i__valid;
-  assign \o__valid$239  = \w__valid$238 ;
-  assign \w__ready$241  = \o__ready$240 ;
-  assign \o__payload$256  = \i__payload$255 ;
-  assign \i__ready$258  = 1'h1;
-  assign q_i__payload = \i__payload$255 ;
-  assign \write__payload$263  = write__payload;
+  assign \o__valid$247  = \w__valid$246 ;
+  assign \w__ready$249  = \o__ready$248 ;
+  assign \read__payload$253  = read__payload;
+  assign \read__ready$255  = read__ready;
+  assign \read__valid$257  = read__valid;
+  assign read_o__payload = \i__payload$258 ;
+  assign \i__ready$261  = read_o__ready;
+  assign read_o__valid = \i__valid$262 ;
+  assign \o__payload$265  = read_i__payload;
+  assign read_i__ready = \o__ready$266 ;
+  assign \o__valid$269  = read_i__valid;
+  assign \o__valid$271  = \w__valid$270 ;
+  assign \w__ready$273  = \o__ready$272 ;
+  assign \o__payload$288  = \i__payload$287 ;
+  assign \i__ready$290  = 1'h1;
+  assign q_i__payload = \i__payload$287 ;
+  assign \write__payload$295  = write__payload;
   assign write__ready = 1'h1;
-  assign \write__ready$265  = 1'h1;
-  assign write__valid = \i__valid$253 ;
-  assign \write__valid$267  = \i__valid$253 ;
-  assign \k_req__payload$269  = k_req__payload;
-  assign \k_req__ready$271  = k_req__ready;
-  assign \k_req__valid$273  = k_req__valid;
-  assign \k_o__payload$275  = k_o__payload;
-  assign \k_o__ready$277  = k_o__ready;
-  assign \k_o__valid$279  = k_o__valid;
-  assign \v_req__payload$281  = v_req__payload;
-  assign \v_req__ready$283  = v_req__ready;
-  assign \v_req__valid$285  = v_req__valid;
-  assign \v_o__payload$287  = v_o__payload;
-  assign \v_o__ready$289  = v_o__ready;
-  assign \v_o__valid$291  = v_o__valid;
-  assign \o__valid$293  = \w__valid$292 ;
-  assign \w__ready$295  = \o__ready$294 ;
+  assign \write__ready$297  = 1'h1;
+  assign write__valid = \i__valid$285 ;
+  assign \write__valid$299  = \i__valid$285 ;
+  assign \k_req__payload$301  = k_req__payload;
+  assign \k_req__ready$303  = k_req__ready;
+  assign \k_req__valid$305  = k_req__valid;
+  assign \k_o__payload$307  = k_o__payload;
+  assign \k_o__ready$309  = k_o__ready;
+  assign \k_o__valid$311  = k_o__valid;
+  assign \v_req__payload$313  = v_req__payload;
+  assign \v_req__ready$315  = v_req__ready;
+  assign \v_req__valid$317  = v_req__valid;
+  assign \v_o__payload$319  = v_o__payload;
+  assign \v_o__ready$321  = v_o__ready;
+  assign \v_o__valid$323  = v_o__valid;
+  assign \o__valid$325  = \w__valid$324 ;
+  assign \w__ready$327  = \o__ready$326 ;
   assign sig__ready = 1'h1;
   assign sig__valid = \$signature__en ;
   assign sig__payload = \$signature__data ;
-  assign \$signature__addr  = \$48 [2:0];
+  assign \$signature__addr  = \$36 [2:0];
   assign read__addr = signature_address;
   assign read__data = signature_data;
   assign address = counter_address;
@@ -5428,42 +5589,48 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \exps$132.1  = \exps$131 [19:10];
   assign \exps$132.2  = \exps$131 [29:20];
   assign \exps$132.3  = \exps$131 [39:30];
-  assign \req__payload.address  = req__payload[14:0];
-  assign \req__payload.count  = req__payload[29:15];
-  assign \req__payload.stride  = req__payload[30];
-  assign \req__payload$136.address  = req__payload[14:0];
-  assign \req__payload$136.count  = req__payload[29:15];
-  assign \req__payload$136.stride  = req__payload[30];
+  assign \i__payload.address  = i__payload[14:0];
+  assign \i__payload.count  = i__payload[29:15];
+  assign \i__payload.stride  = i__payload[30];
+  assign \req__payload.address  = i__payload[14:0];
+  assign \req__payload.count  = i__payload[29:15];
+  assign \req__payload.stride  = i__payload[30];
+  assign \req__payload$141.address  = \req__payload$141 [14:0];
+  assign \req__payload$141.count  = \req__payload$141 [29:15];
+  assign \req__payload$141.stride  = \req__payload$141 [30];
+  assign \o__payload$142.address  = \req__payload$141 [14:0];
+  assign \o__payload$142.count  = \req__payload$141 [29:15];
+  assign \o__payload$142.stride  = \req__payload$141 [30];
   assign \gain__payload.g  = gain__payload[31:0];
   assign \gain__payload.g.0  = gain__payload[15:0];
   assign \gain__payload.g.1  = gain__payload[31:16];
   assign \gain__payload.part  = gain__payload[36:32];
-  assign \gain__payload$154.g  = gain__payload[31:0];
-  assign \gain__payload$154.g.0  = gain__payload[15:0];
-  assign \gain__payload$154.g.1  = gain__payload[31:16];
-  assign \gain__payload$154.part  = gain__payload[36:32];
+  assign \gain__payload$160.g  = gain__payload[31:0];
+  assign \gain__payload$160.g.0  = gain__payload[15:0];
+  assign \gain__payload$160.g.1  = gain__payload[31:16];
+  assign \gain__payload$160.part  = gain__payload[36:32];
   assign \embed__payload.codes  = embed__payload[15:0];
   assign \embed__payload.codes.0  = embed__payload[7:0];
   assign \embed__payload.codes.1  = embed__payload[15:8];
   assign \embed__payload.part  = embed__payload[20:16];
   assign \embed__payload.lo  = embed__payload[21];
   assign \embed__payload.last  = embed__payload[22];
-  assign \embed__payload$162.codes  = embed__payload[15:0];
-  assign \embed__payload$162.codes.0  = embed__payload[7:0];
-  assign \embed__payload$162.codes.1  = embed__payload[15:8];
-  assign \embed__payload$162.part  = embed__payload[20:16];
-  assign \embed__payload$162.lo  = embed__payload[21];
-  assign \embed__payload$162.last  = embed__payload[22];
-  assign \r__payload.part  = r__payload[3:0];
-  assign \r__payload.meta  = r__payload[6:4];
-  assign \r__payload.meta.first  = r__payload[4];
-  assign \r__payload.meta.last  = r__payload[5];
-  assign \r__payload.meta.tile_end  = r__payload[6];
-  assign \o__payload$172.part  = \o__payload$172 [5:0];
-  assign \o__payload$172.meta  = \o__payload$172 [8:6];
-  assign \o__payload$172.meta.first  = \o__payload$172 [6];
-  assign \o__payload$172.meta.last  = \o__payload$172 [7];
-  assign \o__payload$172.meta.tile_end  = \o__payload$172 [8];
+  assign \embed__payload$168.codes  = embed__payload[15:0];
+  assign \embed__payload$168.codes.0  = embed__payload[7:0];
+  assign \embed__payload$168.codes.1  = embed__payload[15:8];
+  assign \embed__payload$168.part  = embed__payload[20:16];
+  assign \embed__payload$168.lo  = embed__payload[21];
+  assign \embed__payload$168.last  = embed__payload[22];
+  assign \i__payload$176.part  = \i__payload$176 [5:0];
+  assign \i__payload$176.meta  = \i__payload$176 [8:6];
+  assign \i__payload$176.meta.first  = \i__payload$176 [6];
+  assign \i__payload$176.meta.last  = \i__payload$176 [7];
+  assign \i__payload$176.meta.tile_end  = \i__payload$176 [8];
+  assign \o__payload$177.part  = \i__payload$176 [5:0];
+  assign \o__payload$177.meta  = \i__payload$176 [8:6];
+  assign \o__payload$177.meta.first  = \i__payload$176 [6];
+  assign \o__payload$177.meta.last  = \i__payload$176 [7];
+  assign \o__payload$177.meta.tile_end  = \i__payload$176 [8];
   assign \x__payload.codes  = x__payload[31:0];
   assign \x__payload.codes.0  = x__payload[7:0];
   assign \x__payload.codes.1  = x__payload[15:8];
@@ -5473,137 +5640,183 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \x__payload.first  = x__payload[42];
   assign \x__payload.last  = x__payload[43];
   assign \x__payload.tile_end  = x__payload[44];
-  assign \o__payload$180.codes  = \o__payload$180 [31:0];
-  assign \o__payload$180.codes.0  = \o__payload$180 [7:0];
-  assign \o__payload$180.codes.1  = \o__payload$180 [15:8];
-  assign \o__payload$180.codes.2  = \o__payload$180 [23:16];
-  assign \o__payload$180.codes.3  = \o__payload$180 [31:24];
-  assign \o__payload$180.exp  = \o__payload$180 [41:32];
-  assign \o__payload$180.meta  = \o__payload$180 [44:42];
-  assign \o__payload$180.meta.first  = \o__payload$180 [42];
-  assign \o__payload$180.meta.last  = \o__payload$180 [43];
-  assign \o__payload$180.meta.tile_end  = \o__payload$180 [44];
-  assign \r__payload$182.part  = \r__payload$182 [3:0];
-  assign \r__payload$182.meta  = \r__payload$182 [6:4];
-  assign \r__payload$182.meta.first  = \r__payload$182 [4];
-  assign \r__payload$182.meta.last  = \r__payload$182 [5];
-  assign \r__payload$182.meta.tile_end  = \r__payload$182 [6];
-  assign \o__payload$186.codes  = \o__payload$186 [31:0];
-  assign \o__payload$186.codes.0  = \o__payload$186 [7:0];
-  assign \o__payload$186.codes.1  = \o__payload$186 [15:8];
-  assign \o__payload$186.codes.2  = \o__payload$186 [23:16];
-  assign \o__payload$186.codes.3  = \o__payload$186 [31:24];
-  assign \o__payload$186.exp  = \o__payload$186 [41:32];
-  assign \o__payload$186.meta  = \o__payload$186 [44:42];
-  assign \o__payload$186.meta.first  = \o__payload$186 [42];
-  assign \o__payload$186.meta.last  = \o__payload$186 [43];
-  assign \o__payload$186.meta.tile_end  = \o__payload$186 [44];
-  assign \r__payload$188.part  = \r__payload$188 [5:0];
-  assign \r__payload$188.meta  = \r__payload$188 [8:6];
-  assign \r__payload$188.meta.first  = \r__payload$188 [6];
-  assign \r__payload$188.meta.last  = \r__payload$188 [7];
-  assign \r__payload$188.meta.tile_end  = \r__payload$188 [8];
-  assign \o__payload$192.codes  = \o__payload$192 [31:0];
-  assign \o__payload$192.codes.0  = \o__payload$192 [7:0];
-  assign \o__payload$192.codes.1  = \o__payload$192 [15:8];
-  assign \o__payload$192.codes.2  = \o__payload$192 [23:16];
-  assign \o__payload$192.codes.3  = \o__payload$192 [31:24];
-  assign \o__payload$192.exp  = \o__payload$192 [41:32];
-  assign \o__payload$192.meta  = \o__payload$192 [44:42];
-  assign \o__payload$192.meta.first  = \o__payload$192 [42];
-  assign \o__payload$192.meta.last  = \o__payload$192 [43];
-  assign \o__payload$192.meta.tile_end  = \o__payload$192 [44];
-  assign \i__payload.acc  = i__payload[57:0];
-  assign \i__payload.acc.0  = i__payload[28:0];
-  assign \i__payload.acc.1  = i__payload[57:29];
-  assign \i__payload.exp  = i__payload[67:58];
-  assign \i__payload.group  = i__payload[68];
-  assign \o__payload$196.acc  = i__payload[57:0];
-  assign \o__payload$196.acc.0  = i__payload[28:0];
-  assign \o__payload$196.acc.1  = i__payload[57:29];
-  assign \o__payload$196.exp  = i__payload[67:58];
-  assign \o__payload$196.group  = i__payload[68];
-  assign \i__payload$200.acc  = i__payload[57:0];
-  assign \i__payload$200.acc.0  = i__payload[28:0];
-  assign \i__payload$200.acc.1  = i__payload[57:29];
-  assign \i__payload$200.exp  = i__payload[67:58];
-  assign \i__payload$200.group  = i__payload[68];
-  assign \i__payload$203.acc  = i__payload[57:0];
-  assign \i__payload$203.acc.0  = i__payload[28:0];
-  assign \i__payload$203.acc.1  = i__payload[57:29];
-  assign \i__payload$203.exp  = i__payload[67:58];
-  assign \i__payload$203.group  = i__payload[68];
-  assign \i__payload$211.x  = \i__payload$211 [31:0];
-  assign \i__payload$211.x.0  = \i__payload$211 [15:0];
-  assign \i__payload$211.x.1  = \i__payload$211 [31:16];
-  assign \i__payload$211.head  = \i__payload$211 [34:32];
-  assign \i__payload$211.part  = \i__payload$211 [37:35];
-  assign \i__payload$211.last  = \i__payload$211 [38];
-  assign \o__payload$212.x  = \o__payload$212 [31:0];
-  assign \o__payload$212.x.0  = \o__payload$212 [15:0];
-  assign \o__payload$212.x.1  = \o__payload$212 [31:16];
-  assign \o__payload$212.head  = \o__payload$212 [34:32];
-  assign \o__payload$212.part  = \o__payload$212 [42:35];
-  assign \o__payload$212.last  = \o__payload$212 [43];
-  assign \i__payload$213.x  = \i__payload$213 [31:0];
-  assign \i__payload$213.x.0  = \i__payload$213 [15:0];
-  assign \i__payload$213.x.1  = \i__payload$213 [31:16];
-  assign \i__payload$213.part  = \i__payload$213 [39:32];
-  assign \i__payload$213.last  = \i__payload$213 [40];
+  assign \o__payload$181.codes  = x__payload[31:0];
+  assign \o__payload$181.codes.0  = x__payload[7:0];
+  assign \o__payload$181.codes.1  = x__payload[15:8];
+  assign \o__payload$181.codes.2  = x__payload[23:16];
+  assign \o__payload$181.codes.3  = x__payload[31:24];
+  assign \o__payload$181.exp  = x__payload[41:32];
+  assign \o__payload$181.first  = x__payload[42];
+  assign \o__payload$181.last  = x__payload[43];
+  assign \o__payload$181.tile_end  = x__payload[44];
+  assign \r__payload.part  = r__payload[3:0];
+  assign \r__payload.meta  = r__payload[6:4];
+  assign \r__payload.meta.first  = r__payload[4];
+  assign \r__payload.meta.last  = r__payload[5];
+  assign \r__payload.meta.tile_end  = r__payload[6];
+  assign \o__payload$190.part  = \o__payload$190 [5:0];
+  assign \o__payload$190.meta  = \o__payload$190 [8:6];
+  assign \o__payload$190.meta.first  = \o__payload$190 [6];
+  assign \o__payload$190.meta.last  = \o__payload$190 [7];
+  assign \o__payload$190.meta.tile_end  = \o__payload$190 [8];
+  assign \i__payload$197.codes  = \i__payload$197 [31:0];
+  assign \i__payload$197.codes.0  = \i__payload$197 [7:0];
+  assign \i__payload$197.codes.1  = \i__payload$197 [15:8];
+  assign \i__payload$197.codes.2  = \i__payload$197 [23:16];
+  assign \i__payload$197.codes.3  = \i__payload$197 [31:24];
+  assign \i__payload$197.exp  = \i__payload$197 [41:32];
+  assign \i__payload$197.first  = \i__payload$197 [42];
+  assign \i__payload$197.last  = \i__payload$197 [43];
+  assign \i__payload$197.tile_end  = \i__payload$197 [44];
+  assign \o__payload$198.codes  = \o__payload$198 [31:0];
+  assign \o__payload$198.codes.0  = \o__payload$198 [7:0];
+  assign \o__payload$198.codes.1  = \o__payload$198 [15:8];
+  assign \o__payload$198.codes.2  = \o__payload$198 [23:16];
+  assign \o__payload$198.codes.3  = \o__payload$198 [31:24];
+  assign \o__payload$198.exp  = \o__payload$198 [41:32];
+  assign \o__payload$198.meta  = \o__payload$198 [44:42];
+  assign \o__payload$198.meta.first  = \o__payload$198 [42];
+  assign \o__payload$198.meta.last  = \o__payload$198 [43];
+  assign \o__payload$198.meta.tile_end  = \o__payload$198 [44];
+  assign \r__payload$201.part  = \r__payload$201 [3:0];
+  assign \r__payload$201.meta  = \r__payload$201 [6:4];
+  assign \r__payload$201.meta.first  = \r__payload$201 [4];
+  assign \r__payload$201.meta.last  = \r__payload$201 [5];
+  assign \r__payload$201.meta.tile_end  = \r__payload$201 [6];
+  assign \o__payload$205.codes  = \o__payload$205 [31:0];
+  assign \o__payload$205.codes.0  = \o__payload$205 [7:0];
+  assign \o__payload$205.codes.1  = \o__payload$205 [15:8];
+  assign \o__payload$205.codes.2  = \o__payload$205 [23:16];
+  assign \o__payload$205.codes.3  = \o__payload$205 [31:24];
+  assign \o__payload$205.exp  = \o__payload$205 [41:32];
+  assign \o__payload$205.meta  = \o__payload$205 [44:42];
+  assign \o__payload$205.meta.first  = \o__payload$205 [42];
+  assign \o__payload$205.meta.last  = \o__payload$205 [43];
+  assign \o__payload$205.meta.tile_end  = \o__payload$205 [44];
+  assign \r__payload$208.part  = \r__payload$208 [5:0];
+  assign \r__payload$208.meta  = \r__payload$208 [8:6];
+  assign \r__payload$208.meta.first  = \r__payload$208 [6];
+  assign \r__payload$208.meta.last  = \r__payload$208 [7];
+  assign \r__payload$208.meta.tile_end  = \r__payload$208 [8];
+  assign \o__payload$212.codes  = \o__payload$212 [31:0];
+  assign \o__payload$212.codes.0  = \o__payload$212 [7:0];
+  assign \o__payload$212.codes.1  = \o__payload$212 [15:8];
+  assign \o__payload$212.codes.2  = \o__payload$212 [23:16];
+  assign \o__payload$212.codes.3  = \o__payload$212 [31:24];
+  assign \o__payload$212.exp  = \o__payload$212 [41:32];
+  assign \o__payload$212.meta  = \o__payload$212 [44:42];
+  assign \o__payload$212.meta.first  = \o__payload$212 [42];
+  assign \o__payload$212.meta.last  = \o__payload$212 [43];
+  assign \o__payload$212.meta.tile_end  = \o__payload$212 [44];
+  assign \i__payload$215.acc  = \i__payload$215 [57:0];
+  assign \i__payload$215.acc.0  = \i__payload$215 [28:0];
+  assign \i__payload$215.acc.1  = \i__payload$215 [57:29];
+  assign \i__payload$215.exp  = \i__payload$215 [67:58];
+  assign \i__payload$215.group  = \i__payload$215 [68];
+  assign \o__payload$216.acc  = \i__payload$215 [57:0];
+  assign \o__payload$216.acc.0  = \i__payload$215 [28:0];
+  assign \o__payload$216.acc.1  = \i__payload$215 [57:29];
+  assign \o__payload$216.exp  = \i__payload$215 [67:58];
+  assign \o__payload$216.group  = \i__payload$215 [68];
+  assign \i__payload$221.acc  = \i__payload$221 [57:0];
+  assign \i__payload$221.acc.0  = \i__payload$221 [28:0];
+  assign \i__payload$221.acc.1  = \i__payload$221 [57:29];
+  assign \i__payload$221.exp  = \i__payload$221 [67:58];
+  assign \i__payload$221.group  = \i__payload$221 [68];
+  assign \o__payload$222.acc  = \i__payload$221 [57:0];
+  assign \o__payload$222.acc.0  = \i__payload$221 [28:0];
+  assign \o__payload$222.acc.1  = \i__payload$221 [57:29];
+  assign \o__payload$222.exp  = \i__payload$221 [67:58];
+  assign \o__payload$222.group  = \i__payload$221 [68];
+  assign \i__payload$226.acc  = \i__payload$221 [57:0];
+  assign \i__payload$226.acc.0  = \i__payload$221 [28:0];
+  assign \i__payload$226.acc.1  = \i__payload$221 [57:29];
+  assign \i__payload$226.exp  = \i__payload$221 [67:58];
+  assign \i__payload$226.group  = \i__payload$221 [68];
+  assign \i__payload$229.acc  = \i__payload$221 [57:0];
+  assign \i__payload$229.acc.0  = \i__payload$221 [28:0];
+  assign \i__payload$229.acc.1  = \i__payload$221 [57:29];
+  assign \i__payload$229.exp  = \i__payload$221 [67:58];
+  assign \i__payload$229.group  = \i__payload$221 [68];
+  assign \i__payload$237.x  = \i__payload$237 [31:0];
+  assign \i__payload$237.x.0  = \i__payload$237 [15:0];
+  assign \i__payload$237.x.1  = \i__payload$237 [31:16];
+  assign \i__payload$237.head  = \i__payload$237 [34:32];
+  assign \i__payload$237.part  = \i__payload$237 [37:35];
+  assign \i__payload$237.last  = \i__payload$237 [38];
+  assign \o__payload$238.x  = \o__payload$238 [31:0];
+  assign \o__payload$238.x.0  = \o__payload$238 [15:0];
+  assign \o__payload$238.x.1  = \o__payload$238 [31:16];
+  assign \o__payload$238.head  = \o__payload$238 [34:32];
+  assign \o__payload$238.part  = \o__payload$238 [42:35];
+  assign \o__payload$238.last  = \o__payload$238 [43];
+  assign \i__payload$239.x  = \i__payload$239 [31:0];
+  assign \i__payload$239.x.0  = \i__payload$239 [15:0];
+  assign \i__payload$239.x.1  = \i__payload$239 [31:16];
+  assign \i__payload$239.part  = \i__payload$239 [39:32];
+  assign \i__payload$239.last  = \i__payload$239 [40];
   assign \w__payload.x  = w__payload[31:0];
   assign \w__payload.x.0  = w__payload[15:0];
   assign \w__payload.x.1  = w__payload[31:16];
   assign \w__payload.row  = w__payload[34:32];
   assign \w__payload.part  = w__payload[37:35];
-  assign \o__payload$219.x  = \o__payload$219 [31:0];
-  assign \o__payload$219.x.0  = \o__payload$219 [15:0];
-  assign \o__payload$219.x.1  = \o__payload$219 [31:16];
-  assign \o__payload$219.head  = \o__payload$219 [34:32];
-  assign \o__payload$219.part  = \o__payload$219 [37:35];
-  assign \o__payload$219.last  = \o__payload$219 [38];
-  assign \w__payload$224.x  = \w__payload$224 [15:0];
-  assign \w__payload$224.x.0  = \w__payload$224 [15:0];
-  assign \w__payload$224.part  = \w__payload$224 [23:16];
-  assign \o__payload$225.x  = \o__payload$225 [15:0];
-  assign \o__payload$225.x.0  = \o__payload$225 [15:0];
-  assign \o__payload$225.part  = \o__payload$225 [23:16];
-  assign \o__payload$225.last  = \o__payload$225 [24];
+  assign \o__payload$245.x  = \o__payload$245 [31:0];
+  assign \o__payload$245.x.0  = \o__payload$245 [15:0];
+  assign \o__payload$245.x.1  = \o__payload$245 [31:16];
+  assign \o__payload$245.head  = \o__payload$245 [34:32];
+  assign \o__payload$245.part  = \o__payload$245 [37:35];
+  assign \o__payload$245.last  = \o__payload$245 [38];
+  assign \w__payload$250.x  = \w__payload$250 [15:0];
+  assign \w__payload$250.x.0  = \w__payload$250 [15:0];
+  assign \w__payload$250.part  = \w__payload$250 [23:16];
+  assign \o__payload$251.x  = \o__payload$251 [15:0];
+  assign \o__payload$251.x.0  = \o__payload$251 [15:0];
+  assign \o__payload$251.part  = \o__payload$251 [23:16];
+  assign \o__payload$251.last  = \o__payload$251 [24];
   assign \read__payload.part  = read__payload;
-  assign \read__payload$227.part  = read__payload;
+  assign \read__payload$253.part  = read__payload;
+  assign \i__payload$258.x  = \i__payload$258 [63:0];
+  assign \i__payload$258.x.0  = \i__payload$258 [31:0];
+  assign \i__payload$258.x.1  = \i__payload$258 [63:32];
+  assign \i__payload$258.mag  = \i__payload$258 [94:64];
+  assign \read_o__payload.x  = \i__payload$258 [63:0];
+  assign \read_o__payload.x.0  = \i__payload$258 [31:0];
+  assign \read_o__payload.x.1  = \i__payload$258 [63:32];
+  assign \read_o__payload.mag  = \i__payload$258 [94:64];
   assign \read_i__payload.x  = read_i__payload[63:0];
   assign \read_i__payload.x.0  = read_i__payload[31:0];
   assign \read_i__payload.x.1  = read_i__payload[63:32];
   assign \read_i__payload.mag  = read_i__payload[94:64];
-  assign \read_o__payload.x  = read_i__payload[63:0];
-  assign \read_o__payload.x.0  = read_i__payload[31:0];
-  assign \read_o__payload.x.1  = read_i__payload[63:32];
-  assign \read_o__payload.mag  = read_i__payload[94:64];
-  assign \w__payload$242.x  = \w__payload$242 [31:0];
-  assign \w__payload$242.x.0  = \w__payload$242 [15:0];
-  assign \w__payload$242.x.1  = \w__payload$242 [31:16];
-  assign \w__payload$242.part  = \w__payload$242 [36:32];
-  assign \o__payload$243.x  = \o__payload$243 [31:0];
-  assign \o__payload$243.x.0  = \o__payload$243 [15:0];
-  assign \o__payload$243.x.1  = \o__payload$243 [31:16];
-  assign \o__payload$243.part  = \o__payload$243 [36:32];
-  assign \r__payload$248.row  = \r__payload$248 [2:0];
-  assign \r__payload$248.part  = \r__payload$248 [4:3];
-  assign \r__payload$248.meta  = \r__payload$248 [18:5];
-  assign \r__payload$248.meta.value  = \r__payload$248 [5];
-  assign \r__payload$248.meta.layer  = \r__payload$248 [8:6];
-  assign \r__payload$248.meta.head  = \r__payload$248 [9];
-  assign \r__payload$248.meta.position  = \r__payload$248 [15:10];
-  assign \r__payload$248.meta.part  = \r__payload$248 [17:16];
-  assign \r__payload$248.meta.last  = \r__payload$248 [18];
-  assign \r__payload$249.row  = \r__payload$249 [2:0];
-  assign \r__payload$249.part  = \r__payload$249 [4:3];
-  assign \r__payload$249.meta  = \r__payload$249 [18:5];
-  assign \r__payload$249.meta.value  = \r__payload$249 [5];
-  assign \r__payload$249.meta.layer  = \r__payload$249 [8:6];
-  assign \r__payload$249.meta.head  = \r__payload$249 [9];
-  assign \r__payload$249.meta.position  = \r__payload$249 [15:10];
-  assign \r__payload$249.meta.part  = \r__payload$249 [17:16];
-  assign \r__payload$249.meta.last  = \r__payload$249 [18];
+  assign \o__payload$265.x  = read_i__payload[63:0];
+  assign \o__payload$265.x.0  = read_i__payload[31:0];
+  assign \o__payload$265.x.1  = read_i__payload[63:32];
+  assign \o__payload$265.mag  = read_i__payload[94:64];
+  assign \w__payload$274.x  = \w__payload$274 [31:0];
+  assign \w__payload$274.x.0  = \w__payload$274 [15:0];
+  assign \w__payload$274.x.1  = \w__payload$274 [31:16];
+  assign \w__payload$274.part  = \w__payload$274 [36:32];
+  assign \o__payload$275.x  = \o__payload$275 [31:0];
+  assign \o__payload$275.x.0  = \o__payload$275 [15:0];
+  assign \o__payload$275.x.1  = \o__payload$275 [31:16];
+  assign \o__payload$275.part  = \o__payload$275 [36:32];
+  assign \r__payload$280.row  = \r__payload$280 [2:0];
+  assign \r__payload$280.part  = \r__payload$280 [4:3];
+  assign \r__payload$280.meta  = \r__payload$280 [18:5];
+  assign \r__payload$280.meta.value  = \r__payload$280 [5];
+  assign \r__payload$280.meta.layer  = \r__payload$280 [8:6];
+  assign \r__payload$280.meta.head  = \r__payload$280 [9];
+  assign \r__payload$280.meta.position  = \r__payload$280 [15:10];
+  assign \r__payload$280.meta.part  = \r__payload$280 [17:16];
+  assign \r__payload$280.meta.last  = \r__payload$280 [18];
+  assign \r__payload$281.row  = \r__payload$281 [2:0];
+  assign \r__payload$281.part  = \r__payload$281 [4:3];
+  assign \r__payload$281.meta  = \r__payload$281 [18:5];
+  assign \r__payload$281.meta.value  = \r__payload$281 [5];
+  assign \r__payload$281.meta.layer  = \r__payload$281 [8:6];
+  assign \r__payload$281.meta.head  = \r__payload$281 [9];
+  assign \r__payload$281.meta.position  = \r__payload$281 [15:10];
+  assign \r__payload$281.meta.part  = \r__payload$281 [17:16];
+  assign \r__payload$281.meta.last  = \r__payload$281 [18];
   assign \q_r__payload.row  = q_r__payload[2:0];
   assign \q_r__payload.part  = q_r__payload[4:3];
   assign \q_r__payload.meta  = q_r__payload[18:5];
@@ -5613,45 +5826,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \q_r__payload.meta.position  = q_r__payload[15:10];
   assign \q_r__payload.meta.part  = q_r__payload[17:16];
   assign \q_r__payload.meta.last  = q_r__payload[18];
-  assign \i__payload$255.codes  = \i__payload$255 [31:0];
-  assign \i__payload$255.codes.0  = \i__payload$255 [7:0];
-  assign \i__payload$255.codes.1  = \i__payload$255 [15:8];
-  assign \i__payload$255.codes.2  = \i__payload$255 [23:16];
-  assign \i__payload$255.codes.3  = \i__payload$255 [31:24];
-  assign \i__payload$255.exp  = \i__payload$255 [41:32];
-  assign \i__payload$255.meta  = \i__payload$255 [55:42];
-  assign \i__payload$255.meta.value  = \i__payload$255 [42];
-  assign \i__payload$255.meta.layer  = \i__payload$255 [45:43];
-  assign \i__payload$255.meta.head  = \i__payload$255 [46];
-  assign \i__payload$255.meta.position  = \i__payload$255 [52:47];
-  assign \i__payload$255.meta.part  = \i__payload$255 [54:53];
-  assign \i__payload$255.meta.last  = \i__payload$255 [55];
-  assign \o__payload$256.codes  = \i__payload$255 [31:0];
-  assign \o__payload$256.codes.0  = \i__payload$255 [7:0];
-  assign \o__payload$256.codes.1  = \i__payload$255 [15:8];
-  assign \o__payload$256.codes.2  = \i__payload$255 [23:16];
-  assign \o__payload$256.codes.3  = \i__payload$255 [31:24];
-  assign \o__payload$256.exp  = \i__payload$255 [41:32];
-  assign \o__payload$256.meta  = \i__payload$255 [55:42];
-  assign \o__payload$256.meta.value  = \i__payload$255 [42];
-  assign \o__payload$256.meta.layer  = \i__payload$255 [45:43];
-  assign \o__payload$256.meta.head  = \i__payload$255 [46];
-  assign \o__payload$256.meta.position  = \i__payload$255 [52:47];
-  assign \o__payload$256.meta.part  = \i__payload$255 [54:53];
-  assign \o__payload$256.meta.last  = \i__payload$255 [55];
-  assign \q_i__payload.codes  = \i__payload$255 [31:0];
-  assign \q_i__payload.codes.0  = \i__payload$255 [7:0];
-  assign \q_i__payload.codes.1  = \i__payload$255 [15:8];
-  assign \q_i__payload.codes.2  = \i__payload$255 [23:16];
-  assign \q_i__payload.codes.3  = \i__payload$255 [31:24];
-  assign \q_i__payload.exp  = \i__payload$255 [41:32];
-  assign \q_i__payload.meta  = \i__payload$255 [55:42];
-  assign \q_i__payload.meta.value  = \i__payload$255 [42];
-  assign \q_i__payload.meta.layer  = \i__payload$255 [45:43];
-  assign \q_i__payload.meta.head  = \i__payload$255 [46];
-  assign \q_i__payload.meta.position  = \i__payload$255 [52:47];
-  assign \q_i__payload.meta.part  = \i__payload$255 [54:53];
-  assign \q_i__payload.meta.last  = \i__payload$255 [55];
+  assign \i__payload$287.codes  = \i__payload$287 [31:0];
+  assign \i__payload$287.codes.0  = \i__payload$287 [7:0];
+  assign \i__payload$287.codes.1  = \i__payload$287 [15:8];
+  assign \i__payload$287.codes.2  = \i__payload$287 [23:16];
+  assign \i__payload$287.codes.3  = \i__payload$287 [31:24];
+  assign \i__payload$287.exp  = \i__payload$287 [41:32];
+  assign \i__payload$287.meta  = \i__payload$287 [55:42];
+  assign \i__payload$287.meta.value  = \i__payload$287 [42];
+  assign \i__payload$287.meta.layer  = \i__payload$287 [45:43];
+  assign \i__payload$287.meta.head  = \i__payload$287 [46];
+  assign \i__payload$287.meta.position  = \i__payload$287 [52:47];
+  assign \i__payload$287.meta.part  = \i__payload$287 [54:53];
+  assign \i__payload$287.meta.last  = \i__payload$287 [55];
+  assign \o__payload$288.codes  = \i__payload$287 [31:0];
+  assign \o__payload$288.codes.0  = \i__payload$287 [7:0];
+  assign \o__payload$288.codes.1  = \i__payload$287 [15:8];
+  assign \o__payload$288.codes.2  = \i__payload$287 [23:16];
+  assign \o__payload$288.codes.3  = \i__payload$287 [31:24];
+  assign \o__payload$288.exp  = \i__payload$287 [41:32];
+  assign \o__payload$288.meta  = \i__payload$287 [55:42];
+  assign \o__payload$288.meta.value  = \i__payload$287 [42];
+  assign \o__payload$288.meta.layer  = \i__payload$287 [45:43];
+  assign \o__payload$288.meta.head  = \i__payload$287 [46];
+  assign \o__payload$288.meta.position  = \i__payload$287 [52:47];
+  assign \o__payload$288.meta.part  = \i__payload$287 [54:53];
+  assign \o__payload$288.meta.last  = \i__payload$287 [55];
+  assign \q_i__payload.codes  = \i__payload$287 [31:0];
+  assign \q_i__payload.codes.0  = \i__payload$287 [7:0];
+  assign \q_i__payload.codes.1  = \i__payload$287 [15:8];
+  assign \q_i__payload.codes.2  = \i__payload$287 [23:16];
+  assign \q_i__payload.codes.3  = \i__payload$287 [31:24];
+  assign \q_i__payload.exp  = \i__payload$287 [41:32];
+  assign \q_i__payload.meta  = \i__payload$287 [55:42];
+  assign \q_i__payload.meta.value  = \i__payload$287 [42];
+  assign \q_i__payload.meta.layer  = \i__payload$287 [45:43];
+  assign \q_i__payload.meta.head  = \i__payload$287 [46];
+  assign \q_i__payload.meta.position  = \i__payload$287 [52:47];
+  assign \q_i__payload.meta.part  = \i__payload$287 [54:53];
+  assign \q_i__payload.meta.last  = \i__payload$287 [55];
   assign \write__payload.value  = write__payload[0];
   assign \write__payload.layer  = write__payload[3:1];
   assign \write__payload.head  = write__payload[4];
@@ -5663,27 +5876,27 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \write__payload.codes.2  = write__payload[36:29];
   assign \write__payload.codes.3  = write__payload[44:37];
   assign \write__payload.exp  = write__payload[54:45];
-  assign \write__payload$263.value  = write__payload[0];
-  assign \write__payload$263.layer  = write__payload[3:1];
-  assign \write__payload$263.head  = write__payload[4];
-  assign \write__payload$263.position  = write__payload[10:5];
-  assign \write__payload$263.part  = write__payload[12:11];
-  assign \write__payload$263.codes  = write__payload[44:13];
-  assign \write__payload$263.codes.0  = write__payload[20:13];
-  assign \write__payload$263.codes.1  = write__payload[28:21];
-  assign \write__payload$263.codes.2  = write__payload[36:29];
-  assign \write__payload$263.codes.3  = write__payload[44:37];
-  assign \write__payload$263.exp  = write__payload[54:45];
+  assign \write__payload$295.value  = write__payload[0];
+  assign \write__payload$295.layer  = write__payload[3:1];
+  assign \write__payload$295.head  = write__payload[4];
+  assign \write__payload$295.position  = write__payload[10:5];
+  assign \write__payload$295.part  = write__payload[12:11];
+  assign \write__payload$295.codes  = write__payload[44:13];
+  assign \write__payload$295.codes.0  = write__payload[20:13];
+  assign \write__payload$295.codes.1  = write__payload[28:21];
+  assign \write__payload$295.codes.2  = write__payload[36:29];
+  assign \write__payload$295.codes.3  = write__payload[44:37];
+  assign \write__payload$295.exp  = write__payload[54:45];
   assign \k_req__payload.layer  = k_req__payload[2:0];
   assign \k_req__payload.head  = k_req__payload[3];
   assign \k_req__payload.position  = k_req__payload[9:4];
   assign \k_req__payload.part  = k_req__payload[11:10];
   assign \k_req__payload.last  = k_req__payload[12];
-  assign \k_req__payload$269.layer  = k_req__payload[2:0];
-  assign \k_req__payload$269.head  = k_req__payload[3];
-  assign \k_req__payload$269.position  = k_req__payload[9:4];
-  assign \k_req__payload$269.part  = k_req__payload[11:10];
-  assign \k_req__payload$269.last  = k_req__payload[12];
+  assign \k_req__payload$301.layer  = k_req__payload[2:0];
+  assign \k_req__payload$301.head  = k_req__payload[3];
+  assign \k_req__payload$301.position  = k_req__payload[9:4];
+  assign \k_req__payload$301.part  = k_req__payload[11:10];
+  assign \k_req__payload$301.last  = k_req__payload[12];
   assign \k_o__payload.codes  = k_o__payload[31:0];
   assign \k_o__payload.codes.0  = k_o__payload[7:0];
   assign \k_o__payload.codes.1  = k_o__payload[15:8];
@@ -5692,45 +5905,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \k_o__payload.exp  = k_o__payload[41:32];
   assign \k_o__payload.v_exp  = k_o__payload[51:42];
   assign \k_o__payload.last  = k_o__payload[52];
-  assign \k_o__payload$275.codes  = k_o__payload[31:0];
-  assign \k_o__payload$275.codes.0  = k_o__payload[7:0];
-  assign \k_o__payload$275.codes.1  = k_o__payload[15:8];
-  assign \k_o__payload$275.codes.2  = k_o__payload[23:16];
-  assign \k_o__payload$275.codes.3  = k_o__payload[31:24];
-  assign \k_o__payload$275.exp  = k_o__payload[41:32];
-  assign \k_o__payload$275.v_exp  = k_o__payload[51:42];
-  assign \k_o__payload$275.last  = k_o__payload[52];
+  assign \k_o__payload$307.codes  = k_o__payload[31:0];
+  assign \k_o__payload$307.codes.0  = k_o__payload[7:0];
+  assign \k_o__payload$307.codes.1  = k_o__payload[15:8];
+  assign \k_o__payload$307.codes.2  = k_o__payload[23:16];
+  assign \k_o__payload$307.codes.3  = k_o__payload[31:24];
+  assign \k_o__payload$307.exp  = k_o__payload[41:32];
+  assign \k_o__payload$307.v_exp  = k_o__payload[51:42];
+  assign \k_o__payload$307.last  = k_o__payload[52];
   assign \v_req__payload.layer  = v_req__payload[2:0];
   assign \v_req__payload.head  = v_req__payload[3];
   assign \v_req__payload.position  = v_req__payload[9:4];
   assign \v_req__payload.part  = v_req__payload[11:10];
   assign \v_req__payload.last  = v_req__payload[12];
-  assign \v_req__payload$281.layer  = v_req__payload[2:0];
-  assign \v_req__payload$281.head  = v_req__payload[3];
-  assign \v_req__payload$281.position  = v_req__payload[9:4];
-  assign \v_req__payload$281.part  = v_req__payload[11:10];
-  assign \v_req__payload$281.last  = v_req__payload[12];
+  assign \v_req__payload$313.layer  = v_req__payload[2:0];
+  assign \v_req__payload$313.head  = v_req__payload[3];
+  assign \v_req__payload$313.position  = v_req__payload[9:4];
+  assign \v_req__payload$313.part  = v_req__payload[11:10];
+  assign \v_req__payload$313.last  = v_req__payload[12];
   assign \v_o__payload.codes  = v_o__payload[31:0];
   assign \v_o__payload.codes.0  = v_o__payload[7:0];
   assign \v_o__payload.codes.1  = v_o__payload[15:8];
   assign \v_o__payload.codes.2  = v_o__payload[23:16];
   assign \v_o__payload.codes.3  = v_o__payload[31:24];
   assign \v_o__payload.last  = v_o__payload[32];
-  assign \v_o__payload$287.codes  = v_o__payload[31:0];
-  assign \v_o__payload$287.codes.0  = v_o__payload[7:0];
-  assign \v_o__payload$287.codes.1  = v_o__payload[15:8];
-  assign \v_o__payload$287.codes.2  = v_o__payload[23:16];
-  assign \v_o__payload$287.codes.3  = v_o__payload[31:24];
-  assign \v_o__payload$287.last  = v_o__payload[32];
-  assign \w__payload$296.x  = \w__payload$296 [31:0];
-  assign \w__payload$296.x.0  = \w__payload$296 [15:0];
-  assign \w__payload$296.x.1  = \w__payload$296 [31:16];
-  assign \w__payload$296.part  = \w__payload$296 [36:32];
-  assign \o__payload$297.x  = \o__payload$297 [31:0];
-  assign \o__payload$297.x.0  = \o__payload$297 [15:0];
-  assign \o__payload$297.x.1  = \o__payload$297 [31:16];
-  assign \o__payload$297.part  = \o__payload$297 [36:32];
-  assign \o__payload$297.last  = \o__payload$297 [37];
+  assign \v_o__payload$319.codes  = v_o__payload[31:0];
+  assign \v_o__payload$319.codes.0  = v_o__payload[7:0];
+  assign \v_o__payload$319.codes.1  = v_o__payload[15:8];
+  assign \v_o__payload$319.codes.2  = v_o__payload[23:16];
+  assign \v_o__payload$319.codes.3  = v_o__payload[31:24];
+  assign \v_o__payload$319.last  = v_o__payload[32];
+  assign \w__payload$328.x  = \w__payload$328 [31:0];
+  assign \w__payload$328.x.0  = \w__payload$328 [15:0];
+  assign \w__payload$328.x.1  = \w__payload$328 [31:16];
+  assign \w__payload$328.part  = \w__payload$328 [36:32];
+  assign \o__payload$329.x  = \o__payload$329 [31:0];
+  assign \o__payload$329.x.0  = \o__payload$329 [15:0];
+  assign \o__payload$329.x.1  = \o__payload$329 [31:16];
+  assign \o__payload$329.part  = \o__payload$329 [36:32];
+  assign \o__payload$329.last  = \o__payload$329 [37];
   assign \sig__payload.crc  = \$signature__data ;
   assign \events.cycles  = events[0];
   assign \events.mac_busy  = events[1];
@@ -5741,41 +5954,41 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \events.embed  = events[6];
   assign \events.weight_beats  = events[7];
   assign \events.weight_waits  = events[8];
-  assign events[8] = \$61 ;
-  assign events[7] = \$59 ;
-  assign events[6] = \$58 ;
-  assign events[5] = \$57 ;
-  assign events[4] = \$54 ;
+  assign events[8] = \$49 ;
+  assign events[7] = \$47 ;
+  assign events[6] = \$46 ;
+  assign events[5] = \$45 ;
+  assign events[4] = \$42 ;
   assign events[3] = blocked;
   assign events[2] = starved;
   assign events[1] = busy;
-  assign events[0] = \$50 ;
-  assign \w__payload$296 [36:32] = \o__payload$297 [36:32];
-  assign \w__payload$296 [31:0] = \o__payload$297 [31:0];
-  assign \w__payload$242 [36:32] = \o__payload$243 [36:32];
-  assign \w__payload$242 [31:0] = \o__payload$243 [31:0];
-  assign \w__payload$224 [23:16] = \o__payload$225 [23:16];
-  assign \w__payload$224 [15:0] = \o__payload$225 [15:0];
-  assign w__payload[37:35] = \o__payload$219 [37:35];
-  assign w__payload[34:32] = \$37 [2:0];
-  assign w__payload[31:0] = \o__payload$219 [31:0];
-  assign \i__payload$213 [40] = \o__payload$212 [43];
-  assign \i__payload$213 [39:32] = \o__payload$212 [42:35];
-  assign \i__payload$213 [31:0] = \o__payload$212 [31:0];
-  assign \i__payload$211 [38] = \o__payload$212 [43];
-  assign \i__payload$211 [37:35] = \o__payload$212 [37:35];
-  assign \i__payload$211 [34:32] = \o__payload$212 [34:32];
-  assign \i__payload$211 [31:0] = \o__payload$212 [31:0];
-  assign \r__payload$188 [8:6] = \o__payload$172 [8:6];
-  assign \r__payload$188 [5:0] = \o__payload$172 [5:0];
-  assign \r__payload$182 [6:4] = \o__payload$172 [8:6];
-  assign \r__payload$182 [3:0] = \o__payload$172 [3:0];
-  assign r__payload[6:4] = \o__payload$172 [8:6];
-  assign r__payload[3:0] = \o__payload$172 [3:0];
+  assign events[0] = \$38 ;
+  assign \w__payload$328 [36:32] = \o__payload$329 [36:32];
+  assign \w__payload$328 [31:0] = \o__payload$329 [31:0];
+  assign \w__payload$274 [36:32] = \o__payload$275 [36:32];
+  assign \w__payload$274 [31:0] = \o__payload$275 [31:0];
+  assign \w__payload$250 [23:16] = \o__payload$251 [23:16];
+  assign \w__payload$250 [15:0] = \o__payload$251 [15:0];
+  assign w__payload[37:35] = \o__payload$245 [37:35];
+  assign w__payload[34:32] = \$25 [2:0];
+  assign w__payload[31:0] = \o__payload$245 [31:0];
+  assign \i__payload$239 [40] = \o__payload$238 [43];
+  assign \i__payload$239 [39:32] = \o__payload$238 [42:35];
+  assign \i__payload$239 [31:0] = \o__payload$238 [31:0];
+  assign \i__payload$237 [38] = \o__payload$238 [43];
+  assign \i__payload$237 [37:35] = \o__payload$238 [37:35];
+  assign \i__payload$237 [34:32] = \o__payload$238 [34:32];
+  assign \i__payload$237 [31:0] = \o__payload$238 [31:0];
+  assign \r__payload$208 [8:6] = \o__payload$190 [8:6];
+  assign \r__payload$208 [5:0] = \o__payload$190 [5:0];
+  assign \r__payload$201 [6:4] = \o__payload$190 [8:6];
+  assign \r__payload$201 [3:0] = \o__payload$190 [3:0];
+  assign r__payload[6:4] = \o__payload$190 [8:6];
+  assign r__payload[3:0] = \o__payload$190 [3:0];
   assign embed_done = \embed_done$116 ;
   assign add_done = \done$126 ;
-  assign \$36  = 4'h0;
-  assign \$62  = w__valid;
+  assign \$24  = 4'h0;
+  assign \$50  = w__valid;
 endmodule
 
 module \specimen.admission (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, clk, rst, kv_command__ready, command__ready, entry__valid, ask__valid, entry__ready, entry__payload, outcome__valid, outcome__payload, result__ready, ask__payload, kv_answer__valid, kv_answer__payload, result__valid, result__payload
@@ -6449,7 +6662,7 @@ module \specimen.admission.refusals (rst, w_en, r_rdy, r_data, w_port__data, r_e
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile__payload, x__valid, x__payload, o__ready, tile__valid, o__valid, o__payload, clk);
+module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__valid, x__payload, o__ready, tile__valid, o__valid, o__payload, tile__payload, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -6495,56 +6708,61 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire [6:0] \$46 ;
   wire [2:0] \$47 ;
   wire [3:0] \$48 ;
-  wire [2:0] \$49 ;
+  wire \$49 ;
   wire \$5 ;
-  wire [3:0] \$50 ;
+  wire \$50 ;
   wire \$51 ;
-  wire [1:0] \$52 ;
-  wire [1:0] \$53 ;
-  wire \$54 ;
-  wire [1:0] \$55 ;
+  wire \$52 ;
+  wire [2:0] \$53 ;
+  wire [3:0] \$54 ;
+  wire \$55 ;
   wire [1:0] \$56 ;
-  wire \$57 ;
-  wire [1:0] \$58 ;
+  wire [1:0] \$57 ;
+  wire \$58 ;
   wire [1:0] \$59 ;
   wire \$6 ;
-  wire \$60 ;
+  wire [1:0] \$60 ;
   wire \$61 ;
-  wire \$62 ;
-  reg [28:0] \$63 ;
-  reg [28:0] \$64 ;
-  reg \$65 ;
-  reg [12:0] \$66 ;
-  reg [31:0] \$67 ;
-  reg [31:0] \$68 ;
-  reg [31:0] \$69 ;
+  wire [1:0] \$62 ;
+  wire [1:0] \$63 ;
+  wire \$64 ;
+  wire \$65 ;
+  wire \$66 ;
+  reg [28:0] \$67 ;
+  reg [28:0] \$68 ;
+  reg \$69 ;
   wire \$7 ;
-  reg [31:0] \$70 ;
-  reg \$71 ;
-  reg \$72 ;
-  reg \$73 ;
-  reg [1:0] \$74 ;
-  reg [1:0] \$75 ;
+  reg [12:0] \$70 ;
+  reg [31:0] \$71 ;
+  reg [31:0] \$72 ;
+  reg [31:0] \$73 ;
+  reg [31:0] \$74 ;
+  reg \$75 ;
   reg \$76 ;
   reg \$77 ;
-  reg \$78 ;
+  reg [1:0] \$78 ;
   reg \$79 ;
   wire \$8 ;
-  reg [68:0] \$80 ;
+  reg [1:0] \$80 ;
+  reg \$81 ;
+  reg \$82 ;
+  reg \$83 ;
+  reg \$84 ;
+  reg [68:0] \$85 ;
   wire \$9 ;
   wire \$signal ;
   wire \$signal$10 ;
-  reg [1:0] \$signal$12  = 2'h0;
+  wire \$signal$12 ;
   wire \$signal$13 ;
-  wire \$signal$14 ;
-  wire \$signal$17 ;
-  wire \$signal$21 ;
+  wire \$signal$16 ;
+  wire \$signal$20 ;
   reg \$signal$3  = 1'h0;
   (* init = 1'h0 *)
-  wire \$signal$41 ;
+  wire \$signal$40 ;
   (* init = 1'h0 *)
-  wire \$signal$43 ;
-  wire \$signal$5 ;
+  wire \$signal$42 ;
+  reg \$signal$5  = 1'h1;
+  reg [1:0] \$signal$89  = 2'h0;
   (* init = 1'h0 *)
   wire \$signature__addr ;
   wire [9:0] \$signature__data ;
@@ -6558,27 +6776,27 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   (* init = 1'h0 *)
   wire enable;
   (* init = 1'h0 *)
-  wire \enable$50 ;
+  wire \enable$49 ;
   (* init = 1'h0 *)
-  wire \enable$62 ;
+  wire \enable$61 ;
   (* init = 1'h0 *)
-  wire \enable$74 ;
+  wire \enable$73 ;
   reg enable1 = 1'h0;
   reg enable2 = 1'h0;
   wire first;
-  wire \first$51 ;
-  wire \first$63 ;
-  wire \first$75 ;
+  wire \first$50 ;
+  wire \first$62 ;
+  wire \first$74 ;
   reg [1:0] full = 2'h0;
   reg group = 1'h0;
   wire keep;
-  wire \keep$53 ;
-  wire \keep$65 ;
-  wire \keep$77 ;
+  wire \keep$52 ;
+  wire \keep$64 ;
+  wire \keep$76 ;
   wire load;
-  wire \load$44 ;
-  wire \load$56 ;
-  wire \load$68 ;
+  wire \load$43 ;
+  wire \load$55 ;
+  wire \load$67 ;
   (* init = 69'h000000000000000000 *)
   wire [68:0] o;
   wire [57:0] \o.acc ;
@@ -6614,18 +6832,18 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire \op2.tile_end ;
   reg read_row = 1'h0;
   (* init = 1'h0 *)
-  wire \read_row$55 ;
+  wire \read_row$54 ;
   (* init = 1'h0 *)
-  wire \read_row$67 ;
+  wire \read_row$66 ;
   (* init = 1'h0 *)
-  wire \read_row$79 ;
+  wire \read_row$78 ;
   reg row = 1'h0;
   (* init = 1'h0 *)
-  wire \row$54 ;
+  wire \row$53 ;
   (* init = 1'h0 *)
-  wire \row$66 ;
+  wire \row$65 ;
   (* init = 1'h0 *)
-  wire \row$78 ;
+  wire \row$77 ;
   input rst;
   wire rst;
   output starved;
@@ -6635,9 +6853,9 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire [28:0] \sum$93 ;
   wire [28:0] \sum$94 ;
   wire [31:0] tile;
-  wire [31:0] \tile$45 ;
-  wire [31:0] \tile$57 ;
-  wire [31:0] \tile$69 ;
+  wire [31:0] \tile$44 ;
+  wire [31:0] \tile$56 ;
+  wire [31:0] \tile$68 ;
   input [127:0] tile__payload;
   wire [127:0] tile__payload;
   output tile__ready;
@@ -6680,26 +6898,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire [6:0] \x3.triple ;
   reg [31:0] x__0 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__0$46 ;
-  wire [4:0] \x__0$46.double ;
-  wire \x__0$46.negative ;
-  wire [2:0] \x__0$46.shift ;
-  wire [4:0] \x__0$46.sig ;
-  wire [6:0] \x__0$46.triple ;
+  wire [31:0] \x__0$45 ;
+  wire [4:0] \x__0$45.double ;
+  wire \x__0$45.negative ;
+  wire [2:0] \x__0$45.shift ;
+  wire [4:0] \x__0$45.sig ;
+  wire [6:0] \x__0$45.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__0$58 ;
-  wire [4:0] \x__0$58.double ;
-  wire \x__0$58.negative ;
-  wire [2:0] \x__0$58.shift ;
-  wire [4:0] \x__0$58.sig ;
-  wire [6:0] \x__0$58.triple ;
+  wire [31:0] \x__0$57 ;
+  wire [4:0] \x__0$57.double ;
+  wire \x__0$57.negative ;
+  wire [2:0] \x__0$57.shift ;
+  wire [4:0] \x__0$57.sig ;
+  wire [6:0] \x__0$57.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__0$70 ;
-  wire [4:0] \x__0$70.double ;
-  wire \x__0$70.negative ;
-  wire [2:0] \x__0$70.shift ;
-  wire [4:0] \x__0$70.sig ;
-  wire [6:0] \x__0$70.triple ;
+  wire [31:0] \x__0$69 ;
+  wire [4:0] \x__0$69.double ;
+  wire \x__0$69.negative ;
+  wire [2:0] \x__0$69.shift ;
+  wire [4:0] \x__0$69.sig ;
+  wire [6:0] \x__0$69.triple ;
   wire [4:0] \x__0.double ;
   wire \x__0.negative ;
   wire [2:0] \x__0.shift ;
@@ -6707,26 +6925,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire [6:0] \x__0.triple ;
   reg [31:0] x__1 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__1$47 ;
-  wire [4:0] \x__1$47.double ;
-  wire \x__1$47.negative ;
-  wire [2:0] \x__1$47.shift ;
-  wire [4:0] \x__1$47.sig ;
-  wire [6:0] \x__1$47.triple ;
+  wire [31:0] \x__1$46 ;
+  wire [4:0] \x__1$46.double ;
+  wire \x__1$46.negative ;
+  wire [2:0] \x__1$46.shift ;
+  wire [4:0] \x__1$46.sig ;
+  wire [6:0] \x__1$46.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__1$59 ;
-  wire [4:0] \x__1$59.double ;
-  wire \x__1$59.negative ;
-  wire [2:0] \x__1$59.shift ;
-  wire [4:0] \x__1$59.sig ;
-  wire [6:0] \x__1$59.triple ;
+  wire [31:0] \x__1$58 ;
+  wire [4:0] \x__1$58.double ;
+  wire \x__1$58.negative ;
+  wire [2:0] \x__1$58.shift ;
+  wire [4:0] \x__1$58.sig ;
+  wire [6:0] \x__1$58.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__1$71 ;
-  wire [4:0] \x__1$71.double ;
-  wire \x__1$71.negative ;
-  wire [2:0] \x__1$71.shift ;
-  wire [4:0] \x__1$71.sig ;
-  wire [6:0] \x__1$71.triple ;
+  wire [31:0] \x__1$70 ;
+  wire [4:0] \x__1$70.double ;
+  wire \x__1$70.negative ;
+  wire [2:0] \x__1$70.shift ;
+  wire [4:0] \x__1$70.sig ;
+  wire [6:0] \x__1$70.triple ;
   wire [4:0] \x__1.double ;
   wire \x__1.negative ;
   wire [2:0] \x__1.shift ;
@@ -6734,26 +6952,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire [6:0] \x__1.triple ;
   reg [31:0] x__2 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__2$48 ;
-  wire [4:0] \x__2$48.double ;
-  wire \x__2$48.negative ;
-  wire [2:0] \x__2$48.shift ;
-  wire [4:0] \x__2$48.sig ;
-  wire [6:0] \x__2$48.triple ;
+  wire [31:0] \x__2$47 ;
+  wire [4:0] \x__2$47.double ;
+  wire \x__2$47.negative ;
+  wire [2:0] \x__2$47.shift ;
+  wire [4:0] \x__2$47.sig ;
+  wire [6:0] \x__2$47.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__2$60 ;
-  wire [4:0] \x__2$60.double ;
-  wire \x__2$60.negative ;
-  wire [2:0] \x__2$60.shift ;
-  wire [4:0] \x__2$60.sig ;
-  wire [6:0] \x__2$60.triple ;
+  wire [31:0] \x__2$59 ;
+  wire [4:0] \x__2$59.double ;
+  wire \x__2$59.negative ;
+  wire [2:0] \x__2$59.shift ;
+  wire [4:0] \x__2$59.sig ;
+  wire [6:0] \x__2$59.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__2$72 ;
-  wire [4:0] \x__2$72.double ;
-  wire \x__2$72.negative ;
-  wire [2:0] \x__2$72.shift ;
-  wire [4:0] \x__2$72.sig ;
-  wire [6:0] \x__2$72.triple ;
+  wire [31:0] \x__2$71 ;
+  wire [4:0] \x__2$71.double ;
+  wire \x__2$71.negative ;
+  wire [2:0] \x__2$71.shift ;
+  wire [4:0] \x__2$71.sig ;
+  wire [6:0] \x__2$71.triple ;
   wire [4:0] \x__2.double ;
   wire \x__2.negative ;
   wire [2:0] \x__2.shift ;
@@ -6761,26 +6979,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   wire [6:0] \x__2.triple ;
   reg [31:0] x__3 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__3$49 ;
-  wire [4:0] \x__3$49.double ;
-  wire \x__3$49.negative ;
-  wire [2:0] \x__3$49.shift ;
-  wire [4:0] \x__3$49.sig ;
-  wire [6:0] \x__3$49.triple ;
+  wire [31:0] \x__3$48 ;
+  wire [4:0] \x__3$48.double ;
+  wire \x__3$48.negative ;
+  wire [2:0] \x__3$48.shift ;
+  wire [4:0] \x__3$48.sig ;
+  wire [6:0] \x__3$48.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__3$61 ;
-  wire [4:0] \x__3$61.double ;
-  wire \x__3$61.negative ;
-  wire [2:0] \x__3$61.shift ;
-  wire [4:0] \x__3$61.sig ;
-  wire [6:0] \x__3$61.triple ;
+  wire [31:0] \x__3$60 ;
+  wire [4:0] \x__3$60.double ;
+  wire \x__3$60.negative ;
+  wire [2:0] \x__3$60.shift ;
+  wire [4:0] \x__3$60.sig ;
+  wire [6:0] \x__3$60.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__3$73 ;
-  wire [4:0] \x__3$73.double ;
-  wire \x__3$73.negative ;
-  wire [2:0] \x__3$73.shift ;
-  wire [4:0] \x__3$73.sig ;
-  wire [6:0] \x__3$73.triple ;
+  wire [31:0] \x__3$72 ;
+  wire [4:0] \x__3$72.double ;
+  wire \x__3$72.negative ;
+  wire [2:0] \x__3$72.shift ;
+  wire [4:0] \x__3$72.sig ;
+  wire [6:0] \x__3$72.triple ;
   wire [4:0] \x__3.double ;
   wire \x__3.negative ;
   wire [2:0] \x__3.shift ;
@@ -6807,19 +7025,23 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
     ring[1] = 10'h000;
   end
   always @(posedge clk) begin
-    if (\$signal$14 )
+    if (\$signal$13 )
       ring[row] <= op2[9:0];
   end
   assign \$signature__data  = ring[read_row];
+  assign tile__ready = \$9  | \$10 ;
+  assign \$signal$10  = tile__ready & tile__valid;
+  assign \$signal$12  = \$signal  & op[11];
+  assign \$signal$13  = enable2 & op2[11];
   assign \$11  = | full;
   assign \$12  = ~ o__valid;
   assign \$13  = \$12  | o__ready;
-  assign \$signal$17  = \$11  & \$13 ;
-  assign \$signal$21  = \$signal$17  & \$14 ;
+  assign \$signal$16  = \$11  & \$13 ;
+  assign \$signal$20  = \$signal$16  & \$14 ;
   assign first = enable1 & op1[10];
-  assign \first$51  = enable1 & op1[10];
-  assign \first$63  = enable1 & op1[10];
-  assign \first$75  = enable1 & op1[10];
+  assign \first$50  = enable1 & op1[10];
+  assign \first$62  = enable1 & op1[10];
+  assign \first$74  = enable1 & op1[10];
   assign \$15  = | x__payload[6:4];
   assign \$16  = x__payload[6:4] - \$15 ;
   assign \$17  = | x__payload[6:4];
@@ -6848,55 +7070,61 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   assign \$43  = | x__payload[30:28];
   assign \$44  = | x__payload[30:28];
   assign \$46  = { \$43 , x__payload[27:24] } + \$45 ;
-  assign \$47  = \$signal$12  + \$signal$13 ;
-  assign \$48  = \$47  - \$signal$21 ;
-  assign \$49  = full + \$signal$14 ;
-  assign \$50  = \$49  - \$signal$21 ;
-  assign \$52  = row + 1'h1;
-  assign \$53  = \$51  ? 2'h0 : \$52 ;
-  assign \$55  = group + 1'h1;
-  assign \$56  = \$54  ? 2'h0 : \$55 ;
-  assign \$58  = read_row + 1'h1;
-  assign \$59  = \$57  ? 2'h0 : \$58 ;
-  assign \$60  = ~ o__valid;
-  assign \$61  = \$60  | o__ready;
-  assign \$62  = | full;
+  assign \$47  = \$signal$89  + \$signal$12 ;
+  assign \$48  = \$47  - \$signal$20 ;
+  assign \$49  = \$signal$89  != 1'h1;
+  assign \$50  = \$signal$20  | \$49 ;
+  assign \$51  = \$signal$20  | \$signal$5 ;
+  assign \$52  = \$signal$12  ? \$50  : \$51 ;
+  assign \$53  = full + \$signal$13 ;
+  assign \$54  = \$53  - \$signal$20 ;
+  assign \$56  = row + 1'h1;
+  assign \$57  = \$55  ? 2'h0 : \$56 ;
+  assign \$59  = group + 1'h1;
+  assign \$60  = \$58  ? 2'h0 : \$59 ;
+  assign \$62  = read_row + 1'h1;
+  assign \$63  = \$61  ? 2'h0 : \$62 ;
+  assign \$64  = ~ o__valid;
+  assign \$65  = \$64  | o__ready;
+  assign \$66  = | full;
   always @(posedge clk)
-    waiting <= \$65 ;
+    waiting <= \$69 ;
   always @(posedge clk)
-    op <= \$66 ;
+    op <= \$70 ;
   always @(posedge clk)
-    x__0 <= \$67 ;
+    x__0 <= \$71 ;
   always @(posedge clk)
-    x__1 <= \$68 ;
+    x__1 <= \$72 ;
   always @(posedge clk)
-    x__2 <= \$69 ;
+    x__2 <= \$73 ;
   always @(posedge clk)
-    x__3 <= \$70 ;
+    x__3 <= \$74 ;
   always @(posedge clk)
-    \$signal$3  <= \$71 ;
+    \$signal$3  <= \$75 ;
   always @(posedge clk)
-    enable1 <= \$72 ;
+    enable1 <= \$76 ;
   always @(posedge clk)
     op1 <= op;
   always @(posedge clk)
-    enable2 <= \$73 ;
+    enable2 <= \$77 ;
   always @(posedge clk)
     op2 <= op1;
   always @(posedge clk)
-    \$signal$12  <= \$74 ;
+    \$signal$89  <= \$78 ;
   always @(posedge clk)
-    full <= \$75 ;
+    \$signal$5  <= \$79 ;
   always @(posedge clk)
-    row <= \$76 ;
+    full <= \$80 ;
   always @(posedge clk)
-    group <= \$77 ;
+    row <= \$81 ;
   always @(posedge clk)
-    read_row <= \$78 ;
+    group <= \$82 ;
   always @(posedge clk)
-    o__valid <= \$79 ;
+    read_row <= \$83 ;
   always @(posedge clk)
-    o__payload <= \$80 ;
+    o__valid <= \$84 ;
+  always @(posedge clk)
+    o__payload <= \$85 ;
   assign \$1  = ~ waiting;
   assign x__ready = \$1  | \$signal ;
   assign \$2  = waiting & \$signal$3 ;
@@ -6911,16 +7139,11 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   assign blocked = \$7  & \$8 ;
   assign \$9  = ~ \$signal$3 ;
   assign \$10  = \$signal  & op[12];
-  assign tile__ready = \$9  | \$10 ;
-  assign \$signal$10  = tile__ready & tile__valid;
-  assign \$signal$5  = \$signal$12  != 2'h2;
-  assign \$signal$13  = \$signal  & op[11];
-  assign \$signal$14  = enable2 & op2[11];
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column0 (
     .clk(clk),
     .enable(enable2),
     .first(first),
-    .keep(\$signal$14 ),
+    .keep(\$signal$13 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -6935,8 +7158,8 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column1 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$51 ),
-    .keep(\$signal$14 ),
+    .first(\first$50 ),
+    .keep(\$signal$13 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -6951,8 +7174,8 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column2 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$63 ),
-    .keep(\$signal$14 ),
+    .first(\first$62 ),
+    .keep(\$signal$13 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -6967,8 +7190,8 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column3 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$75 ),
-    .keep(\$signal$14 ),
+    .first(\first$74 ),
+    .keep(\$signal$13 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -6985,9 +7208,9 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
     (* full_case = 32'd1 *)
     casez (group)
       1'h0:
-          \$63  = sum;
+          \$67  = sum;
       1'h1:
-          \$63  = \sum$92 ;
+          \$67  = \sum$92 ;
     endcase
   end
   always @* begin
@@ -6995,161 +7218,168 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
     (* full_case = 32'd1 *)
     casez (group)
       1'h0:
-          \$64  = \sum$93 ;
+          \$68  = \sum$93 ;
       1'h1:
-          \$64  = \sum$94 ;
+          \$68  = \sum$94 ;
     endcase
   end
   always @* begin
     if (\$start ) begin end
-    \$65  = waiting;
+    \$69  = waiting;
     if (x__ready) begin
-      \$65  = x__valid;
+      \$69  = x__valid;
     end
     if (rst) begin
-      \$65  = 1'h0;
+      \$69  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$66  = op;
+    \$70  = op;
     if (x__ready) begin
-      \$66 [9:0] = x__payload[41:32];
-      \$66 [10] = x__payload[42];
-      \$66 [11] = x__payload[43];
-      \$66 [12] = x__payload[44];
+      \$70 [9:0] = x__payload[41:32];
+      \$70 [10] = x__payload[42];
+      \$70 [11] = x__payload[43];
+      \$70 [12] = x__payload[44];
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$67 [30:24], \$67 [21:17], \$67 [12:7], \$67 [2:0] } = { x__0[30:24], x__0[21:17], x__0[12:7], x__0[2:0] };
+    { \$71 [30:24], \$71 [21:17], \$71 [12:7], \$71 [2:0] } = { x__0[30:24], x__0[21:17], x__0[12:7], x__0[2:0] };
     if (x__ready) begin
-      \$67 [2:0] = \$16 [2:0];
-      \$67 [7] = x__payload[7];
-      \$67 [12:8] = { \$17 , x__payload[3:0] };
-      \$67 [21:17] = { \$18 , x__payload[3:0] };
-      \$67 [30:24] = \$22 ;
+      \$71 [2:0] = \$16 [2:0];
+      \$71 [7] = x__payload[7];
+      \$71 [12:8] = { \$17 , x__payload[3:0] };
+      \$71 [21:17] = { \$18 , x__payload[3:0] };
+      \$71 [30:24] = \$22 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$68 [30:24], \$68 [21:17], \$68 [12:7], \$68 [2:0] } = { x__1[30:24], x__1[21:17], x__1[12:7], x__1[2:0] };
+    { \$72 [30:24], \$72 [21:17], \$72 [12:7], \$72 [2:0] } = { x__1[30:24], x__1[21:17], x__1[12:7], x__1[2:0] };
     if (x__ready) begin
-      \$68 [2:0] = \$24 [2:0];
-      \$68 [7] = x__payload[15];
-      \$68 [12:8] = { \$25 , x__payload[11:8] };
-      \$68 [21:17] = { \$26 , x__payload[11:8] };
-      \$68 [30:24] = \$30 ;
+      \$72 [2:0] = \$24 [2:0];
+      \$72 [7] = x__payload[15];
+      \$72 [12:8] = { \$25 , x__payload[11:8] };
+      \$72 [21:17] = { \$26 , x__payload[11:8] };
+      \$72 [30:24] = \$30 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$69 [30:24], \$69 [21:17], \$69 [12:7], \$69 [2:0] } = { x__2[30:24], x__2[21:17], x__2[12:7], x__2[2:0] };
+    { \$73 [30:24], \$73 [21:17], \$73 [12:7], \$73 [2:0] } = { x__2[30:24], x__2[21:17], x__2[12:7], x__2[2:0] };
     if (x__ready) begin
-      \$69 [2:0] = \$32 [2:0];
-      \$69 [7] = x__payload[23];
-      \$69 [12:8] = { \$33 , x__payload[19:16] };
-      \$69 [21:17] = { \$34 , x__payload[19:16] };
-      \$69 [30:24] = \$38 ;
+      \$73 [2:0] = \$32 [2:0];
+      \$73 [7] = x__payload[23];
+      \$73 [12:8] = { \$33 , x__payload[19:16] };
+      \$73 [21:17] = { \$34 , x__payload[19:16] };
+      \$73 [30:24] = \$38 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$70 [30:24], \$70 [21:17], \$70 [12:7], \$70 [2:0] } = { x__3[30:24], x__3[21:17], x__3[12:7], x__3[2:0] };
+    { \$74 [30:24], \$74 [21:17], \$74 [12:7], \$74 [2:0] } = { x__3[30:24], x__3[21:17], x__3[12:7], x__3[2:0] };
     if (x__ready) begin
-      \$70 [2:0] = \$40 [2:0];
-      \$70 [7] = x__payload[31];
-      \$70 [12:8] = { \$41 , x__payload[27:24] };
-      \$70 [21:17] = { \$42 , x__payload[27:24] };
-      \$70 [30:24] = \$46 ;
+      \$74 [2:0] = \$40 [2:0];
+      \$74 [7] = x__payload[31];
+      \$74 [12:8] = { \$41 , x__payload[27:24] };
+      \$74 [21:17] = { \$42 , x__payload[27:24] };
+      \$74 [30:24] = \$46 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$71  = \$signal$3 ;
+    \$75  = \$signal$3 ;
     if (tile__ready) begin
-      \$71  = tile__valid;
+      \$75  = tile__valid;
     end
     if (rst) begin
-      \$71  = 1'h0;
+      \$75  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$72  = \$signal ;
-    if (rst) begin
-      \$72  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$73  = enable1;
-    if (rst) begin
-      \$73  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$74  = \$48 [1:0];
-    if (rst) begin
-      \$74  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$75  = \$50 [1:0];
-    if (rst) begin
-      \$75  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$76  = row;
-    if (\$signal$14 ) begin
-      \$76  = \$53 [0];
-    end
+    \$76  = \$signal ;
     if (rst) begin
       \$76  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$77  = group;
-    if (\$signal$17 ) begin
-      \$77  = \$56 [0];
-    end
+    \$77  = enable1;
     if (rst) begin
       \$77  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$78  = read_row;
-    if (\$signal$21 ) begin
-      \$78  = \$59 [0];
-    end
+    \$78  = \$48 [1:0];
     if (rst) begin
-      \$78  = 1'h0;
+      \$78  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$79  = o__valid;
-    if (\$61 ) begin
-      \$79  = \$62 ;
-    end
+    \$79  = \$52 ;
     if (rst) begin
-      \$79  = 1'h0;
+      \$79  = 1'h1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$80  = o__payload;
-    if (\$signal$17 ) begin
-      \$80 [67:58] = \$signature__data ;
-      \$80 [68] = group;
-      \$80 [28:0] = \$63 ;
-      \$80 [57:29] = \$64 ;
+    \$80  = \$54 [1:0];
+    if (rst) begin
+      \$80  = 2'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$81  = row;
+    if (\$signal$13 ) begin
+      \$81  = \$57 [0];
+    end
+    if (rst) begin
+      \$81  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$82  = group;
+    if (\$signal$16 ) begin
+      \$82  = \$60 [0];
+    end
+    if (rst) begin
+      \$82  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$83  = read_row;
+    if (\$signal$20 ) begin
+      \$83  = \$63 [0];
+    end
+    if (rst) begin
+      \$83  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$84  = o__valid;
+    if (\$65 ) begin
+      \$84  = \$66 ;
+    end
+    if (rst) begin
+      \$84  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$85  = o__payload;
+    if (\$signal$16 ) begin
+      \$85 [67:58] = \$signature__data ;
+      \$85 [68] = group;
+      \$85 [28:0] = \$67 ;
+      \$85 [57:29] = \$68 ;
     end
   end
   assign load = \$signal$10 ;
@@ -7159,42 +7389,42 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   assign x2 = x__2;
   assign x3 = x__3;
   assign enable = enable2;
-  assign keep = \$signal$14 ;
-  assign \$signal$41  = row;
-  assign \$signal$43  = read_row;
-  assign \load$44  = \$signal$10 ;
-  assign \tile$45  = tile__payload[63:32];
-  assign \x__0$46  = x__0;
-  assign \x__1$47  = x__1;
-  assign \x__2$48  = x__2;
-  assign \x__3$49  = x__3;
-  assign \enable$50  = enable2;
-  assign \keep$53  = \$signal$14 ;
-  assign \row$54  = row;
-  assign \read_row$55  = read_row;
-  assign \load$56  = \$signal$10 ;
-  assign \tile$57  = tile__payload[95:64];
-  assign \x__0$58  = x__0;
-  assign \x__1$59  = x__1;
-  assign \x__2$60  = x__2;
-  assign \x__3$61  = x__3;
-  assign \enable$62  = enable2;
-  assign \keep$65  = \$signal$14 ;
-  assign \row$66  = row;
-  assign \read_row$67  = read_row;
-  assign \load$68  = \$signal$10 ;
-  assign \tile$69  = tile__payload[127:96];
-  assign \x__0$70  = x__0;
-  assign \x__1$71  = x__1;
-  assign \x__2$72  = x__2;
-  assign \x__3$73  = x__3;
-  assign \enable$74  = enable2;
-  assign \keep$77  = \$signal$14 ;
-  assign \row$78  = row;
-  assign \read_row$79  = read_row;
+  assign keep = \$signal$13 ;
+  assign \$signal$40  = row;
+  assign \$signal$42  = read_row;
+  assign \load$43  = \$signal$10 ;
+  assign \tile$44  = tile__payload[63:32];
+  assign \x__0$45  = x__0;
+  assign \x__1$46  = x__1;
+  assign \x__2$47  = x__2;
+  assign \x__3$48  = x__3;
+  assign \enable$49  = enable2;
+  assign \keep$52  = \$signal$13 ;
+  assign \row$53  = row;
+  assign \read_row$54  = read_row;
+  assign \load$55  = \$signal$10 ;
+  assign \tile$56  = tile__payload[95:64];
+  assign \x__0$57  = x__0;
+  assign \x__1$58  = x__1;
+  assign \x__2$59  = x__2;
+  assign \x__3$60  = x__3;
+  assign \enable$61  = enable2;
+  assign \keep$64  = \$signal$13 ;
+  assign \row$65  = row;
+  assign \read_row$66  = read_row;
+  assign \load$67  = \$signal$10 ;
+  assign \tile$68  = tile__payload[127:96];
+  assign \x__0$69  = x__0;
+  assign \x__1$70  = x__1;
+  assign \x__2$71  = x__2;
+  assign \x__3$72  = x__3;
+  assign \enable$73  = enable2;
+  assign \keep$76  = \$signal$13 ;
+  assign \row$77  = row;
+  assign \read_row$78  = read_row;
   assign write__addr = row;
   assign write__data = op2[9:0];
-  assign write__en = \$signal$14 ;
+  assign write__en = \$signal$13 ;
   assign \$signature__addr  = read_row;
   assign o = o__payload;
   assign busy = \$signal ;
@@ -7250,66 +7480,66 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   assign \op1.first  = op1[10];
   assign \op1.last  = op1[11];
   assign \op1.tile_end  = op1[12];
-  assign \x__0$46.shift  = x__0[2:0];
-  assign \x__0$46.negative  = x__0[7];
-  assign \x__0$46.sig  = x__0[12:8];
-  assign \x__0$46.double  = x__0[21:17];
-  assign \x__0$46.triple  = x__0[30:24];
-  assign \x__1$47.shift  = x__1[2:0];
-  assign \x__1$47.negative  = x__1[7];
-  assign \x__1$47.sig  = x__1[12:8];
-  assign \x__1$47.double  = x__1[21:17];
-  assign \x__1$47.triple  = x__1[30:24];
-  assign \x__2$48.shift  = x__2[2:0];
-  assign \x__2$48.negative  = x__2[7];
-  assign \x__2$48.sig  = x__2[12:8];
-  assign \x__2$48.double  = x__2[21:17];
-  assign \x__2$48.triple  = x__2[30:24];
-  assign \x__3$49.shift  = x__3[2:0];
-  assign \x__3$49.negative  = x__3[7];
-  assign \x__3$49.sig  = x__3[12:8];
-  assign \x__3$49.double  = x__3[21:17];
-  assign \x__3$49.triple  = x__3[30:24];
-  assign \x__0$58.shift  = x__0[2:0];
-  assign \x__0$58.negative  = x__0[7];
-  assign \x__0$58.sig  = x__0[12:8];
-  assign \x__0$58.double  = x__0[21:17];
-  assign \x__0$58.triple  = x__0[30:24];
-  assign \x__1$59.shift  = x__1[2:0];
-  assign \x__1$59.negative  = x__1[7];
-  assign \x__1$59.sig  = x__1[12:8];
-  assign \x__1$59.double  = x__1[21:17];
-  assign \x__1$59.triple  = x__1[30:24];
-  assign \x__2$60.shift  = x__2[2:0];
-  assign \x__2$60.negative  = x__2[7];
-  assign \x__2$60.sig  = x__2[12:8];
-  assign \x__2$60.double  = x__2[21:17];
-  assign \x__2$60.triple  = x__2[30:24];
-  assign \x__3$61.shift  = x__3[2:0];
-  assign \x__3$61.negative  = x__3[7];
-  assign \x__3$61.sig  = x__3[12:8];
-  assign \x__3$61.double  = x__3[21:17];
-  assign \x__3$61.triple  = x__3[30:24];
-  assign \x__0$70.shift  = x__0[2:0];
-  assign \x__0$70.negative  = x__0[7];
-  assign \x__0$70.sig  = x__0[12:8];
-  assign \x__0$70.double  = x__0[21:17];
-  assign \x__0$70.triple  = x__0[30:24];
-  assign \x__1$71.shift  = x__1[2:0];
-  assign \x__1$71.negative  = x__1[7];
-  assign \x__1$71.sig  = x__1[12:8];
-  assign \x__1$71.double  = x__1[21:17];
-  assign \x__1$71.triple  = x__1[30:24];
-  assign \x__2$72.shift  = x__2[2:0];
-  assign \x__2$72.negative  = x__2[7];
-  assign \x__2$72.sig  = x__2[12:8];
-  assign \x__2$72.double  = x__2[21:17];
-  assign \x__2$72.triple  = x__2[30:24];
-  assign \x__3$73.shift  = x__3[2:0];
-  assign \x__3$73.negative  = x__3[7];
-  assign \x__3$73.sig  = x__3[12:8];
-  assign \x__3$73.double  = x__3[21:17];
-  assign \x__3$73.triple  = x__3[30:24];
+  assign \x__0$45.shift  = x__0[2:0];
+  assign \x__0$45.negative  = x__0[7];
+  assign \x__0$45.sig  = x__0[12:8];
+  assign \x__0$45.double  = x__0[21:17];
+  assign \x__0$45.triple  = x__0[30:24];
+  assign \x__1$46.shift  = x__1[2:0];
+  assign \x__1$46.negative  = x__1[7];
+  assign \x__1$46.sig  = x__1[12:8];
+  assign \x__1$46.double  = x__1[21:17];
+  assign \x__1$46.triple  = x__1[30:24];
+  assign \x__2$47.shift  = x__2[2:0];
+  assign \x__2$47.negative  = x__2[7];
+  assign \x__2$47.sig  = x__2[12:8];
+  assign \x__2$47.double  = x__2[21:17];
+  assign \x__2$47.triple  = x__2[30:24];
+  assign \x__3$48.shift  = x__3[2:0];
+  assign \x__3$48.negative  = x__3[7];
+  assign \x__3$48.sig  = x__3[12:8];
+  assign \x__3$48.double  = x__3[21:17];
+  assign \x__3$48.triple  = x__3[30:24];
+  assign \x__0$57.shift  = x__0[2:0];
+  assign \x__0$57.negative  = x__0[7];
+  assign \x__0$57.sig  = x__0[12:8];
+  assign \x__0$57.double  = x__0[21:17];
+  assign \x__0$57.triple  = x__0[30:24];
+  assign \x__1$58.shift  = x__1[2:0];
+  assign \x__1$58.negative  = x__1[7];
+  assign \x__1$58.sig  = x__1[12:8];
+  assign \x__1$58.double  = x__1[21:17];
+  assign \x__1$58.triple  = x__1[30:24];
+  assign \x__2$59.shift  = x__2[2:0];
+  assign \x__2$59.negative  = x__2[7];
+  assign \x__2$59.sig  = x__2[12:8];
+  assign \x__2$59.double  = x__2[21:17];
+  assign \x__2$59.triple  = x__2[30:24];
+  assign \x__3$60.shift  = x__3[2:0];
+  assign \x__3$60.negative  = x__3[7];
+  assign \x__3$60.sig  = x__3[12:8];
+  assign \x__3$60.double  = x__3[21:17];
+  assign \x__3$60.triple  = x__3[30:24];
+  assign \x__0$69.shift  = x__0[2:0];
+  assign \x__0$69.negative  = x__0[7];
+  assign \x__0$69.sig  = x__0[12:8];
+  assign \x__0$69.double  = x__0[21:17];
+  assign \x__0$69.triple  = x__0[30:24];
+  assign \x__1$70.shift  = x__1[2:0];
+  assign \x__1$70.negative  = x__1[7];
+  assign \x__1$70.sig  = x__1[12:8];
+  assign \x__1$70.double  = x__1[21:17];
+  assign \x__1$70.triple  = x__1[30:24];
+  assign \x__2$71.shift  = x__2[2:0];
+  assign \x__2$71.negative  = x__2[7];
+  assign \x__2$71.sig  = x__2[12:8];
+  assign \x__2$71.double  = x__2[21:17];
+  assign \x__2$71.triple  = x__2[30:24];
+  assign \x__3$72.shift  = x__3[2:0];
+  assign \x__3$72.negative  = x__3[7];
+  assign \x__3$72.sig  = x__3[12:8];
+  assign \x__3$72.double  = x__3[21:17];
+  assign \x__3$72.triple  = x__3[30:24];
   assign \write__data.exp  = op2[9:0];
   assign \o__payload.acc  = o__payload[57:0];
   assign \o__payload.acc.0  = o__payload[28:0];
@@ -7332,45 +7562,45 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, tile
   assign \x__payload.tile_end  = x__payload[44];
   assign \$signature__data.exp  = \$signature__data ;
   always @*
-    \$70 [6:3] = x__3[6:3];
+    \$74 [6:3] = x__3[6:3];
   always @*
-    \$70 [16:13] = x__3[16:13];
+    \$74 [16:13] = x__3[16:13];
   always @*
-    \$70 [23:22] = x__3[23:22];
+    \$74 [23:22] = x__3[23:22];
   always @*
-    \$70 [31] = x__3[31];
+    \$74 [31] = x__3[31];
   always @*
-    \$69 [6:3] = x__2[6:3];
+    \$73 [6:3] = x__2[6:3];
   always @*
-    \$69 [16:13] = x__2[16:13];
+    \$73 [16:13] = x__2[16:13];
   always @*
-    \$69 [23:22] = x__2[23:22];
+    \$73 [23:22] = x__2[23:22];
   always @*
-    \$69 [31] = x__2[31];
+    \$73 [31] = x__2[31];
   always @*
-    \$68 [6:3] = x__1[6:3];
+    \$72 [6:3] = x__1[6:3];
   always @*
-    \$68 [16:13] = x__1[16:13];
+    \$72 [16:13] = x__1[16:13];
   always @*
-    \$68 [23:22] = x__1[23:22];
+    \$72 [23:22] = x__1[23:22];
   always @*
-    \$68 [31] = x__1[31];
+    \$72 [31] = x__1[31];
   always @*
-    \$67 [6:3] = x__0[6:3];
+    \$71 [6:3] = x__0[6:3];
   always @*
-    \$67 [16:13] = x__0[16:13];
+    \$71 [16:13] = x__0[16:13];
   always @*
-    \$67 [23:22] = x__0[23:22];
+    \$71 [23:22] = x__0[23:22];
   always @*
-    \$67 [31] = x__0[31];
+    \$71 [31] = x__0[31];
   assign \$14  = group;
   assign \$21  = { \$20 , x__payload[3:0], 1'h0 };
   assign \$29  = { \$28 , x__payload[11:8], 1'h0 };
   assign \$37  = { \$36 , x__payload[19:16], 1'h0 };
   assign \$45  = { \$44 , x__payload[27:24], 1'h0 };
-  assign \$51  = row;
-  assign \$54  = group;
-  assign \$57  = read_row;
+  assign \$55  = row;
+  assign \$58  = group;
+  assign \$61  = read_row;
 endmodule
 
 module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__valid, cmd__ready, q_i__ready, k_o__ready, v_o__ready, k_req__valid, v_req__valid, o__ready, q_r__ready, cmd__valid, cmd__payload, k_o__valid, k_o__payload, v_o__valid, v_o__payload, q_r__payload, k_req__payload
@@ -7383,79 +7613,79 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$1000 ;
   wire \$1001 ;
   wire \$1002 ;
-  wire \$1003 ;
-  wire \$1004 ;
+  wire [6:0] \$1003 ;
+  wire [6:0] \$1004 ;
   wire \$1005 ;
   wire \$1006 ;
-  wire \$1007 ;
-  wire [6:0] \$1008 ;
+  wire [2:0] \$1007 ;
+  wire \$1008 ;
   wire [6:0] \$1009 ;
   wire \$101 ;
   wire \$1010 ;
   wire \$1011 ;
-  wire [2:0] \$1012 ;
-  wire \$1013 ;
-  wire [6:0] \$1014 ;
-  wire \$1015 ;
-  wire \$1016 ;
-  wire [10:0] \$1017 ;
-  wire [24:0] \$1018 ;
-  wire \$1019 ;
+  wire [10:0] \$1012 ;
+  wire [24:0] \$1013 ;
+  wire \$1014 ;
+  wire [13:0] \$1015 ;
+  wire [14:0] \$1016 ;
+  wire \$1017 ;
+  wire [14:0] \$1018 ;
+  wire [14:0] \$1019 ;
   wire \$102 ;
-  wire [13:0] \$1020 ;
-  wire [14:0] \$1021 ;
+  wire \$1020 ;
+  wire [4:0] \$1021 ;
   wire \$1022 ;
-  wire [14:0] \$1023 ;
-  wire [14:0] \$1024 ;
-  wire \$1025 ;
-  wire [4:0] \$1026 ;
+  wire [18:0] \$1023 ;
+  wire \$1024 ;
+  wire [24:0] \$1025 ;
+  wire [24:0] \$1026 ;
   wire \$1027 ;
-  wire [18:0] \$1028 ;
-  wire \$1029 ;
+  wire [13:0] \$1028 ;
+  wire [14:0] \$1029 ;
   wire \$103 ;
-  wire [24:0] \$1030 ;
-  wire [24:0] \$1031 ;
-  wire \$1032 ;
-  wire [13:0] \$1033 ;
-  wire [14:0] \$1034 ;
+  wire \$1030 ;
+  wire [14:0] \$1031 ;
+  wire [14:0] \$1032 ;
+  wire \$1033 ;
+  wire [4:0] \$1034 ;
   wire \$1035 ;
-  wire [14:0] \$1036 ;
-  wire [14:0] \$1037 ;
-  wire \$1038 ;
-  wire [4:0] \$1039 ;
+  wire [18:0] \$1036 ;
+  wire \$1037 ;
+  wire [24:0] \$1038 ;
+  wire \$1039 ;
   wire \$104 ;
   wire \$1040 ;
-  wire [18:0] \$1041 ;
+  wire \$1041 ;
   wire \$1042 ;
-  wire [24:0] \$1043 ;
+  wire [3:0] \$1043 ;
   wire \$1044 ;
-  wire [3:0] \$1045 ;
+  wire [1:0] \$1045 ;
   wire \$1046 ;
-  wire [1:0] \$1047 ;
-  wire \$1048 ;
-  wire [30:0] \$1049 ;
+  wire [30:0] \$1047 ;
+  wire [5:0] \$1048 ;
+  wire [6:0] \$1049 ;
   wire \$105 ;
-  wire [5:0] \$1050 ;
-  wire [6:0] \$1051 ;
-  wire [7:0] \$1052 ;
-  wire [8:0] \$1053 ;
-  wire [5:0] \$1054 ;
-  wire [6:0] \$1055 ;
-  wire [7:0] \$1056 ;
-  wire [8:0] \$1057 ;
-  wire [10:0] \$1058 ;
+  wire [7:0] \$1050 ;
+  wire [8:0] \$1051 ;
+  wire [5:0] \$1052 ;
+  wire [6:0] \$1053 ;
+  wire [7:0] \$1054 ;
+  wire [8:0] \$1055 ;
+  wire [10:0] \$1056 ;
+  wire \$1057 ;
+  wire \$1058 ;
   wire \$1059 ;
   wire \$106 ;
   wire \$1060 ;
   wire \$1061 ;
   wire \$1062 ;
-  wire \$1063 ;
+  wire [11:0] \$1063 ;
   wire \$1064 ;
-  wire [11:0] \$1065 ;
-  wire \$1066 ;
-  wire [21:0] \$1067 ;
-  wire [9:0] \$1068 ;
-  wire [9:0] \$1069 ;
+  wire [21:0] \$1065 ;
+  wire [9:0] \$1066 ;
+  wire [9:0] \$1067 ;
+  wire \$1068 ;
+  wire \$1069 ;
   wire \$107 ;
   wire \$1070 ;
   wire \$1071 ;
@@ -7463,55 +7693,55 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$1073 ;
   wire \$1074 ;
   wire \$1075 ;
-  wire \$1076 ;
+  wire [11:0] \$1076 ;
   wire \$1077 ;
-  wire [11:0] \$1078 ;
-  wire \$1079 ;
+  wire [21:0] \$1078 ;
+  wire [9:0] \$1079 ;
   wire \$108 ;
-  wire [21:0] \$1080 ;
-  wire [9:0] \$1081 ;
-  wire [9:0] \$1082 ;
+  wire [9:0] \$1080 ;
+  wire \$1081 ;
+  wire \$1082 ;
   wire \$1083 ;
-  wire \$1084 ;
-  wire \$1085 ;
-  wire [5:0] \$1086 ;
-  wire [5:0] \$1087 ;
+  wire [5:0] \$1084 ;
+  wire [5:0] \$1085 ;
+  wire \$1086 ;
+  wire \$1087 ;
   wire \$1088 ;
-  wire \$1089 ;
+  reg [1:0] \$1089 ;
   wire \$109 ;
-  wire \$1090 ;
-  reg [1:0] \$1091 ;
+  reg \$1090 ;
+  reg [2:0] \$1091 ;
   reg \$1092 ;
-  reg [2:0] \$1093 ;
-  reg \$1094 ;
-  reg \$1095 ;
-  reg [9:0] \$1096 ;
+  reg \$1093 ;
+  reg [9:0] \$1094 ;
+  reg [1:0] \$1095 ;
+  reg [5:0] \$1096 ;
   reg [1:0] \$1097 ;
   reg [5:0] \$1098 ;
-  reg [1:0] \$1099 ;
+  reg [2:0] \$1099 ;
   wire \$11 ;
   wire \$110 ;
-  reg [5:0] \$1100 ;
-  reg [2:0] \$1101 ;
-  reg \$1102 ;
+  reg \$1100 ;
+  reg [31:0] \$1101 ;
+  reg [31:0] \$1102 ;
   reg [31:0] \$1103 ;
   reg [31:0] \$1104 ;
   reg [31:0] \$1105 ;
   reg [31:0] \$1106 ;
   reg [31:0] \$1107 ;
   reg [31:0] \$1108 ;
-  reg [31:0] \$1109 ;
+  reg [9:0] \$1109 ;
   wire \$111 ;
-  reg [31:0] \$1110 ;
+  reg [9:0] \$1110 ;
   reg [9:0] \$1111 ;
   reg [9:0] \$1112 ;
   reg [9:0] \$1113 ;
   reg [9:0] \$1114 ;
   reg [9:0] \$1115 ;
   reg [9:0] \$1116 ;
-  reg [9:0] \$1117 ;
-  reg [9:0] \$1118 ;
-  reg \$1119 ;
+  reg \$1117 ;
+  reg [31:0] \$1118 ;
+  reg [31:0] \$1119 ;
   wire \$112 ;
   reg [31:0] \$1120 ;
   reg [31:0] \$1121 ;
@@ -7519,12 +7749,12 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg [31:0] \$1123 ;
   reg [31:0] \$1124 ;
   reg [31:0] \$1125 ;
-  reg [31:0] \$1126 ;
-  reg [31:0] \$1127 ;
-  reg [9:0] \$1128 ;
-  reg [9:0] \$1129 ;
+  reg [9:0] \$1126 ;
+  reg [9:0] \$1127 ;
+  reg [1:0] \$1128 ;
+  reg \$1129 ;
   wire \$113 ;
-  reg [1:0] \$1130 ;
+  reg \$1130 ;
   reg \$1131 ;
   reg \$1132 ;
   reg \$1133 ;
@@ -7542,49 +7772,49 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg \$1144 ;
   reg \$1145 ;
   reg \$1146 ;
-  reg \$1147 ;
-  reg \$1148 ;
+  reg [9:0] \$1147 ;
+  reg [9:0] \$1148 ;
   reg [9:0] \$1149 ;
   wire \$115 ;
   reg [9:0] \$1150 ;
   reg [9:0] \$1151 ;
   reg [9:0] \$1152 ;
-  reg [9:0] \$1153 ;
-  reg [9:0] \$1154 ;
-  reg \$1155 ;
-  reg \$1156 ;
-  reg [10:0] \$1157 ;
-  reg [5:0] \$1158 ;
-  reg [5:0] \$1159 ;
+  reg \$1153 ;
+  reg \$1154 ;
+  reg [10:0] \$1155 ;
+  reg [5:0] \$1156 ;
+  reg [5:0] \$1157 ;
+  reg [30:0] \$1158 ;
+  reg \$1159 ;
   wire [3:0] \$116 ;
-  reg [30:0] \$1160 ;
-  reg \$1161 ;
-  reg \$1162 ;
-  reg [2:0] \$1163 ;
-  reg [23:0] \$1164 ;
-  reg \$1165 ;
-  reg \$1166 ;
-  reg [23:0] \$1167 ;
-  reg [10:0] \$1168 ;
-  reg [5:0] \$1169 ;
+  reg \$1160 ;
+  reg [2:0] \$1161 ;
+  reg [23:0] \$1162 ;
+  reg \$1163 ;
+  reg \$1164 ;
+  reg [23:0] \$1165 ;
+  reg [10:0] \$1166 ;
+  reg [5:0] \$1167 ;
+  reg [5:0] \$1168 ;
+  reg [30:0] \$1169 ;
   wire \$117 ;
-  reg [5:0] \$1170 ;
-  reg [30:0] \$1171 ;
-  reg \$1172 ;
-  reg \$1173 ;
-  reg [2:0] \$1174 ;
-  reg [23:0] \$1175 ;
-  reg \$1176 ;
-  reg \$1177 ;
+  reg \$1170 ;
+  reg \$1171 ;
+  reg [2:0] \$1172 ;
+  reg [23:0] \$1173 ;
+  reg \$1174 ;
+  reg \$1175 ;
+  reg [23:0] \$1176 ;
+  reg [23:0] \$1177 ;
   reg [23:0] \$1178 ;
-  reg [23:0] \$1179 ;
+  reg [9:0] \$1179 ;
   wire \$118 ;
-  reg [23:0] \$1180 ;
-  reg [9:0] \$1181 ;
-  reg \$1182 ;
-  reg \$1183 ;
-  reg [5:0] \$1184 ;
-  reg [5:0] \$1185 ;
+  reg \$1180 ;
+  reg \$1181 ;
+  reg [5:0] \$1182 ;
+  reg [5:0] \$1183 ;
+  reg \$1184 ;
+  reg \$1185 ;
   reg \$1186 ;
   reg \$1187 ;
   reg \$1188 ;
@@ -7592,69 +7822,69 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$119 ;
   reg \$1190 ;
   reg \$1191 ;
-  reg \$1192 ;
-  reg \$1193 ;
-  reg [1:0] \$1194 ;
+  reg [1:0] \$1192 ;
+  reg [5:0] \$1193 ;
+  reg \$1194 ;
   reg [5:0] \$1195 ;
   reg \$1196 ;
-  reg [5:0] \$1197 ;
-  reg \$1198 ;
-  reg [9:0] \$1199 ;
+  reg [9:0] \$1197 ;
+  reg [23:0] \$1198 ;
+  reg [23:0] \$1199 ;
   wire \$12 ;
   wire \$120 ;
-  reg [23:0] \$1200 ;
-  reg [23:0] \$1201 ;
+  reg \$1200 ;
+  reg \$1201 ;
   reg \$1202 ;
   reg \$1203 ;
   reg \$1204 ;
   reg \$1205 ;
-  reg \$1206 ;
-  reg \$1207 ;
+  reg [9:0] \$1206 ;
+  reg [9:0] \$1207 ;
   reg [9:0] \$1208 ;
   reg [9:0] \$1209 ;
   wire \$121 ;
   reg [9:0] \$1210 ;
   reg [9:0] \$1211 ;
-  reg [9:0] \$1212 ;
-  reg [9:0] \$1213 ;
+  reg \$1212 ;
+  reg \$1213 ;
   reg \$1214 ;
   reg \$1215 ;
   reg \$1216 ;
   reg \$1217 ;
-  reg \$1218 ;
-  reg \$1219 ;
+  reg [9:0] \$1218 ;
+  reg [23:0] \$1219 ;
   wire \$122 ;
-  reg [9:0] \$1220 ;
-  reg [23:0] \$1221 ;
-  reg [3:0] \$1222 ;
-  reg [2:0] \$1223 ;
-  reg [1:0] \$1224 ;
-  reg \$1225 ;
-  reg \$1226 ;
+  reg [3:0] \$1220 ;
+  reg [2:0] \$1221 ;
+  reg [1:0] \$1222 ;
+  reg \$1223 ;
+  reg \$1224 ;
+  reg [4:0] \$1225 ;
+  reg [6:0] \$1226 ;
   reg [4:0] \$1227 ;
   reg [6:0] \$1228 ;
-  reg [4:0] \$1229 ;
+  reg [3:0] \$1229 ;
   wire \$123 ;
-  reg [6:0] \$1230 ;
-  reg [3:0] \$1231 ;
-  reg [3:0] \$1232 ;
-  reg [17:0] \$1233 ;
-  reg [23:0] \$1234 ;
-  reg [23:0] \$1235 ;
-  reg [3:0] \$1236 ;
-  reg [2:0] \$1237 ;
-  reg [1:0] \$1238 ;
-  reg \$1239 ;
+  reg [3:0] \$1230 ;
+  reg [17:0] \$1231 ;
+  reg [23:0] \$1232 ;
+  reg [23:0] \$1233 ;
+  reg [3:0] \$1234 ;
+  reg [2:0] \$1235 ;
+  reg [1:0] \$1236 ;
+  reg \$1237 ;
+  reg \$1238 ;
+  reg [4:0] \$1239 ;
   wire \$124 ;
-  reg \$1240 ;
+  reg [6:0] \$1240 ;
   reg [4:0] \$1241 ;
   reg [6:0] \$1242 ;
-  reg [4:0] \$1243 ;
-  reg [6:0] \$1244 ;
-  reg [3:0] \$1245 ;
-  reg [3:0] \$1246 ;
-  reg [17:0] \$1247 ;
-  reg [23:0] \$1248 ;
+  reg [3:0] \$1243 ;
+  reg [3:0] \$1244 ;
+  reg [17:0] \$1245 ;
+  reg [23:0] \$1246 ;
+  reg \$1247 ;
+  reg \$1248 ;
   reg \$1249 ;
   wire \$125 ;
   reg \$1250 ;
@@ -8121,45 +8351,45 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire [9:0] \$455 ;
   wire \$456 ;
   wire \$457 ;
-  wire \$458 ;
+  wire [3:0] \$458 ;
   wire \$459 ;
   wire \$46 ;
   wire \$460 ;
   wire \$461 ;
-  wire [3:0] \$462 ;
-  wire \$463 ;
-  wire \$464 ;
+  wire \$462 ;
+  wire [5:0] \$463 ;
+  wire [6:0] \$464 ;
   wire \$465 ;
-  wire \$466 ;
-  wire [5:0] \$467 ;
-  wire [6:0] \$468 ;
+  wire [3:0] \$466 ;
+  wire \$467 ;
+  wire \$468 ;
   wire \$469 ;
   wire [5:0] \$47 ;
-  wire [3:0] \$470 ;
-  wire \$471 ;
-  wire \$472 ;
+  wire \$470 ;
+  wire [5:0] \$471 ;
+  wire [6:0] \$472 ;
   wire \$473 ;
-  wire \$474 ;
-  wire [5:0] \$475 ;
-  wire [6:0] \$476 ;
+  wire [3:0] \$474 ;
+  wire \$475 ;
+  wire \$476 ;
   wire \$477 ;
-  wire [3:0] \$478 ;
-  wire \$479 ;
+  wire \$478 ;
+  wire [5:0] \$479 ;
   wire [6:0] \$48 ;
-  wire \$480 ;
+  wire [6:0] \$480 ;
   wire \$481 ;
-  wire \$482 ;
-  wire [5:0] \$483 ;
-  wire [6:0] \$484 ;
+  wire [3:0] \$482 ;
+  wire \$483 ;
+  wire \$484 ;
   wire \$485 ;
-  wire [3:0] \$486 ;
-  wire \$487 ;
-  wire \$488 ;
+  wire \$486 ;
+  wire [5:0] \$487 ;
+  wire [6:0] \$488 ;
   wire \$489 ;
   wire \$49 ;
   wire \$490 ;
-  wire [5:0] \$491 ;
-  wire [6:0] \$492 ;
+  wire \$491 ;
+  wire \$492 ;
   wire \$493 ;
   wire \$494 ;
   wire \$495 ;
@@ -8176,18 +8406,18 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$504 ;
   wire \$505 ;
   wire \$506 ;
-  wire \$507 ;
-  wire \$508 ;
-  wire \$509 ;
+  wire [1:0] \$507 ;
+  wire [19:0] \$508 ;
+  wire [19:0] \$509 ;
   wire \$51 ;
-  wire \$510 ;
-  wire \$511 ;
-  wire [1:0] \$512 ;
-  wire [19:0] \$513 ;
-  wire [19:0] \$514 ;
-  wire [20:0] \$515 ;
-  wire [34:0] \$516 ;
-  wire [34:0] \$517 ;
+  wire [20:0] \$510 ;
+  wire [34:0] \$511 ;
+  wire [34:0] \$512 ;
+  wire \$513 ;
+  wire \$514 ;
+  wire \$515 ;
+  wire \$516 ;
+  wire \$517 ;
   wire \$518 ;
   wire \$519 ;
   wire \$52 ;
@@ -8307,65 +8537,65 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$622 ;
   wire \$623 ;
   wire \$624 ;
-  wire \$625 ;
-  wire \$626 ;
-  wire \$627 ;
-  wire \$628 ;
-  wire \$629 ;
+  wire [1:0] \$625 ;
+  wire [1:0] \$626 ;
+  wire [1:0] \$627 ;
+  wire [1:0] \$628 ;
+  wire [1:0] \$629 ;
   wire [38:0] \$63 ;
   wire [1:0] \$630 ;
   wire [1:0] \$631 ;
   wire [1:0] \$632 ;
-  wire [1:0] \$633 ;
-  wire [1:0] \$634 ;
-  wire [1:0] \$635 ;
-  wire [1:0] \$636 ;
-  wire [1:0] \$637 ;
-  wire [2:0] \$638 ;
-  wire [2:0] \$639 ;
+  wire [2:0] \$633 ;
+  wire [2:0] \$634 ;
+  wire [2:0] \$635 ;
+  wire [2:0] \$636 ;
+  wire [3:0] \$637 ;
+  wire [3:0] \$638 ;
+  wire [4:0] \$639 ;
   wire [30:0] \$64 ;
-  wire [2:0] \$640 ;
-  wire [2:0] \$641 ;
-  wire [3:0] \$642 ;
-  wire [3:0] \$643 ;
-  wire [4:0] \$644 ;
+  wire \$640 ;
+  wire \$641 ;
+  wire \$642 ;
+  wire [19:0] \$643 ;
+  wire \$644 ;
   wire \$645 ;
   wire \$646 ;
   wire \$647 ;
-  wire [19:0] \$648 ;
+  wire \$648 ;
   wire \$649 ;
   wire [26:0] \$65 ;
   wire \$650 ;
   wire \$651 ;
   wire \$652 ;
-  wire \$653 ;
-  wire \$654 ;
-  wire \$655 ;
-  wire \$656 ;
+  wire [14:0] \$653 ;
+  wire [22:0] \$654 ;
+  wire [22:0] \$655 ;
+  wire [9:0] \$656 ;
   wire \$657 ;
-  wire [14:0] \$658 ;
-  wire [22:0] \$659 ;
+  wire \$658 ;
+  wire \$659 ;
   wire [24:0] \$66 ;
-  wire [22:0] \$660 ;
-  wire [9:0] \$661 ;
+  wire \$660 ;
+  wire [17:0] \$661 ;
   wire \$662 ;
   wire \$663 ;
   wire \$664 ;
   wire \$665 ;
-  wire [17:0] \$666 ;
+  wire \$666 ;
   wire \$667 ;
   wire \$668 ;
   wire \$669 ;
   wire [11:0] \$67 ;
   wire \$670 ;
-  wire \$671 ;
-  wire \$672 ;
-  wire \$673 ;
+  wire [14:0] \$671 ;
+  wire [34:0] \$672 ;
+  wire [34:0] \$673 ;
   wire \$674 ;
   wire \$675 ;
-  wire [14:0] \$676 ;
-  wire [34:0] \$677 ;
-  wire [34:0] \$678 ;
+  wire \$676 ;
+  wire \$677 ;
+  wire \$678 ;
   wire \$679 ;
   wire [12:0] \$68 ;
   wire \$680 ;
@@ -8485,75 +8715,75 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$783 ;
   wire \$784 ;
   wire \$785 ;
-  wire \$786 ;
-  wire \$787 ;
-  wire \$788 ;
-  wire \$789 ;
+  wire [1:0] \$786 ;
+  wire [1:0] \$787 ;
+  wire [1:0] \$788 ;
+  wire [1:0] \$789 ;
   wire \$79 ;
-  wire \$790 ;
+  wire [1:0] \$790 ;
   wire [1:0] \$791 ;
   wire [1:0] \$792 ;
   wire [1:0] \$793 ;
-  wire [1:0] \$794 ;
-  wire [1:0] \$795 ;
-  wire [1:0] \$796 ;
-  wire [1:0] \$797 ;
-  wire [1:0] \$798 ;
-  wire [2:0] \$799 ;
+  wire [2:0] \$794 ;
+  wire [2:0] \$795 ;
+  wire [2:0] \$796 ;
+  wire [2:0] \$797 ;
+  wire [3:0] \$798 ;
+  wire [3:0] \$799 ;
   wire \$8 ;
   wire \$80 ;
-  wire [2:0] \$800 ;
-  wire [2:0] \$801 ;
-  wire [2:0] \$802 ;
-  wire [3:0] \$803 ;
-  wire [3:0] \$804 ;
-  wire [4:0] \$805 ;
+  wire [4:0] \$800 ;
+  wire \$801 ;
+  wire \$802 ;
+  wire \$803 ;
+  wire [19:0] \$804 ;
+  wire \$805 ;
   wire \$806 ;
   wire \$807 ;
   wire \$808 ;
-  wire [19:0] \$809 ;
+  wire \$809 ;
   wire \$81 ;
   wire \$810 ;
   wire \$811 ;
   wire \$812 ;
   wire \$813 ;
-  wire \$814 ;
-  wire \$815 ;
-  wire \$816 ;
-  wire \$817 ;
+  wire [14:0] \$814 ;
+  wire [22:0] \$815 ;
+  wire [22:0] \$816 ;
+  wire [9:0] \$817 ;
   wire \$818 ;
-  wire [14:0] \$819 ;
+  wire \$819 ;
   wire \$82 ;
-  wire [22:0] \$820 ;
-  wire [22:0] \$821 ;
-  wire [9:0] \$822 ;
+  wire \$820 ;
+  wire \$821 ;
+  wire [17:0] \$822 ;
   wire \$823 ;
   wire \$824 ;
   wire \$825 ;
   wire \$826 ;
-  wire [17:0] \$827 ;
+  wire \$827 ;
   wire \$828 ;
   wire \$829 ;
   wire \$83 ;
   wire \$830 ;
   wire \$831 ;
-  wire \$832 ;
+  wire [14:0] \$832 ;
   wire \$833 ;
   wire \$834 ;
-  wire \$835 ;
+  wire [2:0] \$835 ;
   wire \$836 ;
-  wire [14:0] \$837 ;
-  wire \$838 ;
+  wire [1:0] \$837 ;
+  wire [3:0] \$838 ;
   wire \$839 ;
   wire \$84 ;
-  wire [2:0] \$840 ;
-  wire \$841 ;
+  wire \$840 ;
+  wire [1:0] \$841 ;
   wire [1:0] \$842 ;
-  wire [3:0] \$843 ;
-  wire \$844 ;
+  wire \$843 ;
+  wire [2:0] \$844 ;
   wire \$845 ;
-  wire [1:0] \$846 ;
-  wire [1:0] \$847 ;
+  wire [6:0] \$846 ;
+  wire [6:0] \$847 ;
   wire \$848 ;
   wire [2:0] \$849 ;
   wire \$85 ;
@@ -8561,34 +8791,34 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire [6:0] \$851 ;
   wire [6:0] \$852 ;
   wire \$853 ;
-  wire [2:0] \$854 ;
-  wire \$855 ;
-  wire [6:0] \$856 ;
-  wire [6:0] \$857 ;
+  wire \$854 ;
+  wire [3:0] \$855 ;
+  wire [3:0] \$856 ;
+  wire \$857 ;
   wire \$858 ;
   wire \$859 ;
   wire \$86 ;
-  wire [3:0] \$860 ;
-  wire [3:0] \$861 ;
+  wire [2:0] \$860 ;
+  wire [2:0] \$861 ;
   wire \$862 ;
   wire \$863 ;
-  wire \$864 ;
-  wire [2:0] \$865 ;
-  wire [2:0] \$866 ;
+  wire [10:0] \$864 ;
+  wire \$865 ;
+  wire \$866 ;
   wire \$867 ;
   wire \$868 ;
-  wire [10:0] \$869 ;
+  wire \$869 ;
   wire \$87 ;
   wire \$870 ;
-  wire \$871 ;
-  wire \$872 ;
+  wire [5:0] \$871 ;
+  wire [5:0] \$872 ;
   wire \$873 ;
-  wire \$874 ;
+  wire [23:0] \$874 ;
   wire \$875 ;
-  wire [5:0] \$876 ;
-  wire [5:0] \$877 ;
+  wire \$876 ;
+  wire \$877 ;
   wire \$878 ;
-  wire [23:0] \$879 ;
+  wire \$879 ;
   wire \$88 ;
   wire \$880 ;
   wire \$881 ;
@@ -8640,28 +8870,28 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$922 ;
   wire \$923 ;
   wire \$924 ;
-  wire \$925 ;
+  wire [22:0] \$925 ;
   wire \$926 ;
-  wire \$927 ;
-  wire \$928 ;
-  wire \$929 ;
+  wire [24:0] \$927 ;
+  wire [23:0] \$928 ;
+  wire [10:0] \$929 ;
   wire \$93 ;
-  wire [22:0] \$930 ;
+  wire \$930 ;
   wire \$931 ;
-  wire [24:0] \$932 ;
-  wire [23:0] \$933 ;
-  wire [10:0] \$934 ;
+  wire \$932 ;
+  wire \$933 ;
+  wire \$934 ;
   wire \$935 ;
-  wire \$936 ;
-  wire \$937 ;
+  wire [5:0] \$936 ;
+  wire [5:0] \$937 ;
   wire \$938 ;
-  wire \$939 ;
+  wire [23:0] \$939 ;
   wire \$94 ;
   wire \$940 ;
-  wire [5:0] \$941 ;
-  wire [5:0] \$942 ;
+  wire \$941 ;
+  wire \$942 ;
   wire \$943 ;
-  wire [23:0] \$944 ;
+  wire \$944 ;
   wire \$945 ;
   wire \$946 ;
   wire \$947 ;
@@ -8712,15 +8942,15 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$988 ;
   wire \$989 ;
   wire \$99 ;
-  wire \$990 ;
+  wire [22:0] \$990 ;
   wire \$991 ;
-  wire \$992 ;
-  wire \$993 ;
+  wire [24:0] \$992 ;
+  wire [23:0] \$993 ;
   wire \$994 ;
-  wire [22:0] \$995 ;
+  wire \$995 ;
   wire \$996 ;
-  wire [24:0] \$997 ;
-  wire [23:0] \$998 ;
+  wire \$997 ;
+  wire \$998 ;
   wire \$999 ;
   reg [5:0] \$like  = 6'h00;
   reg [5:0] \$like$137  = 6'h00;
@@ -8731,6 +8961,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \$signal$12 ;
   reg \$signal$132  = 1'h0;
   reg \$signal$133  = 1'h0;
+  reg \$signal$179  = 1'h0;
   (* init = 1'h0 *)
   wire \$signal$209 ;
   wire \$signal$3 ;
@@ -8739,16 +8970,16 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg [2:0] \$signal$546  = 3'h0;
   reg \$signal$599  = 1'h1;
   reg \$signal$6  = 1'h0;
-  reg [2:0] \$signal$680  = 3'h0;
+  reg [2:0] \$signal$682  = 3'h0;
   wire \$signature__ready ;
   wire \$signature__ready$128 ;
   wire \$signature__valid ;
   wire \$signature__valid$130 ;
   reg add = 1'h0;
   (* init = 1'h0 *)
-  wire \add$189 ;
+  wire \add$188 ;
   (* init = 1'h0 *)
-  wire \add$196 ;
+  wire \add$195 ;
   (* init = 1'h0 *)
   wire \add$91 ;
   reg adds_sum_1 = 1'h0;
@@ -8758,8 +8989,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg adds_sum_5 = 1'h0;
   reg adds_sum_6 = 1'h0;
   wire advance;
-  wire \advance$188 ;
-  wire \advance$195 ;
+  wire \advance$187 ;
+  wire \advance$194 ;
   wire \advance$90 ;
   reg [5:0] amount0_1 = 6'h00;
   reg [5:0] amount0_2 = 6'h00;
@@ -8768,7 +8999,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg bank = 1'h0;
   reg clear = 1'h0;
   (* init = 1'h0 *)
-  wire \clear$197 ;
+  wire \clear$196 ;
   reg clear1 = 1'h0;
   reg clear2 = 1'h0;
   reg clear3 = 1'h0;
@@ -8794,6 +9025,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg done = 1'h0;
   wire [24:0] dot;
   wire [24:0] \dot$99 ;
+  reg ends = 1'h0;
   wire [3:0] exp0_0_thresholds;
   wire [2:0] exp0_1_thresholds;
   wire [1:0] exp0_2_thresholds;
@@ -8960,7 +9192,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg [32:0] n0_1 = 33'h000000000;
   reg [32:0] n0_2 = 33'h000000000;
   wire [15:0] n0_bf16;
-  reg [15:0] \n0_bf16$696  = 16'h0000;
+  reg [15:0] \n0_bf16$698  = 16'h0000;
   reg [5:0] n0_count = 6'h00;
   reg [11:0] n0_exponent = 12'h000;
   wire [33:0] n0_mag;
@@ -9107,7 +9339,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg [32:0] n1_1 = 33'h000000000;
   reg [32:0] n1_2 = 33'h000000000;
   wire [15:0] n1_bf16;
-  reg [15:0] \n1_bf16$700  = 16'h0000;
+  reg [15:0] \n1_bf16$702  = 16'h0000;
   reg [5:0] n1_count = 6'h00;
   reg [11:0] n1_exponent = 12'h000;
   wire [33:0] n1_mag;
@@ -9312,8 +9544,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg o_pipe_valid4 = 1'h0;
   reg o_pipe_valid5 = 1'h0;
   wire [127:0] operands;
-  wire [127:0] \operands$194 ;
-  wire [127:0] \operands$200 ;
+  wire [127:0] \operands$193 ;
+  wire [127:0] \operands$199 ;
   wire [127:0] \operands$94 ;
   reg [1:0] part = 2'h0;
   reg [1:0] \part$135  = 2'h0;
@@ -9370,7 +9602,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   output q_r__valid;
   wire q_r__valid;
   wire [31:0] query;
-  reg \query$681  = 1'h0;
+  reg \query$683  = 1'h0;
   wire [31:0] \query$93 ;
   wire [9:0] r_data;
   wire [9:0] \r_data$38 ;
@@ -9384,8 +9616,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire [6:0] \read_address$142 ;
   wire [6:0] \read_address$144 ;
   wire [9:0] read_data;
-  wire [23:0] \read_data$629 ;
-  wire [23:0] \read_data$635 ;
+  wire [23:0] \read_data$631 ;
+  wire [23:0] \read_data$637 ;
   wire read_en;
   wire \read_en$141 ;
   wire \read_en$143 ;
@@ -9438,7 +9670,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   reg [9:0] top = 10'h000;
   reg [9:0] top_v = 10'h000;
   wire [543:0] totals;
-  wire [543:0] \totals$663 ;
+  wire [543:0] \totals$665 ;
   wire [31:0] v0;
   wire [4:0] \v0.double ;
   wire \v0.negative ;
@@ -9515,7 +9747,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   wire \w_rdy$8 ;
   wire \w_rdy$9 ;
   wire [7:0] weight;
-  wire [7:0] \weight$198 ;
+  wire [7:0] \weight$197 ;
   wire [6:0] write_address;
   wire [6:0] \write_address$121 ;
   wire [6:0] \write_address$123 ;
@@ -9957,453 +10189,453 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   assign \$453  = 1'h1 - exp1_count5;
   assign \$454  = 7'h78 - { exp1_scaled_octave, 3'h0 };
   assign \$455  = $signed(\$454 ) - $signed({ 1'h0, exp1_count0 });
-  assign \$456  = ~ clear4;
-  assign \$457  = v_pipe_valid4 & \$456 ;
-  assign \$458  = ~ v_o__valid;
-  assign starved = \$457  & \$458 ;
-  assign \$459  = ~ clear4;
-  assign \$460  = v_pipe_valid4 & \$459 ;
-  assign v_o__ready = \$460  & v_pipe_advance;
+  assign \$456  = ~ v_o__valid;
+  assign starved = \$signal$179  & \$456 ;
+  assign v_o__ready = \$signal$179  & v_pipe_advance;
+  assign \$457  = | v_o__payload[6:4];
+  assign \$458  = v_o__payload[6:4] - \$457 ;
+  assign \$459  = | v_o__payload[6:4];
+  assign \$460  = | v_o__payload[6:4];
   assign \$461  = | v_o__payload[6:4];
-  assign \$462  = v_o__payload[6:4] - \$461 ;
-  assign \$463  = | v_o__payload[6:4];
-  assign \$464  = | v_o__payload[6:4];
-  assign \$465  = | v_o__payload[6:4];
-  assign \$466  = | v_o__payload[6:4];
-  assign \$468  = { \$465 , v_o__payload[3:0] } + \$467 ;
+  assign \$462  = | v_o__payload[6:4];
+  assign \$464  = { \$461 , v_o__payload[3:0] } + \$463 ;
+  assign \$465  = | v_o__payload[14:12];
+  assign \$466  = v_o__payload[14:12] - \$465 ;
+  assign \$467  = | v_o__payload[14:12];
+  assign \$468  = | v_o__payload[14:12];
   assign \$469  = | v_o__payload[14:12];
-  assign \$470  = v_o__payload[14:12] - \$469 ;
-  assign \$471  = | v_o__payload[14:12];
-  assign \$472  = | v_o__payload[14:12];
-  assign \$473  = | v_o__payload[14:12];
-  assign \$474  = | v_o__payload[14:12];
-  assign \$476  = { \$473 , v_o__payload[11:8] } + \$475 ;
+  assign \$470  = | v_o__payload[14:12];
+  assign \$472  = { \$469 , v_o__payload[11:8] } + \$471 ;
+  assign \$473  = | v_o__payload[22:20];
+  assign \$474  = v_o__payload[22:20] - \$473 ;
+  assign \$475  = | v_o__payload[22:20];
+  assign \$476  = | v_o__payload[22:20];
   assign \$477  = | v_o__payload[22:20];
-  assign \$478  = v_o__payload[22:20] - \$477 ;
-  assign \$479  = | v_o__payload[22:20];
-  assign \$480  = | v_o__payload[22:20];
-  assign \$481  = | v_o__payload[22:20];
-  assign \$482  = | v_o__payload[22:20];
-  assign \$484  = { \$481 , v_o__payload[19:16] } + \$483 ;
+  assign \$478  = | v_o__payload[22:20];
+  assign \$480  = { \$477 , v_o__payload[19:16] } + \$479 ;
+  assign \$481  = | v_o__payload[30:28];
+  assign \$482  = v_o__payload[30:28] - \$481 ;
+  assign \$483  = | v_o__payload[30:28];
+  assign \$484  = | v_o__payload[30:28];
   assign \$485  = | v_o__payload[30:28];
-  assign \$486  = v_o__payload[30:28] - \$485 ;
-  assign \$487  = | v_o__payload[30:28];
-  assign \$488  = | v_o__payload[30:28];
-  assign \$489  = | v_o__payload[30:28];
-  assign \$490  = | v_o__payload[30:28];
-  assign \$492  = { \$489 , v_o__payload[27:24] } + \$491 ;
-  assign \$493  = ~ clear;
-  assign \final__ready$126  = hold_free | \$493 ;
-  assign \$494  = v_pipe_advance & \final__valid$125 ;
-  assign hand_over = \$494  & clear;
-  assign \$495  = ~ o__valid;
-  assign \$496  = \$495  | o__ready;
+  assign \$486  = | v_o__payload[30:28];
+  assign \$488  = { \$485 , v_o__payload[27:24] } + \$487 ;
+  assign \$489  = ~ ends;
+  assign \final__ready$126  = hold_free | \$489 ;
+  assign hand_over = v_pipe_advance & ends;
+  assign \$490  = ~ o__valid;
+  assign \$491  = \$490  | o__ready;
   assign hold_free = ~ source__valid;
-  assign \$498  = ~ held_sum0[17];
-  assign \$500  = ~ held_sum0[17];
+  assign \$493  = ~ held_sum0[17];
+  assign \$495  = ~ held_sum0[17];
   assign z_n0_0 = ~ held_sum0[17];
-  assign \$501  = ~ held_sum0[19];
-  assign \$502  = ~ held_sum0[18];
-  assign z_z0_1 = \$501  & \$502 ;
-  assign \$503  = ~ held_sum0[19];
+  assign \$496  = ~ held_sum0[19];
+  assign \$497  = ~ held_sum0[18];
+  assign z_z0_1 = \$496  & \$497 ;
+  assign \$498  = ~ held_sum0[19];
   assign z_n0_1 = ~ held_sum0[19];
-  assign \$504  = ~ held_sum0[21];
-  assign \$505  = ~ held_sum0[20];
-  assign z_z0_2 = \$504  & \$505 ;
-  assign \$506  = ~ held_sum0[21];
+  assign \$499  = ~ held_sum0[21];
+  assign \$500  = ~ held_sum0[20];
+  assign z_z0_2 = \$499  & \$500 ;
+  assign \$501  = ~ held_sum0[21];
   assign z_n0_2 = ~ held_sum0[21];
-  assign \$507  = ~ held_sum0[23];
-  assign \$508  = ~ held_sum0[22];
-  assign z_z0_3 = \$507  & \$508 ;
-  assign \$509  = ~ held_sum0[23];
+  assign \$502  = ~ held_sum0[23];
+  assign \$503  = ~ held_sum0[22];
+  assign z_z0_3 = \$502  & \$503 ;
+  assign \$504  = ~ held_sum0[23];
   assign z_n0_3 = ~ held_sum0[23];
   assign z_z1_0 = z_z0_1 & z_z0_0;
-  assign \$510  = z_z0_1 ? z_n0_0 : z_n0_1;
+  assign \$505  = z_z0_1 ? z_n0_0 : z_n0_1;
   assign z_z1_1 = z_z0_3 & z_z0_2;
-  assign \$511  = z_z0_3 ? z_n0_2 : z_n0_3;
+  assign \$506  = z_z0_3 ? z_n0_2 : z_n0_3;
   assign z_z2_0 = z_z1_1 & z_z1_0;
-  assign \$512  = z_z1_1 ? { z_z0_1, \$510  } : { z_z0_3, \$511  };
-  assign \$513  = $signed(\z_slope$230 ) * $signed({ 1'h0, z_f });
-  assign \$515  = $signed({ 1'h0, \z_base$229  }) + $signed(\$514 );
-  assign \$516  = - $signed(held0);
-  assign \$517  = held0[33] ? \$516  : { held0[33], held0 };
-  assign \$563  = ~ n0_1[0];
-  assign \$565  = ~ n0_1[0];
+  assign \$507  = z_z1_1 ? { z_z0_1, \$505  } : { z_z0_3, \$506  };
+  assign \$508  = $signed(\z_slope$230 ) * $signed({ 1'h0, z_f });
+  assign \$510  = $signed({ 1'h0, \z_base$229  }) + $signed(\$509 );
+  assign \$511  = - $signed(held0);
+  assign \$512  = held0[33] ? \$511  : { held0[33], held0 };
+  assign \$558  = ~ n0_1[0];
+  assign \$560  = ~ n0_1[0];
   assign n0_n0_15 = ~ n0_1[0];
-  assign \$566  = ~ n0_1[2];
-  assign \$567  = ~ n0_1[1];
-  assign n0_z0_16 = \$566  & \$567 ;
-  assign \$568  = ~ n0_1[2];
+  assign \$561  = ~ n0_1[2];
+  assign \$562  = ~ n0_1[1];
+  assign n0_z0_16 = \$561  & \$562 ;
+  assign \$563  = ~ n0_1[2];
   assign n0_n0_16 = ~ n0_1[2];
-  assign \$569  = ~ n0_1[4];
-  assign \$570  = ~ n0_1[3];
-  assign n0_z0_17 = \$569  & \$570 ;
-  assign \$571  = ~ n0_1[4];
+  assign \$564  = ~ n0_1[4];
+  assign \$565  = ~ n0_1[3];
+  assign n0_z0_17 = \$564  & \$565 ;
+  assign \$566  = ~ n0_1[4];
   assign n0_n0_17 = ~ n0_1[4];
-  assign \$572  = ~ n0_1[6];
-  assign \$573  = ~ n0_1[5];
-  assign n0_z0_18 = \$572  & \$573 ;
-  assign \$574  = ~ n0_1[6];
+  assign \$567  = ~ n0_1[6];
+  assign \$568  = ~ n0_1[5];
+  assign n0_z0_18 = \$567  & \$568 ;
+  assign \$569  = ~ n0_1[6];
   assign n0_n0_18 = ~ n0_1[6];
-  assign \$575  = ~ n0_1[8];
-  assign \$576  = ~ n0_1[7];
-  assign n0_z0_19 = \$575  & \$576 ;
-  assign \$577  = ~ n0_1[8];
+  assign \$570  = ~ n0_1[8];
+  assign \$571  = ~ n0_1[7];
+  assign n0_z0_19 = \$570  & \$571 ;
+  assign \$572  = ~ n0_1[8];
   assign n0_n0_19 = ~ n0_1[8];
-  assign \$578  = ~ n0_1[10];
-  assign \$579  = ~ n0_1[9];
-  assign n0_z0_20 = \$578  & \$579 ;
-  assign \$580  = ~ n0_1[10];
+  assign \$573  = ~ n0_1[10];
+  assign \$574  = ~ n0_1[9];
+  assign n0_z0_20 = \$573  & \$574 ;
+  assign \$575  = ~ n0_1[10];
   assign n0_n0_20 = ~ n0_1[10];
-  assign \$581  = ~ n0_1[12];
-  assign \$582  = ~ n0_1[11];
-  assign n0_z0_21 = \$581  & \$582 ;
-  assign \$583  = ~ n0_1[12];
+  assign \$576  = ~ n0_1[12];
+  assign \$577  = ~ n0_1[11];
+  assign n0_z0_21 = \$576  & \$577 ;
+  assign \$578  = ~ n0_1[12];
   assign n0_n0_21 = ~ n0_1[12];
-  assign \$584  = ~ n0_1[14];
-  assign \$585  = ~ n0_1[13];
-  assign n0_z0_22 = \$584  & \$585 ;
-  assign \$586  = ~ n0_1[14];
+  assign \$579  = ~ n0_1[14];
+  assign \$580  = ~ n0_1[13];
+  assign n0_z0_22 = \$579  & \$580 ;
+  assign \$581  = ~ n0_1[14];
   assign n0_n0_22 = ~ n0_1[14];
-  assign \$587  = ~ n0_1[16];
-  assign \$588  = ~ n0_1[15];
-  assign n0_z0_23 = \$587  & \$588 ;
-  assign \$589  = ~ n0_1[16];
+  assign \$582  = ~ n0_1[16];
+  assign \$583  = ~ n0_1[15];
+  assign n0_z0_23 = \$582  & \$583 ;
+  assign \$584  = ~ n0_1[16];
   assign n0_n0_23 = ~ n0_1[16];
-  assign \$590  = ~ n0_1[18];
-  assign \$591  = ~ n0_1[17];
-  assign n0_z0_24 = \$590  & \$591 ;
-  assign \$592  = ~ n0_1[18];
+  assign \$585  = ~ n0_1[18];
+  assign \$586  = ~ n0_1[17];
+  assign n0_z0_24 = \$585  & \$586 ;
+  assign \$587  = ~ n0_1[18];
   assign n0_n0_24 = ~ n0_1[18];
-  assign \$593  = ~ n0_1[20];
-  assign \$594  = ~ n0_1[19];
-  assign n0_z0_25 = \$593  & \$594 ;
-  assign \$595  = ~ n0_1[20];
+  assign \$588  = ~ n0_1[20];
+  assign \$589  = ~ n0_1[19];
+  assign n0_z0_25 = \$588  & \$589 ;
+  assign \$590  = ~ n0_1[20];
   assign n0_n0_25 = ~ n0_1[20];
-  assign \$596  = ~ n0_1[22];
-  assign \$597  = ~ n0_1[21];
-  assign n0_z0_26 = \$596  & \$597 ;
-  assign \$598  = ~ n0_1[22];
+  assign \$591  = ~ n0_1[22];
+  assign \$592  = ~ n0_1[21];
+  assign n0_z0_26 = \$591  & \$592 ;
+  assign \$593  = ~ n0_1[22];
   assign n0_n0_26 = ~ n0_1[22];
-  assign \$599  = ~ n0_1[24];
-  assign \$600  = ~ n0_1[23];
-  assign n0_z0_27 = \$599  & \$600 ;
-  assign \$601  = ~ n0_1[24];
+  assign \$594  = ~ n0_1[24];
+  assign \$595  = ~ n0_1[23];
+  assign n0_z0_27 = \$594  & \$595 ;
+  assign \$596  = ~ n0_1[24];
   assign n0_n0_27 = ~ n0_1[24];
-  assign \$602  = ~ n0_1[26];
-  assign \$603  = ~ n0_1[25];
-  assign n0_z0_28 = \$602  & \$603 ;
-  assign \$604  = ~ n0_1[26];
+  assign \$597  = ~ n0_1[26];
+  assign \$598  = ~ n0_1[25];
+  assign n0_z0_28 = \$597  & \$598 ;
+  assign \$599  = ~ n0_1[26];
   assign n0_n0_28 = ~ n0_1[26];
-  assign \$605  = ~ n0_1[28];
-  assign \$606  = ~ n0_1[27];
-  assign n0_z0_29 = \$605  & \$606 ;
-  assign \$607  = ~ n0_1[28];
+  assign \$600  = ~ n0_1[28];
+  assign \$601  = ~ n0_1[27];
+  assign n0_z0_29 = \$600  & \$601 ;
+  assign \$602  = ~ n0_1[28];
   assign n0_n0_29 = ~ n0_1[28];
-  assign \$608  = ~ n0_1[30];
-  assign \$609  = ~ n0_1[29];
-  assign n0_z0_30 = \$608  & \$609 ;
-  assign \$610  = ~ n0_1[30];
+  assign \$603  = ~ n0_1[30];
+  assign \$604  = ~ n0_1[29];
+  assign n0_z0_30 = \$603  & \$604 ;
+  assign \$605  = ~ n0_1[30];
   assign n0_n0_30 = ~ n0_1[30];
-  assign \$611  = ~ n0_1[32];
-  assign \$612  = ~ n0_1[31];
-  assign n0_z0_31 = \$611  & \$612 ;
-  assign \$613  = ~ n0_1[32];
+  assign \$606  = ~ n0_1[32];
+  assign \$607  = ~ n0_1[31];
+  assign n0_z0_31 = \$606  & \$607 ;
+  assign \$608  = ~ n0_1[32];
   assign n0_n0_31 = ~ n0_1[32];
-  assign \$621  = n0_1[0] ? n0_n0_15 : 1'h1;
+  assign \$616  = n0_1[0] ? n0_n0_15 : 1'h1;
   assign n0_z1_8 = n0_z0_17 & n0_z0_16;
-  assign \$622  = n0_z0_17 ? n0_n0_16 : n0_n0_17;
+  assign \$617  = n0_z0_17 ? n0_n0_16 : n0_n0_17;
   assign n0_z1_9 = n0_z0_19 & n0_z0_18;
-  assign \$623  = n0_z0_19 ? n0_n0_18 : n0_n0_19;
+  assign \$618  = n0_z0_19 ? n0_n0_18 : n0_n0_19;
   assign n0_z1_10 = n0_z0_21 & n0_z0_20;
-  assign \$624  = n0_z0_21 ? n0_n0_20 : n0_n0_21;
+  assign \$619  = n0_z0_21 ? n0_n0_20 : n0_n0_21;
   assign n0_z1_11 = n0_z0_23 & n0_z0_22;
-  assign \$625  = n0_z0_23 ? n0_n0_22 : n0_n0_23;
+  assign \$620  = n0_z0_23 ? n0_n0_22 : n0_n0_23;
   assign n0_z1_12 = n0_z0_25 & n0_z0_24;
-  assign \$626  = n0_z0_25 ? n0_n0_24 : n0_n0_25;
+  assign \$621  = n0_z0_25 ? n0_n0_24 : n0_n0_25;
   assign n0_z1_13 = n0_z0_27 & n0_z0_26;
-  assign \$627  = n0_z0_27 ? n0_n0_26 : n0_n0_27;
+  assign \$622  = n0_z0_27 ? n0_n0_26 : n0_n0_27;
   assign n0_z1_14 = n0_z0_29 & n0_z0_28;
-  assign \$628  = n0_z0_29 ? n0_n0_28 : n0_n0_29;
+  assign \$623  = n0_z0_29 ? n0_n0_28 : n0_n0_29;
   assign n0_z1_15 = n0_z0_31 & n0_z0_30;
-  assign \$629  = n0_z0_31 ? n0_n0_30 : n0_n0_31;
-  assign \$633  = n0_1[0] ? { n0_z0_15, \$621  } : 2'h3;
+  assign \$624  = n0_z0_31 ? n0_n0_30 : n0_n0_31;
+  assign \$628  = n0_1[0] ? { n0_z0_15, \$616  } : 2'h3;
   assign n0_z2_4 = n0_z1_9 & n0_z1_8;
-  assign \$634  = n0_z1_9 ? { n0_z0_17, \$622  } : { n0_z0_19, \$623  };
+  assign \$629  = n0_z1_9 ? { n0_z0_17, \$617  } : { n0_z0_19, \$618  };
   assign n0_z2_5 = n0_z1_11 & n0_z1_10;
-  assign \$635  = n0_z1_11 ? { n0_z0_21, \$624  } : { n0_z0_23, \$625  };
+  assign \$630  = n0_z1_11 ? { n0_z0_21, \$619  } : { n0_z0_23, \$620  };
   assign n0_z2_6 = n0_z1_13 & n0_z1_12;
-  assign \$636  = n0_z1_13 ? { n0_z0_25, \$626  } : { n0_z0_27, \$627  };
+  assign \$631  = n0_z1_13 ? { n0_z0_25, \$621  } : { n0_z0_27, \$622  };
   assign n0_z2_7 = n0_z1_15 & n0_z1_14;
-  assign \$637  = n0_z1_15 ? { n0_z0_29, \$628  } : { n0_z0_31, \$629  };
-  assign \$639  = n0_1[0] ? { n0_z1_7, \$633  } : 3'h7;
+  assign \$632  = n0_z1_15 ? { n0_z0_29, \$623  } : { n0_z0_31, \$624  };
+  assign \$634  = n0_1[0] ? { n0_z1_7, \$628  } : 3'h7;
   assign n0_z3_2 = n0_z2_5 & n0_z2_4;
-  assign \$640  = n0_z2_5 ? { n0_z1_9, \$634  } : { n0_z1_11, \$635  };
+  assign \$635  = n0_z2_5 ? { n0_z1_9, \$629  } : { n0_z1_11, \$630  };
   assign n0_z3_3 = n0_z2_7 & n0_z2_6;
-  assign \$641  = n0_z2_7 ? { n0_z1_13, \$636  } : { n0_z1_15, \$637  };
-  assign \$642  = n0_1[0] ? { n0_z2_3, \$639  } : 4'hf;
+  assign \$636  = n0_z2_7 ? { n0_z1_13, \$631  } : { n0_z1_15, \$632  };
+  assign \$637  = n0_1[0] ? { n0_z2_3, \$634  } : 4'hf;
   assign n0_z4_1 = n0_z3_3 & n0_z3_2;
-  assign \$643  = n0_z3_3 ? { n0_z2_5, \$640  } : { n0_z2_7, \$641  };
+  assign \$638  = n0_z3_3 ? { n0_z2_5, \$635  } : { n0_z2_7, \$636  };
   assign n0_z5_0 = n0_z4_1 & n0_z4_0;
-  assign \$644  = n0_z4_1 ? { n0_z3_1, \$642  } : { n0_z3_3, \$643  };
+  assign \$639  = n0_z4_1 ? { n0_z3_1, \$637  } : { n0_z3_3, \$638  };
   assign n0_up5 = n0_count[5] ? { n0_2[0], 32'h00000000 } : n0_2;
   assign n0_up4 = n0_count[4] ? { n0_up5[16:0], 16'h0000 } : n0_up5;
   assign n0_up3 = n0_count[3] ? { n0_up4[24:9], 8'h00 } : n0_up4[32:9];
   assign n0_up2 = n0_count[2] ? { n0_up3[19:8], 4'h0 } : n0_up3[23:8];
   assign n0_up1 = n0_count[1] ? { n0_up2[13:4], 2'h0 } : n0_up2[15:4];
   assign n0_up0 = n0_count[0] ? { n0_up1[10:2], 1'h0 } : n0_up1[11:2];
-  assign \$646  = \$645  | n0_normal_0[1];
-  assign \$647  = n0_normal_0[0] & \$646 ;
-  assign \$648  = $signed({ n0_exponent, n0_normal_0[7:1] }) + $signed({ 1'h0, \$647  });
-  assign \$649  = | \$648 [18:7];
-  assign \$650  = ~ \$649 ;
-  assign \$651  = \$648 [18] | \$650 ;
-  assign \$652  = \$651  | n0_zero_3;
-  assign \$653  = ~ \$648 [18];
-  assign \$654  = | \$648 [18:15];
-  assign \$655  = & \$648 [14:7];
-  assign \$656  = \$654  | \$655 ;
-  assign \$657  = \$653  & \$656 ;
-  assign \$658  = \$657  ? 15'h7f7f : \$648 [14:0];
-  assign n0_bf16 = \$652  ? 16'h0000 : { n0_sign_3, \$658  };
-  assign \$660  = o0_product[21] ? { 1'h0, o0_product } : \$659 ;
-  assign \$661  = o0_product[21] ? o0_exponent0 : o0_exponent1;
-  assign \$662  = | \$660 [12:0];
-  assign \$664  = \$663  | \$660 [14];
-  assign \$665  = \$660 [13] & \$664 ;
-  assign \$666  = $signed({ \$661 , \$660 [20:14] }) + $signed({ 1'h0, \$665  });
-  assign \$667  = | \$666 [16:7];
-  assign \$668  = ~ \$667 ;
-  assign \$669  = \$666 [16] | \$668 ;
-  assign \$670  = \$669  | o0_zero;
-  assign \$671  = ~ \$666 [16];
-  assign \$672  = | \$666 [16:15];
-  assign \$673  = & \$666 [14:7];
-  assign \$674  = \$672  | \$673 ;
-  assign \$675  = \$671  & \$674 ;
-  assign \$676  = \$675  ? 15'h7f7f : \$666 [14:0];
-  assign o0_bf16 = \$670  ? 16'h0000 : { o0_sign, \$676  };
-  assign \$677  = - $signed(held1);
-  assign \$678  = held1[33] ? \$677  : { held1[33], held1 };
-  assign \$724  = ~ n1_1[0];
-  assign \$726  = ~ n1_1[0];
+  assign \$641  = \$640  | n0_normal_0[1];
+  assign \$642  = n0_normal_0[0] & \$641 ;
+  assign \$643  = $signed({ n0_exponent, n0_normal_0[7:1] }) + $signed({ 1'h0, \$642  });
+  assign \$644  = | \$643 [18:7];
+  assign \$645  = ~ \$644 ;
+  assign \$646  = \$643 [18] | \$645 ;
+  assign \$647  = \$646  | n0_zero_3;
+  assign \$648  = ~ \$643 [18];
+  assign \$649  = | \$643 [18:15];
+  assign \$650  = & \$643 [14:7];
+  assign \$651  = \$649  | \$650 ;
+  assign \$652  = \$648  & \$651 ;
+  assign \$653  = \$652  ? 15'h7f7f : \$643 [14:0];
+  assign n0_bf16 = \$647  ? 16'h0000 : { n0_sign_3, \$653  };
+  assign \$655  = o0_product[21] ? { 1'h0, o0_product } : \$654 ;
+  assign \$656  = o0_product[21] ? o0_exponent0 : o0_exponent1;
+  assign \$657  = | \$655 [12:0];
+  assign \$659  = \$658  | \$655 [14];
+  assign \$660  = \$655 [13] & \$659 ;
+  assign \$661  = $signed({ \$656 , \$655 [20:14] }) + $signed({ 1'h0, \$660  });
+  assign \$662  = | \$661 [16:7];
+  assign \$663  = ~ \$662 ;
+  assign \$664  = \$661 [16] | \$663 ;
+  assign \$665  = \$664  | o0_zero;
+  assign \$666  = ~ \$661 [16];
+  assign \$667  = | \$661 [16:15];
+  assign \$668  = & \$661 [14:7];
+  assign \$669  = \$667  | \$668 ;
+  assign \$670  = \$666  & \$669 ;
+  assign \$671  = \$670  ? 15'h7f7f : \$661 [14:0];
+  assign o0_bf16 = \$665  ? 16'h0000 : { o0_sign, \$671  };
+  assign \$672  = - $signed(held1);
+  assign \$673  = held1[33] ? \$672  : { held1[33], held1 };
+  assign \$719  = ~ n1_1[0];
+  assign \$721  = ~ n1_1[0];
   assign n1_n0_15 = ~ n1_1[0];
-  assign \$727  = ~ n1_1[2];
-  assign \$728  = ~ n1_1[1];
-  assign n1_z0_16 = \$727  & \$728 ;
-  assign \$729  = ~ n1_1[2];
+  assign \$722  = ~ n1_1[2];
+  assign \$723  = ~ n1_1[1];
+  assign n1_z0_16 = \$722  & \$723 ;
+  assign \$724  = ~ n1_1[2];
   assign n1_n0_16 = ~ n1_1[2];
-  assign \$730  = ~ n1_1[4];
-  assign \$731  = ~ n1_1[3];
-  assign n1_z0_17 = \$730  & \$731 ;
-  assign \$732  = ~ n1_1[4];
+  assign \$725  = ~ n1_1[4];
+  assign \$726  = ~ n1_1[3];
+  assign n1_z0_17 = \$725  & \$726 ;
+  assign \$727  = ~ n1_1[4];
   assign n1_n0_17 = ~ n1_1[4];
-  assign \$733  = ~ n1_1[6];
-  assign \$734  = ~ n1_1[5];
-  assign n1_z0_18 = \$733  & \$734 ;
-  assign \$735  = ~ n1_1[6];
+  assign \$728  = ~ n1_1[6];
+  assign \$729  = ~ n1_1[5];
+  assign n1_z0_18 = \$728  & \$729 ;
+  assign \$730  = ~ n1_1[6];
   assign n1_n0_18 = ~ n1_1[6];
-  assign \$736  = ~ n1_1[8];
-  assign \$737  = ~ n1_1[7];
-  assign n1_z0_19 = \$736  & \$737 ;
-  assign \$738  = ~ n1_1[8];
+  assign \$731  = ~ n1_1[8];
+  assign \$732  = ~ n1_1[7];
+  assign n1_z0_19 = \$731  & \$732 ;
+  assign \$733  = ~ n1_1[8];
   assign n1_n0_19 = ~ n1_1[8];
-  assign \$739  = ~ n1_1[10];
-  assign \$740  = ~ n1_1[9];
-  assign n1_z0_20 = \$739  & \$740 ;
-  assign \$741  = ~ n1_1[10];
+  assign \$734  = ~ n1_1[10];
+  assign \$735  = ~ n1_1[9];
+  assign n1_z0_20 = \$734  & \$735 ;
+  assign \$736  = ~ n1_1[10];
   assign n1_n0_20 = ~ n1_1[10];
-  assign \$742  = ~ n1_1[12];
-  assign \$743  = ~ n1_1[11];
-  assign n1_z0_21 = \$742  & \$743 ;
-  assign \$744  = ~ n1_1[12];
+  assign \$737  = ~ n1_1[12];
+  assign \$738  = ~ n1_1[11];
+  assign n1_z0_21 = \$737  & \$738 ;
+  assign \$739  = ~ n1_1[12];
   assign n1_n0_21 = ~ n1_1[12];
-  assign \$745  = ~ n1_1[14];
-  assign \$746  = ~ n1_1[13];
-  assign n1_z0_22 = \$745  & \$746 ;
-  assign \$747  = ~ n1_1[14];
+  assign \$740  = ~ n1_1[14];
+  assign \$741  = ~ n1_1[13];
+  assign n1_z0_22 = \$740  & \$741 ;
+  assign \$742  = ~ n1_1[14];
   assign n1_n0_22 = ~ n1_1[14];
-  assign \$748  = ~ n1_1[16];
-  assign \$749  = ~ n1_1[15];
-  assign n1_z0_23 = \$748  & \$749 ;
-  assign \$750  = ~ n1_1[16];
+  assign \$743  = ~ n1_1[16];
+  assign \$744  = ~ n1_1[15];
+  assign n1_z0_23 = \$743  & \$744 ;
+  assign \$745  = ~ n1_1[16];
   assign n1_n0_23 = ~ n1_1[16];
-  assign \$751  = ~ n1_1[18];
-  assign \$752  = ~ n1_1[17];
-  assign n1_z0_24 = \$751  & \$752 ;
-  assign \$753  = ~ n1_1[18];
+  assign \$746  = ~ n1_1[18];
+  assign \$747  = ~ n1_1[17];
+  assign n1_z0_24 = \$746  & \$747 ;
+  assign \$748  = ~ n1_1[18];
   assign n1_n0_24 = ~ n1_1[18];
-  assign \$754  = ~ n1_1[20];
-  assign \$755  = ~ n1_1[19];
-  assign n1_z0_25 = \$754  & \$755 ;
-  assign \$756  = ~ n1_1[20];
+  assign \$749  = ~ n1_1[20];
+  assign \$750  = ~ n1_1[19];
+  assign n1_z0_25 = \$749  & \$750 ;
+  assign \$751  = ~ n1_1[20];
   assign n1_n0_25 = ~ n1_1[20];
-  assign \$757  = ~ n1_1[22];
-  assign \$758  = ~ n1_1[21];
-  assign n1_z0_26 = \$757  & \$758 ;
-  assign \$759  = ~ n1_1[22];
+  assign \$752  = ~ n1_1[22];
+  assign \$753  = ~ n1_1[21];
+  assign n1_z0_26 = \$752  & \$753 ;
+  assign \$754  = ~ n1_1[22];
   assign n1_n0_26 = ~ n1_1[22];
-  assign \$760  = ~ n1_1[24];
-  assign \$761  = ~ n1_1[23];
-  assign n1_z0_27 = \$760  & \$761 ;
-  assign \$762  = ~ n1_1[24];
+  assign \$755  = ~ n1_1[24];
+  assign \$756  = ~ n1_1[23];
+  assign n1_z0_27 = \$755  & \$756 ;
+  assign \$757  = ~ n1_1[24];
   assign n1_n0_27 = ~ n1_1[24];
-  assign \$763  = ~ n1_1[26];
-  assign \$764  = ~ n1_1[25];
-  assign n1_z0_28 = \$763  & \$764 ;
-  assign \$765  = ~ n1_1[26];
+  assign \$758  = ~ n1_1[26];
+  assign \$759  = ~ n1_1[25];
+  assign n1_z0_28 = \$758  & \$759 ;
+  assign \$760  = ~ n1_1[26];
   assign n1_n0_28 = ~ n1_1[26];
-  assign \$766  = ~ n1_1[28];
-  assign \$767  = ~ n1_1[27];
-  assign n1_z0_29 = \$766  & \$767 ;
-  assign \$768  = ~ n1_1[28];
+  assign \$761  = ~ n1_1[28];
+  assign \$762  = ~ n1_1[27];
+  assign n1_z0_29 = \$761  & \$762 ;
+  assign \$763  = ~ n1_1[28];
   assign n1_n0_29 = ~ n1_1[28];
-  assign \$769  = ~ n1_1[30];
-  assign \$770  = ~ n1_1[29];
-  assign n1_z0_30 = \$769  & \$770 ;
-  assign \$771  = ~ n1_1[30];
+  assign \$764  = ~ n1_1[30];
+  assign \$765  = ~ n1_1[29];
+  assign n1_z0_30 = \$764  & \$765 ;
+  assign \$766  = ~ n1_1[30];
   assign n1_n0_30 = ~ n1_1[30];
-  assign \$772  = ~ n1_1[32];
-  assign \$773  = ~ n1_1[31];
-  assign n1_z0_31 = \$772  & \$773 ;
-  assign \$774  = ~ n1_1[32];
+  assign \$767  = ~ n1_1[32];
+  assign \$768  = ~ n1_1[31];
+  assign n1_z0_31 = \$767  & \$768 ;
+  assign \$769  = ~ n1_1[32];
   assign n1_n0_31 = ~ n1_1[32];
-  assign \$782  = n1_1[0] ? n1_n0_15 : 1'h1;
+  assign \$777  = n1_1[0] ? n1_n0_15 : 1'h1;
   assign n1_z1_8 = n1_z0_17 & n1_z0_16;
-  assign \$783  = n1_z0_17 ? n1_n0_16 : n1_n0_17;
+  assign \$778  = n1_z0_17 ? n1_n0_16 : n1_n0_17;
   assign n1_z1_9 = n1_z0_19 & n1_z0_18;
-  assign \$784  = n1_z0_19 ? n1_n0_18 : n1_n0_19;
+  assign \$779  = n1_z0_19 ? n1_n0_18 : n1_n0_19;
   assign n1_z1_10 = n1_z0_21 & n1_z0_20;
-  assign \$785  = n1_z0_21 ? n1_n0_20 : n1_n0_21;
+  assign \$780  = n1_z0_21 ? n1_n0_20 : n1_n0_21;
   assign n1_z1_11 = n1_z0_23 & n1_z0_22;
-  assign \$786  = n1_z0_23 ? n1_n0_22 : n1_n0_23;
+  assign \$781  = n1_z0_23 ? n1_n0_22 : n1_n0_23;
   assign n1_z1_12 = n1_z0_25 & n1_z0_24;
-  assign \$787  = n1_z0_25 ? n1_n0_24 : n1_n0_25;
+  assign \$782  = n1_z0_25 ? n1_n0_24 : n1_n0_25;
   assign n1_z1_13 = n1_z0_27 & n1_z0_26;
-  assign \$788  = n1_z0_27 ? n1_n0_26 : n1_n0_27;
+  assign \$783  = n1_z0_27 ? n1_n0_26 : n1_n0_27;
   assign n1_z1_14 = n1_z0_29 & n1_z0_28;
-  assign \$789  = n1_z0_29 ? n1_n0_28 : n1_n0_29;
+  assign \$784  = n1_z0_29 ? n1_n0_28 : n1_n0_29;
   assign n1_z1_15 = n1_z0_31 & n1_z0_30;
-  assign \$790  = n1_z0_31 ? n1_n0_30 : n1_n0_31;
-  assign \$794  = n1_1[0] ? { n1_z0_15, \$782  } : 2'h3;
+  assign \$785  = n1_z0_31 ? n1_n0_30 : n1_n0_31;
+  assign \$789  = n1_1[0] ? { n1_z0_15, \$777  } : 2'h3;
   assign n1_z2_4 = n1_z1_9 & n1_z1_8;
-  assign \$795  = n1_z1_9 ? { n1_z0_17, \$783  } : { n1_z0_19, \$784  };
+  assign \$790  = n1_z1_9 ? { n1_z0_17, \$778  } : { n1_z0_19, \$779  };
   assign n1_z2_5 = n1_z1_11 & n1_z1_10;
-  assign \$796  = n1_z1_11 ? { n1_z0_21, \$785  } : { n1_z0_23, \$786  };
+  assign \$791  = n1_z1_11 ? { n1_z0_21, \$780  } : { n1_z0_23, \$781  };
   assign n1_z2_6 = n1_z1_13 & n1_z1_12;
-  assign \$797  = n1_z1_13 ? { n1_z0_25, \$787  } : { n1_z0_27, \$788  };
+  assign \$792  = n1_z1_13 ? { n1_z0_25, \$782  } : { n1_z0_27, \$783  };
   assign n1_z2_7 = n1_z1_15 & n1_z1_14;
-  assign \$798  = n1_z1_15 ? { n1_z0_29, \$789  } : { n1_z0_31, \$790  };
-  assign \$800  = n1_1[0] ? { n1_z1_7, \$794  } : 3'h7;
+  assign \$793  = n1_z1_15 ? { n1_z0_29, \$784  } : { n1_z0_31, \$785  };
+  assign \$795  = n1_1[0] ? { n1_z1_7, \$789  } : 3'h7;
   assign n1_z3_2 = n1_z2_5 & n1_z2_4;
-  assign \$801  = n1_z2_5 ? { n1_z1_9, \$795  } : { n1_z1_11, \$796  };
+  assign \$796  = n1_z2_5 ? { n1_z1_9, \$790  } : { n1_z1_11, \$791  };
   assign n1_z3_3 = n1_z2_7 & n1_z2_6;
-  assign \$802  = n1_z2_7 ? { n1_z1_13, \$797  } : { n1_z1_15, \$798  };
-  assign \$803  = n1_1[0] ? { n1_z2_3, \$800  } : 4'hf;
+  assign \$797  = n1_z2_7 ? { n1_z1_13, \$792  } : { n1_z1_15, \$793  };
+  assign \$798  = n1_1[0] ? { n1_z2_3, \$795  } : 4'hf;
   assign n1_z4_1 = n1_z3_3 & n1_z3_2;
-  assign \$804  = n1_z3_3 ? { n1_z2_5, \$801  } : { n1_z2_7, \$802  };
+  assign \$799  = n1_z3_3 ? { n1_z2_5, \$796  } : { n1_z2_7, \$797  };
   assign n1_z5_0 = n1_z4_1 & n1_z4_0;
-  assign \$805  = n1_z4_1 ? { n1_z3_1, \$803  } : { n1_z3_3, \$804  };
+  assign \$800  = n1_z4_1 ? { n1_z3_1, \$798  } : { n1_z3_3, \$799  };
   assign n1_up5 = n1_count[5] ? { n1_2[0], 32'h00000000 } : n1_2;
   assign n1_up4 = n1_count[4] ? { n1_up5[16:0], 16'h0000 } : n1_up5;
   assign n1_up3 = n1_count[3] ? { n1_up4[24:9], 8'h00 } : n1_up4[32:9];
   assign n1_up2 = n1_count[2] ? { n1_up3[19:8], 4'h0 } : n1_up3[23:8];
   assign n1_up1 = n1_count[1] ? { n1_up2[13:4], 2'h0 } : n1_up2[15:4];
   assign n1_up0 = n1_count[0] ? { n1_up1[10:2], 1'h0 } : n1_up1[11:2];
-  assign \$807  = \$806  | n1_normal_0[1];
-  assign \$808  = n1_normal_0[0] & \$807 ;
-  assign \$809  = $signed({ n1_exponent, n1_normal_0[7:1] }) + $signed({ 1'h0, \$808  });
-  assign \$810  = | \$809 [18:7];
-  assign \$811  = ~ \$810 ;
-  assign \$812  = \$809 [18] | \$811 ;
-  assign \$813  = \$812  | n1_zero_3;
-  assign \$814  = ~ \$809 [18];
-  assign \$815  = | \$809 [18:15];
-  assign \$816  = & \$809 [14:7];
-  assign \$817  = \$815  | \$816 ;
-  assign \$818  = \$814  & \$817 ;
-  assign \$819  = \$818  ? 15'h7f7f : \$809 [14:0];
-  assign n1_bf16 = \$813  ? 16'h0000 : { n1_sign_3, \$819  };
-  assign \$821  = o1_product[21] ? { 1'h0, o1_product } : \$820 ;
-  assign \$822  = o1_product[21] ? o1_exponent0 : o1_exponent1;
-  assign \$823  = | \$821 [12:0];
-  assign \$825  = \$824  | \$821 [14];
-  assign \$826  = \$821 [13] & \$825 ;
-  assign \$827  = $signed({ \$822 , \$821 [20:14] }) + $signed({ 1'h0, \$826  });
-  assign \$828  = | \$827 [16:7];
-  assign \$829  = ~ \$828 ;
-  assign \$830  = \$827 [16] | \$829 ;
-  assign \$831  = \$830  | o1_zero;
-  assign \$832  = ~ \$827 [16];
-  assign \$833  = | \$827 [16:15];
-  assign \$834  = & \$827 [14:7];
-  assign \$835  = \$833  | \$834 ;
-  assign \$836  = \$832  & \$835 ;
-  assign \$837  = \$836  ? 15'h7f7f : \$827 [14:0];
-  assign o1_bf16 = \$831  ? 16'h0000 : { o1_sign, \$837  };
-  assign \$838  = o__valid & o__ready;
-  assign \r_en$541  = \$838  & o__payload[37];
-  assign \$839  = \part$540  == 5'h1f;
-  assign \$840  = part + 1'h1;
-  assign \$841  = part == 2'h3;
-  assign \$842  = \$signal$1  + 1'h1;
-  assign \$843  = row + 1'h1;
-  assign \$846  = \$signal$4  + 1'h1;
-  assign \$847  = \$845  ? 2'h0 : \$846 ;
-  assign \$848  = k_req__valid & k_req__ready;
-  assign \$849  = k_part + 1'h1;
-  assign \$850  = k_part == 2'h3;
-  assign \$851  = k_position + 1'h1;
-  assign \$852  = k_last ? 7'h00 : \$851 ;
-  assign \$853  = v_req__valid & v_req__ready;
-  assign \$854  = v_part + 1'h1;
-  assign \$855  = v_part == 2'h3;
-  assign \$856  = v_position + 1'h1;
-  assign \$857  = v_last ? 7'h00 : \$856 ;
-  assign \$858  = q_i__valid & q_i__ready;
-  assign \$859  = \$signal$546  == 3'h7;
-  assign \$860  = \$signal$546  + 1'h1;
-  assign \$861  = \$859  ? 4'h0 : \$860 ;
-  assign \$862  = \$signal$546  == 3'h7;
-  assign \$863  = taken & k_o__payload[52];
-  assign \$864  = \part$61  == 2'h3;
-  assign \$865  = \part$61  + 1'h1;
-  assign \$866  = \$864  ? 3'h0 : \$865 ;
-  assign \$867  = \part$61  == 2'h3;
-  assign \$868  = ! \part$61 ;
-  assign \$869  = $signed(q_exp0) + $signed(k_o__payload[41:32]);
+  assign \$802  = \$801  | n1_normal_0[1];
+  assign \$803  = n1_normal_0[0] & \$802 ;
+  assign \$804  = $signed({ n1_exponent, n1_normal_0[7:1] }) + $signed({ 1'h0, \$803  });
+  assign \$805  = | \$804 [18:7];
+  assign \$806  = ~ \$805 ;
+  assign \$807  = \$804 [18] | \$806 ;
+  assign \$808  = \$807  | n1_zero_3;
+  assign \$809  = ~ \$804 [18];
+  assign \$810  = | \$804 [18:15];
+  assign \$811  = & \$804 [14:7];
+  assign \$812  = \$810  | \$811 ;
+  assign \$813  = \$809  & \$812 ;
+  assign \$814  = \$813  ? 15'h7f7f : \$804 [14:0];
+  assign n1_bf16 = \$808  ? 16'h0000 : { n1_sign_3, \$814  };
+  assign \$816  = o1_product[21] ? { 1'h0, o1_product } : \$815 ;
+  assign \$817  = o1_product[21] ? o1_exponent0 : o1_exponent1;
+  assign \$818  = | \$816 [12:0];
+  assign \$820  = \$819  | \$816 [14];
+  assign \$821  = \$816 [13] & \$820 ;
+  assign \$822  = $signed({ \$817 , \$816 [20:14] }) + $signed({ 1'h0, \$821  });
+  assign \$823  = | \$822 [16:7];
+  assign \$824  = ~ \$823 ;
+  assign \$825  = \$822 [16] | \$824 ;
+  assign \$826  = \$825  | o1_zero;
+  assign \$827  = ~ \$822 [16];
+  assign \$828  = | \$822 [16:15];
+  assign \$829  = & \$822 [14:7];
+  assign \$830  = \$828  | \$829 ;
+  assign \$831  = \$827  & \$830 ;
+  assign \$832  = \$831  ? 15'h7f7f : \$822 [14:0];
+  assign o1_bf16 = \$826  ? 16'h0000 : { o1_sign, \$832  };
+  assign \$833  = o__valid & o__ready;
+  assign \r_en$541  = \$833  & o__payload[37];
+  assign \$834  = \part$540  == 5'h1f;
+  assign \$835  = part + 1'h1;
+  assign \$836  = part == 2'h3;
+  assign \$837  = \$signal$1  + 1'h1;
+  assign \$838  = row + 1'h1;
+  assign \$841  = \$signal$4  + 1'h1;
+  assign \$842  = \$840  ? 2'h0 : \$841 ;
+  assign \$843  = k_req__valid & k_req__ready;
+  assign \$844  = k_part + 1'h1;
+  assign \$845  = k_part == 2'h3;
+  assign \$846  = k_position + 1'h1;
+  assign \$847  = k_last ? 7'h00 : \$846 ;
+  assign \$848  = v_req__valid & v_req__ready;
+  assign \$849  = v_part + 1'h1;
+  assign \$850  = v_part == 2'h3;
+  assign \$851  = v_position + 1'h1;
+  assign \$852  = v_last ? 7'h00 : \$851 ;
+  assign \$853  = q_i__valid & q_i__ready;
+  assign \$854  = \$signal$546  == 3'h7;
+  assign \$855  = \$signal$546  + 1'h1;
+  assign \$856  = \$854  ? 4'h0 : \$855 ;
+  assign \$857  = \$signal$546  == 3'h7;
+  assign \$858  = taken & k_o__payload[52];
+  assign \$859  = \part$61  == 2'h3;
+  assign \$860  = \part$61  + 1'h1;
+  assign \$861  = \$859  ? 3'h0 : \$860 ;
+  assign \$862  = \part$61  == 2'h3;
+  assign \$863  = ! \part$61 ;
+  assign \$864  = $signed(q_exp0) + $signed(k_o__payload[41:32]);
+  assign \$865  = | { \$58 [12], \$58 [12:6] };
+  assign \$866  = | { \$58 [12], \$58 [12:6] };
+  assign \$867  = | { \$58 [12], \$58 [12:6] };
+  assign \$868  = | { \$58 [12], \$58 [12:6] };
+  assign \$869  = | { \$58 [12], \$58 [12:6] };
   assign \$870  = | { \$58 [12], \$58 [12:6] };
-  assign \$871  = | { \$58 [12], \$58 [12:6] };
-  assign \$872  = | { \$58 [12], \$58 [12:6] };
-  assign \$873  = | { \$58 [12], \$58 [12:6] };
-  assign \$874  = | { \$58 [12], \$58 [12:6] };
-  assign \$875  = | { \$58 [12], \$58 [12:6] };
-  assign \$876  = \$58 [5:0] | { \$875 , \$874 , \$873 , \$872 , \$871 , \$870  };
-  assign \$877  = \$58 [12] ? 6'h00 : \$876 ;
-  assign \$878  = ~ amount0_2[5];
-  assign \$879  = dot[23:0] ^ { dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24] };
-  assign \$883  = ~ amount0_2[4];
-  assign \$884  = | \$61 [54:39];
-  assign \$885  = \$883  & \$884 ;
-  assign \$887  = ~ amount0_2[3];
-  assign \$888  = | \$62 [38:31];
-  assign \$889  = \$887  & \$888 ;
-  assign \$890  = \$886  | \$889 ;
-  assign \$891  = ~ score0_fine_amount[2];
-  assign \$892  = | score0_coarse[30:27];
-  assign \$893  = \$891  & \$892 ;
-  assign \$894  = score0_coarse_overflow | \$893 ;
-  assign \$895  = ~ score0_fine_amount[1];
-  assign \$896  = | \$64 [26:25];
-  assign \$897  = \$895  & \$896 ;
-  assign \$898  = \$894  | \$897 ;
-  assign \$899  = ~ score0_fine_amount[0];
-  assign \$901  = \$899  & \$900 ;
-  assign \$902  = \$898  | \$901 ;
+  assign \$871  = \$58 [5:0] | { \$870 , \$869 , \$868 , \$867 , \$866 , \$865  };
+  assign \$872  = \$58 [12] ? 6'h00 : \$871 ;
+  assign \$873  = ~ amount0_2[5];
+  assign \$874  = dot[23:0] ^ { dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24], dot[24] };
+  assign \$878  = ~ amount0_2[4];
+  assign \$879  = | \$61 [54:39];
+  assign \$880  = \$878  & \$879 ;
+  assign \$882  = ~ amount0_2[3];
+  assign \$883  = | \$62 [38:31];
+  assign \$884  = \$882  & \$883 ;
+  assign \$885  = \$881  | \$884 ;
+  assign \$886  = ~ score0_fine_amount[2];
+  assign \$887  = | score0_coarse[30:27];
+  assign \$888  = \$886  & \$887 ;
+  assign \$889  = score0_coarse_overflow | \$888 ;
+  assign \$890  = ~ score0_fine_amount[1];
+  assign \$891  = | \$64 [26:25];
+  assign \$892  = \$890  & \$891 ;
+  assign \$893  = \$889  | \$892 ;
+  assign \$894  = ~ score0_fine_amount[0];
+  assign \$896  = \$894  & \$895 ;
+  assign \$897  = \$893  | \$896 ;
+  assign \$898  = ~ score0_fine_sign;
+  assign \$899  = & score0_fine;
+  assign \$900  = \$898  & \$899 ;
+  assign \$901  = score0_fine_overflow | \$900 ;
+  assign \$902  = ~ score0_fine_sign;
   assign \$903  = ~ score0_fine_sign;
-  assign \$904  = & score0_fine;
-  assign \$905  = \$903  & \$904 ;
-  assign \$906  = score0_fine_overflow | \$905 ;
+  assign \$904  = ~ score0_fine_sign;
+  assign \$905  = ~ score0_fine_sign;
+  assign \$906  = ~ score0_fine_sign;
   assign \$907  = ~ score0_fine_sign;
   assign \$908  = ~ score0_fine_sign;
   assign \$909  = ~ score0_fine_sign;
@@ -10422,48 +10654,48 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   assign \$922  = ~ score0_fine_sign;
   assign \$923  = ~ score0_fine_sign;
   assign \$924  = ~ score0_fine_sign;
-  assign \$925  = ~ score0_fine_sign;
-  assign \$926  = ~ score0_fine_sign;
-  assign \$927  = ~ score0_fine_sign;
-  assign \$928  = ~ score0_fine_sign;
-  assign \$929  = ~ score0_fine_sign;
-  assign \$930  = score0_fine[23:1] ^ { score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign };
-  assign \$931  = score0_fine[0] ^ score0_fine_sign;
-  assign \$932  = { score0_fine_sign, \$930  } + \$931 ;
-  assign \$933  = \$906  ? { score0_fine_sign, \$929 , \$928 , \$927 , \$926 , \$925 , \$924 , \$923 , \$922 , \$921 , \$920 , \$919 , \$918 , \$917 , \$916 , \$915 , \$914 , \$913 , \$912 , \$911 , \$910 , \$909 , \$908 , \$907  } : \$932 [23:0];
-  assign \$934  = $signed(q_exp1) + $signed(k_o__payload[41:32]);
+  assign \$925  = score0_fine[23:1] ^ { score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign, score0_fine_sign };
+  assign \$926  = score0_fine[0] ^ score0_fine_sign;
+  assign \$927  = { score0_fine_sign, \$925  } + \$926 ;
+  assign \$928  = \$901  ? { score0_fine_sign, \$924 , \$923 , \$922 , \$921 , \$920 , \$919 , \$918 , \$917 , \$916 , \$915 , \$914 , \$913 , \$912 , \$911 , \$910 , \$909 , \$908 , \$907 , \$906 , \$905 , \$904 , \$903 , \$902  } : \$927 [23:0];
+  assign \$929  = $signed(q_exp1) + $signed(k_o__payload[41:32]);
+  assign \$930  = | { \$68 [12], \$68 [12:6] };
+  assign \$931  = | { \$68 [12], \$68 [12:6] };
+  assign \$932  = | { \$68 [12], \$68 [12:6] };
+  assign \$933  = | { \$68 [12], \$68 [12:6] };
+  assign \$934  = | { \$68 [12], \$68 [12:6] };
   assign \$935  = | { \$68 [12], \$68 [12:6] };
-  assign \$936  = | { \$68 [12], \$68 [12:6] };
-  assign \$937  = | { \$68 [12], \$68 [12:6] };
-  assign \$938  = | { \$68 [12], \$68 [12:6] };
-  assign \$939  = | { \$68 [12], \$68 [12:6] };
-  assign \$940  = | { \$68 [12], \$68 [12:6] };
-  assign \$941  = \$68 [5:0] | { \$940 , \$939 , \$938 , \$937 , \$936 , \$935  };
-  assign \$942  = \$68 [12] ? 6'h00 : \$941 ;
-  assign \$943  = ~ amount1_2[5];
-  assign \$944  = \dot$99 [23:0] ^ { \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24] };
-  assign \$948  = ~ amount1_2[4];
-  assign \$949  = | \$71 [54:39];
-  assign \$950  = \$948  & \$949 ;
-  assign \$952  = ~ amount1_2[3];
-  assign \$953  = | \$72 [38:31];
-  assign \$954  = \$952  & \$953 ;
-  assign \$955  = \$951  | \$954 ;
-  assign \$956  = ~ score1_fine_amount[2];
-  assign \$957  = | score1_coarse[30:27];
-  assign \$958  = \$956  & \$957 ;
-  assign \$959  = score1_coarse_overflow | \$958 ;
-  assign \$960  = ~ score1_fine_amount[1];
-  assign \$961  = | \$74 [26:25];
-  assign \$962  = \$960  & \$961 ;
-  assign \$963  = \$959  | \$962 ;
-  assign \$964  = ~ score1_fine_amount[0];
-  assign \$966  = \$964  & \$965 ;
-  assign \$967  = \$963  | \$966 ;
+  assign \$936  = \$68 [5:0] | { \$935 , \$934 , \$933 , \$932 , \$931 , \$930  };
+  assign \$937  = \$68 [12] ? 6'h00 : \$936 ;
+  assign \$938  = ~ amount1_2[5];
+  assign \$939  = \dot$99 [23:0] ^ { \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24], \dot$99 [24] };
+  assign \$943  = ~ amount1_2[4];
+  assign \$944  = | \$71 [54:39];
+  assign \$945  = \$943  & \$944 ;
+  assign \$947  = ~ amount1_2[3];
+  assign \$948  = | \$72 [38:31];
+  assign \$949  = \$947  & \$948 ;
+  assign \$950  = \$946  | \$949 ;
+  assign \$951  = ~ score1_fine_amount[2];
+  assign \$952  = | score1_coarse[30:27];
+  assign \$953  = \$951  & \$952 ;
+  assign \$954  = score1_coarse_overflow | \$953 ;
+  assign \$955  = ~ score1_fine_amount[1];
+  assign \$956  = | \$74 [26:25];
+  assign \$957  = \$955  & \$956 ;
+  assign \$958  = \$954  | \$957 ;
+  assign \$959  = ~ score1_fine_amount[0];
+  assign \$961  = \$959  & \$960 ;
+  assign \$962  = \$958  | \$961 ;
+  assign \$963  = ~ score1_fine_sign;
+  assign \$964  = & score1_fine;
+  assign \$965  = \$963  & \$964 ;
+  assign \$966  = score1_fine_overflow | \$965 ;
+  assign \$967  = ~ score1_fine_sign;
   assign \$968  = ~ score1_fine_sign;
-  assign \$969  = & score1_fine;
-  assign \$970  = \$968  & \$969 ;
-  assign \$971  = score1_fine_overflow | \$970 ;
+  assign \$969  = ~ score1_fine_sign;
+  assign \$970  = ~ score1_fine_sign;
+  assign \$971  = ~ score1_fine_sign;
   assign \$972  = ~ score1_fine_sign;
   assign \$973  = ~ score1_fine_sign;
   assign \$974  = ~ score1_fine_sign;
@@ -10482,420 +10714,422 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   assign \$987  = ~ score1_fine_sign;
   assign \$988  = ~ score1_fine_sign;
   assign \$989  = ~ score1_fine_sign;
-  assign \$990  = ~ score1_fine_sign;
-  assign \$991  = ~ score1_fine_sign;
-  assign \$992  = ~ score1_fine_sign;
-  assign \$993  = ~ score1_fine_sign;
-  assign \$994  = ~ score1_fine_sign;
-  assign \$995  = score1_fine[23:1] ^ { score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign };
-  assign \$996  = score1_fine[0] ^ score1_fine_sign;
-  assign \$997  = { score1_fine_sign, \$995  } + \$996 ;
-  assign \$998  = \$971  ? { score1_fine_sign, \$994 , \$993 , \$992 , \$991 , \$990 , \$989 , \$988 , \$987 , \$986 , \$985 , \$984 , \$983 , \$982 , \$981 , \$980 , \$979 , \$978 , \$977 , \$976 , \$975 , \$974 , \$973 , \$972  } : \$997 [23:0];
-  assign \$999  = $signed(write_data) > $signed(max0);
-  assign \$1000  = \$signal$599  | \$999 ;
-  assign \$1001  = store & \$1000 ;
-  assign \$1002  = $signed(\write_data$112 ) > $signed(max1);
-  assign \$1003  = \$signal$599  | \$1002 ;
-  assign \$1004  = store & \$1003 ;
-  assign \$1005  = $signed(\write_data$114 ) > $signed(top);
-  assign \$1006  = \$signal$599  | \$1005 ;
-  assign \$1007  = store & \$1006 ;
-  assign \$1008  = \$signal$119  + 1'h1;
-  assign \$1009  = k_last_6 ? 7'h00 : \$1008 ;
+  assign \$990  = score1_fine[23:1] ^ { score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign, score1_fine_sign };
+  assign \$991  = score1_fine[0] ^ score1_fine_sign;
+  assign \$992  = { score1_fine_sign, \$990  } + \$991 ;
+  assign \$993  = \$966  ? { score1_fine_sign, \$989 , \$988 , \$987 , \$986 , \$985 , \$984 , \$983 , \$982 , \$981 , \$980 , \$979 , \$978 , \$977 , \$976 , \$975 , \$974 , \$973 , \$972 , \$971 , \$970 , \$969 , \$968 , \$967  } : \$992 [23:0];
+  assign \$994  = $signed(write_data) > $signed(max0);
+  assign \$995  = \$signal$599  | \$994 ;
+  assign \$996  = store & \$995 ;
+  assign \$997  = $signed(\write_data$112 ) > $signed(max1);
+  assign \$998  = \$signal$599  | \$997 ;
+  assign \$999  = store & \$998 ;
+  assign \$1000  = $signed(\write_data$114 ) > $signed(top);
+  assign \$1001  = \$signal$599  | \$1000 ;
+  assign \$1002  = store & \$1001 ;
+  assign \$1003  = \$signal$119  + 1'h1;
+  assign \$1004  = k_last_6 ? 7'h00 : \$1003 ;
+  assign \$1005  = ~ bank;
+  assign \$1006  = \$signal$132  & last;
+  assign \$1007  = \part$135  + 1'h1;
+  assign \$1008  = \part$135  == 2'h3;
+  assign \$1009  = \$like  + 1'h1;
   assign \$1010  = ~ bank;
-  assign \$1011  = \$signal$132  & last;
-  assign \$1012  = \part$135  + 1'h1;
-  assign \$1013  = \part$135  == 2'h3;
-  assign \$1014  = \$like  + 1'h1;
-  assign \$1015  = ~ bank;
-  assign \$1016  = ! \part$135 ;
-  assign \$1017  = $signed(top_v) - $signed(read_data);
-  assign \$1018  = $signed(v_max0) - $signed(\read_data$629 );
-  assign \$1019  = d0[23:10] >= 5'h13;
-  assign \$1020  = \$1019  ? 14'h0013 : d0[23:10];
-  assign \$1021  = d0[23:10] + gap;
-  assign \$1022  = \$1021  >= 5'h13;
-  assign \$1023  = d0[23:10] + gap;
-  assign \$1024  = \$1022  ? 15'h0013 : \$1023 ;
-  assign \$1025  = | exp0_plain[6:3];
-  assign \$1026  = exp0_plain[6:3] - \$1025 ;
-  assign \$1027  = | exp0_plain[6:3];
-  assign \$1028  = z0_significand << z0_shift;
-  assign \$1029  = v_pipe_advance & \final__valid$125 ;
-  assign \$1030  = z_total0 + z0;
-  assign \$1031  = $signed(v_max1) - $signed(\read_data$635 );
-  assign \$1032  = d1[23:10] >= 5'h13;
-  assign \$1033  = \$1032  ? 14'h0013 : d1[23:10];
-  assign \$1034  = d1[23:10] + gap;
-  assign \$1035  = \$1034  >= 5'h13;
-  assign \$1036  = d1[23:10] + gap;
-  assign \$1037  = \$1035  ? 15'h0013 : \$1036 ;
-  assign \$1038  = | exp1_plain[6:3];
-  assign \$1039  = exp1_plain[6:3] - \$1038 ;
-  assign \$1040  = | exp1_plain[6:3];
-  assign \$1041  = z1_significand << z1_shift;
-  assign \$1042  = v_pipe_advance & \final__valid$125 ;
-  assign \$1043  = z_total1 + z1;
-  assign \$1044  = source__valid & o_pipe_advance;
-  assign \$1045  = \$signal$680  + 1'h1;
-  assign \$1046  = \$signal$680  == 3'h7;
-  assign \$1047  = \query$681  + 1'h1;
-  assign \$1049  = z_1 << z_zeros;
-  assign \$1050  = z_zeros - 5'h17;
-  assign \$1051  = $signed(\$1050 ) + $signed(6'h15);
-  assign \$1052  = $signed(\$1051 ) - $signed(4'h7);
-  assign \$1053  = $signed(\$1052 ) - $signed(5'h0e);
-  assign \$1054  = z_zeros - 5'h17;
-  assign \$1055  = $signed(\$1054 ) + $signed(6'h14);
-  assign \$1056  = $signed(\$1055 ) - $signed(4'h7);
-  assign \$1057  = $signed(\$1056 ) - $signed(5'h0e);
-  assign \$1058  = $signed(held_top) + $signed(9'h099);
-  assign \$1059  = | n0_up4[8:0];
-  assign \$1060  = | n0_up3[7:0];
-  assign \$1061  = | n0_up2[3:0];
-  assign \$1062  = | n0_up1[1:0];
-  assign \$1064  = | { \$1063 , \$1062 , \$1061 , \$1060 , \$1059 , 1'h0 };
-  assign \$1065  = $signed(n_exponent_2) - $signed({ 1'h0, n0_count });
-  assign \$1066  = | \n0_bf16$696 [14:7];
-  assign \$1067  = { \$1066 , \n0_bf16$696 [6:0] } * reciprocal;
-  assign \$1068  = $signed({ 1'h0, \n0_bf16$696 [14:7] }) + $signed(o_exponent21_3);
-  assign \$1069  = $signed({ 1'h0, \n0_bf16$696 [14:7] }) + $signed(o_exponent20_3);
-  assign \$1070  = | \n0_bf16$696 [14:7];
-  assign \$1071  = ~ \$1070 ;
-  assign \$1072  = | n1_up4[8:0];
-  assign \$1073  = | n1_up3[7:0];
-  assign \$1074  = | n1_up2[3:0];
-  assign \$1075  = | n1_up1[1:0];
-  assign \$1077  = | { \$1076 , \$1075 , \$1074 , \$1073 , \$1072 , 1'h0 };
-  assign \$1078  = $signed(n_exponent_2) - $signed({ 1'h0, n1_count });
-  assign \$1079  = | \n1_bf16$700 [14:7];
-  assign \$1080  = { \$1079 , \n1_bf16$700 [6:0] } * reciprocal;
-  assign \$1081  = $signed({ 1'h0, \n1_bf16$700 [14:7] }) + $signed(o_exponent21_3);
-  assign \$1082  = $signed({ 1'h0, \n1_bf16$700 [14:7] }) + $signed(o_exponent20_3);
-  assign \$1083  = | \n1_bf16$700 [14:7];
-  assign \$1084  = ~ \$1083 ;
-  assign \$1085  = o__valid & o__ready;
-  assign \$1086  = \part$540  + 1'h1;
-  assign \$1087  = o__payload[37] ? 6'h00 : \$1086 ;
-  assign \$1088  = o__valid & o__ready;
-  assign \$1089  = \$1088  & o__payload[37];
-  assign \$1090  = \$1089  & \r_data$539 ;
+  assign \$1011  = ! \part$135 ;
+  assign \$1012  = $signed(top_v) - $signed(read_data);
+  assign \$1013  = $signed(v_max0) - $signed(\read_data$631 );
+  assign \$1014  = d0[23:10] >= 5'h13;
+  assign \$1015  = \$1014  ? 14'h0013 : d0[23:10];
+  assign \$1016  = d0[23:10] + gap;
+  assign \$1017  = \$1016  >= 5'h13;
+  assign \$1018  = d0[23:10] + gap;
+  assign \$1019  = \$1017  ? 15'h0013 : \$1018 ;
+  assign \$1020  = | exp0_plain[6:3];
+  assign \$1021  = exp0_plain[6:3] - \$1020 ;
+  assign \$1022  = | exp0_plain[6:3];
+  assign \$1023  = z0_significand << z0_shift;
+  assign \$1024  = v_pipe_advance & \final__valid$125 ;
+  assign \$1025  = z_total0 + z0;
+  assign \$1026  = $signed(v_max1) - $signed(\read_data$637 );
+  assign \$1027  = d1[23:10] >= 5'h13;
+  assign \$1028  = \$1027  ? 14'h0013 : d1[23:10];
+  assign \$1029  = d1[23:10] + gap;
+  assign \$1030  = \$1029  >= 5'h13;
+  assign \$1031  = d1[23:10] + gap;
+  assign \$1032  = \$1030  ? 15'h0013 : \$1031 ;
+  assign \$1033  = | exp1_plain[6:3];
+  assign \$1034  = exp1_plain[6:3] - \$1033 ;
+  assign \$1035  = | exp1_plain[6:3];
+  assign \$1036  = z1_significand << z1_shift;
+  assign \$1037  = v_pipe_advance & \final__valid$125 ;
+  assign \$1038  = z_total1 + z1;
+  assign \$1039  = ~ clear3;
+  assign \$1040  = v_pipe_valid3 & \$1039 ;
+  assign \$1041  = v_pipe_valid5 & clear5;
+  assign \$1042  = source__valid & o_pipe_advance;
+  assign \$1043  = \$signal$682  + 1'h1;
+  assign \$1044  = \$signal$682  == 3'h7;
+  assign \$1045  = \query$683  + 1'h1;
+  assign \$1047  = z_1 << z_zeros;
+  assign \$1048  = z_zeros - 5'h17;
+  assign \$1049  = $signed(\$1048 ) + $signed(6'h15);
+  assign \$1050  = $signed(\$1049 ) - $signed(4'h7);
+  assign \$1051  = $signed(\$1050 ) - $signed(5'h0e);
+  assign \$1052  = z_zeros - 5'h17;
+  assign \$1053  = $signed(\$1052 ) + $signed(6'h14);
+  assign \$1054  = $signed(\$1053 ) - $signed(4'h7);
+  assign \$1055  = $signed(\$1054 ) - $signed(5'h0e);
+  assign \$1056  = $signed(held_top) + $signed(9'h099);
+  assign \$1057  = | n0_up4[8:0];
+  assign \$1058  = | n0_up3[7:0];
+  assign \$1059  = | n0_up2[3:0];
+  assign \$1060  = | n0_up1[1:0];
+  assign \$1062  = | { \$1061 , \$1060 , \$1059 , \$1058 , \$1057 , 1'h0 };
+  assign \$1063  = $signed(n_exponent_2) - $signed({ 1'h0, n0_count });
+  assign \$1064  = | \n0_bf16$698 [14:7];
+  assign \$1065  = { \$1064 , \n0_bf16$698 [6:0] } * reciprocal;
+  assign \$1066  = $signed({ 1'h0, \n0_bf16$698 [14:7] }) + $signed(o_exponent21_3);
+  assign \$1067  = $signed({ 1'h0, \n0_bf16$698 [14:7] }) + $signed(o_exponent20_3);
+  assign \$1068  = | \n0_bf16$698 [14:7];
+  assign \$1069  = ~ \$1068 ;
+  assign \$1070  = | n1_up4[8:0];
+  assign \$1071  = | n1_up3[7:0];
+  assign \$1072  = | n1_up2[3:0];
+  assign \$1073  = | n1_up1[1:0];
+  assign \$1075  = | { \$1074 , \$1073 , \$1072 , \$1071 , \$1070 , 1'h0 };
+  assign \$1076  = $signed(n_exponent_2) - $signed({ 1'h0, n1_count });
+  assign \$1077  = | \n1_bf16$702 [14:7];
+  assign \$1078  = { \$1077 , \n1_bf16$702 [6:0] } * reciprocal;
+  assign \$1079  = $signed({ 1'h0, \n1_bf16$702 [14:7] }) + $signed(o_exponent21_3);
+  assign \$1080  = $signed({ 1'h0, \n1_bf16$702 [14:7] }) + $signed(o_exponent20_3);
+  assign \$1081  = | \n1_bf16$702 [14:7];
+  assign \$1082  = ~ \$1081 ;
+  assign \$1083  = o__valid & o__ready;
+  assign \$1084  = \part$540  + 1'h1;
+  assign \$1085  = o__payload[37] ? 6'h00 : \$1084 ;
+  assign \$1086  = o__valid & o__ready;
+  assign \$1087  = \$1086  & o__payload[37];
+  assign \$1088  = \$1087  & \r_data$539 ;
   always @(posedge clk)
-    part <= \$1091 ;
+    part <= \$1089 ;
   always @(posedge clk)
-    \$signal$1  <= \$1092 ;
+    \$signal$1  <= \$1090 ;
   always @(posedge clk)
-    row <= \$1093 ;
+    row <= \$1091 ;
   always @(posedge clk)
-    \$signal$4  <= \$1094 ;
+    \$signal$4  <= \$1092 ;
   always @(posedge clk)
-    \$signal$6  <= \$1095 ;
+    \$signal$6  <= \$1093 ;
   always @(posedge clk)
-    place <= \$1096 ;
+    place <= \$1094 ;
   always @(posedge clk)
-    k_part <= \$1097 ;
+    k_part <= \$1095 ;
   always @(posedge clk)
-    k_position <= \$1098 ;
+    k_position <= \$1096 ;
   always @(posedge clk)
-    v_part <= \$1099 ;
+    v_part <= \$1097 ;
   always @(posedge clk)
-    v_position <= \$1100 ;
+    v_position <= \$1098 ;
   always @(posedge clk)
-    \$signal$546  <= \$1101 ;
+    \$signal$546  <= \$1099 ;
   always @(posedge clk)
-    complete <= \$1102 ;
+    complete <= \$1100 ;
   always @(posedge clk)
-    next_q0 <= \$1103 ;
+    next_q0 <= \$1101 ;
   always @(posedge clk)
-    next_q1 <= \$1104 ;
+    next_q1 <= \$1102 ;
   always @(posedge clk)
-    next_q2 <= \$1105 ;
+    next_q2 <= \$1103 ;
   always @(posedge clk)
-    next_q3 <= \$1106 ;
+    next_q3 <= \$1104 ;
   always @(posedge clk)
-    next_q4 <= \$1107 ;
+    next_q4 <= \$1105 ;
   always @(posedge clk)
-    next_q5 <= \$1108 ;
+    next_q5 <= \$1106 ;
   always @(posedge clk)
-    next_q6 <= \$1109 ;
+    next_q6 <= \$1107 ;
   always @(posedge clk)
-    next_q7 <= \$1110 ;
+    next_q7 <= \$1108 ;
   always @(posedge clk)
-    next_q_exp0 <= \$1111 ;
+    next_q_exp0 <= \$1109 ;
   always @(posedge clk)
-    next_q_exp1 <= \$1112 ;
+    next_q_exp1 <= \$1110 ;
   always @(posedge clk)
-    next_q_exp2 <= \$1113 ;
+    next_q_exp2 <= \$1111 ;
   always @(posedge clk)
-    next_q_exp3 <= \$1114 ;
+    next_q_exp3 <= \$1112 ;
   always @(posedge clk)
-    next_q_exp4 <= \$1115 ;
+    next_q_exp4 <= \$1113 ;
   always @(posedge clk)
-    next_q_exp5 <= \$1116 ;
+    next_q_exp5 <= \$1114 ;
   always @(posedge clk)
-    next_q_exp6 <= \$1117 ;
+    next_q_exp6 <= \$1115 ;
   always @(posedge clk)
-    next_q_exp7 <= \$1118 ;
+    next_q_exp7 <= \$1116 ;
   always @(posedge clk)
-    have <= \$1119 ;
+    have <= \$1117 ;
   always @(posedge clk)
-    q0_0 <= \$1120 ;
+    q0_0 <= \$1118 ;
   always @(posedge clk)
-    q0_1 <= \$1121 ;
+    q0_1 <= \$1119 ;
   always @(posedge clk)
-    q0_2 <= \$1122 ;
+    q0_2 <= \$1120 ;
   always @(posedge clk)
-    q0_3 <= \$1123 ;
+    q0_3 <= \$1121 ;
   always @(posedge clk)
-    q1_0 <= \$1124 ;
+    q1_0 <= \$1122 ;
   always @(posedge clk)
-    q1_1 <= \$1125 ;
+    q1_1 <= \$1123 ;
   always @(posedge clk)
-    q1_2 <= \$1126 ;
+    q1_2 <= \$1124 ;
   always @(posedge clk)
-    q1_3 <= \$1127 ;
+    q1_3 <= \$1125 ;
   always @(posedge clk)
-    q_exp0 <= \$1128 ;
+    q_exp0 <= \$1126 ;
   always @(posedge clk)
-    q_exp1 <= \$1129 ;
+    q_exp1 <= \$1127 ;
   always @(posedge clk)
-    \part$61  <= \$1130 ;
+    \part$61  <= \$1128 ;
   always @(posedge clk)
-    k_pipe_valid1 <= \$1131 ;
+    k_pipe_valid1 <= \$1129 ;
   always @(posedge clk)
-    add <= \$1132 ;
+    add <= \$1130 ;
   always @(posedge clk)
-    k_pipe_valid3 <= \$1133 ;
+    k_pipe_valid3 <= \$1131 ;
   always @(posedge clk)
-    k_pipe_valid4 <= \$1134 ;
+    k_pipe_valid4 <= \$1132 ;
   always @(posedge clk)
-    k_pipe_valid5 <= \$1135 ;
+    k_pipe_valid5 <= \$1133 ;
   always @(posedge clk)
-    final__valid <= \$1136 ;
+    final__valid <= \$1134 ;
   always @(posedge clk)
-    k_row_end_1 <= \$1137 ;
+    k_row_end_1 <= \$1135 ;
   always @(posedge clk)
-    k_row_end_2 <= \$1138 ;
+    k_row_end_2 <= \$1136 ;
   always @(posedge clk)
-    k_row_end_3 <= \$1139 ;
+    k_row_end_3 <= \$1137 ;
   always @(posedge clk)
-    k_row_end_4 <= \$1140 ;
+    k_row_end_4 <= \$1138 ;
   always @(posedge clk)
-    k_row_end_5 <= \$1141 ;
+    k_row_end_5 <= \$1139 ;
   always @(posedge clk)
-    k_row_end_6 <= \$1142 ;
+    k_row_end_6 <= \$1140 ;
   always @(posedge clk)
-    k_last_1 <= \$1143 ;
+    k_last_1 <= \$1141 ;
   always @(posedge clk)
-    k_last_2 <= \$1144 ;
+    k_last_2 <= \$1142 ;
   always @(posedge clk)
-    k_last_3 <= \$1145 ;
+    k_last_3 <= \$1143 ;
   always @(posedge clk)
-    k_last_4 <= \$1146 ;
+    k_last_4 <= \$1144 ;
   always @(posedge clk)
-    k_last_5 <= \$1147 ;
+    k_last_5 <= \$1145 ;
   always @(posedge clk)
-    k_last_6 <= \$1148 ;
+    k_last_6 <= \$1146 ;
   always @(posedge clk)
-    k_v_exp_1 <= \$1149 ;
+    k_v_exp_1 <= \$1147 ;
   always @(posedge clk)
-    k_v_exp_2 <= \$1150 ;
+    k_v_exp_2 <= \$1148 ;
   always @(posedge clk)
-    k_v_exp_3 <= \$1151 ;
+    k_v_exp_3 <= \$1149 ;
   always @(posedge clk)
-    k_v_exp_4 <= \$1152 ;
+    k_v_exp_4 <= \$1150 ;
   always @(posedge clk)
-    k_v_exp_5 <= \$1153 ;
+    k_v_exp_5 <= \$1151 ;
   always @(posedge clk)
-    \write_data$114  <= \$1154 ;
+    \write_data$114  <= \$1152 ;
   always @(posedge clk)
-    k_starts_1 <= \$1155 ;
+    k_starts_1 <= \$1153 ;
   always @(posedge clk)
-    starts <= \$1156 ;
+    starts <= \$1154 ;
   always @(posedge clk)
-    exponent0 <= \$1157 ;
+    exponent0 <= \$1155 ;
   always @(posedge clk)
-    amount0_1 <= \$1158 ;
+    amount0_1 <= \$1156 ;
   always @(posedge clk)
-    amount0_2 <= \$1159 ;
+    amount0_2 <= \$1157 ;
   always @(posedge clk)
-    score0_coarse <= \$1160 ;
+    score0_coarse <= \$1158 ;
   always @(posedge clk)
-    score0_coarse_overflow <= \$1161 ;
+    score0_coarse_overflow <= \$1159 ;
   always @(posedge clk)
-    score0_coarse_sign <= \$1162 ;
+    score0_coarse_sign <= \$1160 ;
   always @(posedge clk)
-    score0_fine_amount <= \$1163 ;
+    score0_fine_amount <= \$1161 ;
   always @(posedge clk)
-    score0_fine <= \$1164 ;
+    score0_fine <= \$1162 ;
   always @(posedge clk)
-    score0_fine_overflow <= \$1165 ;
+    score0_fine_overflow <= \$1163 ;
   always @(posedge clk)
-    score0_fine_sign <= \$1166 ;
+    score0_fine_sign <= \$1164 ;
   always @(posedge clk)
-    write_data <= \$1167 ;
+    write_data <= \$1165 ;
   always @(posedge clk)
-    exponent1 <= \$1168 ;
+    exponent1 <= \$1166 ;
   always @(posedge clk)
-    amount1_1 <= \$1169 ;
+    amount1_1 <= \$1167 ;
   always @(posedge clk)
-    amount1_2 <= \$1170 ;
+    amount1_2 <= \$1168 ;
   always @(posedge clk)
-    score1_coarse <= \$1171 ;
+    score1_coarse <= \$1169 ;
   always @(posedge clk)
-    score1_coarse_overflow <= \$1172 ;
+    score1_coarse_overflow <= \$1170 ;
   always @(posedge clk)
-    score1_coarse_sign <= \$1173 ;
+    score1_coarse_sign <= \$1171 ;
   always @(posedge clk)
-    score1_fine_amount <= \$1174 ;
+    score1_fine_amount <= \$1172 ;
   always @(posedge clk)
-    score1_fine <= \$1175 ;
+    score1_fine <= \$1173 ;
   always @(posedge clk)
-    score1_fine_overflow <= \$1176 ;
+    score1_fine_overflow <= \$1174 ;
   always @(posedge clk)
-    score1_fine_sign <= \$1177 ;
+    score1_fine_sign <= \$1175 ;
   always @(posedge clk)
-    \write_data$112  <= \$1178 ;
+    \write_data$112  <= \$1176 ;
   always @(posedge clk)
-    max0 <= \$1179 ;
+    max0 <= \$1177 ;
   always @(posedge clk)
-    max1 <= \$1180 ;
+    max1 <= \$1178 ;
   always @(posedge clk)
-    top <= \$1181 ;
+    top <= \$1179 ;
   always @(posedge clk)
-    \$signal$107  <= \$1182 ;
+    \$signal$107  <= \$1180 ;
   always @(posedge clk)
-    \$signal$599  <= \$1183 ;
+    \$signal$599  <= \$1181 ;
   always @(posedge clk)
-    \$signal$119  <= \$1184 ;
+    \$signal$119  <= \$1182 ;
   always @(posedge clk)
-    rows <= \$1185 ;
+    rows <= \$1183 ;
   always @(posedge clk)
-    bank <= \$1186 ;
+    bank <= \$1184 ;
   always @(posedge clk)
-    v_pipe_valid1 <= \$1187 ;
+    v_pipe_valid1 <= \$1185 ;
   always @(posedge clk)
-    v_pipe_valid2 <= \$1188 ;
+    v_pipe_valid2 <= \$1186 ;
   always @(posedge clk)
-    v_pipe_valid3 <= \$1189 ;
+    v_pipe_valid3 <= \$1187 ;
   always @(posedge clk)
-    v_pipe_valid4 <= \$1190 ;
+    v_pipe_valid4 <= \$1188 ;
   always @(posedge clk)
-    v_pipe_valid5 <= \$1191 ;
+    v_pipe_valid5 <= \$1189 ;
   always @(posedge clk)
-    \final__valid$125  <= \$1192 ;
+    \final__valid$125  <= \$1190 ;
   always @(posedge clk)
-    \$signal$133  <= \$1193 ;
+    \$signal$133  <= \$1191 ;
   always @(posedge clk)
-    \part$135  <= \$1194 ;
+    \part$135  <= \$1192 ;
   always @(posedge clk)
-    \$like  <= \$1195 ;
+    \$like  <= \$1193 ;
   always @(posedge clk)
-    \$signal$132  <= \$1196 ;
+    \$signal$132  <= \$1194 ;
   always @(posedge clk)
-    \$like$137  <= \$1197 ;
+    \$like$137  <= \$1195 ;
   always @(posedge clk)
-    v_bank <= \$1198 ;
+    v_bank <= \$1196 ;
   always @(posedge clk)
-    top_v <= \$1199 ;
+    top_v <= \$1197 ;
   always @(posedge clk)
-    v_max0 <= \$1200 ;
+    v_max0 <= \$1198 ;
   always @(posedge clk)
-    v_max1 <= \$1201 ;
+    v_max1 <= \$1199 ;
   always @(posedge clk)
-    clear1 <= \$1202 ;
+    clear1 <= \$1200 ;
   always @(posedge clk)
-    clear2 <= \$1203 ;
+    clear2 <= \$1201 ;
   always @(posedge clk)
-    clear3 <= \$1204 ;
+    clear3 <= \$1202 ;
   always @(posedge clk)
-    clear4 <= \$1205 ;
+    clear4 <= \$1203 ;
   always @(posedge clk)
-    clear5 <= \$1206 ;
+    clear5 <= \$1204 ;
   always @(posedge clk)
-    clear <= \$1207 ;
+    clear <= \$1205 ;
   always @(posedge clk)
-    v_top_1 <= \$1208 ;
+    v_top_1 <= \$1206 ;
   always @(posedge clk)
-    v_top_2 <= \$1209 ;
+    v_top_2 <= \$1207 ;
   always @(posedge clk)
-    v_top_3 <= \$1210 ;
+    v_top_3 <= \$1208 ;
   always @(posedge clk)
-    v_top_4 <= \$1211 ;
+    v_top_4 <= \$1209 ;
   always @(posedge clk)
-    v_top_5 <= \$1212 ;
+    v_top_5 <= \$1210 ;
   always @(posedge clk)
-    v_top_6 <= \$1213 ;
+    v_top_6 <= \$1211 ;
   always @(posedge clk)
-    adds_sum_1 <= \$1214 ;
+    adds_sum_1 <= \$1212 ;
   always @(posedge clk)
-    adds_sum_2 <= \$1215 ;
+    adds_sum_2 <= \$1213 ;
   always @(posedge clk)
-    adds_sum_3 <= \$1216 ;
+    adds_sum_3 <= \$1214 ;
   always @(posedge clk)
-    adds_sum_4 <= \$1217 ;
+    adds_sum_4 <= \$1215 ;
   always @(posedge clk)
-    adds_sum_5 <= \$1218 ;
+    adds_sum_5 <= \$1216 ;
   always @(posedge clk)
-    adds_sum_6 <= \$1219 ;
+    adds_sum_6 <= \$1217 ;
   always @(posedge clk)
-    gap <= \$1220 ;
+    gap <= \$1218 ;
   always @(posedge clk)
-    d0 <= \$1221 ;
+    d0 <= \$1219 ;
   always @(posedge clk)
-    exp0_count0 <= \$1222 ;
+    exp0_count0 <= \$1220 ;
   always @(posedge clk)
-    exp0_count1 <= \$1223 ;
+    exp0_count1 <= \$1221 ;
   always @(posedge clk)
-    exp0_count2 <= \$1224 ;
+    exp0_count2 <= \$1222 ;
   always @(posedge clk)
-    exp0_count3 <= \$1225 ;
+    exp0_count3 <= \$1223 ;
   always @(posedge clk)
-    exp0_count5 <= \$1226 ;
+    exp0_count5 <= \$1224 ;
   always @(posedge clk)
-    exp0_plain_octave <= \$1227 ;
+    exp0_plain_octave <= \$1225 ;
   always @(posedge clk)
-    exp0_plain <= \$1228 ;
+    exp0_plain <= \$1226 ;
   always @(posedge clk)
-    exp0_scaled_octave <= \$1229 ;
+    exp0_scaled_octave <= \$1227 ;
   always @(posedge clk)
-    exp0_scaled <= \$1230 ;
+    exp0_scaled <= \$1228 ;
   always @(posedge clk)
-    z0_shift <= \$1231 ;
+    z0_shift <= \$1229 ;
   always @(posedge clk)
-    z0_significand <= \$1232 ;
+    z0_significand <= \$1230 ;
   always @(posedge clk)
-    z0 <= \$1233 ;
+    z0 <= \$1231 ;
   always @(posedge clk)
-    z_total0 <= \$1234 ;
+    z_total0 <= \$1232 ;
   always @(posedge clk)
-    d1 <= \$1235 ;
+    d1 <= \$1233 ;
   always @(posedge clk)
-    exp1_count0 <= \$1236 ;
+    exp1_count0 <= \$1234 ;
   always @(posedge clk)
-    exp1_count1 <= \$1237 ;
+    exp1_count1 <= \$1235 ;
   always @(posedge clk)
-    exp1_count2 <= \$1238 ;
+    exp1_count2 <= \$1236 ;
   always @(posedge clk)
-    exp1_count3 <= \$1239 ;
+    exp1_count3 <= \$1237 ;
   always @(posedge clk)
-    exp1_count5 <= \$1240 ;
+    exp1_count5 <= \$1238 ;
   always @(posedge clk)
-    exp1_plain_octave <= \$1241 ;
+    exp1_plain_octave <= \$1239 ;
   always @(posedge clk)
-    exp1_plain <= \$1242 ;
+    exp1_plain <= \$1240 ;
   always @(posedge clk)
-    exp1_scaled_octave <= \$1243 ;
+    exp1_scaled_octave <= \$1241 ;
   always @(posedge clk)
-    exp1_scaled <= \$1244 ;
+    exp1_scaled <= \$1242 ;
   always @(posedge clk)
-    z1_shift <= \$1245 ;
+    z1_shift <= \$1243 ;
   always @(posedge clk)
-    z1_significand <= \$1246 ;
+    z1_significand <= \$1244 ;
   always @(posedge clk)
-    z1 <= \$1247 ;
+    z1 <= \$1245 ;
   always @(posedge clk)
-    z_total1 <= \$1248 ;
+    z_total1 <= \$1246 ;
+  always @(posedge clk)
+    \$signal$179  <= \$1247 ;
+  always @(posedge clk)
+    ends <= \$1248 ;
   always @(posedge clk)
     o_pipe_valid1 <= \$1249 ;
   always @(posedge clk)
@@ -10981,9 +11215,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   always @(posedge clk)
     held_sum1 <= \$1290 ;
   always @(posedge clk)
-    \$signal$680  <= \$1291 ;
+    \$signal$682  <= \$1291 ;
   always @(posedge clk)
-    \query$681  <= \$1292 ;
+    \query$683  <= \$1292 ;
   always @(posedge clk)
     z_zeros <= \$1293 ;
   always @(posedge clk)
@@ -11037,7 +11271,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   always @(posedge clk)
     n0_zero_3 <= \$1318 ;
   always @(posedge clk)
-    \n0_bf16$696  <= \$1319 ;
+    \n0_bf16$698  <= \$1319 ;
   always @(posedge clk)
     o0_product <= \$1320 ;
   always @(posedge clk)
@@ -11073,7 +11307,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   always @(posedge clk)
     n1_zero_3 <= \$1336 ;
   always @(posedge clk)
-    \n1_bf16$700  <= \$1337 ;
+    \n1_bf16$702  <= \$1337 ;
   always @(posedge clk)
     o1_product <= \$1338 ;
   always @(posedge clk)
@@ -11121,10 +11355,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7300$0 (\$signal$119 ),
-    .\port$7304$0 (bank),
-    .\port$7322$0 (\$like ),
-    .\port$7328$0 (v_bank),
+    .\port$7383$0 (\$signal$119 ),
+    .\port$7387$0 (bank),
+    .\port$7405$0 (\$like ),
+    .\port$7411$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -11132,8 +11366,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7120$0 (\$signal$4 ),
-    .\port$7124$0 (place[8:0]),
+    .\port$7203$0 (\$signal$4 ),
+    .\port$7207$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -11158,35 +11392,35 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     .clk(clk),
     .operands({ v3, v2, v1, v0 }),
     .rst(rst),
-    .totals(\totals$663 ),
+    .totals(\totals$665 ),
     .weight({ 1'h0, exp1_scaled })
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7300$0 (\$signal$119 ),
-    .\port$7304$0 (bank),
-    .\port$7322$0 (\$like ),
-    .\port$7328$0 (v_bank),
-    .read_data(\read_data$629 ),
+    .\port$7383$0 (\$signal$119 ),
+    .\port$7387$0 (bank),
+    .\port$7405$0 (\$like ),
+    .\port$7411$0 (v_bank),
+    .read_data(\read_data$631 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
     .write_en(store)
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7300$0 (\$signal$119 ),
-    .\port$7304$0 (bank),
-    .\port$7322$0 (\$like ),
-    .\port$7328$0 (v_bank),
-    .read_data(\read_data$635 ),
+    .\port$7383$0 (\$signal$119 ),
+    .\port$7387$0 (bank),
+    .\port$7405$0 (\$like ),
+    .\port$7411$0 (v_bank),
+    .read_data(\read_data$637 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
     .write_en(store)
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7120$0 (\$signal$4 ),
-    .\port$7124$0 (place[8:0]),
+    .\port$7203$0 (\$signal$4 ),
+    .\port$7207$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -11451,25 +11685,51 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1091  = part;
+    \$1089  = part;
     if (\$signal$12 ) begin
-      \$1091  = \$840 [1:0];
-      if (\$841 ) begin
-        \$1091  = 2'h0;
+      \$1089  = \$835 [1:0];
+      if (\$836 ) begin
+        \$1089  = 2'h0;
       end
     end
     if (rst) begin
-      \$1091  = 2'h0;
+      \$1089  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1092  = \$signal$1 ;
+    \$1090  = \$signal$1 ;
     if (\$signal$12 ) begin
-      if (\$841 ) begin
-        \$1092  = \$842 [0];
-        if (\$844 ) begin
-          \$1092  = 1'h0;
+      if (\$836 ) begin
+        \$1090  = \$837 [0];
+        if (\$839 ) begin
+          \$1090  = 1'h0;
+        end
+      end
+    end
+    if (rst) begin
+      \$1090  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1091  = row;
+    if (\$signal$12 ) begin
+      if (\$836 ) begin
+        \$1091  = \$838 [2:0];
+      end
+    end
+    if (cmd__ready) begin
+      \$1091  = heads;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1092  = \$signal$4 ;
+    if (\$signal$12 ) begin
+      if (\$836 ) begin
+        if (\$839 ) begin
+          \$1092  = \$842 [0];
         end
       end
     end
@@ -11479,50 +11739,49 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1093  = row;
-    if (\$signal$12 ) begin
-      if (\$841 ) begin
-        \$1093  = \$843 [2:0];
-      end
-    end
+    \$1093  = \$signal$6 ;
     if (cmd__ready) begin
-      \$1093  = heads;
+      \$1093  = cmd__valid;
+    end
+    if (rst) begin
+      \$1093  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1094  = \$signal$4 ;
-    if (\$signal$12 ) begin
-      if (\$841 ) begin
-        if (\$844 ) begin
-          \$1094  = \$847 [0];
-        end
+    \$1094  = place;
+    if (cmd__ready) begin
+      \$1094  = cmd__payload;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1095  = k_part;
+    if (\$843 ) begin
+      \$1095  = \$844 [1:0];
+      if (\$845 ) begin
+        \$1095  = 2'h0;
       end
     end
     if (rst) begin
-      \$1094  = 1'h0;
+      \$1095  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1095  = \$signal$6 ;
-    if (cmd__ready) begin
-      \$1095  = cmd__valid;
+    \$1096  = k_position;
+    if (\$843 ) begin
+      if (\$845 ) begin
+        \$1096  = \$847 [5:0];
+      end
     end
     if (rst) begin
-      \$1095  = 1'h0;
+      \$1096  = 6'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1096  = place;
-    if (cmd__ready) begin
-      \$1096  = cmd__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1097  = k_part;
+    \$1097  = v_part;
     if (\$848 ) begin
       \$1097  = \$849 [1:0];
       if (\$850 ) begin
@@ -11535,7 +11794,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1098  = k_position;
+    \$1098  = v_position;
     if (\$848 ) begin
       if (\$850 ) begin
         \$1098  = \$852 [5:0];
@@ -11547,261 +11806,256 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1099  = v_part;
+    \$1099  = \$signal$546 ;
     if (\$853 ) begin
-      \$1099  = \$854 [1:0];
-      if (\$855 ) begin
-        \$1099  = 2'h0;
-      end
+      \$1099  = \$856 [2:0];
     end
     if (rst) begin
-      \$1099  = 2'h0;
+      \$1099  = 3'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1100  = v_position;
+    \$1100  = complete;
     if (\$853 ) begin
-      if (\$855 ) begin
-        \$1100  = \$857 [5:0];
-      end
+      \$1100  = \$857 ;
+    end
+    if (\$signal$47 ) begin
+      \$1100  = 1'h0;
     end
     if (rst) begin
-      \$1100  = 6'h00;
+      \$1100  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1101  = \$signal$546 ;
-    if (\$858 ) begin
-      \$1101  = \$861 [2:0];
+    \$1101  = next_q0;
+    if (\$853 ) begin
+      \$1101  = next_q1;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1102  = next_q1;
+    if (\$853 ) begin
+      \$1102  = next_q2;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1103  = next_q2;
+    if (\$853 ) begin
+      \$1103  = next_q3;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1104  = next_q3;
+    if (\$853 ) begin
+      \$1104  = next_q4;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1105  = next_q4;
+    if (\$853 ) begin
+      \$1105  = next_q5;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1106  = next_q5;
+    if (\$853 ) begin
+      \$1106  = next_q6;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1107  = next_q6;
+    if (\$853 ) begin
+      \$1107  = next_q7;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1108  = next_q7;
+    if (\$853 ) begin
+      \$1108  = q_i__payload[31:0];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1109  = next_q_exp0;
+    if (\$853 ) begin
+      \$1109  = next_q_exp1;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1110  = next_q_exp1;
+    if (\$853 ) begin
+      \$1110  = next_q_exp2;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1111  = next_q_exp2;
+    if (\$853 ) begin
+      \$1111  = next_q_exp3;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1112  = next_q_exp3;
+    if (\$853 ) begin
+      \$1112  = next_q_exp4;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1113  = next_q_exp4;
+    if (\$853 ) begin
+      \$1113  = next_q_exp5;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1114  = next_q_exp5;
+    if (\$853 ) begin
+      \$1114  = next_q_exp6;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1115  = next_q_exp6;
+    if (\$853 ) begin
+      \$1115  = next_q_exp7;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1116  = next_q_exp7;
+    if (\$853 ) begin
+      \$1116  = q_i__payload[41:32];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1117  = have;
+    if (\$signal$47 ) begin
+      \$1117  = 1'h1;
+    end else if (\$858 ) begin
+      \$1117  = 1'h0;
     end
     if (rst) begin
-      \$1101  = 3'h0;
+      \$1117  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1102  = complete;
-    if (\$858 ) begin
-      \$1102  = \$862 ;
-    end
+    \$1118  = q0_0;
     if (\$signal$47 ) begin
-      \$1102  = 1'h0;
-    end
-    if (rst) begin
-      \$1102  = 1'h0;
+      \$1118  = next_q0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1103  = next_q0;
-    if (\$858 ) begin
-      \$1103  = next_q1;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1104  = next_q1;
-    if (\$858 ) begin
-      \$1104  = next_q2;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1105  = next_q2;
-    if (\$858 ) begin
-      \$1105  = next_q3;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1106  = next_q3;
-    if (\$858 ) begin
-      \$1106  = next_q4;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1107  = next_q4;
-    if (\$858 ) begin
-      \$1107  = next_q5;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1108  = next_q5;
-    if (\$858 ) begin
-      \$1108  = next_q6;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1109  = next_q6;
-    if (\$858 ) begin
-      \$1109  = next_q7;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1110  = next_q7;
-    if (\$858 ) begin
-      \$1110  = q_i__payload[31:0];
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1111  = next_q_exp0;
-    if (\$858 ) begin
-      \$1111  = next_q_exp1;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1112  = next_q_exp1;
-    if (\$858 ) begin
-      \$1112  = next_q_exp2;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1113  = next_q_exp2;
-    if (\$858 ) begin
-      \$1113  = next_q_exp3;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1114  = next_q_exp3;
-    if (\$858 ) begin
-      \$1114  = next_q_exp4;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1115  = next_q_exp4;
-    if (\$858 ) begin
-      \$1115  = next_q_exp5;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1116  = next_q_exp5;
-    if (\$858 ) begin
-      \$1116  = next_q_exp6;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1117  = next_q_exp6;
-    if (\$858 ) begin
-      \$1117  = next_q_exp7;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1118  = next_q_exp7;
-    if (\$858 ) begin
-      \$1118  = q_i__payload[41:32];
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1119  = have;
+    \$1119  = q0_1;
     if (\$signal$47 ) begin
-      \$1119  = 1'h1;
-    end else if (\$863 ) begin
-      \$1119  = 1'h0;
-    end
-    if (rst) begin
-      \$1119  = 1'h0;
+      \$1119  = next_q1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1120  = q0_0;
+    \$1120  = q0_2;
     if (\$signal$47 ) begin
-      \$1120  = next_q0;
+      \$1120  = next_q2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1121  = q0_1;
+    \$1121  = q0_3;
     if (\$signal$47 ) begin
-      \$1121  = next_q1;
+      \$1121  = next_q3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1122  = q0_2;
+    \$1122  = q1_0;
     if (\$signal$47 ) begin
-      \$1122  = next_q2;
+      \$1122  = next_q4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1123  = q0_3;
+    \$1123  = q1_1;
     if (\$signal$47 ) begin
-      \$1123  = next_q3;
+      \$1123  = next_q5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1124  = q1_0;
+    \$1124  = q1_2;
     if (\$signal$47 ) begin
-      \$1124  = next_q4;
+      \$1124  = next_q6;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1125  = q1_1;
+    \$1125  = q1_3;
     if (\$signal$47 ) begin
-      \$1125  = next_q5;
+      \$1125  = next_q7;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1126  = q1_2;
+    \$1126  = q_exp0;
     if (\$signal$47 ) begin
-      \$1126  = next_q6;
+      \$1126  = next_q_exp3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1127  = q1_3;
+    \$1127  = q_exp1;
     if (\$signal$47 ) begin
-      \$1127  = next_q7;
+      \$1127  = next_q_exp7;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1128  = q_exp0;
-    if (\$signal$47 ) begin
-      \$1128  = next_q_exp3;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1129  = q_exp1;
-    if (\$signal$47 ) begin
-      \$1129  = next_q_exp7;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1130  = \part$61 ;
+    \$1128  = \part$61 ;
     if (taken) begin
-      \$1130  = \$866 [1:0];
+      \$1128  = \$861 [1:0];
     end
     if (rst) begin
-      \$1130  = 2'h0;
+      \$1128  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1131  = k_pipe_valid1;
+    \$1129  = k_pipe_valid1;
     if (k_pipe_advance) begin
-      \$1131  = k_pipe_enter;
+      \$1129  = k_pipe_enter;
+    end
+    if (rst) begin
+      \$1129  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1130  = add;
+    if (k_pipe_advance) begin
+      \$1130  = k_pipe_valid1;
+    end
+    if (rst) begin
+      \$1130  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1131  = k_pipe_valid3;
+    if (k_pipe_advance) begin
+      \$1131  = add;
     end
     if (rst) begin
       \$1131  = 1'h0;
@@ -11809,9 +12063,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1132  = add;
+    \$1132  = k_pipe_valid4;
     if (k_pipe_advance) begin
-      \$1132  = k_pipe_valid1;
+      \$1132  = k_pipe_valid3;
     end
     if (rst) begin
       \$1132  = 1'h0;
@@ -11819,9 +12073,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1133  = k_pipe_valid3;
+    \$1133  = k_pipe_valid5;
     if (k_pipe_advance) begin
-      \$1133  = add;
+      \$1133  = k_pipe_valid4;
     end
     if (rst) begin
       \$1133  = 1'h0;
@@ -11829,9 +12083,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1134  = k_pipe_valid4;
+    \$1134  = final__valid;
     if (k_pipe_advance) begin
-      \$1134  = k_pipe_valid3;
+      \$1134  = k_pipe_valid5;
     end
     if (rst) begin
       \$1134  = 1'h0;
@@ -11839,390 +12093,390 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1135  = k_pipe_valid5;
+    \$1135  = k_row_end_1;
     if (k_pipe_advance) begin
-      \$1135  = k_pipe_valid4;
-    end
-    if (rst) begin
-      \$1135  = 1'h0;
+      \$1135  = \$862 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1136  = final__valid;
+    \$1136  = k_row_end_2;
     if (k_pipe_advance) begin
-      \$1136  = k_pipe_valid5;
-    end
-    if (rst) begin
-      \$1136  = 1'h0;
+      \$1136  = k_row_end_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1137  = k_row_end_1;
+    \$1137  = k_row_end_3;
     if (k_pipe_advance) begin
-      \$1137  = \$867 ;
+      \$1137  = k_row_end_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1138  = k_row_end_2;
+    \$1138  = k_row_end_4;
     if (k_pipe_advance) begin
-      \$1138  = k_row_end_1;
+      \$1138  = k_row_end_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1139  = k_row_end_3;
+    \$1139  = k_row_end_5;
     if (k_pipe_advance) begin
-      \$1139  = k_row_end_2;
+      \$1139  = k_row_end_4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1140  = k_row_end_4;
+    \$1140  = k_row_end_6;
     if (k_pipe_advance) begin
-      \$1140  = k_row_end_3;
+      \$1140  = k_row_end_5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1141  = k_row_end_5;
+    \$1141  = k_last_1;
     if (k_pipe_advance) begin
-      \$1141  = k_row_end_4;
+      \$1141  = k_o__payload[52];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1142  = k_row_end_6;
+    \$1142  = k_last_2;
     if (k_pipe_advance) begin
-      \$1142  = k_row_end_5;
+      \$1142  = k_last_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1143  = k_last_1;
+    \$1143  = k_last_3;
     if (k_pipe_advance) begin
-      \$1143  = k_o__payload[52];
+      \$1143  = k_last_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1144  = k_last_2;
+    \$1144  = k_last_4;
     if (k_pipe_advance) begin
-      \$1144  = k_last_1;
+      \$1144  = k_last_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1145  = k_last_3;
+    \$1145  = k_last_5;
     if (k_pipe_advance) begin
-      \$1145  = k_last_2;
+      \$1145  = k_last_4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1146  = k_last_4;
+    \$1146  = k_last_6;
     if (k_pipe_advance) begin
-      \$1146  = k_last_3;
+      \$1146  = k_last_5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1147  = k_last_5;
+    \$1147  = k_v_exp_1;
     if (k_pipe_advance) begin
-      \$1147  = k_last_4;
+      \$1147  = k_o__payload[51:42];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1148  = k_last_6;
+    \$1148  = k_v_exp_2;
     if (k_pipe_advance) begin
-      \$1148  = k_last_5;
+      \$1148  = k_v_exp_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1149  = k_v_exp_1;
+    \$1149  = k_v_exp_3;
     if (k_pipe_advance) begin
-      \$1149  = k_o__payload[51:42];
+      \$1149  = k_v_exp_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1150  = k_v_exp_2;
+    \$1150  = k_v_exp_4;
     if (k_pipe_advance) begin
-      \$1150  = k_v_exp_1;
+      \$1150  = k_v_exp_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1151  = k_v_exp_3;
+    \$1151  = k_v_exp_5;
     if (k_pipe_advance) begin
-      \$1151  = k_v_exp_2;
+      \$1151  = k_v_exp_4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1152  = k_v_exp_4;
+    \$1152  = \write_data$114 ;
     if (k_pipe_advance) begin
-      \$1152  = k_v_exp_3;
+      \$1152  = k_v_exp_5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1153  = k_v_exp_5;
+    \$1153  = k_starts_1;
     if (k_pipe_advance) begin
-      \$1153  = k_v_exp_4;
+      \$1153  = \$863 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1154  = \write_data$114 ;
+    \$1154  = starts;
     if (k_pipe_advance) begin
-      \$1154  = k_v_exp_5;
+      \$1154  = k_starts_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1155  = k_starts_1;
+    \$1155  = exponent0;
     if (k_pipe_advance) begin
-      \$1155  = \$868 ;
+      \$1155  = \$864 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1156  = starts;
+    \$1156  = amount0_1;
     if (k_pipe_advance) begin
-      \$1156  = k_starts_1;
+      \$1156  = \$872 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1157  = exponent0;
+    \$1157  = amount0_2;
     if (k_pipe_advance) begin
-      \$1157  = \$869 ;
+      \$1157  = amount0_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1158  = amount0_1;
+    \$1158  = score0_coarse;
     if (k_pipe_advance) begin
-      \$1158  = \$877 ;
+      \$1158  = \$63 [30:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1159  = amount0_2;
+    \$1159  = score0_coarse_overflow;
     if (k_pipe_advance) begin
-      \$1159  = amount0_1;
+      \$1159  = \$885 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1160  = score0_coarse;
+    \$1160  = score0_coarse_sign;
     if (k_pipe_advance) begin
-      \$1160  = \$63 [30:0];
+      \$1160  = dot[24];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1161  = score0_coarse_overflow;
+    \$1161  = score0_fine_amount;
     if (k_pipe_advance) begin
-      \$1161  = \$890 ;
+      \$1161  = amount0_2[2:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1162  = score0_coarse_sign;
+    \$1162  = score0_fine;
     if (k_pipe_advance) begin
-      \$1162  = dot[24];
+      \$1162  = \$66 [23:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1163  = score0_fine_amount;
+    \$1163  = score0_fine_overflow;
     if (k_pipe_advance) begin
-      \$1163  = amount0_2[2:0];
+      \$1163  = \$897 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1164  = score0_fine;
+    \$1164  = score0_fine_sign;
     if (k_pipe_advance) begin
-      \$1164  = \$66 [23:0];
+      \$1164  = score0_coarse_sign;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1165  = score0_fine_overflow;
+    \$1165  = write_data;
     if (k_pipe_advance) begin
-      \$1165  = \$902 ;
+      \$1165  = \$928 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1166  = score0_fine_sign;
+    \$1166  = exponent1;
     if (k_pipe_advance) begin
-      \$1166  = score0_coarse_sign;
+      \$1166  = \$929 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1167  = write_data;
+    \$1167  = amount1_1;
     if (k_pipe_advance) begin
-      \$1167  = \$933 ;
+      \$1167  = \$937 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1168  = exponent1;
+    \$1168  = amount1_2;
     if (k_pipe_advance) begin
-      \$1168  = \$934 ;
+      \$1168  = amount1_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1169  = amount1_1;
+    \$1169  = score1_coarse;
     if (k_pipe_advance) begin
-      \$1169  = \$942 ;
+      \$1169  = \$73 [30:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1170  = amount1_2;
+    \$1170  = score1_coarse_overflow;
     if (k_pipe_advance) begin
-      \$1170  = amount1_1;
+      \$1170  = \$950 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1171  = score1_coarse;
+    \$1171  = score1_coarse_sign;
     if (k_pipe_advance) begin
-      \$1171  = \$73 [30:0];
+      \$1171  = \dot$99 [24];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1172  = score1_coarse_overflow;
+    \$1172  = score1_fine_amount;
     if (k_pipe_advance) begin
-      \$1172  = \$955 ;
+      \$1172  = amount1_2[2:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1173  = score1_coarse_sign;
+    \$1173  = score1_fine;
     if (k_pipe_advance) begin
-      \$1173  = \dot$99 [24];
+      \$1173  = \$76 [23:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1174  = score1_fine_amount;
+    \$1174  = score1_fine_overflow;
     if (k_pipe_advance) begin
-      \$1174  = amount1_2[2:0];
+      \$1174  = \$962 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1175  = score1_fine;
+    \$1175  = score1_fine_sign;
     if (k_pipe_advance) begin
-      \$1175  = \$76 [23:0];
+      \$1175  = score1_coarse_sign;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1176  = score1_fine_overflow;
+    \$1176  = \write_data$112 ;
     if (k_pipe_advance) begin
-      \$1176  = \$967 ;
+      \$1176  = \$993 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1177  = score1_fine_sign;
-    if (k_pipe_advance) begin
-      \$1177  = score1_coarse_sign;
+    \$1177  = max0;
+    if (\$996 ) begin
+      \$1177  = write_data;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1178  = \write_data$112 ;
-    if (k_pipe_advance) begin
-      \$1178  = \$998 ;
+    \$1178  = max1;
+    if (\$999 ) begin
+      \$1178  = \write_data$112 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1179  = max0;
-    if (\$1001 ) begin
-      \$1179  = write_data;
+    \$1179  = top;
+    if (\$1002 ) begin
+      \$1179  = \write_data$114 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1180  = max1;
-    if (\$1004 ) begin
-      \$1180  = \write_data$112 ;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1181  = top;
-    if (\$1007 ) begin
-      \$1181  = \write_data$114 ;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1182  = \$signal$107 ;
+    \$1180  = \$signal$107 ;
     if (take) begin
-      \$1182  = 1'h0;
+      \$1180  = 1'h0;
     end
     if (store) begin
       if (k_last_6) begin
-        \$1182  = 1'h1;
+        \$1180  = 1'h1;
       end
     end
     if (rst) begin
-      \$1182  = 1'h0;
+      \$1180  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1183  = \$signal$599 ;
+    \$1181  = \$signal$599 ;
     if (store) begin
-      \$1183  = k_last_6;
+      \$1181  = k_last_6;
     end
     if (rst) begin
-      \$1183  = 1'h1;
+      \$1181  = 1'h1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1184  = \$signal$119 ;
+    \$1182  = \$signal$119 ;
     if (store) begin
-      \$1184  = \$1009 [5:0];
+      \$1182  = \$1004 [5:0];
     end
     if (rst) begin
-      \$1184  = 6'h00;
+      \$1182  = 6'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1185  = rows;
+    \$1183  = rows;
     if (store) begin
       if (k_last_6) begin
-        \$1185  = \$signal$119 ;
+        \$1183  = \$signal$119 ;
       end
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1186  = bank;
+    \$1184  = bank;
     if (store) begin
       if (k_last_6) begin
-        \$1186  = \$1010 ;
+        \$1184  = \$1005 ;
       end
+    end
+    if (rst) begin
+      \$1184  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1185  = v_pipe_valid1;
+    if (v_pipe_advance) begin
+      \$1185  = v_pipe_enter;
+    end
+    if (rst) begin
+      \$1185  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1186  = v_pipe_valid2;
+    if (v_pipe_advance) begin
+      \$1186  = v_pipe_valid1;
     end
     if (rst) begin
       \$1186  = 1'h0;
@@ -12230,9 +12484,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1187  = v_pipe_valid1;
+    \$1187  = v_pipe_valid3;
     if (v_pipe_advance) begin
-      \$1187  = v_pipe_enter;
+      \$1187  = v_pipe_valid2;
     end
     if (rst) begin
       \$1187  = 1'h0;
@@ -12240,9 +12494,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1188  = v_pipe_valid2;
+    \$1188  = v_pipe_valid4;
     if (v_pipe_advance) begin
-      \$1188  = v_pipe_valid1;
+      \$1188  = v_pipe_valid3;
     end
     if (rst) begin
       \$1188  = 1'h0;
@@ -12250,9 +12504,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1189  = v_pipe_valid3;
+    \$1189  = v_pipe_valid5;
     if (v_pipe_advance) begin
-      \$1189  = v_pipe_valid2;
+      \$1189  = v_pipe_valid4;
     end
     if (rst) begin
       \$1189  = 1'h0;
@@ -12260,9 +12514,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1190  = v_pipe_valid4;
+    \$1190  = \final__valid$125 ;
     if (v_pipe_advance) begin
-      \$1190  = v_pipe_valid3;
+      \$1190  = v_pipe_valid5;
     end
     if (rst) begin
       \$1190  = 1'h0;
@@ -12270,9 +12524,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1191  = v_pipe_valid5;
+    \$1191  = \$signal$133 ;
     if (v_pipe_advance) begin
-      \$1191  = v_pipe_valid4;
+      \$1191  = \$1006 ;
     end
     if (rst) begin
       \$1191  = 1'h0;
@@ -12280,64 +12534,65 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1192  = \final__valid$125 ;
-    if (v_pipe_advance) begin
-      \$1192  = v_pipe_valid5;
-    end
-    if (rst) begin
-      \$1192  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1193  = \$signal$133 ;
-    if (v_pipe_advance) begin
-      \$1193  = \$1011 ;
-    end
-    if (rst) begin
-      \$1193  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1194  = \part$135 ;
+    \$1192  = \part$135 ;
     if (v_pipe_advance) begin
       if (\$signal$132 ) begin
-        \$1194  = \$1012 [1:0];
-        if (\$1013 ) begin
-          \$1194  = 2'h0;
+        \$1192  = \$1007 [1:0];
+        if (\$1008 ) begin
+          \$1192  = 2'h0;
         end
       end
     end
     if (rst) begin
-      \$1194  = 2'h0;
+      \$1192  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1195  = \$like ;
+    \$1193  = \$like ;
     if (v_pipe_advance) begin
       if (\$signal$132 ) begin
-        if (\$1013 ) begin
-          \$1195  = \$1014 [5:0];
+        if (\$1008 ) begin
+          \$1193  = \$1009 [5:0];
         end
       end
       if (take) begin
-        \$1195  = 6'h00;
+        \$1193  = 6'h00;
       end
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1196  = \$signal$132 ;
+    \$1194  = \$signal$132 ;
     if (v_pipe_advance) begin
       if (\$signal$132 ) begin
         if (last) begin
-          \$1196  = 1'h0;
+          \$1194  = 1'h0;
         end
       end
       if (take) begin
-        \$1196  = 1'h1;
+        \$1194  = 1'h1;
+      end
+    end
+    if (rst) begin
+      \$1194  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1195  = \$like$137 ;
+    if (v_pipe_advance) begin
+      if (take) begin
+        \$1195  = rows;
+      end
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1196  = v_bank;
+    if (v_pipe_advance) begin
+      if (take) begin
+        \$1196  = \$1010 ;
       end
     end
     if (rst) begin
@@ -12346,393 +12601,392 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1197  = \$like$137 ;
+    \$1197  = top_v;
     if (v_pipe_advance) begin
       if (take) begin
-        \$1197  = rows;
+        \$1197  = top;
       end
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1198  = v_bank;
+    \$1198  = v_max0;
     if (v_pipe_advance) begin
       if (take) begin
-        \$1198  = \$1015 ;
-      end
-    end
-    if (rst) begin
-      \$1198  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1199  = top_v;
-    if (v_pipe_advance) begin
-      if (take) begin
-        \$1199  = top;
+        \$1198  = max0;
       end
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1200  = v_max0;
+    \$1199  = v_max1;
     if (v_pipe_advance) begin
       if (take) begin
-        \$1200  = max0;
+        \$1199  = max1;
       end
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1201  = v_max1;
+    \$1200  = clear1;
     if (v_pipe_advance) begin
-      if (take) begin
-        \$1201  = max1;
-      end
+      \$1200  = \$signal$133 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1202  = clear1;
+    \$1201  = clear2;
     if (v_pipe_advance) begin
-      \$1202  = \$signal$133 ;
+      \$1201  = clear1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1203  = clear2;
+    \$1202  = clear3;
     if (v_pipe_advance) begin
-      \$1203  = clear1;
+      \$1202  = clear2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1204  = clear3;
+    \$1203  = clear4;
     if (v_pipe_advance) begin
-      \$1204  = clear2;
+      \$1203  = clear3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1205  = clear4;
+    \$1204  = clear5;
     if (v_pipe_advance) begin
-      \$1205  = clear3;
+      \$1204  = clear4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1206  = clear5;
+    \$1205  = clear;
     if (v_pipe_advance) begin
-      \$1206  = clear4;
+      \$1205  = clear5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1207  = clear;
+    \$1206  = v_top_1;
     if (v_pipe_advance) begin
-      \$1207  = clear5;
+      \$1206  = top_v;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1208  = v_top_1;
+    \$1207  = v_top_2;
     if (v_pipe_advance) begin
-      \$1208  = top_v;
+      \$1207  = v_top_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1209  = v_top_2;
+    \$1208  = v_top_3;
     if (v_pipe_advance) begin
-      \$1209  = v_top_1;
+      \$1208  = v_top_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1210  = v_top_3;
+    \$1209  = v_top_4;
     if (v_pipe_advance) begin
-      \$1210  = v_top_2;
+      \$1209  = v_top_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1211  = v_top_4;
+    \$1210  = v_top_5;
     if (v_pipe_advance) begin
-      \$1211  = v_top_3;
+      \$1210  = v_top_4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1212  = v_top_5;
+    \$1211  = v_top_6;
     if (v_pipe_advance) begin
-      \$1212  = v_top_4;
+      \$1211  = v_top_5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1213  = v_top_6;
+    \$1212  = adds_sum_1;
     if (v_pipe_advance) begin
-      \$1213  = v_top_5;
+      \$1212  = \$1011 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1214  = adds_sum_1;
+    \$1213  = adds_sum_2;
     if (v_pipe_advance) begin
-      \$1214  = \$1016 ;
+      \$1213  = adds_sum_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1215  = adds_sum_2;
+    \$1214  = adds_sum_3;
     if (v_pipe_advance) begin
-      \$1215  = adds_sum_1;
+      \$1214  = adds_sum_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1216  = adds_sum_3;
+    \$1215  = adds_sum_4;
     if (v_pipe_advance) begin
-      \$1216  = adds_sum_2;
+      \$1215  = adds_sum_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1217  = adds_sum_4;
+    \$1216  = adds_sum_5;
     if (v_pipe_advance) begin
-      \$1217  = adds_sum_3;
+      \$1216  = adds_sum_4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1218  = adds_sum_5;
+    \$1217  = adds_sum_6;
     if (v_pipe_advance) begin
-      \$1218  = adds_sum_4;
+      \$1217  = adds_sum_5;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1219  = adds_sum_6;
+    \$1218  = gap;
     if (v_pipe_advance) begin
-      \$1219  = adds_sum_5;
+      \$1218  = \$1012 [9:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1220  = gap;
+    \$1219  = d0;
     if (v_pipe_advance) begin
-      \$1220  = \$1017 [9:0];
+      \$1219  = \$1013 [23:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1221  = d0;
+    \$1220  = exp0_count0;
     if (v_pipe_advance) begin
-      \$1221  = \$1018 [23:0];
+      \$1220  = exp0_0_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1222  = exp0_count0;
+    \$1221  = exp0_count1;
     if (v_pipe_advance) begin
-      \$1222  = exp0_0_thresholds;
+      \$1221  = exp0_1_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1223  = exp0_count1;
+    \$1222  = exp0_count2;
     if (v_pipe_advance) begin
-      \$1223  = exp0_1_thresholds;
+      \$1222  = exp0_2_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1224  = exp0_count2;
+    \$1223  = exp0_count3;
     if (v_pipe_advance) begin
-      \$1224  = exp0_2_thresholds;
+      \$1223  = exp0_3_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1225  = exp0_count3;
+    \$1224  = exp0_count5;
     if (v_pipe_advance) begin
-      \$1225  = exp0_3_thresholds;
+      \$1224  = exp0_5_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1226  = exp0_count5;
+    \$1225  = exp0_plain_octave;
     if (v_pipe_advance) begin
-      \$1226  = exp0_5_thresholds;
+      \$1225  = \$1015 [4:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1227  = exp0_plain_octave;
+    \$1226  = exp0_plain;
     if (v_pipe_advance) begin
-      \$1227  = \$1020 [4:0];
+      \$1226  = exp0_plain_code;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1228  = exp0_plain;
+    \$1227  = exp0_scaled_octave;
     if (v_pipe_advance) begin
-      \$1228  = exp0_plain_code;
+      \$1227  = \$1019 [4:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1229  = exp0_scaled_octave;
+    \$1228  = exp0_scaled;
     if (v_pipe_advance) begin
-      \$1229  = \$1024 [4:0];
+      \$1228  = exp0_scaled_code;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1230  = exp0_scaled;
+    \$1229  = z0_shift;
     if (v_pipe_advance) begin
-      \$1230  = exp0_scaled_code;
+      \$1229  = \$1021 [3:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1231  = z0_shift;
+    \$1230  = z0_significand;
     if (v_pipe_advance) begin
-      \$1231  = \$1026 [3:0];
+      \$1230  = { \$1022 , exp0_plain[2:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1232  = z0_significand;
+    \$1231  = z0;
     if (v_pipe_advance) begin
-      \$1232  = { \$1027 , exp0_plain[2:0] };
+      \$1231  = \$1023 [17:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1233  = z0;
-    if (v_pipe_advance) begin
-      \$1233  = \$1028 [17:0];
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$1234  = z_total0;
-    if (\$1029 ) begin
+    \$1232  = z_total0;
+    if (\$1024 ) begin
       if (clear) begin
-        \$1234  = 24'h000000;
+        \$1232  = 24'h000000;
       end else if (adds_sum_6) begin
-        \$1234  = \$1030 [23:0];
+        \$1232  = \$1025 [23:0];
       end
     end
     if (rst) begin
-      \$1234  = 24'h000000;
+      \$1232  = 24'h000000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1235  = d1;
+    \$1233  = d1;
     if (v_pipe_advance) begin
-      \$1235  = \$1031 [23:0];
+      \$1233  = \$1026 [23:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1236  = exp1_count0;
+    \$1234  = exp1_count0;
     if (v_pipe_advance) begin
-      \$1236  = exp1_0_thresholds;
+      \$1234  = exp1_0_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1237  = exp1_count1;
+    \$1235  = exp1_count1;
     if (v_pipe_advance) begin
-      \$1237  = exp1_1_thresholds;
+      \$1235  = exp1_1_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1238  = exp1_count2;
+    \$1236  = exp1_count2;
     if (v_pipe_advance) begin
-      \$1238  = exp1_2_thresholds;
+      \$1236  = exp1_2_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1239  = exp1_count3;
+    \$1237  = exp1_count3;
     if (v_pipe_advance) begin
-      \$1239  = exp1_3_thresholds;
+      \$1237  = exp1_3_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1240  = exp1_count5;
+    \$1238  = exp1_count5;
     if (v_pipe_advance) begin
-      \$1240  = exp1_5_thresholds;
+      \$1238  = exp1_5_thresholds;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1241  = exp1_plain_octave;
+    \$1239  = exp1_plain_octave;
     if (v_pipe_advance) begin
-      \$1241  = \$1033 [4:0];
+      \$1239  = \$1028 [4:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1242  = exp1_plain;
+    \$1240  = exp1_plain;
     if (v_pipe_advance) begin
-      \$1242  = exp1_plain_code;
+      \$1240  = exp1_plain_code;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1243  = exp1_scaled_octave;
+    \$1241  = exp1_scaled_octave;
     if (v_pipe_advance) begin
-      \$1243  = \$1037 [4:0];
+      \$1241  = \$1032 [4:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1244  = exp1_scaled;
+    \$1242  = exp1_scaled;
     if (v_pipe_advance) begin
-      \$1244  = exp1_scaled_code;
+      \$1242  = exp1_scaled_code;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1245  = z1_shift;
+    \$1243  = z1_shift;
     if (v_pipe_advance) begin
-      \$1245  = \$1039 [3:0];
+      \$1243  = \$1034 [3:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1246  = z1_significand;
+    \$1244  = z1_significand;
     if (v_pipe_advance) begin
-      \$1246  = { \$1040 , exp1_plain[2:0] };
+      \$1244  = { \$1035 , exp1_plain[2:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1247  = z1;
+    \$1245  = z1;
     if (v_pipe_advance) begin
-      \$1247  = \$1041 [17:0];
+      \$1245  = \$1036 [17:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$1248  = z_total1;
-    if (\$1042 ) begin
+    \$1246  = z_total1;
+    if (\$1037 ) begin
       if (clear) begin
-        \$1248  = 24'h000000;
+        \$1246  = 24'h000000;
       end else if (adds_sum_6) begin
-        \$1248  = \$1043 [23:0];
+        \$1246  = \$1038 [23:0];
       end
     end
     if (rst) begin
-      \$1248  = 24'h000000;
+      \$1246  = 24'h000000;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1247  = \$signal$179 ;
+    if (v_pipe_advance) begin
+      \$1247  = \$1040 ;
+    end
+    if (rst) begin
+      \$1247  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$1248  = ends;
+    if (v_pipe_advance) begin
+      \$1248  = \$1041 ;
+    end
+    if (rst) begin
+      \$1248  = 1'h0;
     end
   end
   always @* begin
@@ -12800,9 +13054,9 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1255  = source__valid;
     if (hand_over) begin
       \$1255  = 1'h1;
-    end else if (\$1044 ) begin
-      if (\$1046 ) begin
-        if (\$1048 ) begin
+    end else if (\$1042 ) begin
+      if (\$1044 ) begin
+        if (\$1046 ) begin
           \$1255  = 1'h0;
         end
       end
@@ -12823,7 +13077,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1257  = held0;
     if (hand_over) begin
       \$1257  = totals[33:0];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1257  = held2;
     end
   end
@@ -12832,7 +13086,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1258  = held1;
     if (hand_over) begin
       \$1258  = totals[67:34];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1258  = held3;
     end
   end
@@ -12841,7 +13095,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1259  = held2;
     if (hand_over) begin
       \$1259  = totals[101:68];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1259  = held4;
     end
   end
@@ -12850,7 +13104,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1260  = held3;
     if (hand_over) begin
       \$1260  = totals[135:102];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1260  = held5;
     end
   end
@@ -12859,7 +13113,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1261  = held4;
     if (hand_over) begin
       \$1261  = totals[169:136];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1261  = held6;
     end
   end
@@ -12868,7 +13122,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1262  = held5;
     if (hand_over) begin
       \$1262  = totals[203:170];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1262  = held7;
     end
   end
@@ -12877,7 +13131,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1263  = held6;
     if (hand_over) begin
       \$1263  = totals[237:204];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1263  = held8;
     end
   end
@@ -12886,7 +13140,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1264  = held7;
     if (hand_over) begin
       \$1264  = totals[271:238];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1264  = held9;
     end
   end
@@ -12895,7 +13149,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1265  = held8;
     if (hand_over) begin
       \$1265  = totals[305:272];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1265  = held10;
     end
   end
@@ -12904,7 +13158,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1266  = held9;
     if (hand_over) begin
       \$1266  = totals[339:306];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1266  = held11;
     end
   end
@@ -12913,7 +13167,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1267  = held10;
     if (hand_over) begin
       \$1267  = totals[373:340];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1267  = held12;
     end
   end
@@ -12922,7 +13176,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1268  = held11;
     if (hand_over) begin
       \$1268  = totals[407:374];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1268  = held13;
     end
   end
@@ -12931,7 +13185,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1269  = held12;
     if (hand_over) begin
       \$1269  = totals[441:408];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1269  = held14;
     end
   end
@@ -12940,7 +13194,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1270  = held13;
     if (hand_over) begin
       \$1270  = totals[475:442];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1270  = held15;
     end
   end
@@ -12949,7 +13203,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1271  = held14;
     if (hand_over) begin
       \$1271  = totals[509:476];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1271  = held16;
     end
   end
@@ -12958,7 +13212,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1272  = held15;
     if (hand_over) begin
       \$1272  = totals[543:510];
-    end else if (\$1044 ) begin
+    end else if (\$1042 ) begin
       \$1272  = held17;
     end
   end
@@ -12966,8 +13220,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1273  = held16;
     if (hand_over) begin
-      \$1273  = \totals$663 [33:0];
-    end else if (\$1044 ) begin
+      \$1273  = \totals$665 [33:0];
+    end else if (\$1042 ) begin
       \$1273  = held18;
     end
   end
@@ -12975,8 +13229,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1274  = held17;
     if (hand_over) begin
-      \$1274  = \totals$663 [67:34];
-    end else if (\$1044 ) begin
+      \$1274  = \totals$665 [67:34];
+    end else if (\$1042 ) begin
       \$1274  = held19;
     end
   end
@@ -12984,8 +13238,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1275  = held18;
     if (hand_over) begin
-      \$1275  = \totals$663 [101:68];
-    end else if (\$1044 ) begin
+      \$1275  = \totals$665 [101:68];
+    end else if (\$1042 ) begin
       \$1275  = held20;
     end
   end
@@ -12993,8 +13247,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1276  = held19;
     if (hand_over) begin
-      \$1276  = \totals$663 [135:102];
-    end else if (\$1044 ) begin
+      \$1276  = \totals$665 [135:102];
+    end else if (\$1042 ) begin
       \$1276  = held21;
     end
   end
@@ -13002,8 +13256,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1277  = held20;
     if (hand_over) begin
-      \$1277  = \totals$663 [169:136];
-    end else if (\$1044 ) begin
+      \$1277  = \totals$665 [169:136];
+    end else if (\$1042 ) begin
       \$1277  = held22;
     end
   end
@@ -13011,8 +13265,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1278  = held21;
     if (hand_over) begin
-      \$1278  = \totals$663 [203:170];
-    end else if (\$1044 ) begin
+      \$1278  = \totals$665 [203:170];
+    end else if (\$1042 ) begin
       \$1278  = held23;
     end
   end
@@ -13020,8 +13274,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1279  = held22;
     if (hand_over) begin
-      \$1279  = \totals$663 [237:204];
-    end else if (\$1044 ) begin
+      \$1279  = \totals$665 [237:204];
+    end else if (\$1042 ) begin
       \$1279  = held24;
     end
   end
@@ -13029,8 +13283,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1280  = held23;
     if (hand_over) begin
-      \$1280  = \totals$663 [271:238];
-    end else if (\$1044 ) begin
+      \$1280  = \totals$665 [271:238];
+    end else if (\$1042 ) begin
       \$1280  = held25;
     end
   end
@@ -13038,8 +13292,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1281  = held24;
     if (hand_over) begin
-      \$1281  = \totals$663 [305:272];
-    end else if (\$1044 ) begin
+      \$1281  = \totals$665 [305:272];
+    end else if (\$1042 ) begin
       \$1281  = held26;
     end
   end
@@ -13047,8 +13301,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1282  = held25;
     if (hand_over) begin
-      \$1282  = \totals$663 [339:306];
-    end else if (\$1044 ) begin
+      \$1282  = \totals$665 [339:306];
+    end else if (\$1042 ) begin
       \$1282  = held27;
     end
   end
@@ -13056,8 +13310,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1283  = held26;
     if (hand_over) begin
-      \$1283  = \totals$663 [373:340];
-    end else if (\$1044 ) begin
+      \$1283  = \totals$665 [373:340];
+    end else if (\$1042 ) begin
       \$1283  = held28;
     end
   end
@@ -13065,8 +13319,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1284  = held27;
     if (hand_over) begin
-      \$1284  = \totals$663 [407:374];
-    end else if (\$1044 ) begin
+      \$1284  = \totals$665 [407:374];
+    end else if (\$1042 ) begin
       \$1284  = held29;
     end
   end
@@ -13074,8 +13328,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1285  = held28;
     if (hand_over) begin
-      \$1285  = \totals$663 [441:408];
-    end else if (\$1044 ) begin
+      \$1285  = \totals$665 [441:408];
+    end else if (\$1042 ) begin
       \$1285  = held30;
     end
   end
@@ -13083,8 +13337,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1286  = held29;
     if (hand_over) begin
-      \$1286  = \totals$663 [475:442];
-    end else if (\$1044 ) begin
+      \$1286  = \totals$665 [475:442];
+    end else if (\$1042 ) begin
       \$1286  = held31;
     end
   end
@@ -13092,14 +13346,14 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1287  = held30;
     if (hand_over) begin
-      \$1287  = \totals$663 [509:476];
+      \$1287  = \totals$665 [509:476];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1288  = held31;
     if (hand_over) begin
-      \$1288  = \totals$663 [543:510];
+      \$1288  = \totals$665 [543:510];
     end
   end
   always @* begin
@@ -13107,8 +13361,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     \$1289  = held_sum0;
     if (hand_over) begin
       \$1289  = z_total0;
-    end else if (\$1044 ) begin
-      if (\$1046 ) begin
+    end else if (\$1042 ) begin
+      if (\$1044 ) begin
         \$1289  = held_sum1;
       end
     end
@@ -13122,11 +13376,11 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1291  = \$signal$680 ;
+    \$1291  = \$signal$682 ;
     if (hand_over) begin
-    end else if (\$1044 ) begin
-      \$1291  = \$1045 [2:0];
-      if (\$1046 ) begin
+    end else if (\$1042 ) begin
+      \$1291  = \$1043 [2:0];
+      if (\$1044 ) begin
         \$1291  = 3'h0;
       end
     end
@@ -13136,12 +13390,12 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1292  = \query$681 ;
+    \$1292  = \query$683 ;
     if (hand_over) begin
-    end else if (\$1044 ) begin
-      if (\$1046 ) begin
-        \$1292  = \$1047 [0];
-        if (\$1048 ) begin
+    end else if (\$1042 ) begin
+      if (\$1044 ) begin
+        \$1292  = \$1045 [0];
+        if (\$1046 ) begin
           \$1292  = 1'h0;
         end
       end
@@ -13154,7 +13408,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1293  = z_zeros;
     if (o_pipe_advance) begin
-      \$1293  = { z_z1_1, \$512  };
+      \$1293  = { z_z1_1, \$507  };
     end
   end
   always @* begin
@@ -13168,7 +13422,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1295  = z_mantissa;
     if (o_pipe_advance) begin
-      \$1295  = \$1049 [22:8];
+      \$1295  = \$1047 [22:8];
     end
   end
   always @* begin
@@ -13196,14 +13450,14 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1299  = reciprocal;
     if (o_pipe_advance) begin
-      \$1299  = \$515 [13:0];
+      \$1299  = \$510 [13:0];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1300  = o_exponent21_1;
     if (o_pipe_advance) begin
-      \$1300  = \$1053 ;
+      \$1300  = \$1051 ;
     end
   end
   always @* begin
@@ -13224,7 +13478,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1303  = o_exponent20_1;
     if (o_pipe_advance) begin
-      \$1303  = \$1057 ;
+      \$1303  = \$1055 ;
     end
   end
   always @* begin
@@ -13245,7 +13499,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1306  = n_exponent_1;
     if (o_pipe_advance) begin
-      \$1306  = \$1058 ;
+      \$1306  = \$1056 ;
     end
   end
   always @* begin
@@ -13280,14 +13534,14 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1311  = n0_1;
     if (o_pipe_advance) begin
-      \$1311  = \$517 [32:0];
+      \$1311  = \$512 [32:0];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1312  = n0_count;
     if (o_pipe_advance) begin
-      \$1312  = { n0_z4_1, \$644  };
+      \$1312  = { n0_z4_1, \$639  };
     end
   end
   always @* begin
@@ -13315,14 +13569,14 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1316  = n0_normal_1;
     if (o_pipe_advance) begin
-      \$1316  = \$1064 ;
+      \$1316  = \$1062 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1317  = n0_exponent;
     if (o_pipe_advance) begin
-      \$1317  = \$1065 ;
+      \$1317  = \$1063 ;
     end
   end
   always @* begin
@@ -13334,7 +13588,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1319  = \n0_bf16$696 ;
+    \$1319  = \n0_bf16$698 ;
     if (o_pipe_advance) begin
       \$1319  = n0_bf16;
     end
@@ -13343,35 +13597,35 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1320  = o0_product;
     if (o_pipe_advance) begin
-      \$1320  = \$1067 ;
+      \$1320  = \$1065 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1321  = o0_exponent0;
     if (o_pipe_advance) begin
-      \$1321  = \$1068 ;
+      \$1321  = \$1066 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1322  = o0_exponent1;
     if (o_pipe_advance) begin
-      \$1322  = \$1069 ;
+      \$1322  = \$1067 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1323  = o0_sign;
     if (o_pipe_advance) begin
-      \$1323  = \n0_bf16$696 [15];
+      \$1323  = \n0_bf16$698 [15];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1324  = o0_zero;
     if (o_pipe_advance) begin
-      \$1324  = \$1071 ;
+      \$1324  = \$1069 ;
     end
   end
   always @* begin
@@ -13406,14 +13660,14 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1329  = n1_1;
     if (o_pipe_advance) begin
-      \$1329  = \$678 [32:0];
+      \$1329  = \$673 [32:0];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1330  = n1_count;
     if (o_pipe_advance) begin
-      \$1330  = { n1_z4_1, \$805  };
+      \$1330  = { n1_z4_1, \$800  };
     end
   end
   always @* begin
@@ -13441,14 +13695,14 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1334  = n1_normal_1;
     if (o_pipe_advance) begin
-      \$1334  = \$1077 ;
+      \$1334  = \$1075 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1335  = n1_exponent;
     if (o_pipe_advance) begin
-      \$1335  = \$1078 ;
+      \$1335  = \$1076 ;
     end
   end
   always @* begin
@@ -13460,7 +13714,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1337  = \n1_bf16$700 ;
+    \$1337  = \n1_bf16$702 ;
     if (o_pipe_advance) begin
       \$1337  = n1_bf16;
     end
@@ -13469,35 +13723,35 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
     if (\$start ) begin end
     \$1338  = o1_product;
     if (o_pipe_advance) begin
-      \$1338  = \$1080 ;
+      \$1338  = \$1078 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1339  = o1_exponent0;
     if (o_pipe_advance) begin
-      \$1339  = \$1081 ;
+      \$1339  = \$1079 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1340  = o1_exponent1;
     if (o_pipe_advance) begin
-      \$1340  = \$1082 ;
+      \$1340  = \$1080 ;
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1341  = o1_sign;
     if (o_pipe_advance) begin
-      \$1341  = \n1_bf16$700 [15];
+      \$1341  = \n1_bf16$702 [15];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$1342  = o1_zero;
     if (o_pipe_advance) begin
-      \$1342  = \$1084 ;
+      \$1342  = \$1082 ;
     end
   end
   always @* begin
@@ -13510,8 +13764,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   always @* begin
     if (\$start ) begin end
     \$1344  = \part$540 ;
-    if (\$1085 ) begin
-      \$1344  = \$1087 [4:0];
+    if (\$1083 ) begin
+      \$1344  = \$1085 [4:0];
     end
     if (rst) begin
       \$1344  = 5'h00;
@@ -13519,7 +13773,7 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   end
   always @* begin
     if (\$start ) begin end
-    \$1345  = \$1090 ;
+    \$1345  = \$1088 ;
     if (rst) begin
       \$1345  = 1'h0;
     end
@@ -13570,92 +13824,92 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   assign \read_address$142  = { \$like , v_bank };
   assign \read_en$143  = v_pipe_advance;
   assign \read_address$144  = { \$like , v_bank };
-  assign \advance$188  = v_pipe_advance;
-  assign \add$189  = \final__valid$125 ;
+  assign \advance$187  = v_pipe_advance;
+  assign \add$188  = \final__valid$125 ;
   assign clear6 = clear;
   assign weight = { 1'h0, exp0_scaled };
-  assign \operands$194  = { v3, v2, v1, v0 };
-  assign \advance$195  = v_pipe_advance;
-  assign \add$196  = \final__valid$125 ;
-  assign \clear$197  = clear;
-  assign \weight$198  = { 1'h0, exp1_scaled };
-  assign \operands$200  = { v3, v2, v1, v0 };
+  assign \operands$193  = { v3, v2, v1, v0 };
+  assign \advance$194  = v_pipe_advance;
+  assign \add$195  = \final__valid$125 ;
+  assign \clear$196  = clear;
+  assign \weight$197  = { 1'h0, exp1_scaled };
+  assign \operands$199  = { v3, v2, v1, v0 };
   assign source__ready = o_pipe_advance;
   assign \$signal$209  = source__valid;
-  assign z_n1_0 = { z_z0_1, \$510  };
-  assign z_n1_1 = { z_z0_3, \$511  };
-  assign z_n2_0 = { z_z1_1, \$512  };
-  assign z_y = \$515 [13:0];
-  assign n0_mag = \$517 [33:0];
-  assign n0_n1_0 = { n0_z0_1, \$614  };
-  assign n0_n1_1 = { n0_z0_3, \$615  };
-  assign n0_n1_2 = { n0_z0_5, \$616  };
-  assign n0_n1_3 = { n0_z0_7, \$617  };
-  assign n0_n1_4 = { n0_z0_9, \$618  };
-  assign n0_n1_5 = { n0_z0_11, \$619  };
-  assign n0_n1_6 = { n0_z0_13, \$620  };
-  assign n0_n1_7 = { n0_z0_15, \$621  };
-  assign n0_n1_8 = { n0_z0_17, \$622  };
-  assign n0_n1_9 = { n0_z0_19, \$623  };
-  assign n0_n1_10 = { n0_z0_21, \$624  };
-  assign n0_n1_11 = { n0_z0_23, \$625  };
-  assign n0_n1_12 = { n0_z0_25, \$626  };
-  assign n0_n1_13 = { n0_z0_27, \$627  };
-  assign n0_n1_14 = { n0_z0_29, \$628  };
-  assign n0_n1_15 = { n0_z0_31, \$629  };
-  assign n0_n2_0 = { n0_z1_1, \$630  };
-  assign n0_n2_1 = { n0_z1_3, \$631  };
-  assign n0_n2_2 = { n0_z1_5, \$632  };
-  assign n0_n2_3 = { n0_z1_7, \$633  };
-  assign n0_n2_4 = { n0_z1_9, \$634  };
-  assign n0_n2_5 = { n0_z1_11, \$635  };
-  assign n0_n2_6 = { n0_z1_13, \$636  };
-  assign n0_n2_7 = { n0_z1_15, \$637  };
-  assign n0_n3_0 = { n0_z2_1, \$638  };
-  assign n0_n3_1 = { n0_z2_3, \$639  };
-  assign n0_n3_2 = { n0_z2_5, \$640  };
-  assign n0_n3_3 = { n0_z2_7, \$641  };
-  assign n0_n4_0 = { n0_z3_1, \$642  };
-  assign n0_n4_1 = { n0_z3_3, \$643  };
-  assign n0_n5_0 = { n0_z4_1, \$644  };
-  assign n0_packed = \$648 [18:0];
-  assign o0_normal0 = \$660 [21:0];
-  assign o0_packed = \$666 [16:0];
-  assign n1_mag = \$678 [33:0];
-  assign n1_n1_0 = { n1_z0_1, \$775  };
-  assign n1_n1_1 = { n1_z0_3, \$776  };
-  assign n1_n1_2 = { n1_z0_5, \$777  };
-  assign n1_n1_3 = { n1_z0_7, \$778  };
-  assign n1_n1_4 = { n1_z0_9, \$779  };
-  assign n1_n1_5 = { n1_z0_11, \$780  };
-  assign n1_n1_6 = { n1_z0_13, \$781  };
-  assign n1_n1_7 = { n1_z0_15, \$782  };
-  assign n1_n1_8 = { n1_z0_17, \$783  };
-  assign n1_n1_9 = { n1_z0_19, \$784  };
-  assign n1_n1_10 = { n1_z0_21, \$785  };
-  assign n1_n1_11 = { n1_z0_23, \$786  };
-  assign n1_n1_12 = { n1_z0_25, \$787  };
-  assign n1_n1_13 = { n1_z0_27, \$788  };
-  assign n1_n1_14 = { n1_z0_29, \$789  };
-  assign n1_n1_15 = { n1_z0_31, \$790  };
-  assign n1_n2_0 = { n1_z1_1, \$791  };
-  assign n1_n2_1 = { n1_z1_3, \$792  };
-  assign n1_n2_2 = { n1_z1_5, \$793  };
-  assign n1_n2_3 = { n1_z1_7, \$794  };
-  assign n1_n2_4 = { n1_z1_9, \$795  };
-  assign n1_n2_5 = { n1_z1_11, \$796  };
-  assign n1_n2_6 = { n1_z1_13, \$797  };
-  assign n1_n2_7 = { n1_z1_15, \$798  };
-  assign n1_n3_0 = { n1_z2_1, \$799  };
-  assign n1_n3_1 = { n1_z2_3, \$800  };
-  assign n1_n3_2 = { n1_z2_5, \$801  };
-  assign n1_n3_3 = { n1_z2_7, \$802  };
-  assign n1_n4_0 = { n1_z3_1, \$803  };
-  assign n1_n4_1 = { n1_z3_3, \$804  };
-  assign n1_n5_0 = { n1_z4_1, \$805  };
-  assign n1_packed = \$809 [18:0];
-  assign o1_normal0 = \$821 [21:0];
-  assign o1_packed = \$827 [16:0];
+  assign z_n1_0 = { z_z0_1, \$505  };
+  assign z_n1_1 = { z_z0_3, \$506  };
+  assign z_n2_0 = { z_z1_1, \$507  };
+  assign z_y = \$510 [13:0];
+  assign n0_mag = \$512 [33:0];
+  assign n0_n1_0 = { n0_z0_1, \$609  };
+  assign n0_n1_1 = { n0_z0_3, \$610  };
+  assign n0_n1_2 = { n0_z0_5, \$611  };
+  assign n0_n1_3 = { n0_z0_7, \$612  };
+  assign n0_n1_4 = { n0_z0_9, \$613  };
+  assign n0_n1_5 = { n0_z0_11, \$614  };
+  assign n0_n1_6 = { n0_z0_13, \$615  };
+  assign n0_n1_7 = { n0_z0_15, \$616  };
+  assign n0_n1_8 = { n0_z0_17, \$617  };
+  assign n0_n1_9 = { n0_z0_19, \$618  };
+  assign n0_n1_10 = { n0_z0_21, \$619  };
+  assign n0_n1_11 = { n0_z0_23, \$620  };
+  assign n0_n1_12 = { n0_z0_25, \$621  };
+  assign n0_n1_13 = { n0_z0_27, \$622  };
+  assign n0_n1_14 = { n0_z0_29, \$623  };
+  assign n0_n1_15 = { n0_z0_31, \$624  };
+  assign n0_n2_0 = { n0_z1_1, \$625  };
+  assign n0_n2_1 = { n0_z1_3, \$626  };
+  assign n0_n2_2 = { n0_z1_5, \$627  };
+  assign n0_n2_3 = { n0_z1_7, \$628  };
+  assign n0_n2_4 = { n0_z1_9, \$629  };
+  assign n0_n2_5 = { n0_z1_11, \$630  };
+  assign n0_n2_6 = { n0_z1_13, \$631  };
+  assign n0_n2_7 = { n0_z1_15, \$632  };
+  assign n0_n3_0 = { n0_z2_1, \$633  };
+  assign n0_n3_1 = { n0_z2_3, \$634  };
+  assign n0_n3_2 = { n0_z2_5, \$635  };
+  assign n0_n3_3 = { n0_z2_7, \$636  };
+  assign n0_n4_0 = { n0_z3_1, \$637  };
+  assign n0_n4_1 = { n0_z3_3, \$638  };
+  assign n0_n5_0 = { n0_z4_1, \$639  };
+  assign n0_packed = \$643 [18:0];
+  assign o0_normal0 = \$655 [21:0];
+  assign o0_packed = \$661 [16:0];
+  assign n1_mag = \$673 [33:0];
+  assign n1_n1_0 = { n1_z0_1, \$770  };
+  assign n1_n1_1 = { n1_z0_3, \$771  };
+  assign n1_n1_2 = { n1_z0_5, \$772  };
+  assign n1_n1_3 = { n1_z0_7, \$773  };
+  assign n1_n1_4 = { n1_z0_9, \$774  };
+  assign n1_n1_5 = { n1_z0_11, \$775  };
+  assign n1_n1_6 = { n1_z0_13, \$776  };
+  assign n1_n1_7 = { n1_z0_15, \$777  };
+  assign n1_n1_8 = { n1_z0_17, \$778  };
+  assign n1_n1_9 = { n1_z0_19, \$779  };
+  assign n1_n1_10 = { n1_z0_21, \$780  };
+  assign n1_n1_11 = { n1_z0_23, \$781  };
+  assign n1_n1_12 = { n1_z0_25, \$782  };
+  assign n1_n1_13 = { n1_z0_27, \$783  };
+  assign n1_n1_14 = { n1_z0_29, \$784  };
+  assign n1_n1_15 = { n1_z0_31, \$785  };
+  assign n1_n2_0 = { n1_z1_1, \$786  };
+  assign n1_n2_1 = { n1_z1_3, \$787  };
+  assign n1_n2_2 = { n1_z1_5, \$788  };
+  assign n1_n2_3 = { n1_z1_7, \$789  };
+  assign n1_n2_4 = { n1_z1_9, \$790  };
+  assign n1_n2_5 = { n1_z1_11, \$791  };
+  assign n1_n2_6 = { n1_z1_13, \$792  };
+  assign n1_n2_7 = { n1_z1_15, \$793  };
+  assign n1_n3_0 = { n1_z2_1, \$794  };
+  assign n1_n3_1 = { n1_z2_3, \$795  };
+  assign n1_n3_2 = { n1_z2_5, \$796  };
+  assign n1_n3_3 = { n1_z2_7, \$797  };
+  assign n1_n4_0 = { n1_z3_1, \$798  };
+  assign n1_n4_1 = { n1_z3_3, \$799  };
+  assign n1_n5_0 = { n1_z4_1, \$800  };
+  assign n1_packed = \$804 [18:0];
+  assign o1_normal0 = \$816 [21:0];
+  assign o1_packed = \$822 [16:0];
   assign \q_r__payload.row  = q_r__payload[2:0];
   assign \q_r__payload.part  = q_r__payload[4:3];
   assign \q_r__payload.meta  = q_r__payload[18:5];
@@ -13753,33 +14007,33 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   assign \q_i__payload.meta.position  = q_i__payload[52:47];
   assign \q_i__payload.meta.part  = q_i__payload[54:53];
   assign \q_i__payload.meta.last  = q_i__payload[55];
-  assign o__payload[37] = \$839 ;
+  assign o__payload[37] = \$834 ;
   assign o__payload[36:32] = \part$540 ;
   assign o__payload[31:16] = o1;
   assign o__payload[15:0] = o0;
-  assign v3[30:24] = \$492 ;
-  assign v3[21:17] = { \$488 , v_o__payload[27:24] };
-  assign v3[12:8] = { \$487 , v_o__payload[27:24] };
+  assign v3[30:24] = \$488 ;
+  assign v3[21:17] = { \$484 , v_o__payload[27:24] };
+  assign v3[12:8] = { \$483 , v_o__payload[27:24] };
   assign v3[7] = v_o__payload[31];
-  assign v3[2:0] = \$486 [2:0];
+  assign v3[2:0] = \$482 [2:0];
   assign { v3[31], v3[23:22], v3[16:13], v3[6:3] } = 11'h000;
-  assign v2[30:24] = \$484 ;
-  assign v2[21:17] = { \$480 , v_o__payload[19:16] };
-  assign v2[12:8] = { \$479 , v_o__payload[19:16] };
+  assign v2[30:24] = \$480 ;
+  assign v2[21:17] = { \$476 , v_o__payload[19:16] };
+  assign v2[12:8] = { \$475 , v_o__payload[19:16] };
   assign v2[7] = v_o__payload[23];
-  assign v2[2:0] = \$478 [2:0];
+  assign v2[2:0] = \$474 [2:0];
   assign { v2[31], v2[23:22], v2[16:13], v2[6:3] } = 11'h000;
-  assign v1[30:24] = \$476 ;
-  assign v1[21:17] = { \$472 , v_o__payload[11:8] };
-  assign v1[12:8] = { \$471 , v_o__payload[11:8] };
+  assign v1[30:24] = \$472 ;
+  assign v1[21:17] = { \$468 , v_o__payload[11:8] };
+  assign v1[12:8] = { \$467 , v_o__payload[11:8] };
   assign v1[7] = v_o__payload[15];
-  assign v1[2:0] = \$470 [2:0];
+  assign v1[2:0] = \$466 [2:0];
   assign { v1[31], v1[23:22], v1[16:13], v1[6:3] } = 11'h000;
-  assign v0[30:24] = \$468 ;
-  assign v0[21:17] = { \$464 , v_o__payload[3:0] };
-  assign v0[12:8] = { \$463 , v_o__payload[3:0] };
+  assign v0[30:24] = \$464 ;
+  assign v0[21:17] = { \$460 , v_o__payload[3:0] };
+  assign v0[12:8] = { \$459 , v_o__payload[3:0] };
   assign v0[7] = v_o__payload[7];
-  assign v0[2:0] = \$462 [2:0];
+  assign v0[2:0] = \$458 [2:0];
   assign { v0[31], v0[23:22], v0[16:13], v0[6:3] } = 11'h000;
   assign k3[30:24] = \$56 ;
   assign k3[21:17] = { \$52 , k_o__payload[27:24] };
@@ -13908,243 +14162,243 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   assign exp1_5_thresholds = 1'h1;
   assign \$445  = 2'h1;
   assign \$452  = 2'h1;
-  assign \$467  = { \$466 , v_o__payload[3:0], 1'h0 };
-  assign \$475  = { \$474 , v_o__payload[11:8], 1'h0 };
-  assign \$483  = { \$482 , v_o__payload[19:16], 1'h0 };
-  assign \$491  = { \$490 , v_o__payload[27:24], 1'h0 };
-  assign \$497  = 1'h1;
-  assign o_pipe_advance = \$496 ;
+  assign \$463  = { \$462 , v_o__payload[3:0], 1'h0 };
+  assign \$471  = { \$470 , v_o__payload[11:8], 1'h0 };
+  assign \$479  = { \$478 , v_o__payload[19:16], 1'h0 };
+  assign \$487  = { \$486 , v_o__payload[27:24], 1'h0 };
+  assign \$492  = 1'h1;
+  assign o_pipe_advance = \$491 ;
   assign o_pipe_enter = source__valid;
-  assign \$499  = 1'h1;
-  assign z_z0_0 = \$498 ;
-  assign \$514  = { \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19], \$513 [19:10] };
-  assign \$518  = 1'h1;
-  assign \$519  = 1'h1;
+  assign \$494  = 1'h1;
+  assign z_z0_0 = \$493 ;
+  assign \$509  = { \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19], \$508 [19:10] };
+  assign \$513  = 1'h1;
+  assign \$514  = 1'h1;
   assign n0_z0_0 = 1'h1;
-  assign \$520  = 1'h1;
+  assign \$515  = 1'h1;
   assign n0_n0_0 = 1'h1;
-  assign \$521  = 1'h1;
-  assign \$522  = 1'h1;
+  assign \$516  = 1'h1;
+  assign \$517  = 1'h1;
   assign n0_z0_1 = 1'h1;
-  assign \$523  = 1'h1;
+  assign \$518  = 1'h1;
   assign n0_n0_1 = 1'h1;
-  assign \$524  = 1'h1;
-  assign \$525  = 1'h1;
+  assign \$519  = 1'h1;
+  assign \$520  = 1'h1;
   assign n0_z0_2 = 1'h1;
-  assign \$526  = 1'h1;
+  assign \$521  = 1'h1;
   assign n0_n0_2 = 1'h1;
-  assign \$527  = 1'h1;
-  assign \$528  = 1'h1;
+  assign \$522  = 1'h1;
+  assign \$523  = 1'h1;
   assign n0_z0_3 = 1'h1;
-  assign \$529  = 1'h1;
+  assign \$524  = 1'h1;
   assign n0_n0_3 = 1'h1;
-  assign \$530  = 1'h1;
-  assign \$531  = 1'h1;
+  assign \$525  = 1'h1;
+  assign \$526  = 1'h1;
   assign n0_z0_4 = 1'h1;
-  assign \$532  = 1'h1;
+  assign \$527  = 1'h1;
   assign n0_n0_4 = 1'h1;
-  assign \$533  = 1'h1;
-  assign \$534  = 1'h1;
+  assign \$528  = 1'h1;
+  assign \$529  = 1'h1;
   assign n0_z0_5 = 1'h1;
-  assign \$535  = 1'h1;
+  assign \$530  = 1'h1;
   assign n0_n0_5 = 1'h1;
-  assign \$536  = 1'h1;
-  assign \$537  = 1'h1;
+  assign \$531  = 1'h1;
+  assign \$532  = 1'h1;
   assign n0_z0_6 = 1'h1;
-  assign \$538  = 1'h1;
+  assign \$533  = 1'h1;
   assign n0_n0_6 = 1'h1;
-  assign \$539  = 1'h1;
-  assign \$540  = 1'h1;
+  assign \$534  = 1'h1;
+  assign \$535  = 1'h1;
   assign n0_z0_7 = 1'h1;
-  assign \$541  = 1'h1;
+  assign \$536  = 1'h1;
   assign n0_n0_7 = 1'h1;
-  assign \$542  = 1'h1;
-  assign \$543  = 1'h1;
+  assign \$537  = 1'h1;
+  assign \$538  = 1'h1;
   assign n0_z0_8 = 1'h1;
-  assign \$544  = 1'h1;
+  assign \$539  = 1'h1;
   assign n0_n0_8 = 1'h1;
-  assign \$545  = 1'h1;
-  assign \$546  = 1'h1;
+  assign \$540  = 1'h1;
+  assign \$541  = 1'h1;
   assign n0_z0_9 = 1'h1;
-  assign \$547  = 1'h1;
+  assign \$542  = 1'h1;
   assign n0_n0_9 = 1'h1;
-  assign \$548  = 1'h1;
-  assign \$549  = 1'h1;
+  assign \$543  = 1'h1;
+  assign \$544  = 1'h1;
   assign n0_z0_10 = 1'h1;
-  assign \$550  = 1'h1;
+  assign \$545  = 1'h1;
   assign n0_n0_10 = 1'h1;
-  assign \$551  = 1'h1;
-  assign \$552  = 1'h1;
+  assign \$546  = 1'h1;
+  assign \$547  = 1'h1;
   assign n0_z0_11 = 1'h1;
-  assign \$553  = 1'h1;
+  assign \$548  = 1'h1;
   assign n0_n0_11 = 1'h1;
-  assign \$554  = 1'h1;
-  assign \$555  = 1'h1;
+  assign \$549  = 1'h1;
+  assign \$550  = 1'h1;
   assign n0_z0_12 = 1'h1;
-  assign \$556  = 1'h1;
+  assign \$551  = 1'h1;
   assign n0_n0_12 = 1'h1;
-  assign \$557  = 1'h1;
-  assign \$558  = 1'h1;
+  assign \$552  = 1'h1;
+  assign \$553  = 1'h1;
   assign n0_z0_13 = 1'h1;
-  assign \$559  = 1'h1;
+  assign \$554  = 1'h1;
   assign n0_n0_13 = 1'h1;
-  assign \$560  = 1'h1;
-  assign \$561  = 1'h1;
+  assign \$555  = 1'h1;
+  assign \$556  = 1'h1;
   assign n0_z0_14 = 1'h1;
-  assign \$562  = 1'h1;
+  assign \$557  = 1'h1;
   assign n0_n0_14 = 1'h1;
-  assign \$564  = 1'h1;
-  assign n0_z0_15 = \$563 ;
+  assign \$559  = 1'h1;
+  assign n0_z0_15 = \$558 ;
   assign n0_z1_0 = 1'h1;
-  assign \$614  = 1'h1;
+  assign \$609  = 1'h1;
   assign n0_z1_1 = 1'h1;
-  assign \$615  = 1'h1;
+  assign \$610  = 1'h1;
   assign n0_z1_2 = 1'h1;
-  assign \$616  = 1'h1;
+  assign \$611  = 1'h1;
   assign n0_z1_3 = 1'h1;
-  assign \$617  = 1'h1;
+  assign \$612  = 1'h1;
   assign n0_z1_4 = 1'h1;
-  assign \$618  = 1'h1;
+  assign \$613  = 1'h1;
   assign n0_z1_5 = 1'h1;
-  assign \$619  = 1'h1;
+  assign \$614  = 1'h1;
   assign n0_z1_6 = 1'h1;
-  assign \$620  = 1'h1;
-  assign n0_z1_7 = \$563 ;
+  assign \$615  = 1'h1;
+  assign n0_z1_7 = \$558 ;
   assign n0_z2_0 = 1'h1;
-  assign \$630  = 2'h3;
+  assign \$625  = 2'h3;
   assign n0_z2_1 = 1'h1;
-  assign \$631  = 2'h3;
+  assign \$626  = 2'h3;
   assign n0_z2_2 = 1'h1;
-  assign \$632  = 2'h3;
-  assign n0_z2_3 = \$563 ;
+  assign \$627  = 2'h3;
+  assign n0_z2_3 = \$558 ;
   assign n0_z3_0 = 1'h1;
-  assign \$638  = 3'h7;
-  assign n0_z3_1 = \$563 ;
-  assign n0_z4_0 = \$563 ;
-  assign \$645  = n0_normal_1;
-  assign \$659  = { o0_product, 1'h0 };
-  assign \$663  = \$662 ;
-  assign \$679  = 1'h1;
-  assign \$680  = 1'h1;
+  assign \$633  = 3'h7;
+  assign n0_z3_1 = \$558 ;
+  assign n0_z4_0 = \$558 ;
+  assign \$640  = n0_normal_1;
+  assign \$654  = { o0_product, 1'h0 };
+  assign \$658  = \$657 ;
+  assign \$674  = 1'h1;
+  assign \$675  = 1'h1;
   assign n1_z0_0 = 1'h1;
-  assign \$681  = 1'h1;
+  assign \$676  = 1'h1;
   assign n1_n0_0 = 1'h1;
-  assign \$682  = 1'h1;
-  assign \$683  = 1'h1;
+  assign \$677  = 1'h1;
+  assign \$678  = 1'h1;
   assign n1_z0_1 = 1'h1;
-  assign \$684  = 1'h1;
+  assign \$679  = 1'h1;
   assign n1_n0_1 = 1'h1;
-  assign \$685  = 1'h1;
-  assign \$686  = 1'h1;
+  assign \$680  = 1'h1;
+  assign \$681  = 1'h1;
   assign n1_z0_2 = 1'h1;
-  assign \$687  = 1'h1;
+  assign \$682  = 1'h1;
   assign n1_n0_2 = 1'h1;
-  assign \$688  = 1'h1;
-  assign \$689  = 1'h1;
+  assign \$683  = 1'h1;
+  assign \$684  = 1'h1;
   assign n1_z0_3 = 1'h1;
-  assign \$690  = 1'h1;
+  assign \$685  = 1'h1;
   assign n1_n0_3 = 1'h1;
-  assign \$691  = 1'h1;
-  assign \$692  = 1'h1;
+  assign \$686  = 1'h1;
+  assign \$687  = 1'h1;
   assign n1_z0_4 = 1'h1;
-  assign \$693  = 1'h1;
+  assign \$688  = 1'h1;
   assign n1_n0_4 = 1'h1;
-  assign \$694  = 1'h1;
-  assign \$695  = 1'h1;
+  assign \$689  = 1'h1;
+  assign \$690  = 1'h1;
   assign n1_z0_5 = 1'h1;
-  assign \$696  = 1'h1;
+  assign \$691  = 1'h1;
   assign n1_n0_5 = 1'h1;
-  assign \$697  = 1'h1;
-  assign \$698  = 1'h1;
+  assign \$692  = 1'h1;
+  assign \$693  = 1'h1;
   assign n1_z0_6 = 1'h1;
-  assign \$699  = 1'h1;
+  assign \$694  = 1'h1;
   assign n1_n0_6 = 1'h1;
-  assign \$700  = 1'h1;
-  assign \$701  = 1'h1;
+  assign \$695  = 1'h1;
+  assign \$696  = 1'h1;
   assign n1_z0_7 = 1'h1;
-  assign \$702  = 1'h1;
+  assign \$697  = 1'h1;
   assign n1_n0_7 = 1'h1;
-  assign \$703  = 1'h1;
-  assign \$704  = 1'h1;
+  assign \$698  = 1'h1;
+  assign \$699  = 1'h1;
   assign n1_z0_8 = 1'h1;
-  assign \$705  = 1'h1;
+  assign \$700  = 1'h1;
   assign n1_n0_8 = 1'h1;
-  assign \$706  = 1'h1;
-  assign \$707  = 1'h1;
+  assign \$701  = 1'h1;
+  assign \$702  = 1'h1;
   assign n1_z0_9 = 1'h1;
-  assign \$708  = 1'h1;
+  assign \$703  = 1'h1;
   assign n1_n0_9 = 1'h1;
-  assign \$709  = 1'h1;
-  assign \$710  = 1'h1;
+  assign \$704  = 1'h1;
+  assign \$705  = 1'h1;
   assign n1_z0_10 = 1'h1;
-  assign \$711  = 1'h1;
+  assign \$706  = 1'h1;
   assign n1_n0_10 = 1'h1;
-  assign \$712  = 1'h1;
-  assign \$713  = 1'h1;
+  assign \$707  = 1'h1;
+  assign \$708  = 1'h1;
   assign n1_z0_11 = 1'h1;
-  assign \$714  = 1'h1;
+  assign \$709  = 1'h1;
   assign n1_n0_11 = 1'h1;
-  assign \$715  = 1'h1;
-  assign \$716  = 1'h1;
+  assign \$710  = 1'h1;
+  assign \$711  = 1'h1;
   assign n1_z0_12 = 1'h1;
-  assign \$717  = 1'h1;
+  assign \$712  = 1'h1;
   assign n1_n0_12 = 1'h1;
-  assign \$718  = 1'h1;
-  assign \$719  = 1'h1;
+  assign \$713  = 1'h1;
+  assign \$714  = 1'h1;
   assign n1_z0_13 = 1'h1;
-  assign \$720  = 1'h1;
+  assign \$715  = 1'h1;
   assign n1_n0_13 = 1'h1;
-  assign \$721  = 1'h1;
-  assign \$722  = 1'h1;
+  assign \$716  = 1'h1;
+  assign \$717  = 1'h1;
   assign n1_z0_14 = 1'h1;
-  assign \$723  = 1'h1;
+  assign \$718  = 1'h1;
   assign n1_n0_14 = 1'h1;
-  assign \$725  = 1'h1;
-  assign n1_z0_15 = \$724 ;
+  assign \$720  = 1'h1;
+  assign n1_z0_15 = \$719 ;
   assign n1_z1_0 = 1'h1;
-  assign \$775  = 1'h1;
+  assign \$770  = 1'h1;
   assign n1_z1_1 = 1'h1;
-  assign \$776  = 1'h1;
+  assign \$771  = 1'h1;
   assign n1_z1_2 = 1'h1;
-  assign \$777  = 1'h1;
+  assign \$772  = 1'h1;
   assign n1_z1_3 = 1'h1;
-  assign \$778  = 1'h1;
+  assign \$773  = 1'h1;
   assign n1_z1_4 = 1'h1;
-  assign \$779  = 1'h1;
+  assign \$774  = 1'h1;
   assign n1_z1_5 = 1'h1;
-  assign \$780  = 1'h1;
+  assign \$775  = 1'h1;
   assign n1_z1_6 = 1'h1;
-  assign \$781  = 1'h1;
-  assign n1_z1_7 = \$724 ;
+  assign \$776  = 1'h1;
+  assign n1_z1_7 = \$719 ;
   assign n1_z2_0 = 1'h1;
-  assign \$791  = 2'h3;
+  assign \$786  = 2'h3;
   assign n1_z2_1 = 1'h1;
-  assign \$792  = 2'h3;
+  assign \$787  = 2'h3;
   assign n1_z2_2 = 1'h1;
-  assign \$793  = 2'h3;
-  assign n1_z2_3 = \$724 ;
+  assign \$788  = 2'h3;
+  assign n1_z2_3 = \$719 ;
   assign n1_z3_0 = 1'h1;
-  assign \$799  = 3'h7;
-  assign n1_z3_1 = \$724 ;
-  assign n1_z4_0 = \$724 ;
-  assign \$806  = n1_normal_1;
-  assign \$820  = { o1_product, 1'h0 };
-  assign \$824  = \$823 ;
-  assign \$844  = \$signal$1 ;
-  assign \$845  = \$signal$4 ;
-  assign \$880  = 1'h0;
-  assign \$881  = 1'h0;
-  assign \$882  = 1'h0;
-  assign \$886  = \$885 ;
-  assign \$900  = \$65 [24];
-  assign \$945  = 1'h0;
-  assign \$946  = 1'h0;
-  assign \$947  = 1'h0;
-  assign \$951  = \$950 ;
-  assign \$965  = \$75 [24];
-  assign \$1048  = \query$681 ;
-  assign \$1063  = n0_up0[0];
-  assign \$1076  = n1_up0[0];
+  assign \$794  = 3'h7;
+  assign n1_z3_1 = \$719 ;
+  assign n1_z4_0 = \$719 ;
+  assign \$801  = n1_normal_1;
+  assign \$815  = { o1_product, 1'h0 };
+  assign \$819  = \$818 ;
+  assign \$839  = \$signal$1 ;
+  assign \$840  = \$signal$4 ;
+  assign \$875  = 1'h0;
+  assign \$876  = 1'h0;
+  assign \$877  = 1'h0;
+  assign \$881  = \$880 ;
+  assign \$895  = \$65 [24];
+  assign \$940  = 1'h0;
+  assign \$941  = 1'h0;
+  assign \$942  = 1'h0;
+  assign \$946  = \$945 ;
+  assign \$960  = \$75 [24];
+  assign \$1046  = \query$683 ;
+  assign \$1061  = n0_up0[0];
+  assign \$1074  = n1_up0[0];
 endmodule
 
 module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data, clk);
@@ -14284,17 +14538,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7300$0 , \port$7304$0 , \port$7322$0 , \port$7328$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7383$0 , \port$7387$0 , \port$7405$0 , \port$7411$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7300$0 ;
-  wire [5:0] \port$7300$0 ;
-  input \port$7304$0 ;
-  wire \port$7304$0 ;
-  input [5:0] \port$7322$0 ;
-  wire [5:0] \port$7322$0 ;
-  input \port$7328$0 ;
-  wire \port$7328$0 ;
+  input [5:0] \port$7383$0 ;
+  wire [5:0] \port$7383$0 ;
+  input \port$7387$0 ;
+  wire \port$7387$0 ;
+  input [5:0] \port$7405$0 ;
+  wire [5:0] \port$7405$0 ;
+  input \port$7411$0 ;
+  wire \port$7411$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -14311,18 +14565,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7322$0 , \port$7328$0  }),
+    .read_address({ \port$7405$0 , \port$7411$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7300$0 , \port$7304$0  }),
+    .write_address({ \port$7383$0 , \port$7387$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7300$0 , \port$7304$0  };
-  assign read_address = { \port$7322$0 , \port$7328$0  };
+  assign write_address = { \port$7383$0 , \port$7387$0  };
+  assign read_address = { \port$7405$0 , \port$7411$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7120$0 , \port$7124$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7203$0 , \port$7207$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14347,10 +14601,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7120$0 ;
-  wire \port$7120$0 ;
-  input [8:0] \port$7124$0 ;
-  wire [8:0] \port$7124$0 ;
+  input \port$7203$0 ;
+  wire \port$7203$0 ;
+  input [8:0] \port$7207$0 ;
+  wire [8:0] \port$7207$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14396,7 +14650,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7124$0 [5:0], \port$7120$0 , \port$7124$0 [8:6] };
+      storage[w_port__addr] <= { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14458,23 +14712,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7124$0 [5:0], \port$7120$0 , \port$7124$0 [8:6] };
-  assign w_data = { \port$7124$0 [5:0], \port$7120$0 , \port$7124$0 [8:6] };
+  assign w_port__data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
+  assign w_data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7300$0 , \port$7304$0 , \port$7322$0 , \port$7328$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7383$0 , \port$7387$0 , \port$7405$0 , \port$7411$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7300$0 ;
-  wire [5:0] \port$7300$0 ;
-  input \port$7304$0 ;
-  wire \port$7304$0 ;
-  input [5:0] \port$7322$0 ;
-  wire [5:0] \port$7322$0 ;
-  input \port$7328$0 ;
-  wire \port$7328$0 ;
+  input [5:0] \port$7383$0 ;
+  wire [5:0] \port$7383$0 ;
+  input \port$7387$0 ;
+  wire \port$7387$0 ;
+  input [5:0] \port$7405$0 ;
+  wire [5:0] \port$7405$0 ;
+  input \port$7411$0 ;
+  wire \port$7411$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14491,28 +14745,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7322$0 , \port$7328$0  }),
+    .read_address({ \port$7405$0 , \port$7411$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7300$0 , \port$7304$0  }),
+    .write_address({ \port$7383$0 , \port$7387$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7300$0 , \port$7304$0  };
-  assign read_address = { \port$7322$0 , \port$7328$0  };
+  assign write_address = { \port$7383$0 , \port$7387$0  };
+  assign read_address = { \port$7405$0 , \port$7411$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7300$0 , \port$7304$0 , \port$7322$0 , \port$7328$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7383$0 , \port$7387$0 , \port$7405$0 , \port$7411$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7300$0 ;
-  wire [5:0] \port$7300$0 ;
-  input \port$7304$0 ;
-  wire \port$7304$0 ;
-  input [5:0] \port$7322$0 ;
-  wire [5:0] \port$7322$0 ;
-  input \port$7328$0 ;
-  wire \port$7328$0 ;
+  input [5:0] \port$7383$0 ;
+  wire [5:0] \port$7383$0 ;
+  input \port$7387$0 ;
+  wire \port$7387$0 ;
+  input [5:0] \port$7405$0 ;
+  wire [5:0] \port$7405$0 ;
+  input \port$7411$0 ;
+  wire \port$7411$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14529,18 +14783,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7322$0 , \port$7328$0  }),
+    .read_address({ \port$7405$0 , \port$7411$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7300$0 , \port$7304$0  }),
+    .write_address({ \port$7383$0 , \port$7387$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7300$0 , \port$7304$0  };
-  assign read_address = { \port$7322$0 , \port$7328$0  };
+  assign write_address = { \port$7383$0 , \port$7387$0  };
+  assign read_address = { \port$7405$0 , \port$7411$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7120$0 , \port$7124$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7203$0 , \port$7207$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14565,10 +14819,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7120$0 ;
-  wire \port$7120$0 ;
-  input [8:0] \port$7124$0 ;
-  wire [8:0] \port$7124$0 ;
+  input \port$7203$0 ;
+  wire \port$7203$0 ;
+  input [8:0] \port$7207$0 ;
+  wire [8:0] \port$7207$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14614,7 +14868,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7124$0 [5:0], \port$7120$0 , \port$7124$0 [8:6] };
+      storage[w_port__addr] <= { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14676,13 +14930,13 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7124$0 [5:0], \port$7120$0 , \port$7124$0 [8:6] };
-  assign w_data = { \port$7124$0 [5:0], \port$7120$0 , \port$7124$0 [8:6] };
+  assign w_port__data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
+  assign w_data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.convert (rst, i__valid, o__ready, cmd__ready, i__ready, cmd__valid, cmd__payload, \exps$183 , i__payload, o__payload, o__valid, clk);
+module \specimen.convert (rst, i__valid, o__ready, cmd__ready, i__ready, i__payload, cmd__valid, cmd__payload, \exps$183 , o__payload, o__valid, clk);
   reg \$start ;
   initial \$start <= 0;
   wire [7:0] \$1 ;
@@ -16492,7 +16746,7 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   assign \events.weight_waits  = events[8];
 endmodule
 
-module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__ready, req__ready, beats__payload, cmd__payload, exps, embed_exp, model_id, req__valid, cmd__ready, req__payload, embed__valid, gain__valid, embed__payload, gain__payload, beats__ready, tile__valid, beats__valid
+module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__ready, tile__ready, embed__ready, gain__ready, req__ready, cmd__payload, exps, embed_exp, model_id, req__valid, cmd__ready, req__payload, embed__payload, gain__payload, tile__valid, beats__valid, beats__payload
 , clk);
   reg \$start ;
   initial \$start <= 0;
@@ -16504,36 +16758,32 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire \$103 ;
   wire \$104 ;
   wire \$105 ;
-  wire \$106 ;
-  wire \$107 ;
-  wire \$108 ;
-  wire \$109 ;
+  reg [2:0] \$106 ;
+  reg \$107 ;
+  reg \$108 ;
+  reg \$109 ;
   wire \$11 ;
-  wire \$110 ;
-  wire \$111 ;
-  wire \$112 ;
-  wire \$113 ;
-  reg [2:0] \$114 ;
-  reg \$115 ;
-  reg \$116 ;
-  reg \$117 ;
-  reg [14:0] \$118 ;
-  reg [1:0] \$119 ;
+  reg [14:0] \$110 ;
+  reg [1:0] \$111 ;
+  reg [2:0] \$112 ;
+  reg \$113 ;
+  reg \$114 ;
+  reg [39:0] \$115 ;
+  reg [9:0] \$116 ;
+  reg [31:0] \$117 ;
+  reg \$118 ;
+  reg \$119 ;
   wire \$12 ;
-  reg \$120 ;
-  reg [39:0] \$121 ;
-  reg [9:0] \$122 ;
-  reg [31:0] \$123 ;
-  reg [42:0] \$124 ;
-  reg [1:0] \$125 ;
+  reg [42:0] \$120 ;
+  reg [1:0] \$121 ;
+  reg \$122 ;
+  reg \$123 ;
+  reg [2:0] \$124 ;
+  reg \$125 ;
   reg \$126 ;
-  reg [2:0] \$127 ;
-  reg \$128 ;
-  reg \$129 ;
+  reg [4:0] \$127 ;
+  reg [11:0] \$128 ;
   wire \$13 ;
-  reg [2:0] \$130 ;
-  reg [4:0] \$131 ;
-  reg [11:0] \$132 ;
   wire \$14 ;
   wire \$15 ;
   wire \$16 ;
@@ -16541,66 +16791,66 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire \$18 ;
   wire \$19 ;
   wire \$2 ;
-  wire [31:0] \$20 ;
-  wire [31:0] \$21 ;
-  wire [31:0] \$22 ;
-  wire [31:0] \$23 ;
-  wire [31:0] \$24 ;
+  wire \$20 ;
+  wire \$21 ;
+  wire \$22 ;
+  wire \$23 ;
+  wire \$24 ;
   wire [31:0] \$25 ;
   wire [31:0] \$26 ;
-  wire \$27 ;
-  wire \$28 ;
-  wire \$29 ;
+  wire [31:0] \$27 ;
+  wire [31:0] \$28 ;
+  wire [31:0] \$29 ;
   wire [8:0] \$3 ;
-  wire \$30 ;
-  wire [2:0] \$31 ;
-  wire [2:0] \$32 ;
+  wire [31:0] \$30 ;
+  wire [31:0] \$31 ;
+  wire \$32 ;
   wire \$33 ;
   wire \$34 ;
-  wire [3:0] \$35 ;
-  wire \$36 ;
-  wire \$37 ;
+  wire \$35 ;
+  wire [2:0] \$36 ;
+  wire [2:0] \$37 ;
   wire \$38 ;
-  wire [5:0] \$39 ;
+  wire \$39 ;
   wire [13:0] \$4 ;
   wire \$40 ;
   wire \$41 ;
-  wire [5:0] \$42 ;
+  wire \$42 ;
   wire \$43 ;
-  wire \$44 ;
-  wire [1:0] \$45 ;
+  wire [3:0] \$44 ;
+  wire \$45 ;
   wire \$46 ;
-  wire [12:0] \$47 ;
-  wire \$48 ;
+  wire \$47 ;
+  wire [5:0] \$48 ;
   wire \$49 ;
   wire [14:0] \$5 ;
   wire \$50 ;
-  wire \$51 ;
+  wire [5:0] \$51 ;
   wire \$52 ;
-  wire [15:0] \$53 ;
-  wire \$54 ;
+  wire \$53 ;
+  wire [1:0] \$54 ;
   wire \$55 ;
-  wire \$56 ;
+  wire [12:0] \$56 ;
   wire \$57 ;
   wire \$58 ;
-  wire [1:0] \$59 ;
+  wire \$59 ;
   wire [15:0] \$6 ;
-  wire [11:0] \$60 ;
+  wire \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
   wire \$64 ;
   wire \$65 ;
   wire \$66 ;
-  wire \$67 ;
+  wire [15:0] \$67 ;
   wire \$68 ;
   wire \$69 ;
   wire \$7 ;
   wire \$70 ;
   wire \$71 ;
   wire \$72 ;
-  wire \$73 ;
-  wire \$74 ;
+  wire [1:0] \$73 ;
+  wire [11:0] \$74 ;
   wire \$75 ;
   wire \$76 ;
   wire \$77 ;
@@ -16628,16 +16878,32 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire \$97 ;
   wire \$98 ;
   wire \$99 ;
-  reg \$signal  = 1'h0;
-  reg \$signal$30  = 1'h0;
-  wire [11:0] \$signal$35 ;
+  (* enum_base_type = "Section" *)
+  (* enum_value_000 = "HEADER" *)
+  (* enum_value_001 = "EMBED" *)
+  (* enum_value_010 = "RECORD" *)
+  (* enum_value_011 = "GAINS" *)
+  (* enum_value_100 = "TILES" *)
+  reg [2:0] \$signal  = 3'h0;
+  wire \$signal$17 ;
+  reg \$signal$34  = 1'h0;
+  reg \$signal$35  = 1'h0;
+  wire [11:0] \$signal$40 ;
   reg [14:0] address = 15'h0000;
+  (* enum_base_type = "Section" *)
+  (* enum_value_000 = "HEADER" *)
+  (* enum_value_001 = "EMBED" *)
+  (* enum_value_010 = "RECORD" *)
+  (* enum_value_011 = "GAINS" *)
+  (* enum_value_100 = "TILES" *)
+  reg [2:0] after;
   reg [1:0] ask_state = 2'h0;
   reg beat_end;
+  reg beat_full = 1'h0;
   input [127:0] beats__payload;
   wire [127:0] beats__payload;
   output beats__ready;
-  reg beats__ready;
+  wire beats__ready;
   input beats__valid;
   wire beats__valid;
   wire [14:0] body_address;
@@ -16665,7 +16931,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   input embed__ready;
   wire embed__ready;
   output embed__valid;
-  reg embed__valid;
+  wire embed__valid;
   output [9:0] embed_exp;
   reg [9:0] embed_exp = 10'h000;
   output [39:0] exps;
@@ -16675,6 +16941,8 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   wire [9:0] \exps.2 ;
   wire [9:0] \exps.3 ;
   reg finish;
+  reg for_embed = 1'h0;
+  reg for_norm = 1'h0;
   reg full = 1'h0;
   output [36:0] gain__payload;
   wire [36:0] gain__payload;
@@ -16685,7 +16953,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   input gain__ready;
   wire gain__ready;
   output gain__valid;
-  reg gain__valid;
+  wire gain__valid;
   reg [42:0] granule = 43'h00000000000;
   (* enum_base_type = "Section" *)
   (* enum_value_000 = "HEADER" *)
@@ -16704,9 +16972,9 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   reg head = 1'h0;
   wire [3:0] hot;
   reg [1:0] in_beat = 2'h0;
+  reg in_tiles = 1'h0;
   reg last = 1'h0;
   reg [2:0] layer = 3'h0;
-  reg leave;
   reg [11:0] left = 12'h000;
   wire lo;
   output [31:0] model_id;
@@ -16730,13 +16998,6 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   input rst;
   wire rst;
   reg run_step;
-  (* enum_base_type = "Section" *)
-  (* enum_value_000 = "HEADER" *)
-  (* enum_value_001 = "EMBED" *)
-  (* enum_value_010 = "RECORD" *)
-  (* enum_value_011 = "GAINS" *)
-  (* enum_value_100 = "TILES" *)
-  reg [2:0] section = 3'h0;
   wire [127:0] tile__payload;
   input tile__ready;
   wire tile__ready;
@@ -16753,153 +17014,157 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   assign \$8  = req__ready & waiting;
   assign \$9  = cmd__valid & cmd__ready;
   assign \$10  = ~ \$9 ;
-  assign \$12  = granule[2:0] == 2'h2;
-  assign \$13  = full & \$12 ;
-  assign \$14  = \$13  & gain__ready;
-  assign \$15  = ! granule[35];
-  assign \$17  = ! granule[2:0];
-  assign \$18  = full & \$17 ;
-  assign \$19  = ~ granule[35];
-  assign \$20  = hot[0] ? beats__payload[31:0] : 32'd0;
-  assign \$21  = hot[1] ? beats__payload[63:32] : 32'd0;
-  assign \$22  = \$20  | \$21 ;
-  assign \$23  = hot[2] ? beats__payload[95:64] : 32'd0;
+  assign \$12  = after == 3'h4;
+  assign \$13  = granule[2:0] == 2'h2;
+  assign \$14  = full & \$13 ;
+  assign \$15  = \$14  & gain__ready;
+  assign \$16  = ! granule[35];
+  assign \$18  = ! granule[2:0];
+  assign \$19  = full & \$18 ;
+  assign \$20  = ~ granule[35];
+  assign \$21  = \$signal  == 1'h1;
+  assign \$22  = \$signal  == 2'h2;
+  assign \$23  = \$signal  == 2'h3;
   assign \$24  = \$22  | \$23 ;
-  assign \$25  = hot[3] ? beats__payload[127:96] : 32'd0;
-  assign \$26  = \$24  | \$25 ;
-  assign \$27  = part == 5'h1f;
-  assign \$28  = row[2] & \$27 ;
-  assign \$29  = section == 1'h1;
-  assign \$30  = beat_end | \$29 ;
-  assign \$31  = in_beat + 1'h1;
-  assign \$32  = \$30  ? 3'h0 : \$31 ;
-  assign \$33  = ~ \$signal ;
-  assign \$34  = ~ \$signal$30 ;
-  assign \$35  = layer + 1'h1;
-  assign \$36  = layer == 3'h4;
-  assign \$37  = \$signal$30  & \$36 ;
-  assign \$38  = ~ upper;
-  assign \$39  = part + 1'h1;
-  assign \$40  = part == 5'h1f;
-  assign \$41  = ~ upper;
-  assign \$42  = part + 1'h1;
-  assign \$43  = part == 5'h1f;
-  assign \$44  = beats__valid & beats__ready;
-  assign \$47  = left - 1'h1;
-  assign \$48  = ! left;
+  assign \$25  = hot[0] ? beats__payload[31:0] : 32'd0;
+  assign \$26  = hot[1] ? beats__payload[63:32] : 32'd0;
+  assign \$27  = \$25  | \$26 ;
+  assign \$28  = hot[2] ? beats__payload[95:64] : 32'd0;
+  assign \$29  = \$27  | \$28 ;
+  assign \$30  = hot[3] ? beats__payload[127:96] : 32'd0;
+  assign \$31  = \$29  | \$30 ;
+  assign \$32  = part == 5'h1f;
+  assign \$33  = row[2] & \$32 ;
+  assign \$34  = \$signal  == 1'h1;
+  assign \$35  = beat_end | \$34 ;
+  assign \$36  = in_beat + 1'h1;
+  assign \$37  = \$35  ? 3'h0 : \$36 ;
+  assign \$38  = \$signal  == 1'h1;
+  assign \$39  = beat_end | \$38 ;
+  assign \$40  = in_beat == 2'h2;
+  assign \$41  = \$39  ? 1'h0 : \$40 ;
+  assign \$42  = ~ \$signal$34 ;
+  assign \$43  = ~ \$signal$35 ;
+  assign \$44  = layer + 1'h1;
+  assign \$45  = layer == 3'h4;
+  assign \$46  = \$signal$35  & \$45 ;
+  assign \$47  = ~ upper;
+  assign \$48  = part + 1'h1;
+  assign \$49  = part == 5'h1f;
+  assign \$50  = ~ upper;
+  assign \$51  = part + 1'h1;
+  assign \$52  = part == 5'h1f;
+  assign \$53  = beats__valid & beats__ready;
+  assign \$56  = left - 1'h1;
   assign body_count = head ? 15'h4463 : 15'h3c5a;
-  assign \$49  = ~ waiting;
-  assign \$50  = ~ last;
-  assign \$51  = req__ready & \$50 ;
-  assign \$52  = \$49  | \$51 ;
-  assign \$53  = granule[35] ? granule[34:19] : granule[18:3];
-  assign \$54  = ~ full;
-  assign \$55  = \$54  | leave;
-  assign \$56  = beats__valid & \$55 ;
-  assign \$57  = section != 3'h4;
-  assign move = \$56  & \$57 ;
-  assign \$58  = section == 1'h1;
-  assign \$59  = \$58  ? row[1:0] : in_beat;
-  assign hot = 1'h1 << \$59 ;
-  assign \$60  = \$signal$30  ? 12'h8ff : 12'h2ff;
-  assign \$signal$35  = \$signal  ? 12'h7ff : \$60 ;
-  assign \$61  = layer == 3'h4;
-  assign \$62  = \$signal$30  & \$61 ;
-  assign \$63  = ~ head;
-  assign \$64  = \$62  & \$63 ;
-  assign over = \$signal  | \$64 ;
-  assign \$65  = ~ full;
-  assign \$66  = \$65  | leave;
-  assign \$67  = ~ beats__valid;
-  assign \$68  = beat_end | \$67 ;
-  assign \$69  = \$66  & \$68 ;
-  assign \$70  = ~ \$110 ;
-  assign \$71  = \$69  & \$70 ;
-  assign \$72  = in_beat == 2'h3;
-  assign \$73  = upper | \$72 ;
-  assign \$74  = ~ full;
-  assign \$75  = \$74  | leave;
-  assign \$76  = ~ beats__valid;
-  assign \$77  = beat_end | \$76 ;
-  assign \$78  = \$75  & \$77 ;
-  assign \$79  = ~ \$110 ;
-  assign \$80  = \$78  & \$79 ;
-  assign \$82  = part == 5'h1f;
-  assign \$83  = move & \$82 ;
-  assign \$84  = ~ full;
-  assign \$85  = \$84  | leave;
-  assign \$86  = ~ beats__valid;
-  assign \$87  = beat_end | \$86 ;
-  assign \$88  = \$85  & \$87 ;
-  assign \$89  = ~ \$110 ;
-  assign \$90  = \$88  & \$89 ;
-  assign \$91  = in_beat == 2'h3;
-  assign \$92  = ~ full;
-  assign \$93  = \$92  | leave;
-  assign \$94  = ~ beats__valid;
-  assign \$95  = beat_end | \$94 ;
-  assign \$96  = \$93  & \$95 ;
-  assign \$97  = ~ \$110 ;
-  assign \$98  = \$96  & \$97 ;
-  assign \$99  = part == 5'h1f;
-  assign \$100  = in_beat == 2'h3;
-  assign \$101  = \$99  | \$100 ;
-  assign \$107  = beats__valid & beats__ready;
-  assign \$109  = ! left;
-  assign \$110  = ! ask_state;
-  assign \$111  = ask_state == 1'h1;
-  assign \$112  = ask_state == 2'h2;
-  assign \$113  = ask_state == 2'h3;
+  assign \$57  = ~ waiting;
+  assign \$58  = ~ last;
+  assign \$59  = req__ready & \$58 ;
+  assign \$60  = \$57  | \$59 ;
+  assign \$61  = ~ embed__ready;
+  assign \$62  = for_embed & \$61 ;
+  assign \$63  = ~ gain__ready;
+  assign \$64  = for_norm & \$63 ;
+  assign \$65  = \$62  | \$64 ;
+  assign \$signal$17  = ~ \$65 ;
+  assign embed__valid = full & for_embed;
+  assign \$66  = granule[2:0] == 2'h3;
+  assign gain__valid = full & \$66 ;
+  assign \$67  = granule[35] ? granule[34:19] : granule[18:3];
+  assign \$68  = ~ full;
+  assign \$69  = \$68  | \$signal$17 ;
+  assign \$70  = beats__valid & \$69 ;
+  assign \$71  = ~ in_tiles;
+  assign move = \$70  & \$71 ;
+  assign \$72  = \$signal  == 1'h1;
+  assign \$73  = \$72  ? row[1:0] : in_beat;
+  assign hot = 1'h1 << \$73 ;
+  assign \$74  = \$signal$35  ? 12'h8ff : 12'h2ff;
+  assign \$signal$40  = \$signal$34  ? 12'h7ff : \$74 ;
+  assign \$75  = layer == 3'h4;
+  assign \$76  = \$signal$35  & \$75 ;
+  assign \$77  = ~ head;
+  assign \$78  = \$76  & \$77 ;
+  assign over = \$signal$34  | \$78 ;
+  assign \$82  = ~ full;
+  assign \$83  = \$82  | \$signal$17 ;
+  assign \$84  = ~ beats__valid;
+  assign \$85  = beat_end | \$84 ;
+  assign \$86  = \$83  & \$85 ;
+  assign \$87  = ~ \$102 ;
+  assign \$88  = \$86  & \$87 ;
+  assign beats__ready = in_tiles ? \$81  : \$88 ;
+  assign \$89  = upper | beat_full;
+  assign \$91  = part == 5'h1f;
+  assign \$92  = move & \$91 ;
+  assign \$93  = part == 5'h1f;
+  assign \$94  = part == 5'h1f;
+  assign \$95  = \$94  | beat_full;
+  assign \$96  = part == 5'h1f;
+  assign \$99  = beats__valid & beats__ready;
+  assign \$101  = ! left;
+  assign \$102  = ! ask_state;
+  assign \$103  = ask_state == 1'h1;
+  assign \$104  = ask_state == 2'h2;
+  assign \$105  = ask_state == 2'h3;
   always @(posedge clk)
-    row <= \$114 ;
+    row <= \$106 ;
   always @(posedge clk)
-    waiting <= \$115 ;
+    waiting <= \$107 ;
   always @(posedge clk)
-    last <= \$116 ;
+    last <= \$108 ;
   always @(posedge clk)
-    head <= \$117 ;
+    head <= \$109 ;
   always @(posedge clk)
-    address <= \$118 ;
+    address <= \$110 ;
   always @(posedge clk)
-    ask_state <= \$119 ;
+    ask_state <= \$111 ;
   always @(posedge clk)
-    full <= \$120 ;
+    \$signal  <= \$112 ;
   always @(posedge clk)
-    exps <= \$121 ;
+    in_tiles <= \$113 ;
   always @(posedge clk)
-    embed_exp <= \$122 ;
+    full <= \$114 ;
   always @(posedge clk)
-    model_id <= \$123 ;
+    exps <= \$115 ;
   always @(posedge clk)
-    granule <= \$124 ;
+    embed_exp <= \$116 ;
   always @(posedge clk)
-    in_beat <= \$125 ;
+    model_id <= \$117 ;
   always @(posedge clk)
-    \$signal$30  <= \$126 ;
+    for_embed <= \$118 ;
   always @(posedge clk)
-    layer <= \$127 ;
+    for_norm <= \$119 ;
   always @(posedge clk)
-    \$signal  <= \$128 ;
+    granule <= \$120 ;
   always @(posedge clk)
-    upper <= \$129 ;
+    in_beat <= \$121 ;
   always @(posedge clk)
-    section <= \$130 ;
+    beat_full <= \$122 ;
   always @(posedge clk)
-    part <= \$131 ;
+    \$signal$35  <= \$123 ;
   always @(posedge clk)
-    left <= \$132 ;
+    layer <= \$124 ;
+  always @(posedge clk)
+    \$signal$34  <= \$125 ;
+  always @(posedge clk)
+    upper <= \$126 ;
+  always @(posedge clk)
+    part <= \$127 ;
+  always @(posedge clk)
+    left <= \$128 ;
   always @* begin
     if (\$start ) begin end
-    \$114  = row;
+    \$106  = row;
     if (\$1 ) begin
-      \$114  = { cmd__payload[9], cmd__payload[1:0] };
+      \$106  = { cmd__payload[9], cmd__payload[1:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$115  = waiting;
+    \$107  = waiting;
     if (\$2 ) begin
-      \$115  = 1'h1;
+      \$107  = 1'h1;
     end
     casez (ask_state)
       2'h0:
@@ -16907,309 +17172,307 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       2'h1:
           if (\$8 ) begin
             if (\$10 ) begin
-              \$115  = 1'h0;
+              \$107  = 1'h0;
             end
           end
     endcase
     if (rst) begin
-      \$115  = 1'h0;
+      \$107  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$116  = last;
+    \$108  = last;
     if (\$2 ) begin
-      \$116  = cmd__payload[9];
+      \$108  = cmd__payload[9];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$117  = head;
+    \$109  = head;
     if (\$2 ) begin
-      \$117  = cmd__payload[10];
+      \$109  = cmd__payload[10];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$118  = address;
+    \$110  = address;
     if (\$2 ) begin
-      \$118  = \$6 [14:0];
+      \$110  = \$6 [14:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$119  = ask_state;
+    \$111  = ask_state;
     (* full_case = 32'd1 *)
     casez (ask_state)
       2'h0:
           if (\$7 ) begin
-            \$119  = 2'h1;
+            \$111  = 2'h1;
           end
       2'h1:
           if (\$8 ) begin
             if (last) begin
-              \$119  = 2'h2;
+              \$111  = 2'h2;
             end
           end
       2'h2:
           if (\$11 ) begin
-            \$119  = 2'h3;
+            \$111  = 2'h3;
           end
       2'h3:
           if (finish) begin
-            \$119  = 2'h0;
+            \$111  = 2'h0;
           end
     endcase
     if (rst) begin
-      \$119  = 2'h0;
+      \$111  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$120  = full;
+    \$112  = after;
+    if (rst) begin
+      \$112  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$113  = \$12 ;
+    if (rst) begin
+      \$113  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$114  = full;
     if (move) begin
-      \$120  = 1'h1;
-    end else if (leave) begin
-      \$120  = 1'h0;
+      \$114  = 1'h1;
+    end else if (\$signal$17 ) begin
+      \$114  = 1'h0;
     end
     if (rst) begin
-      \$120  = 1'h0;
+      \$114  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$121  = exps;
-    if (\$14 ) begin
-      if (\$15 ) begin
-        \$121 [9:0] = granule[12:3];
-        \$121 [19:10] = granule[28:19];
-      end
+    \$115  = exps;
+    if (\$15 ) begin
       if (\$16 ) begin
-        \$121 [29:20] = granule[12:3];
-        \$121 [39:30] = granule[28:19];
+        \$115 [9:0] = granule[12:3];
+        \$115 [19:10] = granule[28:19];
+      end
+      if (\$17 ) begin
+        \$115 [29:20] = granule[12:3];
+        \$115 [39:30] = granule[28:19];
       end
     end
     if (rst) begin
-      \$121  = 40'h0000000000;
+      \$115  = 40'h0000000000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$122  = embed_exp;
-    if (\$18 ) begin
-      if (\$19 ) begin
-        \$122  = granule[12:3];
+    \$116  = embed_exp;
+    if (\$19 ) begin
+      if (\$20 ) begin
+        \$116  = granule[12:3];
       end
     end
     if (rst) begin
-      \$122  = 10'h000;
+      \$116  = 10'h000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$123  = model_id;
-    if (\$18 ) begin
+    \$117  = model_id;
+    if (\$19 ) begin
       (* full_case = 32'd1 *)
-      if (\$19 ) begin
+      if (\$20 ) begin
       end else begin
-        \$123 [15:0] = granule[18:3];
-        \$123 [31:16] = granule[34:19];
+        \$117 [15:0] = granule[18:3];
+        \$117 [31:16] = granule[34:19];
       end
     end
     if (rst) begin
-      \$123  = 32'd0;
+      \$117  = 32'd0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$124  = granule;
+    \$118  = for_embed;
     if (move) begin
-      \$124 [2:0] = section;
-      \$124 [34:3] = \$26 ;
-      \$124 [40:36] = part;
-      \$124 [41] = 1'h0;
-      \$124 [42] = \$28 ;
+      \$118  = \$21 ;
     end
-    casez (section)
+    if (rst) begin
+      \$118  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$119  = for_norm;
+    if (move) begin
+      \$119  = \$24 ;
+    end
+    if (rst) begin
+      \$119  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$120  = granule;
+    if (move) begin
+      \$120 [2:0] = \$signal ;
+      \$120 [34:3] = \$31 ;
+      \$120 [40:36] = part;
+      \$120 [41] = 1'h0;
+      \$120 [42] = \$33 ;
+    end
+    casez (\$signal )
       3'h0:
           if (move) begin
-            \$124 [35] = upper;
+            \$120 [35] = upper;
           end
       3'h1:
           if (move) begin
-            \$124 [35] = part[0];
+            \$120 [35] = part[0];
           end
       3'h2:
           if (move) begin
-            \$124 [35] = upper;
+            \$120 [35] = upper;
           end
     endcase
   end
   always @* begin
     if (\$start ) begin end
-    \$125  = in_beat;
+    \$121  = in_beat;
     if (move) begin
-      \$125  = \$32 [1:0];
+      \$121  = \$37 [1:0];
     end
     if (rst) begin
-      \$125  = 2'h0;
+      \$121  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$126  = \$signal$30 ;
+    \$122  = beat_full;
+    if (move) begin
+      \$122  = \$41 ;
+    end
+    if (rst) begin
+      \$122  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$123  = \$signal$35 ;
     if (run_step) begin
-      if (\$33 ) begin
-        \$126  = \$34 ;
+      if (\$42 ) begin
+        \$123  = \$43 ;
       end
     end
+    if (rst) begin
+      \$123  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$124  = layer;
+    if (run_step) begin
+      if (\$signal$35 ) begin
+        \$124  = \$44 [2:0];
+      end
+      if (\$46 ) begin
+        \$124  = 3'h0;
+      end
+    end
+    if (rst) begin
+      \$124  = 3'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$125  = \$signal$34 ;
+    if (run_step) begin
+      if (\$46 ) begin
+        \$125  = head;
+      end
+      if (over) begin
+        \$125  = 1'h0;
+      end
+    end
+    if (rst) begin
+      \$125  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$126  = upper;
+    casez (\$signal )
+      3'h0:
+          if (move) begin
+            \$126  = \$47 ;
+          end
+      3'h1:
+          /* empty */;
+      3'h2:
+          if (move) begin
+            \$126  = \$50 ;
+          end
+    endcase
     if (rst) begin
       \$126  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$127  = layer;
-    if (run_step) begin
-      if (\$signal$30 ) begin
-        \$127  = \$35 [2:0];
-      end
-      if (\$37 ) begin
-        \$127  = 3'h0;
-      end
-    end
-    if (rst) begin
-      \$127  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$128  = \$signal ;
-    if (run_step) begin
-      if (\$37 ) begin
-        \$128  = head;
-      end
-      if (over) begin
-        \$128  = 1'h0;
-      end
-    end
-    if (rst) begin
-      \$128  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$129  = upper;
-    casez (section)
-      3'h0:
-          if (move) begin
-            \$129  = \$38 ;
-          end
-      3'h1:
-          /* empty */;
-      3'h2:
-          if (move) begin
-            \$129  = \$41 ;
-          end
-    endcase
-    if (rst) begin
-      \$129  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$130  = section;
-    casez (section)
-      3'h0:
-          if (move) begin
-            if (upper) begin
-              \$130  = 3'h1;
-            end
-          end
-      3'h1:
-          if (move) begin
-            if (\$40 ) begin
-              if (row[2]) begin
-                \$130  = 3'h2;
-              end
-            end
-          end
-      3'h2:
-          if (move) begin
-            if (upper) begin
-              \$130  = 3'h3;
-            end
-          end
-      3'h3:
-          if (move) begin
-            if (\$43 ) begin
-              \$130  = 3'h4;
-            end
-          end
-      3'h4:
-          if (\$44 ) begin
-            if (\$46 ) begin
-              if (\$48 ) begin
-                \$130  = 3'h2;
-                if (over) begin
-                  \$130  = 3'h0;
-                end
-              end
-            end
-          end
-    endcase
-    if (rst) begin
-      \$130  = 3'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$131  = part;
-    casez (section)
+    \$127  = part;
+    casez (\$signal )
       3'h0:
           /* empty */;
       3'h1:
           if (move) begin
-            \$131  = \$39 [4:0];
-            if (\$40 ) begin
-              \$131  = 5'h00;
+            \$127  = \$48 [4:0];
+            if (\$49 ) begin
+              \$127  = 5'h00;
             end
           end
       3'h2:
           /* empty */;
       3'h3:
           if (move) begin
-            \$131  = \$42 [4:0];
-            if (\$43 ) begin
-              \$131  = 5'h00;
+            \$127  = \$51 [4:0];
+            if (\$52 ) begin
+              \$127  = 5'h00;
             end
           end
     endcase
     if (rst) begin
-      \$131  = 5'h00;
+      \$127  = 5'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$132  = left;
-    casez (section)
+    \$128  = left;
+    casez (\$signal )
       3'h0:
           /* empty */;
       3'h1:
           /* empty */;
       3'h2:
-          \$132  = \$signal$35 ;
+          \$128  = \$signal$40 ;
       3'h3:
           /* empty */;
       3'h4:
-          if (\$44 ) begin
-            if (\$46 ) begin
-              \$132  = \$47 [11:0];
+          if (\$53 ) begin
+            if (\$55 ) begin
+              \$128  = \$56 [11:0];
             end
           end
     endcase
     if (rst) begin
-      \$132  = 12'h000;
+      \$128  = 12'h000;
     end
   end
   always @* begin
@@ -17231,7 +17494,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       2'h0:
           cmd__ready = req__ready;
       2'h1:
-          cmd__ready = \$52 ;
+          cmd__ready = \$60 ;
     endcase
   end
   always @* begin
@@ -17270,82 +17533,75 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   end
   always @* begin
     if (\$start ) begin end
-    embed__valid = 1'h0;
-    casez (granule[2:0])
-      3'h1:
-          embed__valid = full;
-    endcase
-  end
-  always @* begin
-    if (\$start ) begin end
-    (* full_case = 32'd1 *)
-    casez (granule[2:0])
-      3'h1:
-          leave = embed__ready;
-      3'h2:
-          leave = gain__ready;
-      3'h3:
-          leave = gain__ready;
-      default:
-          leave = 1'h1;
-    endcase
-  end
-  always @* begin
-    if (\$start ) begin end
-    gain__valid = 1'h0;
-    casez (granule[2:0])
-      3'h1:
-          /* empty */;
-      3'h2:
-          /* empty */;
-      3'h3:
-          gain__valid = full;
-    endcase
-  end
-  always @* begin
-    if (\$start ) begin end
-    beats__ready = 1'h0;
-    casez (section)
+    after = \$signal ;
+    casez (\$signal )
       3'h0:
-          beats__ready = \$71 ;
+          if (move) begin
+            if (upper) begin
+              after = 3'h1;
+            end
+          end
       3'h1:
-          beats__ready = \$80 ;
+          if (move) begin
+            if (\$93 ) begin
+              if (row[2]) begin
+                after = 3'h2;
+              end
+            end
+          end
       3'h2:
-          beats__ready = \$90 ;
+          if (move) begin
+            if (upper) begin
+              after = 3'h3;
+            end
+          end
       3'h3:
-          beats__ready = \$98 ;
+          if (move) begin
+            if (\$96 ) begin
+              after = 3'h4;
+            end
+          end
       3'h4:
-          beats__ready = \$106 ;
+          if (\$99 ) begin
+            if (\$100 ) begin
+              if (\$101 ) begin
+                after = 3'h2;
+                if (over) begin
+                  after = 3'h0;
+                end
+              end
+            end
+          end
     endcase
   end
   always @* begin
     if (\$start ) begin end
     beat_end = 1'h0;
-    casez (section)
+    casez (\$signal )
       3'h0:
-          beat_end = \$73 ;
+          beat_end = \$89 ;
       3'h1:
-          beat_end = \$81 ;
+          beat_end = \$90 ;
       3'h2:
-          beat_end = \$91 ;
+          beat_end = beat_full;
       3'h3:
-          beat_end = \$101 ;
+          beat_end = \$95 ;
     endcase
   end
   always @* begin
     if (\$start ) begin end
     next_row = 1'h0;
-    casez (section)
+    casez (\$signal )
       3'h0:
           /* empty */;
       3'h1:
-          next_row = \$83 ;
+          next_row = \$92 ;
     endcase
   end
   always @* begin
     if (\$start ) begin end
     tile__valid = 1'h0;
-    casez (section)
+    casez (\$signal )
       3'h0:
           /* empty */;
       3'h1:
@@ -17355,13 +17611,13 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       3'h3:
           /* empty */;
       3'h4:
-          tile__valid = \$103 ;
+          tile__valid = \$98 ;
     endcase
   end
   always @* begin
     if (\$start ) begin end
     run_step = 1'h0;
-    casez (section)
+    casez (\$signal )
       3'h0:
           /* empty */;
       3'h1:
@@ -17371,9 +17627,9 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       3'h3:
           /* empty */;
       3'h4:
-          if (\$107 ) begin
-            if (\$108 ) begin
-              if (\$109 ) begin
+          if (\$99 ) begin
+            if (\$100 ) begin
+              if (\$101 ) begin
                 run_step = 1'h1;
               end
             end
@@ -17383,7 +17639,7 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   always @* begin
     if (\$start ) begin end
     finish = 1'h0;
-    casez (section)
+    casez (\$signal )
       3'h0:
           /* empty */;
       3'h1:
@@ -17393,9 +17649,9 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
       3'h3:
           /* empty */;
       3'h4:
-          if (\$107 ) begin
-            if (\$108 ) begin
-              if (\$109 ) begin
+          if (\$99 ) begin
+            if (\$100 ) begin
+              if (\$101 ) begin
                 if (over) begin
                   finish = 1'h1;
                 end
@@ -17442,19 +17698,19 @@ module \specimen.dispatcher (rst, cmd__valid, tile__ready, embed__ready, gain__r
   assign embed__payload[22] = granule[42];
   assign embed__payload[21] = granule[41];
   assign embed__payload[20:16] = granule[40:36];
-  assign embed__payload[15:0] = \$53 ;
+  assign embed__payload[15:0] = \$67 ;
   assign \$3  = { 2'h0, cmd__payload[8:2] };
   assign \$11  = req__ready;
-  assign \$16  = granule[35];
-  assign \$45  = 2'h1;
-  assign \$46  = 1'h1;
-  assign \$81  = part[0];
-  assign \$102  = 1'h1;
-  assign \$103  = beats__valid;
-  assign \$104  = 1'h1;
-  assign \$105  = 1'h0;
-  assign \$106  = tile__ready;
-  assign \$108  = 1'h1;
+  assign \$17  = granule[35];
+  assign \$79  = 1'h1;
+  assign \$80  = 1'h0;
+  assign \$81  = tile__ready;
+  assign \$54  = 2'h1;
+  assign \$55  = 1'h1;
+  assign \$90  = part[0];
+  assign \$97  = 1'h1;
+  assign \$98  = beats__valid;
+  assign \$100  = 1'h1;
 endmodule
 
 module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o__payload, busy, clk);
@@ -17702,7 +17958,89 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
   assign \$11  = 2'h3;
 endmodule
 
-module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__ready, k_o__ready, v_o__ready, k_req__valid, v_req__valid, ask__payload, k_o__valid, k_o__payload, v_o__valid, v_o__payload, ask__ready, error, write__payload, k_req__payload, v_req__payload, clk);
+module \specimen.feeder_skid (rst, i__ready, o__valid, o__payload, o__ready, i__payload, i__valid, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [8:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [8:0] i__payload;
+  wire [8:0] i__payload;
+  wire [2:0] \i__payload.meta ;
+  wire \i__payload.meta.first ;
+  wire \i__payload.meta.last ;
+  wire \i__payload.meta.tile_end ;
+  wire [5:0] \i__payload.part ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [8:0] kept = 9'h000;
+  wire [2:0] \kept.meta ;
+  wire \kept.meta.first ;
+  wire \kept.meta.last ;
+  wire \kept.meta.tile_end ;
+  wire [5:0] \kept.part ;
+  output [8:0] o__payload;
+  wire [8:0] o__payload;
+  wire [2:0] \o__payload.meta ;
+  wire \o__payload.meta.first ;
+  wire \o__payload.meta.last ;
+  wire \o__payload.meta.tile_end ;
+  wire [5:0] \o__payload.part ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.part  = o__payload[5:0];
+  assign \o__payload.meta  = o__payload[8:6];
+  assign \o__payload.meta.first  = o__payload[6];
+  assign \o__payload.meta.last  = o__payload[7];
+  assign \o__payload.meta.tile_end  = o__payload[8];
+  assign \i__payload.part  = i__payload[5:0];
+  assign \i__payload.meta  = i__payload[8:6];
+  assign \i__payload.meta.first  = i__payload[6];
+  assign \i__payload.meta.last  = i__payload[7];
+  assign \i__payload.meta.tile_end  = i__payload[8];
+  assign \kept.part  = kept[5:0];
+  assign \kept.meta  = kept[8:6];
+  assign \kept.meta.first  = kept[6];
+  assign \kept.meta.last  = kept[7];
+  assign \kept.meta.tile_end  = kept[8];
+endmodule
+
+module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__ready, o__ready, \o__ready$71 , k_req__valid, v_req__valid, ask__payload, ask__ready, error, k_o__valid, k_o__payload, v_o__valid, v_o__payload, write__payload, k_req__payload, v_req__payload, clk);
   reg \$start ;
   initial \$start <= 0;
   wire [3:0] \$1 ;
@@ -17718,13 +18056,13 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire \$19 ;
   wire [4:0] \$2 ;
   wire \$20 ;
-  wire \$21 ;
-  wire [3:0] \$22 ;
+  wire [3:0] \$21 ;
+  wire [4:0] \$22 ;
   wire [4:0] \$23 ;
-  wire [4:0] \$24 ;
-  wire [7:0] \$25 ;
-  wire [8:0] \$26 ;
-  wire [7:0] \$27 ;
+  wire [7:0] \$24 ;
+  wire [8:0] \$25 ;
+  wire [7:0] \$26 ;
+  wire \$27 ;
   wire \$28 ;
   wire \$29 ;
   wire [4:0] \$3 ;
@@ -17733,37 +18071,31 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire \$32 ;
   wire \$33 ;
   wire \$34 ;
-  wire \$35 ;
-  wire \$36 ;
-  wire [3:0] \$37 ;
-  wire [4:0] \$38 ;
-  wire [4:0] \$39 ;
+  wire [3:0] \$35 ;
+  wire [4:0] \$36 ;
+  wire [4:0] \$37 ;
+  wire [7:0] \$38 ;
+  wire [8:0] \$39 ;
   wire [7:0] \$4 ;
   wire [7:0] \$40 ;
-  wire [8:0] \$41 ;
-  wire [7:0] \$42 ;
+  wire \$41 ;
+  wire \$42 ;
   wire \$43 ;
-  wire \$44 ;
-  wire \$45 ;
+  reg \$44 ;
+  reg \$45 ;
   reg \$46 ;
-  reg \$47 ;
-  reg \$48 ;
+  reg [9:0] \$47 ;
+  reg [11:0] \$48 ;
   reg \$49 ;
   wire [8:0] \$5 ;
-  reg [9:0] \$50 ;
-  reg [11:0] \$51 ;
+  reg \$50 ;
+  reg \$51 ;
   reg \$52 ;
-  reg \$53 ;
-  reg [52:0] \$54 ;
+  reg [9:0] \$53 ;
+  reg [11:0] \$54 ;
   reg \$55 ;
   reg \$56 ;
-  reg \$57 ;
-  reg [9:0] \$58 ;
-  reg [11:0] \$59 ;
   wire [7:0] \$6 ;
-  reg \$60 ;
-  reg \$61 ;
-  reg [32:0] \$62 ;
   wire \$7 ;
   wire \$8 ;
   wire \$9 ;
@@ -17786,6 +18118,28 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   output [3:0] error;
   wire [3:0] error;
   wire [3:0] \error$7 ;
+  wire holds;
+  wire \holds$98 ;
+  wire [52:0] i__payload;
+  wire [32:0] \i__payload$94 ;
+  wire [31:0] \i__payload$94.codes ;
+  wire [7:0] \i__payload$94.codes.0 ;
+  wire [7:0] \i__payload$94.codes.1 ;
+  wire [7:0] \i__payload$94.codes.2 ;
+  wire [7:0] \i__payload$94.codes.3 ;
+  wire \i__payload$94.last ;
+  wire [31:0] \i__payload.codes ;
+  wire [7:0] \i__payload.codes.0 ;
+  wire [7:0] \i__payload.codes.1 ;
+  wire [7:0] \i__payload.codes.2 ;
+  wire [7:0] \i__payload.codes.3 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.last ;
+  wire [9:0] \i__payload.v_exp ;
+  wire i__ready;
+  wire \i__ready$82 ;
+  reg i__valid = 1'h0;
+  reg \i__valid$79  = 1'h0;
   wire [1:0] k__physical;
   wire [5:0] k__position;
   wire [11:0] k_address;
@@ -17795,7 +18149,7 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire k_move1;
   wire k_move2;
   output [52:0] k_o__payload;
-  reg [52:0] k_o__payload = 53'h00000000000000;
+  wire [52:0] k_o__payload;
   wire [31:0] \k_o__payload.codes ;
   wire [7:0] \k_o__payload.codes.0 ;
   wire [7:0] \k_o__payload.codes.1 ;
@@ -17804,20 +18158,9 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire [9:0] \k_o__payload.exp ;
   wire \k_o__payload.last ;
   wire [9:0] \k_o__payload.v_exp ;
-  input k_o__ready;
   wire k_o__ready;
   output k_o__valid;
-  reg k_o__valid = 1'h0;
-  (* init = 53'h00000000000000 *)
-  wire [52:0] k_payload;
-  wire [31:0] \k_payload.codes ;
-  wire [7:0] \k_payload.codes.0 ;
-  wire [7:0] \k_payload.codes.1 ;
-  wire [7:0] \k_payload.codes.2 ;
-  wire [7:0] \k_payload.codes.3 ;
-  wire [9:0] \k_payload.exp ;
-  wire \k_payload.last ;
-  wire [9:0] \k_payload.v_exp ;
+  wire k_o__valid;
   input [12:0] k_req__payload;
   wire [12:0] k_req__payload;
   wire \k_req__payload.head ;
@@ -17834,22 +18177,45 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire [9:0] k_row_address;
   wire k_valid0;
   reg k_valid1 = 1'h0;
-  reg k_valid2 = 1'h0;
+  (* init = 1'h0 *)
+  wire k_valid2;
   (* init = 12'h000 *)
   wire [11:0] k_word1;
+  wire [52:0] o__payload;
+  wire [32:0] \o__payload$70 ;
+  wire [31:0] \o__payload$70.codes ;
+  wire [7:0] \o__payload$70.codes.0 ;
+  wire [7:0] \o__payload$70.codes.1 ;
+  wire [7:0] \o__payload$70.codes.2 ;
+  wire [7:0] \o__payload$70.codes.3 ;
+  wire \o__payload$70.last ;
+  wire [31:0] \o__payload.codes ;
+  wire [7:0] \o__payload.codes.0 ;
+  wire [7:0] \o__payload.codes.1 ;
+  wire [7:0] \o__payload.codes.2 ;
+  wire [7:0] \o__payload.codes.3 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.last ;
+  wire [9:0] \o__payload.v_exp ;
+  input o__ready;
+  wire o__ready;
+  input \o__ready$71 ;
+  wire \o__ready$71 ;
+  wire o__valid;
+  wire \o__valid$74 ;
   reg [11:0] read_address = 12'h000;
-  reg [9:0] \read_address$57  = 10'h000;
+  reg [9:0] \read_address$63  = 10'h000;
   (* init = 10'h000 *)
-  wire [9:0] \read_address$60 ;
-  reg [11:0] \read_address$80  = 12'h000;
+  wire [9:0] \read_address$66 ;
+  reg [11:0] \read_address$92  = 12'h000;
   wire [31:0] read_data;
   wire [31:0] \read_data$25 ;
   wire [9:0] \read_data$31 ;
   wire [9:0] \read_data$35 ;
   wire read_en;
-  wire \read_en$56 ;
-  wire \read_en$59 ;
-  wire \read_en$79 ;
+  wire \read_en$62 ;
+  wire \read_en$65 ;
+  wire \read_en$91 ;
   wire reading;
   input rst;
   wire rst;
@@ -17862,25 +18228,16 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire v_move1;
   wire v_move2;
   output [32:0] v_o__payload;
-  reg [32:0] v_o__payload = 33'h000000000;
+  wire [32:0] v_o__payload;
   wire [31:0] \v_o__payload.codes ;
   wire [7:0] \v_o__payload.codes.0 ;
   wire [7:0] \v_o__payload.codes.1 ;
   wire [7:0] \v_o__payload.codes.2 ;
   wire [7:0] \v_o__payload.codes.3 ;
   wire \v_o__payload.last ;
-  input v_o__ready;
   wire v_o__ready;
   output v_o__valid;
-  reg v_o__valid = 1'h0;
-  (* init = 33'h000000000 *)
-  wire [32:0] v_payload;
-  wire [31:0] \v_payload.codes ;
-  wire [7:0] \v_payload.codes.0 ;
-  wire [7:0] \v_payload.codes.1 ;
-  wire [7:0] \v_payload.codes.2 ;
-  wire [7:0] \v_payload.codes.3 ;
-  wire \v_payload.last ;
+  wire v_o__valid;
   input [12:0] v_req__payload;
   wire [12:0] v_req__payload;
   wire \v_req__payload.head ;
@@ -17896,7 +18253,8 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire [9:0] v_row_address;
   wire v_valid0;
   reg v_valid1 = 1'h0;
-  reg v_valid2 = 1'h0;
+  (* init = 1'h0 *)
+  wire v_valid2;
   (* init = 12'h000 *)
   wire [11:0] v_word1;
   wire write__known;
@@ -17941,23 +18299,19 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   reg write_value = 1'h0;
   (* init = 12'h000 *)
   wire [11:0] write_word;
-  assign \$26  = 1'h0 + \$25 ;
-  assign \$27  = \$26 [6:0] + k_req__payload[9:8];
-  assign \$34  = ~ v_o__valid;
-  assign v_move2 = \$34  | v_o__ready;
-  assign \$35  = ~ v_valid1;
-  assign v_move0 = \$35  | v_move1;
-  assign \$36  = ~ v_valid2;
-  assign v_move1 = \$36  | v_move2;
-  assign \$38  = 1'h0 + \$37 ;
-  assign \$39  = \$38 [3:0] + v_req__payload[3];
-  assign \$41  = 1'h0 + \$40 ;
-  assign \$42  = \$41 [6:0] + v_req__payload[9:8];
-  assign \$43  = | { k_o__valid, k_valid2, k_valid1 };
-  assign \$44  = | { v_o__valid, v_valid2, v_valid1 };
-  assign reading = \$43  | \$44 ;
+  assign \$33  = ~ v_valid1;
+  assign v_move0 = \$33  | v_move1;
+  assign \$34  = ~ \i__valid$79 ;
+  assign v_move1 = \$34  | v_move2;
+  assign \$36  = 1'h0 + \$35 ;
+  assign \$37  = \$36 [3:0] + v_req__payload[3];
+  assign \$39  = 1'h0 + \$38 ;
+  assign \$40  = \$39 [6:0] + v_req__payload[9:8];
+  assign \$41  = | { holds, i__valid, k_valid1 };
+  assign \$42  = | { \holds$98 , \i__valid$79 , v_valid1 };
+  assign reading = \$41  | \$42 ;
   always @(posedge clk)
-    arrived <= \$46 ;
+    arrived <= \$44 ;
   always @(posedge clk)
     write_value <= write__payload[0];
   always @(posedge clk)
@@ -17969,37 +18323,29 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   always @(posedge clk)
     \write_address$15  <= { \$6 [5:0], write__payload[8:5], write__payload[12:11] };
   always @(posedge clk)
-    k_valid1 <= \$47 ;
+    k_valid1 <= \$45 ;
   always @(posedge clk)
-    k_valid2 <= \$48 ;
+    i__valid <= \$46 ;
   always @(posedge clk)
-    k_o__valid <= \$49 ;
+    \read_address$63  <= \$47 ;
   always @(posedge clk)
-    \read_address$57  <= \$50 ;
+    read_address <= \$48 ;
   always @(posedge clk)
-    read_address <= \$51 ;
+    k_last1 <= \$49 ;
   always @(posedge clk)
-    k_last1 <= \$52 ;
+    k_last2 <= \$50 ;
   always @(posedge clk)
-    k_last2 <= \$53 ;
+    v_valid1 <= \$51 ;
   always @(posedge clk)
-    k_o__payload <= \$54 ;
+    \i__valid$79  <= \$52 ;
   always @(posedge clk)
-    v_valid1 <= \$55 ;
+    v_row1 <= \$53 ;
   always @(posedge clk)
-    v_valid2 <= \$56 ;
+    \read_address$92  <= \$54 ;
   always @(posedge clk)
-    v_o__valid <= \$57 ;
+    v_last1 <= \$55 ;
   always @(posedge clk)
-    v_row1 <= \$58 ;
-  always @(posedge clk)
-    \read_address$80  <= \$59 ;
-  always @(posedge clk)
-    v_last1 <= \$60 ;
-  always @(posedge clk)
-    v_last2 <= \$61 ;
-  always @(posedge clk)
-    v_o__payload <= \$62 ;
+    v_last2 <= \$56 ;
   assign \$2  = 1'h0 + \$1 ;
   assign \$3  = \$2 [3:0] + write__payload[4];
   assign \$5  = 1'h0 + \$4 ;
@@ -18010,14 +18356,14 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign \$10  = ~ write_value;
   assign \$11  = arrived & \$10 ;
   assign \$12  = arrived & write_value;
-  assign \$19  = ~ k_o__valid;
-  assign k_move2 = \$19  | k_o__ready;
-  assign \$20  = ~ k_valid1;
-  assign k_move0 = \$20  | k_move1;
-  assign \$21  = ~ k_valid2;
-  assign k_move1 = \$21  | k_move2;
-  assign \$23  = 1'h0 + \$22 ;
-  assign \$24  = \$23 [3:0] + k_req__payload[3];
+  assign \$19  = ~ k_valid1;
+  assign k_move0 = \$19  | k_move1;
+  assign \$20  = ~ i__valid;
+  assign k_move1 = \$20  | k_move2;
+  assign \$22  = 1'h0 + \$21 ;
+  assign \$23  = \$22 [3:0] + k_req__payload[3];
+  assign \$25  = 1'h0 + \$24 ;
+  assign \$26  = \$25 [6:0] + k_req__payload[9:8];
   \specimen.kv_cache.blocks  blocks (
     .ask__payload(ask__payload),
     .ask__ready(ask__ready),
@@ -18028,6 +18374,17 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
     .rst(rst),
     .v__position(v_req__payload[9:4]),
     .write__position(write__payload[10:5])
+  );
+  \specimen.kv_cache.k_answer  k_answer (
+    .clk(clk),
+    .holds(holds),
+    .i__payload(i__payload),
+    .i__ready(k_move2),
+    .i__valid(i__valid),
+    .o__payload(k_o__payload),
+    .\o__ready$8 (o__ready),
+    .o__valid(k_o__valid),
+    .rst(rst)
   );
   \specimen.kv_cache.k_codes  k_codes (
     .clk(clk),
@@ -18040,16 +18397,27 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   );
   \specimen.kv_cache.k_exps  k_exps (
     .clk(clk),
-    .read_address(\read_address$57 ),
+    .read_address(\read_address$63 ),
     .read_data(\read_data$31 ),
     .read_en(k_move1),
     .write_address(\write_address$27 ),
     .write_data(\write_data$29 ),
     .write_en(\write_en$32 )
   );
+  \specimen.kv_cache.v_answer  v_answer (
+    .clk(clk),
+    .holds(\holds$98 ),
+    .i__payload(\i__payload$94 ),
+    .i__ready(v_move2),
+    .i__valid(\i__valid$79 ),
+    .o__payload(v_o__payload),
+    .\o__ready$8 (\o__ready$71 ),
+    .o__valid(v_o__valid),
+    .rst(rst)
+  );
   \specimen.kv_cache.v_codes  v_codes (
     .clk(clk),
-    .read_address(\read_address$80 ),
+    .read_address(\read_address$92 ),
     .read_data(\read_data$25 ),
     .read_en(v_move1),
     .write_address(\write_address$15 ),
@@ -18058,7 +18426,7 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   );
   \specimen.kv_cache.v_exps  v_exps (
     .clk(clk),
-    .read_address(\read_address$57 ),
+    .read_address(\read_address$63 ),
     .read_data(\read_data$35 ),
     .read_en(k_move1),
     .write_address(\write_address$27 ),
@@ -18067,143 +18435,105 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   );
   always @* begin
     if (\$start ) begin end
-    \$46  = \$45 ;
+    \$44  = \$43 ;
+    if (rst) begin
+      \$44  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$45  = k_valid1;
+    if (k_move0) begin
+      \$45  = k_valid0;
+    end
+    if (rst) begin
+      \$45  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$46  = i__valid;
+    if (k_move1) begin
+      \$46  = k_valid1;
+    end
     if (rst) begin
       \$46  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$47  = k_valid1;
+    \$47  = \read_address$63 ;
     if (k_move0) begin
-      \$47  = k_valid0;
-    end
-    if (rst) begin
-      \$47  = 1'h0;
+      \$47  = { \$26 [5:0], k_req__payload[7:4] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$48  = k_valid2;
+    \$48  = read_address;
+    if (k_move0) begin
+      \$48  = { \$26 [5:0], k_req__payload[7:4], k_req__payload[11:10] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$49  = k_last1;
+    if (k_move0) begin
+      \$49  = k_req__payload[12];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$50  = k_last2;
     if (k_move1) begin
-      \$48  = k_valid1;
-    end
-    if (rst) begin
-      \$48  = 1'h0;
+      \$50  = k_last1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$49  = k_o__valid;
-    if (k_move2) begin
-      \$49  = k_valid2;
-    end
-    if (rst) begin
-      \$49  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$50  = \read_address$57 ;
-    if (k_move0) begin
-      \$50  = { \$27 [5:0], k_req__payload[7:4] };
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$51  = read_address;
-    if (k_move0) begin
-      \$51  = { \$27 [5:0], k_req__payload[7:4], k_req__payload[11:10] };
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$52  = k_last1;
-    if (k_move0) begin
-      \$52  = k_req__payload[12];
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$53  = k_last2;
-    if (k_move1) begin
-      \$53  = k_last1;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$54  = k_o__payload;
-    if (k_move2) begin
-      \$54 [52] = k_last2;
-      \$54 [31:0] = read_data;
-      \$54 [41:32] = \read_data$31 ;
-      \$54 [51:42] = \read_data$35 ;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$55  = v_valid1;
+    \$51  = v_valid1;
     if (v_move0) begin
-      \$55  = v_valid0;
+      \$51  = v_valid0;
     end
     if (rst) begin
-      \$55  = 1'h0;
+      \$51  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$56  = v_valid2;
+    \$52  = \i__valid$79 ;
     if (v_move1) begin
-      \$56  = v_valid1;
+      \$52  = v_valid1;
     end
     if (rst) begin
-      \$56  = 1'h0;
+      \$52  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$57  = v_o__valid;
-    if (v_move2) begin
-      \$57  = v_valid2;
-    end
-    if (rst) begin
-      \$57  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$58  = v_row1;
+    \$53  = v_row1;
     if (v_move0) begin
-      \$58  = { \$42 [5:0], v_req__payload[7:4] };
+      \$53  = { \$40 [5:0], v_req__payload[7:4] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$59  = \read_address$80 ;
+    \$54  = \read_address$92 ;
     if (v_move0) begin
-      \$59  = { \$42 [5:0], v_req__payload[7:4], v_req__payload[11:10] };
+      \$54  = { \$40 [5:0], v_req__payload[7:4], v_req__payload[11:10] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$60  = v_last1;
+    \$55  = v_last1;
     if (v_move0) begin
-      \$60  = v_req__payload[12];
+      \$55  = v_req__payload[12];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$61  = v_last2;
+    \$56  = v_last2;
     if (v_move1) begin
-      \$61  = v_last1;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$62  = v_o__payload;
-    if (v_move2) begin
-      \$62 [32] = v_last2;
-      \$62 [31:0] = \read_data$25 ;
+      \$56  = v_last1;
     end
   end
   assign \ask__payload$1  = ask__payload;
@@ -18219,24 +18549,32 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign \write_address$23  = \write_address$15 ;
   assign write_row = \write_address$27 ;
   assign \write_address$33  = \write_address$27 ;
+  assign o__payload = k_o__payload;
+  assign k_o__ready = o__ready;
+  assign o__valid = k_o__valid;
+  assign k_valid2 = i__valid;
+  assign i__ready = k_move2;
   assign k__position = k_req__payload[9:4];
-  assign k_row_address = { \$27 [5:0], k_req__payload[7:4] };
+  assign k_row_address = { \$26 [5:0], k_req__payload[7:4] };
   assign k__physical = k_req__payload[9:8];
-  assign k_address = { \$27 [5:0], k_req__payload[7:4], k_req__payload[11:10] };
+  assign k_address = { \$26 [5:0], k_req__payload[7:4], k_req__payload[11:10] };
   assign read_en = k_move1;
   assign k_word1 = read_address;
-  assign \read_en$56  = k_move1;
-  assign k_row1 = \read_address$57 ;
-  assign \read_en$59  = k_move1;
-  assign \read_address$60  = \read_address$57 ;
-  assign k_payload = k_o__payload;
+  assign \read_en$62  = k_move1;
+  assign k_row1 = \read_address$63 ;
+  assign \read_en$65  = k_move1;
+  assign \read_address$66  = \read_address$63 ;
+  assign \o__payload$70  = v_o__payload;
+  assign v_o__ready = \o__ready$71 ;
+  assign \o__valid$74  = v_o__valid;
+  assign v_valid2 = \i__valid$79 ;
+  assign \i__ready$82  = v_move2;
   assign v__position = v_req__payload[9:4];
-  assign v_row_address = { \$42 [5:0], v_req__payload[7:4] };
+  assign v_row_address = { \$40 [5:0], v_req__payload[7:4] };
   assign v__physical = v_req__payload[9:8];
-  assign v_address = { \$42 [5:0], v_req__payload[7:4], v_req__payload[11:10] };
-  assign \read_en$79  = v_move1;
-  assign v_word1 = \read_address$80 ;
-  assign v_payload = v_o__payload;
+  assign v_address = { \$40 [5:0], v_req__payload[7:4], v_req__payload[11:10] };
+  assign \read_en$91  = v_move1;
+  assign v_word1 = \read_address$92 ;
   assign write__known = 1'h1;
   assign \ask__payload.op  = ask__payload[1:0];
   assign \ask__payload.length  = ask__payload[8:2];
@@ -18253,11 +18591,6 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign \write__payload.codes.2  = write__payload[36:29];
   assign \write__payload.codes.3  = write__payload[44:37];
   assign \write__payload.exp  = write__payload[54:45];
-  assign \k_req__payload.layer  = k_req__payload[2:0];
-  assign \k_req__payload.head  = k_req__payload[3];
-  assign \k_req__payload.position  = k_req__payload[9:4];
-  assign \k_req__payload.part  = k_req__payload[11:10];
-  assign \k_req__payload.last  = k_req__payload[12];
   assign \k_o__payload.codes  = k_o__payload[31:0];
   assign \k_o__payload.codes.0  = k_o__payload[7:0];
   assign \k_o__payload.codes.1  = k_o__payload[15:8];
@@ -18266,31 +18599,56 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign \k_o__payload.exp  = k_o__payload[41:32];
   assign \k_o__payload.v_exp  = k_o__payload[51:42];
   assign \k_o__payload.last  = k_o__payload[52];
-  assign \k_payload.codes  = k_o__payload[31:0];
-  assign \k_payload.codes.0  = k_o__payload[7:0];
-  assign \k_payload.codes.1  = k_o__payload[15:8];
-  assign \k_payload.codes.2  = k_o__payload[23:16];
-  assign \k_payload.codes.3  = k_o__payload[31:24];
-  assign \k_payload.exp  = k_o__payload[41:32];
-  assign \k_payload.v_exp  = k_o__payload[51:42];
-  assign \k_payload.last  = k_o__payload[52];
-  assign \v_req__payload.layer  = v_req__payload[2:0];
-  assign \v_req__payload.head  = v_req__payload[3];
-  assign \v_req__payload.position  = v_req__payload[9:4];
-  assign \v_req__payload.part  = v_req__payload[11:10];
-  assign \v_req__payload.last  = v_req__payload[12];
+  assign \o__payload.codes  = k_o__payload[31:0];
+  assign \o__payload.codes.0  = k_o__payload[7:0];
+  assign \o__payload.codes.1  = k_o__payload[15:8];
+  assign \o__payload.codes.2  = k_o__payload[23:16];
+  assign \o__payload.codes.3  = k_o__payload[31:24];
+  assign \o__payload.exp  = k_o__payload[41:32];
+  assign \o__payload.v_exp  = k_o__payload[51:42];
+  assign \o__payload.last  = k_o__payload[52];
+  assign \k_req__payload.layer  = k_req__payload[2:0];
+  assign \k_req__payload.head  = k_req__payload[3];
+  assign \k_req__payload.position  = k_req__payload[9:4];
+  assign \k_req__payload.part  = k_req__payload[11:10];
+  assign \k_req__payload.last  = k_req__payload[12];
+  assign \i__payload.codes  = i__payload[31:0];
+  assign \i__payload.codes.0  = i__payload[7:0];
+  assign \i__payload.codes.1  = i__payload[15:8];
+  assign \i__payload.codes.2  = i__payload[23:16];
+  assign \i__payload.codes.3  = i__payload[31:24];
+  assign \i__payload.exp  = i__payload[41:32];
+  assign \i__payload.v_exp  = i__payload[51:42];
+  assign \i__payload.last  = i__payload[52];
   assign \v_o__payload.codes  = v_o__payload[31:0];
   assign \v_o__payload.codes.0  = v_o__payload[7:0];
   assign \v_o__payload.codes.1  = v_o__payload[15:8];
   assign \v_o__payload.codes.2  = v_o__payload[23:16];
   assign \v_o__payload.codes.3  = v_o__payload[31:24];
   assign \v_o__payload.last  = v_o__payload[32];
-  assign \v_payload.codes  = v_o__payload[31:0];
-  assign \v_payload.codes.0  = v_o__payload[7:0];
-  assign \v_payload.codes.1  = v_o__payload[15:8];
-  assign \v_payload.codes.2  = v_o__payload[23:16];
-  assign \v_payload.codes.3  = v_o__payload[31:24];
-  assign \v_payload.last  = v_o__payload[32];
+  assign \o__payload$70.codes  = v_o__payload[31:0];
+  assign \o__payload$70.codes.0  = v_o__payload[7:0];
+  assign \o__payload$70.codes.1  = v_o__payload[15:8];
+  assign \o__payload$70.codes.2  = v_o__payload[23:16];
+  assign \o__payload$70.codes.3  = v_o__payload[31:24];
+  assign \o__payload$70.last  = v_o__payload[32];
+  assign \v_req__payload.layer  = v_req__payload[2:0];
+  assign \v_req__payload.head  = v_req__payload[3];
+  assign \v_req__payload.position  = v_req__payload[9:4];
+  assign \v_req__payload.part  = v_req__payload[11:10];
+  assign \v_req__payload.last  = v_req__payload[12];
+  assign \i__payload$94.codes  = \i__payload$94 [31:0];
+  assign \i__payload$94.codes.0  = \i__payload$94 [7:0];
+  assign \i__payload$94.codes.1  = \i__payload$94 [15:8];
+  assign \i__payload$94.codes.2  = \i__payload$94 [23:16];
+  assign \i__payload$94.codes.3  = \i__payload$94 [31:24];
+  assign \i__payload$94.last  = \i__payload$94 [32];
+  assign \i__payload$94 [31:0] = \read_data$25 ;
+  assign \i__payload$94 [32] = v_last2;
+  assign i__payload[51:42] = \read_data$35 ;
+  assign i__payload[41:32] = \read_data$31 ;
+  assign i__payload[31:0] = read_data;
+  assign i__payload[52] = k_last2;
   assign \$1  = { write__payload[3:1], 1'h0 };
   assign \$4  = { 1'h0, \$3 , 2'h0 };
   assign write_data = write_codes;
@@ -18309,19 +18667,19 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign \$17  = k_move0;
   assign \$18  = 1'h1;
   assign k_req__ready = k_move0;
-  assign \$22  = { k_req__payload[2:0], 1'h0 };
-  assign \$25  = { 1'h0, \$24 , 2'h0 };
-  assign \$28  = 1'h1;
-  assign \$29  = v_req__valid;
-  assign \$30  = 1'h1;
+  assign \$21  = { k_req__payload[2:0], 1'h0 };
+  assign \$24  = { 1'h0, \$23 , 2'h0 };
+  assign \$27  = 1'h1;
+  assign \$28  = v_req__valid;
+  assign \$29  = 1'h1;
   assign v_valid0 = v_req__valid;
-  assign \$31  = 1'h1;
-  assign \$32  = v_move0;
-  assign \$33  = 1'h1;
+  assign \$30  = 1'h1;
+  assign \$31  = v_move0;
+  assign \$32  = 1'h1;
   assign v_req__ready = v_move0;
-  assign \$37  = { v_req__payload[2:0], 1'h0 };
-  assign \$40  = { 1'h0, \$39 , 2'h0 };
-  assign \$45  = write__valid;
+  assign \$35  = { v_req__payload[2:0], 1'h0 };
+  assign \$38  = { 1'h0, \$37 , 2'h0 };
+  assign \$43  = write__valid;
 endmodule
 
 module \specimen.kv_cache.blocks (rst, ask__valid, ask__payload, ask__ready, error, write__position, k__position, v__position, clk);
@@ -18470,6 +18828,260 @@ module \specimen.kv_cache.blocks (rst, ask__valid, ask__payload, ask__ready, err
   assign length = length0;
 endmodule
 
+module \specimen.kv_cache.k_answer (rst, holds, i__ready, \o__ready$8 , i__payload, i__valid, o__valid, o__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  reg \$3 ;
+  reg [52:0] \$4 ;
+  input clk;
+  wire clk;
+  output holds;
+  wire holds;
+  input [52:0] i__payload;
+  wire [52:0] i__payload;
+  wire [52:0] \i__payload$1 ;
+  wire [31:0] \i__payload$1.codes ;
+  wire [7:0] \i__payload$1.codes.0 ;
+  wire [7:0] \i__payload$1.codes.1 ;
+  wire [7:0] \i__payload$1.codes.2 ;
+  wire [7:0] \i__payload$1.codes.3 ;
+  wire [9:0] \i__payload$1.exp ;
+  wire \i__payload$1.last ;
+  wire [9:0] \i__payload$1.v_exp ;
+  wire [31:0] \i__payload.codes ;
+  wire [7:0] \i__payload.codes.0 ;
+  wire [7:0] \i__payload.codes.1 ;
+  wire [7:0] \i__payload.codes.2 ;
+  wire [7:0] \i__payload.codes.3 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.last ;
+  wire [9:0] \i__payload.v_exp ;
+  output i__ready;
+  wire i__ready;
+  wire \i__ready$3 ;
+  input i__valid;
+  wire i__valid;
+  wire \i__valid$5 ;
+  output [52:0] o__payload;
+  reg [52:0] o__payload = 53'h00000000000000;
+  wire [52:0] \o__payload$15 ;
+  wire [31:0] \o__payload$15.codes ;
+  wire [7:0] \o__payload$15.codes.0 ;
+  wire [7:0] \o__payload$15.codes.1 ;
+  wire [7:0] \o__payload$15.codes.2 ;
+  wire [7:0] \o__payload$15.codes.3 ;
+  wire [9:0] \o__payload$15.exp ;
+  wire \o__payload$15.last ;
+  wire [9:0] \o__payload$15.v_exp ;
+  wire [31:0] \o__payload.codes ;
+  wire [7:0] \o__payload.codes.0 ;
+  wire [7:0] \o__payload.codes.1 ;
+  wire [7:0] \o__payload.codes.2 ;
+  wire [7:0] \o__payload.codes.3 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.last ;
+  wire [9:0] \o__payload.v_exp ;
+  wire o__ready;
+  input \o__ready$8 ;
+  wire \o__ready$8 ;
+  output o__valid;
+  reg o__valid = 1'h0;
+  wire \o__valid$14 ;
+  (* init = 53'h00000000000000 *)
+  wire [52:0] payload;
+  wire [31:0] \payload.codes ;
+  wire [7:0] \payload.codes.0 ;
+  wire [7:0] \payload.codes.1 ;
+  wire [7:0] \payload.codes.2 ;
+  wire [7:0] \payload.codes.3 ;
+  wire [9:0] \payload.exp ;
+  wire \payload.last ;
+  wire [9:0] \payload.v_exp ;
+  input rst;
+  wire rst;
+  always @(posedge clk)
+    o__valid <= \$3 ;
+  always @(posedge clk)
+    o__payload <= \$4 ;
+  assign \$1  = ~ o__valid;
+  assign o__ready = \$1  | \o__ready$8 ;
+  assign \$2  = ~ i__ready;
+  assign holds = o__valid | \$2 ;
+  \specimen.kv_cache.k_answer.skid  skid (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(\o__payload$15 ),
+    .o__ready(o__ready),
+    .o__valid(\o__valid$14 ),
+    .rst(rst)
+  );
+  always @* begin
+    if (\$start ) begin end
+    \$4  = o__payload;
+    if (o__ready) begin
+      \$4  = \o__payload$15 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$3  = o__valid;
+    if (o__ready) begin
+      \$3  = \o__valid$14 ;
+    end
+    if (rst) begin
+      \$3  = 1'h0;
+    end
+  end
+  assign \i__payload$1  = i__payload;
+  assign \i__ready$3  = i__ready;
+  assign \i__valid$5  = i__valid;
+  assign payload = o__payload;
+  assign \i__payload.codes  = i__payload[31:0];
+  assign \i__payload.codes.0  = i__payload[7:0];
+  assign \i__payload.codes.1  = i__payload[15:8];
+  assign \i__payload.codes.2  = i__payload[23:16];
+  assign \i__payload.codes.3  = i__payload[31:24];
+  assign \i__payload.exp  = i__payload[41:32];
+  assign \i__payload.v_exp  = i__payload[51:42];
+  assign \i__payload.last  = i__payload[52];
+  assign \i__payload$1.codes  = i__payload[31:0];
+  assign \i__payload$1.codes.0  = i__payload[7:0];
+  assign \i__payload$1.codes.1  = i__payload[15:8];
+  assign \i__payload$1.codes.2  = i__payload[23:16];
+  assign \i__payload$1.codes.3  = i__payload[31:24];
+  assign \i__payload$1.exp  = i__payload[41:32];
+  assign \i__payload$1.v_exp  = i__payload[51:42];
+  assign \i__payload$1.last  = i__payload[52];
+  assign \o__payload.codes  = o__payload[31:0];
+  assign \o__payload.codes.0  = o__payload[7:0];
+  assign \o__payload.codes.1  = o__payload[15:8];
+  assign \o__payload.codes.2  = o__payload[23:16];
+  assign \o__payload.codes.3  = o__payload[31:24];
+  assign \o__payload.exp  = o__payload[41:32];
+  assign \o__payload.v_exp  = o__payload[51:42];
+  assign \o__payload.last  = o__payload[52];
+  assign \payload.codes  = o__payload[31:0];
+  assign \payload.codes.0  = o__payload[7:0];
+  assign \payload.codes.1  = o__payload[15:8];
+  assign \payload.codes.2  = o__payload[23:16];
+  assign \payload.codes.3  = o__payload[31:24];
+  assign \payload.exp  = o__payload[41:32];
+  assign \payload.v_exp  = o__payload[51:42];
+  assign \payload.last  = o__payload[52];
+  assign \o__payload$15.codes  = \o__payload$15 [31:0];
+  assign \o__payload$15.codes.0  = \o__payload$15 [7:0];
+  assign \o__payload$15.codes.1  = \o__payload$15 [15:8];
+  assign \o__payload$15.codes.2  = \o__payload$15 [23:16];
+  assign \o__payload$15.codes.3  = \o__payload$15 [31:24];
+  assign \o__payload$15.exp  = \o__payload$15 [41:32];
+  assign \o__payload$15.v_exp  = \o__payload$15 [51:42];
+  assign \o__payload$15.last  = \o__payload$15 [52];
+endmodule
+
+module \specimen.kv_cache.k_answer.skid (rst, o__ready, i__ready, o__valid, o__payload, i__payload, i__valid, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [52:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [52:0] i__payload;
+  wire [52:0] i__payload;
+  wire [31:0] \i__payload.codes ;
+  wire [7:0] \i__payload.codes.0 ;
+  wire [7:0] \i__payload.codes.1 ;
+  wire [7:0] \i__payload.codes.2 ;
+  wire [7:0] \i__payload.codes.3 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.last ;
+  wire [9:0] \i__payload.v_exp ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [52:0] kept = 53'h00000000000000;
+  wire [31:0] \kept.codes ;
+  wire [7:0] \kept.codes.0 ;
+  wire [7:0] \kept.codes.1 ;
+  wire [7:0] \kept.codes.2 ;
+  wire [7:0] \kept.codes.3 ;
+  wire [9:0] \kept.exp ;
+  wire \kept.last ;
+  wire [9:0] \kept.v_exp ;
+  output [52:0] o__payload;
+  wire [52:0] o__payload;
+  wire [31:0] \o__payload.codes ;
+  wire [7:0] \o__payload.codes.0 ;
+  wire [7:0] \o__payload.codes.1 ;
+  wire [7:0] \o__payload.codes.2 ;
+  wire [7:0] \o__payload.codes.3 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.last ;
+  wire [9:0] \o__payload.v_exp ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.codes  = o__payload[31:0];
+  assign \o__payload.codes.0  = o__payload[7:0];
+  assign \o__payload.codes.1  = o__payload[15:8];
+  assign \o__payload.codes.2  = o__payload[23:16];
+  assign \o__payload.codes.3  = o__payload[31:24];
+  assign \o__payload.exp  = o__payload[41:32];
+  assign \o__payload.v_exp  = o__payload[51:42];
+  assign \o__payload.last  = o__payload[52];
+  assign \i__payload.codes  = i__payload[31:0];
+  assign \i__payload.codes.0  = i__payload[7:0];
+  assign \i__payload.codes.1  = i__payload[15:8];
+  assign \i__payload.codes.2  = i__payload[23:16];
+  assign \i__payload.codes.3  = i__payload[31:24];
+  assign \i__payload.exp  = i__payload[41:32];
+  assign \i__payload.v_exp  = i__payload[51:42];
+  assign \i__payload.last  = i__payload[52];
+  assign \kept.codes  = kept[31:0];
+  assign \kept.codes.0  = kept[7:0];
+  assign \kept.codes.1  = kept[15:8];
+  assign \kept.codes.2  = kept[23:16];
+  assign \kept.codes.3  = kept[31:24];
+  assign \kept.exp  = kept[41:32];
+  assign \kept.v_exp  = kept[51:42];
+  assign \kept.last  = kept[52];
+endmodule
+
 module \specimen.kv_cache.k_codes (write_data, write_en, read_en, read_data, write_address, read_address, clk);
   input clk;
   wire clk;
@@ -18528,6 +19140,228 @@ module \specimen.kv_cache.k_exps (write_data, write_en, read_en, read_data, writ
     .write_data(write_data),
     .write_en(write_en)
   );
+endmodule
+
+module \specimen.kv_cache.v_answer (rst, holds, i__ready, \o__ready$8 , i__payload, i__valid, o__valid, o__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  reg \$3 ;
+  reg [32:0] \$4 ;
+  input clk;
+  wire clk;
+  output holds;
+  wire holds;
+  input [32:0] i__payload;
+  wire [32:0] i__payload;
+  wire [32:0] \i__payload$1 ;
+  wire [31:0] \i__payload$1.codes ;
+  wire [7:0] \i__payload$1.codes.0 ;
+  wire [7:0] \i__payload$1.codes.1 ;
+  wire [7:0] \i__payload$1.codes.2 ;
+  wire [7:0] \i__payload$1.codes.3 ;
+  wire \i__payload$1.last ;
+  wire [31:0] \i__payload.codes ;
+  wire [7:0] \i__payload.codes.0 ;
+  wire [7:0] \i__payload.codes.1 ;
+  wire [7:0] \i__payload.codes.2 ;
+  wire [7:0] \i__payload.codes.3 ;
+  wire \i__payload.last ;
+  output i__ready;
+  wire i__ready;
+  wire \i__ready$3 ;
+  input i__valid;
+  wire i__valid;
+  wire \i__valid$5 ;
+  output [32:0] o__payload;
+  reg [32:0] o__payload = 33'h000000000;
+  wire [32:0] \o__payload$15 ;
+  wire [31:0] \o__payload$15.codes ;
+  wire [7:0] \o__payload$15.codes.0 ;
+  wire [7:0] \o__payload$15.codes.1 ;
+  wire [7:0] \o__payload$15.codes.2 ;
+  wire [7:0] \o__payload$15.codes.3 ;
+  wire \o__payload$15.last ;
+  wire [31:0] \o__payload.codes ;
+  wire [7:0] \o__payload.codes.0 ;
+  wire [7:0] \o__payload.codes.1 ;
+  wire [7:0] \o__payload.codes.2 ;
+  wire [7:0] \o__payload.codes.3 ;
+  wire \o__payload.last ;
+  wire o__ready;
+  input \o__ready$8 ;
+  wire \o__ready$8 ;
+  output o__valid;
+  reg o__valid = 1'h0;
+  wire \o__valid$14 ;
+  (* init = 33'h000000000 *)
+  wire [32:0] payload;
+  wire [31:0] \payload.codes ;
+  wire [7:0] \payload.codes.0 ;
+  wire [7:0] \payload.codes.1 ;
+  wire [7:0] \payload.codes.2 ;
+  wire [7:0] \payload.codes.3 ;
+  wire \payload.last ;
+  input rst;
+  wire rst;
+  always @(posedge clk)
+    o__valid <= \$3 ;
+  always @(posedge clk)
+    o__payload <= \$4 ;
+  assign \$1  = ~ o__valid;
+  assign o__ready = \$1  | \o__ready$8 ;
+  assign \$2  = ~ i__ready;
+  assign holds = o__valid | \$2 ;
+  \specimen.kv_cache.v_answer.skid  skid (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(\o__payload$15 ),
+    .o__ready(o__ready),
+    .o__valid(\o__valid$14 ),
+    .rst(rst)
+  );
+  always @* begin
+    if (\$start ) begin end
+    \$4  = o__payload;
+    if (o__ready) begin
+      \$4  = \o__payload$15 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$3  = o__valid;
+    if (o__ready) begin
+      \$3  = \o__valid$14 ;
+    end
+    if (rst) begin
+      \$3  = 1'h0;
+    end
+  end
+  assign \i__payload$1  = i__payload;
+  assign \i__ready$3  = i__ready;
+  assign \i__valid$5  = i__valid;
+  assign payload = o__payload;
+  assign \i__payload.codes  = i__payload[31:0];
+  assign \i__payload.codes.0  = i__payload[7:0];
+  assign \i__payload.codes.1  = i__payload[15:8];
+  assign \i__payload.codes.2  = i__payload[23:16];
+  assign \i__payload.codes.3  = i__payload[31:24];
+  assign \i__payload.last  = i__payload[32];
+  assign \i__payload$1.codes  = i__payload[31:0];
+  assign \i__payload$1.codes.0  = i__payload[7:0];
+  assign \i__payload$1.codes.1  = i__payload[15:8];
+  assign \i__payload$1.codes.2  = i__payload[23:16];
+  assign \i__payload$1.codes.3  = i__payload[31:24];
+  assign \i__payload$1.last  = i__payload[32];
+  assign \o__payload.codes  = o__payload[31:0];
+  assign \o__payload.codes.0  = o__payload[7:0];
+  assign \o__payload.codes.1  = o__payload[15:8];
+  assign \o__payload.codes.2  = o__payload[23:16];
+  assign \o__payload.codes.3  = o__payload[31:24];
+  assign \o__payload.last  = o__payload[32];
+  assign \payload.codes  = o__payload[31:0];
+  assign \payload.codes.0  = o__payload[7:0];
+  assign \payload.codes.1  = o__payload[15:8];
+  assign \payload.codes.2  = o__payload[23:16];
+  assign \payload.codes.3  = o__payload[31:24];
+  assign \payload.last  = o__payload[32];
+  assign \o__payload$15.codes  = \o__payload$15 [31:0];
+  assign \o__payload$15.codes.0  = \o__payload$15 [7:0];
+  assign \o__payload$15.codes.1  = \o__payload$15 [15:8];
+  assign \o__payload$15.codes.2  = \o__payload$15 [23:16];
+  assign \o__payload$15.codes.3  = \o__payload$15 [31:24];
+  assign \o__payload$15.last  = \o__payload$15 [32];
+endmodule
+
+module \specimen.kv_cache.v_answer.skid (rst, o__ready, i__ready, o__valid, o__payload, i__payload, i__valid, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [32:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [32:0] i__payload;
+  wire [32:0] i__payload;
+  wire [31:0] \i__payload.codes ;
+  wire [7:0] \i__payload.codes.0 ;
+  wire [7:0] \i__payload.codes.1 ;
+  wire [7:0] \i__payload.codes.2 ;
+  wire [7:0] \i__payload.codes.3 ;
+  wire \i__payload.last ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [32:0] kept = 33'h000000000;
+  wire [31:0] \kept.codes ;
+  wire [7:0] \kept.codes.0 ;
+  wire [7:0] \kept.codes.1 ;
+  wire [7:0] \kept.codes.2 ;
+  wire [7:0] \kept.codes.3 ;
+  wire \kept.last ;
+  output [32:0] o__payload;
+  wire [32:0] o__payload;
+  wire [31:0] \o__payload.codes ;
+  wire [7:0] \o__payload.codes.0 ;
+  wire [7:0] \o__payload.codes.1 ;
+  wire [7:0] \o__payload.codes.2 ;
+  wire [7:0] \o__payload.codes.3 ;
+  wire \o__payload.last ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.codes  = o__payload[31:0];
+  assign \o__payload.codes.0  = o__payload[7:0];
+  assign \o__payload.codes.1  = o__payload[15:8];
+  assign \o__payload.codes.2  = o__payload[23:16];
+  assign \o__payload.codes.3  = o__payload[31:24];
+  assign \o__payload.last  = o__payload[32];
+  assign \i__payload.codes  = i__payload[31:0];
+  assign \i__payload.codes.0  = i__payload[7:0];
+  assign \i__payload.codes.1  = i__payload[15:8];
+  assign \i__payload.codes.2  = i__payload[23:16];
+  assign \i__payload.codes.3  = i__payload[31:24];
+  assign \i__payload.last  = i__payload[32];
+  assign \kept.codes  = kept[31:0];
+  assign \kept.codes.0  = kept[7:0];
+  assign \kept.codes.1  = kept[15:8];
+  assign \kept.codes.2  = kept[23:16];
+  assign \kept.codes.3  = kept[31:24];
+  assign \kept.last  = kept[32];
 endmodule
 
 module \specimen.kv_cache.v_codes (write_data, write_en, read_en, read_data, write_address, read_address, clk);
@@ -18860,6 +19694,112 @@ module \specimen.kv_writer (rst, write__valid, cmd__ready, r__ready, cmd__valid,
   assign \$14  = 3'h0;
   assign \$16  = write__valid;
   assign \$15  = 4'h0;
+endmodule
+
+module \specimen.operation_skid (rst, o__ready, i__ready, o__valid, o__payload, i__valid, i__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [44:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [44:0] i__payload;
+  wire [44:0] i__payload;
+  wire [31:0] \i__payload.codes ;
+  wire [7:0] \i__payload.codes.0 ;
+  wire [7:0] \i__payload.codes.1 ;
+  wire [7:0] \i__payload.codes.2 ;
+  wire [7:0] \i__payload.codes.3 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.first ;
+  wire \i__payload.last ;
+  wire \i__payload.tile_end ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [44:0] kept = 45'h000000000000;
+  wire [31:0] \kept.codes ;
+  wire [7:0] \kept.codes.0 ;
+  wire [7:0] \kept.codes.1 ;
+  wire [7:0] \kept.codes.2 ;
+  wire [7:0] \kept.codes.3 ;
+  wire [9:0] \kept.exp ;
+  wire \kept.first ;
+  wire \kept.last ;
+  wire \kept.tile_end ;
+  output [44:0] o__payload;
+  wire [44:0] o__payload;
+  wire [31:0] \o__payload.codes ;
+  wire [7:0] \o__payload.codes.0 ;
+  wire [7:0] \o__payload.codes.1 ;
+  wire [7:0] \o__payload.codes.2 ;
+  wire [7:0] \o__payload.codes.3 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.first ;
+  wire \o__payload.last ;
+  wire \o__payload.tile_end ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.codes  = o__payload[31:0];
+  assign \o__payload.codes.0  = o__payload[7:0];
+  assign \o__payload.codes.1  = o__payload[15:8];
+  assign \o__payload.codes.2  = o__payload[23:16];
+  assign \o__payload.codes.3  = o__payload[31:24];
+  assign \o__payload.exp  = o__payload[41:32];
+  assign \o__payload.first  = o__payload[42];
+  assign \o__payload.last  = o__payload[43];
+  assign \o__payload.tile_end  = o__payload[44];
+  assign \i__payload.codes  = i__payload[31:0];
+  assign \i__payload.codes.0  = i__payload[7:0];
+  assign \i__payload.codes.1  = i__payload[15:8];
+  assign \i__payload.codes.2  = i__payload[23:16];
+  assign \i__payload.codes.3  = i__payload[31:24];
+  assign \i__payload.exp  = i__payload[41:32];
+  assign \i__payload.first  = i__payload[42];
+  assign \i__payload.last  = i__payload[43];
+  assign \i__payload.tile_end  = i__payload[44];
+  assign \kept.codes  = kept[31:0];
+  assign \kept.codes.0  = kept[7:0];
+  assign \kept.codes.1  = kept[15:8];
+  assign \kept.codes.2  = kept[23:16];
+  assign \kept.codes.3  = kept[31:24];
+  assign \kept.exp  = kept[41:32];
+  assign \kept.first  = kept[42];
+  assign \kept.last  = kept[43];
+  assign \kept.tile_end  = kept[44];
 endmodule
 
 module \specimen.qkv (rst, pipe_advance, w__payload, r__valid, r__payload, o__ready, w__valid, o__payload, o__valid, clk);
@@ -20088,7 +21028,77 @@ module \specimen.qkv (rst, pipe_advance, w__payload, r__valid, r__payload, o__re
   assign pipe_enter = r__valid;
 endmodule
 
-module \specimen.residual (rst, \exp$106 , i__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__valid, embed__payload, i__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, read__payload
+module \specimen.request_skid (rst, o__ready, i__ready, o__valid, o__payload, i__valid, i__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [30:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [30:0] i__payload;
+  wire [30:0] i__payload;
+  wire [14:0] \i__payload.address ;
+  wire [14:0] \i__payload.count ;
+  wire \i__payload.stride ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [30:0] kept = 31'h00000000;
+  wire [14:0] \kept.address ;
+  wire [14:0] \kept.count ;
+  wire \kept.stride ;
+  output [30:0] o__payload;
+  wire [30:0] o__payload;
+  wire [14:0] \o__payload.address ;
+  wire [14:0] \o__payload.count ;
+  wire \o__payload.stride ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.address  = o__payload[14:0];
+  assign \o__payload.count  = o__payload[29:15];
+  assign \o__payload.stride  = o__payload[30];
+  assign \i__payload.address  = i__payload[14:0];
+  assign \i__payload.count  = i__payload[29:15];
+  assign \i__payload.stride  = i__payload[30];
+  assign \kept.address  = kept[14:0];
+  assign \kept.count  = kept[29:15];
+  assign \kept.stride  = kept[30];
+endmodule
+
+module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, i__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, read__payload
 , read__valid, clk);
   reg \$start ;
   initial \$start <= 0;
@@ -21910,7 +22920,165 @@ module \specimen.residual (rst, \exp$106 , i__valid, cmd__ready, embed__ready, r
   assign \$554  = sig__valid;
 endmodule
 
-module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__ready, o__ready, cmd__valid, w_data, gain__valid, gain__payload, read_i__payload, read_i__valid, o__payload, read__payload, read__valid, o__valid, done, clk);
+module \specimen.residual_skid (rst, o__ready, i__ready, o__valid, o__payload, i__payload, i__valid, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [94:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [94:0] i__payload;
+  wire [94:0] i__payload;
+  wire [30:0] \i__payload.mag ;
+  wire [63:0] \i__payload.x ;
+  wire [31:0] \i__payload.x.0 ;
+  wire [31:0] \i__payload.x.1 ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [94:0] kept = 95'h000000000000000000000000;
+  wire [30:0] \kept.mag ;
+  wire [63:0] \kept.x ;
+  wire [31:0] \kept.x.0 ;
+  wire [31:0] \kept.x.1 ;
+  output [94:0] o__payload;
+  wire [94:0] o__payload;
+  wire [30:0] \o__payload.mag ;
+  wire [63:0] \o__payload.x ;
+  wire [31:0] \o__payload.x.0 ;
+  wire [31:0] \o__payload.x.1 ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.x  = o__payload[63:0];
+  assign \o__payload.x.0  = o__payload[31:0];
+  assign \o__payload.x.1  = o__payload[63:32];
+  assign \o__payload.mag  = o__payload[94:64];
+  assign \i__payload.x  = i__payload[63:0];
+  assign \i__payload.x.0  = i__payload[31:0];
+  assign \i__payload.x.1  = i__payload[63:32];
+  assign \i__payload.mag  = i__payload[94:64];
+  assign \kept.x  = kept[63:0];
+  assign \kept.x.0  = kept[31:0];
+  assign \kept.x.1  = kept[63:32];
+  assign \kept.mag  = kept[94:64];
+endmodule
+
+module \specimen.result_skid (rst, i__ready, o__valid, o__payload, o__ready, i__valid, i__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [68:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [68:0] i__payload;
+  wire [68:0] i__payload;
+  wire [57:0] \i__payload.acc ;
+  wire [28:0] \i__payload.acc.0 ;
+  wire [28:0] \i__payload.acc.1 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.group ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [68:0] kept = 69'h000000000000000000;
+  wire [57:0] \kept.acc ;
+  wire [28:0] \kept.acc.0 ;
+  wire [28:0] \kept.acc.1 ;
+  wire [9:0] \kept.exp ;
+  wire \kept.group ;
+  output [68:0] o__payload;
+  wire [68:0] o__payload;
+  wire [57:0] \o__payload.acc ;
+  wire [28:0] \o__payload.acc.0 ;
+  wire [28:0] \o__payload.acc.1 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.group ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.acc  = o__payload[57:0];
+  assign \o__payload.acc.0  = o__payload[28:0];
+  assign \o__payload.acc.1  = o__payload[57:29];
+  assign \o__payload.exp  = o__payload[67:58];
+  assign \o__payload.group  = o__payload[68];
+  assign \i__payload.acc  = i__payload[57:0];
+  assign \i__payload.acc.0  = i__payload[28:0];
+  assign \i__payload.acc.1  = i__payload[57:29];
+  assign \i__payload.exp  = i__payload[67:58];
+  assign \i__payload.group  = i__payload[68];
+  assign \kept.acc  = kept[57:0];
+  assign \kept.acc.0  = kept[28:0];
+  assign \kept.acc.1  = kept[57:29];
+  assign \kept.exp  = kept[67:58];
+  assign \kept.group  = kept[68];
+endmodule
+
+module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__ready, gain__ready, o__ready, read_i__valid, read_i__payload, cmd__valid, w_data, gain__payload, o__payload, read__payload, read__valid, o__valid, done, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -22018,7 +23186,7 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$191 ;
   wire \$192 ;
   wire \$193 ;
-  wire \$194 ;
+  wire [1:0] \$194 ;
   wire [1:0] \$195 ;
   wire [1:0] \$196 ;
   wire [1:0] \$197 ;
@@ -22028,23 +23196,23 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$20 ;
   wire [1:0] \$200 ;
   wire [1:0] \$201 ;
-  wire [1:0] \$202 ;
+  wire [2:0] \$202 ;
   wire [2:0] \$203 ;
   wire [2:0] \$204 ;
   wire [2:0] \$205 ;
-  wire [2:0] \$206 ;
+  wire [3:0] \$206 ;
   wire [3:0] \$207 ;
-  wire [3:0] \$208 ;
-  wire [4:0] \$209 ;
+  wire [4:0] \$208 ;
+  wire [18:0] \$209 ;
   wire \$21 ;
   wire [18:0] \$210 ;
-  wire [18:0] \$211 ;
-  wire [19:0] \$212 ;
+  wire [19:0] \$211 ;
+  wire \$212 ;
   wire \$213 ;
   wire \$214 ;
-  wire \$215 ;
+  wire [32:0] \$215 ;
   wire [32:0] \$216 ;
-  wire [32:0] \$217 ;
+  wire \$217 ;
   wire \$218 ;
   wire \$219 ;
   wire \$22 ;
@@ -22106,19 +23274,19 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$270 ;
   wire \$271 ;
   wire \$272 ;
-  wire \$273 ;
+  wire [1:0] \$273 ;
   wire [1:0] \$274 ;
   wire [1:0] \$275 ;
   wire [1:0] \$276 ;
-  wire [1:0] \$277 ;
+  wire [2:0] \$277 ;
   wire [2:0] \$278 ;
-  wire [2:0] \$279 ;
+  wire [3:0] \$279 ;
   wire \$28 ;
-  wire [3:0] \$280 ;
+  wire \$280 ;
   wire \$281 ;
   wire \$282 ;
-  wire \$283 ;
-  wire [17:0] \$284 ;
+  wire [17:0] \$283 ;
+  wire \$284 ;
   wire \$285 ;
   wire \$286 ;
   wire \$287 ;
@@ -22128,10 +23296,10 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$290 ;
   wire \$291 ;
   wire \$292 ;
-  wire \$293 ;
-  wire [14:0] \$294 ;
+  wire [14:0] \$293 ;
+  wire [32:0] \$294 ;
   wire [32:0] \$295 ;
-  wire [32:0] \$296 ;
+  wire \$296 ;
   wire \$297 ;
   wire \$298 ;
   wire \$299 ;
@@ -22194,19 +23362,19 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$35 ;
   wire \$350 ;
   wire \$351 ;
-  wire \$352 ;
+  wire [1:0] \$352 ;
   wire [1:0] \$353 ;
   wire [1:0] \$354 ;
   wire [1:0] \$355 ;
-  wire [1:0] \$356 ;
+  wire [2:0] \$356 ;
   wire [2:0] \$357 ;
-  wire [2:0] \$358 ;
-  wire [3:0] \$359 ;
+  wire [3:0] \$358 ;
+  wire \$359 ;
   wire \$36 ;
   wire \$360 ;
   wire \$361 ;
-  wire \$362 ;
-  wire [17:0] \$363 ;
+  wire [17:0] \$362 ;
+  wire \$363 ;
   wire \$364 ;
   wire \$365 ;
   wire \$366 ;
@@ -22216,8 +23384,8 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$37 ;
   wire \$370 ;
   wire \$371 ;
-  wire \$372 ;
-  wire [14:0] \$373 ;
+  wire [14:0] \$372 ;
+  wire \$373 ;
   wire \$374 ;
   wire \$375 ;
   wire \$376 ;
@@ -22226,26 +23394,26 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$379 ;
   wire \$38 ;
   wire \$380 ;
-  wire \$381 ;
+  wire [23:0] \$381 ;
   wire [23:0] \$382 ;
-  wire [23:0] \$383 ;
-  wire [10:0] \$384 ;
+  wire [10:0] \$383 ;
+  wire [23:0] \$384 ;
   wire [23:0] \$385 ;
   wire [23:0] \$386 ;
   wire [23:0] \$387 ;
-  wire [23:0] \$388 ;
-  wire \$389 ;
+  wire \$388 ;
+  wire [23:0] \$389 ;
   wire \$39 ;
   wire [23:0] \$390 ;
-  wire [23:0] \$391 ;
+  wire \$391 ;
   wire \$392 ;
-  wire \$393 ;
-  wire [15:0] \$394 ;
+  wire [15:0] \$393 ;
+  wire \$394 ;
   wire \$395 ;
   wire \$396 ;
   wire \$397 ;
-  wire \$398 ;
-  wire [18:0] \$399 ;
+  wire [18:0] \$398 ;
+  wire \$399 ;
   wire \$4 ;
   wire \$40 ;
   wire \$400 ;
@@ -22256,28 +23424,28 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$405 ;
   wire \$406 ;
   wire \$407 ;
-  wire \$408 ;
-  wire [14:0] \$409 ;
+  wire [14:0] \$408 ;
+  wire [23:0] \$409 ;
   wire \$41 ;
   wire [23:0] \$410 ;
-  wire [23:0] \$411 ;
-  wire [10:0] \$412 ;
+  wire [10:0] \$411 ;
+  wire [23:0] \$412 ;
   wire [23:0] \$413 ;
   wire [23:0] \$414 ;
   wire [23:0] \$415 ;
-  wire [23:0] \$416 ;
-  wire \$417 ;
+  wire \$416 ;
+  wire [23:0] \$417 ;
   wire [23:0] \$418 ;
-  wire [23:0] \$419 ;
+  wire \$419 ;
   wire \$42 ;
   wire \$420 ;
-  wire \$421 ;
-  wire [15:0] \$422 ;
+  wire [15:0] \$421 ;
+  wire \$422 ;
   wire \$423 ;
   wire \$424 ;
   wire \$425 ;
-  wire \$426 ;
-  wire [18:0] \$427 ;
+  wire [18:0] \$426 ;
+  wire \$427 ;
   wire \$428 ;
   wire \$429 ;
   wire \$43 ;
@@ -22287,105 +23455,105 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$433 ;
   wire \$434 ;
   wire \$435 ;
-  wire \$436 ;
-  wire [14:0] \$437 ;
-  wire \$438 ;
-  wire [5:0] \$439 ;
+  wire [14:0] \$436 ;
+  wire \$437 ;
+  wire [5:0] \$438 ;
+  wire \$439 ;
   wire \$44 ;
   wire \$440 ;
   wire \$441 ;
-  wire \$442 ;
-  wire [5:0] \$443 ;
+  wire [5:0] \$442 ;
+  wire \$443 ;
   wire \$444 ;
   wire \$445 ;
   wire \$446 ;
-  wire \$447 ;
+  wire [5:0] \$447 ;
   wire [5:0] \$448 ;
-  wire [5:0] \$449 ;
+  wire \$449 ;
   wire \$45 ;
   wire \$450 ;
-  wire \$451 ;
+  wire [31:0] \$451 ;
   wire [31:0] \$452 ;
   wire [31:0] \$453 ;
   wire [31:0] \$454 ;
   wire [31:0] \$455 ;
-  wire [31:0] \$456 ;
-  wire \$457 ;
-  wire [36:0] \$458 ;
-  wire [37:0] \$459 ;
+  wire \$456 ;
+  wire [36:0] \$457 ;
+  wire [37:0] \$458 ;
+  wire [6:0] \$459 ;
   wire \$46 ;
-  wire [6:0] \$460 ;
-  wire [5:0] \$461 ;
+  wire [5:0] \$460 ;
+  wire [6:0] \$461 ;
   wire [6:0] \$462 ;
-  wire [6:0] \$463 ;
+  wire [1:0] \$463 ;
   wire [1:0] \$464 ;
-  wire [1:0] \$465 ;
-  wire [17:0] \$466 ;
+  wire [17:0] \$465 ;
+  wire [1:0] \$466 ;
   wire [1:0] \$467 ;
-  wire [1:0] \$468 ;
-  wire [7:0] \$469 ;
+  wire [7:0] \$468 ;
+  wire \$469 ;
   wire \$47 ;
   wire \$470 ;
   wire \$471 ;
   wire \$472 ;
   wire \$473 ;
   wire \$474 ;
-  wire \$475 ;
-  wire [8:0] \$476 ;
+  wire [8:0] \$475 ;
+  wire \$476 ;
   wire \$477 ;
   wire \$478 ;
   wire \$479 ;
   wire \$48 ;
   wire \$480 ;
   wire \$481 ;
-  wire \$482 ;
-  wire [8:0] \$483 ;
-  wire \$484 ;
-  wire [9:0] \$485 ;
-  wire \$486 ;
-  wire [22:0] \$487 ;
+  wire [8:0] \$482 ;
+  wire \$483 ;
+  wire [9:0] \$484 ;
+  wire \$485 ;
+  wire [22:0] \$486 ;
+  wire \$487 ;
   wire \$488 ;
-  wire \$489 ;
+  wire [15:0] \$489 ;
   wire \$49 ;
-  wire [15:0] \$490 ;
-  wire \$491 ;
-  wire [8:0] \$492 ;
-  wire [9:0] \$493 ;
+  wire \$490 ;
+  wire [8:0] \$491 ;
+  wire [9:0] \$492 ;
+  wire \$493 ;
   wire \$494 ;
-  wire \$495 ;
-  wire [15:0] \$496 ;
+  wire [15:0] \$495 ;
+  wire \$496 ;
   wire \$497 ;
   wire \$498 ;
   wire \$499 ;
   wire \$5 ;
   wire \$50 ;
   wire \$500 ;
-  wire \$501 ;
+  wire [16:0] \$501 ;
   wire [16:0] \$502 ;
-  wire [16:0] \$503 ;
-  wire [10:0] \$504 ;
-  wire [9:0] \$505 ;
-  wire \$506 ;
-  wire [22:0] \$507 ;
+  wire [10:0] \$503 ;
+  wire [9:0] \$504 ;
+  wire \$505 ;
+  wire [22:0] \$506 ;
+  wire \$507 ;
   wire \$508 ;
-  wire \$509 ;
+  wire [15:0] \$509 ;
   wire \$51 ;
-  wire [15:0] \$510 ;
-  wire \$511 ;
-  wire [8:0] \$512 ;
-  wire [9:0] \$513 ;
+  wire \$510 ;
+  wire [8:0] \$511 ;
+  wire [9:0] \$512 ;
+  wire \$513 ;
   wire \$514 ;
-  wire \$515 ;
-  wire [15:0] \$516 ;
+  wire [15:0] \$515 ;
+  wire \$516 ;
   wire \$517 ;
   wire \$518 ;
   wire \$519 ;
   wire \$52 ;
   wire \$520 ;
-  wire \$521 ;
+  wire [16:0] \$521 ;
   wire [16:0] \$522 ;
-  wire [16:0] \$523 ;
-  wire [10:0] \$524 ;
+  wire [10:0] \$523 ;
+  wire \$524 ;
   wire \$525 ;
   wire \$526 ;
   wire \$527 ;
@@ -22393,143 +23561,142 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   wire \$529 ;
   wire \$53 ;
   wire \$530 ;
-  wire \$531 ;
-  reg [4:0] \$532 ;
+  reg [4:0] \$531 ;
+  reg \$532 ;
   reg \$533 ;
   reg \$534 ;
-  reg \$535 ;
-  reg [4:0] \$536 ;
+  reg [4:0] \$535 ;
+  reg \$536 ;
   reg \$537 ;
   reg \$538 ;
   reg \$539 ;
   wire \$54 ;
   reg \$540 ;
-  reg \$541 ;
-  reg [4:0] \$542 ;
-  reg [1:0] \$543 ;
-  reg [31:0] \$544 ;
-  reg [15:0] \$545 ;
-  reg [31:0] \$546 ;
-  reg [15:0] \$547 ;
+  reg [4:0] \$541 ;
+  reg [1:0] \$542 ;
+  reg [31:0] \$543 ;
+  reg [15:0] \$544 ;
+  reg [31:0] \$545 ;
+  reg [15:0] \$546 ;
+  reg [30:0] \$547 ;
   reg [30:0] \$548 ;
-  reg [30:0] \$549 ;
+  reg [31:0] \$549 ;
   wire \$55 ;
-  reg [31:0] \$550 ;
+  reg [4:0] \$550 ;
   reg [4:0] \$551 ;
-  reg [4:0] \$552 ;
+  reg [1:0] \$552 ;
   reg [1:0] \$553 ;
-  reg [1:0] \$554 ;
-  reg [21:0] \$555 ;
-  reg [4:0] \$556 ;
-  reg [1:0] \$557 ;
-  reg \$558 ;
-  reg [36:0] \$559 ;
+  reg [21:0] \$554 ;
+  reg [4:0] \$555 ;
+  reg [1:0] \$556 ;
+  reg \$557 ;
+  reg [36:0] \$558 ;
+  reg [4:0] \$559 ;
   wire \$56 ;
-  reg [4:0] \$560 ;
+  reg \$560 ;
   reg \$561 ;
   reg \$562 ;
   reg \$563 ;
-  reg \$564 ;
-  reg [5:0] \$565 ;
-  reg [36:0] \$566 ;
-  reg [4:0] \$567 ;
-  reg [15:0] \$568 ;
-  reg [6:0] \$569 ;
+  reg [5:0] \$564 ;
+  reg [36:0] \$565 ;
+  reg [4:0] \$566 ;
+  reg [15:0] \$567 ;
+  reg [6:0] \$568 ;
+  reg [9:0] \$569 ;
   wire \$57 ;
-  reg [9:0] \$570 ;
-  reg [13:0] \$571 ;
-  reg [8:0] \$572 ;
-  reg [13:0] \$573 ;
+  reg [13:0] \$570 ;
+  reg [8:0] \$571 ;
+  reg [13:0] \$572 ;
+  reg [6:0] \$573 ;
   reg [6:0] \$574 ;
-  reg [6:0] \$575 ;
-  reg \$576 ;
-  reg [14:0] \$577 ;
-  reg [7:0] \$578 ;
+  reg \$575 ;
+  reg [14:0] \$576 ;
+  reg [7:0] \$577 ;
+  reg \$578 ;
   reg \$579 ;
   wire \$58 ;
   reg \$580 ;
   reg \$581 ;
   reg \$582 ;
-  reg \$583 ;
-  reg [31:0] \$584 ;
-  reg \$585 ;
-  reg [31:0] \$586 ;
-  reg [4:0] \$587 ;
+  reg [31:0] \$583 ;
+  reg \$584 ;
+  reg [31:0] \$585 ;
+  reg [4:0] \$586 ;
+  reg \$587 ;
   reg \$588 ;
-  reg \$589 ;
+  reg [8:0] \$589 ;
   wire \$59 ;
-  reg [8:0] \$590 ;
-  reg \$591 ;
-  reg [8:0] \$592 ;
-  reg \$593 ;
-  reg [15:0] \$594 ;
-  reg \$595 ;
-  reg [31:0] \$596 ;
-  reg \$597 ;
-  reg [31:0] \$598 ;
-  reg [4:0] \$599 ;
+  reg \$590 ;
+  reg [8:0] \$591 ;
+  reg \$592 ;
+  reg [15:0] \$593 ;
+  reg \$594 ;
+  reg [31:0] \$595 ;
+  reg \$596 ;
+  reg [31:0] \$597 ;
+  reg [4:0] \$598 ;
+  reg \$599 ;
   wire \$6 ;
   wire \$60 ;
   reg \$600 ;
-  reg \$601 ;
-  reg [8:0] \$602 ;
-  reg \$603 ;
-  reg [8:0] \$604 ;
-  reg \$605 ;
-  reg [15:0] \$606 ;
+  reg [8:0] \$601 ;
+  reg \$602 ;
+  reg [8:0] \$603 ;
+  reg \$604 ;
+  reg [15:0] \$605 ;
+  reg [6:0] \$606 ;
   reg [6:0] \$607 ;
   reg [6:0] \$608 ;
   reg [6:0] \$609 ;
   wire \$61 ;
-  reg [6:0] \$610 ;
-  reg \$611 ;
-  reg [38:0] \$612 ;
+  reg \$610 ;
+  reg [38:0] \$611 ;
+  reg \$612 ;
   reg \$613 ;
   reg \$614 ;
   reg \$615 ;
   reg \$616 ;
-  reg \$617 ;
+  reg [6:0] \$617 ;
   reg [6:0] \$618 ;
   reg [6:0] \$619 ;
   wire \$62 ;
   reg [6:0] \$620 ;
   reg [6:0] \$621 ;
-  reg [6:0] \$622 ;
-  reg \$623 ;
-  reg [9:0] \$624 ;
-  reg [22:0] \$625 ;
-  reg \$626 ;
+  reg \$622 ;
+  reg [9:0] \$623 ;
+  reg [22:0] \$624 ;
+  reg \$625 ;
+  reg [15:0] \$626 ;
   reg [15:0] \$627 ;
-  reg [15:0] \$628 ;
-  reg \$629 ;
+  reg \$628 ;
+  reg [9:0] \$629 ;
   wire \$63 ;
-  reg [9:0] \$630 ;
-  reg [15:0] \$631 ;
+  reg [15:0] \$630 ;
+  reg \$631 ;
   reg \$632 ;
-  reg \$633 ;
-  reg [15:0] \$634 ;
-  reg [10:0] \$635 ;
-  reg \$636 ;
-  reg [15:0] \$637 ;
-  reg \$638 ;
-  reg [9:0] \$639 ;
+  reg [15:0] \$633 ;
+  reg [10:0] \$634 ;
+  reg \$635 ;
+  reg [15:0] \$636 ;
+  reg \$637 ;
+  reg [9:0] \$638 ;
+  reg [22:0] \$639 ;
   wire \$64 ;
-  reg [22:0] \$640 ;
-  reg \$641 ;
+  reg \$640 ;
+  reg [15:0] \$641 ;
   reg [15:0] \$642 ;
-  reg [15:0] \$643 ;
-  reg \$644 ;
-  reg [9:0] \$645 ;
-  reg [15:0] \$646 ;
+  reg \$643 ;
+  reg [9:0] \$644 ;
+  reg [15:0] \$645 ;
+  reg \$646 ;
   reg \$647 ;
-  reg \$648 ;
-  reg [15:0] \$649 ;
+  reg [15:0] \$648 ;
+  reg [10:0] \$649 ;
   wire \$65 ;
-  reg [10:0] \$650 ;
-  reg \$651 ;
-  reg [15:0] \$652 ;
+  reg \$650 ;
+  reg [15:0] \$651 ;
+  reg \$652 ;
   reg \$653 ;
-  reg \$654 ;
   wire \$66 ;
   wire \$67 ;
   wire \$68 ;
@@ -23177,715 +24344,713 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
     end
   end
   assign read__data = _0_;
-  assign total_z0_31 = \$176  & \$177 ;
-  assign \$178  = ~ total[36];
   assign total_n0_31 = ~ total[36];
-  assign \$185  = total[0] ? total_n0_13 : 1'h1;
+  assign \$184  = total[0] ? total_n0_13 : 1'h1;
   assign total_z1_7 = total_z0_15 & total_z0_14;
-  assign \$186  = total_z0_15 ? total_n0_14 : total_n0_15;
+  assign \$185  = total_z0_15 ? total_n0_14 : total_n0_15;
   assign total_z1_8 = total_z0_17 & total_z0_16;
-  assign \$187  = total_z0_17 ? total_n0_16 : total_n0_17;
+  assign \$186  = total_z0_17 ? total_n0_16 : total_n0_17;
   assign total_z1_9 = total_z0_19 & total_z0_18;
-  assign \$188  = total_z0_19 ? total_n0_18 : total_n0_19;
+  assign \$187  = total_z0_19 ? total_n0_18 : total_n0_19;
   assign total_z1_10 = total_z0_21 & total_z0_20;
-  assign \$189  = total_z0_21 ? total_n0_20 : total_n0_21;
+  assign \$188  = total_z0_21 ? total_n0_20 : total_n0_21;
   assign total_z1_11 = total_z0_23 & total_z0_22;
-  assign \$190  = total_z0_23 ? total_n0_22 : total_n0_23;
+  assign \$189  = total_z0_23 ? total_n0_22 : total_n0_23;
   assign total_z1_12 = total_z0_25 & total_z0_24;
-  assign \$191  = total_z0_25 ? total_n0_24 : total_n0_25;
+  assign \$190  = total_z0_25 ? total_n0_24 : total_n0_25;
   assign total_z1_13 = total_z0_27 & total_z0_26;
-  assign \$192  = total_z0_27 ? total_n0_26 : total_n0_27;
+  assign \$191  = total_z0_27 ? total_n0_26 : total_n0_27;
   assign total_z1_14 = total_z0_29 & total_z0_28;
-  assign \$193  = total_z0_29 ? total_n0_28 : total_n0_29;
+  assign \$192  = total_z0_29 ? total_n0_28 : total_n0_29;
   assign total_z1_15 = total_z0_31 & total_z0_30;
-  assign \$194  = total_z0_31 ? total_n0_30 : total_n0_31;
+  assign \$193  = total_z0_31 ? total_n0_30 : total_n0_31;
   assign total_z2_3 = total_z1_7 & total_z1_6;
-  assign \$198  = total_z1_7 ? { total_z0_13, \$185  } : { total_z0_15, \$186  };
+  assign \$197  = total_z1_7 ? { total_z0_13, \$184  } : { total_z0_15, \$185  };
   assign total_z2_4 = total_z1_9 & total_z1_8;
-  assign \$199  = total_z1_9 ? { total_z0_17, \$187  } : { total_z0_19, \$188  };
+  assign \$198  = total_z1_9 ? { total_z0_17, \$186  } : { total_z0_19, \$187  };
   assign total_z2_5 = total_z1_11 & total_z1_10;
-  assign \$200  = total_z1_11 ? { total_z0_21, \$189  } : { total_z0_23, \$190  };
+  assign \$199  = total_z1_11 ? { total_z0_21, \$188  } : { total_z0_23, \$189  };
   assign total_z2_6 = total_z1_13 & total_z1_12;
-  assign \$201  = total_z1_13 ? { total_z0_25, \$191  } : { total_z0_27, \$192  };
+  assign \$200  = total_z1_13 ? { total_z0_25, \$190  } : { total_z0_27, \$191  };
   assign total_z2_7 = total_z1_15 & total_z1_14;
-  assign \$202  = total_z1_15 ? { total_z0_29, \$193  } : { total_z0_31, \$194  };
-  assign \$204  = total_z2_3 ? 3'h7 : { total_z1_7, \$198  };
+  assign \$201  = total_z1_15 ? { total_z0_29, \$192  } : { total_z0_31, \$193  };
+  assign \$203  = total_z2_3 ? 3'h7 : { total_z1_7, \$197  };
   assign total_z3_2 = total_z2_5 & total_z2_4;
-  assign \$205  = total_z2_5 ? { total_z1_9, \$199  } : { total_z1_11, \$200  };
+  assign \$204  = total_z2_5 ? { total_z1_9, \$198  } : { total_z1_11, \$199  };
   assign total_z3_3 = total_z2_7 & total_z2_6;
-  assign \$206  = total_z2_7 ? { total_z1_13, \$201  } : { total_z1_15, \$202  };
-  assign \$207  = total_z3_1 ? 4'hf : { total_z2_3, \$204  };
+  assign \$205  = total_z2_7 ? { total_z1_13, \$200  } : { total_z1_15, \$201  };
+  assign \$206  = total_z3_1 ? 4'hf : { total_z2_3, \$203  };
   assign total_z4_1 = total_z3_3 & total_z3_2;
-  assign \$208  = total_z3_3 ? { total_z2_5, \$205  } : { total_z2_7, \$206  };
+  assign \$207  = total_z3_3 ? { total_z2_5, \$204  } : { total_z2_7, \$205  };
   assign total_z5_0 = total_z4_1 & total_z4_0;
-  assign \$209  = total_z4_1 ? { total_z3_1, \$207  } : { total_z3_3, \$208  };
+  assign \$208  = total_z4_1 ? { total_z3_1, \$206  } : { total_z3_3, \$207  };
   assign mantissa_up5 = total_1_0[5] ? { total_1_1[4:0], 32'h00000000 } : total_1_1;
   assign mantissa_up4 = total_1_0[4] ? { mantissa_up5[20:0], 16'h0000 } : mantissa_up5;
   assign mantissa_up3 = total_1_0[3] ? { mantissa_up4[28:6], 8'h00 } : mantissa_up4[36:6];
   assign mantissa_up2 = total_1_0[2] ? { mantissa_up3[26:8], 4'h0 } : mantissa_up3[30:8];
   assign mantissa_up1 = total_1_0[1] ? { mantissa_up2[20:4], 2'h0 } : mantissa_up2[22:4];
   assign mantissa_up0 = total_1_0[0] ? { mantissa_up1[17:2], 1'h0 } : mantissa_up1[18:2];
-  assign \$210  = $signed(rsqrt_line_1) * $signed({ 1'h0, rsqrt_f });
-  assign \$212  = $signed({ 1'h0, rsqrt_line_0 }) + $signed(\$211 );
+  assign \$209  = $signed(rsqrt_line_1) * $signed({ 1'h0, rsqrt_f });
+  assign \$211  = $signed({ 1'h0, rsqrt_line_0 }) + $signed(\$210 );
   assign found_ready = ~ factor_valid;
-  assign \$213  = ~ converted_valid;
-  assign \$214  = \$213  | converted_ready;
-  assign \$216  = - $signed(read_i__payload[31:0]);
-  assign \$217  = read_i__payload[31] ? \$216  : { read_i__payload[31], read_i__payload[31:0] };
-  assign \$218  = ~ x0_1_1[1];
-  assign \$219  = ~ x0_1_1[0];
-  assign x0_z0_0 = \$218  & \$219 ;
-  assign \$220  = ~ x0_1_1[1];
+  assign \$212  = ~ converted_valid;
+  assign \$213  = \$212  | converted_ready;
+  assign \$215  = - $signed(read_i__payload[31:0]);
+  assign \$216  = read_i__payload[31] ? \$215  : { read_i__payload[31], read_i__payload[31:0] };
+  assign \$217  = ~ x0_1_1[1];
+  assign \$218  = ~ x0_1_1[0];
+  assign x0_z0_0 = \$217  & \$218 ;
+  assign \$219  = ~ x0_1_1[1];
   assign x0_n0_0 = ~ x0_1_1[1];
-  assign \$221  = ~ x0_1_1[3];
-  assign \$222  = ~ x0_1_1[2];
-  assign x0_z0_1 = \$221  & \$222 ;
-  assign \$223  = ~ x0_1_1[3];
+  assign \$220  = ~ x0_1_1[3];
+  assign \$221  = ~ x0_1_1[2];
+  assign x0_z0_1 = \$220  & \$221 ;
+  assign \$222  = ~ x0_1_1[3];
   assign x0_n0_1 = ~ x0_1_1[3];
-  assign \$224  = ~ x0_1_1[5];
-  assign \$225  = ~ x0_1_1[4];
-  assign x0_z0_2 = \$224  & \$225 ;
-  assign \$226  = ~ x0_1_1[5];
+  assign \$223  = ~ x0_1_1[5];
+  assign \$224  = ~ x0_1_1[4];
+  assign x0_z0_2 = \$223  & \$224 ;
+  assign \$225  = ~ x0_1_1[5];
   assign x0_n0_2 = ~ x0_1_1[5];
-  assign \$227  = ~ x0_1_1[7];
-  assign \$228  = ~ x0_1_1[6];
-  assign x0_z0_3 = \$227  & \$228 ;
-  assign \$229  = ~ x0_1_1[7];
+  assign \$226  = ~ x0_1_1[7];
+  assign \$227  = ~ x0_1_1[6];
+  assign x0_z0_3 = \$226  & \$227 ;
+  assign \$228  = ~ x0_1_1[7];
   assign x0_n0_3 = ~ x0_1_1[7];
-  assign \$230  = ~ x0_1_1[9];
-  assign \$231  = ~ x0_1_1[8];
-  assign x0_z0_4 = \$230  & \$231 ;
-  assign \$232  = ~ x0_1_1[9];
+  assign \$229  = ~ x0_1_1[9];
+  assign \$230  = ~ x0_1_1[8];
+  assign x0_z0_4 = \$229  & \$230 ;
+  assign \$231  = ~ x0_1_1[9];
   assign x0_n0_4 = ~ x0_1_1[9];
-  assign \$233  = ~ x0_1_1[11];
-  assign \$234  = ~ x0_1_1[10];
-  assign x0_z0_5 = \$233  & \$234 ;
-  assign \$235  = ~ x0_1_1[11];
+  assign \$232  = ~ x0_1_1[11];
+  assign \$233  = ~ x0_1_1[10];
+  assign x0_z0_5 = \$232  & \$233 ;
+  assign \$234  = ~ x0_1_1[11];
   assign x0_n0_5 = ~ x0_1_1[11];
-  assign \$236  = ~ x0_1_1[13];
-  assign \$237  = ~ x0_1_1[12];
-  assign x0_z0_6 = \$236  & \$237 ;
-  assign \$238  = ~ x0_1_1[13];
+  assign \$235  = ~ x0_1_1[13];
+  assign \$236  = ~ x0_1_1[12];
+  assign x0_z0_6 = \$235  & \$236 ;
+  assign \$237  = ~ x0_1_1[13];
   assign x0_n0_6 = ~ x0_1_1[13];
-  assign \$239  = ~ x0_1_1[15];
-  assign \$240  = ~ x0_1_1[14];
-  assign x0_z0_7 = \$239  & \$240 ;
-  assign \$241  = ~ x0_1_1[15];
+  assign \$238  = ~ x0_1_1[15];
+  assign \$239  = ~ x0_1_1[14];
+  assign x0_z0_7 = \$238  & \$239 ;
+  assign \$240  = ~ x0_1_1[15];
   assign x0_n0_7 = ~ x0_1_1[15];
-  assign \$242  = ~ x0_1_1[17];
-  assign \$243  = ~ x0_1_1[16];
-  assign x0_z0_8 = \$242  & \$243 ;
-  assign \$244  = ~ x0_1_1[17];
+  assign \$241  = ~ x0_1_1[17];
+  assign \$242  = ~ x0_1_1[16];
+  assign x0_z0_8 = \$241  & \$242 ;
+  assign \$243  = ~ x0_1_1[17];
   assign x0_n0_8 = ~ x0_1_1[17];
-  assign \$245  = ~ x0_1_1[19];
-  assign \$246  = ~ x0_1_1[18];
-  assign x0_z0_9 = \$245  & \$246 ;
-  assign \$247  = ~ x0_1_1[19];
+  assign \$244  = ~ x0_1_1[19];
+  assign \$245  = ~ x0_1_1[18];
+  assign x0_z0_9 = \$244  & \$245 ;
+  assign \$246  = ~ x0_1_1[19];
   assign x0_n0_9 = ~ x0_1_1[19];
-  assign \$248  = ~ x0_1_1[21];
-  assign \$249  = ~ x0_1_1[20];
-  assign x0_z0_10 = \$248  & \$249 ;
-  assign \$250  = ~ x0_1_1[21];
+  assign \$247  = ~ x0_1_1[21];
+  assign \$248  = ~ x0_1_1[20];
+  assign x0_z0_10 = \$247  & \$248 ;
+  assign \$249  = ~ x0_1_1[21];
   assign x0_n0_10 = ~ x0_1_1[21];
-  assign \$251  = ~ x0_1_1[23];
-  assign \$252  = ~ x0_1_1[22];
-  assign x0_z0_11 = \$251  & \$252 ;
-  assign \$253  = ~ x0_1_1[23];
+  assign \$250  = ~ x0_1_1[23];
+  assign \$251  = ~ x0_1_1[22];
+  assign x0_z0_11 = \$250  & \$251 ;
+  assign \$252  = ~ x0_1_1[23];
   assign x0_n0_11 = ~ x0_1_1[23];
-  assign \$254  = ~ x0_1_1[25];
-  assign \$255  = ~ x0_1_1[24];
-  assign x0_z0_12 = \$254  & \$255 ;
-  assign \$256  = ~ x0_1_1[25];
+  assign \$253  = ~ x0_1_1[25];
+  assign \$254  = ~ x0_1_1[24];
+  assign x0_z0_12 = \$253  & \$254 ;
+  assign \$255  = ~ x0_1_1[25];
   assign x0_n0_12 = ~ x0_1_1[25];
-  assign \$257  = ~ x0_1_1[27];
-  assign \$258  = ~ x0_1_1[26];
-  assign x0_z0_13 = \$257  & \$258 ;
-  assign \$259  = ~ x0_1_1[27];
+  assign \$256  = ~ x0_1_1[27];
+  assign \$257  = ~ x0_1_1[26];
+  assign x0_z0_13 = \$256  & \$257 ;
+  assign \$258  = ~ x0_1_1[27];
   assign x0_n0_13 = ~ x0_1_1[27];
-  assign \$260  = ~ x0_1_1[29];
-  assign \$261  = ~ x0_1_1[28];
-  assign x0_z0_14 = \$260  & \$261 ;
-  assign \$262  = ~ x0_1_1[29];
+  assign \$259  = ~ x0_1_1[29];
+  assign \$260  = ~ x0_1_1[28];
+  assign x0_z0_14 = \$259  & \$260 ;
+  assign \$261  = ~ x0_1_1[29];
   assign x0_n0_14 = ~ x0_1_1[29];
-  assign \$263  = ~ x0_1_1[31];
-  assign \$264  = ~ x0_1_1[30];
-  assign x0_z0_15 = \$263  & \$264 ;
-  assign \$265  = ~ x0_1_1[31];
+  assign \$262  = ~ x0_1_1[31];
+  assign \$263  = ~ x0_1_1[30];
+  assign x0_z0_15 = \$262  & \$263 ;
+  assign \$264  = ~ x0_1_1[31];
   assign x0_n0_15 = ~ x0_1_1[31];
   assign x0_z1_0 = x0_z0_1 & x0_z0_0;
-  assign \$266  = x0_z0_1 ? x0_n0_0 : x0_n0_1;
+  assign \$265  = x0_z0_1 ? x0_n0_0 : x0_n0_1;
   assign x0_z1_1 = x0_z0_3 & x0_z0_2;
-  assign \$267  = x0_z0_3 ? x0_n0_2 : x0_n0_3;
+  assign \$266  = x0_z0_3 ? x0_n0_2 : x0_n0_3;
   assign x0_z1_2 = x0_z0_5 & x0_z0_4;
-  assign \$268  = x0_z0_5 ? x0_n0_4 : x0_n0_5;
+  assign \$267  = x0_z0_5 ? x0_n0_4 : x0_n0_5;
   assign x0_z1_3 = x0_z0_7 & x0_z0_6;
-  assign \$269  = x0_z0_7 ? x0_n0_6 : x0_n0_7;
+  assign \$268  = x0_z0_7 ? x0_n0_6 : x0_n0_7;
   assign x0_z1_4 = x0_z0_9 & x0_z0_8;
-  assign \$270  = x0_z0_9 ? x0_n0_8 : x0_n0_9;
+  assign \$269  = x0_z0_9 ? x0_n0_8 : x0_n0_9;
   assign x0_z1_5 = x0_z0_11 & x0_z0_10;
-  assign \$271  = x0_z0_11 ? x0_n0_10 : x0_n0_11;
+  assign \$270  = x0_z0_11 ? x0_n0_10 : x0_n0_11;
   assign x0_z1_6 = x0_z0_13 & x0_z0_12;
-  assign \$272  = x0_z0_13 ? x0_n0_12 : x0_n0_13;
+  assign \$271  = x0_z0_13 ? x0_n0_12 : x0_n0_13;
   assign x0_z1_7 = x0_z0_15 & x0_z0_14;
-  assign \$273  = x0_z0_15 ? x0_n0_14 : x0_n0_15;
+  assign \$272  = x0_z0_15 ? x0_n0_14 : x0_n0_15;
   assign x0_z2_0 = x0_z1_1 & x0_z1_0;
-  assign \$274  = x0_z1_1 ? { x0_z0_1, \$266  } : { x0_z0_3, \$267  };
+  assign \$273  = x0_z1_1 ? { x0_z0_1, \$265  } : { x0_z0_3, \$266  };
   assign x0_z2_1 = x0_z1_3 & x0_z1_2;
-  assign \$275  = x0_z1_3 ? { x0_z0_5, \$268  } : { x0_z0_7, \$269  };
+  assign \$274  = x0_z1_3 ? { x0_z0_5, \$267  } : { x0_z0_7, \$268  };
   assign x0_z2_2 = x0_z1_5 & x0_z1_4;
-  assign \$276  = x0_z1_5 ? { x0_z0_9, \$270  } : { x0_z0_11, \$271  };
+  assign \$275  = x0_z1_5 ? { x0_z0_9, \$269  } : { x0_z0_11, \$270  };
   assign x0_z2_3 = x0_z1_7 & x0_z1_6;
-  assign \$277  = x0_z1_7 ? { x0_z0_13, \$272  } : { x0_z0_15, \$273  };
+  assign \$276  = x0_z1_7 ? { x0_z0_13, \$271  } : { x0_z0_15, \$272  };
   assign x0_z3_0 = x0_z2_1 & x0_z2_0;
-  assign \$278  = x0_z2_1 ? { x0_z1_1, \$274  } : { x0_z1_3, \$275  };
+  assign \$277  = x0_z2_1 ? { x0_z1_1, \$273  } : { x0_z1_3, \$274  };
   assign x0_z3_1 = x0_z2_3 & x0_z2_2;
-  assign \$279  = x0_z2_3 ? { x0_z1_5, \$276  } : { x0_z1_7, \$277  };
+  assign \$278  = x0_z2_3 ? { x0_z1_5, \$275  } : { x0_z1_7, \$276  };
   assign x0_z4_0 = x0_z3_1 & x0_z3_0;
-  assign \$280  = x0_z3_1 ? { x0_z2_1, \$278  } : { x0_z2_3, \$279  };
+  assign \$279  = x0_z3_1 ? { x0_z2_1, \$277  } : { x0_z2_3, \$278  };
   assign x0_up4 = x0_2_2[4] ? { x0_2_1[15:0], 16'h0000 } : x0_2_1;
   assign x0_up3 = x0_2_2[3] ? { x0_up4[23:8], 8'h00 } : x0_up4[31:8];
   assign x0_up2 = x0_2_2[2] ? { x0_up3[19:8], 4'h0 } : x0_up3[23:8];
   assign x0_up1 = x0_2_2[1] ? { x0_up2[13:4], 2'h0 } : x0_up2[15:4];
   assign x0_up0 = x0_2_2[0] ? { x0_up1[10:2], 1'h0 } : x0_up1[11:2];
-  assign \$282  = \$281  | x0_3_1[1];
-  assign \$283  = x0_3_1[0] & \$282 ;
-  assign \$284  = $signed({ x0_3_3, x0_3_1[7:1] }) + $signed({ 1'h0, \$283  });
-  assign \$285  = | \$284 [16:7];
-  assign \$286  = ~ \$285 ;
-  assign \$287  = \$284 [16] | \$286 ;
-  assign \$288  = \$287  | x0_3_4;
-  assign \$289  = ~ \$284 [16];
-  assign \$290  = | \$284 [16:15];
-  assign \$291  = & \$284 [14:7];
-  assign \$292  = \$290  | \$291 ;
-  assign \$293  = \$289  & \$292 ;
-  assign \$294  = \$293  ? 15'h7f7f : \$284 [14:0];
-  assign x0_bf16 = \$288  ? 16'h0000 : { x0_3_0, \$294  };
-  assign \$295  = - $signed(read_i__payload[63:32]);
-  assign \$296  = read_i__payload[63] ? \$295  : { read_i__payload[63], read_i__payload[63:32] };
-  assign \$297  = ~ x1_1_1[1];
-  assign \$298  = ~ x1_1_1[0];
-  assign x1_z0_0 = \$297  & \$298 ;
-  assign \$299  = ~ x1_1_1[1];
+  assign \$281  = \$280  | x0_3_1[1];
+  assign \$282  = x0_3_1[0] & \$281 ;
+  assign \$283  = $signed({ x0_3_3, x0_3_1[7:1] }) + $signed({ 1'h0, \$282  });
+  assign \$284  = | \$283 [16:7];
+  assign \$285  = ~ \$284 ;
+  assign \$286  = \$283 [16] | \$285 ;
+  assign \$287  = \$286  | x0_3_4;
+  assign \$288  = ~ \$283 [16];
+  assign \$289  = | \$283 [16:15];
+  assign \$290  = & \$283 [14:7];
+  assign \$291  = \$289  | \$290 ;
+  assign \$292  = \$288  & \$291 ;
+  assign \$293  = \$292  ? 15'h7f7f : \$283 [14:0];
+  assign x0_bf16 = \$287  ? 16'h0000 : { x0_3_0, \$293  };
+  assign \$294  = - $signed(read_i__payload[63:32]);
+  assign \$295  = read_i__payload[63] ? \$294  : { read_i__payload[63], read_i__payload[63:32] };
+  assign \$296  = ~ x1_1_1[1];
+  assign \$297  = ~ x1_1_1[0];
+  assign x1_z0_0 = \$296  & \$297 ;
+  assign \$298  = ~ x1_1_1[1];
   assign x1_n0_0 = ~ x1_1_1[1];
-  assign \$300  = ~ x1_1_1[3];
-  assign \$301  = ~ x1_1_1[2];
-  assign x1_z0_1 = \$300  & \$301 ;
-  assign \$302  = ~ x1_1_1[3];
+  assign \$299  = ~ x1_1_1[3];
+  assign \$300  = ~ x1_1_1[2];
+  assign x1_z0_1 = \$299  & \$300 ;
+  assign \$301  = ~ x1_1_1[3];
   assign x1_n0_1 = ~ x1_1_1[3];
-  assign \$303  = ~ x1_1_1[5];
-  assign \$304  = ~ x1_1_1[4];
-  assign x1_z0_2 = \$303  & \$304 ;
-  assign \$305  = ~ x1_1_1[5];
+  assign \$302  = ~ x1_1_1[5];
+  assign \$303  = ~ x1_1_1[4];
+  assign x1_z0_2 = \$302  & \$303 ;
+  assign \$304  = ~ x1_1_1[5];
   assign x1_n0_2 = ~ x1_1_1[5];
-  assign \$306  = ~ x1_1_1[7];
-  assign \$307  = ~ x1_1_1[6];
-  assign x1_z0_3 = \$306  & \$307 ;
-  assign \$308  = ~ x1_1_1[7];
+  assign \$305  = ~ x1_1_1[7];
+  assign \$306  = ~ x1_1_1[6];
+  assign x1_z0_3 = \$305  & \$306 ;
+  assign \$307  = ~ x1_1_1[7];
   assign x1_n0_3 = ~ x1_1_1[7];
-  assign \$309  = ~ x1_1_1[9];
-  assign \$310  = ~ x1_1_1[8];
-  assign x1_z0_4 = \$309  & \$310 ;
-  assign \$311  = ~ x1_1_1[9];
+  assign \$308  = ~ x1_1_1[9];
+  assign \$309  = ~ x1_1_1[8];
+  assign x1_z0_4 = \$308  & \$309 ;
+  assign \$310  = ~ x1_1_1[9];
   assign x1_n0_4 = ~ x1_1_1[9];
-  assign \$312  = ~ x1_1_1[11];
-  assign \$313  = ~ x1_1_1[10];
-  assign x1_z0_5 = \$312  & \$313 ;
-  assign \$314  = ~ x1_1_1[11];
+  assign \$311  = ~ x1_1_1[11];
+  assign \$312  = ~ x1_1_1[10];
+  assign x1_z0_5 = \$311  & \$312 ;
+  assign \$313  = ~ x1_1_1[11];
   assign x1_n0_5 = ~ x1_1_1[11];
-  assign \$315  = ~ x1_1_1[13];
-  assign \$316  = ~ x1_1_1[12];
-  assign x1_z0_6 = \$315  & \$316 ;
-  assign \$317  = ~ x1_1_1[13];
+  assign \$314  = ~ x1_1_1[13];
+  assign \$315  = ~ x1_1_1[12];
+  assign x1_z0_6 = \$314  & \$315 ;
+  assign \$316  = ~ x1_1_1[13];
   assign x1_n0_6 = ~ x1_1_1[13];
-  assign \$318  = ~ x1_1_1[15];
-  assign \$319  = ~ x1_1_1[14];
-  assign x1_z0_7 = \$318  & \$319 ;
-  assign \$320  = ~ x1_1_1[15];
+  assign \$317  = ~ x1_1_1[15];
+  assign \$318  = ~ x1_1_1[14];
+  assign x1_z0_7 = \$317  & \$318 ;
+  assign \$319  = ~ x1_1_1[15];
   assign x1_n0_7 = ~ x1_1_1[15];
-  assign \$321  = ~ x1_1_1[17];
-  assign \$322  = ~ x1_1_1[16];
-  assign x1_z0_8 = \$321  & \$322 ;
-  assign \$323  = ~ x1_1_1[17];
+  assign \$320  = ~ x1_1_1[17];
+  assign \$321  = ~ x1_1_1[16];
+  assign x1_z0_8 = \$320  & \$321 ;
+  assign \$322  = ~ x1_1_1[17];
   assign x1_n0_8 = ~ x1_1_1[17];
-  assign \$324  = ~ x1_1_1[19];
-  assign \$325  = ~ x1_1_1[18];
-  assign x1_z0_9 = \$324  & \$325 ;
-  assign \$326  = ~ x1_1_1[19];
+  assign \$323  = ~ x1_1_1[19];
+  assign \$324  = ~ x1_1_1[18];
+  assign x1_z0_9 = \$323  & \$324 ;
+  assign \$325  = ~ x1_1_1[19];
   assign x1_n0_9 = ~ x1_1_1[19];
-  assign \$327  = ~ x1_1_1[21];
-  assign \$328  = ~ x1_1_1[20];
-  assign x1_z0_10 = \$327  & \$328 ;
-  assign \$329  = ~ x1_1_1[21];
+  assign \$326  = ~ x1_1_1[21];
+  assign \$327  = ~ x1_1_1[20];
+  assign x1_z0_10 = \$326  & \$327 ;
+  assign \$328  = ~ x1_1_1[21];
   assign x1_n0_10 = ~ x1_1_1[21];
-  assign \$330  = ~ x1_1_1[23];
-  assign \$331  = ~ x1_1_1[22];
-  assign x1_z0_11 = \$330  & \$331 ;
-  assign \$332  = ~ x1_1_1[23];
+  assign \$329  = ~ x1_1_1[23];
+  assign \$330  = ~ x1_1_1[22];
+  assign x1_z0_11 = \$329  & \$330 ;
+  assign \$331  = ~ x1_1_1[23];
   assign x1_n0_11 = ~ x1_1_1[23];
-  assign \$333  = ~ x1_1_1[25];
-  assign \$334  = ~ x1_1_1[24];
-  assign x1_z0_12 = \$333  & \$334 ;
-  assign \$335  = ~ x1_1_1[25];
+  assign \$332  = ~ x1_1_1[25];
+  assign \$333  = ~ x1_1_1[24];
+  assign x1_z0_12 = \$332  & \$333 ;
+  assign \$334  = ~ x1_1_1[25];
   assign x1_n0_12 = ~ x1_1_1[25];
-  assign \$336  = ~ x1_1_1[27];
-  assign \$337  = ~ x1_1_1[26];
-  assign x1_z0_13 = \$336  & \$337 ;
-  assign \$338  = ~ x1_1_1[27];
+  assign \$335  = ~ x1_1_1[27];
+  assign \$336  = ~ x1_1_1[26];
+  assign x1_z0_13 = \$335  & \$336 ;
+  assign \$337  = ~ x1_1_1[27];
   assign x1_n0_13 = ~ x1_1_1[27];
-  assign \$339  = ~ x1_1_1[29];
-  assign \$340  = ~ x1_1_1[28];
-  assign x1_z0_14 = \$339  & \$340 ;
-  assign \$341  = ~ x1_1_1[29];
+  assign \$338  = ~ x1_1_1[29];
+  assign \$339  = ~ x1_1_1[28];
+  assign x1_z0_14 = \$338  & \$339 ;
+  assign \$340  = ~ x1_1_1[29];
   assign x1_n0_14 = ~ x1_1_1[29];
-  assign \$342  = ~ x1_1_1[31];
-  assign \$343  = ~ x1_1_1[30];
-  assign x1_z0_15 = \$342  & \$343 ;
-  assign \$344  = ~ x1_1_1[31];
+  assign \$341  = ~ x1_1_1[31];
+  assign \$342  = ~ x1_1_1[30];
+  assign x1_z0_15 = \$341  & \$342 ;
+  assign \$343  = ~ x1_1_1[31];
   assign x1_n0_15 = ~ x1_1_1[31];
   assign x1_z1_0 = x1_z0_1 & x1_z0_0;
-  assign \$345  = x1_z0_1 ? x1_n0_0 : x1_n0_1;
+  assign \$344  = x1_z0_1 ? x1_n0_0 : x1_n0_1;
   assign x1_z1_1 = x1_z0_3 & x1_z0_2;
-  assign \$346  = x1_z0_3 ? x1_n0_2 : x1_n0_3;
+  assign \$345  = x1_z0_3 ? x1_n0_2 : x1_n0_3;
   assign x1_z1_2 = x1_z0_5 & x1_z0_4;
-  assign \$347  = x1_z0_5 ? x1_n0_4 : x1_n0_5;
+  assign \$346  = x1_z0_5 ? x1_n0_4 : x1_n0_5;
   assign x1_z1_3 = x1_z0_7 & x1_z0_6;
-  assign \$348  = x1_z0_7 ? x1_n0_6 : x1_n0_7;
+  assign \$347  = x1_z0_7 ? x1_n0_6 : x1_n0_7;
   assign x1_z1_4 = x1_z0_9 & x1_z0_8;
-  assign \$349  = x1_z0_9 ? x1_n0_8 : x1_n0_9;
+  assign \$348  = x1_z0_9 ? x1_n0_8 : x1_n0_9;
   assign x1_z1_5 = x1_z0_11 & x1_z0_10;
-  assign \$350  = x1_z0_11 ? x1_n0_10 : x1_n0_11;
+  assign \$349  = x1_z0_11 ? x1_n0_10 : x1_n0_11;
   assign x1_z1_6 = x1_z0_13 & x1_z0_12;
-  assign \$351  = x1_z0_13 ? x1_n0_12 : x1_n0_13;
+  assign \$350  = x1_z0_13 ? x1_n0_12 : x1_n0_13;
   assign x1_z1_7 = x1_z0_15 & x1_z0_14;
-  assign \$352  = x1_z0_15 ? x1_n0_14 : x1_n0_15;
+  assign \$351  = x1_z0_15 ? x1_n0_14 : x1_n0_15;
   assign x1_z2_0 = x1_z1_1 & x1_z1_0;
-  assign \$353  = x1_z1_1 ? { x1_z0_1, \$345  } : { x1_z0_3, \$346  };
+  assign \$352  = x1_z1_1 ? { x1_z0_1, \$344  } : { x1_z0_3, \$345  };
   assign x1_z2_1 = x1_z1_3 & x1_z1_2;
-  assign \$354  = x1_z1_3 ? { x1_z0_5, \$347  } : { x1_z0_7, \$348  };
+  assign \$353  = x1_z1_3 ? { x1_z0_5, \$346  } : { x1_z0_7, \$347  };
   assign x1_z2_2 = x1_z1_5 & x1_z1_4;
-  assign \$355  = x1_z1_5 ? { x1_z0_9, \$349  } : { x1_z0_11, \$350  };
+  assign \$354  = x1_z1_5 ? { x1_z0_9, \$348  } : { x1_z0_11, \$349  };
   assign x1_z2_3 = x1_z1_7 & x1_z1_6;
-  assign \$356  = x1_z1_7 ? { x1_z0_13, \$351  } : { x1_z0_15, \$352  };
+  assign \$355  = x1_z1_7 ? { x1_z0_13, \$350  } : { x1_z0_15, \$351  };
   assign x1_z3_0 = x1_z2_1 & x1_z2_0;
-  assign \$357  = x1_z2_1 ? { x1_z1_1, \$353  } : { x1_z1_3, \$354  };
+  assign \$356  = x1_z2_1 ? { x1_z1_1, \$352  } : { x1_z1_3, \$353  };
   assign x1_z3_1 = x1_z2_3 & x1_z2_2;
-  assign \$358  = x1_z2_3 ? { x1_z1_5, \$355  } : { x1_z1_7, \$356  };
+  assign \$357  = x1_z2_3 ? { x1_z1_5, \$354  } : { x1_z1_7, \$355  };
   assign x1_z4_0 = x1_z3_1 & x1_z3_0;
-  assign \$359  = x1_z3_1 ? { x1_z2_1, \$357  } : { x1_z2_3, \$358  };
+  assign \$358  = x1_z3_1 ? { x1_z2_1, \$356  } : { x1_z2_3, \$357  };
   assign x1_up4 = x1_2_2[4] ? { x1_2_1[15:0], 16'h0000 } : x1_2_1;
   assign x1_up3 = x1_2_2[3] ? { x1_up4[23:8], 8'h00 } : x1_up4[31:8];
   assign x1_up2 = x1_2_2[2] ? { x1_up3[19:8], 4'h0 } : x1_up3[23:8];
   assign x1_up1 = x1_2_2[1] ? { x1_up2[13:4], 2'h0 } : x1_up2[15:4];
   assign x1_up0 = x1_2_2[0] ? { x1_up1[10:2], 1'h0 } : x1_up1[11:2];
-  assign \$361  = \$360  | x1_3_1[1];
-  assign \$362  = x1_3_1[0] & \$361 ;
-  assign \$363  = $signed({ x1_3_3, x1_3_1[7:1] }) + $signed({ 1'h0, \$362  });
-  assign \$364  = | \$363 [16:7];
-  assign \$365  = ~ \$364 ;
-  assign \$366  = \$363 [16] | \$365 ;
-  assign \$367  = \$366  | x1_3_4;
-  assign \$368  = ~ \$363 [16];
-  assign \$369  = | \$363 [16:15];
-  assign \$370  = & \$363 [14:7];
-  assign \$371  = \$369  | \$370 ;
-  assign \$372  = \$368  & \$371 ;
-  assign \$373  = \$372  ? 15'h7f7f : \$363 [14:0];
-  assign x1_bf16 = \$367  ? 16'h0000 : { x1_3_0, \$373  };
-  assign \$374  = ~ front_valid;
-  assign \$375  = \$374  | front_ready;
+  assign \$360  = \$359  | x1_3_1[1];
+  assign \$361  = x1_3_1[0] & \$360 ;
+  assign \$362  = $signed({ x1_3_3, x1_3_1[7:1] }) + $signed({ 1'h0, \$361  });
+  assign \$363  = | \$362 [16:7];
+  assign \$364  = ~ \$363 ;
+  assign \$365  = \$362 [16] | \$364 ;
+  assign \$366  = \$365  | x1_3_4;
+  assign \$367  = ~ \$362 [16];
+  assign \$368  = | \$362 [16:15];
+  assign \$369  = & \$362 [14:7];
+  assign \$370  = \$368  | \$369 ;
+  assign \$371  = \$367  & \$370 ;
+  assign \$372  = \$371  ? 15'h7f7f : \$362 [14:0];
+  assign x1_bf16 = \$366  ? 16'h0000 : { x1_3_0, \$372  };
+  assign \$373  = ~ front_valid;
+  assign \$374  = \$373  | front_ready;
   assign ready = joined_ready & gains_ready;
-  assign \$377  = front_valid & factor_valid;
-  assign joined_valid = \$377  & gains_ready;
+  assign \$376  = front_valid & factor_valid;
+  assign joined_valid = \$376  & gains_ready;
   assign front_ready = ready & factor_valid;
-  assign \$378  = ready & front_valid;
-  assign factor_ready = \$378  & granule[37];
-  assign \$379  = ~ o__valid;
-  assign \$380  = \$379  | o__ready;
+  assign \$377  = ready & front_valid;
+  assign factor_ready = \$377  & granule[37];
+  assign \$378  = ~ o__valid;
+  assign \$379  = \$378  | o__ready;
   assign gain__ready = ~ gains_ready;
   assign \$signature__en  = gain__valid & gain__ready;
-  assign \$383  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$382 ;
-  assign \$384  = $signed(y0_1_1) + $signed({ 1'h0, y0_1_2[22] });
-  assign \$386  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$385 ;
-  assign \$388  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$387 ;
-  assign \$389  = | \$388 [13:0];
-  assign \$391  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$390 ;
-  assign \$392  = \$389  | \$391 [15];
-  assign \$393  = \$386 [14] & \$392 ;
-  assign \$394  = { \$384 [7:0], \$383 [21:15] } + \$393 ;
-  assign \$395  = | y0_4_1[6:0];
-  assign \$397  = \$396  | y0_4_1[8];
-  assign \$398  = y0_4_1[7] & \$397 ;
-  assign \$399  = $signed({ y0_4_2, y0_4_1[14:8] }) + $signed({ 1'h0, \$398  });
-  assign \$400  = | \$399 [17:7];
-  assign \$401  = ~ \$400 ;
-  assign \$402  = \$399 [17] | \$401 ;
-  assign \$403  = \$402  | y0_4_3;
-  assign \$404  = ~ \$399 [17];
-  assign \$405  = | \$399 [17:15];
-  assign \$406  = & \$399 [14:7];
-  assign \$407  = \$405  | \$406 ;
-  assign \$408  = \$404  & \$407 ;
-  assign \$409  = \$408  ? 15'h7f7f : \$399 [14:0];
-  assign y0_b_bf16 = \$403  ? 16'h0000 : { y0_4_0, \$409  };
-  assign \$411  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$410 ;
-  assign \$412  = $signed(y1_1_1) + $signed({ 1'h0, y1_1_2[22] });
-  assign \$414  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$413 ;
-  assign \$416  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$415 ;
-  assign \$417  = | \$416 [13:0];
-  assign \$419  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$418 ;
-  assign \$420  = \$417  | \$419 [15];
-  assign \$421  = \$414 [14] & \$420 ;
-  assign \$422  = { \$412 [7:0], \$411 [21:15] } + \$421 ;
-  assign \$423  = | y1_4_1[6:0];
-  assign \$425  = \$424  | y1_4_1[8];
-  assign \$426  = y1_4_1[7] & \$425 ;
-  assign \$427  = $signed({ y1_4_2, y1_4_1[14:8] }) + $signed({ 1'h0, \$426  });
-  assign \$428  = | \$427 [17:7];
-  assign \$429  = ~ \$428 ;
-  assign \$430  = \$427 [17] | \$429 ;
-  assign \$431  = \$430  | y1_4_3;
-  assign \$432  = ~ \$427 [17];
-  assign \$433  = | \$427 [17:15];
-  assign \$434  = & \$427 [14:7];
-  assign \$435  = \$433  | \$434 ;
-  assign \$436  = \$432  & \$435 ;
-  assign \$437  = \$436  ? 15'h7f7f : \$427 [14:0];
-  assign y1_b_bf16 = \$431  ? 16'h0000 : { y1_4_0, \$437  };
-  assign \$438  = read__valid & read__ready;
-  assign \$439  = read__payload + 1'h1;
-  assign \$440  = read__payload == 5'h1f;
-  assign \$441  = ~ again;
-  assign \$442  = read_i__valid & read_i__ready;
-  assign \$443  = got + 1'h1;
-  assign \$444  = got == 5'h1f;
-  assign \$445  = ~ second;
-  assign \$446  = { mag_z3_1, \$78  } > 5'h10;
-  assign \$447  = mag_z4_0 | \$446 ;
-  assign \$448  = 5'h10 - { mag_z3_1, \$78  };
-  assign \$449  = \$447  ? 6'h00 : \$448 ;
-  assign \$450  = ! got;
-  assign \$451  = got == 5'h1f;
-  assign \$452  = $signed(sum_x0) >>> shift;
-  assign \$453  = $signed(sum_x1) >>> shift;
-  assign \$454  = $signed(q0) * $signed(q0);
-  assign \$455  = $signed(q1) * $signed(q1);
-  assign \$456  = square0 + square1;
-  assign \$457  = sums_valid & square_end_1[1];
-  assign \$458  = square_end_1[0] ? { 15'h0000, start } : total;
-  assign \$459  = \$458  + tree0_0;
-  assign \$460  = 6'h24 - total_1_0;
-  assign \$461  = 5'h13 - total_1_2;
-  assign \$462  = 6'h24 - total_1_0;
-  assign \$463  = $signed(\$461 ) - $signed({ 1'h0, \$462 [5:1] });
-  assign \$464  = \rsqrt_y$481 [13] ? 2'h1 : 2'h2;
-  assign \$466  = \rsqrt_y$481  << \$465 ;
-  assign \$467  = \rsqrt_y$481 [13] ? 2'h1 : 2'h2;
-  assign \$469  = $signed(rsqrt_exponent_2) - $signed({ 1'h0, \$468  });
-  assign \$470  = | x0_up4[7:0];
-  assign \$471  = | x0_up3[7:0];
-  assign \$472  = | x0_up2[3:0];
-  assign \$473  = | x0_up1[1:0];
-  assign \$475  = | { \$474 , \$473 , \$472 , \$471 , \$470  };
-  assign \$476  = 8'h8e - x0_2_2;
-  assign \$477  = | x1_up4[7:0];
-  assign \$478  = | x1_up3[7:0];
-  assign \$479  = | x1_up2[3:0];
-  assign \$480  = | x1_up1[1:0];
-  assign \$482  = | { \$481 , \$480 , \$479 , \$478 , \$477  };
-  assign \$483  = 8'h8e - x1_2_2;
-  assign \$484  = got == 5'h1f;
-  assign \$485  = $signed({ 1'h0, granule[14:7] }) + $signed(\$signal$485 );
-  assign \$486  = | granule[14:7];
-  assign \$487  = { 1'h1, granule[6:0] } * \$signal$484 ;
-  assign \$488  = | granule[14:7];
-  assign \$489  = ~ \$488 ;
-  assign \$490  = y0_1_3 ? 16'h0000 : { y0_1_0, \$394 [14:0] };
-  assign \$491  = y0_2[15] ^ y0_gain[15];
-  assign \$492  = y0_2[14:7] + y0_gain[14:7];
-  assign \$493  = \$492  - 7'h7f;
-  assign \$494  = | y0_2[14:7];
-  assign \$495  = | y0_gain[14:7];
-  assign \$496  = { 1'h1, y0_2[6:0] } * { 1'h1, y0_gain[6:0] };
-  assign \$497  = | y0_2[14:7];
-  assign \$498  = ~ \$497 ;
-  assign \$499  = | y0_gain[14:7];
-  assign \$500  = ~ \$499 ;
-  assign \$501  = \$498  | \$500 ;
-  assign \$503  = y0_3_2[15] ? { 1'h0, y0_3_2 } : \$502 ;
-  assign \$504  = $signed(y0_3_1) + $signed({ 1'h0, y0_3_2[15] });
-  assign \$505  = $signed({ 1'h0, granule[30:23] }) + $signed(\$signal$485 );
-  assign \$506  = | granule[30:23];
-  assign \$507  = { 1'h1, granule[22:16] } * \$signal$484 ;
-  assign \$508  = | granule[30:23];
-  assign \$509  = ~ \$508 ;
-  assign \$510  = y1_1_3 ? 16'h0000 : { y1_1_0, \$422 [14:0] };
-  assign \$511  = y1_2[15] ^ y1_gain[15];
-  assign \$512  = y1_2[14:7] + y1_gain[14:7];
-  assign \$513  = \$512  - 7'h7f;
-  assign \$514  = | y1_2[14:7];
-  assign \$515  = | y1_gain[14:7];
-  assign \$516  = { 1'h1, y1_2[6:0] } * { 1'h1, y1_gain[6:0] };
-  assign \$517  = | y1_2[14:7];
-  assign \$518  = ~ \$517 ;
-  assign \$519  = | y1_gain[14:7];
-  assign \$520  = ~ \$519 ;
-  assign \$521  = \$518  | \$520 ;
-  assign \$523  = y1_3_2[15] ? { 1'h0, y1_3_2 } : \$522 ;
-  assign \$524  = $signed(y1_3_1) + $signed({ 1'h0, y1_3_2[15] });
-  assign \$525  = o__valid & o__ready;
-  assign \$526  = \$525  & tag_o_5[5];
-  assign \$527  = o__valid & o__ready;
-  assign \$528  = \$527  & tag_o_5[5];
-  assign \$529  = \$528  & tag_o_5[6];
-  assign \$530  = gain__payload[36:32] == 5'h1f;
-  assign \$531  = \$signature__en  & \$530 ;
+  assign \$382  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$381 ;
+  assign \$383  = $signed(y0_1_1) + $signed({ 1'h0, y0_1_2[22] });
+  assign \$385  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$384 ;
+  assign \$387  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$386 ;
+  assign \$388  = | \$387 [13:0];
+  assign \$390  = y0_1_2[22] ? { 1'h0, y0_1_2 } : \$389 ;
+  assign \$391  = \$388  | \$390 [15];
+  assign \$392  = \$385 [14] & \$391 ;
+  assign \$393  = { \$383 [7:0], \$382 [21:15] } + \$392 ;
+  assign \$394  = | y0_4_1[6:0];
+  assign \$396  = \$395  | y0_4_1[8];
+  assign \$397  = y0_4_1[7] & \$396 ;
+  assign \$398  = $signed({ y0_4_2, y0_4_1[14:8] }) + $signed({ 1'h0, \$397  });
+  assign \$399  = | \$398 [17:7];
+  assign \$400  = ~ \$399 ;
+  assign \$401  = \$398 [17] | \$400 ;
+  assign \$402  = \$401  | y0_4_3;
+  assign \$403  = ~ \$398 [17];
+  assign \$404  = | \$398 [17:15];
+  assign \$405  = & \$398 [14:7];
+  assign \$406  = \$404  | \$405 ;
+  assign \$407  = \$403  & \$406 ;
+  assign \$408  = \$407  ? 15'h7f7f : \$398 [14:0];
+  assign y0_b_bf16 = \$402  ? 16'h0000 : { y0_4_0, \$408  };
+  assign \$410  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$409 ;
+  assign \$411  = $signed(y1_1_1) + $signed({ 1'h0, y1_1_2[22] });
+  assign \$413  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$412 ;
+  assign \$415  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$414 ;
+  assign \$416  = | \$415 [13:0];
+  assign \$418  = y1_1_2[22] ? { 1'h0, y1_1_2 } : \$417 ;
+  assign \$419  = \$416  | \$418 [15];
+  assign \$420  = \$413 [14] & \$419 ;
+  assign \$421  = { \$411 [7:0], \$410 [21:15] } + \$420 ;
+  assign \$422  = | y1_4_1[6:0];
+  assign \$424  = \$423  | y1_4_1[8];
+  assign \$425  = y1_4_1[7] & \$424 ;
+  assign \$426  = $signed({ y1_4_2, y1_4_1[14:8] }) + $signed({ 1'h0, \$425  });
+  assign \$427  = | \$426 [17:7];
+  assign \$428  = ~ \$427 ;
+  assign \$429  = \$426 [17] | \$428 ;
+  assign \$430  = \$429  | y1_4_3;
+  assign \$431  = ~ \$426 [17];
+  assign \$432  = | \$426 [17:15];
+  assign \$433  = & \$426 [14:7];
+  assign \$434  = \$432  | \$433 ;
+  assign \$435  = \$431  & \$434 ;
+  assign \$436  = \$435  ? 15'h7f7f : \$426 [14:0];
+  assign y1_b_bf16 = \$430  ? 16'h0000 : { y1_4_0, \$436  };
+  assign \$437  = read__valid & read__ready;
+  assign \$438  = read__payload + 1'h1;
+  assign \$439  = read__payload == 5'h1f;
+  assign \$440  = ~ again;
+  assign \$441  = read_i__valid & read_i__ready;
+  assign \$442  = got + 1'h1;
+  assign \$443  = got == 5'h1f;
+  assign \$444  = ~ second;
+  assign \$445  = { mag_z3_1, \$78  } > 5'h10;
+  assign \$446  = mag_z4_0 | \$445 ;
+  assign \$447  = 5'h10 - { mag_z3_1, \$78  };
+  assign \$448  = \$446  ? 6'h00 : \$447 ;
+  assign \$449  = ! got;
+  assign \$450  = got == 5'h1f;
+  assign \$451  = $signed(sum_x0) >>> shift;
+  assign \$452  = $signed(sum_x1) >>> shift;
+  assign \$453  = $signed(q0) * $signed(q0);
+  assign \$454  = $signed(q1) * $signed(q1);
+  assign \$455  = square0 + square1;
+  assign \$456  = sums_ready & sums_valid;
+  assign \$457  = square_end_1[0] ? { 15'h0000, start } : total;
+  assign \$458  = \$457  + tree0_0;
+  assign \$459  = 6'h24 - total_1_0;
+  assign \$460  = 5'h13 - total_1_2;
+  assign \$461  = 6'h24 - total_1_0;
+  assign \$462  = $signed(\$460 ) - $signed({ 1'h0, \$461 [5:1] });
+  assign \$463  = \rsqrt_y$481 [13] ? 2'h1 : 2'h2;
+  assign \$465  = \rsqrt_y$481  << \$464 ;
+  assign \$466  = \rsqrt_y$481 [13] ? 2'h1 : 2'h2;
+  assign \$468  = $signed(rsqrt_exponent_2) - $signed({ 1'h0, \$467  });
+  assign \$469  = | x0_up4[7:0];
+  assign \$470  = | x0_up3[7:0];
+  assign \$471  = | x0_up2[3:0];
+  assign \$472  = | x0_up1[1:0];
+  assign \$474  = | { \$473 , \$472 , \$471 , \$470 , \$469  };
+  assign \$475  = 8'h8e - x0_2_2;
+  assign \$476  = | x1_up4[7:0];
+  assign \$477  = | x1_up3[7:0];
+  assign \$478  = | x1_up2[3:0];
+  assign \$479  = | x1_up1[1:0];
+  assign \$481  = | { \$480 , \$479 , \$478 , \$477 , \$476  };
+  assign \$482  = 8'h8e - x1_2_2;
+  assign \$483  = got == 5'h1f;
+  assign \$484  = $signed({ 1'h0, granule[14:7] }) + $signed(\$signal$485 );
+  assign \$485  = | granule[14:7];
+  assign \$486  = { 1'h1, granule[6:0] } * \$signal$484 ;
+  assign \$487  = | granule[14:7];
+  assign \$488  = ~ \$487 ;
+  assign \$489  = y0_1_3 ? 16'h0000 : { y0_1_0, \$393 [14:0] };
+  assign \$490  = y0_2[15] ^ y0_gain[15];
+  assign \$491  = y0_2[14:7] + y0_gain[14:7];
+  assign \$492  = \$491  - 7'h7f;
+  assign \$493  = | y0_2[14:7];
+  assign \$494  = | y0_gain[14:7];
+  assign \$495  = { 1'h1, y0_2[6:0] } * { 1'h1, y0_gain[6:0] };
+  assign \$496  = | y0_2[14:7];
+  assign \$497  = ~ \$496 ;
+  assign \$498  = | y0_gain[14:7];
+  assign \$499  = ~ \$498 ;
+  assign \$500  = \$497  | \$499 ;
+  assign \$502  = y0_3_2[15] ? { 1'h0, y0_3_2 } : \$501 ;
+  assign \$503  = $signed(y0_3_1) + $signed({ 1'h0, y0_3_2[15] });
+  assign \$504  = $signed({ 1'h0, granule[30:23] }) + $signed(\$signal$485 );
+  assign \$505  = | granule[30:23];
+  assign \$506  = { 1'h1, granule[22:16] } * \$signal$484 ;
+  assign \$507  = | granule[30:23];
+  assign \$508  = ~ \$507 ;
+  assign \$509  = y1_1_3 ? 16'h0000 : { y1_1_0, \$421 [14:0] };
+  assign \$510  = y1_2[15] ^ y1_gain[15];
+  assign \$511  = y1_2[14:7] + y1_gain[14:7];
+  assign \$512  = \$511  - 7'h7f;
+  assign \$513  = | y1_2[14:7];
+  assign \$514  = | y1_gain[14:7];
+  assign \$515  = { 1'h1, y1_2[6:0] } * { 1'h1, y1_gain[6:0] };
+  assign \$516  = | y1_2[14:7];
+  assign \$517  = ~ \$516 ;
+  assign \$518  = | y1_gain[14:7];
+  assign \$519  = ~ \$518 ;
+  assign \$520  = \$517  | \$519 ;
+  assign \$522  = y1_3_2[15] ? { 1'h0, y1_3_2 } : \$521 ;
+  assign \$523  = $signed(y1_3_1) + $signed({ 1'h0, y1_3_2[15] });
+  assign \$524  = o__valid & o__ready;
+  assign \$525  = \$524  & tag_o_5[5];
+  assign \$526  = o__valid & o__ready;
+  assign \$527  = \$526  & tag_o_5[5];
+  assign \$528  = \$527  & tag_o_5[6];
+  assign \$529  = gain__payload[36:32] == 5'h1f;
+  assign \$530  = \$signature__en  & \$529 ;
   always @(posedge clk)
-    read__payload <= \$532 ;
+    read__payload <= \$531 ;
   always @(posedge clk)
-    again <= \$533 ;
+    again <= \$532 ;
   always @(posedge clk)
-    read__valid <= \$534 ;
+    read__valid <= \$533 ;
   always @(posedge clk)
-    closing <= \$535 ;
+    closing <= \$534 ;
   always @(posedge clk)
-    got <= \$536 ;
+    got <= \$535 ;
   always @(posedge clk)
-    second <= \$537 ;
+    second <= \$536 ;
   always @(posedge clk)
-    square_valid1 <= \$538 ;
+    square_valid1 <= \$537 ;
   always @(posedge clk)
-    square_valid2 <= \$539 ;
+    square_valid2 <= \$538 ;
   always @(posedge clk)
-    square_valid3 <= \$540 ;
+    square_valid3 <= \$539 ;
   always @(posedge clk)
-    sums_valid <= \$541 ;
+    sums_valid <= \$540 ;
   always @(posedge clk)
-    shift <= \$542 ;
+    shift <= \$541 ;
   always @(posedge clk)
-    square_flags <= \$543 ;
+    square_flags <= \$542 ;
   always @(posedge clk)
-    sum_x0 <= \$544 ;
+    sum_x0 <= \$543 ;
   always @(posedge clk)
-    q0 <= \$545 ;
+    q0 <= \$544 ;
   always @(posedge clk)
-    sum_x1 <= \$546 ;
+    sum_x1 <= \$545 ;
   always @(posedge clk)
-    q1 <= \$547 ;
+    q1 <= \$546 ;
   always @(posedge clk)
-    square0 <= \$548 ;
+    square0 <= \$547 ;
   always @(posedge clk)
-    square1 <= \$549 ;
+    square1 <= \$548 ;
   always @(posedge clk)
-    tree0_0 <= \$550 ;
+    tree0_0 <= \$549 ;
   always @(posedge clk)
-    square_tail_0_1 <= \$551 ;
+    square_tail_0_1 <= \$550 ;
   always @(posedge clk)
-    square_tail_0_2 <= \$552 ;
+    square_tail_0_2 <= \$551 ;
   always @(posedge clk)
-    square_tail_1_1 <= \$553 ;
+    square_tail_1_1 <= \$552 ;
   always @(posedge clk)
-    square_tail_1_2 <= \$554 ;
+    square_tail_1_2 <= \$553 ;
   always @(posedge clk)
-    start <= \$555 ;
+    start <= \$554 ;
   always @(posedge clk)
-    square_end_0 <= \$556 ;
+    square_end_0 <= \$555 ;
   always @(posedge clk)
-    square_end_1 <= \$557 ;
+    square_end_1 <= \$556 ;
   always @(posedge clk)
-    whole_valid <= \$558 ;
+    whole_valid <= \$557 ;
   always @(posedge clk)
-    total <= \$559 ;
+    total <= \$558 ;
   always @(posedge clk)
-    total_shift <= \$560 ;
+    total_shift <= \$559 ;
   always @(posedge clk)
-    rsqrt_valid1 <= \$561 ;
+    rsqrt_valid1 <= \$560 ;
   always @(posedge clk)
-    rsqrt_valid2 <= \$562 ;
+    rsqrt_valid2 <= \$561 ;
   always @(posedge clk)
-    rsqrt_valid3 <= \$563 ;
+    rsqrt_valid3 <= \$562 ;
   always @(posedge clk)
-    found_valid <= \$564 ;
+    found_valid <= \$563 ;
   always @(posedge clk)
-    total_1_0 <= \$565 ;
+    total_1_0 <= \$564 ;
   always @(posedge clk)
-    total_1_1 <= \$566 ;
+    total_1_1 <= \$565 ;
   always @(posedge clk)
-    total_1_2 <= \$567 ;
+    total_1_2 <= \$566 ;
   always @(posedge clk)
-    rsqrt_x_0 <= \$568 ;
+    rsqrt_x_0 <= \$567 ;
   always @(posedge clk)
-    rsqrt_x_1 <= \$569 ;
+    rsqrt_x_1 <= \$568 ;
   always @(posedge clk)
-    rsqrt_f <= \$570 ;
+    rsqrt_f <= \$569 ;
   always @(posedge clk)
-    rsqrt_line_0 <= \$571 ;
+    rsqrt_line_0 <= \$570 ;
   always @(posedge clk)
-    rsqrt_line_1 <= \$572 ;
+    rsqrt_line_1 <= \$571 ;
   always @(posedge clk)
-    \rsqrt_y$481  <= \$573 ;
+    \rsqrt_y$481  <= \$572 ;
   always @(posedge clk)
-    rsqrt_exponent_1 <= \$574 ;
+    rsqrt_exponent_1 <= \$573 ;
   always @(posedge clk)
-    rsqrt_exponent_2 <= \$575 ;
+    rsqrt_exponent_2 <= \$574 ;
   always @(posedge clk)
-    factor_valid <= \$576 ;
+    factor_valid <= \$575 ;
   always @(posedge clk)
-    \$signal$484  <= \$577 ;
+    \$signal$484  <= \$576 ;
   always @(posedge clk)
-    \$signal$485  <= \$578 ;
+    \$signal$485  <= \$577 ;
   always @(posedge clk)
-    row_valid1 <= \$579 ;
+    row_valid1 <= \$578 ;
   always @(posedge clk)
-    row_valid2 <= \$580 ;
+    row_valid2 <= \$579 ;
   always @(posedge clk)
-    row_valid3 <= \$581 ;
+    row_valid3 <= \$580 ;
   always @(posedge clk)
-    converted_valid <= \$582 ;
+    converted_valid <= \$581 ;
   always @(posedge clk)
-    x0_1_0 <= \$583 ;
+    x0_1_0 <= \$582 ;
   always @(posedge clk)
-    x0_1_1 <= \$584 ;
+    x0_1_1 <= \$583 ;
   always @(posedge clk)
-    x0_2_0 <= \$585 ;
+    x0_2_0 <= \$584 ;
   always @(posedge clk)
-    x0_2_1 <= \$586 ;
+    x0_2_1 <= \$585 ;
   always @(posedge clk)
-    x0_2_2 <= \$587 ;
+    x0_2_2 <= \$586 ;
   always @(posedge clk)
-    x0_2_3 <= \$588 ;
+    x0_2_3 <= \$587 ;
   always @(posedge clk)
-    x0_3_0 <= \$589 ;
+    x0_3_0 <= \$588 ;
   always @(posedge clk)
-    x0_3_1 <= \$590 ;
+    x0_3_1 <= \$589 ;
   always @(posedge clk)
-    x0_3_2 <= \$591 ;
+    x0_3_2 <= \$590 ;
   always @(posedge clk)
-    x0_3_3 <= \$592 ;
+    x0_3_3 <= \$591 ;
   always @(posedge clk)
-    x0_3_4 <= \$593 ;
+    x0_3_4 <= \$592 ;
   always @(posedge clk)
-    x0_4 <= \$594 ;
+    x0_4 <= \$593 ;
   always @(posedge clk)
-    x1_1_0 <= \$595 ;
+    x1_1_0 <= \$594 ;
   always @(posedge clk)
-    x1_1_1 <= \$596 ;
+    x1_1_1 <= \$595 ;
   always @(posedge clk)
-    x1_2_0 <= \$597 ;
+    x1_2_0 <= \$596 ;
   always @(posedge clk)
-    x1_2_1 <= \$598 ;
+    x1_2_1 <= \$597 ;
   always @(posedge clk)
-    x1_2_2 <= \$599 ;
+    x1_2_2 <= \$598 ;
   always @(posedge clk)
-    x1_2_3 <= \$600 ;
+    x1_2_3 <= \$599 ;
   always @(posedge clk)
-    x1_3_0 <= \$601 ;
+    x1_3_0 <= \$600 ;
   always @(posedge clk)
-    x1_3_1 <= \$602 ;
+    x1_3_1 <= \$601 ;
   always @(posedge clk)
-    x1_3_2 <= \$603 ;
+    x1_3_2 <= \$602 ;
   always @(posedge clk)
-    x1_3_3 <= \$604 ;
+    x1_3_3 <= \$603 ;
   always @(posedge clk)
-    x1_3_4 <= \$605 ;
+    x1_3_4 <= \$604 ;
   always @(posedge clk)
-    x1_4 <= \$606 ;
+    x1_4 <= \$605 ;
   always @(posedge clk)
-    tag_1 <= \$607 ;
+    tag_1 <= \$606 ;
   always @(posedge clk)
-    tag_2 <= \$608 ;
+    tag_2 <= \$607 ;
   always @(posedge clk)
-    tag_3 <= \$609 ;
+    tag_3 <= \$608 ;
   always @(posedge clk)
-    tag_4 <= \$610 ;
+    tag_4 <= \$609 ;
   always @(posedge clk)
-    front_valid <= \$611 ;
+    front_valid <= \$610 ;
   always @(posedge clk)
-    granule <= \$612 ;
+    granule <= \$611 ;
   always @(posedge clk)
-    product_valid1 <= \$613 ;
+    product_valid1 <= \$612 ;
   always @(posedge clk)
-    product_valid2 <= \$614 ;
+    product_valid2 <= \$613 ;
   always @(posedge clk)
-    product_valid3 <= \$615 ;
+    product_valid3 <= \$614 ;
   always @(posedge clk)
-    product_valid4 <= \$616 ;
+    product_valid4 <= \$615 ;
   always @(posedge clk)
-    o__valid <= \$617 ;
+    o__valid <= \$616 ;
   always @(posedge clk)
-    tag_o_1 <= \$618 ;
+    tag_o_1 <= \$617 ;
   always @(posedge clk)
-    tag_o_2 <= \$619 ;
+    tag_o_2 <= \$618 ;
   always @(posedge clk)
-    tag_o_3 <= \$620 ;
+    tag_o_3 <= \$619 ;
   always @(posedge clk)
-    tag_o_4 <= \$621 ;
+    tag_o_4 <= \$620 ;
   always @(posedge clk)
-    tag_o_5 <= \$622 ;
+    tag_o_5 <= \$621 ;
   always @(posedge clk)
-    y0_1_0 <= \$623 ;
+    y0_1_0 <= \$622 ;
   always @(posedge clk)
-    y0_1_1 <= \$624 ;
+    y0_1_1 <= \$623 ;
   always @(posedge clk)
-    y0_1_2 <= \$625 ;
+    y0_1_2 <= \$624 ;
   always @(posedge clk)
-    y0_1_3 <= \$626 ;
+    y0_1_3 <= \$625 ;
   always @(posedge clk)
-    y0_2 <= \$627 ;
+    y0_2 <= \$626 ;
   always @(posedge clk)
-    y0_gain <= \$628 ;
+    y0_gain <= \$627 ;
   always @(posedge clk)
-    y0_3_0 <= \$629 ;
+    y0_3_0 <= \$628 ;
   always @(posedge clk)
-    y0_3_1 <= \$630 ;
+    y0_3_1 <= \$629 ;
   always @(posedge clk)
-    y0_3_2 <= \$631 ;
+    y0_3_2 <= \$630 ;
   always @(posedge clk)
-    y0_3_3 <= \$632 ;
+    y0_3_3 <= \$631 ;
   always @(posedge clk)
-    y0_4_0 <= \$633 ;
+    y0_4_0 <= \$632 ;
   always @(posedge clk)
-    y0_4_1 <= \$634 ;
+    y0_4_1 <= \$633 ;
   always @(posedge clk)
-    y0_4_2 <= \$635 ;
+    y0_4_2 <= \$634 ;
   always @(posedge clk)
-    y0_4_3 <= \$636 ;
+    y0_4_3 <= \$635 ;
   always @(posedge clk)
-    y0_5 <= \$637 ;
+    y0_5 <= \$636 ;
   always @(posedge clk)
-    y1_1_0 <= \$638 ;
+    y1_1_0 <= \$637 ;
   always @(posedge clk)
-    y1_1_1 <= \$639 ;
+    y1_1_1 <= \$638 ;
   always @(posedge clk)
-    y1_1_2 <= \$640 ;
+    y1_1_2 <= \$639 ;
   always @(posedge clk)
-    y1_1_3 <= \$641 ;
+    y1_1_3 <= \$640 ;
   always @(posedge clk)
-    y1_2 <= \$642 ;
+    y1_2 <= \$641 ;
   always @(posedge clk)
-    y1_gain <= \$643 ;
+    y1_gain <= \$642 ;
   always @(posedge clk)
-    y1_3_0 <= \$644 ;
+    y1_3_0 <= \$643 ;
   always @(posedge clk)
-    y1_3_1 <= \$645 ;
+    y1_3_1 <= \$644 ;
   always @(posedge clk)
-    y1_3_2 <= \$646 ;
+    y1_3_2 <= \$645 ;
   always @(posedge clk)
-    y1_3_3 <= \$647 ;
+    y1_3_3 <= \$646 ;
   always @(posedge clk)
-    y1_4_0 <= \$648 ;
+    y1_4_0 <= \$647 ;
   always @(posedge clk)
-    y1_4_1 <= \$649 ;
+    y1_4_1 <= \$648 ;
   always @(posedge clk)
-    y1_4_2 <= \$650 ;
+    y1_4_2 <= \$649 ;
   always @(posedge clk)
-    y1_4_3 <= \$651 ;
+    y1_4_3 <= \$650 ;
   always @(posedge clk)
-    y1_5 <= \$652 ;
+    y1_5 <= \$651 ;
   always @(posedge clk)
-    done <= \$653 ;
+    done <= \$652 ;
   always @(posedge clk)
-    gains_ready <= \$654 ;
+    gains_ready <= \$653 ;
   assign \$1  = read__ready & again;
   assign \$2  = read__payload == 5'h1f;
   assign finishing = \$1  & \$2 ;
@@ -24015,105 +25180,106 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign \$77  = mag_z2_3 ? { mag_z1_5, \$74  } : { mag_z1_7, \$75  };
   assign mag_z4_0 = mag_z3_1 & mag_z3_0;
   assign \$78  = mag_z3_1 ? { mag_z2_1, \$76  } : { mag_z2_3, \$77  };
-  assign \$79  = ~ whole_valid;
-  assign sums_ready = \$79  | whole_ready;
-  assign \$80  = ~ found_valid;
-  assign \$81  = \$80  | found_ready;
-  assign \$122  = ~ total[0];
-  assign \$124  = ~ total[0];
+  assign sums_ready = ~ whole_valid;
+  assign \$79  = ~ found_valid;
+  assign \$80  = \$79  | found_ready;
+  assign \$121  = ~ total[0];
+  assign \$123  = ~ total[0];
   assign total_n0_13 = ~ total[0];
-  assign \$125  = ~ total[2];
-  assign \$126  = ~ total[1];
-  assign total_z0_14 = \$125  & \$126 ;
-  assign \$127  = ~ total[2];
+  assign \$124  = ~ total[2];
+  assign \$125  = ~ total[1];
+  assign total_z0_14 = \$124  & \$125 ;
+  assign \$126  = ~ total[2];
   assign total_n0_14 = ~ total[2];
-  assign \$128  = ~ total[4];
-  assign \$129  = ~ total[3];
-  assign total_z0_15 = \$128  & \$129 ;
-  assign \$130  = ~ total[4];
+  assign \$127  = ~ total[4];
+  assign \$128  = ~ total[3];
+  assign total_z0_15 = \$127  & \$128 ;
+  assign \$129  = ~ total[4];
   assign total_n0_15 = ~ total[4];
-  assign \$131  = ~ total[6];
-  assign \$132  = ~ total[5];
-  assign total_z0_16 = \$131  & \$132 ;
-  assign \$133  = ~ total[6];
+  assign \$130  = ~ total[6];
+  assign \$131  = ~ total[5];
+  assign total_z0_16 = \$130  & \$131 ;
+  assign \$132  = ~ total[6];
   assign total_n0_16 = ~ total[6];
-  assign \$134  = ~ total[8];
-  assign \$135  = ~ total[7];
-  assign total_z0_17 = \$134  & \$135 ;
-  assign \$136  = ~ total[8];
+  assign \$133  = ~ total[8];
+  assign \$134  = ~ total[7];
+  assign total_z0_17 = \$133  & \$134 ;
+  assign \$135  = ~ total[8];
   assign total_n0_17 = ~ total[8];
-  assign \$137  = ~ total[10];
-  assign \$138  = ~ total[9];
-  assign total_z0_18 = \$137  & \$138 ;
-  assign \$139  = ~ total[10];
+  assign \$136  = ~ total[10];
+  assign \$137  = ~ total[9];
+  assign total_z0_18 = \$136  & \$137 ;
+  assign \$138  = ~ total[10];
   assign total_n0_18 = ~ total[10];
-  assign \$140  = ~ total[12];
-  assign \$141  = ~ total[11];
-  assign total_z0_19 = \$140  & \$141 ;
-  assign \$142  = ~ total[12];
+  assign \$139  = ~ total[12];
+  assign \$140  = ~ total[11];
+  assign total_z0_19 = \$139  & \$140 ;
+  assign \$141  = ~ total[12];
   assign total_n0_19 = ~ total[12];
-  assign \$143  = ~ total[14];
-  assign \$144  = ~ total[13];
-  assign total_z0_20 = \$143  & \$144 ;
-  assign \$145  = ~ total[14];
+  assign \$142  = ~ total[14];
+  assign \$143  = ~ total[13];
+  assign total_z0_20 = \$142  & \$143 ;
+  assign \$144  = ~ total[14];
   assign total_n0_20 = ~ total[14];
-  assign \$146  = ~ total[16];
-  assign \$147  = ~ total[15];
-  assign total_z0_21 = \$146  & \$147 ;
-  assign \$148  = ~ total[16];
+  assign \$145  = ~ total[16];
+  assign \$146  = ~ total[15];
+  assign total_z0_21 = \$145  & \$146 ;
+  assign \$147  = ~ total[16];
   assign total_n0_21 = ~ total[16];
-  assign \$149  = ~ total[18];
-  assign \$150  = ~ total[17];
-  assign total_z0_22 = \$149  & \$150 ;
-  assign \$151  = ~ total[18];
+  assign \$148  = ~ total[18];
+  assign \$149  = ~ total[17];
+  assign total_z0_22 = \$148  & \$149 ;
+  assign \$150  = ~ total[18];
   assign total_n0_22 = ~ total[18];
-  assign \$152  = ~ total[20];
-  assign \$153  = ~ total[19];
-  assign total_z0_23 = \$152  & \$153 ;
-  assign \$154  = ~ total[20];
+  assign \$151  = ~ total[20];
+  assign \$152  = ~ total[19];
+  assign total_z0_23 = \$151  & \$152 ;
+  assign \$153  = ~ total[20];
   assign total_n0_23 = ~ total[20];
-  assign \$155  = ~ total[22];
-  assign \$156  = ~ total[21];
-  assign total_z0_24 = \$155  & \$156 ;
-  assign \$157  = ~ total[22];
+  assign \$154  = ~ total[22];
+  assign \$155  = ~ total[21];
+  assign total_z0_24 = \$154  & \$155 ;
+  assign \$156  = ~ total[22];
   assign total_n0_24 = ~ total[22];
-  assign \$158  = ~ total[24];
-  assign \$159  = ~ total[23];
-  assign total_z0_25 = \$158  & \$159 ;
-  assign \$160  = ~ total[24];
+  assign \$157  = ~ total[24];
+  assign \$158  = ~ total[23];
+  assign total_z0_25 = \$157  & \$158 ;
+  assign \$159  = ~ total[24];
   assign total_n0_25 = ~ total[24];
-  assign \$161  = ~ total[26];
-  assign \$162  = ~ total[25];
-  assign total_z0_26 = \$161  & \$162 ;
-  assign \$163  = ~ total[26];
+  assign \$160  = ~ total[26];
+  assign \$161  = ~ total[25];
+  assign total_z0_26 = \$160  & \$161 ;
+  assign \$162  = ~ total[26];
   assign total_n0_26 = ~ total[26];
-  assign \$164  = ~ total[28];
-  assign \$165  = ~ total[27];
-  assign total_z0_27 = \$164  & \$165 ;
-  assign \$166  = ~ total[28];
+  assign \$163  = ~ total[28];
+  assign \$164  = ~ total[27];
+  assign total_z0_27 = \$163  & \$164 ;
+  assign \$165  = ~ total[28];
   assign total_n0_27 = ~ total[28];
-  assign \$167  = ~ total[30];
-  assign \$168  = ~ total[29];
-  assign total_z0_28 = \$167  & \$168 ;
-  assign \$169  = ~ total[30];
+  assign \$166  = ~ total[30];
+  assign \$167  = ~ total[29];
+  assign total_z0_28 = \$166  & \$167 ;
+  assign \$168  = ~ total[30];
   assign total_n0_28 = ~ total[30];
-  assign \$170  = ~ total[32];
-  assign \$171  = ~ total[31];
-  assign total_z0_29 = \$170  & \$171 ;
-  assign \$172  = ~ total[32];
+  assign \$169  = ~ total[32];
+  assign \$170  = ~ total[31];
+  assign total_z0_29 = \$169  & \$170 ;
+  assign \$171  = ~ total[32];
   assign total_n0_29 = ~ total[32];
-  assign \$173  = ~ total[34];
-  assign \$174  = ~ total[33];
-  assign total_z0_30 = \$173  & \$174 ;
-  assign \$175  = ~ total[34];
+  assign \$172  = ~ total[34];
+  assign \$173  = ~ total[33];
+  assign total_z0_30 = \$172  & \$173 ;
+  assign \$174  = ~ total[34];
   assign total_n0_30 = ~ total[34];
-  assign \$176  = ~ total[36];
-  assign \$177  = ~ total[35];
+  assign \$175  = ~ total[36];
+  assign \$176  = ~ total[35];
+  assign total_z0_31 = \$175  & \$176 ;
+  assign \$177  = ~ total[36];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6539$0 (x0_4),
-    .\port$6563$0 (x1_4),
-    .\port$6571$0 (tag_4),
+    .\port$6604$0 (x0_4),
+    .\port$6628$0 (x1_4),
+    .\port$6636$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -24441,24 +25607,36 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$532  = read__payload;
-    if (\$438 ) begin
-      \$532  = \$439 [4:0];
-      if (\$440 ) begin
-        \$532  = 5'h00;
+    \$531  = read__payload;
+    if (\$437 ) begin
+      \$531  = \$438 [4:0];
+      if (\$439 ) begin
+        \$531  = 5'h00;
       end
     end
     if (rst) begin
-      \$532  = 5'h00;
+      \$531  = 5'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$533  = again;
-    if (\$438 ) begin
-      if (\$440 ) begin
-        \$533  = \$441 ;
+    \$532  = again;
+    if (\$437 ) begin
+      if (\$439 ) begin
+        \$532  = \$440 ;
       end
+    end
+    if (rst) begin
+      \$532  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$533  = read__valid;
+    if (w_en) begin
+      \$533  = 1'h1;
+    end else if (finishing) begin
+      \$533  = 1'h0;
     end
     if (rst) begin
       \$533  = 1'h0;
@@ -24466,10 +25644,11 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$534  = read__valid;
+    \$534  = closing;
     if (w_en) begin
-      \$534  = 1'h1;
-    end else if (finishing) begin
+      \$534  = w_data;
+    end
+    if (\$528 ) begin
       \$534  = 1'h0;
     end
     if (rst) begin
@@ -24478,37 +25657,34 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$535  = closing;
-    if (w_en) begin
-      \$535  = w_data;
-    end
-    if (\$529 ) begin
-      \$535  = 1'h0;
+    \$535  = got;
+    if (\$441 ) begin
+      \$535  = \$442 [4:0];
+      if (\$443 ) begin
+        \$535  = 5'h00;
+      end
     end
     if (rst) begin
-      \$535  = 1'h0;
+      \$535  = 5'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$536  = got;
-    if (\$442 ) begin
-      \$536  = \$443 [4:0];
-      if (\$444 ) begin
-        \$536  = 5'h00;
+    \$536  = second;
+    if (\$441 ) begin
+      if (\$443 ) begin
+        \$536  = \$444 ;
       end
     end
     if (rst) begin
-      \$536  = 5'h00;
+      \$536  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$537  = second;
-    if (\$442 ) begin
-      if (\$444 ) begin
-        \$537  = \$445 ;
-      end
+    \$537  = square_valid1;
+    if (summing_ready) begin
+      \$537  = square_enter;
     end
     if (rst) begin
       \$537  = 1'h0;
@@ -24516,9 +25692,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$538  = square_valid1;
+    \$538  = square_valid2;
     if (summing_ready) begin
-      \$538  = square_enter;
+      \$538  = square_valid1;
     end
     if (rst) begin
       \$538  = 1'h0;
@@ -24526,9 +25702,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$539  = square_valid2;
+    \$539  = square_valid3;
     if (summing_ready) begin
-      \$539  = square_valid1;
+      \$539  = square_valid2;
     end
     if (rst) begin
       \$539  = 1'h0;
@@ -24536,9 +25712,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$540  = square_valid3;
+    \$540  = sums_valid;
     if (summing_ready) begin
-      \$540  = square_valid2;
+      \$540  = square_valid3;
     end
     if (rst) begin
       \$540  = 1'h0;
@@ -24546,159 +25722,157 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$541  = sums_valid;
+    \$541  = shift;
     if (summing_ready) begin
-      \$541  = square_valid3;
-    end
-    if (rst) begin
-      \$541  = 1'h0;
+      \$541  = \$448 [4:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$542  = shift;
+    \$542  = square_flags;
     if (summing_ready) begin
-      \$542  = \$449 [4:0];
+      \$542  = { \$450 , \$449  };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$543  = square_flags;
+    \$543  = sum_x0;
     if (summing_ready) begin
-      \$543  = { \$451 , \$450  };
+      \$543  = read_i__payload[31:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$544  = sum_x0;
+    \$544  = q0;
     if (summing_ready) begin
-      \$544  = read_i__payload[31:0];
+      \$544  = \$451 [15:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$545  = q0;
+    \$545  = sum_x1;
     if (summing_ready) begin
-      \$545  = \$452 [15:0];
+      \$545  = read_i__payload[63:32];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$546  = sum_x1;
+    \$546  = q1;
     if (summing_ready) begin
-      \$546  = read_i__payload[63:32];
+      \$546  = \$452 [15:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$547  = q1;
+    \$547  = square0;
     if (summing_ready) begin
-      \$547  = \$453 [15:0];
+      \$547  = \$453 [30:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$548  = square0;
+    \$548  = square1;
     if (summing_ready) begin
       \$548  = \$454 [30:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$549  = square1;
+    \$549  = tree0_0;
     if (summing_ready) begin
-      \$549  = \$455 [30:0];
+      \$549  = \$455 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$550  = tree0_0;
+    \$550  = square_tail_0_1;
     if (summing_ready) begin
-      \$550  = \$456 ;
+      \$550  = shift;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$551  = square_tail_0_1;
+    \$551  = square_tail_0_2;
     if (summing_ready) begin
-      \$551  = shift;
+      \$551  = square_tail_0_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$552  = square_tail_0_2;
+    \$552  = square_tail_1_1;
     if (summing_ready) begin
-      \$552  = square_tail_0_1;
+      \$552  = square_flags;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$553  = square_tail_1_1;
+    \$553  = square_tail_1_2;
     if (summing_ready) begin
-      \$553  = square_flags;
+      \$553  = square_tail_1_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$554  = square_tail_1_2;
+    \$554  = start;
     if (summing_ready) begin
-      \$554  = square_tail_1_1;
+      \$554  = epsilon;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$555  = start;
+    \$555  = square_end_0;
     if (summing_ready) begin
-      \$555  = epsilon;
+      \$555  = square_tail_0_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$556  = square_end_0;
+    \$556  = square_end_1;
     if (summing_ready) begin
-      \$556  = square_tail_0_2;
+      \$556  = square_tail_1_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$557  = square_end_1;
-    if (summing_ready) begin
-      \$557  = square_tail_1_2;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$558  = whole_valid;
-    if (sums_ready) begin
-      \$558  = \$457 ;
+    \$557  = whole_valid;
+    if (\$456 ) begin
+      \$557  = square_end_1[1];
+    end else if (rsqrt_advance) begin
+      \$557  = 1'h0;
     end
     if (rst) begin
-      \$558  = 1'h0;
+      \$557  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$559  = total;
-    if (sums_ready) begin
-      if (sums_valid) begin
-        \$559  = \$459 [36:0];
-      end
+    \$558  = total;
+    if (\$456 ) begin
+      \$558  = \$458 [36:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$560  = total_shift;
-    if (sums_ready) begin
-      if (sums_valid) begin
-        \$560  = square_end_0;
-      end
+    \$559  = total_shift;
+    if (\$456 ) begin
+      \$559  = square_end_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$561  = rsqrt_valid1;
-    if (whole_ready) begin
-      \$561  = rsqrt_enter;
+    \$560  = rsqrt_valid1;
+    if (rsqrt_advance) begin
+      \$560  = rsqrt_enter;
+    end
+    if (rst) begin
+      \$560  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$561  = rsqrt_valid2;
+    if (rsqrt_advance) begin
+      \$561  = rsqrt_valid1;
     end
     if (rst) begin
       \$561  = 1'h0;
@@ -24706,9 +25880,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$562  = rsqrt_valid2;
-    if (whole_ready) begin
-      \$562  = rsqrt_valid1;
+    \$562  = rsqrt_valid3;
+    if (rsqrt_advance) begin
+      \$562  = rsqrt_valid2;
     end
     if (rst) begin
       \$562  = 1'h0;
@@ -24716,9 +25890,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$563  = rsqrt_valid3;
-    if (whole_ready) begin
-      \$563  = rsqrt_valid2;
+    \$563  = found_valid;
+    if (rsqrt_advance) begin
+      \$563  = rsqrt_valid3;
     end
     if (rst) begin
       \$563  = 1'h0;
@@ -24726,122 +25900,122 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$564  = found_valid;
-    if (whole_ready) begin
-      \$564  = rsqrt_valid3;
-    end
-    if (rst) begin
-      \$564  = 1'h0;
+    \$564  = total_1_0;
+    if (rsqrt_advance) begin
+      \$564  = { total_z4_1, \$208  };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$565  = total_1_0;
-    if (whole_ready) begin
-      \$565  = { total_z4_1, \$209  };
+    \$565  = total_1_1;
+    if (rsqrt_advance) begin
+      \$565  = total;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$566  = total_1_1;
-    if (whole_ready) begin
-      \$566  = total;
+    \$566  = total_1_2;
+    if (rsqrt_advance) begin
+      \$566  = total_shift;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$567  = total_1_2;
-    if (whole_ready) begin
-      \$567  = total_shift;
+    \$567  = rsqrt_x_0;
+    if (rsqrt_advance) begin
+      \$567  = { \$459 [0], mantissa_up0[15:1] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$568  = rsqrt_x_0;
-    if (whole_ready) begin
-      \$568  = { \$460 [0], mantissa_up0[15:1] };
+    \$568  = rsqrt_x_1;
+    if (rsqrt_advance) begin
+      \$568  = \$462 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$569  = rsqrt_x_1;
-    if (whole_ready) begin
-      \$569  = \$463 ;
+    \$569  = rsqrt_f;
+    if (rsqrt_advance) begin
+      \$569  = rsqrt_x_0[9:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$570  = rsqrt_f;
-    if (whole_ready) begin
-      \$570  = rsqrt_x_0[9:0];
+    \$570  = rsqrt_line_0;
+    if (rsqrt_advance) begin
+      \$570  = rsqrt_base;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$571  = rsqrt_line_0;
-    if (whole_ready) begin
-      \$571  = rsqrt_base;
+    \$571  = rsqrt_line_1;
+    if (rsqrt_advance) begin
+      \$571  = rsqrt_slope;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$572  = rsqrt_line_1;
-    if (whole_ready) begin
-      \$572  = rsqrt_slope;
+    \$572  = \rsqrt_y$481 ;
+    if (rsqrt_advance) begin
+      \$572  = \$211 [13:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$573  = \rsqrt_y$481 ;
-    if (whole_ready) begin
-      \$573  = \$212 [13:0];
+    \$573  = rsqrt_exponent_1;
+    if (rsqrt_advance) begin
+      \$573  = rsqrt_x_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$574  = rsqrt_exponent_1;
-    if (whole_ready) begin
-      \$574  = rsqrt_x_1;
+    \$574  = rsqrt_exponent_2;
+    if (rsqrt_advance) begin
+      \$574  = rsqrt_exponent_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$575  = rsqrt_exponent_2;
-    if (whole_ready) begin
-      \$575  = rsqrt_exponent_1;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$576  = factor_valid;
+    \$575  = factor_valid;
     if (found_ready) begin
-      \$576  = found_valid;
+      \$575  = found_valid;
     end else if (factor_ready) begin
-      \$576  = 1'h0;
+      \$575  = 1'h0;
     end
     if (rst) begin
-      \$576  = 1'h0;
+      \$575  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$577  = \$signal$484 ;
+    \$576  = \$signal$484 ;
     if (found_ready) begin
-      \$577  = \$466 [14:0];
+      \$576  = \$465 [14:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$578  = \$signal$485 ;
+    \$577  = \$signal$485 ;
     if (found_ready) begin
-      \$578  = \$469 ;
+      \$577  = \$468 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$579  = row_valid1;
+    \$578  = row_valid1;
     if (taking_ready) begin
-      \$579  = row_enter;
+      \$578  = row_enter;
+    end
+    if (rst) begin
+      \$578  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$579  = row_valid2;
+    if (taking_ready) begin
+      \$579  = row_valid1;
     end
     if (rst) begin
       \$579  = 1'h0;
@@ -24849,9 +26023,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$580  = row_valid2;
+    \$580  = row_valid3;
     if (taking_ready) begin
-      \$580  = row_valid1;
+      \$580  = row_valid2;
     end
     if (rst) begin
       \$580  = 1'h0;
@@ -24859,9 +26033,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$581  = row_valid3;
+    \$581  = converted_valid;
     if (taking_ready) begin
-      \$581  = row_valid2;
+      \$581  = row_valid3;
     end
     if (rst) begin
       \$581  = 1'h0;
@@ -24869,232 +26043,232 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$582  = converted_valid;
+    \$582  = x0_1_0;
     if (taking_ready) begin
-      \$582  = row_valid3;
-    end
-    if (rst) begin
-      \$582  = 1'h0;
+      \$582  = read_i__payload[31];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$583  = x0_1_0;
+    \$583  = x0_1_1;
     if (taking_ready) begin
-      \$583  = read_i__payload[31];
+      \$583  = \$216 [31:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$584  = x0_1_1;
+    \$584  = x0_2_0;
     if (taking_ready) begin
-      \$584  = \$217 [31:0];
+      \$584  = x0_1_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$585  = x0_2_0;
+    \$585  = x0_2_1;
     if (taking_ready) begin
-      \$585  = x0_1_0;
+      \$585  = x0_1_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$586  = x0_2_1;
+    \$586  = x0_2_2;
     if (taking_ready) begin
-      \$586  = x0_1_1;
+      \$586  = { x0_z3_1, \$279  };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$587  = x0_2_2;
+    \$587  = x0_2_3;
     if (taking_ready) begin
-      \$587  = { x0_z3_1, \$280  };
+      \$587  = x0_z4_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$588  = x0_2_3;
+    \$588  = x0_3_0;
     if (taking_ready) begin
-      \$588  = x0_z4_0;
+      \$588  = x0_2_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$589  = x0_3_0;
+    \$589  = x0_3_1;
     if (taking_ready) begin
-      \$589  = x0_2_0;
+      \$589  = x0_up0[9:1];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$590  = x0_3_1;
+    \$590  = x0_3_2;
     if (taking_ready) begin
-      \$590  = x0_up0[9:1];
+      \$590  = \$474 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$591  = x0_3_2;
+    \$591  = x0_3_3;
     if (taking_ready) begin
       \$591  = \$475 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$592  = x0_3_3;
+    \$592  = x0_3_4;
     if (taking_ready) begin
-      \$592  = \$476 ;
+      \$592  = x0_2_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$593  = x0_3_4;
+    \$593  = x0_4;
     if (taking_ready) begin
-      \$593  = x0_2_3;
+      \$593  = x0_bf16;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$594  = x0_4;
+    \$594  = x1_1_0;
     if (taking_ready) begin
-      \$594  = x0_bf16;
+      \$594  = read_i__payload[63];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$595  = x1_1_0;
+    \$595  = x1_1_1;
     if (taking_ready) begin
-      \$595  = read_i__payload[63];
+      \$595  = \$295 [31:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$596  = x1_1_1;
+    \$596  = x1_2_0;
     if (taking_ready) begin
-      \$596  = \$296 [31:0];
+      \$596  = x1_1_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$597  = x1_2_0;
+    \$597  = x1_2_1;
     if (taking_ready) begin
-      \$597  = x1_1_0;
+      \$597  = x1_1_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$598  = x1_2_1;
+    \$598  = x1_2_2;
     if (taking_ready) begin
-      \$598  = x1_1_1;
+      \$598  = { x1_z3_1, \$358  };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$599  = x1_2_2;
+    \$599  = x1_2_3;
     if (taking_ready) begin
-      \$599  = { x1_z3_1, \$359  };
+      \$599  = x1_z4_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$600  = x1_2_3;
+    \$600  = x1_3_0;
     if (taking_ready) begin
-      \$600  = x1_z4_0;
+      \$600  = x1_2_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$601  = x1_3_0;
+    \$601  = x1_3_1;
     if (taking_ready) begin
-      \$601  = x1_2_0;
+      \$601  = x1_up0[9:1];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$602  = x1_3_1;
+    \$602  = x1_3_2;
     if (taking_ready) begin
-      \$602  = x1_up0[9:1];
+      \$602  = \$481 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$603  = x1_3_2;
+    \$603  = x1_3_3;
     if (taking_ready) begin
       \$603  = \$482 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$604  = x1_3_3;
+    \$604  = x1_3_4;
     if (taking_ready) begin
-      \$604  = \$483 ;
+      \$604  = x1_2_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$605  = x1_3_4;
+    \$605  = x1_4;
     if (taking_ready) begin
-      \$605  = x1_2_3;
+      \$605  = x1_bf16;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$606  = x1_4;
+    \$606  = tag_1;
     if (taking_ready) begin
-      \$606  = x1_bf16;
+      \$606  = { r_data, \$483 , got };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$607  = tag_1;
+    \$607  = tag_2;
     if (taking_ready) begin
-      \$607  = { r_data, \$484 , got };
+      \$607  = tag_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$608  = tag_2;
+    \$608  = tag_3;
     if (taking_ready) begin
-      \$608  = tag_1;
+      \$608  = tag_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$609  = tag_3;
+    \$609  = tag_4;
     if (taking_ready) begin
-      \$609  = tag_2;
+      \$609  = tag_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$610  = tag_4;
-    if (taking_ready) begin
-      \$610  = tag_3;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$611  = front_valid;
+    \$610  = front_valid;
     if (leave_advance) begin
-      \$611  = leave_enter;
+      \$610  = leave_enter;
     end
     if (rst) begin
-      \$611  = 1'h0;
+      \$610  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$612  = granule;
+    \$611  = granule;
     if (leave_advance) begin
-      \$612  = \r_data$499 ;
+      \$611  = \r_data$499 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$613  = product_valid1;
+    \$612  = product_valid1;
     if (joined_ready) begin
-      \$613  = product_enter;
+      \$612  = product_enter;
+    end
+    if (rst) begin
+      \$612  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$613  = product_valid2;
+    if (joined_ready) begin
+      \$613  = product_valid1;
     end
     if (rst) begin
       \$613  = 1'h0;
@@ -25102,9 +26276,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$614  = product_valid2;
+    \$614  = product_valid3;
     if (joined_ready) begin
-      \$614  = product_valid1;
+      \$614  = product_valid2;
     end
     if (rst) begin
       \$614  = 1'h0;
@@ -25112,9 +26286,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$615  = product_valid3;
+    \$615  = product_valid4;
     if (joined_ready) begin
-      \$615  = product_valid2;
+      \$615  = product_valid3;
     end
     if (rst) begin
       \$615  = 1'h0;
@@ -25122,9 +26296,9 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$616  = product_valid4;
+    \$616  = o__valid;
     if (joined_ready) begin
-      \$616  = product_valid3;
+      \$616  = product_valid4;
     end
     if (rst) begin
       \$616  = 1'h0;
@@ -25132,277 +26306,267 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   end
   always @* begin
     if (\$start ) begin end
-    \$617  = o__valid;
+    \$617  = tag_o_1;
     if (joined_ready) begin
-      \$617  = product_valid4;
-    end
-    if (rst) begin
-      \$617  = 1'h0;
+      \$617  = granule[38:32];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$618  = tag_o_1;
+    \$618  = tag_o_2;
     if (joined_ready) begin
-      \$618  = granule[38:32];
+      \$618  = tag_o_1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$619  = tag_o_2;
+    \$619  = tag_o_3;
     if (joined_ready) begin
-      \$619  = tag_o_1;
+      \$619  = tag_o_2;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$620  = tag_o_3;
+    \$620  = tag_o_4;
     if (joined_ready) begin
-      \$620  = tag_o_2;
+      \$620  = tag_o_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$621  = tag_o_4;
+    \$621  = tag_o_5;
     if (joined_ready) begin
-      \$621  = tag_o_3;
+      \$621  = tag_o_4;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$622  = tag_o_5;
+    \$622  = y0_1_0;
     if (joined_ready) begin
-      \$622  = tag_o_4;
+      \$622  = granule[15];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$623  = y0_1_0;
+    \$623  = y0_1_1;
     if (joined_ready) begin
-      \$623  = granule[15];
+      \$623  = \$484 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$624  = y0_1_1;
+    \$624  = y0_1_2;
     if (joined_ready) begin
-      \$624  = \$485 ;
+      \$624  = \$486 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$625  = y0_1_2;
+    \$625  = y0_1_3;
     if (joined_ready) begin
-      \$625  = \$487 ;
+      \$625  = \$488 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$626  = y0_1_3;
+    \$626  = y0_2;
     if (joined_ready) begin
       \$626  = \$489 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$627  = y0_2;
+    \$627  = y0_gain;
     if (joined_ready) begin
-      \$627  = \$490 ;
+      \$627  = read__data[15:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$628  = y0_gain;
+    \$628  = y0_3_0;
     if (joined_ready) begin
-      \$628  = read__data[15:0];
+      \$628  = \$490 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$629  = y0_3_0;
+    \$629  = y0_3_1;
     if (joined_ready) begin
-      \$629  = \$491 ;
+      \$629  = \$492 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$630  = y0_3_1;
+    \$630  = y0_3_2;
     if (joined_ready) begin
-      \$630  = \$493 ;
+      \$630  = \$495 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$631  = y0_3_2;
+    \$631  = y0_3_3;
     if (joined_ready) begin
-      \$631  = \$496 ;
+      \$631  = \$500 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$632  = y0_3_3;
+    \$632  = y0_4_0;
     if (joined_ready) begin
-      \$632  = \$501 ;
+      \$632  = y0_3_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$633  = y0_4_0;
+    \$633  = y0_4_1;
     if (joined_ready) begin
-      \$633  = y0_3_0;
+      \$633  = \$502 [15:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$634  = y0_4_1;
+    \$634  = y0_4_2;
     if (joined_ready) begin
-      \$634  = \$503 [15:0];
+      \$634  = \$503 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$635  = y0_4_2;
+    \$635  = y0_4_3;
     if (joined_ready) begin
-      \$635  = \$504 ;
+      \$635  = y0_3_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$636  = y0_4_3;
+    \$636  = y0_5;
     if (joined_ready) begin
-      \$636  = y0_3_3;
+      \$636  = y0_b_bf16;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$637  = y0_5;
+    \$637  = y1_1_0;
     if (joined_ready) begin
-      \$637  = y0_b_bf16;
+      \$637  = granule[31];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$638  = y1_1_0;
+    \$638  = y1_1_1;
     if (joined_ready) begin
-      \$638  = granule[31];
+      \$638  = \$504 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$639  = y1_1_1;
+    \$639  = y1_1_2;
     if (joined_ready) begin
-      \$639  = \$505 ;
+      \$639  = \$506 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$640  = y1_1_2;
+    \$640  = y1_1_3;
     if (joined_ready) begin
-      \$640  = \$507 ;
+      \$640  = \$508 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$641  = y1_1_3;
+    \$641  = y1_2;
     if (joined_ready) begin
       \$641  = \$509 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$642  = y1_2;
+    \$642  = y1_gain;
     if (joined_ready) begin
-      \$642  = \$510 ;
+      \$642  = read__data[31:16];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$643  = y1_gain;
+    \$643  = y1_3_0;
     if (joined_ready) begin
-      \$643  = read__data[31:16];
+      \$643  = \$510 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$644  = y1_3_0;
+    \$644  = y1_3_1;
     if (joined_ready) begin
-      \$644  = \$511 ;
+      \$644  = \$512 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$645  = y1_3_1;
+    \$645  = y1_3_2;
     if (joined_ready) begin
-      \$645  = \$513 ;
+      \$645  = \$515 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$646  = y1_3_2;
+    \$646  = y1_3_3;
     if (joined_ready) begin
-      \$646  = \$516 ;
+      \$646  = \$520 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$647  = y1_3_3;
+    \$647  = y1_4_0;
     if (joined_ready) begin
-      \$647  = \$521 ;
+      \$647  = y1_3_0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$648  = y1_4_0;
+    \$648  = y1_4_1;
     if (joined_ready) begin
-      \$648  = y1_3_0;
+      \$648  = \$522 [15:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$649  = y1_4_1;
+    \$649  = y1_4_2;
     if (joined_ready) begin
-      \$649  = \$523 [15:0];
+      \$649  = \$523 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$650  = y1_4_2;
+    \$650  = y1_4_3;
     if (joined_ready) begin
-      \$650  = \$524 ;
+      \$650  = y1_3_3;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$651  = y1_4_3;
+    \$651  = y1_5;
     if (joined_ready) begin
-      \$651  = y1_3_3;
+      \$651  = y1_b_bf16;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$652  = y1_5;
-    if (joined_ready) begin
-      \$652  = y1_b_bf16;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$653  = \$526 ;
+    \$652  = \$525 ;
     if (rst) begin
+      \$652  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$653  = gains_ready;
+    if (\$528 ) begin
       \$653  = 1'h0;
     end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$654  = gains_ready;
-    if (\$529 ) begin
-      \$654  = 1'h0;
-    end
-    if (\$531 ) begin
-      \$654  = 1'h1;
+    if (\$530 ) begin
+      \$653  = 1'h1;
     end
     if (rst) begin
-      \$654  = 1'h0;
+      \$653  = 1'h0;
     end
   end
   assign \$signal  = read__valid;
@@ -25424,74 +26588,74 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign mag_n3_0 = { mag_z2_1, \$76  };
   assign mag_n3_1 = { mag_z2_3, \$77  };
   assign mag_n4_0 = { mag_z3_1, \$78  };
-  assign rsqrt_advance = whole_ready;
-  assign total_n1_0 = { total_z0_1, \$179  };
-  assign total_n1_1 = { total_z0_3, \$180  };
-  assign total_n1_2 = { total_z0_5, \$181  };
-  assign total_n1_3 = { total_z0_7, \$182  };
-  assign total_n1_4 = { total_z0_9, \$183  };
-  assign total_n1_5 = { total_z0_11, \$184  };
-  assign total_n1_6 = { total_z0_13, \$185  };
-  assign total_n1_7 = { total_z0_15, \$186  };
-  assign total_n1_8 = { total_z0_17, \$187  };
-  assign total_n1_9 = { total_z0_19, \$188  };
-  assign total_n1_10 = { total_z0_21, \$189  };
-  assign total_n1_11 = { total_z0_23, \$190  };
-  assign total_n1_12 = { total_z0_25, \$191  };
-  assign total_n1_13 = { total_z0_27, \$192  };
-  assign total_n1_14 = { total_z0_29, \$193  };
-  assign total_n1_15 = { total_z0_31, \$194  };
-  assign total_n2_0 = { total_z1_1, \$195  };
-  assign total_n2_1 = { total_z1_3, \$196  };
-  assign total_n2_2 = { total_z1_5, \$197  };
-  assign total_n2_3 = { total_z1_7, \$198  };
-  assign total_n2_4 = { total_z1_9, \$199  };
-  assign total_n2_5 = { total_z1_11, \$200  };
-  assign total_n2_6 = { total_z1_13, \$201  };
-  assign total_n2_7 = { total_z1_15, \$202  };
-  assign total_n3_0 = { total_z2_1, \$203  };
-  assign total_n3_1 = { total_z2_3, \$204  };
-  assign total_n3_2 = { total_z2_5, \$205  };
-  assign total_n3_3 = { total_z2_7, \$206  };
-  assign total_n4_0 = { total_z3_1, \$207  };
-  assign total_n4_1 = { total_z3_3, \$208  };
-  assign total_n5_0 = { total_z4_1, \$209  };
-  assign rsqrt_y = \$212 [13:0];
+  assign whole_ready = rsqrt_advance;
+  assign total_n1_0 = { total_z0_1, \$178  };
+  assign total_n1_1 = { total_z0_3, \$179  };
+  assign total_n1_2 = { total_z0_5, \$180  };
+  assign total_n1_3 = { total_z0_7, \$181  };
+  assign total_n1_4 = { total_z0_9, \$182  };
+  assign total_n1_5 = { total_z0_11, \$183  };
+  assign total_n1_6 = { total_z0_13, \$184  };
+  assign total_n1_7 = { total_z0_15, \$185  };
+  assign total_n1_8 = { total_z0_17, \$186  };
+  assign total_n1_9 = { total_z0_19, \$187  };
+  assign total_n1_10 = { total_z0_21, \$188  };
+  assign total_n1_11 = { total_z0_23, \$189  };
+  assign total_n1_12 = { total_z0_25, \$190  };
+  assign total_n1_13 = { total_z0_27, \$191  };
+  assign total_n1_14 = { total_z0_29, \$192  };
+  assign total_n1_15 = { total_z0_31, \$193  };
+  assign total_n2_0 = { total_z1_1, \$194  };
+  assign total_n2_1 = { total_z1_3, \$195  };
+  assign total_n2_2 = { total_z1_5, \$196  };
+  assign total_n2_3 = { total_z1_7, \$197  };
+  assign total_n2_4 = { total_z1_9, \$198  };
+  assign total_n2_5 = { total_z1_11, \$199  };
+  assign total_n2_6 = { total_z1_13, \$200  };
+  assign total_n2_7 = { total_z1_15, \$201  };
+  assign total_n3_0 = { total_z2_1, \$202  };
+  assign total_n3_1 = { total_z2_3, \$203  };
+  assign total_n3_2 = { total_z2_5, \$204  };
+  assign total_n3_3 = { total_z2_7, \$205  };
+  assign total_n4_0 = { total_z3_1, \$206  };
+  assign total_n4_1 = { total_z3_3, \$207  };
+  assign total_n5_0 = { total_z4_1, \$208  };
+  assign rsqrt_y = \$211 [13:0];
   assign row_advance = taking_ready;
-  assign x0_mag = \$217 [31:0];
-  assign x0_n1_0 = { x0_z0_1, \$266  };
-  assign x0_n1_1 = { x0_z0_3, \$267  };
-  assign x0_n1_2 = { x0_z0_5, \$268  };
-  assign x0_n1_3 = { x0_z0_7, \$269  };
-  assign x0_n1_4 = { x0_z0_9, \$270  };
-  assign x0_n1_5 = { x0_z0_11, \$271  };
-  assign x0_n1_6 = { x0_z0_13, \$272  };
-  assign x0_n1_7 = { x0_z0_15, \$273  };
-  assign x0_n2_0 = { x0_z1_1, \$274  };
-  assign x0_n2_1 = { x0_z1_3, \$275  };
-  assign x0_n2_2 = { x0_z1_5, \$276  };
-  assign x0_n2_3 = { x0_z1_7, \$277  };
-  assign x0_n3_0 = { x0_z2_1, \$278  };
-  assign x0_n3_1 = { x0_z2_3, \$279  };
-  assign x0_n4_0 = { x0_z3_1, \$280  };
-  assign x0_packed = \$284 [16:0];
-  assign x1_mag = \$296 [31:0];
-  assign x1_n1_0 = { x1_z0_1, \$345  };
-  assign x1_n1_1 = { x1_z0_3, \$346  };
-  assign x1_n1_2 = { x1_z0_5, \$347  };
-  assign x1_n1_3 = { x1_z0_7, \$348  };
-  assign x1_n1_4 = { x1_z0_9, \$349  };
-  assign x1_n1_5 = { x1_z0_11, \$350  };
-  assign x1_n1_6 = { x1_z0_13, \$351  };
-  assign x1_n1_7 = { x1_z0_15, \$352  };
-  assign x1_n2_0 = { x1_z1_1, \$353  };
-  assign x1_n2_1 = { x1_z1_3, \$354  };
-  assign x1_n2_2 = { x1_z1_5, \$355  };
-  assign x1_n2_3 = { x1_z1_7, \$356  };
-  assign x1_n3_0 = { x1_z2_1, \$357  };
-  assign x1_n3_1 = { x1_z2_3, \$358  };
-  assign x1_n4_0 = { x1_z3_1, \$359  };
-  assign x1_packed = \$363 [16:0];
+  assign x0_mag = \$216 [31:0];
+  assign x0_n1_0 = { x0_z0_1, \$265  };
+  assign x0_n1_1 = { x0_z0_3, \$266  };
+  assign x0_n1_2 = { x0_z0_5, \$267  };
+  assign x0_n1_3 = { x0_z0_7, \$268  };
+  assign x0_n1_4 = { x0_z0_9, \$269  };
+  assign x0_n1_5 = { x0_z0_11, \$270  };
+  assign x0_n1_6 = { x0_z0_13, \$271  };
+  assign x0_n1_7 = { x0_z0_15, \$272  };
+  assign x0_n2_0 = { x0_z1_1, \$273  };
+  assign x0_n2_1 = { x0_z1_3, \$274  };
+  assign x0_n2_2 = { x0_z1_5, \$275  };
+  assign x0_n2_3 = { x0_z1_7, \$276  };
+  assign x0_n3_0 = { x0_z2_1, \$277  };
+  assign x0_n3_1 = { x0_z2_3, \$278  };
+  assign x0_n4_0 = { x0_z3_1, \$279  };
+  assign x0_packed = \$283 [16:0];
+  assign x1_mag = \$295 [31:0];
+  assign x1_n1_0 = { x1_z0_1, \$344  };
+  assign x1_n1_1 = { x1_z0_3, \$345  };
+  assign x1_n1_2 = { x1_z0_5, \$346  };
+  assign x1_n1_3 = { x1_z0_7, \$347  };
+  assign x1_n1_4 = { x1_z0_9, \$348  };
+  assign x1_n1_5 = { x1_z0_11, \$349  };
+  assign x1_n1_6 = { x1_z0_13, \$350  };
+  assign x1_n1_7 = { x1_z0_15, \$351  };
+  assign x1_n2_0 = { x1_z1_1, \$352  };
+  assign x1_n2_1 = { x1_z1_3, \$353  };
+  assign x1_n2_2 = { x1_z1_5, \$354  };
+  assign x1_n2_3 = { x1_z1_7, \$355  };
+  assign x1_n3_0 = { x1_z2_1, \$356  };
+  assign x1_n3_1 = { x1_z2_3, \$357  };
+  assign x1_n4_0 = { x1_z3_1, \$358  };
+  assign x1_packed = \$362 [16:0];
   assign \w_data$403  = { tag_4, x1_4, x0_4 };
   assign \w_en$407  = converted_valid;
   assign \w_rdy$408  = converted_ready;
@@ -25501,10 +26665,10 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign \$signature__data  = gain__payload[31:0];
   assign read__addr = granule[36:32];
   assign read__en = joined_ready;
-  assign y0_a_packed = \$394 [14:0];
-  assign y0_b_packed = \$399 [17:0];
-  assign y1_a_packed = \$422 [14:0];
-  assign y1_b_packed = \$427 [17:0];
+  assign y0_a_packed = \$393 [14:0];
+  assign y0_b_packed = \$398 [17:0];
+  assign y1_a_packed = \$421 [14:0];
+  assign y1_b_packed = \$426 [17:0];
   assign \read__payload.part  = read__payload;
   assign \cmd__payload.last  = w_data;
   assign \read_i__payload.x  = read_i__payload[63:0];
@@ -25526,135 +26690,135 @@ module \specimen.rmsnorm (rst, read__ready, cmd__ready, read_i__ready, gain__rea
   assign o__payload[36:32] = tag_o_5[4:0];
   assign o__payload[31:16] = y1_5;
   assign o__payload[15:0] = y0_5;
-  assign \$215  = 1'h1;
-  assign taking_ready = \$214 ;
-  assign \$82  = 1'h1;
-  assign whole_ready = \$81 ;
+  assign \$214  = 1'h1;
+  assign taking_ready = \$213 ;
   assign \$15  = 1'h1;
   assign summing_ready = \$14 ;
   assign square_enter = summing_valid;
   assign \$17  = 1'h1;
   assign mag_z0_0 = \$16 ;
+  assign \$81  = 1'h1;
+  assign rsqrt_advance = \$80 ;
   assign rsqrt_enter = whole_valid;
+  assign \$82  = 1'h1;
   assign \$83  = 1'h1;
-  assign \$84  = 1'h1;
   assign total_z0_0 = 1'h1;
-  assign \$85  = 1'h1;
+  assign \$84  = 1'h1;
   assign total_n0_0 = 1'h1;
+  assign \$85  = 1'h1;
   assign \$86  = 1'h1;
-  assign \$87  = 1'h1;
   assign total_z0_1 = 1'h1;
-  assign \$88  = 1'h1;
+  assign \$87  = 1'h1;
   assign total_n0_1 = 1'h1;
+  assign \$88  = 1'h1;
   assign \$89  = 1'h1;
-  assign \$90  = 1'h1;
   assign total_z0_2 = 1'h1;
-  assign \$91  = 1'h1;
+  assign \$90  = 1'h1;
   assign total_n0_2 = 1'h1;
+  assign \$91  = 1'h1;
   assign \$92  = 1'h1;
-  assign \$93  = 1'h1;
   assign total_z0_3 = 1'h1;
-  assign \$94  = 1'h1;
+  assign \$93  = 1'h1;
   assign total_n0_3 = 1'h1;
+  assign \$94  = 1'h1;
   assign \$95  = 1'h1;
-  assign \$96  = 1'h1;
   assign total_z0_4 = 1'h1;
-  assign \$97  = 1'h1;
+  assign \$96  = 1'h1;
   assign total_n0_4 = 1'h1;
+  assign \$97  = 1'h1;
   assign \$98  = 1'h1;
-  assign \$99  = 1'h1;
   assign total_z0_5 = 1'h1;
-  assign \$100  = 1'h1;
+  assign \$99  = 1'h1;
   assign total_n0_5 = 1'h1;
+  assign \$100  = 1'h1;
   assign \$101  = 1'h1;
-  assign \$102  = 1'h1;
   assign total_z0_6 = 1'h1;
-  assign \$103  = 1'h1;
+  assign \$102  = 1'h1;
   assign total_n0_6 = 1'h1;
+  assign \$103  = 1'h1;
   assign \$104  = 1'h1;
-  assign \$105  = 1'h1;
   assign total_z0_7 = 1'h1;
-  assign \$106  = 1'h1;
+  assign \$105  = 1'h1;
   assign total_n0_7 = 1'h1;
+  assign \$106  = 1'h1;
   assign \$107  = 1'h1;
-  assign \$108  = 1'h1;
   assign total_z0_8 = 1'h1;
-  assign \$109  = 1'h1;
+  assign \$108  = 1'h1;
   assign total_n0_8 = 1'h1;
+  assign \$109  = 1'h1;
   assign \$110  = 1'h1;
-  assign \$111  = 1'h1;
   assign total_z0_9 = 1'h1;
-  assign \$112  = 1'h1;
+  assign \$111  = 1'h1;
   assign total_n0_9 = 1'h1;
+  assign \$112  = 1'h1;
   assign \$113  = 1'h1;
-  assign \$114  = 1'h1;
   assign total_z0_10 = 1'h1;
-  assign \$115  = 1'h1;
+  assign \$114  = 1'h1;
   assign total_n0_10 = 1'h1;
+  assign \$115  = 1'h1;
   assign \$116  = 1'h1;
-  assign \$117  = 1'h1;
   assign total_z0_11 = 1'h1;
-  assign \$118  = 1'h1;
+  assign \$117  = 1'h1;
   assign total_n0_11 = 1'h1;
+  assign \$118  = 1'h1;
   assign \$119  = 1'h1;
-  assign \$120  = 1'h1;
   assign total_z0_12 = 1'h1;
-  assign \$121  = 1'h1;
+  assign \$120  = 1'h1;
   assign total_n0_12 = 1'h1;
-  assign \$123  = 1'h1;
-  assign total_z0_13 = \$122 ;
+  assign \$122  = 1'h1;
+  assign total_z0_13 = \$121 ;
   assign total_z1_0 = 1'h1;
-  assign \$179  = 1'h1;
+  assign \$178  = 1'h1;
   assign total_z1_1 = 1'h1;
-  assign \$180  = 1'h1;
+  assign \$179  = 1'h1;
   assign total_z1_2 = 1'h1;
-  assign \$181  = 1'h1;
+  assign \$180  = 1'h1;
   assign total_z1_3 = 1'h1;
-  assign \$182  = 1'h1;
+  assign \$181  = 1'h1;
   assign total_z1_4 = 1'h1;
-  assign \$183  = 1'h1;
+  assign \$182  = 1'h1;
   assign total_z1_5 = 1'h1;
-  assign \$184  = 1'h1;
-  assign total_z1_6 = \$122 ;
+  assign \$183  = 1'h1;
+  assign total_z1_6 = \$121 ;
   assign total_z2_0 = 1'h1;
-  assign \$195  = 2'h3;
+  assign \$194  = 2'h3;
   assign total_z2_1 = 1'h1;
-  assign \$196  = 2'h3;
+  assign \$195  = 2'h3;
   assign total_z2_2 = 1'h1;
-  assign \$197  = 2'h3;
+  assign \$196  = 2'h3;
   assign total_z3_0 = 1'h1;
-  assign \$203  = 3'h7;
+  assign \$202  = 3'h7;
   assign total_z3_1 = total_z2_3;
   assign total_z4_0 = total_z2_3;
-  assign \$211  = { \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18], \$210 [18:10] };
+  assign \$210  = { \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18], \$209 [18:10] };
   assign row_enter = taking_valid;
-  assign \$281  = x0_3_2;
-  assign \$360  = x1_3_2;
-  assign \$381  = 1'h1;
-  assign joined_ready = \$380 ;
-  assign \$376  = 1'h1;
-  assign leave_advance = \$375 ;
+  assign \$280  = x0_3_2;
+  assign \$359  = x1_3_2;
+  assign \$380  = 1'h1;
+  assign joined_ready = \$379 ;
+  assign \$375  = 1'h1;
+  assign leave_advance = \$374 ;
   assign leave_enter = \r_rdy$414 ;
   assign product_enter = joined_valid;
-  assign \$382  = { y0_1_2, 1'h0 };
-  assign \$385  = { y0_1_2, 1'h0 };
-  assign \$387  = { y0_1_2, 1'h0 };
-  assign \$390  = { y0_1_2, 1'h0 };
-  assign \$396  = \$395 ;
-  assign \$410  = { y1_1_2, 1'h0 };
-  assign \$413  = { y1_1_2, 1'h0 };
-  assign \$415  = { y1_1_2, 1'h0 };
-  assign \$418  = { y1_1_2, 1'h0 };
-  assign \$424  = \$423 ;
-  assign \$465  = \$464 ;
-  assign \$468  = \$467 ;
-  assign \$474  = x0_up0[0];
-  assign \$481  = x1_up0[0];
-  assign \$502  = { y0_3_2, 1'h0 };
-  assign \$522  = { y1_3_2, 1'h0 };
+  assign \$381  = { y0_1_2, 1'h0 };
+  assign \$384  = { y0_1_2, 1'h0 };
+  assign \$386  = { y0_1_2, 1'h0 };
+  assign \$389  = { y0_1_2, 1'h0 };
+  assign \$395  = \$394 ;
+  assign \$409  = { y1_1_2, 1'h0 };
+  assign \$412  = { y1_1_2, 1'h0 };
+  assign \$414  = { y1_1_2, 1'h0 };
+  assign \$417  = { y1_1_2, 1'h0 };
+  assign \$423  = \$422 ;
+  assign \$464  = \$463 ;
+  assign \$467  = \$466 ;
+  assign \$473  = x0_up0[0];
+  assign \$480  = x1_up0[0];
+  assign \$501  = { y0_3_2, 1'h0 };
+  assign \$521  = { y1_3_2, 1'h0 };
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6539$0 , \port$6563$0 , \port$6571$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6604$0 , \port$6628$0 , \port$6636$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -25683,12 +26847,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$653
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6539$0 ;
-  wire [15:0] \port$6539$0 ;
-  input [15:0] \port$6563$0 ;
-  wire [15:0] \port$6563$0 ;
-  input [6:0] \port$6571$0 ;
-  wire [6:0] \port$6571$0 ;
+  input [15:0] \port$6604$0 ;
+  wire [15:0] \port$6604$0 ;
+  input [15:0] \port$6628$0 ;
+  wire [15:0] \port$6628$0 ;
+  input [6:0] \port$6636$0 ;
+  wire [6:0] \port$6636$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -25724,7 +26888,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$653
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$6571$0 , \port$6563$0 , \port$6539$0  };
+      storage[w_port__addr] <= { \port$6636$0 , \port$6628$0 , \port$6604$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -25790,8 +26954,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$653
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$6571$0 , \port$6563$0 , \port$6539$0  };
-  assign w_data = { \port$6571$0 , \port$6563$0 , \port$6539$0  };
+  assign w_port__data = { \port$6636$0 , \port$6628$0 , \port$6604$0  };
+  assign w_data = { \port$6636$0 , \port$6628$0 , \port$6604$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -28570,7 +29734,7 @@ module \specimen.rope (rst, i__valid, angle__valid, angle__ready, pipe_advance, 
   assign \$235  = p0_b_up0[0];
 endmodule
 
-module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, cmd__valid, cmd__payload, o__ready, i__payload, o__valid, o__payload, done, clk);
+module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__valid, cmd__payload, o__ready, o__valid, o__payload, done, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -32515,24 +33679,31 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign \$123  = lane0_up0[0];
 endmodule
 
-module \specimen.weights (rst, req__ready, beats__payload, req__valid, req__payload, beats__ready, beats__valid, clk);
+module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
-  reg [30:0] \$10 ;
+  reg \$10 ;
   reg \$11 ;
+  reg [127:0] \$12 ;
+  reg [30:0] \$13 ;
+  reg \$14 ;
   wire \$2 ;
   wire \$3 ;
   wire \$4 ;
   wire \$5 ;
-  wire [15:0] \$6 ;
+  wire \$6 ;
   wire [15:0] \$7 ;
-  wire \$8 ;
-  reg \$9 ;
+  wire [15:0] \$8 ;
+  wire \$9 ;
+  wire \$signal ;
+  wire \$signal$3 ;
   reg active = 1'h0;
   wire [14:0] address;
+  (* init = 128'h00000000000000000000000000000000 *)
+  wire [127:0] beat;
   output [127:0] beats__payload;
-  wire [127:0] beats__payload;
+  reg [127:0] beats__payload = 128'h00000000000000000000000000000000;
   input beats__ready;
   wire beats__ready;
   output beats__valid;
@@ -32541,6 +33712,7 @@ module \specimen.weights (rst, req__ready, beats__payload, req__valid, req__payl
   wire clk;
   wire [127:0] data;
   wire en;
+  reg found = 1'h0;
   wire read;
   input [30:0] req__payload;
   wire [30:0] req__payload;
@@ -32557,70 +33729,92 @@ module \specimen.weights (rst, req__ready, beats__payload, req__valid, req__payl
   wire \request.stride ;
   input rst;
   wire rst;
-  wire step;
   assign \$1  = ~ beats__valid;
-  assign step = \$1  | beats__ready;
-  assign read = active & step;
-  assign \$2  = ~ active;
-  assign \$3  = request[29:15] == 1'h1;
-  assign \$4  = read & \$3 ;
-  assign req__ready = \$2  | \$4 ;
-  assign \$6  = request[14:0] + 1'h1;
-  assign \$7  = request[29:15] - 1'h1;
-  assign \$8  = req__ready & req__valid;
+  assign \$signal  = \$1  | beats__ready;
+  assign \$2  = ~ found;
+  assign \$signal$3  = \$2  | \$signal ;
+  assign read = active & \$signal$3 ;
+  assign \$3  = ~ active;
+  assign \$4  = request[29:15] == 1'h1;
+  assign \$5  = read & \$4 ;
+  assign req__ready = \$3  | \$5 ;
+  assign \$7  = request[14:0] + 1'h1;
+  assign \$8  = request[29:15] - 1'h1;
+  assign \$9  = req__ready & req__valid;
   always @(posedge clk)
-    beats__valid <= \$9 ;
+    found <= \$10 ;
   always @(posedge clk)
-    request <= \$10 ;
+    beats__valid <= \$11 ;
   always @(posedge clk)
-    active <= \$11 ;
+    beats__payload <= \$12 ;
+  always @(posedge clk)
+    request <= \$13 ;
+  always @(posedge clk)
+    active <= \$14 ;
   \specimen.weights.rom  rom (
     .address(request[14:0]),
     .clk(clk),
-    .data(beats__payload),
+    .data(data),
     .en(read)
   );
   always @* begin
     if (\$start ) begin end
-    \$9  = beats__valid;
-    if (step) begin
-      \$9  = active;
+    \$10  = found;
+    if (\$signal$3 ) begin
+      \$10  = active;
     end
     if (rst) begin
-      \$9  = 1'h0;
+      \$10  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$10  = request;
-    if (read) begin
-      \$10 [14:0] = \$6 [14:0];
-      \$10 [29:15] = \$7 [14:0];
-    end
-    if (\$8 ) begin
-      \$10  = req__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$11  = active;
-    if (req__ready) begin
-      \$11  = req__valid;
+    \$11  = beats__valid;
+    if (\$signal ) begin
+      \$11  = found;
     end
     if (rst) begin
       \$11  = 1'h0;
     end
   end
+  always @* begin
+    if (\$start ) begin end
+    \$12  = beats__payload;
+    if (\$signal ) begin
+      \$12  = data;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$13  = request;
+    if (read) begin
+      \$13 [14:0] = \$7 [14:0];
+      \$13 [29:15] = \$8 [14:0];
+    end
+    if (\$9 ) begin
+      \$13  = req__payload;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$14  = active;
+    if (req__ready) begin
+      \$14  = req__valid;
+    end
+    if (rst) begin
+      \$14  = 1'h0;
+    end
+  end
   assign en = read;
   assign address = request[14:0];
-  assign data = beats__payload;
+  assign beat = beats__payload;
   assign \request.address  = request[14:0];
   assign \request.count  = request[29:15];
   assign \request.stride  = request[30];
   assign \req__payload.address  = req__payload[14:0];
   assign \req__payload.count  = req__payload[29:15];
   assign \req__payload.stride  = req__payload[30];
-  assign \$5  = 1'h1;
+  assign \$6  = 1'h1;
 endmodule
 
 module \specimen.weights.rom (en, data, address, clk);
