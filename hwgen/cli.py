@@ -14,6 +14,8 @@ import warnings
 from pathlib import Path
 
 from .commands.fpga import LINKS, board_link, boards_help, chosen_board, is_board_link, run_build, run_program
+from .commands.plan import WHAT as PLAN_WHAT
+from .commands.plan import add_plan, run_plan
 from .fpga.boards import BOARDS
 from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
@@ -207,9 +209,12 @@ def _parser():
                      f"repeated (default: {' '.join(RECIPES)})")
     sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
 
-    plans = commands.add_parser("plan", help="How busy a machine's engines would be (engines); a machine that is too large to simulate (scale).",
-                                description="From the cycle model: see docs/utilization.md and docs/scale.md.")
-    actions = plans.add_subparsers(dest="action", metavar="engines|scale", required=True)
+    plans = commands.add_parser("plan", help="Does it fit on a board (hwgen plan MODEL --board B); how busy its engines would be (engines); "
+                                "a machine that is too large to simulate (scale).",
+                                description="hwgen plan MODEL is short for hwgen plan board MODEL. See docs/cost.md, docs/utilization.md and docs/scale.md.")
+    actions = plans.add_subparsers(dest="action", metavar="MODEL|board|engines|scale", required=True)
+    add_plan(command("plan board", run_plan, PLAN_WHAT, "hwgen plan demo --board ulx3s-85f\n  hwgen plan smollm2-135m --lut 200000 --bram 5000 --shape latency-16x16",
+                     group=actions), MODEL_HELP)
     sub = command("plan engines", run_plan_engines, "How busy each engine of a machine would be, and the fewest lanes that keep its array busy.",
                   "hwgen plan engines smollm2-135m --shape batch-32x32 --position 200", group=actions)
     machine(sub, shape="batch-32x32")
@@ -687,6 +692,12 @@ def run_plan_engines(options, screen):
           f"({use:.1%})")
 
 
+def _plan_board(arguments):
+    """``plan MODEL`` is short for ``plan board MODEL``."""
+    short = arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] not in ("board", "engines", "scale", "-h", "--help")
+    return ["plan", "board", *arguments[1:]] if short else arguments
+
+
 def main(arguments=None):
     from .host.driver import Mismatch
     from .host.link import LinkError
@@ -697,7 +708,7 @@ def main(arguments=None):
         return code
 
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(_plan_board(sys.argv[1:] if arguments is None else list(arguments)))
         command = f"hwgen {options.command}"
         options.run(options, terminal.Screen())
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from .checkpoint import Checkpoint, ModelError, check_tensors
 from .safetensors_file import SafetensorsFile
 from .tokenizer import Tokenizer
 
-__all__ = ["load_folder", "shape_from_config"]
+__all__ = ["folder_shape", "load_folder", "shape_from_config"]
 
 # The quantization methods whose scales are read below.
 _FP8_METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
@@ -148,20 +148,25 @@ def _ignored(name):
     return name.endswith(("rotary_emb.inv_freq", "_scale", "_scale_inv", "_scale_ub"))
 
 
-def load_folder(folder, *, need_tokenizer=True):
-    """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a Llama model."""
+def folder_shape(folder):
+    """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a Llama model."""
     folder = Path(folder)
     path = folder / "config.json"
     config = _json(path)
     generation = _json(folder / "generation_config.json", {})
     try:
-        shape = shape_from_config(config, generation, name=folder.resolve().name)
+        return shape_from_config(config, generation, name=folder.resolve().name)
     except KeyError as error:
         raise ModelError(f"{path}: Option {error.args[0]} is missing") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: {error}") from None
 
-    files = _Folder(folder, config.get("quantization_config") or {})
+
+def load_folder(folder, *, need_tokenizer=True):
+    """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a Llama model."""
+    folder = Path(folder)
+    shape = folder_shape(folder)
+    files = _Folder(folder, _json(folder / "config.json").get("quantization_config") or {})
     check_tensors(shape, files.shapes, folder, _ignored)
     tokenizer = None
     if need_tokenizer or (folder / "tokenizer.json").exists():

@@ -1,0 +1,143 @@
+"""hwgen plan MODEL: does a machine fit on a board, and how fast would it be."""
+import dataclasses
+from pathlib import Path
+
+from rich.table import Table
+
+from ..fpga.boards import BOARDS, board
+from ..fpga.families import FAMILIES
+from ..host.inputs import InputError, checked_input
+from ..host.terminal import result
+from ..models import load
+from ..models.hf import folder_shape
+from ..params.design import Design
+from ..params.model import PRESETS
+from ..params.presets import hw_shape, recipe
+from ..plan.costs import KINDS, table
+from ..plan.fit import FULL, fit, largest, smallest_change, spelled
+from ..plan.summary import summary
+
+__all__ = ["add_plan", "run_plan"]
+
+WHAT = ("Whether a model's machine fits on a board, what clock and speed to expect, and what to change if it does not. The model's config.json is "
+        "enough. Estimates: docs/cost.md says how far off they were.")
+
+
+def add_plan(sub, model_help):
+    """The command's options."""
+    sub.add_argument("model", metavar="MODEL", help=f"{model_help}; a folder with config.json alone, or one of {', '.join(PRESETS)}")
+    sub.add_argument("--board", choices=[*BOARDS], help="the board (default: what --family, --lut, --ff, --bram and --dsp say)")
+    sub.add_argument("--family", choices=[*table()], help="of an FPGA without a board here (default: ecp5)")
+    for kind, noun in (("lut", "LUTs of 4 inputs (xilinx7: of 6)"), ("ff", "flip-flops"), ("bram", "memory blocks (ecp5, gowin, xilinx7: 18 kbit; ice40: 4 kbit)"),
+                       ("dsp", "multipliers, 18 x 18")):
+        sub.add_argument(f"--{kind}", type=int, metavar="N", help=f"{noun} that the FPGA has")
+    sub.add_argument("--clock", type=float, metavar="MHZ", help="speeds are for this clock (default: the board's, if the machine may reach it)")
+    sub.add_argument("--shape", metavar="S", help="hardware shape, see below (default: the board's, or tiny)")
+    sub.add_argument("--formats", default="", metavar="F", help="as for hwgen emit")
+    sub.add_argument("--head", choices=("single", "pair"), help="as for hwgen emit")
+    sub.add_argument("--units", action="store_true", help="also what each unit takes")
+
+
+def _shape(model):
+    """The model's shape, without its weights."""
+    if model in PRESETS:
+        return PRESETS[model]
+    if Path(model).is_dir():
+        return folder_shape(model)
+    return load(model, need_tokenizer=False).shape
+
+
+def _capacity(chosen):
+    """{kind: how many}"""
+    return {kind: chosen.capacity[FAMILIES[chosen.family].resources[kind.lower()]] for kind in KINDS}
+
+
+def _chip(options):
+    """(title, family, {kind: how many}, board or None)"""
+    given = {kind: getattr(options, kind.lower()) for kind in KINDS if getattr(options, kind.lower()) is not None}
+    if any(count < 1 for count in given.values()):
+        raise ValueError(f"Resources must be at least 1, not {min(given.values())}")
+    if options.board:
+        if given or options.family:
+            raise ValueError("Board and resources must not be given both: a board has its own")
+        chosen = board(options.board)
+        if chosen.family not in table():
+            raise ValueError(f"Costs are known of {', '.join(table())}, not of {chosen.family}")
+        return chosen.title, chosen.family, _capacity(chosen), chosen
+    if not given:
+        raise ValueError(f"FPGA must be given: --board {'|'.join(BOARDS)}, or its --lut, --bram and --dsp")
+    family = options.family or "ecp5"
+    return f"{family} with " + ", ".join(f"{count:,} {kind}" for kind, count in given.items()), family, given, None
+
+
+def _clock(found, chosen):
+    expected = f"about {found.mhz:.0f} MHz" if found.mhz else f"not known: no machine was placed and routed on {found.family} yet"
+    return expected + (f"; the board's is {chosen.clock:g} MHz" if chosen else "")
+
+
+def _speed(found, mhz):
+    cycles = found.cycles()
+    return (f"{1e6 * mhz / cycles:,.0f} tokens/s at {mhz:.4g} MHz: " if mhz else "") + f"{cycles:,.0f} cycles a token"
+
+
+def run_plan(options, screen):
+    model = _shape(options.model)
+    with checked_input():
+        title, family, capacity, chosen = _chip(options)
+        shape = options.shape or (chosen.shape if chosen else "tiny")
+        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe(options.formats or (chosen.formats if chosen else ""), options.head))
+        if design.hw.source != "rom":
+            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        if options.clock is not None and not 1 <= options.clock <= 1000:
+            raise ValueError(f"Clock must be 1 to 1000 MHz, not {options.clock:g}")
+    screen.say(summary(design))
+    found = fit(design, family, capacity)
+    print(f"{'does not fit' if found.over else 'fits'}: {model.name} on {title}")
+    rows = Table("", "about", "of", "", box=None, header_style="bold", padding=(0, 2))
+    for column in rows.columns[1:]:
+        column.justify = "right"
+    for kind, used in found.used.items():
+        there = capacity.get(kind)
+        rows.add_row(kind, f"{used:,}", f"{there:,}" if there else "", f"{used / there:.0%}" if there else "")
+    result(rows)
+    if options.units:
+        units = Table("unit", *KINDS, box=None, header_style="bold", padding=(0, 2))
+        for column in units.columns[1:]:
+            column.justify = "right"
+        for unit, costs in sorted(found.units.items(), key=lambda item: -item[1]["LUT"]):
+            units.add_row(unit, *(f"{costs[kind]:,.0f}" for kind in KINDS))
+        result(units)
+    if found.over:
+        _what_then(options, found, chosen)
+        return
+    print(f"clock    {_clock(found, chosen)}")
+    clock = options.clock or min((mhz for mhz in (found.mhz, chosen.clock if chosen else 0) if mhz), default=0)
+    if options.clock and found.mhz and options.clock > found.mhz:
+        print(f"         {options.clock:g} MHz is more than it may reach")
+    print(f"speed    {_speed(found, clock)}, one text")
+    context, slots = largest(found, "context", model.max_position_embeddings), largest(found, "slots", 256)
+    print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.max_position_embeddings else "")
+          + f", or for {slots} slot{'s' if slots > 1 else ''} of {design.hw.context}")
+
+
+def _what_then(options, found, chosen):
+    """The smallest change that helps, and boards on which nothing need change."""
+    print("too many " + ", ".join(f"{kind}: {found.used[kind]:,} where {int(FULL[kind] * found.capacity[kind]):,} can be used" for kind in found.over))
+    smaller = smallest_change(found.design, found.family, found.capacity)
+    if smaller is None:
+        blocks = found.units["weights"]["BRAM"]
+        short = blocks > found.capacity.get("BRAM", blocks)
+        why = f": its weights alone take {blocks:,} of {found.capacity['BRAM']:,} blocks" if short else ""
+        print(f"smaller  no shape of this model fits{why}")
+        if short:
+            room = max(0, found.capacity["BRAM"] - found.used["BRAM"] + blocks)
+            print(f"         a model of {found.design.model.parameter_count * room // blocks:,} parameters would leave room for what is beside them, at most")
+        if found.design.recipe.head == "pair":
+            print("         --head single takes half the bytes for its last matrix")
+    else:
+        print(f"smaller  --shape {spelled(smaller.design.hw)}")
+        print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(smaller, smaller.mhz)}")
+    larger = [other for other in BOARDS.values() if chosen is not None and other.name != chosen.name
+              and other.family in table() and not fit(found.design, other.family, _capacity(other)).over]
+    if larger:
+        print(f"larger   --board {' or '.join(other.name for other in larger)}, with --shape {spelled(found.design.hw)}")

@@ -1,0 +1,93 @@
+"""What the units of a machine cost on an FPGA: straight lines through the figures of `make synth-report`.
+
+A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
+costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.
+"""
+import functools
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from .memory import memories, place
+
+__all__ = ["BUILT", "FEATURES", "KINDS", "counts", "estimate", "features", "table"]
+
+KINDS = ("LUT", "FF", "BRAM", "DSP")
+
+
+class Built(NamedTuple):
+    """What builds of a family told, which no synthesis of a unit does: docs/cost.md says which.
+
+    luts : float        LUTs of a whole machine for each that its units take alone
+    mhz : float         what place and route would reach with no way to go, or 0: nothing was built ...
+    way : float         ... and which part of that is lost across 100,000 LUTs: a way grows as the root of its area
+    """
+    luts: float = 1.0
+    mhz: float = 0.0
+    way: float = 0.0
+
+
+BUILT = {"ecp5": Built(0.97, 57.0, 0.3), "gowin": Built(0.97, 45.0, 0.3), "ice40": Built(), "xilinx7": Built()}
+TABLE = Path(__file__).with_name("costs.json")
+
+
+def _noisy(d):
+    return d.hw.sampler == "gumbel", d.hw.vector_lanes * (d.hw.sampler == "gumbel")
+
+
+#: Unit -> what its logic grows with. Units that are not here cost the same in every machine, or grow with its slots.
+FEATURES = {
+    "column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
+    "dot": lambda d: (1, d.hw.attention_lanes),
+    "numerators": lambda d: (1, d.hw.attention_lanes, d.head),
+    "dsp_column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
+    "array": lambda d: (1, d.hw.lanes, (d.hw.columns - d.hw.vector_lanes) * d.acc_bits, d.hw.lanes * (d.hw.dsp_columns > 0)),
+    "attention": lambda d: (1, d.group, d.group * d.head, d.group * d.hw.attention_lanes, d.hw.vector_lanes),
+    "rmsnorm": lambda d: (1, d.hw.vector_lanes),
+    "residual": lambda d: (1, d.hw.vector_lanes, d.half_batch().hw.entries > 1),
+    "rope": lambda d: (1, d.hw.vector_lanes),
+    "swiglu": lambda d: (1, d.hw.vector_lanes),
+    "convert": lambda d: (1, d.hw.vector_lanes),
+    "sampler": lambda d: (1, d.hw.vector_lanes, *_noisy(d)),
+    **{buffer: lambda d: (1, d.hw.lanes, d.hw.vector_lanes) for buffer in ("xa", "xo", "xh")},
+    "qkv": lambda d: (1, d.hw.attention_lanes, d.hw.vector_lanes),
+    "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1)),
+    "kv_cache": lambda d: (1, d.hw.attention_lanes, d.hw.paged, d.hw.slots * d.hw.paged, d.hw.attention_lanes * d.hw.kv_ecc),
+    "decoder": lambda d: (1, d.hw.lanes, d.hw.vector_lanes, d.hw.attention_lanes),
+    "request_skid": lambda d: (1,),
+    "feeder_skid": lambda d: (1,),
+    "operation_skid": lambda d: (1, d.hw.lanes),
+    "result_skid": lambda d: (1, d.hw.vector_lanes * d.acc_bits),
+    "residual_skid": lambda d: (1, d.hw.vector_lanes),
+    "sequencer": lambda d: (1, d.hw.entries > 1, d.hw.halves == 2),
+}
+
+
+def features(unit, design, kind):
+    if kind == "DSP":       # of vectors, but for the array's
+        return (design.hw.lanes,) if unit == "dsp_column" else (1, design.hw.vector_lanes, *_noisy(design))
+    return FEATURES.get(unit, lambda d: (1, d.hw.slots > 1, d.hw.sampler == "gumbel"))(design)
+
+
+def counts(unit, design):
+    """How many of a unit a machine has."""
+    hw = design.hw
+    return {"column": hw.columns - hw.dsp_columns, "dsp_column": hw.dsp_columns, "dot": design.group, "numerators": design.group, "residual": hw.halves}.get(unit, 1)
+
+
+@functools.cache
+def table():
+    """{family: {unit: {kind: weights}}}"""
+    return json.loads(TABLE.read_text())["families"]
+
+
+def estimate(design, family):
+    """{unit: {kind: how many}} of a board's machine, memories with their units."""
+    known = table()[family]
+    units = {unit: {kind: counts(unit, design) * max(0, sum(w * f for w, f in zip(known[unit].get(kind, ()), features(unit, design, kind)))) for kind in KINDS}
+             for unit in known}
+    for memory in memories(design):
+        placed = place(memory, family)
+        for kind, count in (("LUT", placed.luts), ("FF", placed.ffs), ("BRAM", placed.blocks)):
+            units[memory.unit][kind] += count
+    return units

@@ -1,0 +1,115 @@
+"""Whether a machine fits on an FPGA, how fast it would be, and the smallest change with which it fits."""
+import itertools
+from dataclasses import dataclass, fields, replace
+
+from ..golden.decode_loop import GAP
+from ..golden.sequencer import pass_timeline
+from ..params.design import Design
+from ..params.hardware import HwShape
+from ..params.presets import TINY
+from . import costs
+
+__all__ = ["FULL", "Fit", "fit", "largest", "smallest_change", "spelled"]
+
+#: Part of a resource that can be used: with more of its LUTs a chip is hardly routed.
+FULL = {"LUT": 0.95, "FF": 1.0, "BRAM": 1.0, "DSP": 1.0}
+#: What may shrink, and how far.
+SHRINKING = {"lanes": 2, "columns": 2, "vector_lanes": 2, "attention_lanes": 2, "context": 16, "slots": 1, "entries": 1, "dsp_columns": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A machine on a chip.
+
+    units       {unit: {kind: how many}}, before placement
+    used, capacity     {kind: how many}; of kinds without capacity there is enough
+    mhz         what place and route may reach; 0 where nothing of the family was built
+    """
+    design: Design
+    family: str
+    units: dict
+    used: dict
+    capacity: dict
+    mhz: float
+
+    @property
+    def over(self):
+        """{kind: how many more than can be used}"""
+        limit = {kind: int(FULL[kind] * count) for kind, count in self.capacity.items()}
+        return {kind: self.used[kind] - most for kind, most in limit.items() if self.used[kind] > most}
+
+    def cycles(self):
+        """Of a decoded token of one text, the mean over its positions: from the cycle model, which is exact."""
+        last = self.design.hw.context - 1
+        positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
+        return sum(pass_timeline(self.design, [p], [True]).counters["cycles"] for p in positions) / len(positions) + GAP
+
+
+def fit(design, family, capacity):
+    """`Fit` of a board's machine on a chip of a family with {kind: how many}; kinds are `costs.KINDS`."""
+    units = costs.estimate(design, family)
+    built = costs.BUILT[family]
+    used = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
+    used["LUT"] *= built.luts
+    used = {kind: round(count) for kind, count in used.items()}
+    mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
+    return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz)
+
+
+def _changed(design, **changes):
+    """The design with another shape, or None if there is no such shape."""
+    try:
+        return replace(design, hw=replace(design.hw, **changes))
+    except ValueError:
+        return None
+
+
+def smallest_change(design, family, capacity):
+    """The `Fit` of the shape that fits with the fewest halvings of what may shrink; of several the fastest. None if none fits.
+
+    Before anything shrinks, more of the array's columns may take multipliers instead of LUTs.
+    """
+    hw = design.hw
+    for columns in range(hw.dsp_columns + 1, hw.columns + 1):
+        if not (tried := fit(_changed(design, dsp_columns=columns), family, capacity)).over:
+            return tried
+    steps = {name: list(dict.fromkeys(getattr(hw, name) >> k for k in range(16) if k == 0 or getattr(hw, name) >> k >= least))
+             for name, least in SHRINKING.items()}
+    if hw.halves == 2:
+        steps["entries"] = [count for count in steps["entries"] if count % 2 == 0]
+    if fit(_changed(design, **{name: values[-1] for name, values in steps.items()}, kv_blocks=0, tile_beats=1), family, capacity).over:
+        return None
+    for halvings in range(1, sum(len(values) - 1 for values in steps.values()) + 1):
+        found = []
+        for chosen in itertools.product(*(range(min(len(values), halvings + 1)) for values in steps.values())):
+            if sum(chosen) != halvings:
+                continue
+            changes = {name: values[k] for (name, values), k in zip(steps.items(), chosen)}
+            if changes["dsp_columns"] > changes["columns"]:
+                continue
+            smaller = _changed(design, **changes, kv_blocks=0, tile_beats=min(hw.tile_beats, changes["columns"]))
+            if smaller is not None and not (tried := fit(smaller, family, capacity)).over:
+                found.append(tried)
+        if found:
+            return min(found, key=lambda tried: (tried.cycles() / (tried.mhz or 1), -tried.design.hw.context))
+    return None
+
+
+def largest(found, field, most):
+    """The largest value of ``context`` or ``slots`` up to ``most`` with which a machine that fits still does."""
+    low, high = getattr(found.design.hw, field), most
+    while low < high:
+        middle = (low + high + 1) // 2
+        changed = _changed(found.design, **{field: middle}, kv_blocks=0)
+        if changed is not None and not fit(changed, found.family, found.capacity).over:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def spelled(hw):
+    """A shape as for --shape."""
+    changes = [f"{field.name}={int(value) if isinstance(value, bool) else value}" for field in fields(HwShape)
+               if (value := getattr(hw, field.name)) != getattr(TINY.shape, field.name)]
+    return ",".join([TINY.name, *changes])

@@ -1,0 +1,125 @@
+"""The clocked memories of a machine on a board, and how Yosys puts them into block RAM: what can be counted exactly.
+
+Memories that are read without a clock (queues, block tables) are not here: they become LUTs, with the logic of their units.
+"""
+from dataclasses import dataclass
+
+from ..lib.layouts import EXP_BITS
+from ..lib.secded import stored_bits
+from ..params.phases import EVENTS
+from ..params.tables import ROPE_BLOCK, SCORE_BITS
+
+__all__ = ["BLOCKS", "Blocks", "Memory", "Placed", "memories", "place"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """``depth`` rows of ``width`` bits, which are written ``granule`` bits at a time. ``rom``: not written at all."""
+    unit: str
+    width: int
+    depth: int
+    granule: int = 0
+    rom: bool = False
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a memory takes: blocks, LUTs (of distributed memory and of what selects between blocks), flip-flops."""
+    blocks: int = 0
+    luts: int = 0
+    ffs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """A family's memories, with Yosys' costs of them.
+
+    rows : dict         {bits of a block's word: its rows}
+    byte : int          bits of a word that are written together, at least
+    cost : int          of a block ...
+    lutram : float      ... of a 16 x 4 RAM in LUTs (0: there is none), which takes so many ``luts`` and ``ffs`` of the chip ...
+    bit : float         ... and of a bit in flip-flops
+    """
+    rows: dict
+    byte: int
+    cost: int
+    lutram: float = 0
+    luts: int = 4
+    ffs: int = 0
+    bit: float = 1
+
+
+def _rows(bits, *widths):
+    return {width: bits // (width // 9 * 8 if width % 9 == 0 else width) for width in widths}
+
+
+BLOCKS = {
+    "ecp5": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4, luts=6),
+    "gowin": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4, luts=8, ffs=6),
+    "xilinx7": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4),
+    "ice40": Blocks(rows=_rows(4096, 2, 4, 8, 16), byte=1, cost=64),
+}
+
+
+def memories(design):
+    """The `Memory` list of a board's machine."""
+    hw, head = design.hw, design.head
+    v, rows = hw.vector_lanes, design.half_batch().hw.entries
+    made = [Memory("weights", 8 * hw.beat_bytes, design.stream_beats, rom=True)] if hw.source == "rom" else []
+
+    kept = stored_bits if hw.kv_ecc else lambda bits: bits
+    positions = design.layers * design.kv_heads * hw.blocks * hw.kv_block
+    words = positions * head // hw.attention_lanes
+    made += 2 * [Memory("kv_cache", kept(8 * hw.attention_lanes), words), Memory("kv_cache", kept(EXP_BITS), positions)]
+    made += design.group * [Memory("attention", SCORE_BITS, 2 * hw.context)] + [Memory("attention", EXP_BITS, 2 * hw.context)]
+
+    def buffer(unit, rows, length, lanes, granule):
+        return Memory(unit, 16 * lanes, rows * length // lanes, 0 if granule == lanes else 16 * granule)
+
+    made += [buffer("xa", hw.entries, design.hidden, hw.lanes, v), buffer("xo", rows, design.attn, hw.lanes, v),
+             buffer("xh", rows, design.ff, hw.lanes, v // 2), buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
+    made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)]
+    made.append(Memory("rmsnorm", 16 * v, max(2, design.hidden // v)))
+    pairs = design.model.head_dim // 2
+    made += [Memory("rope", 32 * v // 2, max(2, hw.entries << (head // v - 1).bit_length()), 0 if v == 2 else 32),
+             Memory("rope", 36, ROPE_BLOCK * pairs, rom=True), Memory("rope", 36, -(-hw.context // ROPE_BLOCK) * pairs, rom=True)]
+    made += [Memory("counters", 32, len(EVENTS)), Memory("decoder", 32, design.layers * hw.entries)]
+    return made + 2 * [Memory("bridge", 8, 256)]
+
+
+def _select(width, inputs):
+    """LUTs of a multiplexer."""
+    return width * (inputs - 1 - (inputs >= 4))
+
+
+def _in_blocks(memory, blocks):
+    """(blocks, words that are read side by side) with the cheapest width of a block's word."""
+    best = None
+    for width, rows in blocks.rows.items():
+        stacks = -(-memory.depth // rows)
+        # What a stack leaves of its last block holds a part of the next: any bits of a ROM, whole bytes of what is written.
+        byte, granule = (1, memory.width) if memory.rom else (min(blocks.byte, width), memory.granule or memory.width)
+        bits = memory.width // granule * -(-granule // byte) * byte
+        count = -(-stacks * bits // width)
+        cost = blocks.cost * count + memory.width * (stacks - 1)
+        if best is None or cost < best[0]:
+            best = cost, count, stacks
+    return best[1:]
+
+
+def place(memory, family):
+    """How Yosys makes a memory: by the least of its costs, as a `Placed`."""
+    blocks = BLOCKS[family]
+    count, stacks = _in_blocks(memory, blocks)
+    bits, words = memory.width * memory.depth, -(-memory.depth // 16)
+    if memory.rom:
+        if blocks.cost * count > bits / 16:
+            return Placed()         # logic, which the costs of its unit have
+        return Placed(count, _select(memory.width, stacks), stacks.bit_length())
+    lutrams = -(-memory.width // 4) * words
+    if memory.depth == 1 or blocks.cost * count > (blocks.lutram * lutrams if blocks.lutram else blocks.bit * bits):
+        if memory.depth > 1 and blocks.lutram:
+            return Placed(0, blocks.luts * lutrams + _select(memory.width, words), memory.width + blocks.ffs * lutrams)
+        return Placed(0, _select(memory.width, memory.depth), memory.width * (memory.depth + 1))
+    # A row that is read and written in one cycle is read as it was: a register holds it beside the block.
+    return Placed(count, _select(memory.width, stacks) + memory.width, 2 * memory.width)

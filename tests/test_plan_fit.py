@@ -1,0 +1,129 @@
+import dataclasses
+import itertools
+import json
+
+import pytest
+
+from hwgen.cli import main
+from hwgen.fpga.boards import BOARDS, board
+from hwgen.params.design import Design
+from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M
+from hwgen.params.presets import hw_shape, recipe
+from hwgen.plan import costs
+from hwgen.plan.fit import SHRINKING, fit, largest, smallest_change, spelled
+from hwgen.plan.memory import Memory, memories, place
+from tools import bench_plan
+
+ULX3S_85F = dict(zip(costs.KINDS, board("ulx3s-85f").capacity.values()))
+
+
+def design(shape, model=DEMO, formats=""):
+    return Design(model=model, hw=hw_shape(shape, model), recipe=recipe(formats))
+
+
+@pytest.mark.parametrize("memory, blocks", [
+    # what `synth_lattice -family ecp5` of Yosys 0.70 made of them: roms of random bits ...
+    ((128, 17508, 0, True), 128), ((128, 16384, 0, True), 114), ((128, 2257, 0, True), 18), ((64, 3000, 0, True), 11), ((256, 1100, 0, True), 22),
+    # ... memories, and those written in parts
+    ((24, 128), 1), ((10, 128), 0), ((10, 512), 1), ((10, 1280), 2), ((10, 5120), 5), ((32, 5120), 10), ((128, 5120), 38), ((8, 256), 1), ((64, 32), 0),
+    ((36, 64), 1), ((128, 16), 0), ((64, 48, 32), 0), ((64, 48, 16), 0), ((128, 64, 32), 4), ((256, 64, 64), 8), ((128, 64, 16), 4)])
+def test_block_ram_is_counted_as_yosys_makes_it(memory, blocks):
+    assert place(Memory("", *memory), "ecp5").blocks == blocks
+
+
+@pytest.mark.parametrize("report", bench_plan.reports(), ids=lambda report: report["board"])
+def test_builds_are_as_they_were_estimated(report):
+    for figure, (estimate, built) in bench_plan.compared(report).items():
+        assert estimate == pytest.approx(built, rel=0.15), figure
+
+
+def test_estimates_grow_with_what_they_are_of():
+    small, large = (fit(design(shape), "ecp5", ULX3S_85F).used for shape in ("tiny", "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,context=128"))
+    assert all(small[kind] < large[kind] for kind in costs.KINDS)
+
+
+def test_memories_are_what_the_shapes_say():
+    made = memories(design("tiny"))
+    rom, = (memory for memory in made if memory.unit == "weights")
+    assert rom == Memory("weights", 128, 17508, rom=True)           # the lines of the demo's rom.hex
+    assert not [memory for memory in memories(design("tiny,source=stream")) if memory.unit == "weights"]
+    ecc, plain = (sum(m.width * m.depth for m in memories(design(text)) if m.unit == "kv_cache") for text in ("tiny,kv_ecc=1", "tiny"))
+    assert ecc > plain == 2 * 64 * 5 * 2 * (16 * 8 + 10)
+
+
+@pytest.mark.parametrize("capacity", [{"LUT": 24288, "FF": 24288, "BRAM": 150, "DSP": 28}, {"LUT": 83640, "BRAM": 180}, {"LUT": 40000, "BRAM": 10000, "DSP": 20}])
+def test_the_smallest_change_fits_and_no_smaller_one_does(capacity):
+    wide = design("tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=256")
+    assert fit(wide, "ecp5", capacity).over
+    found = smallest_change(wide, "ecp5", capacity)
+    assert not fit(design(spelled(found.design.hw)), "ecp5", capacity).over         # as it is printed
+
+    def halvings(hw):
+        return {name: (getattr(wide.hw, name) // getattr(hw, name)).bit_length() - 1 for name in SHRINKING if getattr(hw, name)}
+
+    used = sum(halvings(found.design.hw).values())
+    assert used >= 1
+    for chosen in itertools.product(range(min(used, 4)), repeat=5):
+        changes = {name: getattr(wide.hw, name) >> k for name, k in zip(SHRINKING, chosen)}
+        if sum(chosen) >= used or any(value < SHRINKING[name] for name, value in changes.items()):
+            continue
+        try:
+            smaller = dataclasses.replace(wide, hw=dataclasses.replace(wide.hw, **changes))
+        except ValueError:
+            continue
+        assert fit(smaller, "ecp5", capacity).over, changes
+
+
+def test_multipliers_that_are_left_over_come_before_what_is_slower():
+    wide, capacity = design("tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16"), {**ULX3S_85F, "LUT": 80000}
+    found = smallest_change(wide, "ecp5", capacity)
+    assert fit(wide, "ecp5", capacity).over and found.design.hw == dataclasses.replace(wide.hw, dsp_columns=found.design.hw.dsp_columns)
+    assert fit(design(f"tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16,dsp_columns={found.design.hw.dsp_columns - 1}"), "ecp5", capacity).over
+    assert found.cycles() == fit(wide, "ecp5", capacity).cycles()
+
+
+def test_no_change_helps_where_the_weights_alone_are_too_many():
+    assert smallest_change(design("tiny", SMOLLM2_135M), "ecp5", ULX3S_85F) is None
+
+
+def test_room_is_all_that_still_fits():
+    found = fit(design("tiny"), "ecp5", ULX3S_85F)
+    slots = largest(found, "slots", 256)
+    assert slots > 1
+    assert not fit(design(f"tiny,slots={slots}"), "ecp5", ULX3S_85F).over
+    assert fit(design(f"tiny,slots={slots + 1}"), "ecp5", ULX3S_85F).over
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if BOARDS[name].family in costs.table()])
+def test_every_board_is_answered(name, capsys):
+    assert main(["plan", "demo", "--board", name, "--units"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(("fits: demo on ", "does not fit: demo on ")) and "attention" in out
+    assert ("tokens/s at" in out or "cycles a token" in out) == (out.startswith("fits") or "smaller  --shape" in out)
+
+
+def test_what_does_not_fit_says_what_would(capsys):
+    assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", "tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=256"]) == 0
+    out = capsys.readouterr().out
+    shape = out.split("--shape ")[1].split()[0]
+    assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", shape]) == 0
+    assert capsys.readouterr().out.startswith("fits")
+
+
+def test_config_json_is_enough(tmp_path, capsys):
+    config = dict(model_type="llama", vocab_size=LLAMA3_8B.vocab_size, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+                  num_key_value_heads=8, max_position_embeddings=8192)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main(["plan", str(tmp_path), "--lut", "1000000", "--bram", "5000"]) == 0
+    out = capsys.readouterr().out
+    assert "no shape of this model fits: its weights alone take" in out
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (["demo"], "FPGA must be given"), (["demo", "--board", "ulx3s-85f", "--lut", "5"], "must not be given both"), (["demo", "--lut", "0"], "at least 1"),
+    (["nothing", "--board", "ulx3s-85f"], "nothing"), (["demo", "--board", "ulx3s-85f", "--shape", "batch-16x16"], "source=rom"),
+    (["demo", "--board", "ulx3s-85f", "--clock", "0"], "Clock must be"), (["demo", "--board", "none"], "none")])
+def test_errors_are_one_line(arguments, told, capsys):
+    assert main(["plan", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out and told in err and err.count("\n") == 1

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""How far `hwgen plan` is from what was built: its estimates beside fpga/BOARD/report.json, for each board that has one."""
+import argparse
+import json
+from pathlib import Path
+
+from hwgen.fpga.boards import board
+from hwgen.fpga.families import FAMILIES
+from hwgen.models import load
+from hwgen.params.design import Design
+from hwgen.params.hardware import HwShape
+from hwgen.params.presets import recipe
+from hwgen.plan.costs import KINDS
+from hwgen.plan.fit import fit
+from tools import ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def compared(report):
+    """{figure: (estimate, built)} of a build's report: LUT, FF, BRAM, DSP and MHz."""
+    chosen = board(report["board"])
+    names = FAMILIES[chosen.family].resources
+    design = Design(model=load(report["model"], need_tokenizer=False).shape, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
+    found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS})
+    return {**{kind: (found.used[kind], report["used"][names[kind.lower()]]) for kind in KINDS}, "MHz": (round(found.mhz, 1), report["fmax"])}
+
+
+def reports():
+    return [json.loads(path.read_text()) for path in sorted(ROOT.glob("fpga/*/report.json"))]
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    rows, worst = [], 0.0
+    for report in reports():
+        for figure, (estimate, built) in compared(report).items():
+            error = estimate / built - 1
+            rows += [(f"plan/{report['board']} {figure}/{column}", value, unit) for column, value, unit in
+                     (("estimate", estimate, ""), ("built", built, ""), ("error", round(100 * error, 1), "%"))]
+            print(f"{report['board']:16} {figure:5} {estimate:>10,} estimated {built:>10,} built  {error:+.1%}")
+            worst = max(worst, abs(error))
+    rows.append(("plan_worst_error", round(worst, 4), ""))
+    ledger.record("plan.json", [{"name": name, "value": value, "unit": unit, "kind": "derived", "command": "python -m tools.bench_plan"}
+                                for name, value, unit in rows])
+
+
+if __name__ == "__main__":
+    main()
