@@ -4,13 +4,14 @@ PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
+SYNTH_ARGS ?=
 BOARD ?= ulx3s-12f
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test soak bitstream specimen lint bench env clean
+.PHONY: help demo test soak bitstream synth-report specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -27,6 +28,11 @@ soak: $(STAMP) ## thousands of random passes, forks and faults of the host on th
 bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI, in minutes, into build/fpga (BOARD=B: another)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'
 	@$(BIN)/hwgen fpga build --board $(BOARD)
+
+synth-report: $(STAMP) ## what each unit costs on FPGAs and in transistors (half an hour), into docs/results and the planner (SYNTH_ARGS="--jobs 2")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'
+	@$(BIN)/python -m tools.synth_report $(SYNTH_ARGS)
+	@$(BIN)/python -m tools.tables
 
 bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents
 	@set -e; for bench in tools/bench_*.py; do \

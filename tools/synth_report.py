@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""What each unit of a machine costs: LUTs, flip-flops, multipliers, block RAM on four families of FPGAs, transistors, and clocks on an ECP5.
+
+Synthesis is Yosys': on ECP5 and Gowin with the script that boards use, on iCE40 and Xilinx 7 with `synth_ice40` and `synth_xilinx`, for transistors
+`abc -g cmos4` (of the gates: flip-flops are counted beside them, and memories are left out), in 0.18 um standard cells where qflow-tech-osu018 and opensta
+are installed. Clocks on ECP5 are those of a unit alone between registers, placed and routed. Results go to docs/results/synth.json and docs/cost.svg; the planner's
+table, hwgen/plan/costs.json, is fitted to them and to some more shapes. What was made is kept in build/synth, and only made again if its Verilog changes.
+"""
+import argparse
+import itertools
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from hwgen.fpga.tools import ToolError, version
+from hwgen.lib.verilog import emit_verilog
+from hwgen.params.design import Design
+from hwgen.params.formats import E3M4, E4M3
+from hwgen.params.model import DEMO
+from hwgen.params.presets import hw_shape, recipe
+from hwgen.plan import costs
+from tools import ledger, silicon, synth
+from tools.bench_column import LANES, column
+from tools.fit_costs import fit, scaled
+from tools.mac_variants import FloatMac, IntColumn
+
+MINI = replace(DEMO, name="mini", hidden_size=48, intermediate_size=128, num_hidden_layers=3, head_dim=8, num_attention_heads=6, vocab_size=256)
+WIDE = replace(DEMO, name="wide", hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32, num_key_value_heads=4, vocab_size=1024)
+#: In the tables: what boards use.
+SHAPES = {"4x4": (DEMO, "tiny"), "8x16": (DEMO, "tiny,lanes=8,columns=16,vector_lanes=4,attention_lanes=16,context=128"),
+          "16x16": (DEMO, "tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=128,dsp_columns=6")}
+#: Only for the planner, only on ECP5: what the three do not vary.
+MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=2,attention_lanes=2"),
+        "8x8 wide": (WIDE, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,context=128"),
+        "8x8 dsp": (DEMO, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_columns=4"),
+        "8x16 batch": (DEMO, "demo,context=128,source=rom"),
+        "8x4 slots": (replace(DEMO, num_key_value_heads=1), "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
+FAMILIES = ("ecp5", "gowin", "ice40", "xilinx7")        # of which the planner has a table
+#: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
+TABLES = {target: ("4x4", "8x16") for target in ("gowin", "ice40", "xilinx7", "cmos")}
+ALONE = "8x16"      # the shape of which there are clocks, and standard cells
+TARGETS = (*synth.TARGETS, "routed", "osu018")
+UNITS = {"LUT": "LUT", "FF": "flip-flops", "DSP": "DSP", "BRAM": "blocks", "transistors": "transistors", "MHz": "MHz", "um2": "um2"}
+COMMAND = "make synth-report"
+
+
+def design(shape):
+    model, text = shape
+    return Design(model=model, hw=hw_shape(text, model), recipe=recipe())
+
+
+def variants():
+    """Units that multiply and accumulate: {name: (Unit, multipliers in it)}."""
+    found = {f"exact {fmt}": (column(fmt), LANES) for fmt in (E3M4, E4M3)}
+    found |= {"INT8": (IntColumn(LANES), LANES), "E4M3 into fp32": (FloatMac(E4M3), 1), "E3M4 into fp32": (FloatMac(E3M4), 1)}
+    return {name: (synth.Unit(name, emit_verilog(unit, "top")), lanes) for name, (unit, lanes) in found.items()}
+
+
+def made(tasks, jobs):
+    """{(shape, unit's name, target): what was found} of [(shape, Unit, target)], with a line for each that took time."""
+    done = itertools.count(1)
+
+    def one(task):
+        shape, unit, target = task
+        start = time.monotonic()
+        found = {"routed": synth.route, "osu018": synth.silicon_cost}.get(target, lambda unit: synth.synthesize(unit, target))(unit)
+        number, took = next(done), time.monotonic() - start
+        if took > 0.5 or number == len(tasks):
+            print(f"{number:4}/{len(tasks)} {took:6.1f} s  {target:8} {shape:10} {unit.name}", flush=True)
+        return (shape, unit.name, target), found
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return dict(pool.map(one, tasks))
+
+
+def entries(figures, counts):
+    """Rows of the ledger: ``SHAPE/UNIT/TARGET RESOURCE`` of one of each unit, and sums over a machine."""
+    rows, sums = {}, {}
+    for (shape, unit, target), found in figures.items():
+        for resource, name in UNITS.items():
+            if found.get(resource) and (target, resource) not in (("routed", "LUT"), ("cmos", "LUT")):
+                rows[f"{shape}/{unit}/{target} {resource}"] = found[resource], name
+                if resource != "MHz":
+                    key = f"{shape}/whole machine/{target} {resource}"
+                    sums[key] = sums.get(key, (0,))[0] + found[resource] * counts[shape, unit], name
+    return [{"name": key, "value": value, "unit": name, "kind": "derived" if key in sums else "measured", "command": COMMAND}
+            for key, (value, name) in (rows | sums).items()]
+
+
+def draw(figures, units):
+    """docs/cost.svg: where the LUTs of three machines go."""
+    import matplotlib
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "hwgen"       # the same figures make the same file
+    from matplotlib import pyplot
+    sizes = {shape: {unit.name: unit.count * figures[shape, unit.name, "ecp5"]["LUT"] for unit in units[shape]} for shape in SHAPES}
+    for found in sizes.values():
+        found["array"] += found.pop("column") + found.pop("dsp_column", 0) + found.pop("operation_skid") + found.pop("result_skid")
+        found["attention"] += found.pop("dot") + found.pop("numerators")
+        found["buffers"] = sum(found.pop(name) for name in ("xa", "xo", "xh", "qkv"))
+        found["UART and registers"] = sum(found.pop(name) for name in ("bridge", "receiver", "transmitter", "registers", "loop", "commands", "results", "axi", "board"))
+    names = sorted(sizes["16x16"], key=sizes["16x16"].get, reverse=True)
+    shown = names[:9]
+    figure, axes = pyplot.subplots(figsize=(9, 2.8))
+    for row, (shape, found) in enumerate(reversed(sizes.items())):
+        left = 0
+        for k, name in enumerate([*shown, "others"]):
+            width = found[name] if name != "others" else sum(found[other] for other in names[9:])
+            axes.barh(row, width, left=left, color=pyplot.cm.tab10(k), label=name if row == 0 else None)
+            left += width
+        axes.text(left, row, f" {left:,}", va="center")
+    axes.set_yticks(range(len(sizes)), [f"{shape} lanes x columns" for shape in reversed(sizes)])
+    axes.set_xlabel("LUTs on ECP5")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize="small", ncols=2, frameon=False, loc="lower right")
+    axes.margins(x=0.12)
+    figure.tight_layout()
+    figure.savefig(ledger.ROOT / "docs" / "cost.svg", metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="syntheses at a time (default: 1)")
+    parser.add_argument("--targets", default=",".join(TARGETS), help=f"only some of {', '.join(TARGETS)} (the planner's table is made again with ecp5)")
+    options = parser.parse_args()
+    if unknown := set(options.targets.split(",")) - set(TARGETS):
+        raise SystemExit(f"Targets must be of {', '.join(TARGETS)}, not {', '.join(sorted(unknown))}")
+    try:
+        report(options)
+    except ToolError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def report(options):
+    """All of it, or only some targets."""
+    targets = options.targets.split(",")
+    designs, units = {}, {}
+    for name, shape in {**SHAPES, **MORE}.items():
+        if name in SHAPES or "ecp5" in targets:
+            print(f"emitting {name}", flush=True)
+            designs[name] = design(shape)
+            units[name] = synth.split(synth.emit(designs[name]))
+    tasks = [(name, unit, target) for target in targets if target in synth.TARGETS for name in units if target == "ecp5" or name in TABLES.get(target, SHAPES)
+             for unit in units[name]]
+    macs = variants()
+    tasks += [("mac", unit, target) for target in ("ecp5", "cmos") if target in targets for unit, _ in macs.values()]
+    if "osu018" in targets and (absent := silicon.missing()):
+        print(f"without standard cells and their clocks: {absent} not installed")
+        targets.remove("osu018")
+    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets for unit in units[ALONE] if synth.clock_port(unit)]
+    figures = made(tasks, options.jobs)
+    if "ecp5" in targets:
+        write_costs(figures, designs)
+    counts = {(name, unit.name): unit.count for name in SHAPES for unit in units[name]}
+    rows = entries({key: found for key, found in figures.items() if key[0] in SHAPES}, counts)
+    for name, (unit, lanes) in macs.items():
+        for target, resource in (("ecp5", "LUT"), ("ecp5", "FF"), ("cmos", "transistors"), ("cmos", "FF")):
+            if target in targets:
+                rows.append({"name": f"mac/{name}/{target} {resource}", "value": round(figures["mac", name, target][resource] / lanes, 1),
+                             "unit": f"{UNITS[resource]} per multiplier", "kind": "measured", "command": COMMAND})
+    ledger.record("synth.json", rows)
+    if "ecp5" in targets:
+        draw(figures, units)
+
+
+def write_costs(figures, designs):
+    """The planner's table."""
+    seen = {family: [(shape, {unit: found for (s, unit, target), found in figures.items() if (s, target) == (name, family)})
+                     for name, shape in designs.items() if any(s == name and target == family for s, _, target in figures)] for family in FAMILIES}
+    base = fit(seen["ecp5"], "ecp5")
+    table = dict(costs.table())
+    for family in FAMILIES:
+        if seen[family]:
+            table[family] = base if family == "ecp5" else scaled(base, seen["ecp5"], seen[family], family)
+    about = {"shapes": {name: f"{d.model.name} {d.hw.lanes}x{d.hw.columns}" for name, d in designs.items()}, "yosys": version("yosys")}
+    text = json.dumps({"made": about, "families": table}, indent=1)
+    costs.TABLE.write_text(re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n")
+    costs.table.cache_clear()
+
+
+if __name__ == "__main__":
+    main()
