@@ -2,8 +2,8 @@
 """What a board's bitstream does: its clock and size from the report of its build, its cycles from the simulated top.
 
 The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
-today's. Tokens per second are the clock over the mean cycles of the decoded tokens of a text, which the machine's counters give through its UART, and the cycle
-between two passes of the decode loop. Of a board whose bitstream the vendor's tool makes there are Yosys' counts of cells. Nothing has run on hardware.
+today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's counters give through its UART, and the cycle
+between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Of a board whose bitstream the vendor's tool makes there are Yosys' counts of cells. Nothing has run on hardware.
 """
 import argparse
 import contextlib
@@ -28,7 +28,7 @@ from hwgen.params.presets import hw_shape, recipe
 from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
-PROMPT, TOKENS = "She was", 56
+PROMPTS, TOKENS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy"), 56
 
 
 def smallest():
@@ -64,6 +64,29 @@ def synthesized(chosen):
                "measured", command) for resource, patterns in CELLS.items())]
 
 
+def cycles_per_token(link, checkpoint, count):
+    """Mean cycles of a token, with ``count`` texts at once that go on until one has no room, or for TOKENS tokens."""
+    hw = link.design.hw
+    texts = [checkpoint.tokenizer.encode(PROMPTS[slot % len(PROMPTS)]) for slot in range(count)]
+    room = min(hw.context, hw.blocks // count * hw.kv_block)
+    for slot, text in enumerate(texts):
+        link.free(slot)
+        for position, token in enumerate(text):
+            result = link.run_pass([Entry(slot, position, token, position == len(text) - 1)]).check()
+        text.append(result.tokens[0])
+    cycles = 0
+    for passes in range(1, TOKENS):
+        result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True) for slot, text in enumerate(texts)]).check()
+        cycles += result.cycles + GAP
+        for slot, text in enumerate(texts):
+            text.append(result.tokens[slot])
+        if max(map(len, texts)) > room:
+            break
+    for text in texts:
+        print(checkpoint.tokenizer.decode(text[1:]))
+    return cycles / passes / count
+
+
 def built(name):
     """Rows of a board whose bitstream was built."""
     report = json.loads((ROOT / "fpga" / name / "report.json").read_text())
@@ -73,23 +96,18 @@ def built(name):
     quantized = quantize(checkpoint, design.recipe)
     if sources_digest(chosen, design, quantized) != report["verilog_sha256"]:
         raise SystemExit(f"fpga/{name}/report.json is of other Verilog than today's: build again, and copy build/fpga/{name}.json there")
-    prompt = checkpoint.tokenizer.encode(PROMPT)
-    cycles, tokens = [], []
     with simulated_pins(chosen, design, quantized, stage) as link:
-        for position in range(min(len(prompt) + TOKENS, design.hw.context)):
-            decoded = position >= len(prompt)
-            result = link.run_pass([Entry(0, position, tokens[-1] if decoded else prompt[position], position >= len(prompt) - 1)])
-            tokens += result.check().tokens.values()
-            if decoded:
-                cycles.append(result.cycles + GAP)
-    print(checkpoint.tokenizer.decode(tokens))
-    mean = sum(cycles) / len(cycles)
+        alone = cycles_per_token(link, checkpoint, 1)
+        mean = cycles_per_token(link, checkpoint, design.hw.entries) if design.hw.entries > 1 else alone
     made, simulated = f"hwgen fpga build --board {name}", f"python -m tools.bench_board --board {name}"
     return [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
             *((resource.lower(), used, "", "measured", made) for resource, used in report["used"].items()),
             ("parameters", checkpoint.shape.parameter_count, "", "measured", simulated),
+            ("texts", design.hw.entries, "at once", "measured", simulated),
             ("cycles_per_token", round(mean, 1), "cycles", "measured", simulated),
             ("tokens_per_second", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated),
+            *([("one_text_cycles_per_token", round(alone, 1), "cycles", "measured", simulated),
+               ("one_text_tokens_per_second", round(1e6 * report["clock"] / alone), "tokens/s", "derived", simulated)] if design.hw.entries > 1 else []),
             *([("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)] if "cpu_seconds" in report else [])]
 
 
