@@ -59,6 +59,12 @@ def _box(text):
     return f"(* blackbox *)\n{header};\n{''.join(_PORTS.findall(body))}endmodule\n"
 
 
+def _renamed(text):
+    """Numbered names anew: Amaranth numbers them over the whole machine, so that a change elsewhere would be one here."""
+    names = {}
+    return re.sub(r"\\\S*\$\S* ", lambda found: names.setdefault(found[0], f"\\s{len(names)} "), text)
+
+
 def _whole(name, top, modules, boxed, count=1):
     """A unit: a module as ``top``, and all below it but those that are boxed."""
     inside, todo = {}, [top]
@@ -70,7 +76,7 @@ def _whole(name, top, modules, boxed, count=1):
         inside[module] = _box(modules[module]) if box else modules[module]
         todo += [] if box else [child for child, _ in _children(modules[module], modules)]
     text = inside.pop(top).replace(f"module {top}", "module top", 1)
-    return Unit(name, "\n".join([text, *(inside[key] for key in sorted(inside))]), count)
+    return Unit(name, _renamed("\n".join([text, *(inside[key] for key in sorted(inside))])), count)
 
 
 def split(text, top=TOP):

@@ -124,7 +124,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="syntheses at a time (default: 1)")
     parser.add_argument("--targets", default=",".join(TARGETS), help=f"only some of {', '.join(TARGETS)} (the planner's table is made again with ecp5)")
+    parser.add_argument("--shapes", default=",".join([*SHAPES, *MORE]), help="only some of these (the planner's table is made of all)")
     options = parser.parse_args()
+    if unknown := set(options.shapes.split(",")) - {*SHAPES, *MORE}:
+        raise SystemExit(f"Shapes must be of {', '.join([*SHAPES, *MORE])}, not {', '.join(sorted(unknown))}")
     if unknown := set(options.targets.split(",")) - set(TARGETS):
         raise SystemExit(f"Targets must be of {', '.join(TARGETS)}, not {', '.join(sorted(unknown))}")
     try:
@@ -135,10 +138,10 @@ def main():
 
 def report(options):
     """All of it, or only some targets."""
-    targets = options.targets.split(",")
+    targets, chosen = options.targets.split(","), options.shapes.split(",")
     designs, units = {}, {}
     for name, shape in {**SHAPES, **MORE}.items():
-        if name in SHAPES or "ecp5" in targets:
+        if name in chosen and (name in SHAPES or "ecp5" in targets):
             print(f"emitting {name}", flush=True)
             designs[name] = design(shape)
             units[name] = synth.split(synth.emit(designs[name]))
@@ -149,11 +152,11 @@ def report(options):
     if "osu018" in targets and (absent := silicon.missing()):
         print(f"without standard cells and their clocks: {absent} not installed")
         targets.remove("osu018")
-    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets for unit in units[ALONE] if synth.clock_port(unit)]
+    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets for unit in units.get(ALONE, ()) if synth.clock_port(unit)]
     figures = made(tasks, options.jobs)
-    if "ecp5" in targets:
+    if "ecp5" in targets and set(chosen) == {*SHAPES, *MORE}:
         write_costs(figures, designs)
-    counts = {(name, unit.name): unit.count for name in SHAPES for unit in units[name]}
+    counts = {(name, unit.name): unit.count for name in units for unit in units[name]}
     rows = entries({key: found for key, found in figures.items() if key[0] in SHAPES}, counts)
     for name, (unit, lanes) in macs.items():
         for target, resource in (("ecp5", "LUT"), ("ecp5", "FF"), ("cmos", "transistors"), ("cmos", "FF")):
@@ -161,7 +164,7 @@ def report(options):
                 rows.append({"name": f"mac/{name}/{target} {resource}", "value": round(figures["mac", name, target][resource] / lanes, 1),
                              "unit": f"{UNITS[resource]} per multiplier", "kind": "measured", "command": COMMAND})
     ledger.record("synth.json", rows)
-    if "ecp5" in targets:
+    if "ecp5" in targets and set(SHAPES) <= set(chosen):
         draw(figures, units)
 
 
