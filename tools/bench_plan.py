@@ -4,13 +4,15 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 from hwgen.fpga.boards import board
 from hwgen.fpga.families import FAMILIES
 from hwgen.models import load
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
-from hwgen.plan.costs import KINDS
+from hwgen.plan.costs import BUILT, KINDS
 from hwgen.plan.fit import fit
 from tools import ledger
 
@@ -30,8 +32,30 @@ def reports():
     return [json.loads(path.read_text()) for path in sorted(ROOT.glob("fpga/*/report.json"))]
 
 
+def clocks():
+    """{family: (MHz, way)}: the line through its builds' clocks, over the root of their LUTs. One build alone leaves ``way`` as it is."""
+    found = {}
+    for report in reports():
+        chosen = board(report["board"])
+        luts = report["used"][FAMILIES[chosen.family].resources["lut"]]
+        found.setdefault(chosen.family, []).append(((luts / 100_000) ** 0.5, report["fmax"]))
+    out = {}
+    for family, points in found.items():
+        way = BUILT[family].way
+        if len(points) > 1:
+            slope, base = np.polyfit(*zip(*points), 1)
+            way = max(0.0, -slope / base)
+        mhz = sum(mhz / (1 - way * root) for root, mhz in points) / len(points)
+        out[family] = round(float(mhz), 1), round(float(way), 2)
+    return out
+
+
 def main():
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", action="store_true", help="only print what `hwgen.plan.costs.BUILT` should say of the families' clocks")
+    if parser.parse_args().fit:
+        print("\n".join(f'"{family}": Built({BUILT[family].luts}, {mhz}, {way})' for family, (mhz, way) in clocks().items()))
+        return
     rows, worst = [], 0.0
     for report in reports():
         for figure, (estimate, built) in compared(report).items():
