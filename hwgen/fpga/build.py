@@ -84,7 +84,7 @@ def sources_digest(board, design, quantized):
     """SHA-256 of all that a board's bitstream is made of, as in its report."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "machine"
-        return _digest(work, write_sources(board, design, quantized, work))
+        return sources_digest_of(work, write_sources(board, design, quantized, work))
 
 
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
