@@ -171,12 +171,16 @@ def _parser():
                      "LOW:HIGH or ~MEAN; rate=0: all arrive at once")
     sub.add_argument("-o", "--output", required=True, metavar="FILE", help="the file")
 
-    sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs.",
-                  "hwgen selftest demo\n  hwgen selftest demo --inject weight:9000:3:6     flips bit 6 of byte 3 of beat 9000")
+    sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs, and the unit.",
+                  "hwgen selftest demo\n  hwgen selftest demo --inject weight:900:3:6          bit 6 of byte 3 of beat 900 of the weights\n"
+                  "  hwgen selftest demo --inject kv:v_codes:70:5        bit 5 of word 70 of the values' memory, while the prompt runs\n"
+                  "  hwgen selftest demo --inject constant:rope_low:21:9  bit 9 of entry 21 of the angles' table")
     machine(sub)
     link(sub, golden="")
-    sub.add_argument("--inject", action="append", default=[], metavar="weight:BEAT:BYTE:BIT",
-                     help="flip a bit of the weights that the machine reads; may be repeated")
+    sub.add_argument("--inject", action="append", default=[], metavar="FAULT", help="a wrong bit for the simulated machine, to see it found: "
+                     "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or v_exps, which flips once when the "
+                     "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, sigmoid or reciprocal with _base or _slope, exp2, rope_low or "
+                     "rope_high; may be repeated")
 
     fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).", description="Machines on FPGA boards.",
                                epilog=boards_help(), formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -532,22 +536,29 @@ def run_trace_make(options, screen):
 
 
 def run_selftest(options, screen):
-    from .host.driver import selftest
-    from .host.machine import Fault
+    from .host.diagnose import diagnose
+    from .host.driver import Mismatch, selftest
+    from .host.faults import parse_fault
+    from .host.golden_link import GoldenLink
     checkpoint = load(options.model, need_tokenizer=False)
     design = _design(options, checkpoint)
     with checked_input():
-        faults = [Fault.parse(text, design) for text in options.inject]
+        faults = [parse_fault(text, design) for text in options.inject]
     if options.link in ("verilator", "sim-uart"):
         _check_simulator()
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
     options.check = False
-    from .host.golden_link import GoldenLink
     quantized = _quantize(screen, checkpoint, design)
     with _link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
-        passes = selftest(link, golden)
+        try:
+            passes = selftest(link, golden)
+        except Mismatch as mismatch:
+            with screen.stage("looking for the unit"):
+                found = diagnose(link, quantized, golden, mismatch)
+            print(f"{mismatch}\n" + "\n".join(found.lines()))
+            raise Mismatch(str(mismatch).partition(" is the first")[0] + f": {found.unit}") from None
     print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes"
           + ("; no pass felt what was injected" if faults else ""))
 

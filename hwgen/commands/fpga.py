@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import shutil
 import subprocess
+from pathlib import Path
 
 from rich.table import Table
 
@@ -73,7 +74,6 @@ def run_build(options, screen, make_design, quantize):
         seeds = _seeds(options.seeds)
     checkpoint, design = make_design(options)
     with writing(options.output), checked_input():
-        from pathlib import Path
         folder = Path(options.output)
         folder.mkdir(parents=True, exist_ok=True)
     quantized = quantize(screen, checkpoint, design)
@@ -107,7 +107,6 @@ def run_build(options, screen, make_design, quantize):
 def run_program(options, screen):
     """Load a bitstream into a board with openFPGALoader."""
     chosen = chosen_board(options)
-    from pathlib import Path
     bitstream = Path(options.bitstream or f"build/fpga/{chosen.name}{FAMILIES[chosen.family].suffix}")
     if not bitstream.is_file():
         makes = "makes it" if FAMILIES[chosen.family].placer else "writes a Vivado project, which makes it: name it with --bitstream"

@@ -67,14 +67,14 @@ def scores(dot, exponent, fmt):
 
 def exp2_int(d, fmt):
     """``2**(fmt.max_exp - d)`` for d >= 0 in units of 2**-SCORE_FRACTION, rounded to ``fmt``, in units of ``2**fmt.unit_exp``."""
-    values = _exp2_table(fmt)
+    values = _exp2_table(fmt, exp2_thresholds(fmt))
     return values[np.minimum(d, len(values) - 1)]
 
 
 @lru_cache
-def _exp2_table(fmt):
+def _exp2_table(fmt, thresholds):
     """The result of every d up to the first for which it is 0."""
-    thresholds = np.array(exp2_thresholds(fmt))
+    thresholds = np.array(thresholds)
     steps = np.searchsorted(thresholds, np.arange(thresholds[-1] + 1), side="right")
     return fmt.values()[len(thresholds) - steps]
 

@@ -14,7 +14,7 @@ from .convert import convert_gate_up, convert_qkv
 from .kv_cache import KvBlocks, kv_arrays, kv_copy, kv_write
 from .numbers import bf16_value, fp8_ints
 from .rmsnorm import rms_norm
-from .rope import rope
+from .rope import rope_angles, turned
 from .sampler import sample
 from .swiglu import swiglu
 from .vector_buffer import quantize
@@ -62,54 +62,78 @@ class GoldenDecoder:
     """The decoder of one design and one quantized model (`hwgen.models.quantize.QuantizedModel`), with its KV memory.
 
     What it computes does not depend on the hardware shape, only on model, recipe and residual_fraction; what it admits does. `blocks`
-    is who owns the KV memory (`golden.kv_cache.KvBlocks`).
+    is who owns the KV memory (`golden.kv_cache.KvBlocks`), `kv` what is in it, and `weights`
+    what the layers compute with.
     """
 
     def __init__(self, design, quantized):
         self.design = design
-        self._layers = [_Layer(design, layer) for layer in quantized.layers]
+        self.weights = [_Layer(design, layer) for layer in quantized.layers]
         self._final_gain = bf16_value(quantized.final_gain)
-        self._head, self._head_exp = _ints(quantized.head), quantized.head.exponent
-        self._embedding = quantized.embedding
+        self.head_weights, self._head_exp = _ints(quantized.head), quantized.head.exponent
+        table = quantized.embedding
+        self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # [vocab_size, codes, hidden_size]
+        self.embed_exp = table.exponent
         self.inv_temperature, self.seed = 0, 0
         self.reset()
 
     def reset(self):
         """Forget all keys and values."""
-        self._kv, self.blocks = kv_arrays(self.design), KvBlocks(self.design)
+        self.kv, self.blocks = kv_arrays(self.design), KvBlocks(self.design)
 
     # -- pieces of a layer; x is the residual, int64 [n, hidden_size]
 
-    def _matmul(self, values, weights):                                         # bf16 [n, k], [m, k] -> acc [n, m], exp [n]
+    def matmul(self, values, weights):                                          # bf16 [n, k], [m, k] -> acc [n, m], exp [n]
         fmt = self.design.recipe.activation_format
         codes, exponent = quantize(values, fmt)
         return fp8_ints(codes, fmt).astype(np.float64) @ weights.T, exponent
 
-    def _add(self, x, values, weights, weight_exp):
-        acc, exp = self._matmul(values, weights)
+    def add(self, x, values, weights, weight_exp):
+        acc, exp = self.matmul(values, weights)
         return residual.add(x, acc.astype(np.int64), exp, weight_exp, self.design)
 
+    def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
+        layer = self.weights[index]
+        return convert_qkv(*self.matmul(rms_norm(self.design, x, layer.gain_1), layer.qkv), layer.exps_1, self.design)
+
+    def stored(self, heads, angles):                                            # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
+        return quantize(turned(self.design, heads, angles), self.design.recipe.kv_format)
+
     def _attention(self, index, x, slots, positions):                           # -> bf16 [n, heads * head]
-        design, layer = self.design, self._layers[index]
-        kv = design.kv_heads
-        acc, exp = self._matmul(rms_norm(design, x, layer.gain_1), layer.qkv)
-        heads = rope(design, convert_qkv(acc, exp, layer.exps_1, design), positions)
-        codes, exps = quantize(heads, design.recipe.kv_format)
-        kv_write(self._kv, index, slots, positions, codes[:, :kv], exps[:, :kv], codes[:, kv:2 * kv], exps[:, kv:2 * kv])
+        design, kv = self.design, self.design.kv_heads
+        codes, exps = self.stored(self.heads(index, x), rope_angles(design, positions))
+        kv_write(self.kv, index, slots, positions, codes[:, :kv], exps[:, :kv], codes[:, kv:2 * kv], exps[:, kv:2 * kv])
         out = np.empty((len(x), design.heads, design.head))
         for slot in np.unique(slots):
             of = np.flatnonzero(slots == slot)
             length = positions[of].max() + 1
-            rows = self._kv.slot(index, slot, length)
+            rows = self.kv.slot(index, slot, length)
             for part in np.array_split(of, -(-len(of) * length * design.heads // _SCORES)):
                 out[part] = attention_entries(design, codes[part, 2 * kv:], exps[part, 2 * kv:], positions[part], *rows)
         return out.reshape(len(x), -1)
 
-    def _layer(self, index, x, slots, positions):
-        design, layer = self.design, self._layers[index]
-        x = self._add(x, self._attention(index, x, slots, positions), layer.o, layer.exps_1[3])
-        acc, exp = self._matmul(rms_norm(design, x, layer.gain_2), layer.gate_up)
-        return self._add(x, swiglu(convert_gate_up(acc, exp, layer.exps_2, design)), layer.down, layer.exps_2[2])
+    def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff]
+        layer = self.weights[index]
+        return convert_gate_up(*self.matmul(rms_norm(self.design, x, layer.gain_2), layer.gate_up), layer.exps_2, self.design)
+
+    def attended(self, index, x, values):
+        """The residual after attention has given ``values``."""
+        layer = self.weights[index]
+        return self.add(x, values, layer.o, layer.exps_1[3])
+
+    def gated(self, index, x, gates):
+        """The residual after the layer, of that after attention and its `gates`."""
+        layer = self.weights[index]
+        return self.add(x, swiglu(gates), layer.down, layer.exps_2[2])
+
+    def layer(self, index, x, slots, positions):
+        """The residual after a layer, of that before it."""
+        x = self.attended(index, x, self._attention(index, x, slots, positions))
+        return self.gated(index, x, self.gates(index, x))
+
+    def signature(self, x):
+        """CRCs of residuals, a list."""
+        return residual.signature(np.pad(x, [(0, 0), (0, self.design.hidden - x.shape[1])]))
 
     # -- passes
 
@@ -119,18 +143,16 @@ class GoldenDecoder:
         ``entries``: (slot, position, token, ...) of each.
         """
         slots, positions, tokens = (np.array([e[i] for e in entries]) for i in range(3))
-        table = self._embedding
-        codes = [table.codes[tokens]] + ([] if table.lo is None else [table.lo[tokens]])
-        x = residual.embed(np.stack(codes, axis=1), table.exponent, self.design)
+        x = residual.embed(self.embedding[tokens], self.embed_exp, self.design)
         for index in range(self.design.layers):
-            x = self._layer(index, x, slots, positions)
+            x = self.layer(index, x, slots, positions)
             if signatures is not None:
-                signatures.append(residual.signature(np.pad(x, [(0, 0), (0, self.design.hidden - x.shape[1])])))
+                signatures.append(self.signature(x))
         return x
 
     def head(self, x):
         """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp + acc_unit)."""
-        acc, exp = self._matmul(rms_norm(self.design, x, self._final_gain), self._head)
+        acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain), self.head_weights)
         return acc, exp + self._head_exp
 
     def run_pass(self, entries):
@@ -155,7 +177,7 @@ class GoldenDecoder:
         """An operation of `hwgen.params.errors.KvOp` on the KV memory. Returns (`ErrorCode`, cycles)."""
         error, cycles = self.blocks.operate(op, slot, other, length)
         if op == KvOp.FORK and not error:
-            kv_copy(self._kv, slot, other, length)
+            kv_copy(self.kv, slot, other, length)
         return error, cycles
 
     def logits(self, tokens):

@@ -7,9 +7,9 @@ import numpy as np
 from ..params.tables import ROPE_BLOCK, rope_factors
 from .numbers import acc_to_bf16, bf16_bits, shift_round
 
-__all__ = ["ROPE_LATENCY", "angle_cycles", "rope", "rope_angles", "rotate"]
+__all__ = ["ROPE_LATENCY", "angle_cycles", "rope", "rope_angles", "rotate", "turned"]
 
-ANGLE_FRACTION = 14
+ANGLE_FRACTION = 14     # the product of two table entries is at most 2**14 then, and its rows need no clip
 ROPE_LATENCY = 8      # cycles from a granule's acceptance to its offer at the output
 
 
@@ -19,10 +19,9 @@ def rope_angles(design, positions):  # int [n] -> int [n, head/2, 2]
     positions = np.asarray(positions, np.int64)
     cl, sl = np.moveaxis(low[positions % ROPE_BLOCK], -1, 0)                      # [n, pairs]
     ch, sh = np.moveaxis(high[positions // ROPE_BLOCK], -1, 0)
-    unit = 1 << ANGLE_FRACTION
     angles = np.stack([shift_round(ch * cl - sh * sl, -18), shift_round(sh * cl + ch * sl, -18)], axis=-1)
     pad = design.head // 2 - angles.shape[1]
-    return np.pad(np.clip(angles, -unit, unit), [(0, 0), (0, pad), (0, 0)])
+    return np.pad(angles, [(0, 0), (0, pad), (0, 0)])
 
 
 def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..., 2 * pairs]
@@ -41,9 +40,13 @@ def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..
 
 def rope(design, x, positions):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n, qkv_heads, head]
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is."""
-    angles = rope_angles(design, positions)[:, None]
+    return turned(design, x, rope_angles(design, positions))
+
+
+def turned(design, x, angles):  # bf16 [n, qkv_heads, head], int [n, head/2, 2] -> bf16 [n, qkv_heads, head]
+    """As `rope`, with the entries' angles."""
     x = np.asarray(x, np.float64)
-    out = rotate(x, angles)
+    out = rotate(x, angles[:, None])
     values = slice(design.kv_heads, 2 * design.kv_heads)
     out[:, values] = x[:, values]
     return out

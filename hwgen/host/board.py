@@ -1,20 +1,19 @@
 """Links to a board's machine: on its serial port, or with its UART pins in a simulation of the very top that goes into the bitstream."""
 import contextlib
-import hashlib
-import shutil
 import tempfile
 from pathlib import Path
 
 from ..emit import emit
 from ..fpga import files
-from ..lib import verilator
 from ..top.board import BUSES, BoardMachine
+from .faults import rewired
 from .frames import FramePort
 from .lines import PinsLine, SerialLine
+from .machine import broken, flipping
 from .register_link import RegisterLink
-from .verilated import cache_folder
+from .verilated import KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, texts
 
-__all__ = ["build_pins", "serial_link", "simulated_pins"]
+__all__ = ["build_pins", "pins_link", "serial_link", "simulated_pins"]
 
 MAIN = Path(__file__).with_name("uart_main.cpp")
 
@@ -27,7 +26,7 @@ endmodule
 """
 
 
-def build_pins(board, design, quantized, *, divisor=None, trace=False):
+def build_pins(board, design, quantized, *, divisor=None):
     """Compile a board's top, from its emitted Verilog. Returns the executable; the same top is built once.
 
     ``divisor`` is the cycles per bit, the board's unless somebody is in a hurry.
@@ -39,46 +38,34 @@ def build_pins(board, design, quantized, *, divisor=None, trace=False):
         emit(design, quantized, work / "machine", name="machine", component=lambda d: BoardMachine(d, divisor=divisor))
         (work / "top.v").write_text(files.top(board, "machine"))
         (work / "pll.v").write_text(_PLL)
-        sources = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if files.has_pll(board) else [])]
-        digest = hashlib.sha256(repr((divisor, trace, verilator.tool_versions())).encode())
-        for path in (*sources, work / "machine/rom.hex", MAIN):
-            digest.update(path.read_bytes())
-        folder = cache_folder() / "models" / f"pins-{digest.hexdigest()[:16]}"
-        if not (folder / "model").exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            built = verilator.build(sources, "top", cpp=[MAIN], folder=work / "obj", executable="model", opt="-O1", trace=trace,
-                                    cflags=f"-DDIVISOR={divisor}", cache=cache_folder() / "verilator-runtime",
-                                    args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"])
-            done = work / "done"
-            done.mkdir()
-            shutil.move(built, done / "model")
-            shutil.copy(work / "machine/rom.hex", done)
-            if folder.exists():
-                shutil.rmtree(folder)
-            done.rename(folder)
-    return folder / "model"
+        sources, image = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if files.has_pll(board) else [])], work / "machine/rom.hex"
+        header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder") + f"#define DIVISOR {divisor}\n"
+        return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
+                    lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
 
 
 @contextlib.contextmanager
-def simulated_pins(board, design, quantized, stage, *, divisor=None, line=lambda line: line, timeout=30.0, attempts=8, faults=()):
-    """A `RegisterLink` over the UART pins of a board's simulated top.
+def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), **more):
+    """A `RegisterLink` over the UART pins of a board's simulated top. More arguments are those of `pins_link`."""
+    with stage("emitting and building the Verilator model of the board's top"), rewired(design, faults):
+        executable = build_pins(board, design, quantized, divisor=divisor)
+    with pins_link(executable, design, quantized, faults=faults, **more) as link:
+        yield link
 
-    ``line`` may put something between (`NoisyLine`); ``faults`` are `hwgen.host.machine.Fault`.
+
+@contextlib.contextmanager
+def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=()):
+    """A `RegisterLink` to what `build_pins` made.
+
+    ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.faults`) constants must have been in it when it was built.
     """
     with contextlib.ExitStack() as stack:
-        with stage("emitting and building the Verilator model of the board's top"):
-            executable = build_pins(board, design, quantized, divisor=divisor)
-        if faults:
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache_folder(), prefix="pins-")))
-            for file in (executable, executable.with_name("rom.hex")):
-                shutil.copy(file, work)
-            for fault in faults:
-                fault.apply(work / "rom.hex", design)
-            executable = work / executable.name
+        executable, _ = stack.enter_context(broken(executable, executable.with_name("rom.hex"), design, faults))
         pins = PinsLine(executable)
         stack.callback(pins.close)
-        port = FramePort(line(pins), timeout=timeout, attempts=attempts)
-        yield RegisterLink(port, design, BUSES, quantized, patience=600)
+        link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized, patience=600)
+        link.flip = pins.flip
+        yield flipping(link, faults)
 
 
 @contextlib.contextmanager

@@ -4,11 +4,18 @@ from dataclasses import dataclass, field
 from ..params.errors import KvOp
 from .link import Entry, Link, PassResult
 
-__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "generate", "inverse_temperature", "selftest"]
+__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature", "selftest"]
 
 
 class Mismatch(Exception):
-    """A decoder and the golden model differ; the message is one line that says where first."""
+    """A decoder and the golden model differ; the message is one line that says where first.
+
+    Attributes
+    ----------
+    layer, row      of the first signature that differs, or None
+    number, runs    in a `selftest`: the pass, and (entries, result) of all its passes
+    """
+    layer = row = number = runs = None
 
 
 def check_prompt(design, prompt, max_tokens):
@@ -90,6 +97,24 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
     yield token     # the context is full; this token still came out of it
 
 
+def compare(entries, result, expected, where):
+    """Raise Mismatch where a pass gave other errors, signatures or tokens than expected."""
+    got, want = ({index: error.code.name for index, error in r.errors.items()} for r in (result, expected))
+    if got != want:
+        raise Mismatch(f"{where}: the refused entries are {got}, golden {want}")
+    entries = [e for index, e in enumerate(entries) if index not in expected.errors]        # those with rows
+    for layer, (got, want) in enumerate(zip(result.signatures, expected.signatures)):
+        for index, (g, w) in enumerate(zip(got, want)):
+            if g != w:
+                e = entries[index]
+                mismatch = Mismatch(f"{where}: layer {layer}, entry {index} (slot {e.slot}, position {e.position}, token {e.token}) is the "
+                                    f"first whose signature differs: {g:#010x}, golden {w:#010x}")
+                mismatch.layer, mismatch.row = layer, index
+                raise mismatch
+    if result.tokens != expected.tokens:
+        raise Mismatch(f"{where}: all layers agree, but the tokens are {result.tokens}, golden {expected.tokens}")
+
+
 class CheckedLink(Link):
     """Runs every pass on a link and on the golden model, and raises Mismatch where they differ.
 
@@ -113,18 +138,7 @@ class CheckedLink(Link):
         result, expected = self.link.run_pass(entries), self.golden.run_pass(entries)
         where = f"pass {self.passes}"
         self.passes += 1
-        got, want = ({index: error.code.name for index, error in r.errors.items()} for r in (result, expected))
-        if got != want:
-            raise Mismatch(f"{where}: the refused entries are {got}, golden {want}")
-        entries = [e for index, e in enumerate(entries) if index not in expected.errors]        # those with rows
-        for layer, (got, want) in enumerate(zip(result.signatures, expected.signatures)):
-            for index, (g, w) in enumerate(zip(got, want)):
-                if g != w:
-                    e = entries[index]
-                    raise Mismatch(f"{where}: layer {layer}, entry {index} (slot {e.slot}, position {e.position}, token {e.token}) is the "
-                                   f"first whose signature differs: {g:#010x}, golden {w:#010x}")
-        if result.tokens != expected.tokens:
-            raise Mismatch(f"{where}: all layers agree, but the tokens are {result.tokens}, golden {expected.tokens}")
+        compare(entries, result, expected, where)
         if not self.values_only:
             for got, want in zip(result.phases or (), expected.phases):
                 if got != want:
@@ -148,22 +162,28 @@ class CheckedLink(Link):
         self.golden.close()
 
 
-def selftest(link, golden, *, passes=None):
-    """Run fixed entries through a link and the golden model; the number of passes that agreed. Raises Mismatch.
+def selftest(link, golden):
+    """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises Mismatch, of the first that did not.
 
     The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries of a pass,
-    uses every slot, and ends with single-entry passes.
+    uses two slots, and is long enough for attention to have something to choose from.
     """
     design = link.design
     vocab, entries, slots = design.model.vocab_size, design.hw.entries, design.hw.slots
-    length = min(design.hw.context, 3 * entries)
-    checked = CheckedLink(link, golden, values_only=True)
-    plan = []
+    length = min(design.hw.context, max(8, 3 * entries))
+    runs, found = [], None
     for slot in range(min(slots, 2)):
         tokens = [(7 + 31 * slot + 1009 * i) % vocab for i in range(length)]
         for start in range(0, length, entries):
-            part = range(start, min(start + entries, length))
-            plan.append([Entry(slot, p, tokens[p], True) for p in part])
-    for group in plan[:passes]:
-        checked.run_pass(group)
-    return checked.passes
+            group = [Entry(slot, p, tokens[p], True) for p in range(start, min(start + entries, length))]
+            result, expected = link.run_pass(group), golden.run_pass(group)
+            try:
+                compare(group, result, expected, f"pass {len(runs)}")
+            except Mismatch as mismatch:
+                if found is None:
+                    found, mismatch.number = mismatch, len(runs)
+            runs.append((group, result))
+    if found:
+        found.runs = runs
+        raise found
+    return len(runs)

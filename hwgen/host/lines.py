@@ -38,12 +38,13 @@ class SerialLine:
 class PinsLine:
     """The UART pins of a simulated board: a process whose stdin and stdout are what is on the wires (`uart_main.cpp`)."""
 
-    def __init__(self, executable, *, trace=None):
+    def __init__(self, executable):
         self.name = "simulated UART"
-        command = [str(executable), *(["--trace", str(trace)] if trace else [])]
+        theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=os.path.dirname(executable),
-                                         start_new_session=True)
+        self._process = subprocess.Popen([str(executable), str(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
+        os.close(theirs)
 
     def write(self, data):
         try:
@@ -51,6 +52,10 @@ class PinsLine:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise LinkError(f"The simulation ended with code {self._process.wait()}") from None
+
+    def flip(self, memory, word, bit):
+        """Flip a bit of a word of the KV memory, before anything that is written afterwards arrives."""
+        os.write(self._control, f"flip {memory} {word} {bit}\n".encode())
 
     def read(self, seconds):
         out = self._process.stdout.fileno()
@@ -69,6 +74,7 @@ class PinsLine:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        os.close(self._control)
 
 
 class NoisyLine:

@@ -1,55 +1,35 @@
-"""From a model to a link that runs it: emit, build, start; and the faults that a self-test injects."""
+"""From a model to a link that runs it: emit, build, start; with faults, if somebody wants to see them found."""
 import contextlib
-import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..emit import emit
 from ..emit.images import image_name
-from ..plan.stream_map import describe
+from .faults import FlippingLink, KvFault, WeightFault, rewired
 from .verilated import VerilatedLink, build_model, cache_folder
 
-__all__ = ["Fault", "simulated"]
+__all__ = ["broken", "flipping", "simulated"]
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A flipped bit of the weight stream that the machine reads; the golden model keeps the right one."""
-    beat: int
-    byte: int
-    bit: int
+@contextlib.contextmanager
+def broken(executable, image, design, faults):
+    """(executable, image) of copies with the faults' wrong bits in the weights: a model reads the image that lies beside it."""
+    if not any(isinstance(fault, WeightFault) for fault in faults):
+        yield executable, image
+        return
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="broken-") as work:
+        executable, image = (Path(shutil.copy(path, work)) for path in (executable, image))
+        for fault in faults:
+            if isinstance(fault, WeightFault):
+                fault.apply(image, design)
+        yield executable, image
 
-    @classmethod
-    def parse(cls, text, design):
-        """From ``weight:BEAT:BYTE:BIT``. ValueError if that is not one of the design's."""
-        kind, *numbers = text.split(":")
-        if kind != "weight" or len(numbers) != 3 or not all(n.isdecimal() for n in numbers):
-            raise ValueError(f"Fault must be weight:BEAT:BYTE:BIT, not {text!r}")
-        fault = cls(*map(int, numbers))
-        describe(design, fault.beat, fault.byte)
-        if fault.bit > 7:
-            raise ValueError(f"Bit of a byte must be 0 to 7, not {fault.bit}")
-        return fault
 
-    def where(self, design):
-        return f"weight beat {self.beat}, byte {self.byte}, bit {self.bit}: {describe(design, self.beat, self.byte)}"
-
-    def apply(self, path, design):
-        """Flip it in a file: a memory image (one beat a line, in hexadecimal, byte 0 last) or the stream's bytes."""
-        size = design.hw.beat_bytes
-        with open(path, "r+b") as file:
-            if path.suffix == ".hex":
-                file.seek(self.beat * (2 * size + 1) + 2 * (size - 1 - self.byte))
-                value = int(file.read(2), 16)
-                file.seek(-2, os.SEEK_CUR)
-                file.write(b"%02x" % (value ^ 1 << self.bit))
-            else:
-                file.seek(self.beat * size + self.byte)
-                value = file.read(1)[0]
-                file.seek(-1, os.SEEK_CUR)
-                file.write(bytes([value ^ 1 << self.bit]))
+def flipping(link, faults):
+    """The link, with those of the faults that are the KV memory's."""
+    faults = [fault for fault in faults if isinstance(fault, KvFault)]
+    return FlippingLink(link, faults) if faults else link
 
 
 @contextlib.contextmanager
@@ -61,14 +41,14 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     stage : callable        text -> context manager: called around what takes long
     folder : path           a folder that `emit` wrote for the same design and model; without it there is a temporary one
     trace : path            a VCD file to write: it appears when it is whole
-    faults : list of Fault
+    faults : list           of `hwgen.host.faults`
     """
     with contextlib.ExitStack() as stack:
         cache_folder().mkdir(parents=True, exist_ok=True)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache_folder(), prefix="run-")))
         if folder is None:
             folder = work / name
-            with stage("emitting Verilog"):
+            with stage("emitting Verilog"), rewired(design, faults):
                 emit(design, quantized, folder, name=name)
         image = folder / image_name(design)
         # a small model is simulated in less time than an optimizing compiler needs for it
@@ -76,18 +56,12 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         with stage("building the Verilator model"):
             executable = build_model((folder / f"{name}.v").read_text(), name, design, trace=trace is not None, opt=opt,
                                      images=[image] if design.hw.source == "rom" else [])
-        if faults:
-            broken = work / image.name
-            shutil.copy(image, broken)
-            for fault in faults:
-                fault.apply(broken, design)
-            executable = Path(shutil.copy(executable, work))
-            image = broken
+        executable, image = stack.enter_context(broken(executable, image, design, faults))
         partial = None if trace is None else trace.with_name(trace.name + ".partial")
         try:
             with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, trace=partial,
                                stall=stall, seed=seed) as link:
-                yield link
+                yield flipping(link, faults)
         except KeyboardInterrupt:
             if partial is not None:
                 partial.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 //
 //   pass N        then N lines `slot position token want key`; runs them as one pass (of nothing, if N is 0)
 //   kv OP A B N   operation on the KV memory: number, slot, other slot, length; answers {"code": error code, "cycles": c}
-//   flip M W B    in a model with error correction: flips bit B of word W of the KV memory M (k_codes, v_codes, k_exps, v_exps)
+//   flip M W B    flips bit B of word W of the KV memory M (k_codes, v_codes, k_exps, v_exps)
 //   ecc           {"corrected": n, "failed": n, "fault": [slot, position]} since reset, if the model has error correction
 //   config T S    inverse temperature (Q8.8) and seed, if the model has a temperature
 //   reset         back to the state after reset
@@ -26,10 +26,8 @@
 
 #include "Vtop.h"
 #include "design.h"
+#include "kv_memory.h"
 #include "verilated.h"
-#if HAS_ECC
-#include "Vtop___024root.h"
-#endif
 #if VM_TRACE
 #include "verilated_vcd_c.h"
 #endif
@@ -229,12 +227,6 @@ static void operate(uint64_t op, uint64_t slot, uint64_t other, uint64_t length)
     fflush(stdout);
 }
 
-#if HAS_ECC
-template <class Rows> static void flip(Rows &rows, unsigned long word, unsigned long bit) {
-    put(rows[word], bit, 1, !get(rows[word], bit, 1));
-}
-#endif
-
 int main(int argc, char **argv) {
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--stall")) stall = atof(argv[i + 1]);
@@ -254,7 +246,7 @@ int main(int argc, char **argv) {
 #endif
     top = new Vtop(&context);
     reset();
-    char line[4096], name[32];
+    char line[4096];
     while (fgets(line, sizeof line, stdin)) {
         unsigned long n, t, s, l;
         if (sscanf(line, "pass %lu", &n) == 1) {
@@ -270,14 +262,8 @@ int main(int argc, char **argv) {
             printf("{}\n"), fflush(stdout);
         } else if (sscanf(line, "kv %lu %lu %lu %lu", &n, &s, &t, &l) == 4) {
             operate(n, s, t, l);
-#if HAS_ECC
-        } else if (sscanf(line, "flip %31s %lu %lu", name, &n, &t) == 3) {
-            if (!strcmp(name, "k_codes")) flip(KV_MEMORY(k_codes), n, t);
-            if (!strcmp(name, "v_codes")) flip(KV_MEMORY(v_codes), n, t);
-            if (!strcmp(name, "k_exps")) flip(KV_MEMORY(k_exps), n, t);
-            if (!strcmp(name, "v_exps")) flip(KV_MEMORY(v_exps), n, t);
+        } else if (flip_kv(top, line)) {
             printf("{}\n"), fflush(stdout);
-#endif
         } else if (!strncmp(line, "ecc", 3)) {
 #if HAS_ECC
             printf("{\"corrected\": %u, \"failed\": %u, \"fault\": [%llu, %llu]}\n", unsigned(top->kv_corrected), unsigned(top->kv_failed),

@@ -1,7 +1,9 @@
 // A board's top as a Verilator model whose UART pins are stdin and stdout: bytes become levels of the pin rx, one bit per DIVISOR cycles, and
 // what the pin tx says becomes bytes. The clock stands still while nothing is sent or received for IDLE cycles and no byte is waiting.
 //
-//   model [--trace FILE]
+//   model [CONTROL]
+//
+// CONTROL is the number of an open file with lines `flip MEMORY WORD BIT` (kv_memory.h), each done before the bytes that are sent after it.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,10 +13,8 @@
 #include <unistd.h>
 
 #include "Vtop.h"
+#include "kv_memory.h"
 #include "verilated.h"
-#if VM_TRACE
-#include "verilated_vcd_c.h"
-#endif
 
 static const unsigned IDLE = 64 * 10 * DIVISOR;
 
@@ -22,14 +22,7 @@ int main(int argc, char **argv) {
     VerilatedContext context;
     Vtop top{&context};
     uint64_t now = 0;
-#if VM_TRACE
-    VerilatedVcdC vcd;
-    if (argc > 2 && !strcmp(argv[1], "--trace")) {
-        context.traceEverOn(true);
-        top.trace(&vcd, 99);
-        vcd.open(argv[2]);
-    }
-#endif
+    int control = argc > 1 ? atoi(argv[1]) : -1;
     std::deque<unsigned char> waiting;      // bytes to send
     unsigned sending = 0, send_left = 0;    // bits of the byte on rx, cycles of the current one
     unsigned word = 0;
@@ -38,10 +31,15 @@ int main(int argc, char **argv) {
     top.rx = 1;
     for (;;) {
         if (now % 64 == 0) {
-            pollfd in{0, POLLIN, 0};
+            pollfd from[2] = {{0, POLLIN, 0}, {control, POLLIN, 0}};
             bool still = quiet >= IDLE && waiting.empty() && !sending && !receiving;
             if (still) fflush(stdout);
-            if (poll(&in, 1, still ? -1 : 0) > 0) {
+            poll(from, 2, still ? -1 : 0);
+            if (from[1].revents & POLLIN) {
+                char text[4096] = {};
+                if (read(control, text, sizeof text - 1) > 0)
+                    for (char *line = strtok(text, "\n"); line; line = strtok(nullptr, "\n")) flip_kv(&top, line);
+            } else if (from[0].revents) {
                 unsigned char bytes[256];
                 ssize_t n = read(0, bytes, sizeof bytes);
                 if (n <= 0) break;
@@ -64,14 +62,8 @@ int main(int argc, char **argv) {
         }
         top.clk = 1;
         top.eval();
-#if VM_TRACE
-        if (vcd.isOpen()) vcd.dump(10 * now);
-#endif
         top.clk = 0;
         top.eval();
-#if VM_TRACE
-        if (vcd.isOpen()) vcd.dump(10 * now + 5);
-#endif
         if (!receiving) {
             if (!top.tx) receiving = 10, receive_left = DIVISOR / 2;
             else ++quiet;
@@ -89,8 +81,5 @@ int main(int argc, char **argv) {
         }
         ++now;
     }
-#if VM_TRACE
-    if (vcd.isOpen()) vcd.close();
-#endif
     top.final();
 }

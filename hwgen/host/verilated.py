@@ -14,9 +14,28 @@ from ..params.phases import EVENTS
 from ..units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
 
-__all__ = ["build_model", "VerilatedLink"]
+__all__ = ["VerilatedLink", "build_model", "cache_folder", "compiled", "kept", "kv_header", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
+KV_MEMORY = Path(__file__).with_name("kv_memory.h")
+
+#: The rows of the KV memory are open: a bit of them may flip. Columns whose tiles the optimizer may not look into share their code, and
+#: without its data-flow pass the rest builds in half the time and runs as fast.
+KEEP = """\
+`verilator_config
+public_flat_rw -module "*block_ram*" -var "rows"
+public_flat_rw -module "*mac_column*" -var "tile"
+"""
+
+
+def texts(*paths):
+    """What is in files, for `kept`."""
+    return [Path(path).read_bytes() for path in paths]
+
+
+def kv_header(decoder):
+    """What kv_memory.h needs: where the memories are, in Verilator's words, if that of the decoder is ``decoder``."""
+    return f"#define KV_MEMORY(name) top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n"
 
 
 def cache_folder():
@@ -51,43 +70,52 @@ def _header(design):
     return "\n".join(lines) + "\n"
 
 
+def kept(name, about, make):
+    """A model in the cache: the executable ``model``, and beside it what it reads.
+
+    ``about`` is all that it depends on but the tools. If it is not there yet, ``make(folder)`` makes it in a temporary folder, and returns
+    the files to keep.
+    """
+    digest = hashlib.sha256(repr((about, verilator.tool_versions())).encode()).hexdigest()
+    folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
+    if not (folder / "model").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder.parent) as work:
+            files, done = make(Path(work)), Path(work) / "done"
+            done.mkdir()
+            for file in files:
+                shutil.copy(file, done)
+            if folder.exists():
+                shutil.rmtree(folder)
+            done.rename(folder)
+    return folder / "model"
+
+
+def compiled(work, sources, top, main, header, **more):
+    """Compile a model in a folder, with `design.h` and the KV memory open. Returns the executable."""
+    (work / "design.h").write_text(header)
+    (work / "keep.vlt").write_text(KEEP)
+    # the same words in every folder, so that Verilator's own objects are found again
+    return verilator.build([work / "keep.vlt", *sources], top, cpp=[main], folder=work / "obj", executable="model",
+                           cflags=f"-I.. -I{MAIN.parent}", cache=cache_folder() / "verilator-runtime",
+                           args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
+
+
 def build_model(verilog, top, design, *, trace=False, opt="-O3", images=(), progress=None):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
     ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
     one line when a build really starts.
     """
-    header = _header(design)
-    digest = hashlib.sha256(repr((verilog, top, header, MAIN.read_text(), trace, opt, verilator.tool_versions())).encode())
-    for image in images:
-        digest.update(Path(image).read_bytes())
-    folder = cache_folder() / "models" / f"{top}-{digest.hexdigest()[:16]}"
-    if not (folder / "model").exists():
+    header = _header(design) + kv_header(top)
+
+    def make(work):
         if progress:
             progress(f"building the Verilator model of {top} ({len(verilog) // 1000} kB of Verilog)")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{top}-", dir=folder.parent) as work:
-            work = Path(work)
-            (work / "design.v").write_text(verilog)
-            (work / "design.h").write_text(header + f"#define KV_MEMORY(name) top->rootp->{top}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n")
-            # Columns whose tiles the optimizer may not look into share their code, and without its data-flow pass the rest
-            # builds in half the time and runs as fast.
-            keep = ['public_flat_rw -module "*mac_column*" -var "tile"']
-            if design.hw.kv_ecc:        # errors come from outside: `VerilatedLink.flip`
-                keep.append('public_flat_rw -module "*block_ram*" -var "rows"')
-            (work / "keep.vlt").write_text("\n".join(["`verilator_config", *keep, ""]))
-            built = verilator.build([work / "keep.vlt", work / "design.v"], top, cpp=[MAIN], folder=work / "obj", executable="model", opt=opt,
-                                    cflags=f"-I{work}", trace=trace, cache=cache_folder() / "verilator-runtime",
-                                    args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"])
-            done = work / "done"
-            done.mkdir()
-            shutil.move(built, done / "model")
-            for image in images:
-                shutil.copy(image, done)
-            if folder.exists():
-                shutil.rmtree(folder)
-            done.rename(folder)
-    return folder / "model"
+        (work / "design.v").write_text(verilog)
+        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace, opt=opt), *images]
+
+    return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, opt), make)
 
 
 class VerilatedLink(Link):
@@ -159,7 +187,7 @@ class VerilatedLink(Link):
         return KvAnswer(ErrorCode(answer["code"]), answer["cycles"])
 
     def flip(self, memory, word, bit):
-        """Flip a bit of a word of the KV memory ``k_codes``, ``v_codes``, ``k_exps`` or ``v_exps`` of a design with ``kv_ecc``."""
+        """Flip a bit of a word of the KV memory ``k_codes``, ``v_codes``, ``k_exps`` or ``v_exps``."""
         self._ask(f"flip {memory} {word} {bit}\n")
 
     def ecc(self):

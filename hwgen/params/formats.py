@@ -29,13 +29,16 @@ class Fp8:
     bias: int
     has_infinity: bool
     _values: np.ndarray = field(init=False, repr=False, compare=False)
+    _spelled: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if self.exp_bits < 1 or self.man_bits < 1 or self.exp_bits + self.man_bits != 7:
             raise ValueError(f"Exponent and mantissa must be 7 bits together, not {self.exp_bits} + {self.man_bits}")
-        table = np.array([self.int_value(c) if self.is_finite(c) else 0 for c in range(256)], dtype=np.int64)
-        table.setflags(write=False)
-        object.__setattr__(self, "_values", table)
+        spelled = [(-sig if negative else sig) << shift for negative, sig, shift in map(self.decode, range(256))]
+        for name, table in (("_spelled", spelled), ("_values", [v if self.is_finite(c) else 0 for c, v in enumerate(spelled)])):
+            table = np.array(table, np.int64)
+            table.setflags(write=False)
+            object.__setattr__(self, name, table)
 
     def __str__(self):
         return self.name
@@ -106,6 +109,10 @@ class Fp8:
     def values(self):
         """int64 [256], read-only: the value of every code in units of ``2**unit_exp``; 0 where it is not finite."""
         return self._values
+
+    def spelled(self):
+        """int64 [256], read-only: as `values`, and what their bits spell for codes that are not finite: as hardware takes a broken one."""
+        return self._spelled
 
     def product_exp(self, other):
         """log2 of the unit of a product of a code of this format and one of ``other``."""

@@ -4,14 +4,39 @@ A function is a table of straight lines over fixed-point inputs. Golden model an
 stored here and each computes ``base[i] + (slope[i] * f >> shift)`` in its own code; tests hold every table to
 ``math`` with the bound stated in its docstring.
 """
+import contextlib
+import functools
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
+__all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
            "NOISE_FRACTION", "GUMBEL_OFFSET"]
+
+_CHANGED = ContextVar("changed", default={})
+
+
+@contextlib.contextmanager
+def changed(name, table):
+    """Within it the function ``name`` of this module gives ``table``: for machines with a wrong constant, and what they compute."""
+    before = _CHANGED.set({**_CHANGED.get(), name: table})
+    try:
+        yield
+    finally:
+        _CHANGED.reset(before)
+
+
+def _specified(function):
+    """A table that is computed once, unless it is `changed`."""
+    kept = lru_cache(function)
+
+    @functools.wraps(function)
+    def table(*args):
+        return _CHANGED.get().get(function.__name__) or kept(*args)
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +92,7 @@ def _fit(name, fn, spans, fraction_bits, out_fraction):
                base=tuple(base), slope=tuple(slope))
 
 
-@lru_cache
+@_specified
 def rsqrt_table(length):
     """``sqrt(length) / sqrt(f)`` scaled into [0.5, 2) for f in [1, 4), relative error below 2**-12.
 
@@ -90,13 +115,13 @@ def norm_epsilon(length, epsilon, fraction):
     return max(1, round(Fraction(epsilon) * length * 4**fraction))
 
 
-@lru_cache
+@_specified
 def reciprocal_table():
     """``1 / f`` for f in [1, 2), error below 2**-12. Index 5 bits and fraction 10 bits of the mantissa; unit 2**-14."""
     return _fit("reciprocal", lambda f: 1 / f, [(1 + i / 32, 1 / 32) for i in range(32)], 10, 14)
 
 
-@lru_cache
+@_specified
 def sigmoid_table():
     """``1 / (1 + exp(-z))`` for z in [0, 16), error below 2**-11.5. Input z in units of 2**-10 (14 bits): 7 + 7; unit 2**-14."""
     return _fit("sigmoid", lambda z: 1 / (1 + math.exp(-z)), [(i / 8, 1 / 8) for i in range(128)], 7, 14)
@@ -106,7 +131,7 @@ SCORE_FRACTION = 10   # fraction bits of attention scores, which are in log2 uni
 SCORE_BITS = 24       # ... and their signed width
 
 
-@lru_cache
+@_specified
 def exp2_thresholds(fmt):
     """Where ``2**(fmt.max_exp - d)``, rounded to nearest even in ``fmt``, steps down, for d >= 0 in units of 2**-SCORE_FRACTION.
 
@@ -129,7 +154,7 @@ def exp2_thresholds(fmt):
 ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its table
 
 
-@lru_cache
+@_specified
 def rope_factors(shape, context):
     """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below ``context``.
 
@@ -149,19 +174,19 @@ NOISE_FRACTION = 12  # fraction bits of the three tables below
 GUMBEL_OFFSET = 4    # a constant in all scores chooses nothing; this one keeps the table positive
 
 
-@lru_cache
+@_specified
 def neg_log_table():
     """``ln(2 / m)`` for m in [1, 2), error below 2**-10.8. Index 4 bits and fraction 11 bits of the mantissa; unit 2**-12."""
     return _fit("neg_log", lambda m: math.log(2 / m), [(1 + i / 16, 1 / 16) for i in range(16)], 11, NOISE_FRACTION)
 
 
-@lru_cache
+@_specified
 def neg_log_octaves():
     """``(k + 1) * ln(2)`` for k = 0..31 leading zeros, in units of 2**-12."""
     return tuple(round((k + 1) * math.log(2) * 2**NOISE_FRACTION) for k in range(32))
 
 
-@lru_cache
+@_specified
 def gumbel_table():
     """What makes noise of N; error below 2**-9.6. Fraction 10 bits; unit 2**-12.
 

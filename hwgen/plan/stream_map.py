@@ -1,6 +1,6 @@
 """Where a byte of the weight stream belongs: for people who have flipped one, or found one flipped."""
 
-__all__ = ["describe"]
+__all__ = ["describe", "sections"]
 
 
 def describe(design, beat, byte=0):
@@ -15,14 +15,14 @@ def describe(design, beat, byte=0):
         raise ValueError(f"Weight beat must be 0 to {design.stream_beats - 1}, not {beat}")
     if not 0 <= byte < hw.beat_bytes:
         raise ValueError(f"Byte of a weight beat must be 0 to {hw.beat_bytes - 1}, not {byte}")
-    for name, start, length, matmul in _sections(design):
+    for name, start, length, matmul in sections(design):
         if start <= beat < start + length:
             return name if matmul is None else f"{name}, {_element(design, matmul, beat - start, byte)}"
     raise AssertionError("sections must cover the stream")
 
 
-def _sections(design):
-    """(name, first beat, beats, Matmul or None) of each part of the stream, in order."""
+def sections(design):
+    """(name, first beat, beats, Matmul or None) of each part of the stream, in the order of `hwgen.models.pack.sections`."""
     found, at = [], 0
 
     def add(name, matmul=None, beats=None):

@@ -1,0 +1,276 @@
+"""Single wrong bits, in weights, KV memory and constants: what a self-test injects into a simulation, and what it looks for."""
+import contextlib
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+
+from ..golden.admission import admit_pass
+from ..golden.kv_cache import KvBlocks
+from ..lib.layouts import EXP_BITS
+from ..params.secded import check_bits, pieces
+from ..params.tables import SCORE_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table, sigmoid_table
+from ..plan.stream_map import describe
+from .link import Link
+
+__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "constants", "parse_fault", "rewired"]
+
+KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
+SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT"}
+
+
+def parse_fault(text, design):
+    """A fault from its spelling. ValueError if that is not one of the design's."""
+    kind, *words = text.split(":")
+    if kind not in SPELLINGS or len(words) != 3:
+        raise ValueError(f"Fault must be {', '.join(SPELLINGS.values())}, not {text!r}")
+    name, numbers = ([], words) if kind == "weight" else (words[:1], words[1:])
+    if not all(n.isdecimal() for n in numbers):
+        raise ValueError(f"Fault must be {SPELLINGS[kind]}, not {text!r}")
+    fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault}[kind](*name, *map(int, numbers))
+    fault.check(design)
+    return fault
+
+
+def _check(noun, value, count):
+    if not 0 <= value < count:
+        raise ValueError(f"{noun} must be 0 to {count - 1}, not {value}")
+
+
+@dataclass(frozen=True)
+class WeightFault:
+    """A flipped bit of the weight stream that the machine reads."""
+    beat: int
+    byte: int
+    bit: int
+    unit = "weights"
+
+    def check(self, design):
+        describe(design, self.beat, self.byte)
+        _check("Bit of a byte", self.bit, 8)
+
+    def where(self, design):
+        return f"weight beat {self.beat}, byte {self.byte}, bit {self.bit}: {describe(design, self.beat, self.byte)}"
+
+    def apply(self, path, design):
+        """Flip it in a file: a memory image (one beat a line, in hexadecimal, byte 0 last) or the stream's bytes."""
+        size = design.hw.beat_bytes
+        with open(path, "r+b") as file:
+            if path.suffix == ".hex":
+                file.seek(self.beat * (2 * size + 1) + 2 * (size - 1 - self.byte))
+                value = int(file.read(2), 16)
+                file.seek(-2, os.SEEK_CUR)
+                file.write(b"%02x" % (value ^ 1 << self.bit))
+            else:
+                file.seek(self.beat * size + self.byte)
+                value = file.read(1)[0]
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([value ^ 1 << self.bit]))
+
+
+@dataclass(frozen=True)
+class KvFault:
+    """A bit of the KV memory that flips once, when its word has first been written.
+
+    ``memory`` is one of "k_codes", "v_codes", "k_exps" and "v_exps", each of words as `hwgen.units.kv_cache` has them.
+    """
+    memory: str
+    word: int
+    bit: int
+    unit = "kv_cache"
+
+    @classmethod
+    def at(cls, design, memory, layer, head, block, offset, element, bit):
+        """Of an element of a head's row (exponents have none), in the block of its position."""
+        hw, lanes = design.hw, design.hw.attention_lanes
+        row = ((layer * design.kv_heads + head) * hw.blocks + block) * hw.kv_block + offset
+        if memory.endswith("exps"):
+            return cls(memory, row, bit)
+        return cls(memory, row * (design.head // lanes) + element // lanes, element % lanes * 8 + bit)
+
+    def place(self, design):
+        """(layer, head, block, offset, part of the row)."""
+        hw = design.hw
+        row, part = divmod(self.word, self._shape(design)[1])
+        line, position = divmod(row, hw.blocks * hw.kv_block)
+        return *divmod(line, design.kv_heads), *divmod(position, hw.kv_block), part
+
+    def check(self, design):
+        if self.memory not in KV_MEMORIES:
+            raise ValueError(f"KV memory must be one of {', '.join(KV_MEMORIES)}, not {self.memory!r}")
+        width, parts = self._shape(design)
+        check = sum(check_bits(n) for _, n in pieces(width)) if design.hw.kv_ecc else 0
+        _check(f"Word of {self.memory}", self.word, design.layers * design.kv_heads * design.hw.blocks * design.hw.kv_block * parts)
+        _check(f"Bit of a word of {self.memory}", self.bit, width + check)
+
+    def _shape(self, design):
+        """(bits of a word, words of a head's row)."""
+        lanes = design.hw.attention_lanes
+        return (EXP_BITS, 1) if self.memory.endswith("exps") else (8 * lanes, design.head // lanes)
+
+    def where(self, design):
+        (layer, head, block, offset, part), (width, _) = self.place(design), self._shape(design)
+        if self.bit >= width:
+            what = "a check bit"
+        elif self.memory.endswith("exps"):
+            what = f"exponent, bit {self.bit}"
+        else:
+            what = f"element {part * design.hw.attention_lanes + self.bit // 8}, bit {self.bit % 8}"
+        return (f"KV memory {self.memory}, word {self.word}, bit {self.bit}: layer {layer}, {self.memory[0].upper()} head {head}, "
+                f"position {offset} of block {block}, {what}")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A table of a unit.
+
+    unit                    whose it is
+    function                name of what gives it, in `hwgen.params.tables`
+    entries, bits, signed   its numbers
+    replaced                callable: (entry, number) -> the table with that number instead
+    valid                   callable: whether the circuits behind such a table are made for it
+    """
+    unit: str
+    function: str
+    entries: tuple
+    bits: int
+    signed: bool
+    replaced: object
+    valid: object
+
+    def flipped(self, entry, bit):
+        """The table with a bit of an entry wrong, or None where its unit is not made for that number."""
+        value = self.entries[entry] & (1 << self.bits) - 1 ^ 1 << bit
+        table = self.replaced(entry, value - (self.signed * (value >> self.bits - 1) << self.bits))
+        return table if self.valid(table) else None
+
+
+def constants(design):
+    """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise are not among them."""
+    found = {}
+    for unit, table, *words in (("rmsnorm", rsqrt_table(design.model.hidden_size), "rsqrt"), ("swiglu", sigmoid_table(), "sigmoid"),
+                                ("attention", reciprocal_table(), "reciprocal")):
+        for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
+            found[f"{words[0]}_{field}"] = _line(unit, f"{words[0]}_table", table, field, bits)
+    # only bits below the octave: what is compared in hardware
+    steps = exp2_thresholds(design.recipe.p_format)
+    found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False, lambda i, v: _with(steps, i, v + (steps[i] >> SCORE_FRACTION << SCORE_FRACTION)),
+                             lambda other: all(a < b for a, b in zip(other, other[1:])))
+    both = rope_factors(design.model, design.hw.context)
+    for which, name in enumerate(("rope_low", "rope_high")):
+        found[name] = _angles(both, which)
+    return found
+
+
+def _with(values, index, value):
+    return *values[:index], value, *values[index + 1:]
+
+
+def _line(unit, function, table, field, bits):
+    """Bases or slopes of a `Pwl`."""
+    def lowest(pwl):
+        return min(min(b, b + s) for b, s in zip(pwl.base, pwl.slope))
+
+    entries, low = getattr(table, field), 1 << lowest(table).bit_length() - 1   # what comes behind has bits for these octaves
+    return Constant(unit, function, entries, bits, field == "slope", lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
+                    lambda other: other.out_bits <= table.out_bits and lowest(other) >= low)
+
+
+def _angles(both, which):
+    """Cosines and sines, in turn, of the low or high part of positions."""
+    rows, pairs = both[which], len(both[which][0])
+
+    def replaced(index, value):
+        row, pair = divmod(index // 2, pairs)
+        other = _with(rows, row, _with(rows[row], pair, _with(rows[row][pair], index % 2, value)))
+        return _with(both, which, other)
+
+    # what a pointer longer than this turns has no bits
+    return Constant("rope", "rope_factors", tuple(v for row in rows for pair in row for v in pair), 18, True, replaced,
+                    lambda other: all(math.hypot(*pair) <= 2**16.5 for row in other[which] for pair in row))
+
+
+@dataclass(frozen=True)
+class ConstantFault:
+    """A wrong bit of a constant in the Verilog: of an entry of one of the tables that `constants` names."""
+    table: str
+    entry: int
+    bit: int
+
+    def check(self, design):
+        known = constants(design)
+        if self.table not in known:
+            raise ValueError(f"Table of constants must be one of {', '.join(known)}, not {self.table!r}")
+        table = known[self.table]
+        _check(f"Entry of {self.table}", self.entry, len(table.entries))
+        _check(f"Bit of an entry of {self.table}", self.bit, table.bits)
+        if table.flipped(self.entry, self.bit) is None:
+            raise ValueError(f"Entry {self.entry} of {self.table} cannot have bit {self.bit} wrong: its unit has no bits for what comes out")
+
+    def where(self, design):
+        table = constants(design)[self.table]
+        if not self.table.startswith("rope"):
+            return f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}"
+        position, pair = divmod(self.entry // 2, design.model.head_dim // 2)
+        return (f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}, {('cosine', 'sine')[self.entry % 2]} of pair {pair} at "
+                + (f"positions that are {position} modulo 64" if self.table == "rope_low" else f"positions {64 * position} to {64 * position + 63}"))
+
+    def changed(self, design):
+        """Context manager: within it tables are those of the faulty machine."""
+        table = constants(design)[self.table]
+        return changed(table.function, table.flipped(self.entry, self.bit))
+
+
+@contextlib.contextmanager
+def rewired(design, faults):
+    """Within it, Verilog is emitted with the constants' faults in it."""
+    with contextlib.ExitStack() as stack:
+        for fault in faults:
+            if isinstance(fault, ConstantFault):
+                stack.enter_context(fault.changed(design))
+        yield
+
+
+class FlippingLink(Link):
+    """A link to a simulated machine, the bits of whose KV memory flip between passes: each once, when its word has been written.
+
+    Parameters
+    ----------
+    link                    has ``flip(memory, word, bit)``
+    faults : list           those that are `KvFault`
+    """
+
+    def __init__(self, link, faults):
+        self.design, self._link = link.design, link
+        self._faults, self._blocks = list(faults), KvBlocks(link.design)
+
+    def __getattr__(self, name):
+        return getattr(self._link, name)
+
+    def run_pass(self, entries):
+        result = self._link.run_pass(entries)
+        admit_pass(self.design, self._blocks, [(e.slot, e.position, e.token) for e in entries])
+        for fault in [f for f in self._faults if self._holds(f)]:
+            self._link.flip(fault.memory, fault.word, fault.bit)
+            self._faults.remove(fault)
+        return result
+
+    def _holds(self, fault):
+        hw, (_, _, block, offset, _) = self.design.hw, fault.place(self.design)
+        tables = self._blocks.tables if hw.paged else [range(hw.blocks)]
+        return any(block in table and table.index(block) * hw.kv_block + offset < length for table, length in zip(tables, self._blocks.lengths))
+
+    def operate(self, op, slot, other=0, length=0):
+        answer = self._link.operate(op, slot, other, length)
+        self._blocks.operate(op, slot, other, length)
+        return answer
+
+    def reset(self):
+        self._link.reset()
+        self._blocks = KvBlocks(self.design)
+
+    def configure(self, inv_temperature, seed):
+        self._link.configure(inv_temperature, seed)
+
+    def ecc(self):
+        return self._link.ecc()

@@ -1,0 +1,22 @@
+// Wrong bits in the KV memory of a model. design.h (generated) says where it is.
+#include <cstdio>
+#include <cstring>
+
+#include "Vtop.h"
+#include "Vtop___024root.h"
+#include "design.h"
+
+template <class Word> void flip_bit(Word &word, unsigned bit) { word = Word(word ^ Word(1) << bit); }
+template <size_t words> void flip_bit(VlWide<words> &word, unsigned bit) { word[bit >> 5] ^= 1u << (bit & 31); }
+
+// The line `flip MEMORY WORD BIT`; false if it is another one.
+static bool flip_kv(Vtop *top, const char *line) {
+    char name[32];
+    unsigned word, bit;
+    if (sscanf(line, "flip %31s %u %u", name, &word, &bit) != 3) return false;
+    if (!strcmp(name, "k_codes")) flip_bit(KV_MEMORY(k_codes)[word], bit);
+    if (!strcmp(name, "v_codes")) flip_bit(KV_MEMORY(v_codes)[word], bit);
+    if (!strcmp(name, "k_exps")) flip_bit(KV_MEMORY(k_exps)[word], bit);
+    if (!strcmp(name, "v_exps")) flip_bit(KV_MEMORY(v_exps)[word], bit);
+    return true;
+}

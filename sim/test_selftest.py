@@ -1,0 +1,114 @@
+"""The self-test on machines with a wrong bit: which unit it names, over both simulated links, and with no single bit to name."""
+import contextlib
+import random
+
+import pytest
+
+from hwgen.fpga.boards import board
+from hwgen.emit import emit
+from hwgen.host.board import build_pins, pins_link
+from hwgen.host.diagnose import diagnose
+from hwgen.host.driver import Mismatch, selftest
+from hwgen.host.faults import ConstantFault, KvFault, WeightFault, parse_fault, rewired
+from hwgen.host.golden_link import GoldenLink
+from hwgen.host.machine import simulated
+from hwgen.plan.stream_map import sections
+from sim.designs import small_design
+from sim.passes import random_model
+
+DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
+                      intermediate_size=12, head_dim=6, vocab_size=29)
+MODEL = random_model(DESIGN)
+
+
+@contextlib.contextmanager
+def stage(text):
+    yield
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """What makes a link of a kind to a machine with faults; what they have in common is made once."""
+    folder, made = tmp_path_factory.mktemp("machine") / "top", {}
+
+    @contextlib.contextmanager
+    def connect(kind, faults):
+        constant = any(isinstance(fault, ConstantFault) for fault in faults)
+        if kind == "verilator":
+            if not constant and not folder.exists():
+                emit(DESIGN, MODEL, folder, name="top")
+            link = simulated(DESIGN, MODEL, stage, folder=None if constant else folder, faults=faults)
+        else:
+            with rewired(DESIGN, faults):
+                executable = made.get(constant) or build_pins(board("ulx3s-85f"), DESIGN, MODEL, divisor=4)
+            made[constant] = None if constant else executable
+            link = pins_link(executable, DESIGN, MODEL, faults=faults)
+        with link as connected:
+            yield connected
+    return connect
+
+
+def found(connected):
+    """What the self-test says of a machine with faults; None if it did not feel them."""
+    with connected as link, GoldenLink(DESIGN, MODEL) as golden:
+        try:
+            selftest(link, golden)
+        except Mismatch as mismatch:
+            return diagnose(link, MODEL, golden, mismatch)
+
+
+def names(diagnosis, fault, unit, again=True):
+    """Whether it names the unit, and the bit among those of the same effect."""
+    return (diagnosis.unit == unit and fault in [s.fault for s in diagnosis.suspects] and diagnosis.again == again
+            and {s.explained for s in diagnosis.suspects} == {diagnosis.passes})
+
+
+def weight(rng):
+    return WeightFault(rng.randrange(DESIGN.body_address, DESIGN.final_address), rng.randrange(DESIGN.hw.beat_bytes), rng.randrange(8))
+
+
+def kv(rng):
+    memory, row = rng.choice(("k_codes", "v_codes", "k_exps", "v_exps")), 4 * rng.randrange(4) + rng.randrange(4)
+    bits = 10 if memory.endswith("exps") else 8
+    return KvFault.at(DESIGN, memory, rng.randrange(2), 0, row // 4, row % 4, rng.randrange(6), rng.randrange(bits))
+
+
+@pytest.mark.parametrize("link, count", [("verilator", 10), ("sim-uart", 3)])
+@pytest.mark.parametrize("kind, unit, again", [(weight, "weights", True), (kv, "kv_cache", False)])
+def test_wrong_bits_at_random_places(machine, link, count, kind, unit, again):
+    rng, felt = random.Random(1), 0
+    for _ in range(count):
+        fault = kind(rng)
+        diagnosis = found(machine(link, [fault]))
+        if diagnosis:
+            felt += 1
+            assert names(diagnosis, fault, unit, again), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+    assert felt >= count / 3
+
+
+@pytest.mark.parametrize("link, spelling, unit", [
+    ("verilator", "constant:rope_low:8:12", "rope, a constant"), ("sim-uart", "constant:sigmoid_base:3:9", "swiglu, a constant")])
+def test_a_wrong_constant(machine, link, spelling, unit):
+    fault = parse_fault(spelling, DESIGN)
+    diagnosis = found(machine(link, [fault]))
+    assert names(diagnosis, fault, unit), "\n".join(diagnosis.lines())
+
+
+def test_several_wrong_bits_are_not_taken_for_one(machine):
+    """Two in one matrix, both felt by the first entry: there is no bit to name, and it says so."""
+    faults = [WeightFault(body_of("layer 1: down") + beat, byte, 6) for beat, byte in ((0, 1), (1, 2))]
+    diagnosis = found(machine("verilator", faults))
+    assert diagnosis.unit == "cannot tell the unit" and not diagnosis.suspects and "several are wrong" in "\n".join(diagnosis.lines())
+
+
+def body_of(part):
+    return next(start for name, start, _, _ in sections(DESIGN) if name == part)
+
+
+@pytest.mark.parametrize("spelling, complaint", [
+    ("kv:k_codes:1", "Fault must be"), ("kv:codes:1:1", "KV memory must be one of k_codes"), ("kv:k_exps:0:10", "Bit of a word of k_exps must be 0 to 9"),
+    ("constant:tanh:1:1", "Table of constants must be one of rsqrt_base"), ("constant:exp2:0:99", "Bit of an entry of exp2 must be 0 to 9"),
+    ("weight:1:1:8", "Bit of a byte must be 0 to 7")])
+def test_faults_that_are_none(spelling, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        parse_fault(spelling, DESIGN)
