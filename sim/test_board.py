@@ -1,12 +1,12 @@
 """The top that goes onto a board, through its UART pins: passes, texts, noise on the line, and hosts that expect another machine."""
-import contextlib
 import dataclasses
+import functools
 
 import pytest
 
 from hwgen.fpga.boards import board
 from hwgen.golden.decode_loop import GAP
-from hwgen.host.board import build_pins, simulated_pins
+from hwgen.host.board import build_pins, pins_link
 from hwgen.host.driver import CheckedLink
 from hwgen.host.frames import FramePort
 from hwgen.host.golden_link import GoldenLink
@@ -23,16 +23,17 @@ DESIGN = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, ent
 MODEL = random_model(DESIGN)
 
 
-@contextlib.contextmanager
-def stage(text):
-    yield
+@pytest.fixture(scope="module")
+def executable():
+    return build_pins(BOARD, DESIGN, MODEL, divisor=DIVISOR)
 
 
-def machine(**more):
-    return simulated_pins(BOARD, DESIGN, MODEL, stage, divisor=DIVISOR, **more)
+@pytest.fixture
+def machine(executable):
+    return functools.partial(pins_link, executable, DESIGN, MODEL)
 
 
-def test_passes_equal_golden():
+def test_passes_equal_golden(machine):
     with machine() as link:
         checked = CheckedLink(link, GoldenLink(DESIGN, MODEL))
         for step in History(DESIGN, wrong=0.1).steps(15):
@@ -52,7 +53,7 @@ def text(link, prompt, count):
     return tokens
 
 
-def test_a_text_that_goes_on_by_itself():
+def test_a_text_that_goes_on_by_itself(machine):
     prompt, count = [3, 1, 4], 9
     golden = GoldenLink(DESIGN, MODEL)
     expected = text(golden, prompt, count)
@@ -74,7 +75,7 @@ def test_a_text_that_goes_on_by_itself():
     assert GAP == 1
 
 
-def test_texts_that_go_on_together():
+def test_texts_that_go_on_together(machine):
     """Two texts of different length; the one whose slot is full leaves the other alone."""
     prompts = [3, 1, 4, 1, 5, 9], [2]
     golden, expected, counters = GoldenLink(DESIGN, MODEL), [], None
@@ -100,7 +101,7 @@ def test_texts_that_go_on_together():
         assert link.counters() == list(counters.values())
 
 
-def test_noise_on_the_line():
+def test_noise_on_the_line(machine):
     noisy = []
 
     def line(pins):
@@ -119,8 +120,8 @@ def test_noise_on_the_line():
     (dataclasses.replace(DESIGN, model=dataclasses.replace(DESIGN.model, name="other")), MODEL, f"built for the model {DESIGN.model.name}, not for other"),
     (DESIGN, random_model(DESIGN, 5), "runs with weights 0x"),
 ])
-def test_another_machine_is_refused(design, model, complaint):
-    pins = PinsLine(build_pins(BOARD, DESIGN, MODEL, divisor=DIVISOR))
+def test_another_machine_is_refused(executable, design, model, complaint):
+    pins = PinsLine(executable)
     try:
         with pytest.raises(LinkError, match=complaint):
             RegisterLink(FramePort(pins, timeout=30), design, BUSES, model)

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from hwgen.cli import main
-from hwgen.host.machine import Fault
+from hwgen.host.faults import WeightFault
 from hwgen.models import load
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
@@ -34,7 +34,7 @@ def fault(where, bit):
     """A fault in the middle of a matrix."""
     model = load("demo").shape
     design = Design(model=model, hw=hw_shape(SHAPE, model), recipe=Recipe())
-    beat = next(b for b in range(design.stream_beats) if Fault(b, 5, bit).where(design).split(": ", 1)[1].startswith(where))
+    beat = next(b for b in range(design.stream_beats) if WeightFault(b, 5, bit).where(design).split(": ", 1)[1].startswith(where))
     return f"weight:{beat + 30}:5:{bit}"
 
 
@@ -58,9 +58,8 @@ def test_selftest_says_when_a_fault_is_not_felt(hwgen):
     assert last.out.endswith("no pass felt what was injected\n")
 
 
-@pytest.mark.parametrize("layer, matrix", [(0, "down"), (3, "gate_up")])
-def test_selftest_finds_the_layer_of_a_fault(hwgen, layer, matrix):
-    result = hwgen("selftest", "--inject", fault(f"layer {layer}: {matrix},", 6), code=1)
-    assert f": layer {layer}: {matrix}, output" in result.err
-    assert re.search(rf"failed: pass 0: layer {layer}, entry 0 .* is the first whose signature differs", result.err.splitlines()[-1])
-    assert result.out == ""
+def test_selftest_finds_the_layer_and_the_unit_of_a_fault(hwgen):
+    result = hwgen("selftest", "--inject", fault("layer 3: gate_up,", 6), code=1)
+    assert re.search(r"^pass 0: layer 3, entry 0 .* is the first whose signature differs", result.out)
+    assert "\nunit: weights\n" in result.out and re.search(r"injected: (weight beat .*: layer 3: gate_up, output .*)", result.err)[1] in result.out
+    assert re.search(r"failed: pass 0: layer 3, entry 0 .*: weights$", result.err.splitlines()[-1])

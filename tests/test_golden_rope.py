@@ -84,8 +84,8 @@ def test_rotation(name):
     assert (y[..., design.model.head_dim:] == 0).all()
 
 
-def test_clip_of_the_angles_never_acts():
-    """The hardware leaves it out: even the largest table entries give at most 2**14."""
+def test_angles_need_no_clip():
+    """Even the largest table entries give at most 2**14."""
     limit = (2**16 + np.sqrt(0.5)) ** 2
     assert np.floor(limit / 2**18 + 0.5) == 2**14
 

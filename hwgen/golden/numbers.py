@@ -97,7 +97,7 @@ def fp8_codes(x, exponent, fmt):
 
 def fp8_ints(codes, fmt):
     """FP8 codes -> int64 in units of 2**fmt.unit_exp."""
-    return fmt.values()[np.asarray(codes)]
+    return fmt.spelled()[np.asarray(codes)]
 
 
 def table(pwl, x):

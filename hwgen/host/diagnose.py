@@ -96,7 +96,7 @@ def diagnose(link, quantized, golden, mismatch):
     if layer is None:
         return Diagnosis([], len(runs), 0, [], again, "all residuals are right, so it is the final norm, the LM head's weights, or the sampler")
     entry = runs[number][0][row]
-    search = _Search(design, quantized, golden, runs, number, layer, entry)
+    search = _Search(design, quantized, golden, runs, number, layer, entry, again)
     suspects = search.suspects()
     return Diagnosis(suspects, len(runs), search.tried, search.untried, again, _hint(entry, search.tried))
 
@@ -119,9 +119,9 @@ class _Search:
     right. Arrays of n candidates have n rows.
     """
 
-    def __init__(self, design, quantized, golden, runs, number, layer, entry):
+    def __init__(self, design, quantized, golden, runs, number, layer, entry, again):
         self.design, self.quantized, self.golden, self.runs, self.number = design, quantized, golden, runs, number
-        self.index, self.tried, self.untried = layer, 0, []
+        self.index, self.again, self.tried, self.untried = layer, again, 0, []
         of = [(e, row[0]) for entries, result in runs for e, *row in zip(entries, result.signatures[layer]) if e.slot == entry.slot]
         n, self.slot = entry.position + 1, entry.slot
         self.old = min(e.position for e in runs[number][0] if e.slot == entry.slot)     # positions that earlier passes have written
@@ -144,7 +144,8 @@ class _Search:
         self.values = self._attend(self.heads[None])                            # [1, heads * head]
         self.middle = d.attended(layer, self.own, self.values)                  # [1, hidden_size]
         self.gates = d.gates(layer, self.middle)                                # [1, 2 * ff]
-        self.after = d.gated(layer, self.middle, self.gates)                    # [1, hidden_size]
+        self.products = swiglu(self.gates)                                      # [1, ff]
+        self.after = self._after_swiglu(self.products)                          # [1, hidden_size]
 
     # -- from a stage to the end of the layer
 
@@ -193,6 +194,8 @@ class _Search:
             found += self._matrix(name)
         if not self.design.hw.kv_ecc:       # there a wrong bit is corrected
             found += self._kv_memory()
+        if not self.again:                  # weights and constants stay wrong
+            found = [s for s in found if isinstance(s.fault, KvFault)] or found
         # Many bits have the same effect on one entry. Those of the layer alone must have it on the slot's others too, before a whole machine is tried.
         for end in range(len(self.x) + 1, len(self.whole[0]) + 1):
             left = [s for s in found if not s.local or self._continues(s, end)]
@@ -331,8 +334,8 @@ class _Search:
         inputs, outcome = {
             "qkv": (lambda: rms_norm(design, self.x, layer.gain_1), lambda r, new: self._after_attention(self._attend(_put(self.heads, r, new)))),
             "o": (lambda: self.values, lambda r, new: self._after_middle(_put(self.middle, r, new))),
-            "gate_up": (lambda: rms_norm(design, self.middle, layer.gain_2), lambda r, new: self._after_gates(_put(self.gates, r, new))),
-            "down": (lambda: swiglu(self.gates), lambda r, new: _put(self.after, r, new)),
+            "gate_up": (lambda: rms_norm(design, self.middle, layer.gain_2), lambda r, new: self._after_swiglu(_put(self.products, r // 2, new))),
+            "down": (lambda: self.products, lambda r, new: _put(self.after, r, new)),
         }[name]
         a, exp = quantize(inputs(), design.recipe.activation_format)
         a = fp8_ints(a, design.recipe.activation_format)                        # [m, cols]
@@ -371,7 +374,7 @@ class _Search:
         return alter
 
     def _outputs(self, name, r, acc, exp):
-        """What the sums [m, n] of the rows r become behind the array: [m, n]."""
+        """What the sums [m, n] of the rows r become behind the array, of gate and up behind SwiGLU: [m, n]."""
         design, layer = self.design, self.layer
         exp = np.asarray(exp, np.int64)[:, None]
         if name == "qkv":
@@ -379,7 +382,9 @@ class _Search:
             weight = np.array(layer.exps_1)[np.where(head < design.kv_heads, 1, np.where(head < 2 * design.kv_heads, 2, 0))]
             return acc_to_bf16(acc, exp + weight + design.acc_unit)
         if name == "gate_up":
-            return acc_to_bf16(acc, exp + np.array(layer.exps_2)[r % 2] + design.acc_unit)
+            pair = np.stack([self.gates[0, r & ~1], self.gates[0, r | 1]], axis=-1)
+            pair[np.arange(len(r)), r % 2] = acc_to_bf16(acc, exp + np.array(layer.exps_2)[r % 2] + design.acc_unit)[0]
+            return swiglu(pair).T
         x, weight = (self.own, layer.exps_1[3]) if name == "o" else (self.middle, layer.exps_2[2])
         return residual.add(x[:, r], acc, exp[:, 0], weight, design)
 

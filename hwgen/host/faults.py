@@ -22,11 +22,9 @@ SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "cons
 def parse_fault(text, design):
     """A fault from its spelling. ValueError if that is not one of the design's."""
     kind, *words = text.split(":")
-    if kind not in SPELLINGS or len(words) != 3:
-        raise ValueError(f"Fault must be {', '.join(SPELLINGS.values())}, not {text!r}")
     name, numbers = ([], words) if kind == "weight" else (words[:1], words[1:])
-    if not all(n.isdecimal() for n in numbers):
-        raise ValueError(f"Fault must be {SPELLINGS[kind]}, not {text!r}")
+    if kind not in SPELLINGS or len(words) != 3 or not all(n.isdecimal() for n in numbers):
+        raise ValueError(f"Fault must be {SPELLINGS.get(kind) or ' or '.join(SPELLINGS.values())}, not {text!r}")
     fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault}[kind](*name, *map(int, numbers))
     fault.check(design)
     return fault

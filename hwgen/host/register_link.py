@@ -94,10 +94,9 @@ class RegisterLink(Link):
             operations.append(Write(self._register("COMMAND_HI"), (word >> 32 & 0xFFFFFFFF,)))
         self._port.transact([*operations, Write(control, (1,))])
 
-    def _pop(self, at_most=None):
+    def _pop(self):
         """The results that are there, oldest first: dicts of `params.registers.RESULT`."""
         count = self._port.read(self._register("QUEUE"))[0] >> 8 & 0xFF
-        count = count if at_most is None else min(count, at_most)
         pop = Write(self._register("QUEUE"), (1 << 16,))
         words = self._port.transact([op for _ in range(count) for op in (Read(self._register("RESULT_LO"), 2), pop)]) if count else []
         return [_fields(low | high << 32) for low, high in words[::2]]
