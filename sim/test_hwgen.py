@@ -13,14 +13,6 @@ from hwgen.params.presets import hw_shape
 SHAPE = "tiny,sampler=gumbel"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """A cache of its own, so that the first test builds and the others do not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HWGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture
 def hwgen(capsys):
     def run(*words, code=0):

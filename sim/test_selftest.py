@@ -73,7 +73,7 @@ def kv(rng):
     return KvFault.at(DESIGN, memory, rng.randrange(2), 0, row // 4, row % 4, rng.randrange(6), rng.randrange(bits))
 
 
-@pytest.mark.parametrize("link, count", [("verilator", 10), ("sim-uart", 3)])
+@pytest.mark.parametrize("link, count", [("verilator", 6), ("sim-uart", 2)])
 @pytest.mark.parametrize("kind, unit, again", [(weight, "weights", True), (kv, "kv_cache", False)])
 def test_wrong_bits_at_random_places(machine, link, count, kind, unit, again):
     rng, felt = random.Random(1), 0
