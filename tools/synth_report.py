@@ -114,7 +114,7 @@ def draw(figures, units):
     axes.set_yticks(range(len(sizes)), [f"{shape} lanes x columns" for shape in reversed(sizes)])
     axes.set_xlabel("LUTs on ECP5")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize="small", ncols=2, frameon=False, loc="lower right")
+    axes.legend(fontsize="small", ncols=2, frameon=False, loc="upper right")
     axes.margins(x=0.12)
     figure.tight_layout()
     figure.savefig(ledger.ROOT / "docs" / "cost.svg", metadata={"Date": None})

@@ -27,7 +27,7 @@ class Built(NamedTuple):
     way: float = 0.0
 
 
-BUILT = {"ecp5": Built(0.98, 90.0, 0.65), "gowin": Built(0.97, 45.0, 0.3), "ice40": Built(), "xilinx7": Built()}
+BUILT = {"ecp5": Built(0.98, 98.6, 0.69), "gowin": Built(0.89), "ice40": Built(), "xilinx7": Built()}
 TABLE = Path(__file__).with_name("costs.json")
 
 
