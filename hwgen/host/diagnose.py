@@ -223,7 +223,7 @@ class _Search:
 
     def _constants(self):
         """Bits of the tables: of their unit's results for each, those that are not golden's go on through the layer."""
-        design, layer, heads = self.design, self.layer, self.heads[None]
+        design, heads = self.design, self.heads[None]
         stages = {
             "rope": (lambda: rope_angles(design, self.positions), lambda angles: self._after_attention(
                 self._attend(np.repeat(heads, len(angles), axis=0), angles))),
@@ -285,7 +285,7 @@ class _Search:
 
     def _gains(self):
         """Of the norms, in the records."""
-        design, d, start = self.design, self.decoder, 2 * self.design.record_header_granules * self.design.hw.vector_lanes
+        design, start = self.design, 2 * self.design.record_header_granules * self.design.hw.vector_lanes
         own = self.quantized.layers[self.index]
         for norm, words, x, rest in ((1, own.input_gain, self.x, self._after_norm_1), (2, own.post_gain, self.middle, self._after_norm_2)):
             right = getattr(self.layer, f"gain_{norm}")
@@ -327,7 +327,7 @@ class _Search:
 
     def _matrix(self, name):
         """Every bit of a matrix's codes."""
-        design, d, layer = self.design, self.decoder, self.layer
+        design, layer = self.design, self.layer
         start, _, matmul = self.parts[f"layer {self.index}: {name}"]
         ints = getattr(layer, name)
         codes = self._codes(name, matmul)[:ints.shape[0], :ints.shape[1]]

@@ -146,13 +146,14 @@ class Constant:
 def constants(design):
     """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise are not among them."""
     found = {}
-    for unit, table, *words in (("rmsnorm", rsqrt_table(design.model.hidden_size), "rsqrt"), ("swiglu", sigmoid_table(), "sigmoid"),
-                                ("attention", reciprocal_table(), "reciprocal")):
+    for unit, table, name in (("rmsnorm", rsqrt_table(design.model.hidden_size), "rsqrt"), ("swiglu", sigmoid_table(), "sigmoid"),
+                              ("attention", reciprocal_table(), "reciprocal")):
         for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
-            found[f"{words[0]}_{field}"] = _line(unit, f"{words[0]}_table", table, field, bits)
+            found[f"{name}_{field}"] = _line(unit, f"{name}_table", table, field, bits)
     # only bits below the octave: what is compared in hardware
     steps = exp2_thresholds(design.recipe.p_format)
-    found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False, lambda i, v: _with(steps, i, v + (steps[i] >> SCORE_FRACTION << SCORE_FRACTION)),
+    found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False,
+                             lambda i, v: _with(steps, i, v + (steps[i] >> SCORE_FRACTION << SCORE_FRACTION)),
                              lambda other: all(a < b for a, b in zip(other, other[1:])))
     both = rope_factors(design.model, design.hw.context)
     for which, name in enumerate(("rope_low", "rope_high")):
