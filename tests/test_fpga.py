@@ -12,6 +12,9 @@ from hwgen.cli import main
 from hwgen.fpga import files
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.families import FAMILIES
+from hwgen.models import load
+from hwgen.params.design import Design
+from hwgen.params.presets import hw_shape, recipe
 
 TOOL = """#!{python}
 import json, os, sys
@@ -196,6 +199,18 @@ def test_pins(name):
     assert all(re.search(rf"\b{re.escape(pin)}\b", text) for pin in names)
     assert [*board(name).capacity] == [*family.resources.values()]
     assert (Path(__file__).parent.parent / "fpga" / name / family.constraints_file).read_text() == text     # what stands there is what is built
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_board_is_given_what_it_holds(name):
+    """Its weights go into its block RAM, 18 kbit each in all these families, with room for K and V; and its UART's bits are true to 2 %."""
+    chosen = board(name)
+    shape = load(chosen.model, need_tokenizer=False).shape
+    design = Design(model=shape, hw=hw_shape(chosen.shape, shape), recipe=recipe(chosen.formats))
+    kv = 2 * design.layers * design.kv_heads * design.head * design.hw.context
+    assert design.hw.source == "rom"
+    assert design.stream_beats * design.hw.beat_bytes + kv <= chosen.capacity[FAMILIES[chosen.family].resources["bram"]] * 18 * 1024 // 8
+    assert abs(chosen.clock * 1e6 / chosen.baud / files.divisor(chosen) - 1) < 0.02
 
 
 def test_a_top_without_pll():

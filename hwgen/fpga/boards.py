@@ -75,7 +75,7 @@ BOARDS = {b.name: b for b in (
     Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18", platform="hwgen.fpga.platforms:TangNano20KPlatform", family="gowin",
           device=("GW2AR-LV18QN88C8/I7", "GW2AR-18 C8/I7", "GW2A-18C"),
           capacity={"LUT4": 20736, "DFF": 15552, "BSRAM": 46, "MULT18X18": 48},
-          oscillator=27, clock=27, baud=115_200, model="mini", shape="tiny,context=64",
+          oscillator=27, clock=27, baud=115_200, model="mini", shape="tiny,attention_lanes=2,context=64",
           programmer=("--board", "tangnano20k")),
     Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T", platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7",
           device=("xc7a35ticsg324-1L",), capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
