@@ -43,7 +43,7 @@ def stage(text):
 
 
 #: Of the 7 series: resource -> Yosys' cells, and how many of it each takes.
-CELLS = {"lut": {r"LUT\d": 1, r"RAM(32M|64M)": 4, r"RAM\d+X1D": 2, r"SRL\w+": 1}, "ff": {r"FD[RSCP]E(_1)?": 1}, "ramb18e1": {"RAMB18E1": 1, "RAMB36E1": 2},
+CELLS = {"lut": {r"LUT\d": 1, r"RAM(32M|64M)": 4, r"RAM\d+X1D": 2, "RAM256X1S": 4, r"SRL\w+": 1}, "ff": {r"FD[RSCP]E(_1)?": 1}, "ramb18e1": {"RAMB18E1": 1, "RAMB36E1": 2},
          "dsp48e1": {"DSP48E1": 1}}
 
 
