@@ -30,7 +30,7 @@ elif os.environ.get("PRETENDED_FAILURE") == name:
 elif name == "ecppll":
     Path("pll.v").write_text("module pll(input clkin, output clkout0, output locked); endmodule")
 elif name == "yosys":
-    Path("partial-top.json").write_text("{{}}")
+    Path("partial-top.json").write_text('{{"modules": {{"top": {{"cells": {{}}}}}}}}')
 elif name == "nextpnr-ecp5":
     seed = int(words[words.index("--seed") + 1])
     Path(words[words.index("--textcfg") + 1]).write_text("config of seed " + str(seed))
@@ -108,6 +108,19 @@ def test_another_family(tools, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRETENDED_PLL", "30.4")
     assert main(line) == 2
     assert "The PLL makes 30.4 MHz of 27 MHz, not 30: take --mhz 30.4" in capsys.readouterr().err
+
+
+def test_what_a_gowin_cannot_place(tools, monkeypatch, capsys):
+    """nextpnr would search for hours: a register takes a LUT's place, unless that place's LUT or ALU drives it."""
+    cells = {"lut": ("LUT3", {"F": [1]}), "carry": ("ALU", {"SUM": [2], "COUT": [3]}), "ram": ("RAM16SDP4", {"DO": [4]}), "of lut": ("DFFE", {"D": [1], "Q": [5]}),
+             "of carry": ("DFF", {"D": [2], "Q": [6]}), "of register": ("DFFRE", {"D": [5], "Q": [7]}), "of ram": ("DFF", {"D": [4], "Q": [8]}),
+             "product": ("MULT18X18", {"DOUT": [9]})}
+    netlist = {"modules": {"top": {"cells": {name: {"type": kind, "connections": nets} for name, (kind, nets) in cells.items()}}}}
+    assert FAMILIES["gowin"].places(netlist) == 1 + 1 + 8 + 2
+    monkeypatch.setitem(FAMILIES, "gowin", dataclasses.replace(FAMILIES["gowin"], places=lambda netlist: 19_700))
+    assert main("fpga build --board tang-nano-20k --shape tiny,context=16".split()) == 2
+    assert "The machine takes the places of 19,700 of 20,736 LUTs, which leaves the placer too few: take a smaller --shape" in capsys.readouterr().err
+    assert "nextpnr-himbaechel-gowin 1" not in tools()
 
 
 def test_a_vivado_project_is_complete(tools, tmp_path, capsys):

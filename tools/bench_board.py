@@ -3,7 +3,8 @@
 
 The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
 today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's counters give through its UART, and the cycle
-between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Of a board whose bitstream the vendor's tool makes there are Yosys' counts of cells. Nothing has run on hardware.
+between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Of a board that has no
+report there are Yosys' counts. Nothing has run on hardware.
 """
 import argparse
 import contextlib
@@ -13,6 +14,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from hwgen.fpga import files
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.build import sources_digest
 from hwgen.fpga.families import FAMILIES
@@ -48,17 +50,25 @@ CELLS = {"lut": {r"LUT\d": 1, r"RAM(32M|64M)": 4, r"RAM\d+X1D": 2, "RAM256X1S": 
 
 
 def synthesized(chosen):
-    """Rows of a project for the vendor's tool, by Yosys."""
+    """Rows of a board that has no bitstream, by Yosys: of a project for the vendor's tool, or of a machine that does not fit."""
+    family = FAMILIES[chosen.family]
     checkpoint = load(chosen.model)
     design = Design(model=checkpoint.shape, hw=hw_shape(chosen.shape, checkpoint.shape), recipe=recipe(chosen.formats))
     with tempfile.TemporaryDirectory() as folder:
         work = write_project(chosen, design, quantize(checkpoint, design.recipe), Path(folder), stage=stage)
-        (work / "synth.ys").write_text(f"read_verilog machine.v top.v pll.v\n{FAMILIES[chosen.family].synthesis} -top top -flatten\ntee -o stat.json stat -json\n")
+        sources = [name for name in ("machine.v", "top.v", "pll.v") if (work / name).exists()]
+        if family.places:
+            script = files.synthesis_script(sources, "top.json", family.name)
+        else:
+            script = f"read_verilog {' '.join(sources)}\n{family.synthesis} -top top -flatten\ntee -o stat.json stat -json\n"
+        (work / "synth.ys").write_text(script)
         with stage("synthesis (minutes)"):
             run_tool("yosys", "-q", "synth.ys", folder=work, log="log")
-        text = (work / "stat.json").read_text()
-    cells = json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
+        text = (work / ("top.json" if family.places else "stat.json")).read_text()
     command = f"python -m tools.bench_board --board {chosen.name}"
+    if family.places:
+        return [("parameters", checkpoint.shape.parameter_count, "", "measured", command), ("lut_places", family.places(json.loads(text)), "", "measured", command)]
+    cells = json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
     return [("parameters", checkpoint.shape.parameter_count, "", "measured", command),
             *((f"yosys_{resource}", sum(n * times for cell, n in cells.items() for pattern, times in patterns.items() if re.fullmatch(pattern, cell)), "",
                "measured", command) for resource, patterns in CELLS.items())]
@@ -112,7 +122,7 @@ def built(name):
 
 
 def bench(name):
-    rows, prefix = built(name) if FAMILIES[board(name).family].placer else synthesized(board(name)), name.replace("-", "_")
+    rows, prefix = built(name) if (ROOT / "fpga" / name / "report.json").exists() else synthesized(board(name)), name.replace("-", "_")
     rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
     if name == smallest():
         rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}")) for n in ("tokens_per_second", "build_cpu")]
@@ -123,9 +133,9 @@ def bench(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--board", help="default: all that were built, and those for the vendor's tools")
+    parser.add_argument("--board", help="default: all")
     chosen = parser.parse_args().board
-    for name in [chosen] if chosen else [b.name for b in BOARDS.values() if not FAMILIES[b.family].placer or (ROOT / "fpga" / b.name / "report.json").exists()]:
+    for name in [chosen] if chosen else BOARDS:
         bench(name)
 
 

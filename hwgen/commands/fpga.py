@@ -123,4 +123,4 @@ def run_program(options, screen):
 
 def boards_help():
     """A line for each board."""
-    return "boards:\n" + "\n".join(f"  {b.name:14} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}" for b in BOARDS.values())
+    return "boards:\n" + "\n".join(f"  {b.name:14} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}{b.note and f' ({b.note})'}" for b in BOARDS.values())

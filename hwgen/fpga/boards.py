@@ -31,6 +31,7 @@ class Board:
     shape : str             hardware shape, as for --shape
     formats : str           as for --formats
     programmer : tuple      words of openFPGALoader's command line
+    note : str              what somebody should know before a build
     """
     name: str
     title: str
@@ -45,6 +46,7 @@ class Board:
     shape: str
     formats: str = ""
     programmer: tuple
+    note: str = ""
 
     def pins(self):
         """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board. ``rx`` is what the machine receives."""
@@ -70,17 +72,17 @@ BOARDS = {b.name: b for b in (
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform", family="ecp5",
           device=("--12k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 24288, "TRELLIS_FF": 24288, "DP16KD": 56, "MULT18X18D": 28},
-          oscillator=25, clock=60, baud=1_000_000, model="mini", shape="tiny,context=64",
+          oscillator=25, clock=60, baud=1_000_000, model="mini", shape="tiny,dsp_columns=2,context=64",
           programmer=("--board", "ulx3s")),
     Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18", platform="hwgen.fpga.platforms:TangNano20KPlatform", family="gowin",
           device=("GW2AR-LV18QN88C8/I7", "GW2AR-18 C8/I7", "GW2A-18C"),
           capacity={"LUT4": 20736, "DFF": 15552, "BSRAM": 46, "MULT18X18": 48},
-          oscillator=27, clock=27, baud=115_200, model="mini", shape="tiny,attention_lanes=2,context=64",
-          programmer=("--board", "tangnano20k")),
+          oscillator=27, clock=27, baud=115_200, model="mini", shape="tiny,columns=2,attention_lanes=2,context=64",
+          programmer=("--board", "tangnano20k"), note="does not fit"),
     Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T", platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7",
           device=("xc7a35ticsg324-1L",), capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
           oscillator=100, clock=50, baud=1_000_000, model="mini", shape="tiny,context=64",
-          programmer=("--board", "arty_a7_35t")),
+          programmer=("--board", "arty_a7_35t"), note="a Vivado project, not run"),
 )}
 
 

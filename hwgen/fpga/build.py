@@ -14,6 +14,8 @@ from .tools import ToolError, run_tool, version
 __all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write_sources", "write_text"]
 
 MACHINE = "machine"
+#: The part of a family's `Family.places` beyond which its placer is not asked.
+FULL = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,12 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     write_text(work / "sources.sha256", digest)
     write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family))
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
+
+    if family.places:
+        taken, there = family.places(json.loads((work / "top.json").read_text())), board.capacity[family.resources["lut"]]
+        if taken > FULL * there:
+            raise ToolError(f"{board.title}: The machine takes the places of {taken:,} of {there:,} LUTs, which leaves the placer too few: take a smaller "
+                            "--shape or --model")
 
     reports = {}
     for seed in seeds:

@@ -23,6 +23,7 @@ class Family:
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer
     pack : callable         (board, placed, output) -> words for the packer
+    places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
     suffix : str            of a bitstream
     """
     name: str
@@ -36,6 +37,7 @@ class Family:
     packer: str = ""
     place: Callable = None
     pack: Callable = None
+    places: Callable = None
     suffix: str = ".bit"
 
 
@@ -92,11 +94,17 @@ def _cst(board):
     return "\n".join(lines) + "\n"
 
 
-#: nextpnr counts the place of an ALU as a LUT4 too, and that of a RAM16SDP4 as eight of them and six DFF.
+def _gowin_places(netlist):
+    """Each LUT and ALU takes a place, a RAM16SDP4 the eight of its tile, and a register one, unless the LUT or ALU of its place drives it: it has no other input."""
+    cells = [(cell["type"], cell["connections"]) for cell in netlist["modules"]["top"]["cells"].values()]
+    driven = {bit for kind, nets in cells for port in ("F", "SUM") if kind.startswith(("LUT", "ALU")) for bit in nets.get(port, ())}
+    return sum(8 if kind == "RAM16SDP4" else kind.startswith(("LUT", "ALU")) or (kind.startswith("DFF") and nets["D"][0] not in driven) for kind, nets in cells)
+
+
 GOWIN = Family(
     name="gowin", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT18X18"},
     pll=_gowin_pll, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw2a", multiplier="+/gowin/dsp_map.v",
-    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs",
+    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", places=_gowin_places,
     place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt", f"family={board.device[2]}", "--vopt", f"cst={constraints}",
                                                        "--json", netlist, "--write", output),
     pack=lambda board, placed, output: ("-d", board.device[2], "-o", output, placed))
