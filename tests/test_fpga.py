@@ -11,8 +11,9 @@ import pytest
 from hwgen.cli import main
 from hwgen.fpga import files
 from hwgen.fpga.boards import BOARDS, board
+from hwgen.fpga.build import sources_digest
 from hwgen.fpga.families import FAMILIES
-from hwgen.models import load
+from hwgen.models import load, quantize
 from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe
 
@@ -90,6 +91,10 @@ def test_a_build(tools, tmp_path, capsys):
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
     assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5", "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
+    chosen, checkpoint = board("ulx3s-85f"), load("demo")
+    design = Design(model=checkpoint.shape, hw=hw_shape("tiny,context=16", checkpoint.shape), recipe=recipe())
+    assert sources_digest(chosen, design, quantize(checkpoint, design.recipe)) == report["verilog_sha256"]
+    tools()
     # again: nothing but the new seed is done
     assert main(f"{SMALL} --seeds 2,5".split()) == 0
     assert [line for line in tools() if line != "ecppll"] == ["nextpnr-ecp5 5", "ecppack"]
