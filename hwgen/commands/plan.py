@@ -129,8 +129,8 @@ def _what_then(options, found, chosen):
         short = blocks > found.capacity.get("BRAM", blocks)
         why = f": its weights alone take {blocks:,} of {found.capacity['BRAM']:,} blocks" if short else ""
         print(f"smaller  no shape of this model fits{why}")
-        if short:
-            room = max(0, found.capacity["BRAM"] - found.used["BRAM"] + blocks)
+        room = found.capacity.get("BRAM", 0) - found.used["BRAM"] + blocks
+        if short and room > 0:
             print(f"         a model of {found.design.model.parameter_count * room // blocks:,} parameters would leave room for what is beside them, at most")
         if found.design.recipe.head == "pair":
             print("         --head single takes half the bytes for its last matrix")

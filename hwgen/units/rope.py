@@ -150,7 +150,7 @@ class Rope(wiring.Component):
         cc, ss, sc, cs = (register(a * b, name) for a, b, name in ((hc, lc, "cc"), (hs, ls, "ss"), (hs, lc, "sc"), (hc, ls, "cs")))
         cos, sin = register(cc - ss, "cos_sum"), register(sc + cs, "sin_sum")
         # Each factor is within 1/sqrt(2) of 2**16 at the unit circle, so the product is within 92682 of 2**32, which is less
-        # than 2**17: the rounded result is at most 2**14, and the clip in its definition never acts.
+        # than 2**17: the rounded result is at most 2**14, and nothing has to be clipped.
         cos, sin = (register(rne_shift(m, x, 18, name=n)[:16].as_signed(), n) for x, n in ((cos, "cos"), (sin, "sin")))
         valid, done = later(active, 5, "made"), later(active & end & last, 6, "made_last")
         part = pair[lane_bits:]
