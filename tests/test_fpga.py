@@ -86,7 +86,7 @@ def test_a_build(tools, tmp_path, capsys):
     assert main(f"{SMALL} --seeds 1-3".split()) == 0
     assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 1", "nextpnr-ecp5 2", "nextpnr-ecp5 3", "ecppack"]
     out = capsys.readouterr().out
-    assert re.search(r"35 MHz asked for, 72 MHz reached \(seed 3; others: 1: 70, 2: 71\)", out) and "10%" in out
+    assert re.search(r"50 MHz asked for, 72 MHz reached \(seed 3; others: 1: 70, 2: 71\)", out) and "10%" in out
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
