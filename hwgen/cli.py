@@ -13,19 +13,20 @@ import time
 import warnings
 from pathlib import Path
 
-from .commands.fpga import LINKS, board_link, boards_help, chosen_board, is_board_link, run_build, run_program
+from .commands.common import (MODEL_HELP, add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of,
+                              drafter_of, loaded, quantized_of)
+from .commands.fpga import boards_help, run_build, run_program
+from .commands.links import add_board, add_link, check_simulator, is_board_link, open_link, place
 from .commands.plan import WHAT as PLAN_WHAT
 from .commands.plan import add_plan, run_plan
-from .fpga.boards import BOARDS
 from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
-from .models import DEMO, ModelError, load, quantize
+from .models import DEMO, ModelError, load
 from .params.axi import AxiShape
 from .params.design import Design
-from .params.model import DEMO as DEMO_SHAPE
 from .params.model import PRESETS
-from .params.presets import SHAPES, hw_shape, recipe
+from .params.presets import hw_shape, recipe
 from .plan.summary import facts, summary
 
 __all__ = ["main"]
@@ -43,9 +44,6 @@ class _Parser(argparse.ArgumentParser):
 
 # -- arguments
 
-MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
-
-
 AXI_HELP = {
     "data_width": "bits of a word of weights, 8 to 1024", "address_width": "bits of addresses, 13 to 64", "id_width": "bits of identifiers",
     "burst": "words of a burst, at most 256", "outstanding": "bursts asked for and not received yet, at most",
@@ -54,70 +52,27 @@ AXI_HELP = {
     "queue": "results that wait for software with --axi-host queue, 1 to 128"}
 
 
-def _shapes_help():
-    lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
-    return ("shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):\n"
-            + "\n".join(lines) + "\n  fields: " + ", ".join(SHAPES["demo"].shape.__dataclass_fields__))
-
-
 def _parser():
     parser = _Parser(prog="hwgen", description="Generate the hardware of one transformer, and run it.",
                      epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name, run, summary, example, shapes=True, group=commands):
-        epilog = f"example:\n  {example}" + (f"\n\n{_shapes_help()}" if shapes else "")
-        sub = group.add_parser(name.split()[-1], help=summary, description=summary, epilog=epilog,
-                               formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.set_defaults(run=run, command=name)
-        return sub
-
-    def machine(sub, shape="demo", option=""):
-        if option:
-            sub.add_argument("--model", default=None if shape is None else option, metavar="MODEL", help=f"{MODEL_HELP} (default: {option})")
-        else:
-            sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-        sub.add_argument("--shape", default=shape, metavar="S", help=f"hardware shape, see below (default: {shape})")
-        sub.add_argument("--formats", default="", metavar="F",
-                         help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
-        sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
-
-    def link(sub, golden="; golden is numpy, with predicted cycles"):
-        sub.add_argument("--link", default="verilator", metavar="L", help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
-        on_board(sub)
-
-    def on_board(sub):
-        sub.add_argument("--board", default="ulx3s-85f", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its shape is taken "
-                         "unless --shape names one")
-        sub.add_argument("--mhz", type=float, metavar="MHz", help="clock of the board's machine (default: the board's)")
-
-    def clock(sub):
-        sub.add_argument("--clock", type=float, default=100.0, metavar="MHz", help="clock for projected speeds (default: 100)")
-
-    def sampling(sub, temperature):
-        sub.add_argument("--temperature", type=float, default=temperature, metavar="T", help="0 takes the likeliest token; others "
-                         f"need a shape with sampler=gumbel (default: {temperature:g})")
-        sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
-
-    def speculation(sub):
-        sub.add_argument("--speculate", type=int, default=0, metavar="K", help="verify up to K draft tokens of a text in one pass; needs a "
-                         "shape with more than K entries, and changes no token (default: 0)")
-        sub.add_argument("--draft", default="ngram", metavar="D", help="where drafts come from: ngram (what followed the last tokens "
-                         "before), or the model in other formats on the golden model, as --formats (default: ngram)")
+        return add_command(group, name, run, summary, example, shapes)
 
     sub = command("demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
                   'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
     sub.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what the text starts with (default: {PROMPT!r})")
     sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
-    sampling(sub, 0.6)
+    add_sampling(sub, 0.6)
     sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
     sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
                      help="golden writes the same without Verilog and simulator")
-    clock(sub)
+    add_clock(sub)
 
     sub = command("emit", run_emit, "Write a machine's Verilog, memory images, manifest and file lists into a folder.",
                   "hwgen emit demo --shape demo -o rtl_out/demo")
-    machine(sub)
+    add_machine(sub)
     sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
     sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
     sub.add_argument("--bus", choices=("axi",), help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
@@ -130,17 +85,17 @@ def _parser():
                   'hwgen run demo --prompt "Mr. Darcy" --check\n'
                   '  hwgen run models/smollm2-135m-instruct.gguf --chat --prompt "What is the capital of France?" '
                   "--shape latency-32x32")
-    machine(sub)
+    add_machine(sub)
     sub.add_argument("--prompt", required=True, metavar="TEXT", help="what the text starts with; with --chat a user's message")
     sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
     sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
-    sampling(sub, 0.0)
-    link(sub)
+    add_sampling(sub, 0.0)
+    add_link(sub)
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
-    speculation(sub)
+    add_speculation(sub)
     sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
     sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
-    clock(sub)
+    add_clock(sub)
 
     traces = commands.add_parser("trace", help="Play many requests through a machine (run), or write a trace of requests (make).",
                                  description="Continuous batching: see docs/serving.md.")
@@ -151,20 +106,20 @@ def _parser():
     sub.add_argument("file", nargs="?", metavar="TRACE", help="JSON lines, one request each (docs/serving.md)")
     sub.add_argument("--synthetic", metavar="SPEC", help="instead of a file: requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,"
                      "seed=N; a LENGTH is N, LOW:HIGH or ~MEAN")
-    machine(sub, option="demo")
+    add_machine(sub, option="demo")
     sub.add_argument("--policy", default="", metavar="P", help="fcfs, decode-first, prefill-first or fair, and budget=N, chunk=N, full=recompute "
                      "or full=keep (default: decode-first)")
     sub.add_argument("--blocks", type=int, metavar="N", help="KV blocks that may be in use at once (default: all)")
     sub.add_argument("--turnaround", type=int, default=3, metavar="CYCLES", help="between a pass's last result and the next pass's first "
                      "entry (default: 3, the machine's own)")
-    sampling(sub, 0.0)
-    speculation(sub)
+    add_sampling(sub, 0.0)
+    add_speculation(sub)
     sub.add_argument("--link", choices=("verilator", "golden", "timing"), default="verilator",
                      help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles; timing is the cycle model alone")
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     sub.add_argument("--json", metavar="FILE", help="write the report, each request and each pass")
     sub.add_argument("--picture", metavar="FILE.svg", help="write a timeline of engines and slots")
-    clock(sub)
+    add_clock(sub)
     sub = command("trace make", run_trace_make, "Write a synthetic trace: Poisson arrivals, lengths from distributions.",
                   "hwgen trace make requests=32,prompt=32:128,output=~8,rate=200 -o trace.jsonl", shapes=False, group=actions)
     sub.add_argument("spec", metavar="SPEC", help="requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,seed=N; a LENGTH is N, "
@@ -175,8 +130,8 @@ def _parser():
                   "hwgen selftest demo\n  hwgen selftest demo --inject weight:900:3:6          bit 6 of byte 3 of beat 900 of the weights\n"
                   "  hwgen selftest demo --inject kv:v_codes:70:5        bit 5 of word 70 of the values' memory, while the prompt runs\n"
                   "  hwgen selftest demo --inject constant:rope_low:21:9  bit 9 of entry 21 of the angles' table")
-    machine(sub)
-    link(sub, golden="")
+    add_machine(sub)
+    add_link(sub, golden="")
     sub.add_argument("--inject", action="append", default=[], metavar="FAULT", help="a wrong bit for the simulated machine, to see it found: "
                      "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or v_exps, which flips once when the "
                      "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, sigmoid or reciprocal with _base or _slope, exp2, rope_low or "
@@ -185,23 +140,23 @@ def _parser():
     fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).", description="Machines on FPGA boards.",
                                epilog=boards_help(), formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = fpga.add_subparsers(dest="action", metavar="ACTION", required=True)
-    sub = command("fpga build", lambda options, screen: run_build(options, screen, _loaded, _quantize),
+    sub = command("fpga build", run_build,
                   "From a model to a board's bitstream: emit, synthesize, place and route, pack. An interrupted build goes on where it was.",
                   "hwgen fpga build --board ulx3s-85f\n\n" + boards_help(), shapes=False, group=actions)
-    machine(sub, shape=None, option="the board's")
-    on_board(sub)
+    add_machine(sub, shape=None, option="the board's")
+    add_board(sub)
     sub.add_argument("--seeds", default="1", metavar="N,A-B", help="of the placement; the fastest is taken (default: 1)")
     sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")
     sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR", help="where bitstream and report go (default: build/fpga)")
     sub = command("fpga program", run_program, "Load a bitstream into a board, with openFPGALoader.", "hwgen fpga program --board ulx3s-85f",
                   shapes=False, group=actions)
-    on_board(sub)
+    add_board(sub)
     sub.add_argument("--bitstream", metavar="FILE", help="default: that of hwgen fpga build")
     sub.add_argument("--flash", action="store_true", help="into the flash, where it stays without power")
 
     sub = command("counters", run_counters, "Run one pass, and print the machine's counters.", "hwgen counters demo --link sim-uart")
-    machine(sub)
-    link(sub)
+    add_machine(sub)
+    add_link(sub)
 
     sub = command("accuracy", run_accuracy, "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
                   "hwgen accuracy demo --tokens 1000 --recipe e3m4 --recipe e4m3,head=pair --parts", shapes=False)
@@ -221,9 +176,9 @@ def _parser():
                      group=actions), MODEL_HELP)
     sub = command("plan engines", run_plan_engines, "How busy each engine of a machine would be, and the fewest lanes that keep its array busy.",
                   "hwgen plan engines smollm2-135m --shape batch-32x32 --position 200", group=actions)
-    machine(sub, shape="batch-32x32")
+    add_machine(sub, shape="batch-32x32")
     sub.add_argument("--position", type=int, metavar="P", help="of the entries in their slots (default: the middle of the context)")
-    clock(sub)
+    add_clock(sub)
     sub = command("plan scale", run_plan_scale, "Throughput of a server of many chips on the cycle model: every assumption a parameter, and what binds.",
                   "hwgen plan scale --set split=pipeline,entries=4096\n  hwgen plan scale --model llama-3.1-8b --set split=pipeline,hbm_tb_s=8 --sweep entries=512:1024:2048",
                   shapes=False, group=actions)
@@ -233,33 +188,11 @@ def _parser():
     sub.add_argument("--json", metavar="FILE", help="write assumptions and results")
 
     sub = command("info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
-    machine(sub)
+    add_machine(sub)
     return parser
 
 
 # -- what the commands share
-
-def _design(options, checkpoint):
-    with checked_input():
-        link = getattr(options, "link", "verilator")
-        if link not in ("verilator", "golden", "timing") and not is_board_link(link):
-            raise ValueError(f"Link must be verilator, golden, sim-uart or serial:DEVICE, not {link!r}")
-        if is_board_link(link) and options.shape == "demo":
-            options.shape, options.formats = chosen_board(options).shape, options.formats or chosen_board(options).formats
-        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape),
-                      recipe=recipe(options.formats, options.head))
-
-
-def _loaded(options):
-    """(checkpoint, design) of the options."""
-    checkpoint = load(options.model, need_tokenizer=False)
-    return checkpoint, _design(options, checkpoint)
-
-
-def _quantize(screen, checkpoint, design):
-    with screen.bar("quantizing") as progress:
-        return quantize(checkpoint, design.recipe, progress)
-
 
 def _emit(screen, design, quantized, folder, name, axi=None):
     from .emit import EmitError, emit
@@ -277,70 +210,6 @@ def _output_folder(path, name):
     with writing(folder), checked_input():
         check_output(folder, name)
     return folder
-
-
-def _place(options):
-    """What the link leads to."""
-    return {"golden": "golden model", "verilator": "simulator", "sim-uart": "simulator"}.get(options.link, "board")
-
-
-def _check_simulator():
-    """Refuse a missing compiler, and a cache that cannot be written, before the work."""
-    from .host.verilated import cache_folder
-    verilator.root()
-    with writing(cache_folder()):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def _link(screen, options, design, quantized, **more):
-    """The link that the options ask for, checked against the golden model where they ask for that."""
-    from .host.driver import CheckedLink
-    with contextlib.ExitStack() as stack:
-        golden = None
-        if options.check or options.link == "golden":
-            from .host.golden_link import GoldenLink
-            golden = stack.enter_context(GoldenLink(design, quantized))
-        if options.link == "golden":
-            yield golden
-            return
-        if options.link == "timing":
-            from .host.timing_link import TimingLink
-            yield TimingLink(design)
-            return
-        if is_board_link(options.link):
-            link = stack.enter_context(board_link(screen, options, design, quantized, faults=more.get("faults", ())))
-            yield CheckedLink(link, golden) if golden else link
-            return
-        from .host.machine import simulated
-        stall = getattr(options, "stall", 0)
-        name = "demo" if design.model == DEMO_SHAPE else "top"      # so that what `hwgen demo` built serves the others
-        link = stack.enter_context(simulated(design, quantized, screen.stage, name=name, stall=stall,
-                                             seed=getattr(options, "seed", 1), **more))
-        yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
-
-
-def _check_drafts(options, design):
-    """Refuse drafts that cannot be verified; the recipe of the draft model, or None."""
-    if not options.speculate:
-        return None
-    if not 1 <= options.speculate < design.hw.entries:
-        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not {options.speculate}"
-                         if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
-    return None if options.draft == "ngram" else recipe(options.draft)
-
-
-def _drafter(options, screen, checkpoint, design, formats):
-    """What proposes drafts, or None."""
-    from .host.drafts import LinkDrafter, NgramDrafter
-    if not options.speculate:
-        return None
-    if formats is None:
-        return NgramDrafter()
-    from .host.golden_link import GoldenLink
-    other = Design(model=design.model, hw=design.hw, recipe=formats)
-    with screen.bar("quantizing the draft model") as progress:
-        return LinkDrafter(GoldenLink(other, quantize(checkpoint, formats, progress)))
 
 
 def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
@@ -363,7 +232,7 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
         terminal.write(text.end() + "\n")
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
     screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
-    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {_place(options)}")
+    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {place(options)}")
     if options.check:
         screen.say("every token and signature, cycle and counter equals the golden model's")
 
@@ -388,7 +257,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
     columns, passes = more()
     seconds = time.monotonic() - began
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
-    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {_place(options)}")
+    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {place(options)}")
     if options.check:
         screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
                    + " equals the golden model's")
@@ -399,8 +268,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
 def run_emit(options, screen):
     name = options.name or Path(options.output).name.replace("-", "_").replace(".", "_")
     folder = _output_folder(options.output, name)
-    checkpoint = load(options.model, need_tokenizer=False)
-    design = _design(options, checkpoint)
+    checkpoint, design = loaded(options)
     axi = None
     with checked_input():
         chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}
@@ -413,19 +281,18 @@ def run_emit(options, screen):
         elif chosen:
             raise ValueError(f"Option --axi-{next(iter(chosen)).replace('_', '-')} needs --bus axi")
     screen.say(summary(design))
-    _emit(screen, design, _quantize(screen, checkpoint, design), folder, name, axi)
+    _emit(screen, design, quantized_of(screen, checkpoint, design), folder, name, axi)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")
 
 
 def run_run(options, screen):
-    checkpoint = load(options.model)
-    design = _design(options, checkpoint)
+    checkpoint, design = loaded(options, need_tokenizer=True)
     with checked_input():
         encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
         prompt = encode(options.prompt)
         inverse = _check_text(options, design, prompt)
-        drafts = _check_drafts(options, design)
+        drafts = check_drafts(options, design)
         if not 0 <= options.stall < 1:
             raise ValueError(f"Stall probability must be at least 0 and below 1, not {options.stall:g}")
         if options.stall and design.hw.source != "stream":
@@ -435,17 +302,17 @@ def run_run(options, screen):
         if is_board_link(options.link) and (options.trace or options.stall):
             raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
     if options.link in ("verilator", "sim-uart"):
-        _check_simulator()
+        check_simulator()
     trace = Path(options.trace) if options.trace else None
     if trace:
         with writing(trace):
             try_to_write(trace)
     screen.say(summary(design))
-    quantized = _quantize(screen, checkpoint, design)
-    with _link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
+    quantized = quantized_of(screen, checkpoint, design)
+    with open_link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
         if inverse:
             link.configure(inverse, options.seed)
-        drafter = _drafter(options, screen, checkpoint, design, drafts)
+        drafter = drafter_of(options, screen, checkpoint, design, drafts)
         if drafter:
             _generate_drafted(screen, link, checkpoint.tokenizer, prompt, options, drafter)
         else:
@@ -458,16 +325,7 @@ def _check_text(options, design, prompt):
     """Refuse what cannot be generated; the inverse temperature."""
     from .host.driver import check_prompt
     check_prompt(design, prompt, options.max_tokens)
-    return _check_sampling(options, design)
-
-
-def _check_sampling(options, design):
-    from .host.driver import inverse_temperature
-    if not 0 < options.clock < math.inf:
-        raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
-    return inverse_temperature(design, options.temperature)
+    return check_sampling(options, design)
 
 
 def run_trace(options, screen):
@@ -477,13 +335,12 @@ def run_trace(options, screen):
     from .host.scheduler import Scheduler
     from .host.serving import Report, play
     from .host.trace import Synthetic, read_trace, requests_of
-    checkpoint = load(options.model, need_tokenizer=False)
-    design = _design(options, checkpoint)
+    checkpoint, design = loaded(options)
     if (options.file is None) == (options.synthetic is None):
         raise InputError("Trace must be a file or --synthetic SPEC, one of them")
     with checked_input():
         lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
-        inverse, policy, drafts = _check_sampling(options, design), Policy.parse(options.policy), _check_drafts(options, design)
+        inverse, policy, drafts = check_sampling(options, design), Policy.parse(options.policy), check_drafts(options, design)
         tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
         requests = requests_of(lines, design.model, options.clock, tokenizer)
         if options.link != "verilator" and options.check:
@@ -504,13 +361,13 @@ def run_trace(options, screen):
         with writing(path):
             try_to_write(Path(path))
     if options.link == "verilator":
-        _check_simulator()
+        check_simulator()
     screen.say(summary(design))
-    quantized = None if options.link == "timing" else _quantize(screen, checkpoint, design)
-    with _link(screen, options, design, quantized) as link:
+    quantized = None if options.link == "timing" else quantized_of(screen, checkpoint, design)
+    with open_link(screen, options, design, quantized) as link:
         if inverse:
             link.configure(inverse, options.seed)
-        scheduler = Scheduler(link, policy, blocks=options.blocks, drafter=_drafter(options, screen, checkpoint, design, drafts),
+        scheduler = Scheduler(link, policy, blocks=options.blocks, drafter=drafter_of(options, screen, checkpoint, design, drafts),
                               draft_tokens=options.speculate, turnaround=options.turnaround)
         with screen.bar("playing") as progress:
             sequences = play(scheduler, requests, progress)
@@ -540,18 +397,17 @@ def run_selftest(options, screen):
     from .host.driver import Mismatch, selftest
     from .host.faults import parse_fault
     from .host.golden_link import GoldenLink
-    checkpoint = load(options.model, need_tokenizer=False)
-    design = _design(options, checkpoint)
+    checkpoint, design = loaded(options)
     with checked_input():
         faults = [parse_fault(text, design) for text in options.inject]
     if options.link in ("verilator", "sim-uart"):
-        _check_simulator()
+        check_simulator()
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
     options.check = False
-    quantized = _quantize(screen, checkpoint, design)
-    with _link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
+    quantized = quantized_of(screen, checkpoint, design)
+    with open_link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
         try:
             passes = selftest(link, golden)
         except Mismatch as mismatch:
@@ -566,12 +422,11 @@ def run_selftest(options, screen):
 def run_counters(options, screen):
     from .host.link import Entry
     from .params.phases import EVENTS
-    checkpoint = load(options.model, need_tokenizer=False)
-    design = _design(options, checkpoint)
+    checkpoint, design = loaded(options)
     if options.link in ("verilator", "sim-uart"):
-        _check_simulator()
+        check_simulator()
     options.check = False
-    with _link(screen, options, design, _quantize(screen, checkpoint, design)) as link:
+    with open_link(screen, options, design, quantized_of(screen, checkpoint, design)) as link:
         result = link.run_pass([Entry(0, 0, 0, True)])
     for name, value in result.counters.items():
         print(f"{name:14}{value:>10,}  cycles in which {EVENTS[name]}")
@@ -581,17 +436,17 @@ def run_demo(options, screen):
     options.shape, options.formats, options.head, options.check = "demo", "", None, options.link == "verilator"
     folder = _output_folder(options.output, "demo") if options.check else None
     checkpoint = load("demo")
-    design = _design(options, checkpoint)
+    design = design_of(options, checkpoint)
     with checked_input():
         prompt = checkpoint.tokenizer.encode(options.prompt)
         inverse = _check_text(options, design, prompt)
     if options.check:
-        _check_simulator()
+        check_simulator()
     screen.say(summary(design))
-    quantized = _quantize(screen, checkpoint, design)
+    quantized = quantized_of(screen, checkpoint, design)
     if options.check:
         _emit(screen, design, quantized, folder, "demo")
-    with _link(screen, options, design, quantized, folder=folder) as link:
+    with open_link(screen, options, design, quantized, folder=folder) as link:
         if inverse:
             link.configure(inverse, options.seed)
         _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt),
@@ -649,7 +504,7 @@ def run_accuracy(options, screen):
 
 def run_info(options, screen):
     checkpoint = load(options.model, need_tokenizer=False)
-    for label, text in facts(_design(options, checkpoint), checkpoint.source).items():
+    for label, text in facts(design_of(options, checkpoint), checkpoint.source).items():
         print(f"{label:15}{text}")
 
 

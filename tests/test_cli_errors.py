@@ -187,7 +187,7 @@ def test_a_wrong_input_has_one_line(models):
 def test_a_bug_keeps_its_traceback(models, monkeypatch):
     def broken(*_):
         raise ValueError("a bug")
-    monkeypatch.setattr("hwgen.cli.quantize", broken)
+    monkeypatch.setattr("hwgen.commands.common.quantize", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["run", "good", "--link", "golden", "--prompt", "x"])
 

@@ -1,1 +1,1 @@
-"""What the program's commands do; hwgen/cli.py has their words."""
+"""The program's commands: each module has the arguments of its commands (``add_...``) and what they do (``run_...``)."""

@@ -1,58 +1,21 @@
-"""Commands of boards: build, program, and links to their machines."""
-import contextlib
-import dataclasses
+"""hwgen fpga build and program: a board's bitstream."""
 import shutil
 import subprocess
 from pathlib import Path
 
 from rich.table import Table
 
-from ..fpga.boards import BOARDS, board
+from ..fpga.boards import BOARDS
 from ..fpga.build import build
 from ..fpga.families import FAMILIES
 from ..fpga.tools import ToolError
 from ..fpga.vivado import SCRIPT, write_project
 from ..host.inputs import InputError, checked_input, writing
 from ..host.terminal import result
+from .common import loaded, quantized_of
+from .links import chosen_board
 
-__all__ = ["LINKS", "board_link", "chosen_board", "is_board_link", "run_build", "run_program"]
-
-LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
-
-
-def is_board_link(text):
-    """Whether a link of that name is to a board's machine."""
-    return text == "sim-uart" or text.startswith("serial:")
-
-
-def chosen_board(options):
-    """The board that the options name, at the clock that they name."""
-    with checked_input():
-        chosen = board(options.board)
-        clock = getattr(options, "mhz", None)
-        if clock is not None:
-            if not 1 <= clock <= 400:
-                raise ValueError(f"Clock must be 1 to 400 MHz, not {clock:g}")
-            chosen = dataclasses.replace(chosen, clock=clock)
-        return chosen
-
-
-@contextlib.contextmanager
-def board_link(screen, options, design, quantized, *, faults=()):
-    """The link to a board's machine that the options ask for."""
-    from ..host.board import serial_link, simulated_pins
-    chosen = chosen_board(options)
-    with checked_input():
-        if design.hw.source != "rom":
-            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
-    if options.link == "sim-uart":
-        with simulated_pins(chosen, design, quantized, screen.stage, faults=faults) as link:
-            yield link
-    else:
-        if faults:
-            raise InputError("Faults can be injected into simulations only: take --link verilator or --link sim-uart")
-        with serial_link(options.link.removeprefix("serial:"), chosen, design, quantized) as link:
-            yield link
+__all__ = ["boards_help", "run_build", "run_program"]
 
 
 def _seeds(text):
@@ -66,17 +29,17 @@ def _seeds(text):
     return seeds
 
 
-def run_build(options, screen, make_design, quantize):
+def run_build(options, screen):
     """Build a board's bitstream, and say what it takes."""
     chosen = chosen_board(options)
     options.model, options.shape, options.formats = options.model or chosen.model, options.shape or chosen.shape, options.formats or chosen.formats
     with checked_input():
         seeds = _seeds(options.seeds)
-    checkpoint, design = make_design(options)
+    checkpoint, design = loaded(options)
     with writing(options.output), checked_input():
         folder = Path(options.output)
         folder.mkdir(parents=True, exist_ok=True)
-    quantized = quantize(screen, checkpoint, design)
+    quantized = quantized_of(screen, checkpoint, design)
     if options.clean:
         for old in folder.glob(f"{chosen.name}-*"):
             shutil.rmtree(old)

@@ -1,0 +1,117 @@
+"""What the commands share: the arguments that name a machine, and the machine that they name."""
+import argparse
+import math
+
+from ..host.inputs import checked_input
+from ..models import load, quantize
+from ..params.design import Design
+from ..params.presets import SHAPES, hw_shape, recipe
+from .links import chosen_board, is_board_link
+
+__all__ = ["MODEL_HELP", "add_clock", "add_command", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
+           "drafter_of", "loaded", "quantized_of"]
+
+MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
+
+
+# -- arguments
+
+def _shapes_help():
+    lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
+    return ("shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):\n"
+            + "\n".join(lines) + "\n  fields: " + ", ".join(SHAPES["demo"].shape.__dataclass_fields__))
+
+
+def add_command(group, name, run, summary, example, shapes=True):
+    """The parser of a command, in a group of subparsers; ``shapes``: its help lists them."""
+    epilog = f"example:\n  {example}" + (f"\n\n{_shapes_help()}" if shapes else "")
+    sub = group.add_parser(name.split()[-1], help=summary, description=summary, epilog=epilog,
+                           formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub.set_defaults(run=run, command=name)
+    return sub
+
+
+def add_machine(sub, shape="demo", option=""):
+    """Model, shape and formats; ``option``: the model is an option, and that by default."""
+    if option:
+        sub.add_argument("--model", default=None if shape is None else option, metavar="MODEL", help=f"{MODEL_HELP} (default: {option})")
+    else:
+        sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    sub.add_argument("--shape", default=shape, metavar="S", help=f"hardware shape, see below (default: {shape})")
+    sub.add_argument("--formats", default="", metavar="F",
+                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
+    sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
+
+
+def add_clock(sub):
+    sub.add_argument("--clock", type=float, default=100.0, metavar="MHz", help="clock for projected speeds (default: 100)")
+
+
+def add_sampling(sub, temperature):
+    sub.add_argument("--temperature", type=float, default=temperature, metavar="T", help="0 takes the likeliest token; others "
+                     f"need a shape with sampler=gumbel (default: {temperature:g})")
+    sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
+
+
+def add_speculation(sub):
+    sub.add_argument("--speculate", type=int, default=0, metavar="K", help="verify up to K draft tokens of a text in one pass; needs a "
+                     "shape with more than K entries, and changes no token (default: 0)")
+    sub.add_argument("--draft", default="ngram", metavar="D", help="where drafts come from: ngram (what followed the last tokens "
+                     "before), or the model in other formats on the golden model, as --formats (default: ngram)")
+
+
+# -- what they name
+
+def design_of(options, checkpoint):
+    with checked_input():
+        link = getattr(options, "link", "verilator")
+        if link not in ("verilator", "golden", "timing") and not is_board_link(link):
+            raise ValueError(f"Link must be verilator, golden, sim-uart or serial:DEVICE, not {link!r}")
+        if is_board_link(link) and options.shape == "demo":
+            options.shape, options.formats = chosen_board(options).shape, options.formats or chosen_board(options).formats
+        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape),
+                      recipe=recipe(options.formats, options.head))
+
+
+def loaded(options, need_tokenizer=False):
+    """(checkpoint, design) of the options."""
+    checkpoint = load(options.model, need_tokenizer=need_tokenizer)
+    return checkpoint, design_of(options, checkpoint)
+
+
+def quantized_of(screen, checkpoint, design):
+    with screen.bar("quantizing") as progress:
+        return quantize(checkpoint, design.recipe, progress)
+
+
+def check_sampling(options, design):
+    """Refuse a clock, a seed or a temperature that cannot be; the inverse temperature."""
+    from ..host.driver import inverse_temperature
+    if not 0 < options.clock < math.inf:
+        raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
+    return inverse_temperature(design, options.temperature)
+
+
+def check_drafts(options, design):
+    """Refuse drafts that cannot be verified; the recipe of the draft model, or None."""
+    if not options.speculate:
+        return None
+    if not 1 <= options.speculate < design.hw.entries:
+        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not {options.speculate}"
+                         if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
+    return None if options.draft == "ngram" else recipe(options.draft)
+
+
+def drafter_of(options, screen, checkpoint, design, formats):
+    """What proposes drafts, or None."""
+    from ..host.drafts import LinkDrafter, NgramDrafter
+    if not options.speculate:
+        return None
+    if formats is None:
+        return NgramDrafter()
+    from ..host.golden_link import GoldenLink
+    other = Design(model=design.model, hw=design.hw, recipe=formats)
+    with screen.bar("quantizing the draft model") as progress:
+        return LinkDrafter(GoldenLink(other, quantize(checkpoint, formats, progress)))

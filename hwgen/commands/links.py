@@ -1,0 +1,99 @@
+"""What a command runs a model on: the simulated Verilog, the golden model, the cycle model, a board."""
+import contextlib
+import dataclasses
+
+from ..fpga.boards import BOARDS, board
+from ..host.inputs import InputError, checked_input, writing
+from ..lib import verilator
+from ..params.model import DEMO as DEMO_SHAPE
+
+__all__ = ["add_board", "add_link", "check_simulator", "chosen_board", "is_board_link", "open_link", "place"]
+
+LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
+
+
+def add_link(sub, golden="; golden is numpy, with predicted cycles"):
+    sub.add_argument("--link", default="verilator", metavar="L", help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
+    add_board(sub)
+
+
+def add_board(sub):
+    sub.add_argument("--board", default="ulx3s-85f", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its shape is taken "
+                     "unless --shape names one")
+    sub.add_argument("--mhz", type=float, metavar="MHz", help="clock of the board's machine (default: the board's)")
+
+
+def is_board_link(text):
+    """Whether a link of that name is to a board's machine."""
+    return text == "sim-uart" or text.startswith("serial:")
+
+
+def chosen_board(options):
+    """The board that the options name, at the clock that they name."""
+    with checked_input():
+        chosen = board(options.board)
+        clock = getattr(options, "mhz", None)
+        if clock is not None:
+            if not 1 <= clock <= 400:
+                raise ValueError(f"Clock must be 1 to 400 MHz, not {clock:g}")
+            chosen = dataclasses.replace(chosen, clock=clock)
+        return chosen
+
+
+def place(options):
+    """What the link leads to."""
+    return {"golden": "golden model", "verilator": "simulator", "sim-uart": "simulator"}.get(options.link, "board")
+
+
+def check_simulator():
+    """Refuse a missing compiler, and a cache that cannot be written, before the work."""
+    from ..host.verilated import cache_folder
+    verilator.root()
+    with writing(cache_folder()):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def open_link(screen, options, design, quantized, **more):
+    """The link that the options ask for, checked against the golden model where they ask for that."""
+    from ..host.driver import CheckedLink
+    with contextlib.ExitStack() as stack:
+        golden = None
+        if options.check or options.link == "golden":
+            from ..host.golden_link import GoldenLink
+            golden = stack.enter_context(GoldenLink(design, quantized))
+        if options.link == "golden":
+            yield golden
+            return
+        if options.link == "timing":
+            from ..host.timing_link import TimingLink
+            yield TimingLink(design)
+            return
+        if is_board_link(options.link):
+            link = stack.enter_context(_board_link(screen, options, design, quantized, faults=more.get("faults", ())))
+            yield CheckedLink(link, golden) if golden else link
+            return
+        from ..host.machine import simulated
+        stall = getattr(options, "stall", 0)
+        name = "demo" if design.model == DEMO_SHAPE else "top"      # so that what `hwgen demo` built serves the others
+        link = stack.enter_context(simulated(design, quantized, screen.stage, name=name, stall=stall,
+                                             seed=getattr(options, "seed", 1), **more))
+        yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
+
+
+@contextlib.contextmanager
+def _board_link(screen, options, design, quantized, *, faults=()):
+    """The link to a board's machine that the options ask for."""
+    from ..host.board import serial_link, simulated_pins
+    chosen = chosen_board(options)
+    with checked_input():
+        if design.hw.source != "rom":
+            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+    if options.link == "sim-uart":
+        with simulated_pins(chosen, design, quantized, screen.stage, faults=faults) as link:
+            yield link
+    else:
+        if faults:
+            raise InputError("Faults can be injected into simulations only: take --link verilator or --link sim-uart")
+        with serial_link(options.link.removeprefix("serial:"), chosen, design, quantized) as link:
+            yield link
