@@ -4,26 +4,25 @@ stdout carries a command's result and stderr everything else. Exit codes: 0 done
 differ (or a simulation failed), 2 wrong input (one line says what), 130 interrupted.
 """
 import argparse
-import contextlib
 import dataclasses
 import math
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 
 from .commands.common import (MODEL_HELP, add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of,
                               drafter_of, loaded, quantized_of)
+from .commands.emit import add_emit
 from .commands.fpga import boards_help, run_build, run_program
-from .commands.links import add_board, add_link, check_simulator, is_board_link, open_link, place
+from .commands.links import add_board, add_link, check_simulator, open_link
 from .commands.plan import WHAT as PLAN_WHAT
 from .commands.plan import add_plan, run_plan
+from .commands.run import add_demo, add_run
 from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
 from .models import DEMO, ModelError, load
-from .params.axi import AxiShape
 from .params.design import Design
 from .params.model import PRESETS
 from .params.presets import hw_shape, recipe
@@ -31,9 +30,6 @@ from .plan.summary import facts, summary
 
 __all__ = ["main"]
 
-PROMPT = "She was"      # of the demo
-BESIDE = ("My dear", "In the morning", "They were")     # what it writes at the same time
-BESIDE_TOKENS = 24
 RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
 
 
@@ -44,14 +40,6 @@ class _Parser(argparse.ArgumentParser):
 
 # -- arguments
 
-AXI_HELP = {
-    "data_width": "bits of a word of weights, 8 to 1024", "address_width": "bits of addresses, 13 to 64", "id_width": "bits of identifiers",
-    "burst": "words of a burst, at most 256", "outstanding": "bursts asked for and not received yet, at most",
-    "prefetch": "words asked for ahead: more than the memory's latency in cycles, and better more than the machine's pauses",
-    "host": "stream: commands and results are AXI4-Stream ports; queue: they are registers",
-    "queue": "results that wait for software with --axi-host queue, 1 to 128"}
-
-
 def _parser():
     parser = _Parser(prog="hwgen", description="Generate the hardware of one transformer, and run it.",
                      epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
@@ -60,42 +48,9 @@ def _parser():
     def command(name, run, summary, example, shapes=True, group=commands):
         return add_command(group, name, run, summary, example, shapes)
 
-    sub = command("demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
-                  'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
-    sub.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what the text starts with (default: {PROMPT!r})")
-    sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
-    add_sampling(sub, 0.6)
-    sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
-    sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
-                     help="golden writes the same without Verilog and simulator")
-    add_clock(sub)
-
-    sub = command("emit", run_emit, "Write a machine's Verilog, memory images, manifest and file lists into a folder.",
-                  "hwgen emit demo --shape demo -o rtl_out/demo")
-    add_machine(sub)
-    sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
-    sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
-    sub.add_argument("--bus", choices=("axi",), help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
-                     "sets source=stream (default: plain streams)")
-    for field in dataclasses.fields(AxiShape):
-        sub.add_argument(f"--axi-{field.name.replace('_', '-')}", type=field.type, metavar="X" if field.type is str else "N",
-                         help=f"with --bus axi: {AXI_HELP[field.name]} (default: {field.default})")
-
-    sub = command("run", run_run, "Generate text on a simulated machine.",
-                  'hwgen run demo --prompt "Mr. Darcy" --check\n'
-                  '  hwgen run models/smollm2-135m-instruct.gguf --chat --prompt "What is the capital of France?" '
-                  "--shape latency-32x32")
-    add_machine(sub)
-    sub.add_argument("--prompt", required=True, metavar="TEXT", help="what the text starts with; with --chat a user's message")
-    sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
-    sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
-    add_sampling(sub, 0.0)
-    add_link(sub)
-    sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
-    add_speculation(sub)
-    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
-    sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
-    add_clock(sub)
+    add_demo(commands)
+    add_emit(commands)
+    add_run(commands)
 
     traces = commands.add_parser("trace", help="Play many requests through a machine (run), or write a trace of requests (make).",
                                  description="Continuous batching: see docs/serving.md.")
@@ -192,141 +147,7 @@ def _parser():
     return parser
 
 
-# -- what the commands share
-
-def _emit(screen, design, quantized, folder, name, axi=None):
-    from .emit import EmitError, emit
-    with screen.stage(f"emitting Verilog into {folder}"), writing(folder):
-        try:
-            return emit(design, quantized, folder, name=name, axi=axi)
-        except EmitError as error:
-            raise InputError(str(error)) from None
-
-
-def _output_folder(path, name):
-    """Refuse a bad output folder before the work, not after it."""
-    from .emit import check_output
-    folder = Path(path)
-    with writing(folder), checked_input():
-        check_output(folder, name)
-    return folder
-
-
-def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
-    """As `_generate`, with drafts."""
-    from .host.driver import Totals
-    from .host.scheduler import Request, Scheduler
-    from .host.serving import draft_text
-    prefill, decode, text = Totals(), Totals(), tokenizer.stream()
-    began, proposed, accepted = time.monotonic(), 0, 0
-    scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
-    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids))
-    if not options.chat:
-        screen.echo(options.prompt)
-    try:
-        while record := scheduler.step():
-            _, _, prompted, decoded, drafts, right = record.parts[0]
-            (prefill if prompted else decode).add(record, prompted + decoded + right)
-            proposed, accepted = proposed + drafts, accepted + right
-    finally:
-        terminal.write(text.end() + "\n")
-    screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
-    screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
-    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {place(options)}")
-    if options.check:
-        screen.say("every token and signature, cycle and counter equals the golden model's")
-
-
-def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({}, 0)):
-    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes, ``more()`` when it has
-    ended: it gives more columns of the table, and the passes that they took."""
-    from .host.driver import Totals, generate
-    prefill, decode = Totals(), Totals()
-    text, stop = tokenizer.stream(), link.design.model.eos_token_ids
-    began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        stack.callback(start)
-        bar = stack.enter_context(screen.bar("prefill"))
-        try:
-            for token in generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode):
-                stack.close()       # the bar is gone before the text comes
-                terminal.write(text.push(token))
-        finally:
-            stack.close()
-            terminal.write(text.end() + "\n")
-    columns, passes = more()
-    seconds = time.monotonic() - began
-    screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
-    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {place(options)}")
-    if options.check:
-        screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
-                   + " equals the golden model's")
-
-
 # -- the commands
-
-def run_emit(options, screen):
-    name = options.name or Path(options.output).name.replace("-", "_").replace(".", "_")
-    folder = _output_folder(options.output, name)
-    checkpoint, design = loaded(options)
-    axi = None
-    with checked_input():
-        chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}
-        if options.bus:
-            if "source=rom" in options.shape.replace(" ", ""):
-                raise ValueError("Bus axi needs weights that come from outside: leave source=rom out of --shape")
-            design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, source="stream"))
-            axi = AxiShape(**chosen)
-            axi.check(design)
-        elif chosen:
-            raise ValueError(f"Option --axi-{next(iter(chosen)).replace('_', '-')} needs --bus axi")
-    screen.say(summary(design))
-    _emit(screen, design, quantized_of(screen, checkpoint, design), folder, name, axi)
-    for path in sorted(folder.iterdir()):
-        print(f"{path}  {path.stat().st_size:,} bytes")
-
-
-def run_run(options, screen):
-    checkpoint, design = loaded(options, need_tokenizer=True)
-    with checked_input():
-        encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
-        prompt = encode(options.prompt)
-        inverse = _check_text(options, design, prompt)
-        drafts = check_drafts(options, design)
-        if not 0 <= options.stall < 1:
-            raise ValueError(f"Stall probability must be at least 0 and below 1, not {options.stall:g}")
-        if options.stall and design.hw.source != "stream":
-            raise ValueError("Stalls need weights that come from outside: add source=stream to --shape")
-        if options.link == "golden" and (options.check or options.trace or options.stall):
-            raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
-        if is_board_link(options.link) and (options.trace or options.stall):
-            raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
-    if options.link in ("verilator", "sim-uart"):
-        check_simulator()
-    trace = Path(options.trace) if options.trace else None
-    if trace:
-        with writing(trace):
-            try_to_write(trace)
-    screen.say(summary(design))
-    quantized = quantized_of(screen, checkpoint, design)
-    with open_link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
-        if inverse:
-            link.configure(inverse, options.seed)
-        drafter = drafter_of(options, screen, checkpoint, design, drafts)
-        if drafter:
-            _generate_drafted(screen, link, checkpoint.tokenizer, prompt, options, drafter)
-        else:
-            _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
-    if trace:
-        screen.say(f"waveform: {trace}")
-
-
-def _check_text(options, design, prompt):
-    """Refuse what cannot be generated; the inverse temperature."""
-    from .host.driver import check_prompt
-    check_prompt(design, prompt, options.max_tokens)
-    return check_sampling(options, design)
-
 
 def run_trace(options, screen):
     import json
@@ -430,47 +251,6 @@ def run_counters(options, screen):
         result = link.run_pass([Entry(0, 0, 0, True)])
     for name, value in result.counters.items():
         print(f"{name:14}{value:>10,}  cycles in which {EVENTS[name]}")
-
-
-def run_demo(options, screen):
-    options.shape, options.formats, options.head, options.check = "demo", "", None, options.link == "verilator"
-    folder = _output_folder(options.output, "demo") if options.check else None
-    checkpoint = load("demo")
-    design = design_of(options, checkpoint)
-    with checked_input():
-        prompt = checkpoint.tokenizer.encode(options.prompt)
-        inverse = _check_text(options, design, prompt)
-    if options.check:
-        check_simulator()
-    screen.say(summary(design))
-    quantized = quantized_of(screen, checkpoint, design)
-    if options.check:
-        _emit(screen, design, quantized, folder, "demo")
-    with open_link(screen, options, design, quantized, folder=folder) as link:
-        if inverse:
-            link.configure(inverse, options.seed)
-        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt),
-                  lambda: _beside(screen, link, checkpoint.tokenizer, options))
-
-
-def _beside(screen, link, tokenizer, options):
-    """The text's beginning once more, batched with others: the same words, in another slot's company."""
-    from .host.driver import Totals
-    from .host.scheduler import Request, Scheduler
-    texts = (options.prompt, *BESIDE)
-    screen.say(f"{len(texts)} texts at once")
-    scheduler, decode = Scheduler(link), Totals()
-    for number, text in enumerate(texts):
-        prompt = tuple(tokenizer.encode(text))
-        count = min(BESIDE_TOKENS, options.max_tokens, link.design.hw.context - len(prompt))
-        scheduler.add(Request(prompt, count, seed=number, stop=link.design.model.eos_token_ids))
-    for text, sequence in zip(texts, scheduler.run()):
-        stream = tokenizer.stream()
-        terminal.write(" ".join((text + "".join(map(stream.push, sequence.output)) + stream.end()).split()) + "\n")
-    for record in scheduler.passes:
-        if len(record.parts) == len(texts) == record.entries and all(decoded for _, _, _, decoded, _, _ in record.parts):
-            decode.add(record, record.entries)
-    return {f"{len(texts)} at once": decode}, len(scheduler.passes)
 
 
 def run_accuracy(options, screen):

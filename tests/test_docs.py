@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hwgen.cli import BESIDE, main
+from hwgen.cli import main
+from hwgen.commands.run import BESIDE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -1,0 +1,183 @@
+"""hwgen run and demo: text from a simulated machine."""
+import contextlib
+import time
+from pathlib import Path
+
+from ..host import terminal
+from ..host.inputs import checked_input, try_to_write, writing
+from ..models import load
+from ..plan.summary import summary
+from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
+                     quantized_of)
+from .emit import emit_machine, output_folder
+from .links import add_link, check_simulator, is_board_link, open_link, place
+
+__all__ = ["BESIDE", "add_demo", "add_run"]
+
+PROMPT = "She was"      # of the demo
+BESIDE = ("My dear", "In the morning", "They were")     # what it writes at the same time
+BESIDE_TOKENS = 24
+
+
+def add_demo(commands):
+    sub = add_command(commands, "demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
+                      'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
+    sub.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what the text starts with (default: {PROMPT!r})")
+    sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
+    add_sampling(sub, 0.6)
+    sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
+    sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
+                     help="golden writes the same without Verilog and simulator")
+    add_clock(sub)
+
+
+def add_run(commands):
+    sub = add_command(commands, "run", run_run, "Generate text on a simulated machine.",
+                      'hwgen run demo --prompt "Mr. Darcy" --check\n'
+                      '  hwgen run models/smollm2-135m-instruct.gguf --chat --prompt "What is the capital of France?" '
+                      "--shape latency-32x32")
+    add_machine(sub)
+    sub.add_argument("--prompt", required=True, metavar="TEXT", help="what the text starts with; with --chat a user's message")
+    sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
+    sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
+    add_sampling(sub, 0.0)
+    add_link(sub)
+    sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
+    add_speculation(sub)
+    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
+    sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
+    add_clock(sub)
+
+
+def run_run(options, screen):
+    checkpoint, design = loaded(options, need_tokenizer=True)
+    with checked_input():
+        encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
+        prompt = encode(options.prompt)
+        inverse = _check_text(options, design, prompt)
+        drafts = check_drafts(options, design)
+        if not 0 <= options.stall < 1:
+            raise ValueError(f"Stall probability must be at least 0 and below 1, not {options.stall:g}")
+        if options.stall and design.hw.source != "stream":
+            raise ValueError("Stalls need weights that come from outside: add source=stream to --shape")
+        if options.link == "golden" and (options.check or options.trace or options.stall):
+            raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
+        if is_board_link(options.link) and (options.trace or options.stall):
+            raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
+    if options.link in ("verilator", "sim-uart"):
+        check_simulator()
+    trace = Path(options.trace) if options.trace else None
+    if trace:
+        with writing(trace):
+            try_to_write(trace)
+    screen.say(summary(design))
+    quantized = quantized_of(screen, checkpoint, design)
+    with open_link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
+        if inverse:
+            link.configure(inverse, options.seed)
+        drafter = drafter_of(options, screen, checkpoint, design, drafts)
+        if drafter:
+            _generate_drafted(screen, link, checkpoint.tokenizer, prompt, options, drafter)
+        else:
+            _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
+    if trace:
+        screen.say(f"waveform: {trace}")
+
+
+def run_demo(options, screen):
+    options.shape, options.formats, options.head, options.check = "demo", "", None, options.link == "verilator"
+    folder = output_folder(options.output, "demo") if options.check else None
+    checkpoint = load("demo")
+    design = design_of(options, checkpoint)
+    with checked_input():
+        prompt = checkpoint.tokenizer.encode(options.prompt)
+        inverse = _check_text(options, design, prompt)
+    if options.check:
+        check_simulator()
+    screen.say(summary(design))
+    quantized = quantized_of(screen, checkpoint, design)
+    if options.check:
+        emit_machine(screen, design, quantized, folder, "demo")
+    with open_link(screen, options, design, quantized, folder=folder) as link:
+        if inverse:
+            link.configure(inverse, options.seed)
+        _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: terminal.write(options.prompt),
+                  lambda: _beside(screen, link, checkpoint.tokenizer, options))
+
+
+def _check_text(options, design, prompt):
+    """Refuse what cannot be generated; the inverse temperature."""
+    from ..host.driver import check_prompt
+    check_prompt(design, prompt, options.max_tokens)
+    return check_sampling(options, design)
+
+
+def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
+    """As `_generate`, with drafts."""
+    from ..host.driver import Totals
+    from ..host.scheduler import Request, Scheduler
+    from ..host.serving import draft_text
+    prefill, decode, text = Totals(), Totals(), tokenizer.stream()
+    began, proposed, accepted = time.monotonic(), 0, 0
+    scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
+    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids))
+    if not options.chat:
+        screen.echo(options.prompt)
+    try:
+        while record := scheduler.step():
+            _, _, prompted, decoded, drafts, right = record.parts[0]
+            (prefill if prompted else decode).add(record, prompted + decoded + right)
+            proposed, accepted = proposed + drafts, accepted + right
+    finally:
+        terminal.write(text.end() + "\n")
+    screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
+    screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
+    screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {place(options)}")
+    if options.check:
+        screen.say("every token and signature, cycle and counter equals the golden model's")
+
+
+def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({}, 0)):
+    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes, ``more()`` when it has
+    ended: it gives more columns of the table, and the passes that they took."""
+    from ..host.driver import Totals, generate
+    prefill, decode = Totals(), Totals()
+    text, stop = tokenizer.stream(), link.design.model.eos_token_ids
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        stack.callback(start)
+        bar = stack.enter_context(screen.bar("prefill"))
+        try:
+            for token in generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode):
+                stack.close()       # the bar is gone before the text comes
+                terminal.write(text.push(token))
+        finally:
+            stack.close()
+            terminal.write(text.end() + "\n")
+    columns, passes = more()
+    seconds = time.monotonic() - began
+    screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
+    screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {place(options)}")
+    if options.check:
+        screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
+                   + " equals the golden model's")
+
+
+def _beside(screen, link, tokenizer, options):
+    """The text's beginning once more, batched with others: the same words, in another slot's company."""
+    from ..host.driver import Totals
+    from ..host.scheduler import Request, Scheduler
+    texts = (options.prompt, *BESIDE)
+    screen.say(f"{len(texts)} texts at once")
+    scheduler, decode = Scheduler(link), Totals()
+    for number, text in enumerate(texts):
+        prompt = tuple(tokenizer.encode(text))
+        count = min(BESIDE_TOKENS, options.max_tokens, link.design.hw.context - len(prompt))
+        scheduler.add(Request(prompt, count, seed=number, stop=link.design.model.eos_token_ids))
+    for text, sequence in zip(texts, scheduler.run()):
+        stream = tokenizer.stream()
+        terminal.write(" ".join((text + "".join(map(stream.push, sequence.output)) + stream.end()).split()) + "\n")
+    for record in scheduler.passes:
+        if len(record.parts) == len(texts) == record.entries and all(decoded for _, _, _, decoded, _, _ in record.parts):
+            decode.add(record, record.entries)
+    return {f"{len(texts)} at once": decode}, len(scheduler.passes)
