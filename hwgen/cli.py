@@ -11,14 +11,15 @@ import sys
 import warnings
 from pathlib import Path
 
-from .commands.common import (MODEL_HELP, add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of,
-                              drafter_of, loaded, quantized_of)
+from .commands.common import (MODEL_HELP, add_clock, add_command, add_machine, design_of,
+                              loaded, quantized_of)
 from .commands.emit import add_emit
 from .commands.fpga import boards_help, run_build, run_program
 from .commands.links import add_board, add_link, check_simulator, open_link
 from .commands.plan import WHAT as PLAN_WHAT
 from .commands.plan import add_plan, run_plan
 from .commands.run import add_demo, add_run
+from .commands.trace import add_trace
 from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
@@ -51,35 +52,7 @@ def _parser():
     add_demo(commands)
     add_emit(commands)
     add_run(commands)
-
-    traces = commands.add_parser("trace", help="Play many requests through a machine (run), or write a trace of requests (make).",
-                                 description="Continuous batching: see docs/serving.md.")
-    actions = traces.add_subparsers(dest="action", metavar="run|make", required=True)
-    sub = command("trace run", run_trace, "Play a trace of requests, batched continuously, and report throughput and latencies.",
-                  "hwgen trace run --synthetic requests=12,prompt=8:64,output=8 --shape demo,entries=4,slots=4 --link golden\n"
-                  "  hwgen trace run trace.jsonl --shape demo,entries=4,slots=4 --check --picture timeline.svg", group=actions)
-    sub.add_argument("file", nargs="?", metavar="TRACE", help="JSON lines, one request each (docs/serving.md)")
-    sub.add_argument("--synthetic", metavar="SPEC", help="instead of a file: requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,"
-                     "seed=N; a LENGTH is N, LOW:HIGH or ~MEAN")
-    add_machine(sub, option="demo")
-    sub.add_argument("--policy", default="", metavar="P", help="fcfs, decode-first, prefill-first or fair, and budget=N, chunk=N, full=recompute "
-                     "or full=keep (default: decode-first)")
-    sub.add_argument("--blocks", type=int, metavar="N", help="KV blocks that may be in use at once (default: all)")
-    sub.add_argument("--turnaround", type=int, default=3, metavar="CYCLES", help="between a pass's last result and the next pass's first "
-                     "entry (default: 3, the machine's own)")
-    add_sampling(sub, 0.0)
-    add_speculation(sub)
-    sub.add_argument("--link", choices=("verilator", "golden", "timing"), default="verilator",
-                     help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles; timing is the cycle model alone")
-    sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
-    sub.add_argument("--json", metavar="FILE", help="write the report, each request and each pass")
-    sub.add_argument("--picture", metavar="FILE.svg", help="write a timeline of engines and slots")
-    add_clock(sub)
-    sub = command("trace make", run_trace_make, "Write a synthetic trace: Poisson arrivals, lengths from distributions.",
-                  "hwgen trace make requests=32,prompt=32:128,output=~8,rate=200 -o trace.jsonl", shapes=False, group=actions)
-    sub.add_argument("spec", metavar="SPEC", help="requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,seed=N; a LENGTH is N, "
-                     "LOW:HIGH or ~MEAN; rate=0: all arrive at once")
-    sub.add_argument("-o", "--output", required=True, metavar="FILE", help="the file")
+    add_trace(commands)
 
     sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs, and the unit.",
                   "hwgen selftest demo\n  hwgen selftest demo --inject weight:900:3:6          bit 6 of byte 3 of beat 900 of the weights\n"
@@ -148,70 +121,6 @@ def _parser():
 
 
 # -- the commands
-
-def run_trace(options, screen):
-    import json
-    from .host.picture import timeline_svg
-    from .host.policies import Policy
-    from .host.scheduler import Scheduler
-    from .host.serving import Report, play
-    from .host.trace import Synthetic, read_trace, requests_of
-    checkpoint, design = loaded(options)
-    if (options.file is None) == (options.synthetic is None):
-        raise InputError("Trace must be a file or --synthetic SPEC, one of them")
-    with checked_input():
-        lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
-        inverse, policy, drafts = check_sampling(options, design), Policy.parse(options.policy), check_drafts(options, design)
-        tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
-        requests = requests_of(lines, design.model, options.clock, tokenizer)
-        if options.link != "verilator" and options.check:
-            raise ValueError(f"Link {options.link} has no --check: it is the golden model's own prediction")
-        if options.turnaround < 0:
-            raise ValueError(f"Turnaround must be at least 0 cycles, not {options.turnaround}")
-        if options.picture and not options.picture.endswith(".svg"):
-            raise ValueError(f"Picture must be a .svg file, not {options.picture!r}")
-        # requests that can never be answered are refused before anything is built
-        from .host.timing_link import TimingLink
-        trial = Scheduler(TimingLink(design), policy, blocks=options.blocks)
-        for number, request in enumerate(requests):
-            try:
-                trial.add(request)
-            except ValueError as error:
-                raise ValueError(f"{request.name}: {error}") from None
-    for path in filter(None, (options.json, options.picture)):
-        with writing(path):
-            try_to_write(Path(path))
-    if options.link == "verilator":
-        check_simulator()
-    screen.say(summary(design))
-    quantized = None if options.link == "timing" else quantized_of(screen, checkpoint, design)
-    with open_link(screen, options, design, quantized) as link:
-        if inverse:
-            link.configure(inverse, options.seed)
-        scheduler = Scheduler(link, policy, blocks=options.blocks, drafter=drafter_of(options, screen, checkpoint, design, drafts),
-                              draft_tokens=options.speculate, turnaround=options.turnaround)
-        with screen.bar("playing") as progress:
-            sequences = play(scheduler, requests, progress)
-    report = Report(scheduler, sequences, options.clock)
-    terminal.result(report.table())
-    if options.check:
-        screen.say("every token and signature, cycle and counter equals the golden model's")
-    for path, text in ((options.json, lambda: json.dumps(report.json(), indent=1) + "\n"), (options.picture, lambda: timeline_svg(report))):
-        if path:
-            with writing(path):
-                Path(path).write_text(text(), encoding="utf-8")
-            screen.say(f"written: {path}")
-
-
-def run_trace_make(options, screen):
-    from .host.trace import Synthetic, write_trace
-    with checked_input():
-        synthetic = Synthetic.parse(options.spec)
-    lines = list(synthetic.lines())
-    write_trace(options.output, lines)
-    print(f"{options.output}: {len(lines)} requests, {sum(line['prompt_length'] for line in lines):,} tokens in, "
-          f"{sum(line['output_length'] for line in lines):,} out, the last arrives after {lines[-1]['arrival']:g} s")
-
 
 def run_selftest(options, screen):
     from .host.diagnose import diagnose
