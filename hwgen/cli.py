@@ -11,27 +11,26 @@ import sys
 import warnings
 from pathlib import Path
 
-from .commands.common import (MODEL_HELP, add_clock, add_command, add_machine, design_of,
-                              loaded, quantized_of)
+from .commands.common import MODEL_HELP, add_clock, add_command, add_machine
 from .commands.emit import add_emit
 from .commands.fpga import boards_help, run_build, run_program
-from .commands.links import add_board, add_link, check_simulator, open_link
+from .commands.links import add_board
+from .commands.models import add_accuracy, add_info
 from .commands.plan import WHAT as PLAN_WHAT
 from .commands.plan import add_plan, run_plan
 from .commands.run import add_demo, add_run
+from .commands.selftest import add_counters, add_selftest
 from .commands.trace import add_trace
 from .host import terminal
 from .host.inputs import InputError, checked_input, try_to_write, writing
 from .lib import verilator
-from .models import DEMO, ModelError, load
+from .models import ModelError, load
 from .params.design import Design
 from .params.model import PRESETS
 from .params.presets import hw_shape, recipe
-from .plan.summary import facts, summary
+from .plan.summary import summary
 
 __all__ = ["main"]
-
-RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,17 +52,7 @@ def _parser():
     add_emit(commands)
     add_run(commands)
     add_trace(commands)
-
-    sub = command("selftest", run_selftest, "Compare the residual after each layer with the golden model; name the first that differs, and the unit.",
-                  "hwgen selftest demo\n  hwgen selftest demo --inject weight:900:3:6          bit 6 of byte 3 of beat 900 of the weights\n"
-                  "  hwgen selftest demo --inject kv:v_codes:70:5        bit 5 of word 70 of the values' memory, while the prompt runs\n"
-                  "  hwgen selftest demo --inject constant:rope_low:21:9  bit 9 of entry 21 of the angles' table")
-    add_machine(sub)
-    add_link(sub, golden="")
-    sub.add_argument("--inject", action="append", default=[], metavar="FAULT", help="a wrong bit for the simulated machine, to see it found: "
-                     "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or v_exps, which flips once when the "
-                     "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, sigmoid or reciprocal with _base or _slope, exp2, rope_low or "
-                     "rope_high; may be repeated")
+    add_selftest(commands)
 
     fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).", description="Machines on FPGA boards.",
                                epilog=boards_help(), formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,19 +71,8 @@ def _parser():
     sub.add_argument("--bitstream", metavar="FILE", help="default: that of hwgen fpga build")
     sub.add_argument("--flash", action="store_true", help="into the flash, where it stays without power")
 
-    sub = command("counters", run_counters, "Run one pass, and print the machine's counters.", "hwgen counters demo --link sim-uart")
-    add_machine(sub)
-    add_link(sub)
-
-    sub = command("accuracy", run_accuracy, "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
-                  "hwgen accuracy demo --tokens 1000 --recipe e3m4 --recipe e4m3,head=pair --parts", shapes=False)
-    sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the demo model's held-out text, Jane Austen)")
-    sub.add_argument("--tokens", type=int, default=2000, metavar="N", help="of the text's start (default: 2000)")
-    sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
-    sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
-                     f"repeated (default: {' '.join(RECIPES)})")
-    sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
+    add_counters(commands)
+    add_accuracy(commands)
 
     plans = commands.add_parser("plan", help="Does it fit on a board (hwgen plan MODEL --board B); how busy its engines would be (engines); "
                                 "a machine that is too large to simulate (scale).",
@@ -115,87 +93,11 @@ def _parser():
     sub.add_argument("--sweep", metavar="FIELD=V:V:V", help="also a table of what one assumption changes")
     sub.add_argument("--json", metavar="FILE", help="write assumptions and results")
 
-    sub = command("info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
-    add_machine(sub)
+    add_info(commands)
     return parser
 
 
 # -- the commands
-
-def run_selftest(options, screen):
-    from .host.diagnose import diagnose
-    from .host.driver import Mismatch, selftest
-    from .host.faults import parse_fault
-    from .host.golden_link import GoldenLink
-    checkpoint, design = loaded(options)
-    with checked_input():
-        faults = [parse_fault(text, design) for text in options.inject]
-    if options.link in ("verilator", "sim-uart"):
-        check_simulator()
-    screen.say(summary(design))
-    for fault in faults:
-        screen.say(f"injected: {fault.where(design)}")
-    options.check = False
-    quantized = quantized_of(screen, checkpoint, design)
-    with open_link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
-        try:
-            passes = selftest(link, golden)
-        except Mismatch as mismatch:
-            with screen.stage("looking for the unit"):
-                found = diagnose(link, quantized, golden, mismatch)
-            print(f"{mismatch}\n" + "\n".join(found.lines()))
-            raise Mismatch(str(mismatch).partition(" is the first")[0] + f": {found.unit}") from None
-    print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes"
-          + ("; no pass felt what was injected" if faults else ""))
-
-
-def run_counters(options, screen):
-    from .host.link import Entry
-    from .params.phases import EVENTS
-    checkpoint, design = loaded(options)
-    if options.link in ("verilator", "sim-uart"):
-        check_simulator()
-    options.check = False
-    with open_link(screen, options, design, quantized_of(screen, checkpoint, design)) as link:
-        result = link.run_pass([Entry(0, 0, 0, True)])
-    for name, value in result.counters.items():
-        print(f"{name:14}{value:>10,}  cycles in which {EVENTS[name]}")
-
-
-def run_accuracy(options, screen):
-    from .plan.accuracy import compare, report, variants
-    checkpoint = load(options.model)
-    path = Path(options.text) if options.text else DEMO / "valid.txt"
-    with checked_input():
-        recipes = {text: recipe(text) for text in options.recipe or RECIPES}
-        if options.tokens < 2:
-            raise ValueError(f"Token count must be at least 2, not {options.tokens}")
-        longest = checkpoint.shape.max_position_embeddings
-        window = options.window or min(256, longest)
-        if not 2 <= window <= longest:
-            raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: Text must be UTF-8") from None
-        tokens = checkpoint.tokenizer.encode(text, special=False)[:options.tokens]
-        if len(tokens) < 2:
-            raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
-    with screen.bar("measuring") as progress:
-        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, window, parts=options.parts),
-                       window=window, prefix=checkpoint.tokenizer.encode(""), progress=progress)
-    name = path.name if options.text else "the demo model's held-out text"
-    print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
-    print("\n".join(report(rows)))
-
-
-def run_info(options, screen):
-    checkpoint = load(options.model, need_tokenizer=False)
-    for label, text in facts(design_of(options, checkpoint), checkpoint.source).items():
-        print(f"{label:15}{text}")
-
 
 def run_plan_scale(options, screen):
     import dataclasses

@@ -2,7 +2,7 @@
 """The accuracy tables of docs/accuracy.md: the demo model and SmolLM2-135M-Instruct, part by part and as whole machines."""
 import argparse
 
-from hwgen.cli import RECIPES
+from hwgen.commands.models import RECIPES
 from hwgen.models import DEMO, load
 from hwgen.params.presets import recipe
 from hwgen.plan.accuracy import compare, variants

@@ -1,0 +1,64 @@
+"""hwgen accuracy and info: of a model, without a machine."""
+from pathlib import Path
+
+from ..host.inputs import InputError, checked_input
+from ..models import DEMO, load
+from ..params.presets import recipe
+from ..plan.summary import facts
+from .common import MODEL_HELP, add_command, add_machine, loaded
+
+__all__ = ["RECIPES", "add_accuracy", "add_info"]
+
+RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
+
+
+def add_accuracy(commands):
+    sub = add_command(commands, "accuracy", run_accuracy, "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
+                      "hwgen accuracy demo --tokens 1000 --recipe e3m4 --recipe e4m3,head=pair --parts", shapes=False)
+    sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the demo model's held-out text, Jane Austen)")
+    sub.add_argument("--tokens", type=int, default=2000, metavar="N", help="of the text's start (default: 2000)")
+    sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
+    sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
+                     f"repeated (default: {' '.join(RECIPES)})")
+    sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
+
+
+def add_info(commands):
+    sub = add_command(commands, "info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
+    add_machine(sub)
+
+
+def run_accuracy(options, screen):
+    from ..plan.accuracy import compare, report, variants
+    checkpoint = load(options.model)
+    path = Path(options.text) if options.text else DEMO / "valid.txt"
+    with checked_input():
+        recipes = {text: recipe(text) for text in options.recipe or RECIPES}
+        if options.tokens < 2:
+            raise ValueError(f"Token count must be at least 2, not {options.tokens}")
+        longest = checkpoint.shape.max_position_embeddings
+        window = options.window or min(256, longest)
+        if not 2 <= window <= longest:
+            raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: Text must be UTF-8") from None
+        tokens = checkpoint.tokenizer.encode(text, special=False)[:options.tokens]
+        if len(tokens) < 2:
+            raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
+    with screen.bar("measuring") as progress:
+        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, window, parts=options.parts),
+                       window=window, prefix=checkpoint.tokenizer.encode(""), progress=progress)
+    name = path.name if options.text else "the demo model's held-out text"
+    print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
+    print("\n".join(report(rows)))
+
+
+def run_info(options, screen):
+    checkpoint, design = loaded(options)
+    for label, text in facts(design, checkpoint.source).items():
+        print(f"{label:15}{text}")
