@@ -1,4 +1,5 @@
 """hwgen fpga build and program: a board's bitstream."""
+import argparse
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,10 +13,34 @@ from ..fpga.tools import ToolError
 from ..fpga.vivado import SCRIPT, write_project
 from ..host.inputs import InputError, checked_input, writing
 from ..host.terminal import result
-from .common import loaded, quantized_of
-from .links import chosen_board
+from .common import add_command, add_machine, loaded, quantized_of
+from .links import add_board, chosen_board
 
-__all__ = ["boards_help", "run_build", "run_program"]
+__all__ = ["add_fpga"]
+
+
+def _boards_help():
+    """A line for each board."""
+    return "boards:\n" + "\n".join(f"  {b.name:14} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}{b.note and f' ({b.note})'}" for b in BOARDS.values())
+
+
+def add_fpga(commands):
+    fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).", description="Machines on FPGA boards.",
+                               epilog=_boards_help(), formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = fpga.add_subparsers(dest="action", metavar="ACTION", required=True)
+    sub = add_command(actions, "fpga build", run_build,
+                      "From a model to a board's bitstream: emit, synthesize, place and route, pack. An interrupted build goes on where it was.",
+                      "hwgen fpga build --board ulx3s-85f\n\n" + _boards_help(), shapes=False)
+    add_machine(sub, shape=None, option="the board's")
+    add_board(sub)
+    sub.add_argument("--seeds", default="1", metavar="N,A-B", help="of the placement; the fastest is taken (default: 1)")
+    sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")
+    sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR", help="where bitstream and report go (default: build/fpga)")
+    sub = add_command(actions, "fpga program", run_program, "Load a bitstream into a board, with openFPGALoader.", "hwgen fpga program --board ulx3s-85f",
+                      shapes=False)
+    add_board(sub)
+    sub.add_argument("--bitstream", metavar="FILE", help="default: that of hwgen fpga build")
+    sub.add_argument("--flash", action="store_true", help="into the flash, where it stays without power")
 
 
 def _seeds(text):
@@ -82,8 +107,3 @@ def run_program(options, screen):
     screen.say(" ".join(command))
     if subprocess.run(command).returncode:
         raise InputError("openFPGALoader failed: see what it said above")
-
-
-def boards_help():
-    """A line for each board."""
-    return "boards:\n" + "\n".join(f"  {b.name:14} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}{b.note and f' ({b.note})'}" for b in BOARDS.values())

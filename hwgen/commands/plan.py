@@ -1,12 +1,14 @@
-"""hwgen plan MODEL: does a machine fit on a board, and how fast would it be."""
+"""hwgen plan: does a machine fit on a board, and how fast would it be; how busy its engines; a server of many chips."""
 import dataclasses
+import json
+import math
 from pathlib import Path
 
 from rich.table import Table
 
 from ..fpga.boards import BOARDS, board
 from ..fpga.families import FAMILIES
-from ..host.inputs import InputError, checked_input
+from ..host.inputs import checked_input, try_to_write, writing
 from ..host.terminal import result
 from ..models import load
 from ..models.hf import folder_shape
@@ -16,16 +18,41 @@ from ..params.presets import hw_shape, recipe
 from ..plan.costs import KINDS, table
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
+from .common import MODEL_HELP, add_clock, add_command, add_machine
 
-__all__ = ["add_plan", "run_plan"]
+__all__ = ["add_plan", "spelled_out"]
 
 WHAT = ("Whether a model's machine fits on a board, what clock and speed to expect, and what to change if it does not. The model's config.json is "
         "enough. Estimates: docs/cost.md says how far off they were.")
 
 
-def add_plan(sub, model_help):
-    """The command's options."""
-    sub.add_argument("model", metavar="MODEL", help=f"{model_help}; a folder with config.json alone, or one of {', '.join(PRESETS)}")
+def add_plan(commands):
+    plans = commands.add_parser("plan", help="Does it fit on a board (hwgen plan MODEL --board B); how busy its engines would be (engines); "
+                                "a machine that is too large to simulate (scale).",
+                                description="hwgen plan MODEL is short for hwgen plan board MODEL. See docs/cost.md, docs/utilization.md and docs/scale.md.")
+    actions = plans.add_subparsers(dest="action", metavar="MODEL|board|engines|scale", required=True)
+    sub = add_command(actions, "plan board", run_plan_board, WHAT,
+                      "hwgen plan demo --board ulx3s-85f\n  hwgen plan smollm2-135m --lut 200000 --bram 5000 --shape latency-16x16")
+    _add_chip(sub)
+    sub = add_command(actions, "plan engines", run_plan_engines, "How busy each engine of a machine would be, and the fewest lanes that keep its array busy.",
+                      "hwgen plan engines smollm2-135m --shape batch-32x32 --position 200")
+    add_machine(sub, shape="batch-32x32")
+    sub.add_argument("--position", type=int, metavar="P", help="of the entries in their slots (default: the middle of the context)")
+    add_clock(sub)
+    sub = add_command(actions, "plan scale", run_plan_scale,
+                      "Throughput of a server of many chips on the cycle model: every assumption a parameter, and what binds.",
+                      "hwgen plan scale --set split=pipeline,entries=4096\n"
+                      "  hwgen plan scale --model llama-3.1-8b --set split=pipeline,hbm_tb_s=8 --sweep entries=512:1024:2048",
+                      shapes=False)
+    sub.add_argument("--model", default="llama-3-70b", choices=[*PRESETS], metavar="NAME", help=f"{', '.join(PRESETS)} (default: llama-3-70b)")
+    sub.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="other assumptions; the report lists all fields")
+    sub.add_argument("--sweep", metavar="FIELD=V:V:V", help="also a table of what one assumption changes")
+    sub.add_argument("--json", metavar="FILE", help="write assumptions and results")
+
+
+def _add_chip(sub):
+    """Model, FPGA and shape of ``plan board``."""
+    sub.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; a folder with config.json alone, or one of {', '.join(PRESETS)}")
     sub.add_argument("--board", choices=[*BOARDS], help="the board (default: what --family, --lut, --ff, --bram and --dsp say)")
     sub.add_argument("--family", choices=[*table()], help="of an FPGA without a board here (default: ecp5)")
     for kind, noun in (("lut", "LUTs of 4 inputs (xilinx7: of 6)"), ("ff", "flip-flops"), ("bram", "memory blocks (ecp5, gowin, xilinx7: 18 kbit; ice40: 4 kbit)"),
@@ -80,7 +107,7 @@ def _speed(found, mhz):
     return (f"{1e6 * mhz / cycles:,.0f} tokens/s at {mhz:.4g} MHz: " if mhz else "") + f"{cycles:,.0f} cycles a token"
 
 
-def run_plan(options, screen):
+def run_plan_board(options, screen):
     model = _shape(options.model)
     with checked_input():
         title, family, capacity, chosen = _chip(options)
@@ -141,3 +168,57 @@ def _what_then(options, found, chosen):
               and other.family in table() and not fit(found.design, other.family, _capacity(other)).over]
     if larger:
         print(f"larger   --board {' or '.join(other.name for other in larger)}, with --shape {spelled(found.design.hw)}")
+
+
+def run_plan_scale(options, screen):
+    from ..plan.scale import assumptions, outcome, parse, report, sweep_table
+    model = PRESETS[options.model]
+    with checked_input():
+        scale, sweep = parse(model, options.set), []
+        if options.sweep is not None:
+            name, _, values = options.sweep.partition("=")
+            kept = ",".join(pair for pair in options.set.split(",") if pair.partition("=")[0].strip() != name)
+            sweep = [parse(model, f"{kept},{name}={value}") for value in values.split(":")]
+    if options.json:
+        with writing(options.json):
+            try_to_write(Path(options.json))
+    found = outcome(scale)
+    print("\n".join(report(scale, found)))
+    if sweep:
+        print("\n".join(["", *sweep_table(name, sweep)]))
+    if options.json:
+        about = {"kind": "projected", "assumptions": [dict(zip(("name", "value", "source"), row)) for row in assumptions(scale)],
+                 "outcome": dataclasses.asdict(found)}
+        with writing(options.json):
+            Path(options.json).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def run_plan_engines(options, screen):
+    from ..plan.throughput import TARGET, engine_use, fewest_lanes, traffic
+    shape = PRESETS[options.model] if options.model in PRESETS else load(options.model, need_tokenizer=False).shape
+    with checked_input():
+        design = Design(model=shape, hw=hw_shape(options.shape, shape), recipe=recipe(options.formats, options.head))
+        hw = design.hw
+        position = hw.context // 2 if options.position is None else options.position
+        if not hw.entries <= position + 1 <= hw.context:
+            raise ValueError(f"Position must be {hw.entries - 1} to {hw.context - 1}, not {position}")
+        if not 0 < options.clock < math.inf:
+            raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
+    screen.say(summary(design))
+    uses = {kind: engine_use(design, *entries) for kind, entries in traffic(hw, position).items()}
+    rows = [("cycles of a pass", lambda u: f"{u['cycles']:,}"), ("array busy", lambda u: f"{u['array']:.1%}"),
+            ("  waits for weights", lambda u: f"{u['starved']:.1%}"), ("norm busy", lambda u: f"{u['norm']:.1%}"),
+            ("attention busy", lambda u: f"{u['attention']:.1%}"), ("weight bytes a cycle", lambda u: f"{u['weights'] * hw.beat_bytes:.0f}"),
+            (f"tokens/s at {options.clock:g} MHz", lambda u: f"{options.clock * 1e6 * hw.entries / u['cycles']:,.0f}")]
+    print(f"{f'{hw.entries} entries at {position}':26}" + "".join(f"{kind:>13}" for kind in uses))
+    for label, text in rows:
+        print(f"{label:26}" + "".join(f"{text(use):>13}" for use in uses.values()))
+    vector, attention, use = fewest_lanes(design, position)
+    print(f"{'fewest lanes for' if use >= TARGET else 'no lanes give'} {TARGET:.0%} in decode: vector_lanes={vector},attention_lanes={attention} "
+          f"({use:.1%})")
+
+
+def spelled_out(arguments):
+    """``plan MODEL`` is short for ``plan board MODEL``."""
+    short = arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] not in ("board", "engines", "scale", "-h", "--help")
+    return ["plan", "board", *arguments[1:]] if short else arguments
