@@ -61,7 +61,7 @@ def check_output(folder, name):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def emit(design, quantized, folder, *, name, component=Decoder, axi=None):
+def emit(design, quantized, folder, *, name, component=None, axi=None):
     """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core, README.
 
     Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing, and an earlier output
@@ -74,8 +74,8 @@ def emit(design, quantized, folder, *, name, component=Decoder, axi=None):
     quantized : QuantizedModel      of the same model and recipe
     folder : path                   new, empty, or an earlier output
     name : str                      top module, and prefix of all modules
-    component : callable            Design -> the component to emit
-    axi : AxiShape                  the decoder on buses instead (`hwgen.top.axi.AxiDecoder`), with its registers in several forms
+    component : callable            Design -> the component to emit, if not the decoder
+    axi : AxiShape                  on buses: the decoder is `hwgen.top.axi.AxiDecoder`, and its registers are described in several forms
 
     Returns the manifest, a dict.
 
@@ -95,25 +95,18 @@ def emit(design, quantized, folder, *, name, component=Decoder, axi=None):
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
         project = Path(work) / "project"
         project.mkdir()
-        top = AxiDecoder(design, axi) if axi else component(design)
+        top = component(design) if component else AxiDecoder(design, axi) if axi else Decoder(design)
         verilog = emit_design(top, name)
         image = image_name(design)
         digest = write_image(project / image, quantized, design)
-        files = {f"{name}.v": "the machine; every module's name starts with the top's",
-                 image: "weights, read by $readmemh" if design.hw.source == "rom" else "weights, beat after beat: serve them at weight_beats",
-                 "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
-                 "README.md": "how to use these files"}
         registers = Registers(design, axi, name, model_id(quantized)) if axi else None
-        if axi:
-            files |= {f"{name}_registers.{form}": f"the registers, for {use}" for form, use in
-                      (("h", "C"), ("sv", "SystemVerilog"), ("rdl", "SystemRDL"), ("md", "people"))}
-            files[image] = f"weights: from a multiple of {PAGE} on in the memory at m_axi"
+        described = registers.files() if axi else {}
+        files = {f"{name}.v": "the machine; every module's name starts with the top's", image: _about_image(design, axi),
+                 "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
+                 "README.md": "how to use these files", **{file: purpose for file, (purpose, _) in described.items()}}
         about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files, axi=axi, registers=registers)
         texts = {f"{name}.v": verilog, "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
-                 f"{name}.core": _core(design, name, image), "README.md": _readme_of_buses(about) if axi else _readme(about)}
-        if axi:
-            texts |= {f"{name}_registers.{form}": text for form, text in (("h", registers.c_header()), ("sv", registers.systemverilog()),
-                                                                       ("rdl", registers.systemrdl()), ("md", registers.markdown()))}
+                 f"{name}.core": _core(design, name, image), "README.md": _readme(about), **{file: text for file, (_, text) in described.items()}}
         for file, text in texts.items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
         _replace(folder, project, Path(work) / "old")
@@ -162,6 +155,12 @@ def _uninterrupted():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _about_image(design, axi):
+    if axi:
+        return f"weights: from a multiple of {PAGE} on in the memory at m_axi"
+    return "weights, read by $readmemh" if design.hw.source == "rom" else "weights, beat after beat: serve them at weight_beats"
+
+
 def _core(design, name, image):
     """A FuseSoC (CAPI2) description."""
     user = f"      - {image} : {{file_type : user, copyto : {image}}}\n" if design.hw.source == "rom" else ""
@@ -191,8 +190,23 @@ filesets:
 
 def _readme(about):
     """What a person needs who was given nothing but the folder."""
-    name, weights, hw = about["top"], about["weights"], about["hardware"]
+    name, hw = about["top"], about["hardware"]
     files = "\n".join(f"| `{file}` | {purpose} |" for file, purpose in about["files"].items())
+    return f"""# {name}
+
+A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
+{hw["context"]} positions. Made by hwgen {about["generator"]["hwgen"]}; make it again rather than change it.
+
+| file | |
+|---|---|
+{files}
+
+{_on_buses(about) if "bus" in about else _on_streams(about)}"""
+
+
+def _on_streams(about):
+    """How to use a machine whose ports are streams."""
+    name, weights, hw = about["top"], about["weights"], about["hardware"]
     ports = "\n".join(f"| `{port}` | {p['direction']} | {p['width']} | {_payload(p)} |" for port, p in about["ports"].items())
     if hw["source"] == "rom":
         source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from where the tool runs. "
@@ -204,16 +218,7 @@ def _readme(about):
                   f"`weight_beats`; beat n is the bytes from n * {weights['bytes_per_beat']}\nof `{weights['image']}`, the first in the lowest bits.")
     errors = "\n".join(f"| {code.value} | {code.name} | {text} |" for code, text in MEANINGS.items())
     operations = "\n".join(f"| {op.value} | {op.name} | {text} |" for op, text in OPERATIONS.items())
-    return f"""# {name}
-
-A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
-{hw["context"]} positions. Made by hwgen {about["generator"]["hwgen"]}; make it again rather than change it.
-
-| file | |
-|---|---|
-{files}
-
-Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or more. Streams are three
+    return f"""Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or more. Streams are three
 ports, `x__valid`, `x__ready` and `x__payload`: a transfer is a cycle in which valid and ready are high; an offer stays until it is
 taken. `manifest.json` has the bits of every payload.
 
@@ -245,25 +250,15 @@ Entries that are wrong are left out, and have a result with `error`; `kv_command
 """
 
 
-def _readme_of_buses(about):
-    """The same for a machine on buses."""
-    name, weights, hw, bus = about["top"], about["weights"], about["hardware"], about["bus"]["axi"]
-    files = "\n".join(f"| `{file}` | {purpose} |" for file, purpose in about["files"].items())
+def _on_buses(about):
+    """How to use a machine on buses."""
+    name, weights, bus = about["top"], about["weights"], about["bus"]["axi"]
     streams = "stream" == bus["host"]
     host = ("| `s_axis_command_*` | AXI4-Stream in: entries of passes |\n| `m_axis_result_*` | AXI4-Stream out: results |\n" if streams else "")
     give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the pass's last."
             if streams else "Write entries to COMMAND_LO, COMMAND_KEY (if there is one) and COMMAND_HI, last of all with `last`; read results from\n"
             "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
-    return f"""# {name}
-
-A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {hw["columns"]} multipliers, up to {hw["entries"]} entries a pass, {hw["slots"]} slots of
-{hw["context"]} positions. Made by hwgen {about["generator"]["hwgen"]}; make it again rather than change it.
-
-| file | |
-|---|---|
-{files}
-
-| ports | |
+    return f"""| ports | |
 |---|---|
 | `aclk`, `aresetn` | clock, rising edge; synchronous reset, active low |
 | `m_axi_*` | AXI4 read master, {bus["data_width"]} bits: the weights |

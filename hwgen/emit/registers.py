@@ -26,6 +26,11 @@ class Registers:
         self._map, self._name, self._weights_id = register_map(design, axi), name, weights_id
         self._words = {"command": (command_fields(design), "an entry of a pass"), "result": (RESULT, "a result")}
 
+    def files(self):
+        """{file name: (purpose, text)}"""
+        forms = (("h", "C", self.c_header), ("sv", "SystemVerilog", self.systemverilog), ("rdl", "SystemRDL", self.systemrdl), ("md", "people", self.markdown))
+        return {f"{self._name}_registers.{form}": (f"the registers, for {use}", text()) for form, use, text in forms}
+
     def _constants(self):
         """(name, value, comment) of everything that C and SystemVerilog have names for."""
         for register in self._map.registers:
