@@ -1,12 +1,11 @@
 """The sequencer of two half-batches that alternate: one on the array, the other in the engines beside it."""
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import EXP_BITS, Matrix, command_layout
+from ..lib.layouts import Matrix
 from ..lib.pieces import Kind, Pieces
-from ..units.admission import row_result_layout
-from .sequencer import PhaseShape, pick, take_entries
+from .sequencer import PhaseShape, pick, sequencer_ports, take_entries
 
 __all__ = ["AlternatingSequencer"]
 
@@ -35,34 +34,10 @@ class AlternatingSequencer(wiring.Component):
 
     def __init__(self, design):
         self._design = design
-        self._rows = rows = design.hw.entries // 2
-        row, n = range(rows), range(rows + 1)
-        place = {"entry": row, "slot": range(design.hw.slots), "position": range(design.hw.context)}
-
-        def command(**fields):
-            return Out(stream.Signature(data.StructLayout(fields)))
-
+        self._rows = design.hw.entries // 2
         super().__init__({
-            "command": In(stream.Signature(command_layout(design))),
-            "outcome": Out(stream.Signature(row_result_layout(design))),
-            "phase": Out(PhaseShape), "layer": Out(range(design.layers)), "half": Out(1), "norm_half": Out(1),
-            "norming": Out(1), "writing": Out(1), "attending": Out(1),
-            "dispatch": command(entry=range(design.hw.entries), token=range(design.model.vocab_size), last=1, head=2),
-            "angle": command(entry=range(design.hw.entries), position=range(design.hw.context), last=1),
-            "norm": command(entry=row, row=row, last=1),
-            "kv_write": command(**place, layer=range(design.layers), last=1),
-            "attend": command(**place, layer=range(design.layers), last=1),
-            "feed": command(matrix=Matrix, n=n),
-            "convert": command(gate_up=1, n=n),
-            "add": command(n=n, final=1),
-            "sample": command(n=n),
-            "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": range(design.model.vocab_size)}))),
-            **{f"{name}_done": In(1) for name in
-               ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
-            "convert_idle": In(1),
-            "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
-            "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
-            **({"keys": Out(data.ArrayLayout(unsigned(32), rows))} if design.hw.sampler == "gumbel" else {}),
+            **sequencer_ports(design),
+            "half": Out(1), "norm_half": Out(1), "norming": Out(1), "writing": Out(1), "attending": Out(1), "convert_idle": In(1),
         })
 
     def elaborate(self, platform):

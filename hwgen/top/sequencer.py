@@ -7,7 +7,7 @@ from ..lib.layouts import EXP_BITS, Matrix, command_layout
 from ..params.phases import Phase
 from ..units.admission import row_result_layout
 
-__all__ = ["Sequencer", "PhaseShape", "pick", "take_entries"]
+__all__ = ["Sequencer", "PhaseShape", "pick", "sequencer_ports", "take_entries"]
 
 
 class PhaseShape(enum.Enum, shape=4):
@@ -48,33 +48,7 @@ class Sequencer(wiring.Component):
 
     def __init__(self, design):
         self._design = design
-        entries, row = design.hw.entries, range(design.hw.entries)
-        n = range(entries + 1)
-        place = {"entry": row, "slot": range(design.hw.slots), "position": range(design.hw.context)}
-
-        def command(**fields):
-            return Out(stream.Signature(data.StructLayout(fields)))
-
-        super().__init__({
-            "command": In(stream.Signature(command_layout(design))),
-            "outcome": Out(stream.Signature(row_result_layout(design))),
-            "phase": Out(PhaseShape), "layer": Out(range(design.layers)),
-            "dispatch": command(entry=row, token=range(design.model.vocab_size), last=1, head=1),
-            "angle": command(entry=row, position=range(design.hw.context), last=1),
-            "norm": command(entry=row, row=row, last=1),
-            "kv_write": command(**place, layer=range(design.layers), last=1),
-            "attend": command(**place, layer=range(design.layers), last=1),
-            "feed": command(matrix=Matrix, n=n),
-            "convert": command(gate_up=1, n=n),
-            "add": command(n=n, final=1),
-            "sample": command(n=n),
-            "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": range(design.model.vocab_size)}))),
-            **{f"{name}_done": In(1) for name in
-               ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
-            "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
-            "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
-            **({"keys": Out(data.ArrayLayout(unsigned(32), entries))} if design.hw.sampler == "gumbel" else {}),
-        })
+        super().__init__(sequencer_ports(design))
 
     def elaborate(self, platform):
         m = Module()
@@ -198,6 +172,38 @@ class Sequencer(wiring.Component):
                          self.outcome.p.token.eq(self.sampled.p.token),
                          self.outcome.p.last.eq(self.sampled.p.row + 1 == wanted)]
         return m
+
+
+def sequencer_ports(design):
+    """Members of every sequencer; rows are those of a half-batch, or of the whole pass where none alternate."""
+    rows = design.hw.entries // design.hw.halves
+    entry, row, n = range(design.hw.entries), range(rows), range(rows + 1)
+    position, layer, token = range(design.hw.context), range(design.layers), range(design.model.vocab_size)
+    place = {"entry": row, "slot": range(design.hw.slots), "position": position, "layer": layer}
+
+    def command(**fields):
+        return Out(stream.Signature(data.StructLayout(fields)))
+
+    return {
+        "command": In(stream.Signature(command_layout(design))),
+        "outcome": Out(stream.Signature(row_result_layout(design))),
+        "phase": Out(PhaseShape), "layer": Out(layer),
+        "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves),
+        "angle": command(entry=entry, position=position, last=1),
+        "norm": command(entry=row, row=row, last=1),
+        "kv_write": command(**place, last=1),
+        "attend": command(**place, last=1),
+        "feed": command(matrix=Matrix, n=n),
+        "convert": command(gate_up=1, n=n),
+        "add": command(n=n, final=1),
+        "sample": command(n=n),
+        "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": token}))),
+        **{f"{name}_done": In(1) for name in
+           ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
+        "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
+        "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
+        **({"keys": Out(data.ArrayLayout(unsigned(32), rows))} if design.hw.sampler == "gumbel" else {}),
+    }
 
 
 def take_entries(m, seq, design, idle, finish):
