@@ -1,6 +1,8 @@
 """What a user chooses of the buses around a machine, and what follows."""
 from dataclasses import dataclass
 
+from .checks import check_int
+
 __all__ = ["AXI_EVENTS", "AxiShape", "PAGE"]
 
 PAGE = 4096     # bytes that no burst crosses; the weights start at a multiple
@@ -44,10 +46,7 @@ class AxiShape:
                                        ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
                                        ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536), ("Queue length", "queue", 1, 128)):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{noun} must be an integer, not {value!r}")
-            if not low <= value <= high:
-                raise ValueError(f"{noun} must be {low} to {high}, not {value}")
+            check_int(noun, value, low, high)
             if field in ("data_width", "burst") and value & (value - 1):
                 raise ValueError(f"{noun} must be a power of two, not {value}")
         if self.host not in ("stream", "queue"):

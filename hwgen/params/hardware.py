@@ -1,16 +1,10 @@
 """What a user chooses: the hardware shape and the number formats."""
 from dataclasses import dataclass
 
+from .checks import check_int, check_power_of_two
 from .formats import E3M4, E4M3, Fp8
 
 __all__ = ["HwShape", "Recipe"]
-
-
-def _power_of_two(noun, value):
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{noun} must be an integer, not {value!r}")
-    if value < 1 or value & (value - 1):
-        raise ValueError(f"{noun} must be a power of two, at least 1, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +73,9 @@ class HwShape:
         for noun, field in (("Lane count", "lanes"), ("Column count", "columns"), ("Vector lane count", "vector_lanes"),
                             ("Attention lane count", "attention_lanes"), ("Beats per tile", "tile_beats"),
                             ("KV block size", "kv_block")):
-            _power_of_two(noun, getattr(self, field))
+            check_power_of_two(noun, getattr(self, field))
         for noun, field in (("Entry count", "entries"), ("Slot count", "slots"), ("Context", "context")):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{noun} must be an integer, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{noun} must be at least 1, not {value}")
+            check_int(noun, getattr(self, field), 1)
         if not isinstance(self.halves, int) or self.halves not in (1, 2):
             raise ValueError(f"Half-batch count must be 1 or 2, not {self.halves!r}")
         if self.entries % self.halves:
@@ -95,8 +85,7 @@ class HwShape:
         for noun, field in (("lane", "lanes"), ("column", "columns"), ("attention lane", "attention_lanes")):
             if self.vector_lanes > getattr(self, field):
                 raise ValueError(f"Vector lane count {self.vector_lanes} must be at most the {noun} count {getattr(self, field)}")
-        if not isinstance(self.dsp_columns, int) or isinstance(self.dsp_columns, bool):
-            raise TypeError(f"Column count with multipliers must be an integer, not {self.dsp_columns!r}")
+        check_int("Column count with multipliers", self.dsp_columns)
         if not 0 <= self.dsp_columns <= self.columns:
             raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not {self.dsp_columns}")
         if self.tile_beats > self.columns:
@@ -110,8 +99,7 @@ class HwShape:
             raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
-        if not isinstance(self.kv_blocks, int) or isinstance(self.kv_blocks, bool):
-            raise TypeError(f"KV block count must be an integer, not {self.kv_blocks!r}")
+        check_int("KV block count", self.kv_blocks)
         full = self.slots * self.blocks_per_slot
         if not 0 <= self.kv_blocks <= full:
             raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not {self.kv_blocks}")

@@ -4,15 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import check_int
+
 __all__ = ["LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
            "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
-
-
-def _check_int(noun, value, low):
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{noun} must be an integer, not {value!r}")
-    if value < low:
-        raise ValueError(f"{noun} must be at least {low}, not {value}")
 
 
 def _check_number(noun, value):
@@ -52,7 +47,7 @@ class Llama3RopeScaling:
         _check_number("RoPE scaling factor", self.factor)
         _check_number("RoPE low frequency factor", self.low_freq_factor)
         _check_number("RoPE high frequency factor", self.high_freq_factor)
-        _check_int("RoPE original context", self.original_max_position_embeddings, 1)
+        check_int("RoPE original context", self.original_max_position_embeddings, 1)
         if self.high_freq_factor <= self.low_freq_factor:
             raise ValueError(f"RoPE high frequency factor {self.high_freq_factor} must be above "
                              f"low frequency factor {self.low_freq_factor}")
@@ -103,16 +98,16 @@ class ModelShape:
     def __post_init__(self):
         if not isinstance(self.name, str):
             raise TypeError(f"Model name must be a string, not {self.name!r}")
-        _check_int("Vocabulary size", self.vocab_size, 1)
-        _check_int("Hidden size", self.hidden_size, 1)
-        _check_int("Intermediate size", self.intermediate_size, 1)
-        _check_int("Layer count", self.num_hidden_layers, 1)
-        _check_int("Head count", self.num_attention_heads, 1)
-        _check_int("KV head count", self.num_key_value_heads, 1)
-        _check_int("Head dimension", self.head_dim, 2)
+        check_int("Vocabulary size", self.vocab_size, 1)
+        check_int("Hidden size", self.hidden_size, 1)
+        check_int("Intermediate size", self.intermediate_size, 1)
+        check_int("Layer count", self.num_hidden_layers, 1)
+        check_int("Head count", self.num_attention_heads, 1)
+        check_int("KV head count", self.num_key_value_heads, 1)
+        check_int("Head dimension", self.head_dim, 2)
         _check_number("RMSNorm epsilon", self.rms_norm_eps)
         _check_number("RoPE theta", self.rope_theta)
-        _check_int("Context length", self.max_position_embeddings, 1)
+        check_int("Context length", self.max_position_embeddings, 1)
         if not isinstance(self.tie_word_embeddings, bool):
             raise TypeError(f"Tied embeddings must be True or False, not {self.tie_word_embeddings!r}")
         if not (self.rope_scaling is None or isinstance(self.rope_scaling, (LinearRopeScaling, Llama3RopeScaling))):
@@ -129,7 +124,7 @@ class ModelShape:
         for noun, token in [("Start token", self.bos_token_id), *(("End token", t) for t in self.eos_token_ids)]:
             if token is None and noun == "Start token":
                 continue
-            _check_int(noun, token, 0)
+            check_int(noun, token, 0)
             if token >= self.vocab_size:
                 raise ValueError(f"{noun} {token} must be below vocabulary size {self.vocab_size}")
 
