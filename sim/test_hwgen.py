@@ -50,8 +50,10 @@ def test_selftest_says_when_a_fault_is_not_felt(hwgen):
     assert last.out.endswith("no pass felt what was injected\n")
 
 
-def test_selftest_finds_the_layer_and_the_unit_of_a_fault(hwgen):
-    result = hwgen("selftest", "--inject", fault("layer 3: gate_up,", 6), code=1)
-    assert re.search(r"^pass 0: layer 3, entry 0 .* is the first whose signature differs", result.out)
-    assert "\nunit: weights\n" in result.out and re.search(r"injected: (weight beat .*: layer 3: gate_up, output .*)", result.err)[1] in result.out
-    assert re.search(r"failed: pass 0: layer 3, entry 0 .*: weights$", result.err.splitlines()[-1])
+@pytest.mark.parametrize("layer, matrix", [(0, "down"), (3, "gate_up")])
+def test_selftest_finds_the_layer_and_the_unit_of_a_fault(hwgen, layer, matrix):
+    result = hwgen("selftest", "--inject", fault(f"layer {layer}: {matrix},", 6), code=1)
+    assert re.search(rf"^pass 0: layer {layer}, entry 0 .* is the first whose signature differs", result.out)
+    injected = re.search(rf"injected: (weight beat .*: layer {layer}: {matrix}, output .*)", result.err)[1]
+    assert "\nunit: weights\n" in result.out and injected in result.out
+    assert re.search(rf"failed: pass 0: layer {layer}, entry 0 .*: weights$", result.err.splitlines()[-1])

@@ -28,7 +28,7 @@ def test_help_has_an_example(capsys, command):
 def test_info(capsys):
     out, err = lines(capsys, "info demo --shape batch-16x16 --formats e4m3 --head pair")
     facts = {line[:15].strip(): line[15:] for line in out}
-    assert facts["parameters"] == "279,232"
+    assert facts["parameters"] == "256,704"
     assert facts["array"] == "16 lanes x 16 columns, 8 entries a pass"
     assert facts["formats"].startswith("e4m3, LM head in pairs; probabilities e4m3")
     assert err == []

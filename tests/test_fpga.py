@@ -29,6 +29,7 @@ elif os.environ.get("PRETENDED_FAILURE") == name:
     print("ERROR: it does not fit")
     sys.exit(1)
 elif name == "ecppll":
+    print("clkout0 frequency:", os.environ.get("PRETENDED_PLL", words[words.index("-o") + 1]), "MHz")
     Path("pll.v").write_text("module pll(input clkin, output clkout0, output locked); endmodule")
 elif name == "yosys":
     Path("partial-top.json").write_text('{{"modules": {{"top": {{"cells": {{}}}}}}}}')
@@ -113,6 +114,12 @@ def test_another_family(tools, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRETENDED_PLL", "30.4")
     assert main(line) == 2
     assert "The PLL makes 30.4 MHz of 27 MHz, not 30: take --mhz 30.4" in capsys.readouterr().err
+
+
+def test_a_clock_that_the_pll_cannot_make(tools, monkeypatch, capsys):
+    monkeypatch.setenv("PRETENDED_PLL", "52.5")
+    assert main(SMALL.split()) == 2
+    assert "The PLL makes 52.5 MHz of 25 MHz, not 50: take --mhz 52.5" in capsys.readouterr().err
 
 
 def test_what_a_gowin_cannot_place(tools, monkeypatch, capsys):

@@ -11,7 +11,7 @@ def test_parameter_counts():
     assert SMOLLM2_135M.parameter_count == 134_515_008
     assert LLAMA3_8B.parameter_count == 8_030_261_248
     assert LLAMA3_70B.parameter_count == 70_553_706_496
-    assert DEMO.parameter_count == 279_232
+    assert DEMO.parameter_count == 256_704
 
 
 def test_sizes():
@@ -25,8 +25,8 @@ def test_sizes():
     ({"head_dim": 25}, "Head dimension must be even, not 25"),
     ({"rms_norm_eps": 0}, "RMSNorm epsilon must be a positive finite number, not 0"),
     ({"rope_theta": float("nan")}, "RoPE theta must be a positive finite number, not nan"),
-    ({"bos_token_id": 512}, "Start token 512 must be below vocabulary size 512"),
-    ({"eos_token_ids": (1, 600)}, "End token 600 must be below vocabulary size 512"),
+    ({"bos_token_id": 640}, "Start token 640 must be below vocabulary size 640"),
+    ({"eos_token_ids": (1, 700)}, "End token 700 must be below vocabulary size 640"),
 ])
 def test_wrong_values(change, message):
     with pytest.raises(ValueError) as error:

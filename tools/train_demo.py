@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the demo model that ships in hwgen/models/demo, a Llama of 279 thousand parameters, or a smaller one (hwgen/models/mini).
+"""Train the demo model that ships in hwgen/models/demo, a Llama of 257 thousand parameters, or a smaller one (hwgen/models/mini).
 
 It is small enough to simulate gate by gate, and it writes English.  The result is an ordinary Hugging Face
 folder, so that every importer, test and demo meets the demo model exactly as it meets a real one.
@@ -7,7 +7,7 @@ folder, so that every importer, test and demo meets the demo model exactly as it
 What happens:
   1. text       Jane Austen's six novels out of the Debian package r-cran-janeaustenr (or --text FILES), cleaned so
                 that a line is a paragraph; about 6 KB from the middle of each novel are held out as valid.txt
-  2. tokenizer  a byte-level BPE of 512 tokens; <|endoftext|> (id 0) begins every prompt and ends every chapter
+  2. tokenizer  a byte-level BPE of 640 tokens; <|endoftext|> (id 0) begins every prompt and ends every chapter
   3. training   Muon on the matrices, AdamW on the rest, learning rate falling linearly to zero at the end of
                 --minutes (wall clock), or of --steps for a run that another machine can repeat
   4. export     config.json, model.safetensors (bf16), tokenizer.json, generation_config.json, valid.txt, README.md
@@ -46,11 +46,12 @@ from torch import nn
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 EOT = "<|endoftext|>"
-# Every dimension is a multiple of 16, hidden and intermediate sizes of 32, so small arrays tile it without padding.
+# Every dimension is a multiple of 16, hidden and intermediate sizes of 32, so small arrays tile it without padding; for a
+# 16 x 16 array it is 1,012 beats of weights, and FPGAs have block RAMs of 1,024 words.
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama",
-    "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 5,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512,
+    "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 5,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 640,
     "max_position_embeddings": 256, "rope_theta": 10000.0, "rope_scaling": None, "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
     "attention_dropout": 0.0, "initializer_range": 0.02, "pretraining_tp": 1, "use_cache": True,

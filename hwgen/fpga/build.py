@@ -112,7 +112,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
-    key = hashlib.sha256(repr((board, design, quantized.digest, tools)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((board, design, quantized.digest, tools, family.place(board, "", "", ""))).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)

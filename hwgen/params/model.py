@@ -166,7 +166,7 @@ class ModelShape:
 
 #: The model that is shipped: simulates in seconds. Supported.
 DEMO = ModelShape(
-    name="demo", vocab_size=512, hidden_size=64, intermediate_size=192, num_hidden_layers=5,
+    name="demo", vocab_size=640, hidden_size=64, intermediate_size=160, num_hidden_layers=5,
     num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=256,
     tie_word_embeddings=True, bos_token_id=0, eos_token_ids=(0,))
 
