@@ -1140,10 +1140,10 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3(w__valid, r__payload, r__valid,
   assign pipe_enter = r__valid;
 endmodule
 
-module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid, o__ready, clk, rst, w__ready, r__ready, o__payload, o__valid, w__payload);
+module specimen_vector_buffer_1x160_w1_r4_e3m4_m3(w__valid, r__payload, r__valid, o__ready, clk, rst, w__ready, r__ready, o__payload, o__valid, w__payload);
   reg \$start ;
   initial \$start <= 0;
-  wire [6:0] \$1 ;
+  wire [5:0] \$1 ;
   wire \$10 ;
   wire \$100 ;
   wire \$101 ;
@@ -1210,7 +1210,7 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   wire \$157 ;
   wire \$158 ;
   wire \$159 ;
-  wire [6:0] \$16 ;
+  wire [5:0] \$16 ;
   wire [7:0] \$160 ;
   wire \$161 ;
   wire \$162 ;
@@ -1221,7 +1221,7 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   wire \$167 ;
   wire \$168 ;
   wire \$169 ;
-  wire [7:0] \$17 ;
+  wire [6:0] \$17 ;
   wire \$170 ;
   wire \$171 ;
   wire \$172 ;
@@ -1254,7 +1254,7 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   wire \$197 ;
   wire \$198 ;
   wire \$199 ;
-  wire [7:0] \$2 ;
+  wire [6:0] \$2 ;
   wire \$20 ;
   wire [7:0] \$200 ;
   reg \$201 ;
@@ -1525,7 +1525,7 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   reg [15:0] x1 = 16'h0000;
   reg [15:0] x2 = 16'h0000;
   reg [15:0] x3 = 16'h0000;
-  reg [63:0] elements [47:0];
+  reg [63:0] elements [39:0];
   initial begin
     elements[0] = 64'h0000000000000000;
     elements[1] = 64'h0000000000000000;
@@ -1567,14 +1567,6 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
     elements[37] = 64'h0000000000000000;
     elements[38] = 64'h0000000000000000;
     elements[39] = 64'h0000000000000000;
-    elements[40] = 64'h0000000000000000;
-    elements[41] = 64'h0000000000000000;
-    elements[42] = 64'h0000000000000000;
-    elements[43] = 64'h0000000000000000;
-    elements[44] = 64'h0000000000000000;
-    elements[45] = 64'h0000000000000000;
-    elements[46] = 64'h0000000000000000;
-    elements[47] = 64'h0000000000000000;
   end
   always @(posedge clk) begin
     if (write__en[0])
@@ -1603,7 +1595,7 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   end
   assign scale__data = keys[1'h0];
   assign \$signature__data  = keys[1'h0];
-  assign \$2  = $signed(7'h00) + $signed({ 1'h0, w__payload[23:18] });
+  assign \$2  = 6'h00 + w__payload[23:18];
   assign \$3  = 1'h1 << w__payload[17:16];
   assign write__en = w__valid ? \$3  : 4'h0;
   assign \$5  = w__payload[1] | \$4 ;
@@ -1617,7 +1609,7 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   assign update__data = \$12  ? key : \$signature__data ;
   assign \$13  = ~ o__valid;
   assign \$14  = \$13  | o__ready;
-  assign \$17  = $signed(7'h00) + $signed({ 1'h0, r__payload[5:0] });
+  assign \$17  = 6'h00 + r__payload[5:0];
   assign \$18  = scale__data[8:1] - 8'h82;
   assign row_scale = $signed(\$18 ) + $signed({ 1'h0, scale__data[0] });
   assign \$19  = $signed(above) - $signed({ 1'h0, x0[14:7] });
@@ -2291,12 +2283,12 @@ module specimen_vector_buffer_1x192_w1_r4_e3m4_m3(w__valid, r__payload, r__valid
   assign o__payload[23:16] = o2;
   assign o__payload[15:8] = o1;
   assign o__payload[7:0] = o0;
-  assign \$1  = 7'h00;
+  assign \$1  = 6'h00;
   assign \$4  = w__payload[0];
   assign \$15  = 1'h1;
   assign r__ready = \$14 ;
   assign pipe_enter = r__valid;
-  assign \$16  = 7'h00;
+  assign \$16  = 6'h00;
 endmodule
 
 module specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29(tile, x__0, x__1, x__2, x__3, enable, first, keep, row, read_row, clk, rst, sum, load);
@@ -3820,7 +3812,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire clear;
   input clk;
   wire clk;
-  wire [10:0] cmd__payload;
+  wire [11:0] cmd__payload;
   wire \cmd__payload$103 ;
   wire \cmd__payload$103.n ;
   wire \cmd__payload$67 ;
@@ -3850,7 +3842,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \cmd__payload$97.n ;
   wire \cmd__payload.head ;
   wire \cmd__payload.last ;
-  wire [8:0] \cmd__payload.token ;
+  wire [9:0] \cmd__payload.token ;
   wire cmd__ready;
   wire \cmd__ready$100 ;
   wire \cmd__ready$106 ;
@@ -3867,24 +3859,24 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \cmd__valid$83 ;
   wire \cmd__valid$89 ;
   wire \cmd__valid$95 ;
-  input [17:0] command__payload;
-  wire [17:0] command__payload;
-  wire [17:0] \command__payload$21 ;
+  input [18:0] command__payload;
+  wire [18:0] command__payload;
+  wire [18:0] \command__payload$21 ;
   wire \command__payload$21.last ;
   wire \command__payload$21.none ;
   wire [5:0] \command__payload$21.position ;
-  wire [8:0] \command__payload$21.token ;
+  wire [9:0] \command__payload$21.token ;
   wire \command__payload$21.want ;
-  wire [17:0] \command__payload$33 ;
+  wire [18:0] \command__payload$33 ;
   wire \command__payload$33.last ;
   wire \command__payload$33.none ;
   wire [5:0] \command__payload$33.position ;
-  wire [8:0] \command__payload$33.token ;
+  wire [9:0] \command__payload$33.token ;
   wire \command__payload$33.want ;
   wire \command__payload.last ;
   wire \command__payload.none ;
   wire [5:0] \command__payload.position ;
-  wire [8:0] \command__payload.token ;
+  wire [9:0] \command__payload.token ;
   wire \command__payload.want ;
   output command__ready;
   wire command__ready;
@@ -3904,10 +3896,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   output [31:0] counter_data;
   wire [31:0] counter_data;
   wire [31:0] data;
-  wire [10:0] dispatch__payload;
+  wire [11:0] dispatch__payload;
   wire \dispatch__payload.head ;
   wire \dispatch__payload.last ;
-  wire [8:0] \dispatch__payload.token ;
+  wire [9:0] \dispatch__payload.token ;
   wire dispatch__ready;
   wire dispatch__valid;
   wire done;
@@ -3937,11 +3929,11 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \embed_done$116 ;
   wire [9:0] embed_exp;
   wire [9:0] \embed_exp$166 ;
-  wire [17:0] entry__payload;
+  wire [18:0] entry__payload;
   wire \entry__payload.last ;
   wire \entry__payload.none ;
   wire [5:0] \entry__payload.position ;
-  wire [8:0] \entry__payload.token ;
+  wire [9:0] \entry__payload.token ;
   wire \entry__payload.want ;
   wire entry__ready;
   wire entry__valid;
@@ -4005,7 +3997,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \gain__ready$162 ;
   wire gain__valid;
   wire \gain__valid$164 ;
-  wire [30:0] i__payload;
+  wire [28:0] i__payload;
   wire [8:0] \i__payload$176 ;
   wire [2:0] \i__payload$176.meta ;
   wire \i__payload$176.meta.first ;
@@ -4078,8 +4070,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [1:0] \i__payload$287.meta.part ;
   wire [5:0] \i__payload$287.meta.position ;
   wire \i__payload$287.meta.value ;
-  wire [14:0] \i__payload.address ;
-  wire [14:0] \i__payload.count ;
+  wire [13:0] \i__payload.address ;
+  wire [13:0] \i__payload.count ;
   wire \i__payload.stride ;
   wire i__ready;
   wire \i__ready$179 ;
@@ -4183,10 +4175,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire norm__ready;
   wire norm__valid;
   wire norm_done;
-  wire [8:0] o__payload;
-  wire [30:0] \o__payload$142 ;
-  wire [14:0] \o__payload$142.address ;
-  wire [14:0] \o__payload$142.count ;
+  wire [9:0] o__payload;
+  wire [28:0] \o__payload$142 ;
+  wire [13:0] \o__payload$142.address ;
+  wire [13:0] \o__payload$142.count ;
   wire \o__payload$142.stride ;
   wire [8:0] \o__payload$177 ;
   wire [2:0] \o__payload$177.meta ;
@@ -4304,7 +4296,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [31:0] \o__payload$329.x ;
   wire [15:0] \o__payload$329.x.0 ;
   wire [15:0] \o__payload$329.x.1 ;
-  wire [8:0] \o__payload.token ;
+  wire [9:0] \o__payload.token ;
   wire o__ready;
   wire \o__ready$143 ;
   wire \o__ready$178 ;
@@ -4339,21 +4331,21 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \o__valid$271 ;
   wire \o__valid$286 ;
   wire \o__valid$325 ;
-  output [14:0] outcome__payload;
-  wire [14:0] outcome__payload;
-  wire [14:0] \outcome__payload$27 ;
+  output [15:0] outcome__payload;
+  wire [15:0] outcome__payload;
+  wire [15:0] \outcome__payload$27 ;
   wire [3:0] \outcome__payload$27.error ;
   wire \outcome__payload$27.last ;
   wire \outcome__payload$27.none ;
-  wire [8:0] \outcome__payload$27.token ;
-  wire [10:0] \outcome__payload$40 ;
+  wire [9:0] \outcome__payload$27.token ;
+  wire [11:0] \outcome__payload$40 ;
   wire \outcome__payload$40.last ;
   wire \outcome__payload$40.none ;
-  wire [8:0] \outcome__payload$40.token ;
+  wire [9:0] \outcome__payload$40.token ;
   wire [3:0] \outcome__payload.error ;
   wire \outcome__payload.last ;
   wire \outcome__payload.none ;
-  wire [8:0] \outcome__payload.token ;
+  wire [9:0] \outcome__payload.token ;
   input outcome__ready;
   wire outcome__ready;
   wire \outcome__ready$28 ;
@@ -4494,22 +4486,22 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [31:0] \read_o__payload.x.1 ;
   wire read_o__ready;
   wire read_o__valid;
-  wire [30:0] req__payload;
-  wire [30:0] \req__payload$141 ;
-  wire [14:0] \req__payload$141.address ;
-  wire [14:0] \req__payload$141.count ;
+  wire [28:0] req__payload;
+  wire [28:0] \req__payload$141 ;
+  wire [13:0] \req__payload$141.address ;
+  wire [13:0] \req__payload$141.count ;
   wire \req__payload$141.stride ;
-  wire [14:0] \req__payload.address ;
-  wire [14:0] \req__payload.count ;
+  wire [13:0] \req__payload.address ;
+  wire [13:0] \req__payload.count ;
   wire \req__payload.stride ;
   wire req__ready;
   wire \req__ready$144 ;
   wire req__valid;
   wire \req__valid$145 ;
-  wire [10:0] result__payload;
+  wire [11:0] result__payload;
   wire \result__payload.last ;
   wire \result__payload.none ;
-  wire [8:0] \result__payload.token ;
+  wire [9:0] \result__payload.token ;
   wire result__ready;
   wire result__valid;
   input rst;
@@ -4519,8 +4511,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire sample__ready;
   wire sample__valid;
   wire sample_done;
-  wire [8:0] sampled__payload;
-  wire [8:0] \sampled__payload.token ;
+  wire [9:0] sampled__payload;
+  wire [9:0] \sampled__payload.token ;
   wire sampled__ready;
   wire sampled__valid;
   reg selected = 1'h1;
@@ -4710,7 +4702,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \$62  = \cmd__payload$85 [2:0] == 2'h3;
   assign \$63  = command__valid & command__ready;
   assign \$64  = outcome__valid & outcome__ready;
-  assign \$65  = \$64  & outcome__payload[10];
+  assign \$65  = \$64  & outcome__payload[11];
   always @(posedge clk)
     qkv_done <= \$66 ;
   always @(posedge clk)
@@ -5132,7 +5124,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .w__ready(\o__ready$272 ),
     .w__valid(\w__valid$270 )
   );
-  specimen_vector_buffer_1x192_w1_r4_e3m4_m3 xh (
+  specimen_vector_buffer_1x160_w1_r4_e3m4_m3 xh (
     .clk(clk),
     .o__payload(\o__payload$212 ),
     .o__ready(\o__ready$210 ),
@@ -5490,55 +5482,55 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign address = counter_address;
   assign data = counter_data;
   assign \command__payload.position  = command__payload[5:0];
-  assign \command__payload.token  = command__payload[14:6];
-  assign \command__payload.want  = command__payload[15];
-  assign \command__payload.last  = command__payload[16];
-  assign \command__payload.none  = command__payload[17];
-  assign \outcome__payload.token  = outcome__payload[8:0];
-  assign \outcome__payload.none  = outcome__payload[9];
-  assign \outcome__payload.last  = outcome__payload[10];
-  assign \outcome__payload.error  = outcome__payload[14:11];
+  assign \command__payload.token  = command__payload[15:6];
+  assign \command__payload.want  = command__payload[16];
+  assign \command__payload.last  = command__payload[17];
+  assign \command__payload.none  = command__payload[18];
+  assign \outcome__payload.token  = outcome__payload[9:0];
+  assign \outcome__payload.none  = outcome__payload[10];
+  assign \outcome__payload.last  = outcome__payload[11];
+  assign \outcome__payload.error  = outcome__payload[15:12];
   assign \kv_command__payload.op  = kv_command__payload[1:0];
   assign \kv_command__payload.length  = kv_command__payload[8:2];
   assign \kv_answer__payload.error  = kv_answer__payload;
   assign \command__payload$21.position  = command__payload[5:0];
-  assign \command__payload$21.token  = command__payload[14:6];
-  assign \command__payload$21.want  = command__payload[15];
-  assign \command__payload$21.last  = command__payload[16];
-  assign \command__payload$21.none  = command__payload[17];
+  assign \command__payload$21.token  = command__payload[15:6];
+  assign \command__payload$21.want  = command__payload[16];
+  assign \command__payload$21.last  = command__payload[17];
+  assign \command__payload$21.none  = command__payload[18];
   assign \kv_command__payload$24.op  = kv_command__payload[1:0];
   assign \kv_command__payload$24.length  = kv_command__payload[8:2];
-  assign \outcome__payload$27.token  = outcome__payload[8:0];
-  assign \outcome__payload$27.none  = outcome__payload[9];
-  assign \outcome__payload$27.last  = outcome__payload[10];
-  assign \outcome__payload$27.error  = outcome__payload[14:11];
+  assign \outcome__payload$27.token  = outcome__payload[9:0];
+  assign \outcome__payload$27.none  = outcome__payload[10];
+  assign \outcome__payload$27.last  = outcome__payload[11];
+  assign \outcome__payload$27.error  = outcome__payload[15:12];
   assign \kv_answer__payload$30.error  = kv_answer__payload;
   assign \command__payload$33.position  = \command__payload$33 [5:0];
-  assign \command__payload$33.token  = \command__payload$33 [14:6];
-  assign \command__payload$33.want  = \command__payload$33 [15];
-  assign \command__payload$33.last  = \command__payload$33 [16];
-  assign \command__payload$33.none  = \command__payload$33 [17];
+  assign \command__payload$33.token  = \command__payload$33 [15:6];
+  assign \command__payload$33.want  = \command__payload$33 [16];
+  assign \command__payload$33.last  = \command__payload$33 [17];
+  assign \command__payload$33.none  = \command__payload$33 [18];
   assign \entry__payload.position  = \command__payload$33 [5:0];
-  assign \entry__payload.token  = \command__payload$33 [14:6];
-  assign \entry__payload.want  = \command__payload$33 [15];
-  assign \entry__payload.last  = \command__payload$33 [16];
-  assign \entry__payload.none  = \command__payload$33 [17];
-  assign \result__payload.token  = result__payload[8:0];
-  assign \result__payload.none  = result__payload[9];
-  assign \result__payload.last  = result__payload[10];
-  assign \outcome__payload$40.token  = result__payload[8:0];
-  assign \outcome__payload$40.none  = result__payload[9];
-  assign \outcome__payload$40.last  = result__payload[10];
+  assign \entry__payload.token  = \command__payload$33 [15:6];
+  assign \entry__payload.want  = \command__payload$33 [16];
+  assign \entry__payload.last  = \command__payload$33 [17];
+  assign \entry__payload.none  = \command__payload$33 [18];
+  assign \result__payload.token  = result__payload[9:0];
+  assign \result__payload.none  = result__payload[10];
+  assign \result__payload.last  = result__payload[11];
+  assign \outcome__payload$40.token  = result__payload[9:0];
+  assign \outcome__payload$40.none  = result__payload[10];
+  assign \outcome__payload$40.last  = result__payload[11];
   assign \ask__payload.op  = ask__payload[1:0];
   assign \ask__payload.length  = ask__payload[8:2];
   assign \ask__payload$46.op  = ask__payload[1:0];
   assign \ask__payload$46.length  = ask__payload[8:2];
-  assign \cmd__payload.token  = cmd__payload[8:0];
-  assign \cmd__payload.last  = cmd__payload[9];
-  assign \cmd__payload.head  = cmd__payload[10];
-  assign \dispatch__payload.token  = cmd__payload[8:0];
-  assign \dispatch__payload.last  = cmd__payload[9];
-  assign \dispatch__payload.head  = cmd__payload[10];
+  assign \cmd__payload.token  = cmd__payload[9:0];
+  assign \cmd__payload.last  = cmd__payload[10];
+  assign \cmd__payload.head  = cmd__payload[11];
+  assign \dispatch__payload.token  = cmd__payload[9:0];
+  assign \dispatch__payload.last  = cmd__payload[10];
+  assign \dispatch__payload.head  = cmd__payload[11];
   assign \angle__payload.position  = angle__payload[5:0];
   assign \angle__payload.last  = angle__payload[6];
   assign \angle__payload$62.position  = angle__payload[5:0];
@@ -5589,18 +5581,18 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \exps$132.1  = \exps$131 [19:10];
   assign \exps$132.2  = \exps$131 [29:20];
   assign \exps$132.3  = \exps$131 [39:30];
-  assign \i__payload.address  = i__payload[14:0];
-  assign \i__payload.count  = i__payload[29:15];
-  assign \i__payload.stride  = i__payload[30];
-  assign \req__payload.address  = i__payload[14:0];
-  assign \req__payload.count  = i__payload[29:15];
-  assign \req__payload.stride  = i__payload[30];
-  assign \req__payload$141.address  = \req__payload$141 [14:0];
-  assign \req__payload$141.count  = \req__payload$141 [29:15];
-  assign \req__payload$141.stride  = \req__payload$141 [30];
-  assign \o__payload$142.address  = \req__payload$141 [14:0];
-  assign \o__payload$142.count  = \req__payload$141 [29:15];
-  assign \o__payload$142.stride  = \req__payload$141 [30];
+  assign \i__payload.address  = i__payload[13:0];
+  assign \i__payload.count  = i__payload[27:14];
+  assign \i__payload.stride  = i__payload[28];
+  assign \req__payload.address  = i__payload[13:0];
+  assign \req__payload.count  = i__payload[27:14];
+  assign \req__payload.stride  = i__payload[28];
+  assign \req__payload$141.address  = \req__payload$141 [13:0];
+  assign \req__payload$141.count  = \req__payload$141 [27:14];
+  assign \req__payload$141.stride  = \req__payload$141 [28];
+  assign \o__payload$142.address  = \req__payload$141 [13:0];
+  assign \o__payload$142.count  = \req__payload$141 [27:14];
+  assign \o__payload$142.stride  = \req__payload$141 [28];
   assign \gain__payload.g  = gain__payload[31:0];
   assign \gain__payload.g.0  = gain__payload[15:0];
   assign \gain__payload.g.1  = gain__payload[31:16];
@@ -6026,13 +6018,13 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$35 ;
   wire \$36 ;
   wire \$37 ;
-  wire [3:0] \$38 ;
-  wire \$39 ;
+  wire \$38 ;
+  wire [3:0] \$39 ;
   wire \$4 ;
-  wire [3:0] \$40 ;
+  wire \$40 ;
   wire [3:0] \$41 ;
   wire [3:0] \$42 ;
-  wire \$43 ;
+  wire [3:0] \$43 ;
   wire \$44 ;
   wire \$45 ;
   wire \$46 ;
@@ -6047,11 +6039,11 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$54 ;
   wire \$55 ;
   wire \$56 ;
-  wire [1:0] \$57 ;
+  wire \$57 ;
   wire [1:0] \$58 ;
   wire [1:0] \$59 ;
   wire \$6 ;
-  wire \$60 ;
+  wire [1:0] \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
@@ -6060,33 +6052,34 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$66 ;
   wire \$67 ;
   wire \$68 ;
-  wire [3:0] \$69 ;
+  wire \$69 ;
   wire \$7 ;
-  wire \$70 ;
-  reg \$71 ;
-  reg [17:0] \$72 ;
-  reg \$73 ;
+  wire [3:0] \$70 ;
+  wire \$71 ;
+  reg \$72 ;
+  reg [18:0] \$73 ;
   reg \$74 ;
-  reg [8:0] \$75 ;
-  reg \$76 ;
+  reg \$75 ;
+  reg [8:0] \$76 ;
   reg \$77 ;
   reg \$78 ;
   reg \$79 ;
   wire \$8 ;
   reg \$80 ;
-  reg [3:0] \$81 ;
+  reg \$81 ;
+  reg [3:0] \$82 ;
   wire \$9 ;
   reg \$signal  = 1'h0;
   wire \$signal$10 ;
   reg \$signal$11  = 1'h0;
   reg \$signal$12 ;
-  wire \$signal$14 ;
-  reg [17:0] \$signal$15  = 18'h00000;
-  wire \$signal$15.last ;
-  wire \$signal$15.none ;
-  wire [5:0] \$signal$15.position ;
-  wire [8:0] \$signal$15.token ;
-  wire \$signal$15.want ;
+  reg [18:0] \$signal$13  = 19'h00000;
+  wire \$signal$13.last ;
+  wire \$signal$13.none ;
+  wire [5:0] \$signal$13.position ;
+  wire [9:0] \$signal$13.token ;
+  wire \$signal$13.want ;
+  wire \$signal$15 ;
   wire \$signal$16 ;
   reg [8:0] \$signal$37  = 9'h000;
   wire [6:0] \$signal$37.length ;
@@ -6102,24 +6095,24 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   input clk;
   wire clk;
   reg closed = 1'h0;
-  input [17:0] command__payload;
-  wire [17:0] command__payload;
+  input [18:0] command__payload;
+  wire [18:0] command__payload;
   wire \command__payload.last ;
   wire \command__payload.none ;
   wire [5:0] \command__payload.position ;
-  wire [8:0] \command__payload.token ;
+  wire [9:0] \command__payload.token ;
   wire \command__payload.want ;
   output command__ready;
   wire command__ready;
   input command__valid;
   wire command__valid;
   wire done;
-  output [17:0] entry__payload;
-  wire [17:0] entry__payload;
+  output [18:0] entry__payload;
+  wire [18:0] entry__payload;
   wire \entry__payload.last ;
   wire \entry__payload.none ;
   wire [5:0] \entry__payload.position ;
-  wire [8:0] \entry__payload.token ;
+  wire [9:0] \entry__payload.token ;
   wire \entry__payload.want ;
   input entry__ready;
   wire entry__ready;
@@ -6149,12 +6142,12 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   input kv_command__valid;
   wire kv_command__valid;
   reg operating = 1'h0;
-  output [14:0] outcome__payload;
-  reg [14:0] outcome__payload;
+  output [15:0] outcome__payload;
+  reg [15:0] outcome__payload;
   wire [3:0] \outcome__payload.error ;
   wire \outcome__payload.last ;
   wire \outcome__payload.none ;
-  wire [8:0] \outcome__payload.token ;
+  wire [9:0] \outcome__payload.token ;
   input outcome__ready;
   wire outcome__ready;
   output outcome__valid;
@@ -6164,11 +6157,11 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   reg r_en;
   wire r_rdy;
   reg [3:0] refusal;
-  input [10:0] result__payload;
-  wire [10:0] result__payload;
+  input [11:0] result__payload;
+  wire [11:0] result__payload;
   wire \result__payload.last ;
   wire \result__payload.none ;
-  wire [8:0] \result__payload.token ;
+  wire [9:0] \result__payload.token ;
   output result__ready;
   reg result__ready;
   input result__valid;
@@ -6179,89 +6172,91 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   reg told = 1'h0;
   wire [5:0] w_data;
   wire w_en;
-  assign \$16  = holding & \$15 ;
-  assign \$17  = ~ \$signal$12 ;
-  assign \$signal$14  = \$16  & \$17 ;
-  assign \$18  = \$signal$14  & ask__ready;
-  assign \$19  = ! error;
-  assign \$signal$16  = \$18  & \$19 ;
-  assign \$20  = \$signal$15 [17] | \$signal$12 ;
-  assign \$21  = \$20  | ask__ready;
-  assign done = holding & \$21 ;
-  assign \$22  = ~ \$signal$16 ;
-  assign \$23  = \$signal$15 [16] & \$22 ;
-  assign \$24  = ! rows;
-  assign \final  = \$23  & \$24 ;
-  assign \$25  = done & \$signal$15 [16];
-  assign \$27  = \$25  & \$26 ;
-  assign entry__valid = \$signal$16  | \$27 ;
-  assign \$28  = ~ \$signal$16 ;
-  assign \$29  = ~ \$signal$15 [17];
-  assign \$30  = ~ \$signal$16 ;
-  assign \$31  = \$29  & \$30 ;
-  assign \$32  = \$signal$10  & told;
-  assign \$33  = ~ \$32 ;
-  assign \$34  = \$31  & \$33 ;
-  assign \$35  = ~ \$34 ;
-  assign \$36  = \$35  | \$signal$10 ;
-  assign \$37  = ! \$signal$11 ;
-  assign \$38  = \$signal$11  ? 4'h0 : 4'h1;
-  assign \$39  = \$signal$10  & told;
-  assign \$40  = \$signal$12  ? own_error : error;
-  assign \$41  = \$39  ? 4'h0 : \$40 ;
-  assign \$42  = \$signal$15 [17] ? \$38  : \$41 ;
-  assign \$43  = ~ \$signal$15 [17];
-  assign \$44  = ~ \$signal$16 ;
-  assign \$45  = \$43  & \$44 ;
-  assign \$46  = \$signal$10  & told;
-  assign \$47  = ~ \$46 ;
-  assign \$48  = \$45  & \$47 ;
-  assign \$49  = \$48  | \final ;
-  assign w_en = done & \$49 ;
-  assign \$50  = \$signal$37 [1:0] >= 2'h3;
-  assign \$51  = ! refusal;
-  assign \$52  = operating & \$51 ;
-  assign ask__valid = \$signal$14  | \$52 ;
-  assign \$53  = command__valid & command__ready;
-  assign \$54  = kv_command__valid & kv_command__ready;
-  assign \$55  = ~ \$signal$15 [17];
-  assign \$56  = done & \$55 ;
-  assign \$57  = rows + \$signal$16 ;
-  assign \$58  = \$signal$11  + 1'h1;
-  assign \$59  = \$signal$10  ? { 1'h0, \$signal$11  } : \$58 ;
-  assign \$60  = outcome__valid & outcome__ready;
-  assign \$61  = \$60  & outcome__payload[10];
-  assign \$62  = ! refusal;
-  assign \$63  = operating & \$62 ;
-  assign \$64  = ~ \$63 ;
-  assign \$65  = ask__ready | \$64 ;
-  assign \$66  = operating & \$65 ;
-  assign \$67  = ! refusal;
-  assign \$68  = operating & \$67 ;
-  assign \$69  = \$68  ? error : refusal;
-  assign \$70  = kv_answer__valid & kv_answer__ready;
+  assign \$15  = \$signal$13 [15:6] >= 10'h280;
+  assign \$16  = ~ \$signal$13 [18];
+  assign \$17  = holding & \$16 ;
+  assign \$18  = ~ \$signal$12 ;
+  assign \$signal$15  = \$17  & \$18 ;
+  assign \$19  = \$signal$15  & ask__ready;
+  assign \$20  = ! error;
+  assign \$signal$16  = \$19  & \$20 ;
+  assign \$21  = \$signal$13 [18] | \$signal$12 ;
+  assign \$22  = \$21  | ask__ready;
+  assign done = holding & \$22 ;
+  assign \$23  = ~ \$signal$16 ;
+  assign \$24  = \$signal$13 [17] & \$23 ;
+  assign \$25  = ! rows;
+  assign \final  = \$24  & \$25 ;
+  assign \$26  = done & \$signal$13 [17];
+  assign \$28  = \$26  & \$27 ;
+  assign entry__valid = \$signal$16  | \$28 ;
+  assign \$29  = ~ \$signal$16 ;
+  assign \$30  = ~ \$signal$13 [18];
+  assign \$31  = ~ \$signal$16 ;
+  assign \$32  = \$30  & \$31 ;
+  assign \$33  = \$signal$10  & told;
+  assign \$34  = ~ \$33 ;
+  assign \$35  = \$32  & \$34 ;
+  assign \$36  = ~ \$35 ;
+  assign \$37  = \$36  | \$signal$10 ;
+  assign \$38  = ! \$signal$11 ;
+  assign \$39  = \$signal$11  ? 4'h0 : 4'h1;
+  assign \$40  = \$signal$10  & told;
+  assign \$41  = \$signal$12  ? own_error : error;
+  assign \$42  = \$40  ? 4'h0 : \$41 ;
+  assign \$43  = \$signal$13 [18] ? \$39  : \$42 ;
+  assign \$44  = ~ \$signal$13 [18];
+  assign \$45  = ~ \$signal$16 ;
+  assign \$46  = \$44  & \$45 ;
+  assign \$47  = \$signal$10  & told;
+  assign \$48  = ~ \$47 ;
+  assign \$49  = \$46  & \$48 ;
+  assign \$50  = \$49  | \final ;
+  assign w_en = done & \$50 ;
+  assign \$51  = \$signal$37 [1:0] >= 2'h3;
+  assign \$52  = ! refusal;
+  assign \$53  = operating & \$52 ;
+  assign ask__valid = \$signal$15  | \$53 ;
+  assign \$54  = command__valid & command__ready;
+  assign \$55  = kv_command__valid & kv_command__ready;
+  assign \$56  = ~ \$signal$13 [18];
+  assign \$57  = done & \$56 ;
+  assign \$58  = rows + \$signal$16 ;
+  assign \$59  = \$signal$11  + 1'h1;
+  assign \$60  = \$signal$10  ? { 1'h0, \$signal$11  } : \$59 ;
+  assign \$61  = outcome__valid & outcome__ready;
+  assign \$62  = \$61  & outcome__payload[11];
+  assign \$63  = ! refusal;
+  assign \$64  = operating & \$63 ;
+  assign \$65  = ~ \$64 ;
+  assign \$66  = ask__ready | \$65 ;
+  assign \$67  = operating & \$66 ;
+  assign \$68  = ! refusal;
+  assign \$69  = operating & \$68 ;
+  assign \$70  = \$69  ? error : refusal;
+  assign \$71  = kv_answer__valid & kv_answer__ready;
   always @(posedge clk)
-    holding <= \$71 ;
+    holding <= \$72 ;
   always @(posedge clk)
-    \$signal$15  <= \$72 ;
+    \$signal$13  <= \$73 ;
   always @(posedge clk)
-    \$signal  <= \$73 ;
+    \$signal  <= \$74 ;
   always @(posedge clk)
-    closed <= \$74 ;
+    closed <= \$75 ;
   always @(posedge clk)
-    \$signal$37  <= \$75 ;
+    \$signal$37  <= \$76 ;
   always @(posedge clk)
-    operating <= \$76 ;
+    operating <= \$77 ;
   always @(posedge clk)
-    rows <= \$77 ;
+    rows <= \$78 ;
   always @(posedge clk)
-    \$signal$11  <= \$78 ;
+    \$signal$11  <= \$79 ;
   always @(posedge clk)
-    told <= \$79 ;
+    told <= \$80 ;
   always @(posedge clk)
-    kv_answer__valid <= \$80 ;
+    kv_answer__valid <= \$81 ;
   always @(posedge clk)
-    kv_answer__payload <= \$81 ;
+    kv_answer__payload <= \$82 ;
   assign \$1  = ~ \$signal ;
   assign \$2  = ~ operating;
   assign \$3  = \$1  & \$2 ;
@@ -6278,7 +6273,6 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   assign \$13  = ~ kv_command__valid;
   assign \$14  = \$signal  | \$13 ;
   assign command__ready = \$12  & \$14 ;
-  assign \$15  = ~ \$signal$15 [17];
   \specimen.admission.refusals  refusals (
     .clk(clk),
     .r_data(r_data),
@@ -6292,17 +6286,24 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
     if (\$start ) begin end
     \$signal$12  = 1'h1;
     (* full_case = 32'd1 *)
-    if (\$signal$10 ) begin
-    end else begin
-      \$signal$12  = 1'h0;
-    end
+    casez ({ 1'h0, \$15 , 1'h0, \$signal$10  })
+      4'b???1:
+          /* empty */;
+      4'b?1??:
+          /* empty */;
+      default:
+          \$signal$12  = 1'h0;
+    endcase
   end
   always @* begin
     if (\$start ) begin end
     own_error = 4'h0;
-    if (\$signal$10 ) begin
-      own_error = 4'h2;
-    end
+    casez ({ 1'h0, \$15 , 1'h0, \$signal$10  })
+      4'b???1:
+          own_error = 4'h2;
+      4'b?1??:
+          own_error = 4'h4;
+    endcase
   end
   always @* begin
     if (\$start ) begin end
@@ -6322,16 +6323,16 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    { outcome__payload[14:11], outcome__payload[8:0] } = 13'h0000;
+    { outcome__payload[15:12], outcome__payload[9:0] } = 14'h0000;
     (* full_case = 32'd1 *)
     if (r_rdy) begin
-      outcome__payload[9] = r_data[0];
-      outcome__payload[10] = r_data[1];
-      outcome__payload[14:11] = r_data[5:2];
+      outcome__payload[10] = r_data[0];
+      outcome__payload[11] = r_data[1];
+      outcome__payload[15:12] = r_data[5:2];
     end else begin
-      outcome__payload[8:0] = result__payload[8:0];
-      outcome__payload[9] = result__payload[9];
+      outcome__payload[9:0] = result__payload[9:0];
       outcome__payload[10] = result__payload[10];
+      outcome__payload[11] = result__payload[11];
     end
   end
   always @* begin
@@ -6346,7 +6347,7 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   always @* begin
     if (\$start ) begin end
     refusal = 4'h0;
-    if (\$50 ) begin
+    if (\$51 ) begin
       refusal = 4'hb;
     end
   end
@@ -6357,49 +6358,36 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
       ask__payload = \$signal$37 ;
     end else begin
       ask__payload[1:0] = 2'h3;
-      ask__payload[8:2] = { 1'h0, \$signal$15 [5:0] };
+      ask__payload[8:2] = { 1'h0, \$signal$13 [5:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$71  = holding;
+    \$72  = holding;
     if (done) begin
-      \$71  = 1'h0;
+      \$72  = 1'h0;
     end
-    if (\$53 ) begin
-      \$71  = 1'h1;
-    end
-    if (rst) begin
-      \$71  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$72  = \$signal$15 ;
-    if (\$53 ) begin
-      \$72  = command__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$73  = \$signal ;
-    if (\$53 ) begin
-      \$73  = 1'h1;
-    end
-    if (\$61 ) begin
-      \$73  = 1'h0;
+    if (\$54 ) begin
+      \$72  = 1'h1;
     end
     if (rst) begin
-      \$73  = 1'h0;
+      \$72  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$74  = closed;
-    if (\$53 ) begin
-      \$74  = command__payload[16];
+    \$73  = \$signal$13 ;
+    if (\$54 ) begin
+      \$73  = command__payload;
     end
-    if (\$61 ) begin
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$74  = \$signal ;
+    if (\$54 ) begin
+      \$74  = 1'h1;
+    end
+    if (\$62 ) begin
       \$74  = 1'h0;
     end
     if (rst) begin
@@ -6408,31 +6396,31 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$75  = \$signal$37 ;
+    \$75  = closed;
     if (\$54 ) begin
-      \$75  = kv_command__payload;
+      \$75  = command__payload[17];
     end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$76  = operating;
-    if (\$54 ) begin
-      \$76  = 1'h1;
-    end
-    if (\$66 ) begin
-      \$76  = 1'h0;
+    if (\$62 ) begin
+      \$75  = 1'h0;
     end
     if (rst) begin
-      \$76  = 1'h0;
+      \$75  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$77  = rows;
-    if (\$56 ) begin
-      \$77  = \$57 [0];
+    \$76  = \$signal$37 ;
+    if (\$55 ) begin
+      \$76  = kv_command__payload;
     end
-    if (\$61 ) begin
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$77  = operating;
+    if (\$55 ) begin
+      \$77  = 1'h1;
+    end
+    if (\$67 ) begin
       \$77  = 1'h0;
     end
     if (rst) begin
@@ -6441,11 +6429,11 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$78  = \$signal$11 ;
-    if (\$56 ) begin
-      \$78  = \$59 [0];
+    \$78  = rows;
+    if (\$57 ) begin
+      \$78  = \$58 [0];
     end
-    if (\$61 ) begin
+    if (\$62 ) begin
       \$78  = 1'h0;
     end
     if (rst) begin
@@ -6454,11 +6442,11 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$79  = told;
-    if (\$56 ) begin
-      \$79  = \$signal$10 ;
+    \$79  = \$signal$11 ;
+    if (\$57 ) begin
+      \$79  = \$60 [0];
     end
-    if (\$61 ) begin
+    if (\$62 ) begin
       \$79  = 1'h0;
     end
     if (rst) begin
@@ -6467,11 +6455,11 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$80  = kv_answer__valid;
-    if (\$66 ) begin
-      \$80  = 1'h1;
+    \$80  = told;
+    if (\$57 ) begin
+      \$80  = \$signal$10 ;
     end
-    if (\$70 ) begin
+    if (\$62 ) begin
       \$80  = 1'h0;
     end
     if (rst) begin
@@ -6480,54 +6468,67 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$81  = kv_answer__payload;
-    if (\$66 ) begin
-      \$81  = \$69 ;
+    \$81  = kv_answer__valid;
+    if (\$67 ) begin
+      \$81  = 1'h1;
+    end
+    if (\$71 ) begin
+      \$81  = 1'h0;
     end
     if (rst) begin
-      \$81  = 4'h0;
+      \$81  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$82  = kv_answer__payload;
+    if (\$67 ) begin
+      \$82  = \$70 ;
+    end
+    if (rst) begin
+      \$82  = 4'h0;
     end
   end
   assign w_data = item;
-  assign \$signal$15.position  = \$signal$15 [5:0];
-  assign \$signal$15.token  = \$signal$15 [14:6];
-  assign \$signal$15.want  = \$signal$15 [15];
-  assign \$signal$15.last  = \$signal$15 [16];
-  assign \$signal$15.none  = \$signal$15 [17];
+  assign \$signal$13.position  = \$signal$13 [5:0];
+  assign \$signal$13.token  = \$signal$13 [15:6];
+  assign \$signal$13.want  = \$signal$13 [16];
+  assign \$signal$13.last  = \$signal$13 [17];
+  assign \$signal$13.none  = \$signal$13 [18];
   assign \entry__payload.position  = entry__payload[5:0];
-  assign \entry__payload.token  = entry__payload[14:6];
-  assign \entry__payload.want  = entry__payload[15];
-  assign \entry__payload.last  = entry__payload[16];
-  assign \entry__payload.none  = entry__payload[17];
+  assign \entry__payload.token  = entry__payload[15:6];
+  assign \entry__payload.want  = entry__payload[16];
+  assign \entry__payload.last  = entry__payload[17];
+  assign \entry__payload.none  = entry__payload[18];
   assign \item.none  = item[0];
   assign \item.last  = item[1];
   assign \item.error  = item[5:2];
-  assign \outcome__payload.token  = outcome__payload[8:0];
-  assign \outcome__payload.none  = outcome__payload[9];
-  assign \outcome__payload.last  = outcome__payload[10];
-  assign \outcome__payload.error  = outcome__payload[14:11];
-  assign \result__payload.token  = result__payload[8:0];
-  assign \result__payload.none  = result__payload[9];
-  assign \result__payload.last  = result__payload[10];
+  assign \outcome__payload.token  = outcome__payload[9:0];
+  assign \outcome__payload.none  = outcome__payload[10];
+  assign \outcome__payload.last  = outcome__payload[11];
+  assign \outcome__payload.error  = outcome__payload[15:12];
+  assign \result__payload.token  = result__payload[9:0];
+  assign \result__payload.none  = result__payload[10];
+  assign \result__payload.last  = result__payload[11];
   assign \$signal$37.op  = \$signal$37 [1:0];
   assign \$signal$37.length  = \$signal$37 [8:2];
   assign \ask__payload.op  = ask__payload[1:0];
   assign \ask__payload.length  = ask__payload[8:2];
   assign \command__payload.position  = command__payload[5:0];
-  assign \command__payload.token  = command__payload[14:6];
-  assign \command__payload.want  = command__payload[15];
-  assign \command__payload.last  = command__payload[16];
-  assign \command__payload.none  = command__payload[17];
+  assign \command__payload.token  = command__payload[15:6];
+  assign \command__payload.want  = command__payload[16];
+  assign \command__payload.last  = command__payload[17];
+  assign \command__payload.none  = command__payload[18];
   assign \kv_command__payload.op  = kv_command__payload[1:0];
   assign \kv_command__payload.length  = kv_command__payload[8:2];
   assign \kv_answer__payload.error  = kv_answer__payload;
-  assign item[5:2] = \$42 ;
+  assign item[5:2] = \$43 ;
   assign item[1] = \final ;
-  assign item[0] = \$36 ;
-  assign entry__payload[17] = \$28 ;
-  assign entry__payload[16:0] = \$signal$15 [16:0];
+  assign item[0] = \$37 ;
+  assign entry__payload[18] = \$29 ;
+  assign entry__payload[17:0] = \$signal$13 [17:0];
   assign \$signal$10  = \$signal$11 ;
-  assign \$26  = rows;
+  assign \$27  = rows;
 endmodule
 
 module \specimen.admission.refusals (rst, w_en, r_rdy, r_data, w_port__data, r_en, clk);
@@ -11355,10 +11356,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7383$0 (\$signal$119 ),
-    .\port$7387$0 (bank),
-    .\port$7405$0 (\$like ),
-    .\port$7411$0 (v_bank),
+    .\port$7384$0 (\$signal$119 ),
+    .\port$7388$0 (bank),
+    .\port$7406$0 (\$like ),
+    .\port$7412$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -11366,8 +11367,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7203$0 (\$signal$4 ),
-    .\port$7207$0 (place[8:0]),
+    .\port$7204$0 (\$signal$4 ),
+    .\port$7208$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -11397,10 +11398,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7383$0 (\$signal$119 ),
-    .\port$7387$0 (bank),
-    .\port$7405$0 (\$like ),
-    .\port$7411$0 (v_bank),
+    .\port$7384$0 (\$signal$119 ),
+    .\port$7388$0 (bank),
+    .\port$7406$0 (\$like ),
+    .\port$7412$0 (v_bank),
     .read_data(\read_data$631 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -11408,10 +11409,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7383$0 (\$signal$119 ),
-    .\port$7387$0 (bank),
-    .\port$7405$0 (\$like ),
-    .\port$7411$0 (v_bank),
+    .\port$7384$0 (\$signal$119 ),
+    .\port$7388$0 (bank),
+    .\port$7406$0 (\$like ),
+    .\port$7412$0 (v_bank),
     .read_data(\read_data$637 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -11419,8 +11420,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7203$0 (\$signal$4 ),
-    .\port$7207$0 (place[8:0]),
+    .\port$7204$0 (\$signal$4 ),
+    .\port$7208$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -14538,17 +14539,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7383$0 , \port$7387$0 , \port$7405$0 , \port$7411$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7384$0 , \port$7388$0 , \port$7406$0 , \port$7412$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7383$0 ;
-  wire [5:0] \port$7383$0 ;
-  input \port$7387$0 ;
-  wire \port$7387$0 ;
-  input [5:0] \port$7405$0 ;
-  wire [5:0] \port$7405$0 ;
-  input \port$7411$0 ;
-  wire \port$7411$0 ;
+  input [5:0] \port$7384$0 ;
+  wire [5:0] \port$7384$0 ;
+  input \port$7388$0 ;
+  wire \port$7388$0 ;
+  input [5:0] \port$7406$0 ;
+  wire [5:0] \port$7406$0 ;
+  input \port$7412$0 ;
+  wire \port$7412$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -14565,18 +14566,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7405$0 , \port$7411$0  }),
+    .read_address({ \port$7406$0 , \port$7412$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7383$0 , \port$7387$0  }),
+    .write_address({ \port$7384$0 , \port$7388$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7383$0 , \port$7387$0  };
-  assign read_address = { \port$7405$0 , \port$7411$0  };
+  assign write_address = { \port$7384$0 , \port$7388$0  };
+  assign read_address = { \port$7406$0 , \port$7412$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7203$0 , \port$7207$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7204$0 , \port$7208$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14601,10 +14602,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7203$0 ;
-  wire \port$7203$0 ;
-  input [8:0] \port$7207$0 ;
-  wire [8:0] \port$7207$0 ;
+  input \port$7204$0 ;
+  wire \port$7204$0 ;
+  input [8:0] \port$7208$0 ;
+  wire [8:0] \port$7208$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14650,7 +14651,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
+      storage[w_port__addr] <= { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14712,23 +14713,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
-  assign w_data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
+  assign w_port__data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
+  assign w_data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7383$0 , \port$7387$0 , \port$7405$0 , \port$7411$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7384$0 , \port$7388$0 , \port$7406$0 , \port$7412$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7383$0 ;
-  wire [5:0] \port$7383$0 ;
-  input \port$7387$0 ;
-  wire \port$7387$0 ;
-  input [5:0] \port$7405$0 ;
-  wire [5:0] \port$7405$0 ;
-  input \port$7411$0 ;
-  wire \port$7411$0 ;
+  input [5:0] \port$7384$0 ;
+  wire [5:0] \port$7384$0 ;
+  input \port$7388$0 ;
+  wire \port$7388$0 ;
+  input [5:0] \port$7406$0 ;
+  wire [5:0] \port$7406$0 ;
+  input \port$7412$0 ;
+  wire \port$7412$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14745,28 +14746,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7405$0 , \port$7411$0  }),
+    .read_address({ \port$7406$0 , \port$7412$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7383$0 , \port$7387$0  }),
+    .write_address({ \port$7384$0 , \port$7388$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7383$0 , \port$7387$0  };
-  assign read_address = { \port$7405$0 , \port$7411$0  };
+  assign write_address = { \port$7384$0 , \port$7388$0  };
+  assign read_address = { \port$7406$0 , \port$7412$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7383$0 , \port$7387$0 , \port$7405$0 , \port$7411$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7384$0 , \port$7388$0 , \port$7406$0 , \port$7412$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7383$0 ;
-  wire [5:0] \port$7383$0 ;
-  input \port$7387$0 ;
-  wire \port$7387$0 ;
-  input [5:0] \port$7405$0 ;
-  wire [5:0] \port$7405$0 ;
-  input \port$7411$0 ;
-  wire \port$7411$0 ;
+  input [5:0] \port$7384$0 ;
+  wire [5:0] \port$7384$0 ;
+  input \port$7388$0 ;
+  wire \port$7388$0 ;
+  input [5:0] \port$7406$0 ;
+  wire [5:0] \port$7406$0 ;
+  input \port$7412$0 ;
+  wire \port$7412$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14783,18 +14784,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7405$0 , \port$7411$0  }),
+    .read_address({ \port$7406$0 , \port$7412$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7383$0 , \port$7387$0  }),
+    .write_address({ \port$7384$0 , \port$7388$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7383$0 , \port$7387$0  };
-  assign read_address = { \port$7405$0 , \port$7411$0  };
+  assign write_address = { \port$7384$0 , \port$7388$0  };
+  assign read_address = { \port$7406$0 , \port$7412$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7203$0 , \port$7207$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7204$0 , \port$7208$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14819,10 +14820,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7203$0 ;
-  wire \port$7203$0 ;
-  input [8:0] \port$7207$0 ;
-  wire [8:0] \port$7207$0 ;
+  input \port$7204$0 ;
+  wire \port$7204$0 ;
+  input [8:0] \port$7208$0 ;
+  wire [8:0] \port$7208$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14868,7 +14869,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
+      storage[w_port__addr] <= { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14930,8 +14931,8 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
-  assign w_data = { \port$7207$0 [5:0], \port$7203$0 , \port$7207$0 [8:6] };
+  assign w_port__data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
+  assign w_data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -15458,17 +15459,17 @@ module \specimen.convert (rst, i__valid, o__ready, cmd__ready, i__ready, i__payl
   wire [7:0] \start.part ;
   wire \start.past ;
   assign cmd__ready = ~ \$signal ;
-  assign \$1  = \$signal$4  ? 8'hc0 : 8'h08;
+  assign \$1  = \$signal$4  ? 8'ha0 : 8'h08;
   assign \$2  = \$1  - 1'h1;
   assign \$3  = \$signal$3 [10:3] == \$2 ;
   assign \$4  = \$signal$3 [2:0] + 1'h1;
   assign \$5  = \$3  ? \$4  : { 1'h0, \$signal$3 [2:0] };
-  assign \$6  = \$signal$4  ? 8'hc0 : 8'h08;
+  assign \$6  = \$signal$4  ? 8'ha0 : 8'h08;
   assign \$7  = \$6  - 1'h1;
   assign \$8  = \$signal$3 [10:3] == \$7 ;
   assign \$9  = \$signal$3 [10:3] + 1'h1;
   assign \$10  = \$8  ? 9'h000 : \$9 ;
-  assign \$11  = \$signal$4  ? 8'hc0 : 8'h08;
+  assign \$11  = \$signal$4  ? 8'ha0 : 8'h08;
   assign \$12  = \$11  - 1'h1;
   assign \$13  = \$signal$3 [10:3] == \$12 ;
   assign \$14  = \$signal$3 [2:0] == 3'h7;
@@ -15756,7 +15757,7 @@ module \specimen.convert (rst, i__valid, o__ready, cmd__ready, i__ready, i__payl
   assign \$211  = | lane1_up1[1:0];
   assign \$213  = | { \$212 , \$211 , \$210 , \$209 , \$208  };
   assign \$214  = $signed(highest1_2) - $signed({ 1'h0, lane1_count });
-  assign \$215  = \$signal$4  ? 8'hc0 : 8'h08;
+  assign \$215  = \$signal$4  ? 8'ha0 : 8'h08;
   assign \$216  = \$215  - 1'h1;
   assign \$217  = \$signal$3 [10:3] == \$216 ;
   assign \$218  = \$signal$3 [2:0] == 3'h7;
@@ -16763,7 +16764,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   reg \$108 ;
   reg \$109 ;
   wire \$11 ;
-  reg [14:0] \$110 ;
+  reg [13:0] \$110 ;
   reg [1:0] \$111 ;
   reg [2:0] \$112 ;
   reg \$113 ;
@@ -16801,7 +16802,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   wire [31:0] \$27 ;
   wire [31:0] \$28 ;
   wire [31:0] \$29 ;
-  wire [8:0] \$3 ;
+  wire [9:0] \$3 ;
   wire [31:0] \$30 ;
   wire [31:0] \$31 ;
   wire \$32 ;
@@ -16812,7 +16813,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   wire [2:0] \$37 ;
   wire \$38 ;
   wire \$39 ;
-  wire [13:0] \$4 ;
+  wire [14:0] \$4 ;
   wire \$40 ;
   wire \$41 ;
   wire \$42 ;
@@ -16823,7 +16824,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   wire \$47 ;
   wire [5:0] \$48 ;
   wire \$49 ;
-  wire [14:0] \$5 ;
+  wire [15:0] \$5 ;
   wire \$50 ;
   wire [5:0] \$51 ;
   wire \$52 ;
@@ -16834,7 +16835,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   wire \$57 ;
   wire \$58 ;
   wire \$59 ;
-  wire [15:0] \$6 ;
+  wire [16:0] \$6 ;
   wire \$60 ;
   wire \$61 ;
   wire \$62 ;
@@ -16850,7 +16851,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   wire \$71 ;
   wire \$72 ;
   wire [1:0] \$73 ;
-  wire [11:0] \$74 ;
+  wire [10:0] \$74 ;
   wire \$75 ;
   wire \$76 ;
   wire \$77 ;
@@ -16889,7 +16890,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   reg \$signal$34  = 1'h0;
   reg \$signal$35  = 1'h0;
   wire [11:0] \$signal$40 ;
-  reg [14:0] address = 15'h0000;
+  reg [13:0] address = 14'h0000;
   (* enum_base_type = "Section" *)
   (* enum_value_000 = "HEADER" *)
   (* enum_value_001 = "EMBED" *)
@@ -16906,16 +16907,16 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   wire beats__ready;
   input beats__valid;
   wire beats__valid;
-  wire [14:0] body_address;
-  wire [14:0] body_count;
+  wire [13:0] body_address;
+  wire [13:0] body_count;
   reg body_step;
   input clk;
   wire clk;
-  input [10:0] cmd__payload;
-  wire [10:0] cmd__payload;
+  input [11:0] cmd__payload;
+  wire [11:0] cmd__payload;
   wire \cmd__payload.head ;
   wire \cmd__payload.last ;
-  wire [8:0] \cmd__payload.token ;
+  wire [9:0] \cmd__payload.token ;
   output cmd__ready;
   reg cmd__ready;
   input cmd__valid;
@@ -16983,10 +16984,10 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   reg next_row;
   wire over;
   reg [4:0] part = 5'h00;
-  output [30:0] req__payload;
-  reg [30:0] req__payload;
-  wire [14:0] \req__payload.address ;
-  wire [14:0] \req__payload.count ;
+  output [28:0] req__payload;
+  reg [28:0] req__payload;
+  wire [13:0] \req__payload.address ;
+  wire [13:0] \req__payload.count ;
   wire \req__payload.stride ;
   input req__ready;
   wire req__ready;
@@ -17008,7 +17009,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   assign \$1  = cmd__valid & cmd__ready;
   assign \$2  = cmd__valid & cmd__ready;
   assign \$4  = \$3  * 5'h10;
-  assign \$5  = 14'h3c64 + \$4 ;
+  assign \$5  = 14'h34e4 + \$4 ;
   assign \$6  = \$5  + 1'h0;
   assign \$7  = cmd__valid & cmd__ready;
   assign \$8  = req__ready & waiting;
@@ -17056,7 +17057,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   assign \$52  = part == 5'h1f;
   assign \$53  = beats__valid & beats__ready;
   assign \$56  = left - 1'h1;
-  assign body_count = head ? 15'h4463 : 15'h3c5a;
+  assign body_count = head ? 14'h3ee3 : 14'h34da;
   assign \$57  = ~ waiting;
   assign \$58  = ~ last;
   assign \$59  = req__ready & \$58 ;
@@ -17079,8 +17080,8 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   assign \$72  = \$signal  == 1'h1;
   assign \$73  = \$72  ? row[1:0] : in_beat;
   assign hot = 1'h1 << \$73 ;
-  assign \$74  = \$signal$35  ? 12'h8ff : 12'h2ff;
-  assign \$signal$40  = \$signal$34  ? 12'h7ff : \$74 ;
+  assign \$74  = \$signal$35  ? 11'h77f : 11'h2ff;
+  assign \$signal$40  = \$signal$34  ? 12'h9ff : { 1'h0, \$74  };
   assign \$75  = layer == 3'h4;
   assign \$76  = \$signal$35  & \$75 ;
   assign \$77  = ~ head;
@@ -17157,7 +17158,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
     if (\$start ) begin end
     \$106  = row;
     if (\$1 ) begin
-      \$106  = { cmd__payload[9], cmd__payload[1:0] };
+      \$106  = { cmd__payload[10], cmd__payload[1:0] };
     end
   end
   always @* begin
@@ -17184,21 +17185,21 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
     if (\$start ) begin end
     \$108  = last;
     if (\$2 ) begin
-      \$108  = cmd__payload[9];
+      \$108  = cmd__payload[10];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$109  = head;
     if (\$2 ) begin
-      \$109  = cmd__payload[10];
+      \$109  = cmd__payload[11];
     end
   end
   always @* begin
     if (\$start ) begin end
     \$110  = address;
     if (\$2 ) begin
-      \$110  = \$6 [14:0];
+      \$110  = \$6 [13:0];
     end
   end
   always @* begin
@@ -17499,23 +17500,23 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   end
   always @* begin
     if (\$start ) begin end
-    req__payload = 31'h00000000;
+    req__payload = 29'h00000000;
     casez (ask_state)
       2'h0:
         begin
-          req__payload[14:0] = 15'h0000;
-          req__payload[29:15] = 15'h0001;
+          req__payload[13:0] = 14'h0000;
+          req__payload[27:14] = 14'h0001;
         end
       2'h1:
         begin
-          req__payload[14:0] = address;
-          req__payload[29:15] = 15'h0010;
-          req__payload[30] = 1'h1;
+          req__payload[13:0] = address;
+          req__payload[27:14] = 14'h0010;
+          req__payload[28] = 1'h1;
         end
       2'h2:
         begin
-          req__payload[14:0] = 15'h0001;
-          req__payload[29:15] = body_count;
+          req__payload[13:0] = 14'h0001;
+          req__payload[27:14] = body_count;
         end
     endcase
   end
@@ -17661,13 +17662,13 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
     endcase
   end
   assign lo = 1'h0;
-  assign body_address = 15'h0001;
+  assign body_address = 14'h0001;
   assign tile__payload = beats__payload;
   assign \row.column  = row[1:0];
   assign \row.last  = row[2];
-  assign \cmd__payload.token  = cmd__payload[8:0];
-  assign \cmd__payload.last  = cmd__payload[9];
-  assign \cmd__payload.head  = cmd__payload[10];
+  assign \cmd__payload.token  = cmd__payload[9:0];
+  assign \cmd__payload.last  = cmd__payload[10];
+  assign \cmd__payload.head  = cmd__payload[11];
   assign \granule.kind  = granule[2:0];
   assign \granule.words  = granule[34:3];
   assign \granule.words.0  = granule[18:3];
@@ -17680,9 +17681,9 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   assign \exps.1  = exps[19:10];
   assign \exps.2  = exps[29:20];
   assign \exps.3  = exps[39:30];
-  assign \req__payload.address  = req__payload[14:0];
-  assign \req__payload.count  = req__payload[29:15];
-  assign \req__payload.stride  = req__payload[30];
+  assign \req__payload.address  = req__payload[13:0];
+  assign \req__payload.count  = req__payload[27:14];
+  assign \req__payload.stride  = req__payload[28];
   assign \embed__payload.codes  = embed__payload[15:0];
   assign \embed__payload.codes.0  = embed__payload[7:0];
   assign \embed__payload.codes.1  = embed__payload[15:8];
@@ -17699,7 +17700,7 @@ module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__
   assign embed__payload[21] = granule[41];
   assign embed__payload[20:16] = granule[40:36];
   assign embed__payload[15:0] = \$67 ;
-  assign \$3  = { 2'h0, cmd__payload[8:2] };
+  assign \$3  = { 2'h0, cmd__payload[9:2] };
   assign \$11  = req__ready;
   assign \$17  = granule[35];
   assign \$79  = 1'h1;
@@ -17721,10 +17722,10 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
   wire [1:0] \$11 ;
   wire [6:0] \$12 ;
   wire [6:0] \$13 ;
-  wire [7:0] \$14 ;
+  wire [8:0] \$14 ;
   wire \$15 ;
   reg [5:0] \$16 ;
-  reg [6:0] \$17 ;
+  reg [7:0] \$17 ;
   reg [5:0] \$18 ;
   reg \$19 ;
   wire \$2 ;
@@ -17765,7 +17766,7 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
   (* enum_value_011 = "DOWN" *)
   (* enum_value_100 = "HEAD" *)
   reg [2:0] matrix = 3'h0;
-  reg [6:0] n_left = 7'h00;
+  reg [7:0] n_left = 8'h00;
   output [8:0] o__payload;
   wire [8:0] o__payload;
   wire [2:0] \o__payload.meta ;
@@ -17813,7 +17814,7 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
         3'h2:
             \$16  = 6'h0f;
         3'h3:
-            \$16  = 6'h2f;
+            \$16  = 6'h27;
         3'h4:
             \$16  = 6'h0f;
       endcase
@@ -17832,7 +17833,7 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
             3'h2:
                 \$16  = 6'h0f;
             3'h3:
-                \$16  = 6'h2f;
+                \$16  = 6'h27;
             3'h4:
                 \$16  = 6'h0f;
           endcase
@@ -17846,15 +17847,15 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
     if (\$5 ) begin
       casez (cmd__payload[2:0])
         3'h0:
-            \$17  = 7'h1f;
+            \$17  = 8'h1f;
         3'h1:
-            \$17  = 7'h0f;
+            \$17  = 8'h0f;
         3'h2:
-            \$17  = 7'h5f;
+            \$17  = 8'h4f;
         3'h3:
-            \$17  = 7'h0f;
+            \$17  = 8'h0f;
         3'h4:
-            \$17  = 7'h7f;
+            \$17  = 8'h9f;
       endcase
     end else if (\$6 ) begin
       if (o__payload[8]) begin
@@ -17862,7 +17863,7 @@ module \specimen.feeder (rst, cmd__ready, o__ready, cmd__valid, cmd__payload, o_
         if (\$9 ) begin
         end else if (\$10 ) begin
         end else begin
-          \$17  = \$14 [6:0];
+          \$17  = \$14 [7:0];
         end
       end
     end
@@ -21035,27 +21036,27 @@ module \specimen.request_skid (rst, o__ready, i__ready, o__valid, o__payload, i_
   wire \$2 ;
   wire \$3 ;
   reg \$4 ;
-  reg [30:0] \$5 ;
+  reg [28:0] \$5 ;
   reg \$signal  = 1'h0;
   input clk;
   wire clk;
-  input [30:0] i__payload;
-  wire [30:0] i__payload;
-  wire [14:0] \i__payload.address ;
-  wire [14:0] \i__payload.count ;
+  input [28:0] i__payload;
+  wire [28:0] i__payload;
+  wire [13:0] \i__payload.address ;
+  wire [13:0] \i__payload.count ;
   wire \i__payload.stride ;
   output i__ready;
   wire i__ready;
   input i__valid;
   wire i__valid;
-  reg [30:0] kept = 31'h00000000;
-  wire [14:0] \kept.address ;
-  wire [14:0] \kept.count ;
+  reg [28:0] kept = 29'h00000000;
+  wire [13:0] \kept.address ;
+  wire [13:0] \kept.count ;
   wire \kept.stride ;
-  output [30:0] o__payload;
-  wire [30:0] o__payload;
-  wire [14:0] \o__payload.address ;
-  wire [14:0] \o__payload.count ;
+  output [28:0] o__payload;
+  wire [28:0] o__payload;
+  wire [13:0] \o__payload.address ;
+  wire [13:0] \o__payload.count ;
   wire \o__payload.stride ;
   input o__ready;
   wire o__ready;
@@ -21087,15 +21088,15 @@ module \specimen.request_skid (rst, o__ready, i__ready, o__valid, o__payload, i_
       \$5  = i__payload;
     end
   end
-  assign \o__payload.address  = o__payload[14:0];
-  assign \o__payload.count  = o__payload[29:15];
-  assign \o__payload.stride  = o__payload[30];
-  assign \i__payload.address  = i__payload[14:0];
-  assign \i__payload.count  = i__payload[29:15];
-  assign \i__payload.stride  = i__payload[30];
-  assign \kept.address  = kept[14:0];
-  assign \kept.count  = kept[29:15];
-  assign \kept.stride  = kept[30];
+  assign \o__payload.address  = o__payload[13:0];
+  assign \o__payload.count  = o__payload[27:14];
+  assign \o__payload.stride  = o__payload[28];
+  assign \i__payload.address  = i__payload[13:0];
+  assign \i__payload.count  = i__payload[27:14];
+  assign \i__payload.stride  = i__payload[28];
+  assign \kept.address  = kept[13:0];
+  assign \kept.count  = kept[27:14];
+  assign \kept.stride  = kept[28];
 endmodule
 
 module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, i__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, read__payload
@@ -25277,9 +25278,9 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$177  = ~ total[36];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6604$0 (x0_4),
-    .\port$6628$0 (x1_4),
-    .\port$6636$0 (tag_4),
+    .\port$6605$0 (x0_4),
+    .\port$6629$0 (x1_4),
+    .\port$6637$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -26818,7 +26819,7 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$521  = { y1_3_2, 1'h0 };
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6604$0 , \port$6628$0 , \port$6636$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6605$0 , \port$6629$0 , \port$6637$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -26847,12 +26848,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$660
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6604$0 ;
-  wire [15:0] \port$6604$0 ;
-  input [15:0] \port$6628$0 ;
-  wire [15:0] \port$6628$0 ;
-  input [6:0] \port$6636$0 ;
-  wire [6:0] \port$6636$0 ;
+  input [15:0] \port$6605$0 ;
+  wire [15:0] \port$6605$0 ;
+  input [15:0] \port$6629$0 ;
+  wire [15:0] \port$6629$0 ;
+  input [6:0] \port$6637$0 ;
+  wire [6:0] \port$6637$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -26888,7 +26889,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$660
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$6636$0 , \port$6628$0 , \port$6604$0  };
+      storage[w_port__addr] <= { \port$6637$0 , \port$6629$0 , \port$6605$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -26954,8 +26955,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$660
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$6636$0 , \port$6628$0 , \port$6604$0  };
-  assign w_data = { \port$6636$0 , \port$6628$0 , \port$6604$0  };
+  assign w_port__data = { \port$6637$0 , \port$6629$0 , \port$6605$0  };
+  assign w_data = { \port$6637$0 , \port$6629$0 , \port$6605$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -29749,8 +29750,8 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   wire \$18 ;
   wire \$19 ;
   wire \$2 ;
-  wire [7:0] \$20 ;
-  wire [7:0] \$21 ;
+  wire [8:0] \$20 ;
+  wire [8:0] \$21 ;
   wire \$22 ;
   wire \$23 ;
   wire [28:0] \$24 ;
@@ -29765,7 +29766,7 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   wire \$32 ;
   wire \$33 ;
   wire \$34 ;
-  wire [8:0] \$35 ;
+  wire [9:0] \$35 ;
   wire \$36 ;
   wire \$37 ;
   wire \$38 ;
@@ -29774,24 +29775,24 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   wire \$40 ;
   wire \$41 ;
   reg \$42 ;
-  reg [6:0] \$43 ;
+  reg [7:0] \$43 ;
   reg \$44 ;
   reg \$45 ;
   reg [28:0] \$46 ;
   reg \$47 ;
-  reg [9:0] \$48 ;
+  reg [10:0] \$48 ;
   reg \$49 ;
   wire \$5 ;
-  reg [8:0] \$50 ;
+  reg [9:0] \$50 ;
   reg \$51 ;
   wire \$6 ;
   wire \$7 ;
   wire \$8 ;
   wire \$9 ;
   wire \$signature__addr ;
-  wire [37:0] \$signature__data ;
+  wire [38:0] \$signature__data ;
   wire [28:0] \$signature__data.score ;
-  wire [8:0] \$signature__data.token ;
+  wire [9:0] \$signature__data.token ;
   reg active = 1'h0;
   reg best0_0_0 = 1'h0;
   reg [28:0] best0_0_1 = 29'h00000000;
@@ -29824,32 +29825,32 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   wire i__ready;
   input i__valid;
   wire i__valid;
-  output [8:0] o__payload;
-  reg [8:0] o__payload = 9'h000;
-  wire [8:0] \o__payload.token ;
+  output [9:0] o__payload;
+  reg [9:0] o__payload = 10'h000;
+  wire [9:0] \o__payload.token ;
   input o__ready;
   wire o__ready;
   output o__valid;
   reg o__valid = 1'h0;
   wire out_advance;
   wire out_enter;
-  (* init = 9'h000 *)
-  wire [8:0] out_token;
+  (* init = 10'h000 *)
+  wire [9:0] out_token;
   input rst;
   wire rst;
   wire start;
-  reg [9:0] tag_best = 10'h000;
+  reg [10:0] tag_best = 11'h000;
   wire take;
-  reg [6:0] tile = 7'h00;
+  reg [7:0] tile = 8'h00;
   wire write__addr;
-  wire [37:0] write__data;
+  wire [38:0] write__data;
   wire [28:0] \write__data.score ;
-  wire [8:0] \write__data.token ;
+  wire [9:0] \write__data.token ;
   wire write__en;
-  reg [37:0] best [1:0];
+  reg [38:0] best [1:0];
   initial begin
-    best[0] = 38'h0000000000;
-    best[1] = 38'h0000000000;
+    best[0] = 39'h0000000000;
+    best[1] = 39'h0000000000;
   end
   always @(posedge clk) begin
     if (write__en)
@@ -29895,10 +29896,10 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   assign \$11  = cmd__payload - 1'h1;
   assign \$12  = granules_valid & granules_ready;
   assign \$14  = \$12  & \$13 ;
-  assign \$17  = tile == 7'h7f;
+  assign \$17  = tile == 8'h9f;
   assign \$19  = \$17  & \$18 ;
   assign \$20  = tile + 1'h1;
-  assign \$21  = \$19  ? 8'h00 : \$20 ;
+  assign \$21  = \$19  ? 9'h000 : \$20 ;
   assign \$22  = $signed(i__payload[57:29]) > $signed(i__payload[28:0]);
   assign \$24  = \$23  ? i__payload[57:29] : i__payload[28:0];
   assign \$25  = $signed(i__payload[57:29]) > $signed(i__payload[28:0]);
@@ -29906,9 +29907,9 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   assign \$29  = ! tile;
   assign \$30  = ! i__payload[68];
   assign \$31  = \$29  & \$30 ;
-  assign \$32  = tile == 7'h7f;
+  assign \$32  = tile == 8'h9f;
   assign \$34  = \$32  & \$33 ;
-  assign \$35  = take ? { tag_best[9:2], best0_0_2 } : \$signature__data [37:29];
+  assign \$35  = take ? { tag_best[10:2], best0_0_2 } : \$signature__data [38:29];
   assign \$36  = o__valid & o__ready;
   always @* begin
     if (\$start ) begin end
@@ -29927,10 +29928,10 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
     if (\$start ) begin end
     \$43  = tile;
     if (\$16 ) begin
-      \$43  = \$21 [6:0];
+      \$43  = \$21 [7:0];
     end
     if (rst) begin
-      \$43  = 7'h00;
+      \$43  = 8'h00;
     end
   end
   always @* begin
@@ -30001,9 +30002,9 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   assign write__addr = 1'h0;
   assign out_token = o__payload;
   assign \$signature__data.score  = \$signature__data [28:0];
-  assign \$signature__data.token  = \$signature__data [37:29];
+  assign \$signature__data.token  = \$signature__data [38:29];
   assign \write__data.score  = write__data[28:0];
-  assign \write__data.token  = write__data[37:29];
+  assign \write__data.token  = write__data[38:29];
   assign \o__payload.token  = o__payload;
   assign \cmd__payload.n  = cmd__payload;
   assign \i__payload.acc  = i__payload[57:0];
@@ -30011,7 +30012,7 @@ module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__
   assign \i__payload.acc.1  = i__payload[57:29];
   assign \i__payload.exp  = i__payload[67:58];
   assign \i__payload.group  = i__payload[68];
-  assign write__data[37:29] = { tag_best[9:2], best0_0_2 };
+  assign write__data[38:29] = { tag_best[10:2], best0_0_2 };
   assign write__data[28:0] = best0_0_1;
   assign \$7  = 1'h1;
   assign best_of_ready = \$6 ;
@@ -30140,7 +30141,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   wire \$19 ;
   wire \$190 ;
   wire \$191 ;
-  reg [17:0] \$192 ;
+  reg [18:0] \$192 ;
   reg \$193 ;
   reg \$194 ;
   reg \$195 ;
@@ -30294,12 +30295,12 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   input clk;
   wire clk;
   reg closed = 1'h0;
-  input [17:0] command__payload;
-  wire [17:0] command__payload;
+  input [18:0] command__payload;
+  wire [18:0] command__payload;
   wire \command__payload.last ;
   wire \command__payload.none ;
   wire [5:0] \command__payload.position ;
-  wire [8:0] \command__payload.token ;
+  wire [9:0] \command__payload.token ;
   wire \command__payload.want ;
   output command__ready;
   wire command__ready;
@@ -30313,22 +30314,22 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   wire convert__ready;
   output convert__valid;
   reg convert__valid;
-  output [10:0] dispatch__payload;
-  wire [10:0] dispatch__payload;
+  output [11:0] dispatch__payload;
+  wire [11:0] dispatch__payload;
   wire \dispatch__payload.head ;
   wire \dispatch__payload.last ;
-  wire [8:0] \dispatch__payload.token ;
+  wire [9:0] \dispatch__payload.token ;
   input dispatch__ready;
   wire dispatch__ready;
   output dispatch__valid;
   wire dispatch__valid;
   input embed_done;
   wire embed_done;
-  reg [17:0] entry0 = 18'h00000;
+  reg [18:0] entry0 = 19'h00000;
   wire \entry0.last ;
   wire \entry0.none ;
   wire [5:0] \entry0.position ;
-  wire [8:0] \entry0.token ;
+  wire [9:0] \entry0.token ;
   wire \entry0.want ;
   output [39:0] exps;
   reg [39:0] exps = 40'h0000000000;
@@ -30397,11 +30398,11 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   reg norm__valid;
   input norm_done;
   wire norm_done;
-  output [10:0] outcome__payload;
-  reg [10:0] outcome__payload;
+  output [11:0] outcome__payload;
+  reg [11:0] outcome__payload;
   wire \outcome__payload.last ;
   wire \outcome__payload.none ;
-  wire [8:0] \outcome__payload.token ;
+  wire [9:0] \outcome__payload.token ;
   input outcome__ready;
   wire outcome__ready;
   output outcome__valid;
@@ -30435,9 +30436,9 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   reg sample__valid;
   input sample_done;
   wire sample_done;
-  input [8:0] sampled__payload;
-  wire [8:0] sampled__payload;
-  wire [8:0] \sampled__payload.token ;
+  input [9:0] sampled__payload;
+  wire [9:0] sampled__payload;
+  wire [9:0] \sampled__payload.token ;
   output sampled__ready;
   reg sampled__ready;
   input sampled__valid;
@@ -30489,19 +30490,19 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   assign \$60  = 2'h1 == wanted;
   assign \$61  = command__valid & command__ready;
   assign \$62  = ! \$signal ;
-  assign \$63  = ~ command__payload[17];
+  assign \$63  = ~ command__payload[18];
   assign \$64  = \$signal  + \$63 ;
   assign \$65  = dispatch__valid & dispatch__ready;
   assign \$66  = sent_token + 1'h1;
   assign \$67  = angle__valid & angle__ready;
   assign \$68  = sent_position + 1'h1;
   assign \$69  = command__valid & command__ready;
-  assign \$70  = ~ command__payload[17];
-  assign \$71  = command__payload[15] & \$70 ;
+  assign \$70  = ~ command__payload[18];
+  assign \$71  = command__payload[16] & \$70 ;
   assign \$72  = ! wanted;
   assign \$73  = \$71  & \$72 ;
-  assign \$74  = ~ command__payload[17];
-  assign \$75  = command__payload[15] & \$74 ;
+  assign \$74  = ~ command__payload[18];
+  assign \$75  = command__payload[16] & \$74 ;
   assign \$76  = wanted + \$75 ;
   assign \$77  = ! phase;
   assign \$78  = \$77  & closed;
@@ -31029,14 +31030,14 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    outcome__payload[9:0] = 10'h000;
+    outcome__payload[10:0] = 11'h000;
     (* full_case = 32'd1 *)
     if (\$57 ) begin
-      outcome__payload[9] = 1'h1;
       outcome__payload[10] = 1'h1;
+      outcome__payload[11] = 1'h1;
     end else begin
-      outcome__payload[8:0] = sampled__payload;
-      outcome__payload[10] = \$60 ;
+      outcome__payload[9:0] = sampled__payload;
+      outcome__payload[11] = \$60 ;
     end
   end
   always @* begin
@@ -31057,7 +31058,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
       end
     end
     if (rst) begin
-      \$192  = 18'h00000;
+      \$192  = 19'h00000;
     end
   end
   always @* begin
@@ -31077,7 +31078,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
     if (\$start ) begin end
     \$194  = closed;
     if (\$61 ) begin
-      \$194  = command__payload[16];
+      \$194  = command__payload[17];
     end
     if (finish) begin
       \$194  = 1'h0;
@@ -31869,14 +31870,14 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
       \$220  = 1'h0;
     end
   end
-  assign \dispatch__payload.token  = dispatch__payload[8:0];
-  assign \dispatch__payload.last  = dispatch__payload[9];
-  assign \dispatch__payload.head  = dispatch__payload[10];
+  assign \dispatch__payload.token  = dispatch__payload[9:0];
+  assign \dispatch__payload.last  = dispatch__payload[10];
+  assign \dispatch__payload.head  = dispatch__payload[11];
   assign \entry0.position  = entry0[5:0];
-  assign \entry0.token  = entry0[14:6];
-  assign \entry0.want  = entry0[15];
-  assign \entry0.last  = entry0[16];
-  assign \entry0.none  = entry0[17];
+  assign \entry0.token  = entry0[15:6];
+  assign \entry0.want  = entry0[16];
+  assign \entry0.last  = entry0[17];
+  assign \entry0.none  = entry0[18];
   assign \angle__payload.position  = angle__payload[5:0];
   assign \angle__payload.last  = angle__payload[6];
   assign \norm__payload.last  = norm__payload;
@@ -31893,15 +31894,15 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   assign \add__payload.n  = add__payload[0];
   assign \add__payload.final  = add__payload[1];
   assign \sample__payload.n  = sample__payload;
-  assign \outcome__payload.token  = outcome__payload[8:0];
-  assign \outcome__payload.none  = outcome__payload[9];
-  assign \outcome__payload.last  = outcome__payload[10];
+  assign \outcome__payload.token  = outcome__payload[9:0];
+  assign \outcome__payload.none  = outcome__payload[10];
+  assign \outcome__payload.last  = outcome__payload[11];
   assign \sampled__payload.token  = sampled__payload;
   assign \command__payload.position  = command__payload[5:0];
-  assign \command__payload.token  = command__payload[14:6];
-  assign \command__payload.want  = command__payload[15];
-  assign \command__payload.last  = command__payload[16];
-  assign \command__payload.none  = command__payload[17];
+  assign \command__payload.token  = command__payload[15:6];
+  assign \command__payload.want  = command__payload[16];
+  assign \command__payload.last  = command__payload[17];
+  assign \command__payload.none  = command__payload[18];
   assign \exps.0  = exps[9:0];
   assign \exps.1  = exps[19:10];
   assign \exps.2  = exps[29:20];
@@ -31912,9 +31913,9 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   assign \exps_in.3  = exps_in[39:30];
   assign angle__payload[5:0] = entry0[5:0];
   assign angle__payload[6] = \$8 ;
-  assign dispatch__payload[10] = \$9 ;
-  assign dispatch__payload[8:0] = entry0[14:6];
-  assign dispatch__payload[9] = \$5 ;
+  assign dispatch__payload[11] = \$9 ;
+  assign dispatch__payload[9:0] = entry0[15:6];
+  assign dispatch__payload[10] = \$5 ;
   assign \$14  = 1'h1;
   assign \$15  = \$13 ;
   assign \$17  = 1'h1;
@@ -33686,20 +33687,20 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
   reg \$10 ;
   reg \$11 ;
   reg [127:0] \$12 ;
-  reg [30:0] \$13 ;
+  reg [28:0] \$13 ;
   reg \$14 ;
   wire \$2 ;
   wire \$3 ;
   wire \$4 ;
   wire \$5 ;
   wire \$6 ;
-  wire [15:0] \$7 ;
-  wire [15:0] \$8 ;
+  wire [14:0] \$7 ;
+  wire [14:0] \$8 ;
   wire \$9 ;
   wire \$signal ;
   wire \$signal$3 ;
   reg active = 1'h0;
-  wire [14:0] address;
+  wire [13:0] address;
   (* init = 128'h00000000000000000000000000000000 *)
   wire [127:0] beat;
   output [127:0] beats__payload;
@@ -33714,18 +33715,18 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
   wire en;
   reg found = 1'h0;
   wire read;
-  input [30:0] req__payload;
-  wire [30:0] req__payload;
-  wire [14:0] \req__payload.address ;
-  wire [14:0] \req__payload.count ;
+  input [28:0] req__payload;
+  wire [28:0] req__payload;
+  wire [13:0] \req__payload.address ;
+  wire [13:0] \req__payload.count ;
   wire \req__payload.stride ;
   output req__ready;
   wire req__ready;
   input req__valid;
   wire req__valid;
-  reg [30:0] request = 31'h00000000;
-  wire [14:0] \request.address ;
-  wire [14:0] \request.count ;
+  reg [28:0] request = 29'h00000000;
+  wire [13:0] \request.address ;
+  wire [13:0] \request.count ;
   wire \request.stride ;
   input rst;
   wire rst;
@@ -33735,11 +33736,11 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
   assign \$signal$3  = \$2  | \$signal ;
   assign read = active & \$signal$3 ;
   assign \$3  = ~ active;
-  assign \$4  = request[29:15] == 1'h1;
+  assign \$4  = request[27:14] == 1'h1;
   assign \$5  = read & \$4 ;
   assign req__ready = \$3  | \$5 ;
-  assign \$7  = request[14:0] + 1'h1;
-  assign \$8  = request[29:15] - 1'h1;
+  assign \$7  = request[13:0] + 1'h1;
+  assign \$8  = request[27:14] - 1'h1;
   assign \$9  = req__ready & req__valid;
   always @(posedge clk)
     found <= \$10 ;
@@ -33752,7 +33753,7 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
   always @(posedge clk)
     active <= \$14 ;
   \specimen.weights.rom  rom (
-    .address(request[14:0]),
+    .address(request[13:0]),
     .clk(clk),
     .data(data),
     .en(read)
@@ -33788,8 +33789,8 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
     if (\$start ) begin end
     \$13  = request;
     if (read) begin
-      \$13 [14:0] = \$7 [14:0];
-      \$13 [29:15] = \$8 [14:0];
+      \$13 [13:0] = \$7 [13:0];
+      \$13 [27:14] = \$8 [13:0];
     end
     if (\$9 ) begin
       \$13  = req__payload;
@@ -33806,20 +33807,20 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
     end
   end
   assign en = read;
-  assign address = request[14:0];
+  assign address = request[13:0];
   assign beat = beats__payload;
-  assign \request.address  = request[14:0];
-  assign \request.count  = request[29:15];
-  assign \request.stride  = request[30];
-  assign \req__payload.address  = req__payload[14:0];
-  assign \req__payload.count  = req__payload[29:15];
-  assign \req__payload.stride  = req__payload[30];
+  assign \request.address  = request[13:0];
+  assign \request.count  = request[27:14];
+  assign \request.stride  = request[28];
+  assign \req__payload.address  = req__payload[13:0];
+  assign \req__payload.count  = req__payload[27:14];
+  assign \req__payload.stride  = req__payload[28];
   assign \$6  = 1'h1;
 endmodule
 
 module \specimen.weights.rom (en, data, address, clk);
-  input [14:0] address;
-  wire [14:0] address;
+  input [13:0] address;
+  wire [13:0] address;
   input clk;
   wire clk;
   output [127:0] data;
@@ -33827,8 +33828,8 @@ module \specimen.weights.rom (en, data, address, clk);
   input en;
   wire en;
   specimen_rom #(
-    .ADDRESS_WIDTH(32'd15),
-    .DEPTH(32'd17508),
+    .ADDRESS_WIDTH(32'd14),
+    .DEPTH(32'd16100),
     .WIDTH(32'd128)
   ) memory (
     .address(address),
