@@ -3,8 +3,8 @@
 
 The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
 today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's counters give through its UART, and the cycle
-between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Of a board that has no
-report there are Yosys' counts. Nothing has run on hardware.
+between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Attention takes longer as texts grow, so they are
+of texts of 32 tokens with their prompts, and beside that (`_64`) of 64. Of a board that has no report there are Yosys' counts. Nothing has run on hardware.
 """
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ from hwgen.params.presets import hw_shape, recipe
 from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
-PROMPTS, TOKENS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy"), 56
+PROMPTS, LENGTHS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy"), (32, 64)
 
 
 def smallest():
@@ -75,7 +75,7 @@ def synthesized(chosen):
 
 
 def cycles_per_token(link, checkpoint, count):
-    """Mean cycles of a token, with ``count`` texts at once that go on until one has no room, or for TOKENS tokens."""
+    """{length: mean cycles of a decoded token} of ``count`` texts at once, until the longest has that many tokens: of the LENGTHS that there is room for."""
     hw = link.design.hw
     texts = [checkpoint.tokenizer.encode(PROMPTS[slot % len(PROMPTS)]) for slot in range(count)]
     room = min(hw.context, hw.blocks // count * hw.kv_block)
@@ -84,17 +84,17 @@ def cycles_per_token(link, checkpoint, count):
         for position, token in enumerate(text):
             result = link.run_pass([Entry(slot, position, token, position == len(text) - 1)]).check()
         text.append(result.tokens[0])
-    cycles = 0
-    for passes in range(1, TOKENS):
-        result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True) for slot, text in enumerate(texts)]).check()
-        cycles += result.cycles + GAP
-        for slot, text in enumerate(texts):
-            text.append(result.tokens[slot])
-        if max(map(len, texts)) > room:
-            break
+    found, cycles, passes = {}, 0, 0
+    for length in (length for length in LENGTHS if length <= room):
+        while max(map(len, texts)) < length:
+            result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True) for slot, text in enumerate(texts)]).check()
+            cycles, passes = cycles + result.cycles + GAP, passes + 1
+            for slot, text in enumerate(texts):
+                text.append(result.tokens[slot])
+        found[length] = cycles / passes / count
     for text in texts:
         print(checkpoint.tokenizer.decode(text[1:]))
-    return cycles / passes / count
+    return found
 
 
 def built(name):
@@ -108,17 +108,19 @@ def built(name):
         raise SystemExit(f"fpga/{name}/report.json is of other Verilog than today's: build again, and copy build/fpga/{name}.json there")
     with simulated_pins(chosen, design, quantized, stage) as link:
         alone = cycles_per_token(link, checkpoint, 1)
-        mean = cycles_per_token(link, checkpoint, design.hw.entries) if design.hw.entries > 1 else alone
+        together = cycles_per_token(link, checkpoint, design.hw.entries) if design.hw.entries > 1 else {}
     made, simulated = f"hwgen fpga build --board {name}", f"python -m tools.bench_board --board {name}"
-    return [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
+    rows = [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
             *((resource.lower(), used, "", "measured", made) for resource, used in report["used"].items()),
             ("parameters", checkpoint.shape.parameter_count, "", "measured", simulated),
             ("texts", design.hw.entries, "at once", "measured", simulated),
-            ("cycles_per_token", round(mean, 1), "cycles", "measured", simulated),
-            ("tokens_per_second", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated),
-            *([("one_text_cycles_per_token", round(alone, 1), "cycles", "measured", simulated),
-               ("one_text_tokens_per_second", round(1e6 * report["clock"] / alone), "tokens/s", "derived", simulated)] if design.hw.entries > 1 else []),
-            *([("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)] if "cpu_seconds" in report else [])]
+            ("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)]
+    for prefix, found in (("", together or alone), *([("one_text_", alone)] if together else [])):
+        for length, mean in found.items():
+            suffix = "" if length == LENGTHS[0] else f"_{length}"
+            rows += [(f"{prefix}cycles_per_token{suffix}", round(mean, 1), "cycles", "measured", simulated),
+                     (f"{prefix}tokens_per_second{suffix}", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated)]
+    return rows
 
 
 def bench(name):

@@ -102,8 +102,8 @@ def _clock(found, chosen):
     return expected + (f"; the board's is {chosen.clock:g} MHz" if chosen else "")
 
 
-def _speed(found, mhz):
-    cycles = found.cycles()
+def _speed(found, mhz, texts=1):
+    cycles = found.cycles(texts)
     return (f"{1e6 * mhz / cycles:,.0f} tokens/s at {mhz:.4g} MHz: " if mhz else "") + f"{cycles:,.0f} cycles a token"
 
 
@@ -142,6 +142,9 @@ def run_plan_board(options, screen):
     if options.clock and found.mhz and options.clock > found.mhz:
         print(f"         {options.clock:g} MHz is more than it may reach")
     print(f"speed    {_speed(found, clock)}, one text")
+    hw = design.hw
+    if (texts := min(hw.entries, hw.slots, hw.blocks)) > 1:
+        print(f"         {_speed(found, clock, texts)}, {texts} texts of {min(hw.context, hw.blocks // texts * hw.kv_block)} at once")
     context, slots = largest(found, "context", model.max_position_embeddings), largest(found, "slots", 256)
     print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.max_position_embeddings else "")
           + f", or for {slots} slot{'s' if slots > 1 else ''} of {design.hw.context}")

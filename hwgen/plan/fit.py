@@ -38,11 +38,13 @@ class Fit:
         limit = {kind: int(FULL[kind] * count) for kind, count in self.capacity.items()}
         return {kind: self.used[kind] - most for kind, most in limit.items() if self.used[kind] > most}
 
-    def cycles(self):
-        """Of a decoded token of one text, the mean over its positions: from the cycle model, which is exact."""
-        last = self.design.hw.context - 1
+    def cycles(self, texts=1):
+        """Of a decoded token with that many texts at once, the mean over the positions that all of them have room for: from the cycle model, which is exact."""
+        hw = self.design.hw
+        last = min(hw.context, hw.blocks // texts * hw.kv_block) - 1
         positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
-        return sum(pass_timeline(self.design, [p], [True]).counters["cycles"] for p in positions) / len(positions) + GAP
+        passes = (pass_timeline(self.design, [p] * texts, [True] * texts).counters["cycles"] + GAP for p in positions)
+        return sum(passes) / len(positions) / texts
 
 
 def fit(design, family, capacity):

@@ -107,20 +107,11 @@ class StreamPort(wiring.Component):
         return m
 
 
-def _pick(m, values, index, near):
-    """``values[index]``: by AND and OR, which is two values to a 4-input LUT; trees of multiplexers take up to twice that.
-
-    ``near`` values that follow each other come from one place of the chip, by a column of multipliers: they are brought together
-    there (synthesis must keep the signal, or it pairs values at random), for all wires of a beat at one spot cannot be routed.
-    """
+def _pick(m, values, index):
+    """``values[index]``: by AND and OR, which is two values to a 4-input LUT; trees of multiplexers take up to twice that."""
     hot = Signal(len(values), name="hot")
     m.d.comb += hot.eq(1 << index[:(len(values) - 1).bit_length()])
-    gated = [Mux(hot[i], value, 0) for i, value in enumerate(values)]
-    if not 1 < near < len(values):
-        return reduce(or_, gated)
-    groups = [Signal(len(values[0]), name=f"near{at}", attrs={"keep": True}) for at in range(0, len(values), near)]
-    m.d.comb += [group.eq(reduce(or_, gated[at:at + near])) for group, at in zip(groups, range(0, len(values), near))]
-    return reduce(or_, groups)
+    return reduce(or_, (Mux(hot[i], value, 0) for i, value in enumerate(values)))
 
 
 class Section(enum.Enum, shape=3):
@@ -341,7 +332,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += move.eq(beats.valid & (~full | leave) & ~in_tiles)
         index = Mux(section == Section.EMBED, unit[1:], in_beat)
         chosen = _pick(m, [beats.payload[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
-                       index, hw.lanes // (2 * lanes))
+                       index)
         with m.If(move):
             m.d.sync += [for_embed.eq(section == Section.EMBED), for_norm.eq((section == Section.RECORD) | (section == Section.GAINS)),
                          granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
