@@ -25,7 +25,7 @@ with open({log!r}, "a") as log:
     log.write(name + " " + " ".join(words) + chr(10))
 if "--version" in words:
     print(name, os.environ.get("PRETENDED_VERSION", "1.0"))
-elif os.environ.get("PRETENDED_FAILURE") == name:
+elif os.environ.get("PRETENDED_FAILURE") == name + " places" * ("--no-route" in words):
     print("ERROR: it does not fit")
     sys.exit(1)
 elif name == "ecppll":
@@ -35,6 +35,10 @@ elif name == "yosys":
     Path("partial-top.json").write_text('{{"modules": {{"top": {{"cells": {{}}}}}}}}')
 elif name == "nextpnr-ecp5":
     seed = int(words[words.index("--seed") + 1])
+    if "--no-route" in words:
+        Path(words[words.index("--write") + 1]).write_text("places of seed " + str(seed))
+        sys.exit(0)
+    assert Path(words[words.index("--json") + 1]).read_text() == "places of seed " + str(seed)
     Path(words[words.index("--textcfg") + 1]).write_text("config of seed " + str(seed))
     used = {{"used": 10, "available": 100}}
     Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 69.0 + seed, "constraint": 0}}}},
@@ -76,31 +80,32 @@ def tools(tmp_path, monkeypatch):
     def run():
         lines = [line for line in log.read_text().splitlines() if "--version" not in line]
         log.write_text("")
-        return [line.split()[0] + (f" {line.split('--seed ')[1].split()[0]}" if "--seed" in line else "") for line in lines]
+        return [line.split()[0] + (" places" if "--no-route" in line else "") + (f" {line.split('--seed ')[1].split()[0]}" if "--seed" in line else "")
+                for line in lines]
     return run
 
 
-SMALL = "fpga build --shape tiny,context=16"
+SMALL = "fpga build --shape tiny,context=16 --mhz 50"
 
 
 def test_a_build(tools, tmp_path, capsys):
     assert main(f"{SMALL} --seeds 1-3".split()) == 0
-    assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 1", "nextpnr-ecp5 2", "nextpnr-ecp5 3", "ecppack"]
+    assert tools() == ["ecppll", "yosys", *(f"nextpnr-ecp5{step} {seed}" for seed in (1, 2, 3) for step in (" places", "")), "ecppack"]
     out = capsys.readouterr().out
     assert re.search(r"50 MHz asked for, 72 MHz reached \(seed 3; others: 1: 70, 2: 71\)", out) and "10%" in out
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
     assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5", "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
-    chosen, checkpoint = board("ulx3s-85f"), load("demo")
+    chosen, checkpoint = dataclasses.replace(board("ulx3s-85f"), clock=50), load("demo")
     design = Design(model=checkpoint.shape, hw=hw_shape("tiny,context=16", checkpoint.shape), recipe=recipe())
     assert sources_digest(chosen, design, quantize(checkpoint, design.recipe)) == report["verilog_sha256"]
     tools()
     # again: nothing but the new seed is done
     assert main(f"{SMALL} --seeds 2,5".split()) == 0
-    assert [line for line in tools() if line != "ecppll"] == ["nextpnr-ecp5 5", "ecppack"]
+    assert [line for line in tools() if line != "ecppll"] == ["nextpnr-ecp5 places 5", "nextpnr-ecp5 5", "ecppack"]
     assert main(f"{SMALL} --seeds 5 --clean".split()) == 0
-    assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 5", "ecppack"]
+    assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 places 5", "nextpnr-ecp5 5", "ecppack"]
 
 
 def test_another_family(tools, tmp_path, monkeypatch, capsys):
@@ -157,10 +162,13 @@ def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
 
 
 def test_an_interrupted_build_goes_on(tools, monkeypatch, capsys):
-    monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5")
+    monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5 places")
     assert main(SMALL.split()) == 2
     assert re.search(r"error: nextpnr-ecp5 failed: ERROR: it does not fit \(see .*seed-1.placed.log\)", capsys.readouterr().err)
     tools()
+    monkeypatch.setenv("PRETENDED_FAILURE", "nextpnr-ecp5")
+    assert main(SMALL.split()) == 2
+    assert "seed-1.routed.log" in capsys.readouterr().err and "nextpnr-ecp5 places 1" in tools()
     monkeypatch.delenv("PRETENDED_FAILURE")
     assert main(SMALL.split()) == 0
     assert [line for line in tools() if line != "ecppll"] == ["nextpnr-ecp5 1", "ecppack"]
@@ -174,7 +182,7 @@ def test_a_build_after_a_change_of_hwgen(tools, monkeypatch):
     tools()
     monkeypatch.setattr(files, "_TOP", files._TOP.replace("Reset while", "Still reset while"))
     assert main(SMALL.split()) == 0
-    assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 1", "ecppack"]
+    assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 places 1", "nextpnr-ecp5 1", "ecppack"]
 
 
 def test_a_clock_that_is_not_met(tools, capsys):

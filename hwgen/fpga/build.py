@@ -112,7 +112,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
-    key = hashlib.sha256(repr((board, design, quantized.digest, tools, family.place(board, "", "", ""))).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((board, design, quantized.digest, tools, family.place(board, "", "", ""), family.route and family.route(board, "", "", ""))).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)
@@ -134,19 +134,25 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     reports = {}
     for seed in seeds:
         report = work / f"seed-{seed}.json"
-        _tool(stage, f"place and route, seed {seed} (many minutes)", f"seed-{seed}.placed", work, family.placer,
-              *family.place(board, "top.json", family.constraints_file, "{out}"), "--report", report.name, "--seed", str(seed),
-              "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
+        words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
+        placed, routed = f"seed-{seed}.placed", f"seed-{seed}.routed"
+        if not (work / routed).exists():
+            _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
+                  placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
+        if family.route:
+            _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
+                  *family.route(board, placed, family.constraints_file, "{out}"), *words)
+            (work / placed).unlink(missing_ok=True)     # it is large
         reports[seed] = json.loads(report.read_text())
     speeds = {seed: _fmax(report) for seed, report in reports.items()}
     best = max(speeds, key=lambda seed: (speeds[seed], -seed))
     bits = f"seed-{best}{family.suffix}"
-    _tool(stage, "packing", bits, work, family.packer, *family.pack(board, f"seed-{best}.placed", "{out}"))
+    _tool(stage, "packing", bits, work, family.packer, *family.pack(board, f"seed-{best}.routed", "{out}"))
     bitstream = folder / f"{board.name}{family.suffix}"
     bitstream.write_bytes((work / bits).read_bytes())
     utilization = reports[best]["utilization"]
-    seconds = {tool: float((work / f"{made}.seconds").read_text())
-               for tool, made in (("yosys", "top.json"), (family.placer, f"seed-{best}.placed"), (family.packer, bits))}
+    made = {"yosys": ["top.json"], family.placer: [f"seed-{best}.placed"] * bool(family.route) + [f"seed-{best}.routed"], family.packer: [bits]}
+    seconds = {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2) for tool, names in made.items()}
     result = BuildReport(
         board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
         fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,

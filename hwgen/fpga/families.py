@@ -21,7 +21,8 @@ class Family:
     synthesis : str         Yosys' command
     multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
-    place : callable        (board, netlist, constraints, output) -> words for the placer
+    place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
+    route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
     pack : callable         (board, placed, output) -> words for the packer
     places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
     suffix : str            of a bitstream
@@ -36,6 +37,7 @@ class Family:
     placer: str = ""
     packer: str = ""
     place: Callable = None
+    route: Callable = None
     pack: Callable = None
     places: Callable = None
     suffix: str = ".bit"
@@ -69,12 +71,15 @@ def _lpf(board):
     return "\n".join(lines) + "\n"
 
 
-# The analytic placer, `static`, makes wires a quarter shorter than the default one where a chip is 84 % full, which decides whether it can be routed.
+# What makes a chip that is 84 % full routable: the analytic placer, `static`, whose wires are a quarter shorter than the default one's there; and
+# routing that does not heed timing after a placement that did, for wires that are critical do not give way, and two of them can want one place for ever.
 ECP5 = Family(
     name="ecp5", resources={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
     pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
     placer="nextpnr-ecp5", packer="ecppack",
-    place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--textcfg", output, "--placer", "static"),
+    place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--placer", "static", "--no-route", "--write", output),
+    route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--no-tmdriv",
+                                                      "--textcfg", output),
     pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
 
 
