@@ -23,6 +23,7 @@ class Family:
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
+    relax : callable        changes the file of what was placed before it is routed
     pack : callable         (board, placed, output) -> words for the packer
     places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
     suffix : str            of a bitstream
@@ -38,6 +39,7 @@ class Family:
     packer: str = ""
     place: Callable = None
     route: Callable = None
+    relax: Callable = None
     pack: Callable = None
     places: Callable = None
     suffix: str = ".bit"
@@ -71,6 +73,15 @@ def _lpf(board):
     return "\n".join(lines) + "\n"
 
 
+def _no_timing(placed):
+    """Route without heed of timing. (What the placement wrote down of its settings overrules --no-tmdriv.)"""
+    old, new = (f'"timing_driven": "{value:032b}"' for value in (1, 0))
+    text = placed.read_text(encoding="utf-8")
+    partial = placed.with_name(f"partial-{placed.name}")
+    partial.write_text(text.replace(old, new, 1), encoding="utf-8")
+    partial.replace(placed)
+
+
 # What makes a chip that is 84 % full routable: the analytic placer, `static`, whose wires are a quarter shorter than the default one's there; and
 # routing that does not heed timing after a placement that did, for wires that are critical do not give way, and two of them can want one place for ever.
 ECP5 = Family(
@@ -78,8 +89,8 @@ ECP5 = Family(
     pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
     placer="nextpnr-ecp5", packer="ecppack",
     place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--placer", "static", "--no-route", "--write", output),
-    route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--no-tmdriv",
-                                                      "--textcfg", output),
+    route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--textcfg", output),
+    relax=_no_timing,
     pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
 
 
