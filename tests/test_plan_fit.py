@@ -113,7 +113,7 @@ def test_texts_at_once_share_what_memory_of_keys_and_values_there_is(capsys):
     first, last = (pass_timeline(found.design, [p] * 4, [True] * 4).counters["cycles"] + GAP for p in (0, 31))
     assert first < 4 * found.cycles(4) < last and found.cycles(4) < found.cycles()
     assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", shape]) == 0
-    assert re.search(rf"\n +[\d,]+ tokens/s at 33.33 MHz: {found.cycles(4):,.0f} cycles a token, 4 texts of 32 at once\n", capsys.readouterr().out)
+    assert re.search(rf"\n +[\d,]+ tokens/s at [\d.]+ MHz: {found.cycles(4):,.0f} cycles a token, 4 texts of 32 at once\n", capsys.readouterr().out)
 
 
 def test_what_does_not_fit_says_what_would(capsys):
