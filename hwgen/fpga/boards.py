@@ -31,6 +31,7 @@ class Board:
     shape : str             hardware shape, as for --shape
     formats : str           as for --formats
     programmer : tuple      words of openFPGALoader's command line
+    crowded : bool          routed without heed of timing, where it is not routable with it
     note : str              what somebody should know before a build
     """
     name: str
@@ -46,6 +47,7 @@ class Board:
     shape: str
     formats: str = ""
     programmer: tuple
+    crowded: bool = False
     note: str = ""
 
     def pins(self):
@@ -67,7 +69,7 @@ BOARDS = {b.name: b for b in (
     Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
           device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
-          oscillator=25, clock=35.7143, baud=1_000_000, programmer=("--board", "ulx3s"),
+          oscillator=25, clock=35.7143, baud=1_000_000, programmer=("--board", "ulx3s"), crowded=True,
           shape="lanes=16,columns=8,dsp_columns=7,vector_lanes=4,attention_lanes=8,entries=4,slots=4,halves=2,tile_beats=2,context=256,kv_blocks=16,sampler=greedy"),
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform", family="ecp5",
           device=("--12k", "--package", "CABGA381", "--speed", "6"),

@@ -140,7 +140,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
             _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
                   placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
         if family.route:
-            if family.relax and (work / placed).exists():
+            if board.crowded and family.relax and (work / placed).exists():
                 family.relax(work / placed)
             _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
                   *family.route(board, placed, family.constraints_file, "{out}"), *words)

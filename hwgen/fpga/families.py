@@ -23,7 +23,7 @@ class Family:
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
-    relax : callable        changes the file of what was placed before it is routed
+    relax : callable        changes the file of what was placed on a `Board.crowded` before it is routed
     pack : callable         (board, placed, output) -> words for the packer
     places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
     suffix : str            of a bitstream
@@ -82,8 +82,8 @@ def _no_timing(placed):
     partial.replace(placed)
 
 
-# What makes a chip that is 84 % full routable: the analytic placer, `static`, whose wires are a quarter shorter than the default one's there; and
-# routing that does not heed timing after a placement that did, for wires that are critical do not give way, and two of them can want one place for ever.
+# The analytic placer, `static`, makes wires a quarter shorter than the default one on a full chip. Where that is not enough to route it (`Board.crowded`): wires that
+# are critical do not give way, and two of them can want one place for ever. The placement has heeded timing, and little of it is lost.
 ECP5 = Family(
     name="ecp5", resources={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
     pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
