@@ -55,6 +55,8 @@ def fit(design, family, capacity):
     used["LUT"] *= built.luts
     used = {kind: round(count) for kind, count in used.items()}
     mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
+    if design.hw.entries > 1:
+        mhz = min(mhz, built.batched)
     return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz)
 
 
