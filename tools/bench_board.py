@@ -4,7 +4,7 @@
 The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
 today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's counters give through its UART, and the cycle
 between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Attention takes longer as texts grow, so they are
-of texts of 32 tokens with their prompts, and beside that (`_64`) of 64. Of a board that has no report there are Yosys' counts. Nothing has run on hardware.
+of texts of 64 tokens with their prompts, and beside that (`_32`) of 32. Of a board that has no report there are Yosys' counts. Nothing has run on hardware.
 """
 import argparse
 import contextlib
@@ -76,16 +76,14 @@ def synthesized(chosen):
 
 def cycles_per_token(link, checkpoint, count):
     """{length: mean cycles of a decoded token} of ``count`` texts at once, until the longest has that many tokens: of the LENGTHS that there is room for."""
-    hw = link.design.hw
     texts = [checkpoint.tokenizer.encode(PROMPTS[slot % len(PROMPTS)]) for slot in range(count)]
-    room = min(hw.context, hw.blocks // count * hw.kv_block)
     for slot, text in enumerate(texts):
         link.free(slot)
         for position, token in enumerate(text):
             result = link.run_pass([Entry(slot, position, token, position == len(text) - 1)]).check()
         text.append(result.tokens[0])
     found, cycles, passes = {}, 0, 0
-    for length in (length for length in LENGTHS if length <= room):
+    for length in (length for length in LENGTHS if length <= link.design.hw.room(count)):
         while max(map(len, texts)) < length:
             result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True) for slot, text in enumerate(texts)]).check()
             cycles, passes = cycles + result.cycles + GAP, passes + 1
@@ -117,7 +115,7 @@ def built(name):
             ("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)]
     for prefix, found in (("", together or alone), *([("one_text_", alone)] if together else [])):
         for length, mean in found.items():
-            suffix = "" if length == LENGTHS[0] else f"_{length}"
+            suffix = "" if length == LENGTHS[-1] else f"_{length}"
             rows += [(f"{prefix}cycles_per_token{suffix}", round(mean, 1), "cycles", "measured", simulated),
                      (f"{prefix}tokens_per_second{suffix}", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated)]
     return rows

@@ -33,9 +33,9 @@ def reports():
 
 
 def clocks():
-    """{family: (MHz, way)}: the line through the clocks of its builds of one entry, over the root of their LUTs. One build alone leaves ``way`` as it is."""
+    """{family: (MHz, way)}: the line through its builds' clocks, over the root of their LUTs. One build alone leaves ``way`` as it is."""
     found = {}
-    for report in (report for report in reports() if report["shape"]["entries"] == 1):
+    for report in reports():
         chosen = board(report["board"])
         luts = report["used"][FAMILIES[chosen.family].resources["lut"]]
         found.setdefault(chosen.family, []).append(((luts / 100_000) ** 0.5, report["fmax"]))

@@ -141,7 +141,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
                   placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
         if family.route:
             if board.crowded and family.relax and (work / placed).exists():
-                family.relax(work / placed)
+                write_text(work / placed, (work / placed).read_text(encoding="utf-8").replace(*family.relax, 1))
             _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
                   *family.route(board, placed, family.constraints_file, "{out}"), *words)
             (work / placed).unlink(missing_ok=True)     # it is large

@@ -23,7 +23,7 @@ class Family:
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
-    relax : callable        changes the file of what was placed on a `Board.crowded` before it is routed
+    relax : (old, new)      text of a placed design, and what stands there instead on a `Board.crowded`: it is routed without heed of timing
     pack : callable         (board, placed, output) -> words for the packer
     places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
     suffix : str            of a bitstream
@@ -39,7 +39,7 @@ class Family:
     packer: str = ""
     place: Callable = None
     route: Callable = None
-    relax: Callable = None
+    relax: tuple = ()
     pack: Callable = None
     places: Callable = None
     suffix: str = ".bit"
@@ -73,15 +73,6 @@ def _lpf(board):
     return "\n".join(lines) + "\n"
 
 
-def _no_timing(placed):
-    """Route without heed of timing. (What the placement wrote down of its settings overrules --no-tmdriv.)"""
-    old, new = (f'"timing_driven": "{value:032b}"' for value in (1, 0))
-    text = placed.read_text(encoding="utf-8")
-    partial = placed.with_name(f"partial-{placed.name}")
-    partial.write_text(text.replace(old, new, 1), encoding="utf-8")
-    partial.replace(placed)
-
-
 # The analytic placer, `static`, makes wires a quarter shorter than the default one on a full chip. Where that is not enough to route it (`Board.crowded`): wires that
 # are critical do not give way, and two of them can want one place for ever. The placement has heeded timing, and little of it is lost.
 ECP5 = Family(
@@ -90,7 +81,7 @@ ECP5 = Family(
     placer="nextpnr-ecp5", packer="ecppack",
     place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--placer", "static", "--no-route", "--write", output),
     route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--textcfg", output),
-    relax=_no_timing,
+    relax=tuple(f'"timing_driven": "{value:032b}"' for value in (1, 0)),        # which overrules --no-tmdriv
     pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
 
 

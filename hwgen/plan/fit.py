@@ -40,8 +40,7 @@ class Fit:
 
     def cycles(self, texts=1):
         """Of a decoded token with that many texts at once, the mean over the positions that all of them have room for: from the cycle model, which is exact."""
-        hw = self.design.hw
-        last = min(hw.context, hw.blocks // texts * hw.kv_block) - 1
+        last = self.design.hw.room(texts) - 1
         positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
         passes = (pass_timeline(self.design, [p] * texts, [True] * texts).counters["cycles"] + GAP for p in positions)
         return sum(passes) / len(positions) / texts
@@ -55,8 +54,6 @@ def fit(design, family, capacity):
     used["LUT"] *= built.luts
     used = {kind: round(count) for kind, count in used.items()}
     mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
-    if design.hw.entries > 1:
-        mhz = min(mhz, built.batched)
     return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz)
 
 
