@@ -3,8 +3,9 @@
 
 The report is fpga/BOARD/report.json, a copy of what `hwgen fpga build --board BOARD` wrote; the Verilog that it was made of must be
 today's. Tokens per second are the clock over the mean cycles of a decoded token, which the machine's counters give through its UART, and the cycle
-between two passes of the decode loop: of as many texts at once as a pass has entries, and of one text alone. Attention takes longer as texts grow, so they are
-of texts of 64 tokens with their prompts, and beside that (`_32`) of 32. Of a board that has no report there are Yosys' counts. Nothing has run on hardware.
+between two passes of the decode loop, while texts grow to 32 or 64 tokens, prompts included: attention takes longer as they do. The figure without a suffix is
+of as many texts at once as a pass has entries, and of the longer that there is room for (`texts`, `text_tokens`); `_4x32` is of 4 texts of 32 tokens. Of a board
+that has no report there are Yosys' counts. Nothing has run on hardware.
 """
 import argparse
 import contextlib
@@ -30,7 +31,8 @@ from hwgen.params.presets import hw_shape, recipe
 from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
-PROMPTS, LENGTHS = ("She was", "The next morning,", "It is a truth", "Mr. Darcy"), (32, 64)
+PROMPTS = "She was", "The next morning,", "It is a truth", "Mr. Darcy", "There was", "He had been", "I am", "In the evening"
+LENGTHS = 32, 64
 
 
 def smallest():
@@ -77,8 +79,9 @@ def synthesized(chosen):
 def cycles_per_token(link, checkpoint, count):
     """{length: mean cycles of a decoded token} of ``count`` texts at once, until the longest has that many tokens: of the LENGTHS that there is room for."""
     texts = [checkpoint.tokenizer.encode(PROMPTS[slot % len(PROMPTS)]) for slot in range(count)]
-    for slot, text in enumerate(texts):
+    for slot in range(link.design.hw.slots):
         link.free(slot)
+    for slot, text in enumerate(texts):
         for position, token in enumerate(text):
             result = link.run_pass([Entry(slot, position, token, position == len(text) - 1)]).check()
         text.append(result.tokens[0])
@@ -104,20 +107,19 @@ def built(name):
     quantized = quantize(checkpoint, design.recipe)
     if sources_digest(chosen, design, quantized) != report["verilog_sha256"]:
         raise SystemExit(f"fpga/{name}/report.json is of other Verilog than today's: build again, and copy build/fpga/{name}.json there")
+    entries = design.hw.entries
     with simulated_pins(chosen, design, quantized, stage) as link:
-        alone = cycles_per_token(link, checkpoint, 1)
-        together = cycles_per_token(link, checkpoint, design.hw.entries) if design.hw.entries > 1 else {}
+        found = {(count, length): mean for count in sorted({1, -(-entries // 2), entries}) for length, mean in cycles_per_token(link, checkpoint, count).items()}
     made, simulated = f"hwgen fpga build --board {name}", f"python -m tools.bench_board --board {name}"
     rows = [("fmax", report["fmax"], "MHz", "measured", made), ("clock", report["clock"], "MHz", "measured", made),
             *((resource.lower(), used, "", "measured", made) for resource, used in report["used"].items()),
             ("parameters", checkpoint.shape.parameter_count, "", "measured", simulated),
-            ("texts", design.hw.entries, "at once", "measured", simulated),
+            ("texts", entries, "at once", "measured", simulated), ("text_tokens", max(found)[1], "", "measured", simulated),
             ("build_cpu", round(sum(report["cpu_seconds"].values())), "s", "measured", made)]
-    for prefix, found in (("", together or alone), *([("one_text_", alone)] if together else [])):
-        for length, mean in found.items():
-            suffix = "" if length == LENGTHS[-1] else f"_{length}"
-            rows += [(f"{prefix}cycles_per_token{suffix}", round(mean, 1), "cycles", "measured", simulated),
-                     (f"{prefix}tokens_per_second{suffix}", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated)]
+    for case, mean in found.items():
+        suffix = "" if case == max(found) else "_{}x{}".format(*case)
+        rows += [(f"cycles_per_token{suffix}", round(mean, 1), "cycles", "measured", simulated),
+                 (f"tokens_per_second{suffix}", round(1e6 * report["clock"] / mean), "tokens/s", "derived", simulated)]
     return rows
 
 

@@ -97,7 +97,7 @@ def draw(figures, units):
     from matplotlib import pyplot
     sizes = {shape: {unit.name: unit.count * figures[shape, unit.name, "ecp5"]["LUT"] for unit in units[shape]} for shape in SHAPES}
     for found in sizes.values():
-        found["array"] += found.pop("column") + found.pop("dsp_column", 0) + found.pop("operation_skid") + found.pop("result_skid")
+        found["array"] += found.pop("column") + found.pop("dsp_column", 0) + found.pop("operation_skid")
         found["attention"] += found.pop("dot") + found.pop("numerators")
         found["buffers"] = sum(found.pop(name) for name in ("xa", "xo", "xh", "qkv"))
         found["UART and registers"] = sum(found.pop(name) for name in ("bridge", "receiver", "transmitter", "registers", "loop", "commands", "results", "axi", "board"))

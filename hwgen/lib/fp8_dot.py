@@ -5,10 +5,10 @@ multipliers share is decoded once (`decode_operand`); it brings three times its 
 the other factor select a multiple instead of adding two. A negative value is carried as its complement beside its sign, and
 each adder of a sum takes one of the signs as its carry (`add_carry`): n values have n - 1 adders and an accumulator.
 """
-from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from amaranth.lib.data import Field, FlexibleLayout
 
-__all__ = ["FixedProduct", "Product", "add_carry", "decode_operand", "fixed_operands", "operand_layout"]
+__all__ = ["Product", "add_carry", "decode_operand", "fixed_point", "operand_layout"]
 
 _LATE_STAGES = 3     # shift stages behind the product's register
 
@@ -33,18 +33,12 @@ def decode_operand(fmt, code):
     return {"shift": exponent - normal, "negative": code[7], "sig": sig, "double": sig, "triple": sig + (sig << 1)}
 
 
-def _shifted(fmt, fields):
-    """The magnitude of what `decode_operand` returned."""
-    return (fields["sig"] << fields["shift"][:fmt.max_shift.bit_length()])[:fmt.int_bits]
-
-
-def fixed_operands(fmt, code):
-    """(value, -value) of a finite code in units of ``2**fmt.unit_exp``, signed and ``fmt.int_bits + 1`` wide: for `FixedProduct`."""
+def fixed_point(fmt, code):
+    """The value of a finite code in units of ``2**fmt.unit_exp``, signed and ``fmt.int_bits + 1`` wide: a factor for the wide
+    multipliers of an FPGA, whose product is a sum's term as it is."""
     fields = decode_operand(fmt, code)
-    width = fmt.int_bits + 1
-    magnitude = Cat(_shifted(fmt, fields), Const(0, 1))
-    value, opposite = (Mux(negative, -magnitude, magnitude)[:width] for negative in (fields["negative"], ~fields["negative"]))
-    return value, opposite
+    magnitude = Cat((fields["sig"] << fields["shift"][:fmt.max_shift.bit_length()])[:fmt.int_bits], Const(0, 1))
+    return ((magnitude ^ fields["negative"].replicate(len(magnitude))) + fields["negative"])[:len(magnitude)]
 
 
 def add_carry(a, b, carry, width):
@@ -118,19 +112,3 @@ class Product:
         most = ((1 << len(amount)) - 1) << from_stage
         width = min(len(value) + most, self.width)
         return (Cat(value, Const(0, width - len(value))) << Cat(Const(0, from_stage), amount))[:width]
-
-
-class FixedProduct:
-    """A product of fixed-point numbers, for the wide multipliers of an FPGA: no logic but the shift of the other factor, and no sign to
-    complement, for the shared factor comes with both signs (`fixed_operands`)."""
-
-    def __init__(self, w_fmt, x_fmt):
-        self._w, self._width = w_fmt, w_fmt.int_bits + x_fmt.int_bits + 1
-
-    def multiply(self, m, code, value, opposite, *, name):
-        """The product, signed, of a code and both signs of the other factor."""
-        fields = decode_operand(self._w, code)
-        magnitude = Signal(self._w.int_bits, name=f"{name}_weight")
-        factor = Signal(signed(len(value)), name=f"{name}_factor")
-        m.d.comb += [magnitude.eq(_shifted(self._w, fields)), factor.eq(Mux(fields["negative"], opposite, value))]
-        return (magnitude * factor)[:self._width]

@@ -202,7 +202,7 @@ class Decoder(wiring.Component):
                 m.d.comb += [operations.i.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
 
         # -- results of the array: to the sink of the phase
-        results = cut(m, "result_skid", array.o)
+        results = array.o
         to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
         to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
         to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
@@ -267,13 +267,8 @@ class Decoder(wiring.Component):
                              write.addr.eq(seq.layer * hw.entries + whole(residual.sig.p.entry, half))]
         m.d.comb += [read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
         m.submodules.counters = counters = Counters(EVENTS)
-        fresh = Signal(init=1)      # the next entry is the first of a pass
-        with m.If(self.command.valid & self.command.ready):
-            m.d.sync += fresh.eq(0)
-        with m.If(self.outcome.valid & self.outcome.ready & self.outcome.p.last):
-            m.d.sync += fresh.eq(1)
-        m.d.comb += counters.clear.eq(self.command.valid & self.command.ready & fresh)
-        events = {"cycles": ~fresh, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
+        m.d.comb += counters.clear.eq(admission.opens)
+        events = {"cycles": admission.opened, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
                   "norm": seq.norming if alternating else phase_is(PhaseShape.NORM_1, PhaseShape.NORM_2, PhaseShape.NORM_F),
                   "attention": seq.attending if alternating else phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
                   "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,

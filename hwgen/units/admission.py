@@ -43,6 +43,8 @@ class Admission(wiring.Component):
     entry       Out(stream)     `command_layout`, for the sequencer, which must be ready from the end of a pass to the ``last`` of the next
     result      In(stream)      `row_result_layout`, from the sequencer; ``entry`` counts those let in
     ask         Out(stream)     `ask_layout`, for the KV memory, with ``error`` In in the cycle of the transfer
+    opens       Out(1)          the first entry of a pass is accepted ...
+    opened      Out(1)          ... and has been, and the pass's last outcome has not been taken
     """
 
     def __init__(self, design):
@@ -51,7 +53,7 @@ class Admission(wiring.Component):
             "command": In(stream.Signature(command_layout(design))), "outcome": Out(stream.Signature(outcome_layout(design))),
             "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
             "entry": Out(stream.Signature(command_layout(design))), "result": In(stream.Signature(row_result_layout(design))),
-            "ask": Out(stream.Signature(ask_layout(design))), "error": In(ERROR_BITS),
+            "ask": Out(stream.Signature(ask_layout(design))), "error": In(ERROR_BITS), "opens": Out(1), "opened": Out(1),
         })
 
     def elaborate(self, platform):
@@ -59,7 +61,7 @@ class Admission(wiring.Component):
         design, hw, ask = self._design, self._design.hw, self.ask
         held, holding = Signal(command_layout(design), reset_less=True), Signal()
         operation, operating = Signal(kv_command_layout(design), reset_less=True), Signal()
-        opened, closed = Signal(), Signal()             # the pass has begun; its ``last`` has been accepted
+        opened, closed = self.opened, Signal()          # ``closed``: the pass's ``last`` has been accepted
         count, rows = Signal(range(hw.entries + 1)), Signal(range(hw.entries + 1))     # entries so far, and those let in
         told = Signal()                                 # that they are too many
         ended = self.outcome.valid & self.outcome.ready & self.outcome.p.last
@@ -68,6 +70,8 @@ class Admission(wiring.Component):
         done = Signal()
         m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & self.entry.ready),
                      self.command.ready.eq(~closed & self.entry.ready & ~operating & (~holding | done) & (opened | ~self.kv_command.valid))]
+        # The first has none before it to wait for: said without the KV memory's answer, which comes late in the cycle.
+        m.d.comb += self.opens.eq(self.command.valid & ~opened & self.entry.ready & ~operating & ~self.kv_command.valid)
         with m.If(done):
             m.d.sync += holding.eq(0)
         with m.If(self.command.valid & self.command.ready):

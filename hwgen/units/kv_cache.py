@@ -286,7 +286,7 @@ class KvCache(wiring.Component):
         # The copy of a block, all layers and heads of some positions: a word of K and of V each cycle, out through the read addresses
         # and, two cycles later, in through the write addresses.
         copying, writing, copied = Const(0, 1), Const(0, 1), Const(0, 1)
-        reading = Signal()
+        reading = Signal()          # of the cycle before, what was offered then included: so a copy's start does not wait for the readers' ready
         if paged and hw.kv_block > 1:
             copying, copy = Signal(), blocks.copy
             line, offset, part = Signal(range(lines)), Signal(range(hw.kv_block)), Signal(range(parts))
@@ -375,7 +375,7 @@ class KvCache(wiring.Component):
 
         k_busy, k_errors = read("k", self.k_req, self.k_o, blocks.k, k_codes, (("exp", k_exps), ("v_exp", v_exps)))
         v_busy, v_errors = read("v", self.v_req, self.v_o, blocks.v, v_codes, ())
-        m.d.comb += reading.eq(k_busy | v_busy)
+        m.d.sync += reading.eq(k_busy | v_busy | self.k_req.valid | self.v_req.valid)
 
         if ecc:
             m.d.sync += [self.corrected.eq(self.corrected + k_errors[0] + v_errors[0]),

@@ -3,10 +3,11 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigne
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.fp8_dot import FixedProduct, Product, add_carry, decode_operand, fixed_operands, operand_layout
+from ..lib.fp8_dot import Product, add_carry, decode_operand, fixed_point, operand_layout
 from ..lib.layouts import EXP_BITS, op_layout, result_layout, tile_layout
+from ..lib.skid import SkidRegister
 from ..lib.verilog import shared
 
 __all__ = ["Column", "MacArray"]
@@ -18,11 +19,6 @@ def _middle_stages(lanes):
     """Stages between the first adder level and the accumulator's stage."""
     levels = max(0, lanes.bit_length() - 2)
     return max(0, -(-levels // _LEVELS) - 1)
-
-
-def fixed_layout(fmt):
-    """A code in fixed point, with both signs."""
-    return StructLayout({"plain": signed(fmt.int_bits + 1), "opposite": signed(fmt.int_bits + 1)})
 
 
 class Column(wiring.Component):
@@ -44,7 +40,7 @@ class Column(wiring.Component):
     -------
     load : In(1), tile : In(L codes)    replaces the weights, from the next cycle on
     x : In(operand_layout) * L          decoded codes (`hwgen.lib.fp8_dot`); with ``multipliers`` instead of it
-    fixed : In(2 signed) * L            ... their values in fixed point, with both signs
+    fixed : In(signed) * L              ... their values in fixed point (`hwgen.lib.fp8_dot.fixed_point`)
     enable : In(1)                      at an operation's end: accumulate
     first : In(1)                       at its end: the sum starts from 0. If T = 1, one cycle before the end
     entry : In(range(T))                at its end
@@ -65,7 +61,7 @@ class Column(wiring.Component):
         super().__init__({
             "load": In(1),
             "tile": In(8 * lanes),
-            **({"fixed": In(fixed_layout(activation)).array(lanes)} if multipliers else {"x": In(operand_layout(activation)).array(lanes)}),
+            **({"fixed": In(signed(activation.int_bits + 1)).array(lanes)} if multipliers else {"x": In(operand_layout(activation)).array(lanes)}),
             "enable": In(1),
             "first": In(1),
             "entry": In(range(entries)),
@@ -95,18 +91,22 @@ class Column(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
-        weights = Signal.like(self.tile, reset_less=True)
-        with m.If(self.load):
-            m.d.sync += weights.eq(self.tile)
+        def active(value, name):
+            signal = Signal(value.shape(), name=name, reset_less=True)
+            with m.If(self.load):
+                m.d.sync += signal.eq(value)
+            return signal
 
         values, signs = [], []
         if self._multipliers:
-            product = FixedProduct(self._weight, self._activation)
-            values = [register(product.multiply(m, weights.word_select(i, 8), self.fixed[i].plain, self.fixed[i].opposite, name=f"lane{i}"),
-                               f"lane{i}_product") for i in lanes]
+            # Weights are shifted as they are loaded, so that nothing stands before a multiplier but registers.
+            width = self._weight.int_bits + self._activation.int_bits + 1
+            for i in lanes:
+                weight = active(fixed_point(self._weight, self.tile.word_select(i, 8)).as_signed(), f"lane{i}_weight")
+                values.append(register((weight * self.fixed[i])[:width], f"lane{i}_product"))
             signs = [Const(0, 1)] * self._lanes
         else:
-            product = Product(self._weight, self._activation)
+            product, weights = Product(self._weight, self._activation), active(self.tile, "weights")
             for i in lanes:
                 parts = product.multiply(m, weights.word_select(i, 8), self.x[i], name=f"lane{i}")
                 magnitude, negative, shift = (register(part, f"lane{i}_{name}_r")
@@ -175,13 +175,13 @@ class MacArray(wiring.Component):
 
     An operation fires one cycle after it was taken at the earliest, and the first granule of a row is valid at ``o``
     `latency` cycles after its last operation fired (4, and one more per two levels of a sum of more than 8 lanes).
-    A row is free again in the cycle after its last granule went to the output register.
+    A row is free again in the cycle after its last granule went to the output's two places.
 
     Members
     -------
     tile : In(stream of L*C codes)          the next tile: it stays at the port until it becomes the active one
     x : In(stream of `op_layout`)
-    o : Out(stream of `result_layout`)      one register
+    o : Out(stream of `result_layout`)      a `SkidRegister`: adders stand behind it, and much hangs on its ``ready``
     busy, starved, blocked : Out(1)         an operation fires; waits for a tile; has its tile and waits for the ring
     """
 
@@ -219,7 +219,7 @@ class MacArray(wiring.Component):
         waiting = Signal()
         op = Signal(control, reset_less=True)
         x = [Signal(operand_layout(activation), name=f"x{i}", reset_less=True) for i in range(hw.lanes)]
-        fixed = [Signal(fixed_layout(activation), name=f"fixed{i}", reset_less=True) for i in range(hw.lanes)]
+        fixed = [Signal(signed(activation.int_bits + 1), name=f"fixed{i}", reset_less=True) for i in range(hw.lanes)]
         active, room, fire, load = Signal(), Signal(init=1), Signal(), Signal()
         m.d.comb += [
             self.x.ready.eq(~waiting | fire),
@@ -235,7 +235,7 @@ class MacArray(wiring.Component):
                 decoded = decode_operand(activation, self.x.payload.codes[i])
                 m.d.sync += [x[i][name].eq(value) for name, value in decoded.items()]
                 if hw.dsp_columns:
-                    m.d.sync += Cat(fixed[i].plain, fixed[i].opposite).eq(Cat(fixed_operands(activation, self.x.payload.codes[i])))
+                    m.d.sync += fixed[i].eq(fixed_point(activation, self.x.payload.codes[i]))
 
         # The active tile, in the columns.
         m.d.comb += [self.tile.ready.eq(~active | (fire & op.tile_end)), load.eq(self.tile.ready & self.tile.valid)]
@@ -256,13 +256,16 @@ class MacArray(wiring.Component):
 
         # The ring. Rows are taken when their operation fires and written in that order.
         groups = hw.columns // hw.vector_lanes
+        m.submodules.results = results = SkidRegister(result_layout(design))
+        connect(m, results.o, flipped(self.o))
         used, full = Signal(range(rows + 1)), Signal(range(rows + 1))
         write_row, read_row, group = Signal(range(rows)), Signal(range(rows)), Signal(range(groups))
         take, keep, move, free = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             take.eq(fire & op.last),
             keep.eq(enable[-1] & end.last),
-            move.eq((full != 0) & (~self.o.valid | self.o.ready)),
+            results.i.valid.eq(full != 0),
+            move.eq(results.i.valid & results.i.ready),
             free.eq(move & (group == groups - 1)),
         ]
         # `room` is used != rows, as a register: so much hangs on `fire`.
@@ -294,12 +297,7 @@ class MacArray(wiring.Component):
         m.d.comb += [write.addr.eq(write_row), write.data.entry.eq(end.entry), write.data.exp.eq(end.exp), write.en.eq(keep),
                      read.addr.eq(read_row)]
 
-        o = Signal.like(self.o.payload, reset_less=True)
-        m.d.comb += self.o.payload.eq(o)
-        with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += self.o.valid.eq(full != 0)
-        with m.If(move):
-            m.d.sync += [o.entry.eq(read.data.entry), o.exp.eq(read.data.exp), o.group.eq(group)]
-            for v in range(hw.vector_lanes):
-                m.d.sync += o.acc[v].eq(Array(columns[g * hw.vector_lanes + v].sum for g in range(groups))[group])
+        m.d.comb += [results.i.p.entry.eq(read.data.entry), results.i.p.exp.eq(read.data.exp), results.i.p.group.eq(group)]
+        for v in range(hw.vector_lanes):
+            m.d.comb += results.i.p.acc[v].eq(Array(columns[g * hw.vector_lanes + v].sum for g in range(groups))[group])
         return m

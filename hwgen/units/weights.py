@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
 from ..lib.pieces import Kind, Pieces
 from ..lib.rom import FileRom
+from ..lib.skid import SkidRegister
 from ..params.design import RECORD_WORDS
 
 __all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout"]
@@ -41,8 +42,8 @@ class RomSource(wiring.Component):
     """The weight stream in a block memory on the chip.
 
     A request taken in cycle s has its first beat valid in cycle s + 3 and then one a cycle; the next request is taken in
-    the cycle that reads the last beat, so that its beats follow without a bubble. The memory's output has a register of its own: block
-    memories are slow (5.6 ns on an ECP5), and deep ones have multiplexers behind them.
+    the cycle that reads the last beat, so that its beats follow without a bubble. The memory's output has a register of its own (a
+    `SkidRegister`): block memories are slow (5.6 ns on an ECP5), and deep ones have multiplexers behind them.
 
     Parameters
     ----------
@@ -65,16 +66,15 @@ class RomSource(wiring.Component):
         active = Signal()
         request = Signal(self.req.payload.shape(), reset_less=True)     # what is left of it
         found = Signal()        # the memory's output holds a beat
-        step, move, read = Signal(), Signal(), Signal()
-        m.d.comb += [step.eq(~self.beats.valid | self.beats.ready), move.eq(~found | step), read.eq(active & move),
+        # Its `ready` is a register: the enables of all block memories hang on it.
+        m.submodules.output = output = SkidRegister(self.beats.payload.shape())
+        connect(m, output.o, flipped(self.beats))
+        move, read = Signal(), Signal()
+        m.d.comb += [output.i.valid.eq(found), output.i.payload.eq(rom.data), move.eq(~found | output.i.ready), read.eq(active & move),
                      self.req.ready.eq(~active | (read & (request.count == 1))),
                      rom.en.eq(read), rom.address.eq(request.address)]
-        beat = Signal.like(self.beats.payload, reset_less=True)
-        m.d.comb += self.beats.payload.eq(beat)
         with m.If(move):
             m.d.sync += found.eq(active)
-        with m.If(step):
-            m.d.sync += [self.beats.valid.eq(found), beat.eq(rom.data)]
         with m.If(read):
             m.d.sync += [request.address.eq(request.address + Mux(request.stride, hw.tile_beats, 1)),
                          request.count.eq(request.count - 1)]

@@ -3748,18 +3748,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \$59 ;
   wire \$6 ;
   wire \$60 ;
-  wire \$61 ;
-  wire \$62 ;
-  wire \$63 ;
-  wire \$64 ;
-  wire \$65 ;
-  reg \$66 ;
-  reg \$67 ;
-  reg \$68 ;
-  reg \$69 ;
+  reg \$61 ;
+  reg \$62 ;
+  reg \$63 ;
+  reg \$64 ;
+  reg \$65 ;
   wire \$7 ;
-  reg \$70 ;
-  reg \$71 ;
   wire \$8 ;
   wire \$9 ;
   wire [2:0] \$signature__addr ;
@@ -3982,7 +3976,6 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \feed__payload.n ;
   wire feed__ready;
   wire feed__valid;
-  reg fresh = 1'h1;
   wire [36:0] gain__payload;
   wire [36:0] \gain__payload$160 ;
   wire [31:0] \gain__payload$160.g ;
@@ -4020,56 +4013,50 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [28:0] \i__payload$215.acc.1 ;
   wire [9:0] \i__payload$215.exp ;
   wire \i__payload$215.group ;
-  wire [68:0] \i__payload$221 ;
-  wire [57:0] \i__payload$221.acc ;
-  wire [28:0] \i__payload$221.acc.0 ;
-  wire [28:0] \i__payload$221.acc.1 ;
-  wire [9:0] \i__payload$221.exp ;
-  wire \i__payload$221.group ;
-  wire [68:0] \i__payload$226 ;
-  wire [57:0] \i__payload$226.acc ;
-  wire [28:0] \i__payload$226.acc.0 ;
-  wire [28:0] \i__payload$226.acc.1 ;
-  wire [9:0] \i__payload$226.exp ;
-  wire \i__payload$226.group ;
-  wire [68:0] \i__payload$229 ;
-  wire [57:0] \i__payload$229.acc ;
-  wire [28:0] \i__payload$229.acc.0 ;
-  wire [28:0] \i__payload$229.acc.1 ;
-  wire [9:0] \i__payload$229.exp ;
-  wire \i__payload$229.group ;
-  wire [38:0] \i__payload$237 ;
-  wire [2:0] \i__payload$237.head ;
-  wire \i__payload$237.last ;
-  wire [2:0] \i__payload$237.part ;
-  wire [31:0] \i__payload$237.x ;
-  wire [15:0] \i__payload$237.x.0 ;
-  wire [15:0] \i__payload$237.x.1 ;
-  wire [40:0] \i__payload$239 ;
-  wire \i__payload$239.last ;
-  wire [7:0] \i__payload$239.part ;
-  wire [31:0] \i__payload$239.x ;
-  wire [15:0] \i__payload$239.x.0 ;
-  wire [15:0] \i__payload$239.x.1 ;
-  wire [94:0] \i__payload$258 ;
-  wire [30:0] \i__payload$258.mag ;
-  wire [63:0] \i__payload$258.x ;
-  wire [31:0] \i__payload$258.x.0 ;
-  wire [31:0] \i__payload$258.x.1 ;
-  wire [55:0] \i__payload$287 ;
-  wire [31:0] \i__payload$287.codes ;
-  wire [7:0] \i__payload$287.codes.0 ;
-  wire [7:0] \i__payload$287.codes.1 ;
-  wire [7:0] \i__payload$287.codes.2 ;
-  wire [7:0] \i__payload$287.codes.3 ;
-  wire [9:0] \i__payload$287.exp ;
-  wire [13:0] \i__payload$287.meta ;
-  wire \i__payload$287.meta.head ;
-  wire \i__payload$287.meta.last ;
-  wire [2:0] \i__payload$287.meta.layer ;
-  wire [1:0] \i__payload$287.meta.part ;
-  wire [5:0] \i__payload$287.meta.position ;
-  wire \i__payload$287.meta.value ;
+  wire [68:0] \i__payload$220 ;
+  wire [57:0] \i__payload$220.acc ;
+  wire [28:0] \i__payload$220.acc.0 ;
+  wire [28:0] \i__payload$220.acc.1 ;
+  wire [9:0] \i__payload$220.exp ;
+  wire \i__payload$220.group ;
+  wire [68:0] \i__payload$223 ;
+  wire [57:0] \i__payload$223.acc ;
+  wire [28:0] \i__payload$223.acc.0 ;
+  wire [28:0] \i__payload$223.acc.1 ;
+  wire [9:0] \i__payload$223.exp ;
+  wire \i__payload$223.group ;
+  wire [38:0] \i__payload$231 ;
+  wire [2:0] \i__payload$231.head ;
+  wire \i__payload$231.last ;
+  wire [2:0] \i__payload$231.part ;
+  wire [31:0] \i__payload$231.x ;
+  wire [15:0] \i__payload$231.x.0 ;
+  wire [15:0] \i__payload$231.x.1 ;
+  wire [40:0] \i__payload$233 ;
+  wire \i__payload$233.last ;
+  wire [7:0] \i__payload$233.part ;
+  wire [31:0] \i__payload$233.x ;
+  wire [15:0] \i__payload$233.x.0 ;
+  wire [15:0] \i__payload$233.x.1 ;
+  wire [94:0] \i__payload$252 ;
+  wire [30:0] \i__payload$252.mag ;
+  wire [63:0] \i__payload$252.x ;
+  wire [31:0] \i__payload$252.x.0 ;
+  wire [31:0] \i__payload$252.x.1 ;
+  wire [55:0] \i__payload$281 ;
+  wire [31:0] \i__payload$281.codes ;
+  wire [7:0] \i__payload$281.codes.0 ;
+  wire [7:0] \i__payload$281.codes.1 ;
+  wire [7:0] \i__payload$281.codes.2 ;
+  wire [7:0] \i__payload$281.codes.3 ;
+  wire [9:0] \i__payload$281.exp ;
+  wire [13:0] \i__payload$281.meta ;
+  wire \i__payload$281.meta.head ;
+  wire \i__payload$281.meta.last ;
+  wire [2:0] \i__payload$281.meta.layer ;
+  wire [1:0] \i__payload$281.meta.part ;
+  wire [5:0] \i__payload$281.meta.position ;
+  wire \i__payload$281.meta.value ;
   wire [13:0] \i__payload.address ;
   wire [13:0] \i__payload.count ;
   wire \i__payload.stride ;
@@ -4077,34 +4064,32 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \i__ready$179 ;
   wire \i__ready$194 ;
   wire \i__ready$218 ;
+  wire \i__ready$221 ;
   wire \i__ready$224 ;
-  wire \i__ready$227 ;
+  wire \i__ready$229 ;
   wire \i__ready$230 ;
-  wire \i__ready$235 ;
-  wire \i__ready$236 ;
-  wire \i__ready$261 ;
-  wire \i__ready$290 ;
+  wire \i__ready$255 ;
+  wire \i__ready$284 ;
   wire i__valid;
   wire \i__valid$174 ;
   reg \i__valid$195 ;
   wire \i__valid$213 ;
   wire \i__valid$219 ;
+  wire \i__valid$222 ;
   wire \i__valid$225 ;
-  wire \i__valid$228 ;
-  wire \i__valid$231 ;
-  wire \i__valid$233 ;
-  wire \i__valid$262 ;
-  wire \i__valid$285 ;
+  wire \i__valid$227 ;
+  wire \i__valid$256 ;
+  wire \i__valid$279 ;
   wire [52:0] k_o__payload;
-  wire [52:0] \k_o__payload$307 ;
-  wire [31:0] \k_o__payload$307.codes ;
-  wire [7:0] \k_o__payload$307.codes.0 ;
-  wire [7:0] \k_o__payload$307.codes.1 ;
-  wire [7:0] \k_o__payload$307.codes.2 ;
-  wire [7:0] \k_o__payload$307.codes.3 ;
-  wire [9:0] \k_o__payload$307.exp ;
-  wire \k_o__payload$307.last ;
-  wire [9:0] \k_o__payload$307.v_exp ;
+  wire [52:0] \k_o__payload$301 ;
+  wire [31:0] \k_o__payload$301.codes ;
+  wire [7:0] \k_o__payload$301.codes.0 ;
+  wire [7:0] \k_o__payload$301.codes.1 ;
+  wire [7:0] \k_o__payload$301.codes.2 ;
+  wire [7:0] \k_o__payload$301.codes.3 ;
+  wire [9:0] \k_o__payload$301.exp ;
+  wire \k_o__payload$301.last ;
+  wire [9:0] \k_o__payload$301.v_exp ;
   wire [31:0] \k_o__payload.codes ;
   wire [7:0] \k_o__payload.codes.0 ;
   wire [7:0] \k_o__payload.codes.1 ;
@@ -4114,25 +4099,25 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \k_o__payload.last ;
   wire [9:0] \k_o__payload.v_exp ;
   wire k_o__ready;
-  wire \k_o__ready$309 ;
+  wire \k_o__ready$303 ;
   wire k_o__valid;
-  wire \k_o__valid$311 ;
+  wire \k_o__valid$305 ;
   wire [12:0] k_req__payload;
-  wire [12:0] \k_req__payload$301 ;
-  wire \k_req__payload$301.head ;
-  wire \k_req__payload$301.last ;
-  wire [2:0] \k_req__payload$301.layer ;
-  wire [1:0] \k_req__payload$301.part ;
-  wire [5:0] \k_req__payload$301.position ;
+  wire [12:0] \k_req__payload$295 ;
+  wire \k_req__payload$295.head ;
+  wire \k_req__payload$295.last ;
+  wire [2:0] \k_req__payload$295.layer ;
+  wire [1:0] \k_req__payload$295.part ;
+  wire [5:0] \k_req__payload$295.position ;
   wire \k_req__payload.head ;
   wire \k_req__payload.last ;
   wire [2:0] \k_req__payload.layer ;
   wire [1:0] \k_req__payload.part ;
   wire [5:0] \k_req__payload.position ;
   wire k_req__ready;
-  wire \k_req__ready$303 ;
+  wire \k_req__ready$297 ;
   wire k_req__valid;
-  wire \k_req__valid$305 ;
+  wire \k_req__valid$299 ;
   output [3:0] kv_answer__payload;
   wire [3:0] kv_answer__payload;
   wire [3:0] \kv_answer__payload$30 ;
@@ -4241,61 +4226,55 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [28:0] \o__payload$216.acc.1 ;
   wire [9:0] \o__payload$216.exp ;
   wire \o__payload$216.group ;
-  wire [68:0] \o__payload$222 ;
-  wire [57:0] \o__payload$222.acc ;
-  wire [28:0] \o__payload$222.acc.0 ;
-  wire [28:0] \o__payload$222.acc.1 ;
-  wire [9:0] \o__payload$222.exp ;
-  wire \o__payload$222.group ;
-  wire [43:0] \o__payload$238 ;
-  wire [2:0] \o__payload$238.head ;
-  wire \o__payload$238.last ;
-  wire [7:0] \o__payload$238.part ;
-  wire [31:0] \o__payload$238.x ;
-  wire [15:0] \o__payload$238.x.0 ;
-  wire [15:0] \o__payload$238.x.1 ;
-  wire [38:0] \o__payload$245 ;
-  wire [2:0] \o__payload$245.head ;
+  wire [43:0] \o__payload$232 ;
+  wire [2:0] \o__payload$232.head ;
+  wire \o__payload$232.last ;
+  wire [7:0] \o__payload$232.part ;
+  wire [31:0] \o__payload$232.x ;
+  wire [15:0] \o__payload$232.x.0 ;
+  wire [15:0] \o__payload$232.x.1 ;
+  wire [38:0] \o__payload$239 ;
+  wire [2:0] \o__payload$239.head ;
+  wire \o__payload$239.last ;
+  wire [2:0] \o__payload$239.part ;
+  wire [31:0] \o__payload$239.x ;
+  wire [15:0] \o__payload$239.x.0 ;
+  wire [15:0] \o__payload$239.x.1 ;
+  wire [24:0] \o__payload$245 ;
   wire \o__payload$245.last ;
-  wire [2:0] \o__payload$245.part ;
-  wire [31:0] \o__payload$245.x ;
+  wire [7:0] \o__payload$245.part ;
+  wire [15:0] \o__payload$245.x ;
   wire [15:0] \o__payload$245.x.0 ;
-  wire [15:0] \o__payload$245.x.1 ;
-  wire [24:0] \o__payload$251 ;
-  wire \o__payload$251.last ;
-  wire [7:0] \o__payload$251.part ;
-  wire [15:0] \o__payload$251.x ;
-  wire [15:0] \o__payload$251.x.0 ;
-  wire [94:0] \o__payload$265 ;
-  wire [30:0] \o__payload$265.mag ;
-  wire [63:0] \o__payload$265.x ;
-  wire [31:0] \o__payload$265.x.0 ;
-  wire [31:0] \o__payload$265.x.1 ;
-  wire [36:0] \o__payload$275 ;
-  wire [4:0] \o__payload$275.part ;
-  wire [31:0] \o__payload$275.x ;
-  wire [15:0] \o__payload$275.x.0 ;
-  wire [15:0] \o__payload$275.x.1 ;
-  wire [55:0] \o__payload$288 ;
-  wire [31:0] \o__payload$288.codes ;
-  wire [7:0] \o__payload$288.codes.0 ;
-  wire [7:0] \o__payload$288.codes.1 ;
-  wire [7:0] \o__payload$288.codes.2 ;
-  wire [7:0] \o__payload$288.codes.3 ;
-  wire [9:0] \o__payload$288.exp ;
-  wire [13:0] \o__payload$288.meta ;
-  wire \o__payload$288.meta.head ;
-  wire \o__payload$288.meta.last ;
-  wire [2:0] \o__payload$288.meta.layer ;
-  wire [1:0] \o__payload$288.meta.part ;
-  wire [5:0] \o__payload$288.meta.position ;
-  wire \o__payload$288.meta.value ;
-  wire [37:0] \o__payload$329 ;
-  wire \o__payload$329.last ;
-  wire [4:0] \o__payload$329.part ;
-  wire [31:0] \o__payload$329.x ;
-  wire [15:0] \o__payload$329.x.0 ;
-  wire [15:0] \o__payload$329.x.1 ;
+  wire [94:0] \o__payload$259 ;
+  wire [30:0] \o__payload$259.mag ;
+  wire [63:0] \o__payload$259.x ;
+  wire [31:0] \o__payload$259.x.0 ;
+  wire [31:0] \o__payload$259.x.1 ;
+  wire [36:0] \o__payload$269 ;
+  wire [4:0] \o__payload$269.part ;
+  wire [31:0] \o__payload$269.x ;
+  wire [15:0] \o__payload$269.x.0 ;
+  wire [15:0] \o__payload$269.x.1 ;
+  wire [55:0] \o__payload$282 ;
+  wire [31:0] \o__payload$282.codes ;
+  wire [7:0] \o__payload$282.codes.0 ;
+  wire [7:0] \o__payload$282.codes.1 ;
+  wire [7:0] \o__payload$282.codes.2 ;
+  wire [7:0] \o__payload$282.codes.3 ;
+  wire [9:0] \o__payload$282.exp ;
+  wire [13:0] \o__payload$282.meta ;
+  wire \o__payload$282.meta.head ;
+  wire \o__payload$282.meta.last ;
+  wire [2:0] \o__payload$282.meta.layer ;
+  wire [1:0] \o__payload$282.meta.part ;
+  wire [5:0] \o__payload$282.meta.position ;
+  wire \o__payload$282.meta.value ;
+  wire [37:0] \o__payload$323 ;
+  wire \o__payload$323.last ;
+  wire [4:0] \o__payload$323.part ;
+  wire [31:0] \o__payload$323.x ;
+  wire [15:0] \o__payload$323.x.0 ;
+  wire [15:0] \o__payload$323.x.1 ;
   wire [9:0] \o__payload.token ;
   wire o__ready;
   wire \o__ready$143 ;
@@ -4305,15 +4284,14 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   reg \o__ready$193 ;
   reg \o__ready$203 ;
   reg \o__ready$210 ;
-  wire \o__ready$217 ;
-  reg \o__ready$223 ;
-  wire \o__ready$234 ;
+  reg \o__ready$217 ;
+  wire \o__ready$228 ;
+  wire \o__ready$236 ;
   wire \o__ready$242 ;
-  wire \o__ready$248 ;
+  wire \o__ready$260 ;
   wire \o__ready$266 ;
-  wire \o__ready$272 ;
-  reg \o__ready$289 ;
-  wire \o__ready$326 ;
+  reg \o__ready$283 ;
+  wire \o__ready$320 ;
   wire o__valid;
   wire \o__valid$146 ;
   wire \o__valid$175 ;
@@ -4323,14 +4301,15 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \o__valid$204 ;
   wire \o__valid$211 ;
   wire \o__valid$214 ;
-  wire \o__valid$220 ;
-  wire \o__valid$232 ;
+  wire \o__valid$226 ;
+  wire \o__valid$235 ;
   wire \o__valid$241 ;
-  wire \o__valid$247 ;
-  wire \o__valid$269 ;
-  wire \o__valid$271 ;
-  wire \o__valid$286 ;
-  wire \o__valid$325 ;
+  wire \o__valid$263 ;
+  wire \o__valid$265 ;
+  wire \o__valid$280 ;
+  wire \o__valid$319 ;
+  wire opened;
+  wire opens;
   output [15:0] outcome__payload;
   wire [15:0] outcome__payload;
   wire [15:0] \outcome__payload$27 ;
@@ -4427,26 +4406,26 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \r__payload$208.meta.last ;
   wire \r__payload$208.meta.tile_end ;
   wire [5:0] \r__payload$208.part ;
-  reg [18:0] \r__payload$280 ;
-  wire [13:0] \r__payload$280.meta ;
-  wire \r__payload$280.meta.head ;
-  wire \r__payload$280.meta.last ;
-  wire [2:0] \r__payload$280.meta.layer ;
-  wire [1:0] \r__payload$280.meta.part ;
-  wire [5:0] \r__payload$280.meta.position ;
-  wire \r__payload$280.meta.value ;
-  wire [1:0] \r__payload$280.part ;
-  wire [2:0] \r__payload$280.row ;
-  wire [18:0] \r__payload$281 ;
-  wire [13:0] \r__payload$281.meta ;
-  wire \r__payload$281.meta.head ;
-  wire \r__payload$281.meta.last ;
-  wire [2:0] \r__payload$281.meta.layer ;
-  wire [1:0] \r__payload$281.meta.part ;
-  wire [5:0] \r__payload$281.meta.position ;
-  wire \r__payload$281.meta.value ;
-  wire [1:0] \r__payload$281.part ;
-  wire [2:0] \r__payload$281.row ;
+  reg [18:0] \r__payload$274 ;
+  wire [13:0] \r__payload$274.meta ;
+  wire \r__payload$274.meta.head ;
+  wire \r__payload$274.meta.last ;
+  wire [2:0] \r__payload$274.meta.layer ;
+  wire [1:0] \r__payload$274.meta.part ;
+  wire [5:0] \r__payload$274.meta.position ;
+  wire \r__payload$274.meta.value ;
+  wire [1:0] \r__payload$274.part ;
+  wire [2:0] \r__payload$274.row ;
+  wire [18:0] \r__payload$275 ;
+  wire [13:0] \r__payload$275.meta ;
+  wire \r__payload$275.meta.head ;
+  wire \r__payload$275.meta.last ;
+  wire [2:0] \r__payload$275.meta.layer ;
+  wire [1:0] \r__payload$275.meta.part ;
+  wire [5:0] \r__payload$275.meta.position ;
+  wire \r__payload$275.meta.value ;
+  wire [1:0] \r__payload$275.part ;
+  wire [2:0] \r__payload$275.row ;
   wire [2:0] \r__payload.meta ;
   wire \r__payload.meta.first ;
   wire \r__payload.meta.last ;
@@ -4455,23 +4434,23 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire r__ready;
   wire \r__ready$202 ;
   wire \r__ready$209 ;
-  reg \r__ready$278 ;
-  wire \r__ready$279 ;
+  reg \r__ready$272 ;
+  wire \r__ready$273 ;
   wire r__valid;
   wire \r__valid$199 ;
   wire \r__valid$206 ;
-  reg \r__valid$276 ;
-  wire \r__valid$277 ;
+  reg \r__valid$270 ;
+  wire \r__valid$271 ;
   wire [2:0] read__addr;
   wire [31:0] read__data;
   wire [4:0] read__payload;
-  wire [4:0] \read__payload$253 ;
-  wire [4:0] \read__payload$253.part ;
+  wire [4:0] \read__payload$247 ;
+  wire [4:0] \read__payload$247.part ;
   wire [4:0] \read__payload.part ;
   wire read__ready;
-  wire \read__ready$255 ;
+  wire \read__ready$249 ;
   wire read__valid;
-  wire \read__valid$257 ;
+  wire \read__valid$251 ;
   wire [94:0] read_i__payload;
   wire [30:0] \read_i__payload.mag ;
   wire [63:0] \read_i__payload.x ;
@@ -4535,13 +4514,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire tile__valid;
   wire \tile__valid$158 ;
   wire [32:0] v_o__payload;
-  wire [32:0] \v_o__payload$319 ;
-  wire [31:0] \v_o__payload$319.codes ;
-  wire [7:0] \v_o__payload$319.codes.0 ;
-  wire [7:0] \v_o__payload$319.codes.1 ;
-  wire [7:0] \v_o__payload$319.codes.2 ;
-  wire [7:0] \v_o__payload$319.codes.3 ;
-  wire \v_o__payload$319.last ;
+  wire [32:0] \v_o__payload$313 ;
+  wire [31:0] \v_o__payload$313.codes ;
+  wire [7:0] \v_o__payload$313.codes.0 ;
+  wire [7:0] \v_o__payload$313.codes.1 ;
+  wire [7:0] \v_o__payload$313.codes.2 ;
+  wire [7:0] \v_o__payload$313.codes.3 ;
+  wire \v_o__payload$313.last ;
   wire [31:0] \v_o__payload.codes ;
   wire [7:0] \v_o__payload.codes.0 ;
   wire [7:0] \v_o__payload.codes.1 ;
@@ -4549,66 +4528,66 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [7:0] \v_o__payload.codes.3 ;
   wire \v_o__payload.last ;
   wire v_o__ready;
-  wire \v_o__ready$321 ;
+  wire \v_o__ready$315 ;
   wire v_o__valid;
-  wire \v_o__valid$323 ;
+  wire \v_o__valid$317 ;
   wire [12:0] v_req__payload;
-  wire [12:0] \v_req__payload$313 ;
-  wire \v_req__payload$313.head ;
-  wire \v_req__payload$313.last ;
-  wire [2:0] \v_req__payload$313.layer ;
-  wire [1:0] \v_req__payload$313.part ;
-  wire [5:0] \v_req__payload$313.position ;
+  wire [12:0] \v_req__payload$307 ;
+  wire \v_req__payload$307.head ;
+  wire \v_req__payload$307.last ;
+  wire [2:0] \v_req__payload$307.layer ;
+  wire [1:0] \v_req__payload$307.part ;
+  wire [5:0] \v_req__payload$307.position ;
   wire \v_req__payload.head ;
   wire \v_req__payload.last ;
   wire [2:0] \v_req__payload.layer ;
   wire [1:0] \v_req__payload.part ;
   wire [5:0] \v_req__payload.position ;
   wire v_req__ready;
-  wire \v_req__ready$315 ;
+  wire \v_req__ready$309 ;
   wire v_req__valid;
-  wire \v_req__valid$317 ;
+  wire \v_req__valid$311 ;
   wire [37:0] w__payload;
-  wire [23:0] \w__payload$250 ;
-  wire [7:0] \w__payload$250.part ;
-  wire [15:0] \w__payload$250.x ;
-  wire [15:0] \w__payload$250.x.0 ;
-  wire [36:0] \w__payload$274 ;
-  wire [4:0] \w__payload$274.part ;
-  wire [31:0] \w__payload$274.x ;
-  wire [15:0] \w__payload$274.x.0 ;
-  wire [15:0] \w__payload$274.x.1 ;
-  wire [36:0] \w__payload$328 ;
-  wire [4:0] \w__payload$328.part ;
-  wire [31:0] \w__payload$328.x ;
-  wire [15:0] \w__payload$328.x.0 ;
-  wire [15:0] \w__payload$328.x.1 ;
+  wire [23:0] \w__payload$244 ;
+  wire [7:0] \w__payload$244.part ;
+  wire [15:0] \w__payload$244.x ;
+  wire [15:0] \w__payload$244.x.0 ;
+  wire [36:0] \w__payload$268 ;
+  wire [4:0] \w__payload$268.part ;
+  wire [31:0] \w__payload$268.x ;
+  wire [15:0] \w__payload$268.x.0 ;
+  wire [15:0] \w__payload$268.x.1 ;
+  wire [36:0] \w__payload$322 ;
+  wire [4:0] \w__payload$322.part ;
+  wire [31:0] \w__payload$322.x ;
+  wire [15:0] \w__payload$322.x.0 ;
+  wire [15:0] \w__payload$322.x.1 ;
   wire [2:0] \w__payload.part ;
   wire [2:0] \w__payload.row ;
   wire [31:0] \w__payload.x ;
   wire [15:0] \w__payload.x.0 ;
   wire [15:0] \w__payload.x.1 ;
   wire w__ready;
-  wire \w__ready$249 ;
-  wire \w__ready$273 ;
-  wire \w__ready$327 ;
+  wire \w__ready$243 ;
+  wire \w__ready$267 ;
+  wire \w__ready$321 ;
   wire w__valid;
-  wire \w__valid$246 ;
-  wire \w__valid$270 ;
-  wire \w__valid$324 ;
+  wire \w__valid$240 ;
+  wire \w__valid$264 ;
+  wire \w__valid$318 ;
   wire [54:0] write__payload;
-  wire [54:0] \write__payload$295 ;
-  wire [31:0] \write__payload$295.codes ;
-  wire [7:0] \write__payload$295.codes.0 ;
-  wire [7:0] \write__payload$295.codes.1 ;
-  wire [7:0] \write__payload$295.codes.2 ;
-  wire [7:0] \write__payload$295.codes.3 ;
-  wire [9:0] \write__payload$295.exp ;
-  wire \write__payload$295.head ;
-  wire [2:0] \write__payload$295.layer ;
-  wire [1:0] \write__payload$295.part ;
-  wire [5:0] \write__payload$295.position ;
-  wire \write__payload$295.value ;
+  wire [54:0] \write__payload$289 ;
+  wire [31:0] \write__payload$289.codes ;
+  wire [7:0] \write__payload$289.codes.0 ;
+  wire [7:0] \write__payload$289.codes.1 ;
+  wire [7:0] \write__payload$289.codes.2 ;
+  wire [7:0] \write__payload$289.codes.3 ;
+  wire [9:0] \write__payload$289.exp ;
+  wire \write__payload$289.head ;
+  wire [2:0] \write__payload$289.layer ;
+  wire [1:0] \write__payload$289.part ;
+  wire [5:0] \write__payload$289.position ;
+  wire \write__payload$289.value ;
   wire [31:0] \write__payload.codes ;
   wire [7:0] \write__payload.codes.0 ;
   wire [7:0] \write__payload.codes.1 ;
@@ -4621,9 +4600,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [5:0] \write__payload.position ;
   wire \write__payload.value ;
   wire write__ready;
-  wire \write__ready$297 ;
+  wire \write__ready$291 ;
   wire write__valid;
-  wire \write__valid$299 ;
+  wire \write__valid$293 ;
   wire [44:0] x__payload;
   wire [31:0] \x__payload.codes ;
   wire [7:0] \x__payload.codes.0 ;
@@ -4653,68 +4632,54 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     _0_ <= signatures[signature_address];
   end
   assign signature_data = _0_;
-  assign \$20  = phase == 4'h8;
-  assign \$21  = ~ \$20 ;
-  assign \i__valid$231  = \o__valid$232  & \$21 ;
-  assign \$22  = phase == 4'h8;
-  assign \i__valid$233  = \o__valid$232  & \$22 ;
-  assign \$23  = phase == 4'h8;
-  assign \o__ready$234  = \$23  ? \i__ready$236  : \i__ready$235 ;
-  assign \$25  = 4'h0 + \o__payload$245 [34:32];
+  assign \o__ready$228  = \$23  ? \i__ready$230  : \i__ready$229 ;
+  assign \$25  = 4'h0 + \o__payload$239 [34:32];
   assign \$26  = phase == 3'h4;
   assign \$27  = phase == 3'h4;
   assign \$28  = ~ \$27 ;
   assign \$29  = phase == 3'h4;
-  assign \i__valid$285  = \o__valid$286  & \$29 ;
+  assign \i__valid$279  = \o__valid$280  & \$29 ;
   assign \$30  = phase == 3'h4;
   assign \$31  = phase == 3'h4;
   assign \$32  = ~ \$31 ;
-  assign q_i__valid = \o__valid$286  & \$32 ;
+  assign q_i__valid = \o__valid$280  & \$32 ;
   assign \$33  = phase == 3'h4;
   assign \$34  = ~ \$33 ;
   assign \$35  = layer * 1'h1;
   assign \$36  = \$35  + 1'h0;
-  assign \$37  = command__valid & command__ready;
-  assign clear = \$37  & fresh;
-  assign \$38  = ~ fresh;
-  assign \$39  = phase == 2'h2;
-  assign \$40  = phase == 3'h7;
-  assign \$41  = phase == 4'ha;
-  assign \$42  = | { \$41 , \$40 , \$39  };
-  assign \$43  = phase == 3'h4;
-  assign \$44  = phase == 3'h5;
-  assign \$45  = | { \$44 , \$43  };
-  assign \$46  = phase == 1'h1;
-  assign \$47  = beats__valid & beats__ready;
-  assign \$48  = ~ beats__valid;
-  assign \$49  = beats__ready & \$48 ;
-  assign \$51  = \$50  & \o__payload$245 [38];
-  assign \$52  = \w__valid$246  & \o__ready$248 ;
-  assign \$53  = \$52  & \o__payload$251 [24];
-  assign \$54  = \cmd__valid$89  & feed__ready;
-  assign \$55  = ! \cmd__payload$85 [2:0];
-  assign \$56  = \cmd__payload$85 [2:0] == 2'h2;
-  assign \$57  = \cmd__payload$85 [2:0] == 3'h4;
-  assign \$58  = | { \$57 , \$56 , \$55  };
+  assign \$37  = phase == 2'h2;
+  assign \$38  = phase == 3'h7;
+  assign \$39  = phase == 4'ha;
+  assign \$40  = | { \$39 , \$38 , \$37  };
+  assign \$41  = phase == 3'h4;
+  assign \$42  = phase == 3'h5;
+  assign \$43  = | { \$42 , \$41  };
+  assign \$44  = phase == 1'h1;
+  assign \$45  = beats__valid & beats__ready;
+  assign \$46  = ~ beats__valid;
+  assign \$47  = beats__ready & \$46 ;
+  assign \$49  = \$48  & \o__payload$239 [38];
+  assign \$50  = \w__valid$240  & \o__ready$242 ;
+  assign \$51  = \$50  & \o__payload$245 [24];
+  assign \$52  = \cmd__valid$89  & feed__ready;
+  assign \$53  = ! \cmd__payload$85 [2:0];
+  assign \$54  = \cmd__payload$85 [2:0] == 2'h2;
+  assign \$55  = \cmd__payload$85 [2:0] == 3'h4;
+  assign \$56  = | { \$55 , \$54 , \$53  };
+  assign \$57  = \cmd__valid$89  & feed__ready;
+  assign \$58  = \cmd__payload$85 [2:0] == 1'h1;
   assign \$59  = \cmd__valid$89  & feed__ready;
-  assign \$60  = \cmd__payload$85 [2:0] == 1'h1;
-  assign \$61  = \cmd__valid$89  & feed__ready;
-  assign \$62  = \cmd__payload$85 [2:0] == 2'h3;
-  assign \$63  = command__valid & command__ready;
-  assign \$64  = outcome__valid & outcome__ready;
-  assign \$65  = \$64  & outcome__payload[11];
+  assign \$60  = \cmd__payload$85 [2:0] == 2'h3;
   always @(posedge clk)
-    qkv_done <= \$66 ;
+    qkv_done <= \$61 ;
   always @(posedge clk)
-    swiglu_done <= \$67 ;
+    swiglu_done <= \$62 ;
   always @(posedge clk)
-    selected <= \$68 ;
+    selected <= \$63 ;
   always @(posedge clk)
-    \selected$200  <= \$69 ;
+    \selected$200  <= \$64 ;
   always @(posedge clk)
-    \selected$207  <= \$70 ;
-  always @(posedge clk)
-    fresh <= \$71 ;
+    \selected$207  <= \$65 ;
   assign \$1  = phase == 3'h6;
   assign exp = \$1  ? \exps$131 [39:30] : \exps$131 [29:20];
   assign r__valid = \o__valid$187  & selected;
@@ -4725,7 +4690,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \$4  = phase == 3'h4;
   assign \$5  = phase == 3'h5;
   assign \$6  = | { \$5 , \$4 , \$3 , \$2  };
-  assign \i__valid$219  = \o__valid$220  & \$6 ;
+  assign \i__valid$213  = \o__valid$214  & \$6 ;
   assign \$7  = phase == 2'h3;
   assign \$8  = phase == 4'h8;
   assign \$9  = phase == 3'h4;
@@ -4734,13 +4699,19 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \$12  = phase == 3'h6;
   assign \$13  = phase == 4'h9;
   assign \$14  = | { \$13 , \$12  };
-  assign \i__valid$225  = \o__valid$220  & \$14 ;
+  assign \i__valid$219  = \o__valid$214  & \$14 ;
   assign \$15  = phase == 3'h6;
   assign \$16  = phase == 4'h9;
   assign \$17  = | { \$16 , \$15  };
   assign \$18  = phase == 4'hb;
-  assign \i__valid$228  = \o__valid$220  & \$18 ;
+  assign \i__valid$222  = \o__valid$214  & \$18 ;
   assign \$19  = phase == 4'hb;
+  assign \$20  = phase == 4'h8;
+  assign \$21  = ~ \$20 ;
+  assign \i__valid$225  = \o__valid$226  & \$21 ;
+  assign \$22  = phase == 4'h8;
+  assign \i__valid$227  = \o__valid$226  & \$22 ;
+  assign \$23  = phase == 4'h8;
   \specimen.admission  admission (
     .ask__payload(ask__payload),
     .ask__ready(ask__ready),
@@ -4759,6 +4730,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .kv_command__payload(kv_command__payload),
     .kv_command__ready(kv_command__ready),
     .kv_command__valid(kv_command__valid),
+    .opened(opened),
+    .opens(clear),
     .outcome__payload(outcome__payload),
     .outcome__ready(outcome__ready),
     .outcome__valid(outcome__valid),
@@ -4773,7 +4746,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .clk(clk),
     .o__payload(\i__payload$215 ),
     .o__ready(\o__ready$217 ),
-    .o__valid(\i__valid$213 ),
+    .o__valid(\o__valid$214 ),
     .rst(rst),
     .starved(starved),
     .tile__payload(beats__payload),
@@ -4795,10 +4768,10 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .k_req__payload(k_req__payload),
     .k_req__ready(k_req__ready),
     .k_req__valid(k_req__valid),
-    .o__payload(\o__payload$329 ),
-    .o__ready(\o__ready$326 ),
-    .o__valid(\w__valid$324 ),
-    .q_i__payload(\i__payload$287 ),
+    .o__payload(\o__payload$323 ),
+    .o__ready(\o__ready$320 ),
+    .o__valid(\w__valid$318 ),
+    .q_i__payload(\i__payload$281 ),
     .q_i__ready(q_i__ready),
     .q_i__valid(q_i__valid),
     .q_r__payload(q_r__payload),
@@ -4818,12 +4791,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .cmd__ready(convert__ready),
     .cmd__valid(\cmd__valid$95 ),
     .\exps$183 (\exps$131 ),
-    .i__payload(\i__payload$221 ),
-    .i__ready(\i__ready$224 ),
-    .i__valid(\i__valid$219 ),
-    .o__payload(\o__payload$238 ),
-    .o__ready(\o__ready$234 ),
-    .o__valid(\o__valid$232 ),
+    .i__payload(\i__payload$215 ),
+    .i__ready(\i__ready$218 ),
+    .i__valid(\i__valid$213 ),
+    .o__payload(\o__payload$232 ),
+    .o__ready(\o__ready$228 ),
+    .o__valid(\o__valid$226 ),
     .rst(rst)
   );
   \specimen.counters  counters (
@@ -4898,7 +4871,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .v_req__ready(v_req__ready),
     .v_req__valid(v_req__valid),
     .write__payload(write__payload),
-    .write__valid(\i__valid$285 )
+    .write__valid(\i__valid$279 )
   );
   \specimen.kv_writer  kv_writer (
     .clk(clk),
@@ -4906,13 +4879,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .cmd__ready(kv_write__ready),
     .cmd__valid(\cmd__valid$77 ),
     .done(kv_write_done),
-    .i__payload(\i__payload$287 ),
-    .r__payload(\r__payload$281 ),
-    .r__ready(\r__ready$278 ),
-    .r__valid(\r__valid$277 ),
+    .i__payload(\i__payload$281 ),
+    .r__payload(\r__payload$275 ),
+    .r__ready(\r__ready$272 ),
+    .r__valid(\r__valid$271 ),
     .rst(rst),
     .write__payload(write__payload),
-    .write__valid(\i__valid$285 )
+    .write__valid(\i__valid$279 )
   );
   \specimen.operation_skid  operation_skid (
     .clk(clk),
@@ -4926,12 +4899,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   \specimen.qkv  qkv (
     .clk(clk),
-    .o__payload(\i__payload$287 ),
-    .o__ready(\o__ready$289 ),
-    .o__valid(\o__valid$286 ),
-    .pipe_advance(\r__ready$279 ),
-    .r__payload(\r__payload$280 ),
-    .r__valid(\r__valid$276 ),
+    .o__payload(\i__payload$281 ),
+    .o__ready(\o__ready$283 ),
+    .o__valid(\o__valid$280 ),
+    .pipe_advance(\r__ready$273 ),
+    .r__payload(\r__payload$274 ),
+    .r__valid(\r__valid$270 ),
     .rst(rst),
     .w__payload(w__payload),
     .w__valid(w__valid)
@@ -4958,37 +4931,27 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .embed_done(\embed_done$116 ),
     .embed_exp(embed_exp),
     .\exp$106 (exp),
-    .i__payload(\i__payload$221 ),
-    .i__ready(\i__ready$227 ),
-    .i__valid(\i__valid$225 ),
+    .i__payload(\i__payload$215 ),
+    .i__ready(\i__ready$221 ),
+    .i__valid(\i__valid$219 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
-    .read_o__payload(\i__payload$258 ),
+    .read_o__payload(\i__payload$252 ),
     .read_o__ready(read_o__ready),
-    .read_o__valid(\i__valid$262 ),
+    .read_o__valid(\i__valid$256 ),
     .rst(rst),
     .sig__payload(\$signature__data ),
     .sig__valid(\$signature__en )
   );
   \specimen.residual_skid  residual_skid (
     .clk(clk),
-    .i__payload(\i__payload$258 ),
+    .i__payload(\i__payload$252 ),
     .i__ready(read_o__ready),
-    .i__valid(\i__valid$262 ),
+    .i__valid(\i__valid$256 ),
     .o__payload(read_i__payload),
-    .o__ready(\o__ready$266 ),
+    .o__ready(\o__ready$260 ),
     .o__valid(read_i__valid),
-    .rst(rst)
-  );
-  \specimen.result_skid  result_skid (
-    .clk(clk),
-    .i__payload(\i__payload$215 ),
-    .i__ready(\o__ready$217 ),
-    .i__valid(\i__valid$213 ),
-    .o__payload(\i__payload$221 ),
-    .o__ready(\o__ready$223 ),
-    .o__valid(\o__valid$220 ),
     .rst(rst)
   );
   \specimen.rmsnorm  rmsnorm (
@@ -4999,14 +4962,14 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .gain__payload(gain__payload),
     .gain__ready(gain__ready),
     .gain__valid(gain__valid),
-    .o__payload(\o__payload$275 ),
-    .o__ready(\o__ready$272 ),
-    .o__valid(\w__valid$270 ),
+    .o__payload(\o__payload$269 ),
+    .o__ready(\o__ready$266 ),
+    .o__valid(\w__valid$264 ),
     .read__payload(read__payload),
     .read__ready(read__ready),
     .read__valid(read__valid),
     .read_i__payload(read_i__payload),
-    .read_i__ready(\o__ready$266 ),
+    .read_i__ready(\o__ready$260 ),
     .read_i__valid(read_i__valid),
     .rst(rst),
     .w_data(\cmd__payload$67 )
@@ -5017,11 +4980,11 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .angle__valid(angle__valid),
     .angle_done(angle_done),
     .clk(clk),
-    .i__payload(\i__payload$237 ),
-    .i__valid(\i__valid$231 ),
-    .o__payload(\o__payload$245 ),
+    .i__payload(\i__payload$231 ),
+    .i__valid(\i__valid$225 ),
+    .o__payload(\o__payload$239 ),
     .o__valid(w__valid),
-    .pipe_advance(\i__ready$235 ),
+    .pipe_advance(\i__ready$229 ),
     .rst(rst)
   );
   \specimen.sampler  sampler (
@@ -5030,9 +4993,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .cmd__ready(sample__ready),
     .cmd__valid(\cmd__valid$107 ),
     .done(sample_done),
-    .i__payload(\i__payload$221 ),
-    .i__ready(\i__ready$230 ),
-    .i__valid(\i__valid$228 ),
+    .i__payload(\i__payload$215 ),
+    .i__ready(\i__ready$224 ),
+    .i__valid(\i__valid$222 ),
     .o__payload(sampled__payload),
     .o__ready(o__ready),
     .o__valid(sampled__valid),
@@ -5093,19 +5056,19 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   );
   \specimen.swiglu  swiglu (
     .clk(clk),
-    .i__payload(\i__payload$239 ),
-    .i__valid(\i__valid$233 ),
-    .o__payload(\o__payload$251 ),
-    .o__ready(\o__ready$248 ),
-    .o__valid(\w__valid$246 ),
-    .pipe_advance(\i__ready$236 ),
+    .i__payload(\i__payload$233 ),
+    .i__valid(\i__valid$227 ),
+    .o__payload(\o__payload$245 ),
+    .o__ready(\o__ready$242 ),
+    .o__valid(\w__valid$240 ),
+    .pipe_advance(\i__ready$230 ),
     .rst(rst)
   );
   \specimen.weights  weights (
     .beats__payload(beats__payload),
-    .beats__ready(beats__ready),
     .beats__valid(beats__valid),
     .clk(clk),
+    .o__ready(beats__ready),
     .req__payload(\req__payload$141 ),
     .req__ready(\o__ready$143 ),
     .req__valid(\req__valid$145 ),
@@ -5120,9 +5083,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .r__ready(r__ready),
     .r__valid(r__valid),
     .rst(rst),
-    .w__payload(\w__payload$274 ),
-    .w__ready(\o__ready$272 ),
-    .w__valid(\w__valid$270 )
+    .w__payload(\w__payload$268 ),
+    .w__ready(\o__ready$266 ),
+    .w__valid(\w__valid$264 )
   );
   specimen_vector_buffer_1x160_w1_r4_e3m4_m3 xh (
     .clk(clk),
@@ -5133,9 +5096,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .r__ready(\r__ready$209 ),
     .r__valid(\r__valid$206 ),
     .rst(rst),
-    .w__payload(\w__payload$250 ),
-    .w__ready(\o__ready$248 ),
-    .w__valid(\w__valid$246 )
+    .w__payload(\w__payload$244 ),
+    .w__ready(\o__ready$242 ),
+    .w__valid(\w__valid$240 )
   );
   specimen_vector_buffer_1x64_w2_r4_e3m4_m3 xo (
     .clk(clk),
@@ -5146,9 +5109,9 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .r__ready(\r__ready$202 ),
     .r__valid(\r__valid$199 ),
     .rst(rst),
-    .w__payload(\w__payload$328 ),
-    .w__ready(\o__ready$326 ),
-    .w__valid(\w__valid$324 )
+    .w__payload(\w__payload$322 ),
+    .w__ready(\o__ready$320 ),
+    .w__valid(\w__valid$318 )
   );
   always @* begin
     if (\$start ) begin end
@@ -5224,120 +5187,107 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$223  = 1'h0;
+    \o__ready$217  = 1'h0;
     if (\$11 ) begin
-      \o__ready$223  = \i__ready$224 ;
+      \o__ready$217  = \i__ready$218 ;
     end
     if (\$17 ) begin
-      \o__ready$223  = \i__ready$227 ;
+      \o__ready$217  = \i__ready$221 ;
     end
     if (\$19 ) begin
-      \o__ready$223  = \i__ready$230 ;
+      \o__ready$217  = \i__ready$224 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \r__valid$276  = 1'h0;
+    \r__valid$270  = 1'h0;
     if (\$26 ) begin
-      \r__valid$276  = \r__valid$277 ;
+      \r__valid$270  = \r__valid$271 ;
     end
     if (\$28 ) begin
-      \r__valid$276  = q_r__valid;
+      \r__valid$270  = q_r__valid;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \r__ready$278  = 1'h0;
+    \r__ready$272  = 1'h0;
     if (\$26 ) begin
-      \r__ready$278  = \r__ready$279 ;
+      \r__ready$272  = \r__ready$273 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \r__payload$280  = 19'h00000;
+    \r__payload$274  = 19'h00000;
     if (\$26 ) begin
-      \r__payload$280 [2:0] = \r__payload$281 [2:0];
-      \r__payload$280 [4:3] = \r__payload$281 [4:3];
-      \r__payload$280 [18:5] = \r__payload$281 [18:5];
+      \r__payload$274 [2:0] = \r__payload$275 [2:0];
+      \r__payload$274 [4:3] = \r__payload$275 [4:3];
+      \r__payload$274 [18:5] = \r__payload$275 [18:5];
     end
     if (\$28 ) begin
-      \r__payload$280 [2:0] = q_r__payload[2:0];
-      \r__payload$280 [4:3] = q_r__payload[4:3];
-      \r__payload$280 [18:5] = q_r__payload[18:5];
+      \r__payload$274 [2:0] = q_r__payload[2:0];
+      \r__payload$274 [4:3] = q_r__payload[4:3];
+      \r__payload$274 [18:5] = q_r__payload[18:5];
     end
   end
   always @* begin
     if (\$start ) begin end
     q_r__ready = 1'h0;
     if (\$28 ) begin
-      q_r__ready = \r__ready$279 ;
+      q_r__ready = \r__ready$273 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \o__ready$289  = 1'h0;
+    \o__ready$283  = 1'h0;
     if (\$30 ) begin
-      \o__ready$289  = 1'h1;
+      \o__ready$283  = 1'h1;
     end
     if (\$34 ) begin
-      \o__ready$289  = q_i__ready;
+      \o__ready$283  = q_i__ready;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$66  = \$51 ;
+    \$61  = \$49 ;
     if (rst) begin
-      \$66  = 1'h0;
+      \$61  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$67  = \$53 ;
+    \$62  = \$51 ;
     if (rst) begin
-      \$67  = 1'h0;
+      \$62  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$68  = selected;
-    if (\$54 ) begin
-      \$68  = \$58 ;
+    \$63  = selected;
+    if (\$52 ) begin
+      \$63  = \$56 ;
     end
     if (rst) begin
-      \$68  = 1'h1;
+      \$63  = 1'h1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$69  = \selected$200 ;
+    \$64  = \selected$200 ;
+    if (\$57 ) begin
+      \$64  = \$58 ;
+    end
+    if (rst) begin
+      \$64  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$65  = \selected$207 ;
     if (\$59 ) begin
-      \$69  = \$60 ;
+      \$65  = \$60 ;
     end
     if (rst) begin
-      \$69  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$70  = \selected$207 ;
-    if (\$61 ) begin
-      \$70  = \$62 ;
-    end
-    if (rst) begin
-      \$70  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$71  = fresh;
-    if (\$63 ) begin
-      \$71  = 1'h0;
-    end
-    if (\$65 ) begin
-      \$71  = 1'h1;
-    end
-    if (rst) begin
-      \$71  = 1'h1;
+      \$65  = 1'h0;
     end
   end
   assign \command__payload$21  = command__payload;
@@ -5429,56 +5379,54 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \o__payload$181  = x__payload;
   assign x__ready = \o__ready$182 ;
   assign \o__valid$185  = x__valid;
-  assign \o__valid$214  = \i__valid$213 ;
   assign \o__payload$216  = \i__payload$215 ;
-  assign \i__ready$218  = \o__ready$217 ;
-  assign \o__payload$222  = \i__payload$221 ;
-  assign \i__payload$226  = \i__payload$221 ;
-  assign \i__payload$229  = \i__payload$221 ;
-  assign \o__valid$241  = w__valid;
-  assign \o__ready$242  = 1'h1;
+  assign \i__payload$220  = \i__payload$215 ;
+  assign \i__payload$223  = \i__payload$215 ;
+  assign \o__valid$235  = w__valid;
+  assign \o__ready$236  = 1'h1;
   assign w__ready = 1'h1;
-  assign \o__valid$247  = \w__valid$246 ;
-  assign \w__ready$249  = \o__ready$248 ;
-  assign \read__payload$253  = read__payload;
-  assign \read__ready$255  = read__ready;
-  assign \read__valid$257  = read__valid;
-  assign read_o__payload = \i__payload$258 ;
-  assign \i__ready$261  = read_o__ready;
-  assign read_o__valid = \i__valid$262 ;
-  assign \o__payload$265  = read_i__payload;
-  assign read_i__ready = \o__ready$266 ;
-  assign \o__valid$269  = read_i__valid;
-  assign \o__valid$271  = \w__valid$270 ;
-  assign \w__ready$273  = \o__ready$272 ;
-  assign \o__payload$288  = \i__payload$287 ;
-  assign \i__ready$290  = 1'h1;
-  assign q_i__payload = \i__payload$287 ;
-  assign \write__payload$295  = write__payload;
+  assign \o__valid$241  = \w__valid$240 ;
+  assign \w__ready$243  = \o__ready$242 ;
+  assign \read__payload$247  = read__payload;
+  assign \read__ready$249  = read__ready;
+  assign \read__valid$251  = read__valid;
+  assign read_o__payload = \i__payload$252 ;
+  assign \i__ready$255  = read_o__ready;
+  assign read_o__valid = \i__valid$256 ;
+  assign \o__payload$259  = read_i__payload;
+  assign read_i__ready = \o__ready$260 ;
+  assign \o__valid$263  = read_i__valid;
+  assign \o__valid$265  = \w__valid$264 ;
+  assign \w__ready$267  = \o__ready$266 ;
+  assign \o__payload$282  = \i__payload$281 ;
+  assign \i__ready$284  = 1'h1;
+  assign q_i__payload = \i__payload$281 ;
+  assign \write__payload$289  = write__payload;
   assign write__ready = 1'h1;
-  assign \write__ready$297  = 1'h1;
-  assign write__valid = \i__valid$285 ;
-  assign \write__valid$299  = \i__valid$285 ;
-  assign \k_req__payload$301  = k_req__payload;
-  assign \k_req__ready$303  = k_req__ready;
-  assign \k_req__valid$305  = k_req__valid;
-  assign \k_o__payload$307  = k_o__payload;
-  assign \k_o__ready$309  = k_o__ready;
-  assign \k_o__valid$311  = k_o__valid;
-  assign \v_req__payload$313  = v_req__payload;
-  assign \v_req__ready$315  = v_req__ready;
-  assign \v_req__valid$317  = v_req__valid;
-  assign \v_o__payload$319  = v_o__payload;
-  assign \v_o__ready$321  = v_o__ready;
-  assign \v_o__valid$323  = v_o__valid;
-  assign \o__valid$325  = \w__valid$324 ;
-  assign \w__ready$327  = \o__ready$326 ;
+  assign \write__ready$291  = 1'h1;
+  assign write__valid = \i__valid$279 ;
+  assign \write__valid$293  = \i__valid$279 ;
+  assign \k_req__payload$295  = k_req__payload;
+  assign \k_req__ready$297  = k_req__ready;
+  assign \k_req__valid$299  = k_req__valid;
+  assign \k_o__payload$301  = k_o__payload;
+  assign \k_o__ready$303  = k_o__ready;
+  assign \k_o__valid$305  = k_o__valid;
+  assign \v_req__payload$307  = v_req__payload;
+  assign \v_req__ready$309  = v_req__ready;
+  assign \v_req__valid$311  = v_req__valid;
+  assign \v_o__payload$313  = v_o__payload;
+  assign \v_o__ready$315  = v_o__ready;
+  assign \v_o__valid$317  = v_o__valid;
+  assign \o__valid$319  = \w__valid$318 ;
+  assign \w__ready$321  = \o__ready$320 ;
   assign sig__ready = 1'h1;
   assign sig__valid = \$signature__en ;
   assign sig__payload = \$signature__data ;
   assign \$signature__addr  = \$36 [2:0];
   assign read__addr = signature_address;
   assign read__data = signature_data;
+  assign opens = clear;
   assign address = counter_address;
   assign data = counter_data;
   assign \command__payload.position  = command__payload[5:0];
@@ -5710,105 +5658,95 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \o__payload$216.acc.1  = \i__payload$215 [57:29];
   assign \o__payload$216.exp  = \i__payload$215 [67:58];
   assign \o__payload$216.group  = \i__payload$215 [68];
-  assign \i__payload$221.acc  = \i__payload$221 [57:0];
-  assign \i__payload$221.acc.0  = \i__payload$221 [28:0];
-  assign \i__payload$221.acc.1  = \i__payload$221 [57:29];
-  assign \i__payload$221.exp  = \i__payload$221 [67:58];
-  assign \i__payload$221.group  = \i__payload$221 [68];
-  assign \o__payload$222.acc  = \i__payload$221 [57:0];
-  assign \o__payload$222.acc.0  = \i__payload$221 [28:0];
-  assign \o__payload$222.acc.1  = \i__payload$221 [57:29];
-  assign \o__payload$222.exp  = \i__payload$221 [67:58];
-  assign \o__payload$222.group  = \i__payload$221 [68];
-  assign \i__payload$226.acc  = \i__payload$221 [57:0];
-  assign \i__payload$226.acc.0  = \i__payload$221 [28:0];
-  assign \i__payload$226.acc.1  = \i__payload$221 [57:29];
-  assign \i__payload$226.exp  = \i__payload$221 [67:58];
-  assign \i__payload$226.group  = \i__payload$221 [68];
-  assign \i__payload$229.acc  = \i__payload$221 [57:0];
-  assign \i__payload$229.acc.0  = \i__payload$221 [28:0];
-  assign \i__payload$229.acc.1  = \i__payload$221 [57:29];
-  assign \i__payload$229.exp  = \i__payload$221 [67:58];
-  assign \i__payload$229.group  = \i__payload$221 [68];
-  assign \i__payload$237.x  = \i__payload$237 [31:0];
-  assign \i__payload$237.x.0  = \i__payload$237 [15:0];
-  assign \i__payload$237.x.1  = \i__payload$237 [31:16];
-  assign \i__payload$237.head  = \i__payload$237 [34:32];
-  assign \i__payload$237.part  = \i__payload$237 [37:35];
-  assign \i__payload$237.last  = \i__payload$237 [38];
-  assign \o__payload$238.x  = \o__payload$238 [31:0];
-  assign \o__payload$238.x.0  = \o__payload$238 [15:0];
-  assign \o__payload$238.x.1  = \o__payload$238 [31:16];
-  assign \o__payload$238.head  = \o__payload$238 [34:32];
-  assign \o__payload$238.part  = \o__payload$238 [42:35];
-  assign \o__payload$238.last  = \o__payload$238 [43];
-  assign \i__payload$239.x  = \i__payload$239 [31:0];
-  assign \i__payload$239.x.0  = \i__payload$239 [15:0];
-  assign \i__payload$239.x.1  = \i__payload$239 [31:16];
-  assign \i__payload$239.part  = \i__payload$239 [39:32];
-  assign \i__payload$239.last  = \i__payload$239 [40];
+  assign \i__payload$220.acc  = \i__payload$215 [57:0];
+  assign \i__payload$220.acc.0  = \i__payload$215 [28:0];
+  assign \i__payload$220.acc.1  = \i__payload$215 [57:29];
+  assign \i__payload$220.exp  = \i__payload$215 [67:58];
+  assign \i__payload$220.group  = \i__payload$215 [68];
+  assign \i__payload$223.acc  = \i__payload$215 [57:0];
+  assign \i__payload$223.acc.0  = \i__payload$215 [28:0];
+  assign \i__payload$223.acc.1  = \i__payload$215 [57:29];
+  assign \i__payload$223.exp  = \i__payload$215 [67:58];
+  assign \i__payload$223.group  = \i__payload$215 [68];
+  assign \i__payload$231.x  = \i__payload$231 [31:0];
+  assign \i__payload$231.x.0  = \i__payload$231 [15:0];
+  assign \i__payload$231.x.1  = \i__payload$231 [31:16];
+  assign \i__payload$231.head  = \i__payload$231 [34:32];
+  assign \i__payload$231.part  = \i__payload$231 [37:35];
+  assign \i__payload$231.last  = \i__payload$231 [38];
+  assign \o__payload$232.x  = \o__payload$232 [31:0];
+  assign \o__payload$232.x.0  = \o__payload$232 [15:0];
+  assign \o__payload$232.x.1  = \o__payload$232 [31:16];
+  assign \o__payload$232.head  = \o__payload$232 [34:32];
+  assign \o__payload$232.part  = \o__payload$232 [42:35];
+  assign \o__payload$232.last  = \o__payload$232 [43];
+  assign \i__payload$233.x  = \i__payload$233 [31:0];
+  assign \i__payload$233.x.0  = \i__payload$233 [15:0];
+  assign \i__payload$233.x.1  = \i__payload$233 [31:16];
+  assign \i__payload$233.part  = \i__payload$233 [39:32];
+  assign \i__payload$233.last  = \i__payload$233 [40];
   assign \w__payload.x  = w__payload[31:0];
   assign \w__payload.x.0  = w__payload[15:0];
   assign \w__payload.x.1  = w__payload[31:16];
   assign \w__payload.row  = w__payload[34:32];
   assign \w__payload.part  = w__payload[37:35];
-  assign \o__payload$245.x  = \o__payload$245 [31:0];
+  assign \o__payload$239.x  = \o__payload$239 [31:0];
+  assign \o__payload$239.x.0  = \o__payload$239 [15:0];
+  assign \o__payload$239.x.1  = \o__payload$239 [31:16];
+  assign \o__payload$239.head  = \o__payload$239 [34:32];
+  assign \o__payload$239.part  = \o__payload$239 [37:35];
+  assign \o__payload$239.last  = \o__payload$239 [38];
+  assign \w__payload$244.x  = \w__payload$244 [15:0];
+  assign \w__payload$244.x.0  = \w__payload$244 [15:0];
+  assign \w__payload$244.part  = \w__payload$244 [23:16];
+  assign \o__payload$245.x  = \o__payload$245 [15:0];
   assign \o__payload$245.x.0  = \o__payload$245 [15:0];
-  assign \o__payload$245.x.1  = \o__payload$245 [31:16];
-  assign \o__payload$245.head  = \o__payload$245 [34:32];
-  assign \o__payload$245.part  = \o__payload$245 [37:35];
-  assign \o__payload$245.last  = \o__payload$245 [38];
-  assign \w__payload$250.x  = \w__payload$250 [15:0];
-  assign \w__payload$250.x.0  = \w__payload$250 [15:0];
-  assign \w__payload$250.part  = \w__payload$250 [23:16];
-  assign \o__payload$251.x  = \o__payload$251 [15:0];
-  assign \o__payload$251.x.0  = \o__payload$251 [15:0];
-  assign \o__payload$251.part  = \o__payload$251 [23:16];
-  assign \o__payload$251.last  = \o__payload$251 [24];
+  assign \o__payload$245.part  = \o__payload$245 [23:16];
+  assign \o__payload$245.last  = \o__payload$245 [24];
   assign \read__payload.part  = read__payload;
-  assign \read__payload$253.part  = read__payload;
-  assign \i__payload$258.x  = \i__payload$258 [63:0];
-  assign \i__payload$258.x.0  = \i__payload$258 [31:0];
-  assign \i__payload$258.x.1  = \i__payload$258 [63:32];
-  assign \i__payload$258.mag  = \i__payload$258 [94:64];
-  assign \read_o__payload.x  = \i__payload$258 [63:0];
-  assign \read_o__payload.x.0  = \i__payload$258 [31:0];
-  assign \read_o__payload.x.1  = \i__payload$258 [63:32];
-  assign \read_o__payload.mag  = \i__payload$258 [94:64];
+  assign \read__payload$247.part  = read__payload;
+  assign \i__payload$252.x  = \i__payload$252 [63:0];
+  assign \i__payload$252.x.0  = \i__payload$252 [31:0];
+  assign \i__payload$252.x.1  = \i__payload$252 [63:32];
+  assign \i__payload$252.mag  = \i__payload$252 [94:64];
+  assign \read_o__payload.x  = \i__payload$252 [63:0];
+  assign \read_o__payload.x.0  = \i__payload$252 [31:0];
+  assign \read_o__payload.x.1  = \i__payload$252 [63:32];
+  assign \read_o__payload.mag  = \i__payload$252 [94:64];
   assign \read_i__payload.x  = read_i__payload[63:0];
   assign \read_i__payload.x.0  = read_i__payload[31:0];
   assign \read_i__payload.x.1  = read_i__payload[63:32];
   assign \read_i__payload.mag  = read_i__payload[94:64];
-  assign \o__payload$265.x  = read_i__payload[63:0];
-  assign \o__payload$265.x.0  = read_i__payload[31:0];
-  assign \o__payload$265.x.1  = read_i__payload[63:32];
-  assign \o__payload$265.mag  = read_i__payload[94:64];
-  assign \w__payload$274.x  = \w__payload$274 [31:0];
-  assign \w__payload$274.x.0  = \w__payload$274 [15:0];
-  assign \w__payload$274.x.1  = \w__payload$274 [31:16];
-  assign \w__payload$274.part  = \w__payload$274 [36:32];
-  assign \o__payload$275.x  = \o__payload$275 [31:0];
-  assign \o__payload$275.x.0  = \o__payload$275 [15:0];
-  assign \o__payload$275.x.1  = \o__payload$275 [31:16];
-  assign \o__payload$275.part  = \o__payload$275 [36:32];
-  assign \r__payload$280.row  = \r__payload$280 [2:0];
-  assign \r__payload$280.part  = \r__payload$280 [4:3];
-  assign \r__payload$280.meta  = \r__payload$280 [18:5];
-  assign \r__payload$280.meta.value  = \r__payload$280 [5];
-  assign \r__payload$280.meta.layer  = \r__payload$280 [8:6];
-  assign \r__payload$280.meta.head  = \r__payload$280 [9];
-  assign \r__payload$280.meta.position  = \r__payload$280 [15:10];
-  assign \r__payload$280.meta.part  = \r__payload$280 [17:16];
-  assign \r__payload$280.meta.last  = \r__payload$280 [18];
-  assign \r__payload$281.row  = \r__payload$281 [2:0];
-  assign \r__payload$281.part  = \r__payload$281 [4:3];
-  assign \r__payload$281.meta  = \r__payload$281 [18:5];
-  assign \r__payload$281.meta.value  = \r__payload$281 [5];
-  assign \r__payload$281.meta.layer  = \r__payload$281 [8:6];
-  assign \r__payload$281.meta.head  = \r__payload$281 [9];
-  assign \r__payload$281.meta.position  = \r__payload$281 [15:10];
-  assign \r__payload$281.meta.part  = \r__payload$281 [17:16];
-  assign \r__payload$281.meta.last  = \r__payload$281 [18];
+  assign \o__payload$259.x  = read_i__payload[63:0];
+  assign \o__payload$259.x.0  = read_i__payload[31:0];
+  assign \o__payload$259.x.1  = read_i__payload[63:32];
+  assign \o__payload$259.mag  = read_i__payload[94:64];
+  assign \w__payload$268.x  = \w__payload$268 [31:0];
+  assign \w__payload$268.x.0  = \w__payload$268 [15:0];
+  assign \w__payload$268.x.1  = \w__payload$268 [31:16];
+  assign \w__payload$268.part  = \w__payload$268 [36:32];
+  assign \o__payload$269.x  = \o__payload$269 [31:0];
+  assign \o__payload$269.x.0  = \o__payload$269 [15:0];
+  assign \o__payload$269.x.1  = \o__payload$269 [31:16];
+  assign \o__payload$269.part  = \o__payload$269 [36:32];
+  assign \r__payload$274.row  = \r__payload$274 [2:0];
+  assign \r__payload$274.part  = \r__payload$274 [4:3];
+  assign \r__payload$274.meta  = \r__payload$274 [18:5];
+  assign \r__payload$274.meta.value  = \r__payload$274 [5];
+  assign \r__payload$274.meta.layer  = \r__payload$274 [8:6];
+  assign \r__payload$274.meta.head  = \r__payload$274 [9];
+  assign \r__payload$274.meta.position  = \r__payload$274 [15:10];
+  assign \r__payload$274.meta.part  = \r__payload$274 [17:16];
+  assign \r__payload$274.meta.last  = \r__payload$274 [18];
+  assign \r__payload$275.row  = \r__payload$275 [2:0];
+  assign \r__payload$275.part  = \r__payload$275 [4:3];
+  assign \r__payload$275.meta  = \r__payload$275 [18:5];
+  assign \r__payload$275.meta.value  = \r__payload$275 [5];
+  assign \r__payload$275.meta.layer  = \r__payload$275 [8:6];
+  assign \r__payload$275.meta.head  = \r__payload$275 [9];
+  assign \r__payload$275.meta.position  = \r__payload$275 [15:10];
+  assign \r__payload$275.meta.part  = \r__payload$275 [17:16];
+  assign \r__payload$275.meta.last  = \r__payload$275 [18];
   assign \q_r__payload.row  = q_r__payload[2:0];
   assign \q_r__payload.part  = q_r__payload[4:3];
   assign \q_r__payload.meta  = q_r__payload[18:5];
@@ -5818,45 +5756,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \q_r__payload.meta.position  = q_r__payload[15:10];
   assign \q_r__payload.meta.part  = q_r__payload[17:16];
   assign \q_r__payload.meta.last  = q_r__payload[18];
-  assign \i__payload$287.codes  = \i__payload$287 [31:0];
-  assign \i__payload$287.codes.0  = \i__payload$287 [7:0];
-  assign \i__payload$287.codes.1  = \i__payload$287 [15:8];
-  assign \i__payload$287.codes.2  = \i__payload$287 [23:16];
-  assign \i__payload$287.codes.3  = \i__payload$287 [31:24];
-  assign \i__payload$287.exp  = \i__payload$287 [41:32];
-  assign \i__payload$287.meta  = \i__payload$287 [55:42];
-  assign \i__payload$287.meta.value  = \i__payload$287 [42];
-  assign \i__payload$287.meta.layer  = \i__payload$287 [45:43];
-  assign \i__payload$287.meta.head  = \i__payload$287 [46];
-  assign \i__payload$287.meta.position  = \i__payload$287 [52:47];
-  assign \i__payload$287.meta.part  = \i__payload$287 [54:53];
-  assign \i__payload$287.meta.last  = \i__payload$287 [55];
-  assign \o__payload$288.codes  = \i__payload$287 [31:0];
-  assign \o__payload$288.codes.0  = \i__payload$287 [7:0];
-  assign \o__payload$288.codes.1  = \i__payload$287 [15:8];
-  assign \o__payload$288.codes.2  = \i__payload$287 [23:16];
-  assign \o__payload$288.codes.3  = \i__payload$287 [31:24];
-  assign \o__payload$288.exp  = \i__payload$287 [41:32];
-  assign \o__payload$288.meta  = \i__payload$287 [55:42];
-  assign \o__payload$288.meta.value  = \i__payload$287 [42];
-  assign \o__payload$288.meta.layer  = \i__payload$287 [45:43];
-  assign \o__payload$288.meta.head  = \i__payload$287 [46];
-  assign \o__payload$288.meta.position  = \i__payload$287 [52:47];
-  assign \o__payload$288.meta.part  = \i__payload$287 [54:53];
-  assign \o__payload$288.meta.last  = \i__payload$287 [55];
-  assign \q_i__payload.codes  = \i__payload$287 [31:0];
-  assign \q_i__payload.codes.0  = \i__payload$287 [7:0];
-  assign \q_i__payload.codes.1  = \i__payload$287 [15:8];
-  assign \q_i__payload.codes.2  = \i__payload$287 [23:16];
-  assign \q_i__payload.codes.3  = \i__payload$287 [31:24];
-  assign \q_i__payload.exp  = \i__payload$287 [41:32];
-  assign \q_i__payload.meta  = \i__payload$287 [55:42];
-  assign \q_i__payload.meta.value  = \i__payload$287 [42];
-  assign \q_i__payload.meta.layer  = \i__payload$287 [45:43];
-  assign \q_i__payload.meta.head  = \i__payload$287 [46];
-  assign \q_i__payload.meta.position  = \i__payload$287 [52:47];
-  assign \q_i__payload.meta.part  = \i__payload$287 [54:53];
-  assign \q_i__payload.meta.last  = \i__payload$287 [55];
+  assign \i__payload$281.codes  = \i__payload$281 [31:0];
+  assign \i__payload$281.codes.0  = \i__payload$281 [7:0];
+  assign \i__payload$281.codes.1  = \i__payload$281 [15:8];
+  assign \i__payload$281.codes.2  = \i__payload$281 [23:16];
+  assign \i__payload$281.codes.3  = \i__payload$281 [31:24];
+  assign \i__payload$281.exp  = \i__payload$281 [41:32];
+  assign \i__payload$281.meta  = \i__payload$281 [55:42];
+  assign \i__payload$281.meta.value  = \i__payload$281 [42];
+  assign \i__payload$281.meta.layer  = \i__payload$281 [45:43];
+  assign \i__payload$281.meta.head  = \i__payload$281 [46];
+  assign \i__payload$281.meta.position  = \i__payload$281 [52:47];
+  assign \i__payload$281.meta.part  = \i__payload$281 [54:53];
+  assign \i__payload$281.meta.last  = \i__payload$281 [55];
+  assign \o__payload$282.codes  = \i__payload$281 [31:0];
+  assign \o__payload$282.codes.0  = \i__payload$281 [7:0];
+  assign \o__payload$282.codes.1  = \i__payload$281 [15:8];
+  assign \o__payload$282.codes.2  = \i__payload$281 [23:16];
+  assign \o__payload$282.codes.3  = \i__payload$281 [31:24];
+  assign \o__payload$282.exp  = \i__payload$281 [41:32];
+  assign \o__payload$282.meta  = \i__payload$281 [55:42];
+  assign \o__payload$282.meta.value  = \i__payload$281 [42];
+  assign \o__payload$282.meta.layer  = \i__payload$281 [45:43];
+  assign \o__payload$282.meta.head  = \i__payload$281 [46];
+  assign \o__payload$282.meta.position  = \i__payload$281 [52:47];
+  assign \o__payload$282.meta.part  = \i__payload$281 [54:53];
+  assign \o__payload$282.meta.last  = \i__payload$281 [55];
+  assign \q_i__payload.codes  = \i__payload$281 [31:0];
+  assign \q_i__payload.codes.0  = \i__payload$281 [7:0];
+  assign \q_i__payload.codes.1  = \i__payload$281 [15:8];
+  assign \q_i__payload.codes.2  = \i__payload$281 [23:16];
+  assign \q_i__payload.codes.3  = \i__payload$281 [31:24];
+  assign \q_i__payload.exp  = \i__payload$281 [41:32];
+  assign \q_i__payload.meta  = \i__payload$281 [55:42];
+  assign \q_i__payload.meta.value  = \i__payload$281 [42];
+  assign \q_i__payload.meta.layer  = \i__payload$281 [45:43];
+  assign \q_i__payload.meta.head  = \i__payload$281 [46];
+  assign \q_i__payload.meta.position  = \i__payload$281 [52:47];
+  assign \q_i__payload.meta.part  = \i__payload$281 [54:53];
+  assign \q_i__payload.meta.last  = \i__payload$281 [55];
   assign \write__payload.value  = write__payload[0];
   assign \write__payload.layer  = write__payload[3:1];
   assign \write__payload.head  = write__payload[4];
@@ -5868,27 +5806,27 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \write__payload.codes.2  = write__payload[36:29];
   assign \write__payload.codes.3  = write__payload[44:37];
   assign \write__payload.exp  = write__payload[54:45];
-  assign \write__payload$295.value  = write__payload[0];
-  assign \write__payload$295.layer  = write__payload[3:1];
-  assign \write__payload$295.head  = write__payload[4];
-  assign \write__payload$295.position  = write__payload[10:5];
-  assign \write__payload$295.part  = write__payload[12:11];
-  assign \write__payload$295.codes  = write__payload[44:13];
-  assign \write__payload$295.codes.0  = write__payload[20:13];
-  assign \write__payload$295.codes.1  = write__payload[28:21];
-  assign \write__payload$295.codes.2  = write__payload[36:29];
-  assign \write__payload$295.codes.3  = write__payload[44:37];
-  assign \write__payload$295.exp  = write__payload[54:45];
+  assign \write__payload$289.value  = write__payload[0];
+  assign \write__payload$289.layer  = write__payload[3:1];
+  assign \write__payload$289.head  = write__payload[4];
+  assign \write__payload$289.position  = write__payload[10:5];
+  assign \write__payload$289.part  = write__payload[12:11];
+  assign \write__payload$289.codes  = write__payload[44:13];
+  assign \write__payload$289.codes.0  = write__payload[20:13];
+  assign \write__payload$289.codes.1  = write__payload[28:21];
+  assign \write__payload$289.codes.2  = write__payload[36:29];
+  assign \write__payload$289.codes.3  = write__payload[44:37];
+  assign \write__payload$289.exp  = write__payload[54:45];
   assign \k_req__payload.layer  = k_req__payload[2:0];
   assign \k_req__payload.head  = k_req__payload[3];
   assign \k_req__payload.position  = k_req__payload[9:4];
   assign \k_req__payload.part  = k_req__payload[11:10];
   assign \k_req__payload.last  = k_req__payload[12];
-  assign \k_req__payload$301.layer  = k_req__payload[2:0];
-  assign \k_req__payload$301.head  = k_req__payload[3];
-  assign \k_req__payload$301.position  = k_req__payload[9:4];
-  assign \k_req__payload$301.part  = k_req__payload[11:10];
-  assign \k_req__payload$301.last  = k_req__payload[12];
+  assign \k_req__payload$295.layer  = k_req__payload[2:0];
+  assign \k_req__payload$295.head  = k_req__payload[3];
+  assign \k_req__payload$295.position  = k_req__payload[9:4];
+  assign \k_req__payload$295.part  = k_req__payload[11:10];
+  assign \k_req__payload$295.last  = k_req__payload[12];
   assign \k_o__payload.codes  = k_o__payload[31:0];
   assign \k_o__payload.codes.0  = k_o__payload[7:0];
   assign \k_o__payload.codes.1  = k_o__payload[15:8];
@@ -5897,45 +5835,45 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \k_o__payload.exp  = k_o__payload[41:32];
   assign \k_o__payload.v_exp  = k_o__payload[51:42];
   assign \k_o__payload.last  = k_o__payload[52];
-  assign \k_o__payload$307.codes  = k_o__payload[31:0];
-  assign \k_o__payload$307.codes.0  = k_o__payload[7:0];
-  assign \k_o__payload$307.codes.1  = k_o__payload[15:8];
-  assign \k_o__payload$307.codes.2  = k_o__payload[23:16];
-  assign \k_o__payload$307.codes.3  = k_o__payload[31:24];
-  assign \k_o__payload$307.exp  = k_o__payload[41:32];
-  assign \k_o__payload$307.v_exp  = k_o__payload[51:42];
-  assign \k_o__payload$307.last  = k_o__payload[52];
+  assign \k_o__payload$301.codes  = k_o__payload[31:0];
+  assign \k_o__payload$301.codes.0  = k_o__payload[7:0];
+  assign \k_o__payload$301.codes.1  = k_o__payload[15:8];
+  assign \k_o__payload$301.codes.2  = k_o__payload[23:16];
+  assign \k_o__payload$301.codes.3  = k_o__payload[31:24];
+  assign \k_o__payload$301.exp  = k_o__payload[41:32];
+  assign \k_o__payload$301.v_exp  = k_o__payload[51:42];
+  assign \k_o__payload$301.last  = k_o__payload[52];
   assign \v_req__payload.layer  = v_req__payload[2:0];
   assign \v_req__payload.head  = v_req__payload[3];
   assign \v_req__payload.position  = v_req__payload[9:4];
   assign \v_req__payload.part  = v_req__payload[11:10];
   assign \v_req__payload.last  = v_req__payload[12];
-  assign \v_req__payload$313.layer  = v_req__payload[2:0];
-  assign \v_req__payload$313.head  = v_req__payload[3];
-  assign \v_req__payload$313.position  = v_req__payload[9:4];
-  assign \v_req__payload$313.part  = v_req__payload[11:10];
-  assign \v_req__payload$313.last  = v_req__payload[12];
+  assign \v_req__payload$307.layer  = v_req__payload[2:0];
+  assign \v_req__payload$307.head  = v_req__payload[3];
+  assign \v_req__payload$307.position  = v_req__payload[9:4];
+  assign \v_req__payload$307.part  = v_req__payload[11:10];
+  assign \v_req__payload$307.last  = v_req__payload[12];
   assign \v_o__payload.codes  = v_o__payload[31:0];
   assign \v_o__payload.codes.0  = v_o__payload[7:0];
   assign \v_o__payload.codes.1  = v_o__payload[15:8];
   assign \v_o__payload.codes.2  = v_o__payload[23:16];
   assign \v_o__payload.codes.3  = v_o__payload[31:24];
   assign \v_o__payload.last  = v_o__payload[32];
-  assign \v_o__payload$319.codes  = v_o__payload[31:0];
-  assign \v_o__payload$319.codes.0  = v_o__payload[7:0];
-  assign \v_o__payload$319.codes.1  = v_o__payload[15:8];
-  assign \v_o__payload$319.codes.2  = v_o__payload[23:16];
-  assign \v_o__payload$319.codes.3  = v_o__payload[31:24];
-  assign \v_o__payload$319.last  = v_o__payload[32];
-  assign \w__payload$328.x  = \w__payload$328 [31:0];
-  assign \w__payload$328.x.0  = \w__payload$328 [15:0];
-  assign \w__payload$328.x.1  = \w__payload$328 [31:16];
-  assign \w__payload$328.part  = \w__payload$328 [36:32];
-  assign \o__payload$329.x  = \o__payload$329 [31:0];
-  assign \o__payload$329.x.0  = \o__payload$329 [15:0];
-  assign \o__payload$329.x.1  = \o__payload$329 [31:16];
-  assign \o__payload$329.part  = \o__payload$329 [36:32];
-  assign \o__payload$329.last  = \o__payload$329 [37];
+  assign \v_o__payload$313.codes  = v_o__payload[31:0];
+  assign \v_o__payload$313.codes.0  = v_o__payload[7:0];
+  assign \v_o__payload$313.codes.1  = v_o__payload[15:8];
+  assign \v_o__payload$313.codes.2  = v_o__payload[23:16];
+  assign \v_o__payload$313.codes.3  = v_o__payload[31:24];
+  assign \v_o__payload$313.last  = v_o__payload[32];
+  assign \w__payload$322.x  = \w__payload$322 [31:0];
+  assign \w__payload$322.x.0  = \w__payload$322 [15:0];
+  assign \w__payload$322.x.1  = \w__payload$322 [31:16];
+  assign \w__payload$322.part  = \w__payload$322 [36:32];
+  assign \o__payload$323.x  = \o__payload$323 [31:0];
+  assign \o__payload$323.x.0  = \o__payload$323 [15:0];
+  assign \o__payload$323.x.1  = \o__payload$323 [31:16];
+  assign \o__payload$323.part  = \o__payload$323 [36:32];
+  assign \o__payload$323.last  = \o__payload$323 [37];
   assign \sig__payload.crc  = \$signature__data ;
   assign \events.cycles  = events[0];
   assign \events.mac_busy  = events[1];
@@ -5946,31 +5884,31 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \events.embed  = events[6];
   assign \events.weight_beats  = events[7];
   assign \events.weight_waits  = events[8];
-  assign events[8] = \$49 ;
-  assign events[7] = \$47 ;
-  assign events[6] = \$46 ;
-  assign events[5] = \$45 ;
-  assign events[4] = \$42 ;
+  assign events[8] = \$47 ;
+  assign events[7] = \$45 ;
+  assign events[6] = \$44 ;
+  assign events[5] = \$43 ;
+  assign events[4] = \$40 ;
   assign events[3] = blocked;
   assign events[2] = starved;
   assign events[1] = busy;
-  assign events[0] = \$38 ;
-  assign \w__payload$328 [36:32] = \o__payload$329 [36:32];
-  assign \w__payload$328 [31:0] = \o__payload$329 [31:0];
-  assign \w__payload$274 [36:32] = \o__payload$275 [36:32];
-  assign \w__payload$274 [31:0] = \o__payload$275 [31:0];
-  assign \w__payload$250 [23:16] = \o__payload$251 [23:16];
-  assign \w__payload$250 [15:0] = \o__payload$251 [15:0];
-  assign w__payload[37:35] = \o__payload$245 [37:35];
+  assign events[0] = opened;
+  assign \w__payload$322 [36:32] = \o__payload$323 [36:32];
+  assign \w__payload$322 [31:0] = \o__payload$323 [31:0];
+  assign \w__payload$268 [36:32] = \o__payload$269 [36:32];
+  assign \w__payload$268 [31:0] = \o__payload$269 [31:0];
+  assign \w__payload$244 [23:16] = \o__payload$245 [23:16];
+  assign \w__payload$244 [15:0] = \o__payload$245 [15:0];
+  assign w__payload[37:35] = \o__payload$239 [37:35];
   assign w__payload[34:32] = \$25 [2:0];
-  assign w__payload[31:0] = \o__payload$245 [31:0];
-  assign \i__payload$239 [40] = \o__payload$238 [43];
-  assign \i__payload$239 [39:32] = \o__payload$238 [42:35];
-  assign \i__payload$239 [31:0] = \o__payload$238 [31:0];
-  assign \i__payload$237 [38] = \o__payload$238 [43];
-  assign \i__payload$237 [37:35] = \o__payload$238 [37:35];
-  assign \i__payload$237 [34:32] = \o__payload$238 [34:32];
-  assign \i__payload$237 [31:0] = \o__payload$238 [31:0];
+  assign w__payload[31:0] = \o__payload$239 [31:0];
+  assign \i__payload$233 [40] = \o__payload$232 [43];
+  assign \i__payload$233 [39:32] = \o__payload$232 [42:35];
+  assign \i__payload$233 [31:0] = \o__payload$232 [31:0];
+  assign \i__payload$231 [38] = \o__payload$232 [43];
+  assign \i__payload$231 [37:35] = \o__payload$232 [37:35];
+  assign \i__payload$231 [34:32] = \o__payload$232 [34:32];
+  assign \i__payload$231 [31:0] = \o__payload$232 [31:0];
   assign \r__payload$208 [8:6] = \o__payload$190 [8:6];
   assign \r__payload$208 [5:0] = \o__payload$190 [5:0];
   assign \r__payload$201 [6:4] = \o__payload$190 [8:6];
@@ -5980,11 +5918,11 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign embed_done = \embed_done$116 ;
   assign add_done = \done$126 ;
   assign \$24  = 4'h0;
-  assign \$50  = w__valid;
+  assign \$48  = w__valid;
 endmodule
 
-module \specimen.admission (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, clk, rst, kv_command__ready, command__ready, entry__valid, ask__valid, entry__ready, entry__payload, outcome__valid, outcome__payload, result__ready, ask__payload, kv_answer__valid, kv_answer__payload, result__valid, result__payload
-, ask__ready, error, command__payload);
+module \specimen.admission (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, clk, rst, kv_command__ready, command__ready, opens, entry__valid, ask__valid, entry__ready, entry__payload, outcome__valid, outcome__payload, result__ready, ask__payload, opened, kv_answer__valid, kv_answer__payload
+, result__valid, result__payload, ask__ready, error, command__payload);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -6019,18 +5957,18 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$36 ;
   wire \$37 ;
   wire \$38 ;
-  wire [3:0] \$39 ;
+  wire \$39 ;
   wire \$4 ;
   wire \$40 ;
-  wire [3:0] \$41 ;
-  wire [3:0] \$42 ;
-  wire [3:0] \$43 ;
+  wire \$41 ;
+  wire \$42 ;
+  wire \$43 ;
   wire \$44 ;
-  wire \$45 ;
+  wire [3:0] \$45 ;
   wire \$46 ;
-  wire \$47 ;
-  wire \$48 ;
-  wire \$49 ;
+  wire [3:0] \$47 ;
+  wire [3:0] \$48 ;
+  wire [3:0] \$49 ;
   wire \$5 ;
   wire \$50 ;
   wire \$51 ;
@@ -6040,50 +5978,55 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$55 ;
   wire \$56 ;
   wire \$57 ;
-  wire [1:0] \$58 ;
-  wire [1:0] \$59 ;
+  wire \$58 ;
+  wire \$59 ;
   wire \$6 ;
-  wire [1:0] \$60 ;
+  wire \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire \$64 ;
-  wire \$65 ;
-  wire \$66 ;
+  wire [1:0] \$64 ;
+  wire [1:0] \$65 ;
+  wire [1:0] \$66 ;
   wire \$67 ;
   wire \$68 ;
   wire \$69 ;
   wire \$7 ;
-  wire [3:0] \$70 ;
+  wire \$70 ;
   wire \$71 ;
-  reg \$72 ;
-  reg [18:0] \$73 ;
-  reg \$74 ;
-  reg \$75 ;
-  reg [8:0] \$76 ;
-  reg \$77 ;
+  wire \$72 ;
+  wire \$73 ;
+  wire \$74 ;
+  wire \$75 ;
+  wire [3:0] \$76 ;
+  wire \$77 ;
   reg \$78 ;
-  reg \$79 ;
+  reg [18:0] \$79 ;
   wire \$8 ;
   reg \$80 ;
   reg \$81 ;
-  reg [3:0] \$82 ;
+  reg [8:0] \$82 ;
+  reg \$83 ;
+  reg \$84 ;
+  reg \$85 ;
+  reg \$86 ;
+  reg \$87 ;
+  reg [3:0] \$88 ;
   wire \$9 ;
-  reg \$signal  = 1'h0;
-  wire \$signal$10 ;
-  reg \$signal$11  = 1'h0;
-  reg \$signal$12 ;
-  reg [18:0] \$signal$13  = 19'h00000;
-  wire \$signal$13.last ;
-  wire \$signal$13.none ;
-  wire [5:0] \$signal$13.position ;
-  wire [9:0] \$signal$13.token ;
-  wire \$signal$13.want ;
-  wire \$signal$15 ;
-  wire \$signal$16 ;
-  reg [8:0] \$signal$37  = 9'h000;
-  wire [6:0] \$signal$37.length ;
-  wire [1:0] \$signal$37.op ;
+  wire \$signal ;
+  reg \$signal$13  = 1'h0;
+  reg \$signal$14 ;
+  reg [18:0] \$signal$15  = 19'h00000;
+  wire \$signal$15.last ;
+  wire \$signal$15.none ;
+  wire [5:0] \$signal$15.position ;
+  wire [9:0] \$signal$15.token ;
+  wire \$signal$15.want ;
+  wire \$signal$17 ;
+  wire \$signal$18 ;
+  reg [8:0] \$signal$39  = 9'h000;
+  wire [6:0] \$signal$39.length ;
+  wire [1:0] \$signal$39.op ;
   output [8:0] ask__payload;
   reg [8:0] ask__payload;
   wire [6:0] \ask__payload.length ;
@@ -6141,6 +6084,10 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire kv_command__ready;
   input kv_command__valid;
   wire kv_command__valid;
+  output opened;
+  reg opened = 1'h0;
+  output opens;
+  wire opens;
   reg operating = 1'h0;
   output [15:0] outcome__payload;
   reg [15:0] outcome__payload;
@@ -6172,92 +6119,104 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   reg told = 1'h0;
   wire [5:0] w_data;
   wire w_en;
-  assign \$15  = \$signal$13 [15:6] >= 10'h280;
-  assign \$16  = ~ \$signal$13 [18];
-  assign \$17  = holding & \$16 ;
-  assign \$18  = ~ \$signal$12 ;
-  assign \$signal$15  = \$17  & \$18 ;
-  assign \$19  = \$signal$15  & ask__ready;
-  assign \$20  = ! error;
-  assign \$signal$16  = \$19  & \$20 ;
-  assign \$21  = \$signal$13 [18] | \$signal$12 ;
-  assign \$22  = \$21  | ask__ready;
-  assign done = holding & \$22 ;
-  assign \$23  = ~ \$signal$16 ;
-  assign \$24  = \$signal$13 [17] & \$23 ;
-  assign \$25  = ! rows;
-  assign \final  = \$24  & \$25 ;
-  assign \$26  = done & \$signal$13 [17];
-  assign \$28  = \$26  & \$27 ;
-  assign entry__valid = \$signal$16  | \$28 ;
-  assign \$29  = ~ \$signal$16 ;
-  assign \$30  = ~ \$signal$13 [18];
-  assign \$31  = ~ \$signal$16 ;
-  assign \$32  = \$30  & \$31 ;
-  assign \$33  = \$signal$10  & told;
-  assign \$34  = ~ \$33 ;
-  assign \$35  = \$32  & \$34 ;
-  assign \$36  = ~ \$35 ;
-  assign \$37  = \$36  | \$signal$10 ;
-  assign \$38  = ! \$signal$11 ;
-  assign \$39  = \$signal$11  ? 4'h0 : 4'h1;
-  assign \$40  = \$signal$10  & told;
-  assign \$41  = \$signal$12  ? own_error : error;
-  assign \$42  = \$40  ? 4'h0 : \$41 ;
-  assign \$43  = \$signal$13 [18] ? \$39  : \$42 ;
-  assign \$44  = ~ \$signal$13 [18];
-  assign \$45  = ~ \$signal$16 ;
-  assign \$46  = \$44  & \$45 ;
-  assign \$47  = \$signal$10  & told;
-  assign \$48  = ~ \$47 ;
-  assign \$49  = \$46  & \$48 ;
-  assign \$50  = \$49  | \final ;
-  assign w_en = done & \$50 ;
-  assign \$51  = \$signal$37 [1:0] >= 2'h3;
-  assign \$52  = ! refusal;
-  assign \$53  = operating & \$52 ;
-  assign ask__valid = \$signal$15  | \$53 ;
-  assign \$54  = command__valid & command__ready;
-  assign \$55  = kv_command__valid & kv_command__ready;
-  assign \$56  = ~ \$signal$13 [18];
-  assign \$57  = done & \$56 ;
-  assign \$58  = rows + \$signal$16 ;
-  assign \$59  = \$signal$11  + 1'h1;
-  assign \$60  = \$signal$10  ? { 1'h0, \$signal$11  } : \$59 ;
-  assign \$61  = outcome__valid & outcome__ready;
-  assign \$62  = \$61  & outcome__payload[11];
-  assign \$63  = ! refusal;
-  assign \$64  = operating & \$63 ;
-  assign \$65  = ~ \$64 ;
-  assign \$66  = ask__ready | \$65 ;
-  assign \$67  = operating & \$66 ;
-  assign \$68  = ! refusal;
-  assign \$69  = operating & \$68 ;
-  assign \$70  = \$69  ? error : refusal;
-  assign \$71  = kv_answer__valid & kv_answer__ready;
+  assign \$11  = \$10  | done;
+  assign \$12  = \$9  & \$11 ;
+  assign \$13  = ~ kv_command__valid;
+  assign \$14  = opened | \$13 ;
+  assign command__ready = \$12  & \$14 ;
+  assign \$15  = ~ opened;
+  assign \$16  = command__valid & \$15 ;
+  assign \$17  = \$16  & entry__ready;
+  assign \$18  = ~ operating;
+  assign \$19  = \$17  & \$18 ;
+  assign \$20  = ~ kv_command__valid;
+  assign opens = \$19  & \$20 ;
+  assign \$21  = \$signal$15 [15:6] >= 10'h280;
+  assign \$22  = ~ \$signal$15 [18];
+  assign \$23  = holding & \$22 ;
+  assign \$24  = ~ \$signal$14 ;
+  assign \$signal$17  = \$23  & \$24 ;
+  assign \$25  = \$signal$17  & ask__ready;
+  assign \$26  = ! error;
+  assign \$signal$18  = \$25  & \$26 ;
+  assign \$27  = \$signal$15 [18] | \$signal$14 ;
+  assign \$28  = \$27  | ask__ready;
+  assign done = holding & \$28 ;
+  assign \$29  = ~ \$signal$18 ;
+  assign \$30  = \$signal$15 [17] & \$29 ;
+  assign \$31  = ! rows;
+  assign \final  = \$30  & \$31 ;
+  assign \$32  = done & \$signal$15 [17];
+  assign \$34  = \$32  & \$33 ;
+  assign entry__valid = \$signal$18  | \$34 ;
+  assign \$35  = ~ \$signal$18 ;
+  assign \$36  = ~ \$signal$15 [18];
+  assign \$37  = ~ \$signal$18 ;
+  assign \$38  = \$36  & \$37 ;
+  assign \$39  = \$signal  & told;
+  assign \$40  = ~ \$39 ;
+  assign \$41  = \$38  & \$40 ;
+  assign \$42  = ~ \$41 ;
+  assign \$43  = \$42  | \$signal ;
+  assign \$44  = ! \$signal$13 ;
+  assign \$45  = \$signal$13  ? 4'h0 : 4'h1;
+  assign \$46  = \$signal  & told;
+  assign \$47  = \$signal$14  ? own_error : error;
+  assign \$48  = \$46  ? 4'h0 : \$47 ;
+  assign \$49  = \$signal$15 [18] ? \$45  : \$48 ;
+  assign \$50  = ~ \$signal$15 [18];
+  assign \$51  = ~ \$signal$18 ;
+  assign \$52  = \$50  & \$51 ;
+  assign \$53  = \$signal  & told;
+  assign \$54  = ~ \$53 ;
+  assign \$55  = \$52  & \$54 ;
+  assign \$56  = \$55  | \final ;
+  assign w_en = done & \$56 ;
+  assign \$57  = \$signal$39 [1:0] >= 2'h3;
+  assign \$58  = ! refusal;
+  assign \$59  = operating & \$58 ;
+  assign ask__valid = \$signal$17  | \$59 ;
+  assign \$60  = command__valid & command__ready;
+  assign \$61  = kv_command__valid & kv_command__ready;
+  assign \$62  = ~ \$signal$15 [18];
+  assign \$63  = done & \$62 ;
+  assign \$64  = rows + \$signal$18 ;
+  assign \$65  = \$signal$13  + 1'h1;
+  assign \$66  = \$signal  ? { 1'h0, \$signal$13  } : \$65 ;
+  assign \$67  = outcome__valid & outcome__ready;
+  assign \$68  = \$67  & outcome__payload[11];
+  assign \$69  = ! refusal;
+  assign \$70  = operating & \$69 ;
+  assign \$71  = ~ \$70 ;
+  assign \$72  = ask__ready | \$71 ;
+  assign \$73  = operating & \$72 ;
+  assign \$74  = ! refusal;
+  assign \$75  = operating & \$74 ;
+  assign \$76  = \$75  ? error : refusal;
+  assign \$77  = kv_answer__valid & kv_answer__ready;
   always @(posedge clk)
-    holding <= \$72 ;
+    holding <= \$78 ;
   always @(posedge clk)
-    \$signal$13  <= \$73 ;
+    \$signal$15  <= \$79 ;
   always @(posedge clk)
-    \$signal  <= \$74 ;
+    opened <= \$80 ;
   always @(posedge clk)
-    closed <= \$75 ;
+    closed <= \$81 ;
   always @(posedge clk)
-    \$signal$37  <= \$76 ;
+    \$signal$39  <= \$82 ;
   always @(posedge clk)
-    operating <= \$77 ;
+    operating <= \$83 ;
   always @(posedge clk)
-    rows <= \$78 ;
+    rows <= \$84 ;
   always @(posedge clk)
-    \$signal$11  <= \$79 ;
+    \$signal$13  <= \$85 ;
   always @(posedge clk)
-    told <= \$80 ;
+    told <= \$86 ;
   always @(posedge clk)
-    kv_answer__valid <= \$81 ;
+    kv_answer__valid <= \$87 ;
   always @(posedge clk)
-    kv_answer__payload <= \$82 ;
-  assign \$1  = ~ \$signal ;
+    kv_answer__payload <= \$88 ;
+  assign \$1  = ~ opened;
   assign \$2  = ~ operating;
   assign \$3  = \$1  & \$2 ;
   assign \$4  = ~ kv_answer__valid;
@@ -6268,11 +6227,6 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   assign \$8  = ~ operating;
   assign \$9  = \$7  & \$8 ;
   assign \$10  = ~ holding;
-  assign \$11  = \$10  | done;
-  assign \$12  = \$9  & \$11 ;
-  assign \$13  = ~ kv_command__valid;
-  assign \$14  = \$signal  | \$13 ;
-  assign command__ready = \$12  & \$14 ;
   \specimen.admission.refusals  refusals (
     .clk(clk),
     .r_data(r_data),
@@ -6284,21 +6238,21 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   );
   always @* begin
     if (\$start ) begin end
-    \$signal$12  = 1'h1;
+    \$signal$14  = 1'h1;
     (* full_case = 32'd1 *)
-    casez ({ 1'h0, \$15 , 1'h0, \$signal$10  })
+    casez ({ 1'h0, \$21 , 1'h0, \$signal  })
       4'b???1:
           /* empty */;
       4'b?1??:
           /* empty */;
       default:
-          \$signal$12  = 1'h0;
+          \$signal$14  = 1'h0;
     endcase
   end
   always @* begin
     if (\$start ) begin end
     own_error = 4'h0;
-    casez ({ 1'h0, \$15 , 1'h0, \$signal$10  })
+    casez ({ 1'h0, \$21 , 1'h0, \$signal  })
       4'b???1:
           own_error = 4'h2;
       4'b?1??:
@@ -6347,7 +6301,7 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   always @* begin
     if (\$start ) begin end
     refusal = 4'h0;
-    if (\$51 ) begin
+    if (\$57 ) begin
       refusal = 4'hb;
     end
   end
@@ -6355,86 +6309,20 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
     if (\$start ) begin end
     (* full_case = 32'd1 *)
     if (operating) begin
-      ask__payload = \$signal$37 ;
+      ask__payload = \$signal$39 ;
     end else begin
       ask__payload[1:0] = 2'h3;
-      ask__payload[8:2] = { 1'h0, \$signal$13 [5:0] };
+      ask__payload[8:2] = { 1'h0, \$signal$15 [5:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$72  = holding;
+    \$78  = holding;
     if (done) begin
-      \$72  = 1'h0;
-    end
-    if (\$54 ) begin
-      \$72  = 1'h1;
-    end
-    if (rst) begin
-      \$72  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$73  = \$signal$13 ;
-    if (\$54 ) begin
-      \$73  = command__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$74  = \$signal ;
-    if (\$54 ) begin
-      \$74  = 1'h1;
-    end
-    if (\$62 ) begin
-      \$74  = 1'h0;
-    end
-    if (rst) begin
-      \$74  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$75  = closed;
-    if (\$54 ) begin
-      \$75  = command__payload[17];
-    end
-    if (\$62 ) begin
-      \$75  = 1'h0;
-    end
-    if (rst) begin
-      \$75  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$76  = \$signal$37 ;
-    if (\$55 ) begin
-      \$76  = kv_command__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$77  = operating;
-    if (\$55 ) begin
-      \$77  = 1'h1;
-    end
-    if (\$67 ) begin
-      \$77  = 1'h0;
-    end
-    if (rst) begin
-      \$77  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$78  = rows;
-    if (\$57 ) begin
-      \$78  = \$58 [0];
-    end
-    if (\$62 ) begin
       \$78  = 1'h0;
+    end
+    if (\$60 ) begin
+      \$78  = 1'h1;
     end
     if (rst) begin
       \$78  = 1'h0;
@@ -6442,24 +6330,18 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$79  = \$signal$11 ;
-    if (\$57 ) begin
-      \$79  = \$60 [0];
-    end
-    if (\$62 ) begin
-      \$79  = 1'h0;
-    end
-    if (rst) begin
-      \$79  = 1'h0;
+    \$79  = \$signal$15 ;
+    if (\$60 ) begin
+      \$79  = command__payload;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$80  = told;
-    if (\$57 ) begin
-      \$80  = \$signal$10 ;
+    \$80  = opened;
+    if (\$60 ) begin
+      \$80  = 1'h1;
     end
-    if (\$62 ) begin
+    if (\$68 ) begin
       \$80  = 1'h0;
     end
     if (rst) begin
@@ -6468,11 +6350,11 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$81  = kv_answer__valid;
-    if (\$67 ) begin
-      \$81  = 1'h1;
+    \$81  = closed;
+    if (\$60 ) begin
+      \$81  = command__payload[17];
     end
-    if (\$71 ) begin
+    if (\$68 ) begin
       \$81  = 1'h0;
     end
     if (rst) begin
@@ -6481,20 +6363,92 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   end
   always @* begin
     if (\$start ) begin end
-    \$82  = kv_answer__payload;
-    if (\$67 ) begin
-      \$82  = \$70 ;
+    \$82  = \$signal$39 ;
+    if (\$61 ) begin
+      \$82  = kv_command__payload;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$83  = operating;
+    if (\$61 ) begin
+      \$83  = 1'h1;
+    end
+    if (\$73 ) begin
+      \$83  = 1'h0;
     end
     if (rst) begin
-      \$82  = 4'h0;
+      \$83  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$84  = rows;
+    if (\$63 ) begin
+      \$84  = \$64 [0];
+    end
+    if (\$68 ) begin
+      \$84  = 1'h0;
+    end
+    if (rst) begin
+      \$84  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$85  = \$signal$13 ;
+    if (\$63 ) begin
+      \$85  = \$66 [0];
+    end
+    if (\$68 ) begin
+      \$85  = 1'h0;
+    end
+    if (rst) begin
+      \$85  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$86  = told;
+    if (\$63 ) begin
+      \$86  = \$signal ;
+    end
+    if (\$68 ) begin
+      \$86  = 1'h0;
+    end
+    if (rst) begin
+      \$86  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$87  = kv_answer__valid;
+    if (\$73 ) begin
+      \$87  = 1'h1;
+    end
+    if (\$77 ) begin
+      \$87  = 1'h0;
+    end
+    if (rst) begin
+      \$87  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$88  = kv_answer__payload;
+    if (\$73 ) begin
+      \$88  = \$76 ;
+    end
+    if (rst) begin
+      \$88  = 4'h0;
     end
   end
   assign w_data = item;
-  assign \$signal$13.position  = \$signal$13 [5:0];
-  assign \$signal$13.token  = \$signal$13 [15:6];
-  assign \$signal$13.want  = \$signal$13 [16];
-  assign \$signal$13.last  = \$signal$13 [17];
-  assign \$signal$13.none  = \$signal$13 [18];
+  assign \$signal$15.position  = \$signal$15 [5:0];
+  assign \$signal$15.token  = \$signal$15 [15:6];
+  assign \$signal$15.want  = \$signal$15 [16];
+  assign \$signal$15.last  = \$signal$15 [17];
+  assign \$signal$15.none  = \$signal$15 [18];
   assign \entry__payload.position  = entry__payload[5:0];
   assign \entry__payload.token  = entry__payload[15:6];
   assign \entry__payload.want  = entry__payload[16];
@@ -6510,8 +6464,8 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   assign \result__payload.token  = result__payload[9:0];
   assign \result__payload.none  = result__payload[10];
   assign \result__payload.last  = result__payload[11];
-  assign \$signal$37.op  = \$signal$37 [1:0];
-  assign \$signal$37.length  = \$signal$37 [8:2];
+  assign \$signal$39.op  = \$signal$39 [1:0];
+  assign \$signal$39.length  = \$signal$39 [8:2];
   assign \ask__payload.op  = ask__payload[1:0];
   assign \ask__payload.length  = ask__payload[8:2];
   assign \command__payload.position  = command__payload[5:0];
@@ -6522,13 +6476,13 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   assign \kv_command__payload.op  = kv_command__payload[1:0];
   assign \kv_command__payload.length  = kv_command__payload[8:2];
   assign \kv_answer__payload.error  = kv_answer__payload;
-  assign item[5:2] = \$43 ;
+  assign item[5:2] = \$49 ;
   assign item[1] = \final ;
-  assign item[0] = \$37 ;
-  assign entry__payload[18] = \$29 ;
-  assign entry__payload[17:0] = \$signal$13 [17:0];
-  assign \$signal$10  = \$signal$11 ;
-  assign \$27  = rows;
+  assign item[0] = \$43 ;
+  assign entry__payload[18] = \$35 ;
+  assign entry__payload[17:0] = \$signal$15 [17:0];
+  assign \$signal  = \$signal$13 ;
+  assign \$33  = rows;
 endmodule
 
 module \specimen.admission.refusals (rst, w_en, r_rdy, r_data, w_port__data, r_en, clk);
@@ -6669,101 +6623,93 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire \$1 ;
   wire \$10 ;
   wire \$11 ;
-  wire \$12 ;
-  wire \$13 ;
+  reg [28:0] \$12 ;
+  reg [28:0] \$13 ;
   wire \$14 ;
-  wire \$15 ;
-  wire [3:0] \$16 ;
+  wire [3:0] \$15 ;
+  wire \$16 ;
   wire \$17 ;
   wire \$18 ;
   wire \$19 ;
   wire \$2 ;
-  wire \$20 ;
-  wire [5:0] \$21 ;
-  wire [6:0] \$22 ;
-  wire \$23 ;
-  wire [3:0] \$24 ;
+  wire [5:0] \$20 ;
+  wire [6:0] \$21 ;
+  wire \$22 ;
+  wire [3:0] \$23 ;
+  wire \$24 ;
   wire \$25 ;
   wire \$26 ;
   wire \$27 ;
-  wire \$28 ;
-  wire [5:0] \$29 ;
+  wire [5:0] \$28 ;
+  wire [6:0] \$29 ;
   wire \$3 ;
-  wire [6:0] \$30 ;
-  wire \$31 ;
-  wire [3:0] \$32 ;
+  wire \$30 ;
+  wire [3:0] \$31 ;
+  wire \$32 ;
   wire \$33 ;
   wire \$34 ;
   wire \$35 ;
-  wire \$36 ;
-  wire [5:0] \$37 ;
-  wire [6:0] \$38 ;
-  wire \$39 ;
+  wire [5:0] \$36 ;
+  wire [6:0] \$37 ;
+  wire \$38 ;
+  wire [3:0] \$39 ;
   wire \$4 ;
-  wire [3:0] \$40 ;
+  wire \$40 ;
   wire \$41 ;
   wire \$42 ;
   wire \$43 ;
-  wire \$44 ;
-  wire [5:0] \$45 ;
-  wire [6:0] \$46 ;
-  wire [2:0] \$47 ;
-  wire [3:0] \$48 ;
+  wire [5:0] \$44 ;
+  wire [6:0] \$45 ;
+  wire [2:0] \$46 ;
+  wire [3:0] \$47 ;
+  wire \$48 ;
   wire \$49 ;
   wire \$5 ;
   wire \$50 ;
   wire \$51 ;
-  wire \$52 ;
-  wire [2:0] \$53 ;
-  wire [3:0] \$54 ;
-  wire \$55 ;
+  wire [2:0] \$52 ;
+  wire [3:0] \$53 ;
+  wire \$54 ;
+  wire [1:0] \$55 ;
   wire [1:0] \$56 ;
-  wire [1:0] \$57 ;
-  wire \$58 ;
+  wire \$57 ;
+  wire [1:0] \$58 ;
   wire [1:0] \$59 ;
   wire \$6 ;
-  wire [1:0] \$60 ;
-  wire \$61 ;
+  wire \$60 ;
+  wire [1:0] \$61 ;
   wire [1:0] \$62 ;
-  wire [1:0] \$63 ;
-  wire \$64 ;
-  wire \$65 ;
-  wire \$66 ;
-  reg [28:0] \$67 ;
-  reg [28:0] \$68 ;
+  reg \$63 ;
+  reg [12:0] \$64 ;
+  reg [31:0] \$65 ;
+  reg [31:0] \$66 ;
+  reg [31:0] \$67 ;
+  reg [31:0] \$68 ;
   reg \$69 ;
   wire \$7 ;
-  reg [12:0] \$70 ;
-  reg [31:0] \$71 ;
-  reg [31:0] \$72 ;
-  reg [31:0] \$73 ;
-  reg [31:0] \$74 ;
+  reg \$70 ;
+  reg \$71 ;
+  reg [1:0] \$72 ;
+  reg \$73 ;
+  reg [1:0] \$74 ;
   reg \$75 ;
   reg \$76 ;
   reg \$77 ;
-  reg [1:0] \$78 ;
-  reg \$79 ;
   wire \$8 ;
-  reg [1:0] \$80 ;
-  reg \$81 ;
-  reg \$82 ;
-  reg \$83 ;
-  reg \$84 ;
-  reg [68:0] \$85 ;
   wire \$9 ;
   wire \$signal ;
   wire \$signal$10 ;
-  wire \$signal$12 ;
-  wire \$signal$13 ;
-  wire \$signal$16 ;
-  wire \$signal$20 ;
+  wire \$signal$18 ;
+  wire \$signal$19 ;
+  wire \$signal$24 ;
+  wire \$signal$26 ;
   reg \$signal$3  = 1'h0;
   (* init = 1'h0 *)
-  wire \$signal$40 ;
+  wire \$signal$46 ;
   (* init = 1'h0 *)
-  wire \$signal$42 ;
+  wire \$signal$48 ;
   reg \$signal$5  = 1'h1;
-  reg [1:0] \$signal$89  = 2'h0;
+  reg [1:0] \$signal$99  = 2'h0;
   (* init = 1'h0 *)
   wire \$signature__addr ;
   wire [9:0] \$signature__data ;
@@ -6777,36 +6723,43 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   (* init = 1'h0 *)
   wire enable;
   (* init = 1'h0 *)
-  wire \enable$49 ;
+  wire \enable$55 ;
   (* init = 1'h0 *)
-  wire \enable$61 ;
+  wire \enable$67 ;
   (* init = 1'h0 *)
-  wire \enable$73 ;
+  wire \enable$79 ;
   reg enable1 = 1'h0;
   reg enable2 = 1'h0;
   wire first;
-  wire \first$50 ;
-  wire \first$62 ;
-  wire \first$74 ;
+  wire \first$56 ;
+  wire \first$68 ;
+  wire \first$80 ;
   reg [1:0] full = 2'h0;
   reg group = 1'h0;
+  wire [68:0] i__payload;
+  wire [57:0] \i__payload.acc ;
+  wire [28:0] \i__payload.acc.0 ;
+  wire [28:0] \i__payload.acc.1 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.group ;
+  wire i__ready;
+  wire i__valid;
   wire keep;
-  wire \keep$52 ;
-  wire \keep$64 ;
-  wire \keep$76 ;
+  wire \keep$58 ;
+  wire \keep$70 ;
+  wire \keep$82 ;
   wire load;
-  wire \load$43 ;
-  wire \load$55 ;
-  wire \load$67 ;
-  (* init = 69'h000000000000000000 *)
-  wire [68:0] o;
-  wire [57:0] \o.acc ;
-  wire [28:0] \o.acc.0 ;
-  wire [28:0] \o.acc.1 ;
-  wire [9:0] \o.exp ;
-  wire \o.group ;
+  wire \load$49 ;
+  wire \load$61 ;
+  wire \load$73 ;
   output [68:0] o__payload;
-  reg [68:0] o__payload = 69'h000000000000000000;
+  wire [68:0] o__payload;
+  wire [68:0] \o__payload$13 ;
+  wire [57:0] \o__payload$13.acc ;
+  wire [28:0] \o__payload$13.acc.0 ;
+  wire [28:0] \o__payload$13.acc.1 ;
+  wire [9:0] \o__payload$13.exp ;
+  wire \o__payload$13.group ;
   wire [57:0] \o__payload.acc ;
   wire [28:0] \o__payload.acc.0 ;
   wire [28:0] \o__payload.acc.1 ;
@@ -6814,8 +6767,10 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire \o__payload.group ;
   input o__ready;
   wire o__ready;
+  wire \o__ready$15 ;
   output o__valid;
-  reg o__valid = 1'h0;
+  wire o__valid;
+  wire \o__valid$17 ;
   reg [12:0] op = 13'h0000;
   wire [9:0] \op.exp ;
   wire \op.first ;
@@ -6833,18 +6788,18 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire \op2.tile_end ;
   reg read_row = 1'h0;
   (* init = 1'h0 *)
-  wire \read_row$54 ;
+  wire \read_row$60 ;
   (* init = 1'h0 *)
-  wire \read_row$66 ;
+  wire \read_row$72 ;
   (* init = 1'h0 *)
-  wire \read_row$78 ;
+  wire \read_row$84 ;
   reg row = 1'h0;
   (* init = 1'h0 *)
-  wire \row$53 ;
+  wire \row$59 ;
   (* init = 1'h0 *)
-  wire \row$65 ;
+  wire \row$71 ;
   (* init = 1'h0 *)
-  wire \row$77 ;
+  wire \row$83 ;
   input rst;
   wire rst;
   output starved;
@@ -6854,9 +6809,9 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [28:0] \sum$93 ;
   wire [28:0] \sum$94 ;
   wire [31:0] tile;
-  wire [31:0] \tile$44 ;
-  wire [31:0] \tile$56 ;
-  wire [31:0] \tile$68 ;
+  wire [31:0] \tile$50 ;
+  wire [31:0] \tile$62 ;
+  wire [31:0] \tile$74 ;
   input [127:0] tile__payload;
   wire [127:0] tile__payload;
   output tile__ready;
@@ -6899,26 +6854,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [6:0] \x3.triple ;
   reg [31:0] x__0 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__0$45 ;
-  wire [4:0] \x__0$45.double ;
-  wire \x__0$45.negative ;
-  wire [2:0] \x__0$45.shift ;
-  wire [4:0] \x__0$45.sig ;
-  wire [6:0] \x__0$45.triple ;
+  wire [31:0] \x__0$51 ;
+  wire [4:0] \x__0$51.double ;
+  wire \x__0$51.negative ;
+  wire [2:0] \x__0$51.shift ;
+  wire [4:0] \x__0$51.sig ;
+  wire [6:0] \x__0$51.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__0$57 ;
-  wire [4:0] \x__0$57.double ;
-  wire \x__0$57.negative ;
-  wire [2:0] \x__0$57.shift ;
-  wire [4:0] \x__0$57.sig ;
-  wire [6:0] \x__0$57.triple ;
+  wire [31:0] \x__0$63 ;
+  wire [4:0] \x__0$63.double ;
+  wire \x__0$63.negative ;
+  wire [2:0] \x__0$63.shift ;
+  wire [4:0] \x__0$63.sig ;
+  wire [6:0] \x__0$63.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__0$69 ;
-  wire [4:0] \x__0$69.double ;
-  wire \x__0$69.negative ;
-  wire [2:0] \x__0$69.shift ;
-  wire [4:0] \x__0$69.sig ;
-  wire [6:0] \x__0$69.triple ;
+  wire [31:0] \x__0$75 ;
+  wire [4:0] \x__0$75.double ;
+  wire \x__0$75.negative ;
+  wire [2:0] \x__0$75.shift ;
+  wire [4:0] \x__0$75.sig ;
+  wire [6:0] \x__0$75.triple ;
   wire [4:0] \x__0.double ;
   wire \x__0.negative ;
   wire [2:0] \x__0.shift ;
@@ -6926,26 +6881,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [6:0] \x__0.triple ;
   reg [31:0] x__1 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__1$46 ;
-  wire [4:0] \x__1$46.double ;
-  wire \x__1$46.negative ;
-  wire [2:0] \x__1$46.shift ;
-  wire [4:0] \x__1$46.sig ;
-  wire [6:0] \x__1$46.triple ;
+  wire [31:0] \x__1$52 ;
+  wire [4:0] \x__1$52.double ;
+  wire \x__1$52.negative ;
+  wire [2:0] \x__1$52.shift ;
+  wire [4:0] \x__1$52.sig ;
+  wire [6:0] \x__1$52.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__1$58 ;
-  wire [4:0] \x__1$58.double ;
-  wire \x__1$58.negative ;
-  wire [2:0] \x__1$58.shift ;
-  wire [4:0] \x__1$58.sig ;
-  wire [6:0] \x__1$58.triple ;
+  wire [31:0] \x__1$64 ;
+  wire [4:0] \x__1$64.double ;
+  wire \x__1$64.negative ;
+  wire [2:0] \x__1$64.shift ;
+  wire [4:0] \x__1$64.sig ;
+  wire [6:0] \x__1$64.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__1$70 ;
-  wire [4:0] \x__1$70.double ;
-  wire \x__1$70.negative ;
-  wire [2:0] \x__1$70.shift ;
-  wire [4:0] \x__1$70.sig ;
-  wire [6:0] \x__1$70.triple ;
+  wire [31:0] \x__1$76 ;
+  wire [4:0] \x__1$76.double ;
+  wire \x__1$76.negative ;
+  wire [2:0] \x__1$76.shift ;
+  wire [4:0] \x__1$76.sig ;
+  wire [6:0] \x__1$76.triple ;
   wire [4:0] \x__1.double ;
   wire \x__1.negative ;
   wire [2:0] \x__1.shift ;
@@ -6953,26 +6908,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [6:0] \x__1.triple ;
   reg [31:0] x__2 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__2$47 ;
-  wire [4:0] \x__2$47.double ;
-  wire \x__2$47.negative ;
-  wire [2:0] \x__2$47.shift ;
-  wire [4:0] \x__2$47.sig ;
-  wire [6:0] \x__2$47.triple ;
+  wire [31:0] \x__2$53 ;
+  wire [4:0] \x__2$53.double ;
+  wire \x__2$53.negative ;
+  wire [2:0] \x__2$53.shift ;
+  wire [4:0] \x__2$53.sig ;
+  wire [6:0] \x__2$53.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__2$59 ;
-  wire [4:0] \x__2$59.double ;
-  wire \x__2$59.negative ;
-  wire [2:0] \x__2$59.shift ;
-  wire [4:0] \x__2$59.sig ;
-  wire [6:0] \x__2$59.triple ;
+  wire [31:0] \x__2$65 ;
+  wire [4:0] \x__2$65.double ;
+  wire \x__2$65.negative ;
+  wire [2:0] \x__2$65.shift ;
+  wire [4:0] \x__2$65.sig ;
+  wire [6:0] \x__2$65.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__2$71 ;
-  wire [4:0] \x__2$71.double ;
-  wire \x__2$71.negative ;
-  wire [2:0] \x__2$71.shift ;
-  wire [4:0] \x__2$71.sig ;
-  wire [6:0] \x__2$71.triple ;
+  wire [31:0] \x__2$77 ;
+  wire [4:0] \x__2$77.double ;
+  wire \x__2$77.negative ;
+  wire [2:0] \x__2$77.shift ;
+  wire [4:0] \x__2$77.sig ;
+  wire [6:0] \x__2$77.triple ;
   wire [4:0] \x__2.double ;
   wire \x__2.negative ;
   wire [2:0] \x__2.shift ;
@@ -6980,26 +6935,26 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [6:0] \x__2.triple ;
   reg [31:0] x__3 = 32'd0;
   (* init = 32'd0 *)
-  wire [31:0] \x__3$48 ;
-  wire [4:0] \x__3$48.double ;
-  wire \x__3$48.negative ;
-  wire [2:0] \x__3$48.shift ;
-  wire [4:0] \x__3$48.sig ;
-  wire [6:0] \x__3$48.triple ;
+  wire [31:0] \x__3$54 ;
+  wire [4:0] \x__3$54.double ;
+  wire \x__3$54.negative ;
+  wire [2:0] \x__3$54.shift ;
+  wire [4:0] \x__3$54.sig ;
+  wire [6:0] \x__3$54.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__3$60 ;
-  wire [4:0] \x__3$60.double ;
-  wire \x__3$60.negative ;
-  wire [2:0] \x__3$60.shift ;
-  wire [4:0] \x__3$60.sig ;
-  wire [6:0] \x__3$60.triple ;
+  wire [31:0] \x__3$66 ;
+  wire [4:0] \x__3$66.double ;
+  wire \x__3$66.negative ;
+  wire [2:0] \x__3$66.shift ;
+  wire [4:0] \x__3$66.sig ;
+  wire [6:0] \x__3$66.triple ;
   (* init = 32'd0 *)
-  wire [31:0] \x__3$72 ;
-  wire [4:0] \x__3$72.double ;
-  wire \x__3$72.negative ;
-  wire [2:0] \x__3$72.shift ;
-  wire [4:0] \x__3$72.sig ;
-  wire [6:0] \x__3$72.triple ;
+  wire [31:0] \x__3$78 ;
+  wire [4:0] \x__3$78.double ;
+  wire \x__3$78.negative ;
+  wire [2:0] \x__3$78.shift ;
+  wire [4:0] \x__3$78.sig ;
+  wire [6:0] \x__3$78.triple ;
   wire [4:0] \x__3.double ;
   wire \x__3.negative ;
   wire [2:0] \x__3.shift ;
@@ -7026,106 +6981,90 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
     ring[1] = 10'h000;
   end
   always @(posedge clk) begin
-    if (\$signal$13 )
+    if (\$signal$19 )
       ring[row] <= op2[9:0];
   end
   assign \$signature__data  = ring[read_row];
-  assign tile__ready = \$9  | \$10 ;
-  assign \$signal$10  = tile__ready & tile__valid;
-  assign \$signal$12  = \$signal  & op[11];
-  assign \$signal$13  = enable2 & op2[11];
-  assign \$11  = | full;
-  assign \$12  = ~ o__valid;
-  assign \$13  = \$12  | o__ready;
-  assign \$signal$16  = \$11  & \$13 ;
-  assign \$signal$20  = \$signal$16  & \$14 ;
   assign first = enable1 & op1[10];
-  assign \first$50  = enable1 & op1[10];
-  assign \first$62  = enable1 & op1[10];
-  assign \first$74  = enable1 & op1[10];
-  assign \$15  = | x__payload[6:4];
-  assign \$16  = x__payload[6:4] - \$15 ;
+  assign \first$56  = enable1 & op1[10];
+  assign \first$68  = enable1 & op1[10];
+  assign \first$80  = enable1 & op1[10];
+  assign \$14  = | x__payload[6:4];
+  assign \$15  = x__payload[6:4] - \$14 ;
+  assign \$16  = | x__payload[6:4];
   assign \$17  = | x__payload[6:4];
   assign \$18  = | x__payload[6:4];
   assign \$19  = | x__payload[6:4];
-  assign \$20  = | x__payload[6:4];
-  assign \$22  = { \$19 , x__payload[3:0] } + \$21 ;
-  assign \$23  = | x__payload[14:12];
-  assign \$24  = x__payload[14:12] - \$23 ;
+  assign \$21  = { \$18 , x__payload[3:0] } + \$20 ;
+  assign \$22  = | x__payload[14:12];
+  assign \$23  = x__payload[14:12] - \$22 ;
+  assign \$24  = | x__payload[14:12];
   assign \$25  = | x__payload[14:12];
   assign \$26  = | x__payload[14:12];
   assign \$27  = | x__payload[14:12];
-  assign \$28  = | x__payload[14:12];
-  assign \$30  = { \$27 , x__payload[11:8] } + \$29 ;
-  assign \$31  = | x__payload[22:20];
-  assign \$32  = x__payload[22:20] - \$31 ;
+  assign \$29  = { \$26 , x__payload[11:8] } + \$28 ;
+  assign \$30  = | x__payload[22:20];
+  assign \$31  = x__payload[22:20] - \$30 ;
+  assign \$32  = | x__payload[22:20];
   assign \$33  = | x__payload[22:20];
   assign \$34  = | x__payload[22:20];
   assign \$35  = | x__payload[22:20];
-  assign \$36  = | x__payload[22:20];
-  assign \$38  = { \$35 , x__payload[19:16] } + \$37 ;
-  assign \$39  = | x__payload[30:28];
-  assign \$40  = x__payload[30:28] - \$39 ;
+  assign \$37  = { \$34 , x__payload[19:16] } + \$36 ;
+  assign \$38  = | x__payload[30:28];
+  assign \$39  = x__payload[30:28] - \$38 ;
+  assign \$40  = | x__payload[30:28];
   assign \$41  = | x__payload[30:28];
   assign \$42  = | x__payload[30:28];
   assign \$43  = | x__payload[30:28];
-  assign \$44  = | x__payload[30:28];
-  assign \$46  = { \$43 , x__payload[27:24] } + \$45 ;
-  assign \$47  = \$signal$89  + \$signal$12 ;
-  assign \$48  = \$47  - \$signal$20 ;
-  assign \$49  = \$signal$89  != 1'h1;
-  assign \$50  = \$signal$20  | \$49 ;
-  assign \$51  = \$signal$20  | \$signal$5 ;
-  assign \$52  = \$signal$12  ? \$50  : \$51 ;
-  assign \$53  = full + \$signal$13 ;
-  assign \$54  = \$53  - \$signal$20 ;
-  assign \$56  = row + 1'h1;
-  assign \$57  = \$55  ? 2'h0 : \$56 ;
-  assign \$59  = group + 1'h1;
-  assign \$60  = \$58  ? 2'h0 : \$59 ;
-  assign \$62  = read_row + 1'h1;
-  assign \$63  = \$61  ? 2'h0 : \$62 ;
-  assign \$64  = ~ o__valid;
-  assign \$65  = \$64  | o__ready;
-  assign \$66  = | full;
+  assign \$45  = { \$42 , x__payload[27:24] } + \$44 ;
+  assign \$46  = \$signal$99  + \$signal$18 ;
+  assign \$47  = \$46  - \$signal$26 ;
+  assign \$48  = \$signal$99  != 1'h1;
+  assign \$49  = \$signal$26  | \$48 ;
+  assign \$50  = \$signal$26  | \$signal$5 ;
+  assign \$51  = \$signal$18  ? \$49  : \$50 ;
+  assign \$52  = full + \$signal$19 ;
+  assign \$53  = \$52  - \$signal$26 ;
+  assign \$55  = row + 1'h1;
+  assign \$56  = \$54  ? 2'h0 : \$55 ;
+  assign \$58  = group + 1'h1;
+  assign \$59  = \$57  ? 2'h0 : \$58 ;
+  assign \$61  = read_row + 1'h1;
+  assign \$62  = \$60  ? 2'h0 : \$61 ;
   always @(posedge clk)
-    waiting <= \$69 ;
+    waiting <= \$63 ;
   always @(posedge clk)
-    op <= \$70 ;
+    op <= \$64 ;
   always @(posedge clk)
-    x__0 <= \$71 ;
+    x__0 <= \$65 ;
   always @(posedge clk)
-    x__1 <= \$72 ;
+    x__1 <= \$66 ;
   always @(posedge clk)
-    x__2 <= \$73 ;
+    x__2 <= \$67 ;
   always @(posedge clk)
-    x__3 <= \$74 ;
+    x__3 <= \$68 ;
   always @(posedge clk)
-    \$signal$3  <= \$75 ;
+    \$signal$3  <= \$69 ;
   always @(posedge clk)
-    enable1 <= \$76 ;
+    enable1 <= \$70 ;
   always @(posedge clk)
     op1 <= op;
   always @(posedge clk)
-    enable2 <= \$77 ;
+    enable2 <= \$71 ;
   always @(posedge clk)
     op2 <= op1;
   always @(posedge clk)
-    \$signal$89  <= \$78 ;
+    \$signal$99  <= \$72 ;
   always @(posedge clk)
-    \$signal$5  <= \$79 ;
+    \$signal$5  <= \$73 ;
   always @(posedge clk)
-    full <= \$80 ;
+    full <= \$74 ;
   always @(posedge clk)
-    row <= \$81 ;
+    row <= \$75 ;
   always @(posedge clk)
-    group <= \$82 ;
+    group <= \$76 ;
   always @(posedge clk)
-    read_row <= \$83 ;
-  always @(posedge clk)
-    o__valid <= \$84 ;
-  always @(posedge clk)
-    o__payload <= \$85 ;
+    read_row <= \$77 ;
   assign \$1  = ~ waiting;
   assign x__ready = \$1  | \$signal ;
   assign \$2  = waiting & \$signal$3 ;
@@ -7140,11 +7079,18 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   assign blocked = \$7  & \$8 ;
   assign \$9  = ~ \$signal$3 ;
   assign \$10  = \$signal  & op[12];
+  assign tile__ready = \$9  | \$10 ;
+  assign \$signal$10  = tile__ready & tile__valid;
+  assign \$signal$18  = \$signal  & op[11];
+  assign \$signal$19  = enable2 & op2[11];
+  assign i__valid = | full;
+  assign \$signal$24  = i__valid & i__ready;
+  assign \$signal$26  = \$signal$24  & \$11 ;
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column0 (
     .clk(clk),
     .enable(enable2),
     .first(first),
-    .keep(\$signal$13 ),
+    .keep(\$signal$19 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -7159,8 +7105,8 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column1 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$50 ),
-    .keep(\$signal$13 ),
+    .first(\first$56 ),
+    .keep(\$signal$19 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -7175,8 +7121,8 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column2 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$62 ),
-    .keep(\$signal$13 ),
+    .first(\first$68 ),
+    .keep(\$signal$19 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -7191,8 +7137,8 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column3 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$74 ),
-    .keep(\$signal$13 ),
+    .first(\first$80 ),
+    .keep(\$signal$19 ),
     .load(\$signal$10 ),
     .read_row(read_row),
     .row(row),
@@ -7204,14 +7150,24 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
     .x__2(x__2),
     .x__3(x__3)
   );
+  \specimen.array.results  results (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(o__payload),
+    .\o__ready$8 (o__ready),
+    .o__valid(o__valid),
+    .rst(rst)
+  );
   always @* begin
     if (\$start ) begin end
     (* full_case = 32'd1 *)
     casez (group)
       1'h0:
-          \$67  = sum;
+          \$12  = sum;
       1'h1:
-          \$67  = \sum$92 ;
+          \$12  = \sum$92 ;
     endcase
   end
   always @* begin
@@ -7219,16 +7175,80 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
     (* full_case = 32'd1 *)
     casez (group)
       1'h0:
-          \$68  = \sum$93 ;
+          \$13  = \sum$93 ;
       1'h1:
-          \$68  = \sum$94 ;
+          \$13  = \sum$94 ;
     endcase
   end
   always @* begin
     if (\$start ) begin end
-    \$69  = waiting;
+    \$63  = waiting;
     if (x__ready) begin
-      \$69  = x__valid;
+      \$63  = x__valid;
+    end
+    if (rst) begin
+      \$63  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$64  = op;
+    if (x__ready) begin
+      \$64 [9:0] = x__payload[41:32];
+      \$64 [10] = x__payload[42];
+      \$64 [11] = x__payload[43];
+      \$64 [12] = x__payload[44];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    { \$65 [30:24], \$65 [21:17], \$65 [12:7], \$65 [2:0] } = { x__0[30:24], x__0[21:17], x__0[12:7], x__0[2:0] };
+    if (x__ready) begin
+      \$65 [2:0] = \$15 [2:0];
+      \$65 [7] = x__payload[7];
+      \$65 [12:8] = { \$16 , x__payload[3:0] };
+      \$65 [21:17] = { \$17 , x__payload[3:0] };
+      \$65 [30:24] = \$21 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    { \$66 [30:24], \$66 [21:17], \$66 [12:7], \$66 [2:0] } = { x__1[30:24], x__1[21:17], x__1[12:7], x__1[2:0] };
+    if (x__ready) begin
+      \$66 [2:0] = \$23 [2:0];
+      \$66 [7] = x__payload[15];
+      \$66 [12:8] = { \$24 , x__payload[11:8] };
+      \$66 [21:17] = { \$25 , x__payload[11:8] };
+      \$66 [30:24] = \$29 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    { \$67 [30:24], \$67 [21:17], \$67 [12:7], \$67 [2:0] } = { x__2[30:24], x__2[21:17], x__2[12:7], x__2[2:0] };
+    if (x__ready) begin
+      \$67 [2:0] = \$31 [2:0];
+      \$67 [7] = x__payload[23];
+      \$67 [12:8] = { \$32 , x__payload[19:16] };
+      \$67 [21:17] = { \$33 , x__payload[19:16] };
+      \$67 [30:24] = \$37 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    { \$68 [30:24], \$68 [21:17], \$68 [12:7], \$68 [2:0] } = { x__3[30:24], x__3[21:17], x__3[12:7], x__3[2:0] };
+    if (x__ready) begin
+      \$68 [2:0] = \$39 [2:0];
+      \$68 [7] = x__payload[31];
+      \$68 [12:8] = { \$40 , x__payload[27:24] };
+      \$68 [21:17] = { \$41 , x__payload[27:24] };
+      \$68 [30:24] = \$45 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$69  = \$signal$3 ;
+    if (tile__ready) begin
+      \$69  = tile__valid;
     end
     if (rst) begin
       \$69  = 1'h0;
@@ -7236,63 +7256,44 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   end
   always @* begin
     if (\$start ) begin end
-    \$70  = op;
-    if (x__ready) begin
-      \$70 [9:0] = x__payload[41:32];
-      \$70 [10] = x__payload[42];
-      \$70 [11] = x__payload[43];
-      \$70 [12] = x__payload[44];
+    \$70  = \$signal ;
+    if (rst) begin
+      \$70  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$71 [30:24], \$71 [21:17], \$71 [12:7], \$71 [2:0] } = { x__0[30:24], x__0[21:17], x__0[12:7], x__0[2:0] };
-    if (x__ready) begin
-      \$71 [2:0] = \$16 [2:0];
-      \$71 [7] = x__payload[7];
-      \$71 [12:8] = { \$17 , x__payload[3:0] };
-      \$71 [21:17] = { \$18 , x__payload[3:0] };
-      \$71 [30:24] = \$22 ;
+    \$71  = enable1;
+    if (rst) begin
+      \$71  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$72 [30:24], \$72 [21:17], \$72 [12:7], \$72 [2:0] } = { x__1[30:24], x__1[21:17], x__1[12:7], x__1[2:0] };
-    if (x__ready) begin
-      \$72 [2:0] = \$24 [2:0];
-      \$72 [7] = x__payload[15];
-      \$72 [12:8] = { \$25 , x__payload[11:8] };
-      \$72 [21:17] = { \$26 , x__payload[11:8] };
-      \$72 [30:24] = \$30 ;
+    \$72  = \$47 [1:0];
+    if (rst) begin
+      \$72  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$73 [30:24], \$73 [21:17], \$73 [12:7], \$73 [2:0] } = { x__2[30:24], x__2[21:17], x__2[12:7], x__2[2:0] };
-    if (x__ready) begin
-      \$73 [2:0] = \$32 [2:0];
-      \$73 [7] = x__payload[23];
-      \$73 [12:8] = { \$33 , x__payload[19:16] };
-      \$73 [21:17] = { \$34 , x__payload[19:16] };
-      \$73 [30:24] = \$38 ;
+    \$73  = \$51 ;
+    if (rst) begin
+      \$73  = 1'h1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$74 [30:24], \$74 [21:17], \$74 [12:7], \$74 [2:0] } = { x__3[30:24], x__3[21:17], x__3[12:7], x__3[2:0] };
-    if (x__ready) begin
-      \$74 [2:0] = \$40 [2:0];
-      \$74 [7] = x__payload[31];
-      \$74 [12:8] = { \$41 , x__payload[27:24] };
-      \$74 [21:17] = { \$42 , x__payload[27:24] };
-      \$74 [30:24] = \$46 ;
+    \$74  = \$53 [1:0];
+    if (rst) begin
+      \$74  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$75  = \$signal$3 ;
-    if (tile__ready) begin
-      \$75  = tile__valid;
+    \$75  = row;
+    if (\$signal$19 ) begin
+      \$75  = \$56 [0];
     end
     if (rst) begin
       \$75  = 1'h0;
@@ -7300,89 +7301,27 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   end
   always @* begin
     if (\$start ) begin end
-    \$76  = \$signal ;
+    \$76  = group;
+    if (\$signal$24 ) begin
+      \$76  = \$59 [0];
+    end
     if (rst) begin
       \$76  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$77  = enable1;
+    \$77  = read_row;
+    if (\$signal$26 ) begin
+      \$77  = \$62 [0];
+    end
     if (rst) begin
       \$77  = 1'h0;
     end
   end
-  always @* begin
-    if (\$start ) begin end
-    \$78  = \$48 [1:0];
-    if (rst) begin
-      \$78  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$79  = \$52 ;
-    if (rst) begin
-      \$79  = 1'h1;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$80  = \$54 [1:0];
-    if (rst) begin
-      \$80  = 2'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$81  = row;
-    if (\$signal$13 ) begin
-      \$81  = \$57 [0];
-    end
-    if (rst) begin
-      \$81  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$82  = group;
-    if (\$signal$16 ) begin
-      \$82  = \$60 [0];
-    end
-    if (rst) begin
-      \$82  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$83  = read_row;
-    if (\$signal$20 ) begin
-      \$83  = \$63 [0];
-    end
-    if (rst) begin
-      \$83  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$84  = o__valid;
-    if (\$65 ) begin
-      \$84  = \$66 ;
-    end
-    if (rst) begin
-      \$84  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$85  = o__payload;
-    if (\$signal$16 ) begin
-      \$85 [67:58] = \$signature__data ;
-      \$85 [68] = group;
-      \$85 [28:0] = \$67 ;
-      \$85 [57:29] = \$68 ;
-    end
-  end
+  assign \o__payload$13  = o__payload;
+  assign \o__ready$15  = o__ready;
+  assign \o__valid$17  = o__valid;
   assign load = \$signal$10 ;
   assign tile = tile__payload[31:0];
   assign x0 = x__0;
@@ -7390,49 +7329,58 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   assign x2 = x__2;
   assign x3 = x__3;
   assign enable = enable2;
-  assign keep = \$signal$13 ;
-  assign \$signal$40  = row;
-  assign \$signal$42  = read_row;
-  assign \load$43  = \$signal$10 ;
-  assign \tile$44  = tile__payload[63:32];
-  assign \x__0$45  = x__0;
-  assign \x__1$46  = x__1;
-  assign \x__2$47  = x__2;
-  assign \x__3$48  = x__3;
-  assign \enable$49  = enable2;
-  assign \keep$52  = \$signal$13 ;
-  assign \row$53  = row;
-  assign \read_row$54  = read_row;
-  assign \load$55  = \$signal$10 ;
-  assign \tile$56  = tile__payload[95:64];
-  assign \x__0$57  = x__0;
-  assign \x__1$58  = x__1;
-  assign \x__2$59  = x__2;
-  assign \x__3$60  = x__3;
-  assign \enable$61  = enable2;
-  assign \keep$64  = \$signal$13 ;
-  assign \row$65  = row;
-  assign \read_row$66  = read_row;
-  assign \load$67  = \$signal$10 ;
-  assign \tile$68  = tile__payload[127:96];
-  assign \x__0$69  = x__0;
-  assign \x__1$70  = x__1;
-  assign \x__2$71  = x__2;
-  assign \x__3$72  = x__3;
-  assign \enable$73  = enable2;
-  assign \keep$76  = \$signal$13 ;
-  assign \row$77  = row;
-  assign \read_row$78  = read_row;
+  assign keep = \$signal$19 ;
+  assign \$signal$46  = row;
+  assign \$signal$48  = read_row;
+  assign \load$49  = \$signal$10 ;
+  assign \tile$50  = tile__payload[63:32];
+  assign \x__0$51  = x__0;
+  assign \x__1$52  = x__1;
+  assign \x__2$53  = x__2;
+  assign \x__3$54  = x__3;
+  assign \enable$55  = enable2;
+  assign \keep$58  = \$signal$19 ;
+  assign \row$59  = row;
+  assign \read_row$60  = read_row;
+  assign \load$61  = \$signal$10 ;
+  assign \tile$62  = tile__payload[95:64];
+  assign \x__0$63  = x__0;
+  assign \x__1$64  = x__1;
+  assign \x__2$65  = x__2;
+  assign \x__3$66  = x__3;
+  assign \enable$67  = enable2;
+  assign \keep$70  = \$signal$19 ;
+  assign \row$71  = row;
+  assign \read_row$72  = read_row;
+  assign \load$73  = \$signal$10 ;
+  assign \tile$74  = tile__payload[127:96];
+  assign \x__0$75  = x__0;
+  assign \x__1$76  = x__1;
+  assign \x__2$77  = x__2;
+  assign \x__3$78  = x__3;
+  assign \enable$79  = enable2;
+  assign \keep$82  = \$signal$19 ;
+  assign \row$83  = row;
+  assign \read_row$84  = read_row;
   assign write__addr = row;
   assign write__data = op2[9:0];
-  assign write__en = \$signal$13 ;
+  assign write__en = \$signal$19 ;
   assign \$signature__addr  = read_row;
-  assign o = o__payload;
   assign busy = \$signal ;
   assign \op.exp  = op[9:0];
   assign \op.first  = op[10];
   assign \op.last  = op[11];
   assign \op.tile_end  = op[12];
+  assign \o__payload.acc  = o__payload[57:0];
+  assign \o__payload.acc.0  = o__payload[28:0];
+  assign \o__payload.acc.1  = o__payload[57:29];
+  assign \o__payload.exp  = o__payload[67:58];
+  assign \o__payload.group  = o__payload[68];
+  assign \o__payload$13.acc  = o__payload[57:0];
+  assign \o__payload$13.acc.0  = o__payload[28:0];
+  assign \o__payload$13.acc.1  = o__payload[57:29];
+  assign \o__payload$13.exp  = o__payload[67:58];
+  assign \o__payload$13.group  = o__payload[68];
   assign \op2.exp  = op2[9:0];
   assign \op2.first  = op2[10];
   assign \op2.last  = op2[11];
@@ -7481,77 +7429,73 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   assign \op1.first  = op1[10];
   assign \op1.last  = op1[11];
   assign \op1.tile_end  = op1[12];
-  assign \x__0$45.shift  = x__0[2:0];
-  assign \x__0$45.negative  = x__0[7];
-  assign \x__0$45.sig  = x__0[12:8];
-  assign \x__0$45.double  = x__0[21:17];
-  assign \x__0$45.triple  = x__0[30:24];
-  assign \x__1$46.shift  = x__1[2:0];
-  assign \x__1$46.negative  = x__1[7];
-  assign \x__1$46.sig  = x__1[12:8];
-  assign \x__1$46.double  = x__1[21:17];
-  assign \x__1$46.triple  = x__1[30:24];
-  assign \x__2$47.shift  = x__2[2:0];
-  assign \x__2$47.negative  = x__2[7];
-  assign \x__2$47.sig  = x__2[12:8];
-  assign \x__2$47.double  = x__2[21:17];
-  assign \x__2$47.triple  = x__2[30:24];
-  assign \x__3$48.shift  = x__3[2:0];
-  assign \x__3$48.negative  = x__3[7];
-  assign \x__3$48.sig  = x__3[12:8];
-  assign \x__3$48.double  = x__3[21:17];
-  assign \x__3$48.triple  = x__3[30:24];
-  assign \x__0$57.shift  = x__0[2:0];
-  assign \x__0$57.negative  = x__0[7];
-  assign \x__0$57.sig  = x__0[12:8];
-  assign \x__0$57.double  = x__0[21:17];
-  assign \x__0$57.triple  = x__0[30:24];
-  assign \x__1$58.shift  = x__1[2:0];
-  assign \x__1$58.negative  = x__1[7];
-  assign \x__1$58.sig  = x__1[12:8];
-  assign \x__1$58.double  = x__1[21:17];
-  assign \x__1$58.triple  = x__1[30:24];
-  assign \x__2$59.shift  = x__2[2:0];
-  assign \x__2$59.negative  = x__2[7];
-  assign \x__2$59.sig  = x__2[12:8];
-  assign \x__2$59.double  = x__2[21:17];
-  assign \x__2$59.triple  = x__2[30:24];
-  assign \x__3$60.shift  = x__3[2:0];
-  assign \x__3$60.negative  = x__3[7];
-  assign \x__3$60.sig  = x__3[12:8];
-  assign \x__3$60.double  = x__3[21:17];
-  assign \x__3$60.triple  = x__3[30:24];
-  assign \x__0$69.shift  = x__0[2:0];
-  assign \x__0$69.negative  = x__0[7];
-  assign \x__0$69.sig  = x__0[12:8];
-  assign \x__0$69.double  = x__0[21:17];
-  assign \x__0$69.triple  = x__0[30:24];
-  assign \x__1$70.shift  = x__1[2:0];
-  assign \x__1$70.negative  = x__1[7];
-  assign \x__1$70.sig  = x__1[12:8];
-  assign \x__1$70.double  = x__1[21:17];
-  assign \x__1$70.triple  = x__1[30:24];
-  assign \x__2$71.shift  = x__2[2:0];
-  assign \x__2$71.negative  = x__2[7];
-  assign \x__2$71.sig  = x__2[12:8];
-  assign \x__2$71.double  = x__2[21:17];
-  assign \x__2$71.triple  = x__2[30:24];
-  assign \x__3$72.shift  = x__3[2:0];
-  assign \x__3$72.negative  = x__3[7];
-  assign \x__3$72.sig  = x__3[12:8];
-  assign \x__3$72.double  = x__3[21:17];
-  assign \x__3$72.triple  = x__3[30:24];
+  assign \x__0$51.shift  = x__0[2:0];
+  assign \x__0$51.negative  = x__0[7];
+  assign \x__0$51.sig  = x__0[12:8];
+  assign \x__0$51.double  = x__0[21:17];
+  assign \x__0$51.triple  = x__0[30:24];
+  assign \x__1$52.shift  = x__1[2:0];
+  assign \x__1$52.negative  = x__1[7];
+  assign \x__1$52.sig  = x__1[12:8];
+  assign \x__1$52.double  = x__1[21:17];
+  assign \x__1$52.triple  = x__1[30:24];
+  assign \x__2$53.shift  = x__2[2:0];
+  assign \x__2$53.negative  = x__2[7];
+  assign \x__2$53.sig  = x__2[12:8];
+  assign \x__2$53.double  = x__2[21:17];
+  assign \x__2$53.triple  = x__2[30:24];
+  assign \x__3$54.shift  = x__3[2:0];
+  assign \x__3$54.negative  = x__3[7];
+  assign \x__3$54.sig  = x__3[12:8];
+  assign \x__3$54.double  = x__3[21:17];
+  assign \x__3$54.triple  = x__3[30:24];
+  assign \x__0$63.shift  = x__0[2:0];
+  assign \x__0$63.negative  = x__0[7];
+  assign \x__0$63.sig  = x__0[12:8];
+  assign \x__0$63.double  = x__0[21:17];
+  assign \x__0$63.triple  = x__0[30:24];
+  assign \x__1$64.shift  = x__1[2:0];
+  assign \x__1$64.negative  = x__1[7];
+  assign \x__1$64.sig  = x__1[12:8];
+  assign \x__1$64.double  = x__1[21:17];
+  assign \x__1$64.triple  = x__1[30:24];
+  assign \x__2$65.shift  = x__2[2:0];
+  assign \x__2$65.negative  = x__2[7];
+  assign \x__2$65.sig  = x__2[12:8];
+  assign \x__2$65.double  = x__2[21:17];
+  assign \x__2$65.triple  = x__2[30:24];
+  assign \x__3$66.shift  = x__3[2:0];
+  assign \x__3$66.negative  = x__3[7];
+  assign \x__3$66.sig  = x__3[12:8];
+  assign \x__3$66.double  = x__3[21:17];
+  assign \x__3$66.triple  = x__3[30:24];
+  assign \x__0$75.shift  = x__0[2:0];
+  assign \x__0$75.negative  = x__0[7];
+  assign \x__0$75.sig  = x__0[12:8];
+  assign \x__0$75.double  = x__0[21:17];
+  assign \x__0$75.triple  = x__0[30:24];
+  assign \x__1$76.shift  = x__1[2:0];
+  assign \x__1$76.negative  = x__1[7];
+  assign \x__1$76.sig  = x__1[12:8];
+  assign \x__1$76.double  = x__1[21:17];
+  assign \x__1$76.triple  = x__1[30:24];
+  assign \x__2$77.shift  = x__2[2:0];
+  assign \x__2$77.negative  = x__2[7];
+  assign \x__2$77.sig  = x__2[12:8];
+  assign \x__2$77.double  = x__2[21:17];
+  assign \x__2$77.triple  = x__2[30:24];
+  assign \x__3$78.shift  = x__3[2:0];
+  assign \x__3$78.negative  = x__3[7];
+  assign \x__3$78.sig  = x__3[12:8];
+  assign \x__3$78.double  = x__3[21:17];
+  assign \x__3$78.triple  = x__3[30:24];
   assign \write__data.exp  = op2[9:0];
-  assign \o__payload.acc  = o__payload[57:0];
-  assign \o__payload.acc.0  = o__payload[28:0];
-  assign \o__payload.acc.1  = o__payload[57:29];
-  assign \o__payload.exp  = o__payload[67:58];
-  assign \o__payload.group  = o__payload[68];
-  assign \o.acc  = o__payload[57:0];
-  assign \o.acc.0  = o__payload[28:0];
-  assign \o.acc.1  = o__payload[57:29];
-  assign \o.exp  = o__payload[67:58];
-  assign \o.group  = o__payload[68];
+  assign \i__payload.acc  = i__payload[57:0];
+  assign \i__payload.acc.0  = i__payload[28:0];
+  assign \i__payload.acc.1  = i__payload[57:29];
+  assign \i__payload.exp  = i__payload[67:58];
+  assign \i__payload.group  = i__payload[68];
+  assign \$signature__data.exp  = \$signature__data ;
   assign \x__payload.codes  = x__payload[31:0];
   assign \x__payload.codes.0  = x__payload[7:0];
   assign \x__payload.codes.1  = x__payload[15:8];
@@ -7561,47 +7505,255 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   assign \x__payload.first  = x__payload[42];
   assign \x__payload.last  = x__payload[43];
   assign \x__payload.tile_end  = x__payload[44];
-  assign \$signature__data.exp  = \$signature__data ;
   always @*
-    \$74 [6:3] = x__3[6:3];
+    \$68 [6:3] = x__3[6:3];
   always @*
-    \$74 [16:13] = x__3[16:13];
+    \$68 [16:13] = x__3[16:13];
   always @*
-    \$74 [23:22] = x__3[23:22];
+    \$68 [23:22] = x__3[23:22];
   always @*
-    \$74 [31] = x__3[31];
+    \$68 [31] = x__3[31];
   always @*
-    \$73 [6:3] = x__2[6:3];
+    \$67 [6:3] = x__2[6:3];
   always @*
-    \$73 [16:13] = x__2[16:13];
+    \$67 [16:13] = x__2[16:13];
   always @*
-    \$73 [23:22] = x__2[23:22];
+    \$67 [23:22] = x__2[23:22];
   always @*
-    \$73 [31] = x__2[31];
+    \$67 [31] = x__2[31];
   always @*
-    \$72 [6:3] = x__1[6:3];
+    \$66 [6:3] = x__1[6:3];
   always @*
-    \$72 [16:13] = x__1[16:13];
+    \$66 [16:13] = x__1[16:13];
   always @*
-    \$72 [23:22] = x__1[23:22];
+    \$66 [23:22] = x__1[23:22];
   always @*
-    \$72 [31] = x__1[31];
+    \$66 [31] = x__1[31];
   always @*
-    \$71 [6:3] = x__0[6:3];
+    \$65 [6:3] = x__0[6:3];
   always @*
-    \$71 [16:13] = x__0[16:13];
+    \$65 [16:13] = x__0[16:13];
   always @*
-    \$71 [23:22] = x__0[23:22];
+    \$65 [23:22] = x__0[23:22];
   always @*
-    \$71 [31] = x__0[31];
-  assign \$14  = group;
-  assign \$21  = { \$20 , x__payload[3:0], 1'h0 };
-  assign \$29  = { \$28 , x__payload[11:8], 1'h0 };
-  assign \$37  = { \$36 , x__payload[19:16], 1'h0 };
-  assign \$45  = { \$44 , x__payload[27:24], 1'h0 };
-  assign \$55  = row;
-  assign \$58  = group;
-  assign \$61  = read_row;
+    \$65 [31] = x__0[31];
+  assign i__payload[57:29] = \$13 ;
+  assign i__payload[28:0] = \$12 ;
+  assign i__payload[68] = group;
+  assign i__payload[67:58] = \$signature__data ;
+  assign \$11  = group;
+  assign \$20  = { \$19 , x__payload[3:0], 1'h0 };
+  assign \$28  = { \$27 , x__payload[11:8], 1'h0 };
+  assign \$36  = { \$35 , x__payload[19:16], 1'h0 };
+  assign \$44  = { \$43 , x__payload[27:24], 1'h0 };
+  assign \$54  = row;
+  assign \$57  = group;
+  assign \$60  = read_row;
+endmodule
+
+module \specimen.array.results (rst, i__valid, i__ready, \o__ready$8 , i__payload, o__valid, o__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  reg \$3 ;
+  reg [68:0] \$4 ;
+  input clk;
+  wire clk;
+  wire holds;
+  input [68:0] i__payload;
+  wire [68:0] i__payload;
+  wire [68:0] \i__payload$1 ;
+  wire [57:0] \i__payload$1.acc ;
+  wire [28:0] \i__payload$1.acc.0 ;
+  wire [28:0] \i__payload$1.acc.1 ;
+  wire [9:0] \i__payload$1.exp ;
+  wire \i__payload$1.group ;
+  wire [57:0] \i__payload.acc ;
+  wire [28:0] \i__payload.acc.0 ;
+  wire [28:0] \i__payload.acc.1 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.group ;
+  output i__ready;
+  wire i__ready;
+  wire \i__ready$3 ;
+  input i__valid;
+  wire i__valid;
+  wire \i__valid$5 ;
+  output [68:0] o__payload;
+  reg [68:0] o__payload = 69'h000000000000000000;
+  wire [68:0] \o__payload$15 ;
+  wire [57:0] \o__payload$15.acc ;
+  wire [28:0] \o__payload$15.acc.0 ;
+  wire [28:0] \o__payload$15.acc.1 ;
+  wire [9:0] \o__payload$15.exp ;
+  wire \o__payload$15.group ;
+  wire [57:0] \o__payload.acc ;
+  wire [28:0] \o__payload.acc.0 ;
+  wire [28:0] \o__payload.acc.1 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.group ;
+  wire o__ready;
+  input \o__ready$8 ;
+  wire \o__ready$8 ;
+  output o__valid;
+  reg o__valid = 1'h0;
+  wire \o__valid$14 ;
+  (* init = 69'h000000000000000000 *)
+  wire [68:0] payload;
+  wire [57:0] \payload.acc ;
+  wire [28:0] \payload.acc.0 ;
+  wire [28:0] \payload.acc.1 ;
+  wire [9:0] \payload.exp ;
+  wire \payload.group ;
+  input rst;
+  wire rst;
+  always @(posedge clk)
+    o__valid <= \$3 ;
+  always @(posedge clk)
+    o__payload <= \$4 ;
+  assign \$1  = ~ o__valid;
+  assign o__ready = \$1  | \o__ready$8 ;
+  assign \$2  = ~ i__ready;
+  assign holds = o__valid | \$2 ;
+  \specimen.array.results.skid  skid (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(\o__payload$15 ),
+    .o__ready(o__ready),
+    .o__valid(\o__valid$14 ),
+    .rst(rst)
+  );
+  always @* begin
+    if (\$start ) begin end
+    \$4  = o__payload;
+    if (o__ready) begin
+      \$4  = \o__payload$15 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$3  = o__valid;
+    if (o__ready) begin
+      \$3  = \o__valid$14 ;
+    end
+    if (rst) begin
+      \$3  = 1'h0;
+    end
+  end
+  assign \i__payload$1  = i__payload;
+  assign \i__ready$3  = i__ready;
+  assign \i__valid$5  = i__valid;
+  assign payload = o__payload;
+  assign \i__payload.acc  = i__payload[57:0];
+  assign \i__payload.acc.0  = i__payload[28:0];
+  assign \i__payload.acc.1  = i__payload[57:29];
+  assign \i__payload.exp  = i__payload[67:58];
+  assign \i__payload.group  = i__payload[68];
+  assign \i__payload$1.acc  = i__payload[57:0];
+  assign \i__payload$1.acc.0  = i__payload[28:0];
+  assign \i__payload$1.acc.1  = i__payload[57:29];
+  assign \i__payload$1.exp  = i__payload[67:58];
+  assign \i__payload$1.group  = i__payload[68];
+  assign \o__payload.acc  = o__payload[57:0];
+  assign \o__payload.acc.0  = o__payload[28:0];
+  assign \o__payload.acc.1  = o__payload[57:29];
+  assign \o__payload.exp  = o__payload[67:58];
+  assign \o__payload.group  = o__payload[68];
+  assign \payload.acc  = o__payload[57:0];
+  assign \payload.acc.0  = o__payload[28:0];
+  assign \payload.acc.1  = o__payload[57:29];
+  assign \payload.exp  = o__payload[67:58];
+  assign \payload.group  = o__payload[68];
+  assign \o__payload$15.acc  = \o__payload$15 [57:0];
+  assign \o__payload$15.acc.0  = \o__payload$15 [28:0];
+  assign \o__payload$15.acc.1  = \o__payload$15 [57:29];
+  assign \o__payload$15.exp  = \o__payload$15 [67:58];
+  assign \o__payload$15.group  = \o__payload$15 [68];
+endmodule
+
+module \specimen.array.results.skid (rst, i__valid, o__ready, i__ready, o__valid, o__payload, i__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [68:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [68:0] i__payload;
+  wire [68:0] i__payload;
+  wire [57:0] \i__payload.acc ;
+  wire [28:0] \i__payload.acc.0 ;
+  wire [28:0] \i__payload.acc.1 ;
+  wire [9:0] \i__payload.exp ;
+  wire \i__payload.group ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [68:0] kept = 69'h000000000000000000;
+  wire [57:0] \kept.acc ;
+  wire [28:0] \kept.acc.0 ;
+  wire [28:0] \kept.acc.1 ;
+  wire [9:0] \kept.exp ;
+  wire \kept.group ;
+  output [68:0] o__payload;
+  wire [68:0] o__payload;
+  wire [57:0] \o__payload.acc ;
+  wire [28:0] \o__payload.acc.0 ;
+  wire [28:0] \o__payload.acc.1 ;
+  wire [9:0] \o__payload.exp ;
+  wire \o__payload.group ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.acc  = o__payload[57:0];
+  assign \o__payload.acc.0  = o__payload[28:0];
+  assign \o__payload.acc.1  = o__payload[57:29];
+  assign \o__payload.exp  = o__payload[67:58];
+  assign \o__payload.group  = o__payload[68];
+  assign \i__payload.acc  = i__payload[57:0];
+  assign \i__payload.acc.0  = i__payload[28:0];
+  assign \i__payload.acc.1  = i__payload[57:29];
+  assign \i__payload.exp  = i__payload[67:58];
+  assign \i__payload.group  = i__payload[68];
+  assign \kept.acc  = kept[57:0];
+  assign \kept.acc.0  = kept[28:0];
+  assign \kept.acc.1  = kept[57:29];
+  assign \kept.exp  = kept[67:58];
+  assign \kept.group  = kept[68];
 endmodule
 
 module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__valid, cmd__ready, q_i__ready, k_o__ready, v_o__ready, k_req__valid, v_req__valid, o__ready, q_r__ready, cmd__valid, cmd__payload, k_o__valid, k_o__payload, v_o__valid, v_o__payload, q_r__payload, k_req__payload
@@ -11356,10 +11508,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7384$0 (\$signal$119 ),
-    .\port$7388$0 (bank),
-    .\port$7406$0 (\$like ),
-    .\port$7412$0 (v_bank),
+    .\port$7399$0 (\$signal$119 ),
+    .\port$7403$0 (bank),
+    .\port$7421$0 (\$like ),
+    .\port$7427$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -11367,8 +11519,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7204$0 (\$signal$4 ),
-    .\port$7208$0 (place[8:0]),
+    .\port$7219$0 (\$signal$4 ),
+    .\port$7223$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -11398,10 +11550,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7384$0 (\$signal$119 ),
-    .\port$7388$0 (bank),
-    .\port$7406$0 (\$like ),
-    .\port$7412$0 (v_bank),
+    .\port$7399$0 (\$signal$119 ),
+    .\port$7403$0 (bank),
+    .\port$7421$0 (\$like ),
+    .\port$7427$0 (v_bank),
     .read_data(\read_data$631 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -11409,10 +11561,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7384$0 (\$signal$119 ),
-    .\port$7388$0 (bank),
-    .\port$7406$0 (\$like ),
-    .\port$7412$0 (v_bank),
+    .\port$7399$0 (\$signal$119 ),
+    .\port$7403$0 (bank),
+    .\port$7421$0 (\$like ),
+    .\port$7427$0 (v_bank),
     .read_data(\read_data$637 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -11420,8 +11572,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7204$0 (\$signal$4 ),
-    .\port$7208$0 (place[8:0]),
+    .\port$7219$0 (\$signal$4 ),
+    .\port$7223$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -14539,17 +14691,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7384$0 , \port$7388$0 , \port$7406$0 , \port$7412$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7399$0 , \port$7403$0 , \port$7421$0 , \port$7427$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7384$0 ;
-  wire [5:0] \port$7384$0 ;
-  input \port$7388$0 ;
-  wire \port$7388$0 ;
-  input [5:0] \port$7406$0 ;
-  wire [5:0] \port$7406$0 ;
-  input \port$7412$0 ;
-  wire \port$7412$0 ;
+  input [5:0] \port$7399$0 ;
+  wire [5:0] \port$7399$0 ;
+  input \port$7403$0 ;
+  wire \port$7403$0 ;
+  input [5:0] \port$7421$0 ;
+  wire [5:0] \port$7421$0 ;
+  input \port$7427$0 ;
+  wire \port$7427$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -14566,18 +14718,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7406$0 , \port$7412$0  }),
+    .read_address({ \port$7421$0 , \port$7427$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7384$0 , \port$7388$0  }),
+    .write_address({ \port$7399$0 , \port$7403$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7384$0 , \port$7388$0  };
-  assign read_address = { \port$7406$0 , \port$7412$0  };
+  assign write_address = { \port$7399$0 , \port$7403$0  };
+  assign read_address = { \port$7421$0 , \port$7427$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7204$0 , \port$7208$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7219$0 , \port$7223$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14602,10 +14754,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7204$0 ;
-  wire \port$7204$0 ;
-  input [8:0] \port$7208$0 ;
-  wire [8:0] \port$7208$0 ;
+  input \port$7219$0 ;
+  wire \port$7219$0 ;
+  input [8:0] \port$7223$0 ;
+  wire [8:0] \port$7223$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14651,7 +14803,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
+      storage[w_port__addr] <= { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14713,23 +14865,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
-  assign w_data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
+  assign w_port__data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
+  assign w_data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7384$0 , \port$7388$0 , \port$7406$0 , \port$7412$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7399$0 , \port$7403$0 , \port$7421$0 , \port$7427$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7384$0 ;
-  wire [5:0] \port$7384$0 ;
-  input \port$7388$0 ;
-  wire \port$7388$0 ;
-  input [5:0] \port$7406$0 ;
-  wire [5:0] \port$7406$0 ;
-  input \port$7412$0 ;
-  wire \port$7412$0 ;
+  input [5:0] \port$7399$0 ;
+  wire [5:0] \port$7399$0 ;
+  input \port$7403$0 ;
+  wire \port$7403$0 ;
+  input [5:0] \port$7421$0 ;
+  wire [5:0] \port$7421$0 ;
+  input \port$7427$0 ;
+  wire \port$7427$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14746,28 +14898,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7406$0 , \port$7412$0  }),
+    .read_address({ \port$7421$0 , \port$7427$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7384$0 , \port$7388$0  }),
+    .write_address({ \port$7399$0 , \port$7403$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7384$0 , \port$7388$0  };
-  assign read_address = { \port$7406$0 , \port$7412$0  };
+  assign write_address = { \port$7399$0 , \port$7403$0  };
+  assign read_address = { \port$7421$0 , \port$7427$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7384$0 , \port$7388$0 , \port$7406$0 , \port$7412$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7399$0 , \port$7403$0 , \port$7421$0 , \port$7427$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7384$0 ;
-  wire [5:0] \port$7384$0 ;
-  input \port$7388$0 ;
-  wire \port$7388$0 ;
-  input [5:0] \port$7406$0 ;
-  wire [5:0] \port$7406$0 ;
-  input \port$7412$0 ;
-  wire \port$7412$0 ;
+  input [5:0] \port$7399$0 ;
+  wire [5:0] \port$7399$0 ;
+  input \port$7403$0 ;
+  wire \port$7403$0 ;
+  input [5:0] \port$7421$0 ;
+  wire [5:0] \port$7421$0 ;
+  input \port$7427$0 ;
+  wire \port$7427$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14784,18 +14936,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7406$0 , \port$7412$0  }),
+    .read_address({ \port$7421$0 , \port$7427$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7384$0 , \port$7388$0  }),
+    .write_address({ \port$7399$0 , \port$7403$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7384$0 , \port$7388$0  };
-  assign read_address = { \port$7406$0 , \port$7412$0  };
+  assign write_address = { \port$7399$0 , \port$7403$0  };
+  assign read_address = { \port$7421$0 , \port$7427$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7204$0 , \port$7208$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7219$0 , \port$7223$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14820,10 +14972,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7204$0 ;
-  wire \port$7204$0 ;
-  input [8:0] \port$7208$0 ;
-  wire [8:0] \port$7208$0 ;
+  input \port$7219$0 ;
+  wire \port$7219$0 ;
+  input [8:0] \port$7223$0 ;
+  wire [8:0] \port$7223$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14869,7 +15021,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
+      storage[w_port__addr] <= { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14931,13 +15083,13 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
-  assign w_data = { \port$7208$0 [5:0], \port$7204$0 , \port$7208$0 [8:6] };
+  assign w_port__data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
+  assign w_data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.convert (rst, i__valid, o__ready, cmd__ready, i__ready, i__payload, cmd__valid, cmd__payload, \exps$183 , o__payload, o__valid, clk);
+module \specimen.convert (rst, i__valid, o__ready, cmd__ready, i__ready, cmd__valid, cmd__payload, \exps$183 , i__payload, o__payload, o__valid, clk);
   reg \$start ;
   initial \$start <= 0;
   wire [7:0] \$1 ;
@@ -18082,21 +18234,25 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire \$41 ;
   wire \$42 ;
   wire \$43 ;
-  reg \$44 ;
-  reg \$45 ;
-  reg \$46 ;
-  reg [9:0] \$47 ;
-  reg [11:0] \$48 ;
+  wire \$44 ;
+  wire \$45 ;
+  wire \$46 ;
+  reg \$47 ;
+  reg \$48 ;
   reg \$49 ;
   wire [8:0] \$5 ;
-  reg \$50 ;
-  reg \$51 ;
+  reg [9:0] \$50 ;
+  reg [11:0] \$51 ;
   reg \$52 ;
-  reg [9:0] \$53 ;
-  reg [11:0] \$54 ;
+  reg \$53 ;
+  reg \$54 ;
   reg \$55 ;
-  reg \$56 ;
+  reg [9:0] \$56 ;
+  reg [11:0] \$57 ;
+  reg \$58 ;
+  reg \$59 ;
   wire [7:0] \$6 ;
+  reg \$60 ;
   wire \$7 ;
   wire \$8 ;
   wire \$9 ;
@@ -18120,7 +18276,7 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire [3:0] error;
   wire [3:0] \error$7 ;
   wire holds;
-  wire \holds$98 ;
+  wire \holds$105 ;
   wire [52:0] i__payload;
   wire [32:0] \i__payload$94 ;
   wire [31:0] \i__payload$94.codes ;
@@ -18217,7 +18373,7 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   wire \read_en$62 ;
   wire \read_en$65 ;
   wire \read_en$91 ;
-  wire reading;
+  reg reading = 1'h0;
   input rst;
   wire rst;
   wire [1:0] v__physical;
@@ -18308,11 +18464,13 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign \$37  = \$36 [3:0] + v_req__payload[3];
   assign \$39  = 1'h0 + \$38 ;
   assign \$40  = \$39 [6:0] + v_req__payload[9:8];
-  assign \$41  = | { holds, i__valid, k_valid1 };
-  assign \$42  = | { \holds$98 , \i__valid$79 , v_valid1 };
-  assign reading = \$41  | \$42 ;
+  assign \$42  = | { holds, i__valid, k_valid1 };
+  assign \$43  = | { \holds$105 , \i__valid$79 , v_valid1 };
+  assign \$44  = \$42  | \$43 ;
+  assign \$45  = \$44  | k_req__valid;
+  assign \$46  = \$45  | v_req__valid;
   always @(posedge clk)
-    arrived <= \$44 ;
+    arrived <= \$47 ;
   always @(posedge clk)
     write_value <= write__payload[0];
   always @(posedge clk)
@@ -18324,29 +18482,31 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   always @(posedge clk)
     \write_address$15  <= { \$6 [5:0], write__payload[8:5], write__payload[12:11] };
   always @(posedge clk)
-    k_valid1 <= \$45 ;
+    k_valid1 <= \$48 ;
   always @(posedge clk)
-    i__valid <= \$46 ;
+    i__valid <= \$49 ;
   always @(posedge clk)
-    \read_address$63  <= \$47 ;
+    \read_address$63  <= \$50 ;
   always @(posedge clk)
-    read_address <= \$48 ;
+    read_address <= \$51 ;
   always @(posedge clk)
-    k_last1 <= \$49 ;
+    k_last1 <= \$52 ;
   always @(posedge clk)
-    k_last2 <= \$50 ;
+    k_last2 <= \$53 ;
   always @(posedge clk)
-    v_valid1 <= \$51 ;
+    v_valid1 <= \$54 ;
   always @(posedge clk)
-    \i__valid$79  <= \$52 ;
+    \i__valid$79  <= \$55 ;
   always @(posedge clk)
-    v_row1 <= \$53 ;
+    v_row1 <= \$56 ;
   always @(posedge clk)
-    \read_address$92  <= \$54 ;
+    \read_address$92  <= \$57 ;
   always @(posedge clk)
-    v_last1 <= \$55 ;
+    v_last1 <= \$58 ;
   always @(posedge clk)
-    v_last2 <= \$56 ;
+    v_last2 <= \$59 ;
+  always @(posedge clk)
+    reading <= \$60 ;
   assign \$2  = 1'h0 + \$1 ;
   assign \$3  = \$2 [3:0] + write__payload[4];
   assign \$5  = 1'h0 + \$4 ;
@@ -18407,7 +18567,7 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   );
   \specimen.kv_cache.v_answer  v_answer (
     .clk(clk),
-    .holds(\holds$98 ),
+    .holds(\holds$105 ),
     .i__payload(\i__payload$94 ),
     .i__ready(v_move2),
     .i__valid(\i__valid$79 ),
@@ -18436,105 +18596,112 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   );
   always @* begin
     if (\$start ) begin end
-    \$44  = \$43 ;
+    \$47  = \$41 ;
     if (rst) begin
-      \$44  = 1'h0;
+      \$47  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$45  = k_valid1;
+    \$48  = k_valid1;
     if (k_move0) begin
-      \$45  = k_valid0;
+      \$48  = k_valid0;
     end
     if (rst) begin
-      \$45  = 1'h0;
+      \$48  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$46  = i__valid;
+    \$49  = i__valid;
     if (k_move1) begin
-      \$46  = k_valid1;
+      \$49  = k_valid1;
     end
     if (rst) begin
-      \$46  = 1'h0;
+      \$49  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$47  = \read_address$63 ;
+    \$50  = \read_address$63 ;
     if (k_move0) begin
-      \$47  = { \$26 [5:0], k_req__payload[7:4] };
+      \$50  = { \$26 [5:0], k_req__payload[7:4] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$48  = read_address;
+    \$51  = read_address;
     if (k_move0) begin
-      \$48  = { \$26 [5:0], k_req__payload[7:4], k_req__payload[11:10] };
+      \$51  = { \$26 [5:0], k_req__payload[7:4], k_req__payload[11:10] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$49  = k_last1;
+    \$52  = k_last1;
     if (k_move0) begin
-      \$49  = k_req__payload[12];
+      \$52  = k_req__payload[12];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$50  = k_last2;
+    \$53  = k_last2;
     if (k_move1) begin
-      \$50  = k_last1;
+      \$53  = k_last1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$51  = v_valid1;
+    \$54  = v_valid1;
     if (v_move0) begin
-      \$51  = v_valid0;
+      \$54  = v_valid0;
     end
     if (rst) begin
-      \$51  = 1'h0;
+      \$54  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$52  = \i__valid$79 ;
+    \$55  = \i__valid$79 ;
     if (v_move1) begin
-      \$52  = v_valid1;
+      \$55  = v_valid1;
     end
     if (rst) begin
-      \$52  = 1'h0;
+      \$55  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$53  = v_row1;
+    \$56  = v_row1;
     if (v_move0) begin
-      \$53  = { \$40 [5:0], v_req__payload[7:4] };
+      \$56  = { \$40 [5:0], v_req__payload[7:4] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$54  = \read_address$92 ;
+    \$57  = \read_address$92 ;
     if (v_move0) begin
-      \$54  = { \$40 [5:0], v_req__payload[7:4], v_req__payload[11:10] };
+      \$57  = { \$40 [5:0], v_req__payload[7:4], v_req__payload[11:10] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$55  = v_last1;
+    \$58  = v_last1;
     if (v_move0) begin
-      \$55  = v_req__payload[12];
+      \$58  = v_req__payload[12];
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$56  = v_last2;
+    \$59  = v_last2;
     if (v_move1) begin
-      \$56  = v_last1;
+      \$59  = v_last1;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$60  = \$46 ;
+    if (rst) begin
+      \$60  = 1'h0;
     end
   end
   assign \ask__payload$1  = ask__payload;
@@ -18680,7 +18847,7 @@ module \specimen.kv_cache (rst, write__valid, ask__valid, k_req__ready, v_req__r
   assign v_req__ready = v_move0;
   assign \$35  = { v_req__payload[2:0], 1'h0 };
   assign \$38  = { 1'h0, \$37 , 2'h0 };
-  assign \$43  = write__valid;
+  assign \$41  = write__valid;
 endmodule
 
 module \specimen.kv_cache.blocks (rst, ask__valid, ask__payload, ask__ready, error, write__position, k__position, v__position, clk);
@@ -21099,7 +21266,7 @@ module \specimen.request_skid (rst, o__ready, i__ready, o__valid, o__payload, i_
   assign \kept.stride  = kept[28];
 endmodule
 
-module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, i__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, read__payload
+module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__payload, i__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, read__payload
 , read__valid, clk);
   reg \$start ;
   initial \$start <= 0;
@@ -22995,88 +23162,6 @@ module \specimen.residual_skid (rst, o__ready, i__ready, o__valid, o__payload, i
   assign \kept.x.0  = kept[31:0];
   assign \kept.x.1  = kept[63:32];
   assign \kept.mag  = kept[94:64];
-endmodule
-
-module \specimen.result_skid (rst, i__ready, o__valid, o__payload, o__ready, i__valid, i__payload, clk);
-  reg \$start ;
-  initial \$start <= 0;
-  wire \$1 ;
-  wire \$2 ;
-  wire \$3 ;
-  reg \$4 ;
-  reg [68:0] \$5 ;
-  reg \$signal  = 1'h0;
-  input clk;
-  wire clk;
-  input [68:0] i__payload;
-  wire [68:0] i__payload;
-  wire [57:0] \i__payload.acc ;
-  wire [28:0] \i__payload.acc.0 ;
-  wire [28:0] \i__payload.acc.1 ;
-  wire [9:0] \i__payload.exp ;
-  wire \i__payload.group ;
-  output i__ready;
-  wire i__ready;
-  input i__valid;
-  wire i__valid;
-  reg [68:0] kept = 69'h000000000000000000;
-  wire [57:0] \kept.acc ;
-  wire [28:0] \kept.acc.0 ;
-  wire [28:0] \kept.acc.1 ;
-  wire [9:0] \kept.exp ;
-  wire \kept.group ;
-  output [68:0] o__payload;
-  wire [68:0] o__payload;
-  wire [57:0] \o__payload.acc ;
-  wire [28:0] \o__payload.acc.0 ;
-  wire [28:0] \o__payload.acc.1 ;
-  wire [9:0] \o__payload.exp ;
-  wire \o__payload.group ;
-  input o__ready;
-  wire o__ready;
-  output o__valid;
-  wire o__valid;
-  input rst;
-  wire rst;
-  assign \$2  = o__valid & \$1 ;
-  assign \$3  = ~ \$signal ;
-  always @(posedge clk)
-    \$signal  <= \$4 ;
-  always @(posedge clk)
-    kept <= \$5 ;
-  assign i__ready = ~ \$signal ;
-  assign o__valid = i__valid | \$signal ;
-  assign o__payload = \$signal  ? kept : i__payload;
-  assign \$1  = ~ o__ready;
-  always @* begin
-    if (\$start ) begin end
-    \$4  = \$2 ;
-    if (rst) begin
-      \$4  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$5  = kept;
-    if (\$3 ) begin
-      \$5  = i__payload;
-    end
-  end
-  assign \o__payload.acc  = o__payload[57:0];
-  assign \o__payload.acc.0  = o__payload[28:0];
-  assign \o__payload.acc.1  = o__payload[57:29];
-  assign \o__payload.exp  = o__payload[67:58];
-  assign \o__payload.group  = o__payload[68];
-  assign \i__payload.acc  = i__payload[57:0];
-  assign \i__payload.acc.0  = i__payload[28:0];
-  assign \i__payload.acc.1  = i__payload[57:29];
-  assign \i__payload.exp  = i__payload[67:58];
-  assign \i__payload.group  = i__payload[68];
-  assign \kept.acc  = kept[57:0];
-  assign \kept.acc.0  = kept[28:0];
-  assign \kept.acc.1  = kept[57:29];
-  assign \kept.exp  = kept[67:58];
-  assign \kept.group  = kept[68];
 endmodule
 
 module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__ready, gain__ready, o__ready, read_i__valid, read_i__payload, cmd__valid, w_data, gain__payload, o__payload, read__payload, read__valid, o__valid, done, clk);
@@ -25278,9 +25363,9 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$177  = ~ total[36];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6605$0 (x0_4),
-    .\port$6629$0 (x1_4),
-    .\port$6637$0 (tag_4),
+    .\port$6618$0 (x0_4),
+    .\port$6642$0 (x1_4),
+    .\port$6650$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -26819,7 +26904,7 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$521  = { y1_3_2, 1'h0 };
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6605$0 , \port$6629$0 , \port$6637$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6618$0 , \port$6642$0 , \port$6650$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -26848,12 +26933,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$660
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6605$0 ;
-  wire [15:0] \port$6605$0 ;
-  input [15:0] \port$6629$0 ;
-  wire [15:0] \port$6629$0 ;
-  input [6:0] \port$6637$0 ;
-  wire [6:0] \port$6637$0 ;
+  input [15:0] \port$6618$0 ;
+  wire [15:0] \port$6618$0 ;
+  input [15:0] \port$6642$0 ;
+  wire [15:0] \port$6642$0 ;
+  input [6:0] \port$6650$0 ;
+  wire [6:0] \port$6650$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -26889,7 +26974,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$660
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$6637$0 , \port$6629$0 , \port$6605$0  };
+      storage[w_port__addr] <= { \port$6650$0 , \port$6642$0 , \port$6618$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -26955,8 +27040,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$660
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$6637$0 , \port$6629$0 , \port$6605$0  };
-  assign w_data = { \port$6637$0 , \port$6629$0 , \port$6605$0  };
+  assign w_port__data = { \port$6650$0 , \port$6642$0 , \port$6618$0  };
+  assign w_data = { \port$6650$0 , \port$6642$0 , \port$6618$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -29735,7 +29820,7 @@ module \specimen.rope (rst, i__valid, angle__valid, angle__ready, pipe_advance, 
   assign \$235  = p0_b_up0[0];
 endmodule
 
-module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, i__payload, cmd__valid, cmd__payload, o__ready, o__valid, o__payload, done, clk);
+module \specimen.sampler (rst, i__valid, cmd__ready, i__ready, cmd__valid, cmd__payload, o__ready, i__payload, o__valid, o__payload, done, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -33638,12 +33723,12 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign o__payload[24] = last_9;
   assign o__payload[23:16] = part_9;
   assign o__payload[15:0] = h0;
-  assign \$15  = 1'h1;
   assign \$3  = 1'h1;
   assign pipe_advance = \$2 ;
   assign pipe_enter = i__valid;
   assign \$7  = { \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16:7] };
   assign \$9  = 1'h1;
+  assign \$15  = 1'h1;
   assign \$10  = 1'h1;
   assign lane0_z0_0 = 1'h1;
   assign \$11  = 1'h1;
@@ -33680,40 +33765,41 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign \$123  = lane0_up0[0];
 endmodule
 
-module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
+module \specimen.weights (rst, o__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
-  reg \$10 ;
+  reg [28:0] \$10 ;
   reg \$11 ;
-  reg [127:0] \$12 ;
-  reg [28:0] \$13 ;
-  reg \$14 ;
   wire \$2 ;
   wire \$3 ;
   wire \$4 ;
   wire \$5 ;
-  wire \$6 ;
+  wire [14:0] \$6 ;
   wire [14:0] \$7 ;
-  wire [14:0] \$8 ;
-  wire \$9 ;
+  wire \$8 ;
+  reg \$9 ;
   wire \$signal ;
-  wire \$signal$3 ;
   reg active = 1'h0;
   wire [13:0] address;
-  (* init = 128'h00000000000000000000000000000000 *)
-  wire [127:0] beat;
   output [127:0] beats__payload;
-  reg [127:0] beats__payload = 128'h00000000000000000000000000000000;
-  input beats__ready;
+  wire [127:0] beats__payload;
   wire beats__ready;
   output beats__valid;
-  reg beats__valid = 1'h0;
+  wire beats__valid;
   input clk;
   wire clk;
   wire [127:0] data;
   wire en;
-  reg found = 1'h0;
+  (* init = 1'h0 *)
+  wire found;
+  wire [127:0] i__payload;
+  wire i__ready;
+  reg i__valid = 1'h0;
+  wire [127:0] o__payload;
+  input o__ready;
+  wire o__ready;
+  wire o__valid;
   wire read;
   input [28:0] req__payload;
   wire [28:0] req__payload;
@@ -33730,92 +33816,208 @@ module \specimen.weights (rst, beats__ready, req__ready, req__valid, req__payloa
   wire \request.stride ;
   input rst;
   wire rst;
-  assign \$1  = ~ beats__valid;
-  assign \$signal  = \$1  | beats__ready;
-  assign \$2  = ~ found;
-  assign \$signal$3  = \$2  | \$signal ;
-  assign read = active & \$signal$3 ;
-  assign \$3  = ~ active;
-  assign \$4  = request[27:14] == 1'h1;
-  assign \$5  = read & \$4 ;
-  assign req__ready = \$3  | \$5 ;
-  assign \$7  = request[13:0] + 1'h1;
-  assign \$8  = request[27:14] - 1'h1;
-  assign \$9  = req__ready & req__valid;
+  assign \$1  = ~ i__valid;
+  assign \$signal  = \$1  | i__ready;
+  assign read = active & \$signal ;
+  assign \$2  = ~ active;
+  assign \$3  = request[27:14] == 1'h1;
+  assign \$4  = read & \$3 ;
+  assign req__ready = \$2  | \$4 ;
+  assign \$6  = request[13:0] + 1'h1;
+  assign \$7  = request[27:14] - 1'h1;
+  assign \$8  = req__ready & req__valid;
   always @(posedge clk)
-    found <= \$10 ;
+    i__valid <= \$9 ;
   always @(posedge clk)
-    beats__valid <= \$11 ;
+    request <= \$10 ;
   always @(posedge clk)
-    beats__payload <= \$12 ;
-  always @(posedge clk)
-    request <= \$13 ;
-  always @(posedge clk)
-    active <= \$14 ;
+    active <= \$11 ;
+  \specimen.weights.output  \output  (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(beats__payload),
+    .\o__ready$8 (o__ready),
+    .o__valid(beats__valid),
+    .rst(rst)
+  );
   \specimen.weights.rom  rom (
     .address(request[13:0]),
     .clk(clk),
-    .data(data),
+    .data(i__payload),
     .en(read)
   );
   always @* begin
     if (\$start ) begin end
-    \$10  = found;
-    if (\$signal$3 ) begin
-      \$10  = active;
+    \$9  = i__valid;
+    if (\$signal ) begin
+      \$9  = active;
     end
     if (rst) begin
-      \$10  = 1'h0;
+      \$9  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$11  = beats__valid;
-    if (\$signal ) begin
-      \$11  = found;
+    \$10  = request;
+    if (read) begin
+      \$10 [13:0] = \$6 [13:0];
+      \$10 [27:14] = \$7 [13:0];
+    end
+    if (\$8 ) begin
+      \$10  = req__payload;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$11  = active;
+    if (req__ready) begin
+      \$11  = req__valid;
     end
     if (rst) begin
       \$11  = 1'h0;
     end
   end
-  always @* begin
-    if (\$start ) begin end
-    \$12  = beats__payload;
-    if (\$signal ) begin
-      \$12  = data;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$13  = request;
-    if (read) begin
-      \$13 [13:0] = \$7 [13:0];
-      \$13 [27:14] = \$8 [13:0];
-    end
-    if (\$9 ) begin
-      \$13  = req__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$14  = active;
-    if (req__ready) begin
-      \$14  = req__valid;
-    end
-    if (rst) begin
-      \$14  = 1'h0;
-    end
-  end
+  assign o__payload = beats__payload;
+  assign beats__ready = o__ready;
+  assign o__valid = beats__valid;
+  assign found = i__valid;
+  assign data = i__payload;
   assign en = read;
   assign address = request[13:0];
-  assign beat = beats__payload;
   assign \request.address  = request[13:0];
   assign \request.count  = request[27:14];
   assign \request.stride  = request[28];
   assign \req__payload.address  = req__payload[13:0];
   assign \req__payload.count  = req__payload[27:14];
   assign \req__payload.stride  = req__payload[28];
-  assign \$6  = 1'h1;
+  assign \$5  = 1'h1;
+endmodule
+
+module \specimen.weights.output (rst, \o__ready$8 , i__payload, i__ready, i__valid, o__valid, o__payload, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  reg \$3 ;
+  reg [127:0] \$4 ;
+  input clk;
+  wire clk;
+  wire holds;
+  input [127:0] i__payload;
+  wire [127:0] i__payload;
+  wire [127:0] \i__payload$1 ;
+  output i__ready;
+  wire i__ready;
+  wire \i__ready$3 ;
+  input i__valid;
+  wire i__valid;
+  wire \i__valid$5 ;
+  output [127:0] o__payload;
+  reg [127:0] o__payload = 128'h00000000000000000000000000000000;
+  wire [127:0] \o__payload$15 ;
+  wire o__ready;
+  input \o__ready$8 ;
+  wire \o__ready$8 ;
+  output o__valid;
+  reg o__valid = 1'h0;
+  wire \o__valid$14 ;
+  (* init = 128'h00000000000000000000000000000000 *)
+  wire [127:0] payload;
+  input rst;
+  wire rst;
+  always @(posedge clk)
+    o__valid <= \$3 ;
+  always @(posedge clk)
+    o__payload <= \$4 ;
+  assign \$1  = ~ o__valid;
+  assign o__ready = \$1  | \o__ready$8 ;
+  assign \$2  = ~ i__ready;
+  assign holds = o__valid | \$2 ;
+  \specimen.weights.output.skid  skid (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(\o__payload$15 ),
+    .o__ready(o__ready),
+    .o__valid(\o__valid$14 ),
+    .rst(rst)
+  );
+  always @* begin
+    if (\$start ) begin end
+    \$4  = o__payload;
+    if (o__ready) begin
+      \$4  = \o__payload$15 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$3  = o__valid;
+    if (o__ready) begin
+      \$3  = \o__valid$14 ;
+    end
+    if (rst) begin
+      \$3  = 1'h0;
+    end
+  end
+  assign \i__payload$1  = i__payload;
+  assign \i__ready$3  = i__ready;
+  assign \i__valid$5  = i__valid;
+  assign payload = o__payload;
+endmodule
+
+module \specimen.weights.output.skid (rst, i__payload, o__ready, i__ready, o__valid, o__payload, i__valid, clk);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [127:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [127:0] i__payload;
+  wire [127:0] i__payload;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [127:0] kept = 128'h00000000000000000000000000000000;
+  output [127:0] o__payload;
+  wire [127:0] o__payload;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
 endmodule
 
 module \specimen.weights.rom (en, data, address, clk);
