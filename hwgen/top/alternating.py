@@ -51,13 +51,13 @@ class AlternatingSequencer(wiring.Component):
         want_rows = [[Signal(range(rows), name=f"want_row{half}_{i}") for i in range(rows)] for half in (0, 1)]
         entered = ~self.command.payload.none
         wants = self.command.payload.want & entered
-        with m.If(self.command.valid & self.command.ready):
-            for half in (0, 1):
-                with m.If((collected >= rows) == half):
+        for half in (0, 1):
+            with m.If(self.command.ready & ((collected >= rows) == half)):
+                for i in range(rows):       # counts when ``wanted`` moves on, as in `take_entries`
+                    with m.If(wanted[half] == i):
+                        m.d.sync += want_rows[half][i].eq(collected - half * rows)
+                with m.If(self.command.valid):
                     m.d.sync += [counts[half].eq(counts[half] + entered), wanted[half].eq(wanted[half] + wants)]
-                    for i in range(rows):
-                        with m.If(wants & (wanted[half] == i)):
-                            m.d.sync += want_rows[half][i].eq(collected - half * rows)
         heads = Cat(w != 0 for w in wanted)
         m.d.comb += self.dispatch.p.head.eq(heads)
 

@@ -61,10 +61,10 @@ class Sequencer(wiring.Component):
         wanted = Signal(range(entries + 1))
         want_rows = [Signal(row, name=f"want_row{i}") for i in range(entries)]
         embedded, angled = Signal(), Signal()
+        for i in range(entries):            # counts when ``wanted`` moves on, as in `take_entries`
+            with m.If(self.command.ready & (wanted == i)):
+                m.d.sync += want_rows[i].eq(collected)
         with m.If(self.command.valid & self.command.ready):
-            for i in range(entries):
-                with m.If(self.command.payload.want & ~self.command.payload.none & (wanted == i)):
-                    m.d.sync += want_rows[i].eq(collected)
             m.d.sync += wanted.eq(wanted + (self.command.payload.want & ~self.command.payload.none))
         with m.If(idle & closed):
             m.d.sync += self.phase.eq(PhaseShape.EMBED)
@@ -219,10 +219,10 @@ def take_entries(m, seq, design, idle, finish):
         return data.View(command_layout(design), pick([t.as_value() for t in table], index))
 
     m.d.comb += seq.command.ready.eq(idle & ~closed)
+    for i in range(entries):            # whether there is one comes late in the cycle; it counts when ``collected`` moves on
+        with m.If(seq.command.ready & (collected == i)):
+            m.d.sync += table[i].eq(seq.command.payload)
     with m.If(seq.command.valid & seq.command.ready):
-        for i in range(entries):
-            with m.If(collected == i):
-                m.d.sync += table[i].eq(seq.command.payload)
         m.d.sync += [collected.eq(collected + ~seq.command.payload.none), closed.eq(seq.command.payload.last)]
     for out, fields in ((seq.dispatch, ("token",)), (seq.angle, ("position",))):
         sent = Signal(range(entries + 1), name=f"sent_{fields[0]}")

@@ -5,6 +5,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from ..lib.layouts import ADMIT, ERROR_BITS, ask_layout, command_layout, kv_answer_layout, kv_command_layout, outcome_layout
+from ..lib.skid import Skid
 from ..params.errors import ErrorCode, KvOp
 
 __all__ = ["Admission", "row_result_layout"]
@@ -18,8 +19,8 @@ def row_result_layout(design):
 class Admission(wiring.Component):
     """Stands between the host and the sequencer: lets in the entries of a pass that are right, and refuses the others.
 
-    An entry that is accepted in cycle s is let in or refused in cycle s + 1, when the next is accepted; later only where the KV memory
-    must look at a block's owners (a cycle) or copy a block for it (`golden.admission`). It is refused with the first of: more
+    An entry that is accepted in cycle s is let in or refused in cycle s + 1; later only where the KV memory must look at a block's owners (a
+    cycle) or copy a block for it (`golden.admission`), when one more entry is accepted meanwhile. It is refused with the first of: more
     entries than T, slot, token, position beyond the context, position not the slot's next, no block. What is wrong with one entry is
     nothing to those of other slots. A refusal is at ``outcome`` from the next cycle on, before all tokens of the pass; it waits in a
     queue that has room for all that a pass can make, so a host may give all entries before it looks at results.
@@ -68,14 +69,17 @@ class Admission(wiring.Component):
 
         # -- what comes in: entries of a pass, or operations between passes
         done = Signal()
+        m.submodules.entries = entries = Skid(command_layout(design))       # so nobody outside waits for the KV memory's answer, which comes late in the cycle
+        may = ~closed & self.entry.ready & ~operating & (opened | ~self.kv_command.valid)
         m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & self.entry.ready),
-                     self.command.ready.eq(~closed & self.entry.ready & ~operating & (~holding | done) & (opened | ~self.kv_command.valid))]
-        # The first has none before it to wait for: said without the KV memory's answer, which comes late in the cycle.
-        m.d.comb += self.opens.eq(self.command.valid & ~opened & self.entry.ready & ~operating & ~self.kv_command.valid)
+                     self.command.ready.eq(entries.i.ready & may), entries.i.valid.eq(self.command.valid & may), entries.i.payload.eq(self.command.p),
+                     entries.o.ready.eq(~holding | done), self.opens.eq(self.command.valid & may & ~opened)]
         with m.If(done):
             m.d.sync += holding.eq(0)
+        with m.If(entries.o.valid & entries.o.ready):
+            m.d.sync += [held.eq(entries.o.p), holding.eq(1)]
         with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [held.eq(self.command.p), holding.eq(1), opened.eq(1), closed.eq(self.command.p.last)]
+            m.d.sync += [opened.eq(1), closed.eq(self.command.p.last)]
         with m.If(self.kv_command.valid & self.kv_command.ready):
             m.d.sync += [operation.eq(self.kv_command.p), operating.eq(1)]
 
@@ -114,7 +118,7 @@ class Admission(wiring.Component):
                      refusals.w_data.eq(item), refusals.w_en.eq(done & (refused | final))]
         first = data.View(item.shape(), refusals.r_data)
         index_of = Array(Signal(range(hw.entries), name=f"index_of_row{i}", reset_less=True) for i in range(hw.entries))
-        with m.If(admitted):
+        with m.If(asking):              # until it is known whether it was admitted, which is when ``rows`` moves on
             m.d.sync += index_of[rows].eq(count)
         with m.If(refusals.r_rdy):
             m.d.comb += [self.outcome.valid.eq(1), refusals.r_en.eq(self.outcome.ready),

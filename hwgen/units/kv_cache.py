@@ -98,7 +98,8 @@ class KvBlocks(wiring.Component):
             return (positions + (hw.kv_block - 1))[block_bits:]
 
         table, entry, set_entry = store("table", block_shape, hw.slots * hw.blocks_per_slot)
-        _, owned, set_owned = store("owners", range(hw.slots + 1), hw.blocks)
+        owners, owned, set_owned = store("owners", range(hw.slots + 1), hw.blocks)
+        dropped = owners.read_port(domain="comb")           # a port of its own: no way from the table through it to an admission's answer
         _, oldest, set_newest = store("freed", block_shape, hw.blocks)
         for port in (self.write, self.k, self.v):
             read = table.read_port(domain="comb")
@@ -121,7 +122,7 @@ class KvBlocks(wiring.Component):
         step, first, end = (Signal(range(hw.blocks_per_slot + 1), name=name) for name in ("step", "first", "end"))
         physical = Signal(block_shape, reset_less=True)
         m.d.comb += [first.eq(Mux(fork, 0, blocks_of(to))), end.eq(blocks_of(Mux(fork, ask.p.length, length))),
-                     entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), owned.addr.eq(physical),
+                     entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), owned.addr.eq(physical), dropped.addr.eq(entry.data),
                      set_entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), set_entry.data.eq(candidate),
                      set_owned.addr.eq(physical), set_newest.data.eq(entry.data),
                      self.copy.p.old.eq(physical), self.copy.p.new.eq(candidate), self.copy.p.count.eq(used)]
@@ -182,14 +183,14 @@ class KvBlocks(wiring.Component):
                     admit()
                     m.next = "READY"
             with m.State("WALK"):                           # over the blocks that are shared or dropped
-                m.d.comb += [entry.addr.eq(row(ask.p.slot, step)), owned.addr.eq(entry.data), set_owned.addr.eq(entry.data),
+                m.d.comb += [entry.addr.eq(row(ask.p.slot, step)), set_owned.addr.eq(entry.data),
                              set_owned.en.eq(1)]
                 with m.If(fork):
                     m.d.comb += [set_entry.en.eq(1), set_entry.addr.eq(row(ask.p.other, step)), set_entry.data.eq(entry.data),
-                                 set_owned.data.eq(owned.data + 1)]
+                                 set_owned.data.eq(dropped.data + 1)]
                 with m.Else():
-                    m.d.comb += [set_owned.data.eq(owned.data - 1), set_newest.en.eq(owned.data == 1)]
-                    with m.If(owned.data == 1):
+                    m.d.comb += [set_owned.data.eq(dropped.data - 1), set_newest.en.eq(dropped.data == 1)]
+                    with m.If(dropped.data == 1):
                         m.d.sync += [tail.eq(after(tail)), queued.eq(queued + 1)]
                 m.d.sync += step.eq(step + 1)
                 with m.If(step + 1 == end):

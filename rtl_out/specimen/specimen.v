@@ -4717,13 +4717,13 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .ask__ready(ask__ready),
     .ask__valid(ask__valid),
     .clk(clk),
-    .command__payload(command__payload),
     .command__ready(command__ready),
     .command__valid(command__valid),
     .entry__payload(\command__payload$33 ),
     .entry__ready(entry__ready),
     .entry__valid(\command__valid$37 ),
     .error(error),
+    .i__payload(command__payload),
     .kv_answer__payload(kv_answer__payload),
     .kv_answer__ready(kv_answer__ready),
     .kv_answer__valid(kv_answer__valid),
@@ -5922,7 +5922,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
 endmodule
 
 module \specimen.admission (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, clk, rst, kv_command__ready, command__ready, opens, entry__valid, ask__valid, entry__ready, entry__payload, outcome__valid, outcome__payload, result__ready, ask__payload, opened, kv_answer__valid, kv_answer__payload
-, result__valid, result__payload, ask__ready, error, command__payload);
+, result__valid, result__payload, ask__ready, error, i__payload);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -5964,30 +5964,30 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$42 ;
   wire \$43 ;
   wire \$44 ;
-  wire [3:0] \$45 ;
+  wire \$45 ;
   wire \$46 ;
-  wire [3:0] \$47 ;
-  wire [3:0] \$48 ;
-  wire [3:0] \$49 ;
+  wire \$47 ;
+  wire \$48 ;
+  wire \$49 ;
   wire \$5 ;
   wire \$50 ;
   wire \$51 ;
   wire \$52 ;
   wire \$53 ;
-  wire \$54 ;
+  wire [3:0] \$54 ;
   wire \$55 ;
-  wire \$56 ;
-  wire \$57 ;
-  wire \$58 ;
+  wire [3:0] \$56 ;
+  wire [3:0] \$57 ;
+  wire [3:0] \$58 ;
   wire \$59 ;
   wire \$6 ;
   wire \$60 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire [1:0] \$64 ;
-  wire [1:0] \$65 ;
-  wire [1:0] \$66 ;
+  wire \$64 ;
+  wire \$65 ;
+  wire \$66 ;
   wire \$67 ;
   wire \$68 ;
   wire \$69 ;
@@ -5996,37 +5996,47 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire \$71 ;
   wire \$72 ;
   wire \$73 ;
-  wire \$74 ;
-  wire \$75 ;
-  wire [3:0] \$76 ;
+  wire [1:0] \$74 ;
+  wire [1:0] \$75 ;
+  wire [1:0] \$76 ;
   wire \$77 ;
-  reg \$78 ;
-  reg [18:0] \$79 ;
+  wire \$78 ;
+  wire \$79 ;
   wire \$8 ;
-  reg \$80 ;
-  reg \$81 ;
-  reg [8:0] \$82 ;
-  reg \$83 ;
-  reg \$84 ;
-  reg \$85 ;
-  reg \$86 ;
-  reg \$87 ;
-  reg [3:0] \$88 ;
+  wire \$80 ;
+  wire \$81 ;
+  wire \$82 ;
+  wire \$83 ;
+  wire \$84 ;
+  wire \$85 ;
+  wire [3:0] \$86 ;
+  wire \$87 ;
+  reg \$88 ;
+  reg [18:0] \$89 ;
   wire \$9 ;
+  reg \$90 ;
+  reg \$91 ;
+  reg [8:0] \$92 ;
+  reg \$93 ;
+  reg \$94 ;
+  reg \$95 ;
+  reg \$96 ;
+  reg \$97 ;
+  reg [3:0] \$98 ;
   wire \$signal ;
-  reg \$signal$13  = 1'h0;
-  reg \$signal$14 ;
-  reg [18:0] \$signal$15  = 19'h00000;
-  wire \$signal$15.last ;
-  wire \$signal$15.none ;
-  wire [5:0] \$signal$15.position ;
-  wire [9:0] \$signal$15.token ;
-  wire \$signal$15.want ;
-  wire \$signal$17 ;
-  wire \$signal$18 ;
-  reg [8:0] \$signal$39  = 9'h000;
-  wire [6:0] \$signal$39.length ;
-  wire [1:0] \$signal$39.op ;
+  reg \$signal$18  = 1'h0;
+  reg \$signal$19 ;
+  reg [18:0] \$signal$20  = 19'h00000;
+  wire \$signal$20.last ;
+  wire \$signal$20.none ;
+  wire [5:0] \$signal$20.position ;
+  wire [9:0] \$signal$20.token ;
+  wire \$signal$20.want ;
+  wire \$signal$22 ;
+  wire \$signal$23 ;
+  reg [8:0] \$signal$44  = 9'h000;
+  wire [6:0] \$signal$44.length ;
+  wire [1:0] \$signal$44.op ;
   output [8:0] ask__payload;
   reg [8:0] ask__payload;
   wire [6:0] \ask__payload.length ;
@@ -6038,7 +6048,6 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   input clk;
   wire clk;
   reg closed = 1'h0;
-  input [18:0] command__payload;
   wire [18:0] command__payload;
   wire \command__payload.last ;
   wire \command__payload.none ;
@@ -6065,6 +6074,15 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire [3:0] error;
   wire \final ;
   reg holding = 1'h0;
+  input [18:0] i__payload;
+  wire [18:0] i__payload;
+  wire \i__payload.last ;
+  wire \i__payload.none ;
+  wire [5:0] \i__payload.position ;
+  wire [9:0] \i__payload.token ;
+  wire \i__payload.want ;
+  wire i__ready;
+  wire i__valid;
   wire [5:0] item;
   wire [3:0] \item.error ;
   wire \item.last ;
@@ -6084,6 +6102,14 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   wire kv_command__ready;
   input kv_command__valid;
   wire kv_command__valid;
+  wire [18:0] o__payload;
+  wire \o__payload.last ;
+  wire \o__payload.none ;
+  wire [5:0] \o__payload.position ;
+  wire [9:0] \o__payload.token ;
+  wire \o__payload.want ;
+  wire o__ready;
+  wire o__valid;
   output opened;
   reg opened = 1'h0;
   output opens;
@@ -6119,104 +6145,6 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   reg told = 1'h0;
   wire [5:0] w_data;
   wire w_en;
-  assign \$11  = \$10  | done;
-  assign \$12  = \$9  & \$11 ;
-  assign \$13  = ~ kv_command__valid;
-  assign \$14  = opened | \$13 ;
-  assign command__ready = \$12  & \$14 ;
-  assign \$15  = ~ opened;
-  assign \$16  = command__valid & \$15 ;
-  assign \$17  = \$16  & entry__ready;
-  assign \$18  = ~ operating;
-  assign \$19  = \$17  & \$18 ;
-  assign \$20  = ~ kv_command__valid;
-  assign opens = \$19  & \$20 ;
-  assign \$21  = \$signal$15 [15:6] >= 10'h280;
-  assign \$22  = ~ \$signal$15 [18];
-  assign \$23  = holding & \$22 ;
-  assign \$24  = ~ \$signal$14 ;
-  assign \$signal$17  = \$23  & \$24 ;
-  assign \$25  = \$signal$17  & ask__ready;
-  assign \$26  = ! error;
-  assign \$signal$18  = \$25  & \$26 ;
-  assign \$27  = \$signal$15 [18] | \$signal$14 ;
-  assign \$28  = \$27  | ask__ready;
-  assign done = holding & \$28 ;
-  assign \$29  = ~ \$signal$18 ;
-  assign \$30  = \$signal$15 [17] & \$29 ;
-  assign \$31  = ! rows;
-  assign \final  = \$30  & \$31 ;
-  assign \$32  = done & \$signal$15 [17];
-  assign \$34  = \$32  & \$33 ;
-  assign entry__valid = \$signal$18  | \$34 ;
-  assign \$35  = ~ \$signal$18 ;
-  assign \$36  = ~ \$signal$15 [18];
-  assign \$37  = ~ \$signal$18 ;
-  assign \$38  = \$36  & \$37 ;
-  assign \$39  = \$signal  & told;
-  assign \$40  = ~ \$39 ;
-  assign \$41  = \$38  & \$40 ;
-  assign \$42  = ~ \$41 ;
-  assign \$43  = \$42  | \$signal ;
-  assign \$44  = ! \$signal$13 ;
-  assign \$45  = \$signal$13  ? 4'h0 : 4'h1;
-  assign \$46  = \$signal  & told;
-  assign \$47  = \$signal$14  ? own_error : error;
-  assign \$48  = \$46  ? 4'h0 : \$47 ;
-  assign \$49  = \$signal$15 [18] ? \$45  : \$48 ;
-  assign \$50  = ~ \$signal$15 [18];
-  assign \$51  = ~ \$signal$18 ;
-  assign \$52  = \$50  & \$51 ;
-  assign \$53  = \$signal  & told;
-  assign \$54  = ~ \$53 ;
-  assign \$55  = \$52  & \$54 ;
-  assign \$56  = \$55  | \final ;
-  assign w_en = done & \$56 ;
-  assign \$57  = \$signal$39 [1:0] >= 2'h3;
-  assign \$58  = ! refusal;
-  assign \$59  = operating & \$58 ;
-  assign ask__valid = \$signal$17  | \$59 ;
-  assign \$60  = command__valid & command__ready;
-  assign \$61  = kv_command__valid & kv_command__ready;
-  assign \$62  = ~ \$signal$15 [18];
-  assign \$63  = done & \$62 ;
-  assign \$64  = rows + \$signal$18 ;
-  assign \$65  = \$signal$13  + 1'h1;
-  assign \$66  = \$signal  ? { 1'h0, \$signal$13  } : \$65 ;
-  assign \$67  = outcome__valid & outcome__ready;
-  assign \$68  = \$67  & outcome__payload[11];
-  assign \$69  = ! refusal;
-  assign \$70  = operating & \$69 ;
-  assign \$71  = ~ \$70 ;
-  assign \$72  = ask__ready | \$71 ;
-  assign \$73  = operating & \$72 ;
-  assign \$74  = ! refusal;
-  assign \$75  = operating & \$74 ;
-  assign \$76  = \$75  ? error : refusal;
-  assign \$77  = kv_answer__valid & kv_answer__ready;
-  always @(posedge clk)
-    holding <= \$78 ;
-  always @(posedge clk)
-    \$signal$15  <= \$79 ;
-  always @(posedge clk)
-    opened <= \$80 ;
-  always @(posedge clk)
-    closed <= \$81 ;
-  always @(posedge clk)
-    \$signal$39  <= \$82 ;
-  always @(posedge clk)
-    operating <= \$83 ;
-  always @(posedge clk)
-    rows <= \$84 ;
-  always @(posedge clk)
-    \$signal$13  <= \$85 ;
-  always @(posedge clk)
-    told <= \$86 ;
-  always @(posedge clk)
-    kv_answer__valid <= \$87 ;
-  always @(posedge clk)
-    kv_answer__payload <= \$88 ;
-  assign \$1  = ~ opened;
   assign \$2  = ~ operating;
   assign \$3  = \$1  & \$2 ;
   assign \$4  = ~ kv_answer__valid;
@@ -6226,7 +6154,127 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   assign \$7  = \$6  & entry__ready;
   assign \$8  = ~ operating;
   assign \$9  = \$7  & \$8 ;
-  assign \$10  = ~ holding;
+  assign \$10  = ~ kv_command__valid;
+  assign \$11  = opened | \$10 ;
+  assign \$12  = \$9  & \$11 ;
+  assign command__ready = i__ready & \$12 ;
+  assign \$13  = ~ closed;
+  assign \$14  = \$13  & entry__ready;
+  assign \$15  = ~ operating;
+  assign \$16  = \$14  & \$15 ;
+  assign \$17  = ~ kv_command__valid;
+  assign \$18  = opened | \$17 ;
+  assign \$19  = \$16  & \$18 ;
+  assign i__valid = command__valid & \$19 ;
+  assign \$20  = ~ holding;
+  assign o__ready = \$20  | done;
+  assign \$21  = ~ closed;
+  assign \$22  = \$21  & entry__ready;
+  assign \$23  = ~ operating;
+  assign \$24  = \$22  & \$23 ;
+  assign \$25  = ~ kv_command__valid;
+  assign \$26  = opened | \$25 ;
+  assign \$27  = \$24  & \$26 ;
+  assign \$28  = command__valid & \$27 ;
+  assign \$29  = ~ opened;
+  assign opens = \$28  & \$29 ;
+  assign \$30  = \$signal$20 [15:6] >= 10'h280;
+  assign \$31  = ~ \$signal$20 [18];
+  assign \$32  = holding & \$31 ;
+  assign \$33  = ~ \$signal$19 ;
+  assign \$signal$22  = \$32  & \$33 ;
+  assign \$34  = \$signal$22  & ask__ready;
+  assign \$35  = ! error;
+  assign \$signal$23  = \$34  & \$35 ;
+  assign \$36  = \$signal$20 [18] | \$signal$19 ;
+  assign \$37  = \$36  | ask__ready;
+  assign done = holding & \$37 ;
+  assign \$38  = ~ \$signal$23 ;
+  assign \$39  = \$signal$20 [17] & \$38 ;
+  assign \$40  = ! rows;
+  assign \final  = \$39  & \$40 ;
+  assign \$41  = done & \$signal$20 [17];
+  assign \$43  = \$41  & \$42 ;
+  assign entry__valid = \$signal$23  | \$43 ;
+  assign \$44  = ~ \$signal$23 ;
+  assign \$45  = ~ \$signal$20 [18];
+  assign \$46  = ~ \$signal$23 ;
+  assign \$47  = \$45  & \$46 ;
+  assign \$48  = \$signal  & told;
+  assign \$49  = ~ \$48 ;
+  assign \$50  = \$47  & \$49 ;
+  assign \$51  = ~ \$50 ;
+  assign \$52  = \$51  | \$signal ;
+  assign \$53  = ! \$signal$18 ;
+  assign \$54  = \$signal$18  ? 4'h0 : 4'h1;
+  assign \$55  = \$signal  & told;
+  assign \$56  = \$signal$19  ? own_error : error;
+  assign \$57  = \$55  ? 4'h0 : \$56 ;
+  assign \$58  = \$signal$20 [18] ? \$54  : \$57 ;
+  assign \$59  = ~ \$signal$20 [18];
+  assign \$60  = ~ \$signal$23 ;
+  assign \$61  = \$59  & \$60 ;
+  assign \$62  = \$signal  & told;
+  assign \$63  = ~ \$62 ;
+  assign \$64  = \$61  & \$63 ;
+  assign \$65  = \$64  | \final ;
+  assign w_en = done & \$65 ;
+  assign \$66  = \$signal$44 [1:0] >= 2'h3;
+  assign \$67  = ! refusal;
+  assign \$68  = operating & \$67 ;
+  assign ask__valid = \$signal$22  | \$68 ;
+  assign \$69  = o__valid & o__ready;
+  assign \$70  = command__valid & command__ready;
+  assign \$71  = kv_command__valid & kv_command__ready;
+  assign \$72  = ~ \$signal$20 [18];
+  assign \$73  = done & \$72 ;
+  assign \$74  = rows + \$signal$23 ;
+  assign \$75  = \$signal$18  + 1'h1;
+  assign \$76  = \$signal  ? { 1'h0, \$signal$18  } : \$75 ;
+  assign \$77  = outcome__valid & outcome__ready;
+  assign \$78  = \$77  & outcome__payload[11];
+  assign \$79  = ! refusal;
+  assign \$80  = operating & \$79 ;
+  assign \$81  = ~ \$80 ;
+  assign \$82  = ask__ready | \$81 ;
+  assign \$83  = operating & \$82 ;
+  assign \$84  = ! refusal;
+  assign \$85  = operating & \$84 ;
+  assign \$86  = \$85  ? error : refusal;
+  assign \$87  = kv_answer__valid & kv_answer__ready;
+  always @(posedge clk)
+    holding <= \$88 ;
+  always @(posedge clk)
+    \$signal$20  <= \$89 ;
+  always @(posedge clk)
+    opened <= \$90 ;
+  always @(posedge clk)
+    closed <= \$91 ;
+  always @(posedge clk)
+    \$signal$44  <= \$92 ;
+  always @(posedge clk)
+    operating <= \$93 ;
+  always @(posedge clk)
+    rows <= \$94 ;
+  always @(posedge clk)
+    \$signal$18  <= \$95 ;
+  always @(posedge clk)
+    told <= \$96 ;
+  always @(posedge clk)
+    kv_answer__valid <= \$97 ;
+  always @(posedge clk)
+    kv_answer__payload <= \$98 ;
+  assign \$1  = ~ opened;
+  \specimen.admission.entries  entries (
+    .clk(clk),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(o__payload),
+    .o__ready(o__ready),
+    .o__valid(o__valid),
+    .rst(rst)
+  );
   \specimen.admission.refusals  refusals (
     .clk(clk),
     .r_data(r_data),
@@ -6238,21 +6286,21 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   );
   always @* begin
     if (\$start ) begin end
-    \$signal$14  = 1'h1;
+    \$signal$19  = 1'h1;
     (* full_case = 32'd1 *)
-    casez ({ 1'h0, \$21 , 1'h0, \$signal  })
+    casez ({ 1'h0, \$30 , 1'h0, \$signal  })
       4'b???1:
           /* empty */;
       4'b?1??:
           /* empty */;
       default:
-          \$signal$14  = 1'h0;
+          \$signal$19  = 1'h0;
     endcase
   end
   always @* begin
     if (\$start ) begin end
     own_error = 4'h0;
-    casez ({ 1'h0, \$21 , 1'h0, \$signal  })
+    casez ({ 1'h0, \$30 , 1'h0, \$signal  })
       4'b???1:
           own_error = 4'h2;
       4'b?1??:
@@ -6301,7 +6349,7 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   always @* begin
     if (\$start ) begin end
     refusal = 4'h0;
-    if (\$57 ) begin
+    if (\$66 ) begin
       refusal = 4'hb;
     end
   end
@@ -6309,146 +6357,157 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
     if (\$start ) begin end
     (* full_case = 32'd1 *)
     if (operating) begin
-      ask__payload = \$signal$39 ;
+      ask__payload = \$signal$44 ;
     end else begin
       ask__payload[1:0] = 2'h3;
-      ask__payload[8:2] = { 1'h0, \$signal$15 [5:0] };
+      ask__payload[8:2] = { 1'h0, \$signal$20 [5:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$78  = holding;
+    \$88  = holding;
     if (done) begin
-      \$78  = 1'h0;
+      \$88  = 1'h0;
     end
-    if (\$60 ) begin
-      \$78  = 1'h1;
-    end
-    if (rst) begin
-      \$78  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$79  = \$signal$15 ;
-    if (\$60 ) begin
-      \$79  = command__payload;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$80  = opened;
-    if (\$60 ) begin
-      \$80  = 1'h1;
-    end
-    if (\$68 ) begin
-      \$80  = 1'h0;
+    if (\$69 ) begin
+      \$88  = 1'h1;
     end
     if (rst) begin
-      \$80  = 1'h0;
+      \$88  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$81  = closed;
-    if (\$60 ) begin
-      \$81  = command__payload[17];
+    \$89  = \$signal$20 ;
+    if (\$69 ) begin
+      \$89  = o__payload;
     end
-    if (\$68 ) begin
-      \$81  = 1'h0;
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$90  = opened;
+    if (\$70 ) begin
+      \$90  = 1'h1;
+    end
+    if (\$78 ) begin
+      \$90  = 1'h0;
     end
     if (rst) begin
-      \$81  = 1'h0;
+      \$90  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$82  = \$signal$39 ;
-    if (\$61 ) begin
-      \$82  = kv_command__payload;
+    \$91  = closed;
+    if (\$70 ) begin
+      \$91  = i__payload[17];
+    end
+    if (\$78 ) begin
+      \$91  = 1'h0;
+    end
+    if (rst) begin
+      \$91  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$83  = operating;
-    if (\$61 ) begin
-      \$83  = 1'h1;
+    \$92  = \$signal$44 ;
+    if (\$71 ) begin
+      \$92  = kv_command__payload;
     end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$93  = operating;
+    if (\$71 ) begin
+      \$93  = 1'h1;
+    end
+    if (\$83 ) begin
+      \$93  = 1'h0;
+    end
+    if (rst) begin
+      \$93  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$94  = rows;
     if (\$73 ) begin
-      \$83  = 1'h0;
+      \$94  = \$74 [0];
+    end
+    if (\$78 ) begin
+      \$94  = 1'h0;
     end
     if (rst) begin
-      \$83  = 1'h0;
+      \$94  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$84  = rows;
-    if (\$63 ) begin
-      \$84  = \$64 [0];
-    end
-    if (\$68 ) begin
-      \$84  = 1'h0;
-    end
-    if (rst) begin
-      \$84  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$85  = \$signal$13 ;
-    if (\$63 ) begin
-      \$85  = \$66 [0];
-    end
-    if (\$68 ) begin
-      \$85  = 1'h0;
-    end
-    if (rst) begin
-      \$85  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$86  = told;
-    if (\$63 ) begin
-      \$86  = \$signal ;
-    end
-    if (\$68 ) begin
-      \$86  = 1'h0;
-    end
-    if (rst) begin
-      \$86  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$87  = kv_answer__valid;
+    \$95  = \$signal$18 ;
     if (\$73 ) begin
-      \$87  = 1'h1;
+      \$95  = \$76 [0];
     end
-    if (\$77 ) begin
-      \$87  = 1'h0;
+    if (\$78 ) begin
+      \$95  = 1'h0;
     end
     if (rst) begin
-      \$87  = 1'h0;
+      \$95  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$88  = kv_answer__payload;
+    \$96  = told;
     if (\$73 ) begin
-      \$88  = \$76 ;
+      \$96  = \$signal ;
+    end
+    if (\$78 ) begin
+      \$96  = 1'h0;
     end
     if (rst) begin
-      \$88  = 4'h0;
+      \$96  = 1'h0;
     end
   end
+  always @* begin
+    if (\$start ) begin end
+    \$97  = kv_answer__valid;
+    if (\$83 ) begin
+      \$97  = 1'h1;
+    end
+    if (\$87 ) begin
+      \$97  = 1'h0;
+    end
+    if (rst) begin
+      \$97  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$98  = kv_answer__payload;
+    if (\$83 ) begin
+      \$98  = \$86 ;
+    end
+    if (rst) begin
+      \$98  = 4'h0;
+    end
+  end
+  assign command__payload = i__payload;
   assign w_data = item;
-  assign \$signal$15.position  = \$signal$15 [5:0];
-  assign \$signal$15.token  = \$signal$15 [15:6];
-  assign \$signal$15.want  = \$signal$15 [16];
-  assign \$signal$15.last  = \$signal$15 [17];
-  assign \$signal$15.none  = \$signal$15 [18];
+  assign \i__payload.position  = i__payload[5:0];
+  assign \i__payload.token  = i__payload[15:6];
+  assign \i__payload.want  = i__payload[16];
+  assign \i__payload.last  = i__payload[17];
+  assign \i__payload.none  = i__payload[18];
+  assign \command__payload.position  = i__payload[5:0];
+  assign \command__payload.token  = i__payload[15:6];
+  assign \command__payload.want  = i__payload[16];
+  assign \command__payload.last  = i__payload[17];
+  assign \command__payload.none  = i__payload[18];
+  assign \$signal$20.position  = \$signal$20 [5:0];
+  assign \$signal$20.token  = \$signal$20 [15:6];
+  assign \$signal$20.want  = \$signal$20 [16];
+  assign \$signal$20.last  = \$signal$20 [17];
+  assign \$signal$20.none  = \$signal$20 [18];
   assign \entry__payload.position  = entry__payload[5:0];
   assign \entry__payload.token  = entry__payload[15:6];
   assign \entry__payload.want  = entry__payload[16];
@@ -6464,25 +6523,107 @@ module \specimen.admission (command__valid, outcome__ready, kv_command__payload,
   assign \result__payload.token  = result__payload[9:0];
   assign \result__payload.none  = result__payload[10];
   assign \result__payload.last  = result__payload[11];
-  assign \$signal$39.op  = \$signal$39 [1:0];
-  assign \$signal$39.length  = \$signal$39 [8:2];
+  assign \$signal$44.op  = \$signal$44 [1:0];
+  assign \$signal$44.length  = \$signal$44 [8:2];
   assign \ask__payload.op  = ask__payload[1:0];
   assign \ask__payload.length  = ask__payload[8:2];
-  assign \command__payload.position  = command__payload[5:0];
-  assign \command__payload.token  = command__payload[15:6];
-  assign \command__payload.want  = command__payload[16];
-  assign \command__payload.last  = command__payload[17];
-  assign \command__payload.none  = command__payload[18];
+  assign \o__payload.position  = o__payload[5:0];
+  assign \o__payload.token  = o__payload[15:6];
+  assign \o__payload.want  = o__payload[16];
+  assign \o__payload.last  = o__payload[17];
+  assign \o__payload.none  = o__payload[18];
   assign \kv_command__payload.op  = kv_command__payload[1:0];
   assign \kv_command__payload.length  = kv_command__payload[8:2];
   assign \kv_answer__payload.error  = kv_answer__payload;
-  assign item[5:2] = \$49 ;
+  assign item[5:2] = \$58 ;
   assign item[1] = \final ;
-  assign item[0] = \$43 ;
-  assign entry__payload[18] = \$35 ;
-  assign entry__payload[17:0] = \$signal$15 [17:0];
-  assign \$signal  = \$signal$13 ;
-  assign \$33  = rows;
+  assign item[0] = \$52 ;
+  assign entry__payload[18] = \$44 ;
+  assign entry__payload[17:0] = \$signal$20 [17:0];
+  assign \$signal  = \$signal$18 ;
+  assign \$42  = rows;
+endmodule
+
+module \specimen.admission.entries (clk, rst, i__valid, o__ready, i__ready, o__valid, o__payload, i__payload);
+  reg \$start ;
+  initial \$start <= 0;
+  wire \$1 ;
+  wire \$2 ;
+  wire \$3 ;
+  reg \$4 ;
+  reg [18:0] \$5 ;
+  reg \$signal  = 1'h0;
+  input clk;
+  wire clk;
+  input [18:0] i__payload;
+  wire [18:0] i__payload;
+  wire \i__payload.last ;
+  wire \i__payload.none ;
+  wire [5:0] \i__payload.position ;
+  wire [9:0] \i__payload.token ;
+  wire \i__payload.want ;
+  output i__ready;
+  wire i__ready;
+  input i__valid;
+  wire i__valid;
+  reg [18:0] kept = 19'h00000;
+  wire \kept.last ;
+  wire \kept.none ;
+  wire [5:0] \kept.position ;
+  wire [9:0] \kept.token ;
+  wire \kept.want ;
+  output [18:0] o__payload;
+  wire [18:0] o__payload;
+  wire \o__payload.last ;
+  wire \o__payload.none ;
+  wire [5:0] \o__payload.position ;
+  wire [9:0] \o__payload.token ;
+  wire \o__payload.want ;
+  input o__ready;
+  wire o__ready;
+  output o__valid;
+  wire o__valid;
+  input rst;
+  wire rst;
+  assign \$2  = o__valid & \$1 ;
+  assign \$3  = ~ \$signal ;
+  always @(posedge clk)
+    \$signal  <= \$4 ;
+  always @(posedge clk)
+    kept <= \$5 ;
+  assign i__ready = ~ \$signal ;
+  assign o__valid = i__valid | \$signal ;
+  assign o__payload = \$signal  ? kept : i__payload;
+  assign \$1  = ~ o__ready;
+  always @* begin
+    if (\$start ) begin end
+    \$4  = \$2 ;
+    if (rst) begin
+      \$4  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$5  = kept;
+    if (\$3 ) begin
+      \$5  = i__payload;
+    end
+  end
+  assign \o__payload.position  = o__payload[5:0];
+  assign \o__payload.token  = o__payload[15:6];
+  assign \o__payload.want  = o__payload[16];
+  assign \o__payload.last  = o__payload[17];
+  assign \o__payload.none  = o__payload[18];
+  assign \i__payload.position  = i__payload[5:0];
+  assign \i__payload.token  = i__payload[15:6];
+  assign \i__payload.want  = i__payload[16];
+  assign \i__payload.last  = i__payload[17];
+  assign \i__payload.none  = i__payload[18];
+  assign \kept.position  = kept[5:0];
+  assign \kept.token  = kept[15:6];
+  assign \kept.want  = kept[16];
+  assign \kept.last  = kept[17];
+  assign \kept.none  = kept[18];
 endmodule
 
 module \specimen.admission.refusals (rst, w_en, r_rdy, r_data, w_port__data, r_en, clk);
@@ -11508,10 +11649,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7399$0 (\$signal$119 ),
-    .\port$7403$0 (bank),
-    .\port$7421$0 (\$like ),
-    .\port$7427$0 (v_bank),
+    .\port$7426$0 (\$signal$119 ),
+    .\port$7430$0 (bank),
+    .\port$7448$0 (\$like ),
+    .\port$7454$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -11519,8 +11660,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7219$0 (\$signal$4 ),
-    .\port$7223$0 (place[8:0]),
+    .\port$7246$0 (\$signal$4 ),
+    .\port$7250$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -11550,10 +11691,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7399$0 (\$signal$119 ),
-    .\port$7403$0 (bank),
-    .\port$7421$0 (\$like ),
-    .\port$7427$0 (v_bank),
+    .\port$7426$0 (\$signal$119 ),
+    .\port$7430$0 (bank),
+    .\port$7448$0 (\$like ),
+    .\port$7454$0 (v_bank),
     .read_data(\read_data$631 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -11561,10 +11702,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7399$0 (\$signal$119 ),
-    .\port$7403$0 (bank),
-    .\port$7421$0 (\$like ),
-    .\port$7427$0 (v_bank),
+    .\port$7426$0 (\$signal$119 ),
+    .\port$7430$0 (bank),
+    .\port$7448$0 (\$like ),
+    .\port$7454$0 (v_bank),
     .read_data(\read_data$637 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -11572,8 +11713,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7219$0 (\$signal$4 ),
-    .\port$7223$0 (place[8:0]),
+    .\port$7246$0 (\$signal$4 ),
+    .\port$7250$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -14691,17 +14832,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7399$0 , \port$7403$0 , \port$7421$0 , \port$7427$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7426$0 , \port$7430$0 , \port$7448$0 , \port$7454$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7399$0 ;
-  wire [5:0] \port$7399$0 ;
-  input \port$7403$0 ;
-  wire \port$7403$0 ;
-  input [5:0] \port$7421$0 ;
-  wire [5:0] \port$7421$0 ;
-  input \port$7427$0 ;
-  wire \port$7427$0 ;
+  input [5:0] \port$7426$0 ;
+  wire [5:0] \port$7426$0 ;
+  input \port$7430$0 ;
+  wire \port$7430$0 ;
+  input [5:0] \port$7448$0 ;
+  wire [5:0] \port$7448$0 ;
+  input \port$7454$0 ;
+  wire \port$7454$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -14718,18 +14859,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7421$0 , \port$7427$0  }),
+    .read_address({ \port$7448$0 , \port$7454$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7399$0 , \port$7403$0  }),
+    .write_address({ \port$7426$0 , \port$7430$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7399$0 , \port$7403$0  };
-  assign read_address = { \port$7421$0 , \port$7427$0  };
+  assign write_address = { \port$7426$0 , \port$7430$0  };
+  assign read_address = { \port$7448$0 , \port$7454$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7219$0 , \port$7223$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7246$0 , \port$7250$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14754,10 +14895,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7219$0 ;
-  wire \port$7219$0 ;
-  input [8:0] \port$7223$0 ;
-  wire [8:0] \port$7223$0 ;
+  input \port$7246$0 ;
+  wire \port$7246$0 ;
+  input [8:0] \port$7250$0 ;
+  wire [8:0] \port$7250$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14803,7 +14944,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
+      storage[w_port__addr] <= { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -14865,23 +15006,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
-  assign w_data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
+  assign w_port__data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
+  assign w_data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7399$0 , \port$7403$0 , \port$7421$0 , \port$7427$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7426$0 , \port$7430$0 , \port$7448$0 , \port$7454$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7399$0 ;
-  wire [5:0] \port$7399$0 ;
-  input \port$7403$0 ;
-  wire \port$7403$0 ;
-  input [5:0] \port$7421$0 ;
-  wire [5:0] \port$7421$0 ;
-  input \port$7427$0 ;
-  wire \port$7427$0 ;
+  input [5:0] \port$7426$0 ;
+  wire [5:0] \port$7426$0 ;
+  input \port$7430$0 ;
+  wire \port$7430$0 ;
+  input [5:0] \port$7448$0 ;
+  wire [5:0] \port$7448$0 ;
+  input \port$7454$0 ;
+  wire \port$7454$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14898,28 +15039,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7421$0 , \port$7427$0  }),
+    .read_address({ \port$7448$0 , \port$7454$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7399$0 , \port$7403$0  }),
+    .write_address({ \port$7426$0 , \port$7430$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7399$0 , \port$7403$0  };
-  assign read_address = { \port$7421$0 , \port$7427$0  };
+  assign write_address = { \port$7426$0 , \port$7430$0  };
+  assign read_address = { \port$7448$0 , \port$7454$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7399$0 , \port$7403$0 , \port$7421$0 , \port$7427$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7426$0 , \port$7430$0 , \port$7448$0 , \port$7454$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7399$0 ;
-  wire [5:0] \port$7399$0 ;
-  input \port$7403$0 ;
-  wire \port$7403$0 ;
-  input [5:0] \port$7421$0 ;
-  wire [5:0] \port$7421$0 ;
-  input \port$7427$0 ;
-  wire \port$7427$0 ;
+  input [5:0] \port$7426$0 ;
+  wire [5:0] \port$7426$0 ;
+  input \port$7430$0 ;
+  wire \port$7430$0 ;
+  input [5:0] \port$7448$0 ;
+  wire [5:0] \port$7448$0 ;
+  input \port$7454$0 ;
+  wire \port$7454$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -14936,18 +15077,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7421$0 , \port$7427$0  }),
+    .read_address({ \port$7448$0 , \port$7454$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7399$0 , \port$7403$0  }),
+    .write_address({ \port$7426$0 , \port$7430$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7399$0 , \port$7403$0  };
-  assign read_address = { \port$7421$0 , \port$7427$0  };
+  assign write_address = { \port$7426$0 , \port$7430$0  };
+  assign read_address = { \port$7448$0 , \port$7454$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7219$0 , \port$7223$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7246$0 , \port$7250$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14972,10 +15113,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7219$0 ;
-  wire \port$7219$0 ;
-  input [8:0] \port$7223$0 ;
-  wire [8:0] \port$7223$0 ;
+  input \port$7246$0 ;
+  wire \port$7246$0 ;
+  input [8:0] \port$7250$0 ;
+  wire [8:0] \port$7250$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -15021,7 +15162,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
+      storage[w_port__addr] <= { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -15083,8 +15224,8 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
-  assign w_data = { \port$7223$0 [5:0], \port$7219$0 , \port$7223$0 [8:6] };
+  assign w_port__data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
+  assign w_data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -25363,9 +25504,9 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$177  = ~ total[36];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6618$0 (x0_4),
-    .\port$6642$0 (x1_4),
-    .\port$6650$0 (tag_4),
+    .\port$6645$0 (x0_4),
+    .\port$6669$0 (x1_4),
+    .\port$6677$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -26904,7 +27045,7 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$521  = { y1_3_2, 1'h0 };
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6618$0 , \port$6642$0 , \port$6650$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6645$0 , \port$6669$0 , \port$6677$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -26933,12 +27074,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$661
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6618$0 ;
-  wire [15:0] \port$6618$0 ;
-  input [15:0] \port$6642$0 ;
-  wire [15:0] \port$6642$0 ;
-  input [6:0] \port$6650$0 ;
-  wire [6:0] \port$6650$0 ;
+  input [15:0] \port$6645$0 ;
+  wire [15:0] \port$6645$0 ;
+  input [15:0] \port$6669$0 ;
+  wire [15:0] \port$6669$0 ;
+  input [6:0] \port$6677$0 ;
+  wire [6:0] \port$6677$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -26974,7 +27115,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$661
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$6650$0 , \port$6642$0 , \port$6618$0  };
+      storage[w_port__addr] <= { \port$6677$0 , \port$6669$0 , \port$6645$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -27040,8 +27181,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$661
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$6650$0 , \port$6642$0 , \port$6618$0  };
-  assign w_data = { \port$6650$0 , \port$6642$0 , \port$6618$0  };
+  assign w_port__data = { \port$6677$0 , \port$6669$0 , \port$6645$0  };
+  assign w_data = { \port$6677$0 , \port$6669$0 , \port$6645$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -30125,120 +30266,120 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   initial \$start <= 0;
   wire \$1 ;
   wire \$10 ;
-  wire \$100 ;
+  wire [1:0] \$100 ;
   wire [1:0] \$101 ;
   wire [1:0] \$102 ;
-  wire [1:0] \$103 ;
+  wire \$103 ;
   wire \$104 ;
-  wire \$105 ;
+  wire [1:0] \$105 ;
   wire [1:0] \$106 ;
   wire [1:0] \$107 ;
-  wire [1:0] \$108 ;
+  wire \$108 ;
   wire \$109 ;
   wire [1:0] \$11 ;
-  wire \$110 ;
-  wire [1:0] \$111 ;
-  wire \$112 ;
-  wire [1:0] \$113 ;
-  wire \$114 ;
+  wire [1:0] \$110 ;
+  wire \$111 ;
+  wire [1:0] \$112 ;
+  wire \$113 ;
+  wire [1:0] \$114 ;
   wire [1:0] \$115 ;
   wire [1:0] \$116 ;
-  wire [1:0] \$117 ;
+  wire \$117 ;
   wire \$118 ;
-  wire \$119 ;
+  wire [1:0] \$119 ;
   wire \$12 ;
   wire [1:0] \$120 ;
   wire [1:0] \$121 ;
-  wire [1:0] \$122 ;
-  wire \$123 ;
-  wire [1:0] \$124 ;
+  wire \$122 ;
+  wire [1:0] \$123 ;
+  wire \$124 ;
   wire \$125 ;
-  wire \$126 ;
+  wire [1:0] \$126 ;
   wire [1:0] \$127 ;
   wire [1:0] \$128 ;
-  wire [1:0] \$129 ;
+  wire \$129 ;
   wire \$13 ;
   wire \$130 ;
   wire \$131 ;
-  wire \$132 ;
+  wire [1:0] \$132 ;
   wire [1:0] \$133 ;
-  wire [1:0] \$134 ;
+  wire \$134 ;
   wire \$135 ;
-  wire \$136 ;
-  wire [1:0] \$137 ;
+  wire [1:0] \$136 ;
+  wire \$137 ;
   wire \$138 ;
   wire \$139 ;
   wire \$14 ;
-  wire \$140 ;
+  wire [1:0] \$140 ;
   wire [1:0] \$141 ;
   wire [1:0] \$142 ;
-  wire [1:0] \$143 ;
+  wire \$143 ;
   wire \$144 ;
-  wire \$145 ;
+  wire [1:0] \$145 ;
   wire [1:0] \$146 ;
   wire [1:0] \$147 ;
-  wire [1:0] \$148 ;
+  wire \$148 ;
   wire \$149 ;
   wire \$15 ;
-  wire \$150 ;
+  wire [1:0] \$150 ;
   wire [1:0] \$151 ;
   wire [1:0] \$152 ;
-  wire [1:0] \$153 ;
+  wire \$153 ;
   wire \$154 ;
-  wire \$155 ;
+  wire [1:0] \$155 ;
   wire [1:0] \$156 ;
   wire [1:0] \$157 ;
-  wire [1:0] \$158 ;
+  wire \$158 ;
   wire \$159 ;
   wire \$16 ;
   wire \$160 ;
-  wire \$161 ;
+  wire [3:0] \$161 ;
   wire [3:0] \$162 ;
-  wire [3:0] \$163 ;
-  wire [1:0] \$164 ;
+  wire [1:0] \$163 ;
+  wire \$164 ;
   wire \$165 ;
-  wire \$166 ;
+  wire [1:0] \$166 ;
   wire [1:0] \$167 ;
   wire [1:0] \$168 ;
-  wire [1:0] \$169 ;
+  wire \$169 ;
   wire \$17 ;
   wire \$170 ;
   wire \$171 ;
-  wire \$172 ;
+  wire [1:0] \$172 ;
   wire [1:0] \$173 ;
-  wire [1:0] \$174 ;
+  wire \$174 ;
   wire \$175 ;
-  wire \$176 ;
-  wire [1:0] \$177 ;
+  wire [1:0] \$176 ;
+  wire \$177 ;
   wire \$178 ;
   wire \$179 ;
   wire \$18 ;
-  wire \$180 ;
+  wire [1:0] \$180 ;
   wire [1:0] \$181 ;
   wire [1:0] \$182 ;
-  wire [1:0] \$183 ;
+  wire \$183 ;
   wire \$184 ;
-  wire \$185 ;
+  wire [1:0] \$185 ;
   wire [1:0] \$186 ;
   wire [1:0] \$187 ;
-  wire [1:0] \$188 ;
+  wire \$188 ;
   wire \$189 ;
   wire \$19 ;
   wire \$190 ;
-  wire \$191 ;
-  reg [18:0] \$192 ;
+  reg [18:0] \$191 ;
+  reg \$192 ;
   reg \$193 ;
   reg \$194 ;
   reg \$195 ;
   reg \$196 ;
-  reg \$197 ;
-  reg [3:0] \$198 ;
+  reg [3:0] \$197 ;
+  reg \$198 ;
   reg \$199 ;
   wire \$2 ;
   wire [1:0] \$20 ;
   reg \$200 ;
-  reg \$201 ;
-  reg [39:0] \$202 ;
+  reg [39:0] \$201 ;
+  reg \$202 ;
   reg \$203 ;
   reg \$204 ;
   reg \$205 ;
@@ -30252,13 +30393,12 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   reg \$212 ;
   reg \$213 ;
   reg \$214 ;
-  reg \$215 ;
-  reg [2:0] \$216 ;
+  reg [2:0] \$215 ;
+  reg \$216 ;
   reg \$217 ;
   reg \$218 ;
   reg \$219 ;
   wire \$22 ;
-  reg \$220 ;
   wire [1:0] \$23 ;
   wire \$24 ;
   wire \$25 ;
@@ -30304,20 +30444,20 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
-  wire [1:0] \$64 ;
-  wire \$65 ;
-  wire [1:0] \$66 ;
-  wire \$67 ;
-  wire [1:0] \$68 ;
-  wire \$69 ;
+  wire \$64 ;
+  wire [1:0] \$65 ;
+  wire \$66 ;
+  wire [1:0] \$67 ;
+  wire \$68 ;
+  wire [1:0] \$69 ;
   wire [1:0] \$7 ;
   wire \$70 ;
   wire \$71 ;
   wire \$72 ;
   wire \$73 ;
   wire \$74 ;
-  wire \$75 ;
-  wire [1:0] \$76 ;
+  wire [1:0] \$75 ;
+  wire \$76 ;
   wire \$77 ;
   wire \$78 ;
   wire \$79 ;
@@ -30325,22 +30465,22 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   wire \$80 ;
   wire \$81 ;
   wire \$82 ;
-  wire \$83 ;
-  wire [1:0] \$84 ;
+  wire [1:0] \$83 ;
+  wire \$84 ;
   wire \$85 ;
-  wire \$86 ;
+  wire [1:0] \$86 ;
   wire [1:0] \$87 ;
   wire [1:0] \$88 ;
-  wire [1:0] \$89 ;
+  wire \$89 ;
   wire \$9 ;
   wire \$90 ;
   wire \$91 ;
-  wire \$92 ;
+  wire [1:0] \$92 ;
   wire [1:0] \$93 ;
-  wire [1:0] \$94 ;
+  wire \$94 ;
   wire \$95 ;
-  wire \$96 ;
-  wire [1:0] \$97 ;
+  wire [1:0] \$96 ;
+  wire \$97 ;
   wire \$98 ;
   wire \$99 ;
   reg \$signal  = 1'h0;
@@ -30573,154 +30713,153 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   assign \$57  = phase == 4'hc;
   assign \$58  = ! wanted;
   assign \$60  = 2'h1 == wanted;
-  assign \$61  = command__valid & command__ready;
-  assign \$62  = ! \$signal ;
-  assign \$63  = ~ command__payload[18];
-  assign \$64  = \$signal  + \$63 ;
-  assign \$65  = dispatch__valid & dispatch__ready;
-  assign \$66  = sent_token + 1'h1;
-  assign \$67  = angle__valid & angle__ready;
-  assign \$68  = sent_position + 1'h1;
-  assign \$69  = command__valid & command__ready;
-  assign \$70  = ~ command__payload[18];
-  assign \$71  = command__payload[16] & \$70 ;
-  assign \$72  = ! wanted;
-  assign \$73  = \$71  & \$72 ;
-  assign \$74  = ~ command__payload[18];
-  assign \$75  = command__payload[16] & \$74 ;
-  assign \$76  = wanted + \$75 ;
-  assign \$77  = ! phase;
-  assign \$78  = \$77  & closed;
-  assign \$79  = \$signal$66  | embed_done;
-  assign \$80  = angled | angle_done;
-  assign \$81  = \$signal$66  | embed_done;
-  assign \$82  = angled | angle_done;
-  assign \$83  = \$81  & \$82 ;
-  assign \$84  = left_norm1 + 1'h1;
-  assign \$85  = \$84  == \$signal ;
-  assign \$86  = norm_done & \$85 ;
-  assign \$87  = left_norm1 + 1'h1;
-  assign \$88  = \$86  ? 2'h0 : \$87 ;
-  assign \$89  = left_norm1 + 1'h1;
-  assign \$90  = \$89  == \$signal ;
-  assign \$91  = norm_done & \$90 ;
-  assign \$92  = norm__valid & norm__ready;
-  assign \$93  = index_norm1 + 1'h1;
-  assign \$94  = left_norm1 + 1'h1;
-  assign \$95  = \$94  == \$signal ;
-  assign \$96  = norm_done & \$95 ;
-  assign \$97  = left_norm1 + 1'h1;
-  assign \$98  = \$97  == \$signal ;
-  assign \$99  = norm_done & \$98 ;
-  assign \$104  = feed__valid & feed__ready;
-  assign \$109  = convert__valid & convert__ready;
-  assign \$110  = kv_write__valid & kv_write__ready;
-  assign \$111  = index_kv + 1'h1;
-  assign \$112  = attend__valid & attend__ready;
-  assign \$113  = index_attend + 1'h1;
-  assign \$118  = feed__valid & feed__ready;
-  assign \$123  = add__valid & add__ready;
-  assign \$124  = left_norm2 + 1'h1;
-  assign \$125  = \$124  == \$signal ;
-  assign \$126  = norm_done & \$125 ;
-  assign \$127  = left_norm2 + 1'h1;
-  assign \$128  = \$126  ? 2'h0 : \$127 ;
-  assign \$129  = left_norm2 + 1'h1;
-  assign \$130  = \$129  == \$signal ;
-  assign \$131  = norm_done & \$130 ;
-  assign \$132  = norm__valid & norm__ready;
-  assign \$133  = index_norm2 + 1'h1;
-  assign \$134  = left_norm2 + 1'h1;
-  assign \$135  = \$134  == \$signal ;
-  assign \$136  = norm_done & \$135 ;
-  assign \$137  = left_norm2 + 1'h1;
-  assign \$138  = \$137  == \$signal ;
-  assign \$139  = norm_done & \$138 ;
-  assign \$144  = feed__valid & feed__ready;
-  assign \$149  = convert__valid & convert__ready;
-  assign \$154  = feed__valid & feed__ready;
-  assign \$159  = add__valid & add__ready;
-  assign \$160  = layer == 3'h4;
-  assign \$161  = ! wanted;
-  assign \$162  = wanted ? 4'ha : 4'hc;
-  assign \$163  = layer + 1'h1;
-  assign \$164  = left_normf + 1'h1;
-  assign \$165  = \$164  == wanted;
-  assign \$166  = norm_done & \$165 ;
-  assign \$167  = left_normf + 1'h1;
-  assign \$168  = \$166  ? 2'h0 : \$167 ;
-  assign \$169  = left_normf + 1'h1;
-  assign \$170  = \$169  == wanted;
-  assign \$171  = norm_done & \$170 ;
-  assign \$172  = norm__valid & norm__ready;
-  assign \$173  = index_normf + 1'h1;
-  assign \$174  = left_normf + 1'h1;
-  assign \$175  = \$174  == wanted;
-  assign \$176  = norm_done & \$175 ;
-  assign \$177  = left_normf + 1'h1;
-  assign \$178  = \$177  == wanted;
-  assign \$179  = norm_done & \$178 ;
-  assign \$184  = feed__valid & feed__ready;
-  assign \$189  = sample__valid & sample__ready;
-  assign \$191  = \$190  | outcome__ready;
+  assign \$61  = ! \$signal ;
+  assign \$62  = command__ready & \$61 ;
+  assign \$63  = command__valid & command__ready;
+  assign \$64  = ~ command__payload[18];
+  assign \$65  = \$signal  + \$64 ;
+  assign \$66  = dispatch__valid & dispatch__ready;
+  assign \$67  = sent_token + 1'h1;
+  assign \$68  = angle__valid & angle__ready;
+  assign \$69  = sent_position + 1'h1;
+  assign \$70  = ! wanted;
+  assign \$71  = command__ready & \$70 ;
+  assign \$72  = command__valid & command__ready;
+  assign \$73  = ~ command__payload[18];
+  assign \$74  = command__payload[16] & \$73 ;
+  assign \$75  = wanted + \$74 ;
+  assign \$76  = ! phase;
+  assign \$77  = \$76  & closed;
+  assign \$78  = \$signal$66  | embed_done;
+  assign \$79  = angled | angle_done;
+  assign \$80  = \$signal$66  | embed_done;
+  assign \$81  = angled | angle_done;
+  assign \$82  = \$80  & \$81 ;
+  assign \$83  = left_norm1 + 1'h1;
+  assign \$84  = \$83  == \$signal ;
+  assign \$85  = norm_done & \$84 ;
+  assign \$86  = left_norm1 + 1'h1;
+  assign \$87  = \$85  ? 2'h0 : \$86 ;
+  assign \$88  = left_norm1 + 1'h1;
+  assign \$89  = \$88  == \$signal ;
+  assign \$90  = norm_done & \$89 ;
+  assign \$91  = norm__valid & norm__ready;
+  assign \$92  = index_norm1 + 1'h1;
+  assign \$93  = left_norm1 + 1'h1;
+  assign \$94  = \$93  == \$signal ;
+  assign \$95  = norm_done & \$94 ;
+  assign \$96  = left_norm1 + 1'h1;
+  assign \$97  = \$96  == \$signal ;
+  assign \$98  = norm_done & \$97 ;
+  assign \$103  = feed__valid & feed__ready;
+  assign \$108  = convert__valid & convert__ready;
+  assign \$109  = kv_write__valid & kv_write__ready;
+  assign \$110  = index_kv + 1'h1;
+  assign \$111  = attend__valid & attend__ready;
+  assign \$112  = index_attend + 1'h1;
+  assign \$117  = feed__valid & feed__ready;
+  assign \$122  = add__valid & add__ready;
+  assign \$123  = left_norm2 + 1'h1;
+  assign \$124  = \$123  == \$signal ;
+  assign \$125  = norm_done & \$124 ;
+  assign \$126  = left_norm2 + 1'h1;
+  assign \$127  = \$125  ? 2'h0 : \$126 ;
+  assign \$128  = left_norm2 + 1'h1;
+  assign \$129  = \$128  == \$signal ;
+  assign \$130  = norm_done & \$129 ;
+  assign \$131  = norm__valid & norm__ready;
+  assign \$132  = index_norm2 + 1'h1;
+  assign \$133  = left_norm2 + 1'h1;
+  assign \$134  = \$133  == \$signal ;
+  assign \$135  = norm_done & \$134 ;
+  assign \$136  = left_norm2 + 1'h1;
+  assign \$137  = \$136  == \$signal ;
+  assign \$138  = norm_done & \$137 ;
+  assign \$143  = feed__valid & feed__ready;
+  assign \$148  = convert__valid & convert__ready;
+  assign \$153  = feed__valid & feed__ready;
+  assign \$158  = add__valid & add__ready;
+  assign \$159  = layer == 3'h4;
+  assign \$160  = ! wanted;
+  assign \$161  = wanted ? 4'ha : 4'hc;
+  assign \$162  = layer + 1'h1;
+  assign \$163  = left_normf + 1'h1;
+  assign \$164  = \$163  == wanted;
+  assign \$165  = norm_done & \$164 ;
+  assign \$166  = left_normf + 1'h1;
+  assign \$167  = \$165  ? 2'h0 : \$166 ;
+  assign \$168  = left_normf + 1'h1;
+  assign \$169  = \$168  == wanted;
+  assign \$170  = norm_done & \$169 ;
+  assign \$171  = norm__valid & norm__ready;
+  assign \$172  = index_normf + 1'h1;
+  assign \$173  = left_normf + 1'h1;
+  assign \$174  = \$173  == wanted;
+  assign \$175  = norm_done & \$174 ;
+  assign \$176  = left_normf + 1'h1;
+  assign \$177  = \$176  == wanted;
+  assign \$178  = norm_done & \$177 ;
+  assign \$183  = feed__valid & feed__ready;
+  assign \$188  = sample__valid & sample__ready;
+  assign \$190  = \$189  | outcome__ready;
   always @(posedge clk)
-    entry0 <= \$192 ;
+    entry0 <= \$191 ;
   always @(posedge clk)
-    \$signal  <= \$193 ;
+    \$signal  <= \$192 ;
   always @(posedge clk)
-    closed <= \$194 ;
+    closed <= \$193 ;
   always @(posedge clk)
-    sent_token <= \$195 ;
+    sent_token <= \$194 ;
   always @(posedge clk)
-    sent_position <= \$196 ;
+    sent_position <= \$195 ;
   always @(posedge clk)
-    wanted <= \$197 ;
+    wanted <= \$196 ;
   always @(posedge clk)
-    phase <= \$198 ;
+    phase <= \$197 ;
   always @(posedge clk)
-    \$signal$66  <= \$199 ;
+    \$signal$66  <= \$198 ;
   always @(posedge clk)
-    angled <= \$200 ;
+    angled <= \$199 ;
   always @(posedge clk)
-    left_norm1 <= \$201 ;
+    left_norm1 <= \$200 ;
   always @(posedge clk)
-    exps <= \$202 ;
+    exps <= \$201 ;
   always @(posedge clk)
-    index_norm1 <= \$203 ;
+    index_norm1 <= \$202 ;
   always @(posedge clk)
-    given_feed_qkv <= \$204 ;
+    given_feed_qkv <= \$203 ;
   always @(posedge clk)
-    given_sink_qkv <= \$205 ;
+    given_sink_qkv <= \$204 ;
   always @(posedge clk)
-    index_kv <= \$206 ;
+    index_kv <= \$205 ;
   always @(posedge clk)
-    index_attend <= \$207 ;
+    index_attend <= \$206 ;
   always @(posedge clk)
-    given_feed_o <= \$208 ;
+    given_feed_o <= \$207 ;
   always @(posedge clk)
-    given_sink_o <= \$209 ;
+    given_sink_o <= \$208 ;
   always @(posedge clk)
-    left_norm2 <= \$210 ;
+    left_norm2 <= \$209 ;
   always @(posedge clk)
-    index_norm2 <= \$211 ;
+    index_norm2 <= \$210 ;
   always @(posedge clk)
-    given_feed_gate_up <= \$212 ;
+    given_feed_gate_up <= \$211 ;
   always @(posedge clk)
-    given_sink_gate_up <= \$213 ;
+    given_sink_gate_up <= \$212 ;
   always @(posedge clk)
-    given_feed_down <= \$214 ;
+    given_feed_down <= \$213 ;
   always @(posedge clk)
-    given_sink_down <= \$215 ;
+    given_sink_down <= \$214 ;
   always @(posedge clk)
-    layer <= \$216 ;
+    layer <= \$215 ;
   always @(posedge clk)
-    left_normf <= \$217 ;
+    left_normf <= \$216 ;
   always @(posedge clk)
-    index_normf <= \$218 ;
+    index_normf <= \$217 ;
   always @(posedge clk)
-    given_feed_head <= \$219 ;
+    given_feed_head <= \$218 ;
   always @(posedge clk)
-    given_sink_head <= \$220 ;
+    given_sink_head <= \$219 ;
   always @* begin
     if (\$start ) begin end
     norm__valid = 1'h0;
@@ -31136,21 +31275,32 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$192  = entry0;
-    if (\$61 ) begin
-      if (\$62 ) begin
-        \$192  = command__payload;
-      end
+    \$191  = entry0;
+    if (\$62 ) begin
+      \$191  = command__payload;
     end
     if (rst) begin
-      \$192  = 19'h00000;
+      \$191  = 19'h00000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$193  = \$signal ;
-    if (\$61 ) begin
-      \$193  = \$64 [0];
+    \$192  = \$signal ;
+    if (\$63 ) begin
+      \$192  = \$65 [0];
+    end
+    if (finish) begin
+      \$192  = 1'h0;
+    end
+    if (rst) begin
+      \$192  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$193  = closed;
+    if (\$63 ) begin
+      \$193  = command__payload[17];
     end
     if (finish) begin
       \$193  = 1'h0;
@@ -31161,9 +31311,9 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$194  = closed;
-    if (\$61 ) begin
-      \$194  = command__payload[17];
+    \$194  = sent_token;
+    if (\$66 ) begin
+      \$194  = \$67 [0];
     end
     if (finish) begin
       \$194  = 1'h0;
@@ -31174,9 +31324,9 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$195  = sent_token;
-    if (\$65 ) begin
-      \$195  = \$66 [0];
+    \$195  = sent_position;
+    if (\$68 ) begin
+      \$195  = \$69 [0];
     end
     if (finish) begin
       \$195  = 1'h0;
@@ -31187,22 +31337,9 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$196  = sent_position;
-    if (\$67 ) begin
-      \$196  = \$68 [0];
-    end
-    if (finish) begin
-      \$196  = 1'h0;
-    end
-    if (rst) begin
-      \$196  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$197  = wanted;
-    if (\$69 ) begin
-      \$197  = \$76 [0];
+    \$196  = wanted;
+    if (\$72 ) begin
+      \$196  = \$75 [0];
     end
     casez (phase)
       4'h1:
@@ -31228,82 +31365,117 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
       4'hb:
           /* empty */;
       4'hc:
-          if (\$191 ) begin
-            \$197  = 1'h0;
+          if (\$190 ) begin
+            \$196  = 1'h0;
           end
     endcase
     if (rst) begin
-      \$197  = 1'h0;
+      \$196  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$198  = phase;
-    if (\$78 ) begin
-      \$198  = 4'h1;
+    \$197  = phase;
+    if (\$77 ) begin
+      \$197  = 4'h1;
     end
     casez (phase)
       4'h1:
-          if (\$83 ) begin
-            \$198  = 4'h2;
+          if (\$82 ) begin
+            \$197  = 4'h2;
           end
       4'h2:
-          if (\$99 ) begin
-            \$198  = 4'h3;
+          if (\$98 ) begin
+            \$197  = 4'h3;
           end
       4'h3:
           if (qkv_done) begin
-            \$198  = 4'h4;
+            \$197  = 4'h4;
           end
       4'h4:
           if (kv_write_done) begin
-            \$198  = 4'h5;
+            \$197  = 4'h5;
           end
       4'h5:
           if (attend_done) begin
-            \$198  = 4'h6;
+            \$197  = 4'h6;
           end
       4'h6:
           if (add_done) begin
-            \$198  = 4'h7;
+            \$197  = 4'h7;
           end
       4'h7:
-          if (\$139 ) begin
-            \$198  = 4'h8;
+          if (\$138 ) begin
+            \$197  = 4'h8;
           end
       4'h8:
           if (swiglu_done) begin
-            \$198  = 4'h9;
+            \$197  = 4'h9;
           end
       4'h9:
           if (add_done) begin
             (* full_case = 32'd1 *)
-            if (\$160 ) begin
-              \$198  = \$162 ;
+            if (\$159 ) begin
+              \$197  = \$161 ;
             end else begin
-              \$198  = 4'h2;
+              \$197  = 4'h2;
             end
           end
       4'ha:
-          if (\$179 ) begin
-            \$198  = 4'hb;
+          if (\$178 ) begin
+            \$197  = 4'hb;
           end
       4'hb:
           if (sample_done) begin
-            \$198  = 4'hc;
+            \$197  = 4'hc;
           end
       4'hc:
-          if (\$191 ) begin
-            \$198  = 4'h0;
+          if (\$190 ) begin
+            \$197  = 4'h0;
           end
     endcase
     if (rst) begin
-      \$198  = 4'h0;
+      \$197  = 4'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$199  = \$signal$66 ;
+    \$198  = \$signal$66 ;
+    casez (phase)
+      4'h1:
+          \$198  = \$78 ;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+          /* empty */;
+      4'hc:
+          if (\$190 ) begin
+            \$198  = 1'h0;
+          end
+    endcase
+    if (rst) begin
+      \$198  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$199  = angled;
     casez (phase)
       4'h1:
           \$199  = \$79 ;
@@ -31328,7 +31500,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
       4'hb:
           /* empty */;
       4'hc:
-          if (\$191 ) begin
+          if (\$190 ) begin
             \$199  = 1'h0;
           end
     endcase
@@ -31338,33 +31510,13 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$200  = angled;
+    \$200  = left_norm1;
     casez (phase)
       4'h1:
-          \$200  = \$80 ;
+          /* empty */;
       4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-          /* empty */;
-      4'hc:
-          if (\$191 ) begin
-            \$200  = 1'h0;
+          if (norm_done) begin
+            \$200  = \$87 [0];
           end
     endcase
     if (rst) begin
@@ -31373,28 +31525,13 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$201  = left_norm1;
+    \$201  = exps;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
-          if (norm_done) begin
-            \$201  = \$88 [0];
-          end
-    endcase
-    if (rst) begin
-      \$201  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$202  = exps;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          if (\$91 ) begin
-            \$202  = exps_in;
+          if (\$90 ) begin
+            \$201  = exps_in;
           end
       4'h3:
           /* empty */;
@@ -31405,34 +31542,56 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
       4'h6:
           /* empty */;
       4'h7:
-          if (\$131 ) begin
-            \$202  = exps_in;
+          if (\$130 ) begin
+            \$201  = exps_in;
           end
       4'h8:
           /* empty */;
       4'h9:
           /* empty */;
       4'ha:
-          if (\$171 ) begin
-            \$202  = exps_in;
+          if (\$170 ) begin
+            \$201  = exps_in;
           end
     endcase
     if (rst) begin
-      \$202  = 40'h0000000000;
+      \$201  = 40'h0000000000;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$203  = index_norm1;
+    \$202  = index_norm1;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
         begin
-          if (\$92 ) begin
-            \$203  = \$93 [0];
+          if (\$91 ) begin
+            \$202  = \$92 [0];
           end
-          if (\$96 ) begin
+          if (\$95 ) begin
+            \$202  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$202  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$203  = given_feed_qkv;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+        begin
+          if (\$103 ) begin
+            \$203  = 1'h1;
+          end
+          if (qkv_done) begin
             \$203  = 1'h0;
           end
         end
@@ -31443,7 +31602,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$204  = given_feed_qkv;
+    \$204  = given_sink_qkv;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31451,7 +31610,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h3:
         begin
-          if (\$104 ) begin
+          if (\$108 ) begin
             \$204  = 1'h1;
           end
           if (qkv_done) begin
@@ -31465,18 +31624,20 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$205  = given_sink_qkv;
+    \$205  = index_kv;
     casez (phase)
       4'h1:
           /* empty */;
       4'h2:
           /* empty */;
       4'h3:
+          /* empty */;
+      4'h4:
         begin
           if (\$109 ) begin
-            \$205  = 1'h1;
+            \$205  = \$110 [0];
           end
-          if (qkv_done) begin
+          if (kv_write_done) begin
             \$205  = 1'h0;
           end
         end
@@ -31487,31 +31648,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$206  = index_kv;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-        begin
-          if (\$110 ) begin
-            \$206  = \$111 [0];
-          end
-          if (kv_write_done) begin
-            \$206  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$206  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$207  = index_attend;
+    \$206  = index_attend;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31523,21 +31660,21 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h5:
         begin
-          if (\$112 ) begin
-            \$207  = \$113 [0];
+          if (\$111 ) begin
+            \$206  = \$112 [0];
           end
           if (attend_done) begin
-            \$207  = 1'h0;
+            \$206  = 1'h0;
           end
         end
     endcase
     if (rst) begin
-      \$207  = 1'h0;
+      \$206  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$208  = given_feed_o;
+    \$207  = given_feed_o;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31551,7 +31688,35 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h6:
         begin
-          if (\$118 ) begin
+          if (\$117 ) begin
+            \$207  = 1'h1;
+          end
+          if (add_done) begin
+            \$207  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$207  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$208  = given_sink_o;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+        begin
+          if (\$122 ) begin
             \$208  = 1'h1;
           end
           if (add_done) begin
@@ -31565,35 +31730,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$209  = given_sink_o;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-        begin
-          if (\$123 ) begin
-            \$209  = 1'h1;
-          end
-          if (add_done) begin
-            \$209  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$209  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$210  = left_norm2;
+    \$209  = left_norm2;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31609,16 +31746,16 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h7:
           if (norm_done) begin
-            \$210  = \$128 [0];
+            \$209  = \$127 [0];
           end
     endcase
     if (rst) begin
-      \$210  = 1'h0;
+      \$209  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$211  = index_norm2;
+    \$210  = index_norm2;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31634,21 +31771,21 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h7:
         begin
-          if (\$132 ) begin
-            \$211  = \$133 [0];
+          if (\$131 ) begin
+            \$210  = \$132 [0];
           end
-          if (\$136 ) begin
-            \$211  = 1'h0;
+          if (\$135 ) begin
+            \$210  = 1'h0;
           end
         end
     endcase
     if (rst) begin
-      \$211  = 1'h0;
+      \$210  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$212  = given_feed_gate_up;
+    \$211  = given_feed_gate_up;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31666,7 +31803,39 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h8:
         begin
-          if (\$144 ) begin
+          if (\$143 ) begin
+            \$211  = 1'h1;
+          end
+          if (swiglu_done) begin
+            \$211  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$211  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$212  = given_sink_gate_up;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+        begin
+          if (\$148 ) begin
             \$212  = 1'h1;
           end
           if (swiglu_done) begin
@@ -31680,39 +31849,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$213  = given_sink_gate_up;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-        begin
-          if (\$149 ) begin
-            \$213  = 1'h1;
-          end
-          if (swiglu_done) begin
-            \$213  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$213  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$214  = given_feed_down;
+    \$213  = given_feed_down;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31732,7 +31869,41 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'h9:
         begin
-          if (\$154 ) begin
+          if (\$153 ) begin
+            \$213  = 1'h1;
+          end
+          if (add_done) begin
+            \$213  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$213  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$214  = given_sink_down;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+        begin
+          if (\$158 ) begin
             \$214  = 1'h1;
           end
           if (add_done) begin
@@ -31746,41 +31917,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$215  = given_sink_down;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-        begin
-          if (\$159 ) begin
-            \$215  = 1'h1;
-          end
-          if (add_done) begin
-            \$215  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$215  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$216  = layer;
+    \$215  = layer;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31801,20 +31938,20 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
       4'h9:
           if (add_done) begin
             (* full_case = 32'd1 *)
-            if (\$160 ) begin
-              \$216  = 3'h0;
+            if (\$159 ) begin
+              \$215  = 3'h0;
             end else begin
-              \$216  = \$163 [2:0];
+              \$215  = \$162 [2:0];
             end
           end
     endcase
     if (rst) begin
-      \$216  = 3'h0;
+      \$215  = 3'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$217  = left_normf;
+    \$216  = left_normf;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31836,16 +31973,16 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'ha:
           if (norm_done) begin
-            \$217  = \$168 [0];
+            \$216  = \$167 [0];
           end
     endcase
     if (rst) begin
-      \$217  = 1'h0;
+      \$216  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$218  = index_normf;
+    \$217  = index_normf;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31867,10 +32004,48 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'ha:
         begin
-          if (\$172 ) begin
-            \$218  = \$173 [0];
+          if (\$171 ) begin
+            \$217  = \$172 [0];
           end
-          if (\$176 ) begin
+          if (\$175 ) begin
+            \$217  = 1'h0;
+          end
+        end
+    endcase
+    if (rst) begin
+      \$217  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$218  = given_feed_head;
+    casez (phase)
+      4'h1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'h3:
+          /* empty */;
+      4'h4:
+          /* empty */;
+      4'h5:
+          /* empty */;
+      4'h6:
+          /* empty */;
+      4'h7:
+          /* empty */;
+      4'h8:
+          /* empty */;
+      4'h9:
+          /* empty */;
+      4'ha:
+          /* empty */;
+      4'hb:
+        begin
+          if (\$183 ) begin
+            \$218  = 1'h1;
+          end
+          if (sample_done) begin
             \$218  = 1'h0;
           end
         end
@@ -31881,7 +32056,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   end
   always @* begin
     if (\$start ) begin end
-    \$219  = given_feed_head;
+    \$219  = given_sink_head;
     casez (phase)
       4'h1:
           /* empty */;
@@ -31905,7 +32080,7 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
           /* empty */;
       4'hb:
         begin
-          if (\$184 ) begin
+          if (\$188 ) begin
             \$219  = 1'h1;
           end
           if (sample_done) begin
@@ -31915,44 +32090,6 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
     endcase
     if (rst) begin
       \$219  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$220  = given_sink_head;
-    casez (phase)
-      4'h1:
-          /* empty */;
-      4'h2:
-          /* empty */;
-      4'h3:
-          /* empty */;
-      4'h4:
-          /* empty */;
-      4'h5:
-          /* empty */;
-      4'h6:
-          /* empty */;
-      4'h7:
-          /* empty */;
-      4'h8:
-          /* empty */;
-      4'h9:
-          /* empty */;
-      4'ha:
-          /* empty */;
-      4'hb:
-        begin
-          if (\$189 ) begin
-            \$220  = 1'h1;
-          end
-          if (sample_done) begin
-            \$220  = 1'h0;
-          end
-        end
-    endcase
-    if (rst) begin
-      \$220  = 1'h0;
     end
   end
   assign \dispatch__payload.token  = dispatch__payload[9:0];
@@ -32022,49 +32159,49 @@ module \specimen.sequencer (rst, embed_done, add_done, command__valid, command__
   assign \$53  = 1'h1;
   assign \$54  = \$52 ;
   assign \$59  = 2'h1;
-  assign \$100  = 1'h1;
-  assign \$101  = 2'h1;
-  assign \$102  = 2'h0;
-  assign \$103  = \$102 ;
-  assign \$105  = 1'h1;
-  assign \$106  = 2'h1;
-  assign \$107  = 2'h0;
-  assign \$108  = \$107 ;
-  assign \$114  = 1'h1;
-  assign \$115  = 2'h1;
-  assign \$116  = 2'h0;
-  assign \$117  = \$116 ;
-  assign \$119  = 1'h1;
-  assign \$120  = 2'h1;
-  assign \$121  = 2'h0;
-  assign \$122  = \$121 ;
-  assign \$140  = 1'h1;
-  assign \$141  = 2'h1;
-  assign \$142  = 2'h0;
-  assign \$143  = \$142 ;
-  assign \$145  = 1'h1;
-  assign \$146  = 2'h1;
-  assign \$147  = 2'h0;
-  assign \$148  = \$147 ;
-  assign \$150  = 1'h1;
-  assign \$151  = 2'h1;
-  assign \$152  = 2'h0;
-  assign \$153  = \$152 ;
-  assign \$155  = 1'h1;
-  assign \$156  = 2'h1;
-  assign \$157  = 2'h0;
-  assign \$158  = \$157 ;
-  assign \$180  = 1'h1;
-  assign \$181  = 2'h1;
-  assign \$182  = 2'h0;
-  assign \$183  = \$182 ;
-  assign \$185  = 1'h1;
-  assign \$186  = 2'h1;
-  assign \$187  = 2'h0;
-  assign \$188  = \$187 ;
+  assign \$99  = 1'h1;
+  assign \$100  = 2'h1;
+  assign \$101  = 2'h0;
+  assign \$102  = \$101 ;
+  assign \$104  = 1'h1;
+  assign \$105  = 2'h1;
+  assign \$106  = 2'h0;
+  assign \$107  = \$106 ;
+  assign \$113  = 1'h1;
+  assign \$114  = 2'h1;
+  assign \$115  = 2'h0;
+  assign \$116  = \$115 ;
+  assign \$118  = 1'h1;
+  assign \$119  = 2'h1;
+  assign \$120  = 2'h0;
+  assign \$121  = \$120 ;
+  assign \$139  = 1'h1;
+  assign \$140  = 2'h1;
+  assign \$141  = 2'h0;
+  assign \$142  = \$141 ;
+  assign \$144  = 1'h1;
+  assign \$145  = 2'h1;
+  assign \$146  = 2'h0;
+  assign \$147  = \$146 ;
+  assign \$149  = 1'h1;
+  assign \$150  = 2'h1;
+  assign \$151  = 2'h0;
+  assign \$152  = \$151 ;
+  assign \$154  = 1'h1;
+  assign \$155  = 2'h1;
+  assign \$156  = 2'h0;
+  assign \$157  = \$156 ;
+  assign \$179  = 1'h1;
+  assign \$180  = 2'h1;
+  assign \$181  = 2'h0;
+  assign \$182  = \$181 ;
+  assign \$184  = 1'h1;
+  assign \$185  = 2'h1;
+  assign \$186  = 2'h0;
+  assign \$187  = \$186 ;
   assign \$9  = wanted;
   assign \$55  = wanted;
-  assign \$190  = wanted;
+  assign \$189  = wanted;
 endmodule
 
 module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__payload, o__valid, clk);
@@ -33728,7 +33865,6 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign pipe_enter = i__valid;
   assign \$7  = { \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16], \$6 [16:7] };
   assign \$9  = 1'h1;
-  assign \$15  = 1'h1;
   assign \$10  = 1'h1;
   assign lane0_z0_0 = 1'h1;
   assign \$11  = 1'h1;
@@ -33738,6 +33874,7 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign lane0_z0_1 = 1'h1;
   assign \$14  = 1'h1;
   assign lane0_n0_1 = 1'h1;
+  assign \$15  = 1'h1;
   assign \$16  = 1'h1;
   assign lane0_z0_2 = 1'h1;
   assign \$17  = 1'h1;
