@@ -140,8 +140,6 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
             _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
                   placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
         if family.route:
-            if board.crowded and family.relax and (work / placed).exists():
-                write_text(work / placed, (work / placed).read_text(encoding="utf-8").replace(*family.relax, 1))
             _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
                   *family.route(board, placed, family.constraints_file, "{out}"), *words)
             (work / placed).unlink(missing_ok=True)     # it is large

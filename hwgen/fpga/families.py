@@ -23,7 +23,6 @@ class Family:
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
-    relax : (old, new)      text of a placed design, and what stands there instead on a `Board.crowded`: it is routed without heed of timing
     pack : callable         (board, placed, output) -> words for the packer
     places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
     suffix : str            of a bitstream
@@ -39,7 +38,6 @@ class Family:
     packer: str = ""
     place: Callable = None
     route: Callable = None
-    relax: tuple = ()
     pack: Callable = None
     places: Callable = None
     suffix: str = ".bit"
@@ -73,15 +71,13 @@ def _lpf(board):
     return "\n".join(lines) + "\n"
 
 
-# The analytic placer, `static`, makes wires a quarter shorter than the default one on a full chip. Where that is not enough to route it (`Board.crowded`): wires that
-# are critical do not give way, and two of them can want one place for ever. The placement has heeded timing, and little of it is lost.
+# The analytic placer, `static`, makes wires a quarter shorter than the default one on a full chip.
 ECP5 = Family(
     name="ecp5", resources={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
     pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
     placer="nextpnr-ecp5", packer="ecppack",
     place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--placer", "static", "--no-route", "--write", output),
     route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--textcfg", output),
-    relax=tuple(f'"timing_driven": "{value:032b}"' for value in (1, 0)),        # which overrules --no-tmdriv
     pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
 
 
