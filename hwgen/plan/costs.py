@@ -57,7 +57,6 @@ FEATURES = {
     "request_skid": lambda d: (1,),
     "feeder_skid": lambda d: (1,),
     "operation_skid": lambda d: (1, d.hw.lanes),
-    "result_skid": lambda d: (1, d.hw.vector_lanes * d.acc_bits),
     "residual_skid": lambda d: (1, d.hw.vector_lanes),
     "sequencer": lambda d: (1, d.hw.entries > 1, d.hw.halves == 2),
 }
