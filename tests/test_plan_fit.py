@@ -133,8 +133,13 @@ def test_config_json_is_enough(tmp_path, capsys):
     assert "no shape of this model fits: its weights alone take" in out
 
 
+def test_an_fpga_without_multipliers(capsys):
+    assert main(["plan", "mini", "--lut", "24000", "--dsp", "0"]) == 0
+    assert "too many DSP: 18 where 0 can be used" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments, told", [
-    (["demo"], "FPGA must be given"), (["demo", "--board", "ulx3s-85f", "--lut", "5"], "must not be given both"), (["demo", "--lut", "0"], "at least 1"),
+    (["demo"], "FPGA must be given"), (["demo", "--board", "ulx3s-85f", "--lut", "5"], "must not be given both"), (["demo", "--lut", "-1"], "at least 0"),
     (["nothing", "--board", "ulx3s-85f"], "nothing"), (["demo", "--board", "ulx3s-85f", "--shape", "batch-16x16"], "source=rom"),
     (["demo", "--board", "ulx3s-85f", "--clock", "0"], "Clock must be"), (["demo", "--board", "none"], "none")])
 def test_errors_are_one_line(arguments, told, capsys):

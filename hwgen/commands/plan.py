@@ -82,8 +82,8 @@ def _capacity(chosen):
 def _chip(options):
     """(title, family, {kind: how many}, board or None)"""
     given = {kind: getattr(options, kind.lower()) for kind in KINDS if getattr(options, kind.lower()) is not None}
-    if any(count < 1 for count in given.values()):
-        raise ValueError(f"Resources must be at least 1, not {min(given.values())}")
+    if any(count < 0 for count in given.values()):
+        raise ValueError(f"Resources must be at least 0, not {min(given.values())}")
     if options.board:
         if given or options.family:
             raise ValueError("Board and resources must not be given both: a board has its own")
@@ -125,7 +125,7 @@ def run_plan_board(options, screen):
         column.justify = "right"
     for kind, used in found.used.items():
         there = capacity.get(kind)
-        rows.add_row(kind, f"{used:,}", f"{there:,}" if there else "", f"{used / there:.0%}" if there else "")
+        rows.add_row(kind, f"{used:,}", f"{there:,}" if there is not None else "", f"{used / there:.0%}" if there else "")
     result(rows)
     if options.units:
         units = Table("unit", *KINDS, box=None, header_style="bold", padding=(0, 2))
