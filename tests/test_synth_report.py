@@ -40,6 +40,7 @@ def test_units_are_a_partition_of_the_machine():
     assert len(tops) == len(units) - 3 + len(buffers)       # xa, xo, xh
     assert {name: unit.count for name, unit in units.items() if unit.count > 1} == {"column": 4, "dot": 2, "numerators": 2}
     assert set(units) <= set(costs.table()["ecp5"])
+    assert {name for name, unit in units.items() if not synth.whole(unit)} == {"array", "attention", "decoder", "weights"}
 
 
 @pytest.mark.parametrize("name, unit", [("convert", Convert), ("swiglu", SwiGlu)])

@@ -19,7 +19,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
 from hwgen.top.board import BoardMachine
 
-__all__ = ["TARGETS", "Unit", "emit", "route", "silicon_cost", "split", "synthesize"]
+__all__ = ["TARGETS", "Unit", "emit", "route", "silicon_cost", "split", "synthesize", "whole"]
 from tools import silicon
 
 version = functools.cache(tool_version)
@@ -197,6 +197,11 @@ module pads(input clk, input i, input shift, output o);
   top unit ({", ".join(connections)});
 endmodule
 """
+
+
+def whole(unit):
+    """Whether all of it is there: nothing places what is left of a unit whose parts are units for themselves."""
+    return "(* blackbox *)" not in unit.verilog
 
 
 def route(unit):

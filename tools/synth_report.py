@@ -152,7 +152,8 @@ def report(options):
     if "osu018" in targets and (absent := silicon.missing()):
         print(f"without standard cells and their clocks: {absent} not installed")
         targets.remove("osu018")
-    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets for unit in units.get(ALONE, ()) if synth.clock_port(unit)]
+    tasks += [(ALONE, unit, target) for target in ("routed", "osu018") if target in targets for unit in units.get(ALONE, ())
+              if synth.clock_port(unit) and (target != "routed" or synth.whole(unit))]
     figures = made(tasks, options.jobs)
     if "ecp5" in targets and set(chosen) == {*SHAPES, *MORE}:
         write_costs(figures, designs)
