@@ -168,7 +168,8 @@ def test_a_cache_that_cannot_be_written(models, capsys, monkeypatch):
 def start(*words, **more):
     """The program in a process of its own, as a shell starts it."""
     return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=dict(os.environ, PYTHONPATH=str(ROOT)), **more)
+                            env=dict(os.environ, PYTHONPATH=str(ROOT)), **more,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))      # a shell's background jobs ignore Ctrl-C, and theirs do
 
 
 def interrupt_after(process, line):
