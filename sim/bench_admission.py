@@ -142,6 +142,14 @@ async def history(dut, pattern):
 
 
 @cocotb.test()
+async def more_than_a_full_pass(dut):
+    """The entries that are too many change nothing for those that were let in."""
+    h = await host(dut)
+    places = [(slot, position) for position in range(HW.context) for slot in range(HW.slots)][:HW.entries]
+    assert len((await h.run([(*place, 1, 1) for place in places] + [(0, 0, 1, 1)] * 2)).rows) == len(places)
+
+
+@cocotb.test()
 async def all_wrong_and_nobody_listens(dut):
     """The queue of refusals holds a pass's worst case, so the host need not listen while it gives entries."""
     h = await host(dut)
