@@ -82,8 +82,9 @@ def _capacity(chosen):
 def _chip(options):
     """(title, family, {kind: how many}, board or None)"""
     given = {kind: getattr(options, kind.lower()) for kind in KINDS if getattr(options, kind.lower()) is not None}
-    if any(count < 0 for count in given.values()):
-        raise ValueError(f"Resources must be at least 0, not {min(given.values())}")
+    for kind, count in given.items():
+        if count < (least := int(kind in ("LUT", "FF"))):       # some FPGAs have no multipliers, or no memory blocks
+            raise ValueError(f"{kind} must be at least {least}, not {count}")
     if options.board:
         if given or options.family:
             raise ValueError("Board and resources must not be given both: a board has its own")

@@ -36,7 +36,7 @@ class Admitted:
 def admit_pass(design, blocks, entries):
     """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns `Admitted`.
 
-    An entry is accepted in the cycle in which the one before it is done.
+    An entry is let in or refused `LATENCY` cycles after its acceptance, if the one before it was by then: the machine holds one more meanwhile.
     """
     rows, answers, errors, cycle = [], [], {}, LATENCY - 1
     for index, (slot, position, token, *_) in enumerate(entries):

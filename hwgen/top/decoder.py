@@ -202,15 +202,14 @@ class Decoder(wiring.Component):
                 m.d.comb += [operations.i.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
 
         # -- results of the array: to the sink of the phase
-        results = array.o
         to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
         to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
         to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
         for sink, selected in ((convert.i, to_convert), *zip((residual.i for residual in residuals), to_half),
                                (sampler.i, phase_is(PhaseShape.HEAD))):
-            m.d.comb += [sink.valid.eq(results.valid & selected), sink.payload.eq(results.payload)]
+            m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
-                m.d.comb += results.ready.eq(sink.ready)
+                m.d.comb += array.o.ready.eq(sink.ready)
 
         # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
         gate_up = phase_is(PhaseShape.GATE_UP)

@@ -213,8 +213,8 @@ class KvCache(wiring.Component):
 
     A position is a block, ``position // kv_block``, and an offset in it; `KvBlocks` says where the block is, and is told by ``ask``
     what becomes of slots. Slots reach nothing but their own blocks: a position at or beyond a slot's length is read as zeros, and not
-    written (a single slot has nobody to be protected from). A copy of a block is made when nobody reads or waits for answers; until its
-    end nothing else may be asked for.
+    written (a single slot has nobody to be protected from). A copy of a block is made in cycles before which nobody read, asked
+    for a row or waited for answers; until its end nothing else may be asked of the blocks.
 
     With ``kv_ecc`` each word of A codes, and each exponent, has check bits (`hwgen.lib.secded`): a single error is corrected as it is
     read, not in the memory. A copy takes words as they are, errors too.
