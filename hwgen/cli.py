@@ -4,9 +4,12 @@ stdout carries a command's result and stderr everything else. Exit codes: 0 done
 differ (or a simulation failed), 2 wrong input (one line says what), 130 interrupted.
 """
 import argparse
+import contextlib
 import os
 import sys
+import threading
 import warnings
+from _thread import interrupt_main
 
 from .commands.emit import add_emit
 from .commands.fpga import add_fpga
@@ -37,6 +40,27 @@ def _parser():
     return parser
 
 
+@contextlib.contextmanager
+def _every_interrupt():
+    """Ctrl-C is heard wherever it strikes.
+
+    Python drops what is raised in a finalizer, KeyboardInterrupt too, and Amaranth's objects all have one: that interrupt comes
+    again a little later, until it strikes elsewhere.
+    """
+    def again(dropped):
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            return before(dropped)
+        timer = threading.Timer(0.01, interrupt_main)       # not now: it would strike in here, and be dropped too
+        timer.daemon = True
+        timer.start()
+
+    before, sys.unraisablehook = sys.unraisablehook, again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def main(arguments=None):
     from .host.driver import Mismatch
     from .host.link import LinkError
@@ -49,7 +73,8 @@ def main(arguments=None):
     try:
         options = _parser().parse_args(spelled_out(sys.argv[1:] if arguments is None else list(arguments)))
         command = f"hwgen {options.command}"
-        options.run(options, terminal.Screen())
+        with _every_interrupt():
+            options.run(options, terminal.Screen())
         sys.stdout.flush()
         return 0
     except (InputError, ModelError) as error:

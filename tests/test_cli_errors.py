@@ -193,6 +193,25 @@ def test_a_bug_keeps_its_traceback(models, monkeypatch):
         main(["run", "good", "--link", "golden", "--prompt", "x"])
 
 
+def test_interrupted_in_a_finalizer(models, monkeypatch, capsys):
+    """Python drops exceptions there, Ctrl-C's too."""
+    class Deaf:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted(*_):
+        Deaf()
+        time.sleep(30)
+        pytest.fail("Ctrl-C was not heard")
+    monkeypatch.setattr("hwgen.commands.common.quantize", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # a background job's is ignored
+    try:
+        assert main(["run", "good", "--link", "golden", "--prompt", "x"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.splitlines()[-1] == "hwgen run: interrupted"
+
+
 def test_interrupted_while_it_writes_text(models):
     process = start("run", "slow", "--link", "golden", "--prompt", "hello", "--max-tokens", "100")
     process.stdout.read(1)
