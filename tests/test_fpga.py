@@ -1,5 +1,6 @@
 """Boards and their builds, with tools that only pretend: what is run, what is kept, and what a person reads when it goes wrong."""
 import dataclasses
+import hashlib
 import json
 import re
 import stat
@@ -13,6 +14,7 @@ from hwgen.fpga import files
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.fpga.build import sources_digest
 from hwgen.fpga.families import FAMILIES
+from hwgen.fpga.tools import ToolError, run_tool
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe
@@ -96,6 +98,7 @@ def test_a_build(tools, tmp_path, capsys):
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
+    assert report["bitstream_sha256"] == hashlib.sha256(b"bits of config of seed 3").hexdigest()
     assert [*report["cpu_seconds"]] == ["yosys", "nextpnr-ecp5", "ecppack"] and 0 < min(report["cpu_seconds"].values()) < 60
     chosen, checkpoint = dataclasses.replace(board("ulx3s-85f"), clock=50), load("demo")
     design = Design(model=checkpoint.shape, hw=hw_shape("tiny,context=16", checkpoint.shape), recipe=recipe())
@@ -205,6 +208,18 @@ def test_a_clock_that_is_not_met(tools, capsys):
 def test_refused(tools, capsys, line, complaint):
     assert main(line.split()) == 2
     assert complaint in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_tool_sees_its_folder_and_nothing_else(tmp_path):
+    """So that the folder above, and how deep it is, cannot change what a tool does."""
+    (tmp_path / "unit.v").write_text("module unit; endmodule\n")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/own.v").write_text("module own(input a, output b); assign b = a; endmodule\n")
+    run_tool("yosys", "-q", "-p", "read_verilog own.v; write_verilog out.v", folder=tmp_path / "work", log="log")
+    assert "module own" in (tmp_path / "work/out.v").read_text()
+    for outside in ("../unit.v", tmp_path / "unit.v"):
+        with pytest.raises(ToolError, match="Can't open"):
+            run_tool("yosys", "-q", "-p", f"read_verilog {outside}", folder=tmp_path / "work", log="log")
 
 
 def test_missing_tools(monkeypatch, tmp_path, capsys):

@@ -26,6 +26,7 @@ class BuildReport:
     used, available     {resource: count}, by nextpnr's names
     seeds               {seed: MHz} of all that were routed
     cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
+    *_sha256            of the Verilog with its memory image, and of the bitstream: the same tools make the same of it everywhere
     """
     board: str
     model: str
@@ -41,6 +42,7 @@ class BuildReport:
     cpu_seconds: dict
     tools: dict
     bitstream: str
+    bitstream_sha256: str
     verilog_sha256: str
     run_on_hardware: bool = False
 
@@ -157,7 +159,8 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
         fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
         used={name: utilization[name]["used"] for name in board.capacity}, available={name: utilization[name]["available"] for name in board.capacity},
-        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, cpu_seconds=seconds, tools=tools, bitstream=str(bitstream), verilog_sha256=digest)
+        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, cpu_seconds=seconds, tools=tools, bitstream=str(bitstream),
+        bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(), verilog_sha256=digest)
     write_text(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     return result
 

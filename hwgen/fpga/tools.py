@@ -25,7 +25,10 @@ def _command(tool):
 
 
 def run_tool(tool, *words, folder, log):
-    """Run a tool in a folder, which is all that it sees of the disk; its output goes to the file ``log`` there. Returns the seconds of CPU it took.
+    """Run a tool in a folder; its output goes to the file ``log`` there. Returns the seconds of CPU it took.
+
+    A tool of YoWASP sees nothing else of the disk. By default it has a mount for each folder above its own too, and these take
+    memory, on whose addresses the order of nextpnr 0.11.1's router hangs: another depth, another bitstream.
 
     Raises
     ------
@@ -34,7 +37,8 @@ def run_tool(tool, *words, folder, log):
     path = folder / log
     command, before = _command(tool), _children()
     with open(path, "w", encoding="utf-8") as file:
-        process = subprocess.Popen([command, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([command, *words], cwd=folder, env=dict(os.environ, YOWASP_MOUNT="/=."), stdin=subprocess.DEVNULL,
+                                   stdout=file, stderr=subprocess.STDOUT)
         try:
             code = process.wait()
         except BaseException:
