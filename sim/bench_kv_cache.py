@@ -5,7 +5,7 @@ import random
 
 import cocotb
 
-from hwgen.golden.kv_cache import KvBlocks, read_latency
+from hwgen.golden.kv_cache import KvBlocks, copy_words, read_latency
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.units.kv_cache import KvCache
@@ -31,10 +31,9 @@ class Cache:
 
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock, self.rng = dut, clock, random.Random(cocotb.RANDOM_SEED)
-        self.start = dict.fromkeys(("write", "k_req", "v_req"), 0)      # first cycle of an offer
-        self.sources = {name: StreamSource(dut, name, clock, idle=idle or (lambda cycle, name=name: cycle < self.start[name]),
+        self.start = dict.fromkeys(("write", "k_req", "v_req", "ask"), 0)       # first cycle of an offer
+        self.sources = {name: StreamSource(dut, name, clock, idle=name != "ask" and idle or (lambda cycle, name=name: cycle < self.start[name]),
                                            shape=getattr(PORTS, name).p.shape()) for name in self.start}
-        self.sources["ask"] = StreamSource(dut, "ask", clock, shape=PORTS.ask.p.shape())
         self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape())
                       for name in ("k", "v")}
         self.forget()
@@ -181,7 +180,7 @@ async def seen_in_the_next_cycle(dut):
         for item in (k, v):                       # only the last part is written again
             before[item["value"], at["layer"], at["head"], at["part"]] = item["codes"]
         c.texts[0][0] = before
-        c.start = {"write": c.clock.cycle + 2, **dict.fromkeys(("k_req", "v_req"), c.clock.cycle + 4)}
+        c.start.update(write=c.clock.cycle + 2, k_req=c.clock.cycle + 4, v_req=c.clock.cycle + 4)
         c.sources["write"].send([k, v])
         for name in c.sinks:
             c.sinks[name].clear()
@@ -224,6 +223,50 @@ async def history(dut, pattern):
     assert c.blocks.free_blocks == HW.blocks
     await c.fill()
     await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks})
+
+
+@cocotb.test()
+async def copies_and_readers(dut):
+    """A block is copied when nobody reads. Rows asked for before or in the middle of a copy come first; those after it find it done."""
+    if not HW.paged or HW.kv_block == 1:
+        return
+    until = [0]
+    c = await cache(dut, stall=lambda cycle: cycle < until[0])
+    for when in ["before", "amid", "after"] * 6:
+        for slot in (0, 1):
+            await c.operate(KvOp.FREE, slot)
+        length = c.rng.choice([n for n in range(1, HW.context) if n % HW.kv_block])
+        for _ in range(length):
+            await c.admit(0)
+        await c.write(c.places())
+        await c.operate(KvOp.FORK, 0, 1, length)
+        words = copy_words(DESIGN, length % HW.kv_block)
+        asked = c.clock.cycle + 2
+        start = asked + {"before": 0, "amid": c.rng.randrange(2, 1 + words), "after": 2 + words}[when]
+        c.start.update(ask=asked, k_req=start, v_req=start)
+        c.start[c.rng.choice(("k_req", "v_req"))] += c.rng.randrange(3)
+        until[0] = start + c.rng.randrange(LATENCY + 5)
+        copied = addresses(1, length - 1)[-1]               # last
+        orders = {}
+        for name, sink in c.sinks.items():
+            orders[name] = [copied, *c.rng.choices([at for place in c.places() for at in addresses(*place)], k=c.rng.randrange(40))]
+            sink.clear()
+            c.read(name, orders[name])
+        assert c.blocks.admit(1, length) == (ErrorCode.OK, 1 + words)
+        error, waited = await c.ask(ADMIT, 1, length=length)
+        assert not error
+        if when == "after":
+            assert waited == 1 + words
+        else:
+            # a word in each cycle from the second after the question to that of the first request, the others from the second after the last answer
+            assert asked + waited - max(c.sinks[name].cycles[-1] for name in c.sinks) == 1 + words - max(0, start - asked - 1)
+        for name, order in orders.items():
+            await c.sinks[name].wait(len(order))
+            assert c.sinks[name].items == [c.expected(name, at, i & 1) for i, at in enumerate(order)]
+            assert c.sources[f"{name}_req"].sent[-len(order)][0] == max(start + {"before": 0, "amid": 2, "after": 1}[when], c.start[f"{name}_req"])      # not while a word is copied
+        c.texts[1].append({})
+        await c.write([(1, length)])
+        await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks})
 
 
 @cocotb.test()

@@ -38,7 +38,7 @@ def test_kv_cache(shape, sim):
 @pytest.mark.parametrize("shape", ["positions", "corrected"])
 def test_other_blocks(shape):
     run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape], sim=FASTEST,
-        testcase=["every_address", "history"])
+        testcase=["every_address", "history", "copies_and_readers"])
 
 
 def test_flipped_bits():
