@@ -53,7 +53,7 @@ elif name == "gowin_pll":
 elif name == "nextpnr-himbaechel-gowin":
     Path(words[words.index("--write") + 1]).write_text("placed")
     Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 50.0, "constraint": 0}}}},
-        "utilization": dict.fromkeys(("LUT4", "DFF", "BSRAM", "MULT18X18"), {{"used": 1, "available": 2}})}}))
+        "utilization": dict.fromkeys(("LUT4", "DFF", "BSRAM", "MULT18X18", "MULT12X12"), {{"used": 1, "available": 2}})}}))
 elif name == "gowin_pack":
     Path(words[words.index("-o") + 1]).write_bytes(b"bits of " + Path(words[-1]).read_bytes())
 """
@@ -121,13 +121,27 @@ def test_another_family(tools, tmp_path, monkeypatch, capsys):
     assert "module pll (input clkin, output clkout0, locked)" in (work / "pll.v").read_text()
     monkeypatch.setenv("PRETENDED_PLL", "30.4")
     assert main(line) == 2
-    assert "The PLL makes 30.4 MHz of 27 MHz, not 30: take --mhz 30.4" in capsys.readouterr().err
+    assert "The clock can be 30.4 MHz of 27 MHz, not 30: take --mhz 30.4" in capsys.readouterr().err
 
 
 def test_a_clock_that_the_pll_cannot_make(tools, monkeypatch, capsys):
     monkeypatch.setenv("PRETENDED_PLL", "52.5")
     assert main(SMALL.split()) == 2
-    assert "The PLL makes 52.5 MHz of 25 MHz, not 50: take --mhz 52.5" in capsys.readouterr().err
+    assert "The clock can be 52.5 MHz of 25 MHz, not 50: take --mhz 52.5" in capsys.readouterr().err
+
+
+def test_a_family_without_a_pll_or_multipliers(tools, tmp_path, capsys):
+    line = "fpga build --board tang-console-138k --shape tiny,context=16".split()
+    assert main(line) == 0
+    assert tools() == ["yosys", "nextpnr-himbaechel-gowin 1", "gowin_pack"]
+    work, = (tmp_path / "build/fpga").glob("tang-console-138k-*")
+    assert "assign clock = clk;" in (work / "top.v").read_text() and not (work / "pll.v").exists()
+    assert "mul2dsp" not in (work / "synth.ys").read_text()
+    assert main([*line, "--mhz", "12.5"]) == 0
+    halves, = (tmp_path / "build/fpga").glob("tang-console-138k-*/pll.v")
+    assert "assign clkout0 = count[1];" in halves.read_text()
+    assert main([*line, "--mhz", "40"]) == 2
+    assert "The clock can be 50 MHz of 50 MHz, not 40: take --mhz 50" in capsys.readouterr().err
 
 
 def test_what_a_gowin_cannot_place(tools, monkeypatch, capsys):
@@ -195,7 +209,7 @@ def test_a_clock_that_is_not_met(tools, capsys):
 
 @pytest.mark.parametrize("line, complaint", [
     ("fpga build --board spartan", "Board must be one of ulx3s-85f"),
-    ("fpga build --board arty-a7-35 --mhz 3", "The PLL makes"),
+    ("fpga build --board arty-a7-35 --mhz 3", "The clock can be"),
     ("fpga build --mhz 4000", "Clock must be 1 to 400 MHz, not 4000"),
     ("fpga build --seeds 4-1", "Seeds must be numbers and ranges"),
     ("fpga build --shape batch-16x16", "take source=rom for the shape"),

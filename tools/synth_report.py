@@ -37,9 +37,9 @@ MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=
         "8x8 dsp": (DEMO, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_columns=4"),
         "8x16 batch": (DEMO, "demo,context=128,source=rom"),
         "8x4 slots": (replace(DEMO, num_key_value_heads=1), "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
-FAMILIES = ("ecp5", "gowin", "ice40", "xilinx7")        # of which the planner has a table
+FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
-TABLES = {target: ("4x4", "8x16") for target in ("gowin", "ice40", "xilinx7", "cmos")}
+TABLES = {target: ("4x4", "8x16") for target in ("gowin", "gowin5", "ice40", "xilinx7", "cmos")}
 ALONE = "8x16"      # the shape of which there are clocks, and standard cells
 TARGETS = (*synth.TARGETS, "routed", "osu018")
 UNITS = {"LUT": "LUT", "FF": "flip-flops", "DSP": "DSP", "BRAM": "blocks", "transistors": "transistors", "MHz": "MHz", "um2": "um2"}

@@ -19,7 +19,7 @@ class Family:
     constraints : callable  board -> text of pins and clocks
     constraints_file : str  its name
     synthesis : str         Yosys' command
-    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command
+    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command, or to LUTs where it has none
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
@@ -51,9 +51,9 @@ def _ports(board):
 
 
 def _told(board, got):
-    """Refuse a PLL that cannot make the board's clock: the UART would miss its bits."""
+    """Refuse a clock that the board cannot have: the UART would miss its bits."""
     if abs(got / board.clock - 1) > 0.005:
-        raise ToolError(f"{board.title}: The PLL makes {got:g} MHz of {board.oscillator:g} MHz, not {board.clock:g}: take --mhz {got:g}")
+        raise ToolError(f"{board.title}: The clock can be {got:g} MHz of {board.oscillator:g} MHz, not {board.clock:g}: take --mhz {got:g}")
 
 
 # -- Lattice ECP5, with Project Trellis
@@ -115,6 +115,37 @@ GOWIN = Family(
     pack=lambda board, placed, output: ("-d", board.device[2], "-o", output, placed))
 
 
+# The published database of the GW5AST-138C (Apycula 0.32) has no PLL, and Yosys 0.70 no multipliers of the family: logic does both.
+
+_HALVES = """\
+// {oscillator:g} MHz halved to {clock:g} MHz.
+module pll (
+    input  wire clkin,
+    output wire clkout0,
+    output wire locked
+);
+  reg [{last}:0] count = 0;
+  always @(posedge clkin) count <= count + 1'd1;
+  assign clkout0 = count[{last}];
+  assign locked = 1'b1;
+endmodule
+"""
+
+
+def _halves(board, folder):
+    ratio = board.oscillator / board.clock
+    times = min(range(9), key=lambda times: abs(2 ** times - ratio))
+    _told(board, board.oscillator / 2 ** times)
+    (folder / "pll.v").write_text(_HALVES.format(oscillator=board.oscillator, clock=board.clock, last=times - 1))
+
+
+GOWIN5 = Family(
+    name="gowin5", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT12X12"},
+    pll=_halves, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw5a",
+    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", place=GOWIN.place,
+    pack=lambda board, placed, output: ("--cpu_as_gpio", "--compress", "-d", board.device[2], "-o", output, placed))
+
+
 # -- AMD 7 series: sources, constraints and a script for Vivado
 
 _PLLE2 = """\
@@ -169,4 +200,4 @@ XILINX7 = Family(
     pll=_xilinx7_pll, constraints=_xdc, constraints_file="top.xdc", synthesis="synth_xilinx -family xc7")
 
 
-FAMILIES = {family.name: family for family in (ECP5, GOWIN, XILINX7)}
+FAMILIES = {family.name: family for family in (ECP5, GOWIN, GOWIN5, XILINX7)}

@@ -1,7 +1,7 @@
 """Pins of boards that amaranth-boards does not have."""
 from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
 
-__all__ = ["TangNano20KPlatform"]
+__all__ = ["TangConsole138KPlatform", "TangNano20KPlatform"]
 
 
 class TangNano20KPlatform:
@@ -14,4 +14,16 @@ class TangNano20KPlatform:
         Resource("uart", 0, Subsignal("rx", Pins("70", dir="i")), Subsignal("tx", Pins("69", dir="o")),
                  Attrs(IO_TYPE="LVCMOS33", PULL_MODE="UP")),
         *(Resource("led", number, PinsN(str(15 + number), dir="o"), Attrs(IO_TYPE="LVCMOS33", PULL_MODE="UP", DRIVE="8")) for number in range(6)),
+    ]
+
+
+class TangConsole138KPlatform:
+    """Sipeed's Tang Console with its Tang Mega 138K module, from examples/gw5a/tangconsole138k.cst of https://github.com/YosysHQ/apicula (a UART example of
+    that folder is for this board). What that file calls lights are pins of a PMOD connector: the board has none that the FPGA drives.
+    """
+    default_clk = "clk50"
+    resources = [
+        Resource("clk50", 0, Pins("V22", dir="i"), Clock(50e6), Attrs(IO_TYPE="LVCMOS33", PULL_MODE="NONE", BANK_VCCIO="3.3")),
+        Resource("uart", 0, Subsignal("rx", Pins("V14", dir="i")), Subsignal("tx", Pins("U15", dir="o")),
+                 Attrs(IO_TYPE="LVCMOS33", PULL_MODE="UP", BANK_VCCIO="3.3")),
     ]
