@@ -1,11 +1,12 @@
 """The program ``hwgen``: a model in, a machine out, and everything to see that it works.
 
 stdout carries a command's result and stderr everything else. Exit codes: 0 done, 1 the machine and the golden model
-differ (or a simulation failed), 2 wrong input (one line says what), 130 interrupted.
+differ (or a simulation failed), 2 wrong input (one line says what), 130 interrupted, 143 terminated.
 """
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -40,25 +41,38 @@ def _parser():
     return parser
 
 
+class _Terminated(KeyboardInterrupt):
+    pass
+
+
 @contextlib.contextmanager
 def _every_interrupt():
-    """Ctrl-C is heard wherever it strikes.
+    """Ctrl-C and termination end the program in order, wherever they strike.
 
     Python drops what is raised in a finalizer, KeyboardInterrupt too, and Amaranth's objects all have one: that interrupt comes
-    again a little later, until it strikes elsewhere.
+    again a little later, until it strikes elsewhere. SIGTERM is an interrupt with another exit code, so that nothing half-written
+    and no tool is left behind.
     """
     def again(dropped):
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             return before(dropped)
-        timer = threading.Timer(0.01, interrupt_main)       # not now: it would strike in here, and be dropped too
+        number = signal.SIGTERM if issubclass(dropped.exc_type, _Terminated) else signal.SIGINT
+        timer = threading.Timer(0.01, interrupt_main, [number])         # not now: it would strike in here, and be dropped too
         timer.daemon = True
         timer.start()
 
+    def terminate(*_):
+        raise _Terminated
+
     before, sys.unraisablehook = sys.unraisablehook, again
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = in_main and signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         sys.unraisablehook = before
+        if in_main:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def main(arguments=None):
@@ -85,9 +99,9 @@ def main(arguments=None):
         return complain(f"error: {error}", 2)
     except (Mismatch, LinkError) as error:
         return complain(f"failed: {error}", 1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         warnings.simplefilter("ignore")     # Amaranth's, about components that were not finished
-        return complain("interrupted", 130)
+        return complain("terminated", 143) if isinstance(stop, _Terminated) else complain("interrupted", 130)
     except BrokenPipeError:     # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -165,6 +165,9 @@ def test_a_cache_that_cannot_be_written(models, capsys, monkeypatch):
     assert capsys.readouterr().err == "hwgen run: error: file/cache: Not a directory\n"
 
 
+STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+
+
 def start(*words, **more):
     """The program in a process of its own, as a shell starts it."""
     return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -172,11 +175,11 @@ def start(*words, **more):
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))      # a shell's background jobs ignore Ctrl-C, and theirs do
 
 
-def interrupt_after(process, line):
-    """Ctrl-C half a second after that line on stderr."""
+def interrupt_after(process, line, number=signal.SIGINT):
+    """Ctrl-C, or another signal, half a second after that line on stderr."""
     assert line in iter(process.stderr.readline, "") and process.poll() is None
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
 
 
 def test_a_wrong_input_has_one_line(models):
@@ -193,11 +196,12 @@ def test_a_bug_keeps_its_traceback(models, monkeypatch):
         main(["run", "good", "--link", "golden", "--prompt", "x"])
 
 
-def test_interrupted_in_a_finalizer(models, monkeypatch, capsys):
+@pytest.mark.parametrize("number, code, word", STOPS)
+def test_interrupted_in_a_finalizer(models, monkeypatch, capsys, number, code, word):
     """Python drops exceptions there, Ctrl-C's too."""
     class Deaf:
         def __del__(self):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     def interrupted(*_):
         Deaf()
@@ -206,10 +210,10 @@ def test_interrupted_in_a_finalizer(models, monkeypatch, capsys):
     monkeypatch.setattr("hwgen.commands.common.quantize", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)       # a background job's is ignored
     try:
-        assert main(["run", "good", "--link", "golden", "--prompt", "x"]) == 130
+        assert main(["run", "good", "--link", "golden", "--prompt", "x"]) == code
     finally:
         signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err.splitlines()[-1] == "hwgen run: interrupted"
+    assert capsys.readouterr().err.splitlines()[-1] == f"hwgen run: {word}"
 
 
 def test_interrupted_while_it_writes_text(models):
@@ -221,12 +225,13 @@ def test_interrupted_while_it_writes_text(models):
     assert err.splitlines()[-1] == "hwgen run: interrupted" and "Traceback" not in err
 
 
-def test_interrupted_while_it_emits(models, tmp_path):
+@pytest.mark.parametrize("number, code, word", STOPS)
+def test_interrupted_while_it_emits(models, tmp_path, number, code, word):
     out = tmp_path / "machine"
     process = start("emit", "good", "-o", str(out))
-    interrupt_after(process, f"emitting Verilog into {out}\n")
+    interrupt_after(process, f"emitting Verilog into {out}\n", number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err == "hwgen emit: interrupted\n"
+    assert process.returncode == code and err == f"hwgen emit: {word}\n"
     assert tree(tmp_path) == {}
 
 

@@ -21,7 +21,7 @@ __all__ = ["add_fpga"]
 
 def _boards_help():
     """A line for each board."""
-    return "boards:\n" + "\n".join(f"  {b.name:14} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}{b.note and f' ({b.note})'}" for b in BOARDS.values())
+    return "boards:\n" + "\n".join(f"  {b.name:{max(map(len, BOARDS))}} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}{b.note and f' ({b.note})'}" for b in BOARDS.values())
 
 
 def add_fpga(commands):
