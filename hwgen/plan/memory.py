@@ -56,7 +56,7 @@ def _rows(bits, *widths):
 BLOCKS = {
     "ecp5": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4, luts=6),
     "gowin": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4, luts=8, ffs=6),
-    "gowin5": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4, luts=8, ffs=8),
+    "gowin5": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4, luts=8),
     "xilinx7": Blocks(rows=_rows(16384, 1, 2, 4, 9, 18, 36), byte=9, cost=128, lutram=4),
     "ice40": Blocks(rows=_rows(4096, 2, 4, 8, 16), byte=1, cost=64),
 }
