@@ -82,7 +82,7 @@ BOARDS = {b.name: b for b in (
     Board(name="tang-console-138k", title="Sipeed Tang Console 138K, GW5AST-138", platform="hwgen.fpga.platforms:TangConsole138KPlatform", family="gowin5",
           device=("GW5AST-LV138PG484AC1/I0", "", "GW5AST-138C"),
           capacity={"LUT4": 138240, "DFF": 138240, "BSRAM": 340, "MULT12X12": 596},
-          oscillator=50, clock=50, baud=1_000_000, model="mini", shape="tiny,context=64",
+          oscillator=50, clock=50, baud=1_000_000, shape="tiny,lanes=8,columns=8,context=256",
           programmer=("--board", "tangconsole")),
     Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T", platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7",
           device=("xc7a35ticsg324-1L",), capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
