@@ -59,7 +59,7 @@ def main():
     rows, worst = [], 0.0
     for report in reports():
         for figure, (estimate, built) in compared(report).items():
-            error = estimate / built - 1
+            error = estimate / built - 1 if built else float(estimate > 0)
             rows += [(f"plan/{report['board']} {figure}/{column}", value, unit) for column, value, unit in
                      (("estimate", estimate, ""), ("built", built, ""), ("error", round(100 * error, 1), "%"))]
             print(f"{report['board']:16} {figure:5} {estimate:>10,} estimated {built:>10,} built  {error:+.1%}")

@@ -27,7 +27,7 @@ class Built(NamedTuple):
     way: float = 0.0
 
 
-BUILT = {"ecp5": Built(0.98, 109.4, 0.71), "gowin": Built(0.89), "gowin5": Built(), "ice40": Built(), "xilinx7": Built()}
+BUILT = {"ecp5": Built(0.98, 102.0, 0.66), "gowin": Built(0.89), "gowin5": Built(1.0, 142.4, 0.66), "ice40": Built(), "xilinx7": Built()}
 TABLE = Path(__file__).with_name("costs.json")
 
 
