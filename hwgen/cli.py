@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import warnings
-from _thread import interrupt_main
 
 from .commands.emit import add_emit
 from .commands.fpga import add_fpga
@@ -57,7 +56,7 @@ def _every_interrupt():
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             return before(dropped)
         number = signal.SIGTERM if issubclass(dropped.exc_type, _Terminated) else signal.SIGINT
-        timer = threading.Timer(0.01, interrupt_main, [number])         # not now: it would strike in here, and be dropped too
+        timer = threading.Timer(0.01, signal.pthread_kill, [thread.ident, number])        # not now: it would strike in here, and be dropped too
         timer.daemon = True
         timer.start()
 
@@ -65,7 +64,8 @@ def _every_interrupt():
         raise _Terminated
 
     before, sys.unraisablehook = sys.unraisablehook, again
-    in_main = threading.current_thread() is threading.main_thread()
+    thread = threading.main_thread()
+    in_main = threading.current_thread() is thread
     handler = in_main and signal.signal(signal.SIGTERM, terminate)
     try:
         yield
