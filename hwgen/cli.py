@@ -41,7 +41,7 @@ def _parser():
 
 
 class _Terminated(KeyboardInterrupt):
-    pass
+    """By SIGTERM: all that ends in order at Ctrl-C does so here."""
 
 
 @contextlib.contextmanager

@@ -242,6 +242,7 @@ async def copies_and_readers(dut):
         await c.operate(KvOp.FORK, 0, 1, length)
         words = copy_words(DESIGN, length % HW.kv_block)
         asked = c.clock.cycle + 2
+        delay = {"before": 0, "amid": 2, "after": 1}[when]      # of the first request: not while a word is copied
         start = asked + {"before": 0, "amid": c.rng.randrange(2, 1 + words), "after": 2 + words}[when]
         c.start.update(ask=asked, k_req=start, v_req=start)
         c.start[c.rng.choice(("k_req", "v_req"))] += c.rng.randrange(3)
@@ -263,7 +264,7 @@ async def copies_and_readers(dut):
         for name, order in orders.items():
             await c.sinks[name].wait(len(order))
             assert c.sinks[name].items == [c.expected(name, at, i & 1) for i, at in enumerate(order)]
-            assert c.sources[f"{name}_req"].sent[-len(order)][0] == max(start + {"before": 0, "amid": 2, "after": 1}[when], c.start[f"{name}_req"])      # not while a word is copied
+            assert c.sources[f"{name}_req"].sent[-len(order)][0] == max(start + delay, c.start[f"{name}_req"])
         c.texts[1].append({})
         await c.write([(1, length)])
         await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks})

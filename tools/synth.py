@@ -112,6 +112,8 @@ TARGETS = {
     "cmos": lambda: [*_NO_MEMORY, "abc -g cmos4", "opt_clean -purge"],
 }
 
+_GOWIN_BRAM = {r"SDPB|SDPX9B|DPB|DPX9B|SP|SPX9|pROM|pROMX9": 1}
+
 #: Target -> resource -> how many of it each cell takes, by a pattern of the cell's type.
 CELLS = {
     # As the placers count: on ECP5 a carry chain takes four LUTs more at its ends, and a RAM two for its writing; on Gowin a RAM takes whole slices.
@@ -119,9 +121,9 @@ CELLS = {
              "DSP": {"MULT18X18D": 1}, "BRAM": {"DP16KD": 1, "PDPW16KD": 1}},
     "ice40": {"LUT": {"SB_LUT4": 1}, "carry": {"SB_CARRY": 1}, "FF": {r"SB_DFF\w*": 1}, "DSP": {"SB_MAC16": 1}, "BRAM": {r"SB_RAM40_4K\w*": 1}},
     "gowin": {"LUT": {r"LUT[1-4]": 1, "ALU": 1.15, "RAM16SDP4": 8}, "carry": {"ALU": 1}, "LUTRAM": {"RAM16SDP4": 1}, "FF": {r"DFF\w*": 1, "RAM16SDP4": 6},
-              "DSP": {r"MULT\d+X\d+": 1}, "BRAM": {r"SDPB|SDPX9B|DPB|DPX9B|SP|SPX9|pROM|pROMX9": 1}},
+              "DSP": {r"MULT\d+X\d+": 1}, "BRAM": _GOWIN_BRAM},
     "gowin5": {"LUT": {r"LUT[1-4]": 1, "ALU": 1.06, "RAM16SDP4": 8}, "carry": {"ALU": 1}, "LUTRAM": {"RAM16SDP4": 1}, "FF": {r"DFF\w*": 1},
-               "DSP": {r"MULT\w+": 1}, "BRAM": {r"SDPB|SDPX9B|DPB|DPX9B|SP|SPX9|pROM|pROMX9": 1}},
+               "DSP": {r"MULT\w+": 1}, "BRAM": _GOWIN_BRAM},
     "xilinx7": {"LUT": {r"LUT[1-6]": 1, r"RAM32M|RAM64M": 4, r"RAM\d+X1D": 2, r"SRL\w+": 1}, "carry": {"CARRY4": 1}, "FF": {r"FD[RSCP]E(_1)?": 1},
                 "DSP": {"DSP48E1": 1}, "BRAM": {"RAMB18E1": 1, "RAMB36E1": 2}},
     "cmos": {"FF": {r"\$_S?DFFE?_\w+": 1}},

@@ -81,10 +81,10 @@ ECP5 = Family(
     pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
 
 
-# -- Gowin LittleBee and Arora, with Project Apicula
+# -- Gowin LittleBee and Arora, with Project Apicula: a device is a part, its chip database and, for a PLL, gowin_pll's name of it
 
 def _gowin_pll(board, folder):
-    run_tool("gowin_pll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-d", board.device[1], "-m", "pll", "-f", "pll.v", folder=folder,
+    run_tool("gowin_pll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-d", board.device[2], "-m", "pll", "-f", "pll.v", folder=folder,
              log="pll.log")
     text = (folder / "pll.v").read_text()
     _told(board, float(re.search(r"Achieved output frequency: *([\d.]+)", text)[1]))
@@ -110,9 +110,9 @@ GOWIN = Family(
     name="gowin", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT18X18"},
     pll=_gowin_pll, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw2a", multiplier="+/gowin/dsp_map.v",
     placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", places=_gowin_places,
-    place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt", f"family={board.device[2]}", "--vopt", f"cst={constraints}",
+    place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt", f"family={board.device[1]}", "--vopt", f"cst={constraints}",
                                                        "--json", netlist, "--write", output),
-    pack=lambda board, placed, output: ("-d", board.device[2], "-o", output, placed))
+    pack=lambda board, placed, output: ("-d", board.device[1], "-o", output, placed))
 
 
 # The published database of the GW5AST-138C (Apycula 0.32) has no PLL, and Yosys 0.70 no multipliers of the family: logic does both.
@@ -143,7 +143,7 @@ GOWIN5 = Family(
     name="gowin5", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT12X12"},
     pll=_halves, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw5a",
     placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", place=GOWIN.place,
-    pack=lambda board, placed, output: ("--cpu_as_gpio", "--compress", "-d", board.device[2], "-o", output, placed))
+    pack=lambda board, placed, output: ("--cpu_as_gpio", "--compress", "-d", board.device[1], "-o", output, placed))
 
 
 # -- AMD 7 series: sources, constraints and a script for Vivado

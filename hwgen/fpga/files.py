@@ -68,10 +68,10 @@ def synthesis_script(sources, output, family="ecp5"):
 
     Without PFU multiplexers (-nowidelut): the dispatcher's wide ones take a third of the LUTs so.
     """
-    widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in DSP_WIDTHS.items())
     synthesis = f"{FAMILIES[family].synthesis} -top top -nodsp -nowidelut"
     if not FAMILIES[family].multiplier:
         return "\n".join([f"read_verilog {' '.join(sources)}", synthesis, f"write_json {output}", ""])
+    widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in DSP_WIDTHS.items())
     return "\n".join([
         f"read_verilog {' '.join(sources)}",
         f"{synthesis} -run begin:coarse",
