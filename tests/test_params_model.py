@@ -3,7 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hwgen.params.model import (DEMO, LLAMA3_8B, LLAMA3_70B, PRESETS, SMOLLM2_135M, LinearRopeScaling,
+from hwgen.params.design import Design
+from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.model import (DEMO, LLAMA3_8B, LLAMA3_70B, PRESETS, SMOLLM2_135M, DivisorRopeScaling, LinearRopeScaling,
                                 Llama3RopeScaling)
 
 
@@ -27,6 +29,13 @@ def test_sizes():
     ({"rope_theta": float("nan")}, "RoPE theta must be a positive finite number, not nan"),
     ({"bos_token_id": 640}, "Start token 640 must be below vocabulary size 640"),
     ({"eos_token_ids": (1, 700)}, "End token 700 must be below vocabulary size 640"),
+    ({"num_hidden_layers": 10**6}, "Layer count must be at most 1000, not 1000000"),
+    ({"vocab_size": 10**5000}, "Vocabulary size must be at most 16777216, not a huge int"),
+    ({"rope_theta": 10**400}, "RoPE theta must be a positive finite number, not 1" + "0" * 59 + "... (401 characters)"),
+    ({"rope_theta": 1e-308, "head_dim": 64, "rope_scaling": LinearRopeScaling(factor=1e-300)},
+     "RoPE theta 1e-308 must give finite frequencies, with its scaling"),
+    ({"sliding_window": 0}, "Sliding window must be at least 1, not 0"),
+    ({"rope_scaling": DivisorRopeScaling(divisors=(1.0, 2.0))}, "RoPE divisors must be half the head dimension, 8, not 2"),
 ])
 def test_wrong_values(change, message):
     with pytest.raises(ValueError) as error:
@@ -41,7 +50,7 @@ def test_wrong_values(change, message):
     ({"tie_word_embeddings": 1}, "Tied embeddings must be True or False, not 1"),
     ({"eos_token_ids": 2}, "End tokens must be a tuple, not 2"),
     ({"rope_scaling": {"factor": 8}},
-     "RoPE scaling must be None, LinearRopeScaling or Llama3RopeScaling, not {'factor': 8}"),
+     "RoPE scaling must be None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling, not {'factor': 8}"),
 ])
 def test_wrong_kinds(change, message):
     with pytest.raises(TypeError) as error:
@@ -55,6 +64,20 @@ def test_rope_frequencies():
     assert f[0] == 1 and np.allclose(f, [10000 ** (-i / 8) for i in range(8)], rtol=1e-15)
     halved = dataclasses.replace(DEMO, rope_scaling=LinearRopeScaling(factor=2.0)).rope_frequencies()
     assert (halved == f / 2).all()
+
+
+def test_divisors():
+    plain = DEMO.rope_frequencies()
+    scaling = DivisorRopeScaling(divisors=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0), factor=10.0)
+    assert np.allclose(dataclasses.replace(DEMO, rope_scaling=scaling).rope_frequencies(), plain / np.arange(1, 9) / 10)
+
+
+def test_context_within_the_window():
+    model = dataclasses.replace(DEMO, sliding_window=64)
+    assert model.longest_context == 64 and dataclasses.replace(DEMO, sliding_window=1000).longest_context == 256
+    Design(model=model, hw=HwShape(context=64), recipe=Recipe())
+    with pytest.raises(ValueError, match="^Context 65 must be at most the model's sliding window 64: "):
+        Design(model=model, hw=HwShape(context=65), recipe=Recipe())
 
 
 def test_llama3_scaling_ends():

@@ -37,7 +37,7 @@ def run_accuracy(options, screen):
         recipes = {text: recipe(text) for text in options.recipe or RECIPES}
         if options.tokens < 2:
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
-        longest = checkpoint.shape.max_position_embeddings
+        longest = checkpoint.shape.longest_context
         window = options.window or min(256, longest)
         if not 2 <= window <= longest:
             raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")

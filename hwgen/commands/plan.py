@@ -146,8 +146,8 @@ def run_plan_board(options, screen):
     hw = design.hw
     if (texts := min(hw.entries, hw.slots, hw.blocks)) > 1:
         print(f"         {_speed(found, clock, texts)}, {texts} texts of {hw.room(texts)} at once")
-    context, slots = largest(found, "context", model.max_position_embeddings), largest(found, "slots", 256)
-    print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.max_position_embeddings else "")
+    context, slots = largest(found, "context", model.longest_context), largest(found, "slots", 256)
+    print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.longest_context else "")
           + f", or for {slots} slot{'s' if slots > 1 else ''} of {design.hw.context}")
 
 

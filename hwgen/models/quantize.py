@@ -136,6 +136,8 @@ class QuantizedModel:
         """sha256 over shape, recipe, codes, exponents and gains: names the model whatever file it came from."""
         shape = dataclasses.asdict(self.shape)
         del shape["name"]
+        if shape["sliding_window"] is None:     # it came later: models without one keep their digest
+            del shape["sliding_window"]
         recipe = {f.name: str(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)}
         digest = hashlib.sha256(json.dumps([shape, recipe], sort_keys=True).encode())
         tables = [self.head] if self.embedding is self.head else [self.head, self.embedding]

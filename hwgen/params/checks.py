@@ -1,19 +1,41 @@
 """Checks of what a user gives: TypeError for what is no such thing, ValueError for one out of bounds. ``noun`` starts the message."""
 
-__all__ = ["check_int", "check_power_of_two"]
+import math
+import sys
+
+__all__ = ["check_int", "check_number", "check_power_of_two", "shown"]
+
+FLOAT_MAX = sys.float_info.max
+
+
+def shown(value):
+    """A value in a message: its repr, cut where it would not fit into a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):        # an integer of thousands of digits; something nested as deeply
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def check_int(noun, value, low=None, high=None):
     """An integer, of at least ``low``, or from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{noun} must be an integer, not {value!r}")
+        raise TypeError(f"{noun} must be an integer, not {shown(value)}")
     if high is not None and not low <= value <= high:
-        raise ValueError(f"{noun} must be {low} to {high}, not {value}")
+        raise ValueError(f"{noun} must be {low} to {high}, not {shown(value)}")
     if low is not None and value < low:
-        raise ValueError(f"{noun} must be at least {low}, not {value}")
+        raise ValueError(f"{noun} must be at least {low}, not {shown(value)}")
+
+
+def check_number(noun, value):
+    """A positive number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{noun} must be a number, not {shown(value)}")
+    if not 0 < value <= FLOAT_MAX or math.isnan(value):
+        raise ValueError(f"{noun} must be a positive finite number, not {shown(value)}")
 
 
 def check_power_of_two(noun, value):
     check_int(noun, value)
     if value < 1 or value & (value - 1):
-        raise ValueError(f"{noun} must be a power of two, at least 1, not {value}")
+        raise ValueError(f"{noun} must be a power of two, at least 1, not {shown(value)}")

@@ -43,6 +43,9 @@ class Design:
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
+        if self.hw.context > self.model.longest_context:
+            raise ValueError(f"Context {self.hw.context} must be at most the model's sliding window {self.model.sliding_window}: "
+                             "the machine's attention sees all positions")
 
     def half_batch(self):
         """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""

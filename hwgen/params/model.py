@@ -4,17 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import check_int
+from .checks import check_int, check_number, shown
 
-__all__ = ["LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
+__all__ = ["DivisorRopeScaling", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
            "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
-
-
-def _check_number(noun, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{noun} must be a number, not {value!r}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{noun} must be a positive finite number, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +17,30 @@ class LinearRopeScaling:
     factor: float
 
     def __post_init__(self):
-        _check_number("RoPE scaling factor", self.factor)
+        check_number("RoPE scaling factor", self.factor)
 
     def apply(self, frequencies):  # [head_dim/2] -> [head_dim/2]
         return frequencies / self.factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivisorRopeScaling:
+    """Each rotary frequency divided by a number of its own, as GGUF's tensor ``rope_freqs`` has them, and all by ``factor``."""
+
+    divisors: tuple      # of float, head_dim / 2 of them
+    factor: float = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.divisors, tuple):
+            raise TypeError(f"RoPE divisors must be a tuple, not {shown(self.divisors)}")
+        for divisor in self.divisors:
+            check_number("RoPE divisor", divisor)
+        check_number("RoPE scaling factor", self.factor)
+
+    def apply(self, frequencies):  # [head_dim/2] -> [head_dim/2]
+        if len(self.divisors) != len(frequencies):
+            raise ValueError(f"RoPE divisors must be half the head dimension, {len(frequencies)}, not {len(self.divisors)}")
+        return frequencies / np.array(self.divisors) / self.factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +57,9 @@ class Llama3RopeScaling:
     original_max_position_embeddings: int
 
     def __post_init__(self):
-        _check_number("RoPE scaling factor", self.factor)
-        _check_number("RoPE low frequency factor", self.low_freq_factor)
-        _check_number("RoPE high frequency factor", self.high_freq_factor)
+        check_number("RoPE scaling factor", self.factor)
+        check_number("RoPE low frequency factor", self.low_freq_factor)
+        check_number("RoPE high frequency factor", self.high_freq_factor)
         check_int("RoPE original context", self.original_max_position_embeddings, 1)
         if self.high_freq_factor <= self.low_freq_factor:
             raise ValueError(f"RoPE high frequency factor {self.high_freq_factor} must be above "
@@ -68,8 +81,10 @@ class ModelShape:
     vocab_size, hidden_size, intermediate_size, num_hidden_layers : int
     num_attention_heads, num_key_value_heads, head_dim : int
     rms_norm_eps, rope_theta : float
-    rope_scaling : None, LinearRopeScaling or Llama3RopeScaling
+    rope_scaling : None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling
     max_position_embeddings : int     the longest context the model was made for
+    sliding_window : int or None      positions that a token sees, itself included; None: all before it. The machine's attention has no
+                                      window, so a context of at most that many positions is the same
     tie_word_embeddings : bool        whether the embedding table is the LM head
     bos_token_id : int or None
     eos_token_ids : tuple of int      any of them ends a text
@@ -89,8 +104,9 @@ class ModelShape:
     head_dim: int
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    rope_scaling: None | LinearRopeScaling | Llama3RopeScaling = None
+    rope_scaling: None | LinearRopeScaling | Llama3RopeScaling | DivisorRopeScaling = None
     max_position_embeddings: int = 2048
+    sliding_window: int | None = None
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
     eos_token_ids: tuple = ()
@@ -98,26 +114,33 @@ class ModelShape:
     def __post_init__(self):
         if not isinstance(self.name, str):
             raise TypeError(f"Model name must be a string, not {self.name!r}")
-        check_int("Vocabulary size", self.vocab_size, 1)
-        check_int("Hidden size", self.hidden_size, 1)
-        check_int("Intermediate size", self.intermediate_size, 1)
-        check_int("Layer count", self.num_hidden_layers, 1)
-        check_int("Head count", self.num_attention_heads, 1)
-        check_int("KV head count", self.num_key_value_heads, 1)
-        check_int("Head dimension", self.head_dim, 2)
-        _check_number("RMSNorm epsilon", self.rms_norm_eps)
-        _check_number("RoPE theta", self.rope_theta)
+        for noun, value, low, high in (
+                ("Vocabulary size", self.vocab_size, 1, 1 << 24), ("Hidden size", self.hidden_size, 1, 1 << 20),
+                ("Intermediate size", self.intermediate_size, 1, 1 << 22), ("Layer count", self.num_hidden_layers, 1, 1000),
+                ("Head count", self.num_attention_heads, 1, 1 << 12), ("KV head count", self.num_key_value_heads, 1, 1 << 12),
+                ("Head dimension", self.head_dim, 2, 1 << 12)):
+            check_int(noun, value, low)
+            if value > high:                        # some ten times what the largest public models have
+                raise ValueError(f"{noun} must be at most {high}, not {shown(value)}")
+        check_number("RMSNorm epsilon", self.rms_norm_eps)
+        check_number("RoPE theta", self.rope_theta)
         check_int("Context length", self.max_position_embeddings, 1)
+        if self.sliding_window is not None:
+            check_int("Sliding window", self.sliding_window, 1)
         if not isinstance(self.tie_word_embeddings, bool):
-            raise TypeError(f"Tied embeddings must be True or False, not {self.tie_word_embeddings!r}")
-        if not (self.rope_scaling is None or isinstance(self.rope_scaling, (LinearRopeScaling, Llama3RopeScaling))):
-            raise TypeError("RoPE scaling must be None, LinearRopeScaling or Llama3RopeScaling, "
-                            f"not {self.rope_scaling!r}")
+            raise TypeError(f"Tied embeddings must be True or False, not {shown(self.tie_word_embeddings)}")
+        if not (self.rope_scaling is None or isinstance(self.rope_scaling, (LinearRopeScaling, Llama3RopeScaling,
+                                                                              DivisorRopeScaling))):
+            raise TypeError("RoPE scaling must be None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling, "
+                            f"not {shown(self.rope_scaling)}")
         if not isinstance(self.eos_token_ids, tuple):
-            raise TypeError(f"End tokens must be a tuple, not {self.eos_token_ids!r}")
+            raise TypeError(f"End tokens must be a tuple, not {shown(self.eos_token_ids)}")
 
         if self.head_dim % 2:
             raise ValueError(f"Head dimension must be even, not {self.head_dim}")
+        with np.errstate(all="ignore"):
+            if not np.isfinite(self.rope_frequencies()).all():
+                raise ValueError(f"RoPE theta {self.rope_theta} must give finite frequencies, with its scaling")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(f"Head count {self.num_attention_heads} must be a multiple of "
                              f"KV head count {self.num_key_value_heads}")
@@ -127,6 +150,11 @@ class ModelShape:
             check_int(noun, token, 0)
             if token >= self.vocab_size:
                 raise ValueError(f"{noun} {token} must be below vocabulary size {self.vocab_size}")
+
+    @property
+    def longest_context(self):
+        """Positions that a machine without a window may have: with more it would be another model."""
+        return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
 
     @property
     def q_size(self):

@@ -100,7 +100,7 @@ def hw_shape(text, model, default="demo"):
                 raise ValueError(f"Shape field {key} must be 0 or 1, not {value!r}")
             found[key] = value == "1"
     if "context" not in found:
-        found["context"] = min(shape.context, model.max_position_embeddings)
+        found["context"] = min(shape.context, model.longest_context)
     return dataclasses.replace(shape, **found)
 
 

@@ -33,7 +33,7 @@ def facts(design, source):
         "layers": f"{design.layers}, hidden {shape.hidden_size}, intermediate {shape.intermediate_size}",
         "attention": f"{_count(design.heads, 'head')} of {shape.head_dim}, {design.kv_heads} for keys and values",
         "vocabulary": f"{shape.vocab_size:,}, table {'tied' if shape.tie_word_embeddings else 'not tied'} to the LM head",
-        "context": f"{hw.context:,} of the model's {shape.max_position_embeddings:,}",
+        "context": f"{hw.context:,} of the model's {shape.longest_context:,}",
         "formats": f"{formats(recipe)}; probabilities {recipe.p_format}; accumulators of {design.acc_bits} bits",
         "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass"
                  + (", in two half-batches" if hw.halves == 2 else ""),
