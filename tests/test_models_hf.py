@@ -5,11 +5,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hwgen.models import ModelError, load
+from hwgen.models import ModelError, load, random_checkpoint
 from hwgen.models.hf import shape_from_config
+from hwgen.models.options import About
 from hwgen.params.model import DEMO, LinearRopeScaling, Llama3RopeScaling
 from model_files import ODD, config_of, write_folder, write_safetensors
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Q1 = "model.layers.1.self_attn.q_proj.weight"
 
 
@@ -39,6 +41,44 @@ def test_tied(tmp_path):
     write_folder(tmp_path, tied)
     checkpoint = load(tmp_path)
     assert (checkpoint.tensor("lm_head.weight") == checkpoint.tensor("model.embed_tokens.weight")).all()
+
+
+def tables(folder, tied, **changes):
+    """A folder whose configuration ties head and embedding or not; ``changes`` are tensors, None leaves one out. Its Checkpoint, and tensors."""
+    tensors = write_folder(folder, config={"tie_word_embeddings": tied})
+    tensors |= {EMBEDDING: tensors[EMBEDDING].astype(np.float32)}
+    for name, values in changes.items():
+        tensors[{"head": HEAD, "embedding": EMBEDDING}[name]] = values
+    tensors = {name: values for name, values in tensors.items() if values is not None}
+    write_folder(folder, tensors=tensors, config={"tie_word_embeddings": tied})
+    return load(folder), tensors
+
+
+def test_tied_with_another_head(tmp_path):
+    """transformers 5.24 says so and takes both (4.57 drops the head)."""
+    checkpoint, tensors = tables(tmp_path, True)
+    assert not checkpoint.shape.tie_word_embeddings
+    assert (checkpoint.tensor(HEAD) == tensors[HEAD]).all() and (checkpoint.tensor(EMBEDDING) == tensors[EMBEDDING]).all()
+    assert checkpoint.warnings == [f"{tmp_path / 'config.json'}: tie_word_embeddings is true, but lm_head.weight differs from "
+                                   "model.embed_tokens.weight: both are taken, as transformers 5 does"]
+
+
+def test_tied_with_the_same_head(tmp_path):
+    same = random_checkpoint(ODD).tensor(EMBEDDING)
+    checkpoint, _ = tables(tmp_path, True, head=same, embedding=same)
+    assert checkpoint.shape.tie_word_embeddings and checkpoint.warnings == []
+
+
+def test_tied_with_the_head_alone(tmp_path):
+    checkpoint, tensors = tables(tmp_path, True, embedding=None)
+    assert checkpoint.shape.tie_word_embeddings and checkpoint.warnings == []
+    assert (checkpoint.tensor(EMBEDDING) == tensors[HEAD]).all() and (checkpoint.tensor(HEAD) == tensors[HEAD]).all()
+
+
+def test_untied_lacks_a_table(tmp_path):
+    for name, tensor in (("head", HEAD), ("embedding", EMBEDDING)):
+        with pytest.raises(ModelError, match=f"tensor {tensor} is missing"):
+            tables(tmp_path, False, **{name: None})
 
 
 def blocks(values, rows, columns, scale):
@@ -84,6 +124,78 @@ def test_rope(rope, theta, scaling):
     assert (shape.rope_theta, shape.rope_scaling) == (theta, scaling)
 
 
+def about(config, generation=None):
+    """(shape, notes, warnings without the file) of a configuration."""
+    found = About()
+    shape = shape_from_config(config, generation, about=found)
+    return shape, found.notes, [line.partition(": ")[2] for line in found.warnings]
+
+
+def test_rope_scaling_beside_rope_parameters():
+    """transformers 5.24 takes the old name, and loses the new one's theta."""
+    base = config(rope_scaling={"type": "linear", "factor": 4.0}, rope_parameters={"rope_theta": 5e5, "rope_type": "default"})
+    shape, notes, warnings = about(base | {"rope_theta": 2e4})
+    assert (shape.rope_theta, shape.rope_scaling) == (2e4, LinearRopeScaling(factor=4.0))
+    assert (notes["RoPE theta"], notes["RoPE scaling"]) == ("20000.0 (rope_theta)", "linear (rope_scaling)")
+    assert warnings == ["rope_scaling is taken and rope_parameters is not, as transformers does where both are given"]
+    del base["rope_theta"]
+    assert about(base)[0].rope_theta == 1e4 and about(base)[1]["RoPE theta"] == "10000.0 (transformers' default)"
+
+
+@pytest.mark.parametrize("empty", [None, {}])
+def test_rope_scaling_that_is_empty(empty):
+    shape, _, warnings = about(config(rope_scaling=empty, rope_parameters={"rope_theta": 5e5, "rope_type": "default"}))
+    assert shape.rope_theta == 5e5 and warnings == ["rope_parameters.rope_theta 500000.0 is taken and rope_theta 10000.0 is not, "
+                                                    "as transformers does"]
+
+
+def test_rope_keys_without_effect():
+    shape, _, warnings = about(config(rope_scaling={"type": "linear", "factor": 2.0, "attention_factor": 1.5}))
+    assert warnings == ["rope_scaling.attention_factor changes nothing of a linear RoPE, in transformers neither"]
+
+
+def test_llama3_without_its_original_context():
+    """It is max_position_embeddings then."""
+    factors = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaling = about(config(rope_scaling={"rope_type": "llama3", **factors}))[0].rope_scaling
+    assert scaling == Llama3RopeScaling(**factors, original_max_position_embeddings=128)
+
+
+@pytest.mark.parametrize("changes, window", [({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 64}, 64)])
+def test_windows(changes, window):
+    shape, notes, _ = about(config(model_type="mistral", architectures=["MistralForCausalLM"]) | changes)
+    assert shape.sliding_window == window and shape.longest_context == min(window or 128, 128)
+    assert ("window" in notes) == (window is not None)
+
+
+def test_defaults_of_transformers():
+    """Of options that a configuration may lack: LlamaConfig's and MistralConfig's of transformers 5.24."""
+    few = {key: value for key, value in config().items() if key in (
+        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")}
+    llama = about(few | {"model_type": "llama"})[0]
+    assert llama == dataclasses.replace(ODD, name="model", num_key_value_heads=3, max_position_embeddings=2048)
+    with pytest.raises(ValueError, match="^Head count 3 must be a multiple of KV head count 8$"):
+        about(few | {"model_type": "mistral"})
+    mistral = about(few | {"architectures": ["MistralForCausalLM"], "num_key_value_heads": None})[0]
+    assert mistral == dataclasses.replace(llama, max_position_embeddings=131072, sliding_window=4096)
+
+
+def test_options_that_are_none():
+    shape, _, warnings = about(config(hidden_act="swish", logit_scale=0.5, num_experts=8, use_cache=False, torch_dtype="bfloat16",
+                                      pretraining_tp=2, rope_interleaved=False, repetition_penalty=1.3, temperature=0.6))
+    assert shape == dataclasses.replace(ODD, name="model")
+    assert warnings == ["no option of a llama model, and without effect (in transformers too): logit_scale, num_experts, repetition_penalty"]
+    assert about(config(rope_interleaved=True))[2] == [
+        "no option of a llama model, and without effect (in transformers too): rope_interleaved"]
+
+
+def test_options_of_generation():
+    _, notes, warnings = about(config(), {"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.1, "num_beams": 1, "eos_token_id": 7})
+    assert warnings == ["the sampler does not do: repetition_penalty"]
+    assert notes["sampling"] == "temperature 0.6, top_p 0.9 is suggested (generation_config.json); see --temperature"
+    assert notes["end tokens"] == "7 (generation_config.json)"
+
+
 def test_defaults_and_end_tokens():
     old = config(head_dim=None, eos_token_id=2)
     del old["num_key_value_heads"]
@@ -104,7 +216,27 @@ def test_defaults_and_end_tokens():
     ({"mlp_bias": True}, "Option mlp_bias must be false: this hardware has no biases"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "RoPE type must be default, linear or llama3, not 'yarn'"),
     ({"partial_rotary_factor": 0.5}, "Partial rotary factor must be 1, not 0.5"),
-    ({"model_type": "mistral", "sliding_window": 64}, "Sliding window must be off or at least the context 128, not 64"),
+    ({"model_type": None, "architectures": None}, "Model type must be llama or mistral, not missing"),
+    ({"rope_scaling": {"rope_type": "yarn"}, "rope_parameters": {"rope_type": "default"}},
+     "RoPE type must be default, linear or llama3, not 'yarn'"),
+    ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}},
+     "Option rope_parameters must be one for all layers, not one for 'full_attention'"),
+    ({"rope_scaling": {"rope_type": "linear"}}, "Option rope_scaling.factor is missing"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "Option rope_scaling.factor must be a number, not '2'"),
+    ({"rope_scaling": "linear"}, "Option rope_scaling must be an object, not 'linear'"),
+    ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "Partial rotary factor must be 1, not 0.5"),
+    ({"rope_theta": None}, "RoPE theta must be a number, not None"),
+    ({"architectures": "LlamaForCausalLM"}, "Option architectures must be a list, not 'LlamaForCausalLM'"),
+    ({"architectures": [["LlamaForCausalLM"]]}, "Option architectures[0] must be a string, not ['LlamaForCausalLM']"),
+    ({"num_attention_heads": 0}, "Option num_attention_heads must be at least 1, not 0"),
+    ({"head_dim": [24]}, "Option head_dim must be an integer, not [24]"),
+    ({"eos_token_id": [2, "3"]}, "Option eos_token_id[1] must be an integer, not '3'"),
+    ({"tie_word_embeddings": "yes"}, "Option tie_word_embeddings must be true or false, not 'yes'"),
+    ({"num_hidden_layers": 10**6}, "Layer count must be at most 1000, not 1000000"),
+    ({"model_type": "mistral", "sliding_window": "64"}, "Option sliding_window must be an integer, not '64'"),
+    ({"quantization_config": [8]}, "Option quantization_config must be an object, not [8]"),
+    ({"quantization_config": {"weight_block_size": [128]}}, "Option weight_block_size must be two numbers, not 1"),
+    ({"quantization_config": {"weight_block_size": [0, 128]}}, "Option weight_block_size[0] must be at least 1, not 0"),
     ({"num_key_value_heads": 2}, "Head count 3 must be a multiple of KV head count 2"),
     ({"head_dim": None, "hidden_size": 73}, "Hidden size 73 must be a multiple of head count 3, or head_dim be given"),
     ({"vocab_size": "277"}, "Vocabulary size must be an integer, not '277'"),
@@ -136,6 +268,8 @@ def test_not_a_model(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert refusal(tmp_path).startswith(f"{tmp_path / 'config.json'}: File must be JSON (")
     (tmp_path / "config.json").write_text("{}")
+    assert refusal(tmp_path) == f"{tmp_path / 'config.json'}: Model type must be llama or mistral, not missing"
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert refusal(tmp_path) == f"{tmp_path / 'config.json'}: Option num_attention_heads is missing"
 
 
@@ -144,6 +278,33 @@ def test_no_weights(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'} is missing, and so is model.safetensors.index.json: "
                                  "save the model with safetensors (save_pretrained of transformers does)")
+
+
+@pytest.mark.parametrize("index, message", [
+    ({}, "Option weight_map is missing"),
+    ({"weight_map": {}}, "Option weight_map must name at least one file: fetch the model again"),
+    ({"weight_map": ["a"]}, "Option weight_map must be an object, not ['a']"),
+    ({"weight_map": {Q1: 3}}, "Option weight_map['model.layers.1.self_attn.q_proj.weight'] must be a string, not 3"),
+    ({"weight_map": {Q1: "../a.safetensors"}},
+     "File of weights must be a .safetensors file in the same folder, not '../a.safetensors'"),
+])
+def test_index_that_is_wrong(tmp_path, index, message):
+    write_folder(tmp_path, shards=2)
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps(index))
+    assert refusal(tmp_path) == f"{path}: {message}"
+
+
+def test_tensor_in_two_shards(tmp_path):
+    tensors = write_folder(tmp_path, shards=2)
+    write_safetensors(tmp_path / "model-00002-of-00002.safetensors", tensors)
+    assert "must stand in one file, and it is in model-00001-of-00002.safetensors too" in refusal(tmp_path)
+
+
+def test_scale_of_weights_that_are_not_fp8(tmp_path):
+    write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.full(1, 2.0)})
+    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale must scale FP8 weights, and {Q1} are others: "
+                                 "use the unquantized model")
 
 
 def test_missing_shard(tmp_path):
@@ -224,7 +385,8 @@ def test_fp8_without_its_scale(tmp_path):
 
 
 def test_fp8_scale_of_no_layout(tmp_path):
-    write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.ones(5)})
+    write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.ones(5)},
+                 dtype=lambda name: "F8_E4M3" if name == Q1 else "F32")
     assert "must be one number, 72 (one per row), or one per block of 128 x 128, not of shape [5]" in refusal(tmp_path, Q1)
 
 

@@ -50,12 +50,14 @@ class Checkpoint:
     source : str               the file or folder, for messages
     read : callable            tensor name -> float32 array
     tokenizer : Tokenizer or None
+    about : About or None      what was taken from which file and key, and warnings of what was not
     """
 
-    def __init__(self, shape, source, read, tokenizer=None):
+    def __init__(self, shape, source, read, tokenizer=None, about=None):
         self.shape = shape
         self.source = source
         self.tokenizer = tokenizer
+        self._about = about
         self._read = read
         self._shapes = tensor_shapes(shape)
 
@@ -63,6 +65,16 @@ class Checkpoint:
     def chat_template(self):
         """The Jinja template of a conversation, or None."""
         return self.tokenizer and self.tokenizer.chat_template
+
+    @property
+    def notes(self):
+        """What was taken from where, for people: label -> text."""
+        return {key: text for source in (self._about, self.tokenizer) for key, text in getattr(source, "notes", {}).items()}
+
+    @property
+    def warnings(self):
+        """What the files say and the machine does not do: a line each, which starts with the file."""
+        return [line for source in (self._about, self.tokenizer) for line in getattr(source, "warnings", [])]
 
     def names(self):
         """The names that :meth:`tensor` takes, in the file's usual order."""

@@ -1,96 +1,205 @@
-"""Hugging Face folders: config.json, safetensors (one file or shards), tokenizer.json."""
-import json
+"""Hugging Face folders: config.json, safetensors (one file or shards), tokenizer.json.
+
+Where versions of transformers disagree, 5.24 is followed.
+"""
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
+from ..params.checks import shown
 from ..params.model import LinearRopeScaling, Llama3RopeScaling, ModelShape
 from .checkpoint import Checkpoint, ModelError, check_tensors
+from .json_file import read_json, take
+from .options import About, Options
 from .safetensors_file import SafetensorsFile
 from .tokenizer import Tokenizer
 
 __all__ = ["folder_shape", "load_folder", "shape_from_config"]
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+_ARCHITECTURES = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
+#: Both are SiLU in transformers' table of activations.
+_SILU = ("silu", "swish")
+
 # The quantization methods whose scales are read below.
 _FP8_METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
+# What a weight's scale is called: both multiply, whatever the second one's name says.
+_SCALES = ("_scale", "_scale_inv")
+
+# Options of config.json that change nothing of what a Llama model computes: any value (...), or these.
+_HARMLESS = dict.fromkeys((
+    "_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_flash_attn_2_enabled", "attn_implementation",
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "classifier_dropout", "dtype", "torch_dtype",
+    "initializer_range", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
+    "is_llama_config", "max_sequence_length", "name_or_path", "output_attentions", "output_hidden_states", "pad_token_id",
+    "pretraining_tp", "return_dict", "sep_token_id", "tokenizer_class", "torchscript", "transformers_version",
+    "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
+    "gradient_checkpointing", "tf_legacy_loss"), ...) | {
+    "is_decoder": (False, True), "add_cross_attention": (False,), "chunk_size_feed_forward": (0,),
+    "cross_attention_hidden_size": (None,), "is_encoder_decoder": (False,), "pruned_heads": ({},), "prefix": (None,),
+    "rope_interleaved": (False,), "tie_encoder_decoder": (False,), "decoder_start_token_id": (None,), "layer_types": (None,),
+    "auto_map": (None,), "sliding_window": (None,), "use_sliding_window": (False,)}
+
+# Options of generation, and the values at which they leave the likeliest token as it is. config.json may have them too.
+_GENERATION = {
+    "min_length": (0, None), "min_new_tokens": (0, None), "num_beams": (1, None), "num_beam_groups": (1, None),
+    "repetition_penalty": (1.0, 1, None), "encoder_repetition_penalty": (1.0, 1, None), "length_penalty": ...,
+    "diversity_penalty": (0.0, 0, None), "no_repeat_ngram_size": (0, None), "encoder_no_repeat_ngram_size": (0, None),
+    "bad_words_ids": (None, []), "forced_bos_token_id": (None,), "forced_eos_token_id": (None,), "suppress_tokens": (None, []),
+    "begin_suppress_tokens": (None, []), "exponential_decay_length_penalty": (None,), "sequence_bias": (None,),
+    "force_words_ids": (None,), "constraints": (None,), "guidance_scale": (None, 1, 1.0), "penalty_alpha": (None,),
+    "stop_strings": (None, []), "watermarking_config": (None,)} | dict.fromkeys((
+        "max_length", "max_new_tokens", "do_sample", "use_cache", "early_stopping", "temperature", "top_k", "top_p", "min_p",
+        "typical_p", "epsilon_cutoff", "eta_cutoff", "num_return_sequences", "output_scores", "output_logits",
+        "output_attentions", "output_hidden_states", "return_dict_in_generate", "remove_invalid_values",
+        "renormalize_logits", "cache_implementation", "cache_config", "bos_token_id", "pad_token_id", "eos_token_id",
+        "decoder_start_token_id", "transformers_version", "_from_model_config", "num_assistant_tokens",
+        "num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind",
+        "is_assistant", "prompt_lookup_num_tokens", "disable_compile", "low_memory", "max_time"), ...)
+
+#: What transformers takes for an option that config.json lacks, by model type.
+_DEFAULTS = {"llama": {"max_position_embeddings": 2048, "num_key_value_heads": None},
+             "mistral": {"max_position_embeddings": 4096 * 32, "num_key_value_heads": 8}}
 
 
-def _json(path, default=None):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if default is not None:
-            return default
-        raise ModelError(f"{path} is missing: a model folder has config.json, model.safetensors and "
-                         "tokenizer.json") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: File must be JSON ({error})") from None
+def _said(options, name):
+    return name if name in options else "transformers' default"
 
 
-def _rope_scaling(rope):
-    kind = rope.get("rope_type", rope.get("type", "default"))
+def _rope(options, context, about, where):
+    """(theta, scaling) of a configuration.
+
+    ``rope_scaling``, the older name, takes the place of ``rope_parameters`` where both are there, theta included: theta is then the
+    top level's ``rope_theta``, or 10000.
+    """
+    old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
+    name = "rope_scaling" if old else "rope_parameters"
+    if old and new and old != new:
+        about.warnings.append(f"{where}: rope_scaling is taken and rope_parameters is not, as transformers does where both are given")
+    for key, value in (old or new).items():
+        if isinstance(value, dict):
+            raise ValueError(f"Option {name} must be one for all layers, not one for {shown(key)}")
+    rope = Options(old or new, f"{name}.")
+    top = options.raw("rope_theta", 10000.0)
+    theta = rope.raw("rope_theta", top)
+    said = f"{name}.rope_theta" if "rope_theta" in rope else _said(options, "rope_theta")
+    if "rope_theta" in rope and "rope_theta" in options and top != theta:
+        about.warnings.append(f"{where}: {said} {shown(theta)} is taken and rope_theta {shown(top)} is not, as transformers does")
+    partial = rope.take("partial_rotary_factor", float, options.take("partial_rotary_factor", float, 1.0))
+    if partial != 1:
+        raise ValueError(f"Partial rotary factor must be 1, not {shown(partial)}")
+    old_kind = rope.raw("type", "default")
+    kind = rope.raw("rope_type", old_kind)
     if kind == "default":
-        return None
-    if kind == "linear":
-        return LinearRopeScaling(factor=rope["factor"])
-    if kind == "llama3":
-        names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        return Llama3RopeScaling(**{name: rope[name] for name in names})
-    raise ValueError(f"RoPE type must be default, linear or llama3, not {kind!r}")
+        scaling = None
+    elif kind == "linear":
+        scaling = LinearRopeScaling(factor=rope.take("factor", float))
+    elif kind == "llama3":
+        scaling = Llama3RopeScaling(**{key: rope.take(key, float) for key in ("factor", "low_freq_factor", "high_freq_factor")},
+                                    original_max_position_embeddings=rope.take("original_max_position_embeddings", int, context))
+    else:
+        raise ValueError(f"RoPE type must be default, linear or llama3, not {shown(kind)}")
+    about.notes["RoPE theta"] = f"{theta} ({said})"
+    about.notes["RoPE scaling"] = f"{kind} ({name})" if old or new else "none"
+    ignored = rope.left({"finetuned": ..., "original_max_position_embeddings": ... if kind == "default" else ()})
+    if ignored:
+        about.warnings.append(f"{where}: {', '.join(ignored)} changes nothing of a {kind} RoPE, in transformers neither")
+    return theta, scaling
 
 
-def shape_from_config(config, generation=None, *, name="model"):
+def _ends(options, generation):
+    """(end tokens, what said so)."""
+    for source, file in ((generation, "generation_config.json"), (options, "config.json")):
+        ends = source.raw("eos_token_id")
+        if isinstance(ends, list):
+            return tuple(source.take("eos_token_id", list, of=int)), file
+        if ends is not None:
+            return (source.take("eos_token_id", int),), file
+    return ((), "config.json") if "eos_token_id" in options else ((2,), "transformers' default")
+
+
+def _kind(options):
+    """llama or mistral, from model_type, or from architectures where there is none."""
+    kind, names = options.take("model_type", str, None), options.take("architectures", list, [], of=str)
+    if kind is None and not names:
+        raise ValueError(f"Model type must be {' or '.join(_DEFAULTS)}, not missing")
+    for name in names:
+        if name not in _ARCHITECTURES:
+            raise ValueError(f"Architecture must be LlamaForCausalLM or MistralForCausalLM, not {shown(name)}")
+    if kind is None:
+        kind = "mistral" if names[0].startswith("Mistral") else "llama"
+    if kind not in _DEFAULTS:
+        raise ValueError(f"Model type must be {' or '.join(_DEFAULTS)}, not {shown(kind)}")
+    return kind
+
+
+def shape_from_config(config, generation=None, *, name="model", about=None, folder=""):
     """The ModelShape that config.json describes; ``generation`` is generation_config.json, whose end tokens win.
 
-    Raises ValueError, TypeError or KeyError for what is not a Llama model.
+    ``about``, an `About`, gets what was taken from which option, and a warning for options that were not, of the files in ``folder``.
+    Raises ValueError or TypeError for what is not a Llama model.
     """
-    kind = config.get("model_type", "llama")
-    architectures = config.get("architectures") or ["LlamaForCausalLM"]
-    known = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
-    if architectures[0] not in known:
-        raise ValueError(f"Architecture must be LlamaForCausalLM or MistralForCausalLM, not {architectures[0]!r}")
-    if kind not in ("llama", "mistral"):
-        raise ValueError(f"Model type must be llama or mistral, not {kind!r}")
-    if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"Activation must be silu, not {config['hidden_act']!r}")
+    about = About() if about is None else about
+    where = Path(folder) / "config.json"
+    options, generation = Options(config), Options(generation or {})
+    kind = _kind(options)
+    defaults = _DEFAULTS[kind]
+    act = options.take("hidden_act", str, "silu")
+    if act not in _SILU:
+        raise ValueError(f"Activation must be silu, not {shown(act)}")
     for flag in ("attention_bias", "mlp_bias"):
-        if config.get(flag):
+        if options.take(flag, bool, False):
             raise ValueError(f"Option {flag} must be false: this hardware has no biases")
-    context = config.get("max_position_embeddings", 2048)
-    window = config.get("sliding_window", 4096) if kind == "mistral" else None
-    if window is not None and window < context:
-        raise ValueError(f"Sliding window must be off or at least the context {context}, not {window}")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if partial != 1:
-        raise ValueError(f"Partial rotary factor must be 1, not {partial}")
-
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim")
+    context = options.raw("max_position_embeddings", defaults["max_position_embeddings"])
+    window = None
+    if kind == "mistral" and options.raw("sliding_window", 4096) is not None:
+        window = options.take("sliding_window", int, 4096)
+        about.notes["window"] = f"{window} positions ({_said(options, 'sliding_window')})"
+    theta, scaling = _rope(options, context, about, where)
+    heads, hidden = (options.take(key, int, low=1) for key in ("num_attention_heads", "hidden_size"))
+    head_dim = options.take("head_dim", int, None)
     if head_dim is None:
-        if config["hidden_size"] % heads:
-            raise ValueError(f"Hidden size {config['hidden_size']} must be a multiple of head count {heads}, "
-                             "or head_dim be given")
-        head_dim = config["hidden_size"] // heads
-    ends = (generation or {}).get("eos_token_id")
-    ends = config.get("eos_token_id") if ends is None else ends
-    kv_heads = config.get("num_key_value_heads", 8 if kind == "mistral" else None)
-    return ModelShape(
+        if hidden % heads:
+            raise ValueError(f"Hidden size {hidden} must be a multiple of head count {heads}, or head_dim be given")
+        head_dim = hidden // heads
+    if "num_key_value_heads" not in options:
+        kv_heads = defaults["num_key_value_heads"] or heads
+    else:
+        kv_heads = options.take("num_key_value_heads", int, heads)
+    ends, said = _ends(options, generation)
+    about.notes["end tokens"] = f"{', '.join(map(str, ends)) or 'none'} ({said})"
+    bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else 1
+    about.notes["start token"] = f"{'none' if bos is None else bos} ({_said(options, 'bos_token_id')})"
+    options.raw("quantization_config")
+    shape = ModelShape(
         name=name,
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
-        intermediate_size=config["intermediate_size"],
-        num_hidden_layers=config["num_hidden_layers"],
+        vocab_size=options.raw("vocab_size"),
+        hidden_size=hidden,
+        intermediate_size=options.raw("intermediate_size"),
+        num_hidden_layers=options.raw("num_hidden_layers"),
         num_attention_heads=heads,
-        num_key_value_heads=heads if kv_heads is None else kv_heads,
+        num_key_value_heads=kv_heads,
         head_dim=head_dim,
-        rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-        rope_theta=rope.get("rope_theta", config.get("rope_theta", 10000.0)),
-        rope_scaling=_rope_scaling(rope),
+        rms_norm_eps=options.raw("rms_norm_eps", 1e-6),
+        rope_theta=theta,
+        rope_scaling=scaling,
         max_position_embeddings=context,
-        tie_word_embeddings=config.get("tie_word_embeddings", False),
-        bos_token_id=config.get("bos_token_id"),
-        eos_token_ids=() if ends is None else tuple(ends) if isinstance(ends, list) else (ends,))
+        sliding_window=window,
+        tie_word_embeddings=options.take("tie_word_embeddings", bool, False),
+        bos_token_id=bos,
+        eos_token_ids=ends)
+    unknown = options.left(_GENERATION | _HARMLESS)
+    if unknown:
+        about.warnings.append(f"{where}: no option of a {kind} model, and without effect (in transformers too): {', '.join(unknown)}")
+    changed = generation.left(_GENERATION)
+    if changed:
+        about.warnings.append(f"{where.with_name('generation_config.json')}: the sampler does not do: {', '.join(changed)}")
+    suggested = [f"{key} {generation.raw(key)}" for key in ("temperature", "top_k", "top_p") if key in generation]
+    if suggested:
+        about.notes["sampling"] = f"{', '.join(suggested)} is suggested (generation_config.json); see --temperature"
+    return shape
 
 
 class _Folder:
@@ -101,26 +210,38 @@ class _Folder:
         if not single.exists() and not index.exists():
             raise ModelError(f"{single} is missing, and so is {index.name}: "
                              "save the model with safetensors (save_pretrained of transformers does)")
-        if single.exists():
-            names = [single.name]
-        else:
-            names = sorted(set(_json(index).get("weight_map", {}).values()))
+        names = [single.name] if single.exists() else _shards(index)
         self._files = {}  # tensor name -> file
         for name in names:
             file = SafetensorsFile(folder / name)
-            self._files |= dict.fromkeys(file.shapes, file)
-        method = quantization.get("quant_method")
+            for tensor in file.shapes:
+                if tensor in self._files:
+                    raise ModelError(f"{file.path}: tensor {tensor} must stand in one file, and it is in "
+                                     f"{self._files[tensor].path.name} too: fetch the model again")
+                self._files[tensor] = file
+        path = folder / "config.json"
+        try:
+            method = take(quantization, "quant_method", str, None)
+            self._block = tuple(take(quantization, "weight_block_size", list, [128, 128], of=int, low=1))
+            if len(self._block) != 2:
+                raise ValueError(f"Option weight_block_size must be two numbers, not {len(self._block)}")
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{path}: {error}") from None
         if method is not None and method not in _FP8_METHODS:
-            raise ModelError(f"{folder / 'config.json'}: Quantization method must be one of "
-                             f"{', '.join(_FP8_METHODS)}, not {method!r}: use the unquantized model")
+            raise ModelError(f"{path}: Quantization method must be one of "
+                             f"{', '.join(_FP8_METHODS)}, not {shown(method)}: use the unquantized model")
         self._method = method
-        self._block = tuple(quantization.get("weight_block_size") or (128, 128))
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
+        for name, file in self._files.items():
+            for suffix in _SCALES:
+                if name + suffix in self._files and not file.is_fp8(name):
+                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights, and {name} are others: "
+                                     "use the unquantized model")
 
     def read(self, name):
         file = self._files[name]
         values = file.read(name)
-        for suffix in ("_scale", "_scale_inv"):  # both multiply, whatever the second one's name says
+        for suffix in _SCALES:
             if name + suffix in self._files:
                 return self._scaled(name, values, name + suffix)
         if self._method and file.is_fp8(name):
@@ -131,6 +252,8 @@ class _Folder:
     def _scaled(self, name, values, scale_name):
         file = self._files[scale_name]
         scale = file.read(scale_name)
+        if values.ndim != 2:
+            raise ModelError(f"{file.path}: tensor {scale_name} must scale a matrix, not one of shape {list(values.shape)}")
         n, k = values.shape
         rows, columns = self._block
         if scale.size == 1:
@@ -143,33 +266,78 @@ class _Folder:
                          f"of {rows} x {columns}, not of shape {list(scale.shape)}")
 
 
+def _shards(index):
+    """The files that an index names, each of which must lie beside it."""
+    try:
+        names = sorted(set(take(read_json(index), "weight_map", dict, of=str).values()))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{index}: {error}") from None
+    if not names:
+        raise ModelError(f"{index}: Option weight_map must name at least one file: fetch the model again")
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{index}: File of weights must be a .safetensors file in the same folder, not {shown(name)}")
+    return names
+
+
 def _ignored(name):
-    """Tensors that are no weights and that some checkpoints carry: derived tables, scales."""
+    """Tensors that are no weights and that some checkpoints carry: derived tables, and scales, which `_Folder` reads or which are those of
+    activations and of a KV cache: the machine finds its own."""
     return name.endswith(("rotary_emb.inv_freq", "_scale", "_scale_inv", "_scale_ub"))
+
+
+def _config(folder, about):
+    """(config.json as a dict, ModelShape) of a folder."""
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    generation = read_json(folder / "generation_config.json", default={})
+    try:
+        return config, shape_from_config(config, generation, name=folder.resolve().name, about=about, folder=folder)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from None
 
 
 def folder_shape(folder):
     """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a Llama model."""
-    folder = Path(folder)
-    path = folder / "config.json"
-    config = _json(path)
-    generation = _json(folder / "generation_config.json", {})
-    try:
-        return shape_from_config(config, generation, name=folder.resolve().name)
-    except KeyError as error:
-        raise ModelError(f"{path}: Option {error.args[0]} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: {error}") from None
+    return _config(folder, About())[1]
+
+
+def _tables(folder, shape, files, about):
+    """(shape, {name: name in the files}) of the embedding table and the LM head, as transformers 5 ties them.
+
+    Tied by the configuration, but both in the file and different: the model has two tables. Only one in the file: it is both. (Version 4
+    drops the head.)
+    """
+    there = [name for name in (EMBEDDING, HEAD) if name in files.shapes]
+    if not shape.tie_word_embeddings:
+        about.notes["LM head"] = f"{HEAD} (tie_word_embeddings is false)"
+        return shape, {}
+    if there == [HEAD]:
+        about.notes["LM head"] = f"{HEAD}, which is the embedding table too (tie_word_embeddings)"
+        return shape, {EMBEDDING: HEAD}
+    if len(there) == 2 and files.shapes[EMBEDDING] == files.shapes[HEAD] and not np.array_equal(files.read(EMBEDDING), files.read(HEAD)):
+        about.notes["LM head"] = f"{HEAD}, which differs from the embedding table"
+        about.warnings.append(f"{folder / 'config.json'}: tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}: "
+                              "both are taken, as transformers 5 does")
+        return dataclasses.replace(shape, tie_word_embeddings=False), {}
+    about.notes["LM head"] = "the embedding table (tie_word_embeddings)"
+    return shape, {}
 
 
 def load_folder(folder, *, need_tokenizer=True):
     """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a Llama model."""
-    folder = Path(folder)
-    shape = folder_shape(folder)
-    files = _Folder(folder, _json(folder / "config.json").get("quantization_config") or {})
-    check_tensors(shape, files.shapes, folder, _ignored)
+    folder, about = Path(folder), About()
+    config, shape = _config(folder, about)
+    try:
+        quantization = take(config, "quantization_config", dict, {})
+    except TypeError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from None
+    files = _Folder(folder, quantization)
+    shape, other_names = _tables(folder, shape, files, about)
+    found = files.shapes | {name: files.shapes[other] for name, other in other_names.items()}
+    check_tensors(shape, found, folder, _ignored)
     tokenizer = None
     if need_tokenizer or (folder / "tokenizer.json").exists():
         tokenizer = Tokenizer.from_folder(folder)
         tokenizer.check_vocabulary(shape.vocab_size, folder / "tokenizer.json")
-    return Checkpoint(shape, str(folder), files.read, tokenizer)
+    return Checkpoint(shape, str(folder), lambda name: files.read(other_names.get(name, name)), tokenizer, about)

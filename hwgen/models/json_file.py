@@ -2,12 +2,12 @@
 import json
 import math
 import re
-import reprlib
 
+from ..params.checks import shown
 from .checkpoint import ModelError
 from .files import open_file
 
-__all__ = ["decode_json", "read_json", "shown", "take"]
+__all__ = ["decode_json", "read_json", "take"]
 
 #: Bytes of a JSON file. The longest index of a published model (some 90,000 tensors) has 9 million; in Python's objects it is up to 20 times as large.
 LONGEST = 16 << 20
@@ -15,16 +15,6 @@ _MOST_DIGITS = 100  # of an integer; `model_max_length` is often int(1e30). Each
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", list: "a list", dict: "an object"}
 _REQUIRED = object()
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 60
-
-
-def shown(value):
-    """``value`` for a message: in one line, and cut if it is long."""
-    try:
-        return _REPR.repr(value)
-    except ValueError:      # an integer of thousands of digits
-        return "a huge number"
 
 
 def read_json(path, *, default=None, longest=LONGEST):

@@ -1,20 +1,22 @@
 """Checks of what a user gives: TypeError for what is no such thing, ValueError for one out of bounds. ``noun`` starts the message."""
 
 import math
+import reprlib
 import sys
 
 __all__ = ["check_int", "check_number", "check_power_of_two", "shown"]
 
 FLOAT_MAX = sys.float_info.max
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
 
 
 def shown(value):
-    """A value in a message: its repr, cut where it would not fit into a line."""
+    """A value for a message: in one line, and cut if it is long."""
     try:
-        text = repr(value)
-    except (ValueError, RecursionError):        # an integer of thousands of digits; something nested as deeply
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+        return _REPR.repr(value)
+    except ValueError:      # an integer of thousands of digits
+        return "a huge number"
 
 
 def check_int(noun, value, low=None, high=None):
