@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwgen.models import ModelError, load, random_checkpoint
-from hwgen.params.model import Llama3RopeScaling, ModelShape
+from hwgen.params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeScaling, ModelShape
 from model_files import TEMPLATE, byte_tokenizer
 
 #: Block types of GGUF need inputs in multiples of 32.
@@ -113,9 +113,117 @@ def test_llama3_scaling_from_divisors(tmp_path):
     plain = SHAPE.rope_frequencies()
     write_gguf(tmp_path / "m.gguf", factors=plain / scaling.apply(plain))
     assert load(tmp_path / "m.gguf").shape.rope_scaling == scaling
-    write_gguf(tmp_path / "n.gguf", factors=np.linspace(1, 32, 12))
-    assert refusal(tmp_path / "n.gguf") == (f"{tmp_path / 'n.gguf'}: Tensor rope_freqs.weight must be Llama 3.1's "
-                                            "scaling, not another one: use the model's Hugging Face folder")
+
+
+@pytest.mark.parametrize("original, said", [(4096, 4096), (8192, None)])
+def test_llama3_scaling_of_another_context(tmp_path, original, said):
+    """GGUF does not keep the original context of a llama3 scaling: the divisors count, and they are the same."""
+    scaling = Llama3RopeScaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=original)
+    plain = SHAPE.rope_frequencies()
+    write_gguf(tmp_path / "m.gguf", factors=plain / scaling.apply(plain),
+               fields=lambda writer: said and writer.add_uint32("llama.rope.scaling.original_context_length", said))
+    assert load(tmp_path / "m.gguf").shape.rope_scaling == scaling
+
+
+def rope_of(path, kind=None, numbers=(), **more):
+    """RoPE scaling of a file with such fields behind llama.rope."""
+    def fields(writer):
+        if kind:
+            writer.add_string("llama.rope.scaling.type", kind)
+        for key, value in dict(numbers).items():
+            writer.add_float32(f"llama.rope.{key}", value)
+    write_gguf(path, fields=fields, **more)
+    return load(path).shape.rope_scaling
+
+
+def test_rope_scaling_is_llama_cpps(tmp_path):
+    """A factor without a type is linear, its old name counts, 0 is not given, of type none it counts for nothing; divisors count beside it."""
+    path, four = tmp_path / "m.gguf", {"scaling.factor": 4.0}
+    assert rope_of(path, None, four) == LinearRopeScaling(factor=4.0)
+    assert rope_of(path, "linear", four) == LinearRopeScaling(factor=4.0)
+    assert rope_of(path, "none", four) is None
+    assert rope_of(path, None, {"scale_linear": 2.0}) == LinearRopeScaling(factor=2.0)
+    assert rope_of(path, None, {"scale_linear": 2.0} | four) == LinearRopeScaling(factor=4.0)
+    assert rope_of(path, None, {"scaling.factor": 0.0}) is None
+    divisors = np.linspace(1, 32, 12).astype(np.float32)
+    assert rope_of(path, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)))
+    assert rope_of(path, None, four, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)), factor=4.0)
+    assert rope_of(path, "none", four, factors=divisors).factor == 1
+    with pytest.raises(ModelError, match="RoPE scaling must be none, linear or llama3, not 'yarn'"):
+        rope_of(path, "yarn", four)
+    with pytest.raises(ModelError, match="Tensor rope_freqs.weight must have 12 numbers, not \\[11\\]"):
+        rope_of(path, factors=divisors[1:])
+    with pytest.raises(ModelError, match="RoPE divisor must be a positive finite number, not -1"):
+        rope_of(path, factors=-divisors)
+
+
+@pytest.mark.parametrize("name, add, value, neutral", [
+    ("attention.causal", "bool", False, True), ("rope.scaling.attn_factor", "float32", 1.25, 1.0),
+    ("attention.clamp_kqv", "float32", 8.0, 0.0), ("attention.scale", "float32", 0.5, 24**-0.5),
+    ("logit_scale", "float32", 0.5, 1.0), ("final_logit_softcapping", "float32", 30.0, 0.0),
+    ("hidden_activation", "string", "gelu", "silu"), ("use_parallel_residual", "bool", True, False),
+    ("pooling_type", "uint32", 1, 0), ("attention.causal", "uint32", 0, None)])
+def test_fields_with_a_meaning(tmp_path, name, add, value, neutral):
+    def file(value):
+        write_gguf(tmp_path / "m.gguf", fields=lambda writer: getattr(writer, f"add_{add}")(f"llama.{name}", value))
+        return tmp_path / "m.gguf"
+    assert f"Metadata llama.{name} must be " in refusal(file(value))
+    if neutral is not None:
+        assert load(file(neutral)).warnings == []
+
+
+def test_fields_without_a_meaning(tmp_path):
+    def fields(writer):
+        writer.add_uint32("llama.quantum_count", 3)
+        writer.add_string("general.author", "somebody")
+        writer.add_uint32("tokenizer.ggml.padding_token_id", 2)
+        writer.add_string("clip.projector", "mlp")
+    path = tmp_path / "m.gguf"
+    write_gguf(path, fields=fields)
+    assert load(path).warnings == [f"{path}: metadata that this reader does not know has no effect: llama.quantum_count, clip.projector"]
+
+
+def test_numbers_of_each_layer(tmp_path):
+    def file(numbers):
+        write_gguf(tmp_path / "m.gguf", fields=lambda writer: writer.kv_data[0].pop("llama.attention.head_count_kv")
+                   and writer.add_head_count_kv(numbers))
+        return tmp_path / "m.gguf"
+    assert load(file([2, 2])).shape == dataclasses.replace(SHAPE, name="m")
+    assert refusal(file([2, 4])).endswith("Metadata llama.attention.head_count_kv must be the same in all layers, not [2, 4]")
+
+
+def test_window(tmp_path):
+    write_gguf(tmp_path / "m.gguf", fields=lambda writer: writer.add_sliding_window(32))
+    assert load(tmp_path / "m.gguf").shape.longest_context == 32
+
+
+@pytest.mark.parametrize("offset, message", [(0, "lies at 0 and not at"), (64, "lies at"), (1 << 40, "lies at 1099511627776 and not at")])
+def test_tensors_that_overlap_or_leave_holes(tmp_path, offset, message):
+    """llama.cpp refuses them too; the gguf package (0.19) reads other bytes."""
+    path = tmp_path / "m.gguf"
+    write_gguf(path)
+    data = bytearray(path.read_bytes())
+    name = b"blk.0.attn_q.weight"
+    at = data.index(name) + len(name) + 4 + 2 * 8 + 4       # behind dimensions and type
+    before = int.from_bytes(data[at:at + 8], "little")
+    data[at:at + 8] = (offset if offset == 0 or offset > 64 else before + offset).to_bytes(8, "little")
+    path.write_bytes(data)
+    assert message in refusal(path)
+
+
+def test_name_of_hugging_face_in_a_gguf(tmp_path):
+    write_gguf(tmp_path / "m.gguf", skip=("lm_head.weight",), extra={"lm_head.weight": np.ones((270, 96), np.float32)})
+    assert "tensor [lm_head.weight] is none of a Llama model" in refusal(tmp_path / "m.gguf")
+
+
+def test_vector_that_is_longer_than_the_file(tmp_path):
+    path = tmp_path / "m.gguf"
+    write_gguf(path, fields=lambda writer: writer.add_array("llama.numbers", [1, 2, 3]))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"llama.numbers") + len(b"llama.numbers") + 4 + 4
+    data[at:at + 8] = (1 << 30).to_bytes(8, "little")
+    path.write_bytes(data)
+    assert "it ends at byte" in refusal(path)
 
 
 def refusal(path, *names):
@@ -232,11 +340,11 @@ def test_truncated(tmp_path, keep):
     write_gguf(path)
     path.write_bytes(path.read_bytes()[:keep])
     line = refusal(path)
-    assert line.startswith(f"{path}: File must be ")
+    assert line.startswith(f"{path}: File must be " if keep else f"{path}: File must not be empty")
     assert "truncated" in line or keep < 4
 
 
 def test_no_gguf(tmp_path):
     path = tmp_path / "m.gguf"
-    path.write_bytes(b"PK\x03\x04" * 50)
+    path.write_bytes(b"PNG\x03\x04" * 50)
     assert refusal(path) == f"{path}: File must be GGUF, or a folder in Hugging Face's layout be given instead"

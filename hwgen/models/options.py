@@ -24,10 +24,11 @@ class Options:
     ----------
     values : dict
     prefix : str       what stands before each name in messages, such as "rope_scaling."
+    noun : str         what messages call one
     """
 
-    def __init__(self, values, prefix=""):
-        self._values, self._prefix, self._taken = values, prefix, set()
+    def __init__(self, values, prefix="", noun="Option"):
+        self._values, self._prefix, self._noun, self._taken = values, prefix, noun, set()
 
     def __contains__(self, name):
         return name in self._values
@@ -36,7 +37,7 @@ class Options:
         """A typed value: see :func:`hwgen.models.json_file.take`. A value of null is the default."""
         value = self.raw(name)
         there = {self._prefix + name: value} if name in self._values else {}
-        return take(there, self._prefix + name, kind, *default, **limits)
+        return take(there, self._prefix + name, kind, *default, noun=self._noun, **limits)
 
     def raw(self, name, default=None):
         """The value as it stands there, of any type."""
