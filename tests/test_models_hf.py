@@ -96,8 +96,7 @@ def test_fp8_with_scales(tmp_path, layout):
     suffix, size = {"tensor": ("_scale", ()), "channel": ("_scale", (n,)), "column": ("_scale", (n, 1)),
                     "block": ("_scale_inv", (1, 1)), "small block": ("_scale_inv", (-(-n // 16), -(-k // 32)))}[layout]
     scale = rng.uniform(0.5, 2, size).astype(np.float32)
-    config = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 32]}} \
-        if layout == "small block" else {}
+    config = {"quantization_config": {"quant_method": "fp8"} | ({"weight_block_size": [16, 32]} if layout == "small block" else {})}
     write_folder(tmp_path, tensors=tensors | {Q1 + suffix: scale, Q1.replace("weight", "input_scale"): scale},
                  dtype=lambda name: "F8_E4M3" if name == Q1 else "F32", config=config)
     each = blocks(weight, 16, 32, scale) if layout == "small block" else scale.reshape(-1, 1)
@@ -159,6 +158,9 @@ def test_llama3_without_its_original_context():
     factors = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     scaling = about(config(rope_scaling={"rope_type": "llama3", **factors}))[0].rope_scaling
     assert scaling == Llama3RopeScaling(**factors, original_max_position_embeddings=128)
+    inner = {"rope_type": "llama3", **factors, "original_max_position_embeddings": 32}
+    scaling = about(config(rope_scaling=inner, original_max_position_embeddings=64))[0].rope_scaling
+    assert scaling == Llama3RopeScaling(**factors, original_max_position_embeddings=64)      # the top level's goes first
 
 
 @pytest.mark.parametrize("changes, window", [({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 64}, 64)])
@@ -235,8 +237,12 @@ def test_defaults_and_end_tokens():
     ({"num_hidden_layers": 10**6}, "Layer count must be at most 1000, not 1000000"),
     ({"model_type": "mistral", "sliding_window": "64"}, "Option sliding_window must be an integer, not '64'"),
     ({"quantization_config": [8]}, "Option quantization_config must be an object, not [8]"),
-    ({"quantization_config": {"weight_block_size": [128]}}, "Option weight_block_size must be two numbers, not 1"),
-    ({"quantization_config": {"weight_block_size": [0, 128]}}, "Option weight_block_size[0] must be at least 1, not 0"),
+    ({"quantization_config": {"bits": 8}}, "Option quantization_config.quant_method is missing"),
+    ({"text_config": {}}, "Option text_config must not be there: a model of several parts is not supported"),
+    ({"hidden_act": None}, "Activation must be silu, not None"),
+    ({"tie_word_embeddings": None}, "Option tie_word_embeddings must be true or false, not None"),
+    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128]}}, "Option quantization_config.weight_block_size must be two numbers, not 1"),
+    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [0, 128]}}, "Option quantization_config.weight_block_size[0] must be at least 1, not 0"),
     ({"num_key_value_heads": 2}, "Head count 3 must be a multiple of KV head count 2"),
     ({"head_dim": None, "hidden_size": 73}, "Hidden size 73 must be a multiple of head count 3, or head_dim be given"),
     ({"vocab_size": "277"}, "Vocabulary size must be an integer, not '277'"),
@@ -303,8 +309,8 @@ def test_tensor_in_two_shards(tmp_path):
 
 def test_scale_of_weights_that_are_not_fp8(tmp_path):
     write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.full(1, 2.0)})
-    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale must scale FP8 weights, and {Q1} are others: "
-                                 "use the unquantized model")
+    assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale must scale FP8 weights of a model "
+                                 f"with quantization_config, and {Q1} is none: use the unquantized model")
 
 
 def test_missing_shard(tmp_path):
@@ -386,7 +392,7 @@ def test_fp8_without_its_scale(tmp_path):
 
 def test_fp8_scale_of_no_layout(tmp_path):
     write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.ones(5)},
-                 dtype=lambda name: "F8_E4M3" if name == Q1 else "F32")
+                 dtype=lambda name: "F8_E4M3" if name == Q1 else "F32", config={"quantization_config": {"quant_method": "fp8"}})
     assert "must be one number, 72 (one per row), or one per block of 128 x 128, not of shape [5]" in refusal(tmp_path, Q1)
 
 

@@ -26,19 +26,22 @@ def tensor_shapes(shape):
     return names
 
 
-def check_tensors(shape, found, source, ignored=lambda name: False):
-    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has."""
+def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lambda name: name):
+    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has.
+
+    ``ignored`` says of a name whether it may be there all the same, ``spelled`` what the file calls a tensor.
+    """
     wanted = tensor_shapes(shape)
     for name, size in wanted.items():
         if name not in found:
             raise ModelError(f"{source}: tensor {name} is missing: fetch the model again")
         if tuple(found[name]) != size:
-            raise ModelError(f"{source}: tensor {name} must be {list(size)} by the configuration, "
+            raise ModelError(f"{source}: tensor {spelled(name)} must be {list(size)} by the configuration, "
                              f"not {list(found[name])}")
     for name in found:
         # a tied model may carry its LM head all the same
         if name not in wanted and name != "lm_head.weight" and not ignored(name):
-            raise ModelError(f"{source}: tensor {name} is none of a Llama model: its architecture is not supported")
+            raise ModelError(f"{source}: tensor {spelled(name)} is none of a Llama model: its architecture is not supported")
 
 
 class Checkpoint:

@@ -37,7 +37,7 @@ _OTHER_TRADES = ("GGUF.", "general.", "quantize.", "imatrix.")
 
 # Fields that change nothing of a model that is read here.
 _HARMLESS = dict.fromkeys((
-    "llama.vocab_size", "llama.tensor_data_layout", "llama.rope.scaling.finetuned", "llama.attention.layer_norm_epsilon",
+    "llama.tensor_data_layout", "llama.rope.scaling.finetuned", "llama.attention.layer_norm_epsilon",
     "llama.rope.scaling.yarn_ext_factor", "llama.rope.scaling.yarn_attn_factor", "llama.rope.scaling.yarn_beta_fast",
     "llama.rope.scaling.yarn_beta_slow", "split.no", "split.tensors.count", "tokenizer.ggml.token_type_count",
     *(f"tokenizer.ggml.{kind}_token_id" for kind in (
@@ -52,12 +52,12 @@ _LAYER_NAMES = {
 
 
 def _hf_name(name):
-    """GGUF's name of a tensor -> Hugging Face's; one that no Llama model has stays as it is, in brackets."""
+    """GGUF's name of a tensor -> Hugging Face's; what no Llama model has is marked, for it could be called as one of Hugging Face's."""
     layer = re.fullmatch(r"blk\.(0|[1-9][0-9]{0,5})\.(\w+)\.(\w+)", name)
     if layer and layer[2] in _LAYER_NAMES:
         return f"model.layers.{layer[1]}.{_LAYER_NAMES[layer[2]]}.{layer[3]}"
     stem, _, suffix = name.rpartition(".")
-    return f"{_NAMES[stem]}.{suffix}" if stem in _NAMES else f"[{name}]"
+    return f"{_NAMES[stem]}.{suffix}" if stem in _NAMES else f"GGUF {name}"
 
 
 class _Values(Mapping):
@@ -195,9 +195,13 @@ def _shape(meta, tensors, path, dequantize, about):
     about.notes["RoPE theta"] = f"{theta} ({'llama.rope.freq_base' if 'llama.rope.freq_base' in meta else 'default of llama.cpp'})"
     tied = "lm_head.weight" not in tensors
     about.notes["LM head"] = "the embedding table (there is no tensor output)" if tied else "tensor output"
+    vocab_size = int(tensors["model.embed_tokens.weight"].shape[-1])
+    if meta.of_model("vocab_size", int, vocab_size) != vocab_size:
+        raise ValueError(f"Metadata llama.vocab_size must be the rows of token_embd.weight, {vocab_size}, not "
+                         f"{shown(meta.of_model('vocab_size', int))}")
     options = {
         "name": path.stem,
-        "vocab_size": int(tensors["model.embed_tokens.weight"].shape[-1]),
+        "vocab_size": vocab_size,
         "hidden_size": hidden,
         "intermediate_size": meta.of_layers("feed_forward_length"),
         "num_hidden_layers": meta.of_model("block_count", int),
@@ -237,7 +241,7 @@ def load_gguf(path, *, need_tokenizer=True):
         raise ModelError(f"{path}: {error}") from None
     # GGUF lists dimensions innermost first
     sizes = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}
-    check_tensors(shape, sizes, path, ignored=lambda name: name == "rope_freqs.weight")
+    check_tensors(shape, sizes, path, ignored=lambda name: name == "rope_freqs.weight", spelled=lambda name: tensors[name].name)
 
     def read(name):
         weights = values(tensors[name])

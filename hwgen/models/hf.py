@@ -23,6 +23,9 @@ _ARCHITECTURES = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
 #: Both are SiLU in transformers' table of activations.
 _SILU = ("silu", "swish")
 
+# Configurations of a model's parts. transformers does not load a Llama model that has one.
+_PARTS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
+
 # The quantization methods whose scales are read below.
 _FP8_METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
 # What a weight's scale is called: both multiply, whatever the second one's name says.
@@ -64,6 +67,11 @@ _DEFAULTS = {"llama": {"max_position_embeddings": 2048, "num_key_value_heads": N
              "mistral": {"max_position_embeddings": 4096 * 32, "num_key_value_heads": 8}}
 
 
+def _if_missing(options, name, default):
+    """The default, for `Options.take`, of an option that may be missing but not null."""
+    return () if name in options else (default,)
+
+
 def _said(options, name):
     return name if name in options else "transformers' default"
 
@@ -72,7 +80,7 @@ def _rope(options, context, about, where):
     """(theta, scaling) of a configuration.
 
     ``rope_scaling``, the older name, takes the place of ``rope_parameters`` where both are there, theta included: theta is then the
-    top level's ``rope_theta``, or 10000.
+    top level's ``rope_theta``, or 10000. The original context of the top level goes before that in there.
     """
     old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
     name = "rope_scaling" if old else "rope_parameters"
@@ -97,8 +105,9 @@ def _rope(options, context, about, where):
     elif kind == "linear":
         scaling = LinearRopeScaling(factor=rope.take("factor", float))
     elif kind == "llama3":
+        original = rope.take("original_max_position_embeddings", int, context)
         scaling = Llama3RopeScaling(**{key: rope.take(key, float) for key in ("factor", "low_freq_factor", "high_freq_factor")},
-                                    original_max_position_embeddings=rope.take("original_max_position_embeddings", int, context))
+                                    original_max_position_embeddings=options.take("original_max_position_embeddings", int, original))
     else:
         raise ValueError(f"RoPE type must be default, linear or llama3, not {shown(kind)}")
     about.notes["RoPE theta"] = f"{theta} ({said})"
@@ -146,7 +155,10 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
     options, generation = Options(config), Options(generation or {})
     kind = _kind(options)
     defaults = _DEFAULTS[kind]
-    act = options.take("hidden_act", str, "silu")
+    for part in _PARTS:
+        if part in options:
+            raise ValueError(f"Option {part} must not be there: a model of several parts is not supported")
+    act = options.raw("hidden_act", "silu")
     if act not in _SILU:
         raise ValueError(f"Activation must be silu, not {shown(act)}")
     for flag in ("attention_bias", "mlp_bias"):
@@ -187,7 +199,7 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
         rope_scaling=scaling,
         max_position_embeddings=context,
         sliding_window=window,
-        tie_word_embeddings=options.take("tie_word_embeddings", bool, False),
+        tie_word_embeddings=options.take("tie_word_embeddings", bool, *_if_missing(options, "tie_word_embeddings", False)),
         bos_token_id=bos,
         eos_token_ids=ends)
     unknown = options.left(_GENERATION | _HARMLESS)
@@ -200,6 +212,19 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
     if suggested:
         about.notes["sampling"] = f"{', '.join(suggested)} is suggested (generation_config.json); see --temperature"
     return shape
+
+
+def _quantization(config):
+    """(method or None, (rows, columns) of a block) of a quantization_config."""
+    options = Options(config, "quantization_config.")
+    method = options.take("quant_method", str) if config else None
+    if method is not None and method not in _FP8_METHODS:
+        raise ValueError(f"Quantization method must be one of {', '.join(_FP8_METHODS)}, not {shown(method)}: "
+                         "use the unquantized model")
+    block = options.take("weight_block_size", list, [128, 128], of=int, low=1)
+    if len(block) != 2:
+        raise ValueError(f"Option quantization_config.weight_block_size must be two numbers, not {len(block)}")
+    return method, tuple(block)
 
 
 class _Folder:
@@ -221,22 +246,16 @@ class _Folder:
                 self._files[tensor] = file
         path = folder / "config.json"
         try:
-            method = take(quantization, "quant_method", str, None)
-            self._block = tuple(take(quantization, "weight_block_size", list, [128, 128], of=int, low=1))
-            if len(self._block) != 2:
-                raise ValueError(f"Option weight_block_size must be two numbers, not {len(self._block)}")
+            method, self._block = _quantization(quantization)
         except (TypeError, ValueError) as error:
             raise ModelError(f"{path}: {error}") from None
-        if method is not None and method not in _FP8_METHODS:
-            raise ModelError(f"{path}: Quantization method must be one of "
-                             f"{', '.join(_FP8_METHODS)}, not {shown(method)}: use the unquantized model")
         self._method = method
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
         for name, file in self._files.items():
             for suffix in _SCALES:
-                if name + suffix in self._files and not file.is_fp8(name):
-                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights, and {name} are others: "
-                                     "use the unquantized model")
+                if name + suffix in self._files and not (method and file.is_fp8(name)):
+                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights of a model with quantization_config, "
+                                     f"and {name} is none: use the unquantized model")
 
     def read(self, name):
         file = self._files[name]
@@ -315,7 +334,7 @@ def _tables(folder, shape, files, about):
     if there == [HEAD]:
         about.notes["LM head"] = f"{HEAD}, which is the embedding table too (tie_word_embeddings)"
         return shape, {EMBEDDING: HEAD}
-    if len(there) == 2 and files.shapes[EMBEDDING] == files.shapes[HEAD] and not np.array_equal(files.read(EMBEDDING), files.read(HEAD)):
+    if len(there) == 2 and (files.shapes[EMBEDDING] != files.shapes[HEAD] or not np.array_equal(files.read(EMBEDDING), files.read(HEAD))):
         about.notes["LM head"] = f"{HEAD}, which differs from the embedding table"
         about.warnings.append(f"{folder / 'config.json'}: tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}: "
                               "both are taken, as transformers 5 does")
