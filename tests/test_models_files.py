@@ -27,7 +27,7 @@ def content(path, data):
     (POINTER, "not a Git LFS pointer to 2471645608 bytes: fetch it with git lfs pull"),
     (POINTER.replace(b"git-lfs.github", b"hawser.github"), "not a Git LFS pointer to 2471645608 bytes"),
     (POINTER[:60], "not a Git LFS pointer: fetch it"),
-    (b"", "must not be empty"),
+    (b"", "must be at least one byte long: it is truncated"),
     (b"\n<!DOCTYPE html><title>404</title>", "not a web page"),
     (b"PK\x03\x04" + bytes(60), "not a zip archive"),
     (b"\x80\x02}q\x00" + bytes(60), "not a pickle"),

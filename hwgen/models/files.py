@@ -29,7 +29,7 @@ def open_file(path):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
             raise ModelError(f"{path}: File must be a regular file, not {kind}")
         if not found.st_size:
-            raise ModelError(f"{path}: File must not be empty: fetch it again")
+            raise ModelError(f"{path}: File must be at least one byte long: it is truncated, fetch it again")
         file = open(path, "rb")
     except FileNotFoundError:
         raise

@@ -43,18 +43,20 @@ def read_json(path, *, default=None, longest=LONGEST):
     return value
 
 
-def decode_json(data):
+def decode_json(data, *, unique=False):
     """The value that JSON text, in bytes, stands for. ValueError (one line) for what is not JSON, and for what readers understand differently:
 
     a key that an object has twice with different values, NaN and numbers too large for a float, integers of more than 100
-    digits, half of a surrogate pair, nesting that is too deep for the reader.
+    digits, minus zero as an integer, half of a surrogate pair, nesting that is too deep for the reader.
+    ``unique``: a key that stands twice is refused even with the same value.
     """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     try:
-        value = json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object)
+        value = json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_constant,
+                           object_pairs_hook=_unique if unique else _object)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -67,6 +69,8 @@ def decode_json(data):
 def _int(text):
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"an integer of {len(text)} digits")
+    if text == "-0":
+        raise ValueError("-0 is no integer")
     return int(text)
 
 
@@ -87,6 +91,15 @@ def _object(pairs):
         for key, value in pairs:
             if repr(found[key]) != repr(value):     # 1, 1.0 and true are equal, but do not mean the same
                 raise ValueError(f"key {shown(key)} stands twice, with different values")
+    return found
+
+
+def _unique(pairs):
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {shown(key)} stands twice")
+        found[key] = value
     return found
 
 
