@@ -20,7 +20,7 @@ TEMPLATE = ("{% for message in messages %}<|{{ message['role'] }}|>{{ message['c
             "{% if add_generation_prompt %}<|assistant|>{% endif %}")
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn,
-           "I64": np.int64}
+           "I64": np.int64, "F64": np.float64}
 
 
 def byte_tokenizer():
