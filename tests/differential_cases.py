@@ -46,7 +46,8 @@ class Draft:
     tensors : dict             name -> float32 array, with the names of the file's kind
     dtypes : dict              name -> name of the stored type, F32 if not there
     files : dict               name -> number of the shard; empty: one file
-    extra_files : dict         name -> JSON content of more files
+    raw : dict                 GGUF's name -> blocks as they are stored, uint8 [rows, bytes]
+    more_files : dict          name -> (tensor name -> array) of more safetensors files
     oracle_config : dict       what the oracle's config has instead, where the oracle cannot read the file itself
     oracle_tensors : dict      likewise, with None for a tensor that the oracle does not get
     """
@@ -63,7 +64,7 @@ class Draft:
             setattr(self, name, value)
         self.theta, self.eps = self.pick([100.0, 500.0, 10000.0]), self.pick([1e-5, 1e-6, 1e-3])
         self.tokens = [3 + int(self.number(0, self.vocab - 3)) for _ in range(TOKENS)]
-        self.dtypes, self.files, self.extra_files = {}, {}, {}
+        self.dtypes, self.files, self.raw, self.more_files = {}, {}, {}, {}
         self.oracle_config, self.oracle_tensors = {}, {}
         self.tensors = self.weights()
         self.config = self.metadata() if kind == "gguf" else self.plain_config()
@@ -135,50 +136,51 @@ class Draft:
         self.config = {key: value for key, value in self.config.items() if value is not ABSENT}
 
     def rename(self, function):
-        self.tensors = {function(name): values for name, values in self.tensors.items()}
+        for kept in ("tensors", "dtypes", "files", "oracle_tensors"):
+            setattr(self, kept, {function(name): value for name, value in getattr(self, kept).items()})
 
     def digest(self):
         """Of everything that is written, so that a record of another file is noticed."""
-        state = hashlib.sha256(json.dumps([self.config, self.dtypes, self.files, self.extra_files, self.tokens,
+        state = hashlib.sha256(json.dumps([self.config, self.dtypes, self.files, self.tokens,
                                            sorted(self.oracle_config), sorted(self.oracle_tensors)]).encode())
-        for name, values in self.tensors.items():
-            state.update(f"{name} {values.shape}".encode() + np.ascontiguousarray(values, "<f4").tobytes())
+        for file, tensors in {"": self.tensors, **self.more_files}.items():
+            for name, values in tensors.items():
+                state.update(f"{file} {name} {values.shape}".encode() + np.ascontiguousarray(values, "<f4").tobytes())
         return state.hexdigest()[:16]
 
     def write(self, folder):
         """Write the model under ``folder``, which is made; the path to load is returned."""
         folder.mkdir()
         if self.kind == "gguf":
-            return _write_gguf(folder / "model.gguf", self.config, self.tensors, self.dtypes)
-        _write_folder(folder, self.config, self.tensors, self.dtypes, self.files, self.extra_files)
+            return _write_gguf(folder / "model.gguf", self.config, self.tensors, self.dtypes, self.raw)
+        _write_folder(folder, self.config, self.tensors, self.dtypes, self.files, self.more_files)
         return folder
 
     def write_for_oracle(self, folder):
         """The same model as the oracle can read it: of a quantized GGUF file the dequantized twin."""
         folder.mkdir()
         if self.kind == "gguf":
-            tensors = {name: _dequantized(values, self.dtypes.get(name, "F32"))
+            tensors = {name: values if name in self.raw else _dequantized(values, self.dtypes.get(name, "F32"))
                        for name, values in self.tensors.items()}
-            return _write_gguf(folder / "model.gguf", self.config, tensors, {})
+            return _write_gguf(folder / "model.gguf", self.config, tensors)
         config = {key: value for key, value in (self.config | self.oracle_config).items() if value is not ABSENT}
         tensors = {name: values for name, values in (self.tensors | self.oracle_tensors).items() if values is not None}
         dtypes = {name: dtype for name, dtype in self.dtypes.items() if name not in self.oracle_tensors}
-        _write_folder(folder, config, tensors, dtypes, self.files, self.extra_files)
+        _write_folder(folder, config, tensors, dtypes, self.files, self.more_files)
         return folder
 
 
-def _write_folder(folder, config, tensors, dtypes, files, extra_files):
+def _write_folder(folder, config, tensors, dtypes, files, more_files):
     (folder / "config.json").write_text(json.dumps(config))
-    for number in sorted({files.get(name, 0) for name in tensors}):
-        name = f"model-{number:05}-of-{max(files.values()):05}.safetensors" if files else "model.safetensors"
-        write_safetensors(folder / name, {n: v for n, v in tensors.items() if files.get(n, 0) == number},
-                          lambda n: dtypes.get(n, "F32"))
+    shard = {name: f"model-{files[name]:05}-of-{max(files.values()):05}.safetensors" if files else "model.safetensors"
+             for name in tensors}
+    stored = {file: {name: tensors[name] for name in tensors if shard[name] == file} for file in set(shard.values())}
+    for file, more in more_files.items():
+        stored[file] = stored.get(file, {}) | more
+    for file, content in stored.items():
+        write_safetensors(folder / file, content, lambda name: dtypes.get(name, "F32"))
     if files:
-        weight_map = {n: f"model-{number:05}-of-{max(files.values()):05}.safetensors" for n, number in files.items()}
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {},
-                                                                             "weight_map": weight_map}))
-    for name, content in extra_files.items():
-        (folder / name).write_text(json.dumps(content))
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shard}))
 
 
 def _dequantized(values, dtype):
@@ -187,7 +189,7 @@ def _dequantized(values, dtype):
     return gguf.quants.dequantize(gguf.quants.quantize(values, kind), kind).astype(np.float32)
 
 
-def _write_gguf(path, config, tensors, dtypes):
+def _write_gguf(path, config, tensors, dtypes=(), raw=()):
     import gguf
     writer = gguf.GGUFWriter(path, config["general.architecture"])
     for key, value in config.items():
@@ -201,8 +203,10 @@ def _write_gguf(path, config, tensors, dtypes):
         else:
             (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(key, value)
     for name, values in tensors.items():
-        kind = gguf.GGMLQuantizationType[dtypes.get(name, "F32")]
-        if kind == gguf.GGMLQuantizationType.F32:
+        kind = gguf.GGMLQuantizationType[dict(dtypes).get(name, "F32")]
+        if name in raw:
+            writer.add_tensor(name, raw[name], raw_dtype=kind)
+        elif kind == gguf.GGMLQuantizationType.F32:
             writer.add_tensor(name, np.ascontiguousarray(values, np.float32))
         else:
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
@@ -252,6 +256,10 @@ NOUNS = {"hidden_act": "Activation", "architectures": "Architecture", "model_typ
          "llama.expert_count": "Expert count", "num_attention_heads": "Head count"}
 
 
+#: These slots are edited last, and in this order: they look at all tensors.
+_ORDER = ("dtype", "files", "names")
+
+
 class Case:
     """A model with some changes; ``seed`` decides the rest of it."""
 
@@ -279,7 +287,7 @@ class Case:
         draft = Draft(self.kind, self._seed, dims)
         for change in self.changes:
             draft.update(change.config)
-        for change in self.changes:
+        for change in sorted(self.changes, key=lambda change: _ORDER.index(change.slot) if change.slot in _ORDER else -1):
             if change.edit:
                 change.edit(draft)
         return draft
@@ -299,8 +307,10 @@ def fresh_cases(seed, count):
         kind = ("folder", "gguf")[len(cases) % 2]
         chosen = {}
         for _ in range(2 + int(2 * draws.random())):
-            pool = [change for change in CHANGES[kind] if change.slot not in chosen and (
-                change.must or all(c.must for c in chosen.values()) and draws.random() < 0.3)]
+            others = chosen.values()
+            pool = [change for change in CHANGES[kind] if change.slot not in chosen
+                    and (change.must or all(other.must for other in others) and draws.random() < 0.3)
+                    and not any(other.dims and change.dims for other in others)]
             change = pool[int(draws.random() * len(pool))]
             chosen[change.slot] = change
         case = Case(kind, list(chosen.values()), seed)
@@ -406,6 +416,16 @@ def _shards(count):
     return edit
 
 
+def _beside_file(file, shards=0, shift=0):
+    """A file more (or more in a file), with another embedding table."""
+    def edit(draft):
+        draft.files = {name: 1 + (i + shift) % shards for i, name in enumerate(draft.tensors)} if shards else {}
+        table = "model.embed_tokens.weight"
+        other = {table: draft.weight("another embed", (draft.vocab, draft.hidden))}
+        draft.more_files = {file: draft.tensors | other if file == "model.safetensors" else other}
+    return edit
+
+
 def _renamed(function):
     return lambda draft: draft.rename(function)
 
@@ -436,7 +456,11 @@ def _reshaped(name, function):
     return edit
 
 
-def _fp8(suffix, scale_of, scaled=True):
+def _blocks(scale, rows, columns, n, k):
+    return np.repeat(np.repeat(scale, rows, 0)[:n], columns, 1)[:, :k]
+
+
+def _fp8(suffix, scale_of, scaled=True, block=None):
     """The query matrix of layer 0 as FP8; the oracle, which has no kernel for it on a CPU, gets it dequantized."""
     def edit(draft):
         import ml_dtypes
@@ -449,7 +473,8 @@ def _fp8(suffix, scale_of, scaled=True):
         stored = draft.tensors[name].astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
         if scaled:
             draft.oracle_config |= {"quantization_config": ABSENT}
-            draft.oracle_tensors |= {name: stored * scale, name + suffix: None}
+            each = _blocks(scale, *block, *weight.shape) if block else scale
+            draft.oracle_tensors |= {name: stored * each, name + suffix: None}
     return edit
 
 
@@ -503,9 +528,6 @@ def _folder_changes():
         ("linear without factor", {"rope_scaling": {"type": "linear"}}),
         ("linear with type and another rope_type", {"rope_scaling": {"type": "linear", "rope_type": "default",
                                                                      "factor": 2.0}}),
-        ("linear with attention_factor", {"rope_scaling": {"rope_type": "linear", "factor": 2.0,
-                                                           "attention_factor": 2.0}}),
-        ("factor without a type", {"rope_scaling": {"factor": 2.0}}),
         ("llama3 without its original context", {"rope_scaling": {
             "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}}),
         ("llama3 with the original context at the top", {
@@ -522,17 +544,22 @@ def _folder_changes():
         ("longrope", {"rope_scaling": {"type": "longrope", "short_factor": [1.5] * 4, "long_factor": [3.0] * 4,
                                        "original_max_position_embeddings": 16}}),
         ("unknown RoPE type", {"rope_scaling": {"type": "su", "factor": 2.0}}),
+        ("partial_rotary_factor", {"partial_rotary_factor": 0.5}),
+        ("partial_rotary_factor in rope_parameters", {"rope_parameters": {
+            "rope_type": "default", "rope_theta": 37.0, "partial_rotary_factor": 0.5}}),
+        ("partial_rotary_factor in linear rope_scaling", {"rope_scaling": {
+            "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}}),
+    ]
+    rope_ignored = [
+        ("linear with attention_factor", {"rope_scaling": {"rope_type": "linear", "factor": 2.0,
+                                                           "attention_factor": 2.0}}),
+        ("factor without a type", {"rope_scaling": {"factor": 2.0}}),
         ("rope_parameters of layer types", {"rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 37.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}),
         ("rope_parameters of layer types, with layer_types", {
             "layer_types": ["full_attention"], "rope_parameters": {
                 "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 37.0}}}),
-        ("partial_rotary_factor", {"partial_rotary_factor": 0.5}),
-        ("partial_rotary_factor in rope_parameters", {"rope_parameters": {
-            "rope_type": "default", "rope_theta": 37.0, "partial_rotary_factor": 0.5}}),
-        ("partial_rotary_factor in linear rope_scaling", {"rope_scaling": {
-            "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}}),
         ("rotary_pct", {"rotary_pct": 0.5}),
         ("rope_interleaved", {"rope_interleaved": True}),
     ]
@@ -548,6 +575,7 @@ def _folder_changes():
         *_config("rope", True, *rope),
         *_config("rope", False, *rope_odd, dims={"layers": 1}, named=(
             "rope_theta", "RoPE", "Partial rotary factor", "factor", "original_max_position_embeddings")),
+        *_config("rope", False, *rope_ignored, dims={"layers": 1}, warned=True),
         # head counts
         *_config("heads", True, ("head_dim null", {"head_dim": None}), ("head_dim absent", {"head_dim": ABSENT})),
         Change("head_dim larger", "heads", {"head_dim": 16}, dims={"hidden": 32, "heads": 4, "head_dim": 16}, must=True),
@@ -608,9 +636,10 @@ def _folder_changes():
                  ("mistral, use_sliding_window false", _MISTRAL | {"sliding_window": 8, "use_sliding_window": False}),
                  ("mistral, layer_types full", _MISTRAL | {"sliding_window": 8, "layer_types": ["full_attention"] * 2}),
                  ("mistral, attention_bias", _MISTRAL | {"sliding_window": None, "attention_bias": True}),
+                 dims={"layers": 2}),
+        *_config("window", False, ("llama with a window", {"sliding_window": 8}),
                  ("llama, layer_types", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
-                 ("llama with an attention_chunk_size", {"attention_chunk_size": 8}), dims={"layers": 2}),
-        *_config("window", False, ("llama with a window", {"sliding_window": 8}), warned=True),
+                 ("llama with an attention_chunk_size", {"attention_chunk_size": 8}), dims={"layers": 2}, warned=True),
         Change("mistral, attention_bias with biases", "window", _MISTRAL | {"sliding_window": None, "attention_bias": True},
                _biases("qkv"), named=("bias",)),
         Change("mistral, kv heads absent", "window", _MISTRAL | {"sliding_window": None, "num_key_value_heads": ABSENT},
@@ -626,9 +655,9 @@ def _folder_changes():
                  ("architectures two", {"architectures": ["LlamaForCausalLM", "Qwen2ForCausalLM"]}),
                  ("model_type qwen2", {"model_type": "qwen2"}), ("model_type gemma", {"model_type": "gemma"}),
                  ("model_type unknown", {"model_type": "nonesuch"}), ("model_type ministral", {"model_type": "ministral"}),
-                 ("auto_map", {"auto_map": {"AutoModelForCausalLM": "modeling_other.Other"}}),
                  ("text_config", {"text_config": {"model_type": "llama", "hidden_size": 32, "rope_theta": 7.0}}),
                  ("is_encoder_decoder", {"is_encoder_decoder": True}), named=("Sliding window",)),
+        *_config("type", False, ("auto_map", {"auto_map": {"AutoModelForCausalLM": "modeling_other.Other"}}), warned=True),
         # keys that others' models honour
         *(Change(key, "foreign", {key: value}, warned=True) for key, value in foreign.items()),
         *_config("foreign", True, *((f"{key} of no meaning", {key: value}) for key, value in harmless.items())),
@@ -649,19 +678,29 @@ def _folder_changes():
             "_scale", lambda d, w: np.float32([[0.02]])), must=True),
         Change("FP8, a scale of each row", "dtype", {"quantization_config": {"quant_method": "compressed-tensors"}}, _fp8(
             "_scale", lambda d, w: np.float32(0.02) + noise(1, size=(len(w), 1)) / 100), must=True),
+        Change("FP8, a scale of each block", "dtype", {"quantization_config": {
+            "quant_method": "fp8", "weight_block_size": [16, 24]}}, _fp8("_scale_inv", lambda d, w: (
+                np.float32(0.02) + noise(2, size=(-(-len(w) // 16), -(-w.shape[1] // 24))) / 100), block=(16, 24)), must=True),
         Change("FP8 without quantization_config", "dtype", edit=_stored(
             lambda d, n: "F8_E4M3" if "down_proj" in n else "F32"), named=("down_proj",)),
         Change("FP8 with a scale, without quantization_config", "dtype", edit=_fp8(
             "_scale", lambda d, w: np.float32([[0.02]]), scaled=False), named=("q_proj", "quantization_config")),
         # files
         *(Change(f"{count} shards", "files", edit=_shards(count), must=True) for count in (2, 3)),
+        Change("another safetensors file", "files", edit=_beside_file("consolidated.safetensors"), must=True),
+        Change("shards beside model.safetensors", "files", edit=_beside_file("model.safetensors", 2), named=(
+            "model.safetensors",)),
+        Change("a tensor in two shards", "files", edit=_beside_file("model-00002-of-00002.safetensors", 2), named=(
+            "embed_tokens", "model-0000")),
+        Change("a tensor in two shards, the first", "files", edit=_beside_file("model-00001-of-00002.safetensors", 2,
+               shift=1), named=("embed_tokens", "model-0000")),
         # tensors
         Change("rotary_emb.inv_freq", "tensors", edit=_all_layers("self_attn.rotary_emb.inv_freq", _frequencies), must=True),
         Change("another rotary_emb.inv_freq", "tensors", edit=_all_layers(
             "self_attn.rotary_emb.inv_freq", lambda d: _frequencies(d, 7.0)), named=("inv_freq",)),
-        Change("names without model.", "tensors", edit=_renamed(lambda n: n.removeprefix("model.")), named=(
+        Change("names without model.", "names", edit=_renamed(lambda n: n.removeprefix("model.")), named=(
             "embed_tokens", "layers.0", "norm.weight")),
-        Change("names with another prefix", "tensors", edit=_renamed(lambda n: "base_model." + n), named=("embed_tokens",)),
+        Change("names with another prefix", "names", edit=_renamed(lambda n: "base_model." + n), named=("embed_tokens",)),
         Change("a layer too many", "tensors", {"num_hidden_layers": 1}, dims={"layers": 2}, named=("model.layers.1",),
                warned=True),
         Change("a layer too few", "tensors", {"num_hidden_layers": 3}, dims={"layers": 2}, named=("model.layers.2",)),
@@ -720,6 +759,28 @@ def _typed(choose):
     return lambda draft: _kv_types(draft, choose)
 
 
+def _architecture(name):
+    """The same model under another architecture's keys."""
+    def edit(draft):
+        draft.config = {key.replace("llama.", name + "."): value for key, value in draft.config.items()}
+    return edit
+
+
+def _super_blocks(dtype, size, scales):
+    """Matrices of random super-blocks of 256 weights; ``scales`` are a block's float16 scales by their offsets."""
+    def edit(draft):
+        import gguf
+        for name, values in draft.tensors.items():
+            if values.ndim == 2 and values.shape[1] == 256 and name != "token_embd.weight":
+                blocks = np.frombuffer(hashlib.shake_128(f"{draft.seed} {name}".encode()).digest(size * len(values)), "u1")
+                blocks = blocks.reshape(len(values), size).copy()
+                for offset, scale in scales.items():
+                    blocks[:, offset:offset + 2] = np.frombuffer(np.float16(scale).tobytes(), "u1")
+                draft.raw[name], draft.dtypes[name] = blocks, dtype
+                draft.tensors[name] = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[dtype])
+    return edit
+
+
 def _untie(name):
     def edit(draft):
         draft.tensors["output.weight"] = draft.tensors["token_embd.weight"].copy() if name == "equal" else \
@@ -758,8 +819,9 @@ def _gguf_changes():
                  ("original_context_length alone", {scaling + "original_context_length": 16}),
                  ("finetuned", {scaling + "finetuned": True}),
                  ("dimension_count smaller", {rope + "dimension_count": 4}),
-                 ("freq_base_swa", {rope + "freq_base_swa": 37.0}),
-                 ("dimension_sections", {rope + "dimension_sections": [2, 1, 1, 0]}), dims=small),
+                 dims=small),
+        *_config("rope", False, ("freq_base_swa", {rope + "freq_base_swa": 37.0}),
+                 ("dimension_sections", {rope + "dimension_sections": [2, 1, 1, 0]}), dims=small, warned=True),
         Change("rope_freqs of llama3", "rope", edit=_divisors(_llama3_divisors(original=8192)), must=True),
         Change("rope_freqs of llama3, original context 32", "rope", {scaling + "original_context_length": 32}, _divisors(
             _llama3_divisors()), dims={"head_dim": 16, "hidden": 64, "heads": 4}, must=True),
@@ -789,40 +851,43 @@ def _gguf_changes():
         Change("head_count_kv absent", "attention", {attention + "head_count_kv": ABSENT},
                dims={"hidden": 32, "heads": 4, "kv_heads": 4, "head_dim": 8}, must=True),
         *_config("attention", False, ("causal false", {attention + "causal": False}),
-                 ("attention scale", {attention + "scale": 0.1}),
                  ("value_length other", {attention + "value_length": 4}),
-                 ("clamp_kqv", {attention + "clamp_kqv": 0.2}),
-                 ("max_alibi_bias", {attention + "max_alibi_bias": 8.0}),
-                 ("attention temperature", {attention + "temperature_scale": 0.1, attention + "temperature_length": 8}),
                  ("head_count_kv an array of the same", {attention + "head_count_kv": [2, 2]}),
                  ("head_count_kv an array", {attention + "head_count_kv": [2, 1]}),
                  ("head_count an array", {attention + "head_count": [4, 4]}),
                  ("head_count_kv 0", {attention + "head_count_kv": 0}),
                  ("window and pattern", {attention + "sliding_window": 8, attention + "sliding_window_pattern": 2}),
-                 ("attn_logit_softcapping", {"llama.attn_logit_softcapping": 2.0}),
                  named=("Head count", "KV head count"), dims=small | {"layers": 2}),
         *_config("attention", False, ("sliding_window", {attention + "sliding_window": 8})),
+        # keys of other architectures, which llama.cpp does not read for this one
+        *_config("attention", False, ("attention scale", {attention + "scale": 0.1}),
+                 ("clamp_kqv", {attention + "clamp_kqv": 0.2}),
+                 ("max_alibi_bias", {attention + "max_alibi_bias": 8.0}),
+                 ("attention temperature", {attention + "temperature_scale": 0.1, attention + "temperature_length": 8}),
+                 ("attn_logit_softcapping", {"llama.attn_logit_softcapping": 2.0}), warned=True),
         *_config("attention", True, ("sliding_window of the context", {attention + "sliding_window": 64})),
         # norms and numbers
         *_config("norm", True, ("epsilon", {attention + "layer_norm_rms_epsilon": 0.1})),
-        *_config("norm", False, ("epsilon absent", {attention + "layer_norm_rms_epsilon": ABSENT}),
-                 ("another epsilon beside", {attention + "layer_norm_epsilon": 0.1})),
+        *_config("norm", False, ("epsilon absent", {attention + "layer_norm_rms_epsilon": ABSENT})),
+        *_config("norm", False, ("another epsilon beside", {attention + "layer_norm_epsilon": 0.1}), warned=True),
+        *_config("foreign", False, *((key, {"llama." + key: value}) for key, value in {
+            "expert_used_count": 2, "expert_count": 4, "tensor_data_layout": "Meta AI original pth",
+            "pooling_type": 1}.items())),
         *_config("foreign", False, *((key, {"llama." + key: value}) for key, value in {
             "logit_scale": 0.5, "residual_scale": 0.3, "embedding_scale": 12.0, "final_logit_softcapping": 3.0,
-            "use_parallel_residual": True, "swin_norm": True, "expert_used_count": 2, "expert_count": 4,
-            "expert_shared_count": 1, "leading_dense_block_count": 1, "tensor_data_layout": "Meta AI original pth",
-            "decoder_start_token_id": 1, "pooling_type": 1, "rescale_every_n_layers": 6, "hidden_act": "gelu",
-            "activation": "gelu", "attention.group_norm_epsilon": 0.1}.items())),
+            "use_parallel_residual": True, "swin_norm": True, "expert_shared_count": 1, "leading_dense_block_count": 1,
+            "decoder_start_token_id": 1, "rescale_every_n_layers": 6, "hidden_act": "gelu", "activation": "gelu",
+            "attention.group_norm_epsilon": 0.1}.items()), warned=True),
         *_config("foreign", True, ("expert_count 0", {"llama.expert_count": 0, "llama.expert_used_count": 0}),
                  ("general keys", {"general.name": "x", "general.file_type": 1, "general.quantization_version": 2})),
         # what it is
-        *_config("type", False, *((f"architecture {name}", {"general.architecture": name}) for name in (
-            "qwen2", "granite", "minicpm", "mistral", "mistral3", "llama4")), named=("Architecture",)),
+        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name)) for name in (
+            "qwen2", "granite", "minicpm", "mistral", "mistral3", "llama4", "deci", "arcee")),
         # head
         Change("no output", "head", edit=_drop("output.weight"), must=True),
         Change("output equal to token_embd", "head", edit=_untie("equal"), must=True),
         Change("another output", "head", edit=_untie("other"), must=True),
-        Change("a bias of the output", "head", edit=_gguf_biases("output"), named=("output.bias",), warned=True),
+        Change("a bias of the output", "head", edit=_gguf_biases("output"), named=("output.bias", "lm_head.bias"), warned=True),
         # tensors
         Change("biases of q, k, v", "tensors", edit=_gguf_biases("attn_q", "attn_k", "attn_v"), named=("bias",)),
         Change("a bias of attn_output", "tensors", edit=_gguf_biases("attn_output"), named=("bias",)),
@@ -843,6 +908,10 @@ def _gguf_changes():
         # stored types
         *(Change(f"all {dtype}", "dtype", edit=_typed(lambda n, dtype=dtype: dtype), dims={"intermediate": 64}, must=True)
           for dtype in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")),
+        *(Change(dtype, "dtype", edit=_super_blocks(dtype, size, scales), must=True, dims={
+            "hidden": 256, "intermediate": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "layers": 1})
+          for dtype, size, scales in (("Q4_K", 144, {0: 4e-4, 2: 3e-3}), ("Q5_K", 176, {0: 2e-4, 2: 3e-3}),
+                                      ("Q6_K", 210, {208: 1e-4}))),
         Change("Q8_0, Q4_0 and F16", "dtype", edit=_typed(
             lambda n: "Q8_0" if "ffn" in n else "Q4_0" if "attn" in n else "F16"), must=True),
         Change("only the output Q8_0", "dtype", edit=_typed(lambda n: "Q8_0" if "output.w" in n else "F32"), must=True),
