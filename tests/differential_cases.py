@@ -1,7 +1,7 @@
 """Model folders and GGUF files made from a seed, each with a few changes to what is usual, and their recorded logits.
 
-A :class:`Case` is a small model of random dimensions with one or more :class:`Change` s. What its logits must be is never
-written here: `tools/record_oracle.py` asks transformers (folders) and llama.cpp (GGUF) and writes
+A :class:`Case` is a small model of random dimensions with one or more of :class:`Change`. What its logits must be is
+never written here: `tools/record_oracle.py` asks transformers (folders) and llama.cpp (GGUF) and writes
 `tests/differential_oracle.json`. Weights come from SHAKE-128, so that no version of any library changes them.
 """
 import base64
@@ -17,7 +17,8 @@ from hwgen.models import ModelError, load
 from hwgen.models.reference import Reference
 from model_files import write_safetensors
 
-__all__ = ["POSITIONS", "TOKENS", "Case", "Change", "compare", "recorded_cases", "fresh_cases", "read_oracle", "write_oracle"]
+__all__ = ["CHANGES", "CONTEXT", "POSITIONS", "Case", "compare", "fresh_cases", "read_oracle", "recorded_cases",
+           "write_oracle"]
 
 ORACLE = Path(__file__).with_name("differential_oracle.json")
 #: Where logits are compared. The first two lie within the window of 8 that some cases have.
@@ -28,6 +29,16 @@ TOLERANCE = 1e-4
 CONTEXT = 64
 #: A config value that stands for "the key is not there".
 ABSENT = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """A config value that is drawn for each case."""
+
+    low: float
+    high: float
+
+
 _ATTENTION = ("q", "k", "v", "o")
 
 
@@ -130,9 +141,15 @@ class Draft:
                 "llama.attention.layer_norm_rms_epsilon": self.eps, "llama.rope.freq_base": self.theta,
                 "tokenizer.ggml.model": "no_vocab"}
 
+    def drawn(self, value):
+        """A config value with its numbers drawn."""
+        if isinstance(value, Between):
+            return round(self.number(value.low, value.high), 2)
+        return {key: self.drawn(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
     def update(self, changes):
         """Changes of the config; ABSENT removes a key."""
-        self.config |= changes
+        self.config |= self.drawn(changes)
         self.config = {key: value for key, value in self.config.items() if value is not ABSENT}
 
     def rename(self, function):
@@ -243,21 +260,21 @@ class Change:
     warned: bool = False
 
     def words(self):
-        keys = [key for key in self.config]
-        inner = [key for value in self.config.values() if isinstance(value, dict) for key in value]
-        return {word for key in (*keys, *inner, *self.named) for word in (key, NOUNS.get(key, key))}
+        inner = [key for value in self.config.values() if isinstance(value, dict) for key in value if key != "type"]
+        return {word for key in (*self.config, *inner, *self.named) for word in (key, NOUNS.get(key, key))}
 
 
 #: Config keys that messages call by a noun.
 NOUNS = {"hidden_act": "Activation", "architectures": "Architecture", "model_type": "Model type",
          "sliding_window": "Sliding window", "quantization_config": "Quantization method",
-         "partial_rotary_factor": "Partial rotary factor", "llama.attention.sliding_window": "Sliding window", "rope_scaling": "RoPE", "rope_parameters": "RoPE",
+         "partial_rotary_factor": "Partial rotary factor", "llama.attention.sliding_window": "Sliding window",
+         "rope_scaling": "RoPE", "rope_parameters": "RoPE",
          "general.architecture": "Architecture", "llama.rope.scaling.type": "RoPE scaling",
          "llama.expert_count": "Expert count", "num_attention_heads": "Head count"}
 
 
 #: These slots are edited last, and in this order: they look at all tensors.
-_ORDER = ("dtype", "files", "names")
+_LAST = {"dtype": 1, "files": 2, "names": 3}
 
 
 class Case:
@@ -287,7 +304,7 @@ class Case:
         draft = Draft(self.kind, self._seed, dims)
         for change in self.changes:
             draft.update(change.config)
-        for change in sorted(self.changes, key=lambda change: _ORDER.index(change.slot) if change.slot in _ORDER else -1):
+        for change in sorted(self.changes, key=lambda change: _LAST.get(change.slot, 0)):
             if change.edit:
                 change.edit(draft)
         return draft
@@ -430,11 +447,8 @@ def _renamed(function):
     return lambda draft: draft.rename(function)
 
 
-def _added(name, size=None, values=None):
-    def edit(draft):
-        shape = size(draft) if size else ()
-        draft.tensors[name] = noise(draft.seed, name, size=shape) if values is None else values(draft)
-    return edit
+def _added(name, size):
+    return _set(name, lambda draft: noise(draft.seed, name, size=size(draft)))
 
 
 def _frequencies(draft, theta=None):
@@ -456,35 +470,36 @@ def _reshaped(name, function):
     return edit
 
 
-def _blocks(scale, rows, columns, n, k):
-    return np.repeat(np.repeat(scale, rows, 0)[:n], columns, 1)[:, :k]
+def _fp8(suffix="_scale", block=None, honoured=True):
+    """Layer 0's query matrix as FP8, with a scale of each ``block`` (rows, columns).
 
-
-def _fp8(suffix, scale_of, scaled=True, block=None):
-    """The query matrix of layer 0 as FP8; the oracle, which has no kernel for it on a CPU, gets it dequantized."""
+    transformers has no kernel for that on a CPU, so that it gets the matrix dequantized.
+    """
     def edit(draft):
         import ml_dtypes
         name = "model.layers.0.self_attn.q_proj.weight"
-        weight = draft.tensors[name]
-        scale = scale_of(draft, weight)
-        draft.tensors[name] = weight * 64
-        draft.dtypes[name] = "F8_E4M3"
-        draft.tensors[name + suffix] = scale
-        stored = draft.tensors[name].astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
-        if scaled:
+        n, k = draft.tensors[name].shape
+        rows, columns = block or (n, k)
+        scale = np.float32(0.02) + noise(draft.seed, suffix, size=(-(-n // rows), -(-k // columns))) / 100
+        draft.tensors[name] *= 64
+        draft.tensors[name + suffix], draft.dtypes[name] = scale, "F8_E4M3"
+        if honoured:
+            stored = draft.tensors[name].astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
+            each = np.repeat(np.repeat(scale, rows, 0)[:n], columns, 1)[:, :k]
             draft.oracle_config |= {"quantization_config": ABSENT}
-            each = _blocks(scale, *block, *weight.shape) if block else scale
             draft.oracle_tensors |= {name: stored * each, name + suffix: None}
     return edit
 
 
 def _beside(suffix):
     """A scale beside a matrix that is not FP8."""
-    return _added(f"model.layers.0.self_attn.q_proj.weight{suffix}", values=lambda draft: np.float32([0.5]))
+    return _set(f"model.layers.0.self_attn.q_proj.weight{suffix}", lambda draft: np.float32([0.5]))
 
 
-_LLAMA3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
-_YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
+_THETA, _FACTOR = Between(20, 900), Between(1.5, 9)
+_LLAMA3 = {"factor": _FACTOR, "low_freq_factor": Between(0.5, 2), "high_freq_factor": Between(3, 6),
+           "original_max_position_embeddings": 32}
+_YARN = {"factor": _FACTOR, "original_max_position_embeddings": 16}
 _MISTRAL = {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
 
 
@@ -495,71 +510,72 @@ def _config(slot, must, *rows, **more):
 def _folder_changes():
     heads = {"num_attention_heads": 4, "hidden_size": 32}
     rope = [
-        ("theta in rope_parameters", {"rope_parameters": {"rope_theta": 37.0, "rope_type": "default"},
+        ("theta in rope_parameters", {"rope_parameters": {"rope_theta": _THETA, "rope_type": "default"},
                                       "rope_theta": ABSENT}),
-        ("theta in both places", {"rope_parameters": {"rope_theta": 37.0, "rope_type": "default"}, "rope_theta": 9e4}),
+        ("theta in both places", {"rope_parameters": {"rope_theta": _THETA, "rope_type": "default"},
+                                  "rope_theta": 9e4}),
         ("theta absent", {"rope_theta": ABSENT}),
         ("theta an integer", {"rope_theta": 37}),
-        ("theta at the top, type inside", {"rope_parameters": {"rope_type": "default"}, "rope_theta": 37.0}),
-        ("linear, type", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
-        ("linear, rope_type", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
-        ("linear in rope_parameters", {"rope_parameters": {"rope_type": "linear", "factor": 3, "rope_theta": 37.0},
+        ("theta at the top, type inside", {"rope_parameters": {"rope_type": "default"}, "rope_theta": _THETA}),
+        ("linear, type", {"rope_scaling": {"type": "linear", "factor": _FACTOR}}),
+        ("linear, rope_type", {"rope_scaling": {"rope_type": "linear", "factor": _FACTOR}}),
+        ("linear in rope_parameters", {"rope_parameters": {"rope_type": "linear", "factor": 3, "rope_theta": _THETA},
                                        "rope_theta": ABSENT}),
         ("llama3 in rope_scaling", {"rope_scaling": {"rope_type": "llama3", **_LLAMA3}}),
-        ("llama3 in rope_parameters", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 37.0, **_LLAMA3},
+        ("llama3 in rope_parameters", {"rope_parameters": {"rope_type": "llama3", "rope_theta": _THETA, **_LLAMA3},
                                        "rope_theta": ABSENT}),
         ("rope_scaling null", {"rope_scaling": None}),
         ("rope_scaling null beside rope_parameters", {"rope_scaling": None, "rope_theta": ABSENT, "rope_parameters": {
-            "rope_theta": 37.0, "rope_type": "default"}}),
+            "rope_theta": _THETA, "rope_type": "default"}}),
         ("partial_rotary_factor 1", {"partial_rotary_factor": 1.0}),
     ]
     rope_odd = [
-        ("rope_parameters and rope_scaling", {"rope_parameters": {"rope_type": "default", "rope_theta": 37.0},
-                                              "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+        ("rope_parameters and rope_scaling", {"rope_parameters": {"rope_type": "default", "rope_theta": _THETA},
+                                              "rope_scaling": {"rope_type": "linear", "factor": _FACTOR}}),
         ("rope_parameters linear, rope_scaling default", {
-            "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 37.0},
+            "rope_parameters": {"rope_type": "linear", "factor": _FACTOR, "rope_theta": _THETA},
             "rope_scaling": {"rope_type": "default"}}),
         ("theta only in rope_parameters beside rope_scaling", {
-            "rope_theta": ABSENT, "rope_parameters": {"rope_type": "default", "rope_theta": 37.0},
-            "rope_scaling": {"type": "linear", "factor": 4.0}}),
+            "rope_theta": ABSENT, "rope_parameters": {"rope_type": "default", "rope_theta": _THETA},
+            "rope_scaling": {"type": "linear", "factor": _FACTOR}}),
         ("rope_scaling empty beside rope_parameters", {
-            "rope_scaling": {}, "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 37.0}}),
+            "rope_scaling": {}, "rope_parameters": {"rope_type": "linear", "factor": _FACTOR, "rope_theta": _THETA}}),
         ("theta null", {"rope_theta": None}),
         ("linear without factor", {"rope_scaling": {"type": "linear"}}),
         ("linear with type and another rope_type", {"rope_scaling": {"type": "linear", "rope_type": "default",
-                                                                     "factor": 2.0}}),
+                                                                     "factor": _FACTOR}}),
         ("llama3 without its original context", {"rope_scaling": {
-            "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}}),
+            "rope_type": "llama3", "factor": _FACTOR, "low_freq_factor": 1.0, "high_freq_factor": 4.0}}),
         ("llama3 with the original context at the top", {
             "rope_scaling": {"rope_type": "llama3", **_LLAMA3}, "original_max_position_embeddings": 8}),
-        ("llama3 without factors", {"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}),
+        ("llama3 without factors", {"rope_scaling": {"rope_type": "llama3", "factor": _FACTOR}}),
         ("yarn", {"rope_scaling": {"rope_type": "yarn", **_YARN}}),
-        ("yarn in rope_parameters", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 37.0, **_YARN}}),
+        ("yarn in rope_parameters", {"rope_parameters": {"rope_type": "yarn", "rope_theta": _THETA, **_YARN}}),
         ("yarn with optional keys", {"rope_scaling": {"rope_type": "yarn", "attention_factor": 1.3, "beta_fast": 16.0,
                                                       "beta_slow": 2.0, **_YARN}}),
         ("yarn of factor 1", {"rope_scaling": {"rope_type": "yarn", "factor": 1.0,
                                                "original_max_position_embeddings": 64}}),
-        ("dynamic", {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 16}),
-        ("dynamic within its context", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
+        ("dynamic", {"rope_scaling": {"type": "dynamic", "factor": _FACTOR}, "max_position_embeddings": 16}),
+        ("dynamic within its context", {"rope_scaling": {"type": "dynamic", "factor": _FACTOR}}),
         ("longrope", {"rope_scaling": {"type": "longrope", "short_factor": [1.5] * 4, "long_factor": [3.0] * 4,
                                        "original_max_position_embeddings": 16}}),
-        ("unknown RoPE type", {"rope_scaling": {"type": "su", "factor": 2.0}}),
+        ("unknown RoPE type", {"rope_scaling": {"type": "su", "factor": _FACTOR}}),
         ("partial_rotary_factor", {"partial_rotary_factor": 0.5}),
         ("partial_rotary_factor in rope_parameters", {"rope_parameters": {
-            "rope_type": "default", "rope_theta": 37.0, "partial_rotary_factor": 0.5}}),
+            "rope_type": "default", "rope_theta": _THETA, "partial_rotary_factor": 0.5}}),
         ("partial_rotary_factor in linear rope_scaling", {"rope_scaling": {
-            "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}}),
+            "rope_type": "linear", "factor": _FACTOR, "partial_rotary_factor": 0.5}}),
     ]
     rope_ignored = [
-        ("linear with attention_factor", {"rope_scaling": {"rope_type": "linear", "factor": 2.0,
+        ("linear with attention_factor", {"rope_scaling": {"rope_type": "linear", "factor": _FACTOR,
                                                            "attention_factor": 2.0}}),
-        ("factor without a type", {"rope_scaling": {"factor": 2.0}}),
+        ("factor without a type", {"rope_scaling": {"factor": _FACTOR}}),
         ("rope_parameters of layer types", {"rope_parameters": {
-            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 37.0},
+            "full_attention": {"rope_type": "linear", "factor": _FACTOR, "rope_theta": _THETA},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}),
         ("rope_parameters of layer types, with layer_types", {
             "layer_types": ["full_attention"], "rope_parameters": {
-                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 37.0}}}),
+                "full_attention": {"rope_type": "linear", "factor": _FACTOR, "rope_theta": _THETA}}}),
         ("rotary_pct", {"rotary_pct": 0.5}),
         ("rope_interleaved", {"rope_interleaved": True}),
     ]
@@ -578,7 +594,8 @@ def _folder_changes():
         *_config("rope", False, *rope_ignored, dims={"layers": 1}, warned=True),
         # head counts
         *_config("heads", True, ("head_dim null", {"head_dim": None}), ("head_dim absent", {"head_dim": ABSENT})),
-        Change("head_dim larger", "heads", {"head_dim": 16}, dims={"hidden": 32, "heads": 4, "head_dim": 16}, must=True),
+        Change("head_dim larger", "heads", {"head_dim": 16}, dims={"hidden": 32, "heads": 4, "head_dim": 16},
+               must=True),
         *_config("heads", True, ("num_key_value_heads null", heads | {"num_key_value_heads": None}),
                  ("num_key_value_heads absent", heads | {"num_key_value_heads": ABSENT}),
                  dims={"hidden": 32, "heads": 4, "kv_heads": 4, "head_dim": 8}),
@@ -588,16 +605,20 @@ def _folder_changes():
                                                                 "head_dim": ABSENT}),
                  named=("q_proj", "k_proj"), dims={"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8}),
         # numbers
-        *_config("norm", True, ("rms_norm_eps absent", {"rms_norm_eps": ABSENT}), ("rms_norm_eps", {"rms_norm_eps": .1})),
+        *_config("norm", True, ("rms_norm_eps absent", {"rms_norm_eps": ABSENT}),
+                 ("rms_norm_eps", {"rms_norm_eps": .1})),
         *_config("norm", False, ("layer_norm_eps beside", {"layer_norm_eps": 0.1}), warned=True),
         *_config("context", True, ("max_position_embeddings absent", {"max_position_embeddings": ABSENT})),
-        *_config("act", True, ("hidden_act swish", {"hidden_act": "swish"}), ("hidden_act absent", {"hidden_act": ABSENT})),
+        *_config("act", True, ("hidden_act swish", {"hidden_act": "swish"}),
+                 ("hidden_act absent", {"hidden_act": ABSENT})),
         *_config("act", False, *((f"hidden_act {act}", {"hidden_act": act}) for act in (
-            "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "quick_gelu")), ("hidden_act null", {"hidden_act": None})),
+            "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "quick_gelu")),
+                ("hidden_act null", {"hidden_act": None})),
         *_config("act", False, ("hidden_activation beside", {"hidden_activation": "gelu"}), warned=True),
         # head
         Change("tie true, no head", "head", {"tie_word_embeddings": True}, _drop("lm_head.weight"), must=True),
-        Change("tie true, equal head", "head", {"tie_word_embeddings": True}, _set("lm_head.weight", _same_head), must=True),
+        Change("tie true, equal head", "head", {"tie_word_embeddings": True}, _set("lm_head.weight", _same_head),
+               must=True),
         Change("tie true, another head", "head", {"tie_word_embeddings": True}, named=("lm_head.weight",)),
         Change("tie true, a head that differs in one number", "head", {"tie_word_embeddings": True}, _set(
             "lm_head.weight", lambda d: _same_head(d) + np.eye(d.vocab, d.hidden, dtype=np.float32)),
@@ -605,7 +626,8 @@ def _folder_changes():
         Change("tie true, only the head", "head", {"tie_word_embeddings": True}, _only_head,
                named=("lm_head.weight", "embed_tokens")),
         Change("tie absent, a head", "head", {"tie_word_embeddings": ABSENT}, must=True),
-        Change("tie absent, equal head", "head", {"tie_word_embeddings": ABSENT}, _set("lm_head.weight", _same_head), must=True),
+        Change("tie absent, equal head", "head", {"tie_word_embeddings": ABSENT}, _set("lm_head.weight", _same_head),
+               must=True),
         Change("tie absent, no head", "head", {"tie_word_embeddings": ABSENT}, _drop("lm_head.weight"),
                named=("lm_head.weight",)),
         Change("tie false, no head", "head", {"tie_word_embeddings": False}, _drop("lm_head.weight"),
@@ -629,7 +651,8 @@ def _folder_changes():
             attention_bias=False)),
         # Mistral, and windows
         *_config("window", True, ("mistral without window", _MISTRAL | {"sliding_window": None}),
-                 ("mistral, window absent", _MISTRAL), ("mistral, window of the context", _MISTRAL | {"sliding_window": 64}),
+                 ("mistral, window absent", _MISTRAL),
+                 ("mistral, window of the context", _MISTRAL | {"sliding_window": 64}),
                  ("mistral, larger window", _MISTRAL | {"sliding_window": 4096}),
                  ("mistral, small window", _MISTRAL | {"sliding_window": 8})),
         *_config("window", False, ("mistral, window 0", _MISTRAL | {"sliding_window": 0}),
@@ -640,7 +663,8 @@ def _folder_changes():
         *_config("window", False, ("llama with a window", {"sliding_window": 8}),
                  ("llama, layer_types", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
                  ("llama with an attention_chunk_size", {"attention_chunk_size": 8}), dims={"layers": 2}, warned=True),
-        Change("mistral, attention_bias with biases", "window", _MISTRAL | {"sliding_window": None, "attention_bias": True},
+        Change("mistral, attention_bias with biases", "window",
+               _MISTRAL | {"sliding_window": None, "attention_bias": True},
                _biases("qkv"), named=("bias",)),
         Change("mistral, kv heads absent", "window", _MISTRAL | {"sliding_window": None, "num_key_value_heads": ABSENT},
                dims={"hidden": 64, "heads": 8, "kv_heads": 8, "head_dim": 8}, must=True),
@@ -654,10 +678,12 @@ def _folder_changes():
                  ("architectures Llama in a mistral", {"model_type": "mistral", "sliding_window": None}),
                  ("architectures two", {"architectures": ["LlamaForCausalLM", "Qwen2ForCausalLM"]}),
                  ("model_type qwen2", {"model_type": "qwen2"}), ("model_type gemma", {"model_type": "gemma"}),
-                 ("model_type unknown", {"model_type": "nonesuch"}), ("model_type ministral", {"model_type": "ministral"}),
+                 ("model_type unknown", {"model_type": "nonesuch"}),
+                 ("model_type ministral", {"model_type": "ministral"}),
                  ("text_config", {"text_config": {"model_type": "llama", "hidden_size": 32, "rope_theta": 7.0}}),
                  ("is_encoder_decoder", {"is_encoder_decoder": True}), named=("Sliding window",)),
-        *_config("type", False, ("auto_map", {"auto_map": {"AutoModelForCausalLM": "modeling_other.Other"}}), warned=True),
+        *_config("type", False, ("auto_map", {"auto_map": {"AutoModelForCausalLM": "modeling_other.Other"}}),
+                 warned=True),
         # keys that others' models honour
         *(Change(key, "foreign", {key: value}, warned=True) for key, value in foreign.items()),
         *_config("foreign", True, *((f"{key} of no meaning", {key: value}) for key, value in harmless.items())),
@@ -673,18 +699,19 @@ def _folder_changes():
         *(Change(f"all {dtype}", "dtype", edit=_stored(lambda d, n, dtype=dtype: dtype), must=True)
           for dtype in ("F16", "BF16", "F64")),
         Change("mixed types", "dtype", edit=_stored(lambda d, n: d.pick(["F16", "BF16", "F32", "F64"])), must=True),
-        Change("norms F32, matrices BF16", "dtype", edit=_stored(lambda d, n: None if "norm" in n else "BF16"), must=True),
-        Change("FP8, a scale of the tensor", "dtype", {"quantization_config": {"quant_method": "fbgemm_fp8"}}, _fp8(
-            "_scale", lambda d, w: np.float32([[0.02]])), must=True),
-        Change("FP8, a scale of each row", "dtype", {"quantization_config": {"quant_method": "compressed-tensors"}}, _fp8(
-            "_scale", lambda d, w: np.float32(0.02) + noise(1, size=(len(w), 1)) / 100), must=True),
-        Change("FP8, a scale of each block", "dtype", {"quantization_config": {
-            "quant_method": "fp8", "weight_block_size": [16, 24]}}, _fp8("_scale_inv", lambda d, w: (
-                np.float32(0.02) + noise(2, size=(-(-len(w) // 16), -(-w.shape[1] // 24))) / 100), block=(16, 24)), must=True),
+        Change("norms F32, matrices BF16", "dtype", edit=_stored(lambda d, n: None if "norm" in n else "BF16"),
+               must=True),
+        Change("FP8, a scale of the tensor", "dtype", {"quantization_config": {"quant_method": "fbgemm_fp8"}}, _fp8(),
+               must=True),
+        Change("FP8, a scale of each row", "dtype", {"quantization_config": {"quant_method": "compressed-tensors"}},
+               _fp8(block=(1, 1000)), must=True),
+        Change("FP8, a scale of each block", "dtype",
+               {"quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 24]}},
+               _fp8("_scale_inv", block=(16, 24)), must=True),
         Change("FP8 without quantization_config", "dtype", edit=_stored(
             lambda d, n: "F8_E4M3" if "down_proj" in n else "F32"), named=("down_proj",)),
-        Change("FP8 with a scale, without quantization_config", "dtype", edit=_fp8(
-            "_scale", lambda d, w: np.float32([[0.02]]), scaled=False), named=("q_proj", "quantization_config")),
+        Change("FP8 with a scale, without quantization_config", "dtype", edit=_fp8(honoured=False), named=(
+            "q_proj", "quantization_config")),
         # files
         *(Change(f"{count} shards", "files", edit=_shards(count), must=True) for count in (2, 3)),
         Change("another safetensors file", "files", edit=_beside_file("consolidated.safetensors"), must=True),
@@ -695,12 +722,14 @@ def _folder_changes():
         Change("a tensor in two shards, the first", "files", edit=_beside_file("model-00001-of-00002.safetensors", 2,
                shift=1), named=("embed_tokens", "model-0000")),
         # tensors
-        Change("rotary_emb.inv_freq", "tensors", edit=_all_layers("self_attn.rotary_emb.inv_freq", _frequencies), must=True),
+        Change("rotary_emb.inv_freq", "tensors", edit=_all_layers("self_attn.rotary_emb.inv_freq", _frequencies),
+               must=True),
         Change("another rotary_emb.inv_freq", "tensors", edit=_all_layers(
             "self_attn.rotary_emb.inv_freq", lambda d: _frequencies(d, 7.0)), named=("inv_freq",)),
         Change("names without model.", "names", edit=_renamed(lambda n: n.removeprefix("model.")), named=(
             "embed_tokens", "layers.0", "norm.weight")),
-        Change("names with another prefix", "names", edit=_renamed(lambda n: "base_model." + n), named=("embed_tokens",)),
+        Change("names with another prefix", "names", edit=_renamed(lambda n: "base_model." + n),
+               named=("embed_tokens",)),
         Change("a layer too many", "tensors", {"num_hidden_layers": 1}, dims={"layers": 2}, named=("model.layers.1",),
                warned=True),
         Change("a layer too few", "tensors", {"num_hidden_layers": 3}, dims={"layers": 2}, named=("model.layers.2",)),
@@ -751,12 +780,11 @@ def _llama3_divisors(factor=4.0, low=1.0, high=4.0, original=32):
     return divisors
 
 
-def _kv_types(draft, choose):
-    draft.dtypes = {name: choose(name) for name, values in draft.tensors.items() if values.ndim == 2}
-
-
 def _typed(choose):
-    return lambda draft: _kv_types(draft, choose)
+    """Matrices stored as ``choose`` says of their names."""
+    def edit(draft):
+        draft.dtypes = {name: choose(name) for name, values in draft.tensors.items() if values.ndim == 2}
+    return edit
 
 
 def _architecture(name):
@@ -772,19 +800,12 @@ def _super_blocks(dtype, size, scales):
         import gguf
         for name, values in draft.tensors.items():
             if values.ndim == 2 and values.shape[1] == 256 and name != "token_embd.weight":
-                blocks = np.frombuffer(hashlib.shake_128(f"{draft.seed} {name}".encode()).digest(size * len(values)), "u1")
-                blocks = blocks.reshape(len(values), size).copy()
+                data = hashlib.shake_128(f"{draft.seed} {name}".encode()).digest(size * len(values))
+                blocks = np.frombuffer(data, "u1").reshape(len(values), size).copy()
                 for offset, scale in scales.items():
                     blocks[:, offset:offset + 2] = np.frombuffer(np.float16(scale).tobytes(), "u1")
                 draft.raw[name], draft.dtypes[name] = blocks, dtype
                 draft.tensors[name] = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[dtype])
-    return edit
-
-
-def _untie(name):
-    def edit(draft):
-        draft.tensors["output.weight"] = draft.tensors["token_embd.weight"].copy() if name == "equal" else \
-            draft.weight("another", (draft.vocab, draft.hidden))
     return edit
 
 
@@ -793,29 +814,31 @@ def _gguf_changes():
     scaling, attention = rope + "scaling.", "llama.attention."
     small = {"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8}
     return [
-        *_config("rope", True, ("freq_base", {rope + "freq_base": 37.0}), ("freq_base absent", {rope + "freq_base": ABSENT}),
+        *_config("rope", True, ("freq_base", {rope + "freq_base": _THETA}),
+                 ("freq_base absent", {rope + "freq_base": ABSENT}),
                  ("scaling none", {scaling + "type": "none"}),
-                 ("scaling none with a factor", {scaling + "type": "none", scaling + "factor": 4.0}),
-                 ("scaling linear", {scaling + "type": "linear", scaling + "factor": 4.0}),
+                 ("scaling none with a factor", {scaling + "type": "none", scaling + "factor": _FACTOR}),
+                 ("scaling linear", {scaling + "type": "linear", scaling + "factor": _FACTOR}),
                  ("scaling linear, factor 1", {scaling + "type": "linear", scaling + "factor": 1.0}),
                  ("scaling linear without factor", {scaling + "type": "linear"}),
-                 ("scaling factor without type", {scaling + "factor": 4.0}),
+                 ("scaling factor without type", {scaling + "factor": _FACTOR}),
                  ("dimension_count absent", {rope + "dimension_count": ABSENT})),
-        *_config("rope", False, ("scale_linear", {rope + "scale_linear": 4.0}),
-                 ("scale_linear and type", {rope + "scale_linear": 4.0, scaling + "type": "linear"}),
-                 ("scale_linear and scaling none", {rope + "scale_linear": 4.0, scaling + "type": "none"}),
-                 ("scale_linear and a factor", {rope + "scale_linear": 4.0, scaling + "factor": 2.0}),
+        *_config("rope", False, ("scale_linear", {rope + "scale_linear": _FACTOR}),
+                 ("scale_linear and type", {rope + "scale_linear": _FACTOR, scaling + "type": "linear"}),
+                 ("scale_linear and scaling none", {rope + "scale_linear": _FACTOR, scaling + "type": "none"}),
+                 ("scale_linear and a factor", {rope + "scale_linear": _FACTOR, scaling + "factor": _FACTOR}),
                  ("scaling factor 0", {scaling + "type": "linear", scaling + "factor": 0.0}),
-                 ("attn_factor", {scaling + "attn_factor": 1.5}), ("attn_factor 1", {scaling + "attn_factor": 1.0}),
+                 ("attn_factor", {scaling + "attn_factor": Between(1.1, 2)}),
+                 ("attn_factor 1", {scaling + "attn_factor": 1.0}),
                  ("attn_factor and linear", {scaling + "attn_factor": 0.5, scaling + "type": "linear",
-                                             scaling + "factor": 2.0}),
-                 ("scaling yarn", {scaling + "type": "yarn", scaling + "factor": 4.0,
+                                             scaling + "factor": _FACTOR}),
+                 ("scaling yarn", {scaling + "type": "yarn", scaling + "factor": _FACTOR,
                                    scaling + "original_context_length": 16}),
                  ("scaling yarn, factor 1", {scaling + "type": "yarn", scaling + "factor": 1.0}),
                  ("scaling yarn without factor", {scaling + "type": "yarn"}),
                  ("yarn_ keys, no type", {scaling + "yarn_beta_fast": 8.0, scaling + "yarn_ext_factor": 1.0}),
-                 ("scaling longrope", {scaling + "type": "longrope", scaling + "factor": 4.0}),
-                 ("scaling of an unknown type", {scaling + "type": "su", scaling + "factor": 4.0}),
+                 ("scaling longrope", {scaling + "type": "longrope", scaling + "factor": _FACTOR}),
+                 ("scaling of an unknown type", {scaling + "type": "su", scaling + "factor": _FACTOR}),
                  ("original_context_length alone", {scaling + "original_context_length": 16}),
                  ("finetuned", {scaling + "finetuned": True}),
                  ("dimension_count smaller", {rope + "dimension_count": 4}),
@@ -823,8 +846,8 @@ def _gguf_changes():
         *_config("rope", False, ("freq_base_swa", {rope + "freq_base_swa": 37.0}),
                  ("dimension_sections", {rope + "dimension_sections": [2, 1, 1, 0]}), dims=small, warned=True),
         Change("rope_freqs of llama3", "rope", edit=_divisors(_llama3_divisors(original=8192)), must=True),
-        Change("rope_freqs of llama3, original context 32", "rope", {scaling + "original_context_length": 32}, _divisors(
-            _llama3_divisors()), dims={"head_dim": 16, "hidden": 64, "heads": 4}, must=True),
+        Change("rope_freqs of llama3, original context 32", "rope", {scaling + "original_context_length": 32},
+               _divisors(_llama3_divisors()), dims={"head_dim": 16, "hidden": 64, "heads": 4}, must=True),
         Change("rope_freqs of llama3, no original context", "rope", edit=_divisors(_llama3_divisors()),
                named=("rope_freqs",)),
         Change("rope_freqs of llama3, other band", "rope", edit=_divisors(_llama3_divisors(low=2.0, high=8.0)),
@@ -847,7 +870,8 @@ def _gguf_changes():
         *_config("attention", True, ("causal true", {attention + "causal": True}),
                  ("key_length and value_length absent", {attention + "key_length": ABSENT,
                                                          attention + "value_length": ABSENT})),
-        Change("key_length larger", "attention", dims={"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 16}, must=True),
+        Change("key_length larger", "attention", dims={"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 16},
+               must=True),
         Change("head_count_kv absent", "attention", {attention + "head_count_kv": ABSENT},
                dims={"hidden": 32, "heads": 4, "kv_heads": 4, "head_dim": 8}, must=True),
         *_config("attention", False, ("causal false", {attention + "causal": False}),
@@ -885,28 +909,32 @@ def _gguf_changes():
             "qwen2", "granite", "minicpm", "mistral", "mistral3", "llama4", "deci", "arcee")),
         # head
         Change("no output", "head", edit=_drop("output.weight"), must=True),
-        Change("output equal to token_embd", "head", edit=_untie("equal"), must=True),
-        Change("another output", "head", edit=_untie("other"), must=True),
-        Change("a bias of the output", "head", edit=_gguf_biases("output"), named=("output.bias", "lm_head.bias"), warned=True),
+        Change("output equal to token_embd", "head", edit=_set(
+            "output.weight", lambda d: d.tensors["token_embd.weight"].copy()), must=True),
+        Change("a bias of the output", "head", edit=_gguf_biases("output"), named=("output.bias", "lm_head.bias"),
+               warned=True),
         # tensors
         Change("biases of q, k, v", "tensors", edit=_gguf_biases("attn_q", "attn_k", "attn_v"), named=("bias",)),
         Change("a bias of attn_output", "tensors", edit=_gguf_biases("attn_output"), named=("bias",)),
         Change("biases of ffn", "tensors", edit=_gguf_biases("ffn_gate", "ffn_up", "ffn_down"), named=("bias",)),
-        Change("a bias of a norm", "tensors", edit=_gguf_biases("attn_norm"), named=("attn_norm.bias", "layernorm.bias")),
+        Change("a bias of a norm", "tensors", edit=_gguf_biases("attn_norm"),
+               named=("attn_norm.bias", "layernorm.bias")),
         Change("norms of queries", "tensors", edit=_added("blk.0.attn_q_norm.weight", lambda d: (d.head_dim,)),
                named=("attn_q_norm",)),
         Change("a router", "tensors", edit=_added("blk.0.ffn_gate_inp.weight", lambda d: (4, d.hidden)),
                named=("ffn_gate_inp",)),
         Change("a tensor of no name known", "tensors", edit=_added("something.weight", lambda d: (3,)),
                named=("something",), warned=True),
-        Change("a layer too many", "tensors", {"llama.block_count": 1}, dims={"layers": 2}, named=("blk.1", "layers.1")),
+        Change("a layer too many", "tensors", {"llama.block_count": 1}, dims={"layers": 2},
+               named=("blk.1", "layers.1")),
         Change("a layer too few", "tensors", {"llama.block_count": 3}, dims={"layers": 2}, named=("blk.2", "layers.2")),
         Change("a missing matrix", "tensors", edit=_drop("blk.0.ffn_gate.weight"), named=("ffn_gate", "gate_proj")),
         Change("a missing norm", "tensors", edit=_drop("output_norm.weight"), named=("output_norm", "model.norm")),
-        Change("a wrong feed_forward_length", "tensors", {"llama.feed_forward_length": 33}, named=("gate_proj", "ffn_gate")),
+        Change("a wrong feed_forward_length", "tensors", {"llama.feed_forward_length": 33},
+               named=("gate_proj", "ffn_gate")),
         Change("a wrong vocab_size", "tensors", {"llama.vocab_size": 40}, named=("token_embd", "embed_tokens")),
         # stored types
-        *(Change(f"all {dtype}", "dtype", edit=_typed(lambda n, dtype=dtype: dtype), dims={"intermediate": 64}, must=True)
+        *(Change(f"all {dtype}", "dtype", edit=_typed(lambda n, dtype=dtype: dtype), must=True)
           for dtype in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")),
         *(Change(dtype, "dtype", edit=_super_blocks(dtype, size, scales), must=True, dims={
             "hidden": 256, "intermediate": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "layers": 1})

@@ -3,9 +3,9 @@
     python -m tools.record_oracle                          # writes tests/differential_oracle.json
     python -m tools.record_oracle --seed 7 --cases 200     # tries fresh mixtures live, and writes nothing
 
-Needs the extra `reference`. Folders are loaded by transformers, as a user does it; GGUF files by llama.cpp, in a process of
-their own, since it ends the process for some files. Quantized GGUF files go to llama.cpp dequantized: its own kernels
-quantize activations too.
+Needs the extras `test` and `reference`. Folders are loaded by transformers, as a user does it; GGUF files by llama.cpp,
+each in a process of its own, since some files make it abort. Of quantized GGUF files llama.cpp gets the dequantized
+twin: its own kernels quantize the activations too, and are off by some percent.
 """
 import argparse
 import collections
@@ -56,8 +56,9 @@ def llama_cpp_logits(path, tokens):
     done = subprocess.run([sys.executable, __file__, "--gguf", str(path), *map(str, tokens)],
                           capture_output=True, check=False)
     if done.returncode or not done.stdout:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "rror" in line or "ASSERT" in line]
-        raise Failed((lines or [f"exit {done.returncode}"])[0].replace(str(path.parent), "")[:160])
+        text = done.stderr.decode(errors="replace").replace(str(path.parent), "")
+        lines = [line for line in text.splitlines() if "rror" in line or "ASSERT" in line]
+        raise Failed((lines or [f"exit {done.returncode}"])[0][:160])
     return np.frombuffer(done.stdout, np.float32).reshape(len(tokens), -1)
 
 
