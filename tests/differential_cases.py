@@ -361,7 +361,7 @@ def compare(case, record, folder):
     path = draft.write(folder)
     try:
         checkpoint = load(path, need_tokenizer=False)
-        limit = checkpoint.shape.max_position_embeddings
+        limit = checkpoint.shape.longest_context
         logits = Reference.of(checkpoint).logits(draft.tokens[:limit])
     except ModelError as error:
         message = str(error).removeprefix(str(folder))

@@ -279,6 +279,14 @@ def test_not_a_model(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path / 'config.json'}: Option num_attention_heads is missing"
 
 
+def test_messages_are_one_printable_line(tmp_path):
+    """Names come from files."""
+    tensors = write_folder(tmp_path)
+    write_safetensors(tmp_path / "model.safetensors", tensors | {"a\nb\x1b[2J" + "x" * 2000: np.ones(2)})
+    line = refusal(tmp_path)
+    assert "tensor a\\nb\\x1b[2Jxxx" in line and line.isprintable() and len(line) < 1010
+
+
 def test_no_weights(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -37,7 +37,7 @@ _OTHER_TRADES = ("GGUF.", "general.", "quantize.", "imatrix.")
 
 # Fields that change nothing of a model that is read here.
 _HARMLESS = dict.fromkeys((
-    "llama.tensor_data_layout", "llama.rope.scaling.finetuned", "llama.attention.layer_norm_epsilon",
+    "llama.tensor_data_layout", "llama.rope.scaling.finetuned",
     "llama.rope.scaling.yarn_ext_factor", "llama.rope.scaling.yarn_attn_factor", "llama.rope.scaling.yarn_beta_fast",
     "llama.rope.scaling.yarn_beta_slow", "split.no", "split.tensors.count", "tokenizer.ggml.token_type_count",
     *(f"tokenizer.ggml.{kind}_token_id" for kind in (
