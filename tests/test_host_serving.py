@@ -28,7 +28,7 @@ def test_lengths():
     assert min(geometric) == 1 and abs(sum(geometric) / 20_000 - 20) < 4 * 20 / math.sqrt(20_000)
 
 
-@pytest.mark.parametrize("text", ["", "0", "~", "5:3", "~3:5", "x", "1:2:3", "-4", "0:3"])
+@pytest.mark.parametrize("text", ["", "0", "~", "5:3", "7:11:", "~3:5", "x", "1:2:3", "-4", "0:3"])
 def test_lengths_that_are_none(text):
     with pytest.raises(ValueError, match="^Length must be"):
         Lengths(text)
@@ -55,7 +55,7 @@ def test_a_written_trace_is_read_again(tmp_path):
     lines = list(Synthetic(requests=5, rate=100).lines())
     write_trace(tmp_path / "trace.jsonl", lines)
     assert read_trace(tmp_path / "trace.jsonl") == lines
-    requests = requests_of(lines, DESIGN.model, 10)
+    requests = requests_of(lines, DESIGN.model, 10, context=100)
     assert [r.arrival for r in requests] == [round(line["arrival"] * 10e6) for line in lines]
     assert [len(r.prompt) for r in requests] == [64] * 5 and len({r.prompt for r in requests}) == 5
 
@@ -74,13 +74,53 @@ def test_requests():
     ("{", "Line must be JSON"), ("[]", "Request must be an object"), ('{"prompt_length": 3, "size": 1}', "Field must be one of .* not 'size'"),
     ("{}", "exactly one of tokens, text"), ('{"tokens": [1], "text": "x"}', "exactly one of"), ('{"prompt_length": "3"}', "Field prompt_length"),
     ('{"prompt_length": true}', "Field prompt_length"), ('{"prompt_length": 0}', "Lengths must be"), ('{"tokens": ["x"]}', "Tokens must be"),
-    ('{"prompt_length": 3, "arrival": -1}', "Arrival must be"), ('{"prompt_length": 3, "arrival": Infinity}', "Arrival must be"),
-    ('{"prompt_length": 3, "arrival": 1, "cycle": 1}', "not both"), ('{"prompt_length": 3, "seed": -1}', "Seed must be")])
+    ('{"prompt_length": 3, "arrival": -1}', "Arrival must be"), ('{"prompt_length": 3, "arrival": Infinity}', "Line must be JSON .Infinity"),
+    ('{"prompt_length": 3, "arrival": 1, "cycle": 1}', "not both"), ('{"prompt_length": 3, "seed": -1}', "Seed must be"),
+    ('{"prompt_length": 2147483648}', "Lengths must be"), ('{"tokens": [1], "output_length": 1' + "0" * 90 + "}", "Lengths must be"),
+    ('{"prompt_length": 3, "cycle": 1' + "0" * 99 + "}", "Arrival must be"), ('{"prompt_length": 3, "arrival": 1e300}', "Arrival must be"),
+    ('{"prompt_length": 3, "cycle": ' + "9" * 5000 + "}", "Line must be JSON .an integer of 5000 digits"),
+    ('{"tokens": ' + "[" * 100_000, "Line must be JSON .it is nested too deeply"), ('{"tokens": [-1]}', "Tokens must be"),
+    ('{"prompt_length": 3, "arrival": NaN}', "Line must be JSON .NaN"), ('{"prompt_length": 3, "prompt_length": 3}', "stands twice"),
+    ('{"prompt_length": 3, "stop": 1}', "Field stop must be true or false, not 1"), ('{"text": null}', "Field text must be a string, not None"),
+    ('{"text": "\\ud800"}', "Line must be JSON .half"), ('{"prompt_length": 3, "name": "a\\nb"}', "Name must be"),
+    (" " * (5 << 20), "Trace must be at most")])
 def test_traces_that_are_none(tmp_path, line, complaint):
     path = tmp_path / "trace.jsonl"
     path.write_text('{"prompt_length": 3}\n\n' + line)
     with pytest.raises(InputError, match=f"trace.jsonl:3: .*{complaint}"):
         read_trace(path)
+
+
+@pytest.mark.parametrize("line, complaint", [
+    ({"prompt_length": 2**31 - 1}, "request 1: Prompt must be shorter than the context of 64 tokens, not 2147483647"),
+    ({"tokens": [1] * 64, "name": "x"}, "x: Prompt must be shorter than the context of 64 tokens, not 64"),
+    ({"text": "a" * 20_000}, "request 1: Prompt must be shorter than the context of 64 tokens, not 20000 characters long"),
+    ({"prompt_length": 3, "arrival": 1e18}, "request 1: Arrival must be below 2..63 cycles at 100 MHz"),
+])
+def test_requests_that_no_machine_takes_are_refused_before_prompts_are_drawn(line, complaint):
+    with pytest.raises(ValueError, match=f"^{complaint}"):
+        requests_of([{"prompt_length": 3}, line], DESIGN.model, 100, tokenizer=object())
+
+
+def test_a_line_ends_at_a_line_feed_only(tmp_path):
+    (tmp_path / "trace").write_text('{"text": "a\u2028b\u0085c"}\r\n{"prompt_length": 3}', encoding="utf-8", newline="")
+    assert read_trace(tmp_path / "trace") == [{"text": "a\u2028b\u0085c"}, {"prompt_length": 3}]
+
+
+def test_a_trace_without_end_is_refused():
+    with pytest.raises(InputError, match="/dev/zero:1: Trace must be at most"):
+        read_trace("/dev/zero")
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("requests=100001", "Request count must be 1 to 100000"), ("requests=" + "9" * 5000, "Requests must be a number, not '9"),
+    ("requests=\uff11\uff12", "Requests must be a number"), ("requests=1_0", "Requests must be a number"), ("rate=nan", "Rate must be"),
+    ("rate=1e-300", "Rate must be"), ("seed=4000001", "Seed must be 0 to 4000000"), ("prompt=2147483648", "Length must be"),
+    ("prompt=\u0663", "Length must be"), ("output=1:" + "9" * 5000, "Length must be"), ("longest=" + "9" * 11, "Longest must be a number")])
+def test_synthetic_traces_that_are_none(text, complaint):
+    with pytest.raises(ValueError, match=f"^{complaint}") as caught:
+        Synthetic.parse(text)
+    assert len(str(caught.value)) < 200
 
 
 def test_empty_trace(tmp_path):

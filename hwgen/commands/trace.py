@@ -5,6 +5,7 @@ from pathlib import Path
 from ..host import terminal
 from ..host.inputs import InputError, checked_input, try_to_write, writing
 from ..models import load
+from ..models.json_file import shown
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, drafter_of, loaded,
                      quantized_of)
@@ -57,11 +58,11 @@ def run_trace(options, screen):
         lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
         inverse, policy, drafts = check_sampling(options, design), Policy.parse(options.policy), check_drafts(options, design)
         tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
-        requests = requests_of(lines, design.model, options.clock, tokenizer)
+        requests = requests_of(lines, design.model, options.clock, tokenizer, context=design.hw.context)
         if options.link != "verilator" and options.check:
             raise ValueError(f"Link {options.link} has no --check: it is the golden model's own prediction")
-        if options.turnaround < 0:
-            raise ValueError(f"Turnaround must be at least 0 cycles, not {options.turnaround}")
+        if not 0 <= options.turnaround < 2**31:
+            raise ValueError(f"Turnaround must be 0 to 2**31 - 1 cycles, not {shown(options.turnaround)}")
         if options.picture and not options.picture.endswith(".svg"):
             raise ValueError(f"Picture must be a .svg file, not {options.picture!r}")
         # requests that can never be answered are refused before anything is built

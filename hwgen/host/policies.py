@@ -1,5 +1,6 @@
 """Who gets the entries of the next pass, and who gives way when the KV memory is full."""
 import dataclasses
+import re
 from dataclasses import dataclass
 
 __all__ = ["ORDERS", "Policy"]
@@ -51,8 +52,8 @@ class Policy:
                 raise ValueError(f"Policy must be an order ({', '.join(ORDERS)}), budget=N, chunk=N, full=recompute or full=keep, each "
                                  f"once, not {part!r}")
             if key in ("budget", "chunk"):
-                if not value.isdecimal():
-                    raise ValueError(f"Policy's {key} must be an integer, not {value!r}")
+                if not re.fullmatch("[0-9]{1,10}", value):
+                    raise ValueError(f"Policy's {key} must be an integer of up to 10 digits, not {value[:20]!r}")
                 value = int(value)
             found[key] = value
         return cls(**found)

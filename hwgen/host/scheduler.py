@@ -4,6 +4,7 @@ Over any `Link`: a pass is the same command whether its entries are of one text 
 nothing but the request: not on its slot, its neighbours, the chunks of its prompt, or how often it was put off
 (tests/test_host_scheduler.py). Time is the machine's, in cycles.
 """
+import bisect
 from dataclasses import dataclass, field
 
 from ..params.errors import KvOp
@@ -158,8 +159,7 @@ class Scheduler:
             raise ValueError(f"Arrival must not be before cycle {self.now}, not {request.arrival}")
         number = len(self.future) + len(self.waiting) + len(self.running) + len(self.done)
         sequence = Sequence(request, number, list(request.prompt))
-        self.future.append(sequence)
-        self.future.sort(key=lambda s: (s.request.arrival, s.number))
+        bisect.insort(self.future, sequence, key=self._age)
         return sequence
 
     def _age(self, sequence):

@@ -3,17 +3,35 @@ import dataclasses
 import json
 import math
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..models.json_file import decode_json, shown, take
 from .inputs import InputError, writing
 from .scheduler import Request
 
 __all__ = ["Lengths", "Synthetic", "read_trace", "requests_of", "write_trace"]
 
 _PROMPTS = ("tokens", "text", "prompt_length")
-_FIELDS = {"arrival": (int, float), "cycle": int, "tokens": list, "text": str, "prompt_length": int, "output_length": int, "seed": int,
+_FIELDS = {"arrival": float, "cycle": int, "tokens": list, "text": str, "prompt_length": int, "output_length": int, "seed": int,
            "stop": bool, "name": str}
+
+#: Bounds of a trace: what is beyond them would be worked on for minutes before anything else refuses it.
+_MOST_REQUESTS = 100_000
+_MOST_TOKENS = 2**31 - 1
+_MOST_CYCLES = 2**63 - 1
+_MOST_BYTES, _LONGEST_LINE = 64 << 20, 4 << 20
+_LONGEST_NAME = 200
+_LONGEST_WORD = 256     # characters of a text that are a token on average, at most
+_MOST_SEED = 4_000_000  # of a synthetic trace: its requests' seeds are 1000 times it and more, below 2**32
+
+
+def _number(text):
+    """A number of up to ten ASCII digits. ValueError for another text, which int() may take."""
+    if not re.fullmatch("[0-9]{1,10}", text):
+        raise ValueError(f"Number must be of up to 10 digits, not {shown(text)}")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -22,10 +40,10 @@ class Lengths:
     text: str
 
     def __post_init__(self):
-        low, colon, high = self.text.removeprefix("~").partition(":")
-        numbers = [low, high] if colon else [low]
-        if not all(n.isdecimal() and int(n) >= 1 for n in numbers) or (colon and (self.text[0] == "~" or int(low) > int(high))):
-            raise ValueError(f"Length must be N, LOW:HIGH or ~MEAN, with numbers from 1 on, not {self.text!r}")
+        form = re.fullmatch("(~?)([0-9]{1,10})|([0-9]{1,10}):([0-9]{1,10})", self.text)
+        numbers = [int(n) for n in form.groups() if n and n != "~"] if form else [0]
+        if not all(1 <= n <= _MOST_TOKENS for n in numbers) or numbers != sorted(numbers):
+            raise ValueError(f"Length must be N, LOW:HIGH or ~MEAN, with numbers from 1 on, not {shown(self.text)}")
 
     def draw(self, rng):
         if self.text[0] == "~":
@@ -52,10 +70,12 @@ class Synthetic:
     seed: int = 1
 
     def __post_init__(self):
-        if self.requests < 1:
-            raise ValueError(f"Request count must be at least 1, not {self.requests}")
-        if not (0 <= self.rate < math.inf):
-            raise ValueError(f"Rate must be at least 0 requests per second, not {self.rate:g}")
+        if not 1 <= self.requests <= _MOST_REQUESTS:
+            raise ValueError(f"Request count must be 1 to {_MOST_REQUESTS}, not {self.requests}")
+        if not (self.rate == 0 or 1e-6 <= self.rate < math.inf):
+            raise ValueError(f"Rate must be 0, or at least 1e-06 requests per second, not {self.rate:g}")
+        if not 0 <= self.seed <= _MOST_SEED:
+            raise ValueError(f"Seed must be 0 to {_MOST_SEED}, not {self.seed}")
         if self.longest < 0 or self.longest == 1:
             raise ValueError(f"Longest must be 0 or at least 2 tokens, not {self.longest}")
 
@@ -66,12 +86,12 @@ class Synthetic:
         for part in filter(None, (part.strip() for part in text.split(","))):
             key, equals, value = (word.strip() for word in part.partition("="))
             if not equals or key not in cls.__dataclass_fields__ or key in found:
-                raise ValueError(f"Synthetic trace must be {', '.join(f'{f}=...' for f in cls.__dataclass_fields__)}, each once, not {part!r}")
-            make = {"prompt": Lengths, "output": Lengths, "rate": float}.get(key, int)
+                raise ValueError(f"Synthetic trace must be {', '.join(f'{f}=...' for f in cls.__dataclass_fields__)}, each once, not {shown(part)}")
+            make = {"prompt": Lengths, "output": Lengths, "rate": float}.get(key, _number)
             try:
                 found[key] = make(value)
             except ValueError as error:
-                raise ValueError(str(error) if make is Lengths else f"{key.capitalize()} must be a number, not {value!r}") from None
+                raise ValueError(str(error) if make is Lengths else f"{key.capitalize()} must be a number, not {shown(value)}") from None
         return cls(**found)
 
     def lines(self):
@@ -94,61 +114,86 @@ def write_trace(path, lines):
 
 def read_trace(path):
     """The requests of a trace file, as dicts that have been checked. InputError names the line."""
-    with writing(path):
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: Trace must be UTF-8") from None
-    lines = []
-    for number, row in enumerate(text.splitlines(), 1):
-        if row.strip():
-            try:
-                lines.append(_checked(json.loads(row)))
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: {'Line must be JSON' if isinstance(error, json.JSONDecodeError) else error}") from None
+    lines, size = [], 0
+    with writing(path), open(path, "rb") as file:
+        for number in range(1, _MOST_BYTES):
+            row = file.readline(_LONGEST_LINE + 1)
+            if not row:
+                break
+            size += len(row)
+            if len(row) > _LONGEST_LINE or size > _MOST_BYTES or len(lines) > _MOST_REQUESTS:
+                raise InputError(f"{path}:{number}: Trace must be at most {_MOST_REQUESTS} requests and {_MOST_BYTES >> 20} MiB long, "
+                                 f"a line at most {_LONGEST_LINE >> 20} MiB")
+            if row.strip():
+                lines.append(_parsed(row, f"{path}:{number}"))
     if not lines:
         raise InputError(f"{path}: Trace must have at least one request")
     return lines
 
 
+def _parsed(row, where):
+    try:
+        line = decode_json(row, unique=True)
+    except ValueError as error:
+        raise InputError(f"{where}: Line must be JSON ({error})") from None
+    try:
+        return _checked(line)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from None
+
+
 def _checked(line):
     if not isinstance(line, dict):
-        raise ValueError(f"Request must be an object, not {line!r}")
-    for key, value in line.items():
+        raise ValueError(f"Request must be an object, not {shown(line)}")
+    for key in line:
         if key not in _FIELDS:
-            raise ValueError(f"Field must be one of {', '.join(_FIELDS)}, not {key!r}")
-        if not isinstance(value, _FIELDS[key]) or (isinstance(value, bool) and key != "stop"):
-            raise ValueError(f"Field {key} must not be {value!r}")
+            raise ValueError(f"Field must be one of {', '.join(_FIELDS)}, not {shown(key)}")
+        take(line, key, _FIELDS[key], noun="Field")
     if sum(key in line for key in _PROMPTS) != 1:
         raise ValueError(f"Request must have exactly one of {', '.join(_PROMPTS)}")
     if "arrival" in line and "cycle" in line:
         raise ValueError("Request must have arrival (seconds) or cycle, not both")
-    if not 0 <= line.get("arrival", line.get("cycle", 0)) < math.inf:
-        raise ValueError("Arrival must be at least 0")
-    if line.get("prompt_length", 1) < 1 or line.get("output_length", 1) < 1:
-        raise ValueError("Lengths must be at least 1")
-    if not all(isinstance(t, int) and not isinstance(t, bool) for t in line.get("tokens", ())):
-        raise ValueError("Tokens must be integers")
+    if not 0 <= line.get("arrival", line.get("cycle", 0)) <= _MOST_CYCLES:
+        raise ValueError(f"Arrival must be at least 0 and below 2**63, not {shown(line.get('arrival', line.get('cycle')))}")
+    for key in ("prompt_length", "output_length"):
+        if not 1 <= line.get(key, 1) <= _MOST_TOKENS:
+            raise ValueError(f"Lengths must be at least 1 and below 2**31, not {shown(line[key])}")
+    if not all(isinstance(t, int) and not isinstance(t, bool) and 0 <= t <= _MOST_TOKENS for t in line.get("tokens", ())):
+        raise ValueError("Tokens must be integers from 0 on, below 2**31")
     if not 0 <= line.get("seed", 0) < 2**32:
-        raise ValueError("Seed must be 0 to 2**32 - 1")
+        raise ValueError(f"Seed must be 0 to 2**32 - 1, not {shown(line['seed'])}")
+    name = line.get("name", "")
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"Name must be at most {_LONGEST_NAME} characters that can be printed, not {shown(name)}")
     return line
 
 
-def requests_of(lines, model, clock, tokenizer=None):
-    """`Request`s of a trace's lines.
+def requests_of(lines, model, clock, tokenizer=None, *, context=None):
+    """`Request`s of a trace's lines. ValueError with one line, before any prompt is drawn or read.
 
     Parameters
     ----------
     model : ModelShape      what a prompt of which only the length is given is drawn for, from the request's seed
     clock : float           MHz: arrivals in seconds become cycles
     tokenizer : Tokenizer   for prompts in text
+    context : int           positions of a slot, which a prompt must be shorter than (default: the model's)
     """
+    context, lines = context or model.max_position_embeddings, list(lines)
+    names = [line.get("name", f"request {number}") for number, line in enumerate(lines)]
+    for name, line in zip(names, lines):
+        if "text" in line and tokenizer is None:
+            raise ValueError("Prompts in text need a model with a tokenizer")
+        length = line.get("prompt_length", len(line.get("tokens", ())))
+        if length >= context:
+            raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, not {length}")
+        if len(line.get("text", "")) > _LONGEST_WORD * context:
+            raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, not {len(line['text'])} characters long")
+        if line.get("arrival", 0) * clock * 1e6 > _MOST_CYCLES:
+            raise ValueError(f"{name}: Arrival must be below 2**63 cycles at {clock:g} MHz, not {line['arrival']:g} s")
     found = []
-    for number, line in enumerate(lines):
+    for number, (name, line) in enumerate(zip(names, lines)):
         seed = line.get("seed", number)
         if "text" in line:
-            if tokenizer is None:
-                raise ValueError("Prompts in text need a model with a tokenizer")
             prompt = tokenizer.encode(line["text"])
         elif "tokens" in line:
             prompt = line["tokens"]
@@ -156,6 +201,5 @@ def requests_of(lines, model, clock, tokenizer=None):
             rng = random.Random(seed)
             prompt = [rng.randrange(model.vocab_size) for _ in range(line["prompt_length"])]
         arrival = line["cycle"] if "cycle" in line else round(line.get("arrival", 0) * clock * 1e6)
-        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop") else (),
-                             line.get("name", f"request {number}")))
+        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop") else (), name))
     return found
