@@ -163,7 +163,8 @@ def test_names_refused(tmp_path, name, complaint):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}', '{"files": []}'])
+@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}', '{"files": []}', "[" * 100_000,
+                                      '{"generator": "hwgen", "files": {}}', '{"generator": {"hwgen": 1}, "files": {}}', "9" * 5000])
 def test_other_peoples_folders_are_refused(tmp_path, manifest):
     (tmp_path / "thesis.tex").write_text("years of work")
     if manifest:

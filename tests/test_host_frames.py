@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from hwgen.golden.uart_bridge import UartBridge
+from hwgen.golden.uart_bridge import UartBridge, frame
 from hwgen.host.frames import FramePort, Read, Write
 from hwgen.host.link import LinkError
 from hwgen.params.frames import START
@@ -90,6 +90,29 @@ def test_refused():
     with pytest.raises(LinkError, match="Read of register 0x8000 was refused: SLVERR"):
         port.transact([Read(0), Read(0x8000)])
     assert port.read(0) == [0]
+
+
+class Answers:
+    """A line on which each request is answered with a frame of its own number and these bytes, after the first request."""
+    name = "line"
+
+    def __init__(self, data):
+        self.data, self.out = data, b""
+
+    def write(self, request):
+        self.out = frame(request[1], self.data if request[2] else b"")
+
+    def read(self, seconds):
+        data, self.out = self.out, b""
+        return data
+
+
+@pytest.mark.parametrize("data, words", [
+    (bytes(4), "Answer must be 5 bytes long, not 4"), (bytes(1), "Answer must be 5 bytes long, not 1"),
+    (bytes(6), "Answer must be 5 bytes long, not 6"), (b"", "the request was cut off"), (bytes([77]), "was refused: 77")])
+def test_an_answer_of_another_length_is_refused(data, words):
+    with pytest.raises(LinkError, match=f"^line: .*{words}"):
+        FramePort(Answers(data)).read(0x10)
 
 
 def test_a_new_host_begins_anew():

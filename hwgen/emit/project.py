@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..lib.verilator import WAIVERS
 from ..lib.verilog import emit_design
+from ..models import ModelError
+from ..models.json_file import read_json, take
 from ..models.pack import model_id
 from ..params.axi import PAGE
 from ..params.errors import MEANINGS, OPERATIONS
@@ -116,9 +118,11 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
 def _manifest_of(folder):
     """The manifest of an earlier output, or None."""
     try:
-        about = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return about if "hwgen" in about["generator"] and isinstance(about["files"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        about = read_json(folder / "manifest.json", default={})
+        take(take(about, "generator", dict), "hwgen", str)
+        take(about, "files", dict)
+        return about
+    except (ModelError, ValueError, TypeError):
         return None
 
 

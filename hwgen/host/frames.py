@@ -141,6 +141,7 @@ class FramePort:
             del buffer[0]           # perhaps the START was another byte's
 
     def _results(self, batch, answer):
+        """What an answer says. LinkError for one that is refused, or that is not as long as this request's."""
         results, at = [], 0
         for operation in batch:
             status = answer[at] if at < len(answer) else MALFORMED
@@ -153,4 +154,6 @@ class FramePort:
             else:
                 results.append(None)
             at += operation.answer_bytes
+        if at != len(answer):
+            raise LinkError(f"{self._line.name}: Answer must be {at} bytes long, not {len(answer)}: what answers is no machine of hwgen")
         return results
