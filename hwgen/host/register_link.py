@@ -34,7 +34,7 @@ class RegisterLink(Link):
         # the weights say what they are when they are read
         port.write(registers["CONTROL"].offset, 1)
         self._give([Entry(0, 0, 0)])
-        self._results()
+        self._results(1)
         found, wanted = port.read(registers["WEIGHTS_ID"].offset)[0], model_id(quantized)
         if found != wanted:
             raise LinkError(f"{self._name()} runs with weights {found:#010x}, and {design.model.name} in these formats has {wanted:#010x}: "
@@ -53,7 +53,7 @@ class RegisterLink(Link):
             raise LinkError(f"The machine has version {version} of the registers, and this hwgen knows {VERSION}: build the bitstream again")
         name, wanted = self._name(), design.model.name[:16]
         if name != wanted:
-            raise LinkError(f"The machine is built for the model {name}, not for {wanted}: configure the board with the bitstream of {wanted}")
+            raise LinkError(f"The machine is built for the model {name if name.isprintable() else repr(name)}, not for {wanted}: configure the board with the bitstream of {wanted}")
         found = self._port.read(self._map["DESIGN_ID"].offset)[0]
         if found != design_id(design, axi):
             lanes, capacity, context = (self._port.read(self._map[r].offset)[0] for r in ("ARRAY", "CAPACITY", "CONTEXT"))
@@ -94,19 +94,24 @@ class RegisterLink(Link):
             operations.append(Write(self._register("COMMAND_HI"), (word >> 32 & 0xFFFFFFFF,)))
         self._port.transact([*operations, Write(control, (1,))])
 
-    def _pop(self):
-        """The results that are there, oldest first: dicts of `params.registers.RESULT`."""
+    def _pop(self, entries):
+        """The results that are there of a pass of so many entries, oldest first: dicts of `params.registers.RESULT`."""
         count = self._port.read(self._register("QUEUE"))[0] >> 8 & 0xFF
         pop = Write(self._register("QUEUE"), (1 << 16,))
         words = self._port.transact([op for _ in range(count) for op in (Read(self._register("RESULT_LO"), 2), pop)]) if count else []
-        return [_fields(low | high << 32) for low, high in words[::2]]
+        results = [_fields(low | high << 32) for low, high in words[::2]]
+        for result in results:
+            for field, count in (("token", self.design.model.vocab_size), ("entry", entries), ("error", len(ErrorCode))):
+                if result[field] >= count and not (result["none"] and field != "error"):
+                    raise LinkError(f"The machine gave a result with {field} {result[field]}, which must be below {count}")
+        return results
 
-    def _results(self):
-        """All results of a pass."""
+    def _results(self, entries):
+        """All results of a pass of so many entries."""
         results = []
 
         def done():
-            results.extend(self._pop())
+            results.extend(self._pop(entries))
             return bool(results) and results[-1]["last"]
         self._wait(done, "its pass")
         if any(r["bus_error"] for r in results):
@@ -118,7 +123,7 @@ class RegisterLink(Link):
         if not entries:     # the registers have no word for it
             return PassResult(tokens={}, signatures=[[] for _ in range(self.design.layers)], errors=entry_errors([], {None: ErrorCode.EMPTY_PASS}))
         self._give(entries)
-        results = self._results()
+        results = self._results(len(entries))
         tokens = {r["entry"]: r["token"] for r in results if not r["none"] and not r["error"]}
         errors = entry_errors(entries, {None if r["none"] else r["entry"]: r["error"] for r in results if r["error"]})
         if not self.details:
@@ -135,7 +140,10 @@ class RegisterLink(Link):
         answer = self._register("KV_ANSWER")
         self._port.transact([Write(self._register("KV_LENGTH"), (length,)), Write(self._register("KV_COMMAND"), (op | slot << 4 | other << 16,))])
         self._wait(lambda: not self._port.read(answer)[0] & 1, "the operation on its KV memory")
-        return KvAnswer(ErrorCode(self._port.read(answer)[0] >> 8 & 0xFF))
+        code = self._port.read(answer)[0] >> 8 & 0xFF
+        if code >= len(ErrorCode):
+            raise LinkError(f"The machine answered an operation on its KV memory with code {code}, which must be below {len(ErrorCode)}")
+        return KvAnswer(ErrorCode(code))
 
     def counters(self):
         """The machine's counters of the latest pass, in the order of `params.phases.EVENTS`."""
@@ -157,10 +165,12 @@ class RegisterLink(Link):
                 found = []
 
                 def there():
-                    found.extend(self._pop())
+                    found.extend(self._pop(len(texts)))
                     return bool(found)
                 self._wait(there, "its pass")
                 for result in found:
+                    if result["entry"] >= len(texts):   # of the next pass, and found with the results of the one before
+                        raise LinkError(f"The machine gave a result with entry {result['entry']}, which must be below {len(texts)}")
                     if result["error"]:
                         raise entry_errors(entries, {texts[result["entry"]]: result["error"]})[texts[result["entry"]]]
                     if not result["none"]:
@@ -174,7 +184,7 @@ class RegisterLink(Link):
         finally:
             if not ended:       # nobody wants the rest
                 self._port.write(self._register("LOOP"), 0)
-                self._wait(lambda: not self._pop() and not self._under_way(), "its pass")
+                self._wait(lambda: not self._pop(self.design.hw.entries) and not self._under_way(), "its pass")
 
     def _under_way(self):
         """A pass is, or results of one have not been taken."""
