@@ -4,6 +4,7 @@ PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
+FUZZ_ARGS ?=
 SYNTH_ARGS ?=
 BOARD ?= ulx3s-12f
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test soak bitstream synth-report specimen lint bench env clean
+.PHONY: help demo test soak fuzz bitstream synth-report specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -24,6 +25,9 @@ test: $(STAMP) ## all tests, the benches on the installed simulators included
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
+
+fuzz: $(STAMP) ## 20,000 damaged files and answers, each read or refused in one line (FUZZ_ARGS="--inputs N --seed S --only safetensors")
+	@$(BIN)/python -m tools.fuzz $(FUZZ_ARGS)
 
 bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI, in minutes, into build/fpga (BOARD=B: another)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'

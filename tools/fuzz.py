@@ -222,8 +222,8 @@ class Safetensors(Target):
     def make(self, rng):
         whole = self.files["model.safetensors"]
         length = int.from_bytes(whole[:8], "little")
-        if rng.random() < 0.25:
-            return {"model.safetensors": blind(rng, whole, 8 + length)}
+        if rng.random() < 0.35:
+            return {"model.safetensors": blind(rng, whole, rng.choice([8 + length, None]))}
         header = damaged(rng, json.loads(whole[8:8 + length]))
         length = rng.choice([len(header)] * 9 + [0, len(header) + 1, 2**63, 100_000_001])
         return {"model.safetensors": length.to_bytes(8, "little") + header + whole[8 + int.from_bytes(whole[:8], "little"):]}
@@ -578,9 +578,9 @@ def place_of(error):
 class Bench:
     """A target with its base files and a folder to put inputs into."""
 
-    def __init__(self, name, seed, work):
+    def __init__(self, name, seed, work, targets=TARGETS):
         self.name, self.seed = name, seed
-        self.target = TARGETS[name](work)
+        self.target = targets[name](work)
         self.folder = work / f"input-{name}"
 
     def rng(self, number):
@@ -653,7 +653,7 @@ def limited(bench, number, stderr):
 
 # -- many
 
-def worker(pipe, seed):
+def worker(pipe, seed, targets):
     """Take (target, number) from a pipe until None comes; answer each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))      # what is beyond is a MemoryError, not the machine's end
@@ -666,14 +666,14 @@ def worker(pipe, seed):
         while (task := pipe.recv()) is not None:
             name, number = task
             if name not in benches:
-                benches[name] = Bench(name, seed, Path(work))
+                benches[name] = Bench(name, seed, Path(work), targets)
             pipe.send(limited(benches[name], number, stderr))
 
 
 class Worker:
-    def __init__(self, seed):
+    def __init__(self, seed, targets):
         self.pipe, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.get_context("spawn").Process(target=worker, args=(theirs, seed), daemon=True)
+        self.process = multiprocessing.get_context("spawn").Process(target=worker, args=(theirs, seed, targets), daemon=True)
         self.process.start()
         theirs.close()
         self.task = self.since = None
@@ -688,10 +688,10 @@ class Worker:
         self.pipe.close()
 
 
-def fuzz(tasks, seed, jobs, say):
+def fuzz(tasks, seed, jobs, say, targets=TARGETS):
     """Try all (target, number) in worker processes. Returns (Counter of (target, outcome), [Finding])."""
     counts, findings, tasks = Counter(), [], iter(tasks)
-    workers = [Worker(seed) for _ in range(jobs)]
+    workers = [Worker(seed, targets) for _ in range(jobs)]
     try:
         busy = [w for w in workers if (task := next(tasks, None)) is not None and (w.give(task) or True)]
         while busy:
@@ -716,7 +716,7 @@ def fuzz(tasks, seed, jobs, say):
                     accepted, finding = False, Finding(name, number, what.split(" with")[0], what)
                     busy.remove(w)
                     w.end()
-                    workers[workers.index(w)] = w = Worker(seed)
+                    workers[workers.index(w)] = w = Worker(seed, targets)
                     busy.append(w)
                 counts[name, "finding" if finding else "accepted" if accepted else "refused"] += 1
                 findings += [finding] if finding else []

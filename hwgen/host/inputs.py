@@ -1,11 +1,16 @@
 """What is the user's to mend, as one line."""
 import contextlib
 
+from ..params.checks import one_line
+
 __all__ = ["InputError", "checked_input", "try_to_write", "writing"]
 
 
 class InputError(Exception):
     """Wrong input; the message is one line."""
+
+    def __init__(self, message):
+        super().__init__(one_line(str(message)))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..params.checks import one_line
 from ..params.errors import MEANINGS, ErrorCode, KvOp
 
 __all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key"]
@@ -9,6 +10,9 @@ __all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "Li
 
 class LinkError(Exception):
     """The other side failed; the message is one line."""
+
+    def __init__(self, message):
+        super().__init__(one_line(str(message)))
 
 
 class EntryError(LinkError):

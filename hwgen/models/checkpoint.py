@@ -3,21 +3,16 @@ import zlib
 
 import numpy as np
 
+from ..params.checks import one_line
+
 __all__ = ["Checkpoint", "ModelError", "check_tensors", "random_checkpoint", "tensor_shapes"]
 
 
-_LONGEST = 1000     # characters of a message
-
-
 class ModelError(Exception):
-    """A model that cannot be used. The message is one line: which file or tensor, what is wrong, what to do.
-
-    Names and values in it come from files: what a terminal would obey is spelled out, and a long message is cut.
-    """
+    """A model that cannot be used. The message is one line: which file or tensor, what is wrong, what to do."""
 
     def __init__(self, message):
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)[:_LONGEST + 1])
-        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}...")
+        super().__init__(one_line(str(message)))
 
 
 def tensor_shapes(shape):

@@ -4,7 +4,7 @@ import math
 import reprlib
 import sys
 
-__all__ = ["check_int", "check_number", "check_power_of_two", "shown"]
+__all__ = ["check_int", "check_number", "check_power_of_two", "one_line", "shown"]
 
 FLOAT_MAX = sys.float_info.max
 _REPR = reprlib.Repr()
@@ -41,3 +41,9 @@ def check_power_of_two(noun, value):
     check_int(noun, value)
     if value < 1 or value & (value - 1):
         raise ValueError(f"{noun} must be a power of two, at least 1, not {shown(value)}")
+
+
+def one_line(text, longest=1000):
+    """A message as one line of what can be printed, whatever names and values of a file are in it; cut if it is long."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:longest + 1])
+    return text if len(text) <= longest else f"{text[:longest]}..."
