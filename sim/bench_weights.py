@@ -8,7 +8,7 @@ from amaranth.hdl import signed
 from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
 from hwgen.params.design import RECORD_WORDS
-from hwgen.params.phases import Phase
+from hwgen.params.stream import FINAL_NORM, HEAD
 from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
@@ -79,22 +79,20 @@ def heads(rng, n):
 
 
 def runs(n, head):
-    """(address of a record, or None; [(address, matrix) behind it]) of a pass, in order."""
+    """(address of a record, [the matrices behind it]) of a pass, in order: sections of the stream."""
     if HW.halves == 2:
-        matmuls = dict(zip((Phase.QKV, Phase.O, Phase.GATE_UP, Phase.DOWN, Phase.HEAD), (*DESIGN.layer_matmuls, DESIGN.head_matmul)))
-        found = []
-        for piece, (address, _, _) in zip(golden.pieces(DESIGN, n > HW.entries // 2, head), golden.request_list(DESIGN, [0] * n, head)[n + 1:]):
-            if piece.phase in matmuls:
-                found[-1][1].append((address, matmuls[piece.phase]))
-            else:
-                found.append((address, []))
-        return found
-    found = [(golden.layer_address(DESIGN, layer, half), DESIGN.layer_matmuls[2 * half:2 * half + 2])
-             for layer in range(DESIGN.layers) for half in range(2)]
-    if head:
-        found.append((golden.layer_address(DESIGN, DESIGN.layers, 0), [DESIGN.head_matmul]))
-    return [(record, [(record + DESIGN.record_beats + sum(map(DESIGN.matmul_beats, matmuls[:k])), m) for k, m in enumerate(matmuls)])
-            for record, matmuls in found]
+        pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
+        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head)[n + 1:]]
+        assert len(sections) == len(list(pieces))
+    else:
+        sections = [s for s in DESIGN.stream if s.layer is not None or head and s.name in (FINAL_NORM, HEAD)]
+    found = []
+    for section in sections:
+        if section.matmul is None:
+            found.append((section.address, []))
+        else:
+            found[-1][1].append(section)
+    return found
 
 
 def expected(tokens, head):
@@ -107,12 +105,12 @@ def expected(tokens, head):
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
                            "last": 0} for part, lo in parts]
     want["embed"][-1]["last"] = 1
-    for address, matmuls in runs(len(tokens), head):
+    for address, matrices in runs(len(tokens), head):
         exps, gains = golden.record(STREAM, DESIGN, address)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
-        for start, matmul in matmuls:
-            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, start, matmul)]
+        for section in matrices:
+            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, section)]
     return want
 
 
@@ -141,10 +139,10 @@ async def cycles(dut):
         assert bench.embed.cycles[-1] == start + golden.embed_done_cycle(DESIGN, n)
         previous = start + golden.record_first(DESIGN, n)
         gains, tiles, exps = [], [], []
-        for _, matmuls in runs(n, head):
+        for _, matrices in runs(n, head):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
-            for i in range(sum(m.tiles for _, m in matmuls)):
+            for i in range(sum(section.matmul.tiles for section in matrices)):
                 after = golden.tile_after_tile_cycle if i else golden.tile_after_record_cycle
                 previous = after(DESIGN, previous)
                 tiles.append(previous)

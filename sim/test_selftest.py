@@ -12,7 +12,7 @@ from hwgen.host.driver import Mismatch, selftest
 from hwgen.host.faults import ConstantFault, KvFault, WeightFault, parse_fault, rewired
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.machine import simulated
-from hwgen.plan.stream_map import sections
+from hwgen.plan.stream_map import title
 from sim.designs import small_design
 from sim.passes import random_model
 
@@ -102,7 +102,7 @@ def test_several_wrong_bits_are_not_taken_for_one(machine):
 
 
 def body_of(part):
-    return next(start for name, start, _, _ in sections(DESIGN) if name == part)
+    return next(section.address for section in DESIGN.stream if title(DESIGN, section) == part)
 
 
 @pytest.mark.parametrize("spelling, complaint", [

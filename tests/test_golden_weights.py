@@ -5,6 +5,7 @@ import pytest
 from hwgen.golden import weights as golden
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import model_id, pack
+from hwgen.params.stream import FINAL_NORM
 from sim.designs import small_design
 
 DESIGNS = {
@@ -47,16 +48,17 @@ def test_requests_are_the_rows_and_the_body(packed):
         beats = stream[address + np.arange(count) * design.hw.tile_beats].reshape(count, per_beat, design.hw.lanes)
         row = beats[:, token % per_beat].reshape(-1, design.head_matmul.codes, design.hw.lanes).swapaxes(0, 1)
         assert (row.reshape(design.head_matmul.codes, -1) == golden.embedding_row(stream, design, token)).all()
-    assert body == (design.body_address, design.head_address + design.matmul_beats(design.head_matmul) - design.body_address, 0)
+    assert body == (design.body_address, design.head_address + design.head_matmul.tiles * design.hw.tile_beats - design.body_address, 0)
     assert golden.request_list(design, [0], False)[-1] == (design.body_address, design.final_address - design.body_address, 0)
 
 
 def test_records(packed):
     design, q, stream = packed
     records = [record for i, layer in enumerate(q.layers) for record in (
-        (i, 0, [layer.q, layer.k, layer.v, layer.o], layer.input_gain), (i, 1, [layer.gate, layer.up, layer.down], layer.post_gain))]
-    for layer, half, matrices, gain in [*records, (design.layers, 0, [q.head], q.final_gain)]:
-        exps, gains = golden.record(stream, design, golden.layer_address(design, layer, half))
+        (("norm_1", i), [layer.q, layer.k, layer.v, layer.o], layer.input_gain),
+        (("norm_2", i), [layer.gate, layer.up, layer.down], layer.post_gain))]
+    for section, matrices, gain in [*records, (FINAL_NORM, [q.head], q.final_gain)]:
+        exps, gains = golden.record(stream, design, design.stream[section].address)
         assert exps.tolist() == [m.exponent for m in matrices] + [0] * (4 - len(matrices))
         assert (gains[:len(gain)] == gain).all() and not gains[len(gain):].any()
 
@@ -64,8 +66,7 @@ def test_records(packed):
 def test_tiles_make_the_matrix(packed):
     design, q, stream = packed
     matmul = design.down_matmul
-    address = golden.layer_address(design, 1, 1) + design.record_beats + design.matmul_beats(design.gate_up_matmul)
-    tiles = golden.tiles(stream, design, address, matmul).reshape(
+    tiles = golden.tiles(stream, design, design.stream["down", 1]).reshape(
         matmul.n_tiles, matmul.k_tiles, design.hw.columns, design.hw.lanes)
     matrix = tiles.swapaxes(1, 2).reshape(matmul.rows, matmul.cols)
     codes = q.layers[1].down.codes

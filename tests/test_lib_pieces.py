@@ -46,7 +46,7 @@ def test_walk(layers):
 def test_pieces_are_the_stream():
     """Both half-batches read all of it, each piece once, and one alone reads it in the order of the addresses."""
     design = small_design(num_hidden_layers=3, entries=4, halves=2)
-    whole = [design.body_address, design.head_address + design.matmul_beats(design.head_matmul)]
+    whole = [design.body_address, design.head_address + design.head_matmul.tiles * design.hw.tile_beats]
     alone = request_list(design, [0, 0], (True, False))[3:]
     assert [a for a, *_ in alone] + whole[1:] == whole[:1] + [a + n for a, n, _ in alone]
     both = request_list(design, [0, 0, 0], (True, True))[4:]

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..params.design import RECORD_WORDS
 from ..params.phases import Phase
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
-           "gain_cycle", "layer_address", "model_id", "pieces", "record", "record_first", "request_list", "tile_after_record_cycle",
+           "gain_cycle", "model_id", "pieces", "record", "record_first", "request_list", "tile_after_record_cycle",
            "tile_after_tile_cycle", "tiles", "waits"]
 
 ROM_LATENCY = 3     # cycles from taking a request to its first beat
@@ -77,48 +78,34 @@ def pieces(design, both, head):
 
 
 def _piece_request(design, piece):
-    """(address, count, stride) of a piece."""
-    qkv, o, gate_up, down = (design.matmul_beats(m) for m in design.layer_matmuls)
-    if piece.phase == Phase.HEAD:
-        return design.head_address, design.matmul_beats(design.head_matmul), 0
-    if piece.phase == Phase.NORM_F:
-        return design.final_address, design.record_beats, 0
-    second = piece.phase in (Phase.NORM_2, Phase.GATE_UP, Phase.DOWN)
-    start = layer_address(design, piece.layer, int(second))
-    behind = {Phase.NORM_1: 0, Phase.NORM_2: 0, Phase.QKV: design.record_beats, Phase.O: design.record_beats + qkv,
-              Phase.GATE_UP: design.record_beats, Phase.DOWN: design.record_beats + gate_up}[piece.phase]
-    count = {Phase.QKV: qkv, Phase.O: o, Phase.GATE_UP: gate_up, Phase.DOWN: down}.get(piece.phase, design.record_beats)
-    return start + behind, count, 0
+    """(address, count, stride) of a piece: phases are called as the sections that they read."""
+    name = piece.phase.name.lower()
+    section = design.stream[name] if piece.phase in (Phase.NORM_F, Phase.HEAD) else design.stream[name, piece.layer]
+    return section.address, section.beats, 0
 
 
 def request_list(design, tokens, head):
     """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches alternate, by each."""
-    hw, table = design.hw, design.head_matmul
-    requests = [(0, design.header_beats, 0)]
+    hw, table, stream = design.hw, design.head_matmul, design.stream
+    requests = [(stream[HEADER].address, stream[HEADER].beats, 0)]
     for token in tokens:
         tile, column = divmod(token, hw.columns)
-        address = design.embed_address + (tile * table.k_tiles * table.codes) * hw.tile_beats + column * hw.tile_beats // hw.columns
+        address = stream[EMBEDDING].address + (tile * table.k_tiles * table.codes) * hw.tile_beats + column * hw.tile_beats // hw.columns
         requests.append((address, table.k_tiles * table.codes, 1))
     if hw.halves == 2:
         both = len(tokens) > hw.entries // 2
         return requests + [_piece_request(design, piece) for piece in pieces(design, both, head)]
-    end = design.head_address + design.matmul_beats(table) if head else design.final_address
-    return [*requests, (design.body_address, end - design.body_address, 0)]
+    end = stream[HEAD].end if head else stream[FINAL_NORM].address
+    return [*requests, (stream.body, end - stream.body, 0)]
 
 
 def embedding_row(stream, design, token):
     """A token's codes, uint8 [codes, hidden]: hi, and lo if the table has pairs."""
     hw, table = design.hw, design.head_matmul
     tile, column = divmod(token, hw.columns)
-    matrix = tiles(stream, design, design.embed_address, table)
+    matrix = tiles(stream, design, design.stream[EMBEDDING])
     row = matrix.reshape(table.n_tiles, table.k_tiles, table.codes, hw.columns, hw.lanes)[tile, :, :, column]
     return row.swapaxes(0, 1).reshape(table.codes, table.cols)
-
-
-def layer_address(design, layer, half):
-    """First beat of a layer's record: half 0 is norm 1's, half 1 norm 2's. Layer ``layers`` is the final record."""
-    first = design.record_beats + sum(design.matmul_beats(matmul) for matmul in design.layer_matmuls[:2])
-    return design.body_address + layer * design.layer_beats + half * first
 
 
 def record(stream, design, address):
@@ -128,9 +115,9 @@ def record(stream, design, address):
     return _signed10(words[:RECORD_WORDS]), words[start:start + design.hidden].astype(np.uint16)
 
 
-def tiles(stream, design, address, matmul):
-    """Tiles of a matrix that starts at a beat: uint8 [tiles, columns * lanes]."""
-    return stream[address:address + design.matmul_beats(matmul)].reshape(matmul.tiles, -1)
+def tiles(stream, design, section):
+    """Tiles of a section that is a matrix: uint8 [tiles, columns * lanes]."""
+    return stream[section.address:section.end].reshape(section.matmul.tiles, -1)
 
 
 # Cycles

@@ -22,7 +22,7 @@ from ..golden.vector_buffer import quantize
 from ..lib.layouts import EXP_BITS
 from ..models.pack import sections as packed
 from ..params.tables import ROPE_BLOCK, changed
-from ..plan.stream_map import sections
+from ..params.stream import EMBEDDING
 from .faults import ConstantFault, KvFault, WeightFault, constants, rewired
 from .link import LinkError
 
@@ -135,7 +135,6 @@ class _Search:
         self.whole = x, [crc for _, crc in of]
         self.x, self.own, self.positions, self.slots = x[:n], x[n - 1:n], positions[:n], np.full(n, self.slot)
         self.layer = d.weights[layer]
-        self.parts = {name: (start, beats, matmul) for name, start, beats, matmul in sections(design)}
 
         # what golden has at each stage
         self.heads = d.heads(layer, self.x)                                     # [p + 1, qkv_heads, head]
@@ -271,7 +270,7 @@ class _Search:
 
     def _record(self, norm):
         """First beat of the record of a norm."""
-        return self.parts[f"layer {self.index}: record of norm {norm}"][0]
+        return self.design.stream[f"norm_{norm}", self.index].address
 
     def _exponents(self):
         """Of the matrices, in the records."""
@@ -311,7 +310,7 @@ class _Search:
         """Codes of the entry's row."""
         d, token = self.decoder, int(self.tokens[len(self.x) - 1])
         tied = self.design.model.tie_word_embeddings
-        start, _, matmul = self.parts["LM head" if tied else "embedding table"]
+        table = self.design.stream[EMBEDDING]
         for code, row in enumerate(d.embedding[token]):
             for bit in range(8):
                 wrong = row ^ 1 << bit
@@ -323,12 +322,13 @@ class _Search:
                 heads[:, -1] = d.heads(self.index, x)
                 middle = d.attended(self.index, x, self._attend(heads))
                 for i in self._hits(d.gated(self.index, middle, d.gates(self.index, middle))):
-                    yield self._weight(start, _address(self.design, matmul, token, i, code), bit, _embed(token, code, i, wrong[i], tied), local=False)
+                    yield self._weight(table.address, self.design.stream.byte(table, token, i, code), bit, _embed(token, code, i, wrong[i], tied), local=False)
 
     def _matrix(self, name):
         """Every bit of a matrix's codes."""
         design, layer = self.design, self.layer
-        start, _, matmul = self.parts[f"layer {self.index}: {name}"]
+        section = design.stream[name, self.index]
+        matmul = section.matmul
         ints = getattr(layer, name)
         codes = self._codes(name, matmul)[:ints.shape[0], :ints.shape[1]]
         inputs, outcome = {
@@ -362,7 +362,7 @@ class _Search:
                 chosen = first[at:at + size]
                 for hit in self._hits(outcome(r[chosen], after[:, chosen])):
                     for i in np.flatnonzero(which == at + hit):
-                        yield self._weight(start, _address(design, matmul, r[i], c[i]), bit, self._wrong(name, r[i], c[i], wrong[r[i], c[i]]))
+                        yield self._weight(section.address, design.stream.byte(section, r[i], c[i]), bit, self._wrong(name, r[i], c[i], wrong[r[i], c[i]]))
 
     def _wrong(self, name, row, column, value):
         """What puts a wrong weight into a decoder."""
@@ -490,13 +490,6 @@ def _flip_exp(value, bit):
     """Of a signed exponent of EXP_BITS bits; arrays too."""
     half = 1 << EXP_BITS - 1
     return ((value & 2 * half - 1 ^ 1 << bit) + half & 2 * half - 1) - half
-
-
-def _address(design, matmul, row, col, code=0):
-    """Byte of a weight, from the start of its matrix."""
-    hw = design.hw
-    tile = (row // hw.columns * matmul.k_tiles + col // hw.lanes) * matmul.codes + code
-    return tile * hw.columns * hw.lanes + row % hw.columns * hw.lanes + col % hw.lanes
 
 
 def _embed(token, code, i, wrong, tied):

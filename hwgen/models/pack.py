@@ -1,7 +1,9 @@
 """The packed weight stream: every byte that a pass reads, in the order in which it reads them."""
 import numpy as np
 
+from ..params.block import Norm, Project
 from ..params.design import RECORD_WORDS
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["model_id", "pack", "pack_file", "sections"]
 
@@ -39,22 +41,25 @@ def pack_file(quantized, design, file):
 
 
 def sections(quantized, design):
-    """The stream in parts, in order: header, then records and matrices. Each is uint8 [beats, beat_bytes]."""
+    """The stream in parts, in the order of `Design.stream`. Each is uint8 [beats, beat_bytes]."""
     _check(quantized, design)
-    identity = model_id(quantized)
-    yield _words(design, [quantized.embedding.exponent, 0, identity & 0xFFFF, identity >> 16])
-    for layer in quantized.layers:
-        yield _words(design, [m.exponent for m in (layer.q, layer.k, layer.v, layer.o)], layer.input_gain)
-        yield _tiles(design, design.qkv_matmul, _qkv(layer, design))
-        yield _tiles(design, design.o_matmul, _heads(layer.o.codes.T, design).T)
-        yield _words(design, [m.exponent for m in (layer.gate, layer.up, layer.down)] + [0], layer.post_gain)
-        yield _tiles(design, design.gate_up_matmul, np.stack([layer.gate.codes, layer.up.codes], axis=1).reshape(
-            -1, layer.gate.codes.shape[1]))
-        yield _tiles(design, design.down_matmul, layer.down.codes)
-    yield _words(design, [quantized.head.exponent, 0, 0, 0], quantized.final_gain)
-    tables = [quantized.head] if design.model.tie_word_embeddings else [quantized.head, quantized.embedding]
-    for table in tables:
-        yield _tiles(design, design.head_matmul, table.codes, table.lo)
+    block = design.block
+    gains = {norm.name: norm.gain for norm in block.of(Norm)}
+    projects = {project.name: project for project in block.of(Project)}
+    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding}
+    for section in design.stream:
+        if section.name == HEADER:
+            identity = model_id(quantized)
+            yield _words(design, [tables[name].exponent for name in section.exponents] + [0, identity & 0xFFFF, identity >> 16])
+        elif section.name == FINAL_NORM:
+            yield _words(design, [tables[name].exponent for name in section.exponents], quantized.final_gain)
+        elif section.name in tables:
+            yield _tiles(design, section.matmul, tables[section.name].codes, tables[section.name].lo)
+        elif section.name in gains:
+            layer = quantized.layers[section.layer]
+            yield _words(design, [getattr(layer, name).exponent for name in section.exponents], getattr(layer, gains[section.name]))
+        else:
+            yield _tiles(design, section.matmul, _codes(quantized.layers[section.layer], design, projects[section.name]))
 
 
 def _check(quantized, design):
@@ -71,6 +76,7 @@ def _words(design, head, gains=None):
         if not -512 <= exponent < 512:
             raise ValueError(f"Scale exponent must fit 10 bits, -512 to 511, not {exponent}")
     start, beats = design.record_header_granules * hw.vector_lanes, design.header_beats
+    head = list(head) + [0] * (RECORD_WORDS - len(head))
     if gains is not None:
         beats = design.record_beats
     words = np.zeros(beats * hw.beat_bytes // 2, np.uint16)
@@ -91,9 +97,17 @@ def _heads(codes, design, rotary=False):
     return padded.reshape(-1, codes.shape[1])
 
 
-def _qkv(layer, design):
-    return np.concatenate([_heads(layer.k.codes, design, rotary=True), _heads(layer.v.codes, design),
-                           _heads(layer.q.codes, design, rotary=True)])
+def _codes(layer, design, project):
+    """A layer's matrices of a `Project` as the array sees them: uint8 [outputs, inputs]."""
+    found = []
+    for name in project.matrices:
+        matrix, codes = design.block.matrix(name), getattr(layer, name).codes
+        if matrix.rows in ("heads", "kv_heads"):
+            codes = _heads(codes, design, matrix.rotary)
+        found.append(_heads(codes.T, design).T if project.inputs == "heads" else codes)
+    if project.interleaved:
+        return np.stack(found, axis=1).reshape(-1, found[0].shape[1])
+    return np.concatenate(found)
 
 
 def _tiles(design, matmul, codes, lo=None):

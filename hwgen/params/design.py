@@ -1,8 +1,11 @@
 """Model + hardware shape + recipe, and every number that follows from them. Nothing else computes these."""
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from .block import LLAMA, Project
 from .hardware import HwShape, Recipe
 from .model import ModelShape
+from .stream import EMBEDDING, FINAL_NORM, HEAD, Stream
 
 __all__ = ["Design", "Matmul", "up_to"]
 
@@ -38,6 +41,8 @@ class Design:
     model: ModelShape
     hw: HwShape
     recipe: Recipe
+
+    block = LLAMA       # what a layer is made of
 
     def __post_init__(self):
         if self.hw.context > self.model.max_position_embeddings:
@@ -98,21 +103,28 @@ class Design:
         rows, cols = up_to(rows, columns), up_to(cols, lanes)
         return Matmul(name=name, rows=rows, cols=cols, n_tiles=rows // columns, k_tiles=cols // lanes, codes=codes)
 
+    def matmul(self, name):
+        """The `Matmul` of a step `Project` of a layer."""
+        step = next(step for step in self.block.of(Project) if step.name == name)
+        widths = {"hidden": self.hidden, "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
+        rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
+        return self._matmul(name, rows, widths[step.inputs])
+
     @property
     def qkv_matmul(self):
-        return self._matmul("qkv", self.qkv_heads * self.head, self.hidden)
+        return self.matmul("qkv")
 
     @property
     def o_matmul(self):
-        return self._matmul("o", self.hidden, self.attn)
+        return self.matmul("o")
 
     @property
     def gate_up_matmul(self):
-        return self._matmul("gate_up", 2 * self.ff, self.hidden)
+        return self.matmul("gate_up")
 
     @property
     def down_matmul(self):
-        return self._matmul("down", self.hidden, self.ff)
+        return self.matmul("down")
 
     @property
     def head_matmul(self):
@@ -120,7 +132,8 @@ class Design:
 
     @property
     def layer_matmuls(self):
-        return (self.qkv_matmul, self.o_matmul, self.gate_up_matmul, self.down_matmul)
+        """Of a layer, in the order of a pass."""
+        return tuple(self.matmul(step.name) for step in self.block.of(Project))
 
     @property
     def head_delay(self):
@@ -163,34 +176,35 @@ class Design:
         """The stream's header: RECORD_WORDS words, padded to whole granules."""
         return -(-self.record_header_granules // self.granules_per_beat)
 
-    def matmul_beats(self, matmul):
-        return matmul.tiles * self.hw.tile_beats
-
-    @property
-    def layer_beats(self):
-        return 2 * self.record_beats + sum(self.matmul_beats(m) for m in self.layer_matmuls)
-
-    @property
-    def body_address(self):
-        """First beat of layer 0."""
-        return self.header_beats
-
-    @property
-    def final_address(self):
-        """First beat of the final norm's record; the LM head follows it."""
-        return self.body_address + self.layers * self.layer_beats
-
-    @property
-    def head_address(self):
-        return self.final_address + self.record_beats
-
-    @property
-    def embed_address(self):
-        """First beat of the embedding table: the LM head itself when tied."""
-        after_head = self.head_address + self.matmul_beats(self.head_matmul)
-        return self.head_address if self.model.tie_word_embeddings else after_head
+    @cached_property
+    def stream(self):
+        """The sections of the weight stream, with their addresses."""
+        return Stream(self)
 
     @property
     def stream_beats(self):
         """Beats of the whole stream."""
-        return self.embed_address + self.matmul_beats(self.head_matmul)
+        return self.stream.beats
+
+    @property
+    def layer_beats(self):
+        return self.stream.layer_beats
+
+    @property
+    def body_address(self):
+        """First beat of layer 0."""
+        return self.stream.body
+
+    @property
+    def final_address(self):
+        """First beat of the final norm's record; the LM head follows it."""
+        return self.stream[FINAL_NORM].address
+
+    @property
+    def head_address(self):
+        return self.stream[HEAD].address
+
+    @property
+    def embed_address(self):
+        """First beat of the embedding table: the LM head itself when tied."""
+        return self.stream[EMBEDDING].address

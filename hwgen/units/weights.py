@@ -12,6 +12,7 @@ from ..lib.pieces import Kind, Pieces
 from ..lib.rom import FileRom
 from ..lib.skid import SkidRegister
 from ..params.design import RECORD_WORDS
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout"]
 
@@ -179,34 +180,31 @@ class Dispatcher(wiring.Component):
 
     def _body(self, m, both, head, finish):
         """The requests of the body, one after the other: (address, count, step, this is the last one)."""
-        design = self._design
-        head_beats = design.matmul_beats(design.head_matmul)
+        design, stream = self._design, self._design.stream
         address, count = Signal(range(design.stream_beats), name="body_address"), Signal(range(design.stream_beats + 1), name="body_count")
         step = Signal(name="body_step")
         if design.hw.halves == 1:
-            layers = design.final_address - design.body_address
-            m.d.comb += [address.eq(design.body_address), count.eq(Mux(head, layers + design.record_beats + head_beats, layers))]
+            m.d.comb += [address.eq(stream.body), count.eq(Mux(head, stream[HEAD].end - stream.body, stream[FINAL_NORM].address - stream.body))]
             return address, count, step, 1
         pieces = self._pieces(m, "asked", both, head, finish)
-        qkv, o, gate_up, down = (design.matmul_beats(matmul) for matmul in design.layer_matmuls)
-        record, second = design.record_beats, design.record_beats + qkv + o
-        base = Signal(range(design.stream_beats), init=design.body_address)     # of the layer whose number is the round's
+        base = Signal(range(design.stream_beats), init=stream.body)     # of the layer whose number is the round's
         with m.Switch(pieces.kind):
-            for kind, offset, beats in ((Kind.RECORD_1, 0, record), (Kind.QKV, record, qkv), (Kind.O, record + qkv, o),
-                                        (Kind.RECORD_2, second, record), (Kind.GATE_UP, second + record, gate_up),
-                                        (Kind.DOWN, second + record + gate_up, down)):
+            for kind, name in ((Kind.RECORD_1, "norm_1"), (Kind.QKV, "qkv"), (Kind.O, "o"), (Kind.RECORD_2, "norm_2"),
+                               (Kind.GATE_UP, "gate_up"), (Kind.DOWN, "down")):
                 with m.Case(kind):
-                    before = offset - design.layer_beats        # in the layer before it
-                    m.d.comb += [count.eq(beats), address.eq(base + (
+                    section = stream[name, 0]
+                    offset = section.address - stream.body
+                    before = offset - stream.layer_beats        # in the layer before it
+                    m.d.comb += [count.eq(section.beats), address.eq(base + (
                         offset if kind == Kind.RECORD_1 else before if kind in (Kind.GATE_UP, Kind.DOWN) else
                         Mux(pieces.odd, before, offset)))]
             with m.Default():
-                m.d.comb += [address.eq(design.head_address), count.eq(head_beats)]
+                m.d.comb += [address.eq(stream[HEAD].address), count.eq(stream[HEAD].beats)]
         m.d.comb += pieces.step.eq(step)
         with m.If(finish):
-            m.d.sync += base.eq(design.body_address)
+            m.d.sync += base.eq(stream.body)
         with m.Elif(step & pieces.climb):
-            m.d.sync += base.eq(base + design.layer_beats)
+            m.d.sync += base.eq(base + stream.layer_beats)
         return address, count, step, pieces.last
 
     def _ask(self, m, finish, both):
@@ -245,13 +243,13 @@ class Dispatcher(wiring.Component):
                 m.d.sync += both.eq(self.cmd.p.entry >= hw.entries // 2)
             per_tile = table.k_tiles * table.codes * hw.tile_beats
             m.d.sync += [waiting.eq(1), last.eq(self.cmd.p.last), head.eq(self.cmd.p.head),
-                         address.eq(design.embed_address + (token >> high) * per_tile + token[low:high])]
+                         address.eq(design.stream[EMBEDDING].address + (token >> high) * per_tile + token[low:high])]
         request = self.req.payload
         body, beats, step, end = self._body(m, both, head, finish)
         with m.FSM(name="ask") as fsm:
             with m.State("IDLE"):
                 m.d.comb += [self.req.valid.eq(self.cmd.valid), self.cmd.ready.eq(self.req.ready),
-                             request.address.eq(0), request.count.eq(design.header_beats)]
+                             request.address.eq(0), request.count.eq(design.stream[HEADER].beats)]
                 with m.If(take):
                     m.next = "ROWS"
             with m.State("ROWS"):
