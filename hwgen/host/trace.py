@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..models.json_file import decode_json, shown, take
+from ..models.json_file import decode_json, take
+from ..params.checks import shown
 from .inputs import InputError, writing
 from .scheduler import Request
 
