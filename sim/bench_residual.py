@@ -62,7 +62,22 @@ class Bench:
         self.read = StreamSource(dut, "read", clock, idle=idle, shape=residual_read_layout(DESIGN))
         self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=residual_row_layout(DESIGN))
         self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=signature_layout(DESIGN))
+        self.saturated = []         # the cycles
+        cocotb.start_soon(self._watch())
         return self
+
+    async def _watch(self):
+        while True:
+            await self.clock.sample()
+            if value_of(self.dut.saturated):
+                self.saturated.append(self.clock.cycle)
+            await self.clock.edge()
+
+    def check_saturated(self, sent, flags):
+        """That the granules, taken in the cycles of ``sent``, with true ``flags`` were told, each SATURATED_LATENCY later."""
+        expected = [cycle + golden.SATURATED_LATENCY for (cycle, _), flag in zip(sent, flags) if flag]
+        assert self.saturated == expected
+        self.saturated.clear()
 
     async def until(self, signal, timeout=5000):
         """The cycle in which a pulse comes, and that it lasts one cycle; then at the next edge."""
@@ -82,9 +97,12 @@ class Bench:
         done = await self.until(self.dut.embed_done)
         assert done == self.embed.sent[-1][0] + golden.DONE_LATENCY
         assert len(self.embed.sent) == len(embed_items(codes))
+        golden.embed(codes, exponent, DESIGN, clipped := [])
+        self.check_saturated(self.embed.sent, [clipped[item["lo"]][item["entry"]].reshape(-1, V)[item["part"]].any() for item in embed_items(codes)])
         return done
 
-    async def do_add(self, acc, exponents, weight_exponent, final):
+    async def do_add(self, x, acc, exponents, weight_exponent, final):
+        """An add to rows x; what they are then."""
         for port in (self.cmd, self.i):
             port.sent.clear()
         self.dut.exp.value = weight_exponent & 1023
@@ -95,6 +113,10 @@ class Bench:
         done = await self.until(self.dut.done)
         assert done == self.i.sent[-1][0] + golden.DONE_LATENCY
         assert len(self.i.sent) == len(add_items(acc, exponents))
+        x = golden.add(x, acc, exponents, weight_exponent, DESIGN, clipped := [])
+        by_granule = clipped[0].reshape(len(x), H // DESIGN.hw.columns, -1, V).any(axis=-1)
+        self.check_saturated(self.i.sent, [by_granule[entry, tile, group] for tile, entry, group in golden.granules(DESIGN, len(x))])
+        return x
 
     async def check_rows(self, x, order=None):
         """Reads all granules of the rows, in order or in that of a list of (entry, part)."""
@@ -127,8 +149,7 @@ async def values(dut, pattern):
         for final in (0, 1, 1, 0):
             acc, exponents, weight_exponent = sums(rng, n)
             bench.sig.clear()
-            await bench.do_add(acc, exponents, weight_exponent, final)
-            x = golden.add(x, acc, exponents, weight_exponent, DESIGN)
+            x = await bench.do_add(x, acc, exponents, weight_exponent, final)
             order = [(int(rng.integers(n)), int(rng.integers(H // V))) for _ in range(20)]
             await bench.check_rows(x, order if final else None)
             if final:
@@ -183,6 +204,23 @@ async def commands_in_a_row(dut):
 
 
 @cocotb.test()
+async def limits(dut):
+    """Numbers at the limits and next to them: which were clipped is told exactly; the largest and the least as a sum are not."""
+    bench = await Bench().start(dut)
+    unit, top = -DESIGN.acc_unit - DESIGN.hw.residual_fraction, 1 << 22         # of the weights' exponent, for sums in units of the residual's
+    await bench.do_embed(np.zeros((T, CODES, H), np.int64), 0)
+    x, told = np.zeros((T, H), np.int64), []
+    for values, exponent in (([top - 1, -top + 1], 9), ([511, -511], 0), ([0, -1], 0), ([1, -1], 0), ([-1, 1], 9), ([top, -top], 9), ([-top, top], 9)):
+        acc = np.resize(values, (T, H))
+        golden.add(x, acc, [0] * T, exponent + unit, DESIGN, clipped := [])
+        told.append(clipped[0][0, :2].tolist())
+        x = await bench.do_add(x, acc, [0] * T, exponent + unit, 0)
+        await bench.check_rows(x)
+    # the largest and the least are numbers as others; one beyond is not, and neither is what is added if it is too large by itself
+    assert told == [[False, False]] * 3 + [[True, True], [False, False], [True, True], [True, True]]
+
+
+@cocotb.test()
 async def reset_in_flight(dut):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = await Bench().start(dut)
@@ -196,11 +234,11 @@ async def reset_in_flight(dut):
     await bench.clock.reset()
     bench.read_o.clear()
     bench.sig.clear()
+    bench.saturated.clear()
     codes, exponent = embedding(rng, T)
     await bench.do_embed(codes, exponent)
     x = golden.embed(codes, exponent, DESIGN)
     acc, exponents, weight_exponent = sums(rng, T)
-    await bench.do_add(acc, exponents, weight_exponent, 1)
-    x = golden.add(x, acc, exponents, weight_exponent, DESIGN)
+    x = await bench.do_add(x, acc, exponents, weight_exponent, 1)
     await bench.check_rows(x)
     assert [item["crc"] for item in bench.sig.items] == golden.signature(x)

@@ -2,11 +2,13 @@
 import random
 from typing import NamedTuple
 
+import numpy as np
+
 from hwgen.golden.admission import admit_pass
 from hwgen.golden.kv_cache import KvBlocks
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry
-from hwgen.models.checkpoint import random_checkpoint
+from hwgen.models.checkpoint import Checkpoint, random_checkpoint
 from hwgen.models.quantize import quantize
 from hwgen.params.errors import KvOp
 
@@ -20,8 +22,17 @@ class Operation(NamedTuple):
 
 
 def random_model(design, seed=1):
-    """A quantized model of random weights."""
-    return quantize(random_checkpoint(design.model, seed), design.recipe)
+    """A quantized model of random weights. With more than 20 fraction bits the residual is too small for it: some of its numbers are clipped."""
+    checkpoint, limit = random_checkpoint(design.model, seed), 2.0 ** (31 - design.hw.residual_fraction)
+
+    def loud(name):
+        """Embeddings, and what is added to them, about a third of the limit."""
+        values = checkpoint.tensor(name)
+        if name.startswith("model.embed"):
+            return values * np.float32(limit / 3 * design.model.hidden_size ** 0.5)
+        return values * np.float32(limit / 3) if name.endswith(("o_proj.weight", "down_proj.weight")) else values
+
+    return quantize(Checkpoint(design.model, "loud", loud) if design.hw.residual_fraction > 20 else checkpoint, design.recipe)
 
 
 def most(limit):

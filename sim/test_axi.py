@@ -11,7 +11,7 @@ SMALLEST = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=1
                 num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11)
 SHAPES = {
     "stream": (dict(SMALLEST, num_hidden_layers=1, kv_ecc=True, halves=2), dict(data_width=16, burst=16, prefetch=64)),
-    "queue": (dict(SMALLEST, num_hidden_layers=2, entries=3, tile_beats=1, lanes=4, sampler="gumbel"), dict(data_width=128, burst=4, host="queue", address_width=34)),
+    "queue": (dict(SMALLEST, num_hidden_layers=2, entries=3, tile_beats=1, lanes=4, sampler="gumbel", residual_fraction=22), dict(data_width=128, burst=4, host="queue", address_width=34)),
 }
 
 
@@ -30,7 +30,7 @@ def expected(design, quantized, steps):
         elif step:      # a pass without entries cannot be given
             yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key] for e in step], "tokens": result.tokens,
                    "errors": [int(error.code) for error in result.errors.values()], "rows": len(step) - len(result.errors),
-                   "mac_busy": result.counters["mac_busy"], "signatures": result.signatures}
+                   "mac_busy": result.counters["mac_busy"], "saturated": result.counters["saturated"], "signatures": result.signatures}
 
 
 def simulate(changes, axi, tmp_path, *, seed=1, testcase=None):

@@ -5,6 +5,7 @@ import pytest
 
 from hwgen.host.driver import CheckedLink
 from hwgen.host.golden_link import GoldenLink
+from hwgen.host.link import PassResult
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.models.pack import pack
@@ -18,7 +19,7 @@ COCOTB = {
     "two_entries": dict(),
     # few columns are used: padding outlasts the last head; and norms outlast the matrices above them, so that records wait
     "halves": dict(entries=4, halves=2, hidden_size=8, intermediate_size=8, vocab_size=11, head_dim=2, num_attention_heads=1, lanes=4,
-                   columns=32, vector_lanes=2, attention_lanes=2),
+                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1, hidden_size=2,
                      intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      vocab_size=2),
@@ -27,16 +28,16 @@ COCOTB = {
 # slots that must share the KV memory; numbers that their ports' bits can exceed
 SHARED_BLOCKS = dict(entries=3, slots=5, context=20, kv_block=4, kv_blocks=13, kv_ecc=True)
 
-# shapes for the C++ model: each covers what the others do not
+# shapes for the C++ model: each covers what the others do not (a residual_fraction above 20 clips numbers)
 SHAPES = {
     "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777, hidden_size=72,
                   intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8),
     "narrow_stream": dict(tile_beats=8, columns=16, entries=5, slots=3, num_attention_heads=4, num_key_value_heads=2,
                           hidden_size=40, tie_word_embeddings=False),
-    "pair_e4m3": dict(head="pair", weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
+    "pair_e4m3": dict(head="pair", residual_fraction=24, weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
     "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
                           num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, **SHARED_BLOCKS),
-    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4),
+    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4, residual_fraction=21),
 }
 
 
@@ -46,6 +47,7 @@ def test_decoder(simulator, name):
     design = small_design(source="rom", **changes)
     quantized = random_model(design)
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
+    assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
         params={"changes": {"source": "rom", **changes}, "steps": steps}, sim=simulator)
 
@@ -85,8 +87,9 @@ def test_shape(name, tmp_path):
     with checked(design, tmp_path) as link:
         if design.hw.sampler == "gumbel":
             link.configure(300, 12345)
-        for step in History(design, wrong=0.1).steps(16):
-            run_step(link, step)
+        results = [run_step(link, step) for step in History(design, wrong=0.1).steps(16)]
+    saturated = [result.counters["saturated"] for result in results if isinstance(result, PassResult)]
+    assert any(saturated) == (design.hw.residual_fraction > 20)
     with checked(design, tmp_path, stall=0.4) as link:
         for step in History(design, seed=2, wrong=0.1).steps(6):
             run_step(link, step)

@@ -63,7 +63,7 @@ class GoldenDecoder:
 
     What it computes does not depend on the hardware shape, only on model, recipe and residual_fraction; what it admits does. `blocks`
     is who owns the KV memory (`golden.kv_cache.KvBlocks`), `kv` what is in it, and `weights`
-    what the layers compute with.
+    what the layers compute with. `saturated` counts the residual's granules of which a number was clipped, in all passes and texts.
     """
 
     def __init__(self, design, quantized):
@@ -74,7 +74,7 @@ class GoldenDecoder:
         table = quantized.embedding
         self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # [vocab_size, codes, hidden_size]
         self.embed_exp = table.exponent
-        self.inv_temperature, self.seed = 0, 0
+        self.inv_temperature, self.seed, self.saturated = 0, 0, 0
         self.reset()
 
     def reset(self):
@@ -90,7 +90,9 @@ class GoldenDecoder:
 
     def add(self, x, values, weights, weight_exp):
         acc, exp = self.matmul(values, weights)
-        return residual.add(x, acc.astype(np.int64), exp, weight_exp, self.design)
+        x = residual.add(x, acc.astype(np.int64), exp, weight_exp, self.design, clipped := [])
+        self.saturated += residual.saturated(clipped, self.design)
+        return x
 
     def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
         layer = self.weights[index]
@@ -143,7 +145,8 @@ class GoldenDecoder:
         ``entries``: (slot, position, token, ...) of each.
         """
         slots, positions, tokens = (np.array([e[i] for e in entries]) for i in range(3))
-        x = residual.embed(self.embedding[tokens], self.embed_exp, self.design)
+        x = residual.embed(self.embedding[tokens], self.embed_exp, self.design, clipped := [])
+        self.saturated += residual.saturated(clipped, self.design)
         for index in range(self.design.layers):
             x = self.layer(index, x, slots, positions)
             if signatures is not None:

@@ -54,13 +54,18 @@ def saturate(value, bits):
 
 def acc_to_fixed(acc, left, bits=32):
     """acc * 2**left, rounded to nearest even, saturated to ``bits`` bits: an addend of the fixed-point residual."""
+    return clip_to_fixed(acc, left, bits)[0]
+
+
+def clip_to_fixed(acc, left, bits=32):
+    """(`acc_to_fixed`, whether the number was beyond the limits: rounded more than the largest, or before that not above the least)."""
     acc = np.asarray(acc, np.int64)
     # beyond these shifts the answer is 0 or saturated whatever the exact amount, and float64 knows the magnitude
     left = np.broadcast_to(np.asarray(left, np.int64), acc.shape)
     big = np.ldexp(np.abs(acc).astype(np.float64), np.clip(left, -1000, 1000)) >= 2.0 ** (bits - 1)
     small = shift_round(np.where(big, 0, acc), np.where(big, 0, np.minimum(left, bits)))
     limit = np.where(acc < 0, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-    return saturate(np.where(big, limit, small), bits)
+    return saturate(np.where(big, limit, small), bits), big | (small >= 1 << (bits - 1))
 
 
 def scale_exponent(magnitude, fmt):

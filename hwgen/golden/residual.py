@@ -3,27 +3,51 @@ from zlib import crc32
 
 import numpy as np
 
-from .numbers import acc_to_fixed, fp8_ints, saturate
+from .numbers import clip_to_fixed, fp8_ints, saturate
 
 ADD_LATENCY = 5        # from the cycle that takes a granule (of sums or of an embedding) to the first whose reads see it
 DONE_LATENCY = 6       # from the cycle that takes the last granule to the one of `done`
 SIGNATURE_LATENCY = 6  # from the cycle that takes an entry's last granule to the one that offers its signature
+SATURATED_LATENCY = 5  # from the cycle that takes a granule to the one that says whether numbers of it were clipped
 READ_LATENCY = 2       # from the cycle that takes an address to the first that offers the granule
 
 
-def embed(codes, exponent, design):
-    """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n, hidden]."""
+def embed(codes, exponent, design, clipped=None):
+    """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n, hidden].
+
+    Appends to ``clipped``, for hi and for lo codes, which numbers were: bool [n, hidden].
+    """
     fmt = design.recipe.weight_format
     x = np.zeros(np.shape(codes)[::2], np.int64)
     for part in np.moveaxis(np.asarray(codes), 1, 0):
-        x = saturate(x + acc_to_fixed(fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction), 32)
+        x = _sum(x, fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction, clipped)
     return x
 
 
-def add(x, acc, exponents, weight_exponent, design):
-    """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations."""
+def add(x, acc, exponents, weight_exponent, design, clipped=None):
+    """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations.
+
+    Appends to ``clipped`` which numbers were: bool [n, hidden].
+    """
     left = np.asarray(exponents, np.int64) + weight_exponent + design.acc_unit + design.hw.residual_fraction
-    return saturate(x + acc_to_fixed(acc, left[:, None]), 32)
+    return _sum(x, acc, left[:, None], clipped)
+
+
+def _sum(x, integers, left, clipped):
+    """x + integers * 2**left. What is added is limited, and so is the sum."""
+    addend, beyond = clip_to_fixed(integers, left)
+    exact = x + addend
+    limited = saturate(exact, 32)
+    if clipped is not None:
+        clipped.append(beyond | (limited != exact))
+    return limited
+
+
+def saturated(clipped, design):
+    """The count of the event ``saturated``: granules of which a number was clipped, in what `embed` and `add` appended."""
+    v = design.hw.vector_lanes
+    pad = [(0, 0), (0, -design.model.hidden_size % v)]
+    return sum(int(np.pad(c[:, :design.model.hidden_size], pad).reshape(len(c), -1, v).any(axis=-1).sum()) for c in clipped)
 
 
 def magnitude(x):

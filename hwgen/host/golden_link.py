@@ -22,6 +22,7 @@ class GoldenLink(Link):
 
     def run_pass(self, entries):
         check_fits(self.design, entries)
+        before = self.decoder.saturated
         tokens, signatures, admitted = self.decoder.run_pass([(e.slot, e.position, e.token, e.want, e.key) for e in entries])
         rows, refused = [entries[i] for i in admitted.rows], [answer.cycle for answer in admitted.answers]
         errors = entry_errors(entries, admitted.errors)
@@ -30,7 +31,7 @@ class GoldenLink(Link):
                               cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
         time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed)
         return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,
-                          cycles=time.outcomes[-1], counters=time.counters, errors=errors)
+                          cycles=time.outcomes[-1], counters={**time.counters, "saturated": self.decoder.saturated - before}, errors=errors)
 
     def operate(self, op, slot, other=0, length=0):
         check_fits(self.design, slots=(slot, other), length=length)

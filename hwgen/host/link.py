@@ -96,7 +96,7 @@ class PassResult:
     phases            [(cycle, phase, layer)]: when each phase began; cycle 0 accepts the first entry
     outcome_cycles    cycle of each outcome
     cycles            cycle of the last outcome
-    counters          {event: cycles}
+    counters          {event: cycles}; a link that cannot know an event leaves it out
     errors            {entry index: EntryError} of the entries that were refused; {None: EntryError} for a pass without entries
     A link that cannot know a field leaves it None.
     """

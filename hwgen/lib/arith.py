@@ -14,7 +14,7 @@ from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
 from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 
-__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "constant_rom", "exp2_code", "fp8_align",
+__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "clip", "clip_fixed", "constant_rom", "exp2_code", "fp8_align",
            "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
            "pwl_line", "pwl_lookup", "rne_shift",
            "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16",
@@ -75,13 +75,18 @@ def magnitude(m, value, *, name):
 
 def saturate(m, value, bits, *, name):
     """A signed value clipped to ``bits`` bits, signed."""
+    return clip(m, value, bits, name=name)[0]
+
+
+def clip(m, value, bits, *, name):
+    """(`saturate` of a signed value, whether that is another number)."""
     value = Value.cast(value)
     if len(value) <= bits:
-        return value
+        return value, Const(0, 1)
     sign, above = value[-1], value[bits - 1:]
     fits = ~_any(above) | above.all()
     limit = Cat((~sign).replicate(bits - 1), sign)
-    return _signal(m, Mux(fits, value[:bits], limit).as_signed(), f"{name}_sat")
+    return _signal(m, Mux(fits, value[:bits], limit).as_signed(), f"{name}_sat"), ~fits
 
 
 def rne_shift(m, value, right, *, name):
@@ -189,6 +194,11 @@ def shift_window(m, value, amount, bits, *, name):
 
 def round_fixed(m, sign, window, sticky, overflow, *, name):
     """The result of `shift_window`, rounded to nearest even, with its sign, saturated to ``len(window)`` bits, signed."""
+    return clip_fixed(m, sign, window, sticky, overflow, name=name)[0]
+
+
+def clip_fixed(m, sign, window, sticky, overflow, *, name):
+    """(`round_fixed`, whether its number was beyond the limits: rounded more than the largest, or before that not above the least)."""
     bits = len(window)
     guard, kept = window[0], window[1:]
     # Saturation, then conditional negation: -x = ~x + 1, and the rounding's carry shares that adder.
@@ -198,7 +208,7 @@ def round_fixed(m, sign, window, sticky, overflow, *, name):
     # kept + up is at most 2**(bits - 1), which is negative in bits bits: too large unless it is -2**(bits - 1).
     too_large = overflow | (~sign & rounded[bits - 1])
     limit = Cat((~sign).replicate(bits - 1), sign)
-    return _signal(m, Mux(too_large, limit, rounded[:bits]).as_signed(), f"{name}_fixed")
+    return _signal(m, Mux(too_large, limit, rounded[:bits]).as_signed(), f"{name}_fixed"), too_large
 
 
 # bf16: sign, 8 exponent bits (bias 127), 7 fraction bits; exponent 0 is zero, 255 does not occur

@@ -33,4 +33,5 @@ EVENTS = {
     "embed": "the embedding phase was under way",
     "weight_beats": "a weight beat was taken",
     "weight_waits": "a weight beat was wanted and not there",
+    "saturated": "a granule of the residual had a number that was clipped",
 }

@@ -8,7 +8,7 @@ from .phases import EVENTS
 
 __all__ = ["ACCESS", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "command_fields", "design_id", "register_map", "word_bits"]
 
-VERSION = 1             # of this map: another number, another driver
+VERSION = 2             # of this map: another number, another driver
 MAGIC = 0x4E475748      # "HWGN", lowest byte first
 
 #: What software may do with a field.

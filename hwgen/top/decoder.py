@@ -271,7 +271,8 @@ class Decoder(wiring.Component):
                   "norm": seq.norming if alternating else phase_is(PhaseShape.NORM_1, PhaseShape.NORM_2, PhaseShape.NORM_F),
                   "attention": seq.attending if alternating else phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
                   "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,
-                  "weight_waits": dispatcher.beats.ready & ~dispatcher.beats.valid}
+                  "weight_waits": dispatcher.beats.ready & ~dispatcher.beats.valid,
+                  "saturated": Cat(residual.saturated for residual in residuals).any()}     # never of two in a cycle
         m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]
         m.d.comb += [counters.address.eq(self.counter_address), self.counter_data.eq(counters.data)]
         return m

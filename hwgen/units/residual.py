@@ -3,7 +3,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, fp8_magnitude, magnitude, round_fixed, saturate, shift_window, times, window_amount
+from ..lib.arith import Pipeline, clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, window_amount
 from ..lib.layouts import (EXP_BITS, embed_layout, residual_read_layout, residual_row_layout, result_layout,
                            signature_layout)
 
@@ -44,6 +44,7 @@ class Residual(wiring.Component):
     read : In(stream)      `residual_read_layout`
     read_o : Out(stream)   `residual_row_layout`
     sig : Out(stream)      `signature_layout`, entry 0 first: CRC-32 of the row's words, little-endian, as zlib.crc32
+    saturated : Out(1)     numbers of the granule that was taken five cycles before were clipped: one to be added, or a sum
     """
 
     def __init__(self, design):
@@ -54,7 +55,7 @@ class Residual(wiring.Component):
             "exp": In(signed(EXP_BITS)), "i": In(stream.Signature(result_layout(design))), "done": Out(1),
             "read": In(stream.Signature(residual_read_layout(design))),
             "read_o": Out(stream.Signature(residual_row_layout(design))),
-            "sig": Out(stream.Signature(signature_layout(design))),
+            "sig": Out(stream.Signature(signature_layout(design))), "saturated": Out(1),
         })
 
     def elaborate(self, platform):
@@ -123,7 +124,7 @@ class Residual(wiring.Component):
             m.d.sync += [same2[back].eq(valid[1 + back] & (op[1].address == op[1 + back].address)),
                          same3[back].eq(same2[back])]
 
-        total = []
+        total, clipped = [], []
         for lane in range(v):
             name = f"lane{lane}"
 
@@ -138,7 +139,8 @@ class Residual(wiring.Component):
             sign = reg(Mux(adding, sum_sign, code_sign), "sign1")
             shifted = shift_window(m, reg(Mux(adding, mag, code), "mag1"), amount1, WORD, name=name)
             shifted = (reg(value, what) for value, what in zip(shifted, ("window", "sticky", "overflow")))
-            addend = reg(round_fixed(m, reg(sign, "sign2"), *shifted, name=name), "addend")
+            addend, beyond = (reg(value, what) for value, what in zip(
+                clip_fixed(m, reg(sign, "sign2"), *shifted, name=name), ("addend", "beyond")))
             result = Signal(signed(WORD), name=f"{name}_result", reset_less=True)
             before = fetch.data[lane]
             if 3 in near:
@@ -148,9 +150,12 @@ class Residual(wiring.Component):
             before = reg(Mux(op[2].set, 0, before).as_signed(), "before")
             if 1 in near:
                 before = Mux(same3[1] & ~op[3].set, result, before).as_signed()
-            m.d.sync += result.eq(saturate(m, before + addend, WORD, name=name))
+            limited, outside = clip(m, before + addend, WORD, name=name)
+            m.d.sync += result.eq(limited)
             total.append(result)
+            clipped.append(reg(beyond | outside, "clipped"))
         m.d.comb += [store.addr.eq(op[4].address), store.en.eq(valid[4]), store.data.eq(Cat(total))]
+        m.d.sync += self.saturated.eq(valid[4] & Cat(clipped).any())
 
         # Magnitude and CRC of a row: the granule's part in stage 4, the row's in stage 5
         ored, checked = Signal(WORD - 1, reset_less=True), Signal(WORD, reset_less=True)

@@ -3748,11 +3748,12 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \$59 ;
   wire \$6 ;
   wire \$60 ;
-  reg \$61 ;
+  wire \$61 ;
   reg \$62 ;
   reg \$63 ;
   reg \$64 ;
   reg \$65 ;
+  reg \$66 ;
   wire \$7 ;
   wire \$8 ;
   wire \$9 ;
@@ -3933,7 +3934,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire entry__valid;
   wire [3:0] error;
   wire [3:0] \error$52 ;
-  wire [8:0] events;
+  wire [9:0] events;
   wire \events.attention ;
   wire \events.cycles ;
   wire \events.embed ;
@@ -3941,6 +3942,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire \events.mac_busy ;
   wire \events.mac_starved ;
   wire \events.norm ;
+  wire \events.saturated ;
   wire \events.weight_beats ;
   wire \events.weight_waits ;
   wire [9:0] exp;
@@ -4494,6 +4496,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   wire [9:0] \sampled__payload.token ;
   wire sampled__ready;
   wire sampled__valid;
+  wire saturated;
   reg selected = 1'h1;
   reg \selected$200  = 1'h0;
   reg \selected$207  = 1'h0;
@@ -4632,6 +4635,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     _0_ <= signatures[signature_address];
   end
   assign signature_data = _0_;
+  assign \$23  = phase == 4'h8;
   assign \o__ready$228  = \$23  ? \i__ready$230  : \i__ready$229 ;
   assign \$25  = 4'h0 + \o__payload$239 [34:32];
   assign \$26  = phase == 3'h4;
@@ -4658,28 +4662,28 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \$45  = beats__valid & beats__ready;
   assign \$46  = ~ beats__valid;
   assign \$47  = beats__ready & \$46 ;
-  assign \$49  = \$48  & \o__payload$239 [38];
-  assign \$50  = \w__valid$240  & \o__ready$242 ;
-  assign \$51  = \$50  & \o__payload$245 [24];
-  assign \$52  = \cmd__valid$89  & feed__ready;
-  assign \$53  = ! \cmd__payload$85 [2:0];
-  assign \$54  = \cmd__payload$85 [2:0] == 2'h2;
-  assign \$55  = \cmd__payload$85 [2:0] == 3'h4;
-  assign \$56  = | { \$55 , \$54 , \$53  };
-  assign \$57  = \cmd__valid$89  & feed__ready;
-  assign \$58  = \cmd__payload$85 [2:0] == 1'h1;
-  assign \$59  = \cmd__valid$89  & feed__ready;
-  assign \$60  = \cmd__payload$85 [2:0] == 2'h3;
+  assign \$50  = \$49  & \o__payload$239 [38];
+  assign \$51  = \w__valid$240  & \o__ready$242 ;
+  assign \$52  = \$51  & \o__payload$245 [24];
+  assign \$53  = \cmd__valid$89  & feed__ready;
+  assign \$54  = ! \cmd__payload$85 [2:0];
+  assign \$55  = \cmd__payload$85 [2:0] == 2'h2;
+  assign \$56  = \cmd__payload$85 [2:0] == 3'h4;
+  assign \$57  = | { \$56 , \$55 , \$54  };
+  assign \$58  = \cmd__valid$89  & feed__ready;
+  assign \$59  = \cmd__payload$85 [2:0] == 1'h1;
+  assign \$60  = \cmd__valid$89  & feed__ready;
+  assign \$61  = \cmd__payload$85 [2:0] == 2'h3;
   always @(posedge clk)
-    qkv_done <= \$61 ;
+    qkv_done <= \$62 ;
   always @(posedge clk)
-    swiglu_done <= \$62 ;
+    swiglu_done <= \$63 ;
   always @(posedge clk)
-    selected <= \$63 ;
+    selected <= \$64 ;
   always @(posedge clk)
-    \selected$200  <= \$64 ;
+    \selected$200  <= \$65 ;
   always @(posedge clk)
-    \selected$207  <= \$65 ;
+    \selected$207  <= \$66 ;
   assign \$1  = phase == 3'h6;
   assign exp = \$1  ? \exps$131 [39:30] : \exps$131 [29:20];
   assign r__valid = \o__valid$187  & selected;
@@ -4711,7 +4715,6 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \i__valid$225  = \o__valid$226  & \$21 ;
   assign \$22  = phase == 4'h8;
   assign \i__valid$227  = \o__valid$226  & \$22 ;
-  assign \$23  = phase == 4'h8;
   \specimen.admission  admission (
     .ask__payload(ask__payload),
     .ask__ready(ask__ready),
@@ -4941,6 +4944,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .read_o__ready(read_o__ready),
     .read_o__valid(\i__valid$256 ),
     .rst(rst),
+    .saturated(saturated),
     .sig__payload(\$signature__data ),
     .sig__valid(\$signature__en )
   );
@@ -5248,46 +5252,46 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   end
   always @* begin
     if (\$start ) begin end
-    \$61  = \$49 ;
-    if (rst) begin
-      \$61  = 1'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$62  = \$51 ;
+    \$62  = \$50 ;
     if (rst) begin
       \$62  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$63  = selected;
-    if (\$52 ) begin
-      \$63  = \$56 ;
-    end
+    \$63  = \$52 ;
     if (rst) begin
-      \$63  = 1'h1;
+      \$63  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$64  = \selected$200 ;
-    if (\$57 ) begin
-      \$64  = \$58 ;
+    \$64  = selected;
+    if (\$53 ) begin
+      \$64  = \$57 ;
     end
     if (rst) begin
-      \$64  = 1'h0;
+      \$64  = 1'h1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$65  = \selected$207 ;
-    if (\$59 ) begin
-      \$65  = \$60 ;
+    \$65  = \selected$200 ;
+    if (\$58 ) begin
+      \$65  = \$59 ;
     end
     if (rst) begin
       \$65  = 1'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$66  = \selected$207 ;
+    if (\$60 ) begin
+      \$66  = \$61 ;
+    end
+    if (rst) begin
+      \$66  = 1'h0;
     end
   end
   assign \command__payload$21  = command__payload;
@@ -5884,6 +5888,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign \events.embed  = events[6];
   assign \events.weight_beats  = events[7];
   assign \events.weight_waits  = events[8];
+  assign \events.saturated  = events[9];
+  assign events[9] = \$48 ;
   assign events[8] = \$47 ;
   assign events[7] = \$45 ;
   assign events[6] = \$44 ;
@@ -5918,7 +5924,8 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
   assign embed_done = \embed_done$116 ;
   assign add_done = \done$126 ;
   assign \$24  = 4'h0;
-  assign \$48  = w__valid;
+  assign \$48  = saturated;
+  assign \$49  = w__valid;
 endmodule
 
 module \specimen.admission (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, clk, rst, kv_command__ready, command__ready, opens, entry__valid, ask__valid, entry__ready, entry__payload, outcome__valid, outcome__payload, result__ready, ask__payload, opened, kv_answer__valid, kv_answer__payload
@@ -11649,10 +11656,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7426$0 (\$signal$119 ),
-    .\port$7430$0 (bank),
-    .\port$7448$0 (\$like ),
-    .\port$7454$0 (v_bank),
+    .\port$7465$0 (\$signal$119 ),
+    .\port$7469$0 (bank),
+    .\port$7487$0 (\$like ),
+    .\port$7493$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -11660,8 +11667,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7246$0 (\$signal$4 ),
-    .\port$7250$0 (place[8:0]),
+    .\port$7285$0 (\$signal$4 ),
+    .\port$7289$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -11691,10 +11698,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7426$0 (\$signal$119 ),
-    .\port$7430$0 (bank),
-    .\port$7448$0 (\$like ),
-    .\port$7454$0 (v_bank),
+    .\port$7465$0 (\$signal$119 ),
+    .\port$7469$0 (bank),
+    .\port$7487$0 (\$like ),
+    .\port$7493$0 (v_bank),
     .read_data(\read_data$631 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -11702,10 +11709,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7426$0 (\$signal$119 ),
-    .\port$7430$0 (bank),
-    .\port$7448$0 (\$like ),
-    .\port$7454$0 (v_bank),
+    .\port$7465$0 (\$signal$119 ),
+    .\port$7469$0 (bank),
+    .\port$7487$0 (\$like ),
+    .\port$7493$0 (v_bank),
     .read_data(\read_data$637 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -11713,8 +11720,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7246$0 (\$signal$4 ),
-    .\port$7250$0 (place[8:0]),
+    .\port$7285$0 (\$signal$4 ),
+    .\port$7289$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -14832,17 +14839,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7426$0 , \port$7430$0 , \port$7448$0 , \port$7454$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7465$0 , \port$7469$0 , \port$7487$0 , \port$7493$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7426$0 ;
-  wire [5:0] \port$7426$0 ;
-  input \port$7430$0 ;
-  wire \port$7430$0 ;
-  input [5:0] \port$7448$0 ;
-  wire [5:0] \port$7448$0 ;
-  input \port$7454$0 ;
-  wire \port$7454$0 ;
+  input [5:0] \port$7465$0 ;
+  wire [5:0] \port$7465$0 ;
+  input \port$7469$0 ;
+  wire \port$7469$0 ;
+  input [5:0] \port$7487$0 ;
+  wire [5:0] \port$7487$0 ;
+  input \port$7493$0 ;
+  wire \port$7493$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -14859,18 +14866,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7448$0 , \port$7454$0  }),
+    .read_address({ \port$7487$0 , \port$7493$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7426$0 , \port$7430$0  }),
+    .write_address({ \port$7465$0 , \port$7469$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7426$0 , \port$7430$0  };
-  assign read_address = { \port$7448$0 , \port$7454$0  };
+  assign write_address = { \port$7465$0 , \port$7469$0  };
+  assign read_address = { \port$7487$0 , \port$7493$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7246$0 , \port$7250$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7285$0 , \port$7289$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14895,10 +14902,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7246$0 ;
-  wire \port$7246$0 ;
-  input [8:0] \port$7250$0 ;
-  wire [8:0] \port$7250$0 ;
+  input \port$7285$0 ;
+  wire \port$7285$0 ;
+  input [8:0] \port$7289$0 ;
+  wire [8:0] \port$7289$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14944,7 +14951,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
+      storage[w_port__addr] <= { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -15006,23 +15013,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
-  assign w_data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
+  assign w_port__data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
+  assign w_data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7426$0 , \port$7430$0 , \port$7448$0 , \port$7454$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7465$0 , \port$7469$0 , \port$7487$0 , \port$7493$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7426$0 ;
-  wire [5:0] \port$7426$0 ;
-  input \port$7430$0 ;
-  wire \port$7430$0 ;
-  input [5:0] \port$7448$0 ;
-  wire [5:0] \port$7448$0 ;
-  input \port$7454$0 ;
-  wire \port$7454$0 ;
+  input [5:0] \port$7465$0 ;
+  wire [5:0] \port$7465$0 ;
+  input \port$7469$0 ;
+  wire \port$7469$0 ;
+  input [5:0] \port$7487$0 ;
+  wire [5:0] \port$7487$0 ;
+  input \port$7493$0 ;
+  wire \port$7493$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -15039,28 +15046,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7448$0 , \port$7454$0  }),
+    .read_address({ \port$7487$0 , \port$7493$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7426$0 , \port$7430$0  }),
+    .write_address({ \port$7465$0 , \port$7469$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7426$0 , \port$7430$0  };
-  assign read_address = { \port$7448$0 , \port$7454$0  };
+  assign write_address = { \port$7465$0 , \port$7469$0  };
+  assign read_address = { \port$7487$0 , \port$7493$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7426$0 , \port$7430$0 , \port$7448$0 , \port$7454$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7465$0 , \port$7469$0 , \port$7487$0 , \port$7493$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7426$0 ;
-  wire [5:0] \port$7426$0 ;
-  input \port$7430$0 ;
-  wire \port$7430$0 ;
-  input [5:0] \port$7448$0 ;
-  wire [5:0] \port$7448$0 ;
-  input \port$7454$0 ;
-  wire \port$7454$0 ;
+  input [5:0] \port$7465$0 ;
+  wire [5:0] \port$7465$0 ;
+  input \port$7469$0 ;
+  wire \port$7469$0 ;
+  input [5:0] \port$7487$0 ;
+  wire [5:0] \port$7487$0 ;
+  input \port$7493$0 ;
+  wire \port$7493$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -15077,18 +15084,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7448$0 , \port$7454$0  }),
+    .read_address({ \port$7487$0 , \port$7493$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7426$0 , \port$7430$0  }),
+    .write_address({ \port$7465$0 , \port$7469$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7426$0 , \port$7430$0  };
-  assign read_address = { \port$7448$0 , \port$7454$0  };
+  assign write_address = { \port$7465$0 , \port$7469$0  };
+  assign read_address = { \port$7487$0 , \port$7493$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7246$0 , \port$7250$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7285$0 , \port$7289$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -15113,10 +15120,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7246$0 ;
-  wire \port$7246$0 ;
-  input [8:0] \port$7250$0 ;
-  wire [8:0] \port$7250$0 ;
+  input \port$7285$0 ;
+  wire \port$7285$0 ;
+  input [8:0] \port$7289$0 ;
+  wire [8:0] \port$7289$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -15162,7 +15169,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
+      storage[w_port__addr] <= { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -15224,8 +15231,8 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
-  assign w_data = { \port$7250$0 [5:0], \port$7246$0 , \port$7250$0 [8:6] };
+  assign w_port__data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
+  assign w_data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -16687,20 +16694,25 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   wire [3:0] \$45 ;
   wire [4:0] \$46 ;
   wire \$47 ;
-  reg [3:0] \$48 ;
-  reg [31:0] \$49 ;
+  wire \$48 ;
+  wire [3:0] \$49 ;
   wire \$5 ;
-  reg [3:0] \$50 ;
-  reg [8:0] \$51 ;
+  wire [4:0] \$50 ;
+  wire \$51 ;
   reg [3:0] \$52 ;
-  reg [3:0] \$53 ;
+  reg [31:0] \$53 ;
   reg [3:0] \$54 ;
-  reg [3:0] \$55 ;
+  reg [9:0] \$55 ;
   reg [3:0] \$56 ;
   reg [3:0] \$57 ;
   reg [3:0] \$58 ;
   reg [3:0] \$59 ;
   wire [31:0] \$6 ;
+  reg [3:0] \$60 ;
+  reg [3:0] \$61 ;
+  reg [3:0] \$62 ;
+  reg [3:0] \$63 ;
+  reg [3:0] \$64 ;
   reg [3:0] \$7 ;
   wire [32:0] \$8 ;
   wire \$9 ;
@@ -16711,8 +16723,8 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   wire clk;
   output [31:0] data;
   reg [31:0] data = 32'd0;
-  input [8:0] events;
-  wire [8:0] events;
+  input [9:0] events;
+  wire [9:0] events;
   wire \events.attention ;
   wire \events.cycles ;
   wire \events.embed ;
@@ -16720,14 +16732,15 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   wire \events.mac_busy ;
   wire \events.mac_starved ;
   wire \events.norm ;
+  wire \events.saturated ;
   wire \events.weight_beats ;
   wire \events.weight_waits ;
   wire [31:0] folded;
   input [3:0] port__addr;
   wire [3:0] port__addr;
-  reg [3:0] \port__addr$14  = 4'h0;
+  reg [3:0] \port__addr$15  = 4'h0;
   wire [31:0] port__data;
-  wire [31:0] \port__data$17 ;
+  wire [31:0] \port__data$18 ;
   wire [31:0] read;
   reg [3:0] recent_attention = 4'h0;
   reg [3:0] recent_cycles = 4'h0;
@@ -16736,18 +16749,19 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   reg [3:0] recent_mac_busy = 4'h0;
   reg [3:0] recent_mac_starved = 4'h0;
   reg [3:0] recent_norm = 4'h0;
+  reg [3:0] recent_saturated = 4'h0;
   reg [3:0] recent_weight_beats = 4'h0;
   reg [3:0] recent_weight_waits = 4'h0;
   input rst;
   wire rst;
   (* init = 4'h0 *)
   wire [3:0] turn;
-  reg [8:0] unused = 9'h1ff;
+  reg [9:0] unused = 10'h3ff;
   (* init = 4'h0 *)
   wire [3:0] write__addr;
   wire [31:0] write__data;
   wire write__en;
-  reg [31:0] totals [8:0];
+  reg [31:0] totals [9:0];
   initial begin
     totals[0] = 32'd0;
     totals[1] = 32'd0;
@@ -16758,185 +16772,155 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
     totals[6] = 32'd0;
     totals[7] = 32'd0;
     totals[8] = 32'd0;
+    totals[9] = 32'd0;
   end
   always @(posedge clk) begin
-    totals[\port__addr$14 ] <= \$8 [31:0];
+    totals[\port__addr$15 ] <= \$8 [31:0];
   end
-  assign \port__data$17  = totals[\port__addr$14 ];
+  assign \port__data$18  = totals[\port__addr$15 ];
   assign port__data = totals[port__addr];
+  assign \$36  = \port__addr$15  == 3'h6;
+  assign \$37  = \$36  ? 4'h0 : recent_embed;
+  assign \$38  = \$37  + events[6];
+  assign \$39  = \port__addr$15  == 3'h6;
+  assign \$40  = \port__addr$15  == 3'h7;
   assign \$41  = \$40  ? 4'h0 : recent_weight_beats;
   assign \$42  = \$41  + events[7];
-  assign \$43  = \port__addr$14  == 3'h7;
-  assign \$44  = \port__addr$14  == 4'h8;
+  assign \$43  = \port__addr$15  == 3'h7;
+  assign \$44  = \port__addr$15  == 4'h8;
   assign \$45  = \$44  ? 4'h0 : recent_weight_waits;
   assign \$46  = \$45  + events[8];
-  assign \$47  = \port__addr$14  == 4'h8;
+  assign \$47  = \port__addr$15  == 4'h8;
+  assign \$48  = \port__addr$15  == 4'h9;
+  assign \$49  = \$48  ? 4'h0 : recent_saturated;
+  assign \$50  = \$49  + events[9];
+  assign \$51  = \port__addr$15  == 4'h9;
   always @(posedge clk)
-    \port__addr$14  <= \$48 ;
+    \port__addr$15  <= \$52 ;
   always @(posedge clk)
-    data <= \$49 ;
+    data <= \$53 ;
   always @(posedge clk)
-    recent_cycles <= \$50 ;
+    recent_cycles <= \$54 ;
   always @(posedge clk)
-    unused <= \$51 ;
+    unused <= \$55 ;
   always @(posedge clk)
-    recent_mac_busy <= \$52 ;
+    recent_mac_busy <= \$56 ;
   always @(posedge clk)
-    recent_mac_starved <= \$53 ;
+    recent_mac_starved <= \$57 ;
   always @(posedge clk)
-    recent_mac_blocked <= \$54 ;
+    recent_mac_blocked <= \$58 ;
   always @(posedge clk)
-    recent_norm <= \$55 ;
+    recent_norm <= \$59 ;
   always @(posedge clk)
-    recent_attention <= \$56 ;
+    recent_attention <= \$60 ;
   always @(posedge clk)
-    recent_embed <= \$57 ;
+    recent_embed <= \$61 ;
   always @(posedge clk)
-    recent_weight_beats <= \$58 ;
+    recent_weight_beats <= \$62 ;
   always @(posedge clk)
-    recent_weight_waits <= \$59 ;
+    recent_weight_waits <= \$63 ;
+  always @(posedge clk)
+    recent_saturated <= \$64 ;
   assign \$1  = unused >> port__addr;
   assign \$2  = \$1  ? 32'd0 : port__data;
   assign \$4  = \$2  + \$3 ;
-  assign \$5  = unused >> \port__addr$14 ;
-  assign \$6  = \$5  ? 32'd0 : \port__data$17 ;
+  assign \$5  = unused >> \port__addr$15 ;
+  assign \$6  = \$5  ? 32'd0 : \port__data$18 ;
   assign \$8  = \$6  + \$7 ;
-  assign \$9  = \port__addr$14  == 4'h8;
-  assign \$10  = \port__addr$14  + 1'h1;
+  assign \$9  = \port__addr$15  == 4'h9;
+  assign \$10  = \port__addr$15  + 1'h1;
   assign \$11  = \$9  ? 5'h00 : \$10 ;
-  assign \$12  = ! \port__addr$14 ;
+  assign \$12  = ! \port__addr$15 ;
   assign \$13  = \$12  ? 4'h0 : recent_cycles;
   assign \$14  = \$13  + events[0];
-  assign \$15  = ! \port__addr$14 ;
-  assign \$16  = \port__addr$14  == 1'h1;
+  assign \$15  = ! \port__addr$15 ;
+  assign \$16  = \port__addr$15  == 1'h1;
   assign \$17  = \$16  ? 4'h0 : recent_mac_busy;
   assign \$18  = \$17  + events[1];
-  assign \$19  = \port__addr$14  == 1'h1;
-  assign \$20  = \port__addr$14  == 2'h2;
+  assign \$19  = \port__addr$15  == 1'h1;
+  assign \$20  = \port__addr$15  == 2'h2;
   assign \$21  = \$20  ? 4'h0 : recent_mac_starved;
   assign \$22  = \$21  + events[2];
-  assign \$23  = \port__addr$14  == 2'h2;
-  assign \$24  = \port__addr$14  == 2'h3;
+  assign \$23  = \port__addr$15  == 2'h2;
+  assign \$24  = \port__addr$15  == 2'h3;
   assign \$25  = \$24  ? 4'h0 : recent_mac_blocked;
   assign \$26  = \$25  + events[3];
-  assign \$27  = \port__addr$14  == 2'h3;
-  assign \$28  = \port__addr$14  == 3'h4;
+  assign \$27  = \port__addr$15  == 2'h3;
+  assign \$28  = \port__addr$15  == 3'h4;
   assign \$29  = \$28  ? 4'h0 : recent_norm;
   assign \$30  = \$29  + events[4];
-  assign \$31  = \port__addr$14  == 3'h4;
-  assign \$32  = \port__addr$14  == 3'h5;
+  assign \$31  = \port__addr$15  == 3'h4;
+  assign \$32  = \port__addr$15  == 3'h5;
   assign \$33  = \$32  ? 4'h0 : recent_attention;
   assign \$34  = \$33  + events[5];
-  assign \$35  = \port__addr$14  == 3'h5;
-  assign \$36  = \port__addr$14  == 3'h6;
-  assign \$37  = \$36  ? 4'h0 : recent_embed;
-  assign \$38  = \$37  + events[6];
-  assign \$39  = \port__addr$14  == 3'h6;
-  assign \$40  = \port__addr$14  == 3'h7;
+  assign \$35  = \port__addr$15  == 3'h5;
   always @* begin
     if (\$start ) begin end
-    \$48  = \$11 [3:0];
+    \$52  = \$11 [3:0];
     if (rst) begin
-      \$48  = 4'h0;
+      \$52  = 4'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$49  = \$4 [31:0];
+    \$53  = \$4 [31:0];
     if (rst) begin
-      \$49  = 32'd0;
+      \$53  = 32'd0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$50  = \$14 [3:0];
+    \$54  = \$14 [3:0];
     if (clear) begin
-      \$50  = 4'h0;
+      \$54  = 4'h0;
     end
     if (rst) begin
-      \$50  = 4'h0;
+      \$54  = 4'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$51  = unused;
+    \$55  = unused;
     if (\$15 ) begin
-      \$51 [0] = 1'h0;
+      \$55 [0] = 1'h0;
     end
     if (\$19 ) begin
-      \$51 [1] = 1'h0;
+      \$55 [1] = 1'h0;
     end
     if (\$23 ) begin
-      \$51 [2] = 1'h0;
+      \$55 [2] = 1'h0;
     end
     if (\$27 ) begin
-      \$51 [3] = 1'h0;
+      \$55 [3] = 1'h0;
     end
     if (\$31 ) begin
-      \$51 [4] = 1'h0;
+      \$55 [4] = 1'h0;
     end
     if (\$35 ) begin
-      \$51 [5] = 1'h0;
+      \$55 [5] = 1'h0;
     end
     if (\$39 ) begin
-      \$51 [6] = 1'h0;
+      \$55 [6] = 1'h0;
     end
     if (\$43 ) begin
-      \$51 [7] = 1'h0;
+      \$55 [7] = 1'h0;
     end
     if (\$47 ) begin
-      \$51 [8] = 1'h0;
+      \$55 [8] = 1'h0;
+    end
+    if (\$51 ) begin
+      \$55 [9] = 1'h0;
     end
     if (clear) begin
-      \$51  = 9'h1ff;
+      \$55  = 10'h3ff;
     end
     if (rst) begin
-      \$51  = 9'h1ff;
+      \$55  = 10'h3ff;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$52  = \$18 [3:0];
-    if (clear) begin
-      \$52  = 4'h0;
-    end
-    if (rst) begin
-      \$52  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$53  = \$22 [3:0];
-    if (clear) begin
-      \$53  = 4'h0;
-    end
-    if (rst) begin
-      \$53  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$54  = \$26 [3:0];
-    if (clear) begin
-      \$54  = 4'h0;
-    end
-    if (rst) begin
-      \$54  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$55  = \$30 [3:0];
-    if (clear) begin
-      \$55  = 4'h0;
-    end
-    if (rst) begin
-      \$55  = 4'h0;
-    end
-  end
-  always @* begin
-    if (\$start ) begin end
-    \$56  = \$34 [3:0];
+    \$56  = \$18 [3:0];
     if (clear) begin
       \$56  = 4'h0;
     end
@@ -16946,7 +16930,7 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   end
   always @* begin
     if (\$start ) begin end
-    \$57  = \$38 [3:0];
+    \$57  = \$22 [3:0];
     if (clear) begin
       \$57  = 4'h0;
     end
@@ -16956,7 +16940,7 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   end
   always @* begin
     if (\$start ) begin end
-    \$58  = \$42 [3:0];
+    \$58  = \$26 [3:0];
     if (clear) begin
       \$58  = 4'h0;
     end
@@ -16966,12 +16950,62 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   end
   always @* begin
     if (\$start ) begin end
-    \$59  = \$46 [3:0];
+    \$59  = \$30 [3:0];
     if (clear) begin
       \$59  = 4'h0;
     end
     if (rst) begin
       \$59  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$60  = \$34 [3:0];
+    if (clear) begin
+      \$60  = 4'h0;
+    end
+    if (rst) begin
+      \$60  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$61  = \$38 [3:0];
+    if (clear) begin
+      \$61  = 4'h0;
+    end
+    if (rst) begin
+      \$61  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$62  = \$42 [3:0];
+    if (clear) begin
+      \$62  = 4'h0;
+    end
+    if (rst) begin
+      \$62  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$63  = \$46 [3:0];
+    if (clear) begin
+      \$63  = 4'h0;
+    end
+    if (rst) begin
+      \$63  = 4'h0;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$64  = \$50 [3:0];
+    if (clear) begin
+      \$64  = 4'h0;
+    end
+    if (rst) begin
+      \$64  = 4'h0;
     end
   end
   always @* begin
@@ -16996,12 +17030,14 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
           \$3  = recent_weight_beats;
       4'h8:
           \$3  = recent_weight_waits;
+      4'h9:
+          \$3  = recent_saturated;
     endcase
   end
   always @* begin
     if (\$start ) begin end
     \$7  = 4'h0;
-    casez (\port__addr$14 )
+    casez (\port__addr$15 )
       4'h0:
           \$7  = recent_cycles;
       4'h1:
@@ -17020,13 +17056,15 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
           \$7  = recent_weight_beats;
       4'h8:
           \$7  = recent_weight_waits;
+      4'h9:
+          \$7  = recent_saturated;
     endcase
   end
   assign address = port__addr;
   assign read = \$4 [31:0];
-  assign turn = \port__addr$14 ;
+  assign turn = \port__addr$15 ;
   assign folded = \$8 [31:0];
-  assign write__addr = \port__addr$14 ;
+  assign write__addr = \port__addr$15 ;
   assign write__data = \$8 [31:0];
   assign write__en = 1'h1;
   assign \events.cycles  = events[0];
@@ -17038,6 +17076,7 @@ module \specimen.counters (clk, rst, clear, events, data, port__addr);
   assign \events.embed  = events[6];
   assign \events.weight_beats  = events[7];
   assign \events.weight_waits  = events[8];
+  assign \events.saturated  = events[9];
 endmodule
 
 module \specimen.dispatcher (rst, cmd__valid, embed__valid, gain__valid, beats__ready, tile__ready, embed__ready, gain__ready, req__ready, cmd__payload, exps, embed_exp, model_id, req__valid, cmd__ready, req__payload, embed__payload, gain__payload, tile__valid, beats__valid, beats__payload
@@ -21407,8 +21446,8 @@ module \specimen.request_skid (rst, o__ready, i__ready, o__valid, o__payload, i_
   assign \kept.stride  = kept[28];
 endmodule
 
-module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__payload, i__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, read__payload
-, read__valid, clk);
+module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, embed__ready, read__ready, sig__valid, sig__payload, read_o__ready, cmd__valid, cmd__payload, embed_exp, embed__payload, i__payload, read_o__payload, i__ready, done, embed_done, read_o__valid, saturated
+, read__payload, read__valid, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -21732,15 +21771,15 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire \$386 ;
   wire \$387 ;
   wire \$388 ;
-  wire [31:0] \$389 ;
+  wire \$389 ;
   wire \$39 ;
   wire \$390 ;
-  wire [28:0] \$391 ;
-  wire \$392 ;
-  wire \$393 ;
+  wire \$391 ;
+  wire [31:0] \$392 ;
+  wire [32:0] \$393 ;
   wire \$394 ;
   wire \$395 ;
-  wire \$396 ;
+  wire [32:0] \$396 ;
   wire \$397 ;
   wire \$398 ;
   wire \$399 ;
@@ -21748,7 +21787,7 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire \$40 ;
   wire \$400 ;
   wire \$401 ;
-  wire \$402 ;
+  wire [28:0] \$402 ;
   wire \$403 ;
   wire \$404 ;
   wire \$405 ;
@@ -21772,32 +21811,32 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire \$421 ;
   wire \$422 ;
   wire \$423 ;
-  wire [31:0] \$424 ;
-  wire [30:0] \$425 ;
-  wire [30:0] \$426 ;
+  wire \$424 ;
+  wire \$425 ;
+  wire \$426 ;
   wire \$427 ;
-  wire [30:0] \$428 ;
-  wire [30:0] \$429 ;
+  wire \$428 ;
+  wire \$429 ;
   wire [29:0] \$43 ;
   wire \$430 ;
-  wire [30:0] \$431 ;
-  wire [30:0] \$432 ;
+  wire \$431 ;
+  wire \$432 ;
   wire \$433 ;
-  wire [30:0] \$434 ;
-  wire [30:0] \$435 ;
+  wire \$434 ;
+  wire \$435 ;
   wire \$436 ;
-  wire [30:0] \$437 ;
-  wire [30:0] \$438 ;
-  wire \$439 ;
+  wire \$437 ;
+  wire [31:0] \$438 ;
+  wire [32:0] \$439 ;
   wire [29:0] \$44 ;
-  wire [30:0] \$440 ;
-  wire [30:0] \$441 ;
-  wire \$442 ;
-  wire [30:0] \$443 ;
-  wire [30:0] \$444 ;
+  wire \$440 ;
+  wire \$441 ;
+  wire [32:0] \$442 ;
+  wire \$443 ;
+  wire \$444 ;
   wire \$445 ;
-  wire [30:0] \$446 ;
-  wire [30:0] \$447 ;
+  wire \$446 ;
+  wire \$447 ;
   wire \$448 ;
   wire [30:0] \$449 ;
   wire [30:0] \$45 ;
@@ -21876,32 +21915,32 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire [30:0] \$515 ;
   wire [30:0] \$516 ;
   wire \$517 ;
-  wire \$518 ;
-  wire \$519 ;
+  wire [30:0] \$518 ;
+  wire [30:0] \$519 ;
   wire \$52 ;
   wire \$520 ;
-  wire \$521 ;
-  wire \$522 ;
+  wire [30:0] \$521 ;
+  wire [30:0] \$522 ;
   wire \$523 ;
-  wire \$524 ;
-  wire \$525 ;
+  wire [30:0] \$524 ;
+  wire [30:0] \$525 ;
   wire \$526 ;
-  wire \$527 ;
-  wire \$528 ;
+  wire [30:0] \$527 ;
+  wire [30:0] \$528 ;
   wire \$529 ;
   wire \$53 ;
-  wire \$530 ;
-  wire \$531 ;
+  wire [30:0] \$530 ;
+  wire [30:0] \$531 ;
   wire \$532 ;
-  wire \$533 ;
-  wire \$534 ;
+  wire [30:0] \$533 ;
+  wire [30:0] \$534 ;
   wire \$535 ;
-  wire \$536 ;
-  wire \$537 ;
+  wire [30:0] \$536 ;
+  wire [30:0] \$537 ;
   wire \$538 ;
-  wire \$539 ;
+  wire [30:0] \$539 ;
   wire \$54 ;
-  wire \$540 ;
+  wire [30:0] \$540 ;
   wire \$541 ;
   wire \$542 ;
   wire \$543 ;
@@ -21915,35 +21954,60 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire \$550 ;
   wire \$551 ;
   wire \$552 ;
-  wire [1:0] \$553 ;
+  wire \$553 ;
   wire \$554 ;
-  wire [1:0] \$555 ;
-  reg \$556 ;
-  reg \$557 ;
-  reg \$558 ;
-  reg [9:0] \$559 ;
+  wire \$555 ;
+  wire \$556 ;
+  wire \$557 ;
+  wire \$558 ;
+  wire \$559 ;
   wire \$56 ;
-  reg \$560 ;
-  reg \$561 ;
-  reg [4:0] \$562 ;
-  reg \$563 ;
-  reg \$564 ;
-  reg \$565 ;
-  reg \$566 ;
-  reg \$567 ;
-  reg \$568 ;
-  reg \$569 ;
+  wire \$560 ;
+  wire \$561 ;
+  wire \$562 ;
+  wire \$563 ;
+  wire \$564 ;
+  wire \$565 ;
+  wire \$566 ;
+  wire \$567 ;
+  wire \$568 ;
+  wire \$569 ;
   wire \$57 ;
-  reg \$570 ;
-  reg \$571 ;
-  wire [30:0] \$572 ;
-  reg [30:0] \$573 ;
-  reg [31:0] \$574 ;
-  reg [31:0] \$575 ;
+  wire \$570 ;
+  wire \$571 ;
+  wire \$572 ;
+  wire \$573 ;
+  wire \$574 ;
+  wire \$575 ;
+  wire \$576 ;
+  wire [1:0] \$577 ;
+  wire \$578 ;
+  wire [1:0] \$579 ;
   wire \$58 ;
+  reg \$580 ;
+  reg \$581 ;
+  reg \$582 ;
+  reg [9:0] \$583 ;
+  reg \$584 ;
+  reg \$585 ;
+  reg [4:0] \$586 ;
+  reg \$587 ;
+  reg \$588 ;
+  reg \$589 ;
   wire \$59 ;
+  reg \$590 ;
+  reg \$591 ;
+  reg \$592 ;
+  reg \$593 ;
+  reg \$594 ;
+  reg \$595 ;
+  reg \$596 ;
+  wire [30:0] \$597 ;
+  reg [30:0] \$598 ;
+  reg [31:0] \$599 ;
   wire [5:0] \$6 ;
   wire \$60 ;
+  reg [31:0] \$600 ;
   wire \$61 ;
   wire \$62 ;
   wire \$63 ;
@@ -21996,9 +22060,9 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire [4:0] \$signature__addr ;
   wire [4:0] \$signature__addr$70 ;
   wire [63:0] \$signature__data ;
-  wire [63:0] \$signature__data$115 ;
-  wire [31:0] \$signature__data$115.0 ;
-  wire [31:0] \$signature__data$115.1 ;
+  wire [63:0] \$signature__data$116 ;
+  wire [31:0] \$signature__data$116.0 ;
+  wire [31:0] \$signature__data$116.1 ;
   wire [30:0] \$signature__data$83 ;
   wire [31:0] \$signature__data$90 ;
   wire [31:0] \$signature__data.0 ;
@@ -22054,6 +22118,8 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire i__valid;
   reg [31:0] lane0_addend = 32'd0;
   reg [31:0] lane0_before = 32'd0;
+  reg lane0_beyond = 1'h0;
+  reg lane0_clipped = 1'h0;
   wire [9:0] lane0_code_int;
   wire [31:0] lane0_fixed;
   wire [28:0] lane0_mag;
@@ -22074,6 +22140,8 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   reg [31:0] lane0_window = 32'd0;
   reg [31:0] lane1_addend = 32'd0;
   reg [31:0] lane1_before = 32'd0;
+  reg lane1_beyond = 1'h0;
+  reg lane1_clipped = 1'h0;
   wire [9:0] lane1_code_int;
   wire [31:0] lane1_fixed;
   wire [28:0] lane1_mag;
@@ -22175,6 +22243,8 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   wire reader__valid;
   input rst;
   wire rst;
+  output saturated;
+  reg saturated = 1'h0;
   output [31:0] sig__payload;
   wire [31:0] sig__payload;
   wire [31:0] \sig__payload.crc ;
@@ -22253,189 +22323,234 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
       _0_ <= rows[\$27 [4:0]];
     end
   end
-  assign \$signature__data$115  = _0_;
-  assign \$391  = i__ready ? \$159 [28:0] : { 19'h00000, \$157 [9:0] };
-  assign \$394  = | lane1_w5[15:0];
-  assign \$395  = amount1[4] & \$394 ;
-  assign \$396  = | lane1_w4[7:0];
-  assign \$397  = amount1[3] & \$396 ;
-  assign \$398  = | lane1_w3[3:0];
-  assign \$399  = amount1[2] & \$398 ;
-  assign \$400  = | lane1_w2[1:0];
-  assign \$401  = amount1[1] & \$400 ;
-  assign \$403  = amount1[0] & \$402 ;
-  assign \$404  = | { \$403 , \$401 , \$399 , \$397 , \$395 , \$393  };
-  assign \$405  = ~ amount1[5];
-  assign \$408  = ~ amount1[4];
-  assign \$409  = | lane1_w5[62:47];
-  assign \$410  = \$408  & \$409 ;
-  assign \$411  = ~ amount1[3];
-  assign \$412  = | lane1_w4[46:39];
-  assign \$413  = \$411  & \$412 ;
-  assign \$414  = ~ amount1[2];
-  assign \$415  = | lane1_w3[38:35];
-  assign \$416  = \$414  & \$415 ;
-  assign \$417  = ~ amount1[1];
-  assign \$418  = | lane1_w2[34:33];
-  assign \$419  = \$417  & \$418 ;
-  assign \$420  = ~ amount1[0];
-  assign \$422  = \$420  & \$421 ;
-  assign \$423  = | { \$422 , \$419 , \$416 , \$413 , \$410 , \$407 , 1'h0 };
-  assign \$424  = op2[7] ? 32'd0 : \$signature__data$115 [63:32];
-  assign \$425  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$426  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$427  = | { \$426 [0], \$425 [0] };
-  assign \$428  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$429  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$430  = | { \$429 [1], \$428 [1] };
-  assign \$431  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$432  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$433  = | { \$432 [2], \$431 [2] };
-  assign \$434  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$435  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$436  = | { \$435 [3], \$434 [3] };
-  assign \$437  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$438  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$439  = | { \$438 [4], \$437 [4] };
-  assign \$440  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$441  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$442  = | { \$441 [5], \$440 [5] };
-  assign \$443  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$444  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$445  = | { \$444 [6], \$443 [6] };
-  assign \$446  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
-  assign \$447  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$448  = | { \$447 [7], \$446 [7] };
+  assign \$signature__data$116  = _0_;
+  assign \$366  = amount1[1] & \$365 ;
+  assign \$368  = amount1[0] & \$367 ;
+  assign \$369  = | { \$368 , \$366 , \$364 , \$362 , \$360 , \$358  };
+  assign \$370  = ~ amount1[5];
+  assign \$373  = ~ amount1[4];
+  assign \$374  = | lane0_w5[62:47];
+  assign \$375  = \$373  & \$374 ;
+  assign \$376  = ~ amount1[3];
+  assign \$377  = | lane0_w4[46:39];
+  assign \$378  = \$376  & \$377 ;
+  assign \$379  = ~ amount1[2];
+  assign \$380  = | lane0_w3[38:35];
+  assign \$381  = \$379  & \$380 ;
+  assign \$382  = ~ amount1[1];
+  assign \$383  = | lane0_w2[34:33];
+  assign \$384  = \$382  & \$383 ;
+  assign \$385  = ~ amount1[0];
+  assign \$387  = \$385  & \$386 ;
+  assign \$388  = | { \$387 , \$384 , \$381 , \$378 , \$375 , \$372 , 1'h0 };
+  assign \$389  = ~ lane0_sign2;
+  assign \$390  = \$389  & \$49 [31];
+  assign \$391  = lane0_overflow | \$390 ;
+  assign \$392  = op2[7] ? 32'd0 : \$signature__data$116 [31:0];
+  assign \$393  = $signed(lane0_before) + $signed(lane0_addend);
+  assign \$394  = | \$393 [32:31];
+  assign \$395  = ~ \$394 ;
+  assign \$396  = $signed(lane0_before) + $signed(lane0_addend);
+  assign \$397  = & \$396 [32:31];
+  assign \$398  = \$395  | \$397 ;
+  assign \$399  = ~ \$398 ;
+  assign \$400  = lane0_beyond | \$399 ;
+  assign \$401  = i__ready ? i__payload[57] : embed__payload[15];
+  assign \$402  = i__ready ? \$159 [28:0] : { 19'h00000, \$157 [9:0] };
+  assign \$405  = | lane1_w5[15:0];
+  assign \$406  = amount1[4] & \$405 ;
+  assign \$407  = | lane1_w4[7:0];
+  assign \$408  = amount1[3] & \$407 ;
+  assign \$409  = | lane1_w3[3:0];
+  assign \$410  = amount1[2] & \$409 ;
+  assign \$411  = | lane1_w2[1:0];
+  assign \$412  = amount1[1] & \$411 ;
+  assign \$414  = amount1[0] & \$413 ;
+  assign \$415  = | { \$414 , \$412 , \$410 , \$408 , \$406 , \$404  };
+  assign \$416  = ~ amount1[5];
+  assign \$419  = ~ amount1[4];
+  assign \$420  = | lane1_w5[62:47];
+  assign \$421  = \$419  & \$420 ;
+  assign \$422  = ~ amount1[3];
+  assign \$423  = | lane1_w4[46:39];
+  assign \$424  = \$422  & \$423 ;
+  assign \$425  = ~ amount1[2];
+  assign \$426  = | lane1_w3[38:35];
+  assign \$427  = \$425  & \$426 ;
+  assign \$428  = ~ amount1[1];
+  assign \$429  = | lane1_w2[34:33];
+  assign \$430  = \$428  & \$429 ;
+  assign \$431  = ~ amount1[0];
+  assign \$433  = \$431  & \$432 ;
+  assign \$434  = | { \$433 , \$430 , \$427 , \$424 , \$421 , \$418 , 1'h0 };
+  assign \$435  = ~ lane1_sign2;
+  assign \$436  = \$435  & \$164 [31];
+  assign \$437  = lane1_overflow | \$436 ;
+  assign \$438  = op2[7] ? 32'd0 : \$signature__data$116 [63:32];
+  assign \$439  = $signed(lane1_before) + $signed(lane1_addend);
+  assign \$440  = | \$439 [32:31];
+  assign \$441  = ~ \$440 ;
+  assign \$442  = $signed(lane1_before) + $signed(lane1_addend);
+  assign \$443  = & \$442 [32:31];
+  assign \$444  = \$441  | \$443 ;
+  assign \$445  = ~ \$444 ;
+  assign \$446  = lane1_beyond | \$445 ;
+  assign \$447  = | { lane1_clipped, lane0_clipped };
+  assign \$448  = \$signature__en$72  & \$447 ;
   assign \$449  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$450  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$451  = | { \$450 [8], \$449 [8] };
+  assign \$451  = | { \$450 [0], \$449 [0] };
   assign \$452  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$453  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$454  = | { \$453 [9], \$452 [9] };
+  assign \$454  = | { \$453 [1], \$452 [1] };
   assign \$455  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$456  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$457  = | { \$456 [10], \$455 [10] };
+  assign \$457  = | { \$456 [2], \$455 [2] };
   assign \$458  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$459  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$460  = | { \$459 [11], \$458 [11] };
+  assign \$460  = | { \$459 [3], \$458 [3] };
   assign \$461  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$462  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$463  = | { \$462 [12], \$461 [12] };
+  assign \$463  = | { \$462 [4], \$461 [4] };
   assign \$464  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$465  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$466  = | { \$465 [13], \$464 [13] };
+  assign \$466  = | { \$465 [5], \$464 [5] };
   assign \$467  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$468  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$469  = | { \$468 [14], \$467 [14] };
+  assign \$469  = | { \$468 [6], \$467 [6] };
   assign \$470  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$471  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$472  = | { \$471 [15], \$470 [15] };
+  assign \$472  = | { \$471 [7], \$470 [7] };
   assign \$473  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$474  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$475  = | { \$474 [16], \$473 [16] };
+  assign \$475  = | { \$474 [8], \$473 [8] };
   assign \$476  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$477  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$478  = | { \$477 [17], \$476 [17] };
+  assign \$478  = | { \$477 [9], \$476 [9] };
   assign \$479  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$480  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$481  = | { \$480 [18], \$479 [18] };
+  assign \$481  = | { \$480 [10], \$479 [10] };
   assign \$482  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$483  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$484  = | { \$483 [19], \$482 [19] };
+  assign \$484  = | { \$483 [11], \$482 [11] };
   assign \$485  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$486  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$487  = | { \$486 [20], \$485 [20] };
+  assign \$487  = | { \$486 [12], \$485 [12] };
   assign \$488  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$489  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$490  = | { \$489 [21], \$488 [21] };
+  assign \$490  = | { \$489 [13], \$488 [13] };
   assign \$491  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$492  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$493  = | { \$492 [22], \$491 [22] };
+  assign \$493  = | { \$492 [14], \$491 [14] };
   assign \$494  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$495  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$496  = | { \$495 [23], \$494 [23] };
+  assign \$496  = | { \$495 [15], \$494 [15] };
   assign \$497  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$498  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$499  = | { \$498 [24], \$497 [24] };
+  assign \$499  = | { \$498 [16], \$497 [16] };
   assign \$500  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$501  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$502  = | { \$501 [25], \$500 [25] };
+  assign \$502  = | { \$501 [17], \$500 [17] };
   assign \$503  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$504  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$505  = | { \$504 [26], \$503 [26] };
+  assign \$505  = | { \$504 [18], \$503 [18] };
   assign \$506  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$507  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$508  = | { \$507 [27], \$506 [27] };
+  assign \$508  = | { \$507 [19], \$506 [19] };
   assign \$509  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$510  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$511  = | { \$510 [28], \$509 [28] };
+  assign \$511  = | { \$510 [20], \$509 [20] };
   assign \$512  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$513  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$514  = | { \$513 [29], \$512 [29] };
+  assign \$514  = | { \$513 [21], \$512 [21] };
   assign \$515  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
   assign \$516  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
-  assign \$517  = | { \$516 [30], \$515 [30] };
-  assign \$518  = ^ { lane1_result[26], lane1_result[23:22], lane1_result[20], lane1_result[16], lane1_result[8:6], lane1_result[4:0], lane0_result[30], lane0_result[27], lane0_result[20:19], lane0_result[17:16], lane0_result[14], lane0_result[11:9], lane0_result[6], lane0_result[4:3], lane0_result[1] };
-  assign \$519  = ^ { lane1_result[27], lane1_result[24:23], lane1_result[21], lane1_result[17], lane1_result[9:7], lane1_result[5:1], lane0_result[31], lane0_result[28], lane0_result[21:20], lane0_result[18:17], lane0_result[15], lane0_result[12:10], lane0_result[7], lane0_result[5:4], lane0_result[2], lane0_result[0] };
-  assign \$520  = ^ { lane1_result[28], lane1_result[25:24], lane1_result[22], lane1_result[18], lane1_result[10:8], lane1_result[6:2], lane1_result[0], lane0_result[29], lane0_result[22:21], lane0_result[19:18], lane0_result[16], lane0_result[13:11], lane0_result[8], lane0_result[6:5], lane0_result[3], lane0_result[1:0] };
-  assign \$521  = ^ { lane1_result[29], lane1_result[26:25], lane1_result[23], lane1_result[19], lane1_result[11:9], lane1_result[7:3], lane1_result[1], lane0_result[30], lane0_result[23:22], lane0_result[20:19], lane0_result[17], lane0_result[14:12], lane0_result[9], lane0_result[7:6], lane0_result[4], lane0_result[2:0] };
-  assign \$522  = ^ { lane1_result[30], lane1_result[27:26], lane1_result[24], lane1_result[20], lane1_result[12:10], lane1_result[8:4], lane1_result[2], lane0_result[31], lane0_result[24:23], lane0_result[21:20], lane0_result[18], lane0_result[15:13], lane0_result[10], lane0_result[8:7], lane0_result[5], lane0_result[3:0] };
-  assign \$523  = ^ { lane1_result[31], lane1_result[28:27], lane1_result[25], lane1_result[21], lane1_result[13:11], lane1_result[9:5], lane1_result[3], lane1_result[0], lane0_result[25:24], lane0_result[22:21], lane0_result[19], lane0_result[16:14], lane0_result[11], lane0_result[9:8], lane0_result[6], lane0_result[4:1] };
-  assign \$524  = ^ { lane1_result[29:28], lane1_result[23], lane1_result[20], lane1_result[16], lane1_result[14:12], lane1_result[10:9], lane1_result[3:2], lane1_result[0], lane0_result[30], lane0_result[27:25], lane0_result[23:22], lane0_result[19], lane0_result[15:14], lane0_result[12:11], lane0_result[7:5], lane0_result[2:1] };
-  assign \$525  = ^ { lane1_result[30:29], lane1_result[24], lane1_result[21], lane1_result[17], lane1_result[15:13], lane1_result[11:10], lane1_result[4:3], lane1_result[1], lane0_result[31], lane0_result[28:26], lane0_result[24:23], lane0_result[20], lane0_result[16:15], lane0_result[13:12], lane0_result[8:6], lane0_result[3:2], lane0_result[0] };
-  assign \$526  = ^ { lane1_result[31:30], lane1_result[25], lane1_result[22], lane1_result[18], lane1_result[16:14], lane1_result[12:11], lane1_result[5:4], lane1_result[2], lane1_result[0], lane0_result[29:27], lane0_result[25:24], lane0_result[21], lane0_result[17:16], lane0_result[14:13], lane0_result[9:7], lane0_result[4:3], lane0_result[1] };
-  assign \$527  = ^ { lane1_result[31], lane1_result[22], lane1_result[20:19], lane1_result[17], lane1_result[15], lane1_result[13:12], lane1_result[8:7], lane1_result[5:4], lane1_result[2], lane1_result[0], lane0_result[29:25], lane0_result[22], lane0_result[20:18], lane0_result[16:15], lane0_result[11], lane0_result[8], lane0_result[6:5], lane0_result[3:1] };
-  assign \$528  = ^ { lane1_result[26], lane1_result[22:21], lane1_result[18], lane1_result[14:13], lane1_result[9], lane1_result[7], lane1_result[5:4], lane1_result[2], lane1_result[0], lane0_result[29:28], lane0_result[26], lane0_result[23], lane0_result[21], lane0_result[14], lane0_result[12:10], lane0_result[7], lane0_result[2:1] };
-  assign \$529  = ^ { lane1_result[27], lane1_result[23:22], lane1_result[19], lane1_result[15:14], lane1_result[10], lane1_result[8], lane1_result[6:5], lane1_result[3], lane1_result[1], lane0_result[30:29], lane0_result[27], lane0_result[24], lane0_result[22], lane0_result[15], lane0_result[13:11], lane0_result[8], lane0_result[3:2] };
-  assign \$530  = ^ { lane1_result[28], lane1_result[24:23], lane1_result[20], lane1_result[16:15], lane1_result[11], lane1_result[9], lane1_result[7:6], lane1_result[4], lane1_result[2], lane0_result[31:30], lane0_result[28], lane0_result[25], lane0_result[23], lane0_result[16], lane0_result[14:12], lane0_result[9], lane0_result[4:3] };
-  assign \$531  = ^ { lane1_result[29], lane1_result[25:24], lane1_result[21], lane1_result[17:16], lane1_result[12], lane1_result[10], lane1_result[8:7], lane1_result[5], lane1_result[3], lane1_result[0], lane0_result[31], lane0_result[29], lane0_result[26], lane0_result[24], lane0_result[17], lane0_result[15:13], lane0_result[10], lane0_result[5:4] };
-  assign \$532  = ^ { lane1_result[30], lane1_result[26:25], lane1_result[22], lane1_result[18:17], lane1_result[13], lane1_result[11], lane1_result[9:8], lane1_result[6], lane1_result[4], lane1_result[1:0], lane0_result[30], lane0_result[27], lane0_result[25], lane0_result[18], lane0_result[16:14], lane0_result[11], lane0_result[6:5] };
-  assign \$533  = ^ { lane1_result[31], lane1_result[27:26], lane1_result[23], lane1_result[19:18], lane1_result[14], lane1_result[12], lane1_result[10:9], lane1_result[7], lane1_result[5], lane1_result[2:1], lane0_result[31], lane0_result[28], lane0_result[26], lane0_result[19], lane0_result[17:15], lane0_result[12], lane0_result[7:6] };
-  assign \$534  = ^ { lane1_result[28:26], lane1_result[24:22], lane1_result[19], lane1_result[16:15], lane1_result[13], lane1_result[11:10], lane1_result[7], lane1_result[4], lane1_result[1], lane0_result[30:29], lane0_result[19:18], lane0_result[14:13], lane0_result[11:6], lane0_result[4:3], lane0_result[1] };
-  assign \$535  = ^ { lane1_result[29:27], lane1_result[25:23], lane1_result[20], lane1_result[17:16], lane1_result[14], lane1_result[12:11], lane1_result[8], lane1_result[5], lane1_result[2], lane0_result[31:30], lane0_result[20:19], lane0_result[15:14], lane0_result[12:7], lane0_result[5:4], lane0_result[2], lane0_result[0] };
-  assign \$536  = ^ { lane1_result[30:28], lane1_result[26:24], lane1_result[21], lane1_result[18:17], lane1_result[15], lane1_result[13:12], lane1_result[9], lane1_result[6], lane1_result[3], lane1_result[0], lane0_result[31], lane0_result[21:20], lane0_result[16:15], lane0_result[13:8], lane0_result[6:5], lane0_result[3], lane0_result[1] };
-  assign \$537  = ^ { lane1_result[31:29], lane1_result[27:25], lane1_result[22], lane1_result[19:18], lane1_result[16], lane1_result[14:13], lane1_result[10], lane1_result[7], lane1_result[4], lane1_result[1:0], lane0_result[22:21], lane0_result[17:16], lane0_result[14:9], lane0_result[7:6], lane0_result[4], lane0_result[2], lane0_result[0] };
-  assign \$538  = ^ { lane1_result[31:30], lane1_result[28:27], lane1_result[22], lane1_result[19], lane1_result[17:14], lane1_result[11], lane1_result[7:3], lane1_result[0], lane0_result[30], lane0_result[27], lane0_result[23:22], lane0_result[20:18], lane0_result[16:15], lane0_result[13:12], lane0_result[9:4] };
-  assign \$539  = ^ { lane1_result[31], lane1_result[29:28], lane1_result[26], lane1_result[22], lane1_result[18:17], lane1_result[15], lane1_result[12], lane1_result[5], lane1_result[3:2], lane1_result[0], lane0_result[31:30], lane0_result[28:27], lane0_result[24:23], lane0_result[21], lane0_result[13], lane0_result[11], lane0_result[8:7], lane0_result[5:3], lane0_result[1:0] };
-  assign \$540  = ^ { lane1_result[30:29], lane1_result[27:26], lane1_result[22], lane1_result[20:18], lane1_result[13], lane1_result[8:7], lane1_result[2], lane0_result[31:27], lane0_result[25:24], lane0_result[22], lane0_result[20:19], lane0_result[17:16], lane0_result[12:10], lane0_result[8], lane0_result[5], lane0_result[3:2] };
-  assign \$541  = ^ { lane1_result[31:30], lane1_result[28:27], lane1_result[23], lane1_result[21:19], lane1_result[14], lane1_result[9:8], lane1_result[3], lane1_result[0], lane0_result[31:28], lane0_result[26:25], lane0_result[23], lane0_result[21:20], lane0_result[18:17], lane0_result[13:11], lane0_result[9], lane0_result[6], lane0_result[4:3], lane0_result[0] };
-  assign \$542  = ^ { lane1_result[31], lane1_result[29:28], lane1_result[26], lane1_result[24:23], lane1_result[21], lane1_result[16:15], lane1_result[10:6], lane1_result[3:2], lane0_result[31], lane0_result[29], lane0_result[26], lane0_result[24], lane0_result[22:20], lane0_result[18:16], lane0_result[13:11], lane0_result[9], lane0_result[7:5], lane0_result[3] };
-  assign \$543  = ^ { lane1_result[30:29], lane1_result[27:23], lane1_result[20], lane1_result[17], lane1_result[11:9], lane1_result[6], lane1_result[2:1], lane0_result[25], lane0_result[23:20], lane0_result[18], lane0_result[16], lane0_result[13:11], lane0_result[9:7], lane0_result[3], lane0_result[1] };
-  assign \$544  = ^ { lane1_result[31:30], lane1_result[28:24], lane1_result[21], lane1_result[18], lane1_result[12:10], lane1_result[7], lane1_result[3:2], lane0_result[26], lane0_result[24:21], lane0_result[19], lane0_result[17], lane0_result[14:12], lane0_result[10:8], lane0_result[4], lane0_result[2], lane0_result[0] };
-  assign \$545  = ^ { lane1_result[31], lane1_result[29:27], lane1_result[25], lane1_result[23], lane1_result[20:19], lane1_result[16], lane1_result[13:11], lane1_result[7:6], lane1_result[2:0], lane0_result[30], lane0_result[25:22], lane0_result[19:15], lane0_result[13], lane0_result[6:4], lane0_result[0] };
-  assign \$546  = ^ { lane1_result[30:28], lane1_result[24:21], lane1_result[17:16], lane1_result[14:12], lane1_result[6], lane1_result[4], lane1_result[0], lane0_result[31:30], lane0_result[27:23], lane0_result[18], lane0_result[11:9], lane0_result[7], lane0_result[5:3] };
-  assign \$547  = ^ { lane1_result[31:29], lane1_result[25:22], lane1_result[18:17], lane1_result[15:13], lane1_result[7], lane1_result[5], lane1_result[1:0], lane0_result[31], lane0_result[28:24], lane0_result[19], lane0_result[12:10], lane0_result[8], lane0_result[6:4] };
-  assign \$548  = ^ { lane1_result[31:30], lane1_result[25:24], lane1_result[22], lane1_result[20:18], lane1_result[15:14], lane1_result[7], lane1_result[4:3], lane0_result[30:28], lane0_result[26:25], lane0_result[19], lane0_result[17:16], lane0_result[14:12], lane0_result[10], lane0_result[7], lane0_result[5:3], lane0_result[1:0] };
-  assign \$549  = ^ { lane1_result[31], lane1_result[25], lane1_result[22:21], lane1_result[19], lane1_result[15], lane1_result[7:5], lane1_result[3:0], lane0_result[31], lane0_result[29], lane0_result[26], lane0_result[19:18], lane0_result[16:15], lane0_result[13], lane0_result[10:8], lane0_result[5], lane0_result[3:2], lane0_result[0] };
-  assign \$550  = valid5 & op5[9];
-  assign \$551  = \$550  & \$signal$88 ;
-  assign \$552  = \$551  & op5[6];
-  assign \$553  = complete + 1'h1;
-  assign \$555  = \$signal  + 1'h1;
+  assign \$517  = | { \$516 [22], \$515 [22] };
+  assign \$518  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$519  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$520  = | { \$519 [23], \$518 [23] };
+  assign \$521  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$522  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$523  = | { \$522 [24], \$521 [24] };
+  assign \$524  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$525  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$526  = | { \$525 [25], \$524 [25] };
+  assign \$527  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$528  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$529  = | { \$528 [26], \$527 [26] };
+  assign \$530  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$531  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$532  = | { \$531 [27], \$530 [27] };
+  assign \$533  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$534  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$535  = | { \$534 [28], \$533 [28] };
+  assign \$536  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$537  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$538  = | { \$537 [29], \$536 [29] };
+  assign \$539  = lane0_result[30:0] ^ { lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31], lane0_result[31] };
+  assign \$540  = lane1_result[30:0] ^ { lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31], lane1_result[31] };
+  assign \$541  = | { \$540 [30], \$539 [30] };
+  assign \$542  = ^ { lane1_result[26], lane1_result[23:22], lane1_result[20], lane1_result[16], lane1_result[8:6], lane1_result[4:0], lane0_result[30], lane0_result[27], lane0_result[20:19], lane0_result[17:16], lane0_result[14], lane0_result[11:9], lane0_result[6], lane0_result[4:3], lane0_result[1] };
+  assign \$543  = ^ { lane1_result[27], lane1_result[24:23], lane1_result[21], lane1_result[17], lane1_result[9:7], lane1_result[5:1], lane0_result[31], lane0_result[28], lane0_result[21:20], lane0_result[18:17], lane0_result[15], lane0_result[12:10], lane0_result[7], lane0_result[5:4], lane0_result[2], lane0_result[0] };
+  assign \$544  = ^ { lane1_result[28], lane1_result[25:24], lane1_result[22], lane1_result[18], lane1_result[10:8], lane1_result[6:2], lane1_result[0], lane0_result[29], lane0_result[22:21], lane0_result[19:18], lane0_result[16], lane0_result[13:11], lane0_result[8], lane0_result[6:5], lane0_result[3], lane0_result[1:0] };
+  assign \$545  = ^ { lane1_result[29], lane1_result[26:25], lane1_result[23], lane1_result[19], lane1_result[11:9], lane1_result[7:3], lane1_result[1], lane0_result[30], lane0_result[23:22], lane0_result[20:19], lane0_result[17], lane0_result[14:12], lane0_result[9], lane0_result[7:6], lane0_result[4], lane0_result[2:0] };
+  assign \$546  = ^ { lane1_result[30], lane1_result[27:26], lane1_result[24], lane1_result[20], lane1_result[12:10], lane1_result[8:4], lane1_result[2], lane0_result[31], lane0_result[24:23], lane0_result[21:20], lane0_result[18], lane0_result[15:13], lane0_result[10], lane0_result[8:7], lane0_result[5], lane0_result[3:0] };
+  assign \$547  = ^ { lane1_result[31], lane1_result[28:27], lane1_result[25], lane1_result[21], lane1_result[13:11], lane1_result[9:5], lane1_result[3], lane1_result[0], lane0_result[25:24], lane0_result[22:21], lane0_result[19], lane0_result[16:14], lane0_result[11], lane0_result[9:8], lane0_result[6], lane0_result[4:1] };
+  assign \$548  = ^ { lane1_result[29:28], lane1_result[23], lane1_result[20], lane1_result[16], lane1_result[14:12], lane1_result[10:9], lane1_result[3:2], lane1_result[0], lane0_result[30], lane0_result[27:25], lane0_result[23:22], lane0_result[19], lane0_result[15:14], lane0_result[12:11], lane0_result[7:5], lane0_result[2:1] };
+  assign \$549  = ^ { lane1_result[30:29], lane1_result[24], lane1_result[21], lane1_result[17], lane1_result[15:13], lane1_result[11:10], lane1_result[4:3], lane1_result[1], lane0_result[31], lane0_result[28:26], lane0_result[24:23], lane0_result[20], lane0_result[16:15], lane0_result[13:12], lane0_result[8:6], lane0_result[3:2], lane0_result[0] };
+  assign \$550  = ^ { lane1_result[31:30], lane1_result[25], lane1_result[22], lane1_result[18], lane1_result[16:14], lane1_result[12:11], lane1_result[5:4], lane1_result[2], lane1_result[0], lane0_result[29:27], lane0_result[25:24], lane0_result[21], lane0_result[17:16], lane0_result[14:13], lane0_result[9:7], lane0_result[4:3], lane0_result[1] };
+  assign \$551  = ^ { lane1_result[31], lane1_result[22], lane1_result[20:19], lane1_result[17], lane1_result[15], lane1_result[13:12], lane1_result[8:7], lane1_result[5:4], lane1_result[2], lane1_result[0], lane0_result[29:25], lane0_result[22], lane0_result[20:18], lane0_result[16:15], lane0_result[11], lane0_result[8], lane0_result[6:5], lane0_result[3:1] };
+  assign \$552  = ^ { lane1_result[26], lane1_result[22:21], lane1_result[18], lane1_result[14:13], lane1_result[9], lane1_result[7], lane1_result[5:4], lane1_result[2], lane1_result[0], lane0_result[29:28], lane0_result[26], lane0_result[23], lane0_result[21], lane0_result[14], lane0_result[12:10], lane0_result[7], lane0_result[2:1] };
+  assign \$553  = ^ { lane1_result[27], lane1_result[23:22], lane1_result[19], lane1_result[15:14], lane1_result[10], lane1_result[8], lane1_result[6:5], lane1_result[3], lane1_result[1], lane0_result[30:29], lane0_result[27], lane0_result[24], lane0_result[22], lane0_result[15], lane0_result[13:11], lane0_result[8], lane0_result[3:2] };
+  assign \$554  = ^ { lane1_result[28], lane1_result[24:23], lane1_result[20], lane1_result[16:15], lane1_result[11], lane1_result[9], lane1_result[7:6], lane1_result[4], lane1_result[2], lane0_result[31:30], lane0_result[28], lane0_result[25], lane0_result[23], lane0_result[16], lane0_result[14:12], lane0_result[9], lane0_result[4:3] };
+  assign \$555  = ^ { lane1_result[29], lane1_result[25:24], lane1_result[21], lane1_result[17:16], lane1_result[12], lane1_result[10], lane1_result[8:7], lane1_result[5], lane1_result[3], lane1_result[0], lane0_result[31], lane0_result[29], lane0_result[26], lane0_result[24], lane0_result[17], lane0_result[15:13], lane0_result[10], lane0_result[5:4] };
+  assign \$556  = ^ { lane1_result[30], lane1_result[26:25], lane1_result[22], lane1_result[18:17], lane1_result[13], lane1_result[11], lane1_result[9:8], lane1_result[6], lane1_result[4], lane1_result[1:0], lane0_result[30], lane0_result[27], lane0_result[25], lane0_result[18], lane0_result[16:14], lane0_result[11], lane0_result[6:5] };
+  assign \$557  = ^ { lane1_result[31], lane1_result[27:26], lane1_result[23], lane1_result[19:18], lane1_result[14], lane1_result[12], lane1_result[10:9], lane1_result[7], lane1_result[5], lane1_result[2:1], lane0_result[31], lane0_result[28], lane0_result[26], lane0_result[19], lane0_result[17:15], lane0_result[12], lane0_result[7:6] };
+  assign \$558  = ^ { lane1_result[28:26], lane1_result[24:22], lane1_result[19], lane1_result[16:15], lane1_result[13], lane1_result[11:10], lane1_result[7], lane1_result[4], lane1_result[1], lane0_result[30:29], lane0_result[19:18], lane0_result[14:13], lane0_result[11:6], lane0_result[4:3], lane0_result[1] };
+  assign \$559  = ^ { lane1_result[29:27], lane1_result[25:23], lane1_result[20], lane1_result[17:16], lane1_result[14], lane1_result[12:11], lane1_result[8], lane1_result[5], lane1_result[2], lane0_result[31:30], lane0_result[20:19], lane0_result[15:14], lane0_result[12:7], lane0_result[5:4], lane0_result[2], lane0_result[0] };
+  assign \$560  = ^ { lane1_result[30:28], lane1_result[26:24], lane1_result[21], lane1_result[18:17], lane1_result[15], lane1_result[13:12], lane1_result[9], lane1_result[6], lane1_result[3], lane1_result[0], lane0_result[31], lane0_result[21:20], lane0_result[16:15], lane0_result[13:8], lane0_result[6:5], lane0_result[3], lane0_result[1] };
+  assign \$561  = ^ { lane1_result[31:29], lane1_result[27:25], lane1_result[22], lane1_result[19:18], lane1_result[16], lane1_result[14:13], lane1_result[10], lane1_result[7], lane1_result[4], lane1_result[1:0], lane0_result[22:21], lane0_result[17:16], lane0_result[14:9], lane0_result[7:6], lane0_result[4], lane0_result[2], lane0_result[0] };
+  assign \$562  = ^ { lane1_result[31:30], lane1_result[28:27], lane1_result[22], lane1_result[19], lane1_result[17:14], lane1_result[11], lane1_result[7:3], lane1_result[0], lane0_result[30], lane0_result[27], lane0_result[23:22], lane0_result[20:18], lane0_result[16:15], lane0_result[13:12], lane0_result[9:4] };
+  assign \$563  = ^ { lane1_result[31], lane1_result[29:28], lane1_result[26], lane1_result[22], lane1_result[18:17], lane1_result[15], lane1_result[12], lane1_result[5], lane1_result[3:2], lane1_result[0], lane0_result[31:30], lane0_result[28:27], lane0_result[24:23], lane0_result[21], lane0_result[13], lane0_result[11], lane0_result[8:7], lane0_result[5:3], lane0_result[1:0] };
+  assign \$564  = ^ { lane1_result[30:29], lane1_result[27:26], lane1_result[22], lane1_result[20:18], lane1_result[13], lane1_result[8:7], lane1_result[2], lane0_result[31:27], lane0_result[25:24], lane0_result[22], lane0_result[20:19], lane0_result[17:16], lane0_result[12:10], lane0_result[8], lane0_result[5], lane0_result[3:2] };
+  assign \$565  = ^ { lane1_result[31:30], lane1_result[28:27], lane1_result[23], lane1_result[21:19], lane1_result[14], lane1_result[9:8], lane1_result[3], lane1_result[0], lane0_result[31:28], lane0_result[26:25], lane0_result[23], lane0_result[21:20], lane0_result[18:17], lane0_result[13:11], lane0_result[9], lane0_result[6], lane0_result[4:3], lane0_result[0] };
+  assign \$566  = ^ { lane1_result[31], lane1_result[29:28], lane1_result[26], lane1_result[24:23], lane1_result[21], lane1_result[16:15], lane1_result[10:6], lane1_result[3:2], lane0_result[31], lane0_result[29], lane0_result[26], lane0_result[24], lane0_result[22:20], lane0_result[18:16], lane0_result[13:11], lane0_result[9], lane0_result[7:5], lane0_result[3] };
+  assign \$567  = ^ { lane1_result[30:29], lane1_result[27:23], lane1_result[20], lane1_result[17], lane1_result[11:9], lane1_result[6], lane1_result[2:1], lane0_result[25], lane0_result[23:20], lane0_result[18], lane0_result[16], lane0_result[13:11], lane0_result[9:7], lane0_result[3], lane0_result[1] };
+  assign \$568  = ^ { lane1_result[31:30], lane1_result[28:24], lane1_result[21], lane1_result[18], lane1_result[12:10], lane1_result[7], lane1_result[3:2], lane0_result[26], lane0_result[24:21], lane0_result[19], lane0_result[17], lane0_result[14:12], lane0_result[10:8], lane0_result[4], lane0_result[2], lane0_result[0] };
+  assign \$569  = ^ { lane1_result[31], lane1_result[29:27], lane1_result[25], lane1_result[23], lane1_result[20:19], lane1_result[16], lane1_result[13:11], lane1_result[7:6], lane1_result[2:0], lane0_result[30], lane0_result[25:22], lane0_result[19:15], lane0_result[13], lane0_result[6:4], lane0_result[0] };
+  assign \$570  = ^ { lane1_result[30:28], lane1_result[24:21], lane1_result[17:16], lane1_result[14:12], lane1_result[6], lane1_result[4], lane1_result[0], lane0_result[31:30], lane0_result[27:23], lane0_result[18], lane0_result[11:9], lane0_result[7], lane0_result[5:3] };
+  assign \$571  = ^ { lane1_result[31:29], lane1_result[25:22], lane1_result[18:17], lane1_result[15:13], lane1_result[7], lane1_result[5], lane1_result[1:0], lane0_result[31], lane0_result[28:24], lane0_result[19], lane0_result[12:10], lane0_result[8], lane0_result[6:4] };
+  assign \$572  = ^ { lane1_result[31:30], lane1_result[25:24], lane1_result[22], lane1_result[20:18], lane1_result[15:14], lane1_result[7], lane1_result[4:3], lane0_result[30:28], lane0_result[26:25], lane0_result[19], lane0_result[17:16], lane0_result[14:12], lane0_result[10], lane0_result[7], lane0_result[5:3], lane0_result[1:0] };
+  assign \$573  = ^ { lane1_result[31], lane1_result[25], lane1_result[22:21], lane1_result[19], lane1_result[15], lane1_result[7:5], lane1_result[3:0], lane0_result[31], lane0_result[29], lane0_result[26], lane0_result[19:18], lane0_result[16:15], lane0_result[13], lane0_result[10:8], lane0_result[5], lane0_result[3:2], lane0_result[0] };
+  assign \$574  = valid5 & op5[9];
+  assign \$575  = \$574  & \$signal$88 ;
+  assign \$576  = \$575  & op5[6];
+  assign \$577  = complete + 1'h1;
+  assign \$579  = \$signal  + 1'h1;
   always @(posedge clk)
-    i__ready <= \$556 ;
+    i__ready <= \$580 ;
   always @(posedge clk)
-    busy <= \$557 ;
+    busy <= \$581 ;
   always @(posedge clk)
-    \$signal$88  <= \$558 ;
+    \$signal$88  <= \$582 ;
   always @(posedge clk)
-    exp <= \$559 ;
+    exp <= \$583 ;
   always @(posedge clk)
-    \$signal  <= \$560 ;
+    \$signal  <= \$584 ;
   always @(posedge clk)
-    complete <= \$561 ;
+    complete <= \$585 ;
   always @(posedge clk)
-    base <= \$562 ;
+    base <= \$586 ;
   always @(posedge clk)
-    valid1 <= \$563 ;
+    valid1 <= \$587 ;
   always @(posedge clk)
-    valid2 <= \$564 ;
+    valid2 <= \$588 ;
   always @(posedge clk)
-    valid3 <= \$565 ;
+    valid3 <= \$589 ;
   always @(posedge clk)
-    \$signature__en$72  <= \$566 ;
+    \$signature__en$72  <= \$590 ;
   always @(posedge clk)
-    valid5 <= \$567 ;
+    valid5 <= \$591 ;
   always @(posedge clk)
     op1 <= op0;
   always @(posedge clk)
@@ -22447,13 +22562,13 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   always @(posedge clk)
     op5 <= op4;
   always @(posedge clk)
-    done <= \$568 ;
+    done <= \$592 ;
   always @(posedge clk)
-    embed_done <= \$569 ;
+    embed_done <= \$593 ;
   always @(posedge clk)
-    pipe_valid1 <= \$570 ;
+    pipe_valid1 <= \$594 ;
   always @(posedge clk)
-    read_o__valid <= \$571 ;
+    read_o__valid <= \$595 ;
   always @(posedge clk)
     amount1 <= op_amount;
   always @(posedge clk)
@@ -22471,37 +22586,47 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   always @(posedge clk)
     lane0_addend <= lane0_fixed;
   always @(posedge clk)
-    lane0_before <= \$389 ;
+    lane0_beyond <= \$391 ;
+  always @(posedge clk)
+    lane0_before <= \$392 ;
   always @(posedge clk)
     lane0_result <= lane0_sat;
   always @(posedge clk)
-    lane1_sign1 <= \$390 ;
+    lane0_clipped <= \$400 ;
   always @(posedge clk)
-    lane1_mag1 <= \$391 ;
+    lane1_sign1 <= \$401 ;
+  always @(posedge clk)
+    lane1_mag1 <= \$402 ;
   always @(posedge clk)
     lane1_sign2 <= lane1_sign1;
   always @(posedge clk)
     lane1_window <= lane1_w0;
   always @(posedge clk)
-    lane1_sticky <= \$404 ;
+    lane1_sticky <= \$415 ;
   always @(posedge clk)
-    lane1_overflow <= \$423 ;
+    lane1_overflow <= \$434 ;
   always @(posedge clk)
     lane1_addend <= lane1_fixed;
   always @(posedge clk)
-    lane1_before <= \$424 ;
+    lane1_beyond <= \$437 ;
+  always @(posedge clk)
+    lane1_before <= \$438 ;
   always @(posedge clk)
     lane1_result <= lane1_sat;
   always @(posedge clk)
-    \$signal$84  <= \$572 ;
+    lane1_clipped <= \$446 ;
   always @(posedge clk)
-    \$signal$91  <= { \$549 , \$548 , \$547 , \$546 , \$545 , \$544 , \$543 , \$542 , \$541 , \$540 , \$539 , \$538 , \$537 , \$536 , \$535 , \$534 , \$533 , \$532 , \$531 , \$530 , \$529 , \$528 , \$527 , \$526 , \$525 , \$524 , \$523 , \$522 , \$521 , \$520 , \$519 , \$518  };
+    saturated <= \$596 ;
   always @(posedge clk)
-    read_mag <= \$573 ;
+    \$signal$84  <= \$597 ;
   always @(posedge clk)
-    read_x0 <= \$574 ;
+    \$signal$91  <= { \$573 , \$572 , \$571 , \$570 , \$569 , \$568 , \$567 , \$566 , \$565 , \$564 , \$563 , \$562 , \$561 , \$560 , \$559 , \$558 , \$557 , \$556 , \$555 , \$554 , \$553 , \$552 , \$551 , \$550 , \$549 , \$548 , \$547 , \$546 , \$545 , \$544 , \$543 , \$542  };
   always @(posedge clk)
-    read_x1 <= \$575 ;
+    read_mag <= \$598 ;
+  always @(posedge clk)
+    read_x0 <= \$599 ;
+  always @(posedge clk)
+    read_x1 <= \$600 ;
   assign \$1  = ~ busy;
   assign \$2  = \$signal  == complete;
   assign cmd__ready = \$1  & \$2 ;
@@ -22852,200 +22977,186 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   assign \$363  = | lane0_w3[3:0];
   assign \$364  = amount1[2] & \$363 ;
   assign \$365  = | lane0_w2[1:0];
-  assign \$366  = amount1[1] & \$365 ;
-  assign \$368  = amount1[0] & \$367 ;
-  assign \$369  = | { \$368 , \$366 , \$364 , \$362 , \$360 , \$358  };
-  assign \$370  = ~ amount1[5];
-  assign \$373  = ~ amount1[4];
-  assign \$374  = | lane0_w5[62:47];
-  assign \$375  = \$373  & \$374 ;
-  assign \$376  = ~ amount1[3];
-  assign \$377  = | lane0_w4[46:39];
-  assign \$378  = \$376  & \$377 ;
-  assign \$379  = ~ amount1[2];
-  assign \$380  = | lane0_w3[38:35];
-  assign \$381  = \$379  & \$380 ;
-  assign \$382  = ~ amount1[1];
-  assign \$383  = | lane0_w2[34:33];
-  assign \$384  = \$382  & \$383 ;
-  assign \$385  = ~ amount1[0];
-  assign \$387  = \$385  & \$386 ;
-  assign \$388  = | { \$387 , \$384 , \$381 , \$378 , \$375 , \$372 , 1'h0 };
-  assign \$389  = op2[7] ? 32'd0 : \$signature__data$115 [31:0];
-  assign \$390  = i__ready ? i__payload[57] : embed__payload[15];
   assign \$auto$rtlil.cc:2739:Not$2  = ~ { \$signal$91 [31], \$signal$91 [28:27], \$signal$91 [25], \$signal$91 [23:22], \$signal$91 [20:18], \$signal$91 [16], \$signal$91 [13], \$signal$91 [7], \$signal$91 [4], \$signal$91 [2:1] };
   always @* begin
     if (\$start ) begin end
-    \$556  = i__ready;
+    \$580  = i__ready;
     if (\$337 ) begin
-      \$556  = 1'h1;
+      \$580  = 1'h1;
     end
     if (\$343 ) begin
       if (\$349 ) begin
-        \$556  = 1'h0;
+        \$580  = 1'h0;
       end
     end
     if (rst) begin
-      \$556  = 1'h0;
+      \$580  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$557  = busy;
+    \$581  = busy;
     if (\$337 ) begin
-      \$557  = 1'h1;
+      \$581  = 1'h1;
     end
     if (done) begin
-      \$557  = 1'h0;
+      \$581  = 1'h0;
     end
     if (rst) begin
-      \$557  = 1'h0;
+      \$581  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$558  = \$signal$88 ;
+    \$582  = \$signal$88 ;
     if (\$337 ) begin
-      \$558  = cmd__payload[1];
+      \$582  = cmd__payload[1];
     end
     if (rst) begin
-      \$558  = 1'h0;
+      \$582  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$559  = exp;
+    \$583  = exp;
     if (\$337 ) begin
-      \$559  = \exp$106 ;
+      \$583  = \exp$106 ;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$560  = \$signal ;
+    \$584  = \$signal ;
     if (\$337 ) begin
-      \$560  = 1'h0;
+      \$584  = 1'h0;
     end
-    if (\$554 ) begin
-      \$560  = \$555 [0];
+    if (\$578 ) begin
+      \$584  = \$579 [0];
     end
     if (rst) begin
-      \$560  = 1'h0;
+      \$584  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$561  = complete;
+    \$585  = complete;
     if (\$337 ) begin
-      \$561  = 1'h0;
+      \$585  = 1'h0;
     end
-    if (\$552 ) begin
-      \$561  = \$553 [0];
+    if (\$576 ) begin
+      \$585  = \$577 [0];
     end
     if (rst) begin
-      \$561  = 1'h0;
+      \$585  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$562  = base;
+    \$586  = base;
     if (\$343 ) begin
-      \$562  = \$344 [4:0];
+      \$586  = \$344 [4:0];
       if (\$349 ) begin
-        \$562  = 5'h00;
+        \$586  = 5'h00;
       end
     end
     if (rst) begin
-      \$562  = 5'h00;
+      \$586  = 5'h00;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$563  = valid0;
+    \$587  = valid0;
     if (rst) begin
-      \$563  = 1'h0;
+      \$587  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$564  = valid1;
+    \$588  = valid1;
     if (rst) begin
-      \$564  = 1'h0;
+      \$588  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$565  = valid2;
+    \$589  = valid2;
     if (rst) begin
-      \$565  = 1'h0;
+      \$589  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$566  = valid3;
+    \$590  = valid3;
     if (rst) begin
-      \$566  = 1'h0;
+      \$590  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$567  = \$signature__en$72 ;
+    \$591  = \$signature__en$72 ;
     if (rst) begin
-      \$567  = 1'h0;
+      \$591  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$568  = \$351 ;
+    \$592  = \$351 ;
     if (rst) begin
-      \$568  = 1'h0;
+      \$592  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$569  = \$354 ;
+    \$593  = \$354 ;
     if (rst) begin
-      \$569  = 1'h0;
+      \$593  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$570  = pipe_valid1;
+    \$594  = pipe_valid1;
     if (pipe_advance) begin
-      \$570  = pipe_enter;
+      \$594  = pipe_enter;
     end
     if (rst) begin
-      \$570  = 1'h0;
+      \$594  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$571  = read_o__valid;
+    \$595  = read_o__valid;
     if (pipe_advance) begin
-      \$571  = pipe_valid1;
+      \$595  = pipe_valid1;
     end
     if (rst) begin
-      \$571  = 1'h0;
+      \$595  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$573  = read_mag;
-    if (pipe_advance) begin
-      \$573  = mag__data;
+    \$596  = \$448 ;
+    if (rst) begin
+      \$596  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$574  = read_x0;
+    \$598  = read_mag;
     if (pipe_advance) begin
-      \$574  = \$signature__data$115 [31:0];
+      \$598  = mag__data;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$575  = read_x1;
+    \$599  = read_x0;
     if (pipe_advance) begin
-      \$575  = \$signature__data$115 [63:32];
+      \$599  = \$signature__data$116 [31:0];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$600  = read_x1;
+    if (pipe_advance) begin
+      \$600  = \$signature__data$116 [63:32];
     end
   end
   assign \$signal$5  = i__ready;
@@ -23125,39 +23236,39 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   assign \op3.settled  = op3[8];
   assign \op3.add  = op3[9];
   assign \op3.last  = op3[10];
-  assign \$signature__data$115.0  = \$signature__data$115 [31:0];
-  assign \$signature__data$115.1  = \$signature__data$115 [63:32];
-  assign \$572 [30] = \$517 ;
-  assign \$572 [29] = \$514 ;
-  assign \$572 [28] = \$511 ;
-  assign \$572 [27] = \$508 ;
-  assign \$572 [26] = \$505 ;
-  assign \$572 [25] = \$502 ;
-  assign \$572 [24] = \$499 ;
-  assign \$572 [23] = \$496 ;
-  assign \$572 [22] = \$493 ;
-  assign \$572 [21] = \$490 ;
-  assign \$572 [20] = \$487 ;
-  assign \$572 [19] = \$484 ;
-  assign \$572 [18] = \$481 ;
-  assign \$572 [17] = \$478 ;
-  assign \$572 [16] = \$475 ;
-  assign \$572 [15] = \$472 ;
-  assign \$572 [14] = \$469 ;
-  assign \$572 [13] = \$466 ;
-  assign \$572 [12] = \$463 ;
-  assign \$572 [11] = \$460 ;
-  assign \$572 [10] = \$457 ;
-  assign \$572 [9] = \$454 ;
-  assign \$572 [8] = \$451 ;
-  assign \$572 [7] = \$448 ;
-  assign \$572 [6] = \$445 ;
-  assign \$572 [5] = \$442 ;
-  assign \$572 [4] = \$439 ;
-  assign \$572 [3] = \$436 ;
-  assign \$572 [2] = \$433 ;
-  assign \$572 [1] = \$430 ;
-  assign \$572 [0] = \$427 ;
+  assign \$signature__data$116.0  = \$signature__data$116 [31:0];
+  assign \$signature__data$116.1  = \$signature__data$116 [63:32];
+  assign \$597 [30] = \$541 ;
+  assign \$597 [29] = \$538 ;
+  assign \$597 [28] = \$535 ;
+  assign \$597 [27] = \$532 ;
+  assign \$597 [26] = \$529 ;
+  assign \$597 [25] = \$526 ;
+  assign \$597 [24] = \$523 ;
+  assign \$597 [23] = \$520 ;
+  assign \$597 [22] = \$517 ;
+  assign \$597 [21] = \$514 ;
+  assign \$597 [20] = \$511 ;
+  assign \$597 [19] = \$508 ;
+  assign \$597 [18] = \$505 ;
+  assign \$597 [17] = \$502 ;
+  assign \$597 [16] = \$499 ;
+  assign \$597 [15] = \$496 ;
+  assign \$597 [14] = \$493 ;
+  assign \$597 [13] = \$490 ;
+  assign \$597 [12] = \$487 ;
+  assign \$597 [11] = \$484 ;
+  assign \$597 [10] = \$481 ;
+  assign \$597 [9] = \$478 ;
+  assign \$597 [8] = \$475 ;
+  assign \$597 [7] = \$472 ;
+  assign \$597 [6] = \$469 ;
+  assign \$597 [5] = \$466 ;
+  assign \$597 [4] = \$463 ;
+  assign \$597 [3] = \$460 ;
+  assign \$597 [2] = \$457 ;
+  assign \$597 [1] = \$454 ;
+  assign \$597 [0] = \$451 ;
   assign read_o__payload[63:32] = read_x1;
   assign read_o__payload[31:0] = read_x0;
   assign read_o__payload[94:64] = read_mag;
@@ -23220,13 +23331,13 @@ module \specimen.residual (rst, \exp$106 , i__valid, embed__valid, cmd__ready, e
   assign \$371  = 1'h0;
   assign \$372  = 1'h0;
   assign \$386  = lane0_w1[32];
-  assign \$392  = 1'h0;
-  assign \$393  = 1'h0;
-  assign \$402  = lane1_w1[0];
-  assign \$406  = 1'h0;
-  assign \$407  = 1'h0;
-  assign \$421  = lane1_w1[32];
-  assign \$554  = sig__valid;
+  assign \$403  = 1'h0;
+  assign \$404  = 1'h0;
+  assign \$413  = lane1_w1[0];
+  assign \$417  = 1'h0;
+  assign \$418  = 1'h0;
+  assign \$432  = lane1_w1[32];
+  assign \$578  = sig__valid;
 endmodule
 
 module \specimen.residual_skid (rst, o__ready, i__ready, o__valid, o__payload, i__payload, i__valid, clk);
@@ -25504,9 +25615,9 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$177  = ~ total[36];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6645$0 (x0_4),
-    .\port$6669$0 (x1_4),
-    .\port$6677$0 (tag_4),
+    .\port$6684$0 (x0_4),
+    .\port$6708$0 (x1_4),
+    .\port$6716$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -27045,7 +27156,7 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$521  = { y1_3_2, 1'h0 };
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6645$0 , \port$6669$0 , \port$6677$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6684$0 , \port$6708$0 , \port$6716$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -27074,12 +27185,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$664
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6645$0 ;
-  wire [15:0] \port$6645$0 ;
-  input [15:0] \port$6669$0 ;
-  wire [15:0] \port$6669$0 ;
-  input [6:0] \port$6677$0 ;
-  wire [6:0] \port$6677$0 ;
+  input [15:0] \port$6684$0 ;
+  wire [15:0] \port$6684$0 ;
+  input [15:0] \port$6708$0 ;
+  wire [15:0] \port$6708$0 ;
+  input [6:0] \port$6716$0 ;
+  wire [6:0] \port$6716$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -27115,7 +27226,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$664
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$6677$0 , \port$6669$0 , \port$6645$0  };
+      storage[w_port__addr] <= { \port$6716$0 , \port$6708$0 , \port$6684$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -27181,8 +27292,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$664
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$6677$0 , \port$6669$0 , \port$6645$0  };
-  assign w_data = { \port$6677$0 , \port$6669$0 , \port$6645$0  };
+  assign w_port__data = { \port$6716$0 , \port$6708$0 , \port$6684$0  };
+  assign w_data = { \port$6716$0 , \port$6708$0 , \port$6684$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
