@@ -1,8 +1,12 @@
 """The program's commands, where they need no simulator."""
+import dataclasses
+
 import pytest
 
 from hwgen.cli import main
 from hwgen.host.driver import Mismatch
+from hwgen.host.golden_link import GoldenLink
+from hwgen.models import load
 from hwgen.params.presets import SHAPES
 
 COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "plan engines", "plan scale", "info")
@@ -63,6 +67,43 @@ def test_run(capsys):
     cycles = [float(n.replace(",", "")) for n in table["cycles per token"]]
     speed = [float(n.replace(",", "")) for n in table["tokens/s at 50 MHz, projected"]]
     assert speed[1] == pytest.approx(50e6 / cycles[1], rel=0.01)
+
+
+@pytest.mark.parametrize("more, why", [
+    ("--max-tokens 3", "ended after 3 tokens (--max-tokens)"), ("--max-tokens 10000", "ended early: the context of 32 tokens is full"),
+    ("--max-tokens 10000 --speculate 3", "ended early: the context of 32 tokens is full")])
+def test_it_says_why_the_text_ends(capsys, more, why):
+    assert why in run(capsys, f"--shape demo,context=32 {more}")[1]
+
+
+def test_it_says_that_an_end_token_came(capsys, monkeypatch):
+    checkpoint = load("demo")
+    checkpoint.shape = dataclasses.replace(checkpoint.shape, eos_token_ids=tuple(range(checkpoint.shape.vocab_size)))
+    monkeypatch.setattr("hwgen.commands.common.load", lambda *_, **__: checkpoint)
+    assert "ended by the model's end token" in run(capsys, "--max-tokens 9")[1]
+
+
+def test_a_trace_says_how_many_texts_are_cut(capsys):
+    command = "trace run --synthetic requests=3,prompt=20,output={} --link golden --shape demo,context=32"
+    full = "3 of 3 requests ended early: the context of 32 tokens is full"
+    assert full in lines(capsys, command.format(30))[1] and full not in lines(capsys, command.format(3))[1]
+
+
+def test_a_shape_that_cuts_the_context_says_so(capsys):
+    short, whole = (run(capsys, f"--max-tokens 1 --shape {shape}")[1][0] for shape in ("tiny", "tiny,context=256"))
+    assert "1 slot of 64 tokens (the model's context is 256: context=256 in --shape for all of it), e3m4" in short
+    assert "1 slot of 256 tokens, e3m4" in whole
+
+
+@pytest.mark.parametrize("more, clock", [("", 45), ("--mhz 30", 30), ("--clock 70", 70)])
+def test_a_boards_speed_is_projected_at_its_clock(capsys, monkeypatch, more, clock):
+    """The board's link is the golden model here: only the clock matters."""
+    def link(screen, options, design, quantized, faults):
+        return GoldenLink(design, quantized)
+    monkeypatch.setattr("hwgen.commands.links._board_link", link)
+    monkeypatch.setattr("hwgen.commands.run.check_simulator", lambda: None)
+    _, err = lines(capsys, ["run", "demo", "--link", "sim-uart", "--prompt", "x", "--max-tokens", "2", *more.split()])
+    assert any(line.startswith(f"  tokens/s at {clock} MHz, projected") for line in err)
 
 
 def test_what_entries_of_a_pass_change(capsys):

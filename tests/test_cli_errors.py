@@ -86,6 +86,9 @@ WRONG = {
     "GGUF without metadata": (EMIT.format("half.gguf"), "half.gguf: .* is missing"),
     "no lanes": (EMIT.format("good --shape lanes=0"), "Lane count must be a power of two, at least 1, not 0"),
     "twelve lanes": (EMIT.format("good --shape lanes=12"), "Lane count must be a power of two, at least 1, not 12"),
+    "no shape": (["emit", "good", "-o", "out", "--shape", ""], "Shape must be a name or field=value"),
+    "no formats": (["emit", "good", "-o", "out", "--formats", ""], "Format must be a name or field=value"),
+    "clock of no board": (RUN.format("good") + " --mhz 50", "Option --mhz is the clock of a board's machine: give --clock"),
     "unknown shape": (EMIT.format("good --shape enormous"), "Shape must be one of tiny, .* not 'enormous'"),
     "unknown format": (EMIT.format("good --formats int4"), "one of e3m4, e4m3, not 'int4'"),
     "more context than the model has": (EMIT.format("good --shape context=1000"), "Context 1000 must be at most .* 128"),
@@ -135,7 +138,7 @@ WRONG = {
 @pytest.mark.parametrize("line, complaint", WRONG.values(), ids=WRONG)
 def test_wrong_input(models, capsys, line, complaint):
     before = tree(models)
-    assert main(line.split()) == 2
+    assert main(line if isinstance(line, list) else line.split()) == 2
     out, err = capsys.readouterr()
     *stages, last = err.splitlines()
     assert out == "" and "Traceback" not in err and last.startswith("hwgen")

@@ -29,7 +29,6 @@ def test_shape():
         SHAPES["tiny"].shape, entries=4, source="stream")
     assert hw_shape("lanes=16,columns=32", model, default="demo") == dataclasses.replace(
         SHAPES["demo"].shape, lanes=16, columns=32)
-    assert hw_shape("", model) == SHAPES["demo"].shape
 
 
 def test_context():
@@ -52,7 +51,10 @@ def test_recipe():
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
     ("lanes=12", "power of two, at least 1, not 12"), ("lanes=8,lanes=8", "'lanes' must be given once"),
     ("tiny,halves=2", "even where two half-batches alternate, not 1"), ("tiny,halves=3,entries=6", "Half-batch count must be 1 or 2, not 3"),
-    ("tiny,demo", "'demo' must be given once"), ("source=disk", "'rom' or 'stream', not 'disk'"),
+    ("tiny,demo", "'demo' must be given once"), ("", "Shape must be a name or field=value"), (" ", "Shape must be"), (",", "Shape must be"),
+    ("demo,", "nothing left out, not 'demo,'"), ("demo,,lanes=8", "nothing left out"), ("lanes=", "field=value, not 'lanes='"), ("=8", "not '=8'"),
+    ("lanes=0x10", "an integer, not '0x10'"), ("lanes=٨", "not '٨'"), ("lanes=1_6", "not '1_6'"), ("slots=" + "9" * 5000, "an integer, not '99999999999999999999'"),
+    ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"), ("source=disk", "'rom' or 'stream', not 'disk'"),
 ])
 def test_wrong_shapes(text, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -61,7 +63,7 @@ def test_wrong_shapes(text, complaint):
 
 @pytest.mark.parametrize("text, head, complaint", [
     ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "one of weights, .*, not 'gate'"),
-    ("", "triple", "'single' or 'pair', not 'triple'")])
+    ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"), (None, "triple", "'single' or 'pair', not 'triple'")])
 def test_wrong_recipes(text, head, complaint):
     with pytest.raises(ValueError, match=complaint):
         recipe(text, head)

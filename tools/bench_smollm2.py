@@ -41,7 +41,7 @@ class Timed(Link):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--max-tokens", type=int, default=40)
-    parser.add_argument("--formats", default="", help="recipe; another than the default records nothing")
+    parser.add_argument("--formats", help="recipe; another than the default records nothing")
     options = parser.parse_args()
     get_smollm2.main()
     checkpoint = load(get_smollm2.TARGET)

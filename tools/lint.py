@@ -37,7 +37,7 @@ def main():
 def _decoders(work):
     checkpoint = load("demo", need_tokenizer=False)
     for i, (shape, formats, axi) in enumerate(DECODERS):
-        design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=recipe(formats))
+        design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=recipe(formats or None))
         print(f"emitting --shape {shape}" + (f" --formats {formats}" if formats else "") + (f" on {axi}" if axi else ""), file=sys.stderr)
         folder = work / f"decoder{i}"
         emit(design, quantize(checkpoint, design.recipe), folder, name=folder.name, axi=axi)

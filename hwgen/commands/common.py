@@ -8,10 +8,11 @@ from ..params.design import Design
 from ..params.presets import SHAPES, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
-__all__ = ["MODEL_HELP", "add_clock", "add_command", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
+__all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
            "drafter_of", "loaded", "quantized_of"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
+CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 
 # -- arguments
@@ -37,14 +38,16 @@ def add_machine(sub, shape="demo", option=""):
         sub.add_argument("--model", default=None if shape is None else option, metavar="MODEL", help=f"{MODEL_HELP} (default: {option})")
     else:
         sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    sub.add_argument("--shape", default=shape, metavar="S", help=f"hardware shape, see below (default: {shape})")
-    sub.add_argument("--formats", default="", metavar="F",
+    sub.add_argument("--shape", metavar="S", help=f"hardware shape, see below (default: {shape})")
+    sub.set_defaults(default_shape=shape)
+    sub.add_argument("--formats", metavar="F",
                      help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
     sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
 
 
-def add_clock(sub):
-    sub.add_argument("--clock", type=float, default=100.0, metavar="MHz", help="clock for projected speeds (default: 100)")
+def add_clock(sub, board=False):
+    sub.add_argument("--clock", type=float, metavar="MHz",
+                     help=f"clock for projected speeds (default: {CLOCK:g}" + ("; a board's own with its links)" if board else ")"))
 
 
 def add_sampling(sub, temperature):
@@ -67,14 +70,21 @@ def design_of(options, checkpoint):
         link = getattr(options, "link", "verilator")
         if link not in ("verilator", "golden", "timing") and not is_board_link(link):
             raise ValueError(f"Link must be verilator, golden, sim-uart or serial:DEVICE, not {link!r}")
-        if is_board_link(link) and options.shape == "demo":
-            options.shape, options.formats = chosen_board(options).shape, options.formats or chosen_board(options).formats
+        board = chosen_board(options) if is_board_link(link) else None
+        if "link" in options and board is None and getattr(options, "mhz", None) is not None:
+            raise ValueError("Option --mhz is the clock of a board's machine: give --clock, or --link sim-uart or serial:DEVICE")
+        if options.shape is None:
+            options.shape = board.shape if board else options.default_shape
+            if board and options.formats is None:
+                options.formats = board.formats
+        if "clock" in options and options.clock is None:
+            options.clock = board.clock if board else CLOCK
         return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape),
                       recipe=recipe(options.formats, options.head))
 
 
 def loaded(options, need_tokenizer=False):
-    """(checkpoint, design) of the options."""
+    """(checkpoint, design) of the options, with shape, formats and clock filled in where they name none."""
     checkpoint = load(options.model, need_tokenizer=need_tokenizer)
     return checkpoint, design_of(options, checkpoint)
 

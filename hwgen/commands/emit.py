@@ -56,7 +56,7 @@ def run_emit(options, screen):
     with checked_input():
         chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}
         if options.bus:
-            if "source=rom" in options.shape.replace(" ", ""):
+            if "source=rom" in (options.shape or "").replace(" ", ""):
                 raise ValueError("Bus axi needs weights that come from outside: leave source=rom out of --shape")
             design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, source="stream"))
             axi = AxiShape(**chosen)

@@ -57,7 +57,9 @@ def _seeds(text):
 def run_build(options, screen):
     """Build a board's bitstream, and say what it takes."""
     chosen = chosen_board(options)
-    options.model, options.shape, options.formats = options.model or chosen.model, options.shape or chosen.shape, options.formats or chosen.formats
+    for name in ("model", "shape", "formats"):
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(chosen, name))
     with checked_input():
         seeds = _seeds(options.seeds)
     checkpoint, design = loaded(options)

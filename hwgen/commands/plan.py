@@ -18,7 +18,7 @@ from ..params.presets import hw_shape, recipe
 from ..plan.costs import KINDS, table
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
-from .common import MODEL_HELP, add_clock, add_command, add_machine
+from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine
 
 __all__ = ["add_plan", "spelled_out"]
 
@@ -60,7 +60,7 @@ def _add_chip(sub):
         sub.add_argument(f"--{kind}", type=int, metavar="N", help=f"{noun} that the FPGA has")
     sub.add_argument("--clock", type=float, metavar="MHZ", help="speeds are for this clock (default: the board's, if the machine may reach it)")
     sub.add_argument("--shape", metavar="S", help="hardware shape, see below (default: the board's, or tiny)")
-    sub.add_argument("--formats", default="", metavar="F", help="as for hwgen emit")
+    sub.add_argument("--formats", metavar="F", help="as for hwgen emit")
     sub.add_argument("--head", choices=("single", "pair"), help="as for hwgen emit")
     sub.add_argument("--units", action="store_true", help="also what each unit takes")
 
@@ -112,8 +112,9 @@ def run_plan_board(options, screen):
     model = _shape(options.model)
     with checked_input():
         title, family, capacity, chosen = _chip(options)
-        shape = options.shape or (chosen.shape if chosen else "tiny")
-        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe(options.formats or (chosen.formats if chosen else ""), options.head))
+        shape = options.shape if options.shape is not None else chosen.shape if chosen else "tiny"
+        formats = options.formats if options.formats is not None or chosen is None else chosen.formats
+        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe(formats, options.head))
         if design.hw.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
         if options.clock is not None and not 1 <= options.clock <= 1000:
@@ -201,19 +202,21 @@ def run_plan_engines(options, screen):
     from ..plan.throughput import TARGET, engine_use, fewest_lanes, traffic
     shape = PRESETS[options.model] if options.model in PRESETS else load(options.model, need_tokenizer=False).shape
     with checked_input():
-        design = Design(model=shape, hw=hw_shape(options.shape, shape), recipe=recipe(options.formats, options.head))
+        asked = options.default_shape if options.shape is None else options.shape
+        design = Design(model=shape, hw=hw_shape(asked, shape), recipe=recipe(options.formats, options.head))
         hw = design.hw
         position = hw.context // 2 if options.position is None else options.position
         if not hw.entries <= position + 1 <= hw.context:
             raise ValueError(f"Position must be {hw.entries - 1} to {hw.context - 1}, not {position}")
-        if not 0 < options.clock < math.inf:
-            raise ValueError(f"Clock must be above 0 MHz, not {options.clock:g}")
+        clock = CLOCK if options.clock is None else options.clock
+        if not 0 < clock < math.inf:
+            raise ValueError(f"Clock must be above 0 MHz, not {clock:g}")
     screen.say(summary(design))
     uses = {kind: engine_use(design, *entries) for kind, entries in traffic(hw, position).items()}
     rows = [("cycles of a pass", lambda u: f"{u['cycles']:,}"), ("array busy", lambda u: f"{u['array']:.1%}"),
             ("  waits for weights", lambda u: f"{u['starved']:.1%}"), ("norm busy", lambda u: f"{u['norm']:.1%}"),
             ("attention busy", lambda u: f"{u['attention']:.1%}"), ("weight bytes a cycle", lambda u: f"{u['weights'] * hw.beat_bytes:.0f}"),
-            (f"tokens/s at {options.clock:g} MHz", lambda u: f"{options.clock * 1e6 * hw.entries / u['cycles']:,.0f}")]
+            (f"tokens/s at {clock:g} MHz", lambda u: f"{clock * 1e6 * hw.entries / u['cycles']:,.0f}")]
     print(f"{f'{hw.entries} entries at {position}':26}" + "".join(f"{kind:>13}" for kind in uses))
     for label, text in rows:
         print(f"{label:26}" + "".join(f"{text(use):>13}" for use in uses.values()))

@@ -46,7 +46,7 @@ def add_run(commands):
     add_speculation(sub)
     sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
     sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
-    add_clock(sub)
+    add_clock(sub, board=True)
 
 
 def run_run(options, screen):
@@ -85,7 +85,7 @@ def run_run(options, screen):
 
 
 def run_demo(options, screen):
-    options.shape, options.formats, options.head, options.check = "demo", "", None, options.link == "verilator"
+    options.shape, options.formats, options.head, options.check = "demo", None, None, options.link == "verilator"
     folder = output_folder(options.output, "demo") if options.check else None
     checkpoint = load("demo")
     design = design_of(options, checkpoint)
@@ -131,29 +131,40 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     finally:
         terminal.write(text.end() + "\n")
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
+    _say_end(screen, link.design, scheduler.done[0].why_ended(), options)
     screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
     screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {place(options)}")
     if options.check:
         screen.say("every token and signature, cycle and counter equals the golden model's")
 
 
+def _say_end(screen, design, why, options):
+    """Why the text has no more tokens."""
+    screen.say({"stop": "ended by the model's end token", "length": f"ended after {options.max_tokens} tokens (--max-tokens)",
+                "context": f"ended early: the context of {design.hw.context} tokens is full"}[why])
+
+
 def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({}, 0)):
     """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes, ``more()`` when it has
     ended: it gives more columns of the table, and the passes that they took."""
-    from ..host.driver import Totals, generate
+    from ..host.driver import Totals, generate, why_ended
     prefill, decode = Totals(), Totals()
-    text, stop = tokenizer.stream(), link.design.model.eos_token_ids
+    text, stop, output = tokenizer.stream(), link.design.model.eos_token_ids, []
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.callback(start)
         bar = stack.enter_context(screen.bar("prefill"))
         try:
-            for token in generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode):
-                stack.close()       # the bar is gone before the text comes
-                terminal.write(text.push(token))
+            tokens = generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode)
+            with contextlib.closing(tokens):
+                for token in tokens:
+                    stack.close()       # the bar is gone before the text comes
+                    output.append(token)
+                    terminal.write(text.push(token))
         finally:
             stack.close()
             terminal.write(text.end() + "\n")
+    _say_end(screen, link.design, why_ended(output, options.max_tokens, stop), options)
     columns, passes = more()
     seconds = time.monotonic() - began
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
@@ -172,11 +183,13 @@ def _beside(screen, link, tokenizer, options):
     scheduler, decode = Scheduler(link), Totals()
     for number, text in enumerate(texts):
         prompt = tuple(tokenizer.encode(text))
-        count = min(BESIDE_TOKENS, options.max_tokens, link.design.hw.context - len(prompt))
-        scheduler.add(Request(prompt, count, seed=number, stop=link.design.model.eos_token_ids))
-    for text, sequence in zip(texts, scheduler.run()):
+        scheduler.add(Request(prompt, min(BESIDE_TOKENS, options.max_tokens), seed=number, stop=link.design.model.eos_token_ids))
+    sequences = scheduler.run()
+    for text, sequence in zip(texts, sequences):
         stream = tokenizer.stream()
         terminal.write(" ".join((text + "".join(map(stream.push, sequence.output)) + stream.end()).split()) + "\n")
+    if full := sum(s.why_ended() == "context" for s in sequences):
+        screen.say(f"{full} of {len(texts)} texts ended early: the context of {link.design.hw.context} tokens is full")
     for record in scheduler.passes:
         if len(record.parts) == len(texts) == record.entries and all(decoded for _, _, _, decoded, _, _ in record.parts):
             decode.add(record, record.entries)

@@ -89,6 +89,8 @@ def run_trace(options, screen):
             sequences = play(scheduler, requests, progress)
     report = Report(scheduler, sequences, options.clock)
     terminal.result(report.table())
+    if full := sum(s.why_ended() == "context" for s in sequences):
+        screen.say(f"{full} of {len(sequences)} requests ended early: the context of {design.hw.context} tokens is full")
     if options.check:
         screen.say("every token and signature, cycle and counter equals the golden model's")
     for path, text in ((options.json, lambda: json.dumps(report.json(), indent=1) + "\n"), (options.picture, lambda: timeline_svg(report))):

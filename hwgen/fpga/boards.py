@@ -29,7 +29,7 @@ class Board:
     baud : int              of the UART
     model : str             what it holds
     shape : str             hardware shape, as for --shape
-    formats : str           as for --formats
+    formats : str           as for --formats; None: the default
     programmer : tuple      words of openFPGALoader's command line
     note : str              what somebody should know before a build
     """
@@ -44,7 +44,7 @@ class Board:
     baud: int
     model: str = "demo"
     shape: str
-    formats: str = ""
+    formats: str = None
     programmer: tuple
     note: str = ""
 

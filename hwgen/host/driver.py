@@ -1,10 +1,11 @@
 """Text through a decoder: prefill in chunks, one entry per decoded token, the same over every link."""
+import contextlib
 from dataclasses import dataclass, field
 
 from ..params.errors import KvOp
 from .link import Entry, Link, PassResult
 
-__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature", "selftest"]
+__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature", "selftest", "why_ended"]
 
 
 class Mismatch(Exception):
@@ -78,12 +79,14 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
         yield token
         room = min(max_tokens - 1, design.hw.context - len(prompt))
         if token not in stop and room:
-            for _, token in link.follow([Entry(slot, len(prompt), token, True)], room - 1, stop=min(stop, default=None)):
-                if decode is not None:
-                    decode.add(PassResult(tokens={}, signatures=None), 1)
-                yield token
-                if token in stop:
-                    return
+            # closed here and not by the garbage collector, which would drop what goes wrong at the end
+            with contextlib.closing(link.follow([Entry(slot, len(prompt), token, True)], room - 1, stop=min(stop, default=None))) as tokens:
+                for _, token in tokens:
+                    if decode is not None:
+                        decode.add(PassResult(tokens={}, signatures=None), 1)
+                    yield token
+                    if token in stop:
+                        return
         return
     for position in range(len(prompt), design.hw.context):
         yield token
@@ -95,6 +98,11 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
             decode.add(result, 1)
         token = result.tokens[0]
     yield token     # the context is full; this token still came out of it
+
+
+def why_ended(output, max_tokens, stop):
+    """Why a text has no more tokens: "stop" (its last one ends it), "length" (as many as wanted), or "context" (which is full)."""
+    return "stop" if output[-1] in stop else "length" if len(output) >= max_tokens else "context"
 
 
 def compare(entries, result, expected, where):

@@ -8,7 +8,7 @@ import bisect
 from dataclasses import dataclass, field
 
 from ..params.errors import KvOp
-from .driver import check_prompt
+from .driver import check_prompt, why_ended
 from .link import Entry, KvError, noise_key
 from .policies import Policy
 
@@ -76,8 +76,11 @@ class Sequence:
         return len(self.tokens) - self.kept + len(self.drafts)
 
     def finished(self, context):
-        output = self.output
-        return bool(output) and (len(output) == self.request.max_tokens or output[-1] in self.request.stop or len(self.tokens) > context)
+        return bool(self.output) and (self.why_ended() != "context" or len(self.tokens) > context)
+
+    def why_ended(self):
+        """Of one that has: as `hwgen.host.driver.why_ended`."""
+        return why_ended(self.output, self.request.max_tokens, self.request.stop)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Report:
         """`facts`, with each request and each pass (times in cycles)."""
         return self.facts() | {
             "each_request": [{"name": s.request.name, "arrival": s.request.arrival, "started": s.started, "prompt": len(s.request.prompt),
-                              "output": s.output, "times": s.times, "preempted": s.preempted} for s in self.sequences],
+                              "output": s.output, "times": s.times, "ended": s.why_ended(), "preempted": s.preempted} for s in self.sequences],
             "each_pass": [{"start": p.start, "cycles": p.cycles, "waiting": p.waiting, "kv_positions": p.kept, "counters": p.counters,
                            "parts": [dict(zip(("slot", "request", "prefill", "decode", "drafts", "accepted"), part)) for part in p.parts]}
                           for p in self.scheduler.passes]}

@@ -1,5 +1,6 @@
 """Hardware shapes by name, smallest first, and how a command line spells a shape and a recipe."""
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from .formats import fp8
@@ -63,15 +64,27 @@ SHAPES = {preset.name: preset for preset in
 def _pairs(text, noun, known):
     """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of ""."""
     found = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = part.partition("=")
-        key, value = (key.strip(), value.strip()) if equals else ("", part)
+    for part in (part.strip() for part in text.split(",")):
+        if not part:
+            raise ValueError(f"{noun.split()[0]} must be a name or field=value, with commas between them and nothing left out, not {text!r}")
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            key, value = "", part
+        elif not key or not value:
+            raise ValueError(f"{noun.split()[0]} must be a name or field=value, not {part!r}")
         if key not in known and key:
             raise ValueError(f"{noun} must be one of {', '.join(known)}, not {key!r}")
         if key in found:
             raise ValueError(f"{noun} {key or value!r} must be given once")
         found[key] = value
     return found
+
+
+def _integer(key, text):
+    """Plain decimal digits: int() would also take those of other scripts, and underscores."""
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError(f"Shape field {key} must be an integer, not {text[:20]!r}")
+    return int(text)
 
 
 def hw_shape(text, model, default="demo"):
@@ -81,7 +94,8 @@ def hw_shape(text, model, default="demo"):
 
     Raises
     ------
-    ValueError              for an unknown name or field, or a value that HwShape refuses
+    ValueError              for an unknown name or field, one that is there twice, nothing where one should be, or a value
+                            that HwShape refuses
     """
     fields = {field.name: field.type for field in dataclasses.fields(HwShape)}
     found = _pairs(text, "Shape field", fields)
@@ -91,10 +105,7 @@ def hw_shape(text, model, default="demo"):
     shape = SHAPES[name].shape
     for key, value in found.items():
         if fields[key] is int:
-            try:
-                found[key] = int(value)
-            except ValueError:
-                raise ValueError(f"Shape field {key} must be an integer, not {value!r}") from None
+            found[key] = _integer(key, value)
         elif fields[key] is bool:
             if value not in ("0", "1"):
                 raise ValueError(f"Shape field {key} must be 0 or 1, not {value!r}")
@@ -104,13 +115,13 @@ def hw_shape(text, model, default="demo"):
     return dataclasses.replace(shape, **found)
 
 
-def recipe(text="", head=None):
-    """The Recipe that ``text`` spells: one format for weights, activations, K and V, and ``field=value`` pairs after it.
+def recipe(text=None, head=None):
+    """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and ``field=value`` pairs after it.
 
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
     """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
-    found = _pairs(text, "Format of", [*names, "head"])
+    found = {} if text is None else _pairs(text, "Format of", [*names, "head"])
     changes = {}
     if "" in found:
         every = fp8(found.pop(""))

@@ -14,12 +14,18 @@ def _count(number, noun, plural=None):
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def _cut(design):
+    """What of the model's context the machine leaves out."""
+    longest = design.model.max_position_embeddings
+    return f" (the model's context is {longest}: context={longest} in --shape for all of it)" if design.hw.context < longest else ""
+
+
 def summary(design):
     """One line."""
     hw, model = design.hw, design.model
     return (f"{model.name}: {model.parameter_count:,} parameters, {_count(design.layers, 'layer')}; machine: {hw.lanes} lanes x "
             f"{hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass, {_count(hw.slots, 'slot')} of {hw.context} "
-            f"tokens, {formats(design.recipe)}")
+            f"tokens{_cut(design)}, {formats(design.recipe)}")
 
 
 def facts(design, source):
