@@ -1,11 +1,12 @@
 """The program ``hwgen``: a model in, a machine out, and everything to see that it works.
 
 stdout carries a command's result and stderr everything else. Exit codes: 0 done, 1 the machine and the golden model
-differ (or a simulation failed), 2 wrong input (one line says what), 130 interrupted, 143 terminated.
+differ (or a simulation or a board failed, or stdout has not taken the result), 2 wrong input (one line says what), 130
+interrupted, 143 terminated (129 where the terminal is gone).
 """
 import argparse
 import contextlib
-import os
+import errno
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from .commands.trace import add_trace
 from .host import terminal
 from .host.inputs import InputError
 from .lib import verilator
+from .lib.streams import OutputError, finish
 from .models import ModelError
 
 __all__ = ["main"]
@@ -41,7 +43,7 @@ def _parser():
 
 
 class _Terminated(KeyboardInterrupt):
-    """By SIGTERM: all that ends in order at Ctrl-C does so here."""
+    """By SIGTERM or SIGHUP: all that ends in order at Ctrl-C does so here. The argument is the signal's number."""
 
 
 @contextlib.contextmanager
@@ -50,29 +52,37 @@ def _every_interrupt():
 
     Python drops what is raised in a finalizer, KeyboardInterrupt too, and Amaranth's objects all have one: that interrupt comes
     again a little later, until it strikes elsewhere. SIGTERM is an interrupt with another exit code, so that nothing half-written
-    and no tool is left behind.
+    and no tool is left behind; so is the end of the terminal.
     """
     def again(dropped):
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             return before(dropped)
-        number = signal.SIGTERM if issubclass(dropped.exc_type, _Terminated) else signal.SIGINT
+        number = dropped.exc_value.args[0] if issubclass(dropped.exc_type, _Terminated) else signal.SIGINT
         timer = threading.Timer(0.01, signal.pthread_kill, [thread.ident, number])        # not now: it would strike in here, and be dropped too
         timer.daemon = True
         timer.start()
 
-    def terminate(*_):
-        raise _Terminated
+    def terminate(number, _):
+        raise _Terminated(number)
 
     before, sys.unraisablehook = sys.unraisablehook, again
     thread = threading.main_thread()
-    in_main = threading.current_thread() is thread
-    handler = in_main and signal.signal(signal.SIGTERM, terminate)
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate, signal.SIGHUP: terminate}
+    replaced = {}
+    if threading.current_thread() is thread:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:      # a shell's background jobs, nohup
+                replaced[number] = signal.signal(number, handler)
     try:
         yield
     finally:
         sys.unraisablehook = before
-        if in_main:
-            signal.signal(signal.SIGTERM, handler)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+#: errno of file systems that take no more: the user's to mend, wherever it strikes.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main(arguments=None):
@@ -85,11 +95,15 @@ def main(arguments=None):
         return code
 
     try:
-        options = _parser().parse_args(spelled_out(sys.argv[1:] if arguments is None else list(arguments)))
-        command = f"hwgen {options.command}"
         with _every_interrupt():
-            options.run(options, terminal.Screen())
-        sys.stdout.flush()
+            try:
+                options = _parser().parse_args(spelled_out(sys.argv[1:] if arguments is None else list(arguments)))
+                command = f"hwgen {options.command}"
+                options.run(options, terminal.Screen())
+            except SystemExit:      # argparse's, after --help
+                finish()
+                raise
+            finish()
         return 0
     except (InputError, ModelError) as error:
         return complain(f"error: {error}", 2)
@@ -101,7 +115,14 @@ def main(arguments=None):
         return complain(f"failed: {error}", 1)
     except KeyboardInterrupt as stop:
         warnings.simplefilter("ignore")     # Amaranth's, about components that were not finished
-        return complain("terminated", 143) if isinstance(stop, _Terminated) else complain("interrupted", 130)
-    except BrokenPipeError:     # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return complain("terminated", 128 + stop.args[0]) if isinstance(stop, _Terminated) else complain("interrupted", 130)
+    except MemoryError as error:
+        return complain(f"error: Memory must be more than there is{f': {error}' if str(error) else ''}", 2)
+    except OSError as error:
+        if error.errno == errno.EPIPE and isinstance(error, (OutputError, BrokenPipeError)):
+            return 1            # whoever read our output has seen enough
+        if isinstance(error, OutputError):
+            return complain(f"failed: stdout: {error.strerror}", 1)
+        if error.errno not in _FULL:
+            raise
+        return complain(f"error: {error.filename or 'a file that is written'}: {error.strerror}", 2)

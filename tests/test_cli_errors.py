@@ -2,6 +2,7 @@
 import dataclasses
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from hwgen.cli import main
+from hwgen.lib.workdir import MARK, sweep
 from model_files import ODD, write_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,6 +155,9 @@ def test_output_that_is_read_only(models, tmp_path, capsys):
     assert "locked/out: Permission denied" in capsys.readouterr().err
 
 
+STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+
+
 @pytest.mark.parametrize("line", ["run good --prompt x", "selftest good", "demo"])
 def test_a_missing_compiler(models, capsys, monkeypatch, line):
     monkeypatch.setenv("PATH", str(models))
@@ -165,17 +170,82 @@ def test_a_missing_compiler(models, capsys, monkeypatch, line):
 def test_a_cache_that_cannot_be_written(models, capsys, monkeypatch):
     monkeypatch.setenv("HWGEN_CACHE", "file/cache")
     assert main("run good --prompt x".split()) == 2
-    assert capsys.readouterr().err == "hwgen run: error: file/cache: Not a directory\n"
+    assert capsys.readouterr().err == ("hwgen run: error: file/cache: Cache must be a folder that can be written and has room (HWGEN_CACHE names "
+                                       "another), not this one: Not a directory\n")
 
 
-STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+def test_a_cache_that_is_full(models, capsys, tmp_path):
+    """Of a size that no file may have, which a program sees as it sees a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        assert main("run good --prompt x".split()) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert re.fullmatch(r"hwgen run: error: .*Cache must be .* not this one: File too large\n", capsys.readouterr().err)
+    assert [path.name for path in tmp_path.rglob("*")] == ["models"]
 
 
-def start(*words, **more):
+@pytest.mark.parametrize("stream, code, words", [
+    (">&-", 1, "failed: stdout: Bad file descriptor"), (">/dev/full", 1, "failed: stdout: No space left on device"),
+    ("2>&-", 0, ""), ("2>/dev/full", 0, "")])
+@pytest.mark.parametrize("line", ["plan scale", "trace make requests=1 -o {}", "--help"])
+def test_streams_that_take_nothing(tmp_path, stream, code, words, line):
+    """What cannot be said is no success, and no traceback, not when the interpreter ends either."""
+    command = f"{sys.executable} -m hwgen {line.format(tmp_path / 'x')} {stream}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert done.returncode == code and done.stderr.count("\n") == code and done.stderr.endswith(words + "\n" * code), done.stderr
+    assert bool(done.stdout) != code
+
+
+def test_letters_that_the_terminal_lacks(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "hwgen", "run", "demo", "--link", "golden", "--max-tokens", "1", "--prompt", "x", "--shape",
+                           "tiny,\u00e9=1"], capture_output=True, env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONIOENCODING="ascii"))
+    assert done.returncode == 2 and done.stderr.endswith(b"not '\\xe9'\n")
+
+
+@pytest.mark.parametrize("number, code, word", [*STOPS, (signal.SIGHUP, 129, "terminated")])
+def test_interrupted_in_an_import(tmp_path, number, code, word):
+    """Before anything is under way: of numpy, in an import that drops what is raised."""
+    (tmp_path / "numpy.py").write_text("import time\nprint('here', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n")
+    process = start("--help", path=f"{tmp_path}:{ROOT}")
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", f"hwgen: {word}\n")
+
+
+@pytest.mark.parametrize("command", ["emit slow -o {}/new/machine", "run slow --prompt hello"])
+def test_what_kill_9_leaves_goes_with_the_next_run(models, tmp_path, command, capsys):
+    words = command.format(tmp_path).split()
+    process = start(*words)
+    wait_for(lambda: [path for path in tmp_path.rglob(MARK) if path.parent.parent != tmp_path / "models"])
+    alive = set(tmp_path.rglob(MARK))
+    if words[0] == "emit":      # a living one's stays
+        mine = tmp_path / "new/.machine-notes123"
+        mine.mkdir()
+        sweep(tmp_path / "new", ".machine-")
+        assert alive == set(tmp_path.rglob(MARK)) and process.poll() is None
+    process.kill()
+    process.communicate()
+    assert set(tmp_path.rglob(MARK)) == alive
+    sweep(next(iter(alive)).parent.parent, ".machine-" if words[0] == "emit" else "run-")
+    assert set(tmp_path.rglob(MARK)) == set()
+    assert words[0] != "emit" or mine.is_dir()
+
+
+def start(*words, path=ROOT, **more):
     """The program in a process of its own, as a shell starts it."""
     return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=dict(os.environ, PYTHONPATH=str(ROOT)), **more,
+                            env=dict(os.environ, PYTHONPATH=str(path)), **more,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))      # a shell's background jobs ignore Ctrl-C, and theirs do
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def interrupt_after(process, line, number=signal.SIGINT):

@@ -2,7 +2,8 @@
 import pytest
 
 from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry, EntryError, KvError
+from hwgen.host.link import Entry, EntryError, KvError, LinkError
+from hwgen.host.verilated import TraceError, VerilatedLink
 from hwgen.params.errors import ErrorCode
 from sim.designs import small_design
 from sim.passes import random_model
@@ -70,3 +71,21 @@ def test_refused_operations(link):
 def test_what_does_not_fit_the_ports(link, entry, complaint):
     with pytest.raises(ValueError, match=complaint):
         link.run_pass([Entry(*entry)])
+
+
+def test_a_waveform_that_cannot_be_written(tmp_path):
+    """A simulator that says so, and ends, when it is asked for a pass, or at the end."""
+    for script, ask in (("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", True),
+                        ("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", False)):
+        (tmp_path / "model").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "model").chmod(0o700)
+        with pytest.raises(TraceError, match="The waveform cannot be written: No space left on device"):
+            with VerilatedLink(DESIGN, tmp_path / "model", trace=tmp_path / "x.vcd") as link:
+                if ask:
+                    link.reset()
+
+
+def test_a_simulator_that_may_not_be_executed(tmp_path):
+    (tmp_path / "model").touch(mode=0o600)
+    with pytest.raises(LinkError, match="model: Permission denied .may programs be executed there"):
+        VerilatedLink(DESIGN, tmp_path / "model")

@@ -1,9 +1,10 @@
 """What a command runs a model on: the simulated Verilog, the golden model, the cycle model, a board."""
 import contextlib
 import dataclasses
+import os
 
 from ..fpga.boards import BOARDS, board
-from ..host.inputs import InputError, checked_input, writing
+from ..host.inputs import InputError, checked_input
 from ..lib import verilator
 from ..params.model import DEMO as DEMO_SHAPE
 
@@ -47,10 +48,13 @@ def place(options):
 
 def check_simulator():
     """Refuse a missing compiler, and a cache that cannot be written, before the work."""
-    from ..host.verilated import cache_folder
+    from ..host.verilated import check_cache
     verilator.root()
-    with writing(cache_folder()):
-        cache_folder().mkdir(parents=True, exist_ok=True)
+    try:
+        check_cache()
+    except OSError as error:
+        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room (HWGEN_CACHE "
+                         f"names another), not this one: {error.strerror}") from None
 
 
 @contextlib.contextmanager

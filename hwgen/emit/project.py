@@ -4,11 +4,11 @@ import errno
 import json
 import os
 import signal
-import tempfile
 from pathlib import Path
 
 from ..lib.verilator import WAIVERS
 from ..lib.verilog import emit_design
+from ..lib.workdir import work_folder
 from ..models import ModelError
 from ..models.json_file import read_json, take
 from ..models.pack import model_id
@@ -66,8 +66,8 @@ def check_output(folder, name):
 def emit(design, quantized, folder, *, name, component=None, axi=None):
     """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core, README.
 
-    Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing, and an earlier output
-    stays until the new one is whole. Files in there that are not of an output stay. The bytes depend on the arguments and
+    Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing (after a kill -9 it is the
+    next call that removes it), and an earlier output stays until the new one is whole. Files in there that are not of an output stay. The bytes depend on the arguments and
     on the versions of Amaranth and its Yosys only.
 
     Parameters
@@ -94,8 +94,8 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
     if folder.exists():
         folder = folder.resolve()       # a link stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
-        project = Path(work) / "project"
+    with work_folder(folder.parent, f".{folder.name}-", rescue=lambda dead: _rescue(folder, dead / "old")) as work:
+        project = work / "project"
         project.mkdir()
         top = component(design) if component else AxiDecoder(design, axi) if axi else Decoder(design)
         verilog = emit_design(top, name)
@@ -111,7 +111,7 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
                  f"{name}.core": _core(design, name, image), "README.md": _readme(about), **{file: text for file, (_, text) in described.items()}}
         for file, text in texts.items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
-        _replace(folder, project, Path(work) / "old")
+        _replace(folder, project, work / "old")
     return about
 
 
@@ -135,8 +135,6 @@ def _replace(folder, project, old):
     if not folder.exists():
         project.rename(folder)
         return
-    known = _manifest_of(folder)
-    ours = set(known["files"]) if known else set()
     with _uninterrupted():
         folder.rename(old)
         try:
@@ -144,9 +142,25 @@ def _replace(folder, project, old):
         except OSError:
             old.rename(folder)
             raise
-        for path in sorted(old.iterdir()):
-            if path.name not in ours and not (folder / path.name).exists():
-                path.rename(folder / path.name)
+        _keep_theirs(old, folder)
+
+
+def _keep_theirs(old, folder):
+    """Move what is in an earlier output and is not of it to the new one."""
+    known = _manifest_of(old)
+    ours = set(known["files"]) if known else set()
+    for path in sorted(old.iterdir()):
+        if path.name not in ours and not (folder / path.name).exists():
+            path.rename(folder / path.name)
+
+
+def _rescue(folder, old):
+    """End what a `_replace` that was killed has begun."""
+    if old.is_dir():
+        if folder.exists():
+            _keep_theirs(old, folder)
+        else:
+            old.rename(folder)
 
 
 @contextlib.contextmanager

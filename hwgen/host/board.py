@@ -1,17 +1,17 @@
 """Links to a board's machine: on its serial port, or with its UART pins in a simulation of the very top that goes into the bitstream."""
 import contextlib
-import tempfile
 from pathlib import Path
 
 from ..emit import emit
 from ..fpga import files
+from ..lib.workdir import work_folder
 from ..top.board import BUSES, BoardMachine
 from .faults import rewired
 from .frames import FramePort
 from .lines import PinsLine, SerialLine
 from .machine import broken, flipping
 from .register_link import RegisterLink
-from .verilated import KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, texts
+from .verilated import WORK, KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, texts
 
 __all__ = ["build_pins", "pins_link", "serial_link", "simulated_pins"]
 
@@ -33,8 +33,7 @@ def build_pins(board, design, quantized, *, divisor=None):
     """
     divisor = divisor or files.divisor(board)
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pins-", dir=cache_folder()) as work:
-        work = Path(work)
+    with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=lambda d: BoardMachine(d, divisor=divisor))
         (work / "top.v").write_text(files.top(board, "machine"))
         (work / "pll.v").write_text(_PLL)

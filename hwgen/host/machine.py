@@ -1,13 +1,13 @@
 """From a model to a link that runs it: emit, build, start; with faults, if somebody wants to see them found."""
 import contextlib
 import shutil
-import tempfile
 from pathlib import Path
 
 from ..emit import emit
 from ..emit.images import image_name
+from ..lib.workdir import work_folder
 from .faults import FlippingLink, KvFault, WeightFault, rewired
-from .verilated import VerilatedLink, build_model, cache_folder
+from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder
 
 __all__ = ["broken", "flipping", "simulated"]
 
@@ -18,7 +18,7 @@ def broken(executable, image, design, faults):
     if not any(isinstance(fault, WeightFault) for fault in faults):
         yield executable, image
         return
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="broken-") as work:
+    with work_folder(cache_folder(), WORK) as work:
         executable, image = (Path(shutil.copy(path, work)) for path in (executable, image))
         for fault in faults:
             if isinstance(fault, WeightFault):
@@ -45,7 +45,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     """
     with contextlib.ExitStack() as stack:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache_folder(), prefix="run-")))
+        work = stack.enter_context(work_folder(cache_folder(), WORK))
         if folder is None:
             folder = work / name
             with stage("emitting Verilog"), rewired(design, faults):
@@ -62,7 +62,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, trace=partial,
                                stall=stall, seed=seed) as link:
                 yield flipping(link, faults)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TraceError):
             if partial is not None:
                 partial.unlink(missing_ok=True)
             raise

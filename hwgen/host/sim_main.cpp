@@ -13,6 +13,8 @@
 // "cycles": c, "counters": [...], "signatures": [[layer 0's, one per entry], ...]}. Cycle 0 is the one that accepts the first
 // entry; `cycles` is the cycle of the last outcome. design.h (generated) says where the fields of each payload lie.
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -31,6 +33,8 @@
 #if VM_TRACE
 #include "verilated_vcd_c.h"
 #endif
+
+enum { TRACE_FAILED = 3 };      // exit code
 
 // Verilator spells the two underscores between a stream and its member in its own way.
 #define PORT(stream, member) top->stream##___05F##member
@@ -62,6 +66,15 @@ static double stall;            // probability that a beat, an entry or the taki
 static uint64_t noise = 88172645463325252ull;
 #if VM_TRACE
 static VerilatedVcdC *vcd;
+
+// Verilator's own file waits for itself for ever when the disk is full.
+struct TraceFile : VerilatedVcdFile {
+    ssize_t write(const char *data, ssize_t length) override {
+        ssize_t got = VerilatedVcdFile::write(data, length);
+        if (got < 0 && errno != EAGAIN && errno != EINTR) fprintf(stderr, "%s\n", strerror(errno)), _exit(TRACE_FAILED);
+        return got;
+    }
+};
 #endif
 
 static bool held_back() {
@@ -277,7 +290,8 @@ int main(int argc, char **argv) {
         } else if (!strncmp(line, "trace ", 6)) {
 #if VM_TRACE
             line[strcspn(line, "\n")] = 0;
-            vcd = new VerilatedVcdC;
+            signal(SIGXFSZ, SIG_IGN);       // write() says it
+            vcd = new VerilatedVcdC(new TraceFile);
             top->trace(vcd, 99);
             vcd->open(line + 6);
 #endif

@@ -1,23 +1,29 @@
 """A decoder as a Verilator model in a process of its own: built once per Verilog text, driven over a pipe."""
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
-import tempfile
 from pathlib import Path
 
 from ..lib import verilator
 from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.workdir import work_folder
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
 
-__all__ = ["VerilatedLink", "build_model", "cache_folder", "compiled", "kept", "kv_header", "texts"]
+__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
+WORK = "run-"       # how names of work folders in the cache begin
+
+_BUILDING, _LEAST = "building-", 1 << 20      # of work folders among the models; bytes that the smallest build takes at least
 
 #: The rows of the KV memory are open: a bit of them may flip. Columns whose tiles the optimizer may not look into share their code, and
 #: without its data-flow pass the rest builds in half the time and runs as fast.
@@ -39,9 +45,20 @@ def kv_header(decoder):
 
 
 def cache_folder():
-    """Where built models are kept: $HWGEN_CACHE, or the user's cache folder."""
-    base = os.environ.get("HWGEN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwgen"
-    return Path(base)
+    """Where built models are kept: $HWGEN_CACHE, or the user's cache folder. OSError if there is no home."""
+    try:
+        base = os.environ.get("HWGEN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwgen"
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "No home folder", "HWGEN_CACHE") from None
+    return Path(base).absolute()
+
+
+def check_cache():
+    """OSError if models cannot be kept: no folder can be made in the cache, or a file of some size."""
+    models = cache_folder() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    with work_folder(models, _BUILDING) as work, open(work / "try", "wb") as file:
+        file.write(bytes(_LEAST))
 
 
 def _header(design):
@@ -80,24 +97,32 @@ def kept(name, about, make):
     folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
     if not (folder / "model").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder.parent) as work:
-            files, done = make(Path(work)), Path(work) / "done"
+        with work_folder(folder.parent, _BUILDING) as place, verilator.build_folder(place) as work:
+            done = place / "done"
+            files = make(work)
             done.mkdir()
             for file in files:
                 shutil.copy(file, done)
-            if folder.exists():
-                shutil.rmtree(folder)
-            done.rename(folder)
+            if not (folder / "model").exists():     # nobody else has made it meanwhile
+                if folder.exists():
+                    shutil.rmtree(folder)
+                done.rename(folder)
     return folder / "model"
 
 
 def compiled(work, sources, top, main, header, **more):
-    """Compile a model in a folder, with `design.h` and the KV memory open. Returns the executable."""
+    """Compile a model in a folder, with `design.h` and the KV memory open. Returns the executable.
+
+    All that is read lies in that folder: where hwgen itself lies, make might not read (`verilator.build_folder`).
+    """
+    for file in (main, KV_MEMORY):
+        shutil.copy(file, work)
+    sources = [source if source.parent == work else Path(shutil.copy(source, work)) for source in sources]
     (work / "design.h").write_text(header)
     (work / "keep.vlt").write_text(KEEP)
     # the same words in every folder, so that Verilator's own objects are found again
-    return verilator.build([work / "keep.vlt", *sources], top, cpp=[main], folder=work / "obj", executable="model",
-                           cflags=f"-I.. -I{MAIN.parent}", cache=cache_folder() / "verilator-runtime",
+    return verilator.build([work / "keep.vlt", *sources], top, cpp=[work / main.name], folder=work / "obj", executable="model",
+                           cflags="-I..", cache=cache_folder() / "verilator-runtime",
                            args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
 
 
@@ -118,6 +143,10 @@ def build_model(verilog, top, design, *, trace=False, opt="-O3", images=(), prog
     return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, opt), make)
 
 
+class TraceError(LinkError):
+    """The waveform is not whole."""
+
+
 class VerilatedLink(Link):
     """Talks to a model that `build_model` made.
 
@@ -136,8 +165,11 @@ class VerilatedLink(Link):
         if weights is not None:
             command += ["--weights", str(Path(weights).resolve())]
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-                                         cwd=Path(executable).parent, start_new_session=True)
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                             bufsize=1, cwd=Path(executable).parent, start_new_session=True)
+        except OSError as error:
+            raise LinkError(f"{executable}: {error.strerror} (may programs be executed there? HWGEN_CACHE names another folder)") from None
         if trace is not None:
             self._ask(f"trace {Path(trace).resolve()}\n")
 
@@ -149,11 +181,18 @@ class VerilatedLink(Link):
         except BrokenPipeError:
             line = ""
         if not line:
-            raise LinkError(f"The simulation ended with code {self._process.wait()}")
+            self._died()
         answer = json.loads(line)
         if "error" in answer:
             raise LinkError(f"The simulation gave {answer['error']}")
         return answer
+
+    def _died(self):
+        """Raise what ended the process."""
+        code, said = self._process.wait(), self._process.stderr.read().strip()
+        if code == 3:       # sim_main.cpp's TRACE_FAILED
+            raise TraceError(f"The waveform cannot be written: {said}")
+        raise LinkError(f"The simulation ended with code {code}" + (f": {said.splitlines()[-1]}" if said else ""))
 
     def configure(self, inv_temperature, seed):
         self._ask(f"config {inv_temperature} {seed}\n")
@@ -195,12 +234,18 @@ class VerilatedLink(Link):
         return EccState(answer["corrected"], answer["failed"], tuple(answer["fault"]) if answer["failed"] else None)
 
     def close(self):
-        if self._process.poll() is None:
-            try:
-                self._process.stdin.write("quit\n")
-                self._process.stdin.close()
-                self._process.wait(timeout=20)
-            except (BrokenPipeError, subprocess.TimeoutExpired):
-                self._process.kill()
-                self._process.wait()
-        self._process.stdout.close()
+        process = self._process
+        with process.stdout, process.stderr:
+            if process.poll() is None:
+                try:
+                    process.stdin.write("quit\n")
+                    process.stdin.close()
+                    process.wait(timeout=20)
+                except (BrokenPipeError, subprocess.TimeoutExpired):
+                    process.kill()
+                    process.wait()
+                if process.returncode not in (0, -signal.SIGKILL):      # it could not write the waveform's end
+                    self._died()
+            else:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()

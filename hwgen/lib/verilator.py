@@ -5,6 +5,8 @@ this calls the binary by its place and passes what ``configure`` would have foun
 compiler (g++ 11 or later), and no Perl.
 """
 
+import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -14,9 +16,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+
+from .workdir import work_folder
 
 
-__all__ = ["VerilatorError", "WAIVERS", "build", "environment", "lint", "root", "tool_versions"]
+__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "environment", "lint", "root", "tool_versions"]
 
 
 #: Warnings that do not stop a build, each with its reason. All others do.
@@ -33,6 +38,11 @@ WAIVERS = {
     "INITIALDLY": "the start of simulation, which wakes up combinational blocks; Verilator needs no waking",
     "UNSIGNED": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
 }
+
+
+#: errno of a disk that takes no more -> how tools say it
+_FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded",
+         errno.EFBIG: "File too large|File size limit exceeded"}
 
 
 class VerilatorError(Exception):
@@ -65,16 +75,55 @@ def environment():
     return env
 
 
-def _make_variables(opt):
+def _buildable(path):
+    """Whether make and the shell take a path for one word and nothing else, and compilers find room behind it."""
+    return re.fullmatch(r"[A-Za-z0-9_./+,@-]{1,1000}", str(path)) is not None
+
+
+@contextlib.contextmanager
+def build_folder(folder):
+    """A folder to `build` in: ``folder``, or a temporary one if make cannot build in a path like that (spaces, ``$``, ``:`` ...)."""
+    if _buildable(folder):
+        yield folder
+        return
+    places = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
+    for place in places:
+        if _buildable(place) and os.access(place, os.W_OK | os.X_OK):
+            with work_folder(place, f"hwgen-{os.getuid()}-") as work:
+                yield work
+            return
+    raise VerilatorError(f"Verilator needs a folder that make can build in, a writable one of {', '.join(dict.fromkeys(places))}: "
+                         "TMPDIR names another")
+
+
+def _words(folder):
+    """(VERILATOR_ROOT, Python) as words that make takes: links in the folder if the paths are none."""
+    found = []
+    for name, path in (("verilator", root()), ("python3", Path(sys.executable))):
+        if not _buildable(path):
+            link = folder / f"{name}.link"
+            link.symlink_to(path)
+            path = link
+        found.append(path)
+    return found
+
+
+def _make_variables(opt, python):
     return ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines", "CFG_CXXFLAGS_STD=-std=c++20",
             "CFG_LDLIBS_THREADS=-pthread", f"OPT_FAST={opt}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2",
-            f"PYTHON3={sys.executable}"]
+            f"PYTHON3={python}"]
 
 
-def _run(command, folder):
-    done = subprocess.run([str(word) for word in command], cwd=folder, env=environment(), text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def _run(command, folder, **variables):
+    # LC_ALL: what the tools say is looked at
+    done = subprocess.run([str(word) for word in command], cwd=folder, env=environment() | {"LC_ALL": "C"} | variables, text=True,
+                          errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
+        for number, words in _FULL.items():
+            if re.search(words, done.stdout):
+                raise OSError(number, os.strerror(number), str(folder))
+        if re.search("Killed signal terminated program|virtual memory exhausted|out of memory", done.stdout):
+            raise VerilatorError("The C++ compiler must have more memory than there is: end other programs, or take a smaller --shape")
         said = done.stdout[-6000:]
         raise VerilatorError(f"{Path(command[0]).name} failed with code {done.returncode}:\n{said}")
     return done.stdout
@@ -108,26 +157,30 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
     trace : bool            able to write VCD
     cache : path            where to keep objects of Verilator's runtime, most of the compile time of small models
 
-    Returns the path of the executable. Raises :class:`VerilatorError`; the folder is then of no use.
+    The folder's path, and those of sources, must be words to make: see :func:`build_folder`.
+
+    Returns the path of the executable. Raises :class:`VerilatorError`, or OSError where the disk is full; the folder is then of no use.
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    verilator_root, python = _words(folder)
     flags = [word for kind, text in (("-CFLAGS", cflags), ("-LDFLAGS", ldflags)) if text for word in (kind, text)]
     _run([root() / "bin/verilator_bin", "--cc", "--exe", "--Mdir", folder, "--top-module", top, "--prefix", prefix,
           "-o", executable, "--no-timing", *_waivers(), *(["--trace"] if trace else []), *flags, *args,
-          *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder)
+          *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder,
+         VERILATOR_ROOT=str(verilator_root))
     kept = _runtime_cache(cache, (folder / f"{prefix}_classes.mk").read_text(), cflags)
     if kept:
         for obj in kept.glob("*.o"):
             shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
-    _run(["make", "-j", str(jobs), "-C", folder, "-f", f"{prefix}.mk", *_make_variables(opt), executable], folder)
+    _run(["make", "-j", str(jobs), "-C", folder, "-f", f"{prefix}.mk", *_make_variables(opt, python), executable],
+         folder, VERILATOR_ROOT=str(verilator_root))
     if kept:
         kept.mkdir(parents=True, exist_ok=True)
-        for obj in folder.glob("verilated*.o"):
-            if not (kept / obj.name).exists():
-                partial = kept / f"{obj.name}.{os.getpid()}"
-                shutil.copy(obj, partial)
-                partial.replace(kept / obj.name)
+        with work_folder(kept, "new-") as work:
+            for obj in folder.glob("verilated*.o"):
+                if not (kept / obj.name).exists():
+                    Path(shutil.copy(obj, work)).replace(kept / obj.name)
     return folder / executable
 
 
