@@ -10,6 +10,7 @@ import errno
 import signal
 import sys
 import threading
+import time
 import warnings
 
 from .commands.emit import add_emit
@@ -58,14 +59,20 @@ def _every_interrupt():
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             return before(dropped)
         number = dropped.exc_value.args[0] if issubclass(dropped.exc_type, _Terminated) else signal.SIGINT
-        timer = threading.Timer(0.01, signal.pthread_kill, [thread.ident, number])        # not now: it would strike in here, and be dropped too
-        timer.daemon = True
-        timer.start()
+        here.set()
+
+        def strike():           # not in here: it would be dropped too
+            while here.is_set():
+                time.sleep(0.001)
+            time.sleep(0.01)
+            signal.pthread_kill(thread.ident, number)
+        threading.Thread(target=strike, daemon=True).start()
+        here.clear()
 
     def terminate(number, _):
         raise _Terminated(number)
 
-    before, sys.unraisablehook = sys.unraisablehook, again
+    before, sys.unraisablehook, here = sys.unraisablehook, again, threading.Event()
     thread = threading.main_thread()
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate, signal.SIGHUP: terminate}
     replaced = {}
