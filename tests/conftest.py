@@ -2,7 +2,7 @@
 
 
 def pytest_terminal_summary(terminalreporter):
-    for report in terminalreporter.getreports("passed"):
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
             if name == "counted":
                 terminalreporter.write_line(value)

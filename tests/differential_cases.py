@@ -508,7 +508,7 @@ def _config(slot, must, *rows, **more):
 
 
 def _folder_changes():
-    heads = {"num_attention_heads": 4, "hidden_size": 32}
+    multi_head = {"hidden": 32, "heads": 8, "kv_heads": 8, "head_dim": 4}
     rope = [
         ("theta in rope_parameters", {"rope_parameters": {"rope_theta": _THETA, "rope_type": "default"},
                                       "rope_theta": ABSENT}),
@@ -596,9 +596,10 @@ def _folder_changes():
         *_config("heads", True, ("head_dim null", {"head_dim": None}), ("head_dim absent", {"head_dim": ABSENT})),
         Change("head_dim larger", "heads", {"head_dim": 16}, dims={"hidden": 32, "heads": 4, "head_dim": 16},
                must=True),
-        *_config("heads", True, ("num_key_value_heads null", heads | {"num_key_value_heads": None}),
-                 ("num_key_value_heads absent", heads | {"num_key_value_heads": ABSENT}),
-                 dims={"hidden": 32, "heads": 4, "kv_heads": 4, "head_dim": 8}),
+        *_config("heads", True, ("num_key_value_heads absent", {"num_key_value_heads": ABSENT}), dims=multi_head),
+        # transformers 5 refuses null in a mistral, where its code then handles it
+        Change("num_key_value_heads null", "heads", {"num_key_value_heads": None}, lambda d: d.oracle_config.update(
+            num_key_value_heads=d.heads), dims=multi_head, must=True),
         *_config("heads", False, ("num_key_value_heads wrong", {"num_key_value_heads": 4}),
                  named=("k_proj",), dims={"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8}),
         *_config("heads", False, ("num_attention_heads wrong", {"num_attention_heads": 2, "num_key_value_heads": 1,
@@ -689,8 +690,8 @@ def _folder_changes():
         *_config("foreign", True, *((f"{key} of no meaning", {key: value}) for key, value in harmless.items())),
         *_config("foreign", False, ("pretraining_tp", {"pretraining_tp": 2})),
         # quantization
-        *_config("quantization", True, ("quantization_config null", {"quantization_config": None})),
-        *_config("quantization", False,
+        *_config("dtype", True, ("quantization_config null", {"quantization_config": None})),
+        *_config("dtype", False,
                  ("gptq", {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
                  ("bitsandbytes", {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}),
                  ("awq", {"quantization_config": {"quant_method": "awq", "bits": 4}}),
@@ -813,6 +814,7 @@ def _gguf_changes():
     rope = "llama.rope."
     scaling, attention = rope + "scaling.", "llama.attention."
     small = {"hidden": 32, "heads": 4, "kv_heads": 2, "head_dim": 8}
+    wide, original = {"head_dim": 16, "hidden": 64, "heads": 4}, {scaling + "original_context_length": 32}
     return [
         *_config("rope", True, ("freq_base", {rope + "freq_base": _THETA}),
                  ("freq_base absent", {rope + "freq_base": ABSENT}),
@@ -845,24 +847,24 @@ def _gguf_changes():
                  dims=small),
         *_config("rope", False, ("freq_base_swa", {rope + "freq_base_swa": 37.0}),
                  ("dimension_sections", {rope + "dimension_sections": [2, 1, 1, 0]}), dims=small, warned=True),
-        Change("rope_freqs of llama3", "rope", edit=_divisors(_llama3_divisors(original=8192)), must=True),
-        Change("rope_freqs of llama3, original context 32", "rope", {scaling + "original_context_length": 32},
-               _divisors(_llama3_divisors()), dims={"head_dim": 16, "hidden": 64, "heads": 4}, must=True),
-        Change("rope_freqs of llama3, no original context", "rope", edit=_divisors(_llama3_divisors()),
-               named=("rope_freqs",)),
-        Change("rope_freqs of llama3, other band", "rope", edit=_divisors(_llama3_divisors(low=2.0, high=8.0)),
-               named=("rope_freqs",)),
+        *(Change(f"rope_freqs of llama3, {name}", "rope", config, _divisors(divisors), dims=wide, must=True)
+          for name, config, divisors in (
+              ("original context 8192", {}, _llama3_divisors(original=8192)),
+              ("original context 32", original, _llama3_divisors()),
+              ("no original context", {}, _llama3_divisors()),
+              ("factor 32", original, _llama3_divisors(32.0)),
+              ("other band", original, _llama3_divisors(low=2.0, high=8.0)))),
+        *(Change(f"rope_freqs of llama3, {name}", "rope", original | config, _divisors(_llama3_divisors()), dims=wide,
+                 named=("rope_freqs",))
+          for name, config in (
+              ("scaling linear", {scaling + "type": "linear", scaling + "factor": _FACTOR}),
+              ("a factor without type", {scaling + "factor": _FACTOR}),
+              ("scale_linear", {rope + "scale_linear": _FACTOR}), ("scaling none", {scaling + "type": "none"}),
+              ("scaling yarn", {scaling + "type": "yarn", scaling + "factor": _FACTOR}),
+              ("attn_factor", {scaling + "attn_factor": Between(1.1, 2)}))),
         Change("rope_freqs of nothing known", "rope", edit=_divisors(lambda d: np.linspace(1, 3, d.head_dim // 2)),
                named=("rope_freqs",)),
         Change("rope_freqs of ones", "rope", edit=_divisors(lambda d: np.ones(d.head_dim // 2)), named=("rope_freqs",)),
-        Change("rope_freqs with linear", "rope", {scaling + "type": "linear", scaling + "factor": 2.0}, _divisors(
-            _llama3_divisors(original=8192)), named=("rope_freqs",)),
-        Change("rope_freqs with a factor without type", "rope", {scaling + "factor": 2.0}, _divisors(
-            _llama3_divisors(original=8192)), named=("rope_freqs",)),
-        Change("rope_freqs with scaling none", "rope", {scaling + "type": "none"}, _divisors(_llama3_divisors()),
-               named=("rope_freqs",)),
-        Change("rope_freqs with attn_factor", "rope", {scaling + "attn_factor": 1.5}, _divisors(
-            _llama3_divisors(original=8192)), named=("rope_freqs",)),
         Change("rope_freqs too long", "rope", edit=_divisors(lambda d: np.ones(d.head_dim)), named=("rope_freqs",)),
         Change("rope_factors_short", "rope", edit=_added("rope_factors_short.weight", lambda d: (d.head_dim // 2,)),
                named=("rope_factors_short",), warned=True),
