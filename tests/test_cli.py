@@ -8,6 +8,7 @@ from hwgen.host.driver import Mismatch
 from hwgen.host.golden_link import GoldenLink
 from hwgen.models import load
 from hwgen.params.presets import SHAPES
+from model_files import write_folder
 
 COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "plan engines", "plan scale", "info")
 
@@ -27,6 +28,17 @@ def test_help_has_an_example(capsys, command):
     assert f"example:\n  hwgen {command} " in out
     if command in ("emit", "run", "trace run", "selftest", "info", "plan engines"):
         assert all(f"  {name}" in out and preset.purpose in out for name, preset in SHAPES.items())
+
+
+def test_what_was_taken_and_what_was_left(tmp_path, capsys):
+    """Every command that reads a model warns; info says what came from where."""
+    write_folder(tmp_path / "odd", config={"logit_scale": 2.0, "rope_theta": 20000.0})
+    warning = (f"warning: {tmp_path / 'odd/config.json'}: no option of a llama model, and without effect (in transformers too): "
+               "logit_scale")
+    out, err = lines(capsys, f"info {tmp_path / 'odd'}")
+    assert err == [warning] and "  RoPE theta     20000.0 (rope_theta)" in out
+    for command in ("plan board {} --board ulx3s-85f --shape tiny", "plan engines {} --shape tiny", "run {} --link golden --prompt x --max-tokens 1"):
+        assert lines(capsys, command.format(tmp_path / "odd"))[1][0] == warning, command
 
 
 def test_info(capsys):

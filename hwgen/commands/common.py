@@ -9,7 +9,7 @@ from ..params.presets import SHAPES, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
-           "drafter_of", "loaded", "quantized_of"]
+           "drafter_of", "loaded", "opened", "quantized_of"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
@@ -83,9 +83,17 @@ def design_of(options, checkpoint):
                       recipe=recipe(options.formats, options.head))
 
 
-def loaded(options, need_tokenizer=False):
+def opened(screen, model, need_tokenizer=False):
+    """The Checkpoint of a model, with a warning for each thing that its files say and the machine does not do."""
+    checkpoint = load(model, need_tokenizer=need_tokenizer)
+    for line in checkpoint.warnings:
+        screen.warn(line)
+    return checkpoint
+
+
+def loaded(options, screen, need_tokenizer=False):
     """(checkpoint, design) of the options, with shape, formats and clock filled in where they name none."""
-    checkpoint = load(options.model, need_tokenizer=need_tokenizer)
+    checkpoint = opened(screen, options.model, need_tokenizer)
     return checkpoint, design_of(options, checkpoint)
 
 

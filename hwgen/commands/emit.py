@@ -51,7 +51,7 @@ def output_folder(path, name):
 def run_emit(options, screen):
     name = options.name or Path(options.output).name.replace("-", "_").replace(".", "_")
     folder = output_folder(options.output, name)
-    checkpoint, design = loaded(options)
+    checkpoint, design = loaded(options, screen)
     axi = None
     with checked_input():
         chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}

@@ -62,7 +62,7 @@ def run_build(options, screen):
             setattr(options, name, getattr(chosen, name))
     with checked_input():
         seeds = _seeds(options.seeds)
-    checkpoint, design = loaded(options)
+    checkpoint, design = loaded(options, screen)
     with writing(options.output), checked_input():
         folder = Path(options.output)
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,10 @@
 from pathlib import Path
 
 from ..host.inputs import InputError, checked_input
-from ..models import DEMO, load
+from ..models import DEMO
 from ..params.presets import recipe
 from ..plan.summary import facts
-from .common import MODEL_HELP, add_command, add_machine, loaded
+from .common import MODEL_HELP, add_command, add_machine, loaded, opened
 
 __all__ = ["RECIPES", "add_accuracy", "add_info"]
 
@@ -31,7 +31,7 @@ def add_info(commands):
 
 def run_accuracy(options, screen):
     from ..plan.accuracy import compare, report, variants
-    checkpoint = load(options.model)
+    checkpoint = opened(screen, options.model, need_tokenizer=True)
     path = Path(options.text) if options.text else DEMO / "valid.txt"
     with checked_input():
         recipes = {text: recipe(text) for text in options.recipe or RECIPES}
@@ -59,6 +59,9 @@ def run_accuracy(options, screen):
 
 
 def run_info(options, screen):
-    checkpoint, design = loaded(options)
+    checkpoint, design = loaded(options, screen)
     for label, text in facts(design, checkpoint.source).items():
         print(f"{label:15}{text}")
+    print("taken from the model's files:")
+    for label, text in checkpoint.notes.items():
+        print(f"  {label:15}{text}")

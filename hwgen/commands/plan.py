@@ -10,15 +10,15 @@ from ..fpga.boards import BOARDS, board
 from ..fpga.families import FAMILIES
 from ..host.inputs import checked_input, try_to_write, writing
 from ..host.terminal import result
-from ..models import load
 from ..models.hf import folder_shape
+from ..models.options import About
 from ..params.design import Design
 from ..params.model import PRESETS
 from ..params.presets import hw_shape, recipe
 from ..plan.costs import KINDS, table
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
-from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine
+from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine, opened
 
 __all__ = ["add_plan", "spelled_out"]
 
@@ -65,13 +65,17 @@ def _add_chip(sub):
     sub.add_argument("--units", action="store_true", help="also what each unit takes")
 
 
-def _shape(model):
+def _shape(screen, model):
     """The model's shape, without its weights."""
     if model in PRESETS:
         return PRESETS[model]
     if Path(model).is_dir():
-        return folder_shape(model)
-    return load(model, need_tokenizer=False).shape
+        about = About()
+        shape = folder_shape(model, about)
+        for line in about.warnings:
+            screen.warn(line)
+        return shape
+    return opened(screen, model).shape
 
 
 def _capacity(chosen):
@@ -109,7 +113,7 @@ def _speed(found, mhz, texts=1):
 
 
 def run_plan_board(options, screen):
-    model = _shape(options.model)
+    model = _shape(screen, options.model)
     with checked_input():
         title, family, capacity, chosen = _chip(options)
         shape = options.shape if options.shape is not None else chosen.shape if chosen else "tiny"
@@ -200,7 +204,7 @@ def run_plan_scale(options, screen):
 
 def run_plan_engines(options, screen):
     from ..plan.throughput import TARGET, engine_use, fewest_lanes, traffic
-    shape = PRESETS[options.model] if options.model in PRESETS else load(options.model, need_tokenizer=False).shape
+    shape = _shape(screen, options.model)
     with checked_input():
         asked = options.default_shape if options.shape is None else options.shape
         design = Design(model=shape, hw=hw_shape(asked, shape), recipe=recipe(options.formats, options.head))

@@ -50,7 +50,7 @@ def add_run(commands):
 
 
 def run_run(options, screen):
-    checkpoint, design = loaded(options, need_tokenizer=True)
+    checkpoint, design = loaded(options, screen, need_tokenizer=True)
     with checked_input():
         encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
         prompt = encode(options.prompt)

@@ -32,7 +32,7 @@ def run_selftest(options, screen):
     from ..host.driver import Mismatch, selftest
     from ..host.faults import parse_fault
     from ..host.golden_link import GoldenLink
-    checkpoint, design = loaded(options)
+    checkpoint, design = loaded(options, screen)
     with checked_input():
         faults = [parse_fault(text, design) for text in options.inject]
     if options.link in ("verilator", "sim-uart"):
@@ -57,7 +57,7 @@ def run_selftest(options, screen):
 def run_counters(options, screen):
     from ..host.link import Entry
     from ..params.phases import EVENTS
-    checkpoint, design = loaded(options)
+    checkpoint, design = loaded(options, screen)
     if options.link in ("verilator", "sim-uart"):
         check_simulator()
     options.check = False

@@ -51,7 +51,7 @@ def run_trace(options, screen):
     from ..host.scheduler import Scheduler
     from ..host.serving import Report, play
     from ..host.trace import Synthetic, read_trace, requests_of
-    checkpoint, design = loaded(options)
+    checkpoint, design = loaded(options, screen)
     if (options.file is None) == (options.synthetic is None):
         raise InputError("Trace must be a file or --synthetic SPEC, one of them")
     with checked_input():

@@ -19,6 +19,10 @@ class Screen:
     def say(self, text):
         self.console.print(text, markup=False)
 
+    def warn(self, text):
+        """What a person should know, and the command goes on."""
+        self.say(f"warning: {text}")
+
     def echo(self, text):
         """What the result continues; for a person only."""
         if self.console.is_terminal:

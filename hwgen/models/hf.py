@@ -316,9 +316,9 @@ def _config(folder, about):
         raise ModelError(f"{folder / 'config.json'}: {error}") from None
 
 
-def folder_shape(folder):
+def folder_shape(folder, about=None):
     """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a Llama model."""
-    return _config(folder, About())[1]
+    return _config(folder, About() if about is None else about)[1]
 
 
 def _tables(folder, shape, files, about):
