@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# transformers 5.24.0 (and 4.57.6) reads the weights of a Llama GGUF file and drops its RoPE scaling, without a word.
+# transformers 5.24.0 reads the weights of a Llama GGUF file and drops its RoPE scaling, without a word.
 #
 # A GGUF file of architecture llama says its RoPE scaling in the metadata (`llama.rope.scaling.type`, `.factor`: linear)
 # or in a tensor (`rope_freqs.weight`, what each frequency is divided by: Llama 3.1, 3.2 and 3.3; llama.cpp's converter
