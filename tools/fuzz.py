@@ -53,7 +53,7 @@ from tests.model_files import byte_tokenizer, write_folder
 
 REFUSALS = (ModelError, InputError, LinkError, EmitError)
 SECONDS, WAIT, MEGABYTES = 2.0, 20.0, 500   # of processor time, by the clock, of memory: for an input
-LONGEST = 3000                              # characters of a refusal
+LONGEST = 1100                              # characters of a refusal
 FOLDER = Path("build/fuzz")
 
 SHAPE = ModelShape(name="fuzzed", vocab_size=270, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,

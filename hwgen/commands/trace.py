@@ -5,7 +5,7 @@ from pathlib import Path
 from ..host import terminal
 from ..host.inputs import InputError, checked_input, try_to_write, writing
 from ..models import load
-from ..models.json_file import shown
+from ..params.checks import shown
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, drafter_of, loaded,
                      quantized_of)
