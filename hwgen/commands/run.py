@@ -117,7 +117,7 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     from ..host.driver import Totals
     from ..host.scheduler import Request, Scheduler
     from ..host.serving import draft_text
-    prefill, decode, text = Totals(), Totals(), tokenizer.stream()
+    prefill, decode, text = Totals(), Totals(), tokenizer.stream(after=prompt)
     began, proposed, accepted = time.monotonic(), 0, 0
     scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
     scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids))
@@ -149,7 +149,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
     ended: it gives more columns of the table, and the passes that they took."""
     from ..host.driver import Totals, generate, why_ended
     prefill, decode = Totals(), Totals()
-    text, stop, output = tokenizer.stream(), link.design.model.eos_token_ids, []
+    text, stop, output = tokenizer.stream(after=prompt), link.design.model.eos_token_ids, []
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.callback(start)
@@ -186,7 +186,7 @@ def _beside(screen, link, tokenizer, options):
         scheduler.add(Request(prompt, min(BESIDE_TOKENS, options.max_tokens), seed=number, stop=link.design.model.eos_token_ids))
     sequences = scheduler.run()
     for text, sequence in zip(texts, sequences):
-        stream = tokenizer.stream()
+        stream = tokenizer.stream(after=sequence.request.prompt)
         terminal.write(" ".join((text + "".join(map(stream.push, sequence.output)) + stream.end()).split()) + "\n")
     if full := sum(s.why_ended() == "context" for s in sequences):
         screen.say(f"{full} of {len(texts)} texts ended early: the context of {link.design.hw.context} tokens is full")

@@ -12,7 +12,7 @@ from ..params.checks import shown
 from ..params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeScaling, ModelShape
 from .checkpoint import Checkpoint, ModelError, check_tensors
 from .gguf_header import check_header
-from .gguf_tokenizer import build_tokenizer
+from .gguf_tokenizer import build_tokenizer, end_tokens, start_token
 from .options import About, Options
 
 __all__ = ["load_gguf"]
@@ -32,17 +32,14 @@ _NEUTRAL = {
                      "attention.temperature_scale"), (1, 0)),
     "rope.scaling.attn_factor": (1,), "hidden_activation": ("silu", "swiglu")}
 
-# Fields that describe the file.
-_OTHER_TRADES = ("GGUF.", "general.", "quantize.", "imatrix.")
+# Fields that describe the file, and the tokenizer's, which its reader looks after.
+_OTHER_TRADES = ("GGUF.", "general.", "quantize.", "imatrix.", "tokenizer.")
 
 # Fields that change nothing of a model that is read here.
 _HARMLESS = dict.fromkeys((
     "llama.tensor_data_layout", "llama.rope.scaling.finetuned",
     "llama.rope.scaling.yarn_ext_factor", "llama.rope.scaling.yarn_attn_factor", "llama.rope.scaling.yarn_beta_fast",
-    "llama.rope.scaling.yarn_beta_slow", "split.no", "split.tensors.count", "tokenizer.ggml.token_type_count",
-    *(f"tokenizer.ggml.{kind}_token_id" for kind in (
-        "unknown", "padding", "seperator", "cls", "mask", "prefix", "suffix", "middle", "fim_pre", "fim_suf", "fim_mid", "fim_pad",
-        "fim_rep", "fim_sep"))), ...)
+    "llama.rope.scaling.yarn_beta_slow", "split.no", "split.tensors.count"), ...)
 
 _NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head", "rope_freqs": "rope_freqs"}
 _LAYER_NAMES = {
@@ -190,7 +187,6 @@ def _shape(meta, tensors, path, dequantize, about):
     _check_neutral(meta, head_dim)
     if "model.embed_tokens.weight" not in tensors:
         raise ValueError("tensor token_embd.weight is missing: fetch the model again")
-    ends = [meta(f"tokenizer.ggml.{kind}_token_id", None) for kind in ("eos", "eot", "eom")]
     theta = meta.of_model("rope.freq_base", float, 10000.0)
     about.notes["RoPE theta"] = f"{theta} ({'llama.rope.freq_base' if 'llama.rope.freq_base' in meta else 'default of llama.cpp'})"
     tied = "lm_head.weight" not in tensors
@@ -213,8 +209,8 @@ def _shape(meta, tensors, path, dequantize, about):
         "max_position_embeddings": context,
         "sliding_window": window,
         "tie_word_embeddings": tied,
-        "bos_token_id": meta("tokenizer.ggml.bos_token_id", None),
-        "eos_token_ids": tuple(dict.fromkeys(end for end in ends if end is not None)),
+        "bos_token_id": start_token(meta, path),
+        "eos_token_ids": end_tokens(meta, path),
     }
     plain = ModelShape(**options).rope_frequencies()
     divisors = tensors.get("rope_freqs.weight")
@@ -253,11 +249,10 @@ def load_gguf(path, *, need_tokenizer=True):
 
     tokenizer = None
     if need_tokenizer or "tokenizer.ggml.tokens" in reader.fields:
-        tokenizer = build_tokenizer(meta, path)
+        tokenizer = build_tokenizer(meta, path, reader.fields)
         tokenizer.check_vocabulary(shape.vocab_size, path)
     about.notes["end tokens"] = f"{', '.join(map(str, shape.eos_token_ids)) or 'none'} (tokenizer.ggml)"
-    others = _OTHER_TRADES + (() if tokenizer else ("tokenizer.",))
-    unknown = [key for key in meta.left(_HARMLESS) if not key.startswith(others)]
+    unknown = [key for key in meta.left(_HARMLESS) if not key.startswith(_OTHER_TRADES)]
     if unknown:
         about.warnings.append(f"{path}: metadata that this reader does not know has no effect: {', '.join(unknown)}")
     return Checkpoint(shape, str(path), read, tokenizer, about)

@@ -1,11 +1,46 @@
 """Text to tokens and back, a token at a time, and the chat template."""
-import datetime
-import json
-from pathlib import Path
+import contextlib
+import os
 
 from .checkpoint import ModelError
 
-__all__ = ["TextStream", "Tokenizer"]
+__all__ = ["TextStream", "Tokenizer", "library_errors"]
+
+
+@contextlib.contextmanager
+def library_errors(sentence, quiet=False):
+    """ModelError for whatever the tokenizers library raises inside: ``sentence``, and the library's words in brackets.
+
+    It raises plain Exception, and where its Rust code panics, a BaseException after some lines to the terminal:
+    ``quiet`` keeps those back.
+    """
+    try:
+        with _silent() if quiet else contextlib.nullcontext():
+            yield
+    except ModelError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{sentence} ({words[:200]})") from None
+
+
+@contextlib.contextmanager
+def _silent():
+    """Nothing that is written to the process's stderr inside is seen."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class Tokenizer:
@@ -14,71 +49,78 @@ class Tokenizer:
     Parameters
     ----------
     core : tokenizers.Tokenizer
-    chat_template : str or None      Jinja, as Hugging Face renders it
-    bos_token, eos_token : str       what a template may insert
-    source : str                     the file, for messages
+    chat_template : str or None        Jinja, as Hugging Face renders it
+    bos_token, eos_token : str         what a template may insert
+    tokens : dict                      instead of these two: all special tokens by their names in a template
+    source : str                       the file, for messages
+    start_around_chat : bool           a chat is encoded with what the model wants around a text, as llama.cpp does;
+                                       else, as in transformers, a template writes its start token itself
+    warnings : list of str             a line each: what was found and is not followed, or may not be meant
+    notes : dict                       label -> text: what was taken from where
     """
 
-    def __init__(self, core, *, chat_template=None, bos_token="", eos_token="", source="tokenizer"):
+    def __init__(self, core, *, chat_template=None, bos_token="", eos_token="", tokens=None, source="tokenizer",
+                 start_around_chat=False, warnings=(), notes=None):
         core.no_padding()
         core.no_truncation()
         self._core = core
+        self._limit = None
+        self._start_around_chat = start_around_chat
         self.chat_template = chat_template
-        self.bos_token = bos_token
-        self.eos_token = eos_token
+        self.tokens = {"bos_token": bos_token, "eos_token": eos_token} if tokens is None else dict(tokens)
         self.source = str(source)
+        self.warnings = list(warnings)
+        self.notes = dict(notes or {})
+
+    @property
+    def bos_token(self):
+        """The text of the start token, "" if there is none."""
+        return self.tokens.get("bos_token", "")
+
+    @property
+    def eos_token(self):
+        """The text of the end token, "" if there is none."""
+        return self.tokens.get("eos_token", "")
 
     @classmethod
     def from_folder(cls, folder):
-        """From ``tokenizer.json``, and ``tokenizer_config.json`` and ``chat_template.jinja`` where they exist."""
-        import tokenizers
-        path = Path(folder) / "tokenizer.json"
-        if not path.exists():
-            raise ModelError(f"{path} is missing: save the model's tokenizer there "
-                             "(AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers)")
-        try:
-            core = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise ModelError(f"{path}: File must be a tokenizer of the tokenizers library ({error})") from None
-        options, template = {}, None
-        config = path.with_name("tokenizer_config.json")
-        if config.exists():
-            try:
-                options = json.loads(config.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise ModelError(f"{config}: File must be JSON ({error})") from None
-        template = options.get("chat_template")
-        if isinstance(template, list):  # several named ones
-            template = {t["name"]: t["template"] for t in template}.get("default")
-        file = path.with_name("chat_template.jinja")
-        if file.exists():
-            template = file.read_text(encoding="utf-8")
-
-        def token(name):  # a string, or an added token's dictionary, or null
-            value = options.get(name)
-            return (value.get("content") if isinstance(value, dict) else value) or ""
-
-        return cls(core, chat_template=template, bos_token=token("bos_token"), eos_token=token("eos_token"),
-                   source=path)
+        """From ``tokenizer.json`` and the files beside it; see :mod:`hwgen.models.tokenizer_folder`."""
+        from .tokenizer_folder import load_tokenizer
+        return load_tokenizer(folder)
 
     def check_vocabulary(self, vocab_size, path):
-        """ModelError if a token has no row in the model's embedding table."""
-        largest = max(self._core.get_vocab(with_added_tokens=True).values(), default=0)
+        """ModelError if a token of the vocabulary has no row in the model's embedding table.
+
+        A token that was added later, such as one for padding, may have none: :meth:`encode` refuses a text with it.
+        """
+        largest = max(self._core.get_vocab(with_added_tokens=False).values(), default=0)
         if largest >= vocab_size:
             raise ModelError(f"{path}: Token ids must be below the model's vocabulary size {vocab_size}, "
                              f"not up to {largest}: tokenizer and model do not belong together")
+        tokens = self._core.get_vocab(with_added_tokens=True)
+        above = sorted((i, token) for token, i in tokens.items() if i >= vocab_size)
+        if above:
+            self.warnings.append(f"{path}: {len(above)} added tokens, {above[0][1]!r} the first, have no row in the "
+                                 f"model's embedding table of {vocab_size}: a text with one is refused")
+        self._limit = vocab_size
 
     def encode(self, text, *, special=True):
         """Token ids of a text; ``special`` adds what the model wants around it, such as a start token."""
-        return self._core.encode(text, add_special_tokens=special).ids
+        with library_errors(f"{self.source}: Text must be one that the tokenizer can take apart", quiet=True):
+            ids = self._core.encode(text, add_special_tokens=special).ids
+        if self._limit is not None and ids and max(ids) >= self._limit:
+            raise ModelError(f"{self.source}: Token ids must be below the model's vocabulary size {self._limit}, "
+                             f"not {max(ids)} ({self._core.id_to_token(max(ids))!r}): the model has no such token")
+        return ids
 
     def decode(self, ids, *, special=False):
         """The text of token ids; ``special`` shows special tokens too."""
-        return self._core.decode(list(ids), skip_special_tokens=not special)
+        with library_errors(f"{self.source}: Tokens must be ones that the tokenizer can put together"):
+            return self._core.decode(list(ids), skip_special_tokens=not special)
 
-    def stream(self, *, special=False):
-        """A :class:`TextStream` that turns tokens into text as they come."""
-        return TextStream(self, special)
+    def stream(self, *, special=False, after=()):
+        """A :class:`TextStream` that turns tokens into text as they come; ``after`` are the tokens before them."""
+        return TextStream(self, special, after)
 
     def render_chat(self, messages, *, add_generation_prompt=True):
         """The text of a conversation: a list of ``{"role": ..., "content": ...}``, or one user's message."""
@@ -86,42 +128,41 @@ class Tokenizer:
             raise ModelError(f"{self.source}: Model has no chat template: give the prompt as plain text")
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        import jinja2.ext       # here, because few runs need it
-        import jinja2.sandbox
-
-        def raise_exception(message):
-            raise jinja2.TemplateError(message)
-
-        # The options and names that templates rely on. A template comes out of a model file: hence the sandbox.
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
-        environment.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
-        environment.globals["raise_exception"] = raise_exception
-        environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-        try:
-            return environment.from_string(self.chat_template).render(
-                messages=messages, add_generation_prompt=add_generation_prompt,
-                bos_token=self.bos_token, eos_token=self.eos_token)
-        except jinja2.TemplateError as error:
-            raise ModelError(f"{self.source}: Chat template failed: {error}") from None
+        from .chat_template import render
+        return render(self.chat_template, self.source, messages, add_generation_prompt=add_generation_prompt,
+                      **self.tokens)
 
     def encode_chat(self, messages):
         """Token ids of a conversation up to where the model is to answer; see :meth:`render_chat`."""
-        return self.encode(self.render_chat(messages), special=False)  # a template writes its start token itself
+        text = self.render_chat(messages)
+        if not self._start_around_chat:
+            return self.encode(text, special=False)
+        # llama.cpp, common/chat.cpp: what is put around the text anyway is taken off, so that it is there once
+        first, last = (self._core.id_to_token(i) if i is not None else "" for i in self._around())
+        return self.encode(text.removeprefix(first).removesuffix(last))
+
+    def _around(self):
+        """The token that :meth:`encode` puts before a text, and the one after it; None where there is none."""
+        ids = self.encode("")
+        start, end = self.bos_token, self.eos_token
+        names = [self._core.id_to_token(i) for i in ids]
+        return (ids[0] if names and names[0] == start else None,
+                ids[-1] if len(names) > (names[:1] == [start]) and names[-1] == end else None)
 
 
 class TextStream:
     """Turns tokens into text as they come. A character whose bytes are not all there yet waits for the rest.
 
-    What :meth:`push` and :meth:`end` return adds up to ``Tokenizer.decode`` of all tokens, if their bytes are UTF-8.
-    (Where they are not, some decoders take back letters that were fine, and what was shown stays shown.)
+    What :meth:`push` and :meth:`end` return adds up to ``Tokenizer.decode`` of all tokens, less that of the tokens
+    ``after`` which they come, if their bytes are UTF-8: a word keeps the space before it. (Where they are not, some
+    decoders take back letters that were fine, and what was shown stays shown.)
     """
 
-    def __init__(self, tokenizer, special=False):
+    def __init__(self, tokenizer, special=False, after=()):
         self._decode = lambda ids: tokenizer.decode(ids, special=special)
-        self._ids = []     # since the start of the last piece of text: decoders look back by one piece, not further
-        self._done = 0     # of them, how many are text already
-        self._shown = ""   # the text of those
+        self._ids = list(after)        # later since the start of the last piece: decoders look back by one, not further
+        self._done = len(self._ids)    # of them, how many are text already
+        self._shown = self._decode(self._ids) if after else ""   # the text of those
 
     def push(self, token):
         """The text that this token completes, maybe empty."""
@@ -136,9 +177,13 @@ class TextStream:
         return self._advance(self._decode(self._ids))
 
     def _advance(self, text):
-        piece = text[len(self._shown):]
+        # half a character at the end of what stands before becomes a whole one
+        shown = self._shown if text.startswith(self._shown) else self._shown.rstrip("\ufffd")
+        piece = text[len(shown):]
         if piece:
-            self._ids = self._ids[self._done:]
-            self._done = len(self._ids)
-            self._shown = self._decode(self._ids)
+            last = self._ids[self._done:]
+            alone = self._decode(last)
+            if alone and piece.endswith(alone):  # all but maybe its space: it needs nothing that stands before
+                self._ids, text = last, alone
+            self._done, self._shown = len(self._ids), text
         return piece
