@@ -24,8 +24,8 @@ def findings(name, work, count=INPUTS):
         return [found.text for number in range(count) if (found := bench.try_input(number)[1])]
 
 
-#: Targets that are held. The others join when what `make fuzz` finds in their readers is mended.
-HELD = ("safetensors", "config", "manifest", "trace", "uart")
+#: Targets that are held: all.
+HELD = tuple(fuzz.TARGETS)
 
 
 @pytest.mark.parametrize("name", HELD)
