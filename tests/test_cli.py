@@ -113,7 +113,7 @@ def test_a_boards_speed_is_projected_at_its_clock(capsys, monkeypatch, more, clo
     def link(screen, options, design, quantized, faults):
         return GoldenLink(design, quantized)
     monkeypatch.setattr("hwgen.commands.links._board_link", link)
-    monkeypatch.setattr("hwgen.commands.run.check_simulator", lambda: None)
+    monkeypatch.setattr("hwgen.commands.links.check_simulator", lambda: None)
     _, err = lines(capsys, ["run", "demo", "--link", "sim-uart", "--prompt", "x", "--max-tokens", "2", *more.split()])
     assert any(line.startswith(f"  tokens/s at {clock} MHz, projected") for line in err)
 

@@ -8,7 +8,7 @@ from ..host.inputs import InputError, checked_input
 from ..lib import verilator
 from ..params.model import DEMO as DEMO_SHAPE
 
-__all__ = ["add_board", "add_link", "check_simulator", "chosen_board", "is_board_link", "open_link", "place"]
+__all__ = ["add_board", "add_link", "check_link", "check_simulator", "chosen_board", "is_board_link", "open_link", "place"]
 
 LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
 
@@ -55,6 +55,15 @@ def check_simulator():
     except OSError as error:
         raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room (HWGEN_CACHE "
                          f"names another), not this one: {error.strerror}") from None
+
+
+def check_link(options):
+    """Refuse, before the work, a link that cannot be: no compiler, no cache, no serial port."""
+    if options.link in ("verilator", "sim-uart"):
+        check_simulator()
+    elif options.link.startswith("serial:"):
+        from ..host.lines import SerialLine
+        SerialLine(options.link.removeprefix("serial:"), chosen_board(options).baud).close()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
                      quantized_of)
 from .emit import emit_machine, output_folder
-from .links import add_link, check_simulator, is_board_link, open_link, place
+from .links import add_link, check_link, check_simulator, is_board_link, open_link, place
 
 __all__ = ["BESIDE", "add_demo", "add_run"]
 
@@ -64,8 +64,7 @@ def run_run(options, screen):
             raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
         if is_board_link(options.link) and (options.trace or options.stall):
             raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
-    if options.link in ("verilator", "sim-uart"):
-        check_simulator()
+    check_link(options)
     trace = Path(options.trace) if options.trace else None
     if trace:
         with writing(trace):

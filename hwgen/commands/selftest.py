@@ -2,7 +2,7 @@
 from ..host.inputs import checked_input
 from ..plan.summary import summary
 from .common import add_command, add_machine, loaded, quantized_of
-from .links import add_link, check_simulator, open_link
+from .links import add_link, check_link, open_link
 
 __all__ = ["add_counters", "add_selftest"]
 
@@ -35,8 +35,7 @@ def run_selftest(options, screen):
     checkpoint, design = loaded(options, screen)
     with checked_input():
         faults = [parse_fault(text, design) for text in options.inject]
-    if options.link in ("verilator", "sim-uart"):
-        check_simulator()
+    check_link(options)
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
@@ -58,8 +57,7 @@ def run_counters(options, screen):
     from ..host.link import Entry
     from ..params.phases import EVENTS
     checkpoint, design = loaded(options, screen)
-    if options.link in ("verilator", "sim-uart"):
-        check_simulator()
+    check_link(options)
     options.check = False
     with open_link(screen, options, design, quantized_of(screen, checkpoint, design)) as link:
         result = link.run_pass([Entry(0, 0, 0, True)])

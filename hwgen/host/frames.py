@@ -16,6 +16,9 @@ _RESPONSES = {1: "EXOKAY", 2: "SLVERR: no such register, or it cannot take this 
               MALFORMED: "the request was cut off"}
 
 
+_HEARD = 1000       # bytes of what comes that are kept, to say what is wrong
+
+
 @dataclass(frozen=True)
 class Read:
     """``count`` words (1 to 63) from a byte address on; all from the same one if ``fixed``."""
@@ -67,7 +70,7 @@ class FramePort:
 
     def __init__(self, line, *, timeout=0.25, attempts=8):
         self._line, self._timeout, self._attempts = line, timeout, attempts
-        self._sequence, self._buffer = FIRST, bytearray()
+        self._sequence, self._buffer, self._heard = FIRST, bytearray(), b""
         self.repeats = self.dropped = 0
         self.transact([])           # a request numbered FIRST begins anew, whatever the bridge has seen before
 
@@ -102,28 +105,46 @@ class FramePort:
         data = b"".join(operation.request for operation in batch)
         body = bytes([self._sequence, len(data)]) + data
         frame = bytes([START]) + body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big")
+        self._heard, echo = b"", data or None       # a request for nothing is its own answer
         for attempt in range(self._attempts):
             self.repeats += attempt > 0
             self._line.write(frame)
-            answer = self._answer(time.monotonic() + self._timeout)
+            answer = self._answer(time.monotonic() + self._timeout, echo)
             if answer is not None:
                 self._sequence = self._sequence % 255 + 1       # never FIRST again
                 return self._results(batch, answer)
-        raise LinkError(f"{self._line.name}: no answer in {self._attempts} attempts of {self._timeout:g} s "
-                        "(is it the right port, is the machine configured, is the baud rate right?)")
+        raise LinkError(f"{self._line.name}: {self._silence(frame)}")
 
-    def _answer(self, deadline):
-        """The bytes of the answer to the current request, or None if it does not come in time."""
+    def _silence(self, frame):
+        """What is wrong where no answer comes, by what comes instead."""
+        heard = bytes(self._heard)
+        if heard and (frame in heard or frame.startswith(heard)):
+            return ("The line sends back what is written to it, and nothing answers: check the wiring (TX and RX must not be joined), and that the "
+                    "board's bitstream is loaded")
+        letters = sum(32 <= byte < 127 or byte in b"\r\n\t\x1b" for byte in heard)
+        if len(heard) >= 4 and letters >= 0.8 * len(heard):
+            words = " ".join("".join(chr(byte) if 32 <= byte < 127 else " " for byte in heard).split())
+            return f"What answers writes text, as a console or a modem does, and is no machine of hwgen: {words[:60]!r} (is it the right port?)"
+        tries = f"no answer in {self._attempts} attempts of {self._timeout:g} s"
+        if heard:
+            return (f"{tries}, only {len(heard)} bytes that are none, first {heard[:8].hex(' ')} (is the baud rate right, and the board's --mhz, "
+                    "is it the right port?)")
+        return f"{tries} (is it the right port, is the machine configured, is the baud rate right?)"
+
+    def _answer(self, deadline, echo):
+        """The bytes of the answer to the current request, or None if it does not come in time. The request itself is not its answer."""
         while True:
             while (found := self._next_frame()) is not None:
                 sequence, data = found
-                if sequence == self._sequence:
+                if sequence == self._sequence and data != echo:
                     return data
                 self.dropped += 1
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._buffer += self._line.read(left)
+            came = self._line.read(left)
+            self._buffer += came
+            self._heard = (self._heard + came)[:_HEARD]
 
     def _next_frame(self):
         """(sequence, bytes) of the first whole frame of what has come, or None. What cannot be one's start is dropped."""

@@ -1,38 +1,83 @@
 """Byte lines to a machine: a serial port, the UART pins of a simulated board, and a bad one for tests."""
+import contextlib
+import errno
 import os
 import random
 import select
 import subprocess
+import termios
 import time
 
+from .inputs import InputError
 from .link import LinkError
 
 __all__ = ["NoisyLine", "PinsLine", "SerialLine"]
 
+#: What pyserial raises when a port goes away, in its different operations: its SerialException is an OSError, and a port that it has closed
+#: has no number.
+_GONE = OSError, TypeError, termios.error
+
+
+#: errno of an open that fails -> what to do
+_OPEN = {errno.EAGAIN: "is in use by another program: end it first", errno.EBUSY: "is in use by another program: end it first",
+         errno.EACCES: "may not be opened by you: add yourself to its group (often dialout), and log in again"}
+
+
+def _ports():
+    """The serial ports that there are, in words."""
+    from serial.tools.list_ports import comports
+    return ", ".join(sorted(port.device for port in comports())) or "none is plugged in"
+
 
 class SerialLine:
-    """A serial port, by its device. LinkError if it cannot be opened."""
+    """A serial port, by its device. InputError if it cannot be opened, LinkError when it goes away."""
 
     def __init__(self, device, baud):
         import serial
         self.name = device
+        if not device:
+            raise InputError(f"Link serial: must name its device, as serial:/dev/ttyUSB0 (there are: {_ports()})")
         try:
-            self._port = serial.Serial(device, baud, exclusive=True)
-        except (serial.SerialException, ValueError) as error:
-            number = getattr(error, "errno", None)
-            raise LinkError(f"{device}: {os.strerror(number) if number else error}") from None
-        self._port.reset_input_buffer()
+            # a line that takes nothing for so long is dead: it would be waited for without end
+            self._port = serial.Serial(device, baud, exclusive=True, write_timeout=5)
+            self._port.reset_input_buffer()
+        except (*_GONE, serial.SerialException, ValueError) as error:
+            raise InputError(self._refused(error)) from None
+
+    def _refused(self, error):
+        """Why it cannot be opened."""
+        device, number = self.name, getattr(error, "errno", None)
+        if number in _OPEN:
+            return f"{device}: Serial port {_OPEN[number]}"
+        if not os.path.exists(device):
+            return f"{device}: Serial port must be one that is there, not missing (there are: {_ports()})"
+        if number in (None, errno.ENOTTY, errno.EISDIR, errno.ENXIO, errno.EINVAL):
+            return f"{device}: Link must be to a serial port, not to another file (there are: {_ports()})"
+        return f"{device}: Serial port must be one that can be opened: {os.strerror(number)} (there are: {_ports()})"
+
+    @contextlib.contextmanager
+    def _there(self):
+        import serial
+        try:
+            yield
+        except serial.SerialTimeoutException:
+            raise LinkError(f"{self.name}: The line takes no bytes (flow control, or a device that hangs): is it the right port?") from None
+        except _GONE:
+            raise LinkError(f"{self.name}: The board's serial port is gone (unplugged?): plug it in, and start again") from None
 
     def write(self, data):
-        self._port.write(data)
+        with self._there():
+            self._port.write(data)
 
     def read(self, seconds):
-        self._port.timeout = seconds
-        first = self._port.read(1)
-        return first + self._port.read(self._port.in_waiting) if first else b""
+        with self._there():
+            self._port.timeout = seconds
+            first = self._port.read(1)
+            return first + self._port.read(self._port.in_waiting) if first else b""
 
     def close(self):
-        self._port.close()
+        with contextlib.suppress(*_GONE):
+            self._port.close()
 
 
 class PinsLine:
