@@ -122,7 +122,7 @@ class Following(GoldenLink):
     def follow(self, entries, count, stop=None):
         try:
             for position in range(entries[0].position, entries[0].position + count):
-                entries = [Entry(0, position, self.run_pass(entries).tokens[0], True)]
+                entries = [Entry(0, position + 1, self.run_pass(entries).tokens[0], True)]
                 yield 0, entries[0].token
         finally:
             raise LinkError(f"/dev/board: {GONE}")
