@@ -118,6 +118,15 @@ def test_a_boards_speed_is_projected_at_its_clock(capsys, monkeypatch, more, clo
     assert any(line.startswith(f"  tokens/s at {clock} MHz, projected") for line in err)
 
 
+def test_a_narrow_terminal_loses_nothing(capsys, monkeypatch):
+    """Tables are results: they are not cut to $COLUMNS."""
+    command = "trace run --synthetic requests=2,prompt=3 --link timing"
+    wide = lines(capsys, command)[0]
+    monkeypatch.setenv("COLUMNS", "1")
+    assert [line.split() for line in lines(capsys, command)[0]] == [line.split() for line in wide] and len(wide) > 9
+    assert any("projected" in line for line in run(capsys, "--max-tokens 2")[1])
+
+
 def test_what_entries_of_a_pass_change(capsys):
     one, few = run(capsys, "--max-tokens 12 --shape demo,entries=1"), run(capsys, "--max-tokens 12")
     assert one[0] == few[0] and one[1] != few[1]

@@ -56,6 +56,7 @@ def library(tmp_path_factory):
     (folder / "theirs").mkdir()
     (folder / "theirs/thesis.tex").write_text("years of work")
     (folder / "file").write_text("x")
+    (folder / "surrogate.jsonl").write_text('{"text": "\\ud800", "output_length": 1}\n')
     return folder
 
 
@@ -89,6 +90,12 @@ WRONG = {
     "no lanes": (EMIT.format("good --shape lanes=0"), "Lane count must be a power of two, at least 1, not 0"),
     "twelve lanes": (EMIT.format("good --shape lanes=12"), "Lane count must be a power of two, at least 1, not 12"),
     "no shape": (["emit", "good", "-o", "out", "--shape", ""], "Shape must be a name or field=value"),
+    "prompt of bytes that are no letters": (RUN.format("good").replace("hello", "\udcff"), r"Prompt must be UTF-8, not with '\\udcff' in it"),
+    "trace of what is no letter": ("trace run surrogate.jsonl --model good --link golden", r"surrogate.jsonl:1: Field text must be UTF-8, not with"),
+    "text of a device": ("accuracy good --text /dev/zero", "/dev/zero: Text must be a file, not a device"),
+    "trace of a device": ("trace run /dev/zero --model good --link golden", "/dev/zero: Trace must be a file, not a device"),
+    "text of a folder": ("accuracy good --text empty", "empty: Is a directory"),
+    "report into a folder": ("trace run --synthetic prompt=3 --model good --link golden --json empty", "empty: Is a directory"),
     "no formats": (["emit", "good", "-o", "out", "--formats", ""], "Format must be a name or field=value"),
     "clock of no board": (RUN.format("good") + " --mhz 50", "Option --mhz is the clock of a board's machine: give --clock"),
     "unknown shape": (EMIT.format("good --shape enormous"), "Shape must be one of tiny, .* not 'enormous'"),
@@ -155,6 +162,20 @@ def test_output_that_is_read_only(models, tmp_path, capsys):
     assert "locked/out: Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["trace make requests=900 -o {}", "plan scale --json {}",
+                                  "trace run --synthetic requests=9,prompt=3,output=1 --link timing --json {}"])
+def test_a_disk_that_is_full_keeps_what_was_there(tmp_path, capsys, line):
+    (tmp_path / "x").write_text("of last week")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert main(line.format(tmp_path / "x").split()) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("x: File too large")
+    assert tree(tmp_path) == {"x": b"of last week"}
+
+
 STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 
 
@@ -215,23 +236,21 @@ def test_interrupted_in_an_import(tmp_path, number, code, word):
     assert (process.returncode, out, err) == (code, "", f"hwgen: {word}\n")
 
 
-@pytest.mark.parametrize("command", ["emit slow -o {}/new/machine", "run slow --prompt hello"])
-def test_what_kill_9_leaves_goes_with_the_next_run(models, tmp_path, command, capsys):
-    words = command.format(tmp_path).split()
-    process = start(*words)
-    wait_for(lambda: [path for path in tmp_path.rglob(MARK) if path.parent.parent != tmp_path / "models"])
-    alive = set(tmp_path.rglob(MARK))
-    if words[0] == "emit":      # a living one's stays
-        mine = tmp_path / "new/.machine-notes123"
-        mine.mkdir()
-        sweep(tmp_path / "new", ".machine-")
-        assert alive == set(tmp_path.rglob(MARK)) and process.poll() is None
+@pytest.mark.parametrize("command, place, prefix", [("emit slow -o {}/new/machine", "new", ".machine-"), ("run slow --prompt hello", "", "run-")])
+def test_what_kill_9_leaves_goes_with_the_next_run(models, tmp_path, command, place, prefix):
+    place = tmp_path / place
+    process = start(*command.format(tmp_path).split())
+    wait_for(lambda: list(place.glob(f"{prefix}*/{MARK}")))
+    (place / f"{prefix}notes123").mkdir()
+    sweep(place, prefix)            # as another run does at its start: a living one's stays
+    left = [path.parent for path in place.glob(f"{prefix}*/{MARK}")]
+    assert len(left) == 1 and process.poll() is None
     process.kill()
     process.communicate()
-    assert set(tmp_path.rglob(MARK)) == alive
-    sweep(next(iter(alive)).parent.parent, ".machine-" if words[0] == "emit" else "run-")
-    assert set(tmp_path.rglob(MARK)) == set()
-    assert words[0] != "emit" or mine.is_dir()
+    assert left[0].exists()
+    sweep(place, prefix)
+    assert [path.name for path in place.glob(f"{prefix}*")] == [f"{prefix}notes123"]
+
 
 
 def start(*words, path=ROOT, **more):

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from hwgen.cli import main
+from hwgen.host import trace
 from hwgen.host.inputs import InputError
 from hwgen.host.picture import timeline_svg
 from hwgen.host.policies import Policy
@@ -107,9 +108,13 @@ def test_a_line_ends_at_a_line_feed_only(tmp_path):
     assert read_trace(tmp_path / "trace") == [{"text": "a\u2028b\u0085c"}, {"prompt_length": 3}]
 
 
-def test_a_trace_without_end_is_refused():
-    with pytest.raises(InputError, match="/dev/zero:1: Trace must be at most"):
+def test_a_trace_without_end_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="^/dev/zero: Trace must be a file, not a device$"):
         read_trace("/dev/zero")
+    (tmp_path / "trace").write_text('{"prompt_length": 3}\n' * 3)
+    monkeypatch.setattr(trace, "_MOST_BYTES", 50)
+    with pytest.raises(InputError, match="/trace:3: Trace must be at most"):
+        read_trace(tmp_path / "trace")
 
 
 @pytest.mark.parametrize("text, complaint", [

@@ -1,7 +1,7 @@
 """hwgen accuracy and info: of a model, without a machine."""
 from pathlib import Path
 
-from ..host.inputs import InputError, checked_input
+from ..host.inputs import checked_input, read_text
 from ..models import DEMO
 from ..params.presets import recipe
 from ..plan.summary import facts
@@ -41,13 +41,7 @@ def run_accuracy(options, screen):
         window = options.window or min(256, longest)
         if not 2 <= window <= longest:
             raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: Text must be UTF-8") from None
-        tokens = checkpoint.tokenizer.encode(text, special=False)[:options.tokens]
+        tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
         if len(tokens) < 2:
             raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
     with screen.bar("measuring") as progress:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ..fpga.boards import BOARDS, board
 from ..fpga.families import FAMILIES
-from ..host.inputs import checked_input, try_to_write, writing
+from ..host.inputs import checked_input, try_to_write, write_text, writing
 from ..host.terminal import result
 from ..models.hf import folder_shape
 from ..models.options import About
@@ -198,8 +198,7 @@ def run_plan_scale(options, screen):
     if options.json:
         about = {"kind": "projected", "assumptions": [dict(zip(("name", "value", "source"), row)) for row in assumptions(scale)],
                  "outcome": dataclasses.asdict(found)}
-        with writing(options.json):
-            Path(options.json).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_text(options.json, json.dumps(about, indent=1) + "\n")
 
 
 def run_plan_engines(options, screen):

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from ..host import terminal
-from ..host.inputs import checked_input, try_to_write, writing
+from ..host.inputs import check_letters, checked_input, try_to_write, writing
 from ..models import load
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
@@ -52,6 +52,7 @@ def add_run(commands):
 def run_run(options, screen):
     checkpoint, design = loaded(options, screen, need_tokenizer=True)
     with checked_input():
+        check_letters("Prompt", options.prompt)
         encode = checkpoint.tokenizer.encode_chat if options.chat else checkpoint.tokenizer.encode
         prompt = encode(options.prompt)
         inverse = _check_text(options, design, prompt)
@@ -89,6 +90,7 @@ def run_demo(options, screen):
     checkpoint = load("demo")
     design = design_of(options, checkpoint)
     with checked_input():
+        check_letters("Prompt", options.prompt)
         prompt = checkpoint.tokenizer.encode(options.prompt)
         inverse = _check_text(options, design, prompt)
     if options.check:

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 from ..host import terminal
-from ..host.inputs import InputError, checked_input, try_to_write, writing
+from ..host.inputs import InputError, checked_input, try_to_write, write_text, writing
 from ..models import load
 from ..params.checks import shown
 from ..plan.summary import summary
@@ -95,8 +95,7 @@ def run_trace(options, screen):
         screen.say("every token and signature, cycle and counter equals the golden model's")
     for path, text in ((options.json, lambda: json.dumps(report.json(), indent=1) + "\n"), (options.picture, lambda: timeline_svg(report))):
         if path:
-            with writing(path):
-                Path(path).write_text(text(), encoding="utf-8")
+            write_text(path, text())
             screen.say(f"written: {path}")
 
 

@@ -1,9 +1,10 @@
 """What is the user's to mend, as one line."""
 import contextlib
+from pathlib import Path
 
 from ..params.checks import one_line
 
-__all__ = ["InputError", "checked_input", "try_to_write", "writing"]
+__all__ = ["InputError", "check_letters", "check_no_device", "checked_input", "read_text", "try_to_write", "write_text", "writing"]
 
 
 class InputError(Exception):
@@ -22,6 +23,14 @@ def checked_input():
         raise InputError(str(error)) from None
 
 
+def check_letters(noun, text):
+    """ValueError for a text with what is no letter: a command line's bytes that are not UTF-8, or ``\\ud800`` in JSON."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{noun} must be UTF-8, not with {text[error.start]!r} in it") from None
+
+
 @contextlib.contextmanager
 def writing(path):
     """Failures of the file system in here are about ``path``."""
@@ -34,7 +43,46 @@ def writing(path):
 def try_to_write(path):
     """OSError if a file cannot be written there. Leaves what is there as it is."""
     existed = path.exists()
+    if existed and not path.is_file() and not path.is_dir():
+        return          # a pipe or a device: whoever reads it would see it end
     with open(path, "ab"):
         pass
     if not existed:
         path.unlink()
+
+
+def write_text(path, text):
+    """Write a file whole or not at all. InputError if that cannot be."""
+    given, path = path, Path(path)
+    try:
+        if path.exists() and not path.is_file():        # a pipe, /dev/stdout
+            path.write_text(text, encoding="utf-8")
+            return
+        path = path.resolve()       # a link stays one
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{given}: {error.strerror or error}") from None
+
+
+def check_no_device(path, noun):
+    """InputError for a device: some never end. A pipe is fine."""
+    path = Path(path)
+    if path.is_char_device() or path.is_block_device():
+        raise InputError(f"{path}: {noun} must be a file, not a device")
+
+
+def read_text(path, noun):
+    """A whole file of UTF-8. InputError if it is none; ``noun`` is what it should be."""
+    path = Path(path)
+    check_no_device(path, noun)
+    with writing(path):
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: {noun} must be UTF-8") from None

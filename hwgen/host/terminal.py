@@ -56,7 +56,7 @@ class Screen:
             yield lambda done, total: None
 
     def table(self, table):
-        self.console.print(table)
+        _print(self.console, table)
 
 
 def write(text):
@@ -67,7 +67,14 @@ def write(text):
 
 def result(table):
     """A table that is a command's result."""
-    Console(highlight=False, soft_wrap=True).print(table)
+    _print(Console(highlight=False, soft_wrap=True), table)
+
+
+def _print(console, table):
+    """As wide as the table is: what does not fit into $COLUMNS would be left out."""
+    wide = Console(stderr=console.stderr, quiet=console.quiet, highlight=False, soft_wrap=True)
+    wide.width = max(console.width, wide.measure(table, options=wide.options.update(width=1000)).maximum)
+    wide.print(table)
 
 
 def speed_table(columns, clock):

@@ -5,11 +5,10 @@ import math
 import random
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..models.json_file import decode_json, take
 from ..params.checks import shown
-from .inputs import InputError, writing
+from .inputs import InputError, check_no_device, write_text, writing
 from .scheduler import Request
 
 __all__ = ["Lengths", "Synthetic", "read_trace", "requests_of", "write_trace"]
@@ -109,12 +108,12 @@ class Synthetic:
 
 
 def write_trace(path, lines):
-    with writing(path):
-        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_trace(path):
     """The requests of a trace file, as dicts that have been checked. InputError names the line."""
+    check_no_device(path, "Trace")
     lines, size = [], 0
     with writing(path), open(path, "rb") as file:
         for number in range(1, _MOST_BYTES):
