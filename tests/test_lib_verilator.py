@@ -1,6 +1,7 @@
 """Builds where make cannot build, and where nobody can."""
 import errno
 import os
+import shutil
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_a_full_disk_is_no_page_of_log(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="No space left on device") as caught:
         build(tmp_path / "work")
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "work/obj")
+
+
+def test_a_full_disk_that_verilator_does_not_notice(monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(verilator.shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    with pytest.raises(OSError, match="No space left on device"):
+        build(tmp_path / "work")
 
 
 def test_a_compiler_without_memory_is_no_page_of_log(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ from ..lib.workdir import work_folder
 from ..top.board import BUSES, BoardMachine
 from .faults import rewired
 from .frames import FramePort
+from .inputs import writing
 from .lines import PinsLine, SerialLine
 from .machine import broken, flipping
 from .register_link import RegisterLink
@@ -46,7 +47,7 @@ def build_pins(board, design, quantized, *, divisor=None):
 @contextlib.contextmanager
 def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), **more):
     """A `RegisterLink` over the UART pins of a board's simulated top. More arguments are those of `pins_link`."""
-    with stage("emitting and building the Verilator model of the board's top"), rewired(design, faults):
+    with stage("emitting and building the Verilator model of the board's top"), rewired(design, faults), writing(cache_folder()):
         executable = build_pins(board, design, quantized, divisor=divisor)
     with pins_link(executable, design, quantized, faults=faults, **more) as link:
         yield link

@@ -7,6 +7,7 @@ from ..emit import emit
 from ..emit.images import image_name
 from ..lib.workdir import work_folder
 from .faults import FlippingLink, KvFault, WeightFault, rewired
+from .inputs import writing
 from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder
 
 __all__ = ["broken", "flipping", "simulated"]
@@ -48,12 +49,12 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         work = stack.enter_context(work_folder(cache_folder(), WORK))
         if folder is None:
             folder = work / name
-            with stage("emitting Verilog"), rewired(design, faults):
+            with stage("emitting Verilog"), rewired(design, faults), writing(cache_folder()):
                 emit(design, quantized, folder, name=name)
         image = folder / image_name(design)
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
-        with stage("building the Verilator model"):
+        with stage("building the Verilator model"), writing(cache_folder()):
             executable = build_model((folder / f"{name}.v").read_text(), name, design, trace=trace is not None, opt=opt,
                                      images=[image] if design.hw.source == "rom" else [])
         executable, image = stack.enter_context(broken(executable, image, design, faults))

@@ -45,6 +45,9 @@ _FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exce
          errno.EFBIG: "File too large|File size limit exceeded"}
 
 
+_ROOM = 1 << 20         # bytes: a disk with less after a build step may have been full in it
+
+
 class VerilatorError(Exception):
     """Verilator or the C++ compiler refused; the message is what it said."""
 
@@ -118,6 +121,8 @@ def _run(command, folder, **variables):
     # LC_ALL: what the tools say is looked at
     done = subprocess.run([str(word) for word in command], cwd=folder, env=environment() | {"LC_ALL": "C"} | variables, text=True,
                           errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if shutil.disk_usage(folder).free < _ROOM:      # Verilator does not notice, and leaves cut files behind
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     if done.returncode:
         for number, words in _FULL.items():
             if re.search(words, done.stdout):
