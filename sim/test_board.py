@@ -7,7 +7,7 @@ import pytest
 from hwgen.fpga.boards import board
 from hwgen.golden.decode_loop import GAP
 from hwgen.host.board import build_pins, pins_link
-from hwgen.host.driver import CheckedLink
+from hwgen.host.driver import CheckedLink, Totals, generate
 from hwgen.host.frames import FramePort
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.lines import NoisyLine, PinsLine
@@ -19,8 +19,8 @@ from sim.passes import History, random_model, run_step
 
 BOARD, DIVISOR = board("ulx3s-85f"), 4
 DESIGN = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
-                      intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2)
-MODEL = random_model(DESIGN)
+                      intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2, residual_fraction=22)
+MODEL = random_model(DESIGN, 49)        # its text is of several tokens, and some numbers are clipped
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,23 @@ def test_a_text_that_goes_on_by_itself(machine):
         last = golden.run_pass([Entry(0, len(prompt) + len(ended) - 2, ([*prompt, *ended])[len(prompt) + len(ended) - 2], True)])
         assert link.counters() == list(last.counters.values())
     assert GAP == 1
+
+
+def test_what_is_clipped_is_known_of_the_prompt_and_of_the_last_pass(machine):
+    golden, prompt, counts = GoldenLink(DESIGN, MODEL), [3, 1, 4], []
+    for start, part in ((0, prompt[:2]), (2, prompt[2:])):
+        result = golden.run_pass([Entry(0, start + i, token, start == 2) for i, token in enumerate(part)])
+        counts.append(result.counters["saturated"])
+    tokens = [result.tokens[0]]
+    while len(tokens) < 9:
+        result = golden.run_pass([Entry(0, 2 + len(tokens), tokens[-1], True)])
+        tokens.append(result.tokens[0])
+        counts.append(result.counters["saturated"])
+    with machine() as link:
+        prefill, decode = Totals(), Totals()
+        assert list(generate(link, prompt, 9, prefill=prefill, decode=decode)) == tokens
+    assert [t.counters["saturated"] for t in (prefill, decode)] == [sum(counts[:2]), counts[-1]]
+    assert sum(counts[:2]) and counts[-1] and sum(counts[2:]) > counts[-1]
 
 
 def test_texts_that_go_on_together(machine):

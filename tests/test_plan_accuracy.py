@@ -5,7 +5,7 @@ import pytest
 from hwgen.models import random_checkpoint
 from hwgen.models.reference import Reference
 from hwgen.params.formats import E3M4, E4M3
-from hwgen.params.hardware import Recipe
+from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import ModelShape
 from hwgen.plan.accuracy import PARTS, PartlyFp8, compare, fp8_rounded, golden
 
@@ -40,7 +40,7 @@ def test_table(checkpoint):
     recipe = Recipe()
     models = {label: lambda operands=operands: PartlyFp8(checkpoint, recipe, operands).logits
               for label, operands in (PARTS | {"all": ALL}).items()}
-    models["machine"] = lambda: golden(checkpoint, recipe, 32)
+    models["machine"] = lambda: golden(checkpoint, recipe, HwShape(context=32))
     seen = []
     rows = compare(checkpoint, TOKENS, models, window=32, prefix=[0], progress=lambda *at: seen.append(at))
     assert list(rows) == list(models) and seen[-1] == (21, 21)

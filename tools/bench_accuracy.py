@@ -4,6 +4,7 @@ import argparse
 
 from hwgen.commands.models import RECIPES
 from hwgen.models import DEMO, load
+from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan.accuracy import compare, variants
 from tools import get_smollm2, ledger
@@ -14,7 +15,7 @@ WINDOW = 256
 def measure(checkpoint, name, count):
     text = (DEMO / "valid.txt").read_text(encoding="utf-8")
     tokens = checkpoint.tokenizer.encode(text, special=False)[:count]
-    models = variants(checkpoint, {text: recipe(text) for text in RECIPES}, WINDOW, parts=True)
+    models = variants(checkpoint, {text: recipe(text) for text in RECIPES}, HwShape(context=WINDOW), parts=True)
     rows = compare(checkpoint, tokens, models, window=WINDOW, prefix=checkpoint.tokenizer.encode(""),
                    progress=lambda done, total: print(f"\r{name}: {done} of {total}", end="", flush=True))
     print()

@@ -9,7 +9,7 @@ from ..params.presets import SHAPES, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
-           "drafter_of", "loaded", "opened", "quantized_of"]
+           "drafter_of", "loaded", "opened", "quantized_of", "warn_clipped"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
@@ -98,8 +98,22 @@ def loaded(options, screen, need_tokenizer=False):
 
 
 def quantized_of(screen, checkpoint, design):
+    from ..plan.ranges import advice
     with screen.bar("quantizing") as progress:
-        return quantize(checkpoint, design.recipe, progress)
+        quantized = quantize(checkpoint, design.recipe, progress)
+        _, sentences = advice(checkpoint, quantized, design.hw.residual_fraction)
+    for sentence in sentences:
+        screen.warn(sentence)
+    return quantized
+
+
+def warn_clipped(screen, design, counted):
+    """Say what the residual clipped in passes, of which ``counted`` has the counters: pass results, records or `Totals`."""
+    granules = sum(c.counters.get("saturated", 0) for c in counted)
+    if granules:
+        fraction = design.hw.residual_fraction
+        screen.warn(f"numbers of the residual were clipped, in {granules:,} granules of {design.hw.vector_lanes}, so tokens may be wrong: with "
+                   f"residual_fraction={fraction} it holds numbers below {2.0 ** (31 - fraction):,.0f} (hwgen info MODEL --ranges says which fits)")
 
 
 def check_sampling(options, design):

@@ -1,9 +1,10 @@
 """hwgen accuracy and info: of a model, without a machine."""
+import dataclasses
 from pathlib import Path
 
-from ..host.inputs import checked_input, read_text
-from ..models import DEMO
-from ..params.presets import recipe
+from ..host.inputs import InputError, checked_input, read_text
+from ..models import DEMO, quantize
+from ..params.presets import hw_shape, recipe
 from ..plan.summary import facts
 from .common import MODEL_HELP, add_command, add_machine, loaded, opened
 
@@ -21,12 +22,18 @@ def add_accuracy(commands):
     sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
     sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
                      f"repeated (default: {' '.join(RECIPES)})")
+    sub.add_argument("--shape", default="demo", metavar="S", help="of a hardware shape, as of `hwgen emit`, residual_fraction changes the numbers, and "
+                     "vector_lanes what is counted as clipped; nothing else (default: demo)")
     sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
 
 
 def add_info(commands):
     sub = add_command(commands, "info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
     add_machine(sub)
+    sub.add_argument("--ranges", action="store_true", help="also do its numbers suit the machine: the residual's range, each matrix's rounding, and what "
+                     "rounding costs on a short text (reads all weights)")
+    sub.add_argument("--calibration", metavar="FILE", help="with --ranges: the short text, of which the first 128 tokens are taken, as UTF-8 (default: "
+                     "one that comes with hwgen)")
 
 
 def run_accuracy(options, screen):
@@ -41,21 +48,34 @@ def run_accuracy(options, screen):
         window = options.window or min(256, longest)
         if not 2 <= window <= longest:
             raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")
+        hw = dataclasses.replace(hw_shape(options.shape, checkpoint.shape), context=window, slots=1, kv_blocks=0)
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
         if len(tokens) < 2:
             raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
     with screen.bar("measuring") as progress:
-        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, window, parts=options.parts),
+        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, hw, parts=options.parts),
                        window=window, prefix=checkpoint.tokenizer.encode(""), progress=progress)
     name = path.name if options.text else "the demo model's held-out text"
     print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
     print("\n".join(report(rows)))
+    if any(row.clipped for row in rows.values()):
+        screen.warn(f"numbers of the residual were clipped (granules of {hw.vector_lanes} numbers are counted): with "
+                   f"residual_fraction={hw.residual_fraction} it holds numbers below {2.0 ** (31 - hw.residual_fraction):,.0f} (hwgen info MODEL "
+                   "--ranges says which fits)")
 
 
 def run_info(options, screen):
     checkpoint, design = loaded(options, screen)
+    if options.calibration and not options.ranges:
+        raise InputError("Option --calibration needs --ranges")
+    calibration = {"text": read_text(options.calibration, "Text")} if options.calibration else {}
     for label, text in facts(design, checkpoint.source).items():
         print(f"{label:15}{text}")
     print("taken from the model's files:")
     for label, text in checkpoint.notes.items():
         print(f"  {label:15}{text}")
+    if options.ranges:
+        from ..plan.ranges import advice, lines
+        with screen.bar("quantizing") as progress:
+            ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction, **calibration)
+        print("\n".join(lines(ranges, design.recipe, sentences)))

@@ -8,7 +8,7 @@ from ..host.inputs import check_letters, checked_input, try_to_write, writing
 from ..models import load
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
-                     quantized_of)
+                     quantized_of, warn_clipped)
 from .emit import emit_machine, output_folder
 from .links import add_link, check_link, check_simulator, is_board_link, open_link, place
 
@@ -132,6 +132,7 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     finally:
         terminal.write(text.end() + "\n")
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode}, options.clock))
+    warn_clipped(screen, link.design, (prefill, decode))
     _say_end(screen, link.design, scheduler.done[0].why_ended(), options)
     screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
     screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {place(options)}")
@@ -169,6 +170,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
     columns, passes = more()
     seconds = time.monotonic() - began
     screen.table(terminal.speed_table({"prefill": prefill, "decode": decode, **columns}, options.clock))
+    warn_clipped(screen, link.design, (prefill, decode, *columns.values()))
     screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {place(options)}")
     if options.check:
         screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")

@@ -1,7 +1,7 @@
 """hwgen selftest and counters: where a machine goes wrong, and what it counts."""
 from ..host.inputs import checked_input
 from ..plan.summary import summary
-from .common import add_command, add_machine, loaded, quantized_of
+from .common import add_command, add_machine, loaded, quantized_of, warn_clipped
 from .links import add_link, check_link, open_link
 
 __all__ = ["add_counters", "add_selftest"]
@@ -29,7 +29,7 @@ def add_counters(commands):
 
 def run_selftest(options, screen):
     from ..host.diagnose import diagnose
-    from ..host.driver import Mismatch, selftest
+    from ..host.driver import Mismatch, Totals, selftest
     from ..host.faults import parse_fault
     from ..host.golden_link import GoldenLink
     checkpoint, design = loaded(options, screen)
@@ -39,16 +39,17 @@ def run_selftest(options, screen):
     screen.say(summary(design))
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
-    options.check = False
+    options.check, totals = False, Totals()
     quantized = quantized_of(screen, checkpoint, design)
     with open_link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
         try:
-            passes = selftest(link, golden)
+            passes = selftest(link, golden, totals)
         except Mismatch as mismatch:
             with screen.stage("looking for the unit"):
                 found = diagnose(link, quantized, golden, mismatch)
             print(f"{mismatch}\n" + "\n".join(found.lines()))
             raise Mismatch(str(mismatch).partition(" is the first")[0] + f": {found.unit}") from None
+    warn_clipped(screen, design, [totals])
     print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes"
           + ("; no pass felt what was injected" if faults else ""))
 
@@ -63,3 +64,4 @@ def run_counters(options, screen):
         result = link.run_pass([Entry(0, 0, 0, True)])
     for name, value in result.counters.items():
         print(f"{name:14}{value:>10,}  cycles in which {EVENTS[name]}")
+    warn_clipped(screen, design, [result])

@@ -8,7 +8,7 @@ from ..models import load
 from ..params.checks import shown
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, drafter_of, loaded,
-                     quantized_of)
+                     quantized_of, warn_clipped)
 from .links import check_simulator, open_link
 
 __all__ = ["add_trace"]
@@ -89,6 +89,7 @@ def run_trace(options, screen):
             sequences = play(scheduler, requests, progress)
     report = Report(scheduler, sequences, options.clock)
     terminal.result(report.table())
+    warn_clipped(screen, design, scheduler.passes)
     if full := sum(s.why_ended() == "context" for s in sequences):
         screen.say(f"{full} of {len(sequences)} requests ended early: the context of {design.hw.context} tokens is full")
     if options.check:

@@ -3,6 +3,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 from ..params.errors import KvOp
+from ..params.phases import EVENTS
 from .link import Entry, Link, PassResult
 
 __all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature", "selftest", "why_ended"]
@@ -86,7 +87,9 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
                         decode.add(PassResult(tokens={}, signatures=None), 1)
                     yield token
                     if token in stop:
-                        return
+                        break
+            if decode is not None:          # what its last pass has clipped is still known
+                decode.counters["saturated"] = dict(zip(EVENTS, link.counters()))["saturated"]
         return
     for position in range(len(prompt), design.hw.context):
         yield token
@@ -170,8 +173,9 @@ class CheckedLink(Link):
         self.golden.close()
 
 
-def selftest(link, golden):
+def selftest(link, golden, totals=None):
     """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises Mismatch, of the first that did not.
+    The machine's counters are added to ``totals``, if given.
 
     The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries of a pass,
     uses two slots, and is long enough for attention to have something to choose from.
@@ -191,6 +195,8 @@ def selftest(link, golden):
                 if found is None:
                     found, mismatch.number = mismatch, len(runs)
             runs.append((group, result))
+            if totals is not None:
+                totals.add(result, len(group))
     if found:
         found.runs = runs
         raise found

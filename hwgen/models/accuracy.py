@@ -1,7 +1,9 @@
 """How far a model's predictions are from the float32 reference's, on a text."""
 import numpy as np
 
-__all__ = ["Agreement", "windows"]
+__all__ = ["Agreement", "KL_CAP", "windows"]
+
+KL_CAP = 0.25       # nats, of `Agreement.capped_kl`
 
 
 def windows(tokens, length):
@@ -22,11 +24,12 @@ class Agreement:
     Attributes
     ----------
     tokens : int     predictions compared
+    clipped : int    granules of the residual of which the model, if it is a machine, clipped a number
     """
 
     def __init__(self):
-        self.tokens = 0
-        self._loss = self._reference_loss = self._kl = self._same = self._squares = 0.0
+        self.tokens = self.clipped = 0
+        self._loss = self._reference_loss = self._kl = self._capped = self._same = self._squares = 0.0
 
     def add(self, reference, logits, targets):
         """Logits of the reference and of the model, both [n, vocab], and the n tokens that really came next."""
@@ -36,7 +39,9 @@ class Agreement:
         self._loss -= q[rows, targets].sum()
         self._squares += ((p[rows, targets] - q[rows, targets]) ** 2).sum()
         self._reference_loss -= p[rows, targets].sum()
-        self._kl += (np.exp(p) * (p - q)).sum()
+        kl = (np.exp(p) * (p - q)).sum(-1)
+        self._kl += kl.sum()
+        self._capped += np.fmin(kl, KL_CAP).sum()       # what is no number counts as the cap
         self._same += (np.argmax(reference, -1) == np.argmax(logits, -1)).sum()
 
     @property
@@ -63,6 +68,11 @@ class Agreement:
     def kl(self):
         """Mean Kullback-Leibler divergence of the model from the reference, in nats per token."""
         return float(self._kl / self.tokens)
+
+    @property
+    def capped_kl(self):
+        """:attr:`kl` with at most 0.25 nats for each token: on a short text its mean is not that of the few that go wrong altogether."""
+        return float(self._capped / self.tokens)
 
     @property
     def top1(self):

@@ -13,7 +13,7 @@ from ..params.hardware import Recipe
 from .checkpoint import tensor_shapes
 
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
-           "quantize_matrix", "scale_exponent"]
+           "quantize_matrix", "scale_exponent", "score_factor"]
 
 _CHUNK = 1 << 20  # elements that are converted at once: bounds the float64 temporaries
 
@@ -151,6 +151,11 @@ class QuantizedModel:
         return digest.hexdigest()
 
 
+def score_factor(shape):
+    """What `Layer.q` has been multiplied by."""
+    return math.log2(math.e) / math.sqrt(shape.head_dim)
+
+
 def quantize(checkpoint, recipe=Recipe(), progress=None):
     """All of a checkpoint in codes, reading one tensor at a time.
 
@@ -169,14 +174,13 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
 
     def layer(i):
         name = f"model.layers.{i}."
-        scores = math.log2(math.e) / math.sqrt(shape.head_dim)
 
         def matrix(weights):
             return quantize_matrix(weights, recipe.weight_format)
 
         return Layer(
             input_gain=bf16(read(name + "input_layernorm.weight")),
-            q=matrix(read(name + "self_attn.q_proj.weight") * np.float64(scores)),
+            q=matrix(read(name + "self_attn.q_proj.weight") * np.float64(score_factor(shape))),
             k=matrix(read(name + "self_attn.k_proj.weight")),
             v=matrix(read(name + "self_attn.v_proj.weight")),
             o=matrix(read(name + "self_attn.o_proj.weight")),

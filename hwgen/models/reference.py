@@ -34,19 +34,30 @@ def _silu(x):
         return x / (1 + np.exp(-x))
 
 
+class _Unkept:
+    """Weights by name, each read whenever it is asked for."""
+
+    def __init__(self, read):
+        self._read = read
+
+    def __getitem__(self, name):
+        return self._read(name)
+
+
 class Reference:
-    """Float32 forward pass. A subclass sees, or changes, what goes into a matrix by overriding :meth:`times`.
+    """Float32 forward pass. A subclass sees, or changes, what goes into a matrix by overriding :meth:`times`, and the residual by :meth:`residual`.
 
     Parameters
     ----------
     shape : ModelShape
-    weights : callable      tensor name -> float32 array; each is read once and kept
+    weights : callable      tensor name -> float32 array; each is read once and kept ...
+    keep : bool             ... unless this is false: then it is read whenever it is needed, and only one is in memory
     """
 
-    def __init__(self, shape, weights):
+    def __init__(self, shape, weights, *, keep=True):
         self.shape = shape
-        self._weights = {name: weights(name) for name in tensor_shapes(shape)}
-        self._head = self._weights["model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"]
+        self._weights = {name: weights(name) for name in tensor_shapes(shape)} if keep else _Unkept(weights)
+        self._head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
         self._frequencies = shape.rope_frequencies()
 
     @classmethod
@@ -67,7 +78,11 @@ class Reference:
 
     def head(self, hidden):
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
-        return hidden @ self._head.T
+        return hidden @ self._weights[self._head].T
+
+    def residual(self, x):
+        """The residual [n, hidden_size], where it is new: the embeddings, and after each attention and each MLP."""
+        return x
 
     def times(self, x, name):
         """A layer's matrix applied to rows: [n, inputs] -> [n, outputs]."""
@@ -82,7 +97,7 @@ class Reference:
         angles = np.arange(start, end)[:, None] * self._frequencies  # [n, head_dim/2]
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
-        x = w["model.embed_tokens.weight"][np.asarray(tokens)]  # [n, hidden]
+        x = self.residual(w["model.embed_tokens.weight"][np.asarray(tokens)])  # [n, hidden]
         for i in range(shape.num_hidden_layers):
             layer = f"model.layers.{i}."
             y = _rms_norm(x, w[layer + "input_layernorm.weight"], shape.rms_norm_eps)
@@ -90,10 +105,10 @@ class Reference:
             cache.keys[i, :, start:end] = self._rotated(self.times(y, layer + "self_attn.k_proj.weight"), cos, sin)
             cache.values[i, :, start:end] = self._heads(self.times(y, layer + "self_attn.v_proj.weight"))
             attended = self._attention(q, cache.keys[i, :, :end], cache.values[i, :, :end])
-            x = x + self.times(attended, layer + "self_attn.o_proj.weight")
+            x = self.residual(x + self.times(attended, layer + "self_attn.o_proj.weight"))
             y = _rms_norm(x, w[layer + "post_attention_layernorm.weight"], shape.rms_norm_eps)
             h = _silu(self.times(y, layer + "mlp.gate_proj.weight")) * self.times(y, layer + "mlp.up_proj.weight")
-            x = x + self.times(h, layer + "mlp.down_proj.weight")
+            x = self.residual(x + self.times(h, layer + "mlp.down_proj.weight"))
         cache.length = end
         return _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
 

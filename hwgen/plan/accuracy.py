@@ -8,7 +8,6 @@ from ..models.accuracy import Agreement, windows
 from ..models.quantize import quantize, quantize_matrix
 from ..models.reference import Reference
 from ..params.design import Design
-from ..params.hardware import HwShape
 
 __all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "report", "variants"]
 
@@ -46,6 +45,10 @@ class PartlyFp8(Reference):
             return quantize_matrix(values, recipe.weight_format).values()
 
         super().__init__(checkpoint.shape, weights)
+        self._round(recipe, operands)
+
+    def _round(self, recipe, operands):
+        """Have what is no weight, of ``operands``, rounded to the recipe's formats."""
         formats = {"activations": recipe.activation_format, "qkv": recipe.kv_format, "p": recipe.p_format}
         self._formats = {name: fmt for name, fmt in formats.items() if name in operands}
 
@@ -76,19 +79,28 @@ class PartlyFp8(Reference):
         return out.reshape(n, -1)
 
 
-def golden(checkpoint, recipe, context):
-    """The machine's own logits, bit for bit (no hardware shape changes them): a function of a text's tokens."""
-    design = Design(model=checkpoint.shape, hw=HwShape(context=context), recipe=recipe)
-    return GoldenDecoder(design, quantize(checkpoint, recipe)).logits
+def golden(checkpoint, recipe, hw):
+    """The machine's own logits, bit for bit: a function of a text's tokens, whose ``clipped()`` counts (`GoldenDecoder.saturated`).
+
+    Of a shape only residual_fraction changes a logit; what is counted depends on vector_lanes too.
+    """
+    decoder = GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe), quantize(checkpoint, recipe))
+
+    def logits(tokens):
+        return decoder.logits(tokens)
+
+    logits.clipped = lambda: decoder.saturated
+    return logits
 
 
-def variants(checkpoint, recipes, context, *, parts=False):
-    """What `compare` takes: the machine of each recipe (label -> Recipe), and before them each part of each format by itself."""
+def variants(checkpoint, recipes, hw, *, parts=False):
+    """What `compare` takes: the machine of each recipe (label -> Recipe) and an HwShape with room for a piece, and before them each part of each
+    format by itself."""
     def partly(recipe, operands):
         return lambda: PartlyFp8(checkpoint, recipe, operands).logits
 
     def machine(recipe):
-        return lambda: golden(checkpoint, recipe, context)
+        return lambda: golden(checkpoint, recipe, hw)
 
     found = {}
     if parts:
@@ -128,16 +140,19 @@ def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
     found = {}
     for label, make in models.items():          # one at a time: each holds a copy of the weights
         found[label] = Agreement()
-        for logits, piece, reference in zip(run(make()), pieces, exact):
+        model = make()
+        for logits, piece, reference in zip(run(model), pieces, exact):
             found[label].add(reference, logits, np.asarray(piece[first:]))
+        found[label].clipped = getattr(model, "clipped", int)()
     return found
 
 
 def report(rows):
     """Lines of a table of what `compare` returns."""
     first = next(iter(rows.values()))
-    yield f"{f'{first.tokens:,} predictions':28}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}"
+    clipped = any(row.clipped for row in rows.values())
+    yield f"{f'{first.tokens:,} predictions':28}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}" + clipped * f"{'clipped':>10}"
     yield f"{'float32':28}{first.reference_perplexity:12.3f}"
     for label, row in rows.items():
         yield (f"{label:28}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}"
-               f"{row.kl:9.4f}{row.top1:9.2%}")
+               f"{row.kl:9.4f}{row.top1:9.2%}" + clipped * f"{row.clipped:10,}")

@@ -1,0 +1,326 @@
+"""Do a model's numbers suit the machine? The residual's range, each matrix's rounding, their cost on a text."""
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..models.accuracy import KL_CAP, Agreement
+from ..models.quantize import Matrix, bf16_values, quantize, quantize_matrix, score_factor
+from ..models.reference import Reference
+from ..params.formats import FORMATS
+from .accuracy import PartlyFp8
+
+__all__ = ["CALIBRATION", "HEADROOM", "HELPS", "KL_LIMIT", "MATRIX_LIMIT", "ROUNDING_LIMIT", "MatrixRange", "Ranges",
+           "advice", "calibration", "lines", "measure", "problems"]
+
+TOKENS = 128        # of a text: bounds what measuring costs
+
+#: A text of several kinds, for models that have a tokenizer; written for this.
+CALIBRATION = """\
+The harbour was quiet when the ferry left at 6:45. Three people stood on deck, and none of them \
+spoke until the lights were far behind.
+def area(width, height=2.5):
+    return width * height  # 3 * 2.5 = 7.5
+Der Zug nach Norden hat heute 20 Minuten Verspätung. ¿Dónde está la biblioteca?
+"""
+
+#: The residual should be able to hold so many times the largest number of the text: others are longer.
+HEADROOM = 2
+#: Rounding of the residual, of its rms, in all but a tenth of the tokens. Measured: the demo model (its head untied),
+#: scaled by powers of two so that what it computes stays the same, has KL 0.0058 instead of 0.0057 where this is 0.04,
+#: 0.0084 instead of 0.0054 at 0.08, 0.015 instead of 0.005 at 0.16.
+ROUNDING_LIMIT = 1 / 16
+#: Error of half of a matrix's rows, of their size. Matrices of trained and of random models have 0.013 (E3M4) to 0.029
+#: (E4M3), whatever their size. Measured: one weight 50 times the largest of its matrix, in the demo model, makes it
+#: 0.06 to 0.11, and the KL up to seventy times as large.
+MATRIX_LIMIT = 0.04
+#: Capped KL of the text's next tokens from float32's. Models that suit have 0.005 to 0.07 (docs/accuracy.md).
+KL_LIMIT = 0.1
+#: An option is named if it makes the capped KL this much of what it was, or less. Measured with outliers in one to all
+#: matrices of the shipped models: the golden model's on another text is then 0.2 to 0.65 of what it was.
+HELPS = 1 / 2
+
+MATRICES = 3        # are named
+_HIGHEST = 24       # of residual_fraction
+_CHUNK = 1 << 20    # weights that are compared at once
+
+
+@dataclass(frozen=True)
+class MatrixRange:
+    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms."""
+    error: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What `measure` finds of a model in a recipe, with a residual of ``fraction`` fraction bits.
+
+    ``largest`` and ``rms`` are those of the residual's points: the embeddings, then after each attention and each MLP:
+    float [points] and [points, tokens]. ``matrices``: tensor name -> `MatrixRange`. ``cost``: of the machine's
+    roundings, against float32, an `Agreement`.
+    """
+    fraction: int
+    largest: np.ndarray
+    rms: np.ndarray
+    matrices: dict
+    cost: Agreement
+
+    @cached_property
+    def rounding(self):
+        """Error of the residual's roundings at each point, of its rms, in nine tenths of the tokens, times 2**fraction.
+
+        Each rounding is off by 1/sqrt(12) of the last place, and they add up as a random walk. Tokens whose numbers are
+        all 0 do not count.
+        """
+        walk = np.sqrt(np.arange(1, len(self.rms) + 1) / 12)
+        return np.array([w / np.quantile(rms[rms > 0], 0.1) if (rms > 0).any() else 0.0
+                         for w, rms in zip(walk, self.rms)])
+
+    @property
+    def fractions(self):
+        """The values of residual_fraction, 0 to 24, that suit: neither too coarse nor clipped. Maybe none."""
+        largest, finest = self.largest.max(), self.rounding.max()
+        if not (np.isfinite(largest) and np.isfinite(finest)):
+            return range(0)
+        highest = math.floor(31 - math.log2(HEADROOM * largest)) if largest else _HIGHEST
+        lowest = math.ceil(math.log2(finest / ROUNDING_LIMIT)) if finest else 0
+        return range(max(lowest, 0), min(highest, _HIGHEST) + 1)
+
+    @property
+    def fitting(self):
+        """The ``fraction`` if it suits; else that in the middle of those that do, or None."""
+        suitable = self.fractions
+        if self.fraction in suitable:
+            return self.fraction
+        return suitable[len(suitable) // 2] if suitable else None
+
+
+def calibration(checkpoint, text=CALIBRATION):
+    """Up to 64 tokens to measure a model with: of a text, or random ones if it has no tokenizer. A list."""
+    limit = min(TOKENS, checkpoint.shape.max_position_embeddings)
+    tokens = checkpoint.tokenizer.encode(text)[:limit] if checkpoint.tokenizer else []
+    return tokens or np.random.default_rng(0).integers(0, checkpoint.shape.vocab_size, limit).tolist()
+
+
+class _Exact(Reference):
+    """Float32, which reads each tensor when it needs it, and sees the residual."""
+
+    def __init__(self, shape, weights):
+        super().__init__(shape, weights, keep=False)
+        self.largest, self.rms = [], []
+
+    def residual(self, x):
+        self.largest.append(np.abs(x).max())
+        self.rms.append(np.sqrt((x.astype(np.float64) ** 2).mean(-1)))
+        return x
+
+
+class _Rounded(PartlyFp8):
+    """The machine's roundings in float32: weights, activations, Q, K, V, probabilities, residual (not bf16, tables)."""
+
+    def __init__(self, quantized, recipe, fraction):
+        Reference.__init__(self, quantized.shape, lambda name: _values(quantized, name), keep=False)
+        self._round(recipe, ("activations", "qkv", "p"))
+        self._step = np.float32(2.0 ** -fraction)
+
+    def residual(self, x):
+        return np.clip(np.rint(x / self._step), np.float32(-2.0**31), np.float32(2.0**31)) * self._step
+
+
+def _matrix(quantized, name):
+    """(The Matrix, or the bf16 gains, of a tensor's name; what the tensor was multiplied by.)"""
+    if name == "model.norm.weight":
+        return quantized.final_gain, 1
+    if name in ("model.embed_tokens.weight", "lm_head.weight"):
+        return quantized.embedding if name.startswith("model") else quantized.head, 1
+    _, _, layer, *_, part, _ = name.split(".")
+    layer = quantized.layers[int(layer)]
+    if part.endswith("layernorm"):
+        return layer.input_gain if part.startswith("input") else layer.post_gain, 1
+    return layer.matrices()[part.removesuffix("_proj")], score_factor(quantized.shape) if part == "q_proj" else 1
+
+
+def _values(quantized, name):
+    matrix, factor = _matrix(quantized, name)
+    return matrix.values() / np.float32(factor) if isinstance(matrix, Matrix) else bf16_values(matrix)
+
+
+def _compare(weights, matrix, factor):
+    """`MatrixRange` of a matrix and its codes."""
+    rows = max(1, _CHUNK // weights.shape[1])
+    errors, sizes, largest = [], [], 0.0
+    for start in range(0, len(weights), rows):
+        here = slice(start, start + rows)
+        exact = np.ldexp(weights[here] * np.float32(factor), -matrix.exponent)      # as large as codes: squares fit
+        lo = matrix.lo if matrix.lo is None else matrix.lo[here]
+        off = Matrix(matrix.codes[here], 0, matrix.fmt, lo).values() - exact
+        errors.append(np.einsum("ij,ij->i", off, off))
+        sizes.append(np.einsum("ij,ij->i", exact, exact))
+        largest = max(largest, np.abs(exact).max())
+    errors, sizes = np.concatenate(errors), np.concatenate(sizes)
+    if not sizes.any():
+        return MatrixRange(0.0, 0.0)
+    real = sizes > 0
+    return MatrixRange(float(np.sqrt(np.median(errors[real] / sizes[real]))),
+                       float(largest / np.sqrt(sizes.sum() / weights.size)))
+
+
+def _cost(reference, logits):
+    """`Agreement` of logits [n, vocab] with the reference's. (Which tokens really come next is not asked.)"""
+    sums = Agreement()
+    for a, b in zip(np.array_split(reference, 8), np.array_split(logits, 8)):       # bounds the float64 temporaries
+        sums.add(a, b, np.zeros(len(a), int))
+    return sums
+
+
+def measure(checkpoint, quantized, fraction, tokens):
+    """(`Ranges` of a quantized model and its checkpoint on a text, logits of float32 [n, vocab]).
+
+    Reads each tensor once (a tied table twice), and keeps none.
+    """
+    matrices = {}
+
+    def weights(name):
+        values = checkpoint.tensor(name)
+        if values.ndim == 2 and name not in matrices:
+            matrices[name] = _compare(values, *_matrix(quantized, name))
+        return values
+
+    with np.errstate(all="ignore"):         # what is no number is said to be so
+        exact = _Exact(checkpoint.shape, weights)
+        logits = exact.logits(tokens)
+        cost = _cost(logits, _Rounded(quantized, quantized.recipe, fraction).logits(tokens))
+    largest, rms = (np.nan_to_num(np.array(values), nan=np.inf) for values in (exact.largest, exact.rms))
+    return Ranges(fraction, largest, rms, matrices, cost), logits
+
+
+# -- what to say
+
+def _where(point):
+    """A point of the residual in words."""
+    layer, half = divmod(point - 1, 2)
+    return "in the embeddings" if point == 0 else f"after the {'MLP' if half else 'attention'} of layer {layer}"
+
+
+def _number(x):
+    return f"{x:.3g}" if x < 10 or x >= 1e12 else f"{x:,.0f}"
+
+
+def _residual_problem(ranges):
+    """A sentence, or None."""
+    limit, suitable, best = 2.0 ** (31 - ranges.fraction), ranges.fractions, ranges.fitting
+    if best == ranges.fraction:
+        return None
+    if HEADROOM * ranges.largest.max() > limit:
+        point = int(ranges.largest.argmax())
+        text = (f"the residual reaches {_number(ranges.largest[point])} {_where(point)}, and with "
+                f"residual_fraction={ranges.fraction} it holds numbers below {_number(limit)}")
+    else:
+        point = int(ranges.rounding.argmax())
+        off = ranges.rounding[point] / 2.0 ** ranges.fraction
+        text = (f"the residual is so small {_where(point)} that residual_fraction={ranges.fraction} rounds it "
+                + (f"by {off:.0%} of its size" if off < 1 else "away"))
+    if best is None:
+        return f"{text}: no residual_fraction fits this model"
+    every = f"{suitable[0]} to {suitable[-1]} fit" if len(suitable) > 1 else "the only one that fits"
+    return f"{text}: take residual_fraction={best} in --shape ({every})"
+
+
+def _options(recipe):
+    """(What to take, Recipe) of other formats."""
+    other = next(fmt for fmt in FORMATS.values() if fmt != recipe.weight_format)
+
+    def option(text, **changes):
+        return text, dataclasses.replace(recipe, **changes)
+
+    yield option(f"weights={other} in --formats", weight_format=other)
+    if recipe.head == "single":
+        yield option("--head pair", head="pair")
+        yield option(f"weights={other} in --formats and --head pair", weight_format=other, head="pair")
+    changed = next(fmt for fmt in FORMATS.values() if fmt != recipe.activation_format)
+    yield option(f"activations={changed} in --formats", activation_format=changed)
+    yield option(f"weights={other},activations={changed} in --formats", weight_format=other, activation_format=changed)
+
+
+def _in(recipe, quantized, checkpoint, others):
+    """A quantized model in another recipe, whose codes are made anew where they must be; ``others`` keeps them."""
+    tied = checkpoint.shape.tie_word_embeddings
+    if recipe.weight_format != quantized.recipe.weight_format:
+        if not others:
+            others.append(quantize(checkpoint, dataclasses.replace(recipe, head="pair")))
+        model = others[0]
+        if recipe.head == "single":
+            head, embedding = (dataclasses.replace(table, lo=None) for table in (model.head, model.embedding))
+            model = dataclasses.replace(model, head=head, embedding=head if tied else embedding)
+    elif recipe.head != quantized.recipe.head:
+        head, embedding = (quantize_matrix(checkpoint.tensor(name), recipe.weight_format, pair=True) for name in
+                           ("lm_head.weight", "model.embed_tokens.weight"))
+        model = dataclasses.replace(quantized, head=head, embedding=head if tied else embedding)
+    else:
+        model = quantized
+    return dataclasses.replace(model, recipe=recipe)
+
+
+def problems(checkpoint, quantized, ranges, logits, tokens):
+    """Sentences that say what of a model does not suit the machine and, last, what would help; none if all does.
+
+    What helps is tried: of the options that make the capped KL on the text small, the first that is within a fourth of
+    the best is named.
+    """
+    found, fmt = list(filter(None, [_residual_problem(ranges)])), quantized.recipe.weight_format
+    fraction, cost = ranges.fitting, ranges.cost
+
+    others = []
+
+    def trial(recipe):
+        with np.errstate(all="ignore"):
+            model = quantized if recipe == quantized.recipe else _in(recipe, quantized, checkpoint, others)
+            there = _Rounded(model, recipe, ranges.fraction if fraction is None else fraction)
+            return _cost(logits, there.logits(tokens))
+
+    if fraction not in (None, ranges.fraction):
+        cost = trial(quantized.recipe)
+        if cost.top1 > ranges.cost.top1:
+            found[0] += (f"; there the likeliest token of a short text is float32's at {cost.top1:.0%} of its places, "
+                         f"here at {ranges.cost.top1:.0%}")
+    bad = sorted((-matrix.error, name) for name, matrix in ranges.matrices.items() if matrix.error > MATRIX_LIMIT)
+    found += [f"{name} does not suit {fmt}: half of its rows are off by {-error:.1%} of their size or more (usual are "
+              f"1.3% to 2.9%); its largest weight is {ranges.matrices[name].peak:,.0f} times its rms"
+              for error, name in bad[:MATRICES]]
+    if bad[MATRICES:]:
+        found.append(f"and {len(bad) - MATRICES} more of {len(ranges.matrices)} matrices do not suit {fmt}")
+    if bad or cost.capped_kl > KL_LIMIT:
+        kl = cost.capped_kl
+        tried = [(trial(recipe).capped_kl, text) for text, recipe in _options(quantized.recipe)]
+        limit = min(HELPS * kl, 1.25 * min(tried)[0])
+        helps = [f": take {text}, where it is {less:.3f}" for less, text in tried if less <= limit]
+        found.append(f"rounding costs KL {kl:.3f} from float32 on a short text"
+                     + (helps or [", and no other format makes it half of that"])[0])
+    return found
+
+
+def advice(checkpoint, quantized, fraction, text=CALIBRATION):
+    """(`Ranges`, sentences of `problems`) of a quantized model and its checkpoint."""
+    tokens = calibration(checkpoint, text)
+    ranges, logits = measure(checkpoint, quantized, fraction, tokens)
+    return ranges, problems(checkpoint, quantized, ranges, logits, tokens)
+
+
+def lines(ranges, recipe, sentences):
+    """All of it, for a person: a table of the residual, one of the matrices, and what `problems` says."""
+    yield f"\n{'residual':44}{'largest':>14}{'rms':>14}{'rounded by':>12}"
+    for point, (largest, rms, rounding) in enumerate(zip(ranges.largest, ranges.rms, ranges.rounding)):
+        yield f"{_where(point):44}{largest:14.4g}{np.median(rms):14.4g}{rounding / 2.0 ** ranges.fraction:12.3%}"
+    suitable = ranges.fractions
+    yield (f"residual_fraction={ranges.fraction} holds numbers below {_number(2.0 ** (31 - ranges.fraction))}; "
+           + (f"{suitable[0]} to {suitable[-1]} fit" if suitable else "none fits"))
+    yield f"\n{f'matrix in {recipe.weight_format}':44}{'rows off by':>14}{'largest/rms':>14}"
+    for name, matrix in ranges.matrices.items():
+        yield f"{name:44}{matrix.error:14.2%}{matrix.peak:14.1f}"
+    cost = ranges.cost
+    yield (f"\nrounding costs KL {cost.capped_kl:.4f} from float32 on {cost.tokens} tokens, of each at most {KL_CAP} "
+           f"(all: {cost.kl:.4f}); the likeliest token is the same at {cost.top1:.0%} of the places")
+    yield from (f"warning: {sentence}" for sentence in sentences) if sentences else ["all of it suits the machine"]
