@@ -91,7 +91,7 @@ WRONG = {
     "twelve lanes": (EMIT.format("good --shape lanes=12"), "Lane count must be a power of two, at least 1, not 12"),
     "no shape": (["emit", "good", "-o", "out", "--shape", ""], "Shape must be a name or field=value"),
     "prompt of bytes that are no letters": (RUN.format("good").replace("hello", "\udcff"), r"Prompt must be UTF-8, not with '\\udcff' in it"),
-    "trace of what is no letter": ("trace run surrogate.jsonl --model good --link golden", r"surrogate.jsonl:1: Field text must be UTF-8, not with"),
+    "trace of what is no letter": ("trace run surrogate.jsonl --model good --link golden", r"surrogate.jsonl:1: Line must be JSON \(half of a surrogate pair\)"),
     "text of a device": ("accuracy good --text /dev/zero", "/dev/zero: Text must be a file, not a device"),
     "trace of a device": ("trace run /dev/zero --model good --link golden", "/dev/zero: Trace must be a file, not a device"),
     "text of a folder": ("accuracy good --text empty", "empty: Is a directory"),

@@ -20,7 +20,7 @@ from tools import bench_plan
 ULX3S_85F = dict(zip(costs.KINDS, board("ulx3s-85f").capacity.values()))
 
 
-def design(shape, model=DEMO, formats=""):
+def design(shape, model=DEMO, formats=None):
     return Design(model=model, hw=hw_shape(shape, model), recipe=recipe(formats))
 
 
