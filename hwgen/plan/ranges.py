@@ -99,8 +99,8 @@ class Ranges:
 
 
 def calibration(checkpoint, text=CALIBRATION):
-    """Up to 64 tokens to measure a model with: of a text, or random ones if it has no tokenizer. A list."""
-    limit = min(TOKENS, checkpoint.shape.max_position_embeddings)
+    """Up to TOKENS tokens to measure a model with: of a text, or random ones if it has no tokenizer. A list."""
+    limit = min(TOKENS, checkpoint.shape.longest_context)
     tokens = checkpoint.tokenizer.encode(text)[:limit] if checkpoint.tokenizer else []
     return tokens or np.random.default_rng(0).integers(0, checkpoint.shape.vocab_size, limit).tolist()
 
