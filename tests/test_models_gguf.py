@@ -211,6 +211,23 @@ def test_tensors_that_overlap_or_leave_holes(tmp_path, offset, message):
     assert message in refusal(path)
 
 
+def test_rows_that_are_no_blocks(tmp_path):
+    """A type of 32 numbers a block, of a matrix with 31 columns, and of a tensor without dimensions."""
+    path = tmp_path / "m.gguf"
+    write_gguf(path, "Q8_0")
+    data = path.read_bytes()
+    name = b"blk.0.attn_q.weight"
+    at = data.index(name) + len(name)
+    for change, rows in (((4, 31), 31), ((0, 0), 1)):
+        changed = bytearray(data)
+        changed[at:at + 4] = (2 if change[0] else 0).to_bytes(4, "little")
+        changed[at + 4:at + 12] = change[1].to_bytes(8, "little")
+        if not change[0]:       # type and offset follow at once
+            changed[at + 4:at + 4 + 16] = b""
+        path.write_bytes(changed)
+        assert f"tensor 'blk.0.attn_q.weight' has rows of {rows}, no multiple of 32" in refusal(path)
+
+
 def test_name_of_hugging_face_in_a_gguf(tmp_path):
     write_gguf(tmp_path / "m.gguf", skip=("lm_head.weight",), extra={"lm_head.weight": np.ones((270, 96), np.float32)})
     assert "tensor lm_head.weight is none of a Llama model" in refusal(tmp_path / "m.gguf")

@@ -123,8 +123,9 @@ def _check_tensors(cursor, tensors, alignment, size):
         if kind not in sizes:
             raise ValueError(f"tensor {shown(name)} is of type {kind}")
         block, length = sizes[kind]
-        if (shape[0] if shape else 1) % block:
-            raise ValueError(f"tensor {shown(name)} has rows of {shape[0]}, no multiple of {block}")
+        width = shape[0] if shape else 1
+        if width % block:
+            raise ValueError(f"tensor {shown(name)} has rows of {width}, no multiple of {block}")
         if offset != expected:
             raise ValueError(f"tensor {shown(name)} lies at {offset} and not at {expected}, behind the one before")
         end = offset + math.prod(shape) // block * length
