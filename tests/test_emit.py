@@ -3,8 +3,11 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -114,8 +117,10 @@ def test_an_earlier_output_is_replaced_and_other_files_stay(tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_link_stays_a_link(tmp_path):
-    (tmp_path / "disk").mkdir()
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_a_link(tmp_path, there):
+    if there:
+        (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to("disk")
     emit_small(tmp_path / "out", component=RomSource)
     assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/chip.v").is_file()
@@ -154,6 +159,66 @@ def test_a_failed_move_is_undone(tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
+@pytest.fixture
+def replaced(tmp_path, monkeypatch):
+    """An output with somebody's files; before each move of the next emit a function is called with (path, target)."""
+    out, rename, calls = tmp_path / "out", Path.rename, []
+    emit_small(out, component=RomSource)
+    for name in "a", "m", "z":
+        (out / name).write_text("mine")
+
+    def watched(path, target):
+        for call in calls:
+            call(path, Path(target))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    return out, calls
+
+
+def test_what_cannot_be_moved_is_not_lost(tmp_path, replaced):
+    out, calls = replaced
+
+    def fail(path, target):
+        if path.name == "m" and target.parent == out:
+            raise OSError(16, "Device or resource busy")
+
+    before = contents(tmp_path)
+    calls.append(fail)
+    with pytest.raises(OSError, match="busy"):
+        emit_small(out, component=RomSource, entries=1)
+    assert contents(tmp_path) == before and sorted(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("move", ["project", "z"])
+def test_stopped_between_two_moves(tmp_path, replaced, number, move):
+    """With a thread that gets the signals which the main one masks, as numpy and progress bars have."""
+    out, calls = replaced
+    handler, done = signal.getsignal(number), threading.Event()
+
+    def stop(path, target):
+        if path.name == move:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    calls.append(stop)
+    signal.signal(number, interrupt)
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            emit_small(out, component=RomSource, entries=1)
+    finally:
+        done.set()
+        other.join()
+        signal.signal(number, handler)
+    assert {"chip.v", "manifest.json", "a", "m", "z"} <= set(contents(out)) and sorted(tmp_path.iterdir()) == [out]
+
+
 @pytest.mark.parametrize("name, complaint", [("1x", "'1x'"), ("a-b", "'a-b'"), ("output", "no keyword, not 'output'"), ("", "''"), ("é", "é")])
 def test_names_refused(tmp_path, name, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -181,5 +246,7 @@ def test_places_refused(tmp_path):
         check_output(tmp_path / "file", "chip")
     with pytest.raises(NotADirectoryError):
         check_output(tmp_path / "file" / "out", "chip")
+    with pytest.raises(ValueError, match="/proc is a mount: name a folder in it"):
+        check_output("/proc", "chip")
     check_output(tmp_path / "new" / "deep" / "out", "chip")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 from ..lib.verilator import WAIVERS
@@ -52,6 +53,8 @@ def check_output(folder, name):
     if folder.exists():
         if not folder.is_dir():
             raise ValueError(f"Output must be a folder, and {folder} is a file")
+        if os.path.ismount(folder):     # it cannot be moved
+            raise ValueError(f"Output must be a folder that can be replaced, and {folder} is a mount: name a folder in it")
         if any(folder.iterdir()) and not _is_ours(folder):
             raise ValueError(f"Output folder must be new, empty or an earlier output (with manifest.json), and {folder} is none of these")
     parent = folder.absolute().parent
@@ -91,7 +94,7 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
         check_output(folder, name)
     except ValueError as error:
         raise EmitError(str(error)) from None
-    if folder.exists():
+    if os.path.lexists(folder):
         folder = folder.resolve()       # a link stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(folder.parent, f".{folder.name}-", rescue=lambda dead: _rescue(folder, dead / "old")) as work:
@@ -139,14 +142,17 @@ def _replace(folder, project, old):
         folder.rename(old)
         try:
             project.rename(folder)
-        except OSError:
+            _keep_theirs(old, folder)
+        except OSError:         # as of something in there that somebody else owns, or that is mounted
+            if folder.exists():
+                _keep_theirs(folder, old)
+                folder.rename(project)
             old.rename(folder)
             raise
-        _keep_theirs(old, folder)
 
 
 def _keep_theirs(old, folder):
-    """Move what is in an earlier output and is not of it to the new one."""
+    """Move what is in an output and is not of it to another one."""
     known = _manifest_of(old)
     ours = set(known["files"]) if known else set()
     for path in sorted(old.iterdir()):
@@ -165,12 +171,21 @@ def _rescue(folder, old):
 
 @contextlib.contextmanager
 def _uninterrupted():
-    """Ctrl-C and termination wait until the end of this."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Ctrl-C, termination and the end of the terminal wait until the end of this.
+
+    A mask would not do: it is one thread's, numpy and progress bars have others, and a signal that any of them gets strikes the main one.
+    """
+    came, before = [], {}
     try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _about_image(design, axi):
