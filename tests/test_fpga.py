@@ -107,7 +107,10 @@ def test_a_build(tools, tmp_path, capsys):
     # again: nothing but the new seed is done
     assert main(f"{SMALL} --seeds 2,5".split()) == 0
     assert [line for line in tools() if line != "ecppll"] == ["nextpnr-ecp5 places 5", "nextpnr-ecp5 5", "ecppack"]
+    (tmp_path / "build/fpga/ulx3s-85f-notes").mkdir()
+    (tmp_path / "build/fpga/ulx3s-85f-notes.txt").write_text("mine")
     assert main(f"{SMALL} --seeds 5 --clean".split()) == 0
+    assert sorted(path.name for path in (tmp_path / "build/fpga").glob("*notes*")) == ["ulx3s-85f-notes", "ulx3s-85f-notes.txt"]
     assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 places 5", "nextpnr-ecp5 5", "ecppack"]
 
 
@@ -211,7 +214,9 @@ def test_a_clock_that_is_not_met(tools, capsys):
     ("fpga build --board spartan", "Board must be one of ulx3s-85f"),
     ("fpga build --board arty-a7-35 --mhz 3", "The clock can be"),
     ("fpga build --mhz 4000", "Clock must be 1 to 400 MHz, not 4000"),
-    ("fpga build --seeds 4-1", "Seeds must be numbers and ranges"),
+    ("fpga build --seeds 4-1", "Seeds must be numbers of up to 9 digits and ranges"),
+    ("fpga build --seeds 1-\u0663", "Seeds must be numbers of up to 9 digits and ranges"),
+    ("fpga build --seeds 1-999,1-2", "Seeds must be at most 1000: each takes minutes"),
     ("fpga build --shape batch-16x16", "take source=rom for the shape"),
     ("fpga program --bitstream none.bit", "none.bit: No such file"),
     ("fpga program --board tang-nano-20k", "tang-nano-20k.fs: No such file: hwgen fpga build --board tang-nano-20k makes it"),

@@ -1,5 +1,6 @@
 """hwgen fpga build and program: a board's bitstream."""
 import argparse
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..fpga.tools import ToolError
 from ..fpga.vivado import SCRIPT, write_project
 from ..host.inputs import InputError, checked_input, writing
 from ..host.terminal import result
+from ..params.checks import shown
 from .common import add_command, add_machine, loaded, quantized_of
 from .links import add_board, chosen_board
 
@@ -43,13 +45,18 @@ def add_fpga(commands):
     sub.add_argument("--flash", action="store_true", help="into the flash, where it stays without power")
 
 
+_MOST_SEEDS = 1000
+
+
 def _seeds(text):
     """``3`` or ``1-8`` or ``1,5,9`` -> a list."""
     seeds = []
     for part in text.split(","):
         low, dash, high = part.partition("-")
-        if not low.isdecimal() or dash and not high.isdecimal() or dash and int(high) < int(low):
-            raise ValueError(f"Seeds must be numbers and ranges, as 1-4 or 1,5, not {text!r}")
+        if not re.fullmatch("[0-9]{1,9}", low) or dash and not re.fullmatch("[0-9]{1,9}", high) or dash and int(high) < int(low):
+            raise ValueError(f"Seeds must be numbers of up to 9 digits and ranges, as 1-4 or 1,5, not {shown(text)}")
+        if len(seeds) + int(high or low) - int(low) >= _MOST_SEEDS:
+            raise ValueError(f"Seeds must be at most {_MOST_SEEDS}: each takes minutes")
         seeds += range(int(low), int(high or low) + 1)
     return seeds
 
@@ -69,7 +76,9 @@ def run_build(options, screen):
     quantized = quantized_of(screen, checkpoint, design)
     if options.clean:
         for old in folder.glob(f"{chosen.name}-*"):
-            shutil.rmtree(old)
+            if re.fullmatch("-[0-9a-f]{12}", old.name.removeprefix(chosen.name)) and old.is_dir():     # as `build` names them
+                with writing(old):
+                    shutil.rmtree(old)
     try:
         with checked_input():
             if not FAMILIES[chosen.family].placer:
