@@ -45,16 +45,17 @@ def run_accuracy(options, screen):
         if options.tokens < 2:
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
         longest = checkpoint.shape.longest_context
-        window = options.window or min(256, longest)
-        if not 2 <= window <= longest:
-            raise ValueError(f"Window must be 2 to the model's context {longest}, not {window}")
+        prefix = checkpoint.tokenizer.encode("")
+        window, least = min(256, longest) if options.window is None else options.window, len(prefix) + 2
+        if not least <= window <= longest:
+            raise ValueError(f"Window must be {least} to the model's context {longest}, not {window}")
         hw = dataclasses.replace(hw_shape(options.shape, checkpoint.shape), context=window, slots=1, kv_blocks=0)
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
         if len(tokens) < 2:
             raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
     with screen.bar("measuring") as progress:
         rows = compare(checkpoint, tokens, variants(checkpoint, recipes, hw, parts=options.parts),
-                       window=window, prefix=checkpoint.tokenizer.encode(""), progress=progress)
+                       window=window, prefix=prefix, progress=progress)
     name = path.name if options.text else "the demo model's held-out text"
     print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
     print("\n".join(report(rows)))

@@ -13,6 +13,7 @@ from ..golden.attention import attention_cycles
 from ..golden.kv_cache import kv_write_cycles
 from ..golden.mac_array import matmul_cycles
 from ..golden.rmsnorm import norm_cycles
+from ..params.checks import shown
 from ..params.design import Design, Matmul
 from ..params.hardware import HwShape, Recipe
 from ..params.model import LLAMA3_70B, ModelShape
@@ -20,6 +21,9 @@ from ..params.model import LLAMA3_70B, ModelShape
 __all__ = ["SPLITS", "Outcome", "Scale", "assumptions", "outcome", "parse", "report", "steady_passes", "sweep_table"]
 
 SPLITS = ("tensor", "pipeline")
+
+#: Bounds of the numbers, beyond which floats end; and of the entries, each of which is worked out.
+_LEAST, _MOST, _MOST_ENTRIES = 1e-9, 1e15, 16384
 
 
 def _given(default, unit, source):
@@ -57,16 +61,19 @@ class Scale:
             raise ValueError(f"Split must be {' or '.join(SPLITS)}, not {self.split!r}")
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.type in (int, float) and not ((value > 0 or f.name == "sum_bytes" and value == 0) and math.isfinite(value)):
-                raise ValueError(f"{f.name} must be above 0, not {value}")
+            if f.type in (int, float):
+                if not (value > 0 or f.name == "sum_bytes" and value == 0):
+                    raise ValueError(f"{f.name} must be above 0, not {value}")
+                if not (value == 0 or _LEAST <= value <= _MOST):
+                    raise ValueError(f"{f.name} must be {_LEAST:g} to {_MOST:g}, not {shown(value)}")
         if self.split == "tensor" and (model.num_key_value_heads % self.chips or model.intermediate_size % self.chips):
             raise ValueError(f"Chips of a tensor split must divide {model.num_key_value_heads} KV heads and {model.intermediate_size}, not {self.chips}")
         if self.split == "pipeline" and model.num_hidden_layers % self.chips:
             raise ValueError(f"Chips of a pipeline must divide {model.num_hidden_layers} layers, not {self.chips}")
         if self.halves not in (1, 2):
             raise ValueError(f"Halves must be 1 or 2, not {self.halves}")
-        if self.entries < 32:
-            raise ValueError(f"Entries must be at least 32, not {self.entries}")
+        if not 32 <= self.entries <= _MOST_ENTRIES:
+            raise ValueError(f"Entries must be 32 to {_MOST_ENTRIES}, not {self.entries}")
         _ = self.array_design, self.unit_design     # what a shape refuses is refused here
 
     @property
