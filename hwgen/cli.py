@@ -43,6 +43,13 @@ def _parser():
     return parser
 
 
+def _check_words(options):
+    """Refuse empty words for files and names: of a shell's variable that is not set, and taken for nothing at all."""
+    for name in "output", "file", "trace", "json", "picture", "text", "bitstream", "name":
+        if getattr(options, name, None) == "":
+            raise InputError(f"Option --{name} must not be empty" if name != "file" else "Trace must be a file, not an empty name")
+
+
 class _Terminated(KeyboardInterrupt):
     """By SIGTERM or SIGHUP: all that ends in order at Ctrl-C does so here. The argument is the signal's number."""
 
@@ -106,6 +113,7 @@ def main(arguments=None):
             try:
                 options = _parser().parse_args(spelled_out(sys.argv[1:] if arguments is None else list(arguments)))
                 command = f"hwgen {options.command}"
+                _check_words(options)
                 options.run(options, terminal.Screen())
             except SystemExit:      # argparse's, after --help
                 finish()

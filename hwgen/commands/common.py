@@ -59,7 +59,7 @@ def add_sampling(sub, temperature):
 def add_speculation(sub):
     sub.add_argument("--speculate", type=int, default=0, metavar="K", help="verify up to K draft tokens of a text in one pass; needs a "
                      "shape with more than K entries, and changes no token (default: 0)")
-    sub.add_argument("--draft", default="ngram", metavar="D", help="where drafts come from: ngram (what followed the last tokens "
+    sub.add_argument("--draft", metavar="D", help="where drafts come from: ngram (what followed the last tokens "
                      "before), or the model in other formats on the golden model, as --formats (default: ngram)")
 
 
@@ -71,8 +71,11 @@ def design_of(options, checkpoint):
         if link not in ("verilator", "golden", "timing") and not is_board_link(link):
             raise ValueError(f"Link must be verilator, golden, sim-uart or serial:DEVICE, not {link!r}")
         board = chosen_board(options) if is_board_link(link) else None
-        if "link" in options and board is None and getattr(options, "mhz", None) is not None:
-            raise ValueError("Option --mhz is the clock of a board's machine: give --clock, or --link sim-uart or serial:DEVICE")
+        if "link" in options and board is None:
+            if getattr(options, "mhz", None) is not None:
+                raise ValueError("Option --mhz is the clock of a board's machine: give --clock, or --link sim-uart or serial:DEVICE")
+            if getattr(options, "board", None) is not None:
+                raise ValueError("Option --board needs --link sim-uart or serial:DEVICE: others run no board's machine")
         if options.shape is None:
             options.shape = board.shape if board else options.default_shape
             if board and options.formats is None:
@@ -129,11 +132,13 @@ def check_sampling(options, design):
 def check_drafts(options, design):
     """Refuse drafts that cannot be verified; the recipe of the draft model, or None."""
     if not options.speculate:
+        if options.draft is not None:
+            raise ValueError("Option --draft needs --speculate K")
         return None
     if not 1 <= options.speculate < design.hw.entries:
         raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not {options.speculate}"
                          if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
-    return None if options.draft == "ngram" else recipe(options.draft)
+    return None if options.draft in (None, "ngram") else recipe(options.draft)
 
 
 def drafter_of(options, screen, checkpoint, design, formats):

@@ -19,7 +19,7 @@ def add_link(sub, golden="; golden is numpy, with predicted cycles"):
 
 
 def add_board(sub):
-    sub.add_argument("--board", default="ulx3s-85f", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its shape is taken "
+    sub.add_argument("--board", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its shape is taken "
                      "unless --shape names one")
     sub.add_argument("--mhz", type=float, metavar="MHz", help="clock of the board's machine (default: the board's)")
 
@@ -32,7 +32,7 @@ def is_board_link(text):
 def chosen_board(options):
     """The board that the options name, at the clock that they name."""
     with checked_input():
-        chosen = board(options.board)
+        chosen = board("ulx3s-85f" if options.board is None else options.board)
         clock = getattr(options, "mhz", None)
         if clock is not None:
             if not 1 <= clock <= 400:

@@ -1,5 +1,6 @@
 """hwgen trace: many requests through a machine, and synthetic ones."""
 import json
+import os
 from pathlib import Path
 
 from ..host import terminal
@@ -55,6 +56,9 @@ def run_trace(options, screen):
     if (options.file is None) == (options.synthetic is None):
         raise InputError("Trace must be a file or --synthetic SPEC, one of them")
     with checked_input():
+        files = [os.path.realpath(path) for path in (options.file, options.json, options.picture) if path]
+        if len(set(files)) < len(files):
+            raise ValueError("Trace, report and picture must be different files: one would replace another")
         lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
         inverse, policy, drafts = check_sampling(options, design), Policy.parse(options.policy), check_drafts(options, design)
         tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
