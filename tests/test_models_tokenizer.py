@@ -1,4 +1,5 @@
 import json
+import os
 import time
 
 import numpy as np
@@ -206,12 +207,13 @@ def refusal(function, *arguments, **options):
 
 # contents of tokenizer_config.json that are refused -> words of the sentence
 WRONG_CONFIGS = {
-    "[]": "File must hold a JSON object, not a list",
+    "[]": "File must be a JSON object, not []",
+    '{"bos_token": "<s>", "bos_token": "</s>"}': "File must be JSON (key 'bos_token' stands twice",
     "[" * 99999: "File must be JSON (",
     '{"chat_template": 5}': "Chat template must be a string, not a number",
     '{"chat_template": [{"name": 5}]}': "Option chat_template must be a string, or a list of objects with ",
     '{"bos_token": []}': "Token bos_token must be a string or an object with its content, not a list",
-    '{"bos_token": "\\ud800"}': "Token bos_token must be Unicode text",
+    '{"bos_token": "\\ud800"}': "File must be JSON (half of a surrogate pair)",
     '{"added_tokens_decoder": []}': "Option added_tokens_decoder must be an object, not a list",
     '{"added_tokens_decoder": {"-1": {"content": "x"}}}': "Token ids must be whole numbers from 0 to 2147483647, ",
     '{"added_tokens_decoder": {"1.5": {"content": "x"}}}': "Token ids must be whole numbers from 0 to 2147483647, ",
@@ -238,6 +240,18 @@ def test_wrong_files(tmp_path, capfd, name, content):
     (tmp_path / name).write_bytes(content)
     assert refusal(Tokenizer.from_folder, tmp_path).startswith(f"{tmp_path / name}: ")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
+                                  "chat_template.jinja"])
+def test_what_is_in_a_tokenizers_files_place_is_named(tmp_path, name):
+    byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / name
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 17209920\n")
+    assert refusal(Tokenizer.from_folder, tmp_path).startswith(f"{path}: File must be the content itself, not a Git LFS pointer")
+    path.unlink()
+    os.mkfifo(path)     # to open it would wait for ever
+    assert refusal(Tokenizer.from_folder, tmp_path) == f"{path}: File must be a regular file, not a pipe, a socket or a device"
 
 
 @pytest.mark.parametrize("part", [

@@ -4,14 +4,17 @@ What is followed is ``AutoTokenizer.from_pretrained(folder)`` of transformers 5.
 ``tokenization_utils_tokenizers.py``, ``models/auto/tokenization_auto.py``): which files win, and which tokenizer
 classes make the tokenizer anew from the vocabulary instead of taking ``tokenizer.json`` as it is.
 """
-import json
 from pathlib import Path
 
 from .checkpoint import ModelError
+from .files import open_file
+from .json_file import LONGEST, read_json
 from .tokenizer import Tokenizer, library_errors
 
 __all__ = ["load_tokenizer", "read_object"]
 
+#: Bytes of tokenizer.json; a vocabulary of 256,000 has 35 million.
+_LONGEST_TOKENIZER = 128 << 20
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 #: Options of tokenizer_config.json that change no token and no text here: sizes, padding, training, other programs.
@@ -50,17 +53,9 @@ _CLASS_TOKENS = {
 _PROBES = ("Hello  world, it's 12345\n\n  x.", "{end}Hello", "日本語 é")
 
 
-def read_object(path):
-    """The JSON object in a file, {} where there is no file; ModelError if it holds something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: File must be JSON ({' '.join(str(error).split())[:200]})") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: File must hold a JSON object, not {_kind(value)}")
-    return value
+def read_object(path, longest=LONGEST):
+    """The JSON object in a file, {} where there is no file; ModelError if it holds something else: see `read_json`."""
+    return read_json(path, default={}, longest=longest)
 
 
 def _kind(value):
@@ -69,9 +64,13 @@ def _kind(value):
     return names[type(value)]
 
 
-def _text_file(path):
+def _text_file(path, longest=LONGEST):
     try:
-        return path.read_text(encoding="utf-8")
+        with open_file(path) as file:
+            data = file.read(longest + 1)
+        if len(data) > longest:
+            raise ModelError(f"{path}: File must be at most {longest} bytes long: it is no such file of a model")
+        return data.decode("utf-8")
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: File must be UTF-8 text ({error})") from None
 
@@ -86,10 +85,6 @@ def _token(value, path, name):
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
         raise ModelError(f"{path}: Token {name} must be a string or an object with its content, not {_kind(value)}"
                          + (" without it" if isinstance(value, dict) else ""))
-    try:
-        value["content"].encode()
-    except UnicodeEncodeError:
-        raise ModelError(f"{path}: Token {name} must be Unicode text, not {value['content']!r}") from None
     fields = {key: value[key] for key in ("lstrip", "rstrip", "single_word", "normalized", "special") if key in value}
     for key, flag in fields.items():
         if not isinstance(flag, bool):
@@ -327,12 +322,12 @@ def load_tokenizer(folder):
                          "(AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers)")
     files = _Files(folder)
     with library_errors(f"{path}: File must be a tokenizer of the tokenizers library", quiet=True):
-        core = tokenizers.Tokenizer.from_str(_text_file(path))
+        core = tokenizers.Tokenizer.from_str(_text_file(path, _LONGEST_TOKENIZER))
         padding = core.padding
         core.no_padding()
         core.no_truncation()
         core.encode("a")  # some mistakes show only then
-    layout = read_object(path)
+    layout = read_object(path, _LONGEST_TOKENIZER)
     model = _mapping(layout.get("model"), path, "model")
     if model.get("dropout"):
         raise ModelError(f"{path}: Option dropout must be null, not {model['dropout']}: "
