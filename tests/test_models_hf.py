@@ -215,6 +215,15 @@ def test_defaults_and_end_tokens():
     ({"model_type": "qwen2"}, "Model type must be llama or mistral, not 'qwen2'"),
     ({"hidden_act": "gelu"}, "Activation must be silu, not 'gelu'"),
     ({"attention_bias": True}, "Option attention_bias must be false: this hardware has no biases"),
+    # transformers follows these in any model, also in those whose own classes do not know them
+    ({"is_causal": False}, "Option is_causal must be missing, not False: this hardware's attention is causal"),
+    ({"is_causal": None}, "Option is_causal must be missing, not None: this hardware's attention is causal"),
+    ({"per_layer_config": {"1": {"rms_norm_eps": 0.5}}}, "Option per_layer_config must be missing, not {'1': {'rms_norm_eps': 0.5}}: "
+     "this hardware's layers are all alike"),
+    ({"configuration_files": ["config.json", "config.4.0.0.json"]}, "Option configuration_files must be missing, "
+     "not ['config.json', 'config.4.0.0.json']: leave the configuration that is meant, as config.json"),
+    ({"transformers_weights": "other.safetensors"}, "Option transformers_weights must be missing, not 'other.safetensors': "
+     "call the file of weights that is meant model.safetensors"),
     ({"mlp_bias": True}, "Option mlp_bias must be false: this hardware has no biases"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "RoPE type must be default, linear or llama3, not 'yarn'"),
     ({"partial_rotary_factor": 0.5}, "Partial rotary factor must be 1, not 0.5"),

@@ -45,6 +45,13 @@ _HARMLESS = dict.fromkeys((
     "rope_interleaved": (False,), "tie_encoder_decoder": (False,), "decoder_start_token_id": (None,), "layer_types": (None,),
     "auto_map": (None,), "sliding_window": (None,), "use_sliding_window": (False,)}
 
+# Options that transformers follows in any model's config.json: the values at which they change nothing, and what to do about others.
+_OF_ANY_MODEL = {
+    "is_causal": ((True,), "this hardware's attention is causal"),
+    "per_layer_config": ((None, {}), "this hardware's layers are all alike"),
+    "configuration_files": (([], ["config.json"]), "leave the configuration that is meant, as config.json"),
+    "transformers_weights": ((None, "model.safetensors"), "call the file of weights that is meant model.safetensors")}
+
 # Options of generation, and the values at which they leave the likeliest token as it is. config.json may have them too.
 _GENERATION = {
     "min_length": (0, None), "min_new_tokens": (0, None), "num_beams": (1, None), "num_beam_groups": (1, None),
@@ -158,6 +165,10 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
     for part in _PARTS:
         if part in options:
             raise ValueError(f"Option {part} must not be there: a model of several parts is not supported")
+    for option, (neutral, advice) in _OF_ANY_MODEL.items():
+        value = options.raw(option, neutral[0])
+        if not any(type(value) is type(other) and value == other for other in neutral):
+            raise ValueError(f"Option {option} must be missing, not {shown(value)}: {advice}")
     act = options.raw("hidden_act", "silu")
     if act not in _SILU:
         raise ValueError(f"Activation must be silu, not {shown(act)}")
