@@ -361,15 +361,25 @@ def test_missing_tensor(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path}: tensor {Q1} is missing: fetch the model again"
 
 
+@pytest.mark.parametrize("other", ["qweight", "weight_packed", "base_layer.weight"])
+def test_weight_that_is_packed(tmp_path, other):
+    tensors = write_folder(tmp_path)
+    name = Q1.replace("weight", other)
+    write_safetensors(tmp_path / "model.safetensors", {name if key == Q1 else key: value for key, value in tensors.items()})
+    assert refusal(tmp_path) == (f"{tmp_path}: tensor {Q1} must be there, not {name} in its place: "
+                                 "use the model with plain weights, neither packed nor with an adapter")
+
+
 def test_shape_that_disagrees(tmp_path):
     write_folder(tmp_path, config={"intermediate_size": 100})
     assert refusal(tmp_path) == (f"{tmp_path}: tensor model.layers.0.mlp.gate_proj.weight must be [100, 72] "
                                  "by the configuration, not [200, 72]")
 
 
-def test_foreign_tensor(tmp_path):
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.q_proj.pre_quant_scale",
+                                  "model.embed_scale", "other.weight_scale"])
+def test_foreign_tensor(tmp_path, name):
     tensors = write_folder(tmp_path)
-    name = "model.layers.0.self_attn.q_norm.weight"
     write_safetensors(tmp_path / "model.safetensors", tensors | {name: np.ones(24)})
     assert refusal(tmp_path) == (f"{tmp_path}: tensor {name} is none of a Llama model: "
                                  "its architecture is not supported")

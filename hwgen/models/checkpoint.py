@@ -39,6 +39,10 @@ def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lamb
     wanted = tensor_shapes(shape)
     for name, size in wanted.items():
         if name not in found:
+            packed = next((other for other in found if other.startswith(name.removesuffix("weight"))), None)
+            if packed:
+                raise ModelError(f"{source}: tensor {name} must be there, not {spelled(packed)} in its place: "
+                                 "use the model with plain weights, neither packed nor with an adapter")
             raise ModelError(f"{source}: tensor {name} is missing: fetch the model again")
         if tuple(found[name]) != size:
             raise ModelError(f"{source}: tensor {spelled(name)} must be {list(size)} by the configuration, "

@@ -30,6 +30,9 @@ _PARTS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
 _FP8_METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
 # What a weight's scale is called: both multiply, whatever the second one's name says.
 _SCALES = ("_scale", "_scale_inv")
+# Scales of numbers that the machine rounds in its own way. (Any other, such as pre_quant_scale, changes the model.)
+_FOUND_SCALES = frozenset(("input_scale", "input_scale_ub", "activation_scale", "output_scale", "q_scale", "k_scale", "v_scale", "kv_scale",
+                           "prob_scale"))
 
 # Options of config.json that change nothing of what a Llama model computes: any value (...), or these.
 _HARMLESS = dict.fromkeys((
@@ -310,10 +313,11 @@ def _shards(index):
     return names
 
 
-def _ignored(name):
+def _ignored(name, found):
     """Tensors that are no weights and that some checkpoints carry: derived tables, and scales, which `_Folder` reads or which are those of
-    activations and of a KV cache: the machine finds its own."""
-    return name.endswith(("rotary_emb.inv_freq", "_scale", "_scale_inv", "_scale_ub"))
+    activations and of a KV cache: the machine finds its own. ``found``: the names in the files."""
+    weight = next((name.removesuffix(suffix) for suffix in _SCALES if name.endswith(suffix)), None)
+    return name.endswith("rotary_emb.inv_freq") or name.rpartition(".")[2] in _FOUND_SCALES or weight in found
 
 
 def _config(folder, about):
@@ -365,7 +369,7 @@ def load_folder(folder, *, need_tokenizer=True):
     files = _Folder(folder, quantization)
     shape, other_names = _tables(folder, shape, files, about)
     found = files.shapes | {name: files.shapes[other] for name, other in other_names.items()}
-    check_tensors(shape, found, folder, _ignored)
+    check_tensors(shape, found, folder, lambda name: _ignored(name, found))
     tokenizer = None
     if need_tokenizer or (folder / "tokenizer.json").exists():
         tokenizer = Tokenizer.from_folder(folder)
