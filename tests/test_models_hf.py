@@ -296,6 +296,16 @@ def test_messages_are_one_printable_line(tmp_path):
     assert "tensor a\\nb\\x1b[2Jxxx" in line and line.isprintable() and len(line) < 1010
 
 
+def test_adapters(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text("{}")
+    advice = "merge it into the model that it is for (merge_and_unload of peft)"
+    assert load(tmp_path).warnings == [f"{path}: the adapter is not applied (transformers does it where peft is installed): {advice}"]
+    (tmp_path / "config.json").unlink()
+    assert refusal(tmp_path) == f"{path}: Folder must be that of a model, not of an adapter alone: {advice}"
+
+
 def test_no_weights(tmp_path):
     write_folder(tmp_path)
     (tmp_path / "model.safetensors").unlink()

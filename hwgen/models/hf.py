@@ -323,6 +323,12 @@ def _ignored(name, found):
 def _config(folder, about):
     """(config.json as a dict, ModelShape) of a folder."""
     folder = Path(folder)
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        advice = "merge it into the model that it is for (merge_and_unload of peft)"
+        if not (folder / "config.json").exists():
+            raise ModelError(f"{adapter}: Folder must be that of a model, not of an adapter alone: {advice}")
+        about.warnings.append(f"{adapter}: the adapter is not applied (transformers does it where peft is installed): {advice}")
     config = read_json(folder / "config.json")
     generation = read_json(folder / "generation_config.json", default={})
     try:
