@@ -176,7 +176,7 @@ def test_classes_that_make_the_tokenizer_anew(tmp_path):
 
 def test_warnings_name_what_is_not_followed(tmp_path):
     tokenizer = folder_tokenizer(tmp_path, {
-        "do_lower_case": True, "bos_token": "<s>", "add_bos_token": True, "model_max_length": 9,
+        "do_lower_case": True, "bos_token": "<s>", "add_bos_token": True, "model_max_length": 9, "vocab_size": 49152,
         "added_tokens_decoder": {"300": added("<x>")}, "add_prefix_space": True})
     path = tmp_path / "tokenizer_config.json"
     assert tokenizer.warnings == [

@@ -26,7 +26,7 @@ _HARMLESS = {
     "trust_remote_code", "use_fast", "errors", "backend", "is_local", "local_files_only", "device_map", "verbose",
     "response_schema", "response_template", "chat_control_tokens", "files_loaded", "init_inputs", "from_slow",
     "revision", "subfolder", "language", "_commit_hash", "add_prefix_space", "legacy", "init_kwargs",
-    "transformers_version", "auto_map"}
+    "transformers_version", "auto_map", "vocab_size"}
 #: Options that are followed.
 _HONOURED = {*_NAMED, "chat_template", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens",
              "split_special_tokens", "model_specific_special_tokens"}
