@@ -33,10 +33,10 @@ def test_help_has_an_example(capsys, command):
 def test_what_was_taken_and_what_was_left(tmp_path, capsys):
     """Every command that reads a model warns; info says what came from where."""
     write_folder(tmp_path / "odd", config={"logit_scale": 2.0, "rope_theta": 20000.0})
-    warning = (f"warning: {tmp_path / 'odd/config.json'}: no option of a llama model, and without effect (in transformers too): "
+    warning = (f"warning: {tmp_path / 'odd/config.json'}: not known for a llama model, and without effect here: "
                "logit_scale")
     out, err = lines(capsys, f"info {tmp_path / 'odd'}")
-    assert err == [warning] and "  RoPE theta     20000.0 (rope_theta)" in out
+    assert err == [warning] and "  RoPE theta          20000.0 (rope_theta)" in out
     for command in ("plan board {} --board ulx3s-85f --shape tiny", "plan engines {} --shape tiny", "run {} --link golden --prompt x --max-tokens 1"):
         assert lines(capsys, command.format(tmp_path / "odd"))[1][0] == warning, command
 

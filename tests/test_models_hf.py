@@ -87,19 +87,22 @@ def blocks(values, rows, columns, scale):
     return scale[np.arange(n)[:, None] // rows, np.arange(k) // columns]
 
 
-@pytest.mark.parametrize("layout", ["tensor", "channel", "column", "block", "small block"])
+@pytest.mark.parametrize("layout", ["tensor", "channel", "column", "block", "small block", "block of a group"])
 def test_fp8_with_scales(tmp_path, layout):
     tensors = write_folder(tmp_path)
     weight = tensors[Q1]
     n, k = weight.shape
     rng = np.random.default_rng(5)
     suffix, size = {"tensor": ("_scale", ()), "channel": ("_scale", (n,)), "column": ("_scale", (n, 1)),
-                    "block": ("_scale_inv", (1, 1)), "small block": ("_scale_inv", (-(-n // 16), -(-k // 32)))}[layout]
+                    "block": ("_scale_inv", (1, 1)), "small block": ("_scale_inv", (-(-n // 16), -(-k // 32))),
+                    "block of a group": ("_scale", (-(-n // 16), -(-k // 32)))}[layout]
     scale = rng.uniform(0.5, 2, size).astype(np.float32)
-    config = {"quantization_config": {"quant_method": "fp8"} | ({"weight_block_size": [16, 32]} if layout == "small block" else {})}
+    more = {"small block": {"weight_block_size": [16, 32]}, "block of a group": {"config_groups": {
+        "group_0": {"weights": {"strategy": "block", "block_structure": [16, 32]}}}}}.get(layout, {})
+    config = {"quantization_config": {"quant_method": "fp8"} | more}
     write_folder(tmp_path, tensors=tensors | {Q1 + suffix: scale, Q1.replace("weight", "input_scale"): scale},
                  dtype=lambda name: "F8_E4M3" if name == Q1 else "F32", config=config)
-    each = blocks(weight, 16, 32, scale) if layout == "small block" else scale.reshape(-1, 1)
+    each = blocks(weight, 16, 32, scale) if more else scale.reshape(-1, 1)
     expected = weight.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * each
     assert (load(tmp_path).tensor(Q1) == expected).all()
 
@@ -135,7 +138,7 @@ def test_rope_scaling_beside_rope_parameters():
     base = config(rope_scaling={"type": "linear", "factor": 4.0}, rope_parameters={"rope_theta": 5e5, "rope_type": "default"})
     shape, notes, warnings = about(base | {"rope_theta": 2e4})
     assert (shape.rope_theta, shape.rope_scaling) == (2e4, LinearRopeScaling(factor=4.0))
-    assert (notes["RoPE theta"], notes["RoPE scaling"]) == ("20000.0 (rope_theta)", "linear (rope_scaling)")
+    assert (notes["RoPE theta"], notes["RoPE scaling"]) == ("20000.0 (rope_theta)", "linear, factor 4 (rope_scaling)")
     assert warnings == ["rope_scaling is taken and rope_parameters is not, as transformers does where both are given"]
     del base["rope_theta"]
     assert about(base)[0].rope_theta == 1e4 and about(base)[1]["RoPE theta"] == "10000.0 (transformers' default)"
@@ -186,9 +189,9 @@ def test_options_that_are_none():
     shape, _, warnings = about(config(hidden_act="swish", logit_scale=0.5, num_experts=8, use_cache=False, torch_dtype="bfloat16",
                                       pretraining_tp=2, rope_interleaved=False, repetition_penalty=1.3, temperature=0.6))
     assert shape == dataclasses.replace(ODD, name="model")
-    assert warnings == ["no option of a llama model, and without effect (in transformers too): logit_scale, num_experts, repetition_penalty"]
+    assert warnings == ["not known for a llama model, and without effect here: logit_scale, num_experts, repetition_penalty"]
     assert about(config(rope_interleaved=True))[2] == [
-        "no option of a llama model, and without effect (in transformers too): rope_interleaved"]
+        "not known for a llama model, and without effect here: rope_interleaved"]
 
 
 def test_options_of_generation():
@@ -247,6 +250,8 @@ def test_defaults_and_end_tokens():
     ({"model_type": "mistral", "sliding_window": "64"}, "Option sliding_window must be an integer, not '64'"),
     ({"quantization_config": [8]}, "Option quantization_config must be an object, not [8]"),
     ({"quantization_config": {"bits": 8}}, "Option quantization_config.quant_method is missing"),
+    ({"quantization_config": {"quant_method": "compressed-tensors", "transform_config": {"a": 1}}},
+     "Option quantization_config.transform_config must be empty: this hardware has no transforms of activations"),
     ({"text_config": {}}, "Option text_config must not be there: a model of several parts is not supported"),
     ({"hidden_act": None}, "Activation must be silu, not None"),
     ({"tie_word_embeddings": None}, "Option tie_word_embeddings must be true or false, not None"),
@@ -337,7 +342,7 @@ def test_tensor_in_two_shards(tmp_path):
 def test_scale_of_weights_that_are_not_fp8(tmp_path):
     write_folder(tmp_path, tensors=write_folder(tmp_path) | {Q1 + "_scale": np.full(1, 2.0)})
     assert refusal(tmp_path) == (f"{tmp_path / 'model.safetensors'}: tensor {Q1}_scale must scale FP8 weights of a model "
-                                 f"with quantization_config, and {Q1} is none: use the unquantized model")
+                                 f"whose config.json has a quantization_config, and {Q1} is none: use the unquantized model")
 
 
 def test_missing_shard(tmp_path):

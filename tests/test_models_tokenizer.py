@@ -171,7 +171,8 @@ def test_classes_that_make_the_tokenizer_anew(tmp_path):
     for legacy, pieces in ((True, ["▁a", "</s>", "▁a"]), (False, ["▁a", "</s>", "a"])):
         tokenizer = folder_tokenizer(tmp_path, {"tokenizer_class": "LlamaTokenizer", "legacy": legacy})
         assert [tokenizer._core.id_to_token(i) for i in tokenizer.encode("a</s>a")] == pieces
-    assert f"{tmp_path / 'tokenizer_config.json'}: class LlamaTokenizer replaces the splitting" in tokenizer.warnings[0]
+    assert tokenizer.notes["tokenizer"] == "tokenizer.json, made anew as LlamaTokenizer, which splits otherwise behind a special token"
+    assert tokenizer.warnings == []
 
 
 def test_warnings_name_what_is_not_followed(tmp_path):
@@ -185,7 +186,7 @@ def test_warnings_name_what_is_not_followed(tmp_path):
         f"{path}: option add_bos_token is true, and not followed, as in transformers 5: "
         "the post-processor of tokenizer.json decides",
         f"{path}: option add_prefix_space is true, and not followed, as in transformers 5: tokenizer.json decides"]
-    assert tokenizer.notes["start token"] == "<s>" and tokenizer.notes["chat template"] == "none"
+    assert tokenizer.notes["start token's text"] == "<s>" and tokenizer.notes["chat template"] == "none"
 
 
 def test_added_tokens_above_the_embedding_table(tmp_path):

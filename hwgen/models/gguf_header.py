@@ -77,12 +77,12 @@ def check_header(path):
             raise ModelError(f"{path}: File must be GGUF, or a folder in Hugging Face's layout be given instead")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                _check(data)
+                _check(data, path)
             except ValueError as error:
                 raise ModelError(f"{path}: File must be whole GGUF: it is truncated or damaged, fetch it again ({error})") from None
 
 
-def _check(data):
+def _check(data, path):
     if len(data) < 24:
         raise ValueError(f"it ends at byte {len(data)}, within what its header promises")
     order = "<" if struct.unpack_from("<I", data, 4)[0] & 0xFFFF else ">"
@@ -90,7 +90,7 @@ def _check(data):
     cursor.skip(4)
     version = cursor.number("I")
     if version not in (2, 3):
-        raise ValueError(f"version {version}, and 2 and 3 are known")
+        raise ModelError(f"{path}: File must be GGUF of version 2 or 3, not {version}: convert the model again")
     tensors, pairs = cursor.number("Q"), cursor.number("Q")
     alignment, seen = _DEFAULT_ALIGNMENT, set()
     for number in range(pairs):

@@ -121,11 +121,18 @@ def _rope(options, context, about, where):
     else:
         raise ValueError(f"RoPE type must be default, linear or llama3, not {shown(kind)}")
     about.notes["RoPE theta"] = f"{theta} ({said})"
-    about.notes["RoPE scaling"] = f"{kind} ({name})" if old or new else "none"
+    about.notes["RoPE scaling"] = "none" if scaling is None else f"{_in_words(scaling)} ({name})"
     ignored = rope.left({"finetuned": ..., "original_max_position_embeddings": ... if kind == "default" else ()})
     if ignored:
         about.warnings.append(f"{where}: {', '.join(ignored)} changes nothing of a {kind} RoPE, in transformers neither")
     return theta, scaling
+
+
+def _in_words(scaling):
+    if isinstance(scaling, LinearRopeScaling):
+        return f"linear, factor {scaling.factor:g}"
+    return (f"llama3, factor {scaling.factor:g} over {scaling.original_max_position_embeddings} positions, between "
+            f"{scaling.low_freq_factor:g} and {scaling.high_freq_factor:g} turns")
 
 
 def _ends(options, generation):
@@ -218,7 +225,7 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
         eos_token_ids=ends)
     unknown = options.left(_GENERATION | _HARMLESS)
     if unknown:
-        about.warnings.append(f"{where}: no option of a {kind} model, and without effect (in transformers too): {', '.join(unknown)}")
+        about.warnings.append(f"{where}: not known for a {kind} model, and without effect here: {', '.join(unknown)}")
     changed = generation.left(_GENERATION)
     if changed:
         about.warnings.append(f"{where.with_name('generation_config.json')}: the sampler does not do: {', '.join(changed)}")
@@ -228,6 +235,16 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
     return shape
 
 
+def _block_structure(options):
+    """Rows and columns of a block, as compressed-tensors says them for each group of matrices: they must be the same in all."""
+    groups = options.take("config_groups", dict, {}, of=dict)
+    weights = [Options(group, f"quantization_config.config_groups.{name}.").take("weights", dict, {}) for name, group in groups.items()]
+    found = {tuple(take(w, "block_structure", list, [128, 128], of=int, low=1)) for w in weights if w.get("strategy") == "block"}
+    if len(found) > 1:
+        raise ValueError("Option quantization_config.config_groups must have the same block_structure in all groups")
+    return list(*found) or [128, 128]
+
+
 def _quantization(config):
     """(method or None, (rows, columns) of a block) of a quantization_config."""
     options = Options(config, "quantization_config.")
@@ -235,7 +252,9 @@ def _quantization(config):
     if method is not None and method not in _FP8_METHODS:
         raise ValueError(f"Quantization method must be one of {', '.join(_FP8_METHODS)}, not {shown(method)}: "
                          "use the unquantized model")
-    block = options.take("weight_block_size", list, [128, 128], of=int, low=1)
+    if options.raw("transform_config"):
+        raise ValueError("Option quantization_config.transform_config must be empty: this hardware has no transforms of activations")
+    block = options.take("weight_block_size", list, _block_structure(options), of=int, low=1)
     if len(block) != 2:
         raise ValueError(f"Option quantization_config.weight_block_size must be two numbers, not {len(block)}")
     return method, tuple(block)
@@ -268,8 +287,8 @@ class _Folder:
         for name, file in self._files.items():
             for suffix in _SCALES:
                 if name + suffix in self._files and not (method and file.is_fp8(name)):
-                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights of a model with quantization_config, "
-                                     f"and {name} is none: use the unquantized model")
+                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights of a model whose config.json has a "
+                                     f"quantization_config, and {name} is none: use the unquantized model")
 
     def read(self, name):
         file = self._files[name]

@@ -50,7 +50,7 @@ _CLASS_TOKENS = {
     "GPT2Tokenizer": dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
     "Qwen2Tokenizer": dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")}
 #: What the classes split differently from the tokenizer.json of their models, if they do.
-_PROBES = ("Hello  world, it's 12345\n\n  x.", "{end}Hello", "日本語 é")
+_PROBES = ("Hello  world, it's the 12345th quick brown fox that jumps\n\n  x.", "日本語 é")
 
 
 def read_object(path, longest=LONGEST):
@@ -351,7 +351,8 @@ def load_tokenizer(folder):
         moved = [(token.content, i, core.token_to_id(token.content)) for i, token in tokens.items()
                  if core.token_to_id(token.content) != i]
         if name:
-            _warn_of_class(name, as_it_is, core, named, files)
+            _warn_of_class(name, as_it_is, core, files)
+    behind = named["eos_token"].content + "Hello" if name and "eos_token" in named else ""
     if moved:
         content, asked, given = moved[0]
         files.warnings.append(f"{files.path}: token {content!r} has id {given}, as in transformers, not {asked} as it "
@@ -361,10 +362,11 @@ def load_tokenizer(folder):
     _warn_of_ends(files, core, texts)
     added = core.get_added_tokens_decoder()
     new = len(added) - (plain if not name else 0)
-    notes = {"tokenizer": f"tokenizer.json{f', made anew as {name}' if name else ''}",
+    notes = {"tokenizer": f"tokenizer.json{f', made anew as {name}' if name else ''}"
+                          + (", which splits otherwise behind a special token" if behind and _differ(as_it_is, core, behind) else ""),
              "special tokens": f"{sum(token.special for token in added.values())} of {len(added)} added ones"
                                + (f", {new} not of tokenizer.json alone" if new and not name else ""),
-             "start token": texts.get("bos_token", "none"), "end token": texts.get("eos_token", "none"),
+             "start token's text": texts.get("bos_token", "none"), "end token's text": texts.get("eos_token", "none"),
              "chat template": where}
     return Tokenizer(core, chat_template=template, tokens=texts, source=path, warnings=files.warnings, notes=notes)
 
@@ -384,12 +386,14 @@ def _refuse_options(files, core):
                          "leave the file that is meant, under that name")
 
 
-def _warn_of_class(name, as_it_is, core, named, files):
+def _differ(one, other, text):
+    return one.encode(text, add_special_tokens=False).ids != other.encode(text, add_special_tokens=False).ids
+
+
+def _warn_of_class(name, as_it_is, core, files):
     """A warning if the class's tokenizer splits a text otherwise than tokenizer.json does."""
-    end = named["eos_token"].content if "eos_token" in named else ""
-    for probe in _PROBES:
-        text = probe.format(end=end)
-        if as_it_is.encode(text, add_special_tokens=False).ids != core.encode(text, add_special_tokens=False).ids:
+    for text in _PROBES:
+        if _differ(as_it_is, core, text):
             files.warnings.append(
                 f"{files.path}: class {name} replaces the splitting of tokenizer.json, as in transformers 5: {text!r} "
                 "has other tokens; class PreTrainedTokenizerFast would take the file as it is")
