@@ -175,6 +175,37 @@ def test_classes_that_make_the_tokenizer_anew(tmp_path):
     assert tokenizer.warnings == []
 
 
+# options of CodeLlamaTokenizer -> text -> what transformers 5.24 makes of it, and how it decodes that
+CODE_LLAMA = [
+    ({"legacy": True}, {
+        "a</s>a": (["<s>", "▁a", "</s>", "a"], "aa"), "a▁<PRE>b▁<SUF>": (["<s>", "▁a", "▁<PRE>", "b", "▁<SUF>"], "ab")}),
+    ({"add_prefix_space": False, "bos_token": None, "prefix_token": "<pre>", "eot_token": None, "fill_token": None}, {
+        "a</s>a": (["a", "</s>", "a"], "aa"), " a": (["▁a"], "a"),
+        "a<pre>b▁<PRE>": (["a", "<pre>", "b", "▁<PRE>"], "ab"),
+        "▁<EOT>": (["▁", *(f"<0x{byte:02X}>" for byte in b"<EOT>")], "<EOT>"),
+        "<FILL_ME>": ([f"<0x{byte:02X}>" for byte in b"<FILL_ME>"], "<FILL_ME>")})]
+
+
+@pytest.mark.parametrize("options, texts", CODE_LLAMA, ids=["defaults", "options"])
+def test_code_llama(tmp_path, options, texts):
+    byte_fallback_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    tokenizer = folder_tokenizer(tmp_path, options | {"tokenizer_class": "CodeLlamaTokenizerFast"})
+    ids = {text: tokenizer.encode(text) for text in texts}
+    assert {text: ([tokenizer._core.id_to_token(i) for i in ids[text]], tokenizer.decode(ids[text]))
+            for text in texts} == texts
+    assert len(tokenizer.warnings) == ("add_prefix_space" in options)  # that splits otherwise than tokenizer.json
+
+
+def test_code_llama_fills_nothing_in(tmp_path):
+    byte_fallback_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    # the default stands for it whatever the string here, which is one more special token
+    tokenizer = folder_tokenizer(tmp_path, {"tokenizer_class": "CodeLlamaTokenizer", "fill_token": "<fill>"})
+    assert tokenizer._core.id_to_token(tokenizer.encode("a<fill>")[-1]) == "<fill>"
+    assert refusal(tokenizer.encode, "a<FILL_ME>b") == (
+        f"{tmp_path / 'tokenizer.json'}: Text must be without '<FILL_ME>', which stands for infilling: "
+        "write the model's tokens for it instead")
+
+
 def test_warnings_name_what_is_not_followed(tmp_path):
     tokenizer = folder_tokenizer(tmp_path, {
         "do_lower_case": True, "bos_token": "<s>", "add_bos_token": True, "model_max_length": 9, "vocab_size": 49152,

@@ -57,10 +57,11 @@ class Tokenizer:
                                        else, as in transformers, a template writes its start token itself
     warnings : list of str             a line each: what was found and is not followed, or may not be meant
     notes : dict                       label -> text: what was taken from where
+    refused : str or None              a text with it is refused: at it the model's own tokenizer makes two texts of one
     """
 
     def __init__(self, core, *, chat_template=None, bos_token="", eos_token="", tokens=None, source="tokenizer",
-                 start_around_chat=False, warnings=(), notes=None):
+                 start_around_chat=False, warnings=(), notes=None, refused=None):
         core.no_padding()
         core.no_truncation()
         self._core = core
@@ -71,6 +72,7 @@ class Tokenizer:
         self.source = str(source)
         self.warnings = list(warnings)
         self.notes = dict(notes or {})
+        self._refused = refused
 
     @property
     def bos_token(self):
@@ -106,6 +108,9 @@ class Tokenizer:
 
     def encode(self, text, *, special=True):
         """Token ids of a text; ``special`` adds what the model wants around it, such as a start token."""
+        if self._refused is not None and self._refused in text:
+            raise ModelError(f"{self.source}: Text must be without {self._refused!r}, which stands for infilling: "
+                             "write the model's tokens for it instead")
         with library_errors(f"{self.source}: Text must be one that the tokenizer can take apart", quiet=True):
             ids = self._core.encode(text, add_special_tokens=special).ids
         if self._limit is not None and ids and max(ids) >= self._limit:

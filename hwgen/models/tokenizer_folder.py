@@ -26,7 +26,7 @@ _HARMLESS = {
     "trust_remote_code", "use_fast", "errors", "backend", "is_local", "local_files_only", "device_map", "verbose",
     "response_schema", "response_template", "chat_control_tokens", "files_loaded", "init_inputs", "from_slow",
     "revision", "subfolder", "language", "_commit_hash", "add_prefix_space", "legacy", "init_kwargs",
-    "transformers_version", "auto_map", "vocab_size"}
+    "transformers_version", "auto_map", "vocab_size", "suffix_first"}
 #: Options that are followed.
 _HONOURED = {*_NAMED, "chat_template", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens",
              "split_special_tokens", "model_specific_special_tokens"}
@@ -36,7 +36,7 @@ _AS_IT_IS = {"PreTrainedTokenizer", "TokenizersBackend", "PythonBackend", "Bloom
 #: Classes of transformers that make the tokenizer anew, in ways that are not followed here.
 _OTHERS = {f"{name}Tokenizer" for name in (
     "Albert Barthez Bartpho BertGeneration BertJapanese Bert BigBird BioGpt BlenderbotSmall Blenderbot ByT5 CLIP CTRL "
-    "Camembert  Canine CodeGen CodeLlama Cohere Cpm CpmAnt Deberta DebertaV2 DistilBert Esm FNet Flaubert Funnel "
+    "Camembert  Canine CodeGen Cohere Cpm CpmAnt Deberta DebertaV2 DistilBert Esm FNet Flaubert Funnel "
     "GPTNeoXJapanese GPTNeoX  GPTSw3 Gemma Herbert LayoutLMv2 LayoutLMv3 Luke M2M100 MBart50 MBart MPNet Marian Nllb "
     "Nougat OpenAIGPT PLBart Parakeet  Pegasus Perceiver Phobert Pop2Piano ProphetNet Qwen3_5 Reformer RemBert "
     "RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip  Speech2Text SpeechT5 Splinter T5 Tapas Udop Vits Whisper "
@@ -44,9 +44,13 @@ _OTHERS = {f"{name}Tokenizer" for name in (
 ).split()}
 _QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
           r"|\s+(?!\S)|\s+")
+_LLAMA_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 #: Special tokens that a class has unless the files name others.
 _CLASS_TOKENS = {
-    "LlamaTokenizer": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+    "LlamaTokenizer": _LLAMA_TOKENS,
+    "CodeLlamaTokenizer": _LLAMA_TOKENS | {
+        "prefix_token": "▁<PRE>", "middle_token": "▁<MID>", "suffix_token": "▁<SUF>", "eot_token": "▁<EOT>",
+        "fill_token": "<FILL_ME>"},
     "GPT2Tokenizer": dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
     "Qwen2Tokenizer": dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")}
 #: What the classes split differently from the tokenizer.json of their models, if they do.
@@ -132,8 +136,9 @@ class _Files:
         if self.model_type in ("mistral", "ministral") or name == "LlamaTokenizer" and _has_byte_level(layout):
             return ""
         if name in _OTHERS:
-            raise ModelError(f"{self.path}: Tokenizer class must be LlamaTokenizer, GPT2Tokenizer, Qwen2Tokenizer or "
-                             f"PreTrainedTokenizerFast (which takes tokenizer.json as it is), not {name}")
+            raise ModelError(f"{self.path}: Tokenizer class must be LlamaTokenizer, GPT2Tokenizer, CodeLlamaTokenizer, "
+                             "Qwen2Tokenizer or PreTrainedTokenizerFast (which takes tokenizer.json as it is), "
+                             f"not {name}")
         return name if name in _CLASS_TOKENS else ""
 
     def flag(self, name, default):
@@ -142,8 +147,9 @@ class _Files:
             raise ModelError(f"{self.path}: Option {name} must be true or false, not {_kind(value)}")
         return default if value is None else value
 
-    def added(self, layout):
-        """(id -> AddedToken, options): the tokens that are added to the core, and the options after the merge."""
+    def added(self, layout, defaults):
+        """(id -> AddedToken, options, own): the tokens that are added to the core, the options after the merge, and
+        name -> token of what the class's ``defaults`` have beside the usual names."""
         options = dict(self.options)
         if not options.get("extra_special_tokens") and "additional_special_tokens" in options:
             options["extra_special_tokens"] = options.pop("additional_special_tokens")
@@ -181,9 +187,13 @@ class _Files:
             options["model_specific_special_tokens"] = _mapping(
                 options.get("model_specific_special_tokens") or {}, self.path, "model_specific_special_tokens"
             ) | options.pop("extra_special_tokens")
+        # a string in tokenizer_config.json names one more token there, beside the default; null takes it away
+        own = {key: default if isinstance(self.options.get(key), str) else options.get(key, default)
+               for key, default in defaults.items() if key not in _NAMED}
         if "extra_special_tokens" not in options:
-            options["extra_special_tokens"] = options.get("additional_special_tokens")
-        return tokens, options
+            more = options.get("additional_special_tokens") or []
+            options["extra_special_tokens"] = [*more, *own.values()] if isinstance(more, list) else more
+        return tokens, options, own
 
     def template(self):
         """(chat template or None, where it stands)."""
@@ -242,7 +252,7 @@ def _has_byte_level(layout):
     return search(layout.get("pre_tokenizer")) or search(layout.get("decoder"))
 
 
-def _made_anew(name, core, layout, files):
+def _made_anew(name, core, layout, files, named):
     """The tokenizer as a class of transformers makes it: vocabulary, merges and post-processor of tokenizer.json."""
     import tokenizers
     from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -251,16 +261,19 @@ def _made_anew(name, core, layout, files):
         raise ModelError(f"{files.folder / 'tokenizer.json'}: Model must be BPE for tokenizer class {name}, "
                          f"not {model.get('type')}")
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges", [])]
-    space = files.flag("add_prefix_space", name == "LlamaTokenizer")
-    llama = name == "LlamaTokenizer"
+    code = name == "CodeLlamaTokenizer"
+    llama = code or name == "LlamaTokenizer"
+    space = files.flag("add_prefix_space", llama)
     options = {"fuse_unk": True, "byte_fallback": True} if llama else {
         "continuing_subword_prefix": "", "end_of_word_suffix": ""}
+    if code:
+        options["unk_token"] = named["unk_token"].content if "unk_token" in named else "None"
     new = tokenizers.Tokenizer(models.BPE(vocab=model["vocab"], merges=merges, **options))
     if llama:
-        scheme = ("always" if files.flag("legacy", False) else "first") if space else "never"
+        scheme = ("always" if not code and files.flag("legacy", False) else "first") if space else "never"
         new.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
         new.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-                                         *([decoders.Strip(content=" ", left=1)] if space else [])])
+                                         *([decoders.Strip(content=" ", left=1)] if space or code else [])])
     else:
         new.decoder = decoders.ByteLevel()
         if name == "GPT2Tokenizer":
@@ -297,7 +310,7 @@ def _named_tokens(options, defaults, padding, tokens, path):
     if padding:
         merged["pad_token"] = padding["pad_token"]
     merged |= {name: options[name] for name in _NAMED if name in options}
-    own = {key: value for key, value in options.items()
+    own = {key: value for key, value in (defaults | options).items()
            if key.endswith("_token") and key not in _NAMED and isinstance(value, (str, dict))}
     own |= _mapping(options.get("model_specific_special_tokens") or {}, path, "model_specific_special_tokens")
     by_content = {token.content: token for token in tokens.values()}
@@ -334,8 +347,9 @@ def load_tokenizer(folder):
                          "a text would have other tokens each time")
     _refuse_options(files, core)
     name = files.tokenizer_class(layout)
-    tokens, options = files.added(layout)
-    named = _named_tokens(options, _CLASS_TOKENS.get(name, {}), padding, tokens, files.path)
+    defaults = _CLASS_TOKENS.get(name, {})
+    tokens, options, own = files.added(layout, defaults)
+    named = _named_tokens(options, defaults, padding, tokens, files.path)
     extra = [_token(token, files.path, "in extra_special_tokens")
              for token in _sequence(options.get("extra_special_tokens")) if token is not None]
     if not isinstance(options.get("extra_special_tokens") or [], list):
@@ -343,10 +357,14 @@ def load_tokenizer(folder):
                          f"not {_kind(options['extra_special_tokens'])}")
     plain = len(core.get_added_tokens_decoder())
     with library_errors(f"{path}: Tokens of the folder's files must fit together", quiet=True):
-        as_it_is, core = core, _made_anew(name, core, layout, files) if name else core
+        as_it_is, core = core, _made_anew(name, core, layout, files, named) if name else core
         _add_tokens(core, tokens, named, extra)
         if name == "Qwen2Tokenizer":  # which adds them once more, without their options
             core.add_tokens([tokenizers.AddedToken(token.content, special=True) for token in [*named.values(), *extra]])
+        if name == "CodeLlamaTokenizer":  # which puts a start token, whatever tokenizer.json has around a text
+            start = [named["bos_token"].content] if "bos_token" in named else []
+            core.post_processor = tokenizers.processors.TemplateProcessing(
+                single=[*start, "$A"], special_tokens=[(token, core.token_to_id(token)) for token in start])
         core.encode_special_tokens = files.flag("split_special_tokens", False)
         moved = [(token.content, i, core.token_to_id(token.content)) for i, token in tokens.items()
                  if core.token_to_id(token.content) != i]
@@ -359,7 +377,10 @@ def load_tokenizer(folder):
                               "says" + (f" (and {len(moved) - 1} more)" if len(moved) > 1 else ""))
     template, where = files.template()
     texts = {label: token.content for label, token in named.items()}
-    _warn_of_ends(files, core, texts)
+    fill = _token(own.get("fill_token"), files.path, "fill_token")
+    if fill is not None:
+        texts["fill_token"] = fill.content
+    _warn_of_ends(name, files, core, texts)
     added = core.get_added_tokens_decoder()
     new = len(added) - (plain if not name else 0)
     notes = {"tokenizer": f"tokenizer.json{f', made anew as {name}' if name else ''}"
@@ -368,7 +389,8 @@ def load_tokenizer(folder):
                                + (f", {new} not of tokenizer.json alone" if new and not name else ""),
              "start token's text": texts.get("bos_token", "none"), "end token's text": texts.get("eos_token", "none"),
              "chat template": where}
-    return Tokenizer(core, chat_template=template, tokens=texts, source=path, warnings=files.warnings, notes=notes)
+    return Tokenizer(core, chat_template=template, tokens=texts, source=path, warnings=files.warnings, notes=notes,
+                     refused=fill.content if fill is not None else None)
 
 
 def _refuse_options(files, core):
@@ -400,15 +422,18 @@ def _warn_of_class(name, as_it_is, core, files):
             return
 
 
-def _warn_of_ends(files, core, texts):
-    """A warning if an option asks for a start or end token that tokenizer.json does not put, or the other way."""
+def _warn_of_ends(name, files, core, texts):
+    """A warning if an option asks for a start or end token that is not put, or the other way."""
     around = [core.id_to_token(i) for i in core.encode("").ids]
     for option, token, found in (("add_bos_token", texts.get("bos_token"), around[:1]),
                                  ("add_eos_token", texts.get("eos_token"), around[-1:])):
         asked = files.options.get(option)
         if isinstance(asked, bool) and token and asked != (found == [token]):
+            decides = ("the class puts a start token alone" if name == "CodeLlamaTokenizer"
+                       else "the post-processor of tokenizer.json decides")
             files.warnings.append(f"{files.path}: option {option} is {str(asked).lower()}, and not followed, as in "
-                                  "transformers 5: the post-processor of tokenizer.json decides")
-    if files.options.get("add_prefix_space") and not files.class_name.startswith(("Llama", "GPT2", "Qwen2")):
+                                  f"transformers 5: {decides}")
+    followed = ("Llama", "CodeLlama", "GPT2", "Qwen2")
+    if files.options.get("add_prefix_space") and not files.class_name.startswith(followed):
         files.warnings.append(f"{files.path}: option add_prefix_space is true, and not followed, as in transformers 5: "
                               "tokenizer.json decides")
