@@ -151,6 +151,18 @@ def test_options_of_added_tokens_survive(tmp_path):
     assert tokenizer.decode([265, 268]) == "<n>"
 
 
+def test_a_token_that_is_named_twice(tmp_path):
+    # as transformers 5.24 has them: a string in a list takes the name's options away, special_tokens_map.json the name
+    named = {"eos_token": added("<x>", lstrip=True, __type="AddedToken")}
+    for extra, pieces in (([], ["a", "<x>"]), (["<x>"], ["a", "Ġ", "<x>"])):
+        tokenizer = folder_tokenizer(tmp_path, named | {"additional_special_tokens": extra})
+        assert [tokenizer._core.id_to_token(i) for i in tokenizer.encode("a <x>")] == pieces
+    for bos, text in (("<y>", "a"), ("<s>", "a<y>")):
+        tokenizer = folder_tokenizer(tmp_path, {"bos_token": "<y>"}, added_tokens={"<y>": 265},
+                                     special_tokens_map={"bos_token": bos})
+        assert tokenizer.decode(tokenizer.encode("a<y>")) == text
+
+
 def test_a_template_has_the_special_tokens_of_all_files(tmp_path):
     template = "{{ bos_token }}|{{ pad_token }}|{{ turn_token }}|{{ sep_token is defined }}"
     tokenizer = folder_tokenizer(tmp_path, {"chat_template": template, "turn_token": "<t>"},

@@ -163,20 +163,21 @@ class _Files:
                 tokens[_number(key, self.path)] = _token({"special": False} | value, self.path, key)
         else:
             # a token that is written as an object in tokenizer_config.json does not count as a special one here
-            special = [options.get(name) for name in _NAMED] + _sequence(options.get("extra_special_tokens"))
+            special = {name: options.get(name) for name in _NAMED}
+            more = _sequence(options.get("extra_special_tokens"))
             path = self.folder / "special_tokens_map.json"
             for key, value in read_object(path).items():
                 if key == "extra_special_tokens" and isinstance(value, list):
                     before = _sequence(options.get(key))
                     value = before + [token for token in value if token not in before]
-                    special += [_content(token) for token in value]
+                    more = more + [_content(token) for token in value]
                 elif key in _NAMED:
-                    special.append(_content(value))
+                    special[key] = _content(value)
                     value = value | {"special": True} if isinstance(value, dict) else value
                 options[key] = value
             path = self.folder / "added_tokens.json"
             for content, number in read_object(path).items():
-                known = content in special
+                known = content in [*special.values(), *more]
                 tokens[_number(number, path)] = _token(
                     {"content": content, "normalized": not known, "special": known}, path, content)
             path = self.folder / "tokenizer.json"
@@ -294,10 +295,13 @@ def _add_tokens(core, tokens, named, extra):
     contents = {token.content for token in core.get_added_tokens_decoder().values()}
     adding = [token for _, token in sorted(tokens.items()) if repr(token) not in known]
     contents |= {token.content for token in adding}
+    seen = set()
     for token in [*named.values(), *extra]:
-        if token.content not in contents:
+        # once as a string, which has no options, and once as an object: the later one's options count
+        kind = token.content, repr(token) == repr(_token(token.content, "", ""))
+        if token.content not in contents and kind not in seen:
             adding.append(token)
-            contents.add(token.content)
+            seen.add(kind)
     names = {token.content for token in named.values()}
     for token in adding:
         token.special = token.special or token.content in names
