@@ -211,6 +211,16 @@ def test_tensors_that_overlap_or_leave_holes(tmp_path, offset, message):
     assert message in refusal(path)
 
 
+@pytest.mark.parametrize("version, message", [(1, "File must be GGUF of version 2 or 3, not 1: convert the model again"),
+                                              (4, "fetch it again (version 4, and 2 and 3 are known)")])
+def test_versions(tmp_path, version, message):
+    path = tmp_path / "m.gguf"
+    write_gguf(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + version.to_bytes(4, "little") + data[8:])
+    assert message in refusal(path)
+
+
 def test_rows_that_are_no_blocks(tmp_path):
     """A type of 32 numbers a block, of a matrix with 31 columns, and of a tensor without dimensions."""
     path = tmp_path / "m.gguf"

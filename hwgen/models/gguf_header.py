@@ -89,8 +89,10 @@ def _check(data, path):
     cursor = _Cursor(data, order)
     cursor.skip(4)
     version = cursor.number("I")
+    if version == 1:
+        raise ModelError(f"{path}: File must be GGUF of version 2 or 3, not 1: convert the model again")
     if version not in (2, 3):
-        raise ModelError(f"{path}: File must be GGUF of version 2 or 3, not {version}: convert the model again")
+        raise ValueError(f"version {version}, and 2 and 3 are known")
     tensors, pairs = cursor.number("Q"), cursor.number("Q")
     alignment, seen = _DEFAULT_ALIGNMENT, set()
     for number in range(pairs):
