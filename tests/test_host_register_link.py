@@ -1,5 +1,4 @@
 """The host's end of the registers against a machine that answers what no machine of hwgen does."""
-import dataclasses
 
 import pytest
 

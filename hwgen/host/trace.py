@@ -1,5 +1,4 @@
 """Request traces: JSON lines, one request each (docs/serving.md), and a seeded generator of them."""
-import dataclasses
 import json
 import math
 import random

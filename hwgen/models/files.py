@@ -5,7 +5,7 @@ import stat
 
 from .checkpoint import ModelError
 
-__all__ = ["check_not_lfs_pointer", "open_file"]
+__all__ = ["open_file"]
 
 # How other things begin that are found under a model file's name.
 _OTHERS = (
@@ -47,11 +47,6 @@ def open_file(path):
         file.close()
         raise
     return file
-
-
-def check_not_lfs_pointer(path):
-    """ModelError if a file is not the thing itself but what `open_file` refuses, for libraries that open the file themselves."""
-    open_file(path).close()
 
 
 def _check_start(path, start):

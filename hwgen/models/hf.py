@@ -197,10 +197,8 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
         if hidden % heads:
             raise ValueError(f"Hidden size {hidden} must be a multiple of head count {heads}, or head_dim be given")
         head_dim = hidden // heads
-    if "num_key_value_heads" not in options:
-        kv_heads = defaults["num_key_value_heads"] or heads
-    else:
-        kv_heads = options.take("num_key_value_heads", int, heads)
+    # null is as many as heads; what it is where it is missing depends on the type
+    kv_heads = options.take("num_key_value_heads", int, heads if "num_key_value_heads" in options else defaults["num_key_value_heads"] or heads)
     ends, said = _ends(options, generation)
     about.notes["end tokens"] = f"{', '.join(map(str, ends)) or 'none'} ({said})"
     bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else 1
