@@ -37,7 +37,8 @@ def test_readme_shows_what_the_demo_writes(capsys):
     shown = capsys.readouterr()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     first, others = shown.out[:-1].rsplit("\n", len(BESIDE) + 1)[0], shown.out.splitlines()[-len(BESIDE) - 1:]
-    assert f"{first}\n{len(BESIDE) + 1} texts at once\n" + "\n".join(others) + "\n" in readme
+    ended, = (line for line in shown.err.splitlines() if line.startswith("ended "))
+    assert f"{first}\n{ended}\n{len(BESIDE) + 1} texts at once\n" + "\n".join(others) + "\n" in readme
     assert "".join(others[0].split()) in "".join(first.split())        # the same text, alone and in a batch
     table = [line.rstrip() for line in shown.err.splitlines() if line.startswith("  ")]
     assert len(table) == 6 and "\n".join(table) in readme
