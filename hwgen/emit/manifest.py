@@ -26,7 +26,8 @@ def _plain(value):
     if isinstance(value, Fp8):
         return value.name
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+                if not (f.metadata.get("later") and getattr(value, f.name) == f.default)}
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return value

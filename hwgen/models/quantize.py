@@ -136,8 +136,9 @@ class QuantizedModel:
         """sha256 over shape, recipe, codes, exponents and gains: names the model whatever file it came from."""
         shape = dataclasses.asdict(self.shape)
         del shape["name"]
-        if shape["sliding_window"] is None:     # it came later: models without one keep their digest
-            del shape["sliding_window"]
+        for field in dataclasses.fields(self.shape):        # models that do not use what came later keep their digest
+            if (field.metadata.get("later") or field.name == "sliding_window") and getattr(self.shape, field.name) == field.default:
+                del shape[field.name]
         recipe = {f.name: str(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)}
         digest = hashlib.sha256(json.dumps([shape, recipe], sort_keys=True).encode())
         tables = [self.head] if self.embedding is self.head else [self.head, self.embedding]

@@ -1,10 +1,13 @@
 """A transformer layer as data: its matrices, and the steps of a pass through it. What the weight stream holds follows from it.
 
-A family of models is a value of `Block`.
+A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in `ModelShape`.
 """
 from dataclasses import dataclass
 
-__all__ = ["Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "Store"]
+__all__ = ["ACTIVATIONS", "Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "QkNorm", "RECORD_WORDS", "Store", "Vector"]
+
+RECORD_WORDS = 4     # 16-bit words at the start of a record: the exponents of the matrices that follow
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu2")
 
 
 @dataclass(frozen=True)
@@ -14,23 +17,36 @@ class Matrix:
     tensor      its name in a layer of Hugging Face's checkpoint
     rows        what its outputs are: "heads" or "kv_heads" of queries, keys or values, each padded as it is stored; "hidden"; "ff"
     rotary      the two elements of a rotary pair are stored side by side
+    biased      a number of its own is added to each output
     """
     name: str
     tensor: str
     rows: str
     rotary: bool = False
+    biased: bool = False
+
+    @property
+    def bias(self):
+        """Name of its bias in a layer of the checkpoint."""
+        return self.tensor.removesuffix("weight") + "bias"
 
 
 @dataclass(frozen=True)
 class Norm:
-    """An RMSNorm. Its record in the stream holds the exponents of the matrices up to the next one, then its gains.
+    """An RMSNorm. Its record in the stream holds the exponents of the matrices up to the next one, its gains, then `Block.vectors`.
 
     gain        the name of its gains in a quantized layer
-    tensor      and in a layer of Hugging Face's checkpoint
+    tensor      and in a layer of Hugging Face's checkpoint; "" with
+    plain       there is no norm: rows are rounded to bf16 and nothing else; its gains are 1
+    reads       "residual", or "sums": what the `Project` before it has left there
+    writes      "normed", the input of the next matrix, or "residual": the result is added to it
     """
     name: str
     gain: str
     tensor: str
+    plain: bool = False
+    reads: str = "residual"
+    writes: str = "normed"
 
 
 @dataclass(frozen=True)
@@ -39,10 +55,12 @@ class Project:
 
     matrices    their names, in the order in which their rows are stored: one after the other, or in turn if they are ``interleaved``
     inputs      what its inputs are: "hidden", "heads" (of attention, each padded) or "ff"
+    sink        where its sums go: "heads" (to RoPE and the KV memory), "activation", "residual", or "sums", from which a `Norm` takes them
     """
     name: str
     matrices: tuple
     inputs: str
+    sink: str
     interleaved: bool = False
 
 
@@ -59,14 +77,61 @@ class Attend:
 
 
 @dataclass(frozen=True)
+class QkNorm:
+    """RMSNorm of keys and of queries.
+
+    span            "head": each head by itself; "projection": all heads of a kind as one vector
+    after_rotary    they are turned first, and normed then
+    q_tensor, k_tensor      names of the gains in a layer of Hugging Face's checkpoint: of head_dim numbers, or of the projection's
+    """
+    span: str
+    after_rotary: bool = False
+    q_tensor: str = "self_attn.q_norm.weight"
+    k_tensor: str = "self_attn.k_norm.weight"
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Numbers that a record holds behind its gains, as bf16.
+
+    name        in a quantized layer: "q_gain", "k_gain", or a project's with "_bias"
+    project     of a bias, else ""
+    """
+    name: str
+    project: str = ""
+
+
+@dataclass(frozen=True)
 class Block:
     """A layer.
 
     matrices    of the checkpoint; a record has its exponents in this order
-    steps       in the order of a pass
+    steps       in the order of a pass. The projects are called "qkv", "o", "gate_up" (also where there is no gate) and "down"
+    activation  of the gate, or, where there is no matrix "gate", of "up": one of `ACTIVATIONS`
+    qk_norm     None, or of keys and queries
     """
     matrices: tuple
     steps: tuple
+    activation: str = "silu"
+    qk_norm: QkNorm | None = None
+
+    @property
+    def gated(self):
+        """Whether the activation of a gate is multiplied with "up"."""
+        return any(matrix.name == "gate" for matrix in self.matrices)
+
+    @property
+    def post_norms(self):
+        """Whether sums are normed before they are added to the residual."""
+        return any(norm.reads == "sums" for norm in self.of(Norm))
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"Activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        for norm in self.of(Norm):
+            if len(self.exponents(norm.name)) > RECORD_WORDS:
+                raise ValueError(f"Matrices between {norm.name} and the next norm must be at most {RECORD_WORDS}, not "
+                                 f"{', '.join(self.exponents(norm.name))}")
 
     def of(self, kind):
         """The steps of a kind, in order."""
@@ -74,11 +139,31 @@ class Block:
 
     def exponents(self, norm):
         """Names of the matrices whose exponents the record of a norm holds, in order."""
+        read = {name for project in self.projects(norm) for name in project.matrices}
+        return tuple(matrix.name for matrix in self.matrices if matrix.name in read)
+
+    def projects(self, norm):
+        """The projects between a norm and the next one, in order: those that its record is for."""
         names = [step.name for step in self.steps]
         follow = self.steps[names.index(norm) + 1:]
         ends = [i for i, step in enumerate(follow) if isinstance(step, Norm)]
-        read = {name for step in follow[:ends[0] if ends else None] if isinstance(step, Project) for name in step.matrices}
-        return tuple(matrix.name for matrix in self.matrices if matrix.name in read)
+        return tuple(step for step in follow[:ends[0] if ends else None] if isinstance(step, Project))
+
+    def record_of(self, matrix):
+        """(norm, index): whose record has a matrix's exponent, and at which place."""
+        norm = next(norm.name for norm in self.of(Norm) if matrix in self.exponents(norm.name))
+        return norm, self.exponents(norm).index(matrix)
+
+    def biased(self, project):
+        """Whether something is added to the sums of the `Project` of that name."""
+        step = next(step for step in self.of(Project) if step.name == project)
+        return any(self.matrix(name).biased for name in step.matrices)
+
+    def vectors(self, norm):
+        """The `Vector` s of a norm's record, in order: gains of queries and of keys, then biases, one vector for each project."""
+        projects = self.projects(norm)
+        gains = [Vector("q_gain"), Vector("k_gain")] if self.qk_norm and any(p.sink == "heads" for p in projects) else []
+        return (*gains, *(Vector(f"{p.name}_bias", p.name) for p in projects if self.biased(p.name)))
 
     def matrix(self, name):
         """The `Matrix` of that name."""
@@ -94,10 +179,10 @@ LLAMA = Block(
         Matrix("down", "mlp.down_proj.weight", "hidden")),
     steps=(
         Norm("norm_1", "input_gain", "input_layernorm.weight"),
-        Project("qkv", ("k", "v", "q"), "hidden"),
+        Project("qkv", ("k", "v", "q"), "hidden", "heads"),
         Store("kv_write"),
         Attend("attention"),
-        Project("o", ("o",), "heads"),
+        Project("o", ("o",), "heads", "residual"),
         Norm("norm_2", "post_gain", "post_attention_layernorm.weight"),
-        Project("gate_up", ("gate", "up"), "hidden", interleaved=True),
-        Project("down", ("down",), "ff")))
+        Project("gate_up", ("gate", "up"), "hidden", "activation", interleaved=True),
+        Project("down", ("down",), "ff", "residual")))

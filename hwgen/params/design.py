@@ -2,15 +2,12 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .block import LLAMA, Project
+from .block import RECORD_WORDS, Project
 from .hardware import HwShape, Recipe
 from .model import ModelShape
 from .stream import EMBEDDING, FINAL_NORM, HEAD, Stream
 
-__all__ = ["Design", "Matmul", "up_to"]
-
-RECORD_WORDS = 4     # 16-bit words at the start of a record: the exponents of the matrices that follow
-
+__all__ = ["Design", "Matmul", "RECORD_WORDS", "up_to"]
 
 def up_to(value, multiple):
     """``value`` rounded up to a multiple."""
@@ -42,9 +39,8 @@ class Design:
     hw: HwShape
     recipe: Recipe
 
-    block = LLAMA       # what a layer is made of
-
     def __post_init__(self):
+        object.__setattr__(self, "block", self.model.block)     # what a layer is made of
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
@@ -168,8 +164,17 @@ class Design:
 
     @property
     def record_beats(self):
-        """A record: RECORD_WORDS words (padded to whole granules), then ``hidden`` norm gains as bf16."""
+        """A record without vectors: RECORD_WORDS words (padded to whole granules), then ``hidden`` norm gains as bf16."""
         return -(-self.record_granules // self.granules_per_beat)
+
+    def vector_granules(self, vector):
+        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, a gain for each element of a stored head."""
+        if vector.project:
+            length = self.matmul(vector.project).rows
+        else:
+            heads = {"q_gain": self.heads, "k_gain": self.kv_heads}[vector.name]
+            length = self.head * (heads if self.block.qk_norm.span == "projection" else 1)
+        return length // self.hw.vector_lanes
 
     @property
     def header_beats(self):

@@ -1,12 +1,14 @@
-"""The shape of a Llama-family model, under Hugging Face's names."""
+"""The shape of a dense decoder, under Hugging Face's names."""
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from .block import LLAMA, Block, Norm, Project
 from .checks import check_int, check_number, shown
 
-__all__ = ["DivisorRopeScaling", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
+__all__ = ["DivisorRopeScaling", "LayerType", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
            "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
 
 
@@ -71,6 +73,39 @@ class Llama3RopeScaling:
         return keep * frequencies + (1 - keep) * frequencies / self.factor
 
 
+_SCALINGS = (LinearRopeScaling, Llama3RopeScaling, DivisorRopeScaling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerType:
+    """What may differ from layer to layer.
+
+    Parameters
+    ----------
+    window : int or None              positions that a token sees, itself included; None: all before it
+    rotary : bool                     queries and keys are turned
+    rope_theta : float or None        with its own ``rope_scaling``; None: both are the model's
+    """
+
+    window: int | None = None
+    rotary: bool = True
+    rope_theta: float | None = None
+    rope_scaling: None | LinearRopeScaling | Llama3RopeScaling | DivisorRopeScaling = None
+
+    def __post_init__(self):
+        if self.window is not None:
+            check_int("Sliding window", self.window, 1)
+        if self.rope_theta is not None:
+            check_number("RoPE theta", self.rope_theta)
+        elif self.rope_scaling is not None:
+            raise ValueError("RoPE scaling of a layer must come with its RoPE theta")
+
+
+def _later(default):
+    """A field that came later: models that do not use it keep their digest, and their manifest."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """Everything about a model but its weights.
@@ -88,6 +123,10 @@ class ModelShape:
     tie_word_embeddings : bool        whether the embedding table is the LM head
     bos_token_id : int or None
     eos_token_ids : tuple of int      any of them ends a text
+    block : Block                     what its layers are made of
+    score_scale : float or None       what the products of queries and keys are multiplied with; None: 1 / sqrt(head_dim)
+    rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies are those of a head of that size
+    layer_types : tuple of LayerType  of each layer, or () where all are alike: then ``sliding_window`` is that of all
 
     Raises
     ------
@@ -110,6 +149,15 @@ class ModelShape:
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
     eos_token_ids: tuple = ()
+    block: Block = _later(LLAMA)
+    score_scale: float | None = _later(None)
+    rotary_dim: int | None = _later(None)
+    layer_types: tuple = _later(())
+
+    def __repr__(self):     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
+        said = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
+                if not (f.metadata.get("later") and getattr(self, f.name) == f.default))
+        return f"ModelShape({', '.join(said)})"
 
     def __post_init__(self):
         if not isinstance(self.name, str):
@@ -129,8 +177,7 @@ class ModelShape:
             check_int("Sliding window", self.sliding_window, 1)
         if not isinstance(self.tie_word_embeddings, bool):
             raise TypeError(f"Tied embeddings must be True or False, not {shown(self.tie_word_embeddings)}")
-        if not (self.rope_scaling is None or isinstance(self.rope_scaling, (LinearRopeScaling, Llama3RopeScaling,
-                                                                              DivisorRopeScaling))):
+        if not (self.rope_scaling is None or isinstance(self.rope_scaling, _SCALINGS)):
             raise TypeError("RoPE scaling must be None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling, "
                             f"not {shown(self.rope_scaling)}")
         if not isinstance(self.eos_token_ids, tuple):
@@ -138,6 +185,15 @@ class ModelShape:
 
         if self.head_dim % 2:
             raise ValueError(f"Head dimension must be even, not {self.head_dim}")
+        if self.score_scale is not None:
+            check_number("Score scale", self.score_scale)
+        if self.rotary_dim is not None:
+            check_int("Rotary dimension", self.rotary_dim, 0)
+            if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
+                raise ValueError(f"Rotary dimension must be even and at most the head dimension {self.head_dim}, not {self.rotary_dim}")
+        if self.layer_types and (len(self.layer_types) != self.num_hidden_layers or self.sliding_window is not None):
+            raise ValueError(f"Layer types must be one for each of {self.num_hidden_layers} layers, which have the sliding window, "
+                             f"not {len(self.layer_types)}")
         with np.errstate(all="ignore"):
             if not np.isfinite(self.rope_frequencies()).all():
                 raise ValueError(f"RoPE theta {self.rope_theta} must give finite frequencies, with its scaling")
@@ -173,21 +229,64 @@ class ModelShape:
 
     def matrices(self):
         """Name -> (outputs, inputs) of one layer's matrices, in the order a pass uses them."""
-        h, f = self.hidden_size, self.intermediate_size
-        return {"q": (self.q_size, h), "k": (self.kv_size, h), "v": (self.kv_size, h), "o": (h, self.q_size),
-                "gate": (f, h), "up": (f, h), "down": (h, f)}
+        sizes = {"hidden": self.hidden_size, "ff": self.intermediate_size, "heads": self.q_size, "kv_heads": self.kv_size}
+        inputs = {name: project.inputs for project in self.block.of(Project) for name in project.matrices}
+        return {matrix.name: (sizes[matrix.rows], sizes[inputs[matrix.name]]) for matrix in self.block.matrices}
+
+    def layer_tensors(self):
+        """Name -> shape of every tensor of a layer of the checkpoint, in order: matrices, gains of norms, those of queries and keys, biases."""
+        block, sizes = self.block, self.matrices()
+        names = {matrix.tensor: sizes[matrix.name] for matrix in block.matrices}
+        names |= {norm.tensor: (self.hidden_size,) for norm in block.of(Norm) if not norm.plain}
+        if block.qk_norm:
+            whole = block.qk_norm.span == "projection"
+            names |= {block.qk_norm.q_tensor: (self.q_size if whole else self.head_dim,),
+                      block.qk_norm.k_tensor: (self.kv_size if whole else self.head_dim,)}
+        return names | {matrix.bias: sizes[matrix.name][:1] for matrix in block.matrices if matrix.biased}
 
     @property
     def parameter_count(self):
         """Weights of the checkpoint; a tied table counts once."""
-        layer = sum(n * k for n, k in self.matrices().values()) + 2 * self.hidden_size
+        layer = sum(math.prod(size) for size in self.layer_tensors().values())
         tables = 1 if self.tie_word_embeddings else 2
         return self.num_hidden_layers * layer + tables * self.vocab_size * self.hidden_size + self.hidden_size
 
-    def rope_frequencies(self):
-        """Radians per position of each rotary pair, float64 [head_dim/2]; pair i is elements i and i + head_dim/2."""
-        frequencies = self.rope_theta ** (-np.arange(0, self.head_dim, 2, dtype=np.float64) / self.head_dim)
-        return frequencies if self.rope_scaling is None else self.rope_scaling.apply(frequencies)
+    def layer_type(self, layer):
+        """The `LayerType` of a layer."""
+        return self.layer_types[layer] if self.layer_types else LayerType(window=self.sliding_window)
+
+    def ropes(self):
+        """The different (theta, scaling) of the layers that turn queries and keys, in the order of their first use."""
+        return tuple(dict.fromkeys(rope for rope in map(self._rope, range(self.num_hidden_layers)) if rope is not None))
+
+    def rope_of(self, layer):
+        """Index of a layer's RoPE in `ropes`, or None if it has none."""
+        rope = self._rope(layer)
+        return None if rope is None else self.ropes().index(rope)
+
+    def _rope(self, layer):
+        of = self.layer_type(layer)
+        if not of.rotary or self.rotary_dim == 0:
+            return None
+        return (self.rope_theta, self.rope_scaling) if of.rope_theta is None else (of.rope_theta, of.rope_scaling)
+
+    def rope_frequencies(self, rope=None):
+        """Radians per position of each rotary pair, float64 [head_dim/2]; pair i is elements i and i + head_dim/2.
+
+        With ``rotary_dim`` R pair i is elements i and i + R/2 for i < R/2; the others are not turned: their frequency is 0. ``rope``: one of
+        `ropes`, or the model's own.
+        """
+        theta, scaling = (self.rope_theta, self.rope_scaling) if rope is None else rope
+        turned = self.head_dim if self.rotary_dim is None else self.rotary_dim
+        frequencies = theta ** (-np.arange(0, turned, 2, dtype=np.float64) / max(1, turned))
+        if scaling is not None:
+            frequencies = scaling.apply(frequencies)
+        return np.pad(frequencies, (0, (self.head_dim - turned) // 2))
+
+    def rotary_order(self):
+        """Elements of a head in the order in which the machine stores them, both of a rotary pair side by side: int [head_dim]."""
+        turned = self.head_dim if self.rotary_dim is None else self.rotary_dim
+        return np.concatenate([np.arange(turned).reshape(2, -1).T.reshape(-1), np.arange(turned, self.head_dim)])
 
 
 # Presets, smallest first.

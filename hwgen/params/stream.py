@@ -17,6 +17,8 @@ class Section(NamedTuple):
     beats
     matmul      of a matrix, else None
     exponents   of a record: the names of the matrices whose exponents it holds, in order; of the header, of the table
+    granules    of a record: of its exponents, its gains and its vectors
+    vectors     of a record: (name, granules) of the vectors behind its gains, in order
     """
     name: str
     layer: int | None
@@ -24,6 +26,8 @@ class Section(NamedTuple):
     beats: int
     matmul: object = None
     exponents: tuple = ()
+    granules: int = 0
+    vectors: tuple = ()
 
     @property
     def end(self):
@@ -50,10 +54,11 @@ class Stream:
         for layer in range(design.layers):
             for step in block.steps:
                 if isinstance(step, Norm):
-                    self._add(step.name, layer, design.record_beats, exponents=block.exponents(step.name))
+                    self._record(step.name, layer, block.exponents(step.name),
+                                 tuple((vector.name, design.vector_granules(vector)) for vector in block.vectors(step.name)))
                 elif isinstance(step, Project):
                     self._matrix(step.name, layer, design.matmul(step.name))
-        self._add(FINAL_NORM, None, design.record_beats, exponents=(HEAD,))
+        self._record(FINAL_NORM, None, (HEAD,))
         self._matrix(HEAD, None, design.head_matmul)
         if design.model.tie_word_embeddings:
             self._named[EMBEDDING, None] = self[HEAD]
@@ -63,8 +68,12 @@ class Stream:
     def _matrix(self, name, layer, matmul):
         self._add(name, layer, matmul.tiles * self._design.hw.tile_beats, matmul)
 
-    def _add(self, name, layer, beats, matmul=None, exponents=()):
-        section = Section(name, layer, self.beats, beats, matmul, exponents)
+    def _record(self, name, layer, exponents, vectors=()):
+        granules = self._design.record_granules + sum(count for _, count in vectors)
+        self._add(name, layer, -(-granules // self._design.granules_per_beat), exponents=exponents, granules=granules, vectors=vectors)
+
+    def _add(self, name, layer, beats, matmul=None, exponents=(), granules=0, vectors=()):
+        section = Section(name, layer, self.beats, beats, matmul, exponents, granules, vectors)
         self._sections.append(section)
         self._named[name, layer] = section
 
