@@ -7,7 +7,6 @@ from amaranth.hdl import signed
 
 from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
-from hwgen.params.design import RECORD_WORDS
 from hwgen.params.stream import FINAL_NORM, HEAD
 from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout
 from sim.designs import small_design
@@ -18,7 +17,7 @@ DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
 ALL = True if HW.halves == 1 else [1, 1]       # all heads
 STREAM = random_stream(DESIGN)
-EXPS = ArrayLayout(signed(EXP_BITS), RECORD_WORDS)
+EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
 
 class Bench:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..params.design import RECORD_WORDS
 from ..params.phases import Phase
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
@@ -109,10 +108,10 @@ def embedding_row(stream, design, token):
 
 
 def record(stream, design, address):
-    """(exponents int64 [RECORD_WORDS], gains uint16 [hidden]) of the record at a beat."""
+    """(exponents int64 [design.block.record_words], gains uint16 [hidden]) of the record at a beat."""
     words = _words(stream, design, address, design.record_beats)
     start = design.record_header_granules * design.hw.vector_lanes
-    return _signed10(words[:RECORD_WORDS]), words[start:start + design.hidden].astype(np.uint16)
+    return _signed10(words[:design.block.record_words]), words[start:start + design.hidden].astype(np.uint16)
 
 
 def tiles(stream, design, section):

@@ -2,7 +2,6 @@
 import numpy as np
 
 from ..params.block import Norm, Project
-from ..params.design import RECORD_WORDS
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["model_id", "pack", "pack_file", "sections"]
@@ -70,17 +69,17 @@ def _check(quantized, design):
 
 
 def _words(design, head, gains=None):
-    """A record, or the header: RECORD_WORDS words padded to granules, the gains, zeros up to a whole beat."""
+    """A record, or the header: words of exponents padded to granules, the gains, zeros up to a whole beat."""
     hw = design.hw
     for exponent in head if gains is not None else head[:2]:
         if not -512 <= exponent < 512:
             raise ValueError(f"Scale exponent must fit 10 bits, -512 to 511, not {exponent}")
     start, beats = design.record_header_granules * hw.vector_lanes, design.header_beats
-    head = list(head) + [0] * (RECORD_WORDS - len(head))
+    head = list(head) + [0] * (design.block.record_words - len(head))
     if gains is not None:
         beats = design.record_beats
     words = np.zeros(beats * hw.beat_bytes // 2, np.uint16)
-    words[:RECORD_WORDS] = np.array(head, np.int64) & 0xFFFF
+    words[:design.block.record_words] = np.array(head, np.int64) & 0xFFFF
     if gains is not None:
         words[start:start + len(gains)] = gains
     return words.astype("<u2").view(np.uint8).reshape(beats, hw.beat_bytes)

@@ -2,11 +2,10 @@
 
 A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in `ModelShape`.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["ACTIVATIONS", "Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "QkNorm", "RECORD_WORDS", "Store", "Vector"]
+__all__ = ["ACTIVATIONS", "Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "QkNorm", "Store", "Vector", "dense"]
 
-RECORD_WORDS = 4     # 16-bit words at the start of a record: the exponents of the matrices that follow
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu2")
 
 
@@ -128,10 +127,11 @@ class Block:
     def __post_init__(self):
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"Activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
-        for norm in self.of(Norm):
-            if len(self.exponents(norm.name)) > RECORD_WORDS:
-                raise ValueError(f"Matrices between {norm.name} and the next norm must be at most {RECORD_WORDS}, not "
-                                 f"{', '.join(self.exponents(norm.name))}")
+
+    @property
+    def record_words(self):
+        """16-bit words at the start of a record, a power of two: the exponents of the matrices that follow."""
+        return max(4, 1 << (max(len(self.exponents(norm.name)) for norm in self.of(Norm)) - 1).bit_length())
 
     def of(self, kind):
         """The steps of a kind, in order."""
@@ -170,19 +170,49 @@ class Block:
         return next(matrix for matrix in self.matrices if matrix.name == name)
 
 
-#: Llama, and whatever computes as it does.
-LLAMA = Block(
-    matrices=(
+def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="silu", gated=True):
+    """The `Block` of a dense decoder.
+
+    biased      names of the matrices that have a bias
+    norms       "pre": of the residual, before attention and before the MLP; "post": of what each of them adds to it; "sandwich": both
+    parallel    attention and MLP read the same residual, and the same norm of it ("pre")
+    gated       the MLP multiplies a gate with "up"
+    """
+    if norms not in ("pre", "post", "sandwich"):
+        raise ValueError(f"Norms must be pre, post or sandwich, not {norms!r}")
+    if parallel and norms != "pre":
+        raise ValueError(f"Norms of a parallel block must be pre, not {norms!r}")
+    mlp = (Matrix("gate", "mlp.gate_proj.weight", "ff"), Matrix("up", "mlp.up_proj.weight", "ff"))[0 if gated else 1:]
+    matrices = (
         Matrix("q", "self_attn.q_proj.weight", "heads", rotary=True), Matrix("k", "self_attn.k_proj.weight", "kv_heads", rotary=True),
         Matrix("v", "self_attn.v_proj.weight", "kv_heads"), Matrix("o", "self_attn.o_proj.weight", "hidden"),
-        Matrix("gate", "mlp.gate_proj.weight", "ff"), Matrix("up", "mlp.up_proj.weight", "ff"),
-        Matrix("down", "mlp.down_proj.weight", "hidden")),
-    steps=(
-        Norm("norm_1", "input_gain", "input_layernorm.weight"),
-        Project("qkv", ("k", "v", "q"), "hidden", "heads"),
-        Store("kv_write"),
-        Attend("attention"),
-        Project("o", ("o",), "heads", "residual"),
-        Norm("norm_2", "post_gain", "post_attention_layernorm.weight"),
-        Project("gate_up", ("gate", "up"), "hidden", "activation", interleaved=True),
-        Project("down", ("down",), "ff", "residual")))
+        *mlp, Matrix("down", "mlp.down_proj.weight", "hidden"))
+    unknown = set(biased) - {matrix.name for matrix in matrices}
+    if unknown:
+        raise ValueError(f"Matrices with a bias must be of {', '.join(matrix.name for matrix in matrices)}, not {', '.join(sorted(unknown))}")
+    pre, post = norms != "post", norms != "pre"
+    sink = "sums" if post else "residual"
+
+    def before(name, gain, tensor):
+        return Norm(name, gain, tensor) if pre else Norm(name, gain, "", plain=True)
+
+    def after(name, gain, tensor):
+        return (Norm(name, gain, tensor, reads="sums", writes="residual"),) if post else ()
+
+    return Block(
+        matrices=tuple(replace(matrix, biased=matrix.name in biased) for matrix in matrices), activation=activation, qk_norm=qk_norm,
+        steps=(
+            before("norm_1", "input_gain", "input_layernorm.weight"),
+            Project("qkv", ("k", "v", "q"), "hidden", "heads"),
+            Store("kv_write"),
+            Attend("attention"),
+            Project("o", ("o",), "heads", sink),
+            *after("post_1", "attention_gain", "post_self_attn_layernorm.weight"),
+            *(() if parallel else (before("norm_2", "post_gain", "post_attention_layernorm.weight"),)),
+            Project("gate_up", tuple(matrix.name for matrix in mlp), "hidden", "activation", interleaved=gated),
+            Project("down", ("down",), "ff", sink),
+            *after("post_2", "mlp_gain", "post_mlp_layernorm.weight")))
+
+
+#: Llama, and whatever computes as it does.
+LLAMA = dense()

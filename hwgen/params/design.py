@@ -2,12 +2,12 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .block import RECORD_WORDS, Project
+from .block import Project
 from .hardware import HwShape, Recipe
 from .model import ModelShape
 from .stream import EMBEDDING, FINAL_NORM, HEAD, Stream
 
-__all__ = ["Design", "Matmul", "RECORD_WORDS", "up_to"]
+__all__ = ["Design", "Matmul", "up_to"]
 
 def up_to(value, multiple):
     """``value`` rounded up to a multiple."""
@@ -156,7 +156,7 @@ class Design:
 
     @property
     def record_header_granules(self):
-        return -(-RECORD_WORDS // self.hw.vector_lanes)
+        return -(-self.block.record_words // self.hw.vector_lanes)
 
     @property
     def record_granules(self):
@@ -164,7 +164,7 @@ class Design:
 
     @property
     def record_beats(self):
-        """A record without vectors: RECORD_WORDS words (padded to whole granules), then ``hidden`` norm gains as bf16."""
+        """A record without vectors: ``block.record_words`` words (padded to whole granules), then ``hidden`` norm gains as bf16."""
         return -(-self.record_granules // self.granules_per_beat)
 
     def vector_granules(self, vector):
@@ -178,7 +178,7 @@ class Design:
 
     @property
     def header_beats(self):
-        """The stream's header: RECORD_WORDS words, padded to whole granules."""
+        """The stream's header: ``block.record_words`` words, padded to whole granules."""
         return -(-self.record_header_granules // self.granules_per_beat)
 
     @cached_property

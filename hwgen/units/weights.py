@@ -11,7 +11,6 @@ from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
 from ..lib.pieces import Kind, Pieces
 from ..lib.rom import FileRom
 from ..lib.skid import SkidRegister
-from ..params.design import RECORD_WORDS
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout"]
@@ -159,7 +158,7 @@ class Dispatcher(wiring.Component):
             "embed_exp": Out(signed(EXP_BITS)),
             "model_id": Out(32),
             "embed": Out(stream.Signature(embed_layout(design))),
-            "exps": Out(ArrayLayout(signed(EXP_BITS), RECORD_WORDS)),
+            "exps": Out(ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "gain": Out(stream.Signature(gain_layout(design))),
             "tile": Out(stream.Signature(unsigned(tile_layout(design).size))),
         })
@@ -299,7 +298,7 @@ class Dispatcher(wiring.Component):
         words = [w[:EXP_BITS].as_signed() for w in granule.words]
         identity = [self.model_id[:16], self.model_id[16:]]
         with m.If(full & (granule.kind == Section.RECORD) & self.gain.ready):
-            m.d.sync += [self.exps[i].eq(words[i % lanes]) for i in range(RECORD_WORDS) if lanes > 2]
+            m.d.sync += [self.exps[i].eq(words[i % lanes]) for i in range(design.block.record_words) if lanes > 2]
             for k in range(2 if lanes == 2 else 0):
                 with m.If(granule.upper == k):
                     m.d.sync += [self.exps[2 * k + i].eq(words[i]) for i in range(2)]
