@@ -64,7 +64,8 @@ class Design:
 
     @property
     def ff(self):
-        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // 2))
+        # gates and ups alternate: a row has two numbers of each
+        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // 2 if self.block.gated else self.hw.columns))
 
     @property
     def attn(self):
