@@ -14,8 +14,8 @@ from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
 from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 
-__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "clip", "clip_fixed", "constant_rom", "exp2_code", "fp8_align",
-           "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
+__all__ = ["Bf16", "Fp8Aligned", "Link", "Pipeline", "at_least", "bf16_to_fp8", "clip", "clip_fixed", "constant_rom", "exp2_code",
+           "fp8_align", "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
            "pwl_line", "pwl_lookup", "rne_shift",
            "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16",
            "window_amount"]
@@ -405,6 +405,13 @@ def _thermometer(m, value, thresholds, name):
 
 
 # Streams
+
+class Link:
+    """Handshake between two pipelines inside a unit."""
+
+    def __init__(self, name):
+        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
+
 
 class Pipeline:
     """Registers of an elastic unit: ``stages`` of them from ``i`` to ``o``, all under one enable.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
+__all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
+           "exp2_thresholds",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
            "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
@@ -113,6 +114,19 @@ def rsqrt_exponent(length):
 def norm_epsilon(length, epsilon, fraction):
     """RMSNorm's epsilon times ``length``, in units of 2**(-2 * fraction) as the sum of squares is; at least 1."""
     return max(1, round(Fraction(epsilon) * length * 4**fraction))
+
+
+def floating_epsilon(length, epsilon):
+    """(e, value): an epsilon times ``length`` for a norm of bf16 rows is ``value`` in units of ``4**(e - 142)``, at least 1.
+
+    e is a biased exponent of bf16, with which ``value`` is between 2**30 and 2**32, as the square of a number of that exponent is, unless e
+    would leave bf16's range. Rows of smaller numbers are brought to it: what their squares lose is nothing beside epsilon.
+    """
+    target = Fraction(epsilon) * length
+    log2 = target.numerator.bit_length() - target.denominator.bit_length()
+    log2 -= target < Fraction(2)**log2                    # 2**log2 <= target < 2**(log2 + 1)
+    e = min(max(142 + (log2 - 30) // 2, 0), 254)
+    return e, max(1, round(target * Fraction(4)**(142 - e)))
 
 
 @_specified
