@@ -64,7 +64,7 @@ def alternating_timeline(design, positions, wants, closed):
             attended = written + 1 + attention[x]
             spent["attention"] += attended - end
         elif phase == Phase.GATE_UP:
-            end = times.granule(-1) + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY
+            end = times.granule(-1) + convert.LATENCY + swiglu.latency(design.block) + vector_buffer.WRITE_LATENCY
         elif phase == Phase.HEAD:
             outcomes += [times.granule(-1, row) + sample_latency(design) - 1 for row in range(count)]
             end = outcomes[-1] + 1

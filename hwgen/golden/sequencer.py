@@ -54,7 +54,7 @@ class _Pass:
         self.tile = weights.tile_after_record_cycle(design, self.taken)
         s = self.phase(Phase.NORM_2, layer, s, s + norm)
         last = self.matmul(design.gate_up_matmul, n, s).granule(-1)
-        s = self.phase(Phase.GATE_UP, layer, s, last + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY)
+        s = self.phase(Phase.GATE_UP, layer, s, last + convert.LATENCY + swiglu.latency(design.block) + vector_buffer.WRITE_LATENCY)
 
         self.tile = follows()
         s = self.phase(Phase.DOWN, layer, s, self.matmul(design.down_matmul, n, s).granule(-1) + residual.DONE_LATENCY)

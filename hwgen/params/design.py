@@ -64,7 +64,8 @@ class Design:
 
     @property
     def ff(self):
-        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // 2))
+        # n-tiles of gates and ups, or of ups alone, have no padding
+        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // (1 + self.block.gated)))
 
     @property
     def attn(self):
