@@ -82,7 +82,7 @@ async def extremes(dut):
 async def values(dut, pattern):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     _, source, sink = await ports(dut, *pattern)
-    given = items(rng, cases(rng, 200))
+    given = items(rng, cases(rng, P["count"]))
     source.send(given)
     assert await sink.wait(len(given)) == expected(given)
 

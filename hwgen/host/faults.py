@@ -9,7 +9,8 @@ from ..golden.admission import admit_pass
 from ..golden.kv_cache import KvBlocks
 from ..lib.layouts import EXP_BITS
 from ..params.secded import check_bits, pieces
-from ..params.tables import SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table, sigmoid_table
+from ..params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
+                             sigmoid_table)
 from ..plan.stream_map import describe
 from .link import Link
 

@@ -105,7 +105,10 @@ def converted_layout(design):
 
 
 def glu_layout(design, lanes):
-    """A granule of a gate/up row (V lanes, gates and ups alternate), or what `SwiGlu` makes of it (V/2 lanes). Without a gate: both of V lanes."""
+    """A granule of a gate/up row (V lanes, gates and ups alternate), or what `SwiGlu` makes of it (V/2 lanes).
+
+    Without a gate both have V lanes.
+    """
     return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(design.hw.entries),
                          "part": range(design.ff * (1 + design.block.gated) // design.hw.vector_lanes), "last": 1})
 
