@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from hwgen.params.model import LLAMA3_8B, SMOLLM2_135M
-from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, gumbel_table, neg_log_octaves, neg_log_table,
-                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table)
+from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, SIGMOID_FRACTION, gumbel_table, neg_log_octaves, neg_log_table,
+                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table, sigmoid_table)
 
 
 def values(table):
@@ -31,6 +31,19 @@ def test_rsqrt(length):
 def test_norm_epsilon():
     assert norm_epsilon(576, 1e-5, 16) == round(1e-5 * 576 * 2.0**32)
     assert norm_epsilon(1, 1e-30, 4) == 1
+
+
+#: By other formulas than the tables'.
+SIGMOIDS = {"silu": lambda z: 0.5 + np.tanh(z / 2) / 2, "quick_gelu": lambda z: 0.5 + np.tanh(0.851 * z) / 2,
+            "gelu": np.vectorize(lambda z: 1 - math.erfc(z * math.sqrt(0.5)) / 2),
+            "gelu_tanh": lambda z: 1 / (1 + np.exp(-math.sqrt(8 / math.pi) * (z + 0.044715 * z**3)))}
+
+
+@pytest.mark.parametrize("activation", SIGMOID_FRACTION)
+def test_sigmoid(activation):
+    x, y = values(sigmoid_table(activation))
+    assert len(x) == 1 << 14 and y[-1] == y.max() == 1
+    assert np.abs(y - SIGMOIDS[activation](x / 2.0**SIGMOID_FRACTION[activation])).max() < 2**-12.5
 
 
 def test_neg_log():

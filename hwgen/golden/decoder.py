@@ -16,7 +16,7 @@ from .numbers import bf16_value, fp8_ints
 from .rmsnorm import rms_norm
 from .rope import rope_angles, turned
 from .sampler import sample
-from .swiglu import swiglu
+from .swiglu import activate
 from .vector_buffer import quantize
 
 __all__ = ["GoldenDecoder"]
@@ -126,7 +126,7 @@ class GoldenDecoder:
     def gated(self, index, x, gates):
         """The residual after the layer, of that after attention and its `gates`."""
         layer = self.weights[index]
-        return self.add(x, swiglu(gates), layer.down, layer.exps_2[2])
+        return self.add(x, activate(self.design.block, gates), layer.down, layer.exps_2[2])
 
     def layer(self, index, x, slots, positions):
         """The residual after a layer, of that before it."""

@@ -98,16 +98,19 @@ def slice_layout(lanes, meta):
 
 
 def converted_layout(design):
-    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0)."""
+    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0), or a row of ups."""
     v = design.hw.vector_lanes
     return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries), "head": range(design.qkv_heads),
-                         "part": range(max(design.head, 2 * design.ff) // v), "last": 1})
+                         "part": range(max(design.head, design.ff * (1 + design.block.gated)) // v), "last": 1})
 
 
 def glu_layout(design, lanes):
-    """A granule of a gate/up row (V lanes, gates and ups alternate), or what SwiGLU makes of it (V/2 lanes)."""
+    """A granule of a gate/up row (V lanes, gates and ups alternate), or what `SwiGlu` makes of it (V/2 lanes).
+
+    Without a gate both have V lanes.
+    """
     return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(design.hw.entries),
-                         "part": range(2 * design.ff // design.hw.vector_lanes), "last": 1})
+                         "part": range(design.ff * (1 + design.block.gated) // design.hw.vector_lanes), "last": 1})
 
 
 def embed_layout(design):

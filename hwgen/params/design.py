@@ -64,8 +64,8 @@ class Design:
 
     @property
     def ff(self):
-        # gates and ups alternate: a row has two numbers of each
-        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // 2 if self.block.gated else self.hw.columns))
+        # n-tiles of gates and ups, or of ups alone, have no padding
+        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // (1 + self.block.gated)))
 
     @property
     def attn(self):

@@ -15,7 +15,7 @@ from functools import lru_cache
 __all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
            "exp2_thresholds",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
-           "NOISE_FRACTION", "GUMBEL_OFFSET"]
+           "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
 _CHANGED = ContextVar("changed", default={})
 
@@ -135,10 +135,29 @@ def reciprocal_table():
     return _fit("reciprocal", lambda f: 1 / f, [(1 + i / 32, 1 / 32) for i in range(32)], 10, 14)
 
 
+#: Activations ``g * t(g)`` with ``t(-g) = 1 - t(g)``: fraction bits of their table's 14-bit input, and index bits. The input ends where
+#: ``1 - t`` is about half the result's unit or less: at 16, at 8 and at 4.
+_SIGMOIDS = {
+    "silu": (10, 7, lambda z: 1 / (1 + math.exp(-z))),
+    "quick_gelu": (11, 7, lambda z: 1 / (1 + math.exp(-1.702 * z))),
+    "gelu": (12, 6, lambda z: (1 + math.erf(z / math.sqrt(2))) / 2),
+    "gelu_tanh": (12, 6, lambda z: (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2),
+}
+SIGMOID_FRACTION = {name: fraction for name, (fraction, *_) in _SIGMOIDS.items()}
+
+
 @_specified
-def sigmoid_table():
-    """``1 / (1 + exp(-z))`` for z in [0, 16), error below 2**-11.5. Input z in units of 2**-10 (14 bits): 7 + 7; unit 2**-14."""
-    return _fit("sigmoid", lambda z: 1 / (1 + math.exp(-z)), [(i / 8, 1 / 8) for i in range(128)], 7, 14)
+def sigmoid_table(activation="silu"):
+    """What an activation multiplies g >= 0 with, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14 bits); unit 2**-14.
+
+    "silu" is g times the sigmoid. "gelu" is g times the normal distribution function; "gelu_tanh" and "quick_gelu" are
+    approximations of it, with constants of Hendrycks and Gimpel (arXiv 1606.08415). All end at 1 exactly, so that
+    ``g * t`` of a large g is g, and that of -g is 0.
+    """
+    fraction, index_bits, t = _SIGMOIDS[activation]
+    end = 2.0 ** (14 - fraction)
+    width = end / 2**index_bits
+    return _fit(activation, lambda z: t(z) / t(end), [(i * width, width) for i in range(1 << index_bits)], 14 - index_bits, 14)
 
 
 SCORE_FRACTION = 10   # fraction bits of attention scores, which are in log2 units ...
