@@ -396,7 +396,7 @@ def test_shape_that_disagrees(tmp_path):
 def test_foreign_tensor(tmp_path, name):
     tensors = write_folder(tmp_path)
     write_safetensors(tmp_path / "model.safetensors", tensors | {name: np.ones(24)})
-    assert refusal(tmp_path) == (f"{tmp_path}: tensor {name} is none of a Llama model: "
+    assert refusal(tmp_path) == (f"{tmp_path}: tensor {name} is none of this model: "
                                  "its architecture is not supported")
     write_safetensors(tmp_path / "model.safetensors", tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": [1.0]})
     load(tmp_path)
