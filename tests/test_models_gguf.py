@@ -194,7 +194,7 @@ def test_numbers_of_each_layer(tmp_path):
 
 def test_window(tmp_path):
     write_gguf(tmp_path / "m.gguf", fields=lambda writer: writer.add_sliding_window(32))
-    assert load(tmp_path / "m.gguf").shape.longest_context == 32
+    assert load(tmp_path / "m.gguf").shape == dataclasses.replace(SHAPE, name="m", max_position_embeddings=32)
 
 
 @pytest.mark.parametrize("offset, message", [(0, "lies at 0 and not at"), (64, "lies at"), (1 << 40, "lies at 1099511627776 and not at")])
@@ -240,7 +240,7 @@ def test_rows_that_are_no_blocks(tmp_path):
 
 def test_name_of_hugging_face_in_a_gguf(tmp_path):
     write_gguf(tmp_path / "m.gguf", skip=("lm_head.weight",), extra={"lm_head.weight": np.ones((270, 96), np.float32)})
-    assert "tensor lm_head.weight is none of a Llama model" in refusal(tmp_path / "m.gguf")
+    assert "tensor lm_head.weight is none of this model" in refusal(tmp_path / "m.gguf")
 
 
 def test_vector_that_is_longer_than_the_file(tmp_path):
@@ -346,7 +346,7 @@ def test_refusals(tmp_path):
     write_gguf(path, skip=("model.layers.1.mlp.up_proj.weight",))
     assert refusal(path) == f"{path}: tensor model.layers.1.mlp.up_proj.weight is missing: fetch the model again"
     write_gguf(path, extra={"blk.0.attn_q.bias": np.ones(96, np.float32)})
-    assert refusal(path) == (f"{path}: tensor blk.0.attn_q.bias is none of a Llama model: "
+    assert refusal(path) == (f"{path}: tensor blk.0.attn_q.bias is none of this model: "
                              "its architecture is not supported")
     write_gguf(path, tokenizer=lambda writer: None)
     assert refusal(path) == f"{path}: File must have a tokenizer: convert the model again, with its tokenizer"

@@ -169,8 +169,14 @@ def test_llama3_without_its_original_context():
 @pytest.mark.parametrize("changes, window", [({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 64}, 64)])
 def test_windows(changes, window):
     shape, notes, _ = about(config(model_type="mistral", architectures=["MistralForCausalLM"]) | changes)
-    assert shape.sliding_window == window and shape.longest_context == min(window or 128, 128)
+    assert shape.sliding_window == window and shape.longest_context == 128
     assert ("window" in notes) == (window is not None)
+
+
+def test_layers_of_a_mistral():
+    mistral = config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=64)
+    with pytest.raises(ValueError, match="^Option layer_types must be missing, not 'full_attention': all layers"):
+        about(mistral | {"layer_types": "full_attention"})
 
 
 def test_defaults_of_transformers():
@@ -396,7 +402,7 @@ def test_shape_that_disagrees(tmp_path):
 def test_foreign_tensor(tmp_path, name):
     tensors = write_folder(tmp_path)
     write_safetensors(tmp_path / "model.safetensors", tensors | {name: np.ones(24)})
-    assert refusal(tmp_path) == (f"{tmp_path}: tensor {name} is none of a Llama model: "
+    assert refusal(tmp_path) == (f"{tmp_path}: tensor {name} is none of this model: "
                                  "its architecture is not supported")
     write_safetensors(tmp_path / "model.safetensors", tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": [1.0]})
     load(tmp_path)

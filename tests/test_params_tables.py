@@ -1,10 +1,11 @@
 """Function tables against math, each with the bound that its docstring states."""
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from hwgen.params.model import LLAMA3_8B, SMOLLM2_135M
+from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
 from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, SIGMOID_FRACTION, gumbel_table, neg_log_octaves, neg_log_table,
                                  norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table, sigmoid_table)
 
@@ -67,3 +68,13 @@ def test_rope_factors(shape, context):
     for table, step in ((low, 1), (high, ROPE_BLOCK)):
         angle = np.arange(len(table))[:, None] * step * shape.rope_frequencies()
         assert np.abs(table - 2**16 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)).max() <= 0.5 + 1e-6
+
+
+def test_rope_factors_of_layers():
+    """Those of one RoPE, then those of the next, in each row; none where no layer turns."""
+    types = (LayerType(rope_theta=1e6), LayerType(rotary=False), LayerType(), LayerType(rope_theta=1e6), LayerType())
+    both = rope_factors(dataclasses.replace(DEMO, layer_types=types), 200)
+    each = [rope_factors(dataclasses.replace(DEMO, rope_theta=theta), 200) for theta in (1e6, 10000.0)]
+    for which in range(2):
+        assert both[which] == tuple(first + second for first, second in zip(each[0][which], each[1][which]))
+    assert set(rope_factors(dataclasses.replace(DEMO, rotary_dim=0), 200)[0]) == {()}

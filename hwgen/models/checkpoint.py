@@ -17,17 +17,12 @@ class ModelError(Exception):
 
 def tensor_shapes(shape):
     """Name -> shape of every tensor of a checkpoint, with Hugging Face's names; the tied LM head is not one."""
-    h = shape.hidden_size
-    parent = {"q": "self_attn", "k": "self_attn", "v": "self_attn", "o": "self_attn",
-              "gate": "mlp", "up": "mlp", "down": "mlp"}
-    names = {"model.embed_tokens.weight": (shape.vocab_size, h)}
+    names = {"model.embed_tokens.weight": (shape.vocab_size, shape.hidden_size)}
     for i in range(shape.num_hidden_layers):
-        layer = f"model.layers.{i}."
-        names |= {f"{layer}{parent[m]}.{m}_proj.weight": size for m, size in shape.matrices().items()}
-        names |= {f"{layer}input_layernorm.weight": (h,), f"{layer}post_attention_layernorm.weight": (h,)}
-    names["model.norm.weight"] = (h,)
+        names |= {f"model.layers.{i}.{name}": size for name, size in shape.layer_tensors().items()}
+    names["model.norm.weight"] = (shape.hidden_size,)
     if not shape.tie_word_embeddings:
-        names["lm_head.weight"] = (shape.vocab_size, h)
+        names["lm_head.weight"] = (shape.vocab_size, shape.hidden_size)
     return names
 
 
@@ -50,7 +45,7 @@ def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lamb
     for name in found:
         # a tied model may carry its LM head all the same
         if name not in wanted and name != "lm_head.weight" and not ignored(name):
-            raise ModelError(f"{source}: tensor {spelled(name)} is none of a Llama model: its architecture is not supported")
+            raise ModelError(f"{source}: tensor {spelled(name)} is none of this model: its architecture is not supported")
 
 
 class Checkpoint:
@@ -120,6 +115,8 @@ def random_checkpoint(shape, seed=0):
     def read(name):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         size = shapes[name]
+        if name.endswith(".bias"):
+            return (0.3 * rng.standard_normal(size)).astype(np.float32)
         if len(size) == 1:
             return (1 + 0.2 * rng.standard_normal(size)).astype(np.float32)
         return (rng.standard_normal(size, dtype=np.float32) / np.float32(size[1] ** 0.5)).astype(np.float32)

@@ -178,7 +178,8 @@ def _shape(meta, tensors, path, dequantize, about):
     hidden, heads = meta.of_model("embedding_length", int, low=1), meta.of_layers("attention.head_count")
     context = meta.of_model("context_length", int)
     window = meta.of_model("attention.sliding_window", int, 0) or None
-    if window:
+    if window:          # llama.cpp reads none for this architecture: in a context of that many positions both are right
+        context = min(context, window)
         about.notes["window"] = f"{window} positions (llama.attention.sliding_window)"
     head_dim = meta.of_model("attention.key_length", int, hidden // heads)
     for name in ("rope.dimension_count", "attention.value_length"):
@@ -207,7 +208,6 @@ def _shape(meta, tensors, path, dequantize, about):
         "rms_norm_eps": meta.of_model("attention.layer_norm_rms_epsilon", float),
         "rope_theta": theta,
         "max_position_embeddings": context,
-        "sliding_window": window,
         "tie_word_embeddings": tied,
         "bos_token_id": start_token(meta, path),
         "eos_token_ids": end_tokens(meta, path),

@@ -188,7 +188,9 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
     context = options.raw("max_position_embeddings", defaults["max_position_embeddings"])
     window = None
     if kind == "mistral" and options.raw("sliding_window", 4096) is not None:
-        window = options.take("sliding_window", int, 4096)
+        window, types = options.take("sliding_window", int, 4096), options.raw("layer_types", None)
+        if types is not None:
+            raise ValueError(f"Option layer_types must be missing, not {shown(types)}: all layers of a Mistral have the window")
         about.notes["window"] = f"{window} positions ({_said(options, 'sliding_window')})"
     theta, scaling = _rope(options, context, about, where)
     heads, hidden = (options.take(key, int, low=1) for key in ("num_attention_heads", "hidden_size"))

@@ -1,8 +1,9 @@
-"""The float32 model that everything else is judged against: Llama in plain numpy."""
+"""The float32 model that everything else is judged against: a `Block` in plain numpy."""
 import math
 
 import numpy as np
 
+from ..params.block import Attend, Norm, Project, Store
 from .checkpoint import tensor_shapes
 
 __all__ = ["KvCache", "Reference"]
@@ -34,6 +35,43 @@ def _silu(x):
         return x / (1 + np.exp(-x))
 
 
+_ERF = np.array([math.erf(i / 64) for i in range(-384, 385)])
+
+
+def _erf(x):
+    """Of float64, within 2e-9: Taylor's series around the nearest 1/64, to the third power; 1 from 6 on."""
+    x = np.clip(x, -6, 6)
+    at = np.rint(64 * x) / 64
+    d = x - at
+    slope = 2 / math.sqrt(math.pi) * np.exp(-at * at)
+    return _ERF[(64 * np.nan_to_num(at)).astype(int) + 384] + slope * d * (1 - at * d + (2 * at * at - 1) / 3 * d * d)
+
+
+def _gelu(x):
+    x = x.astype(np.float64)
+    return (0.5 * x * (1 + _erf(x * 0.5**0.5))).astype(np.float32)
+
+
+def _gelu_tanh(x):
+    with np.errstate(over="ignore"):  # tanh of inf is the 1 that is right
+        return np.float32(0.5) * x * (1 + np.tanh(np.float32((2 / math.pi) ** 0.5) * (x + np.float32(0.044715) * x * x * x)))
+
+
+def _quick_gelu(x):
+    with np.errstate(over="ignore"):
+        return x / (1 + np.exp(np.float32(-1.702) * x))
+
+
+def _relu2(x):
+    return np.square(np.maximum(x, 0))
+
+
+_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu2": _relu2}
+
+#: What `Project.inputs` calls the inputs of its matrices, and `_layer`.
+_INPUTS = {"hidden": "normed", "heads": "attended", "ff": "activated"}
+
+
 class _Unkept:
     """Weights by name, each read whenever it is asked for."""
 
@@ -45,7 +83,8 @@ class _Unkept:
 
 
 class Reference:
-    """Float32 forward pass. A subclass sees, or changes, what goes into a matrix by overriding :meth:`times`, and the residual by :meth:`residual`.
+    """Float32 forward pass. A subclass sees, or changes, what goes into a matrix by overriding :meth:`times`,
+    the residual by :meth:`residual`, and the softmax by :meth:`probabilities`.
 
     Parameters
     ----------
@@ -58,7 +97,6 @@ class Reference:
         self.shape = shape
         self._weights = {name: weights(name) for name in tensor_shapes(shape)} if keep else _Unkept(weights)
         self._head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
-        self._frequencies = shape.rope_frequencies()
 
     @classmethod
     def of(cls, checkpoint):
@@ -85,8 +123,12 @@ class Reference:
         return x
 
     def times(self, x, name):
-        """A layer's matrix applied to rows: [n, inputs] -> [n, outputs]."""
+        """A layer's matrix applied to rows, without its bias: [n, inputs] -> [n, outputs]."""
         return x @ self._weights[name].T
+
+    def probabilities(self, p):
+        """Of one head, before they are divided by their sum: the largest of each row is 1. [n, positions] -> the same."""
+        return p
 
     def hidden(self, tokens, cache=None):
         """Hidden states after the final norm, float32 [len(tokens), hidden_size]; the cache is as in :meth:`logits`."""
@@ -94,40 +136,96 @@ class Reference:
         cache = cache or self.cache(len(tokens))
         start, end = cache.length, cache.length + len(tokens)
         cache.room_for(end)
-        angles = np.arange(start, end)[:, None] * self._frequencies  # [n, head_dim/2]
-        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        turns = []
+        for rope in shape.ropes():
+            angles = np.arange(start, end)[:, None] * shape.rope_frequencies(rope)  # [n, head_dim/2]
+            turns.append((np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)))
 
         x = self.residual(w["model.embed_tokens.weight"][np.asarray(tokens)])  # [n, hidden]
         for i in range(shape.num_hidden_layers):
-            layer = f"model.layers.{i}."
-            y = _rms_norm(x, w[layer + "input_layernorm.weight"], shape.rms_norm_eps)
-            q = self._rotated(self.times(y, layer + "self_attn.q_proj.weight"), cos, sin)  # [heads, n, head_dim]
-            cache.keys[i, :, start:end] = self._rotated(self.times(y, layer + "self_attn.k_proj.weight"), cos, sin)
-            cache.values[i, :, start:end] = self._heads(self.times(y, layer + "self_attn.v_proj.weight"))
-            attended = self._attention(q, cache.keys[i, :, :end], cache.values[i, :, :end])
-            x = self.residual(x + self.times(attended, layer + "self_attn.o_proj.weight"))
-            y = _rms_norm(x, w[layer + "post_attention_layernorm.weight"], shape.rms_norm_eps)
-            h = _silu(self.times(y, layer + "mlp.gate_proj.weight")) * self.times(y, layer + "mlp.up_proj.weight")
-            x = self.residual(x + self.times(h, layer + "mlp.down_proj.weight"))
+            rope = shape.rope_of(i)
+            x = self._layer(i, x, cache.keys[i, :, :end], cache.values[i, :, :end], None if rope is None else turns[rope])
         cache.length = end
         return _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
+
+    def _layer(self, i, x, keys, values, turn):
+        """The residual after a layer: [n, hidden] -> the same.
+
+        Keys and values of the n tokens are put at the end of ``keys`` and ``values``, [kv_heads, end, head_dim]. ``turn``: the cosines
+        and sines of the layer's RoPE, or None.
+        """
+        layer, n, window = f"model.layers.{i}.", len(x), self.shape.layer_type(i).window
+        has = {"residual": x}
+
+        def put(place, y):
+            has[place] = self.residual(has["residual"] + y) if place == "residual" else y
+
+        for step in self.shape.block.steps:
+            if isinstance(step, Norm):
+                y = has[step.reads]
+                put(step.writes, y if step.plain else _rms_norm(y, self._weights[layer + step.tensor], self.shape.rms_norm_eps))
+            elif isinstance(step, Project):
+                sums = {matrix.name: self._sums(has[_INPUTS[step.inputs]], layer, matrix)
+                        for matrix in self.shape.block.matrices if matrix.name in step.matrices}
+                if step.sink == "heads":
+                    has |= {"q": self._turned(sums["q"], layer, "q", turn), "k": self._turned(sums["k"], layer, "k", turn),
+                            "v": self._heads(sums["v"])}
+                elif step.sink == "activation":
+                    has["activated"] = self._activated(**sums)
+                else:
+                    put(step.sink, *sums.values())
+            elif isinstance(step, Store):
+                keys[:, -n:], values[:, -n:] = has["k"], has["v"]
+            elif isinstance(step, Attend):
+                has["attended"] = self._attention(has["q"], keys, values, window)
+            else:
+                raise TypeError(f"Step {step!r} has no meaning here")
+        return has["residual"]
+
+    def _sums(self, x, layer, matrix):  # [n, inputs] -> [n, outputs]
+        sums = self.times(x, layer + matrix.tensor)
+        return sums + self._weights[layer + matrix.bias] if matrix.biased else sums
+
+    def _activated(self, up, gate=None):  # [n, ff] -> [n, ff]
+        activation = _ACTIVATIONS[self.shape.block.activation]
+        return activation(up) if gate is None else activation(gate) * up
 
     def _heads(self, x):  # [n, heads * head_dim] -> [heads, n, head_dim]
         return x.reshape(len(x), -1, self.shape.head_dim).swapaxes(0, 1)
 
-    def _rotated(self, x, cos, sin):  # [n, heads * head_dim] -> [heads, n, head_dim]
-        a, b = np.split(self._heads(x), 2, axis=-1)
-        return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    def _turned(self, x, layer, kind, turn):  # [n, heads * head_dim] -> [heads, n, head_dim]
+        norm = self.shape.block.qk_norm
+        if norm is None:
+            return self._rotated(self._heads(x), turn)
+        gain = self._weights[layer + (norm.q_tensor if kind == "q" else norm.k_tensor)]
 
-    def _attention(self, q, keys, values):  # [heads, n, head_dim], [kv_heads, end, head_dim] twice -> [n, q_size]
+        def normed(heads):  # [heads, n, head_dim] -> the same
+            if norm.span == "head":
+                return _rms_norm(heads, gain, self.shape.rms_norm_eps)
+            return self._heads(_rms_norm(heads.swapaxes(0, 1).reshape(len(x), -1), gain, self.shape.rms_norm_eps))
+
+        heads = self._heads(x)
+        return normed(self._rotated(heads, turn)) if norm.after_rotary else self._rotated(normed(heads), turn)
+
+    def _rotated(self, x, turn):  # [heads, n, head_dim] -> the same
+        if turn is None:
+            return x
+        size = x.shape[-1] if self.shape.rotary_dim is None else self.shape.rotary_dim
+        cos, sin = (values[:, :size // 2] for values in turn)
+        a, b, rest = np.split(x, [size // 2, size], axis=-1)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
+
+    def _attention(self, q, keys, values, window):  # [heads, n, head_dim], [kv_heads, end, head_dim] twice -> [n, q_size]
         heads, n, head_dim = q.shape
         end = keys.shape[1]
-        future = np.arange(end) > np.arange(end - n, end)[:, None]  # [n, end]
+        scale = np.float32(1 / math.sqrt(head_dim) if self.shape.score_scale is None else self.shape.score_scale)
+        ago = np.arange(end - n, end)[:, None] - np.arange(end)  # [n, end]
+        unseen = ago < 0 if window is None else (ago < 0) | (ago >= window)
         out = np.empty((n, heads, head_dim), np.float32)
         for head in range(heads):  # one at a time: scores of all heads at once would be the largest array by far
             kv = head // self.shape.group_size
-            scores = q[head] @ keys[kv].T * np.float32(1 / math.sqrt(head_dim))
-            scores[future] = -np.inf
-            p = np.exp(scores - scores.max(-1, keepdims=True))
+            scores = q[head] @ keys[kv].T * scale
+            scores[unseen] = -np.inf
+            p = self.probabilities(np.exp(scores - scores.max(-1, keepdims=True)))
             out[:, head] = p @ values[kv] / p.sum(-1, keepdims=True)
         return out.reshape(n, -1)

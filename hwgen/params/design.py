@@ -44,9 +44,6 @@ class Design:
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
-        if self.hw.context > self.model.longest_context:
-            raise ValueError(f"Context {self.hw.context} must be at most the model's sliding window {self.model.sliding_window}: "
-                             "the machine's attention sees all positions")
 
     def half_batch(self):
         """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""
@@ -93,6 +90,15 @@ class Design:
     @property
     def layers(self):
         return self.model.num_hidden_layers
+
+    def window(self, layer):
+        """Positions that a token sees in a layer, itself included, or None where it sees all that the machine has."""
+        window = self.model.layer_type(layer).window
+        return None if window is None or window >= self.hw.context else window
+
+    def rows_seen(self):
+        """The most K/V rows that attention of an entry goes over, in any layer."""
+        return max(self.window(layer) or self.hw.context for layer in range(self.layers))
 
     # -- matrices, in stream order
     def _matmul(self, name, rows, cols, codes=1):

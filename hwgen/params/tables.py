@@ -191,10 +191,10 @@ ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its 
 def rope_factors(shape, context):
     """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below ``context``.
 
-    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest. The
-    angle of any position is a complex product of two of them.
+    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest: those of the first
+    of `ModelShape.ropes`, then those of the next. The angle of any position is a complex product of two of them.
     """
-    frequencies = [float(f) for f in shape.rope_frequencies()]
+    frequencies = [float(f) for rope in shape.ropes() for f in shape.rope_frequencies(rope)]
 
     def row(position):
         return tuple((round(math.cos(position * f) * 2**16), round(math.sin(position * f) * 2**16)) for f in frequencies)

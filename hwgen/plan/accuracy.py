@@ -1,6 +1,4 @@
 """What FP8 costs: perplexity, KL divergence and top-1 agreement of a recipe against the float32 model, on a text."""
-import math
-
 import numpy as np
 
 from ..golden.decoder import GoldenDecoder
@@ -61,22 +59,12 @@ class PartlyFp8(Reference):
     def times(self, x, name):
         return super().times(self._rounded("activations", x), name)
 
-    def _attention(self, q, keys, values):
-        q, keys, values = (self._rounded("qkv", a) for a in (q, keys, values))
-        if "p" not in self._formats:
-            return super()._attention(q, keys, values)
-        fmt = self._formats["p"]
-        n = q.shape[1]
-        future = np.arange(n) > np.arange(n)[:, None]
-        out = np.empty((n, len(q), q.shape[2]), np.float32)
-        for head in range(len(q)):
-            kv = head // self.shape.group_size
-            scores = q[head] @ keys[kv].T * np.float32(1 / math.sqrt(q.shape[2]))
-            scores[future] = -np.inf
-            p = np.exp(scores - scores.max(-1, keepdims=True)) * np.float32(2.0 ** fmt.max_exp)
-            p = fp8_rounded(p, fmt, largest=np.float32(fmt.max_value))
-            out[:, head] = p @ values[kv] / p.sum(-1, keepdims=True)
-        return out.reshape(n, -1)
+    def _attention(self, q, keys, values, window):
+        return super()._attention(*(self._rounded("qkv", a) for a in (q, keys, values)), window)
+
+    def probabilities(self, p):
+        fmt = self._formats.get("p")
+        return p if fmt is None else fp8_rounded(p * np.float32(2.0 ** fmt.max_exp), fmt, largest=np.float32(fmt.max_value))
 
 
 def golden(checkpoint, recipe, hw):

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from ..models.accuracy import KL_CAP, Agreement
-from ..models.quantize import Matrix, bf16_values, quantize, quantize_matrix, score_factor
+from ..models.checkpoint import tensor_shapes
+from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_matrix, score_factor
 from ..models.reference import Reference
 from ..params.formats import FORMATS
 from .accuracy import PartlyFp8
@@ -121,8 +122,16 @@ class _Exact(Reference):
 class _Rounded(PartlyFp8):
     """The machine's roundings in float32: weights, activations, Q, K, V, probabilities, residual (not bf16, tables)."""
 
-    def __init__(self, quantized, recipe, fraction):
-        Reference.__init__(self, quantized.shape, lambda name: _values(quantized, name), keep=False)
+    def __init__(self, checkpoint, quantized, recipe, fraction):
+        sizes = tensor_shapes(checkpoint.shape)
+
+        def weights(name):
+            if len(sizes[name]) == 1:       # gains and biases
+                return bf16_values(bf16(checkpoint.tensor(name)))
+            matrix, factor = _matrix(quantized, name)
+            return matrix.values() / np.float32(factor)
+
+        Reference.__init__(self, checkpoint.shape, weights, keep=False)
         self._round(recipe, ("activations", "qkv", "p"))
         self._step = np.float32(2.0 ** -fraction)
 
@@ -131,21 +140,14 @@ class _Rounded(PartlyFp8):
 
 
 def _matrix(quantized, name):
-    """(The Matrix, or the bf16 gains, of a tensor's name; what the tensor was multiplied by.)"""
-    if name == "model.norm.weight":
-        return quantized.final_gain, 1
+    """(The Matrix of a tensor's name, what the tensor was multiplied by.)"""
     if name in ("model.embed_tokens.weight", "lm_head.weight"):
         return quantized.embedding if name.startswith("model") else quantized.head, 1
-    _, _, layer, *_, part, _ = name.split(".")
-    layer = quantized.layers[int(layer)]
-    if part.endswith("layernorm"):
-        return layer.input_gain if part.startswith("input") else layer.post_gain, 1
-    return layer.matrices()[part.removesuffix("_proj")], score_factor(quantized.shape) if part == "q_proj" else 1
-
-
-def _values(quantized, name):
-    matrix, factor = _matrix(quantized, name)
-    return matrix.values() / np.float32(factor) if isinstance(matrix, Matrix) else bf16_values(matrix)
+    _, _, layer, tensor = name.split(".", 3)
+    block = quantized.shape.block
+    matrix = next(matrix.name for matrix in block.matrices if matrix.tensor == tensor)
+    # a norm of the queries would undo a factor in their matrix
+    return quantized.layers[int(layer)].matrices()[matrix], score_factor(quantized.shape) if matrix == "q" and not block.qk_norm else 1
 
 
 def _compare(weights, matrix, factor):
@@ -179,7 +181,7 @@ def _cost(reference, logits):
 def measure(checkpoint, quantized, fraction, tokens):
     """(`Ranges` of a quantized model and its checkpoint on a text, logits of float32 [n, vocab]).
 
-    Reads each tensor once (a tied table twice), and keeps none.
+    Reads each matrix once (a tied table twice), gains and biases twice, and keeps none.
     """
     matrices = {}
 
@@ -192,7 +194,7 @@ def measure(checkpoint, quantized, fraction, tokens):
     with np.errstate(all="ignore"):         # what is no number is said to be so
         exact = _Exact(checkpoint.shape, weights)
         logits = exact.logits(tokens)
-        cost = _cost(logits, _Rounded(quantized, quantized.recipe, fraction).logits(tokens))
+        cost = _cost(logits, _Rounded(checkpoint, quantized, quantized.recipe, fraction).logits(tokens))
     largest, rms = (np.nan_to_num(np.array(values), nan=np.inf) for values in (exact.largest, exact.rms))
     return Ranges(fraction, largest, rms, matrices, cost), logits
 
@@ -278,7 +280,7 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
     def trial(recipe):
         with np.errstate(all="ignore"):
             model = quantized if recipe == quantized.recipe else _in(recipe, quantized, checkpoint, others)
-            there = _Rounded(model, recipe, ranges.fraction if fraction is None else fraction)
+            there = _Rounded(checkpoint, model, recipe, ranges.fraction if fraction is None else fraction)
             return _cost(logits, there.logits(tokens))
 
     if fraction not in (None, ranges.fraction):
