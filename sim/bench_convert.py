@@ -6,6 +6,7 @@ import numpy as np
 from hwgen.golden import convert as golden
 from hwgen.golden.numbers import bf16_bits
 from hwgen.lib.layouts import converted_layout, result_layout
+from hwgen.params.block import Project
 from hwgen.units.convert import Convert
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
@@ -25,10 +26,12 @@ def case(rng, gate_up, n):
     ties = (2 * rng.integers(128, 256, shape) + 1) << rng.integers(0, bits - 11, shape)
     acc = np.where(rng.random(shape) < 0.2, ties * rng.choice([-1, 1], shape), acc)
     far = rng.random() < 0.3
-    exps = rng.integers(-70 if far else -12, 60 if far else 12, 4).tolist()
+    exps = rng.integers(-70 if far else -12, 60 if far else 12, DESIGN.block.record_words).tolist()
     exponents = rng.integers(-60 if far else -10, 60 if far else 10, n).tolist()
+    names = [name for step in DESIGN.block.of(Project) if step.name == ("gate_up" if gate_up else "qkv") for name in step.matrices]
     convert = golden.convert_gate_up if gate_up else golden.convert_qkv
-    x = bf16_bits(convert(acc, exponents, exps, DESIGN)).reshape(n, -1, DESIGN.head // V if not gate_up else 2 * DESIGN.ff // V, V)
+    x = convert(acc, exponents, {name: exps[DESIGN.block.record_of(name)[1]] for name in names}, DESIGN)
+    x = bf16_bits(x).reshape(n, 1 if gate_up else DESIGN.qkv_heads, -1, V)
     inputs, outputs = [], []
     granules = acc.reshape(n, matmul.n_tiles, -1, V)
     for tile, entry, group, head, part, last in golden.granules(DESIGN, gate_up, n):

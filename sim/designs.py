@@ -1,6 +1,7 @@
 """Small designs for benches: any model shape and any hardware shape, without a checkpoint."""
 import random
 
+from hwgen.params.block import dense
 from hwgen.params.design import Design
 from hwgen.params.formats import fp8
 from hwgen.params.hardware import HwShape, Recipe
@@ -13,11 +14,12 @@ HW = dict(lanes=8, columns=8, entries=2, slots=2, context=32, vector_lanes=4, at
 
 
 def small_design(**changes):
-    """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name)."""
+    """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name, a block by the keywords of
+    `hwgen.params.block.dense`)."""
     model, hw, recipe = dict(MODEL), dict(HW), {}
     for key, value in changes.items():
         if key in ModelShape.__dataclass_fields__:
-            model[key] = value
+            model[key] = dense(**value) if key == "block" and isinstance(value, dict) else value
         elif key in HwShape.__dataclass_fields__:
             hw[key] = value
         elif key in Recipe.__dataclass_fields__:

@@ -11,6 +11,8 @@ SHAPES = {
     "padded": dict(entries=3, columns=16, vector_lanes=4, num_attention_heads=5, num_key_value_heads=1, hidden_size=40),
     "e4m3": dict(entries=2, columns=8, num_attention_heads=3, num_key_value_heads=3, head_dim=6, hidden_size=24,
                  weight_format="e4m3", activation_format="e4m3"),
+    # ff of 24 in tiles of 16: without a gate, the last tile has padding; all exponents are in one record
+    "ungated": dict(entries=2, columns=16, lanes=8, block=dict(gated=False, parallel=True)),
 }
 
 

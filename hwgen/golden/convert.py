@@ -9,21 +9,29 @@ LATENCY = 4          # from the cycle that takes a granule to the first one that
 def convert_qkv(acc, exponents, exps, design):
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
-    acc int64 [n, rows or more], exponents [n] of the activations, exps: e_q, e_k, e_v (and more, ignored)
+    acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others than q, k, v are ignored)
     -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
     """
-    e_q, e_k, e_v = exps[:3]
-    weight = np.repeat([e_k, e_v, e_q], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
+    weight = np.repeat([exps["k"], exps["v"], exps["q"]], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
     sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
     return acc_to_bf16(sums, scale[:, :, None])
 
 
 def convert_gate_up(acc, exponents, exps, design):
-    """Sums of the gate/up matrix (rows alternate) -> bf16 values [n, 2 * ff]. exps: e_gate, e_up (and more, ignored)."""
-    sums = np.asarray(acc)[:, :2 * design.ff]
-    scale = np.asarray(exponents, np.int64)[:, None] + np.tile(np.asarray(exps[:2]), design.ff) + design.acc_unit
+    """Sums of the gate/up matrix -> bf16 values [n, 2 * ff], gates and ups in turn; [n, ff] ups where there is no gate.
+
+    acc, exponents and exps as `convert_qkv`, of the matrices gate and up
+    """
+    weight = np.tile([exps[name] for name in _mlp(design)], design.ff)
+    sums = np.asarray(acc)[:, :len(weight)]
+    scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit
     return acc_to_bf16(sums, scale)
+
+
+def _mlp(design):
+    """Matrices whose rows alternate in a gate/up row."""
+    return ("gate", "up") if design.block.gated else ("up",)
 
 
 def granules(design, gate_up, n):
@@ -31,7 +39,7 @@ def granules(design, gate_up, n):
     matmul = design.gate_up_matmul if gate_up else design.qkv_matmul
     v = design.hw.vector_lanes
     groups, per_head = design.hw.columns // v, design.head // v
-    real = 2 * design.ff // v if gate_up else design.qkv_heads * per_head
+    real = len(_mlp(design)) * design.ff // v if gate_up else design.qkv_heads * per_head
     for tile in range(matmul.n_tiles):
         for entry in range(n):
             for group in range(groups):

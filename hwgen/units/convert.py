@@ -26,7 +26,7 @@ class Convert(wiring.Component):
     Members
     -------
     cmd : In(stream)     {gate_up, n}: the matrix (0: QKV), and the number of entries, at least 1
-    exps : In            exponents of the record: q, k, v, - or gate, up, -, -; taken over with the command
+    exps : In            exponents of the matrix's record, at the places of `Block.record_of`; taken over with the command
     i : In(stream)       `result_layout`
     o : Out(stream)      `converted_layout`
     """
@@ -35,7 +35,7 @@ class Convert(wiring.Component):
         self._design = design
         super().__init__({
             "cmd": In(stream.Signature(data.StructLayout({"gate_up": 1, "n": range(design.hw.entries + 1)}))),
-            "exps": In(data.ArrayLayout(signed(EXP_BITS), 4)),
+            "exps": In(data.ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "i": In(stream.Signature(result_layout(design))),
             "o": Out(stream.Signature(converted_layout(design))),
         })
@@ -44,6 +44,7 @@ class Convert(wiring.Component):
         m = Module()
         design, v = self._design, self._design.hw.vector_lanes
         groups, per_head = design.hw.columns // v, design.head // v
+        per_row = (2 if design.block.gated else 1) * design.ff // v
         i = self.i.payload
 
         # The command
@@ -59,7 +60,7 @@ class Convert(wiring.Component):
         place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
                                    "past": 1})
         here, after, start = Signal(place), Signal(place), Signal(place)
-        row_end = here.part == Mux(gate_up, 2 * design.ff // v, per_head) - 1
+        row_end = here.part == Mux(gate_up, per_row, per_head) - 1
         matrix_end = row_end & (gate_up | (here.head == design.qkv_heads - 1))
         m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)), after.part.eq(Mux(row_end, 0, here.part + 1)),
                      after.past.eq(here.past | matrix_end)]
@@ -78,10 +79,14 @@ class Convert(wiring.Component):
         gate = stream.Signature(result_layout(design)).create(path=("gate",))
         m.d.comb += [gate.valid.eq(self.i.valid & busy), self.i.ready.eq(gate.ready & busy)]
         pipe = Pipeline(m, gate, self.o, stages=4, take=~here.past)
-        of_head = Mux(here.head < design.kv_heads, exps[1], Mux(here.head < 2 * design.kv_heads, exps[2], exps[0]))
-        # of a magnitude's highest bit, biased as in a bf16
-        highest = [pipe.reg(Mux(gate_up, exps[lane], of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
-                            name=f"highest{lane}", stages=2) for lane in range(2)]
+
+        def exp_of(name):
+            return exps[design.block.record_of(name)[1]]
+
+        of_head = Mux(here.head < design.kv_heads, exp_of("k"), Mux(here.head < 2 * design.kv_heads, exp_of("v"), exp_of("q")))
+        # of a magnitude's highest bit, biased as in a bf16; gates and ups are in turn
+        highest = [pipe.reg(Mux(gate_up, exp_of(name), of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
+                            name=f"highest{lane}", stages=2) for lane, name in enumerate(("gate", "up") if design.block.gated else ("up",))]
         for lane in range(v):
             name = f"lane{lane}"
             sign, mag = magnitude(m, i.acc[lane], name=name)
@@ -89,7 +94,7 @@ class Convert(wiring.Component):
             count, zero = leading_zeros(m, mag, name=name)
             count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
             top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
-            biased = pipe.reg(highest[lane % 2] - count, name=f"{name}_biased")
+            biased = pipe.reg(highest[lane % len(highest)] - count, name=f"{name}_biased")
             zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
             rounded = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
             m.d.comb += self.o.payload.x[lane].eq(pipe.reg(rounded, name=f"{name}_o"))
