@@ -4,8 +4,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hwgen.golden.convert import convert_gate_up, convert_qkv, granules
-from hwgen.golden.numbers import BF16_MAX, BF16_MIN
+from hwgen.golden.convert import convert_gate_up, convert_qkv, granules, latency
+from hwgen.golden.numbers import BF16_MAX, BF16_MIN, bf16
 from sim.designs import small_design
 
 DESIGNS = [small_design(entries=3, columns=16, num_attention_heads=5, hidden_size=40),
@@ -36,6 +36,25 @@ def test_error_bound(design):
                     assert abs(value) == BF16_MAX
                 elif abs(exact) >= BF16_MIN or exact == 0:
                     assert abs(value - exact) <= abs(exact) / 2**8
+
+
+@pytest.mark.parametrize("gate_up", [False, True])
+def test_bias_is_added_to_the_rounded_sums(gate_up):
+    """Relative 2**-8 of the sum of both, however much of them cancels."""
+    rng, convert = np.random.default_rng(5), convert_gate_up if gate_up else convert_qkv
+    design = small_design(columns=16, block=dict(biased=["k", "up"]))
+    rows = (design.gate_up_matmul if gate_up else design.qkv_matmul).rows
+    acc, exps = sums(rng, 2, rows, design.acc_bits), dict.fromkeys(["q", "k", "v", "gate", "up"], 0)
+    x = convert(acc, [0, 1], exps, design)
+    bias = bf16(np.resize(-x[1], rows) * rng.choice([1, 1 + 2.0**-7, 2.0**-12, 2.0**30, 0], rows))
+    exact = x.reshape(2, -1) + bias[:x[0].size]
+    got = convert(acc, [0, 1], exps, design, bias).reshape(2, -1)
+    assert (np.abs(got - exact) <= np.abs(exact) / 2**8).all() and (got == bf16(got)).all()
+    assert (got[1] == 0).any() and (got != x.reshape(2, -1)).any()
+
+
+def test_latency_grows_with_a_bias():
+    assert [latency(small_design(block=dict(biased=biased))) for biased in ([], ["o", "down"], ["v"], ["up"])] == [4, 4, 10, 10]
 
 
 def test_gate_and_up_alternate():

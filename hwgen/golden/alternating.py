@@ -58,13 +58,13 @@ def alternating_timeline(design, positions, wants, closed):
         taken, after = times.last_take, weights.tile_after_tile_cycle
         if phase == Phase.QKV:
             real = times.granule(design.qkv_heads * design.head // design.hw.vector_lanes - 1)
-            end = max(real + convert.LATENCY + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY,
+            end = max(real + convert.latency(design) + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY,
                       times.granule(-1) + 1)                # padding goes through convert, and ends there
             written = end + 1 + kv_write_cycles(half, count, read_latency=vector_buffer.READ_LATENCY)
             attended = written + 1 + attention[x]
             spent["attention"] += attended - end
         elif phase == Phase.GATE_UP:
-            end = times.granule(-1) + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY
+            end = times.granule(-1) + convert.latency(design) + swiglu.LATENCY + vector_buffer.WRITE_LATENCY
         elif phase == Phase.HEAD:
             outcomes += [times.granule(-1, row) + sample_latency(design) - 1 for row in range(count)]
             end = outcomes[-1] + 1

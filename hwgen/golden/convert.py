@@ -1,32 +1,41 @@
 """Golden twin of hwgen/units/convert.py: the array's sums of QKV and of gate/up as bf16."""
 import numpy as np
 
-from .numbers import acc_to_bf16
-
-LATENCY = 4          # from the cycle that takes a granule to the first one that offers it converted
+from .numbers import acc_to_bf16, bf16
 
 
-def convert_qkv(acc, exponents, exps, design):
+def latency(design):
+    """Cycles from the one that takes a granule to the first one that offers it converted, the same for both matrices."""
+    return 4 + 6 * (design.block.biased("qkv") or design.block.biased("gate_up"))
+
+
+def convert_qkv(acc, exponents, exps, design, bias=None):
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
-    acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others than q, k, v are ignored)
+    acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others than q, k, v are ignored),
+    bias None or bf16 [rows or more]: added to the rounded sums
     -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
     """
     weight = np.repeat([exps["k"], exps["v"], exps["q"]], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
     sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
-    return acc_to_bf16(sums, scale[:, :, None])
+    return _biased(acc_to_bf16(sums, scale[:, :, None]), bias)
 
 
-def convert_gate_up(acc, exponents, exps, design):
+def convert_gate_up(acc, exponents, exps, design, bias=None):
     """Sums of the gate/up matrix -> bf16 values [n, 2 * ff], gates and ups in turn; [n, ff] ups where there is no gate.
 
-    acc, exponents and exps as `convert_qkv`, of the matrices gate and up
+    acc, exponents, exps and bias as `convert_qkv`, of the matrices gate and up
     """
     weight = np.tile([exps[name] for name in _mlp(design)], design.ff)
     sums = np.asarray(acc)[:, :len(weight)]
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit
-    return acc_to_bf16(sums, scale)
+    return _biased(acc_to_bf16(sums, scale), bias)
+
+
+def _biased(x, bias):
+    """bf16(x + bias) of each row. Where float64 rounds a sum, the smaller number is too small to change the larger one in bf16."""
+    return x if bias is None else bf16(x + np.asarray(bias)[:x[0].size].reshape(x[0].shape))
 
 
 def _mlp(design):

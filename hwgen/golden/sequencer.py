@@ -44,7 +44,7 @@ class _Pass:
 
         heads = design.qkv_heads * design.head // design.hw.vector_lanes     # granules that are not padding
         last = self.matmul(design.qkv_matmul, n, s).granule(heads - 1)
-        s = self.phase(Phase.QKV, layer, s, last + convert.LATENCY + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY)
+        s = self.phase(Phase.QKV, layer, s, last + convert.latency(design) + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY)
         s = self.phase(Phase.KV_WRITE, layer, s, s + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY))
         s = self.phase(Phase.ATTENTION, layer, s, s + attention_cycles(design, self.positions)[1])
 
@@ -54,7 +54,7 @@ class _Pass:
         self.tile = weights.tile_after_record_cycle(design, self.taken)
         s = self.phase(Phase.NORM_2, layer, s, s + norm)
         last = self.matmul(design.gate_up_matmul, n, s).granule(-1)
-        s = self.phase(Phase.GATE_UP, layer, s, last + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY)
+        s = self.phase(Phase.GATE_UP, layer, s, last + convert.latency(design) + swiglu.LATENCY + vector_buffer.WRITE_LATENCY)
 
         self.tile = follows()
         s = self.phase(Phase.DOWN, layer, s, self.matmul(design.down_matmul, n, s).granule(-1) + residual.DONE_LATENCY)
