@@ -96,7 +96,7 @@ class GoldenDecoder:
 
     def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
         layer = self.weights[index]
-        return convert_qkv(*self.matmul(rms_norm(self.design, x, layer.gain_1), layer.qkv), layer.exps_1, self.design)
+        return convert_qkv(*self.matmul(rms_norm(self.design, x, layer.gain_1), layer.qkv), dict(zip("qkv", layer.exps_1)), self.design)
 
     def stored(self, heads, angles):                                            # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
         return quantize(turned(self.design, heads, angles), self.design.recipe.kv_format)
@@ -116,7 +116,7 @@ class GoldenDecoder:
 
     def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff]
         layer = self.weights[index]
-        return convert_gate_up(*self.matmul(rms_norm(self.design, x, layer.gain_2), layer.gate_up), layer.exps_2, self.design)
+        return convert_gate_up(*self.matmul(rms_norm(self.design, x, layer.gain_2), layer.gate_up), dict(zip(("gate", "up"), layer.exps_2)), self.design)
 
     def attended(self, index, x, values):
         """The residual after attention has given ``values``."""

@@ -300,11 +300,12 @@ class _Search:
                     yield self._weight(self._record(norm), start + 2 * i[hit] + bit // 8, bit % 8, self._set(f"gain_{norm}", gains[hit]))
 
     def _after_norm_1(self, y):
-        heads = convert_qkv(*self.decoder.matmul(y, self.layer.qkv), self.layer.exps_1, self.design)
+        heads = convert_qkv(*self.decoder.matmul(y, self.layer.qkv), dict(zip("qkv", self.layer.exps_1)), self.design)
         return self._after_attention(self._attend(heads.reshape(-1, *self.heads.shape)))
 
     def _after_norm_2(self, y):
-        return self._after_gates(convert_gate_up(*self.decoder.matmul(y, self.layer.gate_up), self.layer.exps_2, self.design))
+        exps = dict(zip(("gate", "up"), self.layer.exps_2))
+        return self._after_gates(convert_gate_up(*self.decoder.matmul(y, self.layer.gate_up), exps, self.design))
 
     def _embedding(self):
         """Codes of the entry's row."""
