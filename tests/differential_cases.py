@@ -555,10 +555,10 @@ def _folder_changes():
                                                       "beta_slow": 2.0, **_YARN}}),
         ("yarn of factor 1", {"rope_scaling": {"rope_type": "yarn", "factor": 1.0,
                                                "original_max_position_embeddings": 64}}),
-        ("dynamic", {"rope_scaling": {"type": "dynamic", "factor": _FACTOR}, "max_position_embeddings": 16}),
+        ("dynamic", {"rope_scaling": {"type": "dynamic", "factor": _FACTOR}, "max_position_embeddings": TOKENS}),
         ("dynamic within its context", {"rope_scaling": {"type": "dynamic", "factor": _FACTOR}}),
         ("longrope", {"rope_scaling": {"type": "longrope", "short_factor": [1.5] * 4, "long_factor": [3.0] * 4,
-                                       "original_max_position_embeddings": 16}}),
+                                       "original_max_position_embeddings": TOKENS}}),
         ("unknown RoPE type", {"rope_scaling": {"type": "su", "factor": _FACTOR}}),
         ("partial_rotary_factor", {"partial_rotary_factor": 0.5}),
         ("partial_rotary_factor in rope_parameters", {"rope_parameters": {
@@ -642,7 +642,7 @@ def _folder_changes():
         # biases
         *_config("bias", True, ("biases false", {"attention_bias": False, "mlp_bias": False})),
         Change("attention_bias with biases", "bias", {"attention_bias": True}, _biases(_ATTENTION), named=("bias",)),
-        Change("attention_bias without biases", "bias", {"attention_bias": True}),
+        Change("attention_bias without biases", "bias", {"attention_bias": True}, named=("proj.bias",)),
         Change("biases without attention_bias", "bias", edit=_biases("qkv"), named=("bias",), warned=True),
         Change("mlp_bias with biases", "bias", {"mlp_bias": True}, _biases(("gate", "up", "down")), named=("bias",)),
         Change("biases without mlp_bias", "bias", edit=_biases(("down",)), named=("bias",), warned=True),
@@ -682,7 +682,7 @@ def _folder_changes():
                  ("model_type unknown", {"model_type": "nonesuch"}),
                  ("model_type ministral", {"model_type": "ministral"}),
                  ("text_config", {"text_config": {"model_type": "llama", "hidden_size": 32, "rope_theta": 7.0}}),
-                 ("is_encoder_decoder", {"is_encoder_decoder": True}), named=("Sliding window",)),
+                 ("is_encoder_decoder", {"is_encoder_decoder": True}), named=("Sliding window", "proj.bias")),
         *_config("type", False, ("auto_map", {"auto_map": {"AutoModelForCausalLM": "modeling_other.Other"}}),
                  warned=True),
         # keys that others' models honour

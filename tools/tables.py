@@ -8,19 +8,25 @@ Between the marker lines, a table of the entries of ``docs/results/speed.json`` 
 Patterns are those of a shell, several with commas. After a further colon comes the form: ``list`` (the default: one row
 an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline`` (one value with its unit, for prose:
 ``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``).
+
+Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
+``python -m tools.record_families --measure`` writes; its field "rtl" is kept).
 """
 
 import argparse
 from fnmatch import fnmatchcase
+import json
 from pathlib import Path
 import re
 import sys
 
+from hwgen.models.families import FAMILIES
 from tools import ledger
 
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline))? -->)(.*?)(<!-- end -->)", re.DOTALL)
+LIST = re.compile(r"(<!-- families -->)(.*?)(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 
 
@@ -55,6 +61,13 @@ def as_pivot(entries):
     return f"{table(['', *columns], body)}\n\n{how}"
 
 
+def as_families(results):
+    """A row for each recorded model: ``results`` is name -> {"float32", "rtl"}, where the name starts with the family's."""
+    rows = [[f"`{family}`{comma}{more}", FAMILIES[family].features or "as Llama", f"{of['float32']:.1e}", of["rtl"]]
+            for name, of in results.items() for family, comma, more in [name.partition(",")]]
+    return table(["family (`model_type`)", "what it has", "largest float32 difference", "RTL checked"], rows)
+
+
 def select(entries, patterns):
     """Entries in the order of the patterns, and of names within one."""
     chosen = [entry for pattern in patterns.split(",") for entry in entries if fnmatchcase(entry["name"], pattern.strip())]
@@ -80,6 +93,9 @@ def render(text, results=None):
             key = f"\0{index}\0"
             hidden[key], parts[index] = parts[index], key
     text = MARKED.sub(fill, "".join(parts))
+    if LIST.search(text):
+        families = as_families(json.loads(((results or ledger.RESULTS).with_name("families.json")).read_text()))
+        text = LIST.sub(lambda match: f"{match[1]}\n{families}\n{match[3]}", text)
     for key, code in hidden.items():
         text = text.replace(key, code)
     return text

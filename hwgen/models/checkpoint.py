@@ -26,12 +26,12 @@ def tensor_shapes(shape):
     return names
 
 
-def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lambda name: name):
-    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has.
+def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lambda name: name, wanted=None):
+    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has, or ``wanted``.
 
     ``ignored`` says of a name whether it may be there all the same, ``spelled`` what the file calls a tensor.
     """
-    wanted = tensor_shapes(shape)
+    wanted = tensor_shapes(shape) if wanted is None else wanted
     for name, size in wanted.items():
         if name not in found:
             packed = next((other for other in found if other.startswith(name.removesuffix("weight"))), None)

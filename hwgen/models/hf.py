@@ -8,20 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from ..params.checks import shown
-from ..params.model import LinearRopeScaling, Llama3RopeScaling, ModelShape
-from .checkpoint import Checkpoint, ModelError, check_tensors
+from ..params.model import ModelShape
+from .checkpoint import Checkpoint, ModelError, check_tensors, tensor_shapes
+from .families import FAMILIES, Given, fields_of
+from .families.tensors import EMBEDDING, HEAD
 from .json_file import read_json, take
 from .options import About, Options
 from .safetensors_file import SafetensorsFile
 from .tokenizer import Tokenizer
 
 __all__ = ["folder_shape", "load_folder", "shape_from_config"]
-
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-_ARCHITECTURES = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
-#: Both are SiLU in transformers' table of activations.
-_SILU = ("silu", "swish")
 
 # Configurations of a model's parts. transformers does not load a Llama model that has one.
 _PARTS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
@@ -55,6 +51,16 @@ _OF_ANY_MODEL = {
     "configuration_files": (([], ["config.json"]), "leave the configuration that is meant, as config.json"),
     "transformers_weights": ((None, "model.safetensors"), "call the file of weights that is meant model.safetensors")}
 
+#: Model types that are refused with what is missing.
+_MISSING = dict.fromkeys(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe", "phimoe", "deepseek_v2", "deepseek_v3", "ernie4_5_moe",
+                          "glm4_moe", "hunyuan_v1_moe", "dbrx", "llama4", "llama4_text"), "it has no experts") | dict.fromkeys((
+    "minicpm3",), "it has no latent attention") | dict.fromkeys((
+        "bert", "roberta", "t5", "bart", "vit"), "it runs decoders, not encoders") | dict.fromkeys((
+            "gpt2", "opt", "gpt_neo", "gpt_bigcode", "xglm", "biogpt"), "it has no learned positions") | dict.fromkeys((
+                "gemma2",), "it has no softcap of scores and logits") | dict.fromkeys((
+                    "bloom", "mpt"), "it has no ALiBi") | dict.fromkeys((
+                        "mamba", "mamba2", "falcon_mamba", "recurrent_gemma", "jamba", "bamba", "rwkv"), "it has no state-space or recurrent layers")
+
 # Options of generation, and the values at which they leave the likeliest token as it is. config.json may have them too.
 _GENERATION = {
     "min_length": (0, None), "min_new_tokens": (0, None), "num_beams": (1, None), "num_beam_groups": (1, None),
@@ -72,70 +78,16 @@ _GENERATION = {
         "num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind",
         "is_assistant", "prompt_lookup_num_tokens", "disable_compile", "low_memory", "max_time"), ...)
 
-#: What transformers takes for an option that config.json lacks, by model type.
-_DEFAULTS = {"llama": {"max_position_embeddings": 2048, "num_key_value_heads": None},
-             "mistral": {"max_position_embeddings": 4096 * 32, "num_key_value_heads": 8}}
+
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the options as they were given."""
+    shape: ModelShape
+    tied: bool
+    given: Given
 
 
-def _if_missing(options, name, default):
-    """The default, for `Options.take`, of an option that may be missing but not null."""
-    return () if name in options else (default,)
-
-
-def _said(options, name):
-    return name if name in options else "transformers' default"
-
-
-def _rope(options, context, about, where):
-    """(theta, scaling) of a configuration.
-
-    ``rope_scaling``, the older name, takes the place of ``rope_parameters`` where both are there, theta included: theta is then the
-    top level's ``rope_theta``, or 10000. The original context of the top level goes before that in there.
-    """
-    old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
-    name = "rope_scaling" if old else "rope_parameters"
-    if old and new and old != new:
-        about.warnings.append(f"{where}: rope_scaling is taken and rope_parameters is not, as transformers does where both are given")
-    for key, value in (old or new).items():
-        if isinstance(value, dict):
-            raise ValueError(f"Option {name} must be one for all layers, not one for {shown(key)}")
-    rope = Options(old or new, f"{name}.")
-    top = options.raw("rope_theta", 10000.0)
-    theta = rope.raw("rope_theta", top)
-    said = f"{name}.rope_theta" if "rope_theta" in rope else _said(options, "rope_theta")
-    if "rope_theta" in rope and "rope_theta" in options and top != theta:
-        about.warnings.append(f"{where}: {said} {shown(theta)} is taken and rope_theta {shown(top)} is not, as transformers does")
-    partial = rope.take("partial_rotary_factor", float, options.take("partial_rotary_factor", float, 1.0))
-    if partial != 1:
-        raise ValueError(f"Partial rotary factor must be 1, not {shown(partial)}")
-    old_kind = rope.raw("type", "default")
-    kind = rope.raw("rope_type", old_kind)
-    if kind == "default":
-        scaling = None
-    elif kind == "linear":
-        scaling = LinearRopeScaling(factor=rope.take("factor", float))
-    elif kind == "llama3":
-        original = rope.take("original_max_position_embeddings", int, context)
-        scaling = Llama3RopeScaling(**{key: rope.take(key, float) for key in ("factor", "low_freq_factor", "high_freq_factor")},
-                                    original_max_position_embeddings=options.take("original_max_position_embeddings", int, original))
-    else:
-        raise ValueError(f"RoPE type must be default, linear or llama3, not {shown(kind)}")
-    about.notes["RoPE theta"] = f"{theta} ({said})"
-    about.notes["RoPE scaling"] = "none" if scaling is None else f"{_in_words(scaling)} ({name})"
-    ignored = rope.left({"finetuned": ..., "original_max_position_embeddings": ... if kind == "default" else ()})
-    if ignored:
-        about.warnings.append(f"{where}: {', '.join(ignored)} changes nothing of a {kind} RoPE, in transformers neither")
-    return theta, scaling
-
-
-def _in_words(scaling):
-    if isinstance(scaling, LinearRopeScaling):
-        return f"linear, factor {scaling.factor:g}"
-    return (f"llama3, factor {scaling.factor:g} over {scaling.original_max_position_embeddings} positions, between "
-            f"{scaling.low_freq_factor:g} and {scaling.high_freq_factor:g} turns")
-
-
-def _ends(options, generation):
+def _ends(options, generation, default):
     """(end tokens, what said so)."""
     for source, file in ((generation, "generation_config.json"), (options, "config.json")):
         ends = source.raw("eos_token_id")
@@ -143,35 +95,45 @@ def _ends(options, generation):
             return tuple(source.take("eos_token_id", list, of=int)), file
         if ends is not None:
             return (source.take("eos_token_id", int),), file
-    return ((), "config.json") if "eos_token_id" in options else ((2,), "transformers' default")
+    if isinstance(default, tuple):
+        return default, "transformers' default"
+    if "eos_token_id" in options or default is None:
+        return (), "config.json" if "eos_token_id" in options else "transformers' default"
+    return (default,), "transformers' default"
 
 
-def _kind(options):
-    """llama or mistral, from model_type, or from architectures where there is none."""
+#: Older names of architectures, for files without a model_type.
+_OLD_NAMES = {"LLaMAForCausalLM": "LlamaForCausalLM"}
+
+
+def _family(options, about, where):
+    """The family: of model_type, or of architectures where there is none."""
     kind, names = options.take("model_type", str, None), options.take("architectures", list, [], of=str)
+    of = {family.architecture: family for family in FAMILIES.values()}
     if kind is None and not names:
-        raise ValueError(f"Model type must be {' or '.join(_DEFAULTS)}, not missing")
+        raise ValueError("Model type must be there, not missing")
+    if kind is None and _OLD_NAMES.get(names[0], names[0]) in of:
+        kind = of[_OLD_NAMES.get(names[0], names[0])].model_type
+    if kind in _MISSING:
+        raise ValueError(f"Model type must be one that this hardware runs, not {shown(kind)}: {_MISSING[kind]}")
+    if kind is not None and kind not in FAMILIES:
+        raise ValueError(f"Model type must be one of {', '.join(FAMILIES)}, not {shown(kind)}")
     for name in names:
-        if name not in _ARCHITECTURES:
-            raise ValueError(f"Architecture must be LlamaForCausalLM or MistralForCausalLM, not {shown(name)}")
-    if kind is None:
-        kind = "mistral" if names[0].startswith("Mistral") else "llama"
-    if kind not in _DEFAULTS:
-        raise ValueError(f"Model type must be {' or '.join(_DEFAULTS)}, not {shown(kind)}")
-    return kind
+        if _OLD_NAMES.get(name, name) not in of:
+            right = f"one of {', '.join(of)}" if kind is None else f"{FAMILIES[kind].architecture} for model type {kind}"
+            raise ValueError(f"Architecture must be {right}, not {shown(name)}")
+    others = [name for name in names if _OLD_NAMES.get(name, name) != FAMILIES[kind].architecture]
+    if others:
+        about.warnings.append(f"{where}: model_type {kind} is taken, and architectures {', '.join(others)} is not, as transformers does")
+    return FAMILIES[kind]
 
 
-def shape_from_config(config, generation=None, *, name="model", about=None, folder=""):
-    """The ModelShape that config.json describes; ``generation`` is generation_config.json, whose end tokens win.
-
-    ``about``, an `About`, gets what was taken from which option, and a warning for options that were not, of the files in ``folder``.
-    Raises ValueError or TypeError for what is not a Llama model.
-    """
+def _describe(config, generation, name, about, folder):
+    """The `_Described` of config.json and generation_config.json: see `shape_from_config`."""
     about = About() if about is None else about
     where = Path(folder) / "config.json"
     options, generation = Options(config), Options(generation or {})
-    kind = _kind(options)
-    defaults = _DEFAULTS[kind]
+    family = _family(options, about, where)
     for part in _PARTS:
         if part in options:
             raise ValueError(f"Option {part} must not be there: a model of several parts is not supported")
@@ -179,60 +141,34 @@ def shape_from_config(config, generation=None, *, name="model", about=None, fold
         value = options.raw(option, neutral[0])
         if not any(type(value) is type(other) and value == other for other in neutral):
             raise ValueError(f"Option {option} must be missing, not {shown(value)}: {advice}")
-    act = options.raw("hidden_act", "silu")
-    if act not in _SILU:
-        raise ValueError(f"Activation must be silu, not {shown(act)}")
-    for flag in ("attention_bias", "mlp_bias"):
-        if options.take(flag, bool, False):
-            raise ValueError(f"Option {flag} must be false: this hardware has no biases")
-    context = options.raw("max_position_embeddings", defaults["max_position_embeddings"])
-    window = None
-    if kind == "mistral" and options.raw("sliding_window", 4096) is not None:
-        window, types = options.take("sliding_window", int, 4096), options.raw("layer_types", None)
-        if types is not None:
-            raise ValueError(f"Option layer_types must be missing, not {shown(types)}: all layers of a Mistral have the window")
-        about.notes["window"] = f"{window} positions ({_said(options, 'sliding_window')})"
-    theta, scaling = _rope(options, context, about, where)
-    heads, hidden = (options.take(key, int, low=1) for key in ("num_attention_heads", "hidden_size"))
-    head_dim = options.take("head_dim", int, None)
-    if head_dim is None:
-        if hidden % heads:
-            raise ValueError(f"Hidden size {hidden} must be a multiple of head count {heads}, or head_dim be given")
-        head_dim = hidden // heads
-    # null is as many as heads; what it is where it is missing depends on the type
-    kv_heads = options.take("num_key_value_heads", int, heads if "num_key_value_heads" in options else defaults["num_key_value_heads"] or heads)
-    ends, said = _ends(options, generation)
+    given = Given(family, options, about, where)
+    fields = fields_of(given)
+    ends, said = _ends(options, generation, family.defaults["eos_token_id"])
     about.notes["end tokens"] = f"{', '.join(map(str, ends)) or 'none'} ({said})"
-    bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else 1
-    about.notes["start token"] = f"{'none' if bos is None else bos} ({_said(options, 'bos_token_id')})"
+    bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else family.defaults["bos_token_id"]
+    about.notes["start token"] = f"{'none' if bos is None else bos} ({given.said('bos_token_id')})"
     options.raw("quantization_config")
-    shape = ModelShape(
-        name=name,
-        vocab_size=options.raw("vocab_size"),
-        hidden_size=hidden,
-        intermediate_size=options.raw("intermediate_size"),
-        num_hidden_layers=options.raw("num_hidden_layers"),
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        rms_norm_eps=options.raw("rms_norm_eps", 1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        max_position_embeddings=context,
-        sliding_window=window,
-        tie_word_embeddings=options.take("tie_word_embeddings", bool, *_if_missing(options, "tie_word_embeddings", False)),
-        bos_token_id=bos,
-        eos_token_ids=ends)
+    tied = options.take("tie_word_embeddings", bool, *(() if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)))
+    shape = ModelShape(name=name, **fields, tie_word_embeddings=tied and not family.untied, bos_token_id=bos, eos_token_ids=ends)
     unknown = options.left(_GENERATION | _HARMLESS)
     if unknown:
-        about.warnings.append(f"{where}: not known for a {kind} model, and without effect here: {', '.join(unknown)}")
+        about.warnings.append(f"{where}: not known for a {family.model_type} model, and without effect here: {', '.join(unknown)}")
     changed = generation.left(_GENERATION)
     if changed:
         about.warnings.append(f"{where.with_name('generation_config.json')}: the sampler does not do: {', '.join(changed)}")
     suggested = [f"{key} {generation.raw(key)}" for key in ("temperature", "top_k", "top_p") if key in generation]
     if suggested:
         about.notes["sampling"] = f"{', '.join(suggested)} is suggested (generation_config.json); see --temperature"
-    return shape
+    return _Described(shape, tied, given)
+
+
+def shape_from_config(config, generation=None, *, name="model", about=None, folder=""):
+    """The ModelShape that config.json describes; ``generation`` is generation_config.json, whose end tokens win.
+
+    ``about``, an `About`, gets what was taken from which option, and a warning for options that were not, of the files in ``folder``.
+    Raises ValueError or TypeError for what is no model of `FAMILIES`.
+    """
+    return _describe(config, generation, name, about, folder).shape
 
 
 def _block_structure(options):
@@ -340,7 +276,7 @@ def _ignored(name, found):
 
 
 def _config(folder, about):
-    """(config.json as a dict, ModelShape) of a folder."""
+    """(config.json as a dict, `_Described`) of a folder."""
     folder = Path(folder)
     adapter = folder / "adapter_config.json"
     if adapter.exists():
@@ -351,52 +287,67 @@ def _config(folder, about):
     config = read_json(folder / "config.json")
     generation = read_json(folder / "generation_config.json", default={})
     try:
-        return config, shape_from_config(config, generation, name=folder.resolve().name, about=about, folder=folder)
+        return config, _describe(config, generation, folder.resolve().name, about, folder)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from None
 
 
 def folder_shape(folder, about=None):
-    """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a Llama model."""
-    return _config(folder, About() if about is None else about)[1]
+    """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a family that is read."""
+    return _config(folder, About() if about is None else about)[1].shape
 
 
-def _tables(folder, shape, files, about):
-    """(shape, {name: name in the files}) of the embedding table and the LM head, as transformers 5 ties them.
+def _tables(folder, described, files, about):
+    """(`_Described`, {the file's name: the one that is there instead}) of the embedding table and the LM head, as transformers 5 ties them.
 
     Tied by the configuration, but both in the file and different: the model has two tables. Only one in the file: it is both. (Version 4
     drops the head.)
     """
-    there = [name for name in (EMBEDDING, HEAD) if name in files.shapes]
-    if not shape.tie_word_embeddings:
-        about.notes["LM head"] = f"{HEAD} (tie_word_embeddings is false)"
-        return shape, {}
-    if there == [HEAD]:
-        about.notes["LM head"] = f"{HEAD}, which is the embedding table too (tie_word_embeddings)"
-        return shape, {EMBEDDING: HEAD}
-    if len(there) == 2 and (files.shapes[EMBEDDING] != files.shapes[HEAD] or not np.array_equal(files.read(EMBEDDING), files.read(HEAD))):
-        about.notes["LM head"] = f"{HEAD}, which differs from the embedding table"
-        about.warnings.append(f"{folder / 'config.json'}: tie_word_embeddings is true, but {HEAD} differs from {EMBEDDING}: "
+    embedding, head = map(described.given.family.spelled, (EMBEDDING, HEAD))
+    there = [name for name in (embedding, head) if name in files.shapes]
+    if not described.tied:
+        about.notes["LM head"] = f"{head} (tie_word_embeddings is false)"
+        return described, {}
+    if there == [head]:
+        about.notes["LM head"] = f"{head}, which is the embedding table too (tie_word_embeddings)"
+        return described, {embedding: head}
+    if len(there) == 2 and (files.shapes[embedding] != files.shapes[head] or not np.array_equal(files.read(embedding), files.read(head))):
+        about.notes["LM head"] = f"{head}, which differs from the embedding table"
+        about.warnings.append(f"{folder / 'config.json'}: tie_word_embeddings is true, but {head} differs from {embedding}: "
                               "both are taken, as transformers 5 does")
-        return dataclasses.replace(shape, tie_word_embeddings=False), {}
+        return dataclasses.replace(described, tied=False, shape=dataclasses.replace(described.shape, tie_word_embeddings=False)), {}
     about.notes["LM head"] = "the embedding table (tie_word_embeddings)"
-    return shape, {}
+    return described, {}
 
 
 def load_folder(folder, *, need_tokenizer=True):
-    """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a Llama model."""
+    """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a family that is read."""
     folder, about = Path(folder), About()
-    config, shape = _config(folder, about)
+    config, described = _config(folder, about)
     try:
         quantization = take(config, "quantization_config", dict, {})
     except TypeError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from None
     files = _Folder(folder, quantization)
-    shape, other_names = _tables(folder, shape, files, about)
+    described, other_names = _tables(folder, described, files, about)
+    shape, family = described.shape, described.given.family
+    try:
+        plan = described.given.plan(shape, tensor_shapes(shape), described.tied)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from None
     found = files.shapes | {name: files.shapes[other] for name, other in other_names.items()}
-    check_tensors(shape, found, folder, lambda name: _ignored(name, found))
+    # a tied model may carry its LM head all the same
+    allowed = (*family.leftover, *([family.spelled(HEAD)] if described.tied else []))
+    check_tensors(shape, found, folder, lambda name: name.endswith(allowed) or _ignored(name, found), wanted=plan.needs())
+
+    def read(name):
+        return files.read(other_names.get(name, name))
+
+    for name, (_, missing) in plan.zeros.items():
+        if read(name).any():
+            raise ModelError(f"{folder}: tensor {name} must be zero: {missing}")
     tokenizer = None
     if need_tokenizer or (folder / "tokenizer.json").exists():
         tokenizer = Tokenizer.from_folder(folder)
         tokenizer.check_vocabulary(shape.vocab_size, folder / "tokenizer.json")
-    return Checkpoint(shape, str(folder), lambda name: files.read(other_names.get(name, name)), tokenizer, about)
+    return Checkpoint(shape, str(folder), lambda name: plan.recipes[name].make(read), tokenizer, about)
