@@ -54,7 +54,7 @@ def patterns(rng, shape):
 
 
 def additions(rng, n):
-    """What is added: bf16 patterns [n, H], or (acc [n, H], exponents [n], weight exponent)."""
+    """What is added: bf16 numbers as bits [n, H], or (acc [n, H], exponents [n], weight exponent)."""
     if NORMED:
         return patterns(rng, (n, H))
     bits = DESIGN.acc_bits
@@ -82,7 +82,7 @@ def add_items(what, n):
 
 
 def added(x, what, bias, clipped):
-    """The rows after an add of ``what``; of x their number counts only where they are set."""
+    """The rows x after an add of ``what``; where it sets them, x does not count."""
     if NORMED:
         return golden.add_values(x, bf16_value(what), DESIGN, clipped)
     bias = None if bias is None else bf16_value(bias)
@@ -97,7 +97,7 @@ class Bench:
         self.i = StreamSource(dut, "i", clock, idle=idle, shape=UNIT.i.payload.shape())
         if BIASED:
             self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=bias_layout(DESIGN))
-            self.biases = [None, None]      # of o, of down: bf16 patterns
+            self.biases = [None, None]      # of o, of down: bf16 numbers as bits
         self.read = StreamSource(dut, "read", clock, idle=idle, shape=residual_read_layout(DESIGN))
         self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=residual_row_layout(DESIGN))
         if not SUMS:
