@@ -8,9 +8,12 @@ from amaranth.lib.wiring import In, Out
 from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, shift_up,
                          unpack_bf16)
 from ..lib.layouts import residual_read_layout, residual_row_layout
+from ..params.block import Norm
 from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
 
 __all__ = ["RmsNorm"]
+
+_ONE = 0x3F80    # in bf16
 
 
 class _Link:
@@ -29,13 +32,16 @@ class RmsNorm(wiring.Component):
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
+    Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing else, in the same
+    cycles; the gains are taken as for any norm, and not looked at.
+
     Parameters
     ----------
     design : Design
 
     Members
     -------
-    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a norm is
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
@@ -49,8 +55,10 @@ class RmsNorm(wiring.Component):
         self._parts = design.hidden // hw.vector_lanes
         part, entry = range(self._parts), range(hw.entries)
         granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
+        self._plain = any(norm.plain for norm in design.block.of(Norm))
+        command = {"entry": entry, "row": entry, "last": 1, **({"plain": 1} if self._plain else {})}
         super().__init__({
-            "cmd": In(stream.Signature(data.StructLayout({"entry": entry, "row": entry, "last": 1}))),
+            "cmd": In(stream.Signature(data.StructLayout(command))),
             "read": Out(stream.Signature(residual_read_layout(design))),
             "read_i": In(stream.Signature(residual_row_layout(design))),
             "gain": In(stream.Signature(data.StructLayout({"g": granule, "part": part}))),
@@ -65,7 +73,7 @@ class RmsNorm(wiring.Component):
         last_part = parts - 1
 
         # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
-        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1, depth=4)
+        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + self._plain, depth=4)
         closing = Signal()                           # a command with `last` is on its way
         active, again = Signal(), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
@@ -78,7 +86,7 @@ class RmsNorm(wiring.Component):
             finishing.eq(self.read.ready & again & (part == last_part)),
             self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
             rows.w_en.eq(self.cmd.valid & self.cmd.ready),
-            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row)),
+            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row, *([self.cmd.payload.plain] if self._plain else []))),
         ]
         with m.If(active & self.read.ready):
             m.d.sync += part.eq(part + 1)
@@ -106,7 +114,8 @@ class RmsNorm(wiring.Component):
                 m.d.sync += [got.eq(0), second.eq(~second)]
 
         factor = _Link("factor")
-        r, e = self._factor(m, summing, first, end, factor)
+        # A command's first granule is there after the command itself.
+        r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-1]] if self._plain else [])), factor)
 
         # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
         # comes 3 + tree cycles later.
@@ -138,12 +147,16 @@ class RmsNorm(wiring.Component):
             read.addr.eq(tag[:len(got)]),
             read.en.eq(product.advance),
         ]
+        gain = read.data
+        if self._plain:
+            plain = product.reg(tag[-1], name="plain")
+            gain = [Mux(plain, _ONE, g) for g in gain]
         tag = product.reg(tag, name="tag_o", stages=5)
         for i, x in enumerate(elements):
-            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, read.data[i], f"y{i}"))
+            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, gain[i], f"y{i}"))
 
         last_of_row, last = tag[len(got)], tag[len(got) + 1]
-        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:])]
+        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:len(tag) - self._plain])]
         m.d.sync += self.done.eq(self.o.valid & self.o.ready & last_of_row)
         with m.If(self.o.valid & self.o.ready & last_of_row & last):
             m.d.sync += [closing.eq(0), self.gains_ready.eq(0)]
@@ -151,8 +164,11 @@ class RmsNorm(wiring.Component):
             m.d.sync += self.gains_ready.eq(1)
         return m
 
-    def _factor(self, m, i, first, end, o):
-        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set."""
+    def _factor(self, m, i, flags, o):
+        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set.
+
+        flags: whether a granule is its row's first, whether it is the last, and, where a norm is plain, whether this one is
+        """
         design = self._design
         k, fraction, lanes = design.model.hidden_size, design.hw.residual_fraction, design.hw.vector_lanes
         x, mag = self.read_i.payload.x, self.read_i.payload.mag
@@ -163,7 +179,7 @@ class RmsNorm(wiring.Component):
         # Stage 1: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
         zeros, zero = leading_zeros(m, mag, name="mag")
         shift = pipe.reg(Mux(zero | (zeros > 16), 0, 16 - zeros)[:5], name="shift")
-        flags = pipe.reg(Cat(first, end), name="square_flags")
+        flags = pipe.reg(flags, name="square_flags")
         # Stages 2, 3: q = x >> shift fits signed(16), so q * q is at most 2**30.
         q = [pipe.reg((pipe.reg(x[j], name=f"sum_x{j}") >> shift)[:16].as_signed(), name=f"q{j}") for j in range(lanes)]
         terms = [pipe.reg((v * v)[:31].as_unsigned(), name=f"square{j}") for j, v in enumerate(q)]
@@ -181,10 +197,13 @@ class RmsNorm(wiring.Component):
         total = Signal(range(k * 2**30 + epsilon + 1), reset_less=True)
         whole = _Link("whole")
         total_shift = Signal.like(shift, reset_less=True)
+        total_plain = Signal(reset_less=True)
         # Nothing can be lost by waiting: behind a row's last sum comes at least one granule of its second sweep. And a chain ends here.
         m.d.comb += sums.ready.eq(~whole.valid)
         with m.If(sums.ready & sums.valid):
             m.d.sync += [whole.valid.eq(flags[1]), total.eq(Mux(flags[0], start, total) + terms[0]), total_shift.eq(shift)]
+            if self._plain:
+                m.d.sync += total_plain.eq(flags[2])
         with m.Elif(whole.ready):
             m.d.sync += whole.valid.eq(0)
 
@@ -208,11 +227,15 @@ class RmsNorm(wiring.Component):
         assert table.out_bits <= 15 and min(b + min(0, s) for b, s in zip(table.base, table.slope)) >= 1 << 12
         y = Cat(y, Const(0, 15 - len(y)))
         places = Mux(y[14], 0, Mux(y[13], 1, 2))
+        r, exponent = y << places, exponent - places
+        if self._plain:                             # the factor is 1
+            plain = pipe.reg(total_plain, name="rsqrt_plain", stages=4)
+            r, exponent = Mux(plain, 1 << 14, r), Mux(plain, 0, exponent)
         # It stays until its row has passed, with the next one on its way.
-        factor = Signal(15, reset_less=True), Signal((exponent - places).shape(), reset_less=True)
+        factor = Signal(15, reset_less=True), Signal(exponent.shape(), reset_less=True)
         m.d.comb += found.ready.eq(~o.valid)
         with m.If(found.ready):
-            m.d.sync += [o.valid.eq(found.valid), factor[0].eq(y << places), factor[1].eq(exponent - places)]
+            m.d.sync += [o.valid.eq(found.valid), factor[0].eq(r), factor[1].eq(exponent)]
         with m.Elif(o.ready):
             m.d.sync += o.valid.eq(0)
         return factor
