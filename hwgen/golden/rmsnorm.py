@@ -26,10 +26,12 @@ def inverse_root(length, totals, exponents):  # ints [n] above 0, ints [n] -> in
     return table(rsqrt_table(length), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14
 
 
-def rms_norm(design, x, gain):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
-    """Rows of the residual, normalized. ``gain`` and padding elements of ``x`` are 0 beyond hidden_size."""
-    r, e = norm_factor(design, x)
+def rms_norm(design, x, gain, plain=False):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
+    """Rows of the residual, normalized; or, ``plain``, as they are. ``gain`` and padding elements of ``x`` are 0 beyond hidden_size."""
     xb = acc_to_bf16(x, -design.hw.residual_fraction)
+    if plain:
+        return xb
+    r, e = norm_factor(design, x)
     # 8 + 15 and 8 + 8 significant bits, with exponents far from float64's ends: both products are exact
     return bf16(bf16(xb * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
 

@@ -10,9 +10,12 @@ from amaranth.lib.wiring import In, Out
 from ..lib.arith import Link, Pipeline, constant_rom, leading_zeros, magnitude, round_bf16, shift_up, unpack_bf16
 from ..lib.layouts import residual_read_layout, residual_row_layout
 from ..lib.norm import inverse_root, normalized, one, reduced, rounded_product, tree_stages
+from ..params.block import Norm
 from ..params.tables import norm_epsilon
 
 __all__ = ["RmsNorm"]
+
+_ONE = 0x3F80    # in bf16
 
 
 class RmsNorm(wiring.Component):
@@ -25,13 +28,16 @@ class RmsNorm(wiring.Component):
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
+    Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing else, in the same
+    cycles; the gains are taken as for any norm, and not looked at.
+
     Parameters
     ----------
     design : Design
 
     Members
     -------
-    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a norm is
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
@@ -45,8 +51,10 @@ class RmsNorm(wiring.Component):
         self._parts = design.hidden // hw.vector_lanes
         part, entry = range(self._parts), range(hw.entries)
         granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
+        self._plain = any(norm.plain for norm in design.block.of(Norm))
+        command = {"entry": entry, "row": entry, "last": 1, **({"plain": 1} if self._plain else {})}
         super().__init__({
-            "cmd": In(stream.Signature(data.StructLayout({"entry": entry, "row": entry, "last": 1}))),
+            "cmd": In(stream.Signature(data.StructLayout(command))),
             "read": Out(stream.Signature(residual_read_layout(design))),
             "read_i": In(stream.Signature(residual_row_layout(design))),
             "gain": In(stream.Signature(data.StructLayout({"g": granule, "part": part}))),
@@ -61,7 +69,7 @@ class RmsNorm(wiring.Component):
         last_part = parts - 1
 
         # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
-        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1, depth=4)
+        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + self._plain, depth=4)
         closing = Signal()                           # a command with `last` is on its way
         active, again = Signal(), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
@@ -74,7 +82,7 @@ class RmsNorm(wiring.Component):
             finishing.eq(self.read.ready & again & (part == last_part)),
             self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
             rows.w_en.eq(self.cmd.valid & self.cmd.ready),
-            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row)),
+            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row, *([self.cmd.payload.plain] if self._plain else []))),
         ]
         with m.If(active & self.read.ready):
             m.d.sync += part.eq(part + 1)
@@ -134,12 +142,16 @@ class RmsNorm(wiring.Component):
             read.addr.eq(tag[:len(got)]),
             read.en.eq(product.advance),
         ]
+        gain = read.data
+        if self._plain:
+            plain = product.reg(tag[-1], name="plain")
+            gain = [Mux(plain, _ONE, g) for g in gain]
         tag = product.reg(tag, name="tag_o", stages=5)
         for i, x in enumerate(elements):
-            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, read.data[i], f"y{i}"))
+            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, gain[i], f"y{i}"))
 
         last_of_row, last = tag[len(got)], tag[len(got) + 1]
-        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:])]
+        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:len(tag) - self._plain])]
         m.d.sync += self.done.eq(self.o.valid & self.o.ready & last_of_row)
         with m.If(self.o.valid & self.o.ready & last_of_row & last):
             m.d.sync += [closing.eq(0), self.gains_ready.eq(0)]
@@ -147,8 +159,11 @@ class RmsNorm(wiring.Component):
             m.d.sync += self.gains_ready.eq(1)
         return m
 
-    def _factor(self, m, i, first, end, o):
-        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set."""
+    def _factor(self, m, i, flags, o):
+        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set.
+
+        flags: whether a granule is its row's first, whether it is the last, and, where a norm is plain, whether this one is
+        """
         design = self._design
         k, fraction, lanes = design.model.hidden_size, design.hw.residual_fraction, design.hw.vector_lanes
         x, mag = self.read_i.payload.x, self.read_i.payload.mag
@@ -159,7 +174,7 @@ class RmsNorm(wiring.Component):
         # Stage 1: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
         zeros, zero = leading_zeros(m, mag, name="mag")
         shift = pipe.reg(Mux(zero | (zeros > 16), 0, 16 - zeros)[:5], name="shift")
-        flags = pipe.reg(Cat(first, end), name="square_flags")
+        flags = pipe.reg(flags, name="square_flags")
         # Stages 2, 3: q = x >> shift fits signed(16), so q * q is at most 2**30.
         q = [pipe.reg((pipe.reg(x[j], name=f"sum_x{j}") >> shift)[:16].as_signed(), name=f"q{j}") for j in range(lanes)]
         terms = [pipe.reg((v * v)[:31].as_unsigned(), name=f"square{j}") for j, v in enumerate(q)]
@@ -174,6 +189,7 @@ class RmsNorm(wiring.Component):
         total = Signal(range(k * 2**30 + epsilon + 1), reset_less=True)
         whole = Link("whole")
         total_shift = Signal.like(shift, reset_less=True)
+        total_plain = Signal(reset_less=True)
         # Nothing can be lost by waiting: behind a row's last sum comes at least one granule of its second sweep. And a chain ends here.
         m.d.comb += sums.ready.eq(~whole.valid)
         with m.If(sums.ready & sums.valid):
