@@ -23,8 +23,8 @@ def alternating_timeline(design, positions, wants, closed):
     half, n, rows = design.half_batch(), len(positions), design.hw.entries // 2
     positions = [list(positions[:rows]), list(positions[rows:])]
     counts = [len(p) for p in positions]
-    attention = [{window: attention_cycles(half, p)[1] if p else 0
-                  for window in {design.model.layer_type(i).window for i in range(design.layers)}} for p in positions]
+    attention = [{window: attention_cycles(half, p, window)[1] if p else 0
+                  for window in {design.window(i) for i in range(design.layers)}} for p in positions]
     wanted = [sum(map(bool, w)) for w in (wants[:rows], wants[rows:])]
     asked = closed + 1
     embedded = max(asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY, asked + rope.angle_cycles(design, n))
@@ -72,7 +72,7 @@ def alternating_timeline(design, positions, wants, closed):
         if phase == Phase.QKV:
             end = max(end, times.granule(-1) + 1)           # padding goes through convert, and ends there
             written = end + 1 + kv_write_cycles(half, count, read_latency=vector_buffer.READ_LATENCY)
-            attended = written + 1 + attention[x][design.model.layer_type(layer).window]
+            attended = written + 1 + attention[x][design.window(layer)]
             spent["attention"] += attended - end
     phases.append((end + 1, int(Phase.FINISH), 0))
     outcomes = outcomes or [end + 1]

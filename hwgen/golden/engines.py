@@ -1,5 +1,5 @@
 """What a step of a layer starts, and when it ends: the twins of the engines by the names that `hwgen.params.block` has for them."""
-from . import convert, residual, rope, swiglu, vector_buffer
+from . import convert, qk_norm, residual, rope, swiglu, vector_buffer
 
 __all__ = ["norm_end", "sink_end"]
 
@@ -13,10 +13,11 @@ def norm_end(design, norm, done):
 def sink_end(design, project, times, n):
     """When the result of a layer's matrix of n entries can be read: the `done` of what its sums go to."""
     v = design.hw.vector_lanes
+    converted = convert.latency(design)
     if project.sink == "heads":
         last = times.granule(design.qkv_heads * design.head // v - 1)       # of those that are not padding
-        normed = 0
-        return last + convert.LATENCY + normed + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY
+        normed = qk_norm.cycles(design, n) if design.block.qk_norm else 0
+        return last + converted + normed + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY
     if project.sink == "activation":
-        return times.granule(-1) + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY
+        return times.granule(-1) + converted + swiglu.latency(design.block) + vector_buffer.WRITE_LATENCY
     return times.granule(-1) + residual.DONE_LATENCY

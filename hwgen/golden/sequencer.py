@@ -58,7 +58,7 @@ class _Pass:
             return sink_end(design, step, self.matmul(matmul, n, start), n)
         if isinstance(step, Store):
             return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
-        return start + attention_cycles(design, self.positions)[1]
+        return start + attention_cycles(design, self.positions, design.window(layer))[1]
 
     def layer(self, layer, start):
         for step in self.design.block.steps:

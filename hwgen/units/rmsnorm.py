@@ -110,7 +110,8 @@ class RmsNorm(wiring.Component):
                 m.d.sync += [got.eq(0), second.eq(~second)]
 
         factor = Link("factor")
-        r, e = self._factor(m, summing, first, end, factor)
+        # A command's first granule is there after the command itself.
+        r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-1]] if self._plain else [])), factor)
 
         # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
         # comes 3 + tree cycles later.
@@ -194,6 +195,8 @@ class RmsNorm(wiring.Component):
         m.d.comb += sums.ready.eq(~whole.valid)
         with m.If(sums.ready & sums.valid):
             m.d.sync += [whole.valid.eq(flags[1]), total.eq(Mux(flags[0], start, total) + term), total_shift.eq(shift)]
+            if self._plain:
+                m.d.sync += total_plain.eq(flags[2])
         with m.Elif(whole.ready):
             m.d.sync += whole.valid.eq(0)
 
@@ -201,6 +204,9 @@ class RmsNorm(wiring.Component):
         found = Link("found")
         pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
         y, exponent = inverse_root(m, pipe, total, total_shift, lengths=[k], base=fraction)
+        if self._plain:                             # the factor is 1
+            plain = pipe.reg(total_plain, name="rsqrt_plain", stages=4)
+            y, exponent = Mux(plain, 1 << 14, y), Mux(plain, 0, exponent)
         # It stays until its row has passed, with the next one on its way.
         factor = Signal(15, reset_less=True), Signal(exponent.shape(), reset_less=True)
         m.d.comb += found.ready.eq(~o.valid)
