@@ -51,15 +51,15 @@ _OF_ANY_MODEL = {
     "configuration_files": (([], ["config.json"]), "leave the configuration that is meant, as config.json"),
     "transformers_weights": ((None, "model.safetensors"), "call the file of weights that is meant model.safetensors")}
 
-#: Model types that are refused with what is missing.
-_MISSING = dict.fromkeys(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe", "phimoe", "deepseek_v2", "deepseek_v3", "ernie4_5_moe",
-                          "glm4_moe", "hunyuan_v1_moe", "dbrx", "llama4", "llama4_text"), "it has no experts") | dict.fromkeys((
-    "minicpm3",), "it has no latent attention") | dict.fromkeys((
-        "bert", "roberta", "t5", "bart", "vit"), "it runs decoders, not encoders") | dict.fromkeys((
-            "gpt2", "opt", "gpt_neo", "gpt_bigcode", "xglm", "biogpt"), "it has no learned positions") | dict.fromkeys((
-                "gemma2",), "it has no softcap of scores and logits") | dict.fromkeys((
-                    "bloom", "mpt"), "it has no ALiBi") | dict.fromkeys((
-                        "mamba", "mamba2", "falcon_mamba", "recurrent_gemma", "jamba", "bamba", "rwkv"), "it has no state-space or recurrent layers")
+#: Model types that are refused: what is missing -> which.
+_MISSING = {name: missing for missing, names in (
+    ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 ernie4_5_moe glm4_moe "
+                          "hunyuan_v1_moe dbrx llama4 llama4_text"),
+    ("it has no latent attention", "minicpm3"), ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
+    ("it has no learned positions", "gpt2 opt gpt_neo gpt_bigcode xglm biogpt"), ("it has no softcap of scores and logits", "gemma2"),
+    ("it has no ALiBi", "bloom mpt"),
+    ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv"),
+) for name in names.split()}
 
 # Options of generation, and the values at which they leave the likeliest token as it is. config.json may have them too.
 _GENERATION = {
@@ -81,7 +81,7 @@ _GENERATION = {
 
 @dataclasses.dataclass(frozen=True)
 class _Described:
-    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the options as they were given."""
+    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the options as given."""
     shape: ModelShape
     tied: bool
     given: Given
@@ -148,7 +148,8 @@ def _describe(config, generation, name, about, folder):
     bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else family.defaults["bos_token_id"]
     about.notes["start token"] = f"{'none' if bos is None else bos} ({given.said('bos_token_id')})"
     options.raw("quantization_config")
-    tied = options.take("tie_word_embeddings", bool, *(() if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)))
+    default = () if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)     # it may be missing, but not null
+    tied = options.take("tie_word_embeddings", bool, *default)
     shape = ModelShape(name=name, **fields, tie_word_embeddings=tied and not family.untied, bos_token_id=bos, eos_token_ids=ends)
     unknown = options.left(_GENERATION | _HARMLESS)
     if unknown:

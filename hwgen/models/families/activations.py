@@ -16,8 +16,8 @@ GEMMA = Family(
 
 NEMOTRON = Family(
     model_type="nemotron", architecture="NemotronForCausalLM", features="LayerNorm with bias, gains less 1, ReLU², no gate, partial RoPE",
-    biases=(ATTENTION, ("mlp_bias", "up down")), options={"rms_norm_eps": "norm_eps"}, norm_biases=True, untied=True, block={"gated": False},
-    folds=(norm_biases, plus_one, centred),
+    biases=(ATTENTION, ("mlp_bias", "up down")), options={"rms_norm_eps": "norm_eps"}, norm_biases=True, untied=True,
+    block={"gated": False}, folds=(norm_biases, plus_one, centred),
     defaults=PLAIN | {"max_position_embeddings": 4096, "hidden_act": "relu2", "norm_eps": 1e-5, "bos_token_id": 2, "eos_token_id": 3,
                       "partial_rotary_factor": 0.5, "attention_bias": False, "mlp_bias": False})
 

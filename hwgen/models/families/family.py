@@ -155,8 +155,10 @@ class Given:
         found = []
         for i, kind in enumerate(kinds):
             rope = ropes.get(kind, main)
-            other = {} if (rope.theta, rope.scaling) == (main.theta, main.scaling) else {"rope_theta": rope.theta, "rope_scaling": rope.scaling}
-            found.append((LayerType(window=window if kind == "sliding_attention" else None, rotary=turned is None or bool(turned[i]), **other), rope))
+            same = (rope.theta, rope.scaling) == (main.theta, main.scaling)
+            found.append((LayerType(
+                window=window if kind == "sliding_attention" else None, rotary=turned is None or bool(turned[i]),
+                rope_theta=None if same else rope.theta, rope_scaling=None if same else rope.scaling), rope))
         return found
 
     def plan(self, shape, sizes, tied):
@@ -205,9 +207,11 @@ def fields_of(given):
             options.raw(option)
     heads, hidden = (given(key, int, low=1) for key in ("num_attention_heads", "hidden_size"))
     given.layers = given("num_hidden_layers", int, low=1, high=1000)
-    # null is as many as heads; what it is where it is missing depends on the family
-    kv_heads = options.take(given.name("num_key_value_heads"), int,
-                            heads if given.name("num_key_value_heads") in options else family.defaults.get("num_key_value_heads") or heads)
+    # null is as many as heads; what it is where it is missing depends on the family, and some do not know it
+    kv_heads = heads
+    if "num_key_value_heads" in family.defaults:
+        default = None if "num_key_value_heads" in options else family.defaults["num_key_value_heads"]
+        kv_heads = options.take("num_key_value_heads", int, default or heads)
     head_dim = options.take("head_dim", int, None if "head_dim" in options else family.defaults.get("head_dim"))
     if head_dim is None:
         if hidden % heads:

@@ -5,7 +5,8 @@ from .tensors import centred, factors, fused, interleaved, no_gains
 __all__ = ["FOLDED"]
 
 LLAMA = Family(
-    model_type="llama", architecture="LlamaForCausalLM", defaults=PLAIN | {"attention_bias": False, "mlp_bias": False}, biases=(ATTENTION, MLP))
+    model_type="llama", architecture="LlamaForCausalLM", biases=(ATTENTION, MLP),
+    defaults=PLAIN | {"attention_bias": False, "mlp_bias": False})
 
 MISTRAL = Family(
     model_type="mistral", architecture="MistralForCausalLM", features="window",
@@ -14,21 +15,22 @@ MISTRAL = Family(
 
 PHI3 = Family(
     model_type="phi3", architecture="Phi3ForCausalLM", features="fused matrices, partial RoPE, longrope, window",
-    defaults=PLAIN | {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "sliding_window": None,
-              "eos_token_id": 32000, "partial_rotary_factor": 1.0},
-    rope_types={"": ("default", "longrope"), "su": "longrope", "yarn": "longrope"}, folds=(fused("self_attn.qkv_proj", "q", "k", "v"), fused("mlp.gate_up_proj", "gate", "up")))
+    defaults=PLAIN | {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+                      "sliding_window": None, "eos_token_id": 32000, "partial_rotary_factor": 1.0},
+    rope_types={"": ("default", "longrope"), "su": "longrope", "yarn": "longrope"},
+    folds=(fused("self_attn.qkv_proj", "q", "k", "v"), fused("mlp.gate_up_proj", "gate", "up")))
 
 
 ERNIE = Family(
     model_type="ernie4_5", architecture="Ernie4_5ForCausalLM", features="interleaved RoPE", biases=(("use_bias", "q k v o gate up down"),),
-    defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "head_dim": 128, "rope_theta": 500000.0,
-              "tie_word_embeddings": True, "use_bias": False},
+    defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "head_dim": 128,
+                      "rope_theta": 500000.0, "tie_word_embeddings": True, "use_bias": False},
     folds=(interleaved,))
 
 HELIUM = Family(
     model_type="helium", architecture="HeliumForCausalLM", features="interleaved RoPE", biases=(("attention_bias", "q k v"), MLP),
-    defaults=PLAIN | {"max_position_embeddings": 4096, "num_key_value_heads": 20, "rms_norm_eps": 1e-8, "head_dim": 128, "rope_theta": 100000.0,
-                      "attention_bias": False, "mlp_bias": False},
+    defaults=PLAIN | {"max_position_embeddings": 4096, "num_key_value_heads": 20, "rms_norm_eps": 1e-8, "head_dim": 128,
+                      "rope_theta": 100000.0, "attention_bias": False, "mlp_bias": False},
     folds=(interleaved,))
 
 

@@ -1,8 +1,9 @@
 """Tensors of the machine's model, made from those of a file.
 
-A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a plan and the
-`Given` options (or returns a function that does), changes the plan, and returns what it folded, in words, or None. They apply to weights and biases alike, so that their order is that of the sums: what a norm adds
-(`norm_biases`) comes before what is done to the rows of a matrix.
+A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a
+plan and the `Given` options (or returns a function that does), changes the plan, and returns what it folded, in words, or None. They
+apply to weights and biases alike, so that their order is that of the sums: what a norm adds (`norm_biases`) comes before what is done
+to the rows of a matrix.
 """
 import dataclasses
 
