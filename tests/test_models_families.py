@@ -90,6 +90,8 @@ REFUSED = [
      "config.json: RoPE type must be one of default, longrope, not 'linear'"),
     ("helium", {"attention_bias": False},
      "tensor model.layers.0.self_attn.k_proj.bias is none of this model: its architecture is not supported"),
+    ("mistral", {"layer_types": ["full_attention"] * 2},
+     "config.json: Option layer_types must be sliding_attention for each layer of a mistral model, or not be there"),
     ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
     ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),

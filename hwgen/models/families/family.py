@@ -234,6 +234,8 @@ def fields_of(given):
         max_position_embeddings=min(rope.context or context for rope in ropes.values()),
         rotary_dim=None if turned == head_dim else turned,
         block=given.block()) | family.fields(given)
+    if window is not None and not family.layers and any(kind != "sliding_attention" for kind in given.kinds(lambda i: True)):
+        raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} model, or not be there")
     main = ropes.get(None) or ropes["full_attention"]
     types = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
     given.ropes = [rope if kind.rotary else None for kind, rope in types]
