@@ -92,6 +92,7 @@ REFUSED = [
      "tensor model.layers.0.self_attn.k_proj.bias is none of this model: its architecture is not supported"),
     ("mistral", {"layer_types": ["full_attention"] * 2},
      "config.json: Option layer_types must be sliding_attention for each layer of a mistral model, or not be there"),
+    ("gptj", {"hidden_size": 41}, "config.json: Options n_embd and hidden_size must be the same, not 40 and 41"),
     ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
     ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),

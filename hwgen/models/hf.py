@@ -102,27 +102,26 @@ def _ends(options, generation, default):
     return (default,), "transformers' default"
 
 
-#: Older names of architectures, for files without a model_type.
-_OLD_NAMES = {"LLaMAForCausalLM": "LlamaForCausalLM"}
-
-
 def _family(options, about, where):
     """The family: of model_type, or of architectures where there is none."""
     kind, names = options.take("model_type", str, None), options.take("architectures", list, [], of=str)
-    of = {family.architecture: family for family in FAMILIES.values()}
+    of = {}
+    for family in FAMILIES.values():
+        for name in (family.architecture, *family.other_names):
+            of.setdefault(name, family)
     if kind is None and not names:
         raise ValueError("Model type must be there, not missing")
-    if kind is None and _OLD_NAMES.get(names[0], names[0]) in of:
-        kind = of[_OLD_NAMES.get(names[0], names[0])].model_type
+    if kind is None and names[0] in of:
+        kind = of[names[0]].model_type
     if kind in _MISSING:
         raise ValueError(f"Model type must be one that this hardware runs, not {shown(kind)}: {_MISSING[kind]}")
     if kind is not None and kind not in FAMILIES:
         raise ValueError(f"Model type must be one of {', '.join(FAMILIES)}, not {shown(kind)}")
     for name in names:
-        if _OLD_NAMES.get(name, name) not in of:
+        if name not in of:
             right = f"one of {', '.join(of)}" if kind is None else f"{FAMILIES[kind].architecture} for model type {kind}"
             raise ValueError(f"Architecture must be {right}, not {shown(name)}")
-    others = [name for name in names if _OLD_NAMES.get(name, name) != FAMILIES[kind].architecture]
+    others = [name for name in names if name not in (FAMILIES[kind].architecture, *FAMILIES[kind].other_names)]
     if others:
         about.warnings.append(f"{where}: model_type {kind} is taken, and architectures {', '.join(others)} is not, as transformers does")
     return FAMILIES[kind]
@@ -134,6 +133,9 @@ def _describe(config, generation, name, about, folder):
     where = Path(folder) / "config.json"
     options, generation = Options(config), Options(generation or {})
     family = _family(options, about, where)
+    options = Options(family.names_in(config))
+    for name_of_it in ("model_type", "architectures"):      # `_family` has read them
+        options.raw(name_of_it)
     for part in _PARTS:
         if part in options:
             raise ValueError(f"Option {part} must not be there: a model of several parts is not supported")

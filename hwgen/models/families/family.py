@@ -30,9 +30,11 @@ class Family:
     Parameters
     ----------
     model_type, architecture : str
+    other_names : tuple     other names of the architecture
     features : str          what the machine needs for it, in words, for the documentation
     defaults : dict         option -> what transformers 5.24 takes where config.json lacks it; None: as Llama derives it
     options : dict          Llama's name of an option -> this family's
+    aliases : dict          another name of an option -> the one that is meant
     biases : tuple of (option or None, names of matrices)    biases that the file has if the option is true; None: always
     block : dict or callable        what `dense` is told besides, or Given -> that; its biases are ``biases``
     fields : callable       Given -> fields of `ModelShape` besides
@@ -47,14 +49,17 @@ class Family:
     leftover : tuple        ends of names of the file's tensors that change nothing
     theta_name, partial_name : str  the top level's options of RoPE
     rope_types : dict       name -> the one that is meant; "" -> those that the family takes
+    rope_default : dict     ``rope_parameters`` where there are none
     rope_makers : dict      type -> how it is read, where that is not as in `rope`
     ropes : callable        (Given, head_dim, context) -> (`Rope` by layer type, elements of a head that are turned)
     """
     model_type: str
     architecture: str
+    other_names: tuple = ()
     features: str = ""
     defaults: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    aliases: dict = field(default_factory=dict)
     biases: tuple = ()
     block: object = field(default_factory=dict)
     fields: object = lambda given: {}
@@ -70,8 +75,16 @@ class Family:
     theta_name: str = "rope_theta"
     partial_name: str = "partial_rotary_factor"
     rope_types: dict = field(default_factory=dict)
+    rope_default: dict = field(default_factory=dict)
     rope_makers: dict = field(default_factory=dict)
     ropes: object = read_rope
+
+    def names_in(self, config):
+        """A configuration with its aliases replaced."""
+        for other, name in self.aliases.items():
+            if other in config and name in config and config[other] != config[name]:
+                raise ValueError(f"Options {other} and {name} must be the same, not {shown(config[other])} and {shown(config[name])}")
+        return {self.aliases.get(name, name): value for name, value in config.items()}
 
     def spelled(self, name):
         """What the file calls a tensor."""

@@ -13,6 +13,16 @@ MINISTRAL = Family(
     defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096})
 
 
+CWM = Family(
+    model_type="cwm", architecture="CwmForCausalLM", features="window in some layers", biases=(MLP,),
+    layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: i % 4 != 0), ropes, window),
+    rope_default={"rope_type": "llama3", "rope_theta": 1000000.0, "factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 8192},
+    defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
+                      "head_dim": 128, "bos_token_id": 128000, "eos_token_id": (128001, 128008, 128009), "sliding_window": 8192,
+                      "mlp_bias": False})
+
+
 def _smollm3(given, ropes, window):
     """Every fourth layer has no RoPE, or those that ``no_rope_layers`` says with 0; only such layers may have a window."""
     window = window if given("use_sliding_window", bool) else None
@@ -81,4 +91,4 @@ GEMMA3 = Family(
              "attn_logit_softcapping": ((None,), "this hardware has no softcap"),
              "use_bidirectional_attention": ((False, None), "this hardware's attention is causal")})
 
-LAYERS = (MINISTRAL, SMOLLM3, OLMO3, EXAONE4, GEMMA3)
+LAYERS = (MINISTRAL, CWM, SMOLLM3, OLMO3, EXAONE4, GEMMA3)

@@ -1,9 +1,9 @@
 """Families with norms of queries and keys, or of what attention and MLP add."""
 from ...params.block import QkNorm
 from .biases import GLM, qwen_layers
-from .family import ATTENTION, PLAIN, Family
+from .family import ATTENTION, MLP, PLAIN, Family
 from .rope import Rope
-from .tensors import fused, interleaved
+from .tensors import factors, fused, interleaved
 
 __all__ = ["NORMS", "POST_NORMS"]
 
@@ -44,4 +44,14 @@ GLM4 = Family(
     biases=(("attention_bias", "q k v"),), block={"norms": "sandwich"}, folds=(fused("mlp.gate_up_proj", "gate", "up"), interleaved),
     defaults=GLM.defaults)
 
-NORMS = (QWEN3, OLMO2, HUNYUAN, GLM4)
+HYPERCLOVAX = Family(
+    model_type="hyperclovax", architecture="HyperCLOVAXForCausalLM", features="sandwich norms, multipliers", biases=(ATTENTION, MLP),
+    block=lambda given: {"norms": "sandwich" if given("use_post_norm", bool) else "pre"},
+    names=(("post_self_attn_layernorm", "post_norm1"), ("post_mlp_layernorm", "post_norm2")),
+    fields=lambda given: {"score_scale": given.optional("attention_multiplier", float)},
+    folds=(factors(embedding=lambda given: given("embedding_multiplier", low=1e-9), residual=lambda given: given("residual_multiplier"),
+                   logits=lambda given: given("logits_scaling")),),
+    defaults=PLAIN | {"attention_bias": False, "mlp_bias": False, "embedding_multiplier": 1.0, "residual_multiplier": 1.0,
+                      "attention_multiplier": None, "logits_scaling": 1.0, "use_post_norm": True})
+
+NORMS = (QWEN3, OLMO2, HUNYUAN, GLM4, HYPERCLOVAX)

@@ -77,22 +77,20 @@ def _gptj_rope(given, head_dim, context):
     return {None: Rope(10000.0)}, turned
 
 
-GPTJ_NAMES = {"hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer",
-              "max_position_embeddings": "n_positions"}
-
 GPTJ = Family(
     model_type="gptj", architecture="GPTJForCausalLM",
     features="parallel block, LayerNorm with bias, no gate, GELU, partial interleaved RoPE",
     biases=((None, "up down"),), norm_biases=True, untied=True, block={"gated": False, "parallel": True}, fields=_inner("n_inner"),
-    options=GPTJ_NAMES | {"hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon", "intermediate_size": "n_inner"},
+    options={"hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon", "intermediate_size": "n_inner"},
+    aliases={"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
+             "n_positions": "max_position_embeddings"},
     names=(("model.layers.", "transformer.h."), ("model.embed_tokens", "transformer.wte"), ("model.norm", "transformer.ln_f"),
            ("input_layernorm", "ln_1"), ("self_attn.o_proj", "attn.out_proj"), ("self_attn.", "attn."), ("mlp.up_proj", "mlp.fc_in"),
            ("mlp.down_proj", "mlp.fc_out")),
     folds=(norm_biases, centred, interleaved, no_head_bias), leftover=("attn.bias", "attn.masked_bias"), ignored=("attn_pdrop",),
     ropes=_gptj_rope,
-    defaults={"n_positions": 2048, "n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "rope_theta": 10000.0,
-              "tie_word_embeddings": False, "bos_token_id": 50256, "eos_token_id": 50256, "rotary_dim": 64},
-    neutral={name: ((None,), f"this family's name for it is {other}") for name, other in GPTJ_NAMES.items()})
+    defaults={"max_position_embeddings": 2048, "n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+              "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 50256, "eos_token_id": 50256, "rotary_dim": 64})
 
 
 def _falcon_heads(given):

@@ -35,7 +35,7 @@ def read_rope(given, head_dim, context):
     top level's ``rope_theta``, or the family's own. The original context of the top level goes before that in there.
     """
     options, about, where = given.options, given.about, given.where
-    old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
+    old, new = options.take("rope_scaling", dict, {}), options.take("rope_parameters", dict, given.family.rope_default)
     name = "rope_scaling" if old else "rope_parameters"
     if old and new and old != new:
         about.warnings.append(f"{where}: rope_scaling is taken and rope_parameters is not, as transformers does where both are given")
