@@ -8,7 +8,7 @@ from ...params.checks import check_number, shown
 from ...params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeScaling
 from ..options import Options
 
-__all__ = ["Rope", "read_rope"]
+__all__ = ["Rope", "read_rope", "yarn"]
 
 _KINDS = ("default", "linear", "llama3", "dynamic", "yarn", "longrope")
 
@@ -106,7 +106,7 @@ def _llama3(rope, theta, size, context, original):
                                   f"{scaling.low_freq_factor:g} and {scaling.high_freq_factor:g} turns")
 
 
-def _yarn(rope, theta, size, context, original):
+def yarn(rope, theta, size, context, original):
     """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp between frequencies that stay and those divided by the factor."""
     factor, positions = rope.take("factor", float), original()
     check_number("RoPE scaling factor", factor)
@@ -144,4 +144,4 @@ def _longrope(rope, theta, size, context, original):
             f"longrope, short factors, up to {positions} positions, attention factor {attention:g}")
 
 
-_MAKERS = {"default": _default, "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
+_MAKERS = {"default": _default, "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": yarn, "longrope": _longrope}
