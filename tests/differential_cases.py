@@ -682,7 +682,7 @@ def _folder_changes():
                  ("model_type unknown", {"model_type": "nonesuch"}),
                  ("model_type ministral", {"model_type": "ministral"}),
                  ("text_config", {"text_config": {"model_type": "llama", "hidden_size": 32, "rope_theta": 7.0}}),
-                 ("is_encoder_decoder", {"is_encoder_decoder": True}), named=("Sliding window",)),
+                 ("is_encoder_decoder", {"is_encoder_decoder": True}), named=("Sliding window", "proj.bias")),
         *_config("type", False, ("auto_map", {"auto_map": {"AutoModelForCausalLM": "modeling_other.Other"}}),
                  warned=True),
         # keys that others' models honour

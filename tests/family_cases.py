@@ -29,6 +29,8 @@ def _case(model_type, gain=1.0, zero=(), **options):
             "options": {key: value for key, value in (_DIMS | options).items() if value is not ...}}
 
 
+#: The norm of Llama's name for the final one.
+_FINAL_BIAS = ("model.norm.bias",)
 _YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 16}
 
 CASES = {
@@ -46,6 +48,33 @@ CASES = {
                      attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
     "granite, untied": _case("granite", embedding_multiplier=7.0, logits_scaling=5.0),
     "olmo": _case("olmo", attention_bias=True, tie_word_embeddings=True),
+    "qwen2": _case("qwen2", tie_word_embeddings=True, head_dim=12),
+    "qwen2, window": _case("qwen2", num_hidden_layers=3, use_sliding_window=True, sliding_window=7, max_window_layers=1),
+    "seed_oss": _case("seed_oss", head_dim=12, attention_out_bias=True, mlp_bias=True),
+    "glm": _case("glm", head_dim=12),
+    "stablelm": _case("stablelm", zero=_FINAL_BIAS, use_qkv_bias=True, partial_rotary_factor=0.4),
+    "stablelm, parallel": _case("stablelm", zero=_FINAL_BIAS, use_parallel_residual=True, partial_rotary_factor=0.4),
+    "starcoder2": _case("starcoder2", zero=_FINAL_BIAS, tie_word_embeddings=True, sliding_window=7),
+    "qwen3": _case("qwen3", head_dim=12, attention_bias=True),
+    "qwen3, yarn": _case("qwen3", head_dim=12, rope_parameters=_YARN),
+    "olmo2": _case("olmo2", attention_bias=True),
+    "hunyuan_v1_dense": _case("hunyuan_v1_dense", head_dim=12, attention_bias=True, rope_parameters={
+        "rope_type": "dynamic", "rope_theta": 300.0, "alpha": 7.0, "factor": 1.0}),
+    "glm4": _case("glm4", head_dim=12),
+    "ministral": _case("ministral", num_hidden_layers=3, head_dim=12, sliding_window=7, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "smollm3": _case("smollm3", num_hidden_layers=4, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
+    "smollm3, window and yarn": _case("smollm3", num_hidden_layers=3, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=7,
+                                      rope_parameters=_YARN),
+    "olmo3": _case("olmo3", num_hidden_layers=4, sliding_window=7, rope_parameters={
+        "full_attention": _YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}),
+    "exaone4": _case("exaone4", num_hidden_layers=3, sliding_window=7, sliding_window_pattern=3),
+    "gemma3_text": _case("gemma3_text", gain=0.0, num_hidden_layers=3, head_dim=12, query_pre_attn_scalar=20, sliding_window=7,
+                         layer_types=["sliding_attention", "full_attention", "sliding_attention"], rope_parameters={
+                             "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 900.0},
+                             "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}),
+    "gemma": _case("gemma", gain=0.0, head_dim=12),
+    "nemotron": _case("nemotron", gain=0.0, zero=_FINAL_BIAS, attention_bias=True, mlp_bias=True, head_dim=12),
+    "arcee": _case("arcee", attention_bias=True, mlp_bias=True),
 }
 
 

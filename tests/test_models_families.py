@@ -14,11 +14,11 @@ RECORDS = read_records()
 MEASURED = json.loads((Path(__file__).parents[1] / "docs" / "families.json").read_text())
 
 
-def folder(path, name, sizes=(), **changes):
-    """The folder of a case with some options changed, or removed (...), and tensors added."""
+def folder(path, name, case=(), **changes):
+    """The folder of a case, with something else in ``case`` and some options changed, or removed (...)."""
     record = RECORDS[name]
     config = {key: value for key, value in (record["config"] | changes).items() if value is not ...}
-    return write_folder(path / "model", CASES[name], config, record["sizes"] | dict(sizes))
+    return write_folder(path / "model", CASES[name] | dict(case), config, record["sizes"])
 
 
 def loaded(path, name, **changes):
@@ -57,6 +57,13 @@ MATTERS = {
     "ernie4_5": {"rms_norm_eps": 0.1},
     "granite": {"residual_multiplier": 0.4},
     "granite, untied": {"logits_scaling": 4.0},
+    "qwen2, window": {"max_window_layers": 2, "layer_types": ...},
+    "stablelm": {"partial_rotary_factor": 0.8, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+    "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 300.0, "factor": 1.0}},
+    "smollm3": {"no_rope_layers": [1, 1, 1, 1]},
+    "exaone4": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
+    "gemma3_text": {"query_pre_attn_scalar": 30},
+    "gemma": {"hidden_act": "relu2"},
 }
 
 
@@ -78,6 +85,24 @@ REFUSED = [
     ("phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
      "config.json: RoPE type must be one of default, longrope, not 'linear'"),
     ("helium", {"attention_bias": False}, "tensor model.layers.0.self_attn.k_proj.bias is none of this model: its architecture is not supported"),
+    ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
+     "this hardware has no LayerNorm of queries and keys"),
+    ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),
+    ("stablelm", {"case": {"zero": ()}}, "tensor model.norm.bias must be zero: "
+     "this hardware's LM head has no bias, which that of the final norm would become"),
+    ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "config.json: Option sliding_window must be a number of positions "
+     "where layer_types has sliding_attention, not None"),
+    ("qwen3", {"layer_types": ["full_attention"]}, "config.json: Option layer_types must be one for each of 2 layers, not 1"),
+    ("qwen3", {"layer_types": ["chunked_attention"] * 2},
+     "config.json: Option layer_types must be of full_attention and sliding_attention, not 'chunked_attention'"),
+    ("hunyuan_v1_dense", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}},
+     "config.json: Attention factor of RoPE must be 1, not 1.13863: the norm after RoPE would undo it"),
+    ("smollm3", {"no_rope_layers": [1, 0]}, "config.json: Option no_rope_layers must be one for each of 4 layers, not 2"),
+    ("exaone4", {"layer_types": None, "sliding_window": None}, "config.json: Option layer_types must be there where sliding_window is null"),
+    ("gemma3_text", {"final_logit_softcapping": 30.0}, "config.json: Option final_logit_softcapping must be None, not 30.0: "
+     "this hardware has no softcap"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "config.json: Option use_bidirectional_attention must be False, not True: "
+     "this hardware's attention is causal"),
 ]
 
 
@@ -89,7 +114,9 @@ def test_refused(tmp_path, name, changes, message):
 @pytest.mark.parametrize("name, said", [
     ("granite", "embedding times 7, residual times 0.3, logits times 0.2"), ("olmo", "mean of LayerNorm"),
     ("phi3", "q, k, v from one matrix; gate, up from one matrix; attention factor 1.09545 squared into the queries"),
-    ("ernie4_5", "rows of queries and keys reordered")])
+    ("ernie4_5", "rows of queries and keys reordered"),
+    ("starcoder2", "bias of LayerNorm; mean of LayerNorm; the head is a table of its own"),
+    ("gemma", "1 added to the gains; embedding times 6.32456")])
 def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, name).notes["folded"] == said
 
@@ -98,3 +125,18 @@ def test_longrope_is_of_the_original_context(tmp_path):
     checkpoint = loaded(tmp_path, "phi3")
     assert checkpoint.shape.max_position_embeddings == 32
     assert "the context is at most 32" in checkpoint.notes["RoPE scaling"]
+
+
+def test_gemma3_has_its_own_thetas(tmp_path):
+    """A flat rope_parameters is kept by transformers and ignored; without any the family's two thetas hold."""
+    shape = loaded(tmp_path, "gemma3_text", rope_parameters=...).shape
+    assert shape.rope_theta == 1e6 and [kind.rope_theta for kind in shape.layer_types] == [1e4, None, 1e4]
+    checkpoint = loaded(tmp_path, "gemma3_text", rope_parameters={"rope_theta": 5.0, "rope_type": "default"}, rope_local_base_freq=300.0)
+    assert checkpoint.shape.rope_theta == 1e6 and checkpoint.shape.layer_types[0].rope_theta == 300.0
+    assert "rope_parameters.rope_theta, rope_parameters.rope_type changes nothing" in checkpoint.warnings[0]
+
+
+def test_window_of_all_layers_is_the_models(tmp_path):
+    shape = loaded(tmp_path, "ministral", layer_types=...).shape
+    assert shape.layer_types == () and shape.sliding_window == 7
+    assert loaded(tmp_path, "qwen2, window", use_sliding_window=False, layer_types=...).shape.sliding_window is None

@@ -93,7 +93,7 @@ def test_refused_fields(tmp_path, name, fields, message):
 NO_HEAD_BIAS = "tensor {} must be zero: this hardware's LM head has no bias"
 TENSORS = [
     ("starcoder2", {"output_norm.bias": np.full(HIDDEN, 0.5)},
-     NO_HEAD_BIAS.format("output_norm.bias") + ", which the final norm's would become"),
+     NO_HEAD_BIAS.format("output_norm.bias") + ", which that of the final norm would become"),
     ("phi2", {"output.bias": np.full(VOCAB, 0.5)}, NO_HEAD_BIAS.format("output.bias")),
     ("qwen2", {"output.bias": np.full(VOCAB, 0.5)}, NO_HEAD_BIAS.format("output.bias")),
     ("qwen3", {"rope_freqs.weight": np.ones(8)}, "tensor rope_freqs.weight is none of this model: its architecture is not supported"),
@@ -123,7 +123,7 @@ def test_missing_tensors(tmp_path, name, gone, message):
     ("granite", "rows of queries and keys reordered; embedding times 3, residual times 0.4, logits times 0.2"),
     ("phi3", "q, k, v from one matrix; gate, up from one matrix"),
     ("command-r", "rows of queries and keys reordered; mean of LayerNorm; logits times 0.3; the head is a table of its own"),
-    ("gptneox", "q, k, v from one matrix; bias of LayerNorm; gains of two norms of one residual; mean of LayerNorm")])
+    ("gptneox", "q, k, v from one matrix; gains and biases of two norms of one residual; mean of LayerNorm")])
 def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, CASES[name]).notes["folded"] == said
 

@@ -59,12 +59,14 @@ def check_defaults(family):
     theta = config.default_theta
     theta = theta["global"] if isinstance(theta, dict) else theta
     for option, value in family.defaults.items():
-        if option == "head_dim" and value is None or option == "rms_norm_eps" and family.epsilon or option == family.partial_name:
+        if option in ("head_dim", "num_key_value_heads") and value is None or option == "rms_norm_eps" and family.epsilon or (
+                option == family.partial_name):
             continue
-        found = theta if option == "rope_theta" else getattr(config, option, "no option")
-        found = tuple(found) if isinstance(found, list) else found
-        if value is not None and found != value:
-            raise SystemExit(f"{family.model_type}: {option} is {found!r} by transformers, not {value!r}")
+        fields = type(config).__dataclass_fields__
+        found = [theta] if option == "rope_theta" else [getattr(config, option, None)] + ([fields[option].default] if option in fields else [])
+        found = [tuple(one) if isinstance(one, list) else one for one in found]
+        if value not in found and option not in family.options and option != "sliding_window_pattern":
+            raise SystemExit(f"{family.model_type}: {option} is {found[0]!r} by transformers, not {value!r}")
 
 
 def measure(folder, case, record):

@@ -2,9 +2,9 @@
 
 Sources: llama.cpp, `src/llama-model.cpp`, `src/models/` and `conversion/`: names of keys and tensors, defaults, windows that are built in,
 whose rotary pairs stand side by side. Gains mean what they say: where 1 is to be added, the converter has done so. llama.cpp's logits for a
-tiny model of each are in `tests/gguf_families.json`. Where llama.cpp computes otherwise than the model that was converted, the model counts:
-its exact GELU (llama.cpp has the tanh form for all), its biases of queries, keys and values (OLMo-2), its window (Phi-3, EXAONE-4 of other
-sizes).
+tiny model of each are in `tests/gguf_families.json`. Where llama.cpp computes otherwise than the model that was converted, the model
+counts: its exact GELU (llama.cpp has the tanh form for all), its biases of queries, keys and values (OLMo-2), its window (Phi-3, EXAONE-4 of
+other sizes).
 """
 import math
 from dataclasses import dataclass, field, replace
@@ -50,16 +50,12 @@ class Architecture:
     ----------
     name : str
     block : dict            what `dense` is told
-    interleaved : bool      the two elements of a rotary pair stand side by side: llama.cpp's RoPE "norm", not "neox"
     partial : bool          ``rope.dimension_count`` may be less than the head
     biases : str            matrices that may have biases
     names : dict            our name of a tensor -> GGUF's, where it is another
-    fused_mlp : bool        ``ffn_up`` is gate and up, one after the other
     layer_norm : bool       its norms take the mean away
-    norm_biases : bool      and add a bias
-    gains : bool            norms have gains
-    separate : dict         matrix -> the norm that it reads, of a parallel block with two
-    embedding : callable    hidden size -> what the embeddings are multiplied with
+    untied : bool           a head that is the embedding table in the file is one of its own in the machine
+    norm_biases : bool      its norms have biases, which become biases of the matrices that read them
     divisors : str          the tensor with a divisor of each frequency, or ""
     taken : tuple           fields that are read, of those that change what a model computes
     window : callable       layers -> sliding window where no field says it, or 0
@@ -70,20 +66,16 @@ class Architecture:
     ignored : tuple         tensors that change nothing
     rotary : callable       (metadata, windowed: tuple of bool) -> for each layer whether it has RoPE
     scale : callable        (metadata, shape's fields) -> score scale, or None
-    folds : tuple           each (plan, metadata) -> words or None: see `tensors`
+    folds : tuple           each (plan, metadata) -> words or None, as in `tensors`; a tensor ``attn_qkv`` is taken apart before
     """
     name: str
     block: dict = field(default_factory=dict)
-    interleaved: bool = False
     partial: bool = False
     biases: str = "q k v o"
     names: dict = field(default_factory=dict)
-    fused_mlp: bool = False
     layer_norm: bool = False
+    untied: bool = False
     norm_biases: bool = False
-    gains: bool = True
-    separate: dict = field(default_factory=dict)
-    embedding: object = lambda hidden: 1.0
     divisors: str = ""
     taken: tuple = ()
     window: object = lambda layers: 0
@@ -131,26 +123,9 @@ class Architecture:
     def plan(self, shape, sizes, own, found, meta):
         """(The `Plan` of the tensors, what it folds in words.)"""
         tied = "output.weight" not in found
-        plan, said = tensors.Plan(shape, sizes, self.spelled, own, tied), []
-        if "blk.0.attn_qkv.weight" in found:
-            said.append(tensors.fused(plan, "attn_qkv", "q", "k", "v"))
-        if self.fused_mlp:
-            said.append(tensors.fused(plan, "ffn_up", "gate", "up"))
-        if self.interleaved:
-            said.append(tensors.interleaved(plan))
-        if not self.gains:
-            tensors.no_gains(plan)
-        if self.norm_biases:
-            said.append(tensors.norm_biases(plan, self.separate))
-        if self.separate:
-            said.append(tensors.apart(plan, self.separate))
-        if self.layer_norm:
-            said.append(tensors.centred(plan))
-        if self.embedding(1) != 1 or self.embedding(4) != 1:
-            said.append(tensors.factors(plan, embedding=self.embedding(shape.hidden_size)))
-        if "output.bias" in found:
-            plan.zeros["output.bias"] = (shape.vocab_size,), "this hardware's LM head has no bias"
-        said += [fold(plan, meta) for fold in self.folds]
+        plan = tensors.Plan(shape, sizes, self.spelled, own, tied)
+        folds = [tensors.fused("attn_qkv", "q", "k", "v")] * ("blk.0.attn_qkv.weight" in found) + list(self.folds)
+        said = [fold(plan, meta) for fold in folds + [tensors.no_head_bias] * ("output.bias" in found)]
         if tied and not shape.tie_word_embeddings:
             said.append("the head is a table of its own")
         return plan, [words for words in said if words]
@@ -180,13 +155,19 @@ def _all(meta, count):
 _WINDOW = ("attention.sliding_window",)
 _PATTERN = (*_WINDOW, "attention.sliding_window_pattern")
 
-LLAMA = Architecture(name="llama", interleaved=True, biases="q k v o gate up down", divisors="rope_freqs.weight",
-                     taken=_WINDOW, layers=_all)
+_INTERLEAVED = (tensors.interleaved,)      # llama.cpp's RoPE "norm", not "neox"
+_GATE_UP = tensors.fused("ffn_up", "gate", "up")
+
+LLAMA = Architecture(name="llama", biases="q k v o gate up down", divisors="rope_freqs.weight", taken=_WINDOW, layers=_all,
+                     folds=_INTERLEAVED)
 QWEN2 = Architecture(name="qwen2")
 QWEN3 = Architecture(name="qwen3", block={"qk_norm": _HEADS})
-PHI3 = Architecture(name="phi3", partial=True, fused_mlp=True, divisors="rope_factors_short.weight",
-                    taken=(*_WINDOW, "rope.scaling.attn_factor"), layers=_all, longrope=True, ignored=("rope_factors_long.weight",))
-GEMMA = Architecture(name="gemma", block={"activation": "gelu_tanh"}, embedding=math.sqrt)
+PHI3 = Architecture(name="phi3", partial=True, divisors="rope_factors_short.weight", longrope=True, ignored=("rope_factors_long.weight",),
+                    taken=(*_WINDOW, "rope.scaling.attn_factor"), layers=_all, folds=(_GATE_UP,))
+
+
+def _root(meta):
+    return math.sqrt(meta.of_model("embedding_length", int))
 
 
 def _gemma3_scale(meta, made):
@@ -194,68 +175,70 @@ def _gemma3_scale(meta, made):
     return (made["hidden_size"] / made["num_attention_heads"]) ** -0.5 if made["num_hidden_layers"] == 62 else None
 
 
+GEMMA = Architecture(name="gemma", block={"activation": "gelu_tanh"}, folds=(tensors.factors(embedding=_root),))
 GEMMA3 = GEMMA.like(name="gemma3", block={"activation": "gelu_tanh", "qk_norm": _HEADS, "norms": "sandwich"},
                     taken=(*_PATTERN, "rope.freq_base_swa"), layers=_every(6), local_theta=10000.0, scale=_gemma3_scale)
 OLMO2 = Architecture(name="olmo2", block={"qk_norm": _PROJECTION, "norms": "post"}, taken=_PATTERN, layers=_every(4))
 
 
-def _granite(plan, meta):
-    embedding, residual, logits = (meta.of_model(name, float) or 1.0 for name in ("embedding_scale", "residual_scale", "logit_scale"))
-    return tensors.factors(plan, embedding, residual, 1 / logits)
+def _factor(name, *default):
+    """Of a field; 0 is not given."""
+    return lambda meta: meta.of_model(name, float, *default) or 1.0
 
 
 GRANITE = LLAMA.like(
-    name="granite", taken=("embedding_scale", "residual_scale", "logit_scale", "attention.scale"), layers=None, folds=(_granite,),
+    name="granite", taken=("embedding_scale", "residual_scale", "logit_scale", "attention.scale"), layers=None,
     rotary=lambda meta, windowed: (meta.of_model("rope.scaling.finetuned", bool, True),) * len(windowed),
-    scale=lambda meta, made: meta.of_model("attention.scale", float) or None)
-SMOLLM3 = Architecture(name="smollm3", interleaved=True, rotary=lambda meta, windowed: tuple(i % 4 != 3 for i in range(len(windowed))))
-GLM4 = Architecture(name="glm4", block={"norms": "sandwich"}, interleaved=True, partial=True, fused_mlp=True)
-ARCEE = Architecture(name="arcee", block={"activation": "relu2", "gated": False}, interleaved=True, divisors="rope_freqs.weight")
-ERNIE = Architecture(name="ernie4_5", interleaved=True)
+    scale=lambda meta, made: meta.of_model("attention.scale", float) or None,
+    folds=(tensors.interleaved, tensors.factors(_factor("embedding_scale"), _factor("residual_scale"),
+                                                lambda meta: 1 / _factor("logit_scale")(meta))))
+SMOLLM3 = Architecture(name="smollm3", rotary=lambda meta, windowed: tuple(i % 4 != 3 for i in range(len(windowed))), folds=_INTERLEAVED)
+GLM4 = Architecture(name="glm4", block={"norms": "sandwich"}, partial=True, folds=(_GATE_UP, tensors.interleaved))
+ARCEE = Architecture(name="arcee", block={"activation": "relu2", "gated": False}, divisors="rope_freqs.weight", folds=_INTERLEAVED)
+ERNIE = Architecture(name="ernie4_5", folds=_INTERLEAVED)
 SEED_OSS = Architecture(name="seed_oss", names={"post_attention_layernorm": "post_attention_norm"})
 EXAONE4 = Architecture(name="exaone4", block={"qk_norm": _HEADS, "norms": "post"}, divisors="rope_freqs.weight", taken=_PATTERN,
                        local_scaling=True, window=lambda layers: 4096 if layers == 64 else 0, layers=_every(4),
                        rotary=lambda meta, windowed: windowed if any(windowed) else (True,) * len(windowed))
 
+# With LayerNorm.
+COMMAND_R = Architecture(name="command-r", block={"parallel": True}, layer_norm=True, untied=True, taken=("logit_scale",),
+                         folds=(tensors.interleaved, tensors.centred, tensors.factors(logits=_factor("logit_scale", 0.0))))
+OLMO = Architecture(name="olmo", layer_norm=True, folds=(tensors.interleaved, tensors.no_gains, tensors.centred))
 
-
-def _logits(plan, meta):
-    return tensors.factors(plan, logits=meta.of_model("logit_scale", float, 0.0) or 1.0)
-
-
-COMMAND_R = Architecture(name="command-r", block={"parallel": True}, interleaved=True, layer_norm=True, taken=("logit_scale",),
-                         folds=(_logits,))
-OLMO = Architecture(name="olmo", interleaved=True, layer_norm=True, gains=False)
-
-# Their norms have biases, and the one after the last layer must be zero.
+# With its biases, of which the one after the last layer must be zero.
 _PLAIN_MLP = {"activation": "gelu_tanh", "gated": False}
-STABLELM = Architecture(name="stablelm", layer_norm=True, norm_biases=True, partial=True)
-STARCODER2 = Architecture(name="starcoder2", block=_PLAIN_MLP, layer_norm=True, norm_biases=True, biases="q k v o up down")
+STABLELM = Architecture(name="stablelm", layer_norm=True, untied=True, norm_biases=True, partial=True,
+                        folds=(tensors.norm_biases, tensors.centred))
+STARCODER2 = STABLELM.like(name="starcoder2", block=_PLAIN_MLP, partial=False, biases="q k v o up down")
 NEMOTRON = STARCODER2.like(name="nemotron", block={"activation": "relu2", "gated": False}, partial=True)
 PHI2 = STARCODER2.like(name="phi2", block=_PLAIN_MLP | {"parallel": True}, partial=True)
 
 
+def _two_norms(arch, attention, mlp):
+    """A parallel block in which attention and MLP have a norm each."""
+    folds = tensors.two_norms(f"{attention}.weight", f"{mlp}.weight"), tensors.centred
+    return arch.like(block=arch.block | {"parallel": True}, folds=folds)
+
+
 class _Falcon(Architecture):
-    """One norm of the residual, or one for attention and one for the MLP; GELU is the exact one, of which llama.cpp takes the tanh form."""
+    """One norm of the residual, or one for attention and one for the MLP."""
 
     def of(self, meta, found):
-        two = "blk.0.attn_norm_2.weight" in found
-        return self.like(separate=dict.fromkeys("qkv", "attn_norm_2.weight") | {"up": "attn_norm.weight"}) if two else self
+        return _two_norms(self, "attn_norm_2", "attn_norm") if "blk.0.attn_norm_2.weight" in found else self
 
 
 class _GptNeox(Architecture):
-    """Attention and MLP one after the other or, each with its own norm, of the same residual; GELU as in Falcon."""
+    """Attention and MLP one after the other or, each with its own norm, of the same residual."""
 
     def of(self, meta, found):
-        if not meta.of_model("use_parallel_residual", bool):
-            return self
-        separate = dict.fromkeys("qkv", "input_layernorm.weight") | {"up": "post_attention_layernorm.weight"}
-        return self.like(block=self.block | {"parallel": True}, separate=separate)
+        return _two_norms(self, "attn_norm", "ffn_norm") if meta.of_model("use_parallel_residual", bool) else self
 
 
-_OTHERS = {"layer_norm": True, "norm_biases": True, "biases": "q k v o up down"}
-FALCON = _Falcon(name="falcon", block={"activation": "gelu", "gated": False, "parallel": True}, **_OTHERS)
-GPTNEOX = _GptNeox(name="gptneox", block={"activation": "gelu", "gated": False}, partial=True, taken=("use_parallel_residual",), **_OTHERS)
+_EXACT = {"activation": "gelu", "gated": False}
+_LIKE_STARCODER2 = {"layer_norm": True, "untied": True, "norm_biases": True, "biases": "q k v o up down", "folds": STARCODER2.folds}
+FALCON = _Falcon(name="falcon", block=_EXACT | {"parallel": True}, **_LIKE_STARCODER2)
+GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 
 ARCHITECTURES = {arch.name: arch for arch in (
     LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, COMMAND_R, OLMO, STABLELM,

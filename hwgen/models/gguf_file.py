@@ -236,7 +236,7 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
         "rms_norm_eps": meta.of_model("attention.layer_norm_epsilon" if arch.layer_norm else "attention.layer_norm_rms_epsilon", float),
         "rope_theta": theta,
         "max_position_embeddings": context,
-        "tie_word_embeddings": tied and not (arch.layer_norm and arch.gains),
+        "tie_word_embeddings": tied and not arch.untied,
         "bos_token_id": start_token(meta, path),
         "eos_token_ids": end_tokens(meta, path),
         "rotary_dim": None if turned == head_dim else turned,

@@ -7,7 +7,14 @@ from ...params.model import LayerType
 from . import tensors
 from .rope import read_rope
 
-__all__ = ["Family", "Given", "fields_of"]
+__all__ = ["ATTENTION", "MLP", "PLAIN", "Family", "Given", "fields_of"]
+
+#: Biases as most families have them, if an option says so.
+ATTENTION, MLP = ("attention_bias", "q k v o"), ("mlp_bias", "gate up down")
+
+#: Options that most configuration classes have, and their defaults there.
+PLAIN = {"max_position_embeddings": 2048, "num_key_value_heads": None, "hidden_act": "silu", "rms_norm_eps": 1e-6, "head_dim": None,
+         "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}
 
 #: transformers' names of activations, and ours.
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
@@ -27,9 +34,9 @@ class Family:
     defaults : dict         option -> what transformers 5.24 takes where config.json lacks it; None: as Llama derives it
     options : dict          Llama's name of an option -> this family's
     biases : tuple of (option or None, names of matrices)    biases that the file has if the option is true; None: always
-    block : dict or callable        what `dense` is told besides, or Given -> that
+    block : dict or callable        what `dense` is told besides, or Given -> that; its biases are ``biases``
     fields : callable       Given -> fields of `ModelShape` besides
-    layers : callable or None       (Given, ropes by layer type, window) -> a `LayerType` for each layer
+    layers : callable or None       (Given, ropes by layer type, window) -> (`LayerType`, `Rope`) of each layer
     epsilon : float or None         of the norms, where it is no option
     norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
@@ -40,6 +47,7 @@ class Family:
     leftover : tuple        ends of names of the file's tensors that change nothing
     theta_name, partial_name : str  the top level's options of RoPE
     rope_types : dict       name -> the one that is meant; "" -> those that the family takes
+    rope_makers : dict      type -> how it is read, where that is not as in `rope`
     ropes : callable        (Given, head_dim, context) -> (`Rope` by layer type, elements of a head that are turned)
     """
     model_type: str
@@ -62,6 +70,7 @@ class Family:
     theta_name: str = "rope_theta"
     partial_name: str = "partial_rotary_factor"
     rope_types: dict = field(default_factory=dict)
+    rope_makers: dict = field(default_factory=dict)
     ropes: object = read_rope
 
     def spelled(self, name):
@@ -128,8 +137,13 @@ class Given:
             biased |= {"q", "k", "v", "up", *(["gate"] if more.get("gated", True) else [])}
         return dense(biased=biased, **{"activation": _ACTIVATIONS[act]} | more)
 
+    def kinds(self, default):
+        """The option layer_types, or ``default``: a function of a layer's index that says whether it has a window."""
+        found = self.options.take("layer_types", list, None, of=str)
+        return [f"{'sliding' if default(i) else 'full'}_attention" for i in range(self.layers)] if found is None else found
+
     def spread(self, kinds, ropes, window, turned=None):
-        """Layer types for each layer from names such as "sliding_attention". ``turned``: which layers have RoPE, or all."""
+        """(`LayerType`, `Rope`) of each layer, from `kinds`. ``turned``: which layers have RoPE, or all."""
         for kind in kinds:
             if kind not in ("full_attention", "sliding_attention"):
                 raise ValueError(f"Option layer_types must be of full_attention and sliding_attention, not {shown(kind)}")
@@ -165,7 +179,8 @@ def fields_of(given):
         if not any(type(value) is type(other) and value == other for other in neutral):
             raise ValueError(f"Option {option} must be {shown(neutral[0])}, not {shown(value)}: {missing}")
     for option in (*family.defaults, *family.ignored):      # those that only the tensors' recipes read are known too
-        options.raw(option)
+        if option not in family.options and not (option == "rms_norm_eps" and family.epsilon):
+            options.raw(option)
     heads, hidden = (given(key, int, low=1) for key in ("num_attention_heads", "hidden_size"))
     given.layers = given("num_hidden_layers", int, low=1, high=1000)
     # null is as many as heads; what it is where it is missing depends on the family
@@ -176,6 +191,8 @@ def fields_of(given):
         if hidden % heads:
             raise ValueError(f"Hidden size {hidden} must be a multiple of head count {heads}, or head_dim be given")
         head_dim = hidden // heads
+    elif "head_dim" not in family.defaults and head_dim * heads != hidden:
+        raise ValueError(f"Option head_dim must be {hidden} / {heads} in a {family.model_type} model, not {head_dim}")
     context = given("max_position_embeddings", int, low=1)
     ropes, turned = family.ropes(given, head_dim, context)
     window = given.optional("sliding_window", low=1) if "sliding_window" in family.defaults else None

@@ -1,14 +1,8 @@
 """Llama, and families whose differences from it are folded into tensors, tables and factors."""
-from . import tensors
-from .family import Family
+from .family import ATTENTION, MLP, PLAIN, Family
+from .tensors import centred, factors, fused, interleaved, no_gains
 
-__all__ = ["FOLDED", "LLAMA"]
-
-ATTENTION, MLP = ("attention_bias", "q k v o"), ("mlp_bias", "gate up down")
-
-#: What is so in most configuration classes.
-PLAIN = {"max_position_embeddings": 2048, "num_key_value_heads": None, "hidden_act": "silu", "rms_norm_eps": 1e-6, "head_dim": None,
-         "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}
+__all__ = ["FOLDED"]
 
 LLAMA = Family(
     model_type="llama", architecture="LlamaForCausalLM", defaults=PLAIN | {"attention_bias": False, "mlp_bias": False}, biases=(ATTENTION, MLP))
@@ -18,36 +12,24 @@ MISTRAL = Family(
     defaults=PLAIN | {"max_position_embeddings": 4096 * 32, "num_key_value_heads": 8, "sliding_window": 4096})
 
 
-def _two_fused(plan, given):
-    return "; ".join((tensors.fused(plan, "self_attn.qkv_proj", "q", "k", "v"), tensors.fused(plan, "mlp.gate_up_proj", "gate", "up")))
-
-
 PHI3 = Family(
     model_type="phi3", architecture="Phi3ForCausalLM", features="fused matrices, partial RoPE, longrope, window",
     defaults=PLAIN | {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "sliding_window": None,
               "eos_token_id": 32000, "partial_rotary_factor": 1.0},
-    rope_types={"": ("default", "longrope"), "su": "longrope", "yarn": "longrope"}, folds=(_two_fused,))
-
-
-def _interleaved(plan, given):
-    return tensors.interleaved(plan)
+    rope_types={"": ("default", "longrope"), "su": "longrope", "yarn": "longrope"}, folds=(fused("self_attn.qkv_proj", "q", "k", "v"), fused("mlp.gate_up_proj", "gate", "up")))
 
 
 ERNIE = Family(
     model_type="ernie4_5", architecture="Ernie4_5ForCausalLM", features="interleaved RoPE", biases=(("use_bias", "q k v o gate up down"),),
     defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "head_dim": 128, "rope_theta": 500000.0,
               "tie_word_embeddings": True, "use_bias": False},
-    folds=(_interleaved,))
+    folds=(interleaved,))
 
 HELIUM = Family(
     model_type="helium", architecture="HeliumForCausalLM", features="interleaved RoPE", biases=(("attention_bias", "q k v"), MLP),
     defaults=PLAIN | {"max_position_embeddings": 4096, "num_key_value_heads": 20, "rms_norm_eps": 1e-8, "head_dim": 128, "rope_theta": 100000.0,
                       "attention_bias": False, "mlp_bias": False},
-    folds=(_interleaved,))
-
-
-def _granite(plan, given):
-    return tensors.factors(plan, given("embedding_multiplier"), given("residual_multiplier"), 1 / given("logits_scaling", low=1e-9))
+    folds=(interleaved,))
 
 
 GRANITE = Family(
@@ -55,18 +37,15 @@ GRANITE = Family(
     defaults=PLAIN | {"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0, "logits_scaling": 1.0,
                       "attention_bias": False, "mlp_bias": False},
     biases=(ATTENTION, MLP),
-    fields=lambda given: {"score_scale": given("attention_multiplier")}, folds=(_granite,))
-
-
-def _olmo(plan, given):
-    tensors.no_gains(plan)
-    return tensors.centred(plan)
+    fields=lambda given: {"score_scale": given("attention_multiplier")}, folds=(factors(
+        embedding=lambda given: given("embedding_multiplier", low=1e-9), residual=lambda given: given("residual_multiplier"),
+        logits=lambda given: 1 / given("logits_scaling", low=1e-9)),))
 
 
 OLMO = Family(
     model_type="olmo", architecture="OlmoForCausalLM", features="LayerNorm without gain", biases=(ATTENTION,),
     defaults=PLAIN | {"bos_token_id": None, "eos_token_id": 50279, "attention_bias": False},
-    epsilon=1e-5, folds=(_olmo,),
+    epsilon=1e-5, folds=(no_gains, centred),
     neutral={"clip_qkv": ((None,), "this hardware does not clip queries, keys and values")})
 
 FOLDED = (LLAMA, MISTRAL, PHI3, ERNIE, HELIUM, GRANITE, OLMO)

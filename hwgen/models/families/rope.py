@@ -6,9 +6,10 @@ import numpy as np
 
 from ...params.checks import check_number, shown
 from ...params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeScaling
+from ..json_file import take
 from ..options import Options
 
-__all__ = ["Rope", "read_rope", "yarn"]
+__all__ = ["Rope", "nested_rope", "read_rope", "yarn"]
 
 _KINDS = ("default", "linear", "llama3", "dynamic", "yarn", "longrope")
 
@@ -54,14 +55,40 @@ def turned(given, rope, head_dim):
     return int(head_dim * partial)
 
 
-def one_rope(given, rope, name, head_dim, context, label=""):
-    """The `Rope` of an object ``name`` of options, ``rope``; ``label`` goes behind the notes' names."""
-    options, about, where, key = given.options, given.about, given.where, given.family.theta_name
-    top = options.raw(key, given.family.defaults["rope_theta"])
-    theta = rope.raw("rope_theta", top)
+def nested_rope(local_theta, local_key=None):
+    """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each, and ``rope_scaling`` is added
+    to the latter's. A theta that is not there is that of ``local_key`` at the top level, or ``local_theta``; and ``rope_theta``, or the family's."""
+    def read(given, head_dim, context):
+        options = given.options
+        old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
+        ropes = {kind: take(new, kind, dict, {}) for kind in ("full_attention", "sliding_attention")}
+        if old and new and "full_attention" not in new:
+            raise ValueError("Option rope_parameters must have full_attention where rope_scaling is there too")
+        flat = [f"rope_parameters.{key}" for key in new if key not in ropes]
+        if flat:
+            given.about.warnings.append(f"{given.where}: {', '.join(flat)} changes nothing of the layers' RoPE, in transformers neither")
+        ropes["full_attention"] = ropes["full_attention"] | old
+        found = {}
+        for kind, key, theta in (("full_attention", "rope_theta", given.family.defaults["rope_theta"]), ("sliding_attention", local_key, local_theta)):
+            rope = Options(ropes[kind], f"rope_parameters.{kind}.")
+            if "truncate" in rope:
+                raise ValueError(f"Option rope_parameters.{kind}.truncate must be missing: transformers does not look for it there")
+            found[kind] = one_rope(given, rope, f"rope_parameters.{kind}", head_dim, context, f" of {kind}", (key, theta))
+        return found, head_dim
+
+    return read
+
+
+def one_rope(given, rope, name, head_dim, context, label="", top=None):
+    """The `Rope` of an object ``name`` of options, ``rope``. ``label`` goes behind the notes' names; ``top`` is the name of theta at the top level and
+    its default, of a RoPE that is one of several."""
+    options, about, where = given.options, given.about, given.where
+    key, default = top or (given.family.theta_name, given.family.defaults["rope_theta"])
+    top_theta = options.raw(key, default) if key else default
+    theta = rope.raw("rope_theta", top_theta)
     said = f"{name}.rope_theta" if "rope_theta" in rope else key if key in options else "transformers' default"
-    if "rope_theta" in rope and key in options and top != theta:
-        about.warnings.append(f"{where}: {said} {shown(theta)} is taken and {key} {shown(top)} is not, as transformers does")
+    if "rope_theta" in rope and key in options and top_theta != theta:
+        about.warnings.append(f"{where}: {said} {shown(theta)} is taken and {key} {shown(top_theta)} is not, as transformers does")
     old_kind = rope.raw("type", "default")
     kind = rope.raw("rope_type", old_kind)
     kind = given.family.rope_types.get(kind, kind) if isinstance(kind, str) else kind
@@ -71,10 +98,10 @@ def one_rope(given, rope, name, head_dim, context, label=""):
 
     def original():
         inner = rope.take("original_max_position_embeddings", int, context, low=2)
-        return options.take("original_max_position_embeddings", int, given.family.defaults.get("original_max_position_embeddings", inner), low=2)
+        return inner if top else options.take("original_max_position_embeddings", int, given.family.defaults.get("original_max_position_embeddings", inner), low=2)
 
     check_number("RoPE theta", theta)
-    found, words = _MAKERS[kind](rope, theta, size, context, original)
+    found, words = (_MAKERS | given.family.rope_makers)[kind](rope, theta, size, context, original)
     about.notes[f"RoPE theta{label}"] = f"{theta} ({said})"
     about.notes[f"RoPE scaling{label}"] = f"{words} ({name})" if words else "none"
     if found.context is not None and found.context < context:

@@ -1,7 +1,7 @@
 """Tensors of the machine's model, made from those of a file.
 
-A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a plan, changes it,
-and returns what it folded, in words, or None. They apply to weights and biases alike, so that their order is that of the sums: what a norm adds
+A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a plan and the
+`Given` options (or returns a function that does), changes the plan, and returns what it folded, in words, or None. They apply to weights and biases alike, so that their order is that of the sums: what a norm adds
 (`norm_biases`) comes before what is done to the rows of a matrix.
 """
 import dataclasses
@@ -10,8 +10,8 @@ import numpy as np
 
 from ...params.block import Norm
 
-__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "apart", "attention_factor", "centred", "factors", "fused", "interleaved", "no_gains", "norm_biases",
-           "plus_one", "stacked"]
+__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused", "interleaved",
+           "no_gains", "no_head_bias", "norm_biases", "plus_one", "stacked", "two_norms"]
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 
@@ -61,8 +61,16 @@ class Plan:
 
     def of(self, *tensors):
         """Full names: of a layer's tensor, that of each layer; those that the model has."""
-        every = [[name] if name in self.recipes else [f"model.layers.{i}.{name}" for i in range(self.shape.num_hidden_layers)] for name in tensors]
+        every = [[name] if name in self.recipes else [layer + name for layer in self.layers()] for name in tensors]
         return [name for names in every for name in names if name in self.recipes]
+
+    def layers(self):
+        """What stands before the names of each layer's tensors."""
+        return [f"model.layers.{i}." for i in range(self.shape.num_hidden_layers)]
+
+    def must_be_zero(self, name, size, missing):
+        """A tensor of the file that the machine has no place for. ``missing`` says why."""
+        self.zeros[self.spelled(name)] = tuple(size), missing
 
     def change(self, *tensors, to):
         """A function of arrays is applied to these tensors, as `of` takes them."""
@@ -88,17 +96,20 @@ def _constant(value, size):
     return Recipe({}, lambda read: np.full(size, value, np.float32))
 
 
-def factors(plan, embedding=1.0, residual=1.0, logits=1.0):
-    """Factors of the embedding, of what is added to the residual, and of the logits.
+def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lambda given: 1.0):
+    """Factors of the embedding, of what is added to the residual, and of the logits, each a function of `Given`.
 
     Where the embedding is the head too, the final norm's gain takes the embedding's factor back.
     """
-    plan.change(EMBEDDING, to=lambda w: w * np.float32(embedding))
-    plan.change(*plan.both("o", "down"), to=lambda w: w * np.float32(residual))
-    gain = logits / embedding if plan.shape.tie_word_embeddings else logits
-    plan.change(FINAL_NORM, to=lambda w: w * np.float32(gain))
-    said = {"embedding": embedding, "residual": residual, "logits": logits}
-    return ", ".join(f"{name} times {value:g}" for name, value in said.items() if value != 1) or None
+    def fold(plan, given):
+        said = {"embedding": embedding(given), "residual": residual(given), "logits": logits(given)}
+        plan.change(EMBEDDING, to=lambda w: w * np.float32(said["embedding"]))
+        plan.change(*plan.both("o", "down"), to=lambda w: w * np.float32(said["residual"]))
+        gain = said["logits"] / said["embedding"] if plan.shape.tie_word_embeddings else said["logits"]
+        plan.change(FINAL_NORM, to=lambda w: w * np.float32(gain))
+        return ", ".join(f"{name} times {value:g}" for name, value in said.items() if value != 1) or None
+
+    return fold
 
 
 def attention_factor(plan, factors):
@@ -121,13 +132,14 @@ def attention_factor(plan, factors):
     return f"attention factor {', '.join(f'{factor:g}' for factor in found)} squared into the queries" if found else None
 
 
-def plus_one(plan, *more):
-    """Gains, those of norms and ``more``, that are stored less 1."""
-    plan.change(*plan.gains(), *more, to=lambda w: w + 1)
+def plus_one(plan, given):
+    """Gains that are stored less 1, those of queries and keys too."""
+    norm = plan.shape.block.qk_norm
+    plan.change(*plan.gains(), *([norm.q_tensor, norm.k_tensor] if norm else []), to=lambda w: w + 1)
     return "1 added to the gains"
 
 
-def no_gains(plan):
+def no_gains(plan, given):
     """Norms without a gain."""
     for name in plan.of(*plan.gains()):
         plan.recipes[name] = _constant(1, plan.sizes[name])
@@ -139,22 +151,30 @@ def stacked(shape, names):
     return [np.arange(end - shape.matrices()[name][0], end) for name, end in zip(names, ends, strict=True)]
 
 
-def fused(plan, tensor, *names, order=stacked):
+def by_kv_head(shape, names):
+    """Rows of queries, keys and values whose matrix has, for each KV head, its queries, its key and its value."""
+    heads = np.arange(shape.q_size + 2 * shape.kv_size).reshape(shape.num_key_value_heads, shape.group_size + 2, shape.head_dim)
+    return [heads[:, :-2].reshape(-1), heads[:, -2].reshape(-1), heads[:, -1].reshape(-1)]
+
+
+def fused(tensor, *names, order=stacked):
     """Matrices that the file has as one, ``tensor`` (without "weight"). ``order``: (shape, names) -> the rows of each."""
-    shape, block = plan.shape, plan.shape.block
-    parts = order(shape, names)
-    total = sum(map(len, parts))
-    for name, rows in zip(names, parts, strict=True):
-        matrix = block.matrix(name)
-        for part, kind in ((matrix.tensor, "weight"), (matrix.bias, "bias")):
-            for full in plan.of(part):
-                if plan.recipes[full].needs:
-                    whole = plan.stored(full.removesuffix(part) + f"{tensor}.{kind}", (total, *plan.sizes[full][1:]))
-                    plan.recipes[full] = whole.then(lambda w, rows=rows: w[rows])
-    return f"{', '.join(names)} from one matrix"
+    def fold(plan, given):
+        block, parts = plan.shape.block, order(plan.shape, names)
+        total = sum(map(len, parts))
+        for name, rows in zip(names, parts, strict=True):
+            matrix = block.matrix(name)
+            for part, kind in ((matrix.tensor, "weight"), (matrix.bias, "bias")):
+                for full in plan.of(part):
+                    if plan.recipes[full].needs:
+                        whole = plan.stored(full.removesuffix(part) + f"{tensor}.{kind}", (total, *plan.sizes[full][1:]))
+                        plan.recipes[full] = whole.then(lambda w, rows=rows: w[rows])
+        return f"{', '.join(names)} from one matrix"
+
+    return fold
 
 
-def interleaved(plan):
+def interleaved(plan, given):
     """Queries and keys whose rotary pairs stand side by side; here pair i is elements i and i + half of the turned ones."""
     shape, norm = plan.shape, plan.shape.block.qk_norm
     turned = shape.head_dim if shape.rotary_dim is None else shape.rotary_dim
@@ -167,7 +187,7 @@ def interleaved(plan):
     return "rows of queries and keys reordered"
 
 
-def centred(plan):
+def centred(plan, given):
     """LayerNorm without its mean: what is added to the residual has none."""
     plan.change(EMBEDDING, to=lambda w: w - w.mean(1, keepdims=True, dtype=np.float64))
     plan.change(*plan.both("o", "down"), to=lambda w: w - w.mean(0, dtype=np.float64))
@@ -179,21 +199,26 @@ def _readers(plan, norm):
     return [name for project in plan.shape.block.projects(norm) if project.inputs == "hidden" for name in project.matrices]
 
 
-def norm_biases(plan, own=None):
-    """What a norm adds goes through the matrices that read it, into their biases. After the final norm it would be a bias of the head.
-
-    ``own``: matrix -> the norm's tensor in the file, where that is not the block's.
-    """
-    block = plan.shape.block
-    for norm in block.of(Norm):
-        for name in _readers(plan, norm.name):
-            matrix, gain = block.matrix(name), (own or {}).get(name, norm.tensor)
-            for layer in (f"model.layers.{i}." for i in range(plan.shape.num_hidden_layers)):
-                bias = plan.stored(layer + gain.removesuffix("weight") + "bias", (plan.shape.hidden_size,))
-                plan.recipes[layer + matrix.bias] = _sum(plan.recipes[layer + matrix.bias], plan.recipes[layer + matrix.tensor], bias)
-    name = plan.spelled(FINAL_NORM.removesuffix("weight") + "bias")
-    plan.zeros[name] = (plan.shape.hidden_size,), "this hardware's LM head has no bias, which the final norm's would become"
+def norm_biases(plan, given):
+    """What a norm adds goes through the matrices that read it, into their biases. After the final norm it would be a bias of the head."""
+    _through(plan, {name: norm.tensor for norm in plan.shape.block.of(Norm) for name in _readers(plan, norm.name)})
     return "bias of LayerNorm"
+
+
+def _through(plan, norms):
+    """``norms``: matrix -> the norm that it reads, in the file."""
+    for name, gain in norms.items():
+        matrix = plan.shape.block.matrix(name)
+        for layer in plan.layers():
+            bias = plan.stored(layer + gain.removesuffix("weight") + "bias", (plan.shape.hidden_size,))
+            plan.recipes[layer + matrix.bias] = _sum(plan.recipes[layer + matrix.bias], plan.recipes[layer + matrix.tensor], bias)
+    plan.must_be_zero(FINAL_NORM.removesuffix("weight") + "bias", (plan.shape.hidden_size,),
+                      "this hardware's LM head has no bias, which that of the final norm would become")
+
+
+def no_head_bias(plan, given):
+    """The head's bias must be zero."""
+    plan.must_be_zero(HEAD.removesuffix("weight") + "bias", (plan.shape.vocab_size,), "this hardware's LM head has no bias")
 
 
 def _sum(own, weight, bias):
@@ -203,16 +228,20 @@ def _sum(own, weight, bias):
     return Recipe(own.needs | weight.needs | bias.needs, make)
 
 
-def apart(plan, own):
-    """Matrices of one norm, each of which the file gives a norm of its own: the gains go into the columns. ``own``: matrix -> the norm's tensor."""
-    block = plan.shape.block
-    for name, gain in own.items():
-        for layer in (f"model.layers.{i}." for i in range(plan.shape.num_hidden_layers)):
-            weight, gains = plan.recipes[layer + block.matrix(name).tensor], plan.stored(layer + gain, (plan.shape.hidden_size,))
-            plan.recipes[layer + block.matrix(name).tensor] = Recipe(
-                weight.needs | gains.needs, lambda read, weight=weight, gains=gains: weight.make(read) * gains.make(read))
-    for norm in block.of(Norm):
-        if set(_readers(plan, norm.name)) & set(own):
-            for name in plan.of(norm.tensor):
-                plan.recipes[name] = _constant(1, plan.sizes[name])
-    return "gains of two norms of one residual"
+def two_norms(attention, mlp):
+    """Attention and MLP of a parallel block with a norm each (its gain and bias), named as in the file: the gains go into the columns."""
+    def fold(plan, given):
+        block = plan.shape.block
+        norm, = block.of(Norm)
+        norms = {name: attention if name in ("q", "k", "v") else mlp for name in _readers(plan, norm.name)}
+        _through(plan, norms)
+        for name, gain in norms.items():
+            for layer in plan.layers():
+                weight, gains = plan.recipes[layer + block.matrix(name).tensor], plan.stored(layer + gain, (plan.shape.hidden_size,))
+                plan.recipes[layer + block.matrix(name).tensor] = Recipe(
+                    weight.needs | gains.needs, lambda read, weight=weight, gains=gains: weight.make(read) * gains.make(read))
+        for name in plan.of(norm.tensor):
+            plan.recipes[name] = _constant(1, plan.sizes[name])
+        return "gains and biases of two norms of one residual"
+
+    return fold
