@@ -29,12 +29,17 @@ _HARMLESS_OF_FILES = dict.fromkeys(("split.no", "split.tensors.count"), ...)
 
 
 class _Values(Mapping):
-    """The file's fields as plain values, each made when it is asked for: a vocabulary takes a while."""
+    """The file's fields as plain values, each made when it is first asked for: a vocabulary takes a while."""
 
     def __init__(self, fields, path):
-        self._fields, self._path = fields, path
+        self._fields, self._path, self._made = fields, path, {}
 
     def __getitem__(self, key):
+        if key not in self._made:
+            self._made[key] = self._make(key)
+        return self._made[key]
+
+    def _make(self, key):
         import gguf
         field = self._fields[key]
         try:
@@ -85,9 +90,14 @@ class _Metadata(Options):
 
 def _read(path):
     import gguf
+
+    class Reader(gguf.GGUFReader):
+        """Its parts of the file are plain arrays: np.memmap takes most of the time that a large vocabulary needs."""
+        data = property(lambda self: self._whole, lambda self, whole: setattr(self, "_whole", whole.view(np.ndarray)))
+
     check_header(path)
     try:
-        return gguf.GGUFReader(path)
+        return Reader(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from None
     # what the reader raises depends on what is wrong
