@@ -1,7 +1,8 @@
 """Tiny models of each family of transformers, with the logits that transformers has for them.
 
-``CASES`` says what is recorded: ``tools/record_families.py`` lets transformers make a folder of each (its config.json, and the names and shapes of its
-tensors), fills in weights that SHAKE-128 gives, and writes the logits to ``tests/families.json.xz``. A test makes the same folder again.
+``CASES`` says what is recorded: ``tools/record_families.py`` lets transformers make a folder of each (its config.json, and the names and
+shapes of its tensors), fills in weights that SHAKE-128 gives, and writes the logits to ``tests/families.json.xz``. A test makes the same
+folder again.
 """
 import json
 import lzma
@@ -19,8 +20,8 @@ TOKENS = [5, 61, 17, 3, 44, 44, 9, 30, 12, 68, 7, 21, 50, 33, 8, 15, 66, 28, 4, 
 #: Where logits are recorded: within a window of 7, at its end, and beyond.
 POSITIONS = (3, 6, 13, 23)
 
-_DIMS = {"vocab_size": 70, "hidden_size": 40, "intermediate_size": 52, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-         "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_DIMS = {"vocab_size": 70, "hidden_size": 40, "intermediate_size": 52, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
 def _case(model_type, gain=1.0, zero=(), **options):
@@ -33,14 +34,22 @@ def _case(model_type, gain=1.0, zero=(), **options):
 _FINAL_BIAS = ("model.norm.bias",)
 _YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 16}
 
+_FALCON = {"num_key_value_heads": ..., "intermediate_size": ..., "ffn_hidden_size": 52}
+_GPTJ = dict.fromkeys(("hidden_size", "num_attention_heads", "num_hidden_layers", "max_position_embeddings", "num_key_value_heads",
+                       "intermediate_size"), ...) | {"n_embd": 40, "n_head": 4, "n_layer": 2, "n_positions": 64, "n_inner": 52,
+                                           "rotary_dim": 6}
+
 CASES = {
     "llama": _case("llama", rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
     "llama, biases": _case("llama", attention_bias=True, mlp_bias=True, head_dim=12),
     "llama, yarn": _case("llama", rope_parameters=_YARN),
+    "internlm3": _case("internlm3", head_dim=12, qkv_bias=True, bias=True),
+    "iquestcoder": _case("iquestcoder", head_dim=12),
+    "exaone": _case("exaone", attention_bias=True),
     "mistral": _case("mistral", sliding_window=7, head_dim=12),
-    "phi3": _case("phi3", rope_parameters={"rope_type": "longrope", "rope_theta": 300.0, "partial_rotary_factor": 0.8, "short_factor": [1.0, 1.3, 1.9, 2.5],
-                                           "long_factor": [1.5, 2.0, 4.0, 8.0]},
-                  original_max_position_embeddings=32, sliding_window=7),
+    "phi3": _case("phi3", rope_parameters={
+        "rope_type": "longrope", "rope_theta": 300.0, "partial_rotary_factor": 0.8, "short_factor": [1.0, 1.3, 1.9, 2.5],
+        "long_factor": [1.5, 2.0, 4.0, 8.0]}, original_max_position_embeddings=32, sliding_window=7),
     "phi3, default RoPE": _case("phi3", num_key_value_heads=4),
     "ernie4_5": _case("ernie4_5", head_dim=12, use_bias=True),
     "helium": _case("helium", head_dim=10, attention_bias=True, mlp_bias=True),
@@ -61,7 +70,12 @@ CASES = {
     "hunyuan_v1_dense": _case("hunyuan_v1_dense", head_dim=12, attention_bias=True, rope_parameters={
         "rope_type": "dynamic", "rope_theta": 300.0, "alpha": 7.0, "factor": 1.0}),
     "glm4": _case("glm4", head_dim=12),
-    "ministral": _case("ministral", num_hidden_layers=3, head_dim=12, sliding_window=7, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "hyperclovax": _case("hyperclovax", embedding_multiplier=7.0, residual_multiplier=0.3, attention_multiplier=0.2, logits_scaling=0.5,
+                         tie_word_embeddings=True, mlp_bias=True),
+    "hyperclovax, no post norm": _case("hyperclovax", residual_multiplier=0.3, use_post_norm=False),
+    "ministral": _case("ministral", num_hidden_layers=3, head_dim=12, sliding_window=7,
+                       layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "cwm": _case("cwm", head_dim=12, mlp_bias=True, num_hidden_layers=3, sliding_window=7),
     "smollm3": _case("smollm3", num_hidden_layers=4, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
     "smollm3, window and yarn": _case("smollm3", num_hidden_layers=3, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=7,
                                       rope_parameters=_YARN),
@@ -75,6 +89,19 @@ CASES = {
     "gemma": _case("gemma", gain=0.0, head_dim=12),
     "nemotron": _case("nemotron", gain=0.0, zero=_FINAL_BIAS, attention_bias=True, mlp_bias=True, head_dim=12),
     "arcee": _case("arcee", attention_bias=True, mlp_bias=True),
+    "jais2": _case("jais2", zero=_FINAL_BIAS, head_dim=12),
+    "cohere": _case("cohere", attention_bias=True, logit_scale=0.3),
+    "cohere2": _case("cohere2", num_hidden_layers=3, sliding_window=7, logit_scale=0.3,
+                     layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "gpt_neox": _case("gpt_neox", zero=("final_layer_norm.bias",), num_key_value_heads=..., rope_parameters={
+        "rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.4}),
+    "gpt_neox, sequential": _case("gpt_neox", zero=("final_layer_norm.bias",), num_key_value_heads=..., use_parallel_residual=False,
+                                  attention_bias=False),
+    "phi": _case("phi", zero=("final_layernorm.bias", "lm_head.bias"), partial_rotary_factor=0.4),
+    "gptj": _case("gptj", zero=("ln_f.bias", "lm_head.bias"), **_GPTJ),
+    "falcon": _case("falcon", zero=("ln_f.bias",), **_FALCON),
+    "falcon, two norms": _case("falcon", zero=("ln_f.bias",), new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
+    "falcon, sequential": _case("falcon", zero=("ln_f.bias",), multi_query=False, parallel_attn=False, bias=True, **_FALCON),
 }
 
 

@@ -64,6 +64,10 @@ MATTERS = {
     "exaone4": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     "gemma3_text": {"query_pre_attn_scalar": 30},
     "gemma": {"hidden_act": "relu2"},
+    "cohere": {"logit_scale": 0.25},
+    "gptj": {"rotary_dim": 10},
+    "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.8}},
+    "falcon": {"layer_norm_epsilon": 0.1},
 }
 
 
@@ -84,7 +88,11 @@ REFUSED = [
     ("olmo", {"clip_qkv": 0.5}, "config.json: Option clip_qkv must be None, not 0.5: this hardware does not clip queries, keys and values"),
     ("phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
      "config.json: RoPE type must be one of default, longrope, not 'linear'"),
-    ("helium", {"attention_bias": False}, "tensor model.layers.0.self_attn.k_proj.bias is none of this model: its architecture is not supported"),
+    ("helium", {"attention_bias": False},
+     "tensor model.layers.0.self_attn.k_proj.bias is none of this model: its architecture is not supported"),
+    ("mistral", {"layer_types": ["full_attention"] * 2},
+     "config.json: Option layer_types must be sliding_attention for each layer of a mistral model, or not be there"),
+    ("gptj", {"hidden_size": 41}, "config.json: Options n_embd and hidden_size must be the same, not 40 and 41"),
     ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
     ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),
@@ -98,7 +106,15 @@ REFUSED = [
     ("hunyuan_v1_dense", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}},
      "config.json: Attention factor of RoPE must be 1, not 1.13863: the norm after RoPE would undo it"),
     ("smollm3", {"no_rope_layers": [1, 0]}, "config.json: Option no_rope_layers must be one for each of 4 layers, not 2"),
-    ("exaone4", {"layer_types": None, "sliding_window": None}, "config.json: Option layer_types must be there where sliding_window is null"),
+    ("exaone4", {"layer_types": None, "sliding_window": None},
+     "config.json: Option layer_types must be there where sliding_window is null"),
+    ("falcon", {"alibi": True}, "config.json: Option alibi must be False, not True: this hardware has no ALiBi"),
+    ("cohere", {"use_qk_norm": True}, "config.json: Option use_qk_norm must be False, not True: "
+     "this hardware has no LayerNorm of queries and keys"),
+    ("phi", {"case": {"zero": ("final_layernorm.bias",)}}, "tensor lm_head.bias must be zero: this hardware's LM head has no bias"),
+    ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),
+    ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "
+     "new_decoder_architecture and parallel_attn, or not be there, not 2"),
     ("gemma3_text", {"final_logit_softcapping": 30.0}, "config.json: Option final_logit_softcapping must be None, not 30.0: "
      "this hardware has no softcap"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "config.json: Option use_bidirectional_attention must be False, not True: "

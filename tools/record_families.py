@@ -4,8 +4,8 @@
     python -m tools.record_families granite olmo        # only the cases whose names start so, into the same file
     python -m tools.record_families --measure           # writes docs/families.json: hwgen's float32 reference against them
 
-Recording needs the extras `test` and `reference` (transformers 5.24); it also checks what `hwgen.models.families` says a configuration is where
-config.json is silent.
+Recording needs the extras `test` and `reference` (transformers 5.24); it also checks what `hwgen.models.families` says a configuration is
+where config.json is silent.
 """
 import argparse
 import json
@@ -63,7 +63,8 @@ def check_defaults(family):
                 option == family.partial_name):
             continue
         fields = type(config).__dataclass_fields__
-        found = [theta] if option == "rope_theta" else [getattr(config, option, None)] + ([fields[option].default] if option in fields else [])
+        found = [getattr(config, option, None)] + ([fields[option].default] if option in fields else [])
+        found = [theta] if option == "rope_theta" else found
         found = [tuple(one) if isinstance(one, list) else one for one in found]
         if value not in found and option not in family.options and option != "sliding_window_pattern":
             raise SystemExit(f"{family.model_type}: {option} is {found[0]!r} by transformers, not {value!r}")

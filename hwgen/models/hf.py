@@ -51,15 +51,15 @@ _OF_ANY_MODEL = {
     "configuration_files": (([], ["config.json"]), "leave the configuration that is meant, as config.json"),
     "transformers_weights": ((None, "model.safetensors"), "call the file of weights that is meant model.safetensors")}
 
-#: Model types that are refused with what is missing.
-_MISSING = dict.fromkeys(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "granitemoe", "phimoe", "deepseek_v2", "deepseek_v3", "ernie4_5_moe",
-                          "glm4_moe", "hunyuan_v1_moe", "dbrx", "llama4", "llama4_text"), "it has no experts") | dict.fromkeys((
-    "minicpm3",), "it has no latent attention") | dict.fromkeys((
-        "bert", "roberta", "t5", "bart", "vit"), "it runs decoders, not encoders") | dict.fromkeys((
-            "gpt2", "opt", "gpt_neo", "gpt_bigcode", "xglm", "biogpt"), "it has no learned positions") | dict.fromkeys((
-                "gemma2",), "it has no softcap of scores and logits") | dict.fromkeys((
-                    "bloom", "mpt"), "it has no ALiBi") | dict.fromkeys((
-                        "mamba", "mamba2", "falcon_mamba", "recurrent_gemma", "jamba", "bamba", "rwkv"), "it has no state-space or recurrent layers")
+#: Model types that are refused: what is missing -> which.
+_MISSING = {name: missing for missing, names in (
+    ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 ernie4_5_moe glm4_moe "
+                          "hunyuan_v1_moe dbrx llama4 llama4_text"),
+    ("it has no latent attention", "minicpm3"), ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
+    ("it has no learned positions", "gpt2 opt gpt_neo gpt_bigcode xglm biogpt"), ("it has no softcap of scores and logits", "gemma2"),
+    ("it has no ALiBi", "bloom mpt"),
+    ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv"),
+) for name in names.split()}
 
 # Options of generation, and the values at which they leave the likeliest token as it is. config.json may have them too.
 _GENERATION = {
@@ -81,7 +81,7 @@ _GENERATION = {
 
 @dataclasses.dataclass(frozen=True)
 class _Described:
-    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the options as they were given."""
+    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the options as given."""
     shape: ModelShape
     tied: bool
     given: Given
@@ -102,27 +102,26 @@ def _ends(options, generation, default):
     return (default,), "transformers' default"
 
 
-#: Older names of architectures, for files without a model_type.
-_OLD_NAMES = {"LLaMAForCausalLM": "LlamaForCausalLM"}
-
-
 def _family(options, about, where):
     """The family: of model_type, or of architectures where there is none."""
     kind, names = options.take("model_type", str, None), options.take("architectures", list, [], of=str)
-    of = {family.architecture: family for family in FAMILIES.values()}
+    of = {}
+    for family in FAMILIES.values():
+        for name in (family.architecture, *family.other_names):
+            of.setdefault(name, family)
     if kind is None and not names:
         raise ValueError("Model type must be there, not missing")
-    if kind is None and _OLD_NAMES.get(names[0], names[0]) in of:
-        kind = of[_OLD_NAMES.get(names[0], names[0])].model_type
+    if kind is None and names[0] in of:
+        kind = of[names[0]].model_type
     if kind in _MISSING:
         raise ValueError(f"Model type must be one that this hardware runs, not {shown(kind)}: {_MISSING[kind]}")
     if kind is not None and kind not in FAMILIES:
         raise ValueError(f"Model type must be one of {', '.join(FAMILIES)}, not {shown(kind)}")
     for name in names:
-        if _OLD_NAMES.get(name, name) not in of:
+        if name not in of:
             right = f"one of {', '.join(of)}" if kind is None else f"{FAMILIES[kind].architecture} for model type {kind}"
             raise ValueError(f"Architecture must be {right}, not {shown(name)}")
-    others = [name for name in names if _OLD_NAMES.get(name, name) != FAMILIES[kind].architecture]
+    others = [name for name in names if name not in (FAMILIES[kind].architecture, *FAMILIES[kind].other_names)]
     if others:
         about.warnings.append(f"{where}: model_type {kind} is taken, and architectures {', '.join(others)} is not, as transformers does")
     return FAMILIES[kind]
@@ -134,6 +133,9 @@ def _describe(config, generation, name, about, folder):
     where = Path(folder) / "config.json"
     options, generation = Options(config), Options(generation or {})
     family = _family(options, about, where)
+    options = Options(family.names_in(config))
+    for name_of_it in ("model_type", "architectures"):      # `_family` has read them
+        options.raw(name_of_it)
     for part in _PARTS:
         if part in options:
             raise ValueError(f"Option {part} must not be there: a model of several parts is not supported")
@@ -148,7 +150,8 @@ def _describe(config, generation, name, about, folder):
     bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else family.defaults["bos_token_id"]
     about.notes["start token"] = f"{'none' if bos is None else bos} ({given.said('bos_token_id')})"
     options.raw("quantization_config")
-    tied = options.take("tie_word_embeddings", bool, *(() if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)))
+    default = () if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)     # it may be missing, but not null
+    tied = options.take("tie_word_embeddings", bool, *default)
     shape = ModelShape(name=name, **fields, tie_word_embeddings=tied and not family.untied, bos_token_id=bos, eos_token_ids=ends)
     unknown = options.left(_GENERATION | _HARMLESS)
     if unknown:

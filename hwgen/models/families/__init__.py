@@ -5,7 +5,8 @@ from .family import Family, Given, fields_of
 from .folded import FOLDED
 from .layers import LAYERS
 from .norms import NORMS
+from .parallel import PARALLEL
 
 __all__ = ["FAMILIES", "Family", "Given", "fields_of"]
 
-FAMILIES = {family.model_type: family for family in FOLDED + BIASES + NORMS + LAYERS + ACTIVATIONS}
+FAMILIES = {family.model_type: family for family in FOLDED + BIASES + NORMS + LAYERS + ACTIVATIONS + PARALLEL}

@@ -16,8 +16,8 @@ GEMMA = Family(
 
 NEMOTRON = Family(
     model_type="nemotron", architecture="NemotronForCausalLM", features="LayerNorm with bias, gains less 1, ReLU², no gate, partial RoPE",
-    biases=(ATTENTION, ("mlp_bias", "up down")), options={"rms_norm_eps": "norm_eps"}, norm_biases=True, untied=True, block={"gated": False},
-    folds=(norm_biases, plus_one, centred),
+    biases=(ATTENTION, ("mlp_bias", "up down")), options={"rms_norm_eps": "norm_eps"}, norm_biases=True, untied=True,
+    block={"gated": False}, folds=(norm_biases, plus_one, centred),
     defaults=PLAIN | {"max_position_embeddings": 4096, "hidden_act": "relu2", "norm_eps": 1e-5, "bos_token_id": 2, "eos_token_id": 3,
                       "partial_rotary_factor": 0.5, "attention_bias": False, "mlp_bias": False})
 
@@ -27,4 +27,11 @@ ARCEE = Family(
     defaults=PLAIN | {"max_position_embeddings": 4096, "hidden_act": "relu2", "rms_norm_eps": 1e-5, "bos_token_id": 128000,
                       "eos_token_id": 128001, "attention_bias": False, "mlp_bias": False})
 
-ACTIVATIONS = (GEMMA, NEMOTRON, ARCEE)
+JAIS2 = Family(
+    model_type="jais2", architecture="Jais2ForCausalLM", features="LayerNorm with bias, ReLU², no gate, biases",
+    biases=(ATTENTION, ("mlp_bias", "up down")), options={"rms_norm_eps": "layer_norm_eps"}, norm_biases=True, untied=True,
+    block={"gated": False}, folds=(norm_biases, centred),
+    defaults=PLAIN | {"max_position_embeddings": 8192, "hidden_act": "relu2", "layer_norm_eps": 1e-5, "bos_token_id": 0,
+                      "eos_token_id": 150024, "attention_bias": True, "mlp_bias": True})
+
+ACTIVATIONS = (GEMMA, NEMOTRON, ARCEE, JAIS2)

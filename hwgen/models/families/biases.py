@@ -21,8 +21,8 @@ QWEN2 = Family(
 SEED_OSS = Family(
     model_type="seed_oss", architecture="SeedOssForCausalLM", features="biases of q, k, v",
     biases=(("attention_bias", "q k v"), ("attention_out_bias", "o"), MLP), ignored=("residual_dropout",),
-    defaults=PLAIN | {"max_position_embeddings": 524288, "num_key_value_heads": 8, "head_dim": 128, "bos_token_id": 0, "attention_bias": True,
-                      "attention_out_bias": False, "mlp_bias": False})
+    defaults=PLAIN | {"max_position_embeddings": 524288, "num_key_value_heads": 8, "head_dim": 128, "bos_token_id": 0,
+                      "attention_bias": True, "attention_out_bias": False, "mlp_bias": False})
 
 GLM = Family(
     model_type="glm", architecture="GlmForCausalLM", features="biases of q, k, v; fused gate and up; partial interleaved RoPE",
@@ -42,8 +42,8 @@ STABLELM = Family(
 
 STARCODER2 = Family(
     model_type="starcoder2", architecture="Starcoder2ForCausalLM", features="LayerNorm with bias, no gate, GELU, biases, window",
-    biases=(("use_bias", "q k v o up down"),), options={"rms_norm_eps": "norm_epsilon"}, norm_biases=True, untied=True, block={"gated": False},
-    names=(("mlp.up_proj", "mlp.c_fc"), ("mlp.down_proj", "mlp.c_proj")), folds=(norm_biases, centred),
+    biases=(("use_bias", "q k v o up down"),), options={"rms_norm_eps": "norm_epsilon"}, norm_biases=True, untied=True,
+    block={"gated": False}, names=(("mlp.up_proj", "mlp.c_fc"), ("mlp.down_proj", "mlp.c_proj")), folds=(norm_biases, centred),
     ignored=("residual_dropout", "embedding_dropout"),
     defaults=PLAIN | {"max_position_embeddings": 4096, "num_key_value_heads": 2, "hidden_act": "gelu_pytorch_tanh", "norm_epsilon": 1e-5,
                       "bos_token_id": 50256, "eos_token_id": 50256, "sliding_window": None, "use_bias": True, "tie_word_embeddings": True})

@@ -30,9 +30,11 @@ class Family:
     Parameters
     ----------
     model_type, architecture : str
+    other_names : tuple     other names of the architecture
     features : str          what the machine needs for it, in words, for the documentation
     defaults : dict         option -> what transformers 5.24 takes where config.json lacks it; None: as Llama derives it
     options : dict          Llama's name of an option -> this family's
+    aliases : dict          another name of an option -> the one that is meant
     biases : tuple of (option or None, names of matrices)    biases that the file has if the option is true; None: always
     block : dict or callable        what `dense` is told besides, or Given -> that; its biases are ``biases``
     fields : callable       Given -> fields of `ModelShape` besides
@@ -47,14 +49,17 @@ class Family:
     leftover : tuple        ends of names of the file's tensors that change nothing
     theta_name, partial_name : str  the top level's options of RoPE
     rope_types : dict       name -> the one that is meant; "" -> those that the family takes
+    rope_default : dict     ``rope_parameters`` where there are none
     rope_makers : dict      type -> how it is read, where that is not as in `rope`
     ropes : callable        (Given, head_dim, context) -> (`Rope` by layer type, elements of a head that are turned)
     """
     model_type: str
     architecture: str
+    other_names: tuple = ()
     features: str = ""
     defaults: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    aliases: dict = field(default_factory=dict)
     biases: tuple = ()
     block: object = field(default_factory=dict)
     fields: object = lambda given: {}
@@ -70,8 +75,16 @@ class Family:
     theta_name: str = "rope_theta"
     partial_name: str = "partial_rotary_factor"
     rope_types: dict = field(default_factory=dict)
+    rope_default: dict = field(default_factory=dict)
     rope_makers: dict = field(default_factory=dict)
     ropes: object = read_rope
+
+    def names_in(self, config):
+        """A configuration with its aliases replaced."""
+        for other, name in self.aliases.items():
+            if other in config and name in config and config[other] != config[name]:
+                raise ValueError(f"Options {other} and {name} must be the same, not {shown(config[other])} and {shown(config[name])}")
+        return {self.aliases.get(name, name): value for name, value in config.items()}
 
     def spelled(self, name):
         """What the file calls a tensor."""
@@ -155,8 +168,10 @@ class Given:
         found = []
         for i, kind in enumerate(kinds):
             rope = ropes.get(kind, main)
-            other = {} if (rope.theta, rope.scaling) == (main.theta, main.scaling) else {"rope_theta": rope.theta, "rope_scaling": rope.scaling}
-            found.append((LayerType(window=window if kind == "sliding_attention" else None, rotary=turned is None or bool(turned[i]), **other), rope))
+            same = (rope.theta, rope.scaling) == (main.theta, main.scaling)
+            found.append((LayerType(
+                window=window if kind == "sliding_attention" else None, rotary=turned is None or bool(turned[i]),
+                rope_theta=None if same else rope.theta, rope_scaling=None if same else rope.scaling), rope))
         return found
 
     def plan(self, shape, sizes, tied):
@@ -183,9 +198,11 @@ def fields_of(given):
             options.raw(option)
     heads, hidden = (given(key, int, low=1) for key in ("num_attention_heads", "hidden_size"))
     given.layers = given("num_hidden_layers", int, low=1, high=1000)
-    # null is as many as heads; what it is where it is missing depends on the family
-    kv_heads = options.take(given.name("num_key_value_heads"), int,
-                            heads if given.name("num_key_value_heads") in options else family.defaults.get("num_key_value_heads") or heads)
+    # null is as many as heads; what it is where it is missing depends on the family, and some do not know it
+    kv_heads = heads
+    if "num_key_value_heads" in family.defaults:
+        default = None if "num_key_value_heads" in options else family.defaults["num_key_value_heads"]
+        kv_heads = options.take("num_key_value_heads", int, default or heads)
     head_dim = options.take("head_dim", int, None if "head_dim" in options else family.defaults.get("head_dim"))
     if head_dim is None:
         if hidden % heads:
@@ -208,6 +225,8 @@ def fields_of(given):
         max_position_embeddings=min(rope.context or context for rope in ropes.values()),
         rotary_dim=None if turned == head_dim else turned,
         block=given.block()) | family.fields(given)
+    if window is not None and not family.layers and any(kind != "sliding_attention" for kind in given.kinds(lambda i: True)):
+        raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} model, or not be there")
     main = ropes.get(None) or ropes["full_attention"]
     types = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
     given.ropes = [rope if kind.rotary else None for kind, rope in types]

@@ -13,6 +13,16 @@ MINISTRAL = Family(
     defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096})
 
 
+CWM = Family(
+    model_type="cwm", architecture="CwmForCausalLM", features="window in some layers", biases=(MLP,),
+    layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: i % 4 != 0), ropes, window),
+    rope_default={"rope_type": "llama3", "rope_theta": 1000000.0, "factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                  "original_max_position_embeddings": 8192},
+    defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
+                      "head_dim": 128, "bos_token_id": 128000, "eos_token_id": (128001, 128008, 128009), "sliding_window": 8192,
+                      "mlp_bias": False})
+
+
 def _smollm3(given, ropes, window):
     """Every fourth layer has no RoPE, or those that ``no_rope_layers`` says with 0; only such layers may have a window."""
     window = window if given("use_sliding_window", bool) else None
@@ -30,7 +40,8 @@ SMOLLM3 = Family(
                       "use_sliding_window": False, "sliding_window": None, "no_rope_layer_interval": 4})
 
 OLMO3 = Family(
-    model_type="olmo3", architecture="Olmo3ForCausalLM", features="norm of q and k over the projection, post norms, window in some layers, two RoPEs",
+    model_type="olmo3", architecture="Olmo3ForCausalLM",
+    features="norm of q and k over the projection, post norms, window in some layers, two RoPEs",
     biases=(ATTENTION,), block={"qk_norm": QkNorm("projection"), "norms": "post"}, names=POST_NORMS, ropes=nested_rope(500000.0),
     layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: (i + 1) % 4 != 0), ropes, window),
     defaults=PLAIN | {"rms_norm_eps": 1e-5, "rope_theta": 500000.0, "bos_token_id": None, "eos_token_id": 50279, "attention_bias": False,
@@ -47,9 +58,11 @@ def _exaone4(given, ropes, window):
 
 
 EXAONE4 = Family(
-    model_type="exaone4", architecture="Exaone4ForCausalLM", features="norm of q and k per head, post norms, window in some layers, no RoPE in the others",
+    model_type="exaone4", architecture="Exaone4ForCausalLM",
+    features="norm of q and k per head, post norms, window in some layers, no RoPE in the others",
     block={"qk_norm": QkNorm("head"), "norms": "post"}, names=POST_NORMS, layers=_exaone4,
-    defaults=PLAIN | {"num_key_value_heads": 32, "rms_norm_eps": 1e-5, "bos_token_id": 0, "sliding_window": 4096, "sliding_window_pattern": 4})
+    defaults=PLAIN | {"num_key_value_heads": 32, "rms_norm_eps": 1e-5, "bos_token_id": 0, "sliding_window": 4096,
+                      "sliding_window_pattern": 4})
 
 
 def embedding_scale(given):
@@ -65,7 +78,8 @@ def _gemma3(given, ropes, window):
 GEMMA3 = Family(
     model_type="gemma3_text", architecture="Gemma3ForCausalLM", biases=(ATTENTION,),
     features="norm of q and k per head, sandwich norms, window in some layers, two RoPEs, GELU, gains less 1, scaled embedding",
-    options={"hidden_act": "hidden_activation"}, block={"qk_norm": QkNorm("head"), "norms": "sandwich"}, ropes=nested_rope(10000.0, "rope_local_base_freq"),
+    options={"hidden_act": "hidden_activation"}, block={"qk_norm": QkNorm("head"), "norms": "sandwich"},
+    ropes=nested_rope(10000.0, "rope_local_base_freq"),
     names=(("post_attention_layernorm", "pre_feedforward_layernorm"), *POST_NORMS), layers=_gemma3,
     fields=lambda given: {"score_scale": given("query_pre_attn_scalar", low=1e-9) ** -0.5},
     folds=(plus_one, factors(embedding=embedding_scale)), ignored=("_sliding_window_pattern",),
@@ -73,7 +87,8 @@ GEMMA3 = Family(
         "max_position_embeddings": 131072, "num_key_value_heads": 4, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
         "rope_theta": 1000000.0, "bos_token_id": 2, "eos_token_id": 1, "tie_word_embeddings": True, "attention_bias": False,
         "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6},
-    neutral={"final_logit_softcapping": ((None,), "this hardware has no softcap"), "attn_logit_softcapping": ((None,), "this hardware has no softcap"),
+    neutral={"final_logit_softcapping": ((None,), "this hardware has no softcap"),
+             "attn_logit_softcapping": ((None,), "this hardware has no softcap"),
              "use_bidirectional_attention": ((False, None), "this hardware's attention is causal")})
 
-LAYERS = (MINISTRAL, SMOLLM3, OLMO3, EXAONE4, GEMMA3)
+LAYERS = (MINISTRAL, CWM, SMOLLM3, OLMO3, EXAONE4, GEMMA3)

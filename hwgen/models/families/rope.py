@@ -35,7 +35,7 @@ def read_rope(given, head_dim, context):
     top level's ``rope_theta``, or the family's own. The original context of the top level goes before that in there.
     """
     options, about, where = given.options, given.about, given.where
-    old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
+    old, new = options.take("rope_scaling", dict, {}), options.take("rope_parameters", dict, given.family.rope_default)
     name = "rope_scaling" if old else "rope_parameters"
     if old and new and old != new:
         about.warnings.append(f"{where}: rope_scaling is taken and rope_parameters is not, as transformers does where both are given")
@@ -56,8 +56,9 @@ def turned(given, rope, head_dim):
 
 
 def nested_rope(local_theta, local_key=None):
-    """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each, and ``rope_scaling`` is added
-    to the latter's. A theta that is not there is that of ``local_key`` at the top level, or ``local_theta``; and ``rope_theta``, or the family's."""
+    """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each, and
+    ``rope_scaling`` is added to the latter's. A theta that is not there is that of ``local_key`` at the top level, or ``local_theta``; of
+    layers without a window ``rope_theta``, or the family's."""
     def read(given, head_dim, context):
         options = given.options
         old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
@@ -68,8 +69,8 @@ def nested_rope(local_theta, local_key=None):
         if flat:
             given.about.warnings.append(f"{given.where}: {', '.join(flat)} changes nothing of the layers' RoPE, in transformers neither")
         ropes["full_attention"] = ropes["full_attention"] | old
-        found = {}
-        for kind, key, theta in (("full_attention", "rope_theta", given.family.defaults["rope_theta"]), ("sliding_attention", local_key, local_theta)):
+        found, own = {}, given.family.defaults["rope_theta"]
+        for kind, key, theta in (("full_attention", "rope_theta", own), ("sliding_attention", local_key, local_theta)):
             rope = Options(ropes[kind], f"rope_parameters.{kind}.")
             if "truncate" in rope:
                 raise ValueError(f"Option rope_parameters.{kind}.truncate must be missing: transformers does not look for it there")
@@ -80,8 +81,8 @@ def nested_rope(local_theta, local_key=None):
 
 
 def one_rope(given, rope, name, head_dim, context, label="", top=None):
-    """The `Rope` of an object ``name`` of options, ``rope``. ``label`` goes behind the notes' names; ``top`` is the name of theta at the top level and
-    its default, of a RoPE that is one of several."""
+    """The `Rope` of an object ``name`` of options, ``rope``. ``label`` goes behind the notes' names; ``top`` is the name of theta at the
+    top level and its default, of a RoPE that is one of several."""
     options, about, where = given.options, given.about, given.where
     key, default = top or (given.family.theta_name, given.family.defaults["rope_theta"])
     top_theta = options.raw(key, default) if key else default
@@ -98,7 +99,10 @@ def one_rope(given, rope, name, head_dim, context, label="", top=None):
 
     def original():
         inner = rope.take("original_max_position_embeddings", int, context, low=2)
-        return inner if top else options.take("original_max_position_embeddings", int, given.family.defaults.get("original_max_position_embeddings", inner), low=2)
+        if top:
+            return inner
+        default = given.family.defaults.get("original_max_position_embeddings", inner)
+        return options.take("original_max_position_embeddings", int, default, low=2)
 
     check_number("RoPE theta", theta)
     found, words = (_MAKERS | given.family.rope_makers)[kind](rope, theta, size, context, original)
@@ -134,7 +138,7 @@ def _llama3(rope, theta, size, context, original):
 
 
 def yarn(rope, theta, size, context, original):
-    """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp between frequencies that stay and those divided by the factor."""
+    """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those divided by the factor."""
     factor, positions = rope.take("factor", float), original()
     check_number("RoPE scaling factor", factor)
     fast, slow = (rope.take(key, float, 0.0) or default for key, default in (("beta_fast", 32.0), ("beta_slow", 1.0)))

@@ -1,8 +1,9 @@
 """Tensors of the machine's model, made from those of a file.
 
-A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a plan and the
-`Given` options (or returns a function that does), changes the plan, and returns what it folded, in words, or None. They apply to weights and biases alike, so that their order is that of the sums: what a norm adds
-(`norm_biases`) comes before what is done to the rows of a matrix.
+A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a
+plan and the `Given` options (or returns a function that does), changes the plan, and returns what it folded, in words, or None. They
+apply to weights and biases alike, so that their order is that of the sums: what a norm adds (`norm_biases`) comes before what is done
+to the rows of a matrix.
 """
 import dataclasses
 
@@ -104,7 +105,8 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
     def fold(plan, given):
         said = {"embedding": embedding(given), "residual": residual(given), "logits": logits(given)}
         plan.change(EMBEDDING, to=lambda w: w * np.float32(said["embedding"]))
-        plan.change(*plan.both("o", "down"), to=lambda w: w * np.float32(said["residual"]))
+        added = [norm.tensor for norm in plan.shape.block.of(Norm) if norm.reads == "sums"] or plan.both("o", "down")
+        plan.change(*added, to=lambda w: w * np.float32(said["residual"]))
         gain = said["logits"] / said["embedding"] if plan.shape.tie_word_embeddings else said["logits"]
         plan.change(FINAL_NORM, to=lambda w: w * np.float32(gain))
         return ", ".join(f"{name} times {value:g}" for name, value in said.items() if value != 1) or None
