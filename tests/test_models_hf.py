@@ -175,7 +175,7 @@ def test_windows(changes, window):
 
 def test_layers_of_a_mistral():
     mistral = config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=64)
-    with pytest.raises(ValueError, match="^Option layer_types must be missing, not 'full_attention': all layers"):
+    with pytest.raises(TypeError, match="^Option layer_types must be a list, not 'full_attention'"):
         about(mistral | {"layer_types": "full_attention"})
 
 

@@ -158,7 +158,7 @@ _PATTERN = (*_WINDOW, "attention.sliding_window_pattern")
 _INTERLEAVED = (tensors.interleaved,)      # llama.cpp's RoPE "norm", not "neox"
 _GATE_UP = tensors.fused("ffn_up", "gate", "up")
 
-LLAMA = Architecture(name="llama", biases="q k v o gate up down", divisors="rope_freqs.weight", taken=_WINDOW, layers=_all,
+LLAMA = Architecture(name="llama", biases="q k v o gate up down", divisors="rope_freqs.weight", taken=_WINDOW,
                      folds=_INTERLEAVED)
 QWEN2 = Architecture(name="qwen2")
 QWEN3 = Architecture(name="qwen3", block={"qk_norm": _HEADS})
