@@ -14,7 +14,7 @@ import numpy as np
 
 from differential_cases import noise, write_gguf
 
-__all__ = ["CASES", "Case", "POSITIONS", "read_records", "write_records"]
+__all__ = ["CASES", "Case", "POSITIONS", "converted", "read_records", "write_records"]
 
 RECORDS = Path(__file__).with_name("gguf_families.json")
 POSITIONS = (3, 8, 19)
@@ -31,6 +31,28 @@ RENAMED = {
     "gptneox": {"model.layers.": "gpt_neox.layers.", "model.embed_tokens.": "gpt_neox.embed_in.",
                 "model.norm.": "gpt_neox.final_layer_norm.", "lm_head.": "embed_out."},
     "phi2": {"model.norm.": "model.final_layernorm."}}
+
+
+def converted(arch, tensors, layers, head_dim, kv_heads):
+    """Tensors under Hugging Face's names as a converter of llama.cpp writes them."""
+    import gguf
+    key = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    names = gguf.get_tensor_name_map(key, layers)
+    found = {names.get_name(name, try_suffixes=(".weight", ".bias")): _converted(arch, name, values, head_dim, kv_heads)
+             for name, values in tensors.items()}
+    assert None not in found
+    return found
+
+
+def _converted(arch, name, values, head_dim, kv_heads):
+    if ".query_key_value." in name:     # a KV head's queries, then its key and value, and so on
+        groups = values.reshape(kv_heads, -1, head_dim, *values.shape[1:])
+        return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])
+    if arch in PLUS_ONE and name.endswith("norm.weight"):
+        return values + 1
+    if arch in PERMUTED and re.search(r"\.[qk]_proj\.", name):
+        return values.reshape(-1, 2, head_dim // 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+    return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,29 +115,15 @@ class Case:
 
     def converted(self):
         """GGUF's name -> array."""
-        import gguf
-        arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == self.arch)
-        names = gguf.get_tensor_name_map(arch, self.layers)
-        found = {names.get_name(self.spelled(name), try_suffixes=(".weight", ".bias")): self._converted(name, values)
-                 for name, values in self.tensors().items()}
-        assert None not in found
-        return found | {name: 2 + noise(self.arch, name, size=size) for name, size in self.more}
+        kv_heads = self.fields.get("attention.head_count_kv", KV_HEADS)
+        tensors = {self._spelled(name): values for name, values in self.tensors().items()}
+        return converted(self.arch, tensors, self.layers, self.head_dim, kv_heads) | {
+            name: 2 + noise(self.arch, name, size=size) for name, size in self.more}
 
-    def spelled(self, name):
+    def _spelled(self, name):
         for ours, theirs in RENAMED.get(self.arch, {}).items():
             name = name.replace(ours, theirs)
         return name
-
-    def _converted(self, name, values):
-        if ".query_key_value." in name:     # a KV head's queries, then its key and value, and so on
-            kv = self.fields.get("attention.head_count_kv", KV_HEADS)
-            groups = values.reshape(kv, -1, self.head_dim, *values.shape[1:])
-            return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])
-        if self.arch in PLUS_ONE and name.endswith("norm.weight"):
-            return values + 1
-        if self.arch in PERMUTED and re.search(r"\.[qk]_proj\.", name):
-            return values.reshape(-1, 2, self.head_dim // 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
-        return values
 
     def metadata(self):
         fields = {"vocab_size": VOCAB, "context_length": 64, "embedding_length": HIDDEN, "feed_forward_length": FF,
@@ -209,6 +217,7 @@ CASES = {case.name: case for case in (
     Case("olmo", "olmo", (*_ATTENTION, *_GATED), _LN, tied=True, final=()),
     Case("olmo untied", "olmo", (*_ATTENTION, *_GATED), _LN, final=()),
     Case("stablelm", "stablelm", (*_LLAMA, *_BIASES, *_NORM_BIASES), _LN | {"rope.dimension_count": 4}, final=_FINAL),
+    Case("stablelm of one norm", "stablelm", (*_ATTENTION, *_GATED, *_both("input_layernorm")), _LN | {"use_parallel_residual": True}, final=_FINAL),
     Case("starcoder2", "starcoder2", _both(*_QKV, "self_attn.o_proj", "mlp.c_fc", "mlp.c_proj") + _PRE + _NORM_BIASES, _LN,
          final=_FINAL, tied=True, off=3e-3),
     Case("nemotron", "nemotron", _ARCEE + _NORM_BIASES, _LN | {"rope.dimension_count": 4}, final=_FINAL),
