@@ -197,7 +197,7 @@ def test_numbers_of_each_layer(tmp_path):
 
 def test_window(tmp_path):
     write_gguf(tmp_path / "m.gguf", fields=lambda writer: writer.add_sliding_window(32))
-    assert load(tmp_path / "m.gguf").shape.longest_context == 32
+    assert load(tmp_path / "m.gguf").shape == dataclasses.replace(SHAPE, name="m", max_position_embeddings=32)
 
 
 @pytest.mark.parametrize("offset, message", [(0, "lies at 0 and not at"), (64, "lies at"), (1 << 40, "lies at 1099511627776 and not at")])

@@ -153,7 +153,7 @@ MEANT = {
                                   "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
     "phi3": {"rope_parameters": folders.CASES["phi3"]["options"]["rope_parameters"] | {
         "original_max_position_embeddings": 32, "short_factor": [1.0, 1.25, 1.875, 2.5]}},      # which are float32
-    "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}}
+    "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None}}
 #: What GGUF, or its converter, has nothing for.
 NOT_IN_GGUF = ("qwen2, window", "smollm3, window and yarn", "falcon, sequential")
 

@@ -154,8 +154,7 @@ _PATTERN = (*_WINDOW, "attention.sliding_window_pattern")
 _INTERLEAVED = (tensors.interleaved,)      # llama.cpp's RoPE "norm", not "neox"
 _GATE_UP = tensors.fused("ffn_up", "gate", "up")
 
-LLAMA = Architecture(name="llama", divisors="rope_freqs.weight", taken=_WINDOW, layers=_all,
-                     folds=_INTERLEAVED)
+LLAMA = Architecture(name="llama", divisors="rope_freqs.weight", taken=_WINDOW, folds=_INTERLEAVED)
 QWEN2 = Architecture(name="qwen2")
 QWEN3 = Architecture(name="qwen3", block={"qk_norm": _HEADS})
 PHI3 = Architecture(name="phi3", partial=True, divisors="rope_factors_short.weight", longrope=True, ignored=("rope_factors_long.weight",),
@@ -185,7 +184,7 @@ def _factor(name, *default):
 
 
 GRANITE = LLAMA.like(
-    name="granite", taken=("embedding_scale", "residual_scale", "logit_scale", "attention.scale"), layers=None,
+    name="granite", taken=("embedding_scale", "residual_scale", "logit_scale", "attention.scale"),
     rotary=lambda meta, windowed: (meta.of_model("rope.scaling.finetuned", bool, True),) * len(windowed),
     scale=lambda meta, made: meta.of_model("attention.scale", float) or None,
     folds=(tensors.interleaved, tensors.factors(_factor("embedding_scale"), _factor("residual_scale"),

@@ -220,6 +220,10 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     """(ModelShape, factor of cosines and sines of each layer.) ``own``: matrices with a bias; ``divisors``: of frequencies, or None."""
     hidden, heads = meta.of_model("embedding_length", int, low=1), meta.of_layers("attention.head_count")
     context = meta.of_model("context_length", int)
+    if arch.layers is None and (window := meta.of_model("attention.sliding_window", int, 0)):
+        # llama.cpp reads none for this architecture: in a context of that many positions both are right
+        context = min(context, window)
+        about.notes["window"] = f"{window} positions ({meta.key('attention.sliding_window')})"
     head_dim = meta.of_model("attention.key_length", int, hidden // heads)
     turned = meta.of_model("rope.dimension_count", int, head_dim)
     for name in ("attention.value_length", *(() if arch.partial else ("rope.dimension_count",))):
