@@ -21,7 +21,7 @@ POSITIONS = (3, 8, 19)
 VOCAB, HIDDEN, HEADS, KV_HEADS, FF = 40, 32, 4, 2, 48
 
 #: Whose rotary pairs a converter puts side by side.
-PERMUTED = ("llama", "granite", "smollm3", "arcee", "olmo")
+PERMUTED = ("llama", "granite", "smollm3", "arcee", "olmo", "internlm2", "minicpm")
 #: To whose gains it adds 1.
 PLUS_ONE = ("gemma", "gemma3", "nemotron")
 #: Hugging Face's names, where they are others.
@@ -195,6 +195,7 @@ CASES = {case.name: case for case in (
     Case("olmo3", "olmo2", _OLMO2, {"attention.sliding_window": 5} | _YARN, layers=5),
     Case("granite", "granite", _LLAMA, _GRANITE, tied=True),
     Case("granite without RoPE", "granite", _LLAMA, _GRANITE | {"rope.scaling.finetuned": False, "attention.scale": 0.0}),
+    Case("minicpm", "minicpm", _LLAMA, {"embedding_scale": 3.0, "residual_scale": 0.4, "logit_scale": 5.0}, tied=True),
     Case("smollm3", "smollm3", _LLAMA, layers=5, tied=True),
     Case("glm4", "glm4", _GLM4, {"rope.dimension_count": 4}),
     Case("arcee", "arcee", _ARCEE),
@@ -213,6 +214,12 @@ CASES = {case.name: case for case in (
          _GRANITE),
     Case("arcee with divisors", "arcee", _ARCEE, more=(("rope_freqs.weight", (4,)),)),
     Case("exaone4 with divisors", "exaone4", _OLMO2, more=(("rope_freqs.weight", (4,)),)),
+    Case("exaone", "exaone", _LLAMA, more=(("rope_freqs.weight", (4,)),)),
+    Case("hunyuan-dense", "hunyuan-dense", (*_LLAMA, *_QK_NORMS), tied=True, head_dim=16),
+    Case("internlm2", "internlm2", _LLAMA),
+    Case("chatglm", "chatglm", (*_ATTENTION, *_BIASES, *_PRE, *_weights("mlp.gate_up_proj", "mlp.down_proj")), {"rope.dimension_count": 4}),
+    Case("cohere2", "cohere2", (*_ATTENTION, *_GATED, "input_layernorm.weight"), _LN | {"logit_scale": 0.3, "attention.sliding_window": 4},
+         tied=True, layers=5),
     Case("command-r", "command-r", (*_ATTENTION, *_GATED, "input_layernorm.weight"), _LN | {"logit_scale": 0.3}, tied=True),
     Case("olmo", "olmo", (*_ATTENTION, *_GATED), _LN, tied=True, final=()),
     Case("olmo untied", "olmo", (*_ATTENTION, *_GATED), _LN, final=()),

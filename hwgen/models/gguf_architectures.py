@@ -189,6 +189,7 @@ GRANITE = LLAMA.like(
     scale=lambda meta, made: meta.of_model("attention.scale", float) or None,
     folds=(tensors.interleaved, tensors.factors(_factor("embedding_scale"), _factor("residual_scale"),
                                                 lambda meta: 1 / _factor("logit_scale")(meta))))
+MINICPM = Architecture(name="minicpm", taken=("embedding_scale", "residual_scale", "logit_scale"), folds=GRANITE.folds)
 SMOLLM3 = Architecture(name="smollm3", rotary=lambda meta, windowed: tuple(i % 4 != 3 for i in range(len(windowed))), folds=_INTERLEAVED)
 GLM4 = Architecture(name="glm4", block={"norms": "sandwich"}, partial=True, folds=(_GATE_UP, tensors.interleaved))
 ARCEE = Architecture(name="arcee", block={"activation": "relu2", "gated": False}, divisors="rope_freqs.weight", folds=_INTERLEAVED)
@@ -198,9 +199,22 @@ EXAONE4 = Architecture(name="exaone4", block={"qk_norm": _HEADS, "norms": "post"
                        window=lambda layers: 4096 if layers == 64 else 0, layers=_every(4),
                        rotary=lambda meta, windowed: windowed if any(windowed) else (True,) * len(windowed))
 
+EXAONE = Architecture(name="exaone", divisors="rope_freqs.weight")
+HUNYUAN = Architecture(name="hunyuan-dense", block={"qk_norm": QkNorm("head", after_rotary=True)})
+INTERNLM2 = Architecture(name="internlm2", folds=_INTERLEAVED)
+CHATGLM = Architecture(name="chatglm", partial=True, folds=(_GATE_UP, tensors.interleaved))
+
 # With LayerNorm.
 COMMAND_R = Architecture(name="command-r", block={"parallel": True}, layer_norm=True, untied=True, taken=("logit_scale",),
                          folds=(tensors.interleaved, tensors.centred, tensors.factors(logits=_factor("logit_scale", 0.0))))
+
+
+def _only_windowed(meta, windowed):
+    meta.of_model("attention.sliding_window", int, low=1)
+    return windowed
+
+
+COHERE2 = COMMAND_R.like(name="cohere2", taken=("logit_scale", *_PATTERN), layers=_every(4), rotary=_only_windowed)
 OLMO = Architecture(name="olmo", layer_norm=True, folds=(tensors.interleaved, tensors.no_gains, tensors.centred))
 
 # With biases of norms, of which the one after the last layer must be zero.
@@ -246,7 +260,8 @@ FALCON = _Falcon(name="falcon", block=_EXACT | {"parallel": True}, **_LIKE_STARC
 GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 
 ARCHITECTURES = {arch.name: arch for arch in (
-    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, COMMAND_R, OLMO, STABLELM,
+    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, EXAONE, HUNYUAN,
+    INTERNLM2, MINICPM, CHATGLM, COMMAND_R, COHERE2, OLMO, STABLELM,
     STARCODER2, NEMOTRON, PHI2, FALCON, GPTNEOX)}
 
 #: Architectures that are known, and what this hardware lacks for them.
