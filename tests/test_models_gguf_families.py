@@ -2,6 +2,7 @@
 import dataclasses
 import math
 
+import gguf
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ import family_cases as folders
 from differential_cases import write_gguf
 from gguf_families import CASES, FF, HIDDEN, POSITIONS, VOCAB, converted, read_records
 from hwgen.models import ModelError, load
-from hwgen.models.gguf_architectures import ARCHITECTURES
+from hwgen.models.gguf_architectures import ARCHITECTURES, MISSING
 from hwgen.models.reference import Reference
 
 RECORDS = read_records()
@@ -141,6 +142,10 @@ def test_what_was_taken_is_said(tmp_path, name, said):
 
 def test_longrope_is_of_the_original_context(tmp_path):
     assert loaded(tmp_path, CASES["phi3 longrope"]).shape.max_position_embeddings == 512
+
+
+def test_what_is_missing_is_named_as_llama_cpp_does():
+    assert set(MISSING) < set(gguf.MODEL_ARCH_NAMES.values()) and not set(MISSING) & set(ARCHITECTURES)
 
 
 # The models of family_cases.py, converted.
