@@ -154,10 +154,11 @@ FOLDERS = folders.read_records()
 #: model_type -> architecture, where it is another.
 ARCHITECTURE = {"mistral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "cohere": "command-r", "gpt_neox": "gptneox", "phi": "phi2",
                 "glm": "chatglm", "hunyuan_v1_dense": "hunyuan-dense"}
+_YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 600}
 #: Options that GGUF has no field for, at what is meant there.
 MEANT = {
-    "olmo3": {"rope_parameters": {"full_attention": folders.CASES["qwen3, yarn"]["options"]["rope_parameters"],
-                                  "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
+    "llama, yarn": {"rope_parameters": _YARN}, "qwen3, yarn": {"rope_parameters": _YARN},
+    "olmo3": {"rope_parameters": {"full_attention": _YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
     "phi3": {"rope_parameters": folders.CASES["phi3"]["options"]["rope_parameters"] | {
         "original_max_position_embeddings": 32, "short_factor": [1.0, 1.25, 1.875, 2.5]}},      # which are float32
     "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None},
