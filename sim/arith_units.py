@@ -24,6 +24,20 @@ OUTPUT = data.StructLayout({
     "sat9": signed(9)})
 
 
+ADDENDS = data.StructLayout({"a": data.ArrayLayout(16, LANES), "b": data.ArrayLayout(16, LANES)})
+
+
+class AdderUnit(wiring.Component):
+    def __init__(self):
+        super().__init__({"i": In(stream.Signature(ADDENDS)), "o": Out(stream.Signature(data.ArrayLayout(16, LANES)))})
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = arith.Pipeline(m, self.i, self.o, stages=arith.ADD_BF16_STAGES)
+        m.d.comb += [self.o.p[k].eq(arith.add_bf16(m, pipe, self.i.p.a[k], self.i.p.b[k], name=f"lane{k}")) for k in range(LANES)]
+        return m
+
+
 class ArithUnit(wiring.Component):
     def __init__(self):
         super().__init__({"i": In(stream.Signature(INPUT)), "o": Out(stream.Signature(OUTPUT))})

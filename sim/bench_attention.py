@@ -93,7 +93,8 @@ class Data:
         out = []
         for c in commands:
             at = c["layer"], c["slot"], slice(c["position"] + 1)
-            o = attention(DESIGN, self.q[c["entry"]], self.q_exp[c["entry"]], self.k[at], self.k_exp[at], self.v[at], self.v_exp[at])
+            o = attention(DESIGN, self.q[c["entry"]], self.q_exp[c["entry"]], self.k[at], self.k_exp[at], self.v[at], self.v_exp[at],
+                          DESIGN.window(c["layer"]))
             x = bf16_bits(o).reshape(-1, V)
             out += [{"x": g.tolist(), "entry": c["entry"], "part": i, "last": int(i == len(x) - 1)} for i, g in enumerate(x)]
         return out
@@ -163,7 +164,7 @@ async def cycles(dut, case):
     commands = [command(rng, p, int(i == len(at) - 1)) for i, p in enumerate(at)]
     start = b.clock.cycle
     await b.check(commands)
-    granules, done = attention_cycles(DESIGN, at)
+    granules, done = attention_cycles(DESIGN, at, [DESIGN.window(c["layer"]) for c in commands])
     assert b.cmd.sent[0][0] == start
     assert b.o.cycles == [start + c for c in granules], f"at {at}"
     assert b.done == [start + done]

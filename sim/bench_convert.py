@@ -1,22 +1,26 @@
-"""Bench of Convert: QKV and gate/up commands, values, order, padding and cycles."""
+"""Bench of Convert: QKV and gate/up commands, values, biases, order, padding and cycles."""
 
 import cocotb
 import numpy as np
 
 from hwgen.golden import convert as golden
-from hwgen.golden.numbers import bf16_bits
+from hwgen.golden.numbers import bf16, bf16_bits
 from hwgen.lib.layouts import converted_layout, result_layout
+from hwgen.params.block import Project
 from hwgen.units.convert import Convert
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
-DESIGN = small_design(**bench_params())
+PARAMS = bench_params()
+BANKS = PARAMS.pop("banks", 1)
+DESIGN = small_design(**PARAMS)
 V = DESIGN.hw.vector_lanes
-CMD = Convert(DESIGN).cmd.payload.shape()
+UNIT = Convert(DESIGN, BANKS)
+LATENCY = golden.latency(DESIGN)
 
 
 def case(rng, gate_up, n):
-    """(inputs, exps, outputs) of a command: sums of all magnitudes, with zeros and ties."""
+    """(inputs, exps, outputs, biases or None) of a command: sums of all magnitudes, with zeros and ties."""
     matmul = DESIGN.gate_up_matmul if gate_up else DESIGN.qkv_matmul
     bits = DESIGN.acc_bits
     shape = (n, matmul.rows)
@@ -25,31 +29,51 @@ def case(rng, gate_up, n):
     ties = (2 * rng.integers(128, 256, shape) + 1) << rng.integers(0, bits - 11, shape)
     acc = np.where(rng.random(shape) < 0.2, ties * rng.choice([-1, 1], shape), acc)
     far = rng.random() < 0.3
-    exps = rng.integers(-70 if far else -12, 60 if far else 12, 4).tolist()
+    exps = rng.integers(-70 if far else -12, 60 if far else 12, DESIGN.block.record_words).tolist()
     exponents = rng.integers(-60 if far else -10, 60 if far else 10, n).tolist()
+    names = [name for step in DESIGN.block.of(Project) if step.name == ("gate_up" if gate_up else "qkv") for name in step.matrices]
     convert = golden.convert_gate_up if gate_up else golden.convert_qkv
-    x = bf16_bits(convert(acc, exponents, exps, DESIGN)).reshape(n, -1, DESIGN.head // V if not gate_up else 2 * DESIGN.ff // V, V)
+    of_name = {name: exps[DESIGN.block.record_of(name)[1]] for name in names}
+    x, bias = convert(acc, exponents, of_name, DESIGN), None
+    if DESIGN.block.biased("gate_up" if gate_up else "qkv"):
+        # near the sums that they are added to, some their opposites, some 0, some far away
+        factor = rng.choice([0, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], matmul.rows) * 2.0 ** rng.integers(-3, 4, matmul.rows)
+        bias = bf16(np.resize(x[rng.integers(n)], matmul.rows) * factor)
+        x = convert(acc, exponents, of_name, DESIGN, bias)
+    x = bf16_bits(x).reshape(n, 1 if gate_up else DESIGN.qkv_heads, -1, V)
     inputs, outputs = [], []
     granules = acc.reshape(n, matmul.n_tiles, -1, V)
     for tile, entry, group, head, part, last in golden.granules(DESIGN, gate_up, n):
         inputs.append({"acc": granules[entry, tile, group].tolist(), "entry": entry, "exp": exponents[entry], "group": group})
         if head is not None:
             outputs.append({"x": x[entry, head, part].tolist(), "entry": entry, "head": head, "part": part, "last": int(last)})
-    return inputs, exps, outputs
+    return inputs, exps, outputs, bias
 
 
 class Bench:
     async def start(self, dut, idle=0, stall=0):
         self.dut = dut
         self.clock = await start_clock_reset(dut)
-        self.cmd = StreamSource(dut, "cmd", self.clock, idle=idle, shape=CMD)
+        self.cmd = StreamSource(dut, "cmd", self.clock, idle=idle, shape=UNIT.cmd.p.shape())
         self.i = StreamSource(dut, "i", self.clock, idle=idle, shape=result_layout(DESIGN))
+        self.bias = StreamSource(dut, "bias", self.clock, idle=idle, shape=UNIT.bias.p.shape()) if hasattr(UNIT, "bias") else None
         self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=converted_layout(DESIGN))
         return self
 
-    def command(self, gate_up, n, exps):
+    async def biases(self, gate_up, bank, bias):
+        if bias is not None:
+            which = {"gate_up": gate_up, "bank": bank} if BANKS == 2 else {"gate_up": gate_up}
+            self.bias.send([{"x": x, **which, "part": part} for part, x in enumerate(bf16_bits(bias).reshape(-1, V).tolist())])
+            await self.bias.drained()
+
+    def command(self, gate_up, n, exps, bank=0):
+        self.set_bank(bank)
         self.dut.exps.value = sum((e & 1023) << (10 * k) for k, e in enumerate(exps))
         self.cmd.send([{"gate_up": gate_up, "n": n}])
+
+    def set_bank(self, bank):
+        if hasattr(UNIT, "bank"):
+            self.dut.bank.value = bank
 
 
 @cocotb.test()
@@ -57,15 +81,20 @@ class Bench:
 async def values(dut, pattern):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = await Bench().start(dut, *pattern)
-    for gate_up, n in ((0, 1), (1, DESIGN.hw.entries), (0, DESIGN.hw.entries), (1, 1)):
-        inputs, exps, outputs = case(rng, gate_up, n)
+    commands = [(gate_up, n, bank % BANKS, *case(rng, gate_up, n))
+                for gate_up, n, bank in ((0, 1, 0), (1, DESIGN.hw.entries, 0), (0, DESIGN.hw.entries, 1), (1, 1, 1))]
+    for k, (gate_up, n, bank, inputs, exps, outputs, _) in enumerate(commands):
+        if k % (2 * BANKS) == 0:                           # all regions are filled before one is used
+            for other in commands[k:k + 2 * BANKS]:
+                await bench.biases(other[0], other[2], other[-1])
         bench.o.clear()
         for port in (bench.cmd, bench.i):
             port.sent.clear()
-        bench.command(gate_up, n, exps)
+        bench.command(gate_up, n, exps, bank)
         bench.i.send(inputs)
         await bench.cmd.drained()
         bench.dut.exps.value = 0                           # they were taken over with the command
+        bench.set_bank(1 - bank)
         await bench.i.drained()
         assert await bench.o.wait(len(outputs)) == outputs
         if pattern == (0, 0):
@@ -73,7 +102,7 @@ async def values(dut, pattern):
             # one per cycle; the first waits for the command
             assert taken == list(range(bench.cmd.sent[0][0] + 1, bench.cmd.sent[0][0] + 1 + len(inputs)))
             real = [cycle for cycle, (*_, head, _, _) in zip(taken, golden.granules(DESIGN, gate_up, n)) if head is not None]
-            assert bench.o.cycles == [cycle + golden.LATENCY for cycle in real]
+            assert bench.o.cycles == [cycle + LATENCY for cycle in real]
     await bench.clock.edge(10)
     assert bench.o.items == outputs
 
@@ -82,14 +111,16 @@ async def values(dut, pattern):
 async def reset_in_flight(dut):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = await Bench().start(dut)
-    inputs, exps, _ = case(rng, 0, 1)
+    inputs, exps, _, bias = case(rng, 0, 1)
+    await bench.biases(0, 0, bias)
     bench.command(0, 1, exps)
     bench.i.send(inputs)
-    await bench.clock.edge(golden.LATENCY + 2)
+    await bench.clock.edge(LATENCY + 2)
     bench.i.clear()
     await bench.clock.reset()
     bench.o.clear()
-    inputs, exps, outputs = case(rng, 0, DESIGN.hw.entries)
+    inputs, exps, outputs, bias = case(rng, 0, DESIGN.hw.entries)
+    await bench.biases(0, 0, bias)
     bench.command(0, DESIGN.hw.entries, exps)
     bench.i.send(inputs)
     assert await bench.o.wait(len(outputs)) == outputs

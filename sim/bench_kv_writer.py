@@ -70,7 +70,7 @@ class Bench:
         for c in commands:
             e = c["entry"]
             rows = self.rows.slot(c["layer"], c["slot"], c["position"] + 1)
-            x = bf16_bits(attention(DESIGN, codes[e, kv:], exps[e, kv:], *rows)).reshape(-1, V)
+            x = bf16_bits(attention(DESIGN, codes[e, kv:], exps[e, kv:], *rows, DESIGN.window(c["layer"]))).reshape(-1, V)
             expected += [{"x": g.tolist(), "entry": e, "part": i, "last": int(i == len(x) - 1)} for i, g in enumerate(x)]
         self.o.clear()
         taken = len(self.cmd.sent)
@@ -101,7 +101,7 @@ async def passes(dut, idle, stall):
             granules, done = await b.attend(codes, exps, commands)
             if not (idle or stall):
                 assert took == kv_write_cycles(DESIGN, n)
-                assert (granules, done) == attention_cycles(DESIGN, [c["position"] for c in commands])
+                assert (granules, done) == attention_cycles(DESIGN, [c["position"] for c in commands], DESIGN.window(layer))
         at = ahead
 
 

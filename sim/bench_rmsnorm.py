@@ -7,6 +7,7 @@ import numpy as np
 
 from hwgen.golden.numbers import bf16, bf16_bits
 from hwgen.golden.rmsnorm import norm_cycles, rms_norm
+from hwgen.params.block import Norm
 from hwgen.units.rmsnorm import RmsNorm
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, pack, start_clock_reset, unpack, value_of
@@ -15,6 +16,7 @@ DESIGN = small_design(**bench_params()["design"])
 UNIT = RmsNorm(DESIGN)
 T, V = DESIGN.hw.entries, DESIGN.hw.vector_lanes
 PARTS = DESIGN.hidden // V
+PLAIN = any(norm.plain for norm in DESIGN.block.of(Norm))
 
 
 def shape(name):
@@ -100,10 +102,13 @@ class Bench:
         self.gain.send([{"g": g, "part": p} for p, g in enumerate(bf16_bits(gain).reshape(PARTS, V).tolist())])
 
     def send(self, entries):
-        self.cmd.send([{"entry": e, "row": i, "last": int(i == len(entries) - 1)} for i, e in enumerate(entries)])
+        """Commands; where a norm is plain, those of odd entries are."""
+        self.cmd.send([{"entry": e, "row": i, "last": int(i == len(entries) - 1), **({"plain": e % 2} if PLAIN else {})}
+                       for i, e in enumerate(entries)])
 
     def expected(self, entries, gain):
-        y = bf16_bits(rms_norm(DESIGN, self.residual.rows[entries], gain)).reshape(-1, PARTS, V)
+        y = [rms_norm(DESIGN, self.residual.rows[e:e + 1], gain, plain=PLAIN and e % 2) for e in entries]
+        y = bf16_bits(np.concatenate(y)).reshape(-1, PARTS, V)
         return [{"x": y[i, p].tolist(), "row": i, "part": p} for i in range(len(entries)) for p in range(PARTS)]
 
     async def phase(self, rng, n):

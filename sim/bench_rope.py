@@ -12,6 +12,7 @@ DESIGN = small_design(**bench_params()["design"])
 UNIT = Rope(DESIGN)
 T, V, HEADS = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.qkv_heads
 PARTS = DESIGN.head // V
+ROPES = sorted({DESIGN.model.rope_of(layer) for layer in range(DESIGN.layers)}, key=str)      # None is one of them
 LAYOUT = UNIT.i.payload.shape()
 
 
@@ -53,18 +54,27 @@ class Bench:
             await self.clock.edge()
         raise AssertionError("no angle_done")
 
-    def expected(self, bits, positions):
-        return granules(bf16_bits(rope(DESIGN, bf16_value(bits), positions)).astype(int))
+    def layer(self, which):
+        """As the granules of a layer with that RoPE come."""
+        if hasattr(self.dut, "turn"):
+            self.dut.turn.value = int(which is not None)
+        if hasattr(self.dut, "rope"):
+            self.dut.rope.value = which or 0
+
+    def expected(self, bits, positions, which):
+        return granules(bf16_bits(rope(DESIGN, bf16_value(bits), positions, which)).astype(int))
 
     async def phase(self, rng, n):
         positions = rng.integers(0, DESIGN.hw.context, n)
         await self.angles(positions)
         await self.clock.edge()
-        bits = vectors(rng, n)
-        self.o.clear()
-        items = granules(bits)
-        self.i.send(items)
-        assert await self.o.wait(len(items), timeout=50_000) == self.expected(bits, positions)
+        for which in rng.permutation(np.array(ROPES, object)):
+            self.layer(which)
+            bits = vectors(rng, n)
+            self.o.clear()
+            items = granules(bits)
+            self.i.send(items)
+            assert await self.o.wait(len(items), timeout=50_000) == self.expected(bits, positions, which)
 
 
 @cocotb.test()
@@ -78,7 +88,9 @@ async def timing(dut):
         # the entry whose angles come last goes first, into the cycle of angle_done
         items = granules(bits)
         items.sort(key=lambda g: -g["entry"])
-        expected = sorted(bench.expected(bits, positions), key=lambda g: -g["entry"])
+        which = ROPES[n % len(ROPES)]
+        bench.layer(which)
+        expected = sorted(bench.expected(bits, positions, which), key=lambda g: -g["entry"])
         first = len(bench.i.sent)
         bench.o.clear()
         cocotb.start_soon(_send_when_done(bench, n, items))
@@ -91,12 +103,13 @@ async def timing(dut):
 
 
 async def _send_when_done(bench, n, items):
-    first = len(bench.angle.sent)
-    while len(bench.angle.sent) == first:
+    await bench.clock.sample()
+    while not value_of(bench.angle.valid):          # the first command is taken at once
         await bench.clock.edge()
         await bench.clock.sample()
     # queued in the cycle before, offered in that of angle_done
-    while bench.clock.cycle < bench.angle.sent[first][0] + angle_cycles(DESIGN, n) - 1:
+    done = bench.clock.cycle + angle_cycles(DESIGN, n)
+    while bench.clock.cycle < done - 1:
         await bench.clock.edge()
         await bench.clock.sample()
     bench.i.send(items)
@@ -123,10 +136,12 @@ async def all_positions(dut):
         await bench.angles(positions)
         await bench.clock.edge()
         items = [g for g in granules(bits) if g["head"] in (0, HEADS - 1)]
-        bench.o.clear()
-        bench.i.send(items)
-        expected = [g for g in bench.expected(bits, positions) if g["head"] in (0, HEADS - 1)]
-        assert await bench.o.wait(len(items)) == expected
+        for which in ROPES:
+            bench.layer(which)
+            bench.o.clear()
+            bench.i.send(items)
+            expected = [g for g in bench.expected(bits, positions, which) if g["head"] in (0, HEADS - 1)]
+            assert await bench.o.wait(len(items)) == expected
 
 
 @cocotb.test()

@@ -1,4 +1,4 @@
-"""Bench of SwiGlu: all gates, ups of all magnitudes."""
+"""Bench of SwiGlu: all inputs of the function, ups of all magnitudes."""
 
 import cocotb
 import numpy as np
@@ -6,13 +6,19 @@ import numpy as np
 from hwgen.golden import swiglu as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
 from hwgen.lib.layouts import glu_layout
+from hwgen.params.block import dense
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 P = bench_params()
-DESIGN = small_design(**P["design"])
-V = DESIGN.hw.vector_lanes
-I, O = glu_layout(DESIGN, V), glu_layout(DESIGN, V // 2)
+BLOCK = dense(**P["block"])
+DESIGN = small_design(**P["design"], block=BLOCK)
+V, LATENCY = DESIGN.hw.vector_lanes, golden.latency(BLOCK)
+STEP = 2 if BLOCK.gated else 1       # from an input of the function to the next
+I, O = glu_layout(DESIGN, V), glu_layout(DESIGN, V // STEP)
+#: Zeros, the smallest and largest numbers, 1, the ends of the tables (4, 8 and 16) and where they reach 1, each with its neighbours.
+EXTREMES = [sign | bits for bits in (0, 0x0080, 0x0081, 0x5F7F, 0x5F80, 0x7F7E, 0x7F7F, *(
+    at + near for at in (0x3F80, 0x4075, 0x4080, 0x40C4, 0x4100, 0x4128, 0x4180) for near in (-1, 0, 1))) for sign in (0, 0x8000)]
 
 
 def random_bf16(rng, shape, low=1, high=255):
@@ -21,20 +27,21 @@ def random_bf16(rng, shape, low=1, high=255):
 
 
 def cases(rng, count):
-    """Patterns [count, V]: gates mostly where the sigmoid bends, every other item of any magnitude."""
+    """Patterns [count, V]: gates mostly where the function bends, every other item of any magnitude."""
     x = random_bf16(rng, (count, V))
-    x[::2, 0::2] = random_bf16(rng, x[::2, 0::2].shape, 127 - 12, 127 + 6)
-    x[::2, 1::2] = random_bf16(rng, x[::2, 1::2].shape, 127 - 12, 127 + 12)
+    x[::2, 0::STEP] = random_bf16(rng, x[::2, 0::STEP].shape, 127 - 12, 127 + 6)
+    if BLOCK.gated:
+        x[::2, 1::2] = random_bf16(rng, x[::2, 1::2].shape, 127 - 12, 127 + 12)
     return x
 
 
 def items(rng, x):
-    limits = {"entry": DESIGN.hw.entries, "part": 2 * DESIGN.ff // V, "last": 2}
+    limits = {"entry": DESIGN.hw.entries, "part": STEP * DESIGN.ff // V, "last": 2}
     return [{"x": row, **{name: int(rng.integers(limit)) for name, limit in limits.items()}} for row in x.tolist()]
 
 
 def expected(given):
-    h = bf16_bits(golden.swiglu(bf16_value(np.array([item["x"] for item in given]))))
+    h = bf16_bits(golden.activate(BLOCK, bf16_value(np.array([item["x"] for item in given]))))
     return [{**item, "x": row} for item, row in zip(given, h.tolist())]
 
 
@@ -45,18 +52,29 @@ async def ports(dut, idle=0, stall=0):
 
 @cocotb.test()
 async def throughput(dut):
-    """All gates (or some), one granule per cycle, each result LATENCY cycles later."""
+    """All inputs of the function (or some), one granule per cycle, each result LATENCY cycles later."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     _, source, sink = await ports(dut)
     gates = np.arange(1 << 16)
     gates = gates[(gates & 0x7F80 != 0) & (gates & 0x7F80 != 0x7F80)][::P["step"]]
-    gates = np.resize(gates, -(-len(gates) // V) * V).reshape(-1, V // 2)
+    gates = np.resize(gates, -(-len(gates) // V) * V).reshape(-1, V // STEP)
     x = cases(rng, len(gates))
-    x[:, 0::2] = gates
+    x[:, 0::STEP] = gates
     given = items(rng, x)
     source.send(given)
     assert await sink.wait(len(given)) == expected(given)
-    assert sink.cycles == [cycle + golden.LATENCY for cycle in range(len(given))]
+    assert sink.cycles == [cycle + LATENCY for cycle in range(len(given))]
+
+
+@cocotb.test()
+async def extremes(dut):
+    """Each with each in a pair; -0 counts as 0."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    _, source, sink = await ports(dut)
+    pairs = np.stack(np.meshgrid(EXTREMES, EXTREMES), axis=-1).reshape(-1)
+    given = items(rng, np.resize(pairs, (-(-len(pairs) // V), V)))
+    source.send(given)
+    assert await sink.wait(len(given)) == expected(given)
 
 
 @cocotb.test()
@@ -64,7 +82,7 @@ async def throughput(dut):
 async def values(dut, pattern):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     _, source, sink = await ports(dut, *pattern)
-    given = items(rng, cases(rng, 200))
+    given = items(rng, cases(rng, P["count"]))
     source.send(given)
     assert await sink.wait(len(given)) == expected(given)
 
@@ -74,11 +92,11 @@ async def reset_in_flight(dut):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     clock, source, sink = await ports(dut)
     source.send(items(rng, cases(rng, 20)))
-    await clock.edge(golden.LATENCY + 2)
+    await clock.edge(LATENCY + 2)
     source.clear()
     await clock.reset()
     sink.clear()
     given = items(rng, cases(rng, 3))
     source.send(given)
-    await clock.edge(2 * golden.LATENCY + 5)
+    await clock.edge(2 * LATENCY + 5)
     assert sink.items == expected(given)

@@ -7,8 +7,9 @@ from amaranth.hdl import signed
 
 from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
+from hwgen.params.block import Norm
 from hwgen.params.stream import FINAL_NORM, HEAD
-from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout
+from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout, vector_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
 from sim.weights_units import random_stream
@@ -17,6 +18,8 @@ DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
 ALL = True if HW.halves == 1 else [1, 1]       # all heads
 STREAM = random_stream(DESIGN)
+NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
+VECTORS = any(section.vectors for section in DESIGN.stream)
 EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
 
@@ -27,6 +30,8 @@ class Bench:
         self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN))
         self.gain = StreamSink(dut, "gain", clock, stall=stall, shape=gain_layout(DESIGN))
         self.tile = StreamSink(dut, "tile", clock, stall=stall)
+        if VECTORS:
+            self.vector = StreamSink(dut, "vector", clock, shape=vector_layout(DESIGN))
         self.exps = {}          # cycle: exponents then
         self.waits, self.takes = [], []     # cycles
         cocotb.start_soon(self._watch())
@@ -48,7 +53,7 @@ class Bench:
     def clear(self):
         for seen in (self.exps, self.waits, self.takes):
             seen.clear()
-        for sink in (self.embed, self.gain, self.tile):
+        for sink in (self.embed, self.gain, self.tile, *([self.vector] if VECTORS else [])):
             sink.clear()
 
     def send(self, tokens, head):
@@ -58,7 +63,7 @@ class Bench:
     async def check(self, passes):
         """Everything that passes [(tokens, head)] make, in order."""
         want = [expected(tokens, head) for tokens, head in passes]
-        for sink, name in ((self.embed, "embed"), (self.gain, "gain"), (self.tile, "tile")):
+        for sink, name in ((self.embed, "embed"), (self.gain, "gain"), (self.tile, "tile"), *([(self.vector, "vector")] if VECTORS else [])):
             items = [item for one in want for item in one[name]]
             got = await sink.wait(len(items))
             assert got == items, name
@@ -78,17 +83,19 @@ def heads(rng, n):
 
 
 def runs(n, head):
-    """(address of a record, [the matrices behind it]) of a pass, in order: sections of the stream."""
+    """(record, [the matrices behind it], half-batch) of a pass, in order: sections of the stream."""
+    halves = None
     if HW.halves == 2:
         pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
         sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head)[n + 1:]]
-        assert len(sections) == len(list(pieces))
+        halves = [piece.half for piece in pieces]
+        assert len(sections) == len(halves)
     else:
         sections = [s for s in DESIGN.stream if s.layer is not None or head and s.name in (FINAL_NORM, HEAD)]
     found = []
-    for section in sections:
+    for section, half in zip(sections, halves or [0] * len(sections)):
         if section.matmul is None:
-            found.append((section.address, []))
+            found.append((section, [], half))
         else:
             found[-1][1].append(section)
     return found
@@ -96,7 +103,7 @@ def runs(n, head):
 
 def expected(tokens, head):
     lanes = HW.vector_lanes
-    want = {"embed": [], "gain": [], "exps": [], "tile": []}
+    want = {"embed": [], "gain": [], "exps": [], "tile": [], "vector": []}
     for entry, token in enumerate(tokens):
         row = golden.embedding_row(STREAM, DESIGN, token)
         parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(len(row))
@@ -104,10 +111,12 @@ def expected(tokens, head):
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
                            "last": 0} for part, lo in parts]
     want["embed"][-1]["last"] = 1
-    for address, matrices in runs(len(tokens), head):
-        exps, gains = golden.record(STREAM, DESIGN, address)
+    for section, matrices, half in runs(len(tokens), head):
+        exps, gains, vectors = golden.record(STREAM, DESIGN, section)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
+        want["vector"] += [{"x": x, "norm": NORMS.index(section.name), "half": half, "part": part}
+                           for part, x in enumerate(vectors.reshape(-1, lanes).tolist())]
         for section in matrices:
             want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, section)]
     return want
@@ -138,12 +147,12 @@ async def cycles(dut):
         assert bench.embed.cycles[-1] == start + golden.embed_done_cycle(DESIGN, n)
         previous = start + golden.record_first(DESIGN, n)
         gains, tiles, exps = [], [], []
-        for _, matrices in runs(n, head):
+        for record, matrices, _ in runs(n, head):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
+            previous = golden.record_end(record, previous)
             for i in range(sum(section.matmul.tiles for section in matrices)):
-                after = golden.tile_after_tile_cycle if i else golden.tile_after_record_cycle
-                previous = after(DESIGN, previous)
+                previous = golden.tile_after_tile_cycle(DESIGN, previous)
                 tiles.append(previous)
         assert bench.gain.cycles == gains
         assert bench.tile.cycles == tiles

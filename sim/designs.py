@@ -1,10 +1,11 @@
 """Small designs for benches: any model shape and any hardware shape, without a checkpoint."""
 import random
 
+from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
 from hwgen.params.formats import fp8
 from hwgen.params.hardware import HwShape, Recipe
-from hwgen.params.model import ModelShape
+from hwgen.params.model import LayerType, ModelShape
 
 MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
              num_key_value_heads=1, head_dim=8, rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=64,
@@ -13,10 +14,18 @@ HW = dict(lanes=8, columns=8, entries=2, slots=2, context=32, vector_lanes=4, at
 
 
 def small_design(**changes):
-    """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name)."""
+    """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name).
+
+    ``block`` may be a dictionary of `hwgen.params.block.dense`'s parameters, its ``qk_norm`` one of `QkNorm`'s, and ``layer_types`` a list of
+    dictionaries of `LayerType`'s: as JSON has them.
+    """
     model, hw, recipe = dict(MODEL), dict(HW), {}
     for key, value in changes.items():
-        if key in ModelShape.__dataclass_fields__:
+        if key == "block" and isinstance(value, dict):
+            model[key] = dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])} if value.get("qk_norm") else {}))
+        elif key == "layer_types":
+            model[key] = tuple(LayerType(**of) if isinstance(of, dict) else of for of in value)
+        elif key in ModelShape.__dataclass_fields__:
             model[key] = value
         elif key in HwShape.__dataclass_fields__:
             hw[key] = value

@@ -13,11 +13,16 @@ SHAPES = {
     # groups of 3, padded heads of one word
     "groups": dict(entries=2, context=20, num_attention_heads=6, num_key_value_heads=2, head_dim=6, hidden_size=24, vector_lanes=2,
                    attention_lanes=8, p_format="e3m4"),
+    # two windows of which one is a single position, one of the whole context, and none
+    "windows": dict(entries=3, context=20, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2, head_dim=6, hidden_size=16,
+                    vector_lanes=2, attention_lanes=2, layer_types=[{"window": 7}, {}, {"window": 1}, {"window": 7}, {"window": 20}]),
+    # fewer rows than positions in all layers: memories and sums are smaller
+    "sliding": dict(entries=1, context=19, sliding_window=5, head_dim=8, vector_lanes=8, attention_lanes=8, kv_format="e4m3"),
 }
 
 
 # One shape on all simulators; the others, to save time, on the one that builds fastest.
-CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1]) for shape in ("smallest", "groups"))]
+CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1]) for shape in ("smallest", "groups", "windows", "sliding"))]
 
 
 @pytest.mark.parametrize("shape, sim", CASES)

@@ -11,15 +11,25 @@ SHAPES = {
     "padded": dict(entries=3, columns=16, vector_lanes=4, num_attention_heads=5, num_key_value_heads=1, hidden_size=40),
     "e4m3": dict(entries=2, columns=8, num_attention_heads=3, num_key_value_heads=3, head_dim=6, hidden_size=24,
                  weight_format="e4m3", activation_format="e4m3"),
+    # ff of 24 in tiles of 16: without a gate, the last tile has padding; all exponents are in one record
+    "ungated": dict(entries=2, columns=16, lanes=8, block=dict(gated=False, parallel=True, biased=["up"])),
+    "biased": dict(entries=3, columns=16, vector_lanes=2, num_attention_heads=5, num_key_value_heads=1, hidden_size=40, banks=2,
+                   block=dict(biased=["q", "k", "v", "gate", "up"])),
 }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_convert(simulator, shape):
-    run(Convert(small_design(**SHAPES[shape])), f"convert_{shape}", "bench_convert", params=SHAPES[shape], sim=simulator)
+    _run(f"convert_{shape}", SHAPES[shape], sim=simulator)
 
 
-@pytest.mark.parametrize("seed", range(2))
+def _run(name, params, **options):
+    changes = dict(params)
+    banks = changes.pop("banks", 1)
+    run(Convert(small_design(**changes), banks), name, "bench_convert", params=params, **options)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_random_shapes(seed):
-    changes = random_changes(seed)
-    run(Convert(small_design(**changes)), "convert_random", "bench_convert", params=changes, sim=simulators()[-1], seed=seed)
+    biases = dict(block=dict(biased=["q", "v"]), banks=2) if seed == 2 else {}
+    _run("convert_random", random_changes(seed) | biases, sim=simulators()[-1], seed=seed)

@@ -21,8 +21,9 @@ FLIPPED = dict(slots=2, context=6, num_hidden_layers=2, num_attention_heads=1, n
 SYSTEMS = {
     "smallest": dict(entries=1, slots=1, context=5, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      hidden_size=8, vector_lanes=2, attention_lanes=2, kv_block=2),
+    # a window that begins in blocks and at their edges, in one of two layers
     "words": dict(entries=3, slots=2, context=16, num_attention_heads=4, num_key_value_heads=2, head_dim=8, vector_lanes=2,
-                  attention_lanes=4, kv_block=4),
+                  attention_lanes=4, kv_block=4, layer_types=[{"window": 3}, {}]),
 }
 
 

@@ -12,10 +12,39 @@ SHAPES = {
     "single": dict(entries=3, lanes=16, columns=4, vector_lanes=4, hidden_size=40, residual_fraction=20),
 }
 
+# beside plain sums: what is added, and where
+KINDS = {
+    "biases": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, residual_fraction=14, head="pair",
+                   block=dict(biased=["o", "down"])),
+    "bias": dict(entries=1, lanes=2, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=10, head="pair",
+                 block=dict(biased=["down"])),
+    "normed": dict(entries=3, lanes=8, columns=4, vector_lanes=4, hidden_size=30, head="pair", block=dict(norms="post", biased=["o"])),
+    "normed_1": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=6, residual_fraction=22,
+                     weight_format="e4m3", activation_format="e4m3", block=dict(norms="sandwich")),
+    "sums": dict(entries=3, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, block=dict(norms="post")),
+    "biased_sums": dict(entries=1, lanes=8, columns=8, vector_lanes=8, hidden_size=24, sums=True,
+                        block=dict(norms="sandwich", biased=["o", "down"])),
+}
+
+
+def _run(name, params, simulator):
+    shape = {key: value for key, value in params.items() if key != "sums"}
+    run(Residual(small_design(**shape), sums=params.get("sums", False)), f"residual_{name}", "bench_residual", params=params, sim=simulator)
+
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_residual(simulator, shape):
-    run(Residual(small_design(**SHAPES[shape])), f"residual_{shape}", "bench_residual", params=SHAPES[shape], sim=simulator)
+    _run(shape, SHAPES[shape], simulator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_adds(kind):
+    _run(kind, KINDS[kind], simulators()[-1])
+
+
+def test_rows_that_are_set_are_for_a_norm():
+    with pytest.raises(ValueError, match="Block must have post norms"):
+        Residual(small_design(), sums=True)
 
 
 @pytest.mark.parametrize("seed", range(1))

@@ -14,6 +14,13 @@ DESIGNS = {
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
                      num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1),
 }
+BLOCKS = {
+    "vectors": dict(block=dict(biased=["q", "k", "v", "down"], qk_norm=dict(span="head")), vector_lanes=2, tile_beats=2, columns=4),
+    "posts": dict(block=dict(norms="sandwich", biased=["up"]), entries=4, halves=2),
+    "posts_in_turn": dict(block=dict(norms="post", qk_norm=dict(span="projection")), entries=3, num_hidden_layers=1),
+    "parallel": dict(block=dict(parallel=True, biased=["q", "k", "v", "o", "up", "down"], gated=False), vector_lanes=2),
+    "parallel_halves": dict(block=dict(parallel=True, biased=["o"]), entries=2, halves=2),
+}
 ONE_COLUMN_A_BEAT = dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair")
 
 
@@ -36,6 +43,11 @@ def simulate(changes, simulator):
 @pytest.mark.parametrize("changes", DESIGNS.values(), ids=DESIGNS)
 def test_weights(simulator, changes):
     simulate(changes, simulator)
+
+
+@pytest.mark.parametrize("changes", BLOCKS.values(), ids=BLOCKS)
+def test_blocks(changes):
+    simulate(changes, "verilator")
 
 
 @pytest.mark.parametrize("changes", [ONE_COLUMN_A_BEAT, random_changes(1)], ids=["one_column_a_beat", "random"])

@@ -17,8 +17,8 @@ from hwgen.models import ModelError, load
 from hwgen.models.reference import Reference
 from model_files import write_safetensors
 
-__all__ = ["CHANGES", "CONTEXT", "POSITIONS", "Case", "compare", "fresh_cases", "read_oracle", "recorded_cases",
-           "write_oracle"]
+__all__ = ["CHANGES", "CONTEXT", "POSITIONS", "Case", "compare", "fresh_cases", "noise", "read_oracle", "recorded_cases",
+           "write_gguf", "write_oracle"]
 
 ORACLE = Path(__file__).with_name("differential_oracle.json")
 #: Where logits are compared. The first two lie within the window of 8 that some cases have.
@@ -169,7 +169,7 @@ class Draft:
         """Write the model under ``folder``, which is made; the path to load is returned."""
         folder.mkdir()
         if self.kind == "gguf":
-            return _write_gguf(folder / "model.gguf", self.config, self.tensors, self.dtypes, self.raw)
+            return write_gguf(folder / "model.gguf", self.config, self.tensors, self.dtypes, self.raw)
         _write_folder(folder, self.config, self.tensors, self.dtypes, self.files, self.more_files)
         return folder
 
@@ -179,7 +179,7 @@ class Draft:
         if self.kind == "gguf":
             tensors = {name: values if name in self.raw else _dequantized(values, self.dtypes.get(name, "F32"))
                        for name, values in self.tensors.items()}
-            return _write_gguf(folder / "model.gguf", self.config, tensors)
+            return write_gguf(folder / "model.gguf", self.config, tensors)
         config = {key: value for key, value in (self.config | self.oracle_config).items() if value is not ABSENT}
         tensors = {name: values for name, values in (self.tensors | self.oracle_tensors).items() if values is not None}
         dtypes = {name: dtype for name, dtype in self.dtypes.items() if name not in self.oracle_tensors}
@@ -206,7 +206,7 @@ def _dequantized(values, dtype):
     return gguf.quants.dequantize(gguf.quants.quantize(values, kind), kind).astype(np.float32)
 
 
-def _write_gguf(path, config, tensors, dtypes=(), raw=()):
+def write_gguf(path, config, tensors, dtypes=(), raw=()):
     import gguf
     writer = gguf.GGUFWriter(path, config["general.architecture"])
     for key, value in config.items():
@@ -907,7 +907,7 @@ def _gguf_changes():
         *_config("foreign", True, ("expert_count 0", {"llama.expert_count": 0, "llama.expert_used_count": 0}),
                  ("general keys", {"general.name": "x", "general.file_type": 1, "general.quantization_version": 2})),
         # what it is
-        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name)) for name in (
+        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name), named=(f"Metadata {name}.",)) for name in (
             "qwen2", "granite", "minicpm", "mistral", "mistral3", "llama4", "deci", "arcee")),
         # head
         Change("no output", "head", edit=_drop("output.weight"), must=True),

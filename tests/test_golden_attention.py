@@ -153,6 +153,19 @@ def test_a_chunk_is_its_entries_one_by_one(shape):
         assert np.array_equal(chunk[i], attention(design, q[i], q_exp[i], *cache.slot(1, 1, p + 1)))
 
 
+@pytest.mark.parametrize("window", [1, 4, 7, 20])
+def test_a_window_is_the_rows_in_it(window):
+    design = small_design(**SHAPES["group"])
+    rng = np.random.default_rng(window)
+    (q, q_exp), k, v = (random_heads(design, shape, rng) for shape in ((3, design.heads), (7, design.kv_heads), (7, design.kv_heads)))
+    rows = *k, *v
+    chunk = attention_entries(design, q, q_exp, [6, 0, 4], *rows, window)
+    for got, one, exp, position in zip(chunk, q, q_exp, (6, 0, 4)):
+        seen = [row[max(0, position - window + 1):position + 1] for row in rows]
+        assert np.array_equal(got, defined(design, one, exp, *seen))
+        assert np.array_equal(got, attention(design, one, exp, *(row[:position + 1] for row in rows), window))
+
+
 def test_largest_sums_are_exact():
     """Numerators where every bit counts: equal weights and the largest codes."""
     design = small_design(**SHAPES["mha"])
@@ -188,3 +201,9 @@ def test_steady_state():
     assert set(np.diff(done[1:])) == {2 * (64 * 2 + 1)}
     done = [attention_cycles(design, [0] * n)[1] for n in range(1, 9)]
     assert set(np.diff(done[3:])) == {2 * (2 * 16 // 4 + 1)}
+
+
+def test_a_window_takes_the_cycles_of_its_rows():
+    design = small_design(context=64)
+    assert attention_cycles(design, [63, 3], 8) == attention_cycles(design, [7, 3])
+    assert attention_cycles(design, [63, 63, 2], [8, None, 1]) == attention_cycles(design, [7, 63, 0])

@@ -6,8 +6,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from hwgen.golden.numbers import fp8_ints
-from hwgen.golden.residual import add, embed, granules, magnitude, saturated, signature
+from hwgen.golden.numbers import bf16, fp8_ints
+from hwgen.golden.residual import add, add_values, embed, granules, magnitude, saturated, set_sums, signature, value_granules
 from sim.designs import small_design
 
 
@@ -50,6 +50,46 @@ def test_granules_with_clipped_numbers_are_counted():
     assert saturated(clipped, design) == 0
 
 
+def test_bias_is_one_more_number_of_the_sum():
+    """Each number to be added is rounded and limited by itself, and their sum is limited once."""
+    design = small_design()
+    rng, unit = np.random.default_rng(10), -design.acc_unit - design.hw.residual_fraction
+    x, acc = (rng.integers(-2**31, 2**31, (50, 16)) >> rng.integers(0, 31, (50, 16)) for _ in range(2))
+    bias = bf16(np.ldexp(rng.standard_normal(16), rng.integers(-28, 18, 16)))
+    bias[:2] = 2.0**-20, -3 * 2.0**14
+    got = add(x, acc, [0] * 50, unit, design, clipped := [], bias)
+    rounded = [round(Fraction(value) * 2**design.hw.residual_fraction) for value in bias.tolist()]
+    limited = [min(max(value, -2**31), 2**31 - 1) for value in rounded]
+    for (row, k), value in np.ndenumerate(got):
+        exact = int(x[row, k]) + int(acc[row, k]) + limited[k]
+        assert value == min(max(exact, -2**31), 2**31 - 1)
+        assert clipped[0][row, k] == (value != exact or rounded[k] != limited[k])
+    assert 0 in rounded and rounded != limited and 0 < clipped[0].mean() < 0.5
+
+
+def test_bias_may_bring_a_sum_back():
+    design = small_design()
+    unit = -design.acc_unit - design.hw.residual_fraction
+    x, acc, bias = np.array([[2**31 - 1]]), np.array([[5]]), np.array([-5.0 / 2**design.hw.residual_fraction])
+    assert add(x, acc, [0], unit, design, clipped := [], bias) == 2**31 - 1 and not clipped[0].any()
+    assert add(x, acc + 1, [0], unit, design, clipped := [], bias) == 2**31 - 1 and clipped[0].all()
+
+
+def test_values_are_rounded_to_nearest_even():
+    design = small_design(residual_fraction=4)
+    values = np.array([[0, 1, -2.5, 1 / 32, 3 / 32, -1 / 32, -3 / 32, 5 / 128, 2.0**27, -2.0**27, 2.0**26 * 1.9921875, 2.0**-126]])
+    got = add_values(np.ones(values.shape, np.int64), values, design, clipped := [])
+    assert (got - 1).tolist() == [[0, 16, -40, 0, 2, 0, -2, 1, 2**31 - 2, -2**31, 2**30 * 255 // 128, 0]]
+    assert np.flatnonzero(clipped[0]).tolist() == [8, 9]
+
+
+def test_sums_that_are_set_do_not_depend_on_what_was_there():
+    design = small_design()
+    acc = np.random.default_rng(11).integers(-2**20, 2**20, (2, 16))
+    unit, bias = -design.acc_unit - design.hw.residual_fraction, np.full(16, 0.5)
+    assert (set_sums(acc, [0, 1], unit, design, bias=bias) == acc * [[1], [2]] + 2**(design.hw.residual_fraction - 1)).all()
+
+
 def test_embeddings_clip_by_hi_and_by_lo_codes():
     """1 is 2**16 units: 2**14 of it fit, and not twice. Of a row of two and a half granules."""
     design = small_design(head="pair", hidden_size=10)
@@ -90,3 +130,4 @@ def test_granules_are_the_rows():
     v = design.hw.vector_lanes
     assert len(taken) == len(set(taken)) == 3 * design.hidden // v
     assert [tile * 16 // v + group for tile, entry, group in taken if entry == 1] == list(range(design.hidden // v))
+    assert list(value_granules(design, 2)) == [(entry, part) for entry in range(2) for part in range(design.hidden // v)]

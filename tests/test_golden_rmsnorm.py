@@ -52,6 +52,13 @@ def test_factor_has_the_range_that_hardware_has():
         assert 1 << 12 <= r.min() and r.max() < 1 << 15
 
 
+def test_plain_is_the_residual_in_bf16():
+    design = small_design(hidden_size=16)
+    x = np.random.default_rng(2).integers(-2**31, 2**31, (4, 16)) >> np.arange(16)
+    y, exact = rms_norm(design, x, np.full(16, 3.0), plain=True), x / 2.0**design.hw.residual_fraction
+    assert (np.abs(y - exact) <= np.abs(exact) / 2**8).all() and (y == bf16(y)).all()
+
+
 def test_rows_do_not_depend_on_each_other():
     design = small_design(hidden_size=16)
     rng = np.random.default_rng(1)

@@ -4,7 +4,7 @@ import pytest
 
 from hwgen.golden.numbers import BF16_MAX, bf16
 from hwgen.golden.rope import angle_cycles, rope, rope_angles, rotate
-from hwgen.params.model import LinearRopeScaling, Llama3RopeScaling
+from hwgen.params.model import LayerType, LinearRopeScaling, Llama3RopeScaling
 from sim.designs import small_design
 
 LLAMA3 = dict(rope_theta=500000.0, max_position_embeddings=131072, context=131072, head_dim=128, attention_lanes=32,
@@ -82,6 +82,36 @@ def test_rotation(name):
     assert (np.abs(y - want) <= 2**-8 * np.abs(want) + 2**-13 * length)[:, turned].all()
     assert (y[:, kv:2 * kv] == before[:, kv:2 * kv]).all()
     assert (y[..., design.model.head_dim:] == 0).all()
+
+
+def test_a_part_of_a_head():
+    """The first rotary_dim elements are turned as a head of that size would be, the others not at all."""
+    part = small_design(head_dim=10, rotary_dim=6, attention_lanes=4)
+    whole = small_design(head_dim=6, attention_lanes=4)
+    angles, positions = rope_angles(part, np.arange(32)), np.arange(32)
+    assert np.array_equal(angles[:, :3], rope_angles(whole, positions)[:, :3])
+    assert (angles[:, 3:5] == [1 << 14, 0]).all() and (angles[:, 5:] == 0).all()
+
+
+@pytest.mark.parametrize("apart, exact", [(8, True), (9, False)])
+def test_what_no_turn_does(apart, exact):
+    """The larger element of a pair comes through as it is, and the other one up to 8 places below; from then on it loses bits."""
+    large, small = bf16(1.9921875), bf16(-1.9921875 * 2.0**-apart)
+    got = rotate(np.array([large, small]), np.array([[1 << 14, 0]]))
+    assert got[0] == large and (got[1] == small) == exact and 0 <= got[1] - small < 2.0**-15
+
+
+def test_ropes_of_layers():
+    types = (LayerType(rope_theta=100.0), LayerType(rotary=False), LayerType(), LayerType(rope_theta=100.0))
+    design = small_design(layer_types=types, num_hidden_layers=4, context=64)
+    positions = np.arange(64)
+    one, other = (rope_angles(small_design(rope_theta=theta, context=64), positions) for theta in (100.0, 10000.0))
+    of = [rope_angles(design, positions, design.model.rope_of(layer)) for layer in range(4)]
+    assert np.array_equal(of[0], one) and np.array_equal(of[2], other) and np.array_equal(of[3], one) and of[1] is None
+    x = bf16(np.random.default_rng(0).normal(size=(64, design.qkv_heads, design.head)))
+    assert np.array_equal(rope(design, x, positions, None), x)
+    assert np.array_equal(rope(design, x, positions, 1)[:, 0], rotate(x, other[:, None])[:, 0])
+    assert angle_cycles(design, 3) == 3 * 2 * 4 + 6 and angle_cycles(small_design(rotary_dim=0), 3) == 3
 
 
 def test_angles_need_no_clip():

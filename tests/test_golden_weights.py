@@ -58,7 +58,8 @@ def test_records(packed):
         (("norm_1", i), [layer.q, layer.k, layer.v, layer.o], layer.input_gain),
         (("norm_2", i), [layer.gate, layer.up, layer.down], layer.post_gain))]
     for section, matrices, gain in [*records, (FINAL_NORM, [q.head], q.final_gain)]:
-        exps, gains = golden.record(stream, design, design.stream[section].address)
+        exps, gains, vectors = golden.record(stream, design, design.stream[section])
+        assert not len(vectors)
         assert exps.tolist() == [m.exponent for m in matrices] + [0] * (4 - len(matrices))
         assert (gains[:len(gain)] == gain).all() and not gains[len(gain):].any()
 
@@ -77,9 +78,9 @@ def test_cycles_add_up():
     """With everything ready a pass is as long as its granules and beats, and the few cycles at its start."""
     design = small_design(tile_beats=2)
     previous = golden.record_first(design, 2)
-    for _ in range(design.layers):
-        for matmuls in (design.layer_matmuls[:2], design.layer_matmuls[2:]):
-            previous = golden.tile_after_record_cycle(design, previous)
+    for layer in range(design.layers):
+        for norm, matmuls in (("norm_1", design.layer_matmuls[:2]), ("norm_2", design.layer_matmuls[2:])):
+            previous = golden.tile_after_tile_cycle(design, golden.record_end(design.stream[norm, layer], previous))
             for _ in range(sum(m.tiles for m in matmuls) - 1):
                 previous = golden.tile_after_tile_cycle(design, previous)
     serial = design.record_header_granules + (2 + 2 * design.layers) * (design.hidden // design.hw.vector_lanes)

@@ -11,6 +11,8 @@ from hwgen.host.faults import ConstantFault, FlippingLink, KvFault, WeightFault,
 from hwgen.host.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import pack
+from hwgen.params.block import dense
+from hwgen.params.tables import sigmoid_table
 from sim.designs import small_design
 
 DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
@@ -99,6 +101,13 @@ def test_constants(name):
     fault = next(f for f in faults if residuals(f) != right)
     _, diagnosis = found(Machine(MODEL, [fault]))
     assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis, fault), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
+
+
+def test_constants_of_other_activations():
+    """The table is the activation's own; a square has none."""
+    of_gelu, of_square = (constants(small_design(block=dense(activation=name))) for name in ("gelu", "relu2"))
+    assert of_gelu["sigmoid_slope"].entries == sigmoid_table("gelu").slope != sigmoid_table().slope
+    assert sorted(set(of_gelu) - set(of_square)) == ["sigmoid_base", "sigmoid_slope"]
 
 
 def test_a_wrong_token_alone():

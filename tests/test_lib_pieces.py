@@ -3,19 +3,23 @@ import pytest
 from amaranth.sim import Simulator
 
 from hwgen.golden.weights import pieces, request_list
-from hwgen.lib.pieces import Kind, Pieces
+from hwgen.lib.pieces import Pieces, kinds
 from hwgen.params.phases import Phase
 from sim.designs import small_design
 
-KINDS = {Phase.NORM_1: Kind.RECORD_1, Phase.NORM_F: Kind.RECORD_1, Phase.NORM_2: Kind.RECORD_2, Phase.QKV: Kind.QKV, Phase.O: Kind.O,
-         Phase.GATE_UP: Kind.GATE_UP, Phase.DOWN: Kind.DOWN, Phase.HEAD: Kind.HEAD}
+KINDS = {Phase.NORM_1: "RECORD_1", Phase.NORM_F: "RECORD_1", Phase.NORM_2: "RECORD_2"}      # others are called alike
+BLOCKS = {"llama": dict(), "sandwich": dict(norms="sandwich"), "post": dict(norms="post"), "parallel": dict(parallel=True)}
 PASSES = [(both, (a, b)) for both in (False, True) for a in (False, True) for b in (False, True) if both or not b]
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_walk(layers):
-    design = small_design(num_hidden_layers=layers, halves=2)
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_walk(block, layers):
+    design = small_design(num_hidden_layers=layers, halves=2, block=block)
     dut = Pieces(design)
+
+    def kind(phase):
+        return kinds(design.block)[KINDS.get(phase, phase.name)]
 
     async def bench(ctx):
         for both, head in PASSES:
@@ -24,13 +28,13 @@ def test_walk(layers):
             ctx.set(dut.head, head[0] | head[1] << 1)
             for i, piece in enumerate(expected):
                 shown = ctx.get(dut.kind), ctx.get(dut.half), ctx.get(dut.final)
-                assert shown == (KINDS[piece.phase], piece.half, piece.phase == Phase.NORM_F), (both, head, i)
+                assert shown == (kind(piece.phase), piece.half, piece.phase == Phase.NORM_F), (both, head, i)
                 if piece.phase not in (Phase.NORM_F, Phase.HEAD):
                     assert ctx.get(dut.layer) == piece.layer
                 last = i == len(expected) - 1
                 assert ctx.get(dut.last) == last
                 if not last:
-                    assert ctx.get(dut.after) == KINDS[expected[i + 1].phase]
+                    assert ctx.get(dut.after) == kind(expected[i + 1].phase)
                 ctx.set(dut.restart if last else dut.step, 1)
                 await ctx.tick()
                 ctx.set(dut.restart, 0), ctx.set(dut.step, 0)

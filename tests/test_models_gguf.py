@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import gguf
@@ -149,8 +150,10 @@ def test_rope_scaling_is_llama_cpps(tmp_path):
     assert rope_of(path, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)))
     assert rope_of(path, None, four, factors=divisors) == DivisorRopeScaling(divisors=tuple(map(float, divisors)), factor=4.0)
     assert rope_of(path, "none", four, factors=divisors).factor == 1
-    with pytest.raises(ModelError, match="RoPE scaling must be none, linear or llama3, not 'yarn'"):
-        rope_of(path, "yarn", four)
+    with pytest.raises(ModelError, match="RoPE scaling must be none, linear, yarn or llama3, not 'dynamic'"):
+        rope_of(path, "dynamic", four)
+    with pytest.raises(ModelError, match="RoPE scaling must be none or linear beside tensor rope_freqs.weight, not yarn"):
+        rope_of(path, "yarn", four, factors=divisors)
     with pytest.raises(ModelError, match="Tensor rope_freqs.weight must have 12 numbers, not \\[11\\]"):
         rope_of(path, factors=divisors[1:])
     with pytest.raises(ModelError, match="RoPE divisor must be a positive finite number, not -1"):
@@ -194,7 +197,7 @@ def test_numbers_of_each_layer(tmp_path):
 
 def test_window(tmp_path):
     write_gguf(tmp_path / "m.gguf", fields=lambda writer: writer.add_sliding_window(32))
-    assert load(tmp_path / "m.gguf").shape.longest_context == 32
+    assert load(tmp_path / "m.gguf").shape == dataclasses.replace(SHAPE, name="m", max_position_embeddings=32)
 
 
 @pytest.mark.parametrize("offset, message", [(0, "lies at 0 and not at"), (64, "lies at"), (1 << 40, "lies at 1099511627776 and not at")])
@@ -339,14 +342,16 @@ def test_sentence_piece_equals_sentencepiece(tmp_path):
 
 def test_refusals(tmp_path):
     path = tmp_path / "m.gguf"
-    write_gguf(path, arch="qwen2")
-    assert refusal(path) == f"{path}: Architecture must be llama, not 'qwen2'"
+    write_gguf(path, arch="mamba")
+    assert re.fullmatch(f"{path}: Architecture must be one of llama, qwen2, .*, not 'mamba'", refusal(path))
+    write_gguf(path, arch="gemma2")
+    assert refusal(path).endswith(", not gemma2: this hardware has no softcaps of scores and logits")
     write_gguf(path, fields=lambda writer: writer.add_expert_count(8))
     assert refusal(path) == f"{path}: Expert count must be 0, not 8: mixtures are not supported"
     write_gguf(path, skip=("model.layers.1.mlp.up_proj.weight",))
-    assert refusal(path) == f"{path}: tensor model.layers.1.mlp.up_proj.weight is missing: fetch the model again"
-    write_gguf(path, extra={"blk.0.attn_q.bias": np.ones(96, np.float32)})
-    assert refusal(path) == (f"{path}: tensor blk.0.attn_q.bias is none of this model: "
+    assert refusal(path) == f"{path}: tensor blk.1.ffn_up.weight is missing: fetch the model again"
+    write_gguf(path, extra={"blk.0.attn_q_norm.weight": np.ones(24, np.float32)})
+    assert refusal(path) == (f"{path}: tensor blk.0.attn_q_norm.weight is none of this model: "
                              "its architecture is not supported")
     write_gguf(path, tokenizer=lambda writer: None)
     assert refusal(path) == f"{path}: File must have a tokenizer: convert the model again, with its tokenizer"

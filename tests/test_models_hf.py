@@ -169,8 +169,14 @@ def test_llama3_without_its_original_context():
 @pytest.mark.parametrize("changes, window", [({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 64}, 64)])
 def test_windows(changes, window):
     shape, notes, _ = about(config(model_type="mistral", architectures=["MistralForCausalLM"]) | changes)
-    assert shape.sliding_window == window and shape.longest_context == min(window or 128, 128)
+    assert shape.sliding_window == window and shape.longest_context == 128
     assert ("window" in notes) == (window is not None)
+
+
+def test_layers_of_a_mistral():
+    mistral = config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=64)
+    with pytest.raises(TypeError, match="^Option layer_types must be a list, not 'full_attention'"):
+        about(mistral | {"layer_types": "full_attention"})
 
 
 def test_defaults_of_transformers():

@@ -5,8 +5,8 @@ import pytest
 
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
-from hwgen.params.model import (DEMO, LLAMA3_8B, LLAMA3_70B, PRESETS, SMOLLM2_135M, DivisorRopeScaling, LinearRopeScaling,
-                                Llama3RopeScaling)
+from hwgen.params.model import (DEMO, LLAMA3_8B, LLAMA3_70B, PRESETS, SMOLLM2_135M, DivisorRopeScaling, LayerType,
+                                LinearRopeScaling, Llama3RopeScaling)
 
 
 def test_parameter_counts():
@@ -72,12 +72,18 @@ def test_divisors():
     assert np.allclose(dataclasses.replace(DEMO, rope_scaling=scaling).rope_frequencies(), plain / np.arange(1, 9) / 10)
 
 
-def test_context_within_the_window():
-    model = dataclasses.replace(DEMO, sliding_window=64)
-    assert model.longest_context == 64 and dataclasses.replace(DEMO, sliding_window=1000).longest_context == 256
-    Design(model=model, hw=HwShape(context=64), recipe=Recipe())
-    with pytest.raises(ValueError, match="^Context 65 must be at most the model's sliding window 64: "):
-        Design(model=model, hw=HwShape(context=65), recipe=Recipe())
+def _windows(context, **changes):
+    design = Design(model=dataclasses.replace(DEMO, **changes), hw=HwShape(context=context), recipe=Recipe())
+    return [design.window(layer) for layer in range(design.layers)], design.rows_seen()
+
+
+def test_windows():
+    """A window of the whole context is none."""
+    assert dataclasses.replace(DEMO, sliding_window=64).longest_context == 256
+    assert _windows(65, sliding_window=64) == ([64] * 5, 64) and _windows(64, sliding_window=64) == ([None] * 5, 64)
+    types = tuple(LayerType(window=window) for window in (64, 80, 81, 1, 5))
+    assert _windows(81, layer_types=types) == ([64, 80, None, 1, 5], 81)
+    assert _windows(256, layer_types=types) == ([64, 80, 81, 1, 5], 81)
 
 
 def test_llama3_scaling_ends():

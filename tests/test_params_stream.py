@@ -1,6 +1,6 @@
 import pytest
 
-from hwgen.params.block import LLAMA, Project
+from hwgen.params.block import LLAMA, Project, dense
 from hwgen.params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 from sim.designs import small_design
 
@@ -34,6 +34,12 @@ def test_places_and_bytes_are_inverse(changes):
             beat, within = divmod(byte, hw.beat_bytes)
             assert stream.at(section.address + beat) is section
             assert stream.byte(section, *stream.place(section, section.address + beat, within)) == byte
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_rows_of_the_mlp_have_no_padding(gated):
+    design = small_design(lanes=4, columns=16, intermediate_size=20, block=dense(gated=gated))
+    assert design.ff == (24 if gated else 32) and design.matmul("gate_up").rows == design.ff * (2 if gated else 1)
 
 
 def test_nothing_behind_the_end():

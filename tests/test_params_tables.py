@@ -1,12 +1,13 @@
 """Function tables against math, each with the bound that its docstring states."""
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from hwgen.params.model import LLAMA3_8B, SMOLLM2_135M
-from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, gumbel_table, neg_log_octaves, neg_log_table,
-                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table)
+from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
+from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, SIGMOID_FRACTION, gumbel_table, neg_log_octaves, neg_log_table,
+                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table, sigmoid_table)
 
 
 def values(table):
@@ -33,6 +34,19 @@ def test_norm_epsilon():
     assert norm_epsilon(1, 1e-30, 4) == 1
 
 
+#: By other formulas than the tables'.
+SIGMOIDS = {"silu": lambda z: 0.5 + np.tanh(z / 2) / 2, "quick_gelu": lambda z: 0.5 + np.tanh(0.851 * z) / 2,
+            "gelu": np.vectorize(lambda z: 1 - math.erfc(z * math.sqrt(0.5)) / 2),
+            "gelu_tanh": lambda z: 1 / (1 + np.exp(-math.sqrt(8 / math.pi) * (z + 0.044715 * z**3)))}
+
+
+@pytest.mark.parametrize("activation", SIGMOID_FRACTION)
+def test_sigmoid(activation):
+    x, y = values(sigmoid_table(activation))
+    assert len(x) == 1 << 14 and y[-1] == y.max() == 1
+    assert np.abs(y - SIGMOIDS[activation](x / 2.0**SIGMOID_FRACTION[activation])).max() < 2**-12.5
+
+
 def test_neg_log():
     x, y = values(neg_log_table())
     assert np.abs(y - np.log(2 / (1 + x / 2**15))).max() < 2**-10.8
@@ -54,3 +68,13 @@ def test_rope_factors(shape, context):
     for table, step in ((low, 1), (high, ROPE_BLOCK)):
         angle = np.arange(len(table))[:, None] * step * shape.rope_frequencies()
         assert np.abs(table - 2**16 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)).max() <= 0.5 + 1e-6
+
+
+def test_rope_factors_of_layers():
+    """Those of one RoPE, then those of the next, in each row; none where no layer turns."""
+    types = (LayerType(rope_theta=1e6), LayerType(rotary=False), LayerType(), LayerType(rope_theta=1e6), LayerType())
+    both = rope_factors(dataclasses.replace(DEMO, layer_types=types), 200)
+    each = [rope_factors(dataclasses.replace(DEMO, rope_theta=theta), 200) for theta in (1e6, 10000.0)]
+    for which in range(2):
+        assert both[which] == tuple(first + second for first, second in zip(each[0][which], each[1][which]))
+    assert set(rope_factors(dataclasses.replace(DEMO, rotary_dim=0), 200)[0]) == {()}

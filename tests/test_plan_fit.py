@@ -9,12 +9,14 @@ from hwgen.cli import main
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.golden.decode_loop import GAP
 from hwgen.golden.sequencer import pass_timeline
+from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
-from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M
+from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from hwgen.plan.fit import SHRINKING, fit, largest, smallest_change, spelled
 from hwgen.plan.memory import Memory, memories, place
+from hwgen.units.rope import Rope
 from tools import bench_plan
 
 ULX3S_85F = dict(zip(costs.KINDS, board("ulx3s-85f").capacity.values()))
@@ -54,6 +56,23 @@ def test_memories_are_what_the_shapes_say():
     assert not [memory for memory in memories(design("tiny,source=stream")) if memory.unit == "weights"]
     ecc, plain = (sum(m.width * m.depth for m in memories(design(text)) if m.unit == "kv_cache") for text in ("tiny,kv_ecc=1", "tiny"))
     assert ecc > plain == 2 * 64 * 5 * 2 * (16 * 8 + 10)
+
+
+def _layered(*types):
+    return design("tiny", dataclasses.replace(DEMO, layer_types=tuple(LayerType(**of) for of in types)))
+
+
+@pytest.mark.parametrize("types", [[{"rope_theta": 100.0}] * 5, [{}, {"rope_theta": 100.0}, {"rotary": False}, {}, {}], [{"rotary": False}] * 5],
+                         ids=["one", "two", "none"])
+def test_memories_of_ropes_are_those_of_the_unit(types):
+    declared = re.findall(r"reg \[(\d+):0\] \w+ \[(\d+):0\]", emit_design(Rope(_layered(*types)), "rope"))
+    made = {(memory.width, memory.depth) for memory in memories(_layered(*types)) if memory.unit == "rope"}
+    assert made == {(int(high) + 1, int(last) + 1) for high, last in declared}
+
+
+def test_scores_are_of_the_rows_that_are_seen():
+    for types, rows in (([{"window": 20}] * 5, 20), ([{"window": 20}, {}, {}, {}, {}], 64)):
+        assert {memory.depth for memory in memories(_layered(*types)) if memory.unit == "attention"} == {2 * rows}
 
 
 @pytest.mark.parametrize("capacity", [{"LUT": 24288, "FF": 24288, "BRAM": 150, "DSP": 28}, {"LUT": 83640, "BRAM": 150}, {"LUT": 40000, "BRAM": 10000, "DSP": 20}])

@@ -12,7 +12,7 @@ from ..params.axi import PAGE
 from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
-from ..params.phases import EVENTS, Phase
+from ..params.phases import EVENTS, phases
 from .images import image_name
 
 __all__ = ["manifest"]
@@ -77,7 +77,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
             "bus": {"axi": _plain(axi), "fifo_words": axi.fifo_words, **registers.json()}} if axi else
            {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),
         "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
-        "phases": {phase.name: int(phase) for phase in Phase},
+        "phases": {phase.name: int(phase) for phase in phases(design.block)},
         "signatures": {"address": f"layer * {design.hw.entries} + row", "value": "CRC-32 of the row's residual after the layer; rows are the entries that were not refused"},
         "errors": {code.name: int(code) for code in ErrorCode}, "kv_operations": {op.name: int(op) for op in KvOp},
         "weights": {"image": image_name(design), "sha256": image_digest,

@@ -11,19 +11,20 @@ from .vector_buffer import READ_LATENCY as QUERY_LATENCY
 __all__ = ["attention", "attention_cycles", "attention_entries", "exp2_int", "scores"]
 
 
-def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp):
-    """One entry at position p: its query heads over the rows 0..p of its slot.
+def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp, window=None):
+    """One entry at position p: its query heads over the rows 0..p of its slot, or the last ``window`` of them.
 
     q_codes : uint8 [heads, head], q_exp [heads]; k_codes, v_codes : uint8 [p + 1, kv_heads, head]; k_exp, v_exp [p + 1, kv_heads]
     -> bf16 values [heads, head]
     """
-    return attention_entries(design, q_codes[None], q_exp[None], [len(k_codes) - 1], k_codes, k_exp, v_codes, v_exp)[0]
+    return attention_entries(design, q_codes[None], q_exp[None], [len(k_codes) - 1], k_codes, k_exp, v_codes, v_exp, window)[0]
 
 
-def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes, v_exp):
+def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes, v_exp, window=None):
     """n entries of one slot, each at its position over the rows up to that: a chunk of prefill (n = 1: decode).
 
     q_codes : uint8 [n, heads, head], q_exp [n, heads], positions [n]; K and V as in `attention`, at least max(positions) + 1 rows
+    window: of so many rows each sees only the last ones (`Design.window` of the layer), None: all
     -> bf16 values [n, heads, head]
 
     Matrix products are float64: every sum of magnitudes stays below 2**53 (dot products by far, numerators up to a context of
@@ -39,7 +40,8 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     v = fp8_ints(v_codes, kv).astype(np.float64).transpose(1, 0, 2)                                 # [kv_heads, rows, head]
     k_exp, v_exp = (np.asarray(e, np.int64).T[:, None, None, :] for e in (k_exp, v_exp))           # [kv_heads, 1, 1, rows]
     q_exp = np.asarray(q_exp, np.int64).reshape(n, kv_heads, -1, 1).transpose(1, 0, 2, 3)           # [kv_heads, n, group, 1]
-    seen = (np.arange(rows) <= np.asarray(positions)[:, None])[None, :, None, :]                    # [1, n, 1, rows]
+    before = np.asarray(positions)[:, None] - np.arange(rows)                                       # [n, rows]
+    seen = ((before >= 0) & (before < (window or rows)))[None, :, None, :]                          # [1, n, 1, rows]
 
     dot = (q.reshape(kv_heads, -1, head) @ k).reshape(kv_heads, n, -1, rows)
     s = np.where(seen, scores(dot, q_exp + k_exp, kv), -(1 << (SCORE_BITS - 1)))
@@ -91,13 +93,15 @@ def k_stages(design):
     return 6 + max(0, -(-max(0, levels - 1) // 2) - 1)
 
 
-def attention_cycles(design, positions):
+def attention_cycles(design, positions, window=None):
     """(cycle of each granule, cycle of `done`) of commands at these positions that follow each other, the final one with ``last``.
+
+    All are of a layer with this window (`Design.window`), or, where it is a sequence, each of one with its own.
 
     Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in order.
     A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the K stage; with the
-    ``swap`` they become current. Its K words enter in (position + 1) * head / A slots of the K pipeline, at the end of which its first
-    one waits until the V stage has taken the job before. The V stage takes the job when it is complete and that job's last word is
+    ``swap`` they become current. Its K words enter in rows * head / A slots of the K pipeline (rows: position + 1, or the window), at the end
+    of which its first one waits until the V stage has taken the job before. The V stage takes the job when it is complete and that job's last word is
     on its way; a slot after the last word its sums are handed over, if those of the job before have left.
     """
     hw = design.hw
@@ -107,7 +111,9 @@ def attention_cycles(design, positions):
     k, v, depth = _Slots(), _Slots(), k_stages(design)
     swap = taken = free = k_last = v_last = -1
     out = []
-    for job, rows in enumerate(position + 1 for position in positions for _ in range(design.kv_heads)):
+    windows = window if isinstance(window, (list, tuple)) else [window] * len(positions)
+    seen = [min(position + 1, limit or position + 1) for position, limit in zip(positions, windows)]
+    for job, rows in enumerate(rows for rows in seen for _ in range(design.kv_heads)):
         loaded = max(1 + job * queries + QUERY_LATENCY, swap + 1) + queries - 1
         swap = max(loaded + 1, k.cycle(k_last))
         k_first = k.at_least(swap + 1)

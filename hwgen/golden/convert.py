@@ -1,29 +1,46 @@
 """Golden twin of hwgen/units/convert.py: the array's sums of QKV and of gate/up as bf16."""
 import numpy as np
 
-from .numbers import acc_to_bf16
-
-LATENCY = 4          # from the cycle that takes a granule to the first one that offers it converted
+from .numbers import acc_to_bf16, bf16
 
 
-def convert_qkv(acc, exponents, exps, design):
+def latency(design):
+    """Cycles from the one that takes a granule to the first one that offers it converted, the same for both matrices."""
+    return 4 + 6 * (design.block.biased("qkv") or design.block.biased("gate_up"))
+
+
+def convert_qkv(acc, exponents, exps, design, bias=None):
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
-    acc int64 [n, rows or more], exponents [n] of the activations, exps: e_q, e_k, e_v (and more, ignored)
+    acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others than q, k, v are ignored),
+    bias None or bf16 [rows or more]: added to the rounded sums
     -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
     """
-    e_q, e_k, e_v = exps[:3]
-    weight = np.repeat([e_k, e_v, e_q], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
+    weight = np.repeat([exps["k"], exps["v"], exps["q"]], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
     sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
-    return acc_to_bf16(sums, scale[:, :, None])
+    return _biased(acc_to_bf16(sums, scale[:, :, None]), bias)
 
 
-def convert_gate_up(acc, exponents, exps, design):
-    """Sums of the gate/up matrix (rows alternate) -> bf16 values [n, 2 * ff]. exps: e_gate, e_up (and more, ignored)."""
-    sums = np.asarray(acc)[:, :2 * design.ff]
-    scale = np.asarray(exponents, np.int64)[:, None] + np.tile(np.asarray(exps[:2]), design.ff) + design.acc_unit
-    return acc_to_bf16(sums, scale)
+def convert_gate_up(acc, exponents, exps, design, bias=None):
+    """Sums of the gate/up matrix -> bf16 values [n, 2 * ff], gates and ups in turn; [n, ff] ups where there is no gate.
+
+    acc, exponents, exps and bias as `convert_qkv`, of the matrices gate and up
+    """
+    weight = np.tile([exps[name] for name in _mlp(design)], design.ff)
+    sums = np.asarray(acc)[:, :len(weight)]
+    scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit
+    return _biased(acc_to_bf16(sums, scale), bias)
+
+
+def _biased(x, bias):
+    """bf16(x + bias) of each row. Where float64 rounds a sum, the smaller number is too small to change the larger one in bf16."""
+    return x if bias is None else bf16(x + np.asarray(bias)[:x[0].size].reshape(x[0].shape))
+
+
+def _mlp(design):
+    """Matrices whose rows alternate in a gate/up row."""
+    return ("gate", "up") if design.block.gated else ("up",)
 
 
 def granules(design, gate_up, n):
@@ -31,7 +48,7 @@ def granules(design, gate_up, n):
     matmul = design.gate_up_matmul if gate_up else design.qkv_matmul
     v = design.hw.vector_lanes
     groups, per_head = design.hw.columns // v, design.head // v
-    real = 2 * design.ff // v if gate_up else design.qkv_heads * per_head
+    real = len(_mlp(design)) * design.ff // v if gate_up else design.qkv_heads * per_head
     for tile in range(matmul.n_tiles):
         for entry in range(n):
             for group in range(groups):

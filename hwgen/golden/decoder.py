@@ -6,6 +6,7 @@ sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored
 """
 import numpy as np
 
+from ..params.block import Norm, Project
 from ..params.errors import KvOp
 from . import residual
 from .admission import admit_pass
@@ -13,10 +14,11 @@ from .attention import attention_entries
 from .convert import convert_gate_up, convert_qkv
 from .kv_cache import KvBlocks, kv_arrays, kv_copy, kv_write
 from .numbers import bf16_value, fp8_ints
+from .qk_norm import qk_norm
 from .rmsnorm import rms_norm
 from .rope import rope_angles, turned
 from .sampler import sample
-from .swiglu import swiglu
+from .swiglu import activate
 from .vector_buffer import quantize
 
 __all__ = ["GoldenDecoder"]
@@ -25,31 +27,52 @@ _SCORES = 4_000_000     # scores at a time: bounds the temporaries of long texts
 
 
 class _Layer:
-    """One layer's integers and exponents."""
+    """One layer's integers, exponents, gains and biases.
+
+    The matrices of a `Project` are one array, by its name as attribute: float64 [outputs, inputs] as the machine stores them. ``exps``:
+    exponents by name of the matrix. ``gains``: bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the
+    order of their project's rows, of queries and keys in the stored order of a head.
+    """
 
     def __init__(self, design, layer):
-        model = design.model
-        heads, kv, size = model.num_attention_heads, model.num_key_value_heads, model.head_dim
-        pairs = np.arange(size).reshape(2, -1).T.reshape(-1)                     # 0, size/2, 1, size/2 + 1, ...
+        block = design.block
+        for project in block.of(Project):
+            rows = _rows(design, project, {name: _ints(getattr(layer, name)) for name in project.matrices})
+            setattr(self, project.name, _padded(design, project.inputs, rows.T).T)
+        self.exps = {matrix.name: getattr(layer, matrix.name).exponent for matrix in block.matrices}
+        self.gains = {norm.name: bf16_value(getattr(layer, norm.gain)) for norm in block.of(Norm)}
+        self.vectors = {}
+        if block.qk_norm:
+            self.vectors |= {name: _padded(design, "heads", bf16_value(getattr(layer, name))[:, None], rotary=True)[:, 0] for name in ("q_gain", "k_gain")}
+        for project in block.of(Project):
+            if block.biased(project.name):
+                biases = {name: bf16_value(getattr(layer, f"{name}_bias")) if block.matrix(name).biased else np.zeros(getattr(layer, name).size[0])
+                          for name in project.matrices}
+                self.vectors[f"{project.name}_bias"] = _rows(design, project, {name: bias[:, None] for name, bias in biases.items()})[:, 0]
 
-        def stored(matrix, count, order):                                        # -> [count * head, hidden_size]
-            rows = np.zeros((count, design.head, model.hidden_size))
-            rows[:, :size] = fp8_ints(matrix.codes, matrix.fmt).reshape(count, size, -1)[:, order]
-            return rows.reshape(count * design.head, -1)
 
-        plain = np.arange(size)
-        self.qkv = np.concatenate([stored(layer.k, kv, pairs), stored(layer.v, kv, plain), stored(layer.q, heads, pairs)])
-        o = np.zeros((model.hidden_size, heads, design.head))
-        o[:, :, :size] = _ints(layer.o).reshape(model.hidden_size, heads, size)
-        self.o = o.reshape(model.hidden_size, -1)
-        pad = design.ff - model.intermediate_size
-        gate_up = np.stack([_ints(layer.gate), _ints(layer.up)], axis=1).reshape(2 * model.intermediate_size, -1)
-        self.gate_up = np.pad(gate_up, [(0, 2 * pad), (0, 0)])
-        self.down = np.pad(_ints(layer.down), [(0, 0), (0, pad)])
-        self.gain_1, self.gain_2 = bf16_value(layer.input_gain), bf16_value(layer.post_gain)
-        # as in the stream's records
-        self.exps_1 = [layer.q.exponent, layer.k.exponent, layer.v.exponent, layer.o.exponent]
-        self.exps_2 = [layer.gate.exponent, layer.up.exponent, layer.down.exponent]
+def _padded(design, kind, rows, rotary=False):
+    """Rows that are those of heads, of the MLP or of the residual, [n, m], as the machine stores them; the residual's padding is left out."""
+    model = design.model
+    if kind == "ff":
+        return np.pad(rows, [(0, design.ff - model.intermediate_size), (0, 0)])
+    if kind == "hidden":
+        return rows
+    heads = rows.reshape(-1, model.head_dim, rows.shape[1])
+    if rotary:
+        half = (model.head_dim if model.rotary_dim is None else model.rotary_dim) // 2
+        pairs = [element for i in range(half) for element in (i, i + half)]
+        heads = heads[:, pairs + list(range(2 * half, model.head_dim))]
+    return np.pad(heads, [(0, 0), (0, design.head - model.head_dim), (0, 0)]).reshape(-1, rows.shape[1])
+
+
+def _rows(design, project, values):
+    """The rows of a project's matrices, name -> [outputs, n], in the order in which the machine has them."""
+    found = []
+    for name in project.matrices:
+        matrix = design.block.matrix(name)
+        found.append(_padded(design, matrix.rows, values[name], matrix.rotary))
+    return np.stack(found, axis=1).reshape(-1, found[0].shape[1]) if project.interleaved else np.concatenate(found)
 
 
 def _ints(matrix):
@@ -88,22 +111,51 @@ class GoldenDecoder:
         codes, exponent = quantize(values, fmt)
         return fp8_ints(codes, fmt).astype(np.float64) @ weights.T, exponent
 
-    def add(self, x, values, weights, weight_exp):
-        acc, exp = self.matmul(values, weights)
-        x = residual.add(x, acc.astype(np.int64), exp, weight_exp, self.design, clipped := [])
-        self.saturated += residual.saturated(clipped, self.design)
+    def add(self, index, x, values, name):
+        """The residual and a matrix o or down of a layer times values, normed where the block has a norm of sums."""
+        design, layer = self.design, self.weights[index]
+        bias, clipped = layer.vectors.get(f"{name}_bias"), []
+        acc, exp = self.matmul(values, getattr(layer, name))
+        sums = acc.astype(np.int64), exp, layer.exps[name], design, clipped
+        if design.block.post_norms:
+            norm = {"o": "post_1", "down": "post_2"}[name]
+            normed = rms_norm(design, residual.set_sums(*sums, bias=bias), layer.gains[norm])
+            x = residual.add_values(x, normed, design, clipped)
+        else:
+            x = residual.add(x, *sums, bias=bias)
+        self.saturated += residual.saturated(clipped, design)
         return x
 
-    def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
-        layer = self.weights[index]
-        return convert_qkv(*self.matmul(rms_norm(self.design, x, layer.gain_1), layer.qkv), layer.exps_1, self.design)
+    def normed(self, index, name, x):
+        """The result of a layer's norm: the input of its matrices."""
+        norm = next(norm for norm in self.design.block.of(Norm) if norm.name == name)
+        return rms_norm(self.design, x, self.weights[index].gains[name], norm.plain)
 
-    def stored(self, heads, angles):                                            # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
-        return quantize(turned(self.design, heads, angles), self.design.recipe.kv_format)
+    def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
+        return self.converted_heads(index, self.normed(index, "norm_1", x))
+
+    def converted_heads(self, index, y):
+        """Head vectors before RoPE, of what norm 1 has made."""
+        layer = self.weights[index]
+        heads = convert_qkv(*self.matmul(y, layer.qkv), layer.exps, self.design, layer.vectors.get("qkv_bias"))
+        norm = self.design.block.qk_norm
+        return heads if norm is None or norm.after_rotary else self._qk_norm(index, heads)
+
+    def _qk_norm(self, index, heads):
+        vectors = self.weights[index].vectors
+        return qk_norm(self.design, heads, vectors["q_gain"], vectors["k_gain"])
+
+    def angles(self, index, positions):
+        """What a layer turns its heads by at some positions, or None."""
+        return rope_angles(self.design, positions, self.design.model.rope_of(index))
+
+    def stored(self, index, heads, angles):                                     # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
+        norm, heads = self.design.block.qk_norm, turned(self.design, heads, angles)
+        return quantize(self._qk_norm(index, heads) if norm and norm.after_rotary else heads, self.design.recipe.kv_format)
 
     def _attention(self, index, x, slots, positions):                           # -> bf16 [n, heads * head]
         design, kv = self.design, self.design.kv_heads
-        codes, exps = self.stored(self.heads(index, x), rope_angles(design, positions))
+        codes, exps = self.stored(index, self.heads(index, x), self.angles(index, positions))
         kv_write(self.kv, index, slots, positions, codes[:, :kv], exps[:, :kv], codes[:, kv:2 * kv], exps[:, kv:2 * kv])
         out = np.empty((len(x), design.heads, design.head))
         for slot in np.unique(slots):
@@ -111,27 +163,34 @@ class GoldenDecoder:
             length = positions[of].max() + 1
             rows = self.kv.slot(index, slot, length)
             for part in np.array_split(of, -(-len(of) * length * design.heads // _SCORES)):
-                out[part] = attention_entries(design, codes[part, 2 * kv:], exps[part, 2 * kv:], positions[part], *rows)
+                out[part] = attention_entries(design, codes[part, 2 * kv:], exps[part, 2 * kv:], positions[part], *rows, window=design.window(index))
         return out.reshape(len(x), -1)
 
-    def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff]
+    def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
+        """Of the residual that the MLP's norm reads: that after attention, or in a parallel block that before the layer."""
+        return self.converted_gates(index, self.normed(index, "norm_1" if self.parallel else "norm_2", x))
+
+    def converted_gates(self, index, y):
         layer = self.weights[index]
-        return convert_gate_up(*self.matmul(rms_norm(self.design, x, layer.gain_2), layer.gate_up), layer.exps_2, self.design)
+        return convert_gate_up(*self.matmul(y, layer.gate_up), layer.exps, self.design, layer.vectors.get("gate_up_bias"))
 
     def attended(self, index, x, values):
         """The residual after attention has given ``values``."""
-        layer = self.weights[index]
-        return self.add(x, values, layer.o, layer.exps_1[3])
+        return self.add(index, x, values, "o")
 
     def gated(self, index, x, gates):
         """The residual after the layer, of that after attention and its `gates`."""
-        layer = self.weights[index]
-        return self.add(x, swiglu(gates), layer.down, layer.exps_2[2])
+        return self.add(index, x, activate(self.design.block, gates), "down")
+
+    @property
+    def parallel(self):
+        """Whether attention and MLP read the same residual."""
+        return all(norm.name != "norm_2" for norm in self.design.block.of(Norm))
 
     def layer(self, index, x, slots, positions):
         """The residual after a layer, of that before it."""
-        x = self.attended(index, x, self._attention(index, x, slots, positions))
-        return self.gated(index, x, self.gates(index, x))
+        middle = self.attended(index, x, self._attention(index, x, slots, positions))
+        return self.gated(index, middle, self.gates(index, x if self.parallel else middle))
 
     def signature(self, x):
         """CRCs of residuals, a list."""

@@ -9,6 +9,7 @@ ADD_LATENCY = 5        # from the cycle that takes a granule (of sums or of an e
 DONE_LATENCY = 6       # from the cycle that takes the last granule to the one of `done`
 SIGNATURE_LATENCY = 6  # from the cycle that takes an entry's last granule to the one that offers its signature
 SATURATED_LATENCY = 5  # from the cycle that takes a granule to the one that says whether numbers of it were clipped
+BIAS_LATENCY = 2       # from the cycle that takes a granule of a bias to the first that takes sums to which that is added
 READ_LATENCY = 2       # from the cycle that takes an address to the first that offers the granule
 
 
@@ -20,31 +21,47 @@ def embed(codes, exponent, design, clipped=None):
     fmt = design.recipe.weight_format
     x = np.zeros(np.shape(codes)[::2], np.int64)
     for part in np.moveaxis(np.asarray(codes), 1, 0):
-        x = _sum(x, fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction, clipped)
+        x = _sum(x, clip_to_fixed(fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction), clipped=clipped)
     return x
 
 
-def add(x, acc, exponents, weight_exponent, design, clipped=None):
-    """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations.
+def add(x, acc, exponents, weight_exponent, design, clipped=None, bias=None):
+    """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations (+ bias, bf16 [hidden]).
 
     Appends to ``clipped`` which numbers were: bool [n, hidden].
     """
     left = np.asarray(exponents, np.int64) + weight_exponent + design.acc_unit + design.hw.residual_fraction
-    return _sum(x, acc, left[:, None], clipped)
+    biases = [] if bias is None else [_fixed(bias, design)]
+    return _sum(x, clip_to_fixed(acc, left[:, None]), *biases, clipped=clipped)
 
 
-def _sum(x, integers, left, clipped):
-    """x + integers * 2**left. What is added is limited, and so is the sum."""
-    addend, beyond = clip_to_fixed(integers, left)
-    exact = x + addend
+def set_sums(acc, exponents, weight_exponent, design, clipped=None, bias=None):
+    """The rows of the unit that keeps sums for a norm: as those of a residual of zeros after an `add`."""
+    return add(np.zeros(np.shape(acc), np.int64), acc, exponents, weight_exponent, design, clipped, bias)
+
+
+def add_values(x, values, design, clipped=None):
+    """Residual int64 [n, hidden] + bf16 values [n, hidden], results of a norm. Appends to ``clipped`` as `add`."""
+    return _sum(x, _fixed(values, design), clipped=clipped)
+
+
+def _fixed(values, design):
+    """`clip_to_fixed` of bf16 values."""
+    mantissa, exponent = np.frexp(values)
+    return clip_to_fixed(np.ldexp(mantissa, 8).astype(np.int64), exponent.astype(np.int64) - 8 + design.hw.residual_fraction)
+
+
+def _sum(x, *addends, clipped):
+    """x + all addends, each (fixed-point numbers, whether they were clipped). The sum is limited once."""
+    exact = x + sum(addend for addend, _ in addends)
     limited = saturate(exact, 32)
     if clipped is not None:
-        clipped.append(beyond | (limited != exact))
+        clipped.append(np.logical_or.reduce([np.broadcast_to(beyond, exact.shape) for _, beyond in addends]) | (limited != exact))
     return limited
 
 
 def saturated(clipped, design):
-    """The count of the event ``saturated``: granules of which a number was clipped, in what `embed` and `add` appended."""
+    """The count of the event ``saturated``: granules of which a number was clipped, in what was appended to ``clipped``."""
     v = design.hw.vector_lanes
     pad = [(0, 0), (0, -design.model.hidden_size % v)]
     return sum(int(np.pad(c[:, :design.model.hidden_size], pad).reshape(len(c), -1, v).any(axis=-1).sum()) for c in clipped)
@@ -65,3 +82,8 @@ def granules(design, n):
     v, columns = design.hw.vector_lanes, design.hw.columns
     return ((tile, entry, group) for tile in range(design.hidden // columns) for entry in range(n)
             for group in range(columns // v))
+
+
+def value_granules(design, n):
+    """(entry, part) of each granule of an add of a norm's results, in order."""
+    return ((entry, part) for entry in range(n) for part in range(design.hidden // design.hw.vector_lanes))

@@ -4,7 +4,7 @@ import numpy as np
 from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
 from .numbers import acc_to_bf16, bf16, table
 
-__all__ = ["norm_cycles", "norm_factor", "rms_norm"]
+__all__ = ["inverse_root", "norm_cycles", "norm_factor", "rms_norm", "tree_stages"]
 
 
 def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
@@ -15,25 +15,28 @@ def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
     s = np.maximum([int(m).bit_length() - 15 for m in magnitude], 0)              # [n]
     squares = ((x >> s[:, None]) ** 2).sum(axis=-1)     # at most hidden * 2**30: exact in int64
     epsilon = norm_epsilon(k, design.model.rms_norm_eps, fraction)
-    index, exponent = [], []
-    for shift, total in zip(s.tolist(), squares.tolist()):
-        total += epsilon >> 2 * shift                   # Python integers: epsilon may be wide
-        top = total.bit_length() - 1                    # total > 0: epsilon >= 1, and q >= 2**14 somewhere if shift > 0
-        mantissa = (total << 15 >> top) & 0x7FFF
-        index.append((top & 1) << 15 | mantissa)
-        exponent.append(rsqrt_exponent(k) + fraction - shift - (top >> 1) - 14)
-    return table(rsqrt_table(k), index), np.array(exponent, np.int64)
+    # Python integers: epsilon may be wide. A total is above 0: epsilon >= 1, and q >= 2**14 somewhere if s > 0
+    return inverse_root(k, [total + (epsilon >> 2 * shift) for shift, total in zip(s.tolist(), squares.tolist())], fraction - s)
 
 
-def rms_norm(design, x, gain):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
-    """Rows of the residual, normalized. ``gain`` and padding elements of ``x`` are 0 beyond hidden_size."""
-    r, e = norm_factor(design, x)
+def inverse_root(length, totals, exponents):  # ints [n] above 0, ints [n] -> int [n], int [n]
+    """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``."""
+    tops = [total.bit_length() - 1 for total in totals]
+    index = [(top & 1) << 15 | (total << 15 >> top) & 0x7FFF for top, total in zip(tops, totals)]
+    return table(rsqrt_table(length), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14
+
+
+def rms_norm(design, x, gain, plain=False):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
+    """Rows of the residual, normalized; or, ``plain``, as they are. ``gain`` and padding elements of ``x`` are 0 beyond hidden_size."""
     xb = acc_to_bf16(x, -design.hw.residual_fraction)
+    if plain:
+        return xb
+    r, e = norm_factor(design, x)
     # 8 + 15 and 8 + 8 significant bits, with exponents far from float64's ends: both products are exact
     return bf16(bf16(xb * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
 
 
-def _tree_stages(lanes):
+def tree_stages(lanes):
     """Pipeline stages of the adder tree, two levels each."""
     return ((lanes - 1).bit_length() + 1) // 2
 
@@ -44,4 +47,4 @@ def norm_cycles(design, n=1, *, read_latency=1):
     ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.
     """
     parts = design.hidden // design.hw.vector_lanes
-    return read_latency + 2 * parts * n + _tree_stages(design.hw.vector_lanes) + 14
+    return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 14

@@ -13,9 +13,15 @@ ANGLE_FRACTION = 14     # the product of two table entries is at most 2**14 then
 ROPE_LATENCY = 8      # cycles from a granule's acceptance to its offer at the output
 
 
-def rope_angles(design, positions):  # int [n] -> int [n, head/2, 2]
-    """(cos, sin) in Q1.14 of each pair of a head; padding pairs have (0, 0)."""
-    low, high = (np.array(t, np.int64) for t in rope_factors(design.model, design.hw.context))
+def rope_angles(design, positions, rope=0):  # int [n] -> int [n, head/2, 2]
+    """(cos, sin) in Q1.14 of each pair of a head; padding pairs have (0, 0).
+
+    ``rope`` is a layer's `ModelShape.rope_of`. Where it is None there are no angles: None.
+    """
+    if rope is None:
+        return None
+    pairs = slice(rope * (design.model.head_dim // 2), (rope + 1) * (design.model.head_dim // 2))
+    low, high = (np.array(t, np.int64)[:, pairs] for t in rope_factors(design.model, design.hw.context))
     positions = np.asarray(positions, np.int64)
     cl, sl = np.moveaxis(low[positions % ROPE_BLOCK], -1, 0)                      # [n, pairs]
     ch, sh = np.moveaxis(high[positions // ROPE_BLOCK], -1, 0)
@@ -38,14 +44,16 @@ def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..
     return acc_to_bf16(turned, largest - 127 - 15 - ANGLE_FRACTION).reshape(np.shape(x))
 
 
-def rope(design, x, positions):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n, qkv_heads, head]
-    """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is."""
-    return turned(design, x, rope_angles(design, positions))
+def rope(design, x, positions, rope=0):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n, qkv_heads, head]
+    """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is; all as they are if ``rope`` is None."""
+    return turned(design, x, rope_angles(design, positions, rope))
 
 
 def turned(design, x, angles):  # bf16 [n, qkv_heads, head], int [n, head/2, 2] -> bf16 [n, qkv_heads, head]
-    """As `rope`, with the entries' angles."""
+    """As `rope`, with the entries' angles, or None."""
     x = np.asarray(x, np.float64)
+    if angles is None:
+        return x
     out = rotate(x, angles[:, None])
     values = slice(design.kv_heads, 2 * design.kv_heads)
     out[:, values] = x[:, values]
@@ -54,4 +62,5 @@ def turned(design, x, angles):  # bf16 [n, qkv_heads, head], int [n, head/2, 2] 
 
 def angle_cycles(design, n=1):
     """Cycles from the acceptance of the first of ``n`` angle commands offered back to back to ``angle_done``."""
-    return n * (design.model.head_dim // 2) + 6
+    ropes = len(design.model.ropes())
+    return n * ropes * (design.model.head_dim // 2) + 6 if ropes else n

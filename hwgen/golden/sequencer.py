@@ -1,8 +1,11 @@
 """Twin of `hwgen.top.sequencer`: when everything in a pass happens, from shapes and positions alone."""
-from ..params.phases import Phase
-from . import admission, convert, feeder, residual, rope, swiglu, vector_buffer, weights
+from ..params.block import Norm, Project, Store
+from ..params.phases import NORMS, Phase, phase_of
+from ..params.stream import FINAL_NORM
+from . import admission, feeder, residual, rope, vector_buffer, weights
 from .alternating import alternating_timeline
 from .attention import attention_cycles
+from .engines import norm_end, sink_end
 from .kv_cache import kv_write_cycles
 from .mac_array import matmul_cycles
 from .rmsnorm import norm_cycles
@@ -13,12 +16,14 @@ __all__ = ["Timeline", "pass_timeline"]
 
 
 class _Pass:
-    """A pass being laid out: the current cycle, and when the array's next tile is there."""
+    """A pass being laid out: the current cycle, and how far the weight stream is."""
 
     def __init__(self, design, positions):
         self.design, self.positions, self.n = design, positions, len(positions)
         self.phases, self.spent = [(0, int(Phase.IDLE), 0)], dict.fromkeys(Phase, 0)
         self.busy = self.starved = self.blocked = 0
+        self.taken = 0          # when the array took the latest tile, or what stands for that behind a record
+        self.normed = 0         # the latest norm's `done`
 
     def phase(self, phase, layer, start, end):
         """A phase from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
@@ -26,40 +31,39 @@ class _Pass:
         self.spent[phase] += end + 1 - start
         return end + 1
 
+    def norm(self, section, n, start):
+        """Norm n rows from the cycle that gives the first command, with the gains of a record. Returns the cycle of the last `done`."""
+        # the record waits in the dispatcher's register until the norm before it has given up its gains
+        self.taken = weights.record_end(section, max(self.taken, self.normed - 2))
+        self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
+        return self.normed
+
     def matmul(self, matmul, n, start):
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
-        times = matmul_cycles(self.design, matmul, n, ops, self.tile)
+        times = matmul_cycles(self.design, matmul, n, ops, weights.tile_after_tile_cycle(self.design, self.taken))
         self.busy += times.busy
         self.starved += times.starved
         self.blocked += times.blocked
-        self.taken = times.last_take      # when the array took the matrix's last tile
+        self.taken = times.last_take
         return times
 
-    def layer(self, layer, s):
+    def step(self, step, layer, start):
+        """The cycle of the last `done` of a layer's step."""
         design, n = self.design, self.n
-        follows = lambda: weights.tile_after_tile_cycle(design, self.taken)
-        norm = norm_cycles(design, n, read_latency=residual.READ_LATENCY)
-        s = self.phase(Phase.NORM_1, layer, s, s + norm)
+        if isinstance(step, Norm):
+            return norm_end(design, step, self.norm(design.stream[step.name, layer], n, start))
+        if isinstance(step, Project):
+            matmul = design.matmul(step.name)
+            return sink_end(design, step, self.matmul(matmul, n, start), n)
+        if isinstance(step, Store):
+            return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
+        return start + attention_cycles(design, self.positions, design.window(layer))[1]
 
-        heads = design.qkv_heads * design.head // design.hw.vector_lanes     # granules that are not padding
-        last = self.matmul(design.qkv_matmul, n, s).granule(heads - 1)
-        s = self.phase(Phase.QKV, layer, s, last + convert.LATENCY + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY)
-        s = self.phase(Phase.KV_WRITE, layer, s, s + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY))
-        s = self.phase(Phase.ATTENTION, layer, s, s + attention_cycles(design, self.positions)[1])
-
-        self.tile = follows()
-        s = self.phase(Phase.O, layer, s, self.matmul(design.o_matmul, n, s).granule(-1) + residual.DONE_LATENCY)
-
-        self.tile = weights.tile_after_record_cycle(design, self.taken)
-        s = self.phase(Phase.NORM_2, layer, s, s + norm)
-        last = self.matmul(design.gate_up_matmul, n, s).granule(-1)
-        s = self.phase(Phase.GATE_UP, layer, s, last + convert.LATENCY + swiglu.LATENCY + vector_buffer.WRITE_LATENCY)
-
-        self.tile = follows()
-        s = self.phase(Phase.DOWN, layer, s, self.matmul(design.down_matmul, n, s).granule(-1) + residual.DONE_LATENCY)
-        self.tile = weights.tile_after_record_cycle(design, self.taken)
-        return s
+    def layer(self, layer, start):
+        for step in self.design.block.steps:
+            start = self.phase(phase_of(step), layer, start, self.step(step, layer, start))
+        return start
 
 
 def pass_timeline(design, positions, wants, closed=None):
@@ -74,13 +78,13 @@ def pass_timeline(design, positions, wants, closed=None):
     p = _Pass(design, list(positions))
     n, wanted = p.n, sum(map(bool, wants))
     asked = closed + 1
-    p.tile = weights.tile_after_record_cycle(design, asked + weights.record_first(design, n))
+    p.taken = asked + weights.record_first(design, n)
     embedded = asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY
     s = p.phase(Phase.EMBED, 0, closed + 2, max(embedded, asked + rope.angle_cycles(design, n)))
     for layer in range(design.layers):
         s = p.layer(layer, s)
     if wanted:
-        s = p.phase(Phase.NORM_F, 0, s, s + norm_cycles(design, wanted, read_latency=residual.READ_LATENCY))
+        s = p.phase(Phase.NORM_F, 0, s, p.norm(design.stream[FINAL_NORM], wanted, s))
         times = p.matmul(design.head_matmul, wanted, s + design.head_delay)
         outcomes = [times.granule(-1, row) + sample_latency(design) - 1 for row in range(wanted)]
         s = p.phase(Phase.HEAD, 0, s, outcomes[-1] + 1)
@@ -89,6 +93,6 @@ def pass_timeline(design, positions, wants, closed=None):
     p.phases.append((s, int(Phase.FINISH), 0))
     return Timeline(phases=[x for x in p.phases if x[0] <= outcomes[-1]], outcomes=outcomes, counters={
         "cycles": outcomes[-1], "mac_busy": p.busy, "mac_starved": p.starved, "mac_blocked": p.blocked,
-        "norm": p.spent[Phase.NORM_1] + p.spent[Phase.NORM_2] + p.spent[Phase.NORM_F],
+        "norm": sum(p.spent[phase] for phase in NORMS),
         "attention": p.spent[Phase.KV_WRITE] + p.spent[Phase.ATTENTION], "embed": p.spent[Phase.EMBED],
         "weight_beats": weights.beats_taken(design, n, wanted > 0), "weight_waits": weights.waits(design)})

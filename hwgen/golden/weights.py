@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..params.block import Norm, Project
 from ..params.phases import Phase
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
-           "gain_cycle", "model_id", "pieces", "record", "record_first", "request_list", "tile_after_record_cycle",
+           "gain_cycle", "model_id", "pieces", "record", "record_first", "request_list", "record_end",
            "tile_after_tile_cycle", "tiles", "waits"]
 
 ROM_LATENCY = 3     # cycles from taking a request to its first beat
@@ -52,6 +53,9 @@ def pieces(design, both, head):
     both    the second half has entries
     head    (bool, bool): some entry of that half wants output
     """
+    block = design.block
+    names = [step.name for step in block.steps if isinstance(step, (Norm, Project))]
+    attends_of, mlp = names[names.index("o"):names.index("gate_up")], names[names.index("gate_up"):]
     present = [True, both]
     yield Piece(Phase.NORM_1, 0, 0)
     for step in range(2 * design.layers + 1):
@@ -62,15 +66,13 @@ def pieces(design, both, head):
             yield Piece(Phase.QKV, x, layer)
         if present[y]:
             if step:
-                yield Piece(Phase.GATE_UP, y, behind)
-                yield Piece(Phase.DOWN, y, behind)
+                yield from (Piece(Phase[name.upper()], y, behind) for name in mlp)
             if behind + 1 < design.layers:
                 yield Piece(Phase.NORM_1, y, behind + 1)
             elif head[y]:
                 yield Piece(Phase.NORM_F, y, 0)
         if attends:
-            yield Piece(Phase.O, x, layer)
-            yield Piece(Phase.NORM_2, x, layer)
+            yield from (Piece(Phase[name.upper()], x, layer) for name in attends_of)
     for half in (0, 1):
         if head[half]:
             yield Piece(Phase.HEAD, half, 0)
@@ -107,11 +109,12 @@ def embedding_row(stream, design, token):
     return row.swapaxes(0, 1).reshape(table.codes, table.cols)
 
 
-def record(stream, design, address):
-    """(exponents int64 [design.block.record_words], gains uint16 [hidden]) of the record at a beat."""
-    words = _words(stream, design, address, design.record_beats)
-    start = design.record_header_granules * design.hw.vector_lanes
-    return _signed10(words[:design.block.record_words]), words[start:start + design.hidden].astype(np.uint16)
+def record(stream, design, section):
+    """(exponents int64 [block.record_words], gains uint16 [hidden], words uint16 of the vectors behind them) of a section that is a record."""
+    words = _words(stream, design, section.address, section.beats)
+    start, v = design.record_header_granules * design.hw.vector_lanes, design.hw.vector_lanes
+    gains, vectors = words[start:start + design.hidden], words[start + design.hidden:section.granules * v]
+    return _signed10(words[:design.block.record_words]), gains.astype(np.uint16), vectors.astype(np.uint16)
 
 
 def tiles(stream, design, section):
@@ -152,9 +155,12 @@ def gain_cycle(design, previous, granule):
     return previous + design.record_header_granules + granule + 2
 
 
-def tile_after_record_cycle(design, previous):
-    """Cycle in which the first tile behind a record is valid, of the cycle that took the tile before the record."""
-    return previous + design.record_granules + design.hw.tile_beats
+def record_end(section, previous):
+    """What stands for the take of a tile behind a record, whose `Section` it is, of the cycle that took the tile before the record.
+
+    A record that follows another one begins behind that one's `record_end`.
+    """
+    return previous + section.granules
 
 
 def tile_after_tile_cycle(design, previous):

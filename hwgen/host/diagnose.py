@@ -17,7 +17,7 @@ from ..golden.decoder import GoldenDecoder
 from ..golden.numbers import acc_to_bf16, bf16_value, fp8_ints
 from ..golden.rmsnorm import norm_factor, rms_norm
 from ..golden.rope import rope_angles
-from ..golden.swiglu import swiglu
+from ..golden.swiglu import activate
 from ..golden.vector_buffer import quantize
 from ..lib.layouts import EXP_BITS
 from ..models.pack import sections as packed
@@ -143,7 +143,7 @@ class _Search:
         self.values = self._attend(self.heads[None])                            # [1, heads * head]
         self.middle = d.attended(layer, self.own, self.values)                  # [1, hidden_size]
         self.gates = d.gates(layer, self.middle)                                # [1, 2 * ff]
-        self.products = swiglu(self.gates)                                      # [1, ff]
+        self.products = activate(design.block, self.gates)                      # [1, ff]
         self.after = self._after_swiglu(self.products)                          # [1, hidden_size]
 
     # -- from a stage to the end of the layer
@@ -173,7 +173,7 @@ class _Search:
         return self.decoder.gated(self.index, x, self.decoder.gates(self.index, x))
 
     def _after_gates(self, gates):
-        return self._after_swiglu(swiglu(gates))
+        return self._after_swiglu(activate(self.design.block, gates))
 
     def _after_swiglu(self, values):
         return self.decoder.add(self.middle, values, self.layer.down, self.layer.exps_2[2])
@@ -227,7 +227,7 @@ class _Search:
             "rope": (lambda: rope_angles(design, self.positions), lambda angles: self._after_attention(
                 self._attend(np.repeat(heads, len(angles), axis=0), angles))),
             "attention": (lambda: self._attend_stored(*(part[None] for part in self.stored))[0], self._after_attention),
-            "swiglu": (lambda: swiglu(self.gates)[0], self._after_swiglu),
+            "swiglu": (lambda: activate(design.block, self.gates)[0], self._after_swiglu),
             # both norms may read the entry
             "rmsnorm": (lambda: np.concatenate([norm_factor(design, x) for x in (self.x, self.middle)], axis=1), None)}
         for name, table in constants(design).items():
@@ -300,11 +300,12 @@ class _Search:
                     yield self._weight(self._record(norm), start + 2 * i[hit] + bit // 8, bit % 8, self._set(f"gain_{norm}", gains[hit]))
 
     def _after_norm_1(self, y):
-        heads = convert_qkv(*self.decoder.matmul(y, self.layer.qkv), self.layer.exps_1, self.design)
+        heads = convert_qkv(*self.decoder.matmul(y, self.layer.qkv), dict(zip("qkv", self.layer.exps_1)), self.design)
         return self._after_attention(self._attend(heads.reshape(-1, *self.heads.shape)))
 
     def _after_norm_2(self, y):
-        return self._after_gates(convert_gate_up(*self.decoder.matmul(y, self.layer.gate_up), self.layer.exps_2, self.design))
+        exps = dict(zip(("gate", "up"), self.layer.exps_2))
+        return self._after_gates(convert_gate_up(*self.decoder.matmul(y, self.layer.gate_up), exps, self.design))
 
     def _embedding(self):
         """Codes of the entry's row."""
@@ -384,7 +385,7 @@ class _Search:
         if name == "gate_up":
             pair = np.stack([self.gates[0, r & ~1], self.gates[0, r | 1]], axis=-1)
             pair[np.arange(len(r)), r % 2] = acc_to_bf16(acc, exp + np.array(layer.exps_2)[r % 2] + design.acc_unit)[0]
-            return swiglu(pair).T
+            return activate(design.block, pair).T
         x, weight = (self.own, layer.exps_1[3]) if name == "o" else (self.middle, layer.exps_2[2])
         return residual.add(x[:, r], acc, exp[:, 0], weight, design)
 

@@ -9,7 +9,8 @@ from ..golden.admission import admit_pass
 from ..golden.kv_cache import KvBlocks
 from ..lib.layouts import EXP_BITS
 from ..params.secded import check_bits, pieces
-from ..params.tables import SCORE_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table, sigmoid_table
+from ..params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
+                             sigmoid_table)
 from ..plan.stream_map import describe
 from .link import Link
 
@@ -146,8 +147,10 @@ class Constant:
 def constants(design):
     """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise are not among them."""
     found = {}
-    for unit, table, name in (("rmsnorm", rsqrt_table(design.model.hidden_size), "rsqrt"), ("swiglu", sigmoid_table(), "sigmoid"),
-                              ("attention", reciprocal_table(), "reciprocal")):
+    lines = [("rmsnorm", rsqrt_table(design.model.hidden_size), "rsqrt"), ("attention", reciprocal_table(), "reciprocal")]
+    if design.block.activation in SIGMOID_FRACTION:
+        lines.insert(1, ("swiglu", sigmoid_table(design.block.activation), "sigmoid"))
+    for unit, table, name in lines:
         for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
             found[f"{name}_{field}"] = _line(unit, f"{name}_table", table, field, bits)
     # only bits below the octave: what is compared in hardware

@@ -1,8 +1,9 @@
 """Combinational arithmetic that several units use, and the elastic pipeline that goes around it.
 
 Each function adds what it needs to module ``m`` and returns values; nothing here has a register, so that a unit
-chooses where its stages end. Where one stage is not enough at the speed of an FPGA, the function comes in parts (for
-example `leading_zeros`, then a shift, then `round_bf16`), and the parts' results are what to register.
+chooses where its stages end (but `add_bf16` is a part of the unit's `Pipeline`). Where one stage is not enough at the
+speed of an FPGA, the function comes in parts (for example `leading_zeros`, then a shift, then `round_bf16`), and the
+parts' results are what to register.
 
 ``name`` prefixes the signals that are made, for readable Verilog and waves; it must tell lanes apart.
 """
@@ -14,8 +15,8 @@ from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
 from ..params.tables import SCORE_FRACTION, exp2_thresholds
 
 
-__all__ = ["Bf16", "Fp8Aligned", "Pipeline", "at_least", "bf16_to_fp8", "clip", "clip_fixed", "constant_rom", "exp2_code", "fp8_align",
-           "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
+__all__ = ["ADD_BF16_STAGES", "Bf16", "Fp8Aligned", "Link", "Pipeline", "add_bf16", "at_least", "bf16_to_fp8", "clip", "clip_fixed", "constant_rom", "exp2_code",
+           "fp8_align", "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
            "pwl_line", "pwl_lookup", "rne_shift",
            "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16",
            "window_amount"]
@@ -406,6 +407,13 @@ def _thermometer(m, value, thresholds, name):
 
 # Streams
 
+class Link:
+    """Handshake between two pipelines inside a unit."""
+
+    def __init__(self, name):
+        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
+
+
 class Pipeline:
     """Registers of an elastic unit: ``stages`` of them from ``i`` to ``o``, all under one enable.
 
@@ -457,3 +465,40 @@ class Pipeline:
                 self._m.d.sync += register.eq(value)
             value = register
         return value
+
+
+# Sums in stages
+
+ADD_BF16_STAGES = 6
+
+
+def add_bf16(m, pipe, a, b, *, name):
+    """bf16(a + b) of two bf16, exact before its one rounding to nearest even; ``ADD_BF16_STAGES`` stages of ``pipe`` later.
+
+    A stage has an adder or a shifter. The smaller number is aligned to the larger one with three bits below its last place, of which the
+    lowest says whether something was further below. That is enough: where that is so, the difference's highest bit is at most one place
+    lower (two guard bits and a sticky one: D. Goldberg, What every computer scientist should know about floating-point arithmetic, 1991).
+    """
+    a, b = Value.cast(a), Value.cast(b)
+    # 1: which is larger, and by how many places
+    swap = _signal(m, a[:15] < b[:15], f"{name}_swap")
+    apart = Mux(swap, b[7:15] - a[7:15], a[7:15] - b[7:15])[:8]
+    large, small, apart = (pipe.reg(part, name=f"{name}_{part_name}") for part_name, part in (
+        ("large", Mux(swap, b, a)), ("small", Mux(swap, a, b)), ("apart", apart)))
+    # 2: align; from 11 places on all is below
+    x, y = unpack_bf16(large), unpack_bf16(small)
+    down = _signal(m, apart[:4] | apart[4:].any().replicate(4), f"{name}_down")
+    wide = _signal(m, Cat(Const(0, 17), y.significand) >> down, f"{name}_wide")           # 15 bits for what is below
+    aligned = pipe.reg(Cat(wide[:15].any(), wide[15:]), name=f"{name}_aligned")
+    sign, exponent, significand = pipe.reg((x.sign, x.exponent, x.significand), name=f"{name}_x2")
+    less = pipe.reg(x.sign ^ y.sign, name=f"{name}_less")
+    # 3: the sum, which is not negative
+    # large - small = large + ~small + 1, whose carry falls off; the 1 goes in below as a carry too.
+    total = Cat(less, Const(0, 3), significand) + Cat(less, aligned ^ less.replicate(11))
+    total = pipe.reg(Cat(total[1:12], total[12] & ~less), name=f"{name}_total")
+    sign, exponent = pipe.reg((sign, exponent), name=f"{name}_x3")
+    # 4, 5, 6: normalize and round
+    zeros, zero = leading_zeros(m, total, name=name)
+    sign, exponent, total, zeros, zero = pipe.reg((sign, exponent, total, zeros, zero), name=f"{name}_x4")
+    sign, zero, normal, biased = pipe.reg((sign, zero, (total << zeros)[:12], exponent + 1 - zeros), name=f"{name}_x5")
+    return pipe.reg(round_bf16(m, sign, normal, biased, zero=zero, name=name), name=f"{name}_x6")

@@ -5,10 +5,11 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "Matrix", "ask_layout", "command_layout", "converted_layout", "embed_layout", "glu_layout",
-           "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
-           "kv_read_layout", "kv_write_layout", "meta_layout", "op_layout", "outcome_layout", "place_layout", "residual_read_layout",
-           "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout", "v_row_layout"]
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "Matrix", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
+           "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
+           "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout", "place_layout",
+           "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout",
+           "v_row_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
 ERROR_BITS = max(ErrorCode).bit_length()
@@ -98,16 +99,19 @@ def slice_layout(lanes, meta):
 
 
 def converted_layout(design):
-    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0)."""
+    """A granule of bf16 as `Convert` makes it: of a head (K heads, V heads, Q heads), or of a gate/up row (head 0), or a row of ups."""
     v = design.hw.vector_lanes
     return StructLayout({"x": ArrayLayout(unsigned(16), v), "entry": range(design.hw.entries), "head": range(design.qkv_heads),
-                         "part": range(max(design.head, 2 * design.ff) // v), "last": 1})
+                         "part": range(max(design.head, design.ff * (1 + design.block.gated)) // v), "last": 1})
 
 
 def glu_layout(design, lanes):
-    """A granule of a gate/up row (V lanes, gates and ups alternate), or what SwiGLU makes of it (V/2 lanes)."""
+    """A granule of a gate/up row (V lanes, gates and ups alternate), or what `SwiGlu` makes of it (V/2 lanes).
+
+    Without a gate both have V lanes.
+    """
     return StructLayout({"x": ArrayLayout(unsigned(16), lanes), "entry": range(design.hw.entries),
-                         "part": range(2 * design.ff // design.hw.vector_lanes), "last": 1})
+                         "part": range(design.ff * (1 + design.block.gated) // design.hw.vector_lanes), "last": 1})
 
 
 def embed_layout(design):
@@ -115,6 +119,18 @@ def embed_layout(design):
     v = design.hw.vector_lanes
     return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
                          "part": range(design.hidden // v), "lo": 1, "last": 1})
+
+
+def bias_layout(design):
+    """A granule of the bias of "o", or (``down``) of "down", as bf16."""
+    v = design.hw.vector_lanes
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), "down": 1, "part": range(design.hidden // v)})
+
+
+def normed_layout(design):
+    """A granule of a normed row, as bf16."""
+    v = design.hw.vector_lanes
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), "row": range(design.hw.entries), "part": range(design.hidden // v)})
 
 
 def residual_read_layout(design):

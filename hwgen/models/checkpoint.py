@@ -43,8 +43,7 @@ def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lamb
             raise ModelError(f"{source}: tensor {spelled(name)} must be {list(size)} by the configuration, "
                              f"not {list(found[name])}")
     for name in found:
-        # a tied model may carry its LM head all the same
-        if name not in wanted and name != "lm_head.weight" and not ignored(name):
+        if name not in wanted and not ignored(name):
             raise ModelError(f"{source}: tensor {spelled(name)} is none of this model: its architecture is not supported")
 
 

@@ -56,7 +56,8 @@ def sections(quantized, design):
             yield _tiles(design, section.matmul, tables[section.name].codes, tables[section.name].lo)
         elif section.name in gains:
             layer = quantized.layers[section.layer]
-            yield _words(design, [getattr(layer, name).exponent for name in section.exponents], getattr(layer, gains[section.name]))
+            yield _words(design, [getattr(layer, name).exponent for name in section.exponents], getattr(layer, gains[section.name]),
+                         [_vector(layer, design, vector) for vector in block.vectors(section.name)])
         else:
             yield _tiles(design, section.matmul, _codes(quantized.layers[section.layer], design, projects[section.name]))
 
@@ -68,8 +69,8 @@ def _check(quantized, design):
         raise ValueError("Recipe of the quantized model must be the design's: quantize again")
 
 
-def _words(design, head, gains=None):
-    """A record, or the header: words of exponents padded to granules, the gains, zeros up to a whole beat."""
+def _words(design, head, gains=None, vectors=()):
+    """A record, or the header: words of exponents padded to granules, the gains, the vectors, zeros up to a whole beat."""
     hw = design.hw
     for exponent in head if gains is not None else head[:2]:
         if not -512 <= exponent < 512:
@@ -77,36 +78,56 @@ def _words(design, head, gains=None):
     start, beats = design.record_header_granules * hw.vector_lanes, design.header_beats
     head = list(head) + [0] * (design.block.record_words - len(head))
     if gains is not None:
-        beats = design.record_beats
+        end = start + design.hidden + sum(map(len, vectors))
+        beats = -(-end * 2 // hw.beat_bytes)
     words = np.zeros(beats * hw.beat_bytes // 2, np.uint16)
     words[:design.block.record_words] = np.array(head, np.int64) & 0xFFFF
     if gains is not None:
         words[start:start + len(gains)] = gains
+        words[start + design.hidden:end] = np.concatenate([np.zeros(0, np.uint16), *vectors])
     return words.astype("<u2").view(np.uint8).reshape(beats, hw.beat_bytes)
 
 
-def _heads(codes, design, rotary=False):
+def _heads(values, design, rotary=False):
     """Rows [heads * head_dim, n] -> [heads * design.head, n]: each head padded, rotary pairs made neighbours."""
     size = design.model.head_dim
-    heads = codes.reshape(-1, size, codes.shape[1])
+    heads = values.reshape(-1, size, values.shape[1])
     if rotary:
-        heads = np.stack([heads[:, :size // 2], heads[:, size // 2:]], axis=2).reshape(heads.shape)
-    padded = np.zeros((len(heads), design.head, codes.shape[1]), np.uint8)
+        heads = heads[:, design.model.rotary_order()]
+    padded = np.zeros((len(heads), design.head, values.shape[1]), values.dtype)
     padded[:, :size] = heads
-    return padded.reshape(-1, codes.shape[1])
+    return padded.reshape(-1, values.shape[1])
+
+
+def _rows(values, design, project):
+    """Rows of a `Project`'s matrices, as name -> [outputs, n], in the order in which the array has them."""
+    found = []
+    for name in project.matrices:
+        matrix = design.block.matrix(name)
+        found.append(_heads(values[name], design, matrix.rotary) if matrix.rows in ("heads", "kv_heads") else values[name])
+    if project.interleaved:
+        return np.stack(found, axis=1).reshape(-1, found[0].shape[1])
+    return np.concatenate(found)
 
 
 def _codes(layer, design, project):
     """A layer's matrices of a `Project` as the array sees them: uint8 [outputs, inputs]."""
-    found = []
-    for name in project.matrices:
-        matrix, codes = design.block.matrix(name), getattr(layer, name).codes
-        if matrix.rows in ("heads", "kv_heads"):
-            codes = _heads(codes, design, matrix.rotary)
-        found.append(_heads(codes.T, design).T if project.inputs == "heads" else codes)
-    if project.interleaved:
-        return np.stack(found, axis=1).reshape(-1, found[0].shape[1])
-    return np.concatenate(found)
+    codes = _rows({name: getattr(layer, name).codes for name in project.matrices}, design, project)
+    return _heads(codes.T, design).T if project.inputs == "heads" else codes
+
+
+def _vector(layer, design, vector):
+    """A `Vector` of a record as bf16 words, padded to its granules."""
+    block = design.block
+    if vector.project:
+        project = next(project for project in block.of(Project) if project.name == vector.project)
+        values = _rows({name: getattr(layer, f"{name}_bias", np.zeros(len(getattr(layer, name).codes), np.uint16))[:, None]
+                        for name in project.matrices}, design, project)
+    else:
+        values = _heads(getattr(layer, vector.name)[:, None], design, rotary=True)
+    padded = np.zeros(design.vector_granules(vector) * design.hw.vector_lanes, np.uint16)
+    padded[:len(values)] = values[:, 0]
+    return padded
 
 
 def _tiles(design, matmul, codes, lo=None):

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..params.block import Norm
 from ..params.formats import Fp8
 from ..params.hardware import Recipe
 from .checkpoint import tensor_shapes
@@ -97,27 +98,26 @@ def quantize_matrix(weights, fmt, *, pair=False):
     return Matrix(codes, exponent, fmt, lo)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Layer:
-    """One decoder layer. Gains are bfloat16 bit patterns, uint16 [hidden_size].
+    """One decoder layer: the matrices of its block and its vectors, as attributes by their names there.
 
-    ``q`` holds ``log2(e) / sqrt(head_dim)`` already, so that scores come out in the log2 domain and softmax is
-    ``2**(score - maximum)``, without a multiplier for either factor.
+    A matrix is a `Matrix`. A vector is bfloat16 bit patterns, uint16: gains of norms [hidden_size], and `params.block.Vector` s as the
+    checkpoint has them: gains of queries and keys, and biases by the name of their matrix and "_bias".
+
+    What makes queries holds ``log2(e) * score scale`` already (matrix and bias, or, where queries are normed, their gain), so that scores come
+    out in the log2 domain and softmax is ``2**(score - maximum)``, without a multiplier for either factor.
     """
 
-    input_gain: np.ndarray
-    post_gain: np.ndarray
-    q: Matrix
-    k: Matrix
-    v: Matrix
-    o: Matrix
-    gate: Matrix
-    up: Matrix
-    down: Matrix
+    def __init__(self, **parts):
+        vars(self).update(parts)
 
     def matrices(self):
-        """Name -> Matrix, in the order a pass uses them."""
-        return {name: getattr(self, name) for name in ("q", "k", "v", "o", "gate", "up", "down")}
+        """Name -> Matrix, in the order of the block."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, Matrix)}
+
+    def vectors(self):
+        """Name -> bit patterns, gains of norms first."""
+        return {name: part for name, part in vars(self).items() if not isinstance(part, Matrix)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,14 +147,14 @@ class QuantizedModel:
             digest.update(matrix.codes)
             if matrix.lo is not None:
                 digest.update(matrix.lo)
-        for gain in [g for layer in self.layers for g in (layer.input_gain, layer.post_gain)] + [self.final_gain]:
+        for gain in [g for layer in self.layers for g in layer.vectors().values()] + [self.final_gain]:
             digest.update(gain.astype("<u2"))
         return digest.hexdigest()
 
 
 def score_factor(shape):
-    """What `Layer.q` has been multiplied by."""
-    return math.log2(math.e) / math.sqrt(shape.head_dim)
+    """What makes the queries of a `Layer` has been multiplied by."""
+    return math.log2(math.e) * (1 / math.sqrt(shape.head_dim) if shape.score_scale is None else shape.score_scale)
 
 
 def quantize(checkpoint, recipe=Recipe(), progress=None):
@@ -173,22 +173,26 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
             progress(done, total)
         return values
 
+    block = shape.block
+
     def layer(i):
-        name = f"model.layers.{i}."
+        prefix = f"model.layers.{i}."
+        factor = np.float64(score_factor(shape))
 
-        def matrix(weights):
-            return quantize_matrix(weights, recipe.weight_format)
+        def scaled(values, scales):
+            return values * factor if scales else values
 
-        return Layer(
-            input_gain=bf16(read(name + "input_layernorm.weight")),
-            q=matrix(read(name + "self_attn.q_proj.weight") * np.float64(score_factor(shape))),
-            k=matrix(read(name + "self_attn.k_proj.weight")),
-            v=matrix(read(name + "self_attn.v_proj.weight")),
-            o=matrix(read(name + "self_attn.o_proj.weight")),
-            post_gain=bf16(read(name + "post_attention_layernorm.weight")),
-            gate=matrix(read(name + "mlp.gate_proj.weight")),
-            up=matrix(read(name + "mlp.up_proj.weight")),
-            down=matrix(read(name + "mlp.down_proj.weight")))
+        parts = {}
+        for matrix in block.matrices:
+            parts[matrix.name] = quantize_matrix(scaled(read(prefix + matrix.tensor), matrix.name == "q" and not block.qk_norm), recipe.weight_format)
+        for norm in block.of(Norm):
+            parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain else read(prefix + norm.tensor))
+        if block.qk_norm:
+            parts |= {"q_gain": bf16(scaled(read(prefix + block.qk_norm.q_tensor), True)), "k_gain": bf16(read(prefix + block.qk_norm.k_tensor))}
+        for matrix in block.matrices:
+            if matrix.biased:
+                parts[f"{matrix.name}_bias"] = bf16(scaled(read(prefix + matrix.bias), matrix.name == "q" and not block.qk_norm))
+        return Layer(**parts)
 
     def table(name):
         return quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair")

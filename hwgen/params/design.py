@@ -2,7 +2,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .block import Project
+from .block import Norm, Project
 from .hardware import HwShape, Recipe
 from .model import ModelShape
 from .stream import EMBEDDING, FINAL_NORM, HEAD, Stream
@@ -41,12 +41,23 @@ class Design:
 
     def __post_init__(self):
         object.__setattr__(self, "block", self.model.block)     # what a layer is made of
+        self._check_biases()
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
-        if self.hw.context > self.model.longest_context:
-            raise ValueError(f"Context {self.hw.context} must be at most the model's sliding window {self.model.sliding_window}: "
-                             "the machine's attention sees all positions")
+
+    def _check_biases(self):
+        """In a block with one norm the next layer's biases come while the sums of "down" are still taken: its own must come behind the last of them."""
+        block, hw = self.block, self.hw
+        first = block.of(Norm)[0].name
+        if not block.biased("down") or all(vector.project != "down" for vector in block.vectors(first)):
+            return
+        before = self.record_granules + sum(self.vector_granules(vector) for vector in block.vectors(first) if vector.project != "down")
+        before += (self.hidden - hw.columns) // hw.vector_lanes         # the last tile's are the last ones
+        room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
+        if hw.entries // hw.halves > room:
+            raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
+                             f"(hidden size {self.model.hidden_size}, {hw.columns} columns), not {hw.entries}")
 
     def half_batch(self):
         """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""
@@ -64,7 +75,8 @@ class Design:
 
     @property
     def ff(self):
-        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // 2))
+        # n-tiles of gates and ups, or of ups alone, have no padding
+        return up_to(self.model.intermediate_size, max(self.hw.lanes, self.hw.columns // (1 + self.block.gated)))
 
     @property
     def attn(self):
@@ -92,6 +104,15 @@ class Design:
     @property
     def layers(self):
         return self.model.num_hidden_layers
+
+    def window(self, layer):
+        """Positions that a token sees in a layer, itself included, or None where it sees all that the machine has."""
+        window = self.model.layer_type(layer).window
+        return None if window is None or window >= self.hw.context else window
+
+    def rows_seen(self):
+        """The most K/V rows that attention of an entry goes over, in any layer."""
+        return max(self.window(layer) or self.hw.context for layer in range(self.layers))
 
     # -- matrices, in stream order
     def _matmul(self, name, rows, cols, codes=1):

@@ -118,8 +118,7 @@ class ModelShape:
     rms_norm_eps, rope_theta : float
     rope_scaling : None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling
     max_position_embeddings : int     the longest context the model was made for
-    sliding_window : int or None      positions that a token sees, itself included; None: all before it. The machine's attention has no
-                                      window, so a context of at most that many positions is the same
+    sliding_window : int or None      positions that a token sees, itself included; None: all before it
     tie_word_embeddings : bool        whether the embedding table is the LM head
     bos_token_id : int or None
     eos_token_ids : tuple of int      any of them ends a text
@@ -209,8 +208,8 @@ class ModelShape:
 
     @property
     def longest_context(self):
-        """Positions that a machine without a window may have: with more it would be another model."""
-        return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
+        """Positions that a machine may have: with more it would be another model."""
+        return self.max_position_embeddings
 
     @property
     def q_size(self):

@@ -1,7 +1,7 @@
 """The phases of a pass, by number: RTL, golden model and traces name them alike."""
 from enum import IntEnum
 
-__all__ = ["Phase", "LAYER_PHASES", "EVENTS"]
+__all__ = ["EVENTS", "NORMS", "Phase", "phase_of", "phases"]
 
 
 class Phase(IntEnum):
@@ -18,9 +18,22 @@ class Phase(IntEnum):
     NORM_F = 10
     HEAD = 11
     FINISH = 12
+    POST_1 = 13     # norms of sums, after O and DOWN
+    POST_2 = 14
 
 
-LAYER_PHASES = (Phase.NORM_1, Phase.QKV, Phase.KV_WRITE, Phase.ATTENTION, Phase.O, Phase.NORM_2, Phase.GATE_UP, Phase.DOWN)
+NORMS = (Phase.NORM_1, Phase.POST_1, Phase.NORM_2, Phase.POST_2, Phase.NORM_F)
+
+
+def phase_of(step):
+    """The phase of a block's step: they are called alike."""
+    return Phase[step.name.upper()]
+
+
+def phases(block):
+    """The phases of a block's machine, in the order of their numbers."""
+    return [phase for phase in Phase if block.post_norms or phase not in (Phase.POST_1, Phase.POST_2)]
+
 
 #: Hardware counters, by number: cycles of the pass in which ...
 EVENTS = {

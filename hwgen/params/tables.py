@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "reciprocal_table", "sigmoid_table", "exp2_thresholds",
+__all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
+           "exp2_thresholds",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
-           "NOISE_FRACTION", "GUMBEL_OFFSET"]
+           "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
 _CHANGED = ContextVar("changed", default={})
 
@@ -115,16 +116,48 @@ def norm_epsilon(length, epsilon, fraction):
     return max(1, round(Fraction(epsilon) * length * 4**fraction))
 
 
+def floating_epsilon(length, epsilon):
+    """(e, value): an epsilon times ``length`` for a norm of bf16 rows is ``value`` in units of ``4**(e - 142)``, at least 1.
+
+    e is a biased exponent of bf16, with which ``value`` is between 2**30 and 2**32, as the square of a number of that exponent is, unless e
+    would leave bf16's range. Rows of smaller numbers are brought to it: what their squares lose is nothing beside epsilon.
+    """
+    target = Fraction(epsilon) * length
+    log2 = target.numerator.bit_length() - target.denominator.bit_length()
+    log2 -= target < Fraction(2)**log2                    # 2**log2 <= target < 2**(log2 + 1)
+    e = min(max(142 + (log2 - 30) // 2, 0), 254)
+    return e, max(1, round(target * Fraction(4)**(142 - e)))
+
+
 @_specified
 def reciprocal_table():
     """``1 / f`` for f in [1, 2), error below 2**-12. Index 5 bits and fraction 10 bits of the mantissa; unit 2**-14."""
     return _fit("reciprocal", lambda f: 1 / f, [(1 + i / 32, 1 / 32) for i in range(32)], 10, 14)
 
 
+#: Activations ``g * t(g)`` with ``t(-g) = 1 - t(g)``: fraction bits of their table's 14-bit input, and index bits. The input ends where
+#: ``1 - t`` is about half the result's unit or less: at 16, at 8 and at 4.
+_SIGMOIDS = {
+    "silu": (10, 7, lambda z: 1 / (1 + math.exp(-z))),
+    "quick_gelu": (11, 7, lambda z: 1 / (1 + math.exp(-1.702 * z))),
+    "gelu": (12, 6, lambda z: (1 + math.erf(z / math.sqrt(2))) / 2),
+    "gelu_tanh": (12, 6, lambda z: (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2),
+}
+SIGMOID_FRACTION = {name: fraction for name, (fraction, *_) in _SIGMOIDS.items()}
+
+
 @_specified
-def sigmoid_table():
-    """``1 / (1 + exp(-z))`` for z in [0, 16), error below 2**-11.5. Input z in units of 2**-10 (14 bits): 7 + 7; unit 2**-14."""
-    return _fit("sigmoid", lambda z: 1 / (1 + math.exp(-z)), [(i / 8, 1 / 8) for i in range(128)], 7, 14)
+def sigmoid_table(activation="silu"):
+    """What an activation multiplies g >= 0 with, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14 bits); unit 2**-14.
+
+    "silu" is g times the sigmoid. "gelu" is g times the normal distribution function; "gelu_tanh" and "quick_gelu" are
+    approximations of it, with constants of Hendrycks and Gimpel (arXiv 1606.08415). All end at 1 exactly, so that
+    ``g * t`` of a large g is g, and that of -g is 0.
+    """
+    fraction, index_bits, t = _SIGMOIDS[activation]
+    end = 2.0 ** (14 - fraction)
+    width = end / 2**index_bits
+    return _fit(activation, lambda z: t(z) / t(end), [(i * width, width) for i in range(1 << index_bits)], 14 - index_bits, 14)
 
 
 SCORE_FRACTION = 10   # fraction bits of attention scores, which are in log2 units ...
@@ -158,10 +191,10 @@ ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its 
 def rope_factors(shape, context):
     """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below ``context``.
 
-    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest. The
-    angle of any position is a complex product of two of them.
+    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest: those of the first
+    of `ModelShape.ropes`, then those of the next. The angle of any position is a complex product of two of them.
     """
-    frequencies = [float(f) for f in shape.rope_frequencies()]
+    frequencies = [float(f) for rope in shape.ropes() for f in shape.rope_frequencies(rope)]
 
     def row(position):
         return tuple((round(math.cos(position * f) * 2**16), round(math.sin(position * f) * 2**16)) for f in frequencies)

@@ -72,7 +72,7 @@ def memories(design):
     positions = design.layers * design.kv_heads * hw.blocks * hw.kv_block
     words = positions * head // hw.attention_lanes
     made += 2 * [Memory("kv_cache", kept(8 * hw.attention_lanes), words), Memory("kv_cache", kept(EXP_BITS), positions)]
-    made += design.group * [Memory("attention", SCORE_BITS, 2 * hw.context)] + [Memory("attention", EXP_BITS, 2 * hw.context)]
+    made += [Memory("attention", bits, 2 * design.rows_seen()) for bits in (*design.group * [SCORE_BITS], EXP_BITS)]
 
     def buffer(unit, rows, length, lanes, granule):
         return Memory(unit, 16 * lanes, rows * length // lanes, 0 if granule == lanes else 16 * granule)
@@ -81,9 +81,11 @@ def memories(design):
              buffer("xh", rows, design.ff, hw.lanes, v // 2), buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
     made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)]
     made.append(Memory("rmsnorm", 16 * v, max(2, design.hidden // v)))
-    pairs = design.model.head_dim // 2
-    made += [Memory("rope", 32 * v // 2, max(2, hw.entries << (head // v - 1).bit_length()), 0 if v == 2 else 32),
-             Memory("rope", 36, ROPE_BLOCK * pairs, rom=True), Memory("rope", 36, -(-hw.context // ROPE_BLOCK) * pairs, rom=True)]
+    ropes = len(design.model.ropes())
+    if ropes:
+        pairs, words = ropes * (design.model.head_dim // 2), hw.entries << (head // v - 1).bit_length() + (ropes - 1).bit_length()
+        made += [Memory("rope", 32 * v // 2, max(2, words), 0 if v == 2 else 32), Memory("rope", 36, ROPE_BLOCK * pairs, rom=True),
+                 Memory("rope", 36, -(-hw.context // ROPE_BLOCK) * pairs, rom=True)]
     made += [Memory("counters", 32, len(EVENTS)), Memory("decoder", 32, design.layers * hw.entries)]
     return made + 2 * [Memory("bridge", 8, 256)]
 

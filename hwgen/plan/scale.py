@@ -211,9 +211,9 @@ def _half(scale, entries):
     kv_write = kv_write_cycles(unit, -(-n // scale.attention_engines), read_latency=vector_buffer.READ_LATENCY)
     share, gather = _collective(scale, n, wide * sum_bytes), _collective(scale, n, wide * code_bytes)
     layer = [
-        ("vector", norm), ("links", gather), ("arrays", _matmul(scale, "qkv", n, convert.LATENCY + rope.ROPE_LATENCY + write)),
+        ("vector", norm), ("links", gather), ("arrays", _matmul(scale, "qkv", n, convert.latency(unit) + rope.ROPE_LATENCY + write)),
         ("attention", kv_write + attention), ("arrays", _matmul(scale, "o", n, residual.DONE_LATENCY)), ("links", share),
-        ("vector", norm), ("links", gather), ("arrays", _matmul(scale, "gate_up", n, convert.LATENCY + swiglu.LATENCY + write)),
+        ("vector", norm), ("links", gather), ("arrays", _matmul(scale, "gate_up", n, convert.latency(unit) + swiglu.latency(unit.block) + write)),
         ("arrays", _matmul(scale, "down", n, residual.DONE_LATENCY)), ("links", share)]
     wanted = sum(bool(want) for _, want, _ in entries)
     end = [("arrays", _matmul(scale, "head", wanted, 0))] if wanted else []

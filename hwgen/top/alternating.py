@@ -4,8 +4,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.layouts import Matrix
-from ..lib.pieces import Kind, Pieces
-from .sequencer import PhaseShape, pick, sequencer_ports, take_entries
+from ..lib.pieces import Pieces, kinds
+from ..params.block import Norm
+from .sequencer import phase_shape, pick, sequencer_ports, sums_biased, take_entries
 
 __all__ = ["AlternatingSequencer"]
 
@@ -26,6 +27,8 @@ class AlternatingSequencer(wiring.Component):
 
     half, layer     Out         of the piece at the array
     norm_half       Out         of the norm
+    norm_layer      Out         where sums are normed: its layer ...
+    norm_sums       Out(1)      ... and whether it is one of sums
     norming, writing, attending     Out(1)      a norm is under way; a KV write; one of it and attention
     convert_idle    In(1)       all results of the QKV matrix have been taken, padding included
     exps            Out         exponents of the matrices of ``half``
@@ -38,11 +41,14 @@ class AlternatingSequencer(wiring.Component):
         super().__init__({
             **sequencer_ports(design),
             "half": Out(1), "norm_half": Out(1), "norming": Out(1), "writing": Out(1), "attending": Out(1), "convert_idle": In(1),
+            **({"norm_layer": Out(range(design.layers)), "norm_sums": Out(1)} if design.block.post_norms else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
         design, rows, n = self._design, self._rows, range(self._rows + 1)
+        block, Kind, PhaseShape = design.block, kinds(design.block), phase_shape(design)
+        two_norms, posts = any(norm.name == "norm_2" for norm in block.of(Norm)), block.post_norms
 
         # The entries of the pass, and how many each half-batch has and wants output of
         idle, finish = Signal(), Signal()
@@ -81,12 +87,14 @@ class AlternatingSequencer(wiring.Component):
         # What each half-batch has ready: its norm's rows, its attention's
         normed = [Signal(name=f"normed{h}") for h in (0, 1)]
         attended, set_off, start = Signal(), Signal(), Signal()
-        self._norm(m, pieces, normed, counts, wanted, want_row, set_off)
+        # ``free``: of the piece's half no norm is under way or to come. Without norms of sums there never is when a record comes
+        free = self._norm(m, pieces, normed, counts, wanted, want_row, set_off)
         self._attention(m, pieces, attended, counts, lambda half, i: entry_at(entry_of(half, i)), start)
 
         # The array: its piece's commands, and the end of it
         go, done, end, seen = Signal(), Signal(), Signal(), Signal()
-        of_norm = kind_is(Kind.QKV, Kind.GATE_UP, Kind.HEAD)
+        # a parallel block's GATE_UP reads what QKV has read
+        of_norm = kind_is(Kind.QKV, *([Kind.GATE_UP] if two_norms else []), Kind.HEAD)
         running = Signal()
         m.d.comb += go.eq(running & Mux(of_norm, of(half, normed), Mux(kind == Kind.O, attended, 1)))
         given = {name: Signal(name=f"given_{name}") for name in ("feed", "sink")}
@@ -98,12 +106,17 @@ class AlternatingSequencer(wiring.Component):
         m.d.sync += waited.eq(Mux(go & held, waited + 1, waited))
         with m.If(self.feed.valid & self.feed.ready):
             m.d.sync += given["feed"].eq(1)
-        sinks = ((self.convert, (Kind.QKV, Kind.GATE_UP)), (self.add, (Kind.O, Kind.DOWN)), (self.sample, (Kind.HEAD,)))
-        for sink, kinds in sinks:
-            m.d.comb += [sink.valid.eq(go & ~given["sink"] & kind_is(*kinds)), sink.p.n.eq(count)]
+        sums = self.sum if posts else self.add
+        sinks = ((self.convert, (Kind.QKV, Kind.GATE_UP)), (sums, (Kind.O, Kind.DOWN)), (self.sample, (Kind.HEAD,)))
+        for sink, of_sink in sinks:
+            m.d.comb += [sink.valid.eq(go & ~given["sink"] & kind_is(*of_sink)), sink.p.n.eq(count)]
             with m.If(sink.valid & sink.ready):
                 m.d.sync += given["sink"].eq(1)
-        m.d.comb += [self.convert.p.gate_up.eq(kind == Kind.GATE_UP), self.add.p.final.eq(kind == Kind.DOWN)]
+        m.d.comb += self.convert.p.gate_up.eq(kind == Kind.GATE_UP)
+        if not posts:
+            m.d.comb += self.add.p.final.eq(kind == Kind.DOWN)
+        elif sums_biased(block):
+            m.d.comb += self.sum.p.down.eq(kind == Kind.DOWN)
 
         m.d.comb += end.eq(go & (done | seen) & (self.convert_idle | (kind != Kind.QKV)))
         m.d.sync += seen.eq((seen | done) & ~end)
@@ -115,6 +128,8 @@ class AlternatingSequencer(wiring.Component):
                         m.d.sync += normed[h].eq(0)
             with m.If(kind == Kind.O):
                 m.d.sync += attended.eq(0)
+
+        sums_done = self.sum_done if posts else self.add_done
 
         def matrix(name, phase, finished):
             m.d.comb += [self.phase.eq(phase), self.feed.p.matrix.eq(name), running.eq(1), done.eq(finished)]
@@ -137,18 +152,19 @@ class AlternatingSequencer(wiring.Component):
                     m.d.comb += self.layer.eq(pieces.layer)
                 with m.Switch(kind):
                     with m.Case(Kind.RECORD_1):
-                        m.d.comb += [self.phase.eq(Mux(pieces.final, PhaseShape.NORM_F, PhaseShape.NORM_1)), set_off.eq(1)]
-                    with m.Case(Kind.RECORD_2):
-                        m.d.comb += [self.phase.eq(PhaseShape.NORM_2), set_off.eq(1)]
+                        m.d.comb += [self.phase.eq(Mux(pieces.final, PhaseShape.NORM_F, PhaseShape.NORM_1)), set_off.eq(free)]
+                    for norm in block.of(Norm)[1:]:
+                        with m.Case(Kind[{"norm_2": "RECORD_2"}.get(norm.name, norm.name.upper())]):
+                            m.d.comb += [self.phase.eq(PhaseShape[norm.name.upper()]), set_off.eq(free)]
                     with m.Case(Kind.QKV):
                         matrix(Matrix.QKV, PhaseShape.QKV, self.qkv_done)
                         m.d.comb += start.eq(end)
                     with m.Case(Kind.O):
-                        matrix(Matrix.O, PhaseShape.O, self.add_done)
+                        matrix(Matrix.O, PhaseShape.O, sums_done)
                     with m.Case(Kind.GATE_UP):
                         matrix(Matrix.GATE_UP, PhaseShape.GATE_UP, self.swiglu_done)
                     with m.Case(Kind.DOWN):
-                        matrix(Matrix.DOWN, PhaseShape.DOWN, self.add_done)
+                        matrix(Matrix.DOWN, PhaseShape.DOWN, sums_done)
                     with m.Case(Kind.HEAD):
                         matrix(Matrix.HEAD, PhaseShape.HEAD, self.sample_done)
                 m.d.comb += pieces.step.eq(set_off | end)
@@ -178,16 +194,32 @@ class AlternatingSequencer(wiring.Component):
 
         There is never more than one to come: a half-batch's next record is behind a matrix that waits for its norm.
         """
-        rows = self._rows
+        rows, block, Kind = self._rows, self._design.block, kinds(self._design.block)
+        posts = block.post_norms
         index, left = Signal(range(rows + 1), name="norm_index"), Signal(range(rows + 1), name="norm_left")     # left: rows that have ended
         pending, final = ([Signal(name=f"{name}{half}") for half in (0, 1)] for name in ("norm_pending", "norm_final"))
         exps = [Signal(self.exps.shape(), name=f"exps{half}") for half in (0, 1)]
         here, last, count = self.norm_half, Signal(name="norm_last"), Signal(range(rows + 1), name="norm_count")
         is_final = Mux(here, final[1], final[0])
+        ends = self.norm_done & (left + 1 == count)
+        if posts:
+            of_sums, layers = ([Signal(shape, name=f"norm_{name}{half}") for half in (0, 1)] for name, shape in (
+                ("sums", 1), ("layer", self.norm_layer.shape())))
+            closes = [Signal(name=f"norm_closes{half}") for half in (0, 1)]             # the layer
+            is_sums, given = self.norm_sums, Signal(name="given_add")
+            ends = Mux(is_sums, self.add_done, ends)
+            m.d.comb += [is_sums.eq(self.norming & Mux(here, of_sums[1], of_sums[0])), self.norm_layer.eq(Mux(here, layers[1], layers[0])),
+                         self.add.valid.eq(is_sums & ~given), self.add.p.n.eq(count), self.add.p.final.eq(Mux(here, closes[1], closes[0]))]
+            with m.If(self.add.valid & self.add.ready):
+                m.d.sync += given.eq(1)
+            with m.If(last):
+                m.d.sync += given.eq(0)
+        if any(norm.plain for norm in block.of(Norm)):          # then all of those before matrices are
+            m.d.comb += self.norm.p.plain.eq(~is_final & ~is_sums)
         m.d.comb += [self.norming.eq(pending[0] | pending[1]),
                      count.eq(Mux(is_final, Mux(here, wanted[1], wanted[0]), Mux(here, counts[1], counts[0]))),
                      self.norm.valid.eq(self.norming & (index != count)), self.norm.p.row.eq(index), self.norm.p.last.eq(index + 1 == count),
-                     self.norm.p.entry.eq(Mux(is_final, want_row(here, index), index)), last.eq(self.norm_done & (left + 1 == count)),
+                     self.norm.p.entry.eq(Mux(is_final, want_row(here, index), index)), last.eq(ends),
                      self.exps.eq(Mux(pieces.half, exps[1].as_value(), exps[0].as_value()))]
         with m.If(self.norm.valid & self.norm.ready):
             m.d.sync += index.eq(index + 1)
@@ -197,13 +229,22 @@ class AlternatingSequencer(wiring.Component):
             m.d.sync += [index.eq(0), left.eq(0)]
         for half in (0, 1):
             with m.If(last & (here == half)):
-                m.d.sync += [pending[half].eq(0), normed[half].eq(1), exps[half].eq(self.exps_in)]
+                if posts:
+                    m.d.sync += pending[half].eq(0)
+                    with m.If(~is_sums):
+                        m.d.sync += [normed[half].eq(1), exps[half].eq(self.exps_in)]
+                else:
+                    m.d.sync += [pending[half].eq(0), normed[half].eq(1), exps[half].eq(self.exps_in)]
                 with m.If(pending[1 - half]):
                     m.d.sync += here.eq(1 - half)
             with m.If(set_off & (pieces.half == half)):
                 m.d.sync += [pending[half].eq(1), final[half].eq(pieces.final)]
+                if posts:
+                    m.d.sync += [of_sums[half].eq((pieces.kind == Kind.POST_1) | (pieces.kind == Kind.POST_2)), layers[half].eq(pieces.layer),
+                                 closes[half].eq(pieces.kind == Kind.POST_2)]
                 with m.If(~pending[1 - half] | last):
                     m.d.sync += here.eq(half)
+        return ~Mux(pieces.half, pending[1], pending[0]) if posts else 1
 
     def _attention(self, m, pieces, attended, counts, entry_at, start):
         """KV write and attention of the half-batch whose QKV matrix ends with ``start``."""

@@ -1,11 +1,12 @@
 """The decoder: every engine, and the wires between them."""
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import Matrix, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..lib.skid import Skid, cut
 from ..lib.verilog import shared
+from ..params.block import Norm
 from ..params.phases import EVENTS
 from ..units.admission import Admission
 from ..units.attention import Attention
@@ -14,6 +15,7 @@ from ..units.counters import Counters
 from ..units.feeder import Feeder
 from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
+from ..units.qk_norm import QkNorm
 from ..units.residual import Residual
 from ..units.rmsnorm import RmsNorm
 from ..units.rope import Rope
@@ -22,7 +24,7 @@ from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
 from .alternating import AlternatingSequencer
-from .sequencer import PhaseShape, Sequencer
+from .sequencer import Sequencer, phase_shape
 
 __all__ = ["Decoder"]
 
@@ -66,7 +68,7 @@ class Decoder(wiring.Component):
             "command": In(stream.Signature(command_layout(design))),
             "outcome": Out(stream.Signature(outcome_layout(design))),
             "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
-            "phase": Out(PhaseShape), "layer": Out(range(design.layers)), "model_id": Out(32),
+            "phase": Out(phase_shape(design)), "layer": Out(range(design.layers)), "model_id": Out(32),
             "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),
             "signature_address": In(range(design.layers * design.hw.entries)), "signature_data": Out(32),
         }
@@ -85,8 +87,8 @@ class Decoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        design, hw = self._design, self._design.hw
-        heads = design.qkv_heads
+        design, hw, block = self._design, self._design.hw, self._design.block
+        heads, PhaseShape = design.qkv_heads, phase_shape(design)
 
         # Where two half-batches alternate, an engine sees one of them at a time, and its rows are those of that; but each has its residual.
         alternating, part = hw.halves == 2, design.half_batch()
@@ -96,11 +98,19 @@ class Decoder(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(design)
         m.submodules.array = array = MacArray(part)
         m.submodules.feeder = feeder = Feeder(part)
-        m.submodules.convert = convert = Convert(part)
+        biased = block.biased("qkv") or block.biased("gate_up")
+        m.submodules.convert = convert = Convert(part, banks=hw.halves if biased else 1)
         residuals = [Residual(part) for _ in range(hw.halves)]
         for name, residual in zip(("residual", "residual_1"), residuals):
             m.submodules[name] = residual
+        # where sums are normed before they are added
+        sums = [Residual(part, sums=True) for _ in range(hw.halves)] if block.post_norms else []
+        for name, unit in zip(("sums", "sums_1"), sums):
+            m.submodules[name] = unit
+        adders = sums or residuals          # what takes the sums of o and down
         m.submodules.rmsnorm = rmsnorm = RmsNorm(part)
+        if block.qk_norm:
+            m.submodules.qk_norm = qk_norm = QkNorm(part, banks=hw.halves)
         m.submodules.rope = rope = Rope(design)
         m.submodules.swiglu = swiglu = SwiGlu(part)
         m.submodules.kv_cache = kv = KvCache(design)
@@ -127,7 +137,7 @@ class Decoder(wiring.Component):
 
         xa = buffer("xa", rows=hw.entries, length=design.hidden, read_lanes=hw.lanes, fmt=act, meta=op)
         xo = buffer("xo", rows=rows, length=design.attn, read_lanes=hw.lanes, fmt=act, meta=op)
-        xh = buffer("xh", rows=rows, length=design.ff, write_lanes=hw.vector_lanes // 2, read_lanes=hw.lanes, fmt=act, meta=op)
+        xh = buffer("xh", rows=rows, length=design.ff, write_lanes=hw.vector_lanes // (2 if block.gated else 1), read_lanes=hw.lanes, fmt=act, meta=op)
         qkv = buffer("qkv", rows=rows * heads, length=design.head, read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format,
                      meta=attention.q_r.p.meta.shape())
 
@@ -153,17 +163,22 @@ class Decoder(wiring.Component):
         connect(m, seq.attend, attention.cmd)
         connect(m, seq.feed, feeder.cmd)
         connect(m, seq.convert, convert.cmd)
-        _to_one(m, seq.add, [residual.cmd for residual in residuals], half)
+        _to_one(m, seq.add, [residual.cmd for residual in residuals], norm_half if sums else half)
+        if sums:
+            _to_one(m, seq.sum, [unit.cmd for unit in sums], half)
+            m.d.comb += seq.sum_done.eq(Cat(unit.done for unit in sums).any())
         connect(m, seq.sample, sampler.cmd)
         connect(m, sampler.o, seq.sampled)
         m.d.comb += [seq.embed_done.eq(Cat(r.embed_done for r in residuals).any()), seq.angle_done.eq(rope.angle_done), seq.norm_done.eq(rmsnorm.done),
                      seq.kv_write_done.eq(kv_writer.done), seq.attend_done.eq(attention.done), seq.add_done.eq(Cat(r.done for r in residuals).any()),
                      seq.sample_done.eq(sampler.done)]
-        m.d.sync += [seq.qkv_done.eq(qkv.w.valid & qkv.w.ready & rope.o.p.last),
+        heads_out = qk_norm.o if block.qk_norm and block.qk_norm.after_rotary else rope.o
+        m.d.sync += [seq.qkv_done.eq(qkv.w.valid & qkv.w.ready & heads_out.p.last),
                      seq.swiglu_done.eq(xh.w.valid & xh.w.ready & swiglu.o.p.last)]
         m.d.comb += [seq.exps_in.eq(dispatcher.exps), convert.exps.eq(seq.exps)]
-        # o_proj's exponent stands in the record of norm 1, down_proj's in that of norm 2
-        m.d.comb += [residual.exp.eq(Mux(phase_is(PhaseShape.O), seq.exps[3], seq.exps[2])) for residual in residuals]
+        # each in the record of the norm before it
+        (_, of_o), (_, of_down) = (block.record_of(name) for name in ("o", "down"))
+        m.d.comb += [adder.exp.eq(Mux(phase_is(PhaseShape.O), seq.exps[of_o], seq.exps[of_down])) for adder in adders]
         m.d.comb += sampler.exp.eq(seq.exps[0])
 
         if alternating:
@@ -184,6 +199,8 @@ class Decoder(wiring.Component):
         if alternating:
             m.d.comb += [residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k)) for k, residual in enumerate(residuals)]
         m.d.comb += self.model_id.eq(dispatcher.model_id)
+        if "vector" in dispatcher.signature.members:
+            _vectors(m, design, dispatcher, convert, adders, qk_norm if block.qk_norm else None)
 
         # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
         requests = cut(m, "feeder_skid", feeder.o)
@@ -205,7 +222,7 @@ class Decoder(wiring.Component):
         to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
         to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
         to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
-        for sink, selected in ((convert.i, to_convert), *zip((residual.i for residual in residuals), to_half),
+        for sink, selected in ((convert.i, to_convert), *zip((adder.i for adder in adders), to_half),
                                (sampler.i, phase_is(PhaseShape.HEAD))):
             m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
@@ -214,23 +231,55 @@ class Decoder(wiring.Component):
         # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
         gate_up = phase_is(PhaseShape.GATE_UP)
         c = convert.o
-        m.d.comb += [rope.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
-                     c.ready.eq(Mux(gate_up, swiglu.i.ready, rope.i.ready))]
-        m.d.comb += [rope.i.p[name].eq(c.p[name]) for name in ("x", "head", "part", "last")]
-        m.d.comb += rope.i.p.entry.eq(whole(c.p.entry, half))
-        m.d.comb += [swiglu.i.p[name].eq(c.p[name]) for name in ("x", "entry", "part", "last")]
-        m.d.comb += [qkv.w.valid.eq(rope.o.valid), rope.o.ready.eq(qkv.w.ready), qkv.w.p.x.eq(rope.o.p.x),
-                     qkv.w.p.row.eq(within(rope.o.p.entry, half) * heads + rope.o.p.head), qkv.w.p.part.eq(rope.o.p.part)]
+        if block.qk_norm is None:
+            m.d.comb += [rope.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
+                         c.ready.eq(Mux(gate_up, swiglu.i.ready, rope.i.ready))]
+            m.d.comb += [rope.i.p[name].eq(c.p[name]) for name in ("x", "head", "part", "last")]
+            m.d.comb += rope.i.p.entry.eq(whole(c.p.entry, half))
+            m.d.comb += [swiglu.i.p[name].eq(c.p[name]) for name in ("x", "entry", "part", "last")]
+            m.d.comb += [qkv.w.valid.eq(rope.o.valid), rope.o.ready.eq(qkv.w.ready), qkv.w.p.x.eq(rope.o.p.x),
+                         qkv.w.p.row.eq(within(rope.o.p.entry, half) * heads + rope.o.p.head), qkv.w.p.part.eq(rope.o.p.part)]
+        else:
+            fields = ("x", "head", "part", "last")
+            first, second = (rope, qk_norm) if block.qk_norm.after_rotary else (qk_norm, rope)
+            m.d.comb += [first.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
+                         c.ready.eq(Mux(gate_up, swiglu.i.ready, first.i.ready)), second.i.valid.eq(first.o.valid), first.o.ready.eq(second.i.ready),
+                         qkv.w.valid.eq(second.o.valid), second.o.ready.eq(qkv.w.ready), qkv.w.p.x.eq(second.o.p.x), qkv.w.p.part.eq(second.o.p.part)]
+            m.d.comb += [first.i.p[name].eq(c.p[name]) for name in fields] + [second.i.p[name].eq(first.o.p[name]) for name in fields]
+            m.d.comb += [swiglu.i.p[name].eq(c.p[name]) for name in ("x", "entry", "part", "last")]
+            # RoPE has the angles of the whole pass
+            inner, outer = (c.p.entry, within(rope.o.p.entry, half)) if second is qk_norm else (qk_norm.o.p.entry, c.p.entry)
+            m.d.comb += [rope.i.p.entry.eq(whole(inner, half)), qk_norm.i.p.entry.eq(outer)]
+            row = qk_norm.o.p.entry if second is qk_norm else within(rope.o.p.entry, half)
+            m.d.comb += qkv.w.p.row.eq(row * heads + second.o.p.head)
+            if alternating:
+                m.d.comb += qk_norm.bank.eq(half)
+        if biased and alternating:
+            m.d.comb += convert.bank.eq(half)
+        rope_of = [design.model.rope_of(layer) for layer in range(design.layers)]
+        for port, of_layer in (("rope", [index or 0 for index in rope_of]), ("turn", [index is not None for index in rope_of])):
+            if port in rope.signature.members:
+                m.d.comb += getattr(rope, port).eq(Array(map(int, of_layer))[seq.layer])
         m.d.comb += [xh.w.valid.eq(swiglu.o.valid), swiglu.o.ready.eq(xh.w.ready), xh.w.p.x.eq(swiglu.o.p.x),
                      xh.w.p.row.eq(swiglu.o.p.entry), xh.w.p.part.eq(swiglu.o.p.part)]
 
         # -- norm
-        _to_one(m, rmsnorm.read, [residual.read for residual in residuals], norm_half)
+        # of a residual into xa; where it is one of sums, of those into the residual
+        of_sums = (seq.norm_sums if alternating else phase_is(PhaseShape.POST_1, PhaseShape.POST_2)) if sums else None
+        source = norm_half if of_sums is None else Cat(norm_half, of_sums) if alternating else of_sums
+        _to_one(m, rmsnorm.read, [unit.read for unit in (*residuals, *sums)], source)
         m.submodules.residual_skid = granules = Skid(rmsnorm.read_i.payload.shape())
-        _from_one(m, [residual.read_o for residual in residuals], granules.i, norm_half)
+        _from_one(m, [unit.read_o for unit in (*residuals, *sums)], granules.i, source)
         connect(m, granules.o, rmsnorm.read_i)
         m.d.comb += [xa.w.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(xa.w.ready), xa.w.p.x.eq(rmsnorm.o.p.x),
                      xa.w.p.row.eq(whole(rmsnorm.o.p.row, norm_half)), xa.w.p.part.eq(rmsnorm.o.p.part)]
+        if sums:
+            with m.If(of_sums):
+                m.d.comb += xa.w.valid.eq(0)
+                for k, residual in enumerate(residuals):
+                    m.d.comb += [residual.i.p[name].eq(rmsnorm.o.p[name]) for name in ("x", "row", "part")]
+                    with m.If(norm_half == k):
+                        m.d.comb += [residual.i.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(residual.i.ready)]
 
         # -- attention
         writing = seq.writing if alternating else phase_is(PhaseShape.KV_WRITE)
@@ -258,24 +307,63 @@ class Decoder(wiring.Component):
         m.submodules.signatures = signatures = memory.Memory(shape=unsigned(32), depth=design.layers * hw.entries, init=[])
         write, read = signatures.write_port(), signatures.read_port()
         m.d.comb += [residual.sig.ready.eq(1) for residual in residuals]
+        # of the half whose down projection has the array, or whose sums are normed
+        sig_half, sig_layer = (norm_half, seq.norm_layer) if sums and alternating else (half, seq.layer)
         m.d.comb += [write.en.eq(residuals[0].sig.valid), write.data.eq(residuals[0].sig.p.crc),
-                     write.addr.eq(seq.layer * hw.entries + residuals[0].sig.p.entry)]
+                     write.addr.eq(sig_layer * hw.entries + residuals[0].sig.p.entry)]
         for residual in residuals[1:]:
-            with m.If(half):            # its down projection has the array
+            with m.If(sig_half):
                 m.d.comb += [write.en.eq(residual.sig.valid), write.data.eq(residual.sig.p.crc),
-                             write.addr.eq(seq.layer * hw.entries + whole(residual.sig.p.entry, half))]
+                             write.addr.eq(sig_layer * hw.entries + whole(residual.sig.p.entry, sig_half))]
         m.d.comb += [read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
         m.submodules.counters = counters = Counters(EVENTS)
         m.d.comb += counters.clear.eq(admission.opens)
         events = {"cycles": admission.opened, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
-                  "norm": seq.norming if alternating else phase_is(PhaseShape.NORM_1, PhaseShape.NORM_2, PhaseShape.NORM_F),
+                  "norm": seq.norming if alternating else phase_is(*(PhaseShape[norm.name.upper()] for norm in block.of(Norm)), PhaseShape.NORM_F),
                   "attention": seq.attending if alternating else phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
                   "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,
                   "weight_waits": dispatcher.beats.ready & ~dispatcher.beats.valid,
-                  "saturated": Cat(residual.saturated for residual in residuals).any()}     # never of two in a cycle
+                  "saturated": _saturated(m, residuals, sums, design)}
         m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]
         m.d.comb += [counters.address.eq(self.counter_address), self.counter_data.eq(counters.data)]
         return m
+
+
+def _saturated(m, residuals, sums, design):
+    """A granule had a number that was clipped, a cycle for each."""
+    found = Cat(unit.saturated for unit in (*residuals, *sums)).any()      # never of two in a cycle ...
+    if not sums or len(sums) == 1:
+        return found
+    # ... but for the sums of one half-batch and what the norm adds to the other: these wait
+    waiting = Signal(range(design.hw.entries * design.hidden // design.hw.vector_lanes + 1))
+    both = Cat(unit.saturated for unit in residuals).any() & Cat(unit.saturated for unit in sums).any()
+    m.d.sync += waiting.eq(waiting + both - (~found & (waiting != 0)))
+    return found | (waiting != 0)
+
+
+def _vectors(m, design, dispatcher, convert, adders, qk_norm):
+    """The vectors of records go to the units that use them."""
+    block, vector = design.block, dispatcher.vector
+    m.d.comb += vector.ready.eq(1)
+    for number, norm in enumerate(block.of(Norm)):
+        start = 0
+        for name, count in design.stream[norm.name, 0].vectors:
+            here, part = Signal(name=f"here_{name}"), Signal(range(max(2, count)), name=f"part_{name}")
+            m.d.comb += [here.eq(vector.valid & (vector.p.norm == number) & (vector.p.part >= start) & (vector.p.part < start + count)),
+                         part.eq(vector.p.part - start)]
+            if name in ("q_gain", "k_gain"):
+                ports, fields = [qk_norm.gain], {"key": int(name == "k_gain")}
+            elif name in ("qkv_bias", "gate_up_bias"):
+                ports, fields = [convert.bias], {"gate_up": int(name == "gate_up_bias")}
+            else:
+                ports, fields = [adder.bias for adder in adders], {"down": int(name == "down_bias")}
+            for k, port in enumerate(ports):
+                with m.If(here & (vector.p.half == k if len(ports) > 1 else 1)):
+                    m.d.comb += [port.valid.eq(1), port.p.x.eq(vector.p.x), port.p.part.eq(part)]
+                    m.d.comb += [port.p[field].eq(value) for field, value in fields.items()]
+                    if "bank" in dict(port.p.shape()):
+                        m.d.comb += port.p.bank.eq(vector.p.half)
+            start += count
 
 
 def _to_one(m, source, sinks, number):

@@ -4,10 +4,11 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.layouts import EXP_BITS, Matrix, command_layout
-from ..params.phases import Phase
+from ..params.block import Attend, Norm, Store
+from ..params.phases import Phase, phase_of
 from ..units.admission import row_result_layout
 
-__all__ = ["Sequencer", "PhaseShape", "pick", "sequencer_ports", "take_entries"]
+__all__ = ["Sequencer", "PhaseShape", "phase_shape", "pick", "sequencer_ports", "take_entries"]
 
 
 class PhaseShape(enum.Enum, shape=4):
@@ -27,6 +28,30 @@ class PhaseShape(enum.Enum, shape=4):
     FINISH = Phase.FINISH
 
 
+class PhaseShapeWithPosts(enum.Enum, shape=4):
+    """The same of a block whose sums are normed."""
+    IDLE = Phase.IDLE
+    EMBED = Phase.EMBED
+    NORM_1 = Phase.NORM_1
+    QKV = Phase.QKV
+    KV_WRITE = Phase.KV_WRITE
+    ATTENTION = Phase.ATTENTION
+    O = Phase.O
+    NORM_2 = Phase.NORM_2
+    GATE_UP = Phase.GATE_UP
+    DOWN = Phase.DOWN
+    NORM_F = Phase.NORM_F
+    HEAD = Phase.HEAD
+    FINISH = Phase.FINISH
+    POST_1 = Phase.POST_1
+    POST_2 = Phase.POST_2
+
+
+def phase_shape(design):
+    """The enumeration of a design's phases."""
+    return PhaseShapeWithPosts if design.block.post_norms else PhaseShape
+
+
 class Sequencer(wiring.Component):
     """Takes the entries of a pass and drives every engine through it.
 
@@ -40,6 +65,7 @@ class Sequencer(wiring.Component):
     outcome         Out(stream)    one result per entry that wanted output, in order of the entries
     phase, layer    Out            where the machine is; for waveforms, traces and routing
     dispatch, angle, norm, kv_write, attend, feed, convert, add, sample    Out(streams)    commands of the engines
+    sum             Out(stream)    where sums are normed: of what takes them; ``add`` then is of the norm's results
     sampled         In(stream)     {row, token} of the sampler, row counting only entries that wanted output
     *_done          In(1)          one cycle each, at or before which the engine's output is readable
     exps, exps_in   Out, In        exponents of the current phases' matrices, copied from the dispatcher when a norm ends
@@ -52,8 +78,9 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        design = self._design
+        design, block = self._design, self._design.block
         entries, row = design.hw.entries, range(design.hw.entries)
+        PhaseShape = phase_shape(design)
 
         # The entries of the pass, and those of which output is wanted
         idle, finish = self.phase == PhaseShape.IDLE, Signal()
@@ -104,53 +131,64 @@ class Sequencer(wiring.Component):
                 m.d.sync += index.eq(0)
             return done
 
-        def norm(name, count, entry_of):
+        def norm(name, count, entry_of, **fields):
             left = Signal(range(entries + 1), name=f"left_{name}")     # commands that have ended
             last = self.norm_done & (left + 1 == count)
             with m.If(self.norm_done):
                 m.d.sync += left.eq(Mux(last, 0, left + 1))
             with m.If(last):
                 m.d.sync += self.exps.eq(self.exps_in)
-            return each(name, self.norm, count, last, lambda i: {"entry": entry_of(i), "row": i})
+            return each(name, self.norm, count, last, lambda i: {"entry": entry_of(i), "row": i, **fields})
+
+        def post_norm(name, **fields):
+            """Norm the sums and add the results to the residual; returns the condition that ends the phase."""
+            given = once(f"sink_{name}", self.add, n=collected, **fields)
+            with m.If(self.add_done):
+                m.d.sync += given.eq(0)
+            return each(name, self.norm, collected, self.add_done, lambda i: {"entry": i, "row": i})
 
         def place(index):
             entry = entry_at(index)
             return {"entry": index, "slot": entry.slot, "position": entry.position, "layer": self.layer}
+
+        plain = {"plain": 0} if any(step.plain for step in block.of(Norm)) else {}
+
+        def run(step):
+            """A layer's step; returns the condition that ends its phase."""
+            if isinstance(step, Store):
+                return each("kv", self.kv_write, collected, self.kv_write_done, place)
+            if isinstance(step, Attend):
+                return each("attend", self.attend, collected, self.attend_done, place)
+            if isinstance(step, Norm) and step.writes == "residual":
+                return post_norm(step.name.replace("_", ""), final=int(step is block.steps[-1]))
+            if isinstance(step, Norm):
+                return norm(step.name.replace("_", ""), collected, lambda i: i, **({"plain": int(step.plain)} if plain else {}))
+            if step.sink == "sums":
+                sink, done, fields = self.sum, self.sum_done, {"down": int(step.name == "down")} if sums_biased(block) else {}
+            else:
+                sink, done, fields = {
+                    "heads": (self.convert, self.qkv_done, {"gate_up": 0}), "activation": (self.convert, self.swiglu_done, {"gate_up": 1}),
+                    "residual": (self.add, self.add_done, {"final": int(step is block.steps[-1])})}[step.sink]
+            return matmul(step.name, Matrix[step.name.upper()], collected, sink, done, **fields)
 
         with m.Switch(self.phase):
             with m.Case(PhaseShape.EMBED):
                 m.d.sync += [embedded.eq(embedded | self.embed_done), angled.eq(angled | self.angle_done)]
                 with m.If((embedded | self.embed_done) & (angled | self.angle_done)):
                     go(PhaseShape.NORM_1)
-            with m.Case(PhaseShape.NORM_1):
-                with m.If(norm("norm1", collected, lambda i: i)):
-                    go(PhaseShape.QKV)
-            with m.Case(PhaseShape.QKV):
-                with m.If(matmul("qkv", Matrix.QKV, collected, self.convert, self.qkv_done, gate_up=0)):
-                    go(PhaseShape.KV_WRITE)
-            with m.Case(PhaseShape.KV_WRITE):
-                with m.If(each("kv", self.kv_write, collected, self.kv_write_done, place)):
-                    go(PhaseShape.ATTENTION)
-            with m.Case(PhaseShape.ATTENTION):
-                with m.If(each("attend", self.attend, collected, self.attend_done, place)):
-                    go(PhaseShape.O)
-            with m.Case(PhaseShape.O):
-                with m.If(matmul("o", Matrix.O, collected, self.add, self.add_done, final=0)):
-                    go(PhaseShape.NORM_2)
-            with m.Case(PhaseShape.NORM_2):
-                with m.If(norm("norm2", collected, lambda i: i)):
-                    go(PhaseShape.GATE_UP)
-            with m.Case(PhaseShape.GATE_UP):
-                with m.If(matmul("gate_up", Matrix.GATE_UP, collected, self.convert, self.swiglu_done, gate_up=1)):
-                    go(PhaseShape.DOWN)
-            with m.Case(PhaseShape.DOWN):
-                with m.If(matmul("down", Matrix.DOWN, collected, self.add, self.add_done, final=1)):
+            first, *_, last = (PhaseShape[phase_of(step).name] for step in block.steps)
+            for step, follows in zip(block.steps, block.steps[1:]):
+                with m.Case(PhaseShape[phase_of(step).name]):
+                    with m.If(run(step)):
+                        go(PhaseShape[phase_of(follows).name])
+            with m.Case(last):
+                with m.If(run(block.steps[-1])):
                     with m.If(self.layer == design.layers - 1):
                         m.d.sync += self.layer.eq(0)
                         go(Mux(wanted == 0, PhaseShape.FINISH, PhaseShape.NORM_F))
                     with m.Else():
                         m.d.sync += self.layer.eq(self.layer + 1)
-                        go(PhaseShape.NORM_1)
+                        go(first)
             with m.Case(PhaseShape.NORM_F):
                 with m.If(norm("normf", wanted, lambda i: pick(want_rows, i))):
                     go(PhaseShape.HEAD)
@@ -174,11 +212,17 @@ class Sequencer(wiring.Component):
         return m
 
 
+def sums_biased(block):
+    """Whether what takes sums for a norm has biases, and so must be told of which matrix they are."""
+    return block.biased("o") or block.biased("down")
+
+
 def sequencer_ports(design):
     """Members of every sequencer; rows are those of a half-batch, or of the whole pass where none alternate."""
     rows = design.hw.entries // design.hw.halves
     entry, row, n = range(design.hw.entries), range(rows), range(rows + 1)
     position, layer, token = range(design.hw.context), range(design.layers), range(design.model.vocab_size)
+    block, words = design.block, design.block.record_words
     place = {"entry": row, "slot": range(design.hw.slots), "position": position, "layer": layer}
 
     def command(**fields):
@@ -187,21 +231,22 @@ def sequencer_ports(design):
     return {
         "command": In(stream.Signature(command_layout(design))),
         "outcome": Out(stream.Signature(row_result_layout(design))),
-        "phase": Out(PhaseShape), "layer": Out(layer),
+        "phase": Out(phase_shape(design)), "layer": Out(layer),
         "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves),
         "angle": command(entry=entry, position=position, last=1),
-        "norm": command(entry=row, row=row, last=1),
+        "norm": command(entry=row, row=row, last=1, **({"plain": 1} if any(step.plain for step in block.of(Norm)) else {})),
         "kv_write": command(**place, last=1),
         "attend": command(**place, last=1),
         "feed": command(matrix=Matrix, n=n),
         "convert": command(gate_up=1, n=n),
         "add": command(n=n, final=1),
+        **({"sum": command(n=n, **({"down": 1} if sums_biased(block) else {}))} if block.post_norms else {}),
         "sample": command(n=n),
         "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": token}))),
         **{f"{name}_done": In(1) for name in
-           ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", "swiglu", "sample")},
-        "exps_in": In(data.ArrayLayout(signed(EXP_BITS), 4)),
-        "exps": Out(data.ArrayLayout(signed(EXP_BITS), 4)),
+           ("embed", "angle", "norm", "qkv", "kv_write", "attend", "add", *(["sum"] if block.post_norms else []), "swiglu", "sample")},
+        "exps_in": In(data.ArrayLayout(signed(EXP_BITS), words)),
+        "exps": Out(data.ArrayLayout(signed(EXP_BITS), words)),
         **({"keys": Out(data.ArrayLayout(unsigned(32), rows))} if design.hw.sampler == "gumbel" else {}),
     }
 

@@ -19,13 +19,13 @@ FRACTION_BITS = 15   # of the sum's mantissa
 
 
 class Attention(wiring.Component):
-    """Attention of entries over the rows 0..position of their slots.
+    """Attention of entries over the rows 0..position of their slots, or the last of them where the layer has a window (`Design.window`).
 
     An entry is one *job* per K/V head, in order. A job passes through: the queries of the head's group are loaded; the *K stage*
     streams K rows and stores a score per query head, with their maximum and that of the V exponents; the *V stage*
     streams V rows, turns scores into weights, and sums weights and weighted rows; the *output* divides. All four work on
     successive jobs at once, across entries and commands too. `golden.attention.attention_cycles` has the cycles: a job takes
-    (position + 1) * head / A of them, and one more.
+    rows * head / A of them, and one more; rows are position + 1, or the window if that is less.
 
     Keys and values of all positions up to an entry's must be in the cache, and its queries in the qkv buffer, when its
     command is given.
@@ -79,7 +79,7 @@ class Attention(wiring.Component):
     @property
     def _sum_max(self):
         """The largest sum of weights."""
-        return self._weight_max * self._design.hw.context
+        return self._weight_max * self._design.rows_seen()
 
     @property
     def _numerator_bits(self):
@@ -91,8 +91,10 @@ class Attention(wiring.Component):
     def _queries(self, m):
         """Takes commands and asks for the queries of their jobs. Returns the queues (K jobs, V jobs, entries) and their layouts."""
         design, cmd, r = self._design, self.cmd, self.q_r
+        windowed = any(design.window(layer) for layer in range(design.layers))
         job_layout = data.StructLayout({field: kv_read_layout(design)[field].shape
-                                        for field in ("slot", "layer", "head", "position")})
+                                        for field in ("slot", "layer", "head", "position")}
+                                       | ({"first": range(design.hw.context)} if windowed else {}))
         entry_layout = data.StructLayout({"entry": range(design.hw.entries), "last": 1})
         m.submodules.k_jobs = k_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
         m.submodules.v_jobs = v_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
@@ -121,7 +123,7 @@ class Attention(wiring.Component):
                         m.d.comb += heads.eq(entry * design.qkv_heads + 2 * design.kv_heads)
             m.d.sync += [busy.eq(cmd.valid), place.eq(cmd.p), row.eq(heads)]
 
-        job = Cat(place.slot, place.layer, kv_head, place.position)
+        job = Cat(place.slot, place.layer, kv_head, place.position, *([_first(m, design, place)] if windowed else []))
         m.d.comb += [k_jobs.w_data.eq(job), v_jobs.w_data.eq(job), entries.w_data.eq(Cat(place.entry, place.last)),
                      k_jobs.w_en.eq(fire & first), v_jobs.w_en.eq(fire & first), entries.w_en.eq(fire & first & (kv_head == 0))]
         return (k_jobs, job_layout), (v_jobs, job_layout), (entries, entry_layout)
@@ -131,6 +133,10 @@ class Attention(wiring.Component):
         fifo, layout = jobs
         job = data.View(layout, fifo.r_data[:layout.size])
         position, part = Signal.like(request.p.position, name=f"{name}_position"), Signal(range(self._parts), name=f"{name}_part")
+        counted, begun = position, None
+        if "first" in layout.members:           # jobs follow each other without a cycle between, in which the counter could be loaded
+            counted, begun = Signal.like(position, name=f"{name}_counted"), Signal(name=f"{name}_begun")
+            m.d.comb += position.eq(Mux(begun, counted, job.first))
         last_part, last = part == self._parts - 1, Signal(name=f"{name}_last")
         m.d.comb += [request.valid.eq(fifo.r_rdy), request.p.position.eq(position), request.p.part.eq(part),
                      *(request.p[field].eq(job[field]) for field in ("slot", "layer", "head")),
@@ -139,7 +145,9 @@ class Attention(wiring.Component):
         with m.If(request.valid & request.ready):
             m.d.sync += part.eq(part + 1)
             with m.If(last_part):
-                m.d.sync += [part.eq(0), position.eq(Mux(last, 0, position + 1))]
+                m.d.sync += [part.eq(0), counted.eq(Mux(last, 0, position + 1))]
+                if begun is not None:
+                    m.d.sync += begun.eq(~last)
 
     # -- K stage
 
@@ -211,11 +219,11 @@ class Attention(wiring.Component):
 
         # Their memory and maximum; the next job's wait until this one has been taken
         pending, fresh, bank = Signal(), Signal(init=1), Signal()
-        row, rows = Signal(range(design.hw.context)), Signal(range(design.hw.context), reset_less=True)
+        row, rows = Signal(range(design.rows_seen())), Signal(range(design.rows_seen()), reset_less=True)
         top = Signal(signed(EXP_BITS), reset_less=True)
         maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"max{g}") for g in range(group)]
-        memories = [BlockRam(SCORE_BITS, 2 * design.hw.context) for _ in range(group)]
-        exponents = BlockRam(EXP_BITS, 2 * design.hw.context)
+        memories = [BlockRam(SCORE_BITS, 2 * design.rows_seen()) for _ in range(group)]
+        exponents = BlockRam(EXP_BITS, 2 * design.rows_seen())
         store = Signal()
         m.d.comb += [final.ready.eq(~pending), store.eq(final.valid & ~pending & row_end)]
         for g, (memory, score) in enumerate(zip(memories, scores)):
@@ -399,6 +407,20 @@ class Attention(wiring.Component):
         job = self._scores(m, take)
         self._divide(m, self._weigh(m, take, job, hold), hold, entries)
         return m
+
+
+def _first(m, design, place):
+    """The first position that an entry sees."""
+    layers = {}
+    for layer in range(design.layers):
+        layers.setdefault(design.window(layer) or design.hw.context, []).append(layer)
+    window, first = Signal(range(design.hw.context + 1)), Signal(signed(len(place.position) + 2), name="first_signed")
+    with m.Switch(place.layer):
+        for size, of in layers.items():
+            with m.Case(*of):
+                m.d.comb += window.eq(size)
+    m.d.comb += first.eq(place.position + 1 - window)
+    return Mux(first[-1], 0, first[:len(place.position)])
 
 
 # Products and sums

@@ -1,49 +1,77 @@
 """The array's sums of QKV and of gate/up, scaled and rounded to bf16."""
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, magnitude, round_bf16, shift_up
+from ..lib.arith import ADD_BF16_STAGES, Pipeline, add_bf16, leading_zeros, magnitude, round_bf16, shift_up
 from ..lib.layouts import EXP_BITS, converted_layout, result_layout
 
 __all__ = ["Convert"]
 
 
 class Convert(wiring.Component):
-    """Sums to bf16: ``acc * 2**(e_w + e_a + acc_unit)``, rounded once to nearest even; padding is dropped.
+    """Sums to bf16: ``acc * 2**(e_w + e_a + acc_unit)``, rounded once to nearest even; then the bias, with a rounding of its own.
+    Padding is dropped.
 
     A command names the matrix; then its results are taken, in the array's order (n-tile, entry, group) and all of them,
     padding included, before the next command. They leave in that order with their place: head (K heads, V heads, Q
     heads) and granule in the head, or granule in the gate/up row. ``last`` marks the last real granule of the command.
 
-    A granule taken in cycle s is offered in cycle s + 4 (``golden.convert.LATENCY``), one per cycle; the first is taken
-    no earlier than the cycle after the command, and the next command in the cycle after the last.
+    A granule taken in cycle s is offered in cycle s + 4, or s + 10 where the block has a bias (``golden.convert.latency``), one per
+    cycle; the first is taken no earlier than the cycle after the command, and the next command in the cycle after the last.
+
+    Biases are kept for each biased matrix and bank. Those of a command are to be taken at ``bias`` before the command, and not to be
+    changed before its last granule has been offered.
 
     Parameters
     ----------
     design : Design
+    banks : int          1, or 2 for two half-batches, each of which brings its biases
 
     Members
     -------
     cmd : In(stream)     {gate_up, n}: the matrix (0: QKV), and the number of entries, at least 1
-    exps : In            exponents of the record: q, k, v, - or gate, up, -, -; taken over with the command
+    exps : In            exponents of the matrix's record, at the places of `Block.record_of`; taken over with the command
+    bank : In(1)         only with two banks of biases: of the command, taken over with it
+    bias : In(stream)    only where the block has biases: {x, gate_up, bank, part}, V numbers in bf16 of granule ``part`` of the matrix's
+                         stored rows (bank only if there are two); always ready
     i : In(stream)       `result_layout`
     o : Out(stream)      `converted_layout`
     """
 
-    def __init__(self, design):
-        self._design = design
-        super().__init__({
+    def __init__(self, design, banks=1):
+        self._design, self._banks = design, banks
+        v = design.hw.vector_lanes
+        # (gate_up, bank) -> place of its biases in the memory
+        self._regions, self._depth, parts = {}, 0, 0
+        for gate_up, name in enumerate(("qkv", "gate_up")):
+            for bank in range(banks if design.block.biased(name) else 0):
+                self._regions[gate_up, bank] = self._depth
+                parts = max(parts, design.matmul(name).rows // v)
+                self._depth += design.matmul(name).rows // v
+        members = {
             "cmd": In(stream.Signature(data.StructLayout({"gate_up": 1, "n": range(design.hw.entries + 1)}))),
-            "exps": In(data.ArrayLayout(signed(EXP_BITS), 4)),
+            "exps": In(data.ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "i": In(stream.Signature(result_layout(design))),
             "o": Out(stream.Signature(converted_layout(design))),
-        })
+        }
+        if self._regions:
+            which = {"gate_up": 1, "bank": 1} if banks == 2 else {"gate_up": 1}
+            layout = data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), **which, "part": range(parts)})
+            members |= {"bias": In(stream.Signature(layout)), **({"bank": In(1)} if banks == 2 else {})}
+        super().__init__(members)
+
+    def _region(self, gate_up, bank):
+        """Where the biases of a matrix and bank begin; of one without, anywhere."""
+        first, second = (Mux(gate_up, self._regions.get((1, b), 0), self._regions.get((0, b), 0)) for b in (0, self._banks - 1))
+        return Mux(bank, second, first)
 
     def elaborate(self, platform):
         m = Module()
         design, v = self._design, self._design.hw.vector_lanes
         groups, per_head = design.hw.columns // v, design.head // v
+        per_row = (2 if design.block.gated else 1) * design.ff // v
         i = self.i.payload
 
         # The command
@@ -57,12 +85,17 @@ class Convert(wiring.Component):
 
         # Where a granule belongs: it goes up by one with each, and back to the tile's start with the tile's next entry.
         place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
-                                   "past": 1})
+                                   "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
         here, after, start = Signal(place), Signal(place), Signal(place)
-        row_end = here.part == Mux(gate_up, 2 * design.ff // v, per_head) - 1
+        row_end = here.part == Mux(gate_up, per_row, per_head) - 1
         matrix_end = row_end & (gate_up | (here.head == design.qkv_heads - 1))
         m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)), after.part.eq(Mux(row_end, 0, here.part + 1)),
                      after.past.eq(here.past | matrix_end)]
+        if self._regions:
+            m.d.comb += after.at.eq(here.at + 1)
+            with m.If(self.cmd.valid & self.cmd.ready):
+                at = self._region(self.cmd.payload.gate_up, self.bank if self._banks == 2 else Const(0, 1))
+                m.d.sync += [here.at.eq(at), start.at.eq(at)]
         entry_end = i.group == groups - 1
         tile_end = entry_end & (i.entry == top_entry)
         with m.If(self.i.valid & self.i.ready):
@@ -77,11 +110,18 @@ class Convert(wiring.Component):
         # Sums to bf16: magnitude, its highest bit, shift, round
         gate = stream.Signature(result_layout(design)).create(path=("gate",))
         m.d.comb += [gate.valid.eq(self.i.valid & busy), self.i.ready.eq(gate.ready & busy)]
-        pipe = Pipeline(m, gate, self.o, stages=4, take=~here.past)
-        of_head = Mux(here.head < design.kv_heads, exps[1], Mux(here.head < 2 * design.kv_heads, exps[2], exps[0]))
-        # of a magnitude's highest bit, biased as in a bf16
-        highest = [pipe.reg(Mux(gate_up, exps[lane], of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
-                            name=f"highest{lane}", stages=2) for lane in range(2)]
+        stages = 4 + (ADD_BF16_STAGES if self._regions else 0)
+        pipe = Pipeline(m, gate, self.o, stages=stages, take=~here.past)
+
+        def exp_of(name):
+            return exps[design.block.record_of(name)[1]]
+
+        of_head = Mux(here.head < design.kv_heads, exp_of("k"), Mux(here.head < 2 * design.kv_heads, exp_of("v"), exp_of("q")))
+        if self._regions:
+            bias = self._bias(m, pipe, here.at, gate_up)
+        # of a magnitude's highest bit, biased as in a bf16; gates and ups are in turn
+        highest = [pipe.reg(Mux(gate_up, exp_of(name), of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
+                            name=f"highest{lane}", stages=2) for lane, name in enumerate(("gate", "up") if design.block.gated else ("up",))]
         for lane in range(v):
             name = f"lane{lane}"
             sign, mag = magnitude(m, i.acc[lane], name=name)
@@ -89,11 +129,29 @@ class Convert(wiring.Component):
             count, zero = leading_zeros(m, mag, name=name)
             count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
             top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
-            biased = pipe.reg(highest[lane % 2] - count, name=f"{name}_biased")
+            biased = pipe.reg(highest[lane % len(highest)] - count, name=f"{name}_biased")
             zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
             rounded = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
-            m.d.comb += self.o.payload.x[lane].eq(pipe.reg(rounded, name=f"{name}_o"))
+            rounded = pipe.reg(rounded, name=f"{name}_o")
+            if self._regions:
+                rounded = add_bf16(m, pipe, rounded, bias[lane], name=f"{name}_sum")
+            m.d.comb += self.o.payload.x[lane].eq(rounded)
         for field, value in (("entry", i.entry), ("head", here.head), ("part", here.part),
                              ("last", matrix_end & (i.entry == top_entry))):
-            m.d.comb += self.o.payload[field].eq(pipe.reg(value, name=field, stages=4))
+            m.d.comb += self.o.payload[field].eq(pipe.reg(value, name=field, stages=stages))
         return m
+
+    def _bias(self, m, pipe, at, gate_up):
+        """V biases, those at place ``at``, four stages later; 0 where the matrix has none."""
+        m.submodules.biases = memory = Memory(shape=self.bias.payload.x.shape(), depth=max(2, self._depth), init=[])
+        write, read = memory.write_port(), memory.read_port()
+        i = self.bias.payload
+        m.d.comb += [
+            self.bias.ready.eq(1), write.en.eq(self.bias.valid), write.data.eq(i.x),
+            write.addr.eq(self._region(i.gate_up, i.bank if self._banks == 2 else Const(0, 1)) + i.part),
+            read.en.eq(pipe.advance), read.addr.eq(pipe.reg(at, name="at", stages=3)),
+        ]
+        if len(self._regions) == 2 * self._banks:
+            return read.data
+        has = pipe.reg(gate_up if (1, 0) in self._regions else ~gate_up, name="biased", stages=4)
+        return [Mux(has, x, 0) for x in read.data]

@@ -1,22 +1,21 @@
 """RMSNorm of residual rows into bf16 rows."""
+import operator
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, shift_up,
-                         unpack_bf16)
+from ..lib.arith import Link, Pipeline, constant_rom, leading_zeros, magnitude, round_bf16, shift_up, unpack_bf16
 from ..lib.layouts import residual_read_layout, residual_row_layout
-from ..params.tables import norm_epsilon, rsqrt_exponent, rsqrt_table
+from ..lib.norm import inverse_root, normalized, one, reduced, rounded_product, tree_stages
+from ..params.block import Norm
+from ..params.tables import norm_epsilon
 
 __all__ = ["RmsNorm"]
 
-
-class _Link:
-    """Handshake between two pipelines inside the unit."""
-    def __init__(self, name):
-        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
+_ONE = 0x3F80    # in bf16
 
 
 class RmsNorm(wiring.Component):
@@ -29,13 +28,16 @@ class RmsNorm(wiring.Component):
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
+    Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing else, in the same
+    cycles; the gains are taken as for any norm, and not looked at.
+
     Parameters
     ----------
     design : Design
 
     Members
     -------
-    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a norm is
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
@@ -49,8 +51,10 @@ class RmsNorm(wiring.Component):
         self._parts = design.hidden // hw.vector_lanes
         part, entry = range(self._parts), range(hw.entries)
         granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
+        self._plain = any(norm.plain for norm in design.block.of(Norm))
+        command = {"entry": entry, "row": entry, "last": 1, **({"plain": 1} if self._plain else {})}
         super().__init__({
-            "cmd": In(stream.Signature(data.StructLayout({"entry": entry, "row": entry, "last": 1}))),
+            "cmd": In(stream.Signature(data.StructLayout(command))),
             "read": Out(stream.Signature(residual_read_layout(design))),
             "read_i": In(stream.Signature(residual_row_layout(design))),
             "gain": In(stream.Signature(data.StructLayout({"g": granule, "part": part}))),
@@ -65,7 +69,7 @@ class RmsNorm(wiring.Component):
         last_part = parts - 1
 
         # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
-        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1, depth=4)
+        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + self._plain, depth=4)
         closing = Signal()                           # a command with `last` is on its way
         active, again = Signal(), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
@@ -78,7 +82,7 @@ class RmsNorm(wiring.Component):
             finishing.eq(self.read.ready & again & (part == last_part)),
             self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
             rows.w_en.eq(self.cmd.valid & self.cmd.ready),
-            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row)),
+            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row, *([self.cmd.payload.plain] if self._plain else []))),
         ]
         with m.If(active & self.read.ready):
             m.d.sync += part.eq(part + 1)
@@ -90,7 +94,7 @@ class RmsNorm(wiring.Component):
             m.d.sync += active.eq(0)
 
         # Answers: to the sum, then to the product.
-        summing, taking = _Link("summing"), _Link("taking")
+        summing, taking = Link("summing"), Link("taking")
         second = Signal()
         got = Signal(range(parts))
         first, end = got == 0, got == last_part
@@ -105,16 +109,17 @@ class RmsNorm(wiring.Component):
             with m.If(end):
                 m.d.sync += [got.eq(0), second.eq(~second)]
 
-        factor = _Link("factor")
-        r, e = self._factor(m, summing, first, end, factor)
+        factor = Link("factor")
+        # A command's first granule is there after the command itself.
+        r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-1]] if self._plain else [])), factor)
 
         # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
         # comes 3 + tree cycles later.
-        converted, front, joined = _Link("converted"), _Link("front"), _Link("joined")
+        converted, front, joined = Link("converted"), Link("front"), Link("joined")
         row = Pipeline(m, taking, converted, stages=4, name="row")
         elements = [self._to_bf16(m, row, x, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
         tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4)
-        m.submodules.queue = queue = SyncFIFO(width=16 * lanes + len(tag), depth=5 + _tree_stages(lanes))
+        m.submodules.queue = queue = SyncFIFO(width=16 * lanes + len(tag), depth=5 + tree_stages(lanes))
         m.d.comb += [queue.w_data.eq(Cat(*elements, tag)), queue.w_en.eq(converted.valid), converted.ready.eq(queue.w_rdy)]
         leave = Pipeline(m, queue.r_stream, front, stages=1, name="leave")
         granule = leave.reg(queue.r_data, name="granule")
@@ -138,12 +143,16 @@ class RmsNorm(wiring.Component):
             read.addr.eq(tag[:len(got)]),
             read.en.eq(product.advance),
         ]
+        gain = read.data
+        if self._plain:
+            plain = product.reg(tag[-1], name="plain")
+            gain = [Mux(plain, _ONE, g) for g in gain]
         tag = product.reg(tag, name="tag_o", stages=5)
         for i, x in enumerate(elements):
-            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, read.data[i], f"y{i}"))
+            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, gain[i], f"y{i}"))
 
         last_of_row, last = tag[len(got)], tag[len(got) + 1]
-        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:])]
+        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:len(tag) - self._plain])]
         m.d.sync += self.done.eq(self.o.valid & self.o.ready & last_of_row)
         with m.If(self.o.valid & self.o.ready & last_of_row & last):
             m.d.sync += [closing.eq(0), self.gains_ready.eq(0)]
@@ -151,26 +160,26 @@ class RmsNorm(wiring.Component):
             m.d.sync += self.gains_ready.eq(1)
         return m
 
-    def _factor(self, m, i, first, end, o):
-        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set."""
+    def _factor(self, m, i, flags, o):
+        """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set.
+
+        flags: whether a granule is its row's first, whether it is the last, and, where a norm is plain, whether this one is
+        """
         design = self._design
         k, fraction, lanes = design.model.hidden_size, design.hw.residual_fraction, design.hw.vector_lanes
         x, mag = self.read_i.payload.x, self.read_i.payload.mag
 
-        sums = _Link("sums")
-        tree = _tree_stages(lanes)
+        sums = Link("sums")
+        tree = tree_stages(lanes)
         pipe = Pipeline(m, i, sums, stages=3 + tree, name="square")
         # Stage 1: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
         zeros, zero = leading_zeros(m, mag, name="mag")
         shift = pipe.reg(Mux(zero | (zeros > 16), 0, 16 - zeros)[:5], name="shift")
-        flags = pipe.reg(Cat(first, end), name="square_flags")
+        flags = pipe.reg(flags, name="square_flags")
         # Stages 2, 3: q = x >> shift fits signed(16), so q * q is at most 2**30.
         q = [pipe.reg((pipe.reg(x[j], name=f"sum_x{j}") >> shift)[:16].as_signed(), name=f"q{j}") for j in range(lanes)]
         terms = [pipe.reg((v * v)[:31].as_unsigned(), name=f"square{j}") for j, v in enumerate(q)]
-        for stage in range(tree):
-            for _ in range(2):
-                terms = [sum(terms[j + 1:j + 2], terms[j]) for j in range(0, len(terms), 2)]
-            terms = [pipe.reg(term, name=f"tree{stage}_{j}") for j, term in enumerate(terms)]
+        term = reduced(pipe, terms, operator.add, name="tree")
         shift, flags = pipe.reg((shift, flags), name="square_tail", stages=2 + tree - 1)
         epsilon = norm_epsilon(k, design.model.rms_norm_eps, fraction)
         start = pipe.reg(constant_rom(m, [epsilon >> 2 * s for s in range(17)], shift, range(epsilon + 1),
@@ -179,40 +188,30 @@ class RmsNorm(wiring.Component):
 
         # The sum of k squares and epsilon; offered when the row is complete.
         total = Signal(range(k * 2**30 + epsilon + 1), reset_less=True)
-        whole = _Link("whole")
+        whole = Link("whole")
         total_shift = Signal.like(shift, reset_less=True)
+        total_plain = Signal(reset_less=True)
         # Nothing can be lost by waiting: behind a row's last sum comes at least one granule of its second sweep. And a chain ends here.
         m.d.comb += sums.ready.eq(~whole.valid)
         with m.If(sums.ready & sums.valid):
-            m.d.sync += [whole.valid.eq(flags[1]), total.eq(Mux(flags[0], start, total) + terms[0]), total_shift.eq(shift)]
+            m.d.sync += [whole.valid.eq(flags[1]), total.eq(Mux(flags[0], start, total) + term), total_shift.eq(shift)]
+            if self._plain:
+                m.d.sync += total_plain.eq(flags[2])
         with m.Elif(whole.ready):
             m.d.sync += whole.valid.eq(0)
 
-        # total = f * 2**(2h), 1 <= f < 4. Its highest bit is `width - 1 - zeros`: odd when f >= 2. total is never 0.
-        found = _Link("found")
+        # 1 / rms = sqrt(k) * 2**(fraction - shift) / sqrt(total). total is never 0.
+        found = Link("found")
         pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
-        zeros, _ = leading_zeros(m, total, name="total")
-        width = len(total)
-        zeros, value, shift = pipe.reg((zeros, total, total_shift), name="total_1")
-        top = (width - 1 - zeros)[:len(zeros)]
-        mantissa = shift_up(m, value, zeros, 16, name="mantissa")[0][:15]
-        # 1 / rms = sqrt(k) * 2**(fraction - shift - h) / sqrt(f)
-        exponent = rsqrt_exponent(k) + fraction - shift - top[1:]
-        x, exponent = pipe.reg((Cat(mantissa, top[0]), exponent), name="rsqrt_x")
-        table = rsqrt_table(k)
-        f = pipe.reg(x[:table.fraction_bits], name="rsqrt_f")
-        base, slope = pipe.reg(pwl_lookup(m, table, x[table.fraction_bits:], name="rsqrt"), name="rsqrt_line")
-        y = pipe.reg(pwl_line(m, table, base, slope, f, name="rsqrt"), name="rsqrt_y")
-        exponent = pipe.reg(exponent, name="rsqrt_exponent", stages=2)
-        # y is in [0.5, 2), or a little below: up to two places to the left make its highest bit 1.
-        assert table.out_bits <= 15 and min(b + min(0, s) for b, s in zip(table.base, table.slope)) >= 1 << 12
-        y = Cat(y, Const(0, 15 - len(y)))
-        places = Mux(y[14], 0, Mux(y[13], 1, 2))
+        y, exponent = inverse_root(m, pipe, total, total_shift, lengths=[k], base=fraction)
+        if self._plain:                             # the factor is 1
+            plain = pipe.reg(total_plain, name="rsqrt_plain", stages=4)
+            y, exponent = Mux(plain, 1 << 14, y), Mux(plain, 0, exponent)
         # It stays until its row has passed, with the next one on its way.
-        factor = Signal(15, reset_less=True), Signal((exponent - places).shape(), reset_less=True)
+        factor = Signal(15, reset_less=True), Signal(exponent.shape(), reset_less=True)
         m.d.comb += found.ready.eq(~o.valid)
         with m.If(found.ready):
-            m.d.sync += [o.valid.eq(found.valid), factor[0].eq(y << places), factor[1].eq(exponent - places)]
+            m.d.sync += [o.valid.eq(found.valid), factor[0].eq(y), factor[1].eq(exponent)]
         with m.Elif(o.ready):
             m.d.sync += o.valid.eq(0)
         return factor
@@ -230,18 +229,11 @@ class RmsNorm(wiring.Component):
     def _product(self, m, pipe, x, r, e, gain, name):
         """bf16(bf16(x * r * 2**(e - 14)) * gain); the gain comes one stage later."""
         x = unpack_bf16(x)
-        sign, exponent, value, zero = pipe.reg((x.sign, x.exponent + e, _one(x) * r, x.zero), name=f"{name}_1")
-        a = _inside(m, sign, *_normalized(value, exponent), zero, f"{name}_a")
+        sign, exponent, value, zero = pipe.reg((x.sign, x.exponent + e, one(x) * r, x.zero), name=f"{name}_1")
+        a = _inside(m, sign, *normalized(value, exponent), zero, f"{name}_a")
         a, g = unpack_bf16(pipe.reg(a, name=f"{name}_2")), unpack_bf16(pipe.reg(gain, name=f"{name}_gain"))
-        sign, exponent, value, zero = pipe.reg(
-            (a.sign ^ g.sign, a.exponent + g.exponent - 127, _one(a) * _one(g), a.zero | g.zero), name=f"{name}_3")
-        sign, value, exponent, zero = pipe.reg((sign, *_normalized(value, exponent), zero), name=f"{name}_4")
-        return pipe.reg(round_bf16(m, sign, value, exponent, zero=zero, name=f"{name}_b"), name=f"{name}_5")
-
-
-def _normalized(value, exponent):
-    """A product of numbers in [1, 2) is in [1, 4): shifted so that its highest bit is 1."""
-    return Mux(value[-1], value, value << 1)[:len(value)], exponent + value[-1]
+        exponent, value = a.exponent + g.exponent - 127, one(a) * one(g)
+        return rounded_product(m, pipe, a.sign ^ g.sign, exponent, value, a.zero | g.zero, name=name, first=3)
 
 
 def _inside(m, sign, value, exponent, zero, name):
@@ -253,13 +245,3 @@ def _inside(m, sign, value, exponent, zero, name):
     packed = Signal(15, name=f"{name}_packed")
     m.d.comb += packed.eq(Cat(fraction, exponent[:8]) + (guard & (rest.any() | fraction[0])))
     return Mux(zero, 0, Cat(packed, sign))
-
-
-def _one(x):
-    """The significand as if ``x`` were not zero, which is looked at later: nothing stands before the multiplier."""
-    return Cat(x.significand[:7], Const(1, 1))
-
-
-def _tree_stages(lanes):
-    """Stages of the adder tree, two levels each."""
-    return ((lanes - 1).bit_length() + 1) // 2

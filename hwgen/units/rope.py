@@ -26,6 +26,9 @@ class Rope(wiring.Component):
     pair per cycle: n commands that wait in line take ``n * head_dim/2 + 6`` cycles (`golden.rope.angle_cycles`). Angles
     must be complete (``angle_done``) before a granule of their entry comes, and stay until overwritten.
 
+    Of several RoPEs (`ModelShape.ropes`) a command makes all angles, one after the other, and ``rope`` says by which a granule is
+    turned. A model without any has neither tables nor multipliers, and a command is done in the cycle after it was taken.
+
     Parameters
     ----------
     design : Design
@@ -36,15 +39,21 @@ class Rope(wiring.Component):
     angle_done : Out(1)                          those of the command with ``last`` can be used
     i : In(stream heads_layout)                  bf16, pairs side by side
     o : Out(stream heads_layout)                 the same granules, turned
+    rope : In                                    only with several RoPEs: that of the granule which is taken (`ModelShape.rope_of`)
+    turn : In(1)                                 only where some layers have a RoPE and some none: otherwise the granule passes unchanged
     """
     def __init__(self, design):
         self._design = design
+        self._ropes = len(design.model.ropes())
+        straight = None in map(design.model.rope_of, range(design.layers))
         super().__init__({
             "angle": In(stream.Signature(data.StructLayout({
                 "entry": range(design.hw.entries), "position": range(design.hw.context), "last": 1}))),
             "angle_done": Out(1),
             "i": In(stream.Signature(heads_layout(design))),
             "o": Out(stream.Signature(heads_layout(design))),
+            **({"rope": In(range(self._ropes))} if self._ropes > 1 else {}),
+            **({"turn": In(1)} if self._ropes and straight else {}),
         })
 
     def elaborate(self, platform):
@@ -52,18 +61,28 @@ class Rope(wiring.Component):
         design = self._design
         lanes, entries = design.hw.vector_lanes, design.hw.entries
         part_bits = (design.head // lanes - 1).bit_length()
+        if not self._ropes:
+            pipe = Pipeline(m, self.i, self.o, stages=8)
+            m.d.comb += [self.o.payload.eq(pipe.reg(self.i.payload, name="passed", stages=8)), self.angle.ready.eq(1)]
+            m.d.sync += self.angle_done.eq(self.angle.valid & self.angle.payload.last)
+            return m
 
-        # Row: the granule's pairs. Padding pairs are never written: they stay (0, 0), and so do padding elements.
-        m.submodules.angles = angles = Memory(shape=data.ArrayLayout(_PAIR, lanes // 2), depth=max(2, entries << part_bits),
+        table_bits = (self._ropes - 1).bit_length()
+        # Row: the granule's pairs, of each RoPE. Padding pairs are never written: they stay (0, 0), and so do padding elements.
+        m.submodules.angles = angles = Memory(shape=data.ArrayLayout(_PAIR, lanes // 2), depth=max(2, entries << part_bits + table_bits),
                                               init=[])
         write, read = angles.write_port(granularity=1), angles.read_port()
         self._make_angles(m, write, part_bits)
 
         i, o = self.i.payload, self.o.payload
         pipe = Pipeline(m, self.i, self.o, stages=8)
-        m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), i.entry)), read.en.eq(pipe.advance)]
+        rope = [self.rope] if self._ropes > 1 else []
+        m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), *rope, i.entry)), read.en.eq(pipe.advance)]
         kv = design.kv_heads
-        plain = pipe.reg((i.head >= kv) & (i.head < 2 * kv), name="plain", stages=7)
+        plain = (i.head >= kv) & (i.head < 2 * kv)
+        if "turn" in self.signature.members:
+            plain = plain | ~self.turn
+        plain = pipe.reg(plain, name="plain", stages=7)
         for p in range(lanes // 2):
             turned = self._turn(m, pipe, i.x[2 * p], i.x[2 * p + 1], read.data[p], f"p{p}")
             for k, bits in enumerate(turned):
@@ -118,20 +137,27 @@ class Rope(wiring.Component):
             m.submodules[name] = table = Memory(shape=factor, depth=max(2, len(init)), init=init)
             tables.append(table.read_port())
 
-        # A command loads the addresses of the tables' rows, which then count through the pairs.
+        # A command loads the addresses of the tables' rows, which then count through the pairs, of one RoPE after the other.
+        width = self._ropes * pairs
         active, pair = Signal(), Signal(range(pairs))
         entry = Signal.like(self.angle.payload.entry, reset_less=True)
         last = Signal(reset_less=True)
-        end = pair == pairs - 1
+        end, which = pair == pairs - 1, []
+        if self._ropes > 1:
+            rope = Signal(range(self._ropes))
+            last_pair, end, which = end, end & (rope == self._ropes - 1), [rope]
         m.d.comb += self.angle.ready.eq(~active | end)
         with m.If(active):
             m.d.sync += [table.addr.eq(table.addr + 1) for table in tables]
             m.d.sync += pair.eq(pair + 1)
+            if which:
+                with m.If(last_pair):
+                    m.d.sync += [pair.eq(0), rope.eq(Mux(end, 0, rope + 1))]
         with m.If(self.angle.ready):
             m.d.sync += [active.eq(self.angle.valid), pair.eq(0), entry.eq(self.angle.payload.entry),
                          last.eq(self.angle.payload.last)]
             position = self.angle.payload.position
-            m.d.sync += [tables[0].addr.eq(position[:block_bits] * pairs), tables[1].addr.eq(position[block_bits:] * pairs)]
+            m.d.sync += [tables[0].addr.eq(position[:block_bits] * width), tables[1].addr.eq(position[block_bits:] * width)]
 
         def later(value, stages, name):
             for k in range(stages):
@@ -154,7 +180,7 @@ class Rope(wiring.Component):
         cos, sin = (register(rne_shift(m, x, 18, name=n)[:16].as_signed(), n) for x, n in ((cos, "cos"), (sin, "sin")))
         valid, done = later(active, 5, "made"), later(active & end & last, 6, "made_last")
         part = pair[lane_bits:]
-        row = later(Cat(part, Const(0, part_bits - len(part)), entry), 5, "row")
+        row = later(Cat(part, Const(0, part_bits - len(part)), *which, entry), 5, "row")
         column = later(pair[:lane_bits], 5, "column") if lane_bits else Const(0)
         m.d.comb += [write.addr.eq(row), write.en.eq(valid << column), self.angle_done.eq(done)]
         m.d.comb += [write.data[k].as_value().eq(Cat(cos, sin)) for k in range(design.hw.vector_lanes // 2)]

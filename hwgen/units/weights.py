@@ -1,19 +1,21 @@
 """Where weights come from, and where they go: sources of the weight stream, and its dispatcher."""
+import contextlib
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import enum, memory, stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout, View
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
-from ..lib.pieces import Kind, Pieces
+from ..lib.pieces import Pieces, kinds
 from ..lib.rom import FileRom
 from ..lib.skid import SkidRegister
+from ..params.block import Norm, Project
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
-__all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout"]
+__all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout", "vector_layout"]
 
 
 def request_layout(design):
@@ -36,6 +38,15 @@ def gain_layout(design):
     """A granule of a norm's gains, as bf16."""
     hw = design.hw
     return StructLayout({"g": ArrayLayout(unsigned(16), hw.vector_lanes), "part": range(design.hidden // hw.vector_lanes)})
+
+
+def vector_layout(design):
+    """A granule of the vectors of a record. ``norm``: whose record, by its number in the block; ``half``: for which half-batch;
+    ``part``: counts the granules of all vectors of the record."""
+    norms = design.block.of(Norm)
+    most = max(sum(count for _, count in design.stream[norm.name, 0].vectors) for norm in norms)
+    return StructLayout({"x": ArrayLayout(unsigned(16), design.hw.vector_lanes), "norm": range(len(norms)), "half": range(design.hw.halves),
+                         "part": range(most)})
 
 
 class RomSource(wiring.Component):
@@ -107,6 +118,11 @@ class StreamPort(wiring.Component):
         return m
 
 
+def _one_of(value, numbers):
+    """Whether a value is one of some numbers."""
+    return reduce(or_, (value == number for number in numbers), Const(0))
+
+
 def _pick(m, values, index):
     """``values[index]``: by AND and OR, which is two values to a 4-input LUT; trees of multiplexers take up to twice that."""
     hot = Signal(len(values), name="hot")
@@ -121,6 +137,16 @@ class Section(enum.Enum, shape=3):
     RECORD = 2      # the exponents of a record
     GAINS = 3       # the rest of it
     TILES = 4
+
+
+class SectionWithVectors(enum.Enum, shape=3):
+    """The same, of a stream whose records have vectors behind their gains."""
+    HEADER = 0
+    EMBED = 1
+    RECORD = 2
+    GAINS = 3
+    TILES = 4
+    VECTORS = 5
 
 
 class Dispatcher(wiring.Component):
@@ -146,11 +172,14 @@ class Dispatcher(wiring.Component):
     embed : Out(stream)         `hwgen.lib.layouts.embed_layout`, rows in order, a row's parts in order but hi and lo alternating per L elements
     exps : Out                  exponents of the latest record, valid with its first ``gain``
     gain : Out(stream)          `gain_layout`
+    vector : Out(stream)        `vector_layout`, only where records have vectors; ``ready`` must be 1
     tile : Out(stream)          `hwgen.lib.layouts.tile_layout`
     """
 
     def __init__(self, design):
         self._design = design
+        self._norms = [norm.name for norm in design.block.of(Norm)]
+        self._vectors = [sum(count for _, count in design.stream[name, 0].vectors) for name in self._norms]     # granules, of each record
         super().__init__({
             "cmd": In(stream.Signature(row_layout(design))),
             "req": Out(stream.Signature(request_layout(design))),
@@ -160,6 +189,7 @@ class Dispatcher(wiring.Component):
             "embed": Out(stream.Signature(embed_layout(design))),
             "exps": Out(ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "gain": Out(stream.Signature(gain_layout(design))),
+            **({"vector": Out(stream.Signature(vector_layout(design)))} if any(self._vectors) else {}),
             "tile": Out(stream.Signature(unsigned(tile_layout(design).size))),
         })
 
@@ -187,15 +217,19 @@ class Dispatcher(wiring.Component):
             return address, count, step, 1
         pieces = self._pieces(m, "asked", both, head, finish)
         base = Signal(range(design.stream_beats), init=stream.body)     # of the layer whose number is the round's
+        kind_of = kinds(design.block)
+        of_mlp = [kind_of[name] for name in ("GATE_UP", "DOWN", "POST_2") if name in kind_of.__members__]
         with m.Switch(pieces.kind):
-            for kind, name in ((Kind.RECORD_1, "norm_1"), (Kind.QKV, "qkv"), (Kind.O, "o"), (Kind.RECORD_2, "norm_2"),
-                               (Kind.GATE_UP, "gate_up"), (Kind.DOWN, "down")):
+            for kind, name in pieces.sections():
                 with m.Case(kind):
                     section = stream[name, 0]
                     offset = section.address - stream.body
                     before = offset - stream.layer_beats        # in the layer before it
-                    m.d.comb += [count.eq(section.beats), address.eq(base + (
-                        offset if kind == Kind.RECORD_1 else before if kind in (Kind.GATE_UP, Kind.DOWN) else
+                    beats = section.beats
+                    if kind == kind_of.RECORD_1 and beats != stream[FINAL_NORM].beats:      # the final norm's has no vectors
+                        beats = Mux(pieces.final, stream[FINAL_NORM].beats, beats)
+                    m.d.comb += [count.eq(beats), address.eq(base + (
+                        offset if kind == kind_of.RECORD_1 else before if kind in of_mlp else
                         Mux(pieces.odd, before, offset)))]
             with m.Default():
                 m.d.comb += [address.eq(stream[HEAD].address), count.eq(stream[HEAD].beats)]
@@ -272,21 +306,22 @@ class Dispatcher(wiring.Component):
     def _route(self, m, row, next_row, head, both, begun, finish):
         """What comes, in the order of the stream."""
         design, hw = self._design, self._design.hw
-        lanes, beats = hw.vector_lanes, self.beats
-        section, after = Signal(Section), Signal(Section)
+        lanes, beats, headers = hw.vector_lanes, self.beats, self._design.record_header_granules
+        Here = SectionWithVectors if any(self._vectors) else Section
+        section, after = Signal(Here), Signal(Here, name="after")
         in_tiles = Signal()         # section == TILES. It and `beat_full` are registers: the whole source waits for `beats.ready`
         m.d.comb += after.eq(section)
-        m.d.sync += [section.eq(after), in_tiles.eq(after == Section.TILES)]
+        m.d.sync += [section.eq(after), in_tiles.eq(after == Here.TILES)]
         pair = design.recipe.head == "pair"
 
         # The register behind the beats: a granule of V 16-bit words, or 2 V codes of which half count.
         granule = Signal(StructLayout({
-            "kind": Section, "words": ArrayLayout(unsigned(16), lanes), "upper": 1, "entry": range(hw.entries),
-            "part": range(design.hidden // lanes), "lo": 1, "last": 1}), reset_less=True)
+            "kind": Here, "words": ArrayLayout(unsigned(16), lanes), "upper": range(max(2, headers)), "entry": range(hw.entries),
+            "part": range(max(design.hidden // lanes, *self._vectors)), "lo": 1, "last": 1}), reset_less=True)
         full, for_embed, for_norm = (Signal(name=name) for name in ("full", "for_embed", "for_norm"))     # whom it waits for
         leave, move = Signal(), Signal()
         m.d.comb += [leave.eq(~(for_embed & ~self.embed.ready | for_norm & ~self.gain.ready)), self.embed.valid.eq(full & for_embed),
-                     self.gain.valid.eq(full & (granule.kind == Section.GAINS))]
+                     self.gain.valid.eq(full & (granule.kind == Here.GAINS))]
         with m.If(move):
             m.d.sync += full.eq(1)
         with m.Elif(leave):
@@ -295,66 +330,91 @@ class Dispatcher(wiring.Component):
         m.d.comb += [self.embed.p.codes.eq(Mux(granule.upper, bits[8 * lanes:], bits[:8 * lanes])), self.gain.p.g.eq(granule.words)]
         m.d.comb += [self.embed.p[name].eq(granule[name]) for name in ("entry", "part", "lo", "last")]
         m.d.comb += self.gain.p.part.eq(granule.part)
+        if any(self._vectors):
+            of_norm, of_half = Signal(range(len(self._norms))), Signal(range(hw.halves))     # of the granule
+            m.d.comb += [self.vector.valid.eq(full & (granule.kind == Here.VECTORS)), self.vector.p.x.eq(granule.words),
+                         self.vector.p.part.eq(granule.part), self.vector.p.norm.eq(of_norm), self.vector.p.half.eq(of_half)]
         words = [w[:EXP_BITS].as_signed() for w in granule.words]
         identity = [self.model_id[:16], self.model_id[16:]]
-        with m.If(full & (granule.kind == Section.RECORD) & self.gain.ready):
-            m.d.sync += [self.exps[i].eq(words[i % lanes]) for i in range(design.block.record_words) if lanes > 2]
-            for k in range(2 if lanes == 2 else 0):
+        with m.If(full & (granule.kind == Here.RECORD) & self.gain.ready):
+            m.d.sync += [self.exps[i].eq(words[i % lanes]) for i in range(design.block.record_words) if headers == 1]
+            for k in range(headers if headers > 1 else 0):
                 with m.If(granule.upper == k):
-                    m.d.sync += [self.exps[2 * k + i].eq(words[i]) for i in range(2)]
-        with m.If(full & (granule.kind == Section.HEADER)):
+                    m.d.sync += [self.exps[lanes * k + i].eq(words[i]) for i in range(lanes)]
+        with m.If(full & (granule.kind == Here.HEADER)):
             if lanes > 2:
-                m.d.sync += [self.embed_exp.eq(words[0]), *(identity[i].eq(granule.words[2 + i]) for i in range(2))]
+                with m.If(granule.upper == 0) if headers > 1 else contextlib.nullcontext():
+                    m.d.sync += [self.embed_exp.eq(words[0]), *(identity[i].eq(granule.words[2 + i]) for i in range(2))]
             else:
-                with m.If(~granule.upper):
+                with m.If(~granule.upper if headers == 2 else granule.upper == 0):
                     m.d.sync += self.embed_exp.eq(words[0])
-                with m.Else():
+                with m.Else() if headers == 2 else m.If(granule.upper == 1):
                     m.d.sync += [identity[i].eq(granule.words[i]) for i in range(2)]
 
         # Which granule of the beat is next. ``part`` counts those of a row, or of the gains; ``upper`` tells header granules apart.
         slices = (hw.lanes // lanes).bit_length() - 1           # bits of a part that count within a beat
-        part = Signal(range(design.hidden // lanes))
+        part = Signal(range(max(design.hidden // lanes, *self._vectors)))
         in_beat = Signal(range(design.granules_per_beat))
         beat_full = Signal(init=design.granules_per_beat == 1)      # in_beat is the last
-        upper = Signal()
+        upper = Signal(range(max(2, headers)))
         lo = Signal()
         unit = Cat(part[:slices], row.column)                   # of V codes, in an embedding beat
         slice_end = part[:slices].all() if slices else Const(1)
-        words_end = upper if design.record_header_granules == 2 else Const(1)
+        words_end = Const(1) if headers == 1 else upper if headers == 2 else upper == headers - 1
+        next_upper = ~words_end if headers <= 2 else Mux(words_end, 0, upper + 1)
         part_end = part == design.hidden // lanes - 1
         row_end = part_end & lo if pair else part_end
         beat_end = Signal()
         # A beat that is wanted but not there counts as waited for, whatever its end will be.
         serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
         m.d.comb += move.eq(beats.valid & (~full | leave) & ~in_tiles)
-        index = Mux(section == Section.EMBED, unit[1:], in_beat)
+        index = Mux(section == Here.EMBED, unit[1:], in_beat)
         chosen = _pick(m, [beats.payload[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
                        index)
         with m.If(move):
-            m.d.sync += [for_embed.eq(section == Section.EMBED), for_norm.eq((section == Section.RECORD) | (section == Section.GAINS)),
+            m.d.sync += [for_embed.eq(section == Here.EMBED), for_norm.eq((section == Here.RECORD) | (section == Here.GAINS)),
                          granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
                          granule.lo.eq(lo), granule.last.eq(row.last & row_end)]
-            restart = beat_end | (section == Section.EMBED)
+            restart = beat_end | (section == Here.EMBED)
             m.d.sync += [in_beat.eq(Mux(restart, 0, in_beat + 1)),
                          beat_full.eq(Mux(restart, design.granules_per_beat == 1, in_beat == design.granules_per_beat - 2))]
 
         # Tiles: those left of the run, and of the current one the beats before the last.
         alternating, step = hw.halves == 2, Signal(name="run_step")
-        tiles, record, over = (self._piece_runs if alternating else self._runs)(m, step, both, head, finish)
+        tiles, empty, record, over, norm, of_final, norm_half = (self._piece_runs if alternating else self._runs)(m, step, both, head, finish)
+        if any(self._vectors):
+            vectored = Signal()     # the record that is being received has vectors
+            m.d.comb += vectored.eq(~of_final & _one_of(norm, [i for i, count in enumerate(self._vectors) if count]))
+            with m.If(move):
+                m.d.sync += [of_norm.eq(norm), of_half.eq(norm_half)]
         left = Signal.like(tiles)
         beat = Signal(range(hw.tile_beats))
         last_beat = beat == hw.tile_beats - 1
         kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
         m.d.comb += [self.tile.payload.eq(Cat(*kept, beats.payload)), beats.ready.eq(Mux(in_tiles, self.tile.ready | ~last_beat, serial_ready))]
 
+        def close_record():
+            """Behind a record come tiles, or, where its norm is followed by another one, a record; or nothing."""
+            if empty is None:
+                m.d.comb += after.eq(Here.TILES)
+                if alternating:
+                    m.d.comb += step.eq(1)
+                return
+            with m.If(empty):
+                m.d.comb += [step.eq(1), after.eq(Here.RECORD)]
+                with m.If(over):
+                    m.d.comb += [after.eq(Here.HEADER), finish.eq(1)]
+            with m.Else():
+                m.d.comb += [after.eq(Here.TILES), step.eq(alternating)]
+
         with m.Switch(section):
-            with m.Case(Section.HEADER):
+            with m.Case(Here.HEADER):
                 m.d.comb += beat_end.eq(words_end | beat_full)
                 with m.If(move):
-                    m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
+                    m.d.sync += [granule.upper.eq(upper), upper.eq(next_upper)]
                     with m.If(words_end):
-                        m.d.comb += after.eq(Section.EMBED)
-            with m.Case(Section.EMBED):
+                        m.d.comb += after.eq(Here.EMBED)
+            with m.Case(Here.EMBED):
                 m.d.comb += [beat_end.eq(slice_end), next_row.eq(move & row_end)]
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(unit[0]), part.eq(part + 1)]
@@ -366,24 +426,40 @@ class Dispatcher(wiring.Component):
                     with m.If(row_end):
                         m.d.sync += part.eq(0)
                         with m.If(row.last):
-                            m.d.comb += after.eq(Section.RECORD)
-            with m.Case(Section.RECORD):
+                            m.d.comb += after.eq(Here.RECORD)
+            with m.Case(Here.RECORD):
                 m.d.comb += beat_end.eq(beat_full)
                 m.d.sync += left.eq(tiles)
                 with m.If(move):
-                    m.d.sync += [granule.upper.eq(upper), upper.eq(~words_end)]
+                    m.d.sync += [granule.upper.eq(upper), upper.eq(next_upper)]
                     with m.If(words_end):
-                        m.d.comb += after.eq(Section.GAINS)
-            with m.Case(Section.GAINS):
-                m.d.comb += beat_end.eq(part_end | beat_full)
+                        m.d.comb += after.eq(Here.GAINS)
+            with m.Case(Here.GAINS):
+                gains_end = part_end
+                if any(self._vectors):      # they go on in the same beat
+                    gains_end = part_end & ~vectored
+                m.d.comb += beat_end.eq(gains_end | beat_full)
                 with m.If(move):
                     m.d.sync += part.eq(part + 1)
                     with m.If(part_end):
                         m.d.sync += part.eq(0)
-                        m.d.comb += after.eq(Section.TILES)
-                        if alternating:
-                            m.d.comb += step.eq(1)
-            with m.Case(Section.TILES):
+                        if not any(self._vectors):
+                            close_record()
+                        else:
+                            with m.If(vectored):
+                                m.d.comb += after.eq(Here.VECTORS)
+                            with m.Else():
+                                close_record()
+            if any(self._vectors):
+                with m.Case(Here.VECTORS):
+                    vectors_end = Signal()
+                    m.d.comb += [vectors_end.eq(part == Array(max(1, count) - 1 for count in self._vectors)[norm]), beat_end.eq(vectors_end | beat_full)]
+                    with m.If(move):
+                        m.d.sync += part.eq(part + 1)
+                        with m.If(vectors_end):
+                            m.d.sync += part.eq(0)
+                            close_record()
+            with m.Case(Here.TILES):
                 m.d.comb += self.tile.valid.eq(beats.valid & last_beat)
                 with m.If(beats.valid & beats.ready):
                     with m.Switch(beat):
@@ -398,36 +474,48 @@ class Dispatcher(wiring.Component):
                             if alternating:
                                 m.d.sync += left.eq(tiles)
                             with m.If(record):
-                                m.d.comb += after.eq(Section.RECORD)
+                                m.d.comb += after.eq(Here.RECORD)
                             with m.If(over):
-                                m.d.comb += after.eq(Section.HEADER)
+                                m.d.comb += after.eq(Here.HEADER)
                                 m.d.comb += finish.eq(1)
         return m
 
     def _runs(self, m, step, both, head, finish):
-        """The runs of tiles behind the records: (tiles of the run behind this record, less 1; a record follows this run; nothing does)."""
-        design = self._design
-        counts = [sum(matmul.tiles for matmul in of) for of in
-                  (design.layer_matmuls[:2], design.layer_matmuls[2:], (design.head_matmul,))]
-        second, final, layer = Signal(), Signal(), Signal(range(design.layers))
-        tiles, over, layers_end = Signal(range(max(counts))), Signal(name="over"), second & (layer == design.layers - 1)
-        m.d.comb += [tiles.eq(Mux(final, counts[2] - 1, Mux(second, counts[1] - 1, counts[0] - 1))), over.eq(final | layers_end & ~head)]
+        """The runs of tiles behind the records.
+
+        Returns (tiles of the run behind this record, less 1; whether there is none, or None if there always is; a record follows this run;
+        nothing does; number of the record's norm; or it is the final one's; of which half-batch it is).
+        """
+        design, norms = self._design, len(self._norms)
+        counts = [sum(design.matmul(project.name).tiles for project in design.block.projects(name)) for name in self._norms]
+        counts.append(design.head_matmul.tiles)
+        second, final, layer = Signal(range(norms)), Signal(), Signal(range(design.layers))
+        last = second if norms == 2 else (second == norms - 1) & ~final
+        tiles, over, layers_end = Signal(range(max(counts))), Signal(name="over"), last & (layer == design.layers - 1)
+        if norms == 2:
+            of_layer = Mux(second, counts[1] - 1, counts[0] - 1)
+        else:
+            of_layer = Array(max(1, count) - 1 for count in counts[:-1])[second]
+        m.d.comb += [tiles.eq(Mux(final, counts[-1] - 1, of_layer)), over.eq(final | layers_end & ~head)]
         with m.If(step):
             with m.If(~final):
-                m.d.sync += second.eq(~second)
-            with m.If(second):
+                m.d.sync += second.eq(~second if norms == 2 else Mux(last, 0, second + 1))
+            with m.If(last):
                 m.d.sync += layer.eq(layer + 1)
             with m.If(layers_end):
                 m.d.sync += [layer.eq(0), final.eq(head)]
             with m.If(over):
                 m.d.sync += final.eq(0)
-        return tiles, Const(1), over
+        empty = None
+        if not all(counts):
+            empty = ~final & _one_of(second, [i for i, count in enumerate(counts[:-1]) if not count])
+        return tiles, empty, Const(1), over, second, final, Const(0)
 
     def _piece_runs(self, m, step, both, head, finish):
-        """The same where each piece is a run of its own: (tiles of the next piece, less 1; it is a record; there is none)."""
-        design = self._design
-        pieces = self._pieces(m, "received", both, head, finish)
-        matmuls = dict(zip((Kind.QKV, Kind.O, Kind.GATE_UP, Kind.DOWN, Kind.HEAD), (*design.layer_matmuls, design.head_matmul)))
+        """The same where each piece is a run of its own: (tiles of the next piece, less 1; it is a record, twice; there is none; as above)."""
+        design, block = self._design, self._design.block
+        pieces, kind_of = self._pieces(m, "received", both, head, finish), kinds(block)
+        matmuls = {kind_of[step.name.upper()]: design.matmul(step.name) for step in block.of(Project)} | {kind_of.HEAD: design.head_matmul}
         tiles, record = Signal(range(max(matmul.tiles for matmul in matmuls.values())), name="next_tiles"), Signal(name="next_record")
         with m.Switch(pieces.after):
             for kind, matmul in matmuls.items():
@@ -436,4 +524,9 @@ class Dispatcher(wiring.Component):
             with m.Default():
                 m.d.comb += record.eq(1)
         m.d.comb += pieces.step.eq(step)
-        return tiles, record, pieces.last
+        norm = Signal(range(len(self._norms)), name="received_norm") if any(self._vectors) else Const(0)
+        for kind, name in pieces.sections():
+            if name in self._norms and any(self._vectors):
+                with m.If(pieces.kind == kind):
+                    m.d.comb += norm.eq(self._norms.index(name))
+        return tiles, (record | pieces.last if block.post_norms else None), record, pieces.last, norm, pieces.final, pieces.half

@@ -177,35 +177,13 @@ class Given:
     def plan(self, shape, sizes, tied):
         """The `Plan` of the tensors, with what it folds among the notes."""
         plan = tensors.Plan(shape, sizes, self.family.spelled, self.own_biases, tied)
-        said = [fold(plan, self) for fold in self.family.folds] + [_attention_factor(plan, self)]
+        said = [fold(plan, self) for fold in self.family.folds] + [tensors.attention_factor(plan, [rope.factor if rope else 1.0 for rope in self.ropes])]
         if tied and not shape.tie_word_embeddings:
             said.append("the head is a table of its own")
         said = [words for words in said if words]
         if said:
             self.about.notes["folded"] = "; ".join(said)
         return plan
-
-
-def _attention_factor(plan, given):
-    """A factor of cosines and sines: its square goes into the turned elements of the queries, or into the gains of their norm."""
-    shape, norm = plan.shape, plan.shape.block.qk_norm
-    turned = shape.head_dim if shape.rotary_dim is None else shape.rotary_dim
-    found = set()
-    for i, rope in enumerate(given.ropes):
-        if rope is None or rope.factor == 1:
-            continue
-        if norm and norm.after_rotary:
-            raise ValueError(f"Attention factor of RoPE must be 1, not {rope.factor:g}: the norm after RoPE would undo it")
-        found.add(rope.factor)
-        names = [norm.q_tensor] if norm else plan.both("q")
-
-        def scale(w, factor=rope.factor):
-            heads = w.reshape(-1, shape.head_dim, *w.shape[1:]).copy()
-            heads[:, :turned] *= factor ** 2
-            return heads.reshape(w.shape)
-
-        plan.change(*(f"model.layers.{i}.{name}" for name in names), to=scale)
-    return f"attention factor {', '.join(f'{factor:g}' for factor in sorted(found))} squared into the queries" if found else None
 
 
 def fields_of(given):

@@ -9,7 +9,7 @@ from ...params.model import DivisorRopeScaling, LinearRopeScaling, Llama3RopeSca
 from ..json_file import take
 from ..options import Options
 
-__all__ = ["Rope", "nested_rope", "read_rope"]
+__all__ = ["Rope", "nested_rope", "read_rope", "yarn"]
 
 _KINDS = ("default", "linear", "llama3", "dynamic", "yarn", "longrope")
 
@@ -139,7 +139,7 @@ def _llama3(rope, theta, size, context, original):
                                   f"{scaling.low_freq_factor:g} and {scaling.high_freq_factor:g} turns")
 
 
-def _yarn(rope, theta, size, context, original):
+def yarn(rope, theta, size, context, original):
     """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those divided by the factor."""
     factor, positions = rope.take("factor", float), original()
     check_number("RoPE scaling factor", factor)
@@ -179,4 +179,4 @@ def _longrope(rope, theta, size, context, original):
             f"longrope, short factors, up to {positions} positions, attention factor {attention:g}")
 
 
-_MAKERS = {"default": _default, "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": _yarn, "longrope": _longrope}
+_MAKERS = {"default": _default, "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": yarn, "longrope": _longrope}

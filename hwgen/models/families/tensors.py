@@ -11,8 +11,8 @@ import numpy as np
 
 from ...params.block import Norm
 
-__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "by_kv_head", "centred", "factors", "fused", "interleaved", "no_gains",
-           "no_head_bias", "norm_biases", "plus_one", "stacked", "two_norms"]
+__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused", "interleaved",
+           "no_gains", "no_head_bias", "norm_biases", "plus_one", "stacked", "two_norms"]
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 
@@ -112,6 +112,26 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
         return ", ".join(f"{name} times {value:g}" for name, value in said.items() if value != 1) or None
 
     return fold
+
+
+def attention_factor(plan, factors):
+    """A factor of cosines and sines, of each layer: its square goes into the turned elements of the queries, or into the gains of their norm."""
+    shape, norm = plan.shape, plan.shape.block.qk_norm
+    turned = shape.head_dim if shape.rotary_dim is None else shape.rotary_dim
+    for i, factor in enumerate(factors):
+        if factor == 1:
+            continue
+        if norm and norm.after_rotary:
+            raise ValueError(f"Attention factor of RoPE must be 1, not {factor:g}: the norm after RoPE would undo it")
+
+        def scale(w, factor=factor):
+            heads = w.reshape(-1, shape.head_dim, *w.shape[1:]).copy()
+            heads[:, :turned] *= factor ** 2
+            return heads.reshape(w.shape)
+
+        plan.change(*(f"model.layers.{i}.{name}" for name in ([norm.q_tensor] if norm else plan.both("q"))), to=scale)
+    found = sorted(set(factors) - {1})
+    return f"attention factor {', '.join(f'{factor:g}' for factor in found)} squared into the queries" if found else None
 
 
 def plus_one(plan, given):

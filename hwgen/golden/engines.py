@@ -1,0 +1,23 @@
+"""What a step of a layer starts, and when it ends: the twins of the engines by the names that `hwgen.params.block` has for them."""
+from . import convert, qk_norm, residual, rope, swiglu, vector_buffer
+
+__all__ = ["norm_end", "sink_end"]
+
+
+def norm_end(design, norm, done):
+    """When the result of a layer's norm can be read, of the cycle of its last row's `done`."""
+    # the cycle before it takes the row's last granule
+    return done if norm.writes == "normed" else done - 1 + residual.DONE_LATENCY
+
+
+def sink_end(design, project, times, n):
+    """When the result of a layer's matrix of n entries can be read: the `done` of what its sums go to."""
+    v = design.hw.vector_lanes
+    converted = convert.latency(design)
+    if project.sink == "heads":
+        last = times.granule(design.qkv_heads * design.head // v - 1)       # of those that are not padding
+        normed = qk_norm.cycles(design, n) if design.block.qk_norm else 0
+        return last + converted + normed + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY
+    if project.sink == "activation":
+        return times.granule(-1) + converted + swiglu.latency(design.block) + vector_buffer.WRITE_LATENCY
+    return times.granule(-1) + residual.DONE_LATENCY

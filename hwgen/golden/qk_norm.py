@@ -1,0 +1,58 @@
+"""RMSNorm of keys and queries: twin of `hwgen.units.qk_norm`."""
+import numpy as np
+
+from ..params.tables import floating_epsilon
+from .numbers import bf16, bf16_bits
+from .rmsnorm import inverse_root, tree_stages
+
+__all__ = ["PASS_LATENCY", "cycles", "norm_factor", "norm_vectors", "order", "qk_norm"]
+
+PASS_LATENCY = 1    # cycles from the acceptance of a granule of a V head to its offer
+
+
+def norm_factor(x, length, epsilon):  # bf16 [n, k] -> int [n], int [n]
+    """(r, e) of each vector of ``length`` elements and padding zeros: its elements are multiplied by ``r * 2**e``."""
+    bits = bf16_bits(x).astype(np.int64)
+    exponent = bits >> 7 & 0xFF
+    significand = np.where(exponent > 0, bits & 0x7F | 0x80, 0)
+    least, value = floating_epsilon(length, epsilon)
+    common = np.maximum(exponent.max(axis=-1), least)                             # [n]
+    places = np.minimum(common[:, None] - exponent, 16)
+    totals = (significand**2 << 16 >> 2 * places).sum(axis=-1)                    # at most k * 2**32
+    totals = [total + (value >> 2 * above) for total, above in zip(totals.tolist(), (common - least).tolist())]
+    return inverse_root(length, totals, 142 - common)
+
+
+def norm_vectors(x, gain, length, epsilon):  # bf16 [n, k], bf16 [k] -> bf16 [n, k]
+    """Vectors of ``length`` elements and padding zeros, normalized."""
+    r, e = norm_factor(x, length, epsilon)
+    # 8 + 15 and 8 + 8 significant bits, with exponents far from float64's ends: both products are exact
+    return bf16(bf16(x * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
+
+
+def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], bf16 [k] -> bf16 [n, qkv_heads, head]
+    """All head vectors of the entries (K heads, V heads, Q heads): K and Q normalized, V as it is.
+
+    Gains are in the stored order of elements, `Design.head` of them, or of ``span="projection"`` as many for each head of the kind.
+    """
+    model, kv = design.model, design.kv_heads
+    out = np.array(x, np.float64)
+    for heads, gain in ((slice(0, kv), k_gain), (slice(2 * kv, None), q_gain)):
+        vectors = out[:, heads]
+        count = vectors.shape[1] if design.block.qk_norm.span == "projection" else 1
+        rows = vectors.reshape(-1, count * design.head)
+        out[:, heads] = norm_vectors(rows, gain, count * model.head_dim, model.rms_norm_eps).reshape(vectors.shape)
+    return out
+
+
+def order(design, n):
+    """(entry, head, part) of each granule that is stored, in the order in which they leave."""
+    heads = [*range(design.kv_heads), *range(2 * design.kv_heads, design.qkv_heads)]
+    return [(e, h, p) for e in range(n) for h in heads for p in range(design.head // design.hw.vector_lanes)]
+
+
+def cycles(design, n):
+    """Cycles from the acceptance of the granule with ``last`` of a command of ``n`` entries to the offer of the last one that leaves."""
+    parts = design.head // design.hw.vector_lanes
+    longest = parts * (design.heads if design.block.qk_norm.span == "projection" else 1)
+    return n * (design.kv_heads + design.heads) * parts + longest + 2 * tree_stages(design.hw.vector_lanes) + 17

@@ -1,0 +1,274 @@
+"""RMSNorm of keys and queries."""
+import operator
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..lib.arith import Link, Pipeline, constant_rom, times, unpack_bf16
+from ..lib.norm import inverse_root, one, reduced, rounded_product, tree_stages
+from ..lib.ram import BlockRam
+from ..params.tables import floating_epsilon
+from .rope import heads_layout
+
+__all__ = ["QkNorm"]
+
+
+class QkNorm(wiring.Component):
+    """Normalizes K and Q heads; V heads pass unchanged and in order, ahead of them.
+
+    K and Q granules are stored as they come, one per cycle. With the one that has ``last`` the command is complete: then nothing is
+    taken until all that was stored has left normalized, a granule per cycle: entry by entry, K heads before Q heads. A granule of a V
+    head taken in cycle s is offered in s + 1. The last normalized granule of n entries is offered
+    ``n * (kv_heads + heads) * head/V + longest vector/V + 2 * tree + 17`` cycles after the one with ``last`` was taken
+    (`golden.qk_norm.cycles`), with ``last``.
+
+    Granules are read once, and wait in a queue for the factor of their vector. The queue is as long as the longest vector and the way of
+    its factor, and a granule is read when there is a place for it; so nothing on that way ever waits.
+
+    Parameters
+    ----------
+    design : Design     with a ``block.qk_norm``
+    banks : int         1 or 2 pairs of gains are held
+
+    Members
+    -------
+    i : In(stream heads_layout)             granules of n entries 0 to n - 1, those of a head in order, the entries' last Q granule last
+    o : Out(stream heads_layout)
+    gain : In(stream {x, key, bank, part})  bf16 gains of queries, or (``key``) of keys; always ready. ``bank`` if there are 2 banks
+    bank : In(1)                            if there are 2: which gains; stable from a command's first granule to the last one at ``o``
+
+    Raises
+    ------
+    ValueError          if the design has no norm of queries and keys, or banks are neither 1 nor 2
+    """
+    def __init__(self, design, banks=1):
+        if design.block.qk_norm is None:
+            raise ValueError("Design must have a block with a norm of queries and keys, not without")
+        if banks not in (1, 2):
+            raise ValueError(f"Bank count must be 1 or 2, not {banks}")
+        self._design, self._banks = design, banks
+        hw, model = design.hw, design.model
+        self._parts = design.head // hw.vector_lanes
+        self._whole = design.block.qk_norm.span == "projection"
+        # granules of a vector and its elements without padding, of keys and of queries
+        counts = (design.kv_heads, design.heads) if self._whole else (1, 1)
+        self._vectors = [count * self._parts for count in counts]
+        self._lengths = list(dict.fromkeys(count * model.head_dim for count in counts))
+        gain = {"x": data.ArrayLayout(unsigned(16), hw.vector_lanes), "key": 1, "part": range(max(self._vectors))}
+        members = {
+            "i": In(stream.Signature(heads_layout(design))),
+            "o": Out(stream.Signature(heads_layout(design))),
+            "gain": In(stream.Signature(data.StructLayout(gain | ({"bank": 1} if banks == 2 else {})))),
+        }
+        super().__init__(members | ({"bank": In(1)} if banks == 2 else {}))
+
+    @property
+    def _stored_heads(self):
+        return self._design.kv_heads + self._design.heads
+
+    def elaborate(self, platform):
+        m = Module()
+        i, lanes = self.i.payload, self._design.hw.vector_lanes
+        kv = self._design.kv_heads
+        sweeping = Signal()                          # from the cycle after the granule with `last` until all have left
+        top_entry = Signal.like(i.entry, reset_less=True)
+        passes, taken = Signal(), Signal()
+        out, normed = Link("out"), Link("normed")
+        m.d.comb += [
+            passes.eq((i.head >= kv) & (i.head < 2 * kv)),
+            self.i.ready.eq(~sweeping & (~passes | out.ready)),
+            taken.eq(self.i.valid & ~sweeping & ~passes),
+            out.valid.eq(Mux(sweeping, normed.valid, self.i.valid & passes)),
+            normed.ready.eq(out.ready),
+        ]
+        with m.If(taken & i.last):
+            m.d.sync += [sweeping.eq(1), top_entry.eq(i.entry)]
+
+        m.submodules.rows = rows = BlockRam(16 * lanes, self._design.hw.entries * self._stored_heads * self._parts)
+        vectors = self._design.hw.entries * (2 if self._whole else self._stored_heads)
+        m.submodules.exponents = exponents = Memory(shape=unsigned(8), depth=vectors, init=[])
+        start = self._store(m, taken, rows, exponents.read_port(domain="comb"), exponents.write_port())
+        sweep = self._sweep(m, start, top_entry, rows, exponents.read_port(domain="comb"))
+        normed_granule = self._multiply(m, *sweep, top_entry, normed)
+
+        pipe = Pipeline(m, out, self.o, stages=1, name="out_pipe")
+        m.d.comb += self.o.payload.as_value().eq(pipe.reg(Mux(sweeping, normed_granule.as_value(), i.as_value()), name="out_granule"))
+        with m.If(sweeping & self.o.valid & self.o.ready & self.o.payload.last):
+            m.d.sync += sweeping.eq(0)
+        return m
+
+    def _store(self, m, taken, rows, before, update):
+        """Stores granules and, through ``before`` and ``update``, each vector's largest exponent. Returns that the last one is found."""
+        design, i = self._design, self.i.payload
+        always = Link("always")
+        store = Link("store")
+        m.d.comb += [store.valid.eq(taken), always.ready.eq(1)]
+        pipe = Pipeline(m, store, always, stages=tree_stages(design.hw.vector_lanes), name="store_pipe")
+
+        query = i.head >= 2 * design.kv_heads
+        row = Signal(range(design.hw.entries * self._stored_heads))
+        m.d.comb += row.eq(times(i.entry, self._stored_heads) + Mux(query, i.head - design.kv_heads, i.head))
+        head = Mux(query, i.head - 2 * design.kv_heads, i.head)
+        fresh = (i.part == 0) & (head == 0) if self._whole else i.part == 0
+        vector = Cat(query, i.entry) if self._whole else row
+        vector, fresh, last = pipe.reg((vector, fresh, i.last), name="store_tag", stages=pipe.stages)
+
+        # in the next cycle the row
+        place = pipe.reg(row, name="row"), pipe.reg(i.part, name="part")
+        m.d.comb += [rows.write_en.eq(pipe.valid[1]), rows.write_address.eq(times(place[0], self._parts) + place[1]),
+                     rows.write_data.eq(pipe.reg(i.x, name="granule"))]
+        # and when it is found the largest exponent; of a vector of small numbers that which is epsilon's
+        largest = reduced(pipe, [unpack_bf16(x).exponent for x in i.x], lambda a, b: Mux(a > b, a, b), name="largest")
+        least = self._of_kind([epsilon[0] for epsilon in self._epsilons], vector[0])
+        so_far = Mux(fresh, least, before.data)
+        m.d.comb += [before.addr.eq(vector), update.addr.eq(vector), update.en.eq(always.valid),
+                     update.data.eq(Mux(largest > so_far, largest, so_far))]
+        return always.valid & last
+
+    @property
+    def _epsilons(self):
+        return [floating_epsilon(length, self._design.model.rms_norm_eps) for length in self._lengths]
+
+    def _of_kind(self, choices, query):
+        """What belongs to keys or to queries, or the only choice."""
+        return choices[0] if len(choices) == 1 else Mux(query, choices[1], choices[0])
+
+    def _walk(self, m, step, top_entry, name):
+        """Counters through the stored granules in order: (entry, head, part, granule of the vector), query, vector's end, all's end."""
+        design, parts = self._design, self._parts
+        entry = Signal(range(design.hw.entries), name=f"{name}_entry")
+        head, part = Signal(range(design.qkv_heads), name=f"{name}_head"), Signal(range(parts), name=f"{name}_part")
+        query, keys_end, heads_end = Signal(name=f"{name}_query"), head == design.kv_heads - 1, head == design.qkv_heads - 1
+        row_end = part == parts - 1
+        within, vector_end = part, row_end
+        if self._whole:
+            within = Signal(range(max(self._vectors)), name=f"{name}_within")
+            vector_end = row_end & (keys_end | heads_end)
+            with m.If(step):
+                m.d.sync += within.eq(Mux(vector_end, 0, within + 1))
+        end = row_end & heads_end & (entry == top_entry)
+        with m.If(step):
+            m.d.sync += part.eq(Mux(row_end, 0, part + 1))
+            with m.If(row_end):
+                m.d.sync += head.eq(head + 1)
+                with m.If(keys_end):
+                    m.d.sync += [head.eq(2 * design.kv_heads), query.eq(1)]
+                with m.If(heads_end):
+                    m.d.sync += [head.eq(0), query.eq(0), entry.eq(Mux(end, 0, entry + 1))]
+        return (entry, head, part, within), query, vector_end, end
+
+    def _sweep(self, m, start, top_entry, rows, exponents):
+        """Reads all rows once; returns `Link` and granule, `Link` and factor (r, e) of the vector that the granule is of.
+
+        From the read to the factor nothing waits: a read is made when the queue has a place for its granule.
+        """
+        design, lanes = self._design, self._design.hw.vector_lanes
+        tree = tree_stages(lanes)
+        depth = max(self._vectors) + 9 + tree        # so that reads do not wait unless granules are not taken
+        reading, used, leaves = Signal(), Signal(range(depth + 1)), Signal()
+        address, vector = Signal.like(rows.read_address), Signal.like(exponents.addr)
+        read, sums, whole, found = Link("read"), Link("sums"), Link("whole"), Link("found")
+        (_, _, _, within), query, vector_end, end = self._walk(m, read.valid, top_entry, "read")
+        m.d.comb += [read.valid.eq(reading & (used != depth)), sums.ready.eq(1), found.ready.eq(1),
+                     rows.read_en.eq(1), rows.read_address.eq(address)]
+        m.d.sync += used.eq(used + read.valid - leaves)
+        with m.If(start):
+            m.d.sync += [reading.eq(1), address.eq(0), vector.eq(0)]
+        with m.Elif(read.valid):
+            m.d.sync += [reading.eq(~end), address.eq(address + 1), vector.eq(vector + vector_end)]
+
+        # Stages 1, 2: memories.
+        pipe = Pipeline(m, read, sums, stages=4 + tree, name="square")
+        m.d.comb += exponents.addr.eq(pipe.reg(vector, name="vector"))
+        common = pipe.reg(exponents.data, name="common")
+        first, vector_end, query = pipe.reg((within == 0, vector_end, query), name="flags", stages=2)
+        read_valid = pipe.valid[2]
+        granule = data.View(data.ArrayLayout(16, lanes), pipe.reg(rows.read_data, name="square_x"))
+        # Stages 3, 4: the square of the significand, in units of 4**(common - 142).
+        terms = []
+        for k, x in enumerate(map(unpack_bf16, granule)):
+            below = (common - x.exponent)[:8]
+            far = below[4:].any()                    # 16 places leave nothing
+            square, places = pipe.reg((x.significand * x.significand, Cat(below[:4] & ~far.replicate(4), far)), name=f"square{k}")
+            terms.append(pipe.reg((Cat(Const(0, 16), square) >> Cat(Const(0, 1), places))[:32], name=f"term{k}"))
+        term = reduced(pipe, terms, operator.add, name="tree")
+        above = pipe.reg((common - self._of_kind([least for least, _ in self._epsilons], query))[:8], name="above")
+        later_query = pipe.reg(query, name="query_3")
+        epsilons = [constant_rom(m, [value >> 2 * k for k in range(min(256, value.bit_length() // 2 + 1))], above, range(value + 1),
+                                 name=f"epsilon{number}") for number, (_, value) in enumerate(self._epsilons)]
+        epsilon = pipe.reg(self._of_kind(epsilons, later_query), name="epsilon", stages=1 + tree)
+        first, vector_end, query, common = pipe.reg((first, vector_end, query, common), name="square_tail", stages=2 + tree)
+
+        # The sum of a vector's squares and epsilon, and its factor
+        total = Signal(range(max(self._lengths) * 2**32 + max(value for _, value in self._epsilons) + 1), reset_less=True)
+        total_query, total_common = Signal(reset_less=True), Signal(8, reset_less=True)
+        m.d.sync += whole.valid.eq(sums.valid & vector_end)
+        with m.If(sums.valid):
+            m.d.sync += [total.eq(Mux(first, epsilon, total) + term), total_common.eq(common), total_query.eq(query)]
+        pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
+        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query)
+        r = r[:15]
+        pairs = -(-(depth + 2) // sum(self._vectors))
+        m.submodules.factors = factors = SyncFIFO(width=len(r) + len(e), depth=2 * pairs + 1)
+        m.d.comb += [factors.w_en.eq(found.valid), factors.w_data.eq(Cat(r, e))]
+        factor = Link("factor")
+        pipe = Pipeline(m, factors.r_stream, factor, stages=1, name="factor_pipe")
+        bits = pipe.reg(factors.r_data, name="factor_bits")
+
+        # The queue
+        m.submodules.queue = queue = BlockRam(16 * lanes, depth)
+        waiting, front = Link("waiting"), Link("front")
+        held, write_at, read_at = Signal(range(depth + 1)), Signal(range(depth)), Signal(range(depth))
+        write = Signal()
+        fetch = Pipeline(m, waiting, front, stages=2, name="fetch")
+        m.d.comb += [
+            write.eq(read_valid), queue.write_en.eq(write), queue.write_address.eq(write_at), queue.write_data.eq(granule.as_value()),
+            waiting.valid.eq(held != 0), leaves.eq(waiting.valid & waiting.ready),
+            queue.read_en.eq(fetch.advance), queue.read_address.eq(read_at),
+        ]
+        m.d.sync += held.eq(held + write - leaves)
+        with m.If(write):
+            m.d.sync += write_at.eq(Mux(write_at == depth - 1, 0, write_at + 1))
+        with m.If(leaves):
+            m.d.sync += read_at.eq(Mux(read_at == depth - 1, 0, read_at + 1))
+        return front, fetch.reg(queue.read_data, name="front_x"), factor, (bits[:len(r)], bits[len(r):].as_signed())
+
+    def _multiply(self, m, front, granule, factor, scale, top_entry, normed):
+        """bf16(bf16(x * r * 2**(e - 14)) * gain); returns the granule at ``normed``."""
+        design, lanes = self._design, self._design.hw.vector_lanes
+        r, e = scale
+        joined, step = Link("joined"), Signal()
+        m.d.comb += [joined.valid.eq(front.valid & factor.valid), front.ready.eq(joined.ready & factor.valid),
+                     step.eq(joined.valid & joined.ready)]
+        (entry, head, part, within), query, vector_end, end = self._walk(m, step, top_entry, "leave")
+        m.d.comb += factor.ready.eq(step & vector_end)
+        pipe = Pipeline(m, joined, normed, stages=6, name="product")
+
+        # Gains: of queries, of keys, and of the other bank
+        queries, both = self._vectors[1], sum(self._vectors)
+        m.submodules.gains = gains = BlockRam(16 * lanes, self._banks * both)
+        bank, into = (self.bank, self.gain.payload.bank) if self._banks == 2 else (Const(0), Const(0))
+
+        def place(key, bank, part):
+            return Mux(bank, Mux(key, both + queries, both), Mux(key, queries, 0)) + part
+
+        m.d.comb += [
+            self.gain.ready.eq(1), gains.write_en.eq(self.gain.valid), gains.write_data.eq(self.gain.payload.x.as_value()),
+            gains.write_address.eq(place(self.gain.payload.key, into, self.gain.payload.part)),
+            gains.read_en.eq(pipe.advance), gains.read_address.eq(place(~query, bank, within)),
+        ]
+        gain = pipe.reg(gains.read_data, name="gain", stages=2)
+        out = Signal(heads_layout(design), name="normed_granule")
+        tag = pipe.reg(Cat(entry, head, part, end), name="tag", stages=6)
+        m.d.comb += Cat(out.entry, out.head, out.part, out.last).eq(tag)
+        for k in range(lanes):
+            x = unpack_bf16(granule.word_select(k, 16))
+            y = unpack_bf16(rounded_product(m, pipe, x.sign, x.exponent + e, one(x) * r, x.zero, name=f"x{k}", first=1))
+            g = unpack_bf16(gain.word_select(k, 16))
+            exponent, value = y.exponent + g.exponent - 127, one(y) * one(g)
+            y = rounded_product(m, pipe, y.sign ^ g.sign, exponent, value, y.zero | g.zero, name=f"y{k}", first=4)
+            m.d.comb += out.x[k].eq(y)
+        return out

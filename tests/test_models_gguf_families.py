@@ -1,0 +1,139 @@
+"""Architectures of GGUF, against llama.cpp's logits for the tiny models of gguf_families.py."""
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gguf_families import CASES, FF, HIDDEN, POSITIONS, VOCAB, read_records
+from hwgen.models import ModelError, load
+from hwgen.models.gguf_architectures import ARCHITECTURES
+from hwgen.models.reference import Reference
+
+RECORDS = read_records()
+
+
+def loaded(folder, case, tensors=(), drop=(), **fields):
+    """The checkpoint of a case with other fields (None: without), more tensors, and without some."""
+    case = dataclasses.replace(case, fields=case.fields | fields)
+    return load(case.write(folder, tensors=dict(tensors), drop=drop), need_tokenizer=False)
+
+
+def logits(folder, case, **changes):
+    return Reference.of(loaded(folder, case, **changes)).logits(case.tokens())[list(POSITIONS)]
+
+
+def off(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_are_llama_cpps(tmp_path, name):
+    assert off(logits(tmp_path, CASES[name]), RECORDS[name]["logits"]) < CASES[name].off
+
+
+def test_records_are_of_these_models():
+    assert {name: case.digest() for name, case in CASES.items()} == {
+        name: record["digest"] for name, record in RECORDS.items()}, "run python -m tools.record_gguf"
+    assert {"llama"} | {case.arch for case in CASES.values()} == set(ARCHITECTURES)      # of llama is the differential test
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_left(tmp_path, name):
+    assert loaded(tmp_path, CASES[name]).warnings == []
+
+
+#: Fields that change a model: a case, a field and another value than the case's.
+MATTERS = [
+    ("gemma3", "attention.sliding_window", 3), ("gemma3 fields", "attention.sliding_window_pattern", 3),
+    ("gemma3 fields", "attention.sliding_window_pattern", [True, True]), ("gemma3 fields", "rope.freq_base_swa", 100.0),
+    ("gemma3 fields", "rope.scaling.factor", 4.0),
+    ("olmo3", "rope.scaling.factor", 2.0), ("qwen3 yarn", "rope.scaling.original_context_length", 256), ("phi3", "rope.dimension_count", 4),
+    ("phi3", "attention.sliding_window", 4), ("phi3 longrope", "rope.scaling.attn_factor", 1.1), ("granite", "attention.scale", 0.3),
+    ("granite", "embedding_scale", 2.0), ("granite", "residual_scale", 0.5), ("granite", "logit_scale", 4.0),
+    ("command-r", "logit_scale", 0.5), ("gptneox", "use_parallel_residual", False)]
+
+
+@pytest.mark.parametrize("name, field, value", MATTERS)
+def test_fields_matter(tmp_path, name, field, value):
+    assert off(logits(tmp_path, CASES[name], **{field: value}), RECORDS[name]["logits"]) > 2 * CASES[name].off
+
+
+def refusal(*arguments, **changes):
+    with pytest.raises(ModelError) as error:
+        loaded(*arguments, **changes)
+    line = str(error.value)
+    assert "\n" not in line
+    return line.partition("model.gguf: ")[2]
+
+
+NOTHING = "or missing, not {}: this hardware has nothing for it"
+REFUSED = [
+    ("gemma3", {"final_logit_softcapping": 30.0}, "Metadata gemma3.final_logit_softcapping must be 0 " + NOTHING.format("30.0")),
+    ("gemma3", {"attention.sliding_window_pattern": 1}, "Metadata gemma3.attention.sliding_window_pattern must be at least 2, not 1"),
+    ("gemma3", {"attention.sliding_window_pattern": [True]},
+     "Metadata gemma3.attention.sliding_window_pattern must be one for each of 7 layers, not 1"),
+    ("qwen3", {"attention.sliding_window": 5}, "Metadata qwen3.attention.sliding_window must be 0 " + NOTHING.format(5)),
+    ("qwen3", {"attention.scale": 0.5}, "Metadata qwen3.attention.scale must be 0 " + NOTHING.format("0.5")),
+    ("qwen3", {"rope.dimension_count": 8}, "Metadata qwen3.rope.dimension_count must be the head dimension 16, not 8"),
+    ("qwen3 yarn", {"rope.scaling.yarn_ext_factor": 0.5}, "Metadata qwen3.rope.scaling.yarn_ext_factor must be 1 or missing, not 0.5"),
+    ("qwen3 yarn", {"rope.scaling.yarn_beta_fast": 8.0}, "Metadata qwen3.rope.scaling.yarn_beta_fast must be 32 or missing, not 8.0"),
+    ("olmo2", {"rope.freq_base_swa": 50.0}, "Metadata olmo2.rope.freq_base_swa must be 0 " + NOTHING.format("50.0")),
+    ("olmo", {"attention.clamp_kqv": 8.0}, "Metadata olmo.attention.clamp_kqv must be 0 " + NOTHING.format("8.0")),
+    ("falcon", {"use_parallel_residual": False}, "Metadata falcon.use_parallel_residual must be True " + NOTHING.format("False")),
+    ("granite", {"logit_scale": None}, "Metadata granite.logit_scale is missing"),
+    ("command-r", {"attention.layer_norm_epsilon": None}, "Metadata command-r.attention.layer_norm_epsilon is missing"),
+]
+
+
+@pytest.mark.parametrize("name, fields, message", REFUSED)
+def test_refused_fields(tmp_path, name, fields, message):
+    assert refusal(tmp_path, CASES[name], **fields) == message
+
+
+NO_HEAD_BIAS = "tensor {} must be zero: this hardware's LM head has no bias"
+TENSORS = [
+    ("starcoder2", {"output_norm.bias": np.full(HIDDEN, 0.5)},
+     NO_HEAD_BIAS.format("output_norm.bias") + ", which that of the final norm would become"),
+    ("phi2", {"output.bias": np.full(VOCAB, 0.5)}, NO_HEAD_BIAS.format("output.bias")),
+    ("qwen2", {"output.bias": np.full(VOCAB, 0.5)}, NO_HEAD_BIAS.format("output.bias")),
+    ("qwen3", {"rope_freqs.weight": np.ones(8)}, "tensor rope_freqs.weight is none of this model: its architecture is not supported"),
+    ("phi3", {"rope_factors_short.weight": np.ones(4)}, "Tensor rope_factors_short.weight must have 3 numbers, not [4]"),
+    ("command-r", {"blk.0.attn_q_norm.weight": np.ones((4, 8))},
+     "tensor blk.0.attn_q_norm.weight is none of this model: its architecture is not supported"),
+    ("granite", {"blk.0.ffn_up.bias": np.ones(FF)}, "tensor blk.1.ffn_up.bias is missing: fetch the model again"),
+    ("phi3", {"blk.1.ffn_up.weight": np.ones((FF, HIDDEN))},
+     f"tensor blk.1.ffn_up.weight must be [{2 * FF}, {HIDDEN}] by the configuration, not [{FF}, {HIDDEN}]"),
+]
+
+
+@pytest.mark.parametrize("name, tensors, message", TENSORS)
+def test_refused_tensors(tmp_path, name, tensors, message):
+    assert refusal(tmp_path, CASES[name], tensors=tensors) == message
+
+
+@pytest.mark.parametrize("name, gone, message", [
+    ("gemma3", "blk.6.post_ffw_norm.weight", "tensor blk.6.post_ffw_norm.weight is missing: fetch the model again"),
+    ("phi3", "blk.1.attn_qkv.weight", "tensor blk.1.attn_qkv.weight is missing: fetch the model again"),
+    ("falcon", "output_norm.bias", "tensor output_norm.bias is missing: fetch the model again")])
+def test_missing_tensors(tmp_path, name, gone, message):
+    assert refusal(tmp_path, CASES[name], drop=(gone,)) == message
+
+
+@pytest.mark.parametrize("name, said", [
+    ("granite", "rows of queries and keys reordered; embedding times 3, residual times 0.4, logits times 0.2"),
+    ("phi3", "q, k, v from one matrix; gate, up from one matrix"),
+    ("command-r", "rows of queries and keys reordered; mean of LayerNorm; logits times 0.3; the head is a table of its own"),
+    ("gptneox", "q, k, v from one matrix; gains and biases of two norms of one residual; mean of LayerNorm")])
+def test_what_was_folded_is_said(tmp_path, name, said):
+    assert loaded(tmp_path, CASES[name]).notes["folded"] == said
+
+
+@pytest.mark.parametrize("name, said", [
+    ("gemma3", "4 positions (gemma3.attention.sliding_window), in 6 of 7 layers"),
+    ("exaone4 of 64 layers without a window", "4096 positions (default of llama.cpp), in 48 of 64 layers")])
+def test_what_was_taken_is_said(tmp_path, name, said):
+    assert loaded(tmp_path, CASES[name]).notes["window"] == said
+
+
+def test_longrope_is_of_the_original_context(tmp_path):
+    assert loaded(tmp_path, CASES["phi3 longrope"]).shape.max_position_embeddings == 512
