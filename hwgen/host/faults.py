@@ -127,7 +127,7 @@ class Constant:
     function, args          name of what gives it, in `hwgen.params.tables`, and for which arguments it is the unit's (for all, if there are none)
     entries, bits, signed   its numbers
     replaced                callable: (entry, number) -> the table with that number instead
-    valid                   callable: whether the circuits behind such a table are made for it
+    valid                   callable: (such a table, entry) -> whether the circuits behind it are made for that entry
     """
     unit: str
     function: str
@@ -142,7 +142,7 @@ class Constant:
         """The table with a bit of an entry wrong, or None where its unit is not made for that number."""
         value = self.entries[entry] & (1 << self.bits) - 1 ^ 1 << bit
         table = self.replaced(entry, value - (self.signed * (value >> self.bits - 1) << self.bits))
-        return table if self.valid(table) else None
+        return table if self.valid(table, entry) else None
 
     def changed(self, table):
         """Context manager: within it the unit has that table."""
@@ -164,7 +164,7 @@ def constants(design):
     steps = exp2_thresholds(design.recipe.p_format)
     found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False,
                              lambda i, v: _with(steps, i, v + (steps[i] >> SCORE_FRACTION << SCORE_FRACTION)),
-                             lambda other: all(a < b for a, b in zip(other, other[1:])))
+                             lambda other, i: all(a < b for a, b in zip(other, other[1:])))
     if design.model.ropes():
         both = rope_factors(design.model, design.hw.context)
         for which, name in enumerate(("rope_low", "rope_high")):
@@ -188,12 +188,10 @@ def _with(values, index, value):
 
 def _line(unit, function, table, field, bits, args):
     """Bases or slopes of a `Pwl`."""
-    def lowest(pwl):
-        return min(min(b, b + s) for b, s in zip(pwl.base, pwl.slope))
-
-    entries, low = getattr(table, field), 1 << lowest(table).bit_length() - 1   # what comes behind has bits for these octaves
+    entries, high = getattr(table, field), 1 << table.out_bits                   # what comes behind has bits for these octaves
+    low = 1 << min(min(b, b + s) for b, s in zip(table.base, table.slope)).bit_length() - 1
     return Constant(unit, function, entries, bits, field == "slope", lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
-                    lambda other: other.out_bits <= table.out_bits and lowest(other) >= low, args)
+                    lambda other, i: all(low <= y < high for y in (other.base[i], other.base[i] + other.slope[i])), args)
 
 
 def rope_entry(design, entry):
@@ -214,7 +212,7 @@ def _angles(both, which):
 
     # what a pointer longer than this turns has no bits
     return Constant("rope", "rope_factors", tuple(v for row in rows for pair in row for v in pair), 18, True, replaced,
-                    lambda other: all(math.hypot(*pair) <= 2**16.5 for row in other[which] for pair in row))
+                    lambda other, i: math.hypot(*other[which][i // 2 // pairs][i // 2 % pairs]) <= 2**16.5)
 
 
 @dataclass(frozen=True)
