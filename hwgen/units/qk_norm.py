@@ -209,7 +209,7 @@ class QkNorm(wiring.Component):
         with m.If(sums.valid):
             m.d.sync += [total.eq(Mux(first, epsilon, total) + term), total_common.eq(common), total_query.eq(query)]
         pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
-        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query)
+        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query, unit="qk_norm")
         r = r[:15]
         pairs = -(-(depth + 2) // sum(self._vectors))
         m.submodules.factors = factors = SyncFIFO(width=len(r) + len(e), depth=2 * pairs + 1)
