@@ -197,3 +197,11 @@ def test_errors_are_one_line(arguments, told, capsys):
     assert main(["plan", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out and told in err and err.count("\n") == 1
+
+
+def test_what_was_never_synthesized_is_said_by_name(monkeypatch, capsys):
+    known = {row: kinds for row, kinds in costs.table()["ecp5"].items() if row not in ("sums", "convert, biases")}
+    monkeypatch.setattr(costs, "table", lambda: {"ecp5": known})
+    llama, other = design("tiny"), design("tiny", dataclasses.replace(DEMO, block=_BLOCKS["norms"]))
+    assert not costs.unknown(llama) and {"sums", "convert, biases"} <= set(costs.unknown(other))
+    assert fit(other, "ecp5", ULX3S_85F).used["LUT"] > fit(llama, "ecp5", ULX3S_85F).used["LUT"]
