@@ -104,7 +104,7 @@ def _of_block(design):
     if depth := biases("qkv", "gate_up"):
         made.append(Memory("convert", 16 * v, max(2, hw.halves * depth)))
     if depth := biases("o", "down"):
-        made += hw.halves * [Memory("sums" if block.post_norms else "residual", 32 * v, depth)]     # as fixed-point numbers; and whether one was clipped
+        made += hw.halves * [Memory("sums" if block.post_norms else "residual", 33 * v, depth)]     # as fixed-point numbers; and whether one was clipped
     if block.qk_norm:
         parts = design.head // v
         vectors = [parts * (count if block.qk_norm.span == "projection" else 1) for count in (design.kv_heads, design.heads)]

@@ -165,7 +165,7 @@ class QkNorm(wiring.Component):
 
         From the read to the factor nothing waits: a read is made when the queue has a place for its granule.
         """
-        design, lanes = self._design, self._design.hw.vector_lanes
+        lanes = self._design.hw.vector_lanes
         tree = tree_stages(lanes)
         depth = max(self._vectors) + 9 + tree        # so that reads do not wait unless granules are not taken
         reading, used, leaves = Signal(), Signal(range(depth + 1)), Signal()
