@@ -1,5 +1,5 @@
 """Where a byte of the weight stream belongs, in words: for people who have flipped one, or found one flipped."""
-from ..params.block import Norm, Project
+from ..params.block import Norm
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
 
 __all__ = ["describe", "title"]
