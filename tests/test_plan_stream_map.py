@@ -25,6 +25,17 @@ def test_every_byte_that_a_weight_changes_is_described_as_that_weight(changes):
         f"LM head, output 30, input 3{kind}"]
 
 
+def test_vectors_of_records_are_described_by_name():
+    design = small_design(tile_beats=4, block=dict(biased=["k"], final_bias=True))
+    quantized = quantize(random_checkpoint(design.model), design.recipe)
+    before = pack(quantized, design)
+    quantized.layers[0].k_bias[0] ^= 1
+    quantized.final_bias[13] ^= 0x0101
+    changed = [describe(design, beat, byte) for beat, byte in np.argwhere(pack(quantized, design) != before)]
+    assert [line for line in changed if line != "header"] == [
+        "layer 0: record of norm 1, qkv_bias 0", *2 * ["record of the final norm, final_bias 13"]]
+
+
 def test_ends():
     design = small_design()
     assert describe(design, 0) == "header"

@@ -16,8 +16,18 @@ def title(design, section):
     return f"layer {section.layer}: {what}"
 
 
+def _vector(design, section, beat, byte):
+    """Of a byte of a record, the vector that it is of, if any, and the number in it."""
+    word = ((beat - section.address) * design.hw.beat_bytes + byte) // 2 - design.record_granules * design.hw.vector_lanes
+    for name, granules in section.vectors:
+        if 0 <= word < granules * design.hw.vector_lanes:
+            return f", {name} {word}"
+        word -= granules * design.hw.vector_lanes
+    return ""
+
+
 def describe(design, beat, byte=0):
-    """One line on the byte ``byte`` of beat ``beat``: which layer, which matrix, which row and column.
+    """One line on the byte ``byte`` of beat ``beat``: which layer, which matrix, which row and column, or which number of a record's vector.
 
     Raises
     ------
@@ -30,7 +40,7 @@ def describe(design, beat, byte=0):
         raise ValueError(f"Byte of a weight beat must be 0 to {hw.beat_bytes - 1}, not {byte}")
     section = design.stream.at(beat)
     if section.matmul is None:
-        return title(design, section)
+        return title(design, section) + _vector(design, section, beat, byte)
     place = design.stream.place(section, beat, byte)
     kind = "" if section.matmul.codes == 1 else (" (high code)", " (low code)")[place.code]
     return f"{title(design, section)}, output {place.output}, input {place.input}{kind}"
