@@ -32,7 +32,7 @@ def _case(model_type, gain=1.0, zero=(), **options):
 
 #: The norm of Llama's name for the final one.
 _FINAL_BIAS = ("model.norm.bias",)
-_YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 16}
+_YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 48, "beta_fast": 2.0}
 
 _FALCON = {"num_key_value_heads": ..., "intermediate_size": ..., "ffn_hidden_size": 52}
 _GPTJ = dict.fromkeys(("hidden_size", "num_attention_heads", "num_hidden_layers", "max_position_embeddings", "num_key_value_heads",

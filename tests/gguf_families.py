@@ -14,14 +14,14 @@ import numpy as np
 
 from differential_cases import noise, write_gguf
 
-__all__ = ["CASES", "Case", "POSITIONS", "read_records", "write_records"]
+__all__ = ["CASES", "Case", "POSITIONS", "converted", "read_records", "write_records"]
 
 RECORDS = Path(__file__).with_name("gguf_families.json")
 POSITIONS = (3, 8, 19)
 VOCAB, HIDDEN, HEADS, KV_HEADS, FF = 40, 32, 4, 2, 48
 
 #: Whose rotary pairs a converter puts side by side.
-PERMUTED = ("llama", "granite", "smollm3", "arcee", "olmo")
+PERMUTED = ("llama", "granite", "smollm3", "arcee", "olmo", "internlm2", "minicpm")
 #: To whose gains it adds 1.
 PLUS_ONE = ("gemma", "gemma3", "nemotron")
 #: Hugging Face's names, where they are others.
@@ -31,6 +31,28 @@ RENAMED = {
     "gptneox": {"model.layers.": "gpt_neox.layers.", "model.embed_tokens.": "gpt_neox.embed_in.",
                 "model.norm.": "gpt_neox.final_layer_norm.", "lm_head.": "embed_out."},
     "phi2": {"model.norm.": "model.final_layernorm."}}
+
+
+def converted(arch, tensors, layers, head_dim, kv_heads):
+    """Tensors under Hugging Face's names as a converter of llama.cpp writes them."""
+    import gguf
+    key = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    names = gguf.get_tensor_name_map(key, layers)
+    found = {names.get_name(name, try_suffixes=(".weight", ".bias")): _converted(arch, name, values, head_dim, kv_heads)
+             for name, values in tensors.items()}
+    assert None not in found
+    return found
+
+
+def _converted(arch, name, values, head_dim, kv_heads):
+    if ".query_key_value." in name:     # a KV head's queries, then its key and value, and so on
+        groups = values.reshape(kv_heads, -1, head_dim, *values.shape[1:])
+        return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])
+    if arch in PLUS_ONE and name.endswith("norm.weight"):
+        return values + 1
+    if arch in PERMUTED and re.search(r"\.[qk]_proj\.", name):
+        return values.reshape(-1, 2, head_dim // 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+    return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,29 +115,15 @@ class Case:
 
     def converted(self):
         """GGUF's name -> array."""
-        import gguf
-        arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == self.arch)
-        names = gguf.get_tensor_name_map(arch, self.layers)
-        found = {names.get_name(self.spelled(name), try_suffixes=(".weight", ".bias")): self._converted(name, values)
-                 for name, values in self.tensors().items()}
-        assert None not in found
-        return found | {name: 2 + noise(self.arch, name, size=size) for name, size in self.more}
+        kv_heads = self.fields.get("attention.head_count_kv", KV_HEADS)
+        tensors = {self._spelled(name): values for name, values in self.tensors().items()}
+        return converted(self.arch, tensors, self.layers, self.head_dim, kv_heads) | {
+            name: 2 + noise(self.arch, name, size=size) for name, size in self.more}
 
-    def spelled(self, name):
+    def _spelled(self, name):
         for ours, theirs in RENAMED.get(self.arch, {}).items():
             name = name.replace(ours, theirs)
         return name
-
-    def _converted(self, name, values):
-        if ".query_key_value." in name:     # a KV head's queries, then its key and value, and so on
-            kv = self.fields.get("attention.head_count_kv", KV_HEADS)
-            groups = values.reshape(kv, -1, self.head_dim, *values.shape[1:])
-            return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])
-        if self.arch in PLUS_ONE and name.endswith("norm.weight"):
-            return values + 1
-        if self.arch in PERMUTED and re.search(r"\.[qk]_proj\.", name):
-            return values.reshape(-1, 2, self.head_dim // 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
-        return values
 
     def metadata(self):
         fields = {"vocab_size": VOCAB, "context_length": 64, "embedding_length": HIDDEN, "feed_forward_length": FF,
@@ -187,6 +195,7 @@ CASES = {case.name: case for case in (
     Case("olmo3", "olmo2", _OLMO2, {"attention.sliding_window": 5} | _YARN, layers=5),
     Case("granite", "granite", _LLAMA, _GRANITE, tied=True),
     Case("granite without RoPE", "granite", _LLAMA, _GRANITE | {"rope.scaling.finetuned": False, "attention.scale": 0.0}),
+    Case("minicpm", "minicpm", _LLAMA, {"embedding_scale": 3.0, "residual_scale": 0.4, "logit_scale": 5.0}, tied=True),
     Case("smollm3", "smollm3", _LLAMA, layers=5, tied=True),
     Case("glm4", "glm4", _GLM4, {"rope.dimension_count": 4}),
     Case("arcee", "arcee", _ARCEE),
@@ -205,10 +214,18 @@ CASES = {case.name: case for case in (
          _GRANITE),
     Case("arcee with divisors", "arcee", _ARCEE, more=(("rope_freqs.weight", (4,)),)),
     Case("exaone4 with divisors", "exaone4", _OLMO2, more=(("rope_freqs.weight", (4,)),)),
+    Case("exaone", "exaone", _LLAMA, more=(("rope_freqs.weight", (4,)),)),
+    Case("hunyuan-dense", "hunyuan-dense", (*_LLAMA, *_QK_NORMS), tied=True, head_dim=16),
+    Case("internlm2", "internlm2", _LLAMA),
+    Case("chatglm", "chatglm", (*_ATTENTION, *_BIASES, *_PRE, *_weights("mlp.gate_up_proj", "mlp.down_proj")), {"rope.dimension_count": 4}),
+    Case("cohere2", "cohere2", (*_ATTENTION, *_GATED, "input_layernorm.weight"), _LN | {"logit_scale": 0.3, "attention.sliding_window": 4},
+         tied=True, layers=5),
     Case("command-r", "command-r", (*_ATTENTION, *_GATED, "input_layernorm.weight"), _LN | {"logit_scale": 0.3}, tied=True),
     Case("olmo", "olmo", (*_ATTENTION, *_GATED), _LN, tied=True, final=()),
     Case("olmo untied", "olmo", (*_ATTENTION, *_GATED), _LN, final=()),
     Case("stablelm", "stablelm", (*_LLAMA, *_BIASES, *_NORM_BIASES), _LN | {"rope.dimension_count": 4}, final=_FINAL),
+    Case("stablelm of one norm", "stablelm", (*_ATTENTION, *_GATED, *_both("input_layernorm")), _LN | {"use_parallel_residual": True},
+         final=_FINAL),
     Case("starcoder2", "starcoder2", _both(*_QKV, "self_attn.o_proj", "mlp.c_fc", "mlp.c_proj") + _PRE + _NORM_BIASES, _LN,
          final=_FINAL, tied=True, off=3e-3),
     Case("nemotron", "nemotron", _ARCEE + _NORM_BIASES, _LN | {"rope.dimension_count": 4}, final=_FINAL),

@@ -93,6 +93,11 @@ REFUSED = [
     ("mistral", {"layer_types": ["full_attention"] * 2},
      "config.json: Option layer_types must be sliding_attention for each layer of a mistral model, or not be there"),
     ("gptj", {"hidden_size": 41}, "config.json: Options n_embd and hidden_size must be the same, not 40 and 41"),
+    ("llama, yarn", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1, "factor": 4.0}},
+     "config.json: RoPE theta must be above 1 with yarn, not 1"),
+    ("glm", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1e308}},
+     "config.json: Partial rotary factor must be 0 to 1, not 1e+308"),
+    ("hunyuan_v1_dense", {"head_dim": 2}, "config.json: Head dimension must be above 2 with RoPE's alpha, not 2"),
     ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
     ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),

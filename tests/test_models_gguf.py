@@ -342,10 +342,11 @@ def test_sentence_piece_equals_sentencepiece(tmp_path):
 
 def test_refusals(tmp_path):
     path = tmp_path / "m.gguf"
-    write_gguf(path, arch="mamba")
-    assert re.fullmatch(f"{path}: Architecture must be one of llama, qwen2, .*, not 'mamba'", refusal(path))
-    write_gguf(path, arch="gemma2")
-    assert refusal(path).endswith(", not gemma2: this hardware has no softcaps of scores and logits")
+    write_gguf(path, arch="nonsense")
+    assert re.fullmatch(f"{path}: Architecture must be one of llama, qwen2, .*, not 'nonsense'", refusal(path))
+    for arch, missing in (("gemma2", "softcaps of scores and logits"), ("gpt2", "learned positions"), ("qwen3moe", "experts")):
+        write_gguf(path, arch=arch)
+        assert refusal(path).endswith(f", not {arch}: this hardware has no {missing}")
     write_gguf(path, fields=lambda writer: writer.add_expert_count(8))
     assert refusal(path) == f"{path}: Expert count must be 0, not 8: mixtures are not supported"
     write_gguf(path, skip=("model.layers.1.mlp.up_proj.weight",))

@@ -1,12 +1,16 @@
-"""Architectures of GGUF, against llama.cpp's logits for the tiny models of gguf_families.py."""
+"""Architectures of GGUF, against llama.cpp's logits for the tiny models of gguf_families.py, and against the same models as folders."""
 import dataclasses
+import math
 
+import gguf
 import numpy as np
 import pytest
 
-from gguf_families import CASES, FF, HIDDEN, POSITIONS, VOCAB, read_records
+import family_cases as folders
+from differential_cases import write_gguf
+from gguf_families import CASES, FF, HIDDEN, POSITIONS, VOCAB, converted, read_records
 from hwgen.models import ModelError, load
-from hwgen.models.gguf_architectures import ARCHITECTURES
+from hwgen.models.gguf_architectures import ARCHITECTURES, MISSING
 from hwgen.models.reference import Reference
 
 RECORDS = read_records()
@@ -81,6 +85,7 @@ REFUSED = [
     ("olmo", {"attention.clamp_kqv": 8.0}, "Metadata olmo.attention.clamp_kqv must be 0 " + NOTHING.format("8.0")),
     ("falcon", {"use_parallel_residual": False}, "Metadata falcon.use_parallel_residual must be True " + NOTHING.format("False")),
     ("granite", {"logit_scale": None}, "Metadata granite.logit_scale is missing"),
+    ("cohere2", {"attention.sliding_window": None}, "Metadata cohere2.attention.sliding_window is missing"),
     ("command-r", {"attention.layer_norm_epsilon": None}, "Metadata command-r.attention.layer_norm_epsilon is missing"),
 ]
 
@@ -137,3 +142,97 @@ def test_what_was_taken_is_said(tmp_path, name, said):
 
 def test_longrope_is_of_the_original_context(tmp_path):
     assert loaded(tmp_path, CASES["phi3 longrope"]).shape.max_position_embeddings == 512
+
+
+def test_what_is_missing_is_named_as_llama_cpp_does():
+    assert set(MISSING) < set(gguf.MODEL_ARCH_NAMES.values()) and not set(MISSING) & set(ARCHITECTURES)
+
+
+# The models of family_cases.py, converted.
+
+FOLDERS = folders.read_records()
+#: model_type -> architecture, where it is another.
+ARCHITECTURE = {"mistral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "cohere": "command-r", "gpt_neox": "gptneox", "phi": "phi2",
+                "glm": "chatglm", "hunyuan_v1_dense": "hunyuan-dense"}
+_YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 600}
+#: Options that GGUF has no field for, at what is meant there.
+MEANT = {
+    "llama, yarn": {"rope_parameters": _YARN}, "qwen3, yarn": {"rope_parameters": _YARN},
+    "olmo3": {"rope_parameters": {"full_attention": _YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
+    "phi3": {"rope_parameters": folders.CASES["phi3"]["options"]["rope_parameters"] | {
+        "original_max_position_embeddings": 32, "short_factor": [1.0, 1.25, 1.875, 2.5]}},      # which are float32
+    "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None},
+    "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}}
+#: What GGUF, or its converter, has nothing for.
+NOT_IN_GGUF = ("qwen2, window", "smollm3, window and yarn", "falcon, sequential")
+
+
+def fields(arch, config):
+    """Fields of a configuration, as the converters of llama.cpp write them."""
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    kv_heads = config.get("num_key_value_heads", config.get("num_kv_heads", heads))
+    kv_heads = 1 if arch == "falcon" and not config["new_decoder_architecture"] else kv_heads
+    head_dim, rope = config.get("head_dim", hidden // heads), config["rope_parameters"]
+    local, rope = rope.get("sliding_attention"), rope.get("full_attention", rope)
+    eps = next((value for key, value in config.items() if key.endswith(("norm_eps", "norm_epsilon"))), 1e-5)
+    found = {
+        "context_length": config["max_position_embeddings"], "embedding_length": hidden, "block_count": config["num_hidden_layers"],
+        "feed_forward_length": config.get("ffn_hidden_size") or config["intermediate_size"], "attention.head_count": heads,
+        "attention.head_count_kv": kv_heads, "attention.key_length": head_dim, "attention.value_length": head_dim,
+        f"attention.layer_norm_{'' if ARCHITECTURES[arch].layer_norm else 'rms_'}epsilon": eps, "rope.freq_base": rope["rope_theta"],
+        "rope.dimension_count": int(head_dim * rope.get("partial_rotary_factor", 1)),
+        "use_parallel_residual": config.get("use_parallel_residual"), "logit_scale": config.get("logit_scale"),
+        "attention.sliding_window": config.get("sliding_window")}
+    if rope["rope_type"] in ("linear", "yarn"):
+        found |= {"rope.scaling.type": rope["rope_type"], "rope.scaling.factor": rope["factor"],
+                  "rope.scaling.original_context_length": rope.get("original_max_position_embeddings")}
+    if rope["rope_type"] == "longrope":
+        original = rope["original_max_position_embeddings"]
+        found |= {"rope.scaling.attn_factor": math.sqrt(1 + math.log(config["max_position_embeddings"] / original) / math.log(original)),
+                  "rope.scaling.original_context_length": original}
+    if arch in ("gemma3", "exaone4", "cohere2"):
+        found["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
+    if arch == "gemma3":
+        found["rope.freq_base_swa"] = local["rope_theta"]
+    if arch == "granite":
+        found |= {"attention.scale": config["attention_multiplier"], "embedding_scale": config["embedding_multiplier"],
+                  "residual_scale": config["residual_multiplier"], "logit_scale": config["logits_scaling"]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def both(folder, name):
+    """(The checkpoint of a model as a folder, as a GGUF file.)"""
+    record, case = FOLDERS[name], folders.CASES[name]
+    config = record["config"] | MEANT.get(name, {})
+    arch = ARCHITECTURE.get(config["model_type"], config["model_type"])
+    metadata = fields(arch, config)
+    tensors = converted(arch, folders.weights(case, record["sizes"]), metadata["block_count"], metadata["attention.key_length"],
+                        metadata["attention.head_count_kv"])
+    for part in ("short", "long"):
+        if f"{part}_factor" in config["rope_parameters"]:
+            tensors[f"rope_factors_{part}.weight"] = np.array(config["rope_parameters"][f"{part}_factor"], np.float32)
+    path = write_gguf(folder / "model.gguf", {"general.architecture": arch, "tokenizer.ggml.model": "no_vocab"} | {
+        f"{arch}.{key}": value for key, value in metadata.items()}, tensors)
+    return (load(source, need_tokenizer=False) for source in (folders.write_folder(folder / "folder", case, config, record["sizes"]), path))
+
+
+def converted_names():
+    known = {name: ARCHITECTURE.get(record["config"]["model_type"], record["config"]["model_type"]) for name, record in FOLDERS.items()}
+    return [name for name, arch in known.items() if arch in ARCHITECTURES and name not in NOT_IN_GGUF]
+
+
+@pytest.mark.parametrize("name", converted_names())
+def test_same_as_the_folder(tmp_path, name):
+    ours, theirs = both(tmp_path, name)
+    about = {"name": "", "bos_token_id": None, "eos_token_ids": ()}
+    shapes = [dataclasses.replace(found.shape, **about, score_scale=found.shape.score_scale or found.shape.head_dim ** -0.5)
+              for found in (ours, theirs)]
+    assert repr(shapes[0]) == repr(shapes[1])
+    assert theirs.names() == ours.names() and theirs.warnings == []
+    for tensor in ours.names():
+        assert np.allclose(ours.tensor(tensor), theirs.tensor(tensor), rtol=1e-6, atol=1e-7), tensor
+
+
+def test_every_architecture_has_a_folder():
+    types = {FOLDERS[name]["config"]["model_type"] for name in converted_names()}
+    assert {ARCHITECTURE.get(name, name) for name in types} | {"internlm2", "minicpm"} == set(ARCHITECTURES)

@@ -7,6 +7,7 @@ import pytest
 
 from hwgen.models import DEMO, load, quantize, random_checkpoint
 from hwgen.models.checkpoint import Checkpoint
+from hwgen.params.block import QkNorm, dense
 from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan import ranges as module
@@ -62,6 +63,11 @@ def kl(checkpoint, text="e3m4", fraction=16):
 
 FINE = {"demo": lambda: load("demo"), "mini": lambda: load("mini"), "random": lambda: random_checkpoint(ODD),
         "zeros": lambda: scaled(random_checkpoint(ODD), 0, "tokens.weight", "1.mlp.up_proj.weight", "norm.weight"),
+        "biases": lambda: random_checkpoint(dataclasses.replace(ODD, block=dense(biased=("q", "k", "v", "o", "gate", "up", "down")))),
+        "norms": lambda: random_checkpoint(dataclasses.replace(ODD, score_scale=0.3, block=dense(
+            qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh", biased=("q",)))),
+        "parallel": lambda: random_checkpoint(dataclasses.replace(ODD, rotary_dim=10, block=dense(
+            parallel=True, gated=False, activation="relu2", biased=("up", "down")))),
         "tiny": lambda: random_checkpoint(dataclasses.replace(ODD, max_position_embeddings=3))}
 
 

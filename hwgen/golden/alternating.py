@@ -45,16 +45,19 @@ def alternating_timeline(design, positions, wants, closed):
             # a record waits in the dispatcher's register until the norm before it has given up its gains
             taken = weights.record_end(section, max(taken, normed - 2))
             end += 1                                        # in which the sequencer sees it, and sets off its norm
+            phases.append((end, int(phase), layer))
             if block.post_norms:
                 end = max(end, ready[x] + 1)                # a half has one norm at a time
-            phases.append((end, int(phase), layer))
             start = max(end, added) + 1
             normed = start + norm_cycles(half, wanted[x] if phase == Phase.NORM_F else counts[x], read_latency=residual.READ_LATENCY)
             added = ready[x] = normed if phase == Phase.NORM_F else norm_end(design, steps[phase], normed)
             spent["norm"] += added + 1 - start
             continue
         # its input is there: attention's, the norm's, or at once what the matrix before it has left
-        waits = ready[x] if phase == Phase.HEAD or steps[phase].name in normed_first else attended if phase == Phase.O else 0
+        if phase == Phase.HEAD:
+            waits = added if block.post_norms else ready[x]         # with norms of sums it is behind all of them
+        else:
+            waits = ready[x] if steps[phase].name in normed_first else attended if phase == Phase.O else 0
         start = max(end, waits) + 1
         phases.append((end + 1, int(phase), layer))
         count = wanted[x] if phase == Phase.HEAD else counts[x]
@@ -74,6 +77,8 @@ def alternating_timeline(design, positions, wants, closed):
             written = end + 1 + kv_write_cycles(half, count, read_latency=vector_buffer.READ_LATENCY)
             attended = written + 1 + attention[x][design.window(layer)]
             spent["attention"] += attended - end
+    if not any(wanted):
+        end = max(end, added)                               # the last piece may be a norm of sums
     phases.append((end + 1, int(Phase.FINISH), 0))
     outcomes = outcomes or [end + 1]
     # two LM heads are one phase to see

@@ -3,8 +3,7 @@
 Sources: llama.cpp, `src/llama-model.cpp`, `src/models/` and `conversion/`: names of keys and tensors, defaults, windows that are built in,
 whose rotary pairs stand side by side. Gains mean what they say: where 1 is to be added, the converter has done so. llama.cpp's logits for a
 tiny model of each are in `tests/gguf_families.json`. Where llama.cpp computes otherwise than the model that was converted, the model
-counts: its exact GELU (llama.cpp has the tanh form for all), its biases of queries, keys and values (OLMo-2), its window (Phi-3, EXAONE-4 of
-other sizes).
+counts: its exact GELU (llama.cpp has the tanh form for all), its biases (OLMo-2, ERNIE), its window (Phi-3, EXAONE-4 of other sizes).
 """
 import math
 from dataclasses import dataclass, field, replace
@@ -51,7 +50,6 @@ class Architecture:
     name : str
     block : dict            what `dense` is told
     partial : bool          ``rope.dimension_count`` may be less than the head
-    biases : str            matrices that may have biases
     names : dict            our name of a tensor -> GGUF's, where it is another
     layer_norm : bool       its norms take the mean away
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
@@ -61,7 +59,7 @@ class Architecture:
     window : callable       layers -> sliding window where no field says it, or 0
     layers : callable       (metadata, layers) -> for each layer whether it has the sliding window
     local_theta : float or None     RoPE theta of layers with a window, where no field says it; None: as the others
-    local_scaling : bool    they have the model's RoPE scaling
+    local_scaling : bool    they have the model's RoPE scaling, too
     longrope : bool         ``divisors`` are those of longrope
     ignored : tuple         tensors that change nothing
     rotary : callable       (metadata, windowed: tuple of bool) -> for each layer whether it has RoPE
@@ -71,7 +69,6 @@ class Architecture:
     name: str
     block: dict = field(default_factory=dict)
     partial: bool = False
-    biases: str = "q k v o"
     names: dict = field(default_factory=dict)
     layer_norm: bool = False
     untied: bool = False
@@ -81,7 +78,7 @@ class Architecture:
     window: object = lambda layers: 0
     layers: object = None
     local_theta: float | None = None
-    local_scaling: bool = False
+    local_scaling: bool = True
     longrope: bool = False
     ignored: tuple = ()
     rotary: object = lambda meta, windowed: (True,) * len(windowed)
@@ -108,8 +105,7 @@ class Architecture:
         def there(matrix):
             return self.spelled(f"model.layers.0.{matrix.bias}") in found or matrix.name in "qkv" and "blk.0.attn_qkv.bias" in found
 
-        matrices = dense(**self.block).matrices
-        return {matrix.name for matrix in matrices if matrix.name in self.biases.split() and there(matrix)}
+        return {matrix.name for matrix in dense(**self.block).matrices if there(matrix)}
 
     def of(self, meta, found):
         """The architecture of one file, whose fields and tensors may decide."""
@@ -158,8 +154,7 @@ _PATTERN = (*_WINDOW, "attention.sliding_window_pattern")
 _INTERLEAVED = (tensors.interleaved,)      # llama.cpp's RoPE "norm", not "neox"
 _GATE_UP = tensors.fused("ffn_up", "gate", "up")
 
-LLAMA = Architecture(name="llama", biases="q k v o gate up down", divisors="rope_freqs.weight", taken=_WINDOW,
-                     folds=_INTERLEAVED)
+LLAMA = Architecture(name="llama", divisors="rope_freqs.weight", taken=_WINDOW, folds=_INTERLEAVED)
 QWEN2 = Architecture(name="qwen2")
 QWEN3 = Architecture(name="qwen3", block={"qk_norm": _HEADS})
 PHI3 = Architecture(name="phi3", partial=True, divisors="rope_factors_short.weight", longrope=True, ignored=("rope_factors_long.weight",),
@@ -177,8 +172,10 @@ def _gemma3_scale(meta, made):
 
 GEMMA = Architecture(name="gemma", block={"activation": "gelu_tanh"}, folds=(tensors.factors(embedding=_root),))
 GEMMA3 = GEMMA.like(name="gemma3", block={"activation": "gelu_tanh", "qk_norm": _HEADS, "norms": "sandwich"},
-                    taken=(*_PATTERN, "rope.freq_base_swa"), layers=_every(6), local_theta=10000.0, scale=_gemma3_scale)
-OLMO2 = Architecture(name="olmo2", block={"qk_norm": _PROJECTION, "norms": "post"}, taken=_PATTERN, layers=_every(4))
+                    taken=(*_PATTERN, "rope.freq_base_swa"), layers=_every(6), local_theta=10000.0, local_scaling=False,
+                    scale=_gemma3_scale)
+OLMO2 = Architecture(name="olmo2", block={"qk_norm": _PROJECTION, "norms": "post"}, taken=_PATTERN, layers=_every(4),
+                     local_scaling=False)
 
 
 def _factor(name, *default):
@@ -187,30 +184,43 @@ def _factor(name, *default):
 
 
 GRANITE = LLAMA.like(
-    name="granite", taken=("embedding_scale", "residual_scale", "logit_scale", "attention.scale"), layers=None,
+    name="granite", taken=("embedding_scale", "residual_scale", "logit_scale", "attention.scale"),
     rotary=lambda meta, windowed: (meta.of_model("rope.scaling.finetuned", bool, True),) * len(windowed),
     scale=lambda meta, made: meta.of_model("attention.scale", float) or None,
     folds=(tensors.interleaved, tensors.factors(_factor("embedding_scale"), _factor("residual_scale"),
                                                 lambda meta: 1 / _factor("logit_scale")(meta))))
+MINICPM = Architecture(name="minicpm", taken=("embedding_scale", "residual_scale", "logit_scale"), folds=GRANITE.folds)
 SMOLLM3 = Architecture(name="smollm3", rotary=lambda meta, windowed: tuple(i % 4 != 3 for i in range(len(windowed))), folds=_INTERLEAVED)
 GLM4 = Architecture(name="glm4", block={"norms": "sandwich"}, partial=True, folds=(_GATE_UP, tensors.interleaved))
 ARCEE = Architecture(name="arcee", block={"activation": "relu2", "gated": False}, divisors="rope_freqs.weight", folds=_INTERLEAVED)
 ERNIE = Architecture(name="ernie4_5", folds=_INTERLEAVED)
 SEED_OSS = Architecture(name="seed_oss", names={"post_attention_layernorm": "post_attention_norm"})
 EXAONE4 = Architecture(name="exaone4", block={"qk_norm": _HEADS, "norms": "post"}, divisors="rope_freqs.weight", taken=_PATTERN,
-                       local_scaling=True, window=lambda layers: 4096 if layers == 64 else 0, layers=_every(4),
+                       window=lambda layers: 4096 if layers == 64 else 0, layers=_every(4),
                        rotary=lambda meta, windowed: windowed if any(windowed) else (True,) * len(windowed))
+
+EXAONE = Architecture(name="exaone", divisors="rope_freqs.weight")
+HUNYUAN = Architecture(name="hunyuan-dense", block={"qk_norm": QkNorm("head", after_rotary=True)})
+INTERNLM2 = Architecture(name="internlm2", folds=_INTERLEAVED)
+CHATGLM = Architecture(name="chatglm", partial=True, folds=(_GATE_UP, tensors.interleaved))
 
 # With LayerNorm.
 COMMAND_R = Architecture(name="command-r", block={"parallel": True}, layer_norm=True, untied=True, taken=("logit_scale",),
                          folds=(tensors.interleaved, tensors.centred, tensors.factors(logits=_factor("logit_scale", 0.0))))
+
+
+def _only_windowed(meta, windowed):
+    meta.of_model("attention.sliding_window", int, low=1)
+    return windowed
+
+
+COHERE2 = COMMAND_R.like(name="cohere2", taken=("logit_scale", *_PATTERN), layers=_every(4), rotary=_only_windowed)
 OLMO = Architecture(name="olmo", layer_norm=True, folds=(tensors.interleaved, tensors.no_gains, tensors.centred))
 
-# With its biases, of which the one after the last layer must be zero.
+# With biases of norms, of which the one after the last layer must be zero.
 _PLAIN_MLP = {"activation": "gelu_tanh", "gated": False}
-STABLELM = Architecture(name="stablelm", layer_norm=True, untied=True, norm_biases=True, partial=True,
-                        folds=(tensors.norm_biases, tensors.centred))
-STARCODER2 = STABLELM.like(name="starcoder2", block=_PLAIN_MLP, partial=False, biases="q k v o up down")
+STARCODER2 = Architecture(name="starcoder2", block=_PLAIN_MLP, layer_norm=True, untied=True, norm_biases=True,
+                          folds=(tensors.norm_biases, tensors.centred))
 NEMOTRON = STARCODER2.like(name="nemotron", block={"activation": "relu2", "gated": False}, partial=True)
 PHI2 = STARCODER2.like(name="phi2", block=_PLAIN_MLP | {"parallel": True}, partial=True)
 
@@ -219,6 +229,14 @@ def _two_norms(arch, attention, mlp):
     """A parallel block in which attention and MLP have a norm each."""
     folds = tensors.two_norms(f"{attention}.weight", f"{mlp}.weight"), tensors.centred
     return arch.like(block=arch.block | {"parallel": True}, folds=folds)
+
+
+class _StableLm(Architecture):
+    """Attention and MLP one after the other, or of the same norm: the tensors say which, as in llama.cpp."""
+
+    def of(self, meta, found):
+        meta.of_model("use_parallel_residual", bool, True)
+        return self if "blk.0.ffn_norm.weight" in found else self.like(block={"parallel": True})
 
 
 class _Falcon(Architecture):
@@ -236,13 +254,21 @@ class _GptNeox(Architecture):
 
 
 _EXACT = {"activation": "gelu", "gated": False}
-_LIKE_STARCODER2 = {"layer_norm": True, "untied": True, "norm_biases": True, "biases": "q k v o up down", "folds": STARCODER2.folds}
+_LIKE_STARCODER2 = {"layer_norm": True, "untied": True, "norm_biases": True, "folds": STARCODER2.folds}
+STABLELM = _StableLm(name="stablelm", partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 FALCON = _Falcon(name="falcon", block=_EXACT | {"parallel": True}, **_LIKE_STARCODER2)
 GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 
 ARCHITECTURES = {arch.name: arch for arch in (
-    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, COMMAND_R, OLMO, STABLELM,
+    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, EXAONE, HUNYUAN,
+    INTERNLM2, MINICPM, CHATGLM, COMMAND_R, COHERE2, OLMO, STABLELM,
     STARCODER2, NEMOTRON, PHI2, FALCON, GPTNEOX)}
 
 #: Architectures that are known, and what this hardware lacks for them.
-MISSING = {"gemma2": "softcaps of scores and logits", "gpt2": "learned positions"}
+MISSING = {
+    "gemma2": "softcaps of scores and logits", "deepseek2": "latent attention", "minicpm3": "latent attention",
+    **dict.fromkeys(("gpt2", "starcoder"), "learned positions"), **dict.fromkeys(("bloom", "mpt", "refact", "jais"), "ALiBi"),
+    **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "jina-bert-v2", "t5encoder"), "encoders"),
+    **dict.fromkeys(("mamba", "mamba2", "rwkv6", "rwkv7"), "recurrent layers"),
+    **dict.fromkeys(("llama4", "qwen2moe", "qwen3moe", "gpt-oss", "olmoe", "granitemoe", "phimoe", "dbrx", "deepseek", "grok", "glm4moe",
+                     "ernie4_5-moe", "hunyuan-moe", "bailingmoe", "exaone-moe"), "experts")}

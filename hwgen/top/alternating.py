@@ -88,7 +88,8 @@ class AlternatingSequencer(wiring.Component):
         normed = [Signal(name=f"normed{h}") for h in (0, 1)]
         attended, set_off, start = Signal(), Signal(), Signal()
         # ``free``: of the piece's half no norm is under way or to come. Without norms of sums there never is when a record comes
-        free = self._norm(m, pieces, normed, counts, wanted, want_row, set_off)
+        # ``normed_all``: the last norm ends
+        free, normed_all = self._norm(m, pieces, normed, counts, wanted, want_row, set_off)
         self._attention(m, pieces, attended, counts, lambda half, i: entry_at(entry_of(half, i)), start)
 
         # The array: its piece's commands, and the end of it
@@ -96,7 +97,10 @@ class AlternatingSequencer(wiring.Component):
         # a parallel block's GATE_UP reads what QKV has read
         of_norm = kind_is(Kind.QKV, *([Kind.GATE_UP] if two_norms else []), Kind.HEAD)
         running = Signal()
-        m.d.comb += go.eq(running & Mux(of_norm, of(half, normed), Mux(kind == Kind.O, attended, 1)))
+        ready = Mux(of_norm, of(half, normed), Mux(kind == Kind.O, attended, 1))
+        if posts:       # the LM head also waits for the other half's: behind it the pass is over
+            ready &= ~(kind_is(Kind.HEAD) & self.norming)
+        m.d.comb += go.eq(running & ready)
         given = {name: Signal(name=f"given_{name}") for name in ("feed", "sink")}
         waited = Signal(range(design.head_delay + 1))
         held = (kind == Kind.HEAD) & (waited != design.head_delay)
@@ -170,6 +174,14 @@ class AlternatingSequencer(wiring.Component):
                 m.d.comb += pieces.step.eq(set_off | end)
                 with m.If(end & pieces.last):
                     m.next = "FINISH"
+                if posts:       # where nobody wants output the last piece is a norm
+                    with m.If(set_off & pieces.last):
+                        m.next = "LAST_NORM"
+            if posts:
+                with m.State("LAST_NORM"):
+                    m.d.comb += [self.phase.eq(PhaseShape.POST_2), self.layer.eq(design.layers - 1)]
+                    with m.If(normed_all):
+                        m.next = "FINISH"
             with m.State("FINISH"):
                 m.d.comb += self.phase.eq(PhaseShape.FINISH)
                 # a pass without output still answers, so that its host knows that it is over
@@ -246,7 +258,9 @@ class AlternatingSequencer(wiring.Component):
                                  closes[half].eq(pieces.kind == Kind.POST_2)]
                 with m.If(~pending[1 - half] | last):
                     m.d.sync += here.eq(half)
-        return ~Mux(pieces.half, pending[1], pending[0]) if posts else 1
+        if not posts:
+            return 1, None
+        return ~Mux(pieces.half, pending[1], pending[0]), last & ~Mux(here, pending[0], pending[1])
 
     def _attention(self, m, pieces, attended, counts, entry_at, start):
         """KV write and attention of the half-batch whose QKV matrix ends with ``start``."""

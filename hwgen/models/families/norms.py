@@ -25,9 +25,11 @@ OLMO2 = Family(
 
 def _ntk_alpha(rope, theta, size, context, original):
     """Hunyuan calls it dynamic, but ``alpha`` stretches theta at any length of a text."""
-    alpha, factor = rope.take("alpha", float, 0.0, low=0.0), rope.take("factor", float, 1.0)
+    alpha, factor = rope.take("alpha", float, 0.0, low=0.0, high=1e9), rope.take("factor", float, 1.0)
     if not alpha:
         return Rope(theta), f"dynamic, factor {factor:g}, which changes nothing within {context} positions"
+    if size <= 2:
+        raise ValueError(f"Head dimension must be above 2 with RoPE's alpha, not {size}")
     return Rope(theta * alpha ** (size / (size - 2))), f"theta times {alpha:g}^({size}/{size - 2})"
 
 

@@ -52,6 +52,8 @@ def turned(given, rope, head_dim):
     partial = rope.take("partial_rotary_factor", float, given.options.take(key, float, family.defaults.get(key, 1.0)))
     if key not in family.defaults and partial != 1:
         raise ValueError(f"Partial rotary factor must be 1, not {shown(partial)}")
+    if not 0 <= partial <= 1:
+        raise ValueError(f"Partial rotary factor must be 0 to 1, not {shown(partial)}")
     return int(head_dim * partial)
 
 
@@ -141,6 +143,8 @@ def yarn(rope, theta, size, context, original):
     """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those divided by the factor."""
     factor, positions = rope.take("factor", float), original()
     check_number("RoPE scaling factor", factor)
+    if theta <= 1:
+        raise ValueError(f"RoPE theta must be above 1 with yarn, not {shown(theta)}")
     fast, slow = (rope.take(key, float, 0.0) or default for key, default in (("beta_fast", 32.0), ("beta_slow", 1.0)))
     numerator, denominator = (rope.take(key, float, 0.0) for key in ("mscale", "mscale_all_dim"))
     given = rope.take("attention_factor", float, None)
