@@ -16,7 +16,7 @@ DESIGN = small_design(**bench_params()["design"])
 UNIT = RmsNorm(DESIGN)
 T, V = DESIGN.hw.entries, DESIGN.hw.vector_lanes
 PARTS = DESIGN.hidden // V
-PLAIN = any(norm.plain for norm in DESIGN.block.of(Norm))
+PLAIN, FINAL = any(norm.plain for norm in DESIGN.block.of(Norm)), DESIGN.block.final_bias
 
 
 def shape(name):
@@ -42,6 +42,13 @@ def gains(rng):
     k = DESIGN.model.hidden_size
     scale = np.where(rng.random(k) < 0.125, rng.choice([2.0**-124, 2.0**126, 0], k), 1)
     return np.concatenate([bf16(rng.normal(size=k) * scale), np.zeros(DESIGN.hidden - k)])
+
+
+def bias_of(rng, y):
+    """A bias [hidden] for normalized rows y, padding 0: near what it is added to, some opposites, some 0, some far away."""
+    k = DESIGN.model.hidden_size
+    factor = rng.choice([0, 1, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], k) * 2.0 ** rng.integers(-3, 4, k)
+    return np.concatenate([bf16(y[rng.integers(len(y), size=k), np.arange(k)] * factor), np.zeros(DESIGN.hidden - k)])
 
 
 class Residual:
@@ -87,6 +94,7 @@ class Bench:
         self.residual = Residual(dut, clock, latency=latency, idle=idle, stall=stall)
         self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=shape("cmd"))
         self.gain = StreamSource(dut, "gain", clock, idle=idle, shape=shape("gain"))
+        self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=shape("bias")) if FINAL else None
         self.o = StreamSink(dut, "o", clock, stall=stall, shape=shape("o"))
         self.done = []
         cocotb.start_soon(self._watch())
@@ -98,27 +106,39 @@ class Bench:
                 self.done.append(self.clock.cycle)
             await self.clock.edge()
 
+    async def send_bias(self, bias):
+        """The bias follows the gains, as in the stream."""
+        await self.gain.drained()
+        self.bias.send([{"x": x, "part": p} for p, x in enumerate(bf16_bits(bias).reshape(PARTS, V).tolist())])
+
     def send_gains(self, gain):
         self.gain.send([{"g": g, "part": p} for p, g in enumerate(bf16_bits(gain).reshape(PARTS, V).tolist())])
 
-    def send(self, entries):
-        """Commands; where a norm is plain, those of odd entries are."""
-        self.cmd.send([{"entry": e, "row": i, "last": int(i == len(entries) - 1), **({"plain": e % 2} if PLAIN else {})}
-                       for i, e in enumerate(entries)])
+    def send(self, entries, final=False):
+        """Commands; where a norm is plain, those of odd entries are, but for the final one's."""
+        self.cmd.send([{"entry": e, "row": i, "last": int(i == len(entries) - 1), **({"plain": e % 2 * (not final)} if PLAIN else {}),
+                        **({"final": int(final)} if FINAL else {})} for i, e in enumerate(entries)])
 
-    def expected(self, entries, gain):
-        y = [rms_norm(DESIGN, self.residual.rows[e:e + 1], gain, plain=PLAIN and e % 2) for e in entries]
-        y = bf16_bits(np.concatenate(y)).reshape(-1, PARTS, V)
+    def normed(self, entries, gain, bias=None):
+        return np.concatenate([rms_norm(DESIGN, self.residual.rows[e:e + 1], gain, plain=PLAIN and bias is None and e % 2, bias=bias)
+                               for e in entries])
+
+    def expected(self, entries, gain, bias=None):
+        y = bf16_bits(self.normed(entries, gain, bias)).reshape(-1, PARTS, V)
         return [{"x": y[i, p].tolist(), "row": i, "part": p} for i in range(len(entries)) for p in range(PARTS)]
 
     async def phase(self, rng, n):
         """One norm phase of n entries, checked."""
         self.residual.rows = rows(rng, T)
-        gain, entries = gains(rng), rng.permutation(T)[:n].tolist()
+        gain, entries, bias = gains(rng), rng.permutation(T)[:n].tolist(), None
+        final = FINAL and rng.random() < 0.5
         self.o.clear()
         self.send_gains(gain)
-        self.send(entries)
-        assert await self.o.wait(n * PARTS, timeout=20_000) == self.expected(entries, gain)
+        self.send(entries, final)
+        if final:
+            bias = bias_of(rng, rms_norm(DESIGN, self.residual.rows[entries], gain))
+            cocotb.start_soon(self.send_bias(bias))
+        assert await self.o.wait(n * PARTS, timeout=20_000) == self.expected(entries, gain, bias)
 
 
 @cocotb.test()
@@ -174,6 +194,31 @@ async def waits_for_gains(dut):
     assert not bench.o.items
     bench.send_gains(gain)
     assert await bench.o.wait(PARTS) == bench.expected([0], gain)
+
+
+@cocotb.test(skip=not FINAL)
+async def waits_for_its_bias(dut):
+    """A norm with the whole bias there takes the cycles of any; without, it waits, and the bias of the phase before does not do."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = Bench(dut, await start_clock_reset(dut))
+    bench.residual.rows, entries = rows(rng, T), list(range(T))
+    expected = []
+    for waits in (0, 50):
+        gain = gains(rng)
+        bias = bias_of(rng, rms_norm(DESIGN, bench.residual.rows, gain))
+        expected += bench.expected(entries, gain, bias)
+        bench.send_gains(gain)
+        await bench.gain.drained()
+        bench.send(entries, final=True)
+        if waits:
+            await bench.clock.edge(norm_cycles(DESIGN) + waits)
+            assert len(bench.o.items) == T * PARTS
+        await bench.send_bias(bias)
+        assert await bench.o.wait(len(expected)) == expected
+        await bench.clock.edge(2)
+        if not waits:
+            start = bench.cmd.sent[0][0]
+            assert [d - start for d in bench.done] == [norm_cycles(DESIGN, n + 1) for n in range(T)]
 
 
 @cocotb.test()

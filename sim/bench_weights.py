@@ -115,7 +115,7 @@ def expected(tokens, head):
         exps, gains, vectors = golden.record(STREAM, DESIGN, section)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
-        want["vector"] += [{"x": x, "norm": NORMS.index(section.name), "half": half, "part": part}
+        want["vector"] += [{"x": x, "norm": len(NORMS) if section.name == FINAL_NORM else NORMS.index(section.name), "half": half, "part": part}
                            for part, x in enumerate(vectors.reshape(-1, lanes).tolist())]
         for section in matrices:
             want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, section)]

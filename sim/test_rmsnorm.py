@@ -12,6 +12,9 @@ DESIGNS = {
     # one entry, two lanes, one granule per row; the model is smaller than its padding
     "smallest": dict(entries=1, vector_lanes=2, lanes=2, columns=2, attention_lanes=2, hidden_size=1, residual_fraction=24),
     "odd": dict(entries=3, vector_lanes=8, hidden_size=20, residual_fraction=12, rms_norm_eps=1e-6),
+    # the final norm adds a bias, between others, of which some are plain
+    "biased": dict(entries=3, vector_lanes=4, lanes=4, columns=4, hidden_size=21, block=dict(final_bias=True, norms="post")),
+    "biased_short": dict(entries=2, vector_lanes=2, lanes=2, columns=2, attention_lanes=2, hidden_size=1, block=dict(final_bias=True)),
     # plain and other norms in turn
     "plain": dict(entries=4, vector_lanes=2, hidden_size=13, residual_fraction=24, block=dict(norms="post")),
 }

@@ -19,7 +19,9 @@ BLOCKS = {
     "posts": dict(block=dict(norms="sandwich", biased=["up"]), entries=4, halves=2),
     "posts_in_turn": dict(block=dict(norms="post", qk_norm=dict(span="projection")), entries=3, num_hidden_layers=1),
     "parallel": dict(block=dict(parallel=True, biased=["q", "k", "v", "o", "up", "down"], gated=False), vector_lanes=2),
-    "parallel_halves": dict(block=dict(parallel=True, biased=["o"]), entries=2, halves=2),
+    "parallel_halves": dict(block=dict(parallel=True, biased=["o"], final_bias=True), entries=2, halves=2),
+    # the final record has vectors, and no other one has
+    "final": dict(block=dict(final_bias=True), vector_lanes=2, tile_beats=2, entries=1, num_hidden_layers=1),
 }
 ONE_COLUMN_A_BEAT = dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair")
 

@@ -59,6 +59,19 @@ def test_plain_is_the_residual_in_bf16():
     assert (np.abs(y - exact) <= np.abs(exact) / 2**8).all() and (y == bf16(y)).all()
 
 
+def test_bias_is_added_to_what_was_rounded():
+    design = small_design(hidden_size=16, block=dict(final_bias=True))
+    rng = np.random.default_rng(3)
+    x, gain = rng.integers(-2**20, 2**20, (5, 16)), bf16(rng.normal(size=16))
+    bias = bf16(rng.normal(size=16))
+    y = rms_norm(design, x, gain)
+    exact = y + bias
+    with_bias = rms_norm(design, x, gain, bias=bias)
+    assert (with_bias == bf16(exact)).all() and (np.abs(with_bias - exact) <= np.abs(exact) / 2**8).all()
+    assert (rms_norm(design, x, gain, bias=-y[2])[2] == 0).all()
+    assert norm_cycles(design, 3) == norm_cycles(small_design(hidden_size=16), 3) + 6
+
+
 def test_rows_do_not_depend_on_each_other():
     design = small_design(hidden_size=16)
     rng = np.random.default_rng(1)

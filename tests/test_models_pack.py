@@ -1,4 +1,5 @@
 """The packed stream against the architecture's words, byte by byte, with index arithmetic of its own."""
+import dataclasses
 import io
 
 import numpy as np
@@ -161,3 +162,14 @@ def test_a_scale_out_of_range_is_refused():
     embedding = type(q.head)(q.head.codes, 512, q.head.fmt)
     with pytest.raises(ValueError, match="Scale exponent must fit 10 bits"):
         pack(QuantizedModel(**fields, embedding=embedding), design)
+
+
+def test_the_final_norms_bias_is_behind_its_gains():
+    design = small_design(hidden_size=13, vector_lanes=4, tile_beats=4, block=dict(final_bias=True))
+    q = quantized_for(design)
+    reader = Reader(pack(q, design), design)
+    reader.beat = design.final_address
+    words = reader.words(design.record_granules + 4)
+    assert reader.beat == design.head_address
+    assert words[4:] == [*q.final_gain.tolist(), 0, 0, 0, *q.final_bias.tolist(), 0, 0, 0]
+    assert any(q.final_bias) and q.digest != dataclasses.replace(q, final_bias=q.final_bias ^ 1).digest

@@ -82,7 +82,7 @@ def rms(x, gain):
 
 
 def plain_logits(tensors, tokens, types, *, biased=(), qk_norm=None, norms="pre", parallel=False, activation="silu", gated=True,
-                 rotary_dim=None, score_scale=24**-0.5):
+                 final_bias=False, rotary_dim=None, score_scale=24**-0.5):
     """Logits in float64 of a model of ODD's sizes, whose `LayerType` s are given with a theta each."""
     part = {"q": "self_attn", "k": "self_attn", "v": "self_attn", "o": "self_attn", "gate": "mlp", "up": "mlp", "down": "mlp"}
     f, size = _FORMULAS[activation], 24 if rotary_dim is None else rotary_dim
@@ -139,7 +139,8 @@ def plain_logits(tensors, tokens, types, *, biased=(), qk_norm=None, norms="pre"
         residual = [x + y for x, y in zip(residual, after("post_self_attn_layernorm", attention(first)))]
         residual = [x + y for x, y in zip(residual, after(
             "post_mlp_layernorm", mlp(first if parallel else before("post_attention_layernorm"))))]
-    return np.array([tensors["lm_head.weight"] @ rms(x, tensors["model.norm.weight"]) for x in residual])
+    bias = tensors["model.norm.bias"] if final_bias else 0
+    return np.array([tensors["lm_head.weight"] @ (rms(x, tensors["model.norm.weight"]) + bias) for x in residual])
 
 
 GLOBAL = LayerType(rope_theta=1e4)

@@ -40,6 +40,17 @@ def test_every_byte_that_a_vector_changes_is_described_as_that_number(name, plac
     assert changed - {"header"} == {told.format(q=2 * design.kv_heads * design.head)}
 
 
+def test_vectors_of_records_are_described_by_name():
+    design = small_design(tile_beats=4, block=dict(biased=["k"], final_bias=True))
+    quantized = quantize(random_checkpoint(design.model), design.recipe)
+    before = pack(quantized, design)
+    quantized.layers[0].k_bias[0] ^= 1
+    quantized.final_bias[13] ^= 0x0101
+    changed = [describe(design, beat, byte) for beat, byte in np.argwhere(pack(quantized, design) != before)]
+    assert [line for line in changed if line != "header"] == [
+        "layer 0: record of norm 1, bias of qkv, output 0", *2 * ["record of the final norm, bias, element 13"]]
+
+
 def test_ends():
     design = small_design()
     assert describe(design, 0) == "header"

@@ -93,6 +93,7 @@ class GoldenDecoder:
         self.design = design
         self.weights = [_Layer(design, layer) for layer in quantized.layers]
         self._final_gain = bf16_value(quantized.final_gain)
+        self._final_bias = bf16_value(quantized.final_bias) if design.block.final_bias else None
         self.head_weights, self._head_exp = _ints(quantized.head), quantized.head.exponent
         table = quantized.embedding
         self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # [vocab_size, codes, hidden_size]
@@ -214,7 +215,7 @@ class GoldenDecoder:
 
     def head(self, x):
         """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp + acc_unit)."""
-        acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain), self.head_weights)
+        acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain, bias=self._final_bias), self.head_weights)
         return acc, exp + self._head_exp
 
     def run_pass(self, entries):

@@ -26,14 +26,17 @@ def inverse_root(length, totals, exponents, unit="rmsnorm"):  # ints [n] above 0
     return table(rsqrt_table(length, unit), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14
 
 
-def rms_norm(design, x, gain, plain=False):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
-    """Rows of the residual, normalized; or, ``plain``, as they are. ``gain`` and padding elements of ``x`` are 0 beyond hidden_size."""
+def rms_norm(design, x, gain, plain=False, bias=None):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
+    """Rows of the residual, normalized, plus ``bias``; or, ``plain``, as they are. ``gain``, ``bias`` and padding elements of ``x`` are 0
+    beyond hidden_size."""
     xb = acc_to_bf16(x, -design.hw.residual_fraction)
     if plain:
         return xb
     r, e = norm_factor(design, x)
     # 8 + 15 and 8 + 8 significant bits, with exponents far from float64's ends: both products are exact
-    return bf16(bf16(xb * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
+    y = bf16(bf16(xb * np.ldexp(r.astype(np.float64), e)[:, None]) * np.asarray(gain, np.float64))
+    # where float64 rounds a sum, the smaller number is too small to change the larger one in bf16
+    return y if bias is None else bf16(y + np.asarray(bias, np.float64))
 
 
 def tree_stages(lanes):
@@ -44,7 +47,8 @@ def tree_stages(lanes):
 def norm_cycles(design, n=1, *, read_latency=1):
     """Cycles from the acceptance of the first of ``n`` commands offered back to back to the last one's ``done``.
 
-    ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.
+    ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``. Where the final norm
+    has a bias, every norm takes the 6 cycles of its sum.
     """
     parts = design.hidden // design.hw.vector_lanes
-    return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 14
+    return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 14 + 6 * design.block.final_bias

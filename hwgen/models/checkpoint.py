@@ -21,6 +21,8 @@ def tensor_shapes(shape):
     for i in range(shape.num_hidden_layers):
         names |= {f"model.layers.{i}.{name}": size for name, size in shape.layer_tensors().items()}
     names["model.norm.weight"] = (shape.hidden_size,)
+    if shape.block.final_bias:
+        names["model.norm.bias"] = (shape.hidden_size,)
     if not shape.tie_word_embeddings:
         names["lm_head.weight"] = (shape.vocab_size, shape.hidden_size)
     return names

@@ -51,7 +51,8 @@ def sections(quantized, design):
             identity = model_id(quantized)
             yield _words(design, [tables[name].exponent for name in section.exponents] + [0, identity & 0xFFFF, identity >> 16])
         elif section.name == FINAL_NORM:
-            yield _words(design, [tables[name].exponent for name in section.exponents], quantized.final_gain)
+            yield _words(design, [tables[name].exponent for name in section.exponents], quantized.final_gain,
+                         [_padded(getattr(quantized, vector.name), design, vector) for vector in block.final_vectors])
         elif section.name in tables:
             yield _tiles(design, section.matmul, tables[section.name].codes, tables[section.name].lo)
         elif section.name in gains:
@@ -125,9 +126,11 @@ def _vector(layer, design, vector):
                         for name in project.matrices}, design, project)
     else:
         values = _heads(getattr(layer, vector.name)[:, None], design, rotary=True)
-    padded = np.zeros(design.vector_granules(vector) * design.hw.vector_lanes, np.uint16)
-    padded[:len(values)] = values[:, 0]
-    return padded
+    return _padded(values[:, 0], design, vector)
+
+
+def _padded(values, design, vector):
+    return np.pad(values, (0, design.vector_granules(vector) * design.hw.vector_lanes - len(values)))
 
 
 def _tiles(design, matmul, codes, lo=None):

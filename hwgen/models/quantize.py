@@ -122,7 +122,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantizedModel:
-    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied."""
+    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has one."""
 
     shape: object       # ModelShape
     recipe: Recipe
@@ -130,6 +130,7 @@ class QuantizedModel:
     final_gain: np.ndarray
     head: Matrix
     embedding: Matrix
+    final_bias: np.ndarray | None = None
 
     @cached_property
     def digest(self):
@@ -147,7 +148,8 @@ class QuantizedModel:
             digest.update(matrix.codes)
             if matrix.lo is not None:
                 digest.update(matrix.lo)
-        for gain in [g for layer in self.layers for g in layer.vectors().values()] + [self.final_gain]:
+        final = [self.final_gain] if self.final_bias is None else [self.final_gain, self.final_bias]
+        for gain in [g for layer in self.layers for g in layer.vectors().values()] + final:
             digest.update(gain.astype("<u2"))
         return digest.hexdigest()
 
@@ -200,6 +202,7 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
     embedding = table("model.embed_tokens.weight")
     layers = tuple(layer(i) for i in range(shape.num_hidden_layers))
     final_gain = bf16(read("model.norm.weight"))
+    final_bias = bf16(read("model.norm.bias")) if block.final_bias else None
     head = embedding if shape.tie_word_embeddings else table("lm_head.weight")
     return QuantizedModel(shape=shape, recipe=recipe, layers=layers, final_gain=final_gain, head=head,
-                          embedding=embedding)
+                          embedding=embedding, final_bias=final_bias)

@@ -146,7 +146,8 @@ class Reference:
             rope = shape.rope_of(i)
             x = self._layer(i, x, cache.keys[i, :, :end], cache.values[i, :, :end], None if rope is None else turns[rope])
         cache.length = end
-        return _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
+        x = _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
+        return x + w["model.norm.bias"] if shape.block.final_bias else x
 
     def _layer(self, i, x, keys, values, turn):
         """The residual after a layer: [n, hidden] -> the same.

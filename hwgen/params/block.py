@@ -93,8 +93,8 @@ class QkNorm:
 class Vector:
     """Numbers that a record holds behind its gains, as bf16.
 
-    name        in a quantized layer: "q_gain", "k_gain", or a project's with "_bias"
-    project     of a bias, else ""
+    name        in a quantized layer: "q_gain", "k_gain", or a project's with "_bias"; "final_bias" in the quantized model
+    project     of a bias of a matrix, else ""
     """
     name: str
     project: str = ""
@@ -108,11 +108,13 @@ class Block:
     steps       in the order of a pass. The projects are called "qkv", "o", "gate_up" (also where there is no gate) and "down"
     activation  of the gate, or, where there is no matrix "gate", of "up": one of `ACTIVATIONS`
     qk_norm     None, or of keys and queries
+    final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next matrix's bias can hold.)
     """
     matrices: tuple
     steps: tuple
     activation: str = "silu"
     qk_norm: QkNorm | None = None
+    final_bias: bool = False
 
     @property
     def gated(self):
@@ -165,18 +167,24 @@ class Block:
         gains = [Vector("q_gain"), Vector("k_gain")] if self.qk_norm and any(p.sink == "heads" for p in projects) else []
         return (*gains, *(Vector(f"{p.name}_bias", p.name) for p in projects if self.biased(p.name)))
 
+    @property
+    def final_vectors(self):
+        """The `Vector` s of the final norm's record."""
+        return (Vector("final_bias"),) if self.final_bias else ()
+
     def matrix(self, name):
         """The `Matrix` of that name."""
         return next(matrix for matrix in self.matrices if matrix.name == name)
 
 
-def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="silu", gated=True):
+def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="silu", gated=True, final_bias=False):
     """The `Block` of a dense decoder.
 
     biased      names of the matrices that have a bias
     norms       "pre": of the residual, before attention and before the MLP; "post": of what each of them adds to it; "sandwich": both
     parallel    attention and MLP read the same residual, and the same norm of it ("pre")
     gated       the MLP multiplies a gate with "up"
+    final_bias  the final norm has a bias
     """
     if norms not in ("pre", "post", "sandwich"):
         raise ValueError(f"Norms must be pre, post or sandwich, not {norms!r}")
@@ -201,6 +209,7 @@ def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="s
 
     return Block(
         matrices=tuple(replace(matrix, biased=matrix.name in biased) for matrix in matrices), activation=activation, qk_norm=qk_norm,
+        final_bias=final_bias,
         steps=(
             before("norm_1", "input_gain", "input_layernorm.weight"),
             Project("qkv", ("k", "v", "q"), "hidden", "heads"),

@@ -189,9 +189,12 @@ class Design:
         return -(-self.record_granules // self.granules_per_beat)
 
     def vector_granules(self, vector):
-        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, a gain for each element of a stored head."""
+        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, that of the final norm as its gains; a gain of
+        queries or keys has one for each element of a stored head."""
         if vector.project:
             length = self.matmul(vector.project).rows
+        elif vector.name == "final_bias":
+            length = self.hidden
         else:
             heads = {"q_gain": self.heads, "k_gain": self.kv_heads}[vector.name]
             length = self.head * (heads if self.block.qk_norm.span == "projection" else 1)

@@ -248,7 +248,7 @@ class ModelShape:
         """Weights of the checkpoint; a tied table counts once."""
         layer = sum(math.prod(size) for size in self.layer_tensors().values())
         tables = 1 if self.tie_word_embeddings else 2
-        return self.num_hidden_layers * layer + tables * self.vocab_size * self.hidden_size + self.hidden_size
+        return self.num_hidden_layers * layer + (tables * self.vocab_size + 1 + self.block.final_bias) * self.hidden_size
 
     def layer_type(self, layer):
         """The `LayerType` of a layer."""

@@ -58,7 +58,7 @@ class Stream:
                                  tuple((vector.name, design.vector_granules(vector)) for vector in block.vectors(step.name)))
                 elif isinstance(step, Project):
                     self._matrix(step.name, layer, design.matmul(step.name))
-        self._record(FINAL_NORM, None, (HEAD,))
+        self._record(FINAL_NORM, None, (HEAD,), tuple((vector.name, design.vector_granules(vector)) for vector in block.final_vectors))
         self._matrix(HEAD, None, design.head_matmul)
         if design.model.tie_word_embeddings:
             self._named[EMBEDDING, None] = self[HEAD]

@@ -24,7 +24,7 @@ def _in_record(design, section, word):
     word -= design.record_header_granules * lanes
     for name, granules in (("gain", design.hidden // lanes), *section.vectors):
         if word < granules * lanes:
-            what = {"gain": "gain", "q_gain": "gain of queries", "k_gain": "gain of keys"}.get(name)
+            what = {"gain": "gain", "q_gain": "gain of queries", "k_gain": "gain of keys", "final_bias": "bias"}.get(name)
             return f"{what}, element {word}" if what else f"bias of {name.removesuffix('_bias')}, output {word}"
         word -= granules * lanes
     return ""

@@ -228,6 +228,8 @@ class AlternatingSequencer(wiring.Component):
                 m.d.sync += given.eq(0)
         if any(norm.plain for norm in block.of(Norm)):          # then all of those before matrices are
             m.d.comb += self.norm.p.plain.eq(~is_final & ~is_sums)
+        if block.final_bias:
+            m.d.comb += self.norm.p.final.eq(is_final)
         m.d.comb += [self.norming.eq(pending[0] | pending[1]),
                      count.eq(Mux(is_final, Mux(here, wanted[1], wanted[0]), Mux(here, counts[1], counts[0]))),
                      self.norm.valid.eq(self.norming & (index != count)), self.norm.p.row.eq(index), self.norm.p.last.eq(index + 1 == count),

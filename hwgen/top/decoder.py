@@ -8,6 +8,7 @@ from ..lib.skid import Skid, cut
 from ..lib.verilog import shared
 from ..params.block import Norm
 from ..params.phases import EVENTS
+from ..params.stream import FINAL_NORM
 from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
@@ -200,7 +201,7 @@ class Decoder(wiring.Component):
             m.d.comb += [residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k)) for k, residual in enumerate(residuals)]
         m.d.comb += self.model_id.eq(dispatcher.model_id)
         if "vector" in dispatcher.signature.members:
-            _vectors(m, design, dispatcher, convert, adders, qk_norm if block.qk_norm else None)
+            _vectors(m, design, dispatcher, convert, adders, qk_norm if block.qk_norm else None, rmsnorm)
 
         # -- activations: the feeder asks the buffer that holds the matrix's input, and its answers go to the array
         requests = cut(m, "feeder_skid", feeder.o)
@@ -341,13 +342,14 @@ def _saturated(m, residuals, sums, design):
     return found | (waiting != 0)
 
 
-def _vectors(m, design, dispatcher, convert, adders, qk_norm):
+def _vectors(m, design, dispatcher, convert, adders, qk_norm, rmsnorm):
     """The vectors of records go to the units that use them."""
     block, vector = design.block, dispatcher.vector
     m.d.comb += vector.ready.eq(1)
-    for number, norm in enumerate(block.of(Norm)):
+    records = [design.stream[norm.name, 0] for norm in block.of(Norm)] + [design.stream[FINAL_NORM]]
+    for number, record in enumerate(records):
         start = 0
-        for name, count in design.stream[norm.name, 0].vectors:
+        for name, count in record.vectors:
             here, part = Signal(name=f"here_{name}"), Signal(range(max(2, count)), name=f"part_{name}")
             m.d.comb += [here.eq(vector.valid & (vector.p.norm == number) & (vector.p.part >= start) & (vector.p.part < start + count)),
                          part.eq(vector.p.part - start)]
@@ -355,6 +357,8 @@ def _vectors(m, design, dispatcher, convert, adders, qk_norm):
                 ports, fields = [qk_norm.gain], {"key": int(name == "k_gain")}
             elif name in ("qkv_bias", "gate_up_bias"):
                 ports, fields = [convert.bias], {"gate_up": int(name == "gate_up_bias")}
+            elif name == "final_bias":
+                ports, fields = [rmsnorm.bias], {}
             else:
                 ports, fields = [adder.bias for adder in adders], {"down": int(name == "down_bias")}
             for k, port in enumerate(ports):

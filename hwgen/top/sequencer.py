@@ -190,7 +190,7 @@ class Sequencer(wiring.Component):
                         m.d.sync += self.layer.eq(self.layer + 1)
                         go(first)
             with m.Case(PhaseShape.NORM_F):
-                with m.If(norm("normf", wanted, lambda i: pick(want_rows, i))):
+                with m.If(norm("normf", wanted, lambda i: pick(want_rows, i), **({"final": 1} if block.final_bias else {}))):
                     go(PhaseShape.HEAD)
             with m.Case(PhaseShape.HEAD):
                 with m.If(matmul("head", Matrix.HEAD, wanted, self.sample, self.sample_done, design.head_delay)):
@@ -234,7 +234,8 @@ def sequencer_ports(design):
         "phase": Out(phase_shape(design)), "layer": Out(layer),
         "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves),
         "angle": command(entry=entry, position=position, last=1),
-        "norm": command(entry=row, row=row, last=1, **({"plain": 1} if any(step.plain for step in block.of(Norm)) else {})),
+        "norm": command(entry=row, row=row, last=1, **({"plain": 1} if any(step.plain for step in block.of(Norm)) else {}),
+                        **({"final": 1} if block.final_bias else {})),
         "kv_write": command(**place, last=1),
         "attend": command(**place, last=1),
         "feed": command(matrix=Matrix, n=n),

@@ -7,7 +7,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Link, Pipeline, constant_rom, leading_zeros, magnitude, round_bf16, shift_up, unpack_bf16
+from ..lib.arith import ADD_BF16_STAGES, Link, Pipeline, add_bf16, constant_rom, leading_zeros, magnitude, round_bf16, shift_up, unpack_bf16
 from ..lib.layouts import residual_read_layout, residual_row_layout
 from ..lib.norm import inverse_root, normalized, one, reduced, rounded_product, tree_stages
 from ..params.block import Norm
@@ -31,16 +31,22 @@ class RmsNorm(wiring.Component):
     Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing else, in the same
     cycles; the gains are taken as for any norm, and not looked at.
 
+    Where the final norm has a bias, a command says whether it is of the final norm: then the bias is added to its row. It is to be taken at
+    ``bias`` behind the gains, each time, and a granule waits until two of the bias beyond its own, or all, have been. Every row takes
+    ``ADD_BF16_STAGES`` more cycles then; to the others 0 is added, which changes nothing.
+
     Parameters
     ----------
     design : Design
 
     Members
     -------
-    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a norm is
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a norm is,
+                                             ``final`` where the final norm has a bias
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
+    bias : In(stream {x, part})              only where the final norm has one: bf16, part 0 to the last; always ready
     gains_ready : Out(1)                     a whole vector of gains is held
     o : Out(stream {x, row, part})           bf16 elements
     done : Out(1)                            the cycle after the last granule of a command was taken at ``o``
@@ -51,13 +57,15 @@ class RmsNorm(wiring.Component):
         self._parts = design.hidden // hw.vector_lanes
         part, entry = range(self._parts), range(hw.entries)
         granule = data.ArrayLayout(unsigned(16), hw.vector_lanes)
-        self._plain = any(norm.plain for norm in design.block.of(Norm))
-        command = {"entry": entry, "row": entry, "last": 1, **({"plain": 1} if self._plain else {})}
+        self._plain, self._final = any(norm.plain for norm in design.block.of(Norm)), design.block.final_bias
+        self._flags = [*(["plain"] if self._plain else []), *(["final"] if self._final else [])]
+        command = {"entry": entry, "row": entry, "last": 1, **dict.fromkeys(self._flags, 1)}
         super().__init__({
             "cmd": In(stream.Signature(data.StructLayout(command))),
             "read": Out(stream.Signature(residual_read_layout(design))),
             "read_i": In(stream.Signature(residual_row_layout(design))),
             "gain": In(stream.Signature(data.StructLayout({"g": granule, "part": part}))),
+            **({"bias": In(stream.Signature(data.StructLayout({"x": granule, "part": part})))} if self._final else {}),
             "gains_ready": Out(1),
             "o": Out(stream.Signature(data.StructLayout({"x": granule, "row": entry, "part": part}))),
             "done": Out(1),
@@ -69,7 +77,7 @@ class RmsNorm(wiring.Component):
         last_part = parts - 1
 
         # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
-        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + self._plain, depth=4)
+        m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + len(self._flags), depth=4)
         closing = Signal()                           # a command with `last` is on its way
         active, again = Signal(), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
@@ -82,7 +90,7 @@ class RmsNorm(wiring.Component):
             finishing.eq(self.read.ready & again & (part == last_part)),
             self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
             rows.w_en.eq(self.cmd.valid & self.cmd.ready),
-            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row, *([self.cmd.payload.plain] if self._plain else []))),
+            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row, *(self.cmd.payload[flag] for flag in self._flags))),
         ]
         with m.If(active & self.read.ready):
             m.d.sync += part.eq(part + 1)
@@ -111,7 +119,7 @@ class RmsNorm(wiring.Component):
 
         factor = Link("factor")
         # A command's first granule is there after the command itself.
-        r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-1]] if self._plain else [])), factor)
+        r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-len(self._flags)]] if self._plain else [])), factor)
 
         # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
         # comes 3 + tree cycles later.
@@ -125,13 +133,17 @@ class RmsNorm(wiring.Component):
         granule = leave.reg(queue.r_data, name="granule")
         elements, tag = [granule[16 * i:16 * i + 16] for i in range(lanes)], granule[16 * lanes:]
         ready = Signal()
+        held = self.gains_ready
+        if self._final:
+            held = held & (~tag[-1] | self._bias_there(m, tag[:len(got)]))
         m.d.comb += [
-            ready.eq(joined.ready & self.gains_ready),
-            joined.valid.eq(front.valid & factor.valid & self.gains_ready),
+            ready.eq(joined.ready & held),
+            joined.valid.eq(front.valid & factor.valid & held),
             front.ready.eq(ready & factor.valid),
             factor.ready.eq(ready & front.valid & tag[len(got)]),
         ]
-        product = Pipeline(m, joined, self.o, stages=5, name="product")
+        stages = 5 + (ADD_BF16_STAGES if self._final else 0)
+        product = Pipeline(m, joined, self.o, stages=stages, name="product")
 
         m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), lanes), depth=max(2, parts), init=[])
         write, read = gains.write_port(), gains.read_port()
@@ -145,20 +157,48 @@ class RmsNorm(wiring.Component):
         ]
         gain = read.data
         if self._plain:
-            plain = product.reg(tag[-1], name="plain")
+            plain = product.reg(tag[-len(self._flags)], name="plain")
             gain = [Mux(plain, _ONE, g) for g in gain]
-        tag = product.reg(tag, name="tag_o", stages=5)
+        if self._final:
+            tag = product.reg(tag, name="tag_bias", stages=4)
+            bias = self._bias(m, product, tag)
+        tag = product.reg(tag, name="tag_o", stages=stages - 4 if self._final else 5)
         for i, x in enumerate(elements):
-            m.d.comb += self.o.payload.x[i].eq(self._product(m, product, x, r, e, gain[i], f"y{i}"))
+            y = self._product(m, product, x, r, e, gain[i], f"y{i}")
+            m.d.comb += self.o.payload.x[i].eq(add_bf16(m, product, y, bias[i], name=f"sum{i}") if self._final else y)
 
         last_of_row, last = tag[len(got)], tag[len(got) + 1]
-        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:len(tag) - self._plain])]
+        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:len(tag) - len(self._flags)])]
         m.d.sync += self.done.eq(self.o.valid & self.o.ready & last_of_row)
         with m.If(self.o.valid & self.o.ready & last_of_row & last):
             m.d.sync += [closing.eq(0), self.gains_ready.eq(0)]
         with m.If(write.en & (self.gain.payload.part == last_part)):
             m.d.sync += self.gains_ready.eq(1)
         return m
+
+    def _bias_there(self, m, part):
+        """Whether the bias of granule ``part``, which goes up by at most 1 in a cycle, has been taken since gains were last given up."""
+        parts = self._parts
+        count, there = Signal(range(parts + 1), name="bias_count"), Signal(name="bias_there")
+        i = self.bias.payload
+        # A register, for all that waits hangs on it: it is of the cycle before, and so looks one granule ahead.
+        m.d.sync += there.eq((count == parts) | (count > part + 1))
+        with m.If(self.bias.valid):
+            m.d.sync += count.eq(i.part + 1)
+        with m.Elif(~self.gains_ready):
+            m.d.sync += count.eq(0)
+        return there
+
+    def _bias(self, m, pipe, tag):
+        """V numbers of the bias, one stage after a granule's ``tag``; 0 where its norm is not the final one."""
+        m.submodules.biases = biases = Memory(shape=self.bias.payload.x.shape(), depth=max(2, self._parts), init=[])
+        write, read = biases.write_port(), biases.read_port()
+        m.d.comb += [
+            self.bias.ready.eq(1), write.en.eq(self.bias.valid), write.addr.eq(self.bias.payload.part), write.data.eq(self.bias.payload.x),
+            read.en.eq(pipe.advance), read.addr.eq(tag[:len(self.gain.payload.part)]),
+        ]
+        final = pipe.reg(tag[-1], name="final")
+        return [Mux(final, x, 0) for x in read.data]
 
     def _factor(self, m, i, flags, o):
         """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set.

@@ -41,12 +41,19 @@ def gain_layout(design):
 
 
 def vector_layout(design):
-    """A granule of the vectors of a record. ``norm``: whose record, by its number in the block; ``half``: for which half-batch;
-    ``part``: counts the granules of all vectors of the record."""
-    norms = design.block.of(Norm)
-    most = max(sum(count for _, count in design.stream[norm.name, 0].vectors) for norm in norms)
-    return StructLayout({"x": ArrayLayout(unsigned(16), design.hw.vector_lanes), "norm": range(len(norms)), "half": range(design.hw.halves),
-                         "part": range(most)})
+    """A granule of the vectors of a record. ``norm``: whose record, by its number in the block, which the final one's follows if it has
+    vectors; ``half``: for which half-batch; ``part``: counts the granules of all vectors of the record."""
+    counts = vector_counts(design)
+    return StructLayout({"x": ArrayLayout(unsigned(16), design.hw.vector_lanes), "norm": range(len(counts)), "half": range(design.hw.halves),
+                         "part": range(max(counts))})
+
+
+def vector_counts(design):
+    """Granules of the vectors of each record of a layer, and of the final norm's if it has any."""
+    records = [design.stream[norm.name, 0] for norm in design.block.of(Norm)]
+    if design.block.final_vectors:
+        records.append(design.stream[FINAL_NORM])
+    return [sum(count for _, count in record.vectors) for record in records]
 
 
 class RomSource(wiring.Component):
@@ -179,7 +186,7 @@ class Dispatcher(wiring.Component):
     def __init__(self, design):
         self._design = design
         self._norms = [norm.name for norm in design.block.of(Norm)]
-        self._vectors = [sum(count for _, count in design.stream[name, 0].vectors) for name in self._norms]     # granules, of each record
+        self._vectors = vector_counts(design)
         super().__init__({
             "cmd": In(stream.Signature(row_layout(design))),
             "req": Out(stream.Signature(request_layout(design))),
@@ -226,7 +233,7 @@ class Dispatcher(wiring.Component):
                     offset = section.address - stream.body
                     before = offset - stream.layer_beats        # in the layer before it
                     beats = section.beats
-                    if kind == kind_of.RECORD_1 and beats != stream[FINAL_NORM].beats:      # the final norm's has no vectors
+                    if kind == kind_of.RECORD_1 and beats != stream[FINAL_NORM].beats:      # the final norm's has other vectors
                         beats = Mux(pieces.final, stream[FINAL_NORM].beats, beats)
                     m.d.comb += [count.eq(beats), address.eq(base + (
                         offset if kind == kind_of.RECORD_1 else before if kind in of_mlp else
@@ -331,7 +338,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [self.embed.p[name].eq(granule[name]) for name in ("entry", "part", "lo", "last")]
         m.d.comb += self.gain.p.part.eq(granule.part)
         if any(self._vectors):
-            of_norm, of_half = Signal(range(len(self._norms))), Signal(range(hw.halves))     # of the granule
+            of_norm, of_half = Signal(range(len(self._vectors))), Signal(range(hw.halves))     # of the granule
             m.d.comb += [self.vector.valid.eq(full & (granule.kind == Here.VECTORS)), self.vector.p.x.eq(granule.words),
                          self.vector.p.part.eq(granule.part), self.vector.p.norm.eq(of_norm), self.vector.p.half.eq(of_half)]
         words = [w[:EXP_BITS].as_signed() for w in granule.words]
@@ -384,7 +391,8 @@ class Dispatcher(wiring.Component):
         tiles, empty, record, over, norm, of_final, norm_half = (self._piece_runs if alternating else self._runs)(m, step, both, head, finish)
         if any(self._vectors):
             vectored = Signal()     # the record that is being received has vectors
-            m.d.comb += vectored.eq(~of_final & _one_of(norm, [i for i, count in enumerate(self._vectors) if count]))
+            of_layer = Const(1) if design.block.final_vectors else ~of_final
+            m.d.comb += vectored.eq(of_layer & _one_of(norm, [i for i, count in enumerate(self._vectors) if count]))
             with m.If(move):
                 m.d.sync += [of_norm.eq(norm), of_half.eq(norm_half)]
         left = Signal.like(tiles)
@@ -486,8 +494,8 @@ class Dispatcher(wiring.Component):
         Returns (tiles of the run behind this record, less 1; whether there is none, or None if there always is; a record follows this run;
         nothing does; number of the record's norm; or it is the final one's; of which half-batch it is).
         """
-        design, norms = self._design, len(self._norms)
-        counts = [sum(design.matmul(project.name).tiles for project in design.block.projects(name)) for name in self._norms]
+        design, block, norms = self._design, self._design.block, len(self._norms)
+        counts = [sum(design.matmul(project.name).tiles for project in block.projects(name)) for name in self._norms]
         counts.append(design.head_matmul.tiles)
         second, final, layer = Signal(range(norms)), Signal(), Signal(range(design.layers))
         last = second if norms == 2 else (second == norms - 1) & ~final
@@ -509,7 +517,7 @@ class Dispatcher(wiring.Component):
         empty = None
         if not all(counts):
             empty = ~final & _one_of(second, [i for i, count in enumerate(counts[:-1]) if not count])
-        return tiles, empty, Const(1), over, second, final, Const(0)
+        return tiles, empty, Const(1), over, Mux(final, norms, second) if block.final_vectors else second, final, Const(0)
 
     def _piece_runs(self, m, step, both, head, finish):
         """The same where each piece is a run of its own: (tiles of the next piece, less 1; it is a record, twice; there is none; as above)."""
@@ -524,9 +532,12 @@ class Dispatcher(wiring.Component):
             with m.Default():
                 m.d.comb += record.eq(1)
         m.d.comb += pieces.step.eq(step)
-        norm = Signal(range(len(self._norms)), name="received_norm") if any(self._vectors) else Const(0)
+        norm = Signal(range(len(self._vectors)), name="received_norm") if any(self._vectors) else Const(0)
         for kind, name in pieces.sections():
             if name in self._norms and any(self._vectors):
                 with m.If(pieces.kind == kind):
                     m.d.comb += norm.eq(self._norms.index(name))
+        if block.final_vectors:
+            with m.If(pieces.final):
+                m.d.comb += norm.eq(len(self._norms))
         return tiles, (record | pieces.last if block.post_norms else None), record, pieces.last, norm, pieces.final, pieces.half
