@@ -99,6 +99,7 @@ CASES = {
                                   attention_bias=False),
     "phi": _case("phi", zero=("final_layernorm.bias", "lm_head.bias"), partial_rotary_factor=0.4),
     "gptj": _case("gptj", zero=("ln_f.bias", "lm_head.bias"), **_GPTJ),
+    "codegen": _case("codegen", zero=("ln_f.bias", "lm_head.bias"), **_GPTJ),
     "falcon": _case("falcon", zero=("ln_f.bias",), **_FALCON),
     "falcon, two norms": _case("falcon", zero=("ln_f.bias",), new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
     "falcon, sequential": _case("falcon", zero=("ln_f.bias",), multi_query=False, parallel_attn=False, bias=True, **_FALCON),
