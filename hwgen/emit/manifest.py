@@ -13,6 +13,7 @@ from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
 from ..params.phases import EVENTS, phases
+from ..params.stream import POSITIONS
 from .images import image_name
 
 __all__ = ["manifest"]
@@ -84,6 +85,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
                     **({"macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     **({"alignment": PAGE} if axi else {}),
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
-                    "head": design.head_address, "embedding": design.embed_address},
+                    "head": design.head_address, "embedding": design.embed_address,
+                    **({"positions": design.stream[POSITIONS].address} if design.model.learned_positions else {})},
         "files": files,
     }
