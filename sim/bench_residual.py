@@ -20,26 +20,36 @@ NORMED = DESIGN.block.post_norms and not SUMS
 BIASED = [] if NORMED else [down for down, project in enumerate(("o", "down")) if DESIGN.block.biased(project)]
 V, T, H = DESIGN.hw.vector_lanes, DESIGN.hw.entries, DESIGN.hidden
 CODES = DESIGN.recipe.codes_per_head_weight
+TABLES = DESIGN.embedding_rows()
 UNIT = Residual(DESIGN, sums=SUMS)
 CMD = UNIT.cmd.payload.shape()
 FMT = DESIGN.recipe.weight_format
 
 
 def embedding(rng, n):
-    """(codes [n, CODES, H], exponent): exponents from everything rounds off to everything saturates."""
-    codes = rng.integers(0, FMT.max_code + 1, (n, CODES, H)) | rng.integers(0, 2, (n, CODES, H)) << 7
+    """(codes [n, TABLES, CODES, H], exponents [TABLES]): exponents from everything rounds off to everything saturates."""
+    codes = rng.integers(0, FMT.max_code + 1, (n, TABLES, CODES, H)) | rng.integers(0, 2, (n, TABLES, CODES, H)) << 7
     if CODES == 2 and rng.random() < 0.5:                  # the lo codes cancel the hi ones, but for an element
-        codes[:, 1] = codes[:, 0] ^ 0x80
-        codes[:, 1, int(rng.integers(H))] = 1
-    return codes, int(rng.choice([-9, -4, 0, 7, -30, 16, 40]))
+        codes[:, :, 1] = codes[:, :, 0] ^ 0x80
+        codes[:, :, 1, int(rng.integers(H))] = 1
+    exponents = rng.choice([-9, -4, 0, 7, -30, 16, 40], TABLES)
+    if TABLES == 2 and rng.random() < 0.5:                 # numbers of a position that count beside the token's
+        exponents[1] = exponents[0] - int(rng.integers(-3, 4))
+    return codes, exponents.tolist()
+
+
+def embedded(codes, exponents, clipped=None):
+    """The rows that these codes make."""
+    x = golden.embed(codes[:, 0], exponents[0], DESIGN, clipped)
+    return x if TABLES == 1 else golden.embed(codes[:, 1], exponents[1], DESIGN, clipped, x)
 
 
 def embed_items(codes):
-    """In the dispatcher's order: for each entry and k-tile, the hi slice, then the lo slice."""
+    """In the dispatcher's order: for each entry, table and k-tile, the hi slice, then the lo slice."""
     n, lanes = len(codes), DESIGN.hw.lanes
-    out = [{"codes": codes[entry, lo, tile * lanes + k * V:][:V].tolist(), "entry": entry, "part": tile * lanes // V + k,
-            "lo": lo, "last": 0}
-           for entry in range(n) for tile in range(H // lanes) for lo in range(CODES) for k in range(lanes // V)]
+    out = [{"codes": codes[entry, table, lo, tile * lanes + k * V:][:V].tolist(), "entry": entry, "part": tile * lanes // V + k,
+            "lo": lo, "last": 0, **({"position": table} if TABLES == 2 else {})}
+           for entry in range(n) for table in range(TABLES) for tile in range(H // lanes) for lo in range(CODES) for k in range(lanes // V)]
     out[-1]["last"] = 1
     return out
 
@@ -105,7 +115,16 @@ class Bench:
             self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=signature_layout(DESIGN))
         self.saturated = []         # the cycles
         cocotb.start_soon(self._watch())
+        if TABLES == 2:
+            cocotb.start_soon(self._follow())
         return self
+
+    async def _follow(self):
+        """The exponent is that of the table of which the next granule is."""
+        while True:
+            if self.embed._queue:
+                self.dut.embed_exp.value = self.exponents[self.embed._queue[0]["position"]] & 1023
+            await self.clock.edge()
 
     async def _watch(self):
         while True:
@@ -131,24 +150,28 @@ class Bench:
             await self.clock.edge()
         raise AssertionError("no done")
 
-    async def do_embed(self, codes, exponent):
-        self.embed.sent.clear()
-        self.dut.embed_exp.value = exponent & 1023
+    def send_embedding(self, codes, exponents):
+        self.exponents = exponents
+        self.dut.embed_exp.value = exponents[0] & 1023
         self.embed.send(embed_items(codes))
+
+    async def do_embed(self, codes, exponents):
+        self.embed.sent.clear()
+        self.send_embedding(codes, exponents)
         done = await self.until(self.dut.embed_done)
         assert done == self.embed.sent[-1][0] + golden.DONE_LATENCY
         assert len(self.embed.sent) == len(embed_items(codes))
-        golden.embed(codes, exponent, DESIGN, clipped := [])
-        self.check_saturated(self.embed.sent, [clipped[item["lo"]][item["entry"]].reshape(-1, V)[item["part"]].any() for item in embed_items(codes)])
+        embedded(codes, exponents, clipped := [])
+        self.check_saturated(self.embed.sent, [clipped[item.get("position", 0) * CODES + item["lo"]][item["entry"]].reshape(-1, V)[item["part"]].any() for item in embed_items(codes)])
         return done
 
     async def start_rows(self, rng, n):
         """Rows to begin with, from an embedding."""
         if SUMS:
             return np.zeros((n, H), np.int64)
-        codes, exponent = embedding(rng, n)
-        await self.do_embed(codes, exponent)
-        return golden.embed(codes, exponent, DESIGN)
+        codes, exponents = embedding(rng, n)
+        await self.do_embed(codes, exponents)
+        return embedded(codes, exponents)
 
     def send_biases(self, rng):
         """New numbers for all biases that there are."""
@@ -237,7 +260,7 @@ async def readable_as_soon_as_promised(dut):
     """A read taken ADD_LATENCY after the granule sees it."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = Bench()
-    codes, exponent = embedding(rng, 1)
+    codes, exponents = embedding(rng, 1)
     items = embed_items(codes)
 
     def too_soon(cycle):
@@ -246,9 +269,8 @@ async def readable_as_soon_as_promised(dut):
     await bench.start(dut)
     bench.read.stop()
     bench.read = StreamSource(dut, "read", bench.clock, idle=too_soon, shape=residual_read_layout(DESIGN))
-    dut.embed_exp.value = exponent & 1023
-    bench.embed.send(items)
-    await bench.check_rows(golden.embed(codes, exponent, DESIGN), [(0, H // V - 1)])
+    bench.send_embedding(codes, exponents)
+    await bench.check_rows(embedded(codes, exponents), [(0, H // V - 1)])
     assert bench.read.sent[0][0] == bench.embed.sent[-1][0] + golden.ADD_LATENCY
 
 
@@ -326,7 +348,7 @@ async def limits(dut):
         bench.biases = [np.zeros(H, np.int64)] * 2
         bench.bias.send([{"x": [0] * V, "down": down, "part": part} for down in BIASED for part in range(H // V)])
         await bench.bias.drained()
-    await bench.do_embed(np.zeros((T, CODES, H), np.int64), 0)
+    await bench.do_embed(np.zeros((T, TABLES, CODES, H), np.int64), [0] * TABLES)
     x, told = np.zeros((T, H), np.int64), []
 
     def units(values, exponent):

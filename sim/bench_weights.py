@@ -19,6 +19,7 @@ HW = DESIGN.hw
 ALL = True if HW.halves == 1 else [1, 1]       # all heads
 STREAM = random_stream(DESIGN)
 NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
+LEARNED = DESIGN.model.learned_positions
 VECTORS = any(section.vectors for section in DESIGN.stream)
 EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
@@ -33,6 +34,7 @@ class Bench:
         if VECTORS:
             self.vector = StreamSink(dut, "vector", clock, shape=vector_layout(DESIGN))
         self.exps = {}          # cycle: exponents then
+        self.embed_exps = {}    # the same of the tables
         self.waits, self.takes = [], []     # cycles
         cocotb.start_soon(self._watch())
 
@@ -43,6 +45,7 @@ class Bench:
             value = value_of(self.dut.exps)
             assert may_change or value == before, f"exps changed in cycle {self.clock.cycle} though gain was not ready"
             self.exps[self.clock.cycle] = value
+            self.embed_exps[self.clock.cycle] = value_of(self.dut.embed_exp)
             before = value
             for seen, signal in ((self.waits, self.dut.waits), (self.takes, self.dut.takes)):
                 if value_of(signal):
@@ -51,14 +54,15 @@ class Bench:
             await self.clock.edge()
 
     def clear(self):
-        for seen in (self.exps, self.waits, self.takes):
+        for seen in (self.exps, self.embed_exps, self.waits, self.takes):
             seen.clear()
         for sink in (self.embed, self.gain, self.tile, *([self.vector] if VECTORS else [])):
             sink.clear()
 
     def send(self, tokens, head):
         last = len(tokens) - 1
-        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head_bits(head) * (i == last)} for i, t in enumerate(tokens)])
+        self.cmd.send([{"entry": i, "token": t, "last": i == last, "head": head_bits(head) * (i == last)} |
+                       ({"position": position_of(i, t)} if LEARNED else {}) for i, t in enumerate(tokens)])
 
     async def check(self, passes):
         """Everything that passes [(tokens, head)] make, in order."""
@@ -69,8 +73,15 @@ class Bench:
             assert got == items, name
         shown = [unpack(EXPS, self.exps[cycle]) for cycle, gain in self.gain.received if gain["part"] == 0]
         assert shown == [e for one in want for e in one["exps"]]
-        assert unpack(signed(EXP_BITS), value_of(self.dut.embed_exp)) == golden.embed_exponent(STREAM, DESIGN)
+        for cycle, item in self.embed.received:
+            exponent = (golden.position_exponent if item.get("position") else golden.embed_exponent)(STREAM, DESIGN)
+            assert unpack(signed(EXP_BITS), self.embed_exps[cycle]) == exponent
         assert value_of(self.dut.model_id) == golden.model_id(STREAM, DESIGN)
+
+
+def position_of(entry, token):
+    """Some position for each entry."""
+    return (7 * token + 5 * entry + 3) % HW.context
 
 
 def head_bits(head):
@@ -87,7 +98,7 @@ def runs(n, head):
     halves = None
     if HW.halves == 2:
         pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
-        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head)[n + 1:]]
+        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head, [0] * n)[n * DESIGN.embedding_rows() + 1:]]
         halves = [piece.half for piece in pieces]
         assert len(sections) == len(halves)
     else:
@@ -105,11 +116,13 @@ def expected(tokens, head):
     lanes = HW.vector_lanes
     want = {"embed": [], "gain": [], "exps": [], "tile": [], "vector": []}
     for entry, token in enumerate(tokens):
-        row = golden.embedding_row(STREAM, DESIGN, token)
-        parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(len(row))
+        rows = [(golden.embedding_row(STREAM, DESIGN, token), {})]
+        if LEARNED:
+            rows = [(rows[0][0], {"position": 0}), (golden.position_row(STREAM, DESIGN, position_of(entry, token)), {"position": 1})]
+        parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(DESIGN.head_matmul.codes)
                  for i in range(HW.lanes // lanes)]
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
-                           "last": 0} for part, lo in parts]
+                           "last": 0, **of} for row, of in rows for part, lo in parts]
     want["embed"][-1]["last"] = 1
     for section, matrices, half in runs(len(tokens), head):
         exps, gains, vectors = golden.record(STREAM, DESIGN, section)
@@ -200,7 +213,7 @@ async def requests(dut):
     sink = StreamSink(dut, "requests", clock, shape=request_layout(DESIGN))
     tokens = some_tokens(rng, HW.entries)
     bench.send(tokens, ALL)
-    want = golden.request_list(DESIGN, tokens, ALL)
+    want = golden.request_list(DESIGN, tokens, ALL, [position_of(i, t) for i, t in enumerate(tokens)])
     got = await sink.wait(len(want), timeout=100)
     assert [(r["address"], r["count"], r["stride"]) for r in got] == want
     assert sink.cycles == list(range(len(want)))

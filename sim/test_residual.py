@@ -26,6 +26,14 @@ KINDS = {
                         block=dict(norms="sandwich", biased=["o", "down"])),
 }
 
+# the rows of positions behind those of tokens
+POSITIONS = {
+    "positions": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, learned_positions=True),
+    "positions_pair": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=2, head="pair", learned_positions=True),
+    "positions_close": dict(entries=2, lanes=4, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=4, learned_positions=True,
+                            block=dict(norms="post")),
+}
+
 
 def _run(name, params, simulator):
     shape = {key: value for key, value in params.items() if key != "sums"}
@@ -40,6 +48,11 @@ def test_residual(simulator, shape):
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_adds(kind):
     _run(kind, KINDS[kind], simulators()[-1])
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_positions(kind):
+    _run(kind, POSITIONS[kind], simulators()[-1])
 
 
 def test_rows_that_are_set_are_for_a_norm():

@@ -23,6 +23,12 @@ BLOCKS = {
     # the final record has vectors, and no other one has
     "final": dict(block=dict(final_bias=True), vector_lanes=2, tile_beats=2, entries=1, num_hidden_layers=1),
 }
+POSITIONS = {
+    "plain": dict(entries=3, tile_beats=2, context=24, kv_block=4, hidden_size=20),
+    "pair": dict(vector_lanes=2, entries=1, head="pair", tie_word_embeddings=False, num_hidden_layers=1),
+    "halves": dict(entries=4, halves=2, vector_lanes=2, lanes=2, columns=8, tile_beats=1, hidden_size=2, attention_lanes=2,
+                   block=dict(biased=["q", "k", "v", "up"])),
+}
 ONE_COLUMN_A_BEAT = dict(lanes=8, columns=4, tile_beats=4, entries=1, num_hidden_layers=1, head="pair")
 
 
@@ -50,6 +56,11 @@ def test_weights(simulator, changes):
 @pytest.mark.parametrize("changes", BLOCKS.values(), ids=BLOCKS)
 def test_blocks(changes):
     simulate(changes, "verilator")
+
+
+@pytest.mark.parametrize("changes", POSITIONS.values(), ids=POSITIONS)
+def test_positions(changes):
+    simulate(changes | dict(learned_positions=True), "verilator")
 
 
 @pytest.mark.parametrize("changes", [ONE_COLUMN_A_BEAT, random_changes(1)], ids=["one_column_a_beat", "random"])

@@ -13,6 +13,7 @@ from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
 from ..params.phases import EVENTS, phases
+from ..params.stream import POSITIONS
 from .images import image_name
 
 __all__ = ["manifest"]
@@ -93,6 +94,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
                     **({"alignment": PAGE} if axi else {}),
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
                     "head": design.head_address, "embedding": design.embed_address,
-                    **({"records": records} if (records := _records(design)) else {})},
+                    **({"records": records} if (records := _records(design)) else {}),
+                    **({"positions": design.stream[POSITIONS].address} if design.model.learned_positions else {})},
         "files": files,
     }

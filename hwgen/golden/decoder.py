@@ -98,6 +98,10 @@ class GoldenDecoder:
         table = quantized.embedding
         self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # [vocab_size, codes, hidden_size]
         self.embed_exp = table.exponent
+        if design.model.learned_positions:
+            table = quantized.positions
+            self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # as `embedding`, by position
+            self.position_exp = table.exponent
         self.inv_temperature, self.seed, self.saturated = 0, 0, 0
         self.reset()
 
@@ -197,6 +201,14 @@ class GoldenDecoder:
         """CRCs of residuals, a list."""
         return residual.signature(np.pad(x, [(0, 0), (0, self.design.hidden - x.shape[1])]))
 
+    def embedded(self, tokens, positions):
+        """The residual before the first layer."""
+        x = residual.embed(self.embedding[tokens], self.embed_exp, self.design, clipped := [])
+        if self.design.model.learned_positions:
+            x = residual.embed(self.positions[positions], self.position_exp, self.design, clipped, x)
+        self.saturated += residual.saturated(clipped, self.design)
+        return x
+
     # -- passes
 
     def layers(self, entries, signatures=None):
@@ -205,8 +217,7 @@ class GoldenDecoder:
         ``entries``: (slot, position, token, ...) of each.
         """
         slots, positions, tokens = (np.array([e[i] for e in entries]) for i in range(3))
-        x = residual.embed(self.embedding[tokens], self.embed_exp, self.design, clipped := [])
-        self.saturated += residual.saturated(clipped, self.design)
+        x = self.embedded(tokens, positions)
         for index in range(self.design.layers):
             x = self.layer(index, x, slots, positions)
             if signatures is not None:

@@ -13,13 +13,13 @@ BIAS_LATENCY = 2       # from the cycle that takes a granule of a bias to the fi
 READ_LATENCY = 2       # from the cycle that takes an address to the first that offers the granule
 
 
-def embed(codes, exponent, design, clipped=None):
+def embed(codes, exponent, design, clipped=None, x=None):
     """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n, hidden].
 
-    Appends to ``clipped``, for hi and for lo codes, which numbers were: bool [n, hidden].
+    ``x``: rows to which they are added, as those of learned positions are. Appends to ``clipped``, for hi and for lo codes, which numbers were: bool [n, hidden].
     """
     fmt = design.recipe.weight_format
-    x = np.zeros(np.shape(codes)[::2], np.int64)
+    x = np.zeros(np.shape(codes)[::2], np.int64) if x is None else x
     for part in np.moveaxis(np.asarray(codes), 1, 0):
         x = _sum(x, clip_to_fixed(fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction), clipped=clipped)
     return x

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..params.block import Norm, Project
 from ..params.phases import Phase
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
-           "gain_cycle", "model_id", "pieces", "record", "record_first", "request_list", "record_end",
+           "gain_cycle", "model_id", "pieces", "position_exponent", "position_row", "record", "record_first", "request_list", "record_end",
            "tile_after_tile_cycle", "tiles", "waits"]
 
 ROM_LATENCY = 3     # cycles from taking a request to its first beat
@@ -32,6 +32,11 @@ def _signed10(words):
 def embed_exponent(stream, design):
     """Exponent of the embedding table, from the header."""
     return int(_signed10(_words(stream, design, 0, design.header_beats)[0]))
+
+
+def position_exponent(stream, design):
+    """Exponent of the table of learned positions, from the header."""
+    return int(_signed10(_words(stream, design, 0, design.header_beats)[1]))
 
 
 def model_id(stream, design):
@@ -85,14 +90,25 @@ def _piece_request(design, piece):
     return section.address, section.beats, 0
 
 
-def request_list(design, tokens, head):
-    """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches alternate, by each."""
-    hw, table, stream = design.hw, design.head_matmul, design.stream
+def _row_request(design, name, row):
+    """(address, count, stride) of a row of a table."""
+    hw, section = design.hw, design.stream[name]
+    beats = section.matmul.k_tiles * section.matmul.codes
+    tile, column = divmod(row, hw.columns)
+    return section.address + tile * beats * hw.tile_beats + column * hw.tile_beats // hw.columns, beats, 1
+
+
+def request_list(design, tokens, head, positions=None):
+    """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches alternate, by each.
+
+    ``positions``: of the entries, where they are learned.
+    """
+    hw, stream = design.hw, design.stream
     requests = [(stream[HEADER].address, stream[HEADER].beats, 0)]
-    for token in tokens:
-        tile, column = divmod(token, hw.columns)
-        address = stream[EMBEDDING].address + (tile * table.k_tiles * table.codes) * hw.tile_beats + column * hw.tile_beats // hw.columns
-        requests.append((address, table.k_tiles * table.codes, 1))
+    for i, token in enumerate(tokens):
+        requests.append(_row_request(design, EMBEDDING, token))
+        if design.model.learned_positions:
+            requests.append(_row_request(design, POSITIONS, positions[i]))
     if hw.halves == 2:
         both = len(tokens) > hw.entries // 2
         return requests + [_piece_request(design, piece) for piece in pieces(design, both, head)]
@@ -102,9 +118,18 @@ def request_list(design, tokens, head):
 
 def embedding_row(stream, design, token):
     """A token's codes, uint8 [codes, hidden]: hi, and lo if the table has pairs."""
-    hw, table = design.hw, design.head_matmul
-    tile, column = divmod(token, hw.columns)
-    matrix = tiles(stream, design, design.stream[EMBEDDING])
+    return _table_row(stream, design, EMBEDDING, token)
+
+
+def position_row(stream, design, position):
+    """A learned position's codes, as `embedding_row`."""
+    return _table_row(stream, design, POSITIONS, position)
+
+
+def _table_row(stream, design, name, number):
+    hw, section = design.hw, design.stream[name]
+    table, matrix = section.matmul, tiles(stream, design, section)
+    tile, column = divmod(number, hw.columns)
     row = matrix.reshape(table.n_tiles, table.k_tiles, table.codes, hw.columns, hw.lanes)[tile, :, :, column]
     return row.swapaxes(0, 1).reshape(table.codes, table.cols)
 
@@ -125,8 +150,8 @@ def tiles(stream, design, section):
 # Cycles
 
 def _row_granules(design):
-    """Granules of an embedding row, all of its codes."""
-    return design.head_matmul.codes * design.hidden // design.hw.vector_lanes
+    """Embedding granules of an entry: of its row in each table, all codes."""
+    return design.embedding_rows() * design.head_matmul.codes * design.hidden // design.hw.vector_lanes
 
 
 def embed_cycle(design, granule):
@@ -172,7 +197,7 @@ def tile_after_tile_cycle(design, previous):
 
 def beats_taken(design, n, head):
     """Beats that a pass takes from the source."""
-    return sum(count for _, count, _ in request_list(design, [0] * n, head))
+    return sum(count for _, count, _ in request_list(design, [0] * n, head, [0] * n))
 
 
 def waits(design):

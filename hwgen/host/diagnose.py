@@ -88,7 +88,7 @@ class _Search:
         of = [(e, row[0]) for entries, result in runs for e, *row in zip(entries, result.signatures[layer]) if e.slot == entry.slot]
         n, d, tokens, positions = entry.position + 1, copy.copy(golden.decoder), np.array([e.token for e, _ in of]), np.arange(len(of))
         d.reset()
-        x = residual.embed(d.embedding[tokens], d.embed_exp, design)
+        x = d.embedded(tokens, positions)
         for i in range(layer):
             x = d.layer(i, x, np.full_like(positions, entry.slot), positions)
         self.whole = x, [crc for _, crc in of]

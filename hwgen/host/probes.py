@@ -250,6 +250,9 @@ def _embedding(case):
                 codes = np.repeat(table[[case.token]], len(i), axis=0)
                 codes[np.arange(len(i)), code, i] = wrong[i]
                 x = residual.embed(codes, case.decoder.embed_exp, design)
+                if design.model.learned_positions:
+                    own = case.decoder.positions[[len(case.x) - 1]].repeat(len(i), axis=0)
+                    x = residual.embed(own, case.decoder.position_exp, design, x=x)
                 for hit in i[case.hits(case.stages.after_x(x))]:
                     alter = _embed(case.token, code, hit, wrong[hit], design.model.tie_word_embeddings)
                     yield case.weight(section, design.stream.byte(section, case.token, hit, code), bit, alter, local=False)

@@ -115,10 +115,13 @@ def glu_layout(design, lanes):
 
 
 def embed_layout(design):
-    """V codes of an embedding row: the hi ones of a granule, then (``lo``) those of the lo row, if there is one."""
+    """V codes of an embedding row: the hi ones of a granule, then (``lo``) those of the lo row, if there is one.
+
+    Where positions are learned, an entry's second row (``position``) follows, which is that of its position.
+    """
     v = design.hw.vector_lanes
     return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
-                         "part": range(design.hidden // v), "lo": 1, "last": 1})
+                         "part": range(design.hidden // v), "lo": 1, "last": 1, **({"position": 1} if design.model.learned_positions else {})})
 
 
 def bias_layout(design):

@@ -18,6 +18,8 @@ class ModelError(Exception):
 def tensor_shapes(shape):
     """Name -> shape of every tensor of a checkpoint, with Hugging Face's names; the tied LM head is not one."""
     names = {"model.embed_tokens.weight": (shape.vocab_size, shape.hidden_size)}
+    if shape.learned_positions:
+        names["model.embed_positions.weight"] = (shape.max_position_embeddings, shape.hidden_size)
     for i in range(shape.num_hidden_layers):
         names |= {f"model.layers.{i}.{name}": size for name, size in shape.layer_tensors().items()}
     names["model.norm.weight"] = (shape.hidden_size,)

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..params.block import Norm, Project
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["model_id", "pack", "pack_file", "sections"]
 
@@ -45,11 +45,12 @@ def sections(quantized, design):
     block = design.block
     gains = {norm.name: norm.gain for norm in block.of(Norm)}
     projects = {project.name: project for project in block.of(Project)}
-    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding}
+    tables = {HEAD: quantized.head, EMBEDDING: quantized.embedding, POSITIONS: quantized.positions}
     for section in design.stream:
         if section.name == HEADER:
             identity = model_id(quantized)
-            yield _words(design, [tables[name].exponent for name in section.exponents] + [0, identity & 0xFFFF, identity >> 16])
+            exponents = [tables[name].exponent for name in section.exponents]
+            yield _words(design, [*exponents, 0][:2] + [identity & 0xFFFF, identity >> 16])
         elif section.name == FINAL_NORM:
             yield _words(design, [tables[name].exponent for name in section.exponents], quantized.final_gain,
                          [_padded(getattr(quantized, vector.name), design, vector) for vector in block.final_vectors])
@@ -138,7 +139,7 @@ def _tiles(design, matmul, codes, lo=None):
     hw = design.hw
     tiles = np.zeros((matmul.n_tiles, matmul.k_tiles, matmul.codes, hw.columns, hw.lanes), np.uint8)
     for i, part in enumerate((codes, lo)[:matmul.codes]):
-        padded = part
+        padded = part = part[:matmul.rows]          # a machine has no more positions than its context
         if part.shape != (matmul.rows, matmul.cols):
             padded = np.zeros((matmul.rows, matmul.cols), np.uint8)
             padded[:part.shape[0], :part.shape[1]] = part

@@ -122,7 +122,8 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantizedModel:
-    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has one."""
+    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has one, and
+    ``positions`` where they are learned."""
 
     shape: object       # ModelShape
     recipe: Recipe
@@ -131,6 +132,7 @@ class QuantizedModel:
     head: Matrix
     embedding: Matrix
     final_bias: np.ndarray | None = None
+    positions: Matrix | None = None
 
     @cached_property
     def digest(self):
@@ -143,6 +145,7 @@ class QuantizedModel:
         recipe = {f.name: str(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)}
         digest = hashlib.sha256(json.dumps([shape, recipe], sort_keys=True).encode())
         tables = [self.head] if self.embedding is self.head else [self.head, self.embedding]
+        tables += [] if self.positions is None else [self.positions]
         for matrix in [m for layer in self.layers for m in layer.matrices().values()] + tables:
             digest.update(f"{matrix.exponent}".encode())
             digest.update(matrix.codes)
@@ -200,9 +203,10 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
         return quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair")
 
     embedding = table("model.embed_tokens.weight")
+    positions = table("model.embed_positions.weight") if shape.learned_positions else None
     layers = tuple(layer(i) for i in range(shape.num_hidden_layers))
     final_gain = bf16(read("model.norm.weight"))
     final_bias = bf16(read("model.norm.bias")) if block.final_bias else None
     head = embedding if shape.tie_word_embeddings else table("lm_head.weight")
     return QuantizedModel(shape=shape, recipe=recipe, layers=layers, final_gain=final_gain, head=head,
-                          embedding=embedding, final_bias=final_bias)
+                          embedding=embedding, final_bias=final_bias, positions=positions)

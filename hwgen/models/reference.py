@@ -141,7 +141,10 @@ class Reference:
             angles = np.arange(start, end)[:, None] * shape.rope_frequencies(rope)  # [n, head_dim/2]
             turns.append((np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)))
 
-        x = self.residual(w["model.embed_tokens.weight"][np.asarray(tokens)])  # [n, hidden]
+        x = w["model.embed_tokens.weight"][np.asarray(tokens)]  # [n, hidden]
+        if shape.learned_positions:
+            x = x + w["model.embed_positions.weight"][start:end]
+        x = self.residual(x)
         for i in range(shape.num_hidden_layers):
             rope = shape.rope_of(i)
             x = self._layer(i, x, cache.keys[i, :, :end], cache.values[i, :, :end], None if rope is None else turns[rope])

@@ -152,6 +152,14 @@ class Design:
         """Of a layer, in the order of a pass."""
         return tuple(self.matmul(step.name) for step in self.block.of(Project))
 
+    def position_matmul(self):
+        """The table of learned positions, laid out as the embedding table is."""
+        return self._matmul("positions", self.hw.context, self.hidden, self.recipe.codes_per_head_weight)
+
+    def embedding_rows(self):
+        """Rows of tables that an entry reads: of the embedding, and of the positions where they are learned."""
+        return 1 + self.model.learned_positions
+
     @property
     def head_delay(self):
         """Cycles that the LM head's activations are held back: with few k-tiles its first sums would wait for the sampler's noise."""

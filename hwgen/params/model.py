@@ -126,6 +126,7 @@ class ModelShape:
     score_scale : float or None       what the products of queries and keys are multiplied with; None: 1 / sqrt(head_dim)
     rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies are those of a head of that size
     layer_types : tuple of LayerType  of each layer, or () where all are alike: then ``sliding_window`` is that of all
+    learned_positions : bool          a row of a table, that of the token's position, is added to its embedding
 
     Raises
     ------
@@ -152,6 +153,7 @@ class ModelShape:
     score_scale: float | None = _later(None)
     rotary_dim: int | None = _later(None)
     layer_types: tuple = _later(())
+    learned_positions: bool = _later(False)
 
     def __repr__(self):     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
         said = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
@@ -176,6 +178,8 @@ class ModelShape:
             check_int("Sliding window", self.sliding_window, 1)
         if not isinstance(self.tie_word_embeddings, bool):
             raise TypeError(f"Tied embeddings must be True or False, not {shown(self.tie_word_embeddings)}")
+        if not isinstance(self.learned_positions, bool):
+            raise TypeError(f"Learned positions must be True or False, not {shown(self.learned_positions)}")
         if not (self.rope_scaling is None or isinstance(self.rope_scaling, _SCALINGS)):
             raise TypeError("RoPE scaling must be None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling, "
                             f"not {shown(self.rope_scaling)}")
@@ -248,7 +252,8 @@ class ModelShape:
         """Weights of the checkpoint; a tied table counts once."""
         layer = sum(math.prod(size) for size in self.layer_tensors().values())
         tables = 1 if self.tie_word_embeddings else 2
-        return self.num_hidden_layers * layer + (tables * self.vocab_size + 1 + self.block.final_bias) * self.hidden_size
+        rows = tables * self.vocab_size + self.max_position_embeddings * self.learned_positions + 1 + self.block.final_bias
+        return self.num_hidden_layers * layer + rows * self.hidden_size
 
     def layer_type(self, layer):
         """The `LayerType` of a layer."""

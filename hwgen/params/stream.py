@@ -3,20 +3,20 @@ from typing import NamedTuple
 
 from .block import Norm, Project
 
-__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "HEADER", "Place", "Section", "Stream"]
+__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "HEADER", "POSITIONS", "Place", "Section", "Stream"]
 
-HEADER, FINAL_NORM, HEAD, EMBEDDING = "header", "norm_f", "head", "embedding"       # beside the names of a block's steps
+HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS = "header", "norm_f", "head", "embedding", "positions"       # beside the names of a block's steps
 
 
 class Section(NamedTuple):
     """A part of the stream.
 
-    name        of the block's step, or HEADER, FINAL_NORM, HEAD, EMBEDDING
+    name        of the block's step, or HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS
     layer       None if it is of no layer
     address     of its first beat
     beats
     matmul      of a matrix, else None
-    exponents   of a record: the names of the matrices whose exponents it holds, in order; of the header, of the table
+    exponents   of a record: the names of the matrices whose exponents it holds, in order; of the header, of the tables
     granules    of a record: of its exponents, its gains and its vectors
     vectors     of a record: (name, granules) of the vectors behind its gains, in order
     """
@@ -44,13 +44,14 @@ class Place(NamedTuple):
 class Stream:
     """The sections of a design's stream, in order. ``stream[name]`` is one of no layer, ``stream[name, layer]`` one of a layer.
 
-    A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream once.
+    A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream once. The table of
+    learned positions has a row for each position that the machine has.
     """
 
     def __init__(self, design):
         self._design, self._sections, self._named = design, [], {}
         block = design.block
-        self._add(HEADER, None, design.header_beats, exponents=(EMBEDDING,))
+        self._add(HEADER, None, design.header_beats, exponents=(EMBEDDING, POSITIONS)[:design.embedding_rows()])
         for layer in range(design.layers):
             for step in block.steps:
                 if isinstance(step, Norm):
@@ -64,6 +65,8 @@ class Stream:
             self._named[EMBEDDING, None] = self[HEAD]
         else:
             self._matrix(EMBEDDING, None, design.head_matmul)
+        if design.model.learned_positions:
+            self._matrix(POSITIONS, None, design.position_matmul())
 
     def _matrix(self, name, layer, matmul):
         self._add(name, layer, matmul.tiles * self._design.hw.tile_beats, matmul)

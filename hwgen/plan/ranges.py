@@ -141,6 +141,8 @@ class _Rounded(PartlyFp8):
 
 def _matrix(quantized, name):
     """(The Matrix of a tensor's name, what the tensor was multiplied by.)"""
+    if name == "model.embed_positions.weight":
+        return quantized.positions, 1
     if name in ("model.embed_tokens.weight", "lm_head.weight"):
         return quantized.embedding if name.startswith("model") else quantized.head, 1
     _, _, layer, tensor = name.split(".", 3)
@@ -256,11 +258,13 @@ def _in(recipe, quantized, checkpoint, others):
         model = others[0]
         if recipe.head == "single":
             head, embedding = (dataclasses.replace(table, lo=None) for table in (model.head, model.embedding))
-            model = dataclasses.replace(model, head=head, embedding=head if tied else embedding)
+            positions = model.positions and dataclasses.replace(model.positions, lo=None)
+            model = dataclasses.replace(model, head=head, embedding=head if tied else embedding, positions=positions)
     elif recipe.head != quantized.recipe.head:
         head, embedding = (quantize_matrix(checkpoint.tensor(name), recipe.weight_format, pair=True) for name in
                            ("lm_head.weight", "model.embed_tokens.weight"))
-        model = dataclasses.replace(quantized, head=head, embedding=head if tied else embedding)
+        positions = quantized.positions and quantize_matrix(checkpoint.tensor("model.embed_positions.weight"), recipe.weight_format, pair=True)
+        model = dataclasses.replace(quantized, head=head, embedding=head if tied else embedding, positions=positions)
     else:
         model = quantized
     return dataclasses.replace(model, recipe=recipe)

@@ -316,7 +316,7 @@ def outcome(scale, samples=8):
     weights = layer_weights * model.num_hidden_layers / scale.chips
     table = model.vocab_size * model.hidden_size
     moved = {"weights": scale.halves * (weights + table / scale.chips), "KV rows read": kv_read, "KV rows written": n * row * scale.layers,
-             "embedding rows": n * model.hidden_size / scale.chips}
+             "embedding rows": (1 + model.learned_positions) * n * model.hidden_size / scale.chips}
     busy["HBM"] = sum(moved.values()) / (scale.hbm_tb_s * 1e12) * scale.clock_ghz * 1e9
     compute = cycles
     cycles = max(cycles, busy["HBM"])
@@ -326,7 +326,8 @@ def outcome(scale, samples=8):
     texts = sum(1 for entries in next(steady_passes(scale, 1)) for position, *_ in entries if position >= scale.prompt)
     in_flight = (texts + 2) * (scale.chips if scale.split == "pipeline" else 1)
     kv = in_flight * (scale.prompt + scale.output) * row * scale.layers / 1e9
-    stored = kv + (weights + (1 if model.tie_word_embeddings else 2) * table / scale.chips) / 1e9
+    tables = (1 if model.tie_word_embeddings else 2) * table + design.hw.context * model.hidden_size * model.learned_positions
+    stored = kv + (weights + tables / scale.chips) / 1e9
     of_sums, of_codes = _link_bytes(scale)
     sent = of_sums * sum(step.sink in _ADDED for step in model.block.of(Project)) + of_codes * sum(norm.writes == "normed" for norm in model.block.of(Norm))
     links = sent * model.hidden_size * (scale.chips - 1) / scale.chips * n * scale.layers if scale.split == "tensor" else 0

@@ -1,10 +1,11 @@
 """Where a byte of the weight stream belongs, in words: for people who have flipped one, or found one flipped."""
 from ..params.block import Norm
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["describe", "title"]
 
-_TITLES = {HEADER: "header", FINAL_NORM: "record of the final norm", HEAD: "LM head", EMBEDDING: "embedding table"}
+_TITLES = {HEADER: "header", FINAL_NORM: "record of the final norm", HEAD: "LM head", EMBEDDING: "embedding table",
+           POSITIONS: "table of positions"}
 
 
 def title(design, section):

@@ -232,7 +232,7 @@ def sequencer_ports(design):
         "command": In(stream.Signature(command_layout(design))),
         "outcome": Out(stream.Signature(row_result_layout(design))),
         "phase": Out(phase_shape(design)), "layer": Out(layer),
-        "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves),
+        "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves, **({"position": position} if design.model.learned_positions else {})),
         "angle": command(entry=entry, position=position, last=1),
         "norm": command(entry=row, row=row, last=1, **({"plain": 1} if any(step.plain for step in block.of(Norm)) else {}),
                         **({"final": 1} if block.final_bias else {})),
@@ -270,7 +270,8 @@ def take_entries(m, seq, design, idle, finish):
             m.d.sync += table[i].eq(seq.command.payload)
     with m.If(seq.command.valid & seq.command.ready):
         m.d.sync += [collected.eq(collected + ~seq.command.payload.none), closed.eq(seq.command.payload.last)]
-    for out, fields in ((seq.dispatch, ("token",)), (seq.angle, ("position",))):
+    of_dispatch = ("token", "position") if design.model.learned_positions else ("token",)
+    for out, fields in ((seq.dispatch, of_dispatch), (seq.angle, ("position",))):
         sent = Signal(range(entries + 1), name=f"sent_{fields[0]}")
         entry = entry_at(sent)
         m.d.comb += [out.valid.eq(closed & (sent != collected)), out.p.entry.eq(sent), out.p.last.eq(sent + 1 == collected)]

@@ -25,8 +25,8 @@ class Residual(wiring.Component):
     granules or new ones; a read offered in the cycle of an add's memory access waits, but answers must have been
     taken before embeddings and commands come.
 
-    Embeddings: hi codes set a granule, lo codes add to it; a row's ``mag`` counts the final values only, and starts
-    again at part 0.
+    Embeddings: hi codes set a granule, lo codes add to it, and so do those of a learned position, which come behind; a row's ``mag``
+    counts the final values only, and starts again at part 0.
 
     Biases of "o" and "down" are added with the sums: one more number, and one saturation. They are kept as fixed-point numbers;
     sums that are taken two cycles after a granule of a bias (``golden.residual.BIAS_LATENCY``) have the new one, earlier ones the old.
@@ -43,7 +43,7 @@ class Residual(wiring.Component):
     Members
     -------
     embed : In(stream)     `embed_layout`: codes of the embedding rows; a granule's lo codes come after its hi codes
-    embed_exp : In         exponent of the embedding's weights; stable while embeddings come
+    embed_exp : In         exponent of the weights of ``embed``, as they are taken
     embed_done : Out(1)    the granule with ``last`` is readable
     cmd : In(stream)       {n, final}: add n rows; ``final`` makes a signature of each, and its sums have the bias of "down", else of "o".
                            With ``sums`` {n}, and where there is a bias {n, down}
@@ -83,6 +83,7 @@ class Residual(wiring.Component):
         fmt, fraction = design.recipe.weight_format, design.hw.residual_fraction
         embeds, normed, biased = not self._sums, self._normed, self._biased
         pair = embeds and design.recipe.codes_per_head_weight == 2
+        learned = embeds and design.model.learned_positions
         i, e = self.i.payload, self.embed.payload if embeds else embed_layout(design).const({})
 
         # The command, and where a granule of sums, or of the norm's results, belongs
@@ -126,10 +127,14 @@ class Residual(wiring.Component):
         valid = [Signal(name=f"valid{k}") for k in range(6)]
         op = [Signal(operation, name=f"op{k}", reset_less=True) for k in range(6)]
         part, entry = chosen(add_part, e.part), chosen(add_entry, e.entry)
+        settled = e.lo if pair else Const(1)
+        if learned:
+            settled = settled & e.position
         m.d.comb += [
             valid[0].eq(Mux(adding, self.i.valid, self.embed.valid if embeds else 0)), op[0].address.eq(times(entry, parts) + part),
             op[0].entry.eq(entry), op[0].row_first.eq(part == 0), op[0].row_last.eq(part == parts - 1),
-            op[0].set.eq(~adding & ~e.lo), op[0].settled.eq(adding | e.lo if pair else 1), op[0].add.eq(adding),
+            op[0].set.eq(~adding & ~e.lo & ~e.position if learned else ~adding & ~e.lo),
+            op[0].settled.eq(adding | settled if pair or learned else 1), op[0].add.eq(adding),
             op[0].last.eq(chosen(add_last, e.last))]
         if biased:
             m.d.comb += [op[0].bias.eq(self._bias_address(add_part, final)),
@@ -160,8 +165,9 @@ class Residual(wiring.Component):
             m.d.sync += amount1.eq(amount)
         biases = self._bias(m, op) if biased else None
 
-        # What was fetched misses the last three operations. Only lo codes can come so soon after their hi codes.
-        near = [back for back in (1, 2, 3) if pair and back >= design.hw.lanes // v]
+        # What was fetched misses the last three operations. Only lo codes can come so soon after their hi codes, and a position's codes after
+        # those of the token.
+        near = [back for back in (1, 2, 3) if (pair or learned) and back >= (design.hw.lanes // v if pair else parts)]
         same2 = {back: Signal(name=f"same{back}_2", reset_less=True) for back in near}    # in stage 2
         same3 = {back: Signal(name=f"same{back}_3", reset_less=True) for back in near}    # in stage 3
         for back in near:

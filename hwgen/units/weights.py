@@ -13,7 +13,7 @@ from ..lib.pieces import Pieces, kinds
 from ..lib.rom import FileRom
 from ..lib.skid import SkidRegister
 from ..params.block import Norm, Project
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER
+from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout", "vector_layout"]
 
@@ -29,9 +29,10 @@ def beat_layout(design):
 
 
 def row_layout(design):
-    """An embedding row wanted. ``head``: the LM head is wanted too, by each half-batch; it counts with ``last``."""
+    """An embedding row wanted, and where positions are learned, that of a position. ``head``: the LM head is wanted too, by each
+    half-batch; it counts with ``last``."""
     return StructLayout({"entry": range(design.hw.entries), "token": range(design.model.vocab_size), "last": 1,
-                         "head": design.hw.halves})
+                         "head": design.hw.halves, **({"position": range(design.hw.context)} if design.model.learned_positions else {})})
 
 
 def gain_layout(design):
@@ -159,10 +160,10 @@ class SectionWithVectors(enum.Enum, shape=3):
 class Dispatcher(wiring.Component):
     """Asks for what a pass needs of the weight stream, and hands out what comes.
 
-    A pass is one command per entry, in order, at most T. It reads the header, the embedding row of each entry, and the body of
-    the stream from layer 0 on: to the end of the layers, or of the LM head if the last command has ``head``. Where two half-batches
-    alternate, each reads the body, a record or matrix at a time, in the order of `hwgen.lib.pieces`. The next
-    pass's commands are taken after its last tile was.
+    A pass is one command per entry, in order, at most T. It reads the header, the embedding row of each entry (and behind it that of
+    its position, where they are learned), and the body of the stream from layer 0 on: to the end of the layers, or of the LM head if the
+    last command has ``head``. Where two half-batches alternate, each reads the body, a record or matrix at a time, in the order of
+    `hwgen.lib.pieces`. The next pass's commands are taken after its last tile was.
 
     Everything but tiles goes through one register, a granule a cycle. Tiles have none: a tile's last beat is passed
     through beside the B - 1 that were kept, so ``tile`` is as fast as the source, one in B cycles. ``exps`` change
@@ -174,8 +175,8 @@ class Dispatcher(wiring.Component):
     cmd : In(stream)            `row_layout`
     req : Out(stream)           `request_layout`
     beats : In(stream)          `beat_layout`, in the order asked for
-    embed_exp : Out(signed)     exponent of the embedding table, valid with the pass's first ``embed``
-    model_id : Out(32)          from the header, valid as ``embed_exp``; 0 before the first pass
+    embed_exp : Out(signed)     exponent of the table that the granule of ``embed`` is of
+    model_id : Out(32)          from the header, valid with the pass's first ``embed``; 0 before the first pass
     embed : Out(stream)         `hwgen.lib.layouts.embed_layout`, rows in order, a row's parts in order but hi and lo alternating per L elements
     exps : Out                  exponents of the latest record, valid with its first ``gain``
     gain : Out(stream)          `gain_layout`
@@ -252,12 +253,15 @@ class Dispatcher(wiring.Component):
         design, hw, table = self._design, self._design.hw, self._design.head_matmul
         columns = hw.columns // hw.tile_beats           # of a beat
         low, high = (columns - 1).bit_length(), (hw.columns - 1).bit_length()
-        token = self.cmd.p.token
+        token, position = self.cmd.p.token, self.cmd.p.position if design.model.learned_positions else None
         take = self.cmd.valid & self.cmd.ready
 
         # The rows asked for: what the router needs of them until they come.
-        shape = StructLayout({"entry": range(hw.entries), "column": range(columns), "last": 1})
-        new = View(shape, Cat(self.cmd.p.entry, token[:low], Const(0, max(0, low - len(token))), self.cmd.p.last))
+        learned = design.model.learned_positions
+        shape = StructLayout({"entry": range(hw.entries), "column": range(columns), "last": 1,
+                              **({"position_column": range(columns)} if learned else {})})
+        new = View(shape, Cat(self.cmd.p.entry, token[:low], Const(0, max(0, low - len(token))), self.cmd.p.last,
+                              *((position[:low], Const(0, max(0, low - len(position)))) if learned else ())))
         next_row = Signal()
         if hw.entries == 1:
             row = Signal(shape, reset_less=True)
@@ -284,6 +288,16 @@ class Dispatcher(wiring.Component):
             per_tile = table.k_tiles * table.codes * hw.tile_beats
             m.d.sync += [waiting.eq(1), last.eq(self.cmd.p.last), head.eq(self.cmd.p.head),
                          address.eq(design.stream[EMBEDDING].address + (token >> high) * per_tile + token[low:high])]
+        asked = self.req.ready          # for all rows of the entry
+        if learned:
+            second, follows = Signal(), Signal(range(design.stream_beats), reset_less=True)     # the position's row: it is asked for; its address
+            asked = self.req.ready & second
+            with m.If(take):
+                m.d.sync += follows.eq(design.stream[POSITIONS].address + (position >> high) * per_tile + position[low:high])
+            with m.If(waiting & self.req.ready):
+                m.d.sync += second.eq(~second)
+                with m.If(~second):
+                    m.d.sync += address.eq(follows)
         request = self.req.payload
         body, beats, step, end = self._body(m, both, head, finish)
         with m.FSM(name="ask") as fsm:
@@ -293,10 +307,10 @@ class Dispatcher(wiring.Component):
                 with m.If(take):
                     m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += [self.req.valid.eq(waiting), self.cmd.ready.eq(~waiting | (self.req.ready & ~last)),
+                m.d.comb += [self.req.valid.eq(waiting), self.cmd.ready.eq(~waiting | (asked & ~last)),
                              request.address.eq(address), request.count.eq(table.k_tiles * table.codes),
                              request.stride.eq(1)]
-                with m.If(self.req.ready & waiting):
+                with m.If(asked & waiting):
                     with m.If(~take):
                         m.d.sync += waiting.eq(0)
                     with m.If(last):
@@ -319,12 +333,13 @@ class Dispatcher(wiring.Component):
         in_tiles = Signal()         # section == TILES. It and `beat_full` are registers: the whole source waits for `beats.ready`
         m.d.comb += after.eq(section)
         m.d.sync += [section.eq(after), in_tiles.eq(after == Here.TILES)]
-        pair = design.recipe.head == "pair"
+        pair, learned = design.recipe.head == "pair", design.model.learned_positions
 
         # The register behind the beats: a granule of V 16-bit words, or 2 V codes of which half count.
         granule = Signal(StructLayout({
             "kind": Here, "words": ArrayLayout(unsigned(16), lanes), "upper": range(max(2, headers)), "entry": range(hw.entries),
-            "part": range(max(design.hidden // lanes, *self._vectors)), "lo": 1, "last": 1}), reset_less=True)
+            "part": range(max(design.hidden // lanes, *self._vectors)), "lo": 1, "last": 1, **({"position": 1} if learned else {})}),
+            reset_less=True)
         full, for_embed, for_norm = (Signal(name=name) for name in ("full", "for_embed", "for_norm"))     # whom it waits for
         leave, move = Signal(), Signal()
         m.d.comb += [leave.eq(~(for_embed & ~self.embed.ready | for_norm & ~self.gain.ready)), self.embed.valid.eq(full & for_embed),
@@ -335,13 +350,18 @@ class Dispatcher(wiring.Component):
             m.d.sync += full.eq(0)
         bits = granule.words.as_value()
         m.d.comb += [self.embed.p.codes.eq(Mux(granule.upper, bits[8 * lanes:], bits[:8 * lanes])), self.gain.p.g.eq(granule.words)]
-        m.d.comb += [self.embed.p[name].eq(granule[name]) for name in ("entry", "part", "lo", "last")]
+        m.d.comb += [self.embed.p[name].eq(granule[name]) for name in ("entry", "part", "lo", "last", *(["position"] if learned else []))]
         m.d.comb += self.gain.p.part.eq(granule.part)
         if any(self._vectors):
             of_norm, of_half = Signal(range(len(self._vectors))), Signal(range(hw.halves))     # of the granule
             m.d.comb += [self.vector.valid.eq(full & (granule.kind == Here.VECTORS)), self.vector.p.x.eq(granule.words),
                          self.vector.p.part.eq(granule.part), self.vector.p.norm.eq(of_norm), self.vector.p.half.eq(of_half)]
         words = [w[:EXP_BITS].as_signed() for w in granule.words]
+        table_exp, position_exp = self.embed_exp, []
+        if learned:
+            table_exp, position_exp = (Signal(signed(EXP_BITS), name=name) for name in ("table_exp", "position_exp"))
+            m.d.comb += self.embed_exp.eq(Mux(granule.position, position_exp, table_exp))
+            position_exp = [position_exp.eq(words[1])]
         identity = [self.model_id[:16], self.model_id[16:]]
         with m.If(full & (granule.kind == Here.RECORD) & self.gain.ready):
             m.d.sync += [self.exps[i].eq(words[i % lanes]) for i in range(design.block.record_words) if headers == 1]
@@ -351,10 +371,10 @@ class Dispatcher(wiring.Component):
         with m.If(full & (granule.kind == Here.HEADER)):
             if lanes > 2:
                 with m.If(granule.upper == 0) if headers > 1 else contextlib.nullcontext():
-                    m.d.sync += [self.embed_exp.eq(words[0]), *(identity[i].eq(granule.words[2 + i]) for i in range(2))]
+                    m.d.sync += [table_exp.eq(words[0]), *position_exp, *(identity[i].eq(granule.words[2 + i]) for i in range(2))]
             else:
                 with m.If(~granule.upper if headers == 2 else granule.upper == 0):
-                    m.d.sync += self.embed_exp.eq(words[0])
+                    m.d.sync += [table_exp.eq(words[0]), *position_exp]
                 with m.Else() if headers == 2 else m.If(granule.upper == 1):
                     m.d.sync += [identity[i].eq(granule.words[i]) for i in range(2)]
 
@@ -365,12 +385,17 @@ class Dispatcher(wiring.Component):
         beat_full = Signal(init=design.granules_per_beat == 1)      # in_beat is the last
         upper = Signal(range(max(2, headers)))
         lo = Signal()
-        unit = Cat(part[:slices], row.column)                   # of V codes, in an embedding beat
+        column, of_position = row.column, Const(1)
+        if learned:
+            of_position = Signal()      # of the entry's two rows the second one is being received
+            column = Mux(of_position, row.position_column, row.column)
+        unit = Cat(part[:slices], column)                       # of V codes, in an embedding beat
         slice_end = part[:slices].all() if slices else Const(1)
         words_end = Const(1) if headers == 1 else upper if headers == 2 else upper == headers - 1
         next_upper = ~words_end if headers <= 2 else Mux(words_end, 0, upper + 1)
         part_end = part == design.hidden // lanes - 1
         row_end = part_end & lo if pair else part_end
+        entry_end = row_end & of_position if learned else row_end
         beat_end = Signal()
         # A beat that is wanted but not there counts as waited for, whatever its end will be.
         serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
@@ -381,7 +406,8 @@ class Dispatcher(wiring.Component):
         with m.If(move):
             m.d.sync += [for_embed.eq(section == Here.EMBED), for_norm.eq((section == Here.RECORD) | (section == Here.GAINS)),
                          granule.kind.eq(section), granule.words.eq(chosen), granule.entry.eq(row.entry), granule.part.eq(part),
-                         granule.lo.eq(lo), granule.last.eq(row.last & row_end)]
+                         granule.lo.eq(lo), granule.last.eq(row.last & entry_end),
+                         *([granule.position.eq(of_position)] if learned else [])]
             restart = beat_end | (section == Here.EMBED)
             m.d.sync += [in_beat.eq(Mux(restart, 0, in_beat + 1)),
                          beat_full.eq(Mux(restart, design.granules_per_beat == 1, in_beat == design.granules_per_beat - 2))]
@@ -423,7 +449,7 @@ class Dispatcher(wiring.Component):
                     with m.If(words_end):
                         m.d.comb += after.eq(Here.EMBED)
             with m.Case(Here.EMBED):
-                m.d.comb += [beat_end.eq(slice_end), next_row.eq(move & row_end)]
+                m.d.comb += [beat_end.eq(slice_end), next_row.eq(move & entry_end)]
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(unit[0]), part.eq(part + 1)]
                     if pair:
@@ -433,7 +459,9 @@ class Dispatcher(wiring.Component):
                                 m.d.sync += part.eq(Cat(Const(0, slices), part[slices:]))
                     with m.If(row_end):
                         m.d.sync += part.eq(0)
-                        with m.If(row.last):
+                        if learned:
+                            m.d.sync += of_position.eq(~of_position)
+                        with m.If(row.last & of_position if learned else row.last):
                             m.d.comb += after.eq(Here.RECORD)
             with m.Case(Here.RECORD):
                 m.d.comb += beat_end.eq(beat_full)
