@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,8 @@ def check(name, halves):
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = load(family_cases.write_folder(Path(folder) / "model", case, record["config"], record["sizes"]), need_tokenizer=False)
         quantized = quantize(checkpoint, Recipe())
-        design = Design(model=checkpoint.shape, hw=SHAPES[halves], recipe=Recipe())
+        context = min(SHAPES[halves].context, checkpoint.shape.longest_context)
+        design = Design(model=checkpoint.shape, hw=replace(SHAPES[halves], context=context), recipe=Recipe())
         weights = Path(folder) / "weights.bin"
         weights.write_bytes(pack(quantized, design).tobytes())
         model = build_model(emit_design(Decoder(design), "decoder"), "decoder", design, opt="-O0")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..golden import residual
 from .faults import KvFault, rewired
 from .link import LinkError
 from .probes import PROBES, Case
