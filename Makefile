@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test soak fuzz bitstream synth-report specimen lint bench env clean
+.PHONY: help demo test nightly soak fuzz bitstream synth-report specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -20,8 +20,12 @@ help: ## this list
 demo: $(STAMP) ## generate the demo's machine, simulate it, and let it write
 	@$(BIN)/hwgen demo
 
-test: $(STAMP) ## all tests, the benches on the installed simulators included
+test: $(STAMP) ## the tests: each bench on the first simulator at all its shapes, and on each other one at one
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not nightly" $(PYTEST_ARGS) sim tests
+
+nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then each family's machine on RTL (an hour)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
+	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)

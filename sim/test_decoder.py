@@ -9,6 +9,7 @@ from hwgen.host.link import PassResult
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.models.pack import pack
+from hwgen.params.block import ACTIVATIONS
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design
 from sim.passes import History, expected_steps, random_model, run_step
@@ -40,6 +41,17 @@ SHAPES = {
     "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4, residual_fraction=21),
 }
 
+# blocks that are not Llama's: together they have everything that a block may have (all families: `python -m tools.check_families`)
+BLOCKS = {
+    "norms": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh", biased=["q", "o"]), entries=4, halves=2,
+                  num_hidden_layers=3, layer_types=[dict(window=5, rope_theta=100.0), dict(rotary=False), dict(window=3)], slots=3, context=20,
+                  kv_block=4, vector_lanes=2, columns=16, head_dim=6, intermediate_size=28),
+    "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"]), entries=3, slots=3,
+                     sliding_window=6, rotary_dim=4, hidden_size=36, vocab_size=50),
+    "plain_norms": dict(block=dict(norms="post", qk_norm=dict(span="projection", after_rotary=True), biased=["gate", "down"]), entries=2, halves=2,
+                        num_key_value_heads=2, num_attention_heads=4, residual_fraction=22),
+}
+
 
 @pytest.mark.parametrize("name", COCOTB)
 def test_decoder(simulator, name):
@@ -62,6 +74,19 @@ def checked(design, tmp_path, *, stall=0.0, seed=1):
                        values_only=stall > 0)
 
 
+def random_block(rng):
+    """A block of everything that is accepted, and layers of different types."""
+    gated, norms = rng.random() < 0.5, rng.choice(["pre", "post", "sandwich"])
+    norm = rng.choice([None, dict(span=rng.choice(["head", "projection"]), after_rotary=rng.random() < 0.5)])
+    names = [name for name in ("q", "k", "v", "o", *(["gate"] if gated else []), "up", "down") if rng.random() < 0.4]
+    return dict(biased=names, qk_norm=norm, norms=norms, gated=gated, activation=rng.choice(ACTIVATIONS),
+                parallel=norms == "pre" and "down" not in names and rng.random() < 0.5)
+
+
+def random_layers(rng, count):
+    return [dict(window=rng.choice([None, 1, 3, 8]), rotary=rng.random() < 0.7, rope_theta=rng.choice([None, 100.0])) for _ in range(count)]
+
+
 def random_changes(seed):
     """A shape that nobody would choose, from everything that is accepted."""
     rng = random.Random(seed)
@@ -69,14 +94,15 @@ def random_changes(seed):
     lanes, columns, attention = (max(vector, rng.choice([2, 4, 8, 16])) for _ in range(3))
     beats = [b for b in (1, 2, 4, 8) if b <= columns and lanes * columns // b >= 2 * vector]
     kv_heads = rng.randint(1, 3)
-    entries = rng.randint(1, 6)
-    return dict(
+    entries, layers = rng.randint(1, 6), rng.randint(1, 3)
+    other = random.Random(f"block {seed}")
+    return (dict(block=random_block(other), layer_types=random_layers(other, layers)) if seed % 3 else {}) | dict(
         lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
         entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
         kv_ecc=rng.random() < 0.3,
         num_key_value_heads=kv_heads, num_attention_heads=kv_heads * rng.randint(1, 4), head_dim=2 * rng.randint(1, 14),
         hidden_size=rng.randint(3, 60), intermediate_size=rng.randint(2, 70), vocab_size=rng.randint(2, 200),
-        num_hidden_layers=rng.randint(1, 3), tie_word_embeddings=rng.random() < 0.5, head=rng.choice(["single", "pair"]),
+        num_hidden_layers=layers, tie_word_embeddings=rng.random() < 0.5, head=rng.choice(["single", "pair"]),
         weight_format=rng.choice(["e3m4", "e4m3"]), activation_format=rng.choice(["e3m4", "e4m3"]),
         kv_format=rng.choice(["e3m4", "e4m3"]), p_format=rng.choice(["e3m4", "e4m3"]))
 
@@ -93,6 +119,15 @@ def test_shape(name, tmp_path):
     with checked(design, tmp_path, stall=0.4) as link:
         for step in History(design, seed=2, wrong=0.1).steps(6):
             run_step(link, step)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block(name, tmp_path):
+    design = small_design(source="stream", **BLOCKS[name])
+    with checked(design, tmp_path) as link:
+        results = [run_step(link, step) for step in History(design, wrong=0.1).steps(16)]
+    saturated = [result.counters["saturated"] for result in results if isinstance(result, PassResult)]
+    assert any(saturated) == (design.hw.residual_fraction > 20)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -97,6 +97,7 @@ CASES = {
                                   attention_bias=False),
     "phi": _case("phi", zero=("lm_head.bias",), partial_rotary_factor=0.4),
     "gptj": _case("gptj", zero=("lm_head.bias",), **_GPTJ),
+    "codegen": _case("codegen", zero=("lm_head.bias",), **_GPTJ),
     "falcon": _case("falcon", **_FALCON),
     "falcon, two norms": _case("falcon", new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
     "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),

@@ -16,6 +16,7 @@ from hwgen.emit import EmitError, check_output, emit, project
 from hwgen.lib.verilator import lint
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import pack
+from hwgen.params.block import dense
 from hwgen.units.weights import RomSource
 from sim.designs import small_design
 
@@ -100,6 +101,21 @@ def test_stream_image(tmp_path):
     design, quantized = emit_small(tmp_path / "a", component=RomSource, source="stream", head="pair")
     assert (tmp_path / "a/weights.bin").read_bytes() == pack(quantized, design).tobytes()
     assert not (tmp_path / "a/rom.hex").exists()
+
+
+def test_the_manifest_says_where_vectors_of_a_record_are(tmp_path):
+    design = small_design(block=dense(biased=("o", "down"), norms="sandwich"))
+    _, quantized = emit_small(tmp_path / "chip", component=RomSource, block=design.block)
+    weights = json.loads((tmp_path / "chip" / "manifest.json").read_text())["weights"]
+    assert list(weights["records"]) == ["norm_1", "norm_2"]
+    words = pack(quantized, design).view("<u2")
+    for norm, vector in (("norm_1", "o_bias"), ("norm_2", "down_bias")):
+        record, lanes = weights["records"][norm], design.hw.vector_lanes
+        granules = record["granules"]
+        start = lanes * (granules["exponents"] + granules["gains"])
+        found = words[weights["body"] + weights["layer"] + record["beat"]:][:record["beats"]].reshape(-1)[start:start + lanes * granules[vector]]
+        bias = getattr(quantized.layers[1], vector)
+        assert bias.any() and np.array_equal(found[:len(bias)], bias)
 
 
 def test_an_earlier_output_is_replaced_and_other_files_stay(tmp_path):

@@ -1,5 +1,6 @@
 """What the self-test names, on the golden model as a machine with a wrong bit. (sim/test_selftest.py does it with Verilog.)"""
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -12,41 +13,42 @@ from hwgen.host.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import pack
 from hwgen.params.block import dense
-from hwgen.params.tables import sigmoid_table
+from hwgen.params.tables import rsqrt_table, sigmoid_table
 from sim.designs import small_design
 
-DESIGN = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
-                      intermediate_size=12, head_dim=6, vocab_size=29, tie_word_embeddings=False, head="pair", weight_format="e4m3")
+SHAPE = dict(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
+             intermediate_size=12, head_dim=6, vocab_size=29, tie_word_embeddings=False, head="pair", weight_format="e4m3")
+DESIGN = small_design(**SHAPE)
 MODEL = quantize(random_checkpoint(DESIGN.model), DESIGN.recipe)
 
 
 class Machine(GoldenLink):
     """A golden model with faults in its constants, and a KV memory whose words have the hardware's places."""
 
-    def __init__(self, quantized, faults=()):
-        super().__init__(DESIGN, MODEL)
-        self.decoder, self._faults = GoldenDecoder(DESIGN, quantized), faults
+    def __init__(self, quantized, faults=(), design=DESIGN):
+        super().__init__(design, quantized)
+        self._faults = faults
 
     def run_pass(self, entries):
-        with rewired(DESIGN, self._faults):
+        with rewired(self.design, self._faults):
             return super().run_pass(entries)
 
     def flip(self, memory, word, bit):
-        layer, head, block, offset, part = KvFault(memory, word, bit).place(DESIGN)
+        layer, head, block, offset, part = KvFault(memory, word, bit).place(self.design)
         slot, = (s for s, table in enumerate(self.decoder.blocks.tables) if block in table)
-        position = self.decoder.blocks.tables[slot].index(block) * DESIGN.hw.kv_block + offset
+        position = self.decoder.blocks.tables[slot].index(block) * self.design.hw.kv_block + offset
         row = getattr(self.decoder.kv, memory.replace("exps", "exp"))[layer, slot, position, head:head + 1]
         if memory.endswith("exps"):
             row[0] = (int(row[0]) ^ 1 << bit) % 1024 if (int(row[0]) ^ 1 << bit) % 1024 < 512 else (int(row[0]) ^ 1 << bit) % 1024 - 1024
         else:
-            row[0, part * DESIGN.hw.attention_lanes + bit // 8] ^= 1 << bit % 8
+            row[0, part * self.design.hw.attention_lanes + bit // 8] ^= 1 << bit % 8
 
 
-def found(machine):
-    with machine as link, GoldenLink(DESIGN, MODEL) as golden:
+def found(machine, model=MODEL):
+    with machine as link, GoldenLink(machine.design, model) as golden:
         with pytest.raises(Mismatch) as caught:
             selftest(link, golden)
-        return caught.value, diagnose(link, MODEL, golden, caught.value)
+        return caught.value, diagnose(link, model, golden, caught.value)
 
 
 def named(diagnosis, fault):
@@ -61,15 +63,20 @@ WEIGHTS = {
 }
 
 
+def flipped(model, design, place, bit):
+    """The model with that bit of an element wrong, place(model) -> (array, index), and the fault that it is."""
+    wrong = copy.deepcopy(model)
+    array, at = place(wrong)
+    array[at] ^= 1 << bit
+    change = pack(wrong, design) ^ pack(model, design)
+    change[:design.header_beats] = 0            # the model's digest
+    (beat, byte), = np.argwhere(change)
+    return wrong, WeightFault(int(beat), int(byte), int(change[beat, byte]).bit_length() - 1)
+
+
 @pytest.mark.parametrize("which", WEIGHTS)
 def test_weights(which):
-    wrong = copy.deepcopy(MODEL)
-    array, at = WEIGHTS[which](wrong)
-    array[at] ^= 1 << 5
-    change = pack(wrong, DESIGN) ^ pack(MODEL, DESIGN)
-    change[:DESIGN.header_beats] = 0            # the model's digest
-    (beat, byte), = np.argwhere(change)
-    fault = WeightFault(int(beat), int(byte), int(change[beat, byte]).bit_length() - 1)
+    wrong, fault = flipped(MODEL, DESIGN, WEIGHTS[which], 5)
     mismatch, diagnosis = found(Machine(wrong))
     assert mismatch.layer == (1 if "layer 1" in fault.where(DESIGN) else 0)
     assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
@@ -84,30 +91,100 @@ def test_kv_memory(memory, element, bit):
     assert diagnosis.unit == "kv_cache" and named(diagnosis, fault) and not diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
-def residuals(*faults):
+def residuals(design, model, *faults):
     """Signatures of the prompt's entries after each layer."""
     signatures = []
-    with rewired(DESIGN, faults):
-        GoldenDecoder(DESIGN, MODEL).layers([(0, i, (7 + 1009 * i) % DESIGN.model.vocab_size) for i in range(8)], signatures)
+    with rewired(design, faults):
+        GoldenDecoder(design, model).layers([(0, i, (7 + 1009 * i) % design.model.vocab_size) for i in range(8)], signatures)
     return signatures
+
+
+def felt(design, model, name, first=0):
+    """The first wrong bit of a table, from an entry on, that is felt at all, as a fault."""
+    table, right = constants(design)[name], residuals(design, model)
+    faults = (ConstantFault(name, entry, table.bits - 1 - bit) for entry in range(first, len(table.entries))
+              for bit in range(table.bits) if table.flipped(entry, table.bits - 1 - bit) is not None)
+    return next(f for f in faults if residuals(design, model, f) != right)
 
 
 @pytest.mark.parametrize("name", constants(DESIGN))
 def test_constants(name):
-    """The first wrong bit of each table that is felt at all."""
-    table, right = constants(DESIGN)[name], residuals()
-    faults = (ConstantFault(name, entry, table.bits - 1 - bit) for entry in range(12 * (name == "rope_low"), len(table.entries))
-              for bit in range(table.bits) if table.flipped(entry, table.bits - 1 - bit) is not None)
-    fault = next(f for f in faults if residuals(f) != right)
+    table, fault = constants(DESIGN)[name], felt(DESIGN, MODEL, name, 12 * (name == "rope_low"))
     _, diagnosis = found(Machine(MODEL, [fault]))
     assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis, fault), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
-def test_constants_of_other_activations():
-    """The table is the activation's own; a square has none."""
+def test_constants_of_other_blocks():
+    """The table is the activation's own, of a square there is none; nor of RoPE where no layer turns."""
     of_gelu, of_square = (constants(small_design(block=dense(activation=name))) for name in ("gelu", "relu2"))
     assert of_gelu["sigmoid_slope"].entries == sigmoid_table("gelu").slope != sigmoid_table().slope
     assert sorted(set(of_gelu) - set(of_square)) == ["sigmoid_base", "sigmoid_slope"]
+    assert sorted(set(of_gelu) - set(constants(small_design(rotary_dim=0)))) == ["rope_high", "rope_low"]
+
+
+# Blocks that have together what Llama's has not. The projection of "post" is as long as its residual: each unit has that table.
+BLOCKS = {
+    "sandwich": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh"), num_attention_heads=1,
+                     layer_types=[dict(window=3), dict(rope_theta=100.0)]),
+    "post": dict(block=dict(norms="post", qk_norm=dict(span="projection"), biased=["q", "v", "down"]), hidden_size=12,
+                 layer_types=[dict(window=2, rotary=False), dict()]),
+    "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"],
+                                qk_norm=dict(span="head", after_rotary=True)), rotary_dim=4),
+}
+
+
+@functools.cache
+def block_model(name):
+    design = small_design(**SHAPE | dict(context=8, intermediate_size=8, vocab_size=13) | BLOCKS[name])
+    return design, quantize(random_checkpoint(design.model), design.recipe)
+
+
+#: block, layer of the fault, what has it, which element, bit
+ELEMENTS = [
+    ("sandwich", 0, "attention_gain", 3, 5), ("post", 1, "q_gain", 8, 5), ("post", 0, "q_bias", 7, 5), ("post", 1, "down_bias", 11, 5),
+    ("parallel", 0, "input_gain", 7, 5), ("parallel", 1, "q_gain", 5, 4), ("parallel", 1, "up_bias", 4, 5),
+]
+
+
+@pytest.mark.parametrize("name, layer, part, at, bit", ELEMENTS)
+def test_weights_of_other_blocks(name, layer, part, at, bit):
+    design, model = block_model(name)
+
+    def place(wrong):
+        found = getattr(wrong.layers[layer], part)
+        return getattr(found, "codes", found), at
+
+    wrong, fault = flipped(model, design, place, bit)
+    mismatch, diagnosis = found(Machine(wrong, design=design), model)
+    assert mismatch.layer == layer
+    assert diagnosis.unit == "weights" and named(diagnosis, fault), "\n".join([fault.where(design), *diagnosis.lines()])
+
+
+@pytest.mark.parametrize("name, table, first", [("sandwich", "rope_low", 18), ("post", "k_rsqrt_base", 0)])
+def test_constants_of_units_of_other_blocks(name, table, first):
+    design, model = block_model(name)
+    fault = felt(design, model, table, first)
+    _, diagnosis = found(Machine(model, [fault], design), model)
+    unit = constants(design)[table].unit
+    assert diagnosis.unit == f"{unit}, a constant" and named(diagnosis, fault), "\n".join([fault.where(design), *diagnosis.lines()])
+
+
+def test_a_table_is_of_one_unit():
+    """Though vectors of queries are as long as the residual."""
+    design, _ = block_model("post")
+    length, right = design.model.hidden_size, rsqrt_table(design.model.hidden_size)
+    with ConstantFault("q_rsqrt_base", 5, 3).changed(design):
+        assert rsqrt_table(length) == rsqrt_table(length, "rmsnorm") == right
+        assert rsqrt_table(length, "qk_norm") != right
+    with ConstantFault("rsqrt_base", 5, 3).changed(design):
+        assert rsqrt_table(length, "qk_norm") == right != rsqrt_table(length, "rmsnorm")
+
+
+def test_a_bit_of_the_kv_memory_within_a_window():
+    design, model = block_model("sandwich")
+    fault = KvFault.at(design, "v_codes", 0, 0, 0, 2, 3, 6)
+    mismatch, diagnosis = found(FlippingLink(Machine(model, design=design), [fault]), model)
+    assert mismatch.layer == 0 and diagnosis.unit == "kv_cache" and named(diagnosis, fault), "\n".join(diagnosis.lines())
 
 
 def test_a_wrong_token_alone():

@@ -66,6 +66,7 @@ MATTERS = {
     "gemma": {"hidden_act": "relu2"},
     "cohere": {"logit_scale": 0.25},
     "gptj": {"rotary_dim": 10},
+    "codegen": {"n_head": 2},
     "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.8}},
     "falcon": {"layer_norm_epsilon": 0.1},
 }
@@ -116,6 +117,7 @@ REFUSED = [
      "this hardware has no LayerNorm of queries and keys"),
     ("phi", {"case": {"zero": ()}}, "tensor lm_head.bias must be zero: this hardware's LM head has no bias"),
     ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),
+    ("codegen", {"n_embd": 42, "n_head": 3}, "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "
      "new_decoder_architecture and parallel_attn, or not be there, not 2"),
     ("gemma3_text", {"final_logit_softcapping": 30.0}, "config.json: Option final_logit_softcapping must be None, not 30.0: "

@@ -4,18 +4,25 @@ import json
 import re
 
 import pytest
+from amaranth.hdl import Shape
+from amaranth.lib.memory import Memory as ClockedMemory
 
 from hwgen.cli import main
 from hwgen.fpga.boards import BOARDS, board
 from hwgen.golden.decode_loop import GAP
 from hwgen.golden.sequencer import pass_timeline
+from hwgen.lib.ram import BlockRam
 from hwgen.lib.verilog import emit_design
+from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
 from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from hwgen.plan.fit import SHRINKING, fit, largest, smallest_change, spelled
 from hwgen.plan.memory import Memory, memories, place
+from hwgen.units.convert import Convert
+from hwgen.units.qk_norm import QkNorm as QkNormUnit
+from hwgen.units.residual import Residual
 from hwgen.units.rope import Rope
 from tools import bench_plan
 
@@ -68,6 +75,30 @@ def test_memories_of_ropes_are_those_of_the_unit(types):
     declared = re.findall(r"reg \[(\d+):0\] \w+ \[(\d+):0\]", emit_design(Rope(_layered(*types)), "rope"))
     made = {(memory.width, memory.depth) for memory in memories(_layered(*types)) if memory.unit == "rope"}
     assert made == {(int(high) + 1, int(last) + 1) for high, last in declared}
+
+
+_BLOCKS = {"norms": dense(biased=("q", "o", "up", "down"), qk_norm=QkNorm("head"), norms="sandwich"), "whole": dense(qk_norm=QkNorm("projection"), norms="post"),
+           "biases": dense(biased=("k", "down"), gated=False, activation="relu2")}
+
+
+@pytest.mark.parametrize("shape", ["tiny", "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,entries=4,halves=2"])
+@pytest.mark.parametrize("name", _BLOCKS)
+def test_memories_of_a_block_are_those_of_its_units(name, shape):
+    made = design(shape, dataclasses.replace(DEMO, block=_BLOCKS[name]))
+    part, halves = made.half_batch(), made.hw.halves
+    units = {"convert": Convert(part, banks=halves if made.block.biased("qkv") or made.block.biased("gate_up") else 1), "residual": Residual(part),
+             **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}), **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
+    for unit, of in units.items():
+        found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)
+        assert found == sorted(costs.counts(unit, made) * [size for size in _clocked(of)]), unit
+
+
+def _clocked(unit):
+    """(bits, rows) of a unit's clocked memories."""
+    parts = [part for part, _ in unit.elaborate(None)._named_submodules.values()]
+    return ([(part._width, part._depth) for part in parts if isinstance(part, BlockRam)]
+            + [(Shape.cast(part.data.shape).width, part.data.depth) for part in parts
+               if isinstance(part, ClockedMemory) and all(port.domain != "comb" for port in part.read_ports)])
 
 
 def test_scores_are_of_the_rows_that_are_seen():
@@ -166,3 +197,11 @@ def test_errors_are_one_line(arguments, told, capsys):
     assert main(["plan", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out and told in err and err.count("\n") == 1
+
+
+def test_what_was_never_synthesized_is_said_by_name(monkeypatch, capsys):
+    known = {row: kinds for row, kinds in costs.table()["ecp5"].items() if row not in ("sums", "convert, biases")}
+    monkeypatch.setattr(costs, "table", lambda: {"ecp5": known})
+    llama, other = design("tiny"), design("tiny", dataclasses.replace(DEMO, block=_BLOCKS["norms"]))
+    assert not costs.unknown(llama) and {"sums", "convert, biases"} <= set(costs.unknown(other))
+    assert fit(other, "ecp5", ULX3S_85F).used["LUT"] > fit(llama, "ecp5", ULX3S_85F).used["LUT"]

@@ -1,20 +1,23 @@
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
 from hwgen.lib.verilog import emit_verilog
+from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
+from hwgen.plan.memory import memories, place
 from hwgen.units.convert import Convert
 from hwgen.units.swiglu import SwiGlu
 from tools import ledger, synth
-from tools.fit_costs import fit
+from tools.fit_costs import changes, fit
 from tools.mac_variants import FloatMac, IntColumn
 
 
@@ -115,3 +118,18 @@ def simulate(unit, bench):
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
+
+
+def test_what_a_block_changes_is_fitted_beside_what_llama_has():
+    base = costs.table()["ecp5"]
+    block = dense(norms="post", qk_norm=QkNorm("projection"))
+    designs = [Design(model=replace(DEMO, block=block), hw=hw_shape(f"tiny,lanes={n},columns={n},vector_lanes={v},attention_lanes={n}", DEMO), recipe=recipe())
+               for n, v in ((4, 2), (8, 4))]
+    found = changes(base, [(d, {"sums": {"LUT": 500 + 100 * d.hw.vector_lanes, "FF": 9000}, "residual": {"LUT": 100 * d.hw.vector_lanes, "FF": 9000}}) for d in designs])
+    assert set(found) == {"sums", "residual, of normed values"}
+    for row, unit, line in (("sums", "sums", found), ("residual, of normed values", "residual", base)):
+        for d in designs:
+            logic = sum(w * f for w, f in zip(line[unit]["LUT"], costs.features(unit, d, "LUT")))
+            logic += 0 if row == unit else sum(w * f for w, f in zip(found[row]["LUT"], costs.CHANGE(d)))
+            taken = sum(place(m, "ecp5").luts for m in memories(d) if m.unit == unit)
+            assert logic + taken == pytest.approx((500 if unit == "sums" else 0) + 100 * d.hw.vector_lanes, abs=1)

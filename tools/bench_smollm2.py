@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""SmolLM2-135M-Instruct answers a question through RTL simulation: its tokens against golden, and how long a token takes."""
+"""A real model answers through RTL simulation: its tokens against golden, and how long a token takes. Here SmolLM2-135M-Instruct."""
 import argparse
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from hwgen.host.driver import CheckedLink, Totals, generate
@@ -16,10 +17,25 @@ from hwgen.params.presets import hw_shape, recipe
 from tools import get_smollm2, ledger
 from tools.bench_utilization import stage
 
-TRANSCRIPT = Path(__file__).resolve().parent.parent / "docs" / "transcript-smollm2.md"
-QUESTION = "What is the capital of France?"
-SHAPE = "latency-32x32"
-COMMAND = "python -m tools.bench_smollm2"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model, what it is asked, and the machine that it runs on. ``name``: of the ledger, the transcript and the command."""
+    name: str
+    title: str
+    shape: str
+    fetch: object           # module with main() and TARGET
+    question: str
+    chat: bool
+
+    @property
+    def command(self):
+        return f"python -m tools.bench_{self.name}"
+
+
+SMOLLM2 = Run("smollm2", "SmolLM2-135M-Instruct", "latency-32x32", get_smollm2, "What is the capital of France?", True)
 
 
 class Timed(Link):
@@ -38,15 +54,16 @@ class Timed(Link):
         return self.link.operate(*operation)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--max-tokens", type=int, default=40)
+def main(run=SMOLLM2, doc=__doc__):
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--max-tokens", type=int, default=40 if run.chat else 12)
     parser.add_argument("--formats", help="recipe; another than the default records nothing")
     options = parser.parse_args()
-    get_smollm2.main()
-    checkpoint = load(get_smollm2.TARGET)
-    design = Design(model=checkpoint.shape, hw=hw_shape(SHAPE, checkpoint.shape), recipe=recipe(options.formats))
-    prompt = checkpoint.tokenizer.encode_chat(QUESTION)
+    run.fetch.main()
+    checkpoint = load(run.fetch.TARGET)
+    design = Design(model=checkpoint.shape, hw=hw_shape(run.shape, checkpoint.shape), recipe=recipe(options.formats))
+    encode = checkpoint.tokenizer.encode_chat if run.chat else checkpoint.tokenizer.encode
+    prompt = encode(run.question)
     quantized = quantize(checkpoint, design.recipe)
     prefill, decode, tokens, built = Totals(), Totals(), [], 0.0
 
@@ -68,27 +85,27 @@ def main():
     print(f"\n{per_token:.2f} s per decoded token")
     if options.formats:
         return
-    entry = {"kind": "measured", "command": COMMAND}
-    ledger.record("smollm2.json", [
-        {"name": "smollm2_seconds_per_token", "value": round(per_token, 3), "unit": "s", **entry},
-        {"name": "smollm2_prefill_seconds_per_token", "value": round(sum(timed.seconds[:prefill.passes]) / prefill.tokens, 3), "unit": "s", **entry},
-        {"name": "smollm2_build_seconds", "value": round(built), "unit": "s", **entry},
-        {"name": "smollm2_cycles_per_token", "value": round(decode.counters["cycles"] / decode.tokens), "unit": "cycles", **entry},
-        {"name": "smollm2_mac_utilization", "value": round(decode.counters["mac_busy"] / decode.counters["cycles"], 4), "unit": "", **entry},
-        {"name": "smollm2_tokens_per_second_100mhz", "value": round(1e8 * decode.tokens / decode.counters["cycles"]), "unit": "tokens/s",
+    entry = {"kind": "measured", "command": run.command}
+    ledger.record(f"{run.name}.json", [
+        {"name": f"{run.name}_seconds_per_token", "value": round(per_token, 3), "unit": "s", **entry},
+        {"name": f"{run.name}_prefill_seconds_per_token", "value": round(sum(timed.seconds[:prefill.passes]) / prefill.tokens, 3), "unit": "s", **entry},
+        {"name": f"{run.name}_build_seconds", "value": round(built), "unit": "s", **entry},
+        {"name": f"{run.name}_cycles_per_token", "value": round(decode.counters["cycles"] / decode.tokens), "unit": "cycles", **entry},
+        {"name": f"{run.name}_mac_utilization", "value": round(decode.counters["mac_busy"] / decode.counters["cycles"], 4), "unit": "", **entry},
+        {"name": f"{run.name}_tokens_per_second_100mhz", "value": round(1e8 * decode.tokens / decode.counters["cycles"]), "unit": "tokens/s",
          **entry, "kind": "projected"}])
-    TRANSCRIPT.write_text(transcript(checkpoint, design, prompt, tokens, answer))
+    (DOCS / f"transcript-{run.name}.md").write_text(transcript(run, checkpoint, design, prompt, tokens, answer))
 
 
-def transcript(checkpoint, design, prompt, tokens, answer):
+def transcript(run, checkpoint, design, prompt, tokens, answer):
     hw = design.hw
-    return f"""# SmolLM2-135M-Instruct through the generated RTL
+    return f"""# {run.title} through the generated RTL
 
-Written by `{COMMAND}`. The file `{Path(checkpoint.source).name}` (4-bit GGUF, fetched by `python -m tools.get_smollm2`), quantized to
-{design.recipe.weight_format}, on the Verilog of `--shape {SHAPE}` ({hw.lanes} lanes x {hw.columns} columns), simulated with Verilator. Every
+Written by `{run.command}`. The file `{Path(checkpoint.source).name}` (4-bit GGUF, fetched by `python -m {run.fetch.__name__}`), quantized to
+{design.recipe.weight_format}, on the Verilog of `--shape {run.shape}` ({hw.lanes} lanes x {hw.columns} columns), simulated with Verilator. Every
 token, every layer's signature, and every cycle and counter of all {len(prompt) + len(tokens) - 1} passes equals the golden model's.
 
-The prompt, in the model's chat template ({len(prompt)} tokens):
+The prompt{", in the model's chat template" if run.chat else ""} ({len(prompt)} tokens):
 
 ```
 {checkpoint.tokenizer.decode(prompt, special=True).rstrip()}
@@ -102,7 +119,7 @@ The answer ({len(tokens)} tokens, greedy):
 
 Token ids: {", ".join(map(str, tokens))}
 
-<!-- ledger:smollm2.json:smollm2_* -->
+<!-- ledger:{run.name}.json:{run.name}_* -->
 <!-- end -->
 """
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from hwgen.fpga.tools import ToolError, version
 from hwgen.lib.verilog import emit_verilog
+from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.model import DEMO
@@ -23,7 +24,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from tools import ledger, silicon, synth
 from tools.bench_column import LANES, column
-from tools.fit_costs import fit, scaled
+from tools.fit_costs import changes, fit, scaled
 from tools.mac_variants import FloatMac, IntColumn
 
 MINI = replace(DEMO, name="mini", hidden_size=48, intermediate_size=128, num_hidden_layers=3, head_dim=8, num_attention_heads=6, vocab_size=256)
@@ -37,6 +38,13 @@ MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=
         "8x8 dsp": (DEMO, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_columns=4"),
         "8x16 batch": (DEMO, "demo,context=128,source=rom"),
         "8x4 slots": (replace(DEMO, num_key_value_heads=1), "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
+#: Blocks that are not Llama's: only those units are synthesized of which they make other ones, for ECP5 and as transistors.
+_ALL = ("q", "k", "v", "o", "gate", "up", "down")
+_BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh")),
+           "post": replace(DEMO, block=dense(qk_norm=QkNorm("projection"), norms="post", activation="relu2")),
+           "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2", gated=False), rotary_dim=0),
+           "gelu": replace(DEMO, block=dense(activation="gelu", gated=False))}
+BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCKS.items() for shape in ("4x4", "8x16")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
 TABLES = {target: ("4x4", "8x16") for target in ("gowin", "gowin5", "ice40", "xilinx7", "cmos")}
@@ -49,6 +57,11 @@ COMMAND = "make synth-report"
 def design(shape):
     model, text = shape
     return Design(model=model, hw=hw_shape(text, model), recipe=recipe())
+
+
+def changed(unit, design):
+    """Whether the design's block makes another unit of it than Llama's, or Llama's has none."""
+    return unit in costs.OWN or costs.change(unit, design) is not None
 
 
 def variants():
@@ -124,6 +137,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="syntheses at a time (default: 1)")
     parser.add_argument("--targets", default=",".join(TARGETS), help=f"only some of {', '.join(TARGETS)} (the planner's table is made again with ecp5)")
+    parser.add_argument("--blocks", action="store_true", help="only the units that other blocks than Llama's change, on ECP5 and as transistors")
     parser.add_argument("--shapes", default=",".join([*SHAPES, *MORE]), help="only some of these (the planner's table is made of all)")
     options = parser.parse_args()
     if unknown := set(options.shapes.split(",")) - {*SHAPES, *MORE}:
@@ -131,7 +145,10 @@ def main():
     if unknown := set(options.targets.split(",")) - set(TARGETS):
         raise SystemExit(f"Targets must be of {', '.join(TARGETS)}, not {', '.join(sorted(unknown))}")
     try:
-        report(options)
+        if not options.blocks:
+            report(options)
+        if options.blocks or options.shapes == parser.get_default("shapes"):
+            report_blocks(options)
     except ToolError as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -169,6 +186,29 @@ def report(options):
         draw(figures, units)
 
 
+def report_blocks(options):
+    """The units that other blocks than Llama's change."""
+    tasks, designs = [], {name: design(shape) for name, shape in BLOCKS.items()}
+    targets = [target for target in ("ecp5", "cmos") if target in options.targets.split(",")]
+    for name, d in designs.items():
+        print(f"emitting {name}", flush=True)
+        tasks += [(name, unit, target) for unit in synth.split(synth.emit(d)) if changed(unit.name, d) for target in targets]
+    figures = made(tasks, options.jobs)
+    ledger.record("synth.json", [row for row in entries(figures, {key[:2]: 1 for key in figures}) if row["kind"] == "measured"])
+    if "ecp5" in targets:
+        write_changes(figures, designs)
+
+
+def write_changes(figures, designs):
+    """What blocks change, in the planner's table."""
+    table = dict(costs.table())
+    plain = {unit: kinds for unit, kinds in table["ecp5"].items() if ", " not in unit and unit not in costs.OWN}
+    rows = changes(plain, [(d, {unit: found for (shape, unit, target), found in figures.items() if (shape, target) == (name, "ecp5")})
+                           for name, d in designs.items()])
+    table["ecp5"] = dict(sorted((plain | rows).items()))
+    _write(json.loads(costs.TABLE.read_text())["made"], table)
+
+
 def write_costs(figures, designs):
     """The planner's table."""
     seen = {family: [(shape, {unit: found for (s, unit, target), found in figures.items() if (s, target) == (name, family)})
@@ -179,6 +219,10 @@ def write_costs(figures, designs):
         if seen[family]:
             table[family] = base if family == "ecp5" else scaled(base, seen["ecp5"], seen[family], family)
     about = {"shapes": {name: f"{d.model.name} {d.hw.lanes}x{d.hw.columns}" for name, d in designs.items()}, "yosys": version("yosys")}
+    _write(about, table)
+
+
+def _write(about, table):
     text = json.dumps({"made": about, "families": table}, indent=1)
     costs.TABLE.write_text(re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n")
     costs.table.cache_clear()

@@ -10,7 +10,8 @@ an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline``
 ``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``).
 
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
-``python -m tools.record_families --measure`` writes; its field "rtl" is kept).
+``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how many
+families these are.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tools import ledger
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline))? -->)(.*?)(<!-- end -->)", re.DOTALL)
 LIST = re.compile(r"(<!-- families -->)(.*?)(<!-- end -->)", re.DOTALL)
+COUNT = re.compile(r"(<!-- families:count -->)(.*?)(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 
 
@@ -93,9 +95,10 @@ def render(text, results=None):
             key = f"\0{index}\0"
             hidden[key], parts[index] = parts[index], key
     text = MARKED.sub(fill, "".join(parts))
-    if LIST.search(text):
-        families = as_families(json.loads(((results or ledger.RESULTS).with_name("families.json")).read_text()))
-        text = LIST.sub(lambda match: f"{match[1]}\n{families}\n{match[3]}", text)
+    if LIST.search(text) or COUNT.search(text):
+        measured = json.loads(((results or ledger.RESULTS).with_name("families.json")).read_text())
+        text = LIST.sub(lambda match: f"{match[1]}\n{as_families(measured)}\n{match[3]}", text)
+        text = COUNT.sub(lambda match: f"{match[1]}{len({name.partition(',')[0] for name in measured})}{match[3]}", text)
     for key, code in hidden.items():
         text = text.replace(key, code)
     return text

@@ -74,7 +74,7 @@ def run_info(options, screen):
         print(f"{label:15}{text}")
     print("taken from the model's files:")
     for label, text in checkpoint.notes.items():
-        print(f"  {label:20}{text}")
+        print(f"  {label:19} {text}")
     if options.ranges:
         from ..plan.ranges import advice, lines
         with screen.bar("quantizing") as progress:

@@ -15,7 +15,7 @@ from ..models.options import About
 from ..params.design import Design
 from ..params.model import PRESETS
 from ..params.presets import hw_shape, recipe
-from ..plan.costs import KINDS, table
+from ..plan.costs import KINDS, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
 from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine, opened
@@ -133,6 +133,8 @@ def run_plan_board(options, screen):
         there = capacity.get(kind)
         rows.add_row(kind, f"{used:,}", f"{there:,}" if there is not None else "", f"{used / there:.0%}" if there else "")
     result(rows)
+    if missing := unknown(design):
+        print(f"without  what was never synthesized: {'; '.join(missing)}")
     if options.units:
         units = Table("unit", *KINDS, box=None, header_style="bold", padding=(0, 2))
         for column in units.columns[1:]:

@@ -17,8 +17,8 @@ def add_selftest(commands):
     add_link(sub, golden="")
     sub.add_argument("--inject", action="append", default=[], metavar="FAULT", help="a wrong bit for the simulated machine, to see it found: "
                      "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or v_exps, which flips once when the "
-                     "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, sigmoid or reciprocal with _base or _slope, exp2, rope_low or "
-                     "rope_high; may be repeated")
+                     "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, qk_rsqrt, sigmoid or reciprocal with _base or _slope, exp2, "
+                     "rope_low or rope_high; may be repeated")
 
 
 def add_counters(commands):

@@ -52,6 +52,14 @@ def _derived(design):
     return {name: _plain(getattr(design, name)) for name in names}
 
 
+def _records(design):
+    """Of a layer's records that have more than exponents and gains: where they are in the layer, and what is in them, in granules."""
+    records = [section for section in design.stream if section.layer == 0 and section.vectors]
+    return {section.name: {"beat": section.address - design.body_address, "beats": section.beats,
+                           "granules": {"exponents": design.record_header_granules, "gains": design.hidden // design.hw.vector_lanes, **dict(section.vectors)}}
+            for section in records}
+
+
 def manifest(component, design, verilog, name, *, model_id, image_digest, files, axi=None, registers=None):
     """The manifest of ``component``, emitted as ``verilog`` with top module ``name``: a JSON-able dict.
 
@@ -84,6 +92,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
                     **({"macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     **({"alignment": PAGE} if axi else {}),
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
-                    "head": design.head_address, "embedding": design.embed_address},
+                    "head": design.head_address, "embedding": design.embed_address,
+                    **({"records": records} if (records := _records(design)) else {})},
         "files": files,
     }

@@ -20,7 +20,7 @@ def norm_factor(x, length, epsilon):  # bf16 [n, k] -> int [n], int [n]
     places = np.minimum(common[:, None] - exponent, 16)
     totals = (significand**2 << 16 >> 2 * places).sum(axis=-1)                    # at most k * 2**32
     totals = [total + (value >> 2 * above) for total, above in zip(totals.tolist(), (common - least).tolist())]
-    return inverse_root(length, totals, 142 - common)
+    return inverse_root(length, totals, 142 - common, "qk_norm")
 
 
 def norm_vectors(x, gain, length, epsilon):  # bf16 [n, k], bf16 [k] -> bf16 [n, k]

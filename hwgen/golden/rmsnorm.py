@@ -19,11 +19,11 @@ def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
     return inverse_root(k, [total + (epsilon >> 2 * shift) for shift, total in zip(s.tolist(), squares.tolist())], fraction - s)
 
 
-def inverse_root(length, totals, exponents):  # ints [n] above 0, ints [n] -> int [n], int [n]
-    """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``."""
+def inverse_root(length, totals, exponents, unit="rmsnorm"):  # ints [n] above 0, ints [n] -> int [n], int [n]
+    """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``. ``unit``: whose `rsqrt_table` it is."""
     tops = [total.bit_length() - 1 for total in totals]
     index = [(top & 1) << 15 | (total << 15 >> top) & 0x7FFF for top, total in zip(tops, totals)]
-    return table(rsqrt_table(length), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14
+    return table(rsqrt_table(length, unit), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14
 
 
 def rms_norm(design, x, gain, plain=False, bias=None):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]

@@ -14,7 +14,7 @@ from ..params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thr
 from ..plan.stream_map import describe
 from .link import Link
 
-__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "constants", "parse_fault", "rewired"]
+__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "constants", "parse_fault", "rewired", "rope_entry"]
 
 KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
 SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT"}
@@ -124,10 +124,10 @@ class Constant:
     """A table of a unit.
 
     unit                    whose it is
-    function                name of what gives it, in `hwgen.params.tables`
+    function, args          name of what gives it, in `hwgen.params.tables`, and for which arguments it is the unit's (for all, if there are none)
     entries, bits, signed   its numbers
     replaced                callable: (entry, number) -> the table with that number instead
-    valid                   callable: whether the circuits behind such a table are made for it
+    valid                   callable: (such a table, entry) -> whether the circuits behind it are made for that entry
     """
     unit: str
     function: str
@@ -136,46 +136,69 @@ class Constant:
     signed: bool
     replaced: object
     valid: object
+    args: tuple = ()
 
     def flipped(self, entry, bit):
         """The table with a bit of an entry wrong, or None where its unit is not made for that number."""
         value = self.entries[entry] & (1 << self.bits) - 1 ^ 1 << bit
         table = self.replaced(entry, value - (self.signed * (value >> self.bits - 1) << self.bits))
-        return table if self.valid(table) else None
+        return table if self.valid(table, entry) else None
+
+    def changed(self, table):
+        """Context manager: within it the unit has that table."""
+        return changed(self.function, table, *self.args)
 
 
 def constants(design):
     """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise are not among them."""
     found = {}
-    lines = [("rmsnorm", rsqrt_table(design.model.hidden_size), "rsqrt"), ("attention", reciprocal_table(), "reciprocal")]
+    lines = [("rmsnorm", "rsqrt", rsqrt_table, (design.model.hidden_size, "rmsnorm"))]
+    lines += [("qk_norm", name, rsqrt_table, (length, "qk_norm")) for name, length in _qk_lengths(design).items()]
     if design.block.activation in SIGMOID_FRACTION:
-        lines.insert(1, ("swiglu", sigmoid_table(design.block.activation), "sigmoid"))
-    for unit, table, name in lines:
+        lines.append(("swiglu", "sigmoid", sigmoid_table, (design.block.activation,)))
+    for unit, name, function, args in [*lines, ("attention", "reciprocal", reciprocal_table, ())]:
+        table = function(*args)
         for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
-            found[f"{name}_{field}"] = _line(unit, f"{name}_table", table, field, bits)
+            found[f"{name}_{field}"] = _line(unit, function.__name__, table, field, bits, args)
     # only bits below the octave: what is compared in hardware
     steps = exp2_thresholds(design.recipe.p_format)
     found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False,
                              lambda i, v: _with(steps, i, v + (steps[i] >> SCORE_FRACTION << SCORE_FRACTION)),
-                             lambda other: all(a < b for a, b in zip(other, other[1:])))
-    both = rope_factors(design.model, design.hw.context)
-    for which, name in enumerate(("rope_low", "rope_high")):
-        found[name] = _angles(both, which)
+                             lambda other, i: all(a < b for a, b in zip(other, other[1:])))
+    if design.model.ropes():
+        both = rope_factors(design.model, design.hw.context)
+        for which, name in enumerate(("rope_low", "rope_high")):
+            found[name] = _angles(both, which)
     return found
+
+
+def _qk_lengths(design):
+    """{name of the table: length of the vectors that it is for} of the unit that norms queries and keys."""
+    norm, model = design.block.qk_norm, design.model
+    if norm is None:
+        return {}
+    if norm.span == "head" or model.q_size == model.kv_size:
+        return {"qk_rsqrt": model.kv_size if norm.span == "projection" else model.head_dim}
+    return {"q_rsqrt": model.q_size, "k_rsqrt": model.kv_size}
 
 
 def _with(values, index, value):
     return *values[:index], value, *values[index + 1:]
 
 
-def _line(unit, function, table, field, bits):
+def _line(unit, function, table, field, bits, args):
     """Bases or slopes of a `Pwl`."""
-    def lowest(pwl):
-        return min(min(b, b + s) for b, s in zip(pwl.base, pwl.slope))
-
-    entries, low = getattr(table, field), 1 << lowest(table).bit_length() - 1   # what comes behind has bits for these octaves
+    entries, high = getattr(table, field), 1 << table.out_bits                   # what comes behind has bits for these octaves
+    low = 1 << min(min(b, b + s) for b, s in zip(table.base, table.slope)).bit_length() - 1
     return Constant(unit, function, entries, bits, field == "slope", lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
-                    lambda other: other.out_bits <= table.out_bits and lowest(other) >= low)
+                    lambda other, i: all(low <= y < high for y in (other.base[i], other.base[i] + other.slope[i])), args)
+
+
+def rope_entry(design, entry):
+    """(row, index in `ModelShape.ropes`, pair, 0 for its cosine or 1 for its sine) of an entry of rope_low or rope_high."""
+    pairs = design.model.head_dim // 2
+    row, at = divmod(entry, 2 * pairs * len(design.model.ropes()))
+    return row, *divmod(at // 2, pairs), at % 2
 
 
 def _angles(both, which):
@@ -189,7 +212,7 @@ def _angles(both, which):
 
     # what a pointer longer than this turns has no bits
     return Constant("rope", "rope_factors", tuple(v for row in rows for pair in row for v in pair), 18, True, replaced,
-                    lambda other: all(math.hypot(*pair) <= 2**16.5 for row in other[which] for pair in row))
+                    lambda other, i: math.hypot(*other[which][i // 2 // pairs][i // 2 % pairs]) <= 2**16.5)
 
 
 @dataclass(frozen=True)
@@ -213,14 +236,15 @@ class ConstantFault:
         table = constants(design)[self.table]
         if not self.table.startswith("rope"):
             return f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}"
-        position, pair = divmod(self.entry // 2, design.model.head_dim // 2)
-        return (f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}, {('cosine', 'sine')[self.entry % 2]} of pair {pair} at "
+        position, rope, pair, part = rope_entry(design, self.entry)
+        which = f" of RoPE {rope}" if len(design.model.ropes()) > 1 else ""
+        return (f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}, {('cosine', 'sine')[part]} of pair {pair}{which} at "
                 + (f"positions that are {position} modulo 64" if self.table == "rope_low" else f"positions {64 * position} to {64 * position + 63}"))
 
     def changed(self, design):
         """Context manager: within it tables are those of the faulty machine."""
         table = constants(design)[self.table]
-        return changed(table.function, table.flipped(self.entry, self.bit))
+        return table.changed(table.flipped(self.entry, self.bit))
 
 
 @contextlib.contextmanager

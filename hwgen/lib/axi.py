@@ -3,12 +3,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["LiteSlave", "Resp", "read_master", "lite_slave", "stream_master", "stream_slave"]
-
-
-class Resp:
-    """Answers to a read or a write."""
-    OKAY, EXOKAY, SLVERR, DECERR = range(4)
+__all__ = ["LiteSlave", "read_master", "lite_slave", "stream_master", "stream_slave"]
 
 
 def read_master(axi, prefix="m_axi_"):

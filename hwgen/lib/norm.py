@@ -24,13 +24,14 @@ def reduced(pipe, terms, combine, *, name):
     return terms[0]
 
 
-def inverse_root(m, pipe, total, shift, *, lengths, base, which=0):
+def inverse_root(m, pipe, total, shift, *, lengths, base, which=0, unit="rmsnorm"):
     """(r, e), four stages later: ``sqrt(length / total) * 2**(base - shift) = r * 2**(e - 14)`` by `rsqrt_table`; bit 14 is the highest of r.
 
     Parameters
     ----------
     total, shift : unsigned     total is never 0
     lengths, base : ints        one length, or two of which ``which`` chooses
+    unit                        whose `rsqrt_table` it is
     """
     # total = f * 2**(2h), 1 <= f < 4. Its highest bit is `width - 1 - zeros`: odd when f >= 2.
     def chosen(choices, which):
@@ -46,7 +47,7 @@ def inverse_root(m, pipe, total, shift, *, lengths, base, which=0):
     mantissa = shift_up(m, value, zeros, 16, name="mantissa")[0][:15]
     exponent = chosen([rsqrt_exponent(length) + base for length in lengths], kinds[min(1, len(kinds) - 1)]) - shift - top[1:]
     x, exponent = pipe.reg((Cat(mantissa, top[0]), exponent), name="rsqrt_x")
-    tables = [rsqrt_table(length) for length in lengths]
+    tables = [rsqrt_table(length, unit) for length in lengths]
     fraction_bits = tables[0].fraction_bits
     f = pipe.reg(x[:fraction_bits], name="rsqrt_f")
     lines = [pwl_lookup(m, table, x[fraction_bits:], name=f"rsqrt{k or ''}") for k, table in enumerate(tables)]

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field, replace
 
 from ..params.block import QkNorm, dense
-from ..params.model import LayerType
 from .families import tensors
 
 __all__ = ["ARCHITECTURES", "Architecture", "MISSING"]

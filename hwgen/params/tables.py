@@ -21,9 +21,10 @@ _CHANGED = ContextVar("changed", default={})
 
 
 @contextlib.contextmanager
-def changed(name, table):
-    """Within it the function ``name`` of this module gives ``table``: for machines with a wrong constant, and what they compute."""
-    before = _CHANGED.set({**_CHANGED.get(), name: table})
+def changed(name, table, *args):
+    """Within it the function ``name`` of this module gives ``table``, for these arguments or, without any, for all: for machines with a wrong
+    constant, and what they compute."""
+    before = _CHANGED.set({**_CHANGED.get(), (name, args): table})
     try:
         yield
     finally:
@@ -36,7 +37,8 @@ def _specified(function):
 
     @functools.wraps(function)
     def table(*args):
-        return _CHANGED.get().get(function.__name__) or kept(*args)
+        given, name = _CHANGED.get(), function.__name__
+        return given.get((name, args)) or given.get((name, ())) or kept(*args)
     return table
 
 
@@ -94,12 +96,13 @@ def _fit(name, fn, spans, fraction_bits, out_fraction):
 
 
 @_specified
-def rsqrt_table(length):
+def rsqrt_table(length, unit="rmsnorm"):
     """``sqrt(length) / sqrt(f)`` scaled into [0.5, 2) for f in [1, 4), relative error below 2**-12.
 
     The factor ``sqrt(length)`` turns the sum of squares of an RMSNorm over ``length`` elements into its mean; the
     power of two taken out of it is `rsqrt_exponent`. Index: bit 5 is 0 for f in [1, 2) and 1 for f in [2, 4), bits
-    4..0 the upper mantissa bits; fraction: the next 10 mantissa bits. Result in units of 2**-14.
+    4..0 the upper mantissa bits; fraction: the next 10 mantissa bits. Result in units of 2**-14. ``unit``: whose copy it is ("rmsnorm" or
+    "qk_norm"), for `changed`; the numbers are the same.
     """
     k = math.sqrt(length) / 2.0 ** rsqrt_exponent(length)
     spans = [(1 + i / 32, 1 / 32) for i in range(32)] + [(2 + i / 16, 1 / 16) for i in range(32)]

@@ -2,15 +2,19 @@
 
 A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
 costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.
+
+The weights of a unit are those of Llama's block. What another block adds to it, or takes from it, is a row of its own, ``UNIT, WHAT``: of what grows with
+`CHANGE`. Such rows, and units that Llama has not, are of ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
 """
 import functools
 import json
 from pathlib import Path
 from typing import NamedTuple
 
+from ..params.block import Norm
 from .memory import memories, place
 
-__all__ = ["BUILT", "FEATURES", "KINDS", "counts", "estimate", "features", "table"]
+__all__ = ["BUILT", "CHANGE", "FEATURES", "KINDS", "OWN", "change", "counts", "estimate", "features", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -59,8 +63,49 @@ FEATURES = {
     "feeder_skid": lambda d: (1,),
     "operation_skid": lambda d: (1, d.hw.lanes),
     "residual_skid": lambda d: (1, d.hw.vector_lanes),
+    "qk_norm": lambda d: (1, d.hw.vector_lanes),
+    "sums": lambda d: (1, d.hw.vector_lanes),
     "sequencer": lambda d: (1, d.hw.entries > 1, d.hw.halves == 2),
 }
+
+#: Units that Llama has not -> the unit that is most like it.
+OWN = {"qk_norm": "rmsnorm", "sums": "residual"}
+#: What a block's changes grow with.
+CHANGE = FEATURES["rmsnorm"]
+
+
+def _changes(design):
+    """{unit: what makes it another one than Llama's}, "" where nothing does."""
+    block, model = design.block, design.model
+
+    def biases(*projects):
+        return "biases" * any(map(block.biased, projects))
+
+    activation = ", ".join([*["relu2"] * (block.activation == "relu2"), *["no gate"] * (not block.gated)])
+    return {
+        "convert": biases("qkv", "gate_up"), "sums": biases("o", "down"), "residual": "of normed values" if block.post_norms else biases("o", "down"),
+        "rmsnorm": "plain" * any(norm.plain for norm in block.of(Norm)), "rope": "" if model.ropes() else "none",
+        "qk_norm": "projection" * bool(block.qk_norm and block.qk_norm.span == "projection"),
+        "swiglu": activation, "xh": "" if block.gated else "no gate",
+        "dispatcher": "vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), "sequencer": "post norms" * block.post_norms,
+    }
+
+
+def change(unit, design):
+    """The row of what the design's block changes about a unit, or None if that is as Llama's."""
+    what = _changes(design).get(unit)
+    return f"{unit}, {what}" if what else None
+
+
+def _absent(design):
+    return ({"qk_norm"} if design.block.qk_norm is None else set()) | (set() if design.block.post_norms else {"sums"})
+
+
+def unknown(design):
+    """What of a machine was never synthesized: rows that the table has not. Estimates are without them."""
+    known = table()["ecp5"]
+    wanted = {*(change(unit, design) for unit in {*known, *OWN} - _absent(design)), *OWN} - {None} - _absent(design)
+    return sorted(wanted - set(known))
 
 
 def features(unit, design, kind):
@@ -72,7 +117,8 @@ def features(unit, design, kind):
 def counts(unit, design):
     """How many of a unit a machine has."""
     hw = design.hw
-    return {"column": hw.columns - hw.dsp_columns, "dsp_column": hw.dsp_columns, "dot": design.group, "numerators": design.group, "residual": hw.halves}.get(unit, 1)
+    return {"column": hw.columns - hw.dsp_columns, "dsp_column": hw.dsp_columns, "dot": design.group, "numerators": design.group, "residual": hw.halves,
+            "sums": hw.halves}.get(unit, 1)
 
 
 @functools.cache
@@ -83,9 +129,21 @@ def table():
 
 def estimate(design, family):
     """{unit: {kind: how many}} of a board's machine, memories with their units."""
-    known = table()[family]
-    units = {unit: {kind: counts(unit, design) * max(0, sum(w * f for w, f in zip(known[unit].get(kind, ()), features(unit, design, kind)))) for kind in KINDS}
-             for unit in known}
+    known, base, absent = table()[family], table()["ecp5"], _absent(design)
+
+    def line(unit, kind, of):
+        return sum(w * f for w, f in zip(of.get(unit, {}).get(kind, ()), features(unit, design, kind)))
+
+    def one(unit, kind):
+        like = OWN.get(unit, unit)
+        scale = line(like, kind, known) / there if (there := line(like, kind, base)) else 1
+        found = scale * line(unit, kind, base) if unit in OWN else line(unit, kind, known)
+        if row := change(unit, design):
+            found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), CHANGE(design)))
+        return max(0, found)
+
+    names = [unit for unit in known if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
+    units = {unit: {kind: counts(unit, design) * one(unit, kind) for kind in KINDS} for unit in names}
     for memory in memories(design):
         placed = place(memory, family)
         for kind, count in (("LUT", placed.luts), ("FF", placed.ffs), ("BRAM", placed.blocks)):

@@ -5,6 +5,7 @@ Memories that are read without a clock (queues, block tables) are not here: they
 from dataclasses import dataclass
 
 from ..lib.layouts import EXP_BITS
+from ..lib.norm import tree_stages
 from ..lib.secded import stored_bits
 from ..params.phases import EVENTS
 from ..params.tables import ROPE_BLOCK, SCORE_BITS
@@ -78,8 +79,8 @@ def memories(design):
         return Memory(unit, 16 * lanes, rows * length // lanes, 0 if granule == lanes else 16 * granule)
 
     made += [buffer("xa", hw.entries, design.hidden, hw.lanes, v), buffer("xo", rows, design.attn, hw.lanes, v),
-             buffer("xh", rows, design.ff, hw.lanes, v // 2), buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
-    made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)]
+             buffer("xh", rows, design.ff, hw.lanes, v // (1 + design.block.gated)), buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
+    made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)] + _of_block(design)
     made.append(Memory("rmsnorm", 16 * v, max(2, design.hidden // v)))
     ropes = len(design.model.ropes())
     if ropes:
@@ -88,6 +89,28 @@ def memories(design):
                  Memory("rope", 36, -(-hw.context // ROPE_BLOCK) * pairs, rom=True)]
     made += [Memory("counters", 32, len(EVENTS)), Memory("decoder", 32, design.layers * hw.entries)]
     return made + 2 * [Memory("bridge", 8, 256)]
+
+
+def _of_block(design):
+    """Those that a block has and Llama's has not: of sums that are normed, of biases, of the norm of queries and keys."""
+    hw, block = design.hw, design.block
+    v, rows, made = hw.vector_lanes, design.half_batch().hw.entries, []
+
+    def biases(*projects):
+        return sum(design.matmul(name).rows // v for name in projects if block.biased(name))
+
+    if block.post_norms:
+        made += hw.halves * [Memory("sums", 32 * v, rows * design.hidden // v)]
+    if depth := biases("qkv", "gate_up"):
+        made.append(Memory("convert", 16 * v, max(2, hw.halves * depth)))
+    if depth := biases("o", "down"):
+        made += hw.halves * [Memory("sums" if block.post_norms else "residual", 33 * v, depth)]     # as fixed-point numbers; and whether one was clipped
+    if block.qk_norm:
+        parts = design.head // v
+        vectors = [parts * (count if block.qk_norm.span == "projection" else 1) for count in (design.kv_heads, design.heads)]
+        made += [Memory("qk_norm", 16 * v, depth) for depth in (
+            rows * (design.kv_heads + design.heads) * parts, max(vectors) + 9 + tree_stages(v), hw.halves * sum(vectors))]
+    return made
 
 
 def _select(width, inputs):

@@ -8,15 +8,18 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
-from ..golden import convert, feeder, residual, rope, swiglu, vector_buffer
+from ..golden import convert, feeder, qk_norm, residual, rope, swiglu, vector_buffer
 from ..golden.attention import attention_cycles
+from ..golden.engines import norm_end
 from ..golden.kv_cache import kv_write_cycles
 from ..golden.mac_array import matmul_cycles
 from ..golden.rmsnorm import norm_cycles
+from ..params.block import Attend, Norm, Project, Store
 from ..params.checks import shown
 from ..params.design import Design, Matmul
 from ..params.hardware import HwShape, Recipe
 from ..params.model import LLAMA3_70B, ModelShape
+from ..params.stream import HEAD
 
 __all__ = ["SPLITS", "Outcome", "Scale", "assumptions", "outcome", "parse", "report", "steady_passes", "sweep_table"]
 
@@ -89,8 +92,11 @@ class Scale:
     def slice(self):
         """The part of the model that a chip has, as a model."""
         model, parts = self.model, self.chips if self.split == "tensor" else 1
+        # of a pipeline's chips the one whose layers see the most
+        groups = [model.layer_types[first:first + self.layers] for first in range(0, len(model.layer_types), self.layers)]
+        seen = max(groups, key=lambda types: sum(of.window or self.prompt + self.output for of in types), default=())
         return dataclasses.replace(
-            model, num_hidden_layers=self.layers, num_attention_heads=model.num_attention_heads // parts,
+            model, num_hidden_layers=self.layers, layer_types=seen, num_attention_heads=model.num_attention_heads // parts,
             num_key_value_heads=model.num_key_value_heads // parts, intermediate_size=model.intermediate_size // parts,
             vocab_size=-(-model.vocab_size // self.chips), bos_token_id=None, eos_token_ids=())
 
@@ -107,11 +113,10 @@ class Scale:
     @property
     def matmuls(self):
         """A chip's matrices of a layer and its part of the head, in tiles of an array: name -> Matmul."""
-        part = self.slice
-        q, kv, hidden, ff = part.q_size, part.kv_size, part.hidden_size, part.intermediate_size
-        found = {}
-        for name, rows, cols in (("qkv", q + 2 * kv, hidden), ("o", hidden, q), ("gate_up", 2 * ff, hidden), ("down", hidden, ff),
-                                 ("head", part.vocab_size, hidden)):
+        part, found = self.slice, {}
+        sizes = part.matrices()
+        shapes = [(step.name, sum(sizes[name][0] for name in step.matrices), sizes[step.matrices[0]][1]) for step in part.block.of(Project)]
+        for name, rows, cols in [*shapes, (HEAD, part.vocab_size, part.hidden_size)]:
             n_tiles, k_tiles = -(-rows // self.columns), -(-cols // self.lanes)
             found[name] = Matmul(name=name, rows=n_tiles * self.columns, cols=k_tiles * self.lanes, n_tiles=n_tiles, k_tiles=k_tiles)
         return found
@@ -197,26 +202,42 @@ def _link_bytes(scale):
     return scale.sum_bytes or -(-scale.array_design.acc_bits // 8), 1
 
 
-def _half(scale, entries):
-    """[(engine, cycles)] of a layer, in order, and of the end, for a half's entries."""
+#: Where a project's sums are added up over the chips, before anything else is done with them.
+_ADDED = ("residual", "sums")
+
+
+def _half(scale, entries, window=None):
+    """[(engine, cycles)] of a layer with a window, in order, and of the end, for a half's entries."""
     unit, n = scale.unit_design, len(entries)
     positions = [position for position, *_ in entries]
-    write = vector_buffer.WRITE_LATENCY
     sum_bytes, code_bytes = _link_bytes(scale)
     wide = scale.model.hidden_size
     # each chip normalizes its share of the entries, and all get the codes
     own = -(-n // scale.chips) if scale.split == "tensor" else n
     norm = norm_cycles(unit, -(-own // scale.vector_units), read_latency=residual.READ_LATENCY)
-    attention = max(attention_cycles(unit, share)[1] for share in _shares(positions, scale.attention_engines))
     kv_write = kv_write_cycles(unit, -(-n // scale.attention_engines), read_latency=vector_buffer.READ_LATENCY)
-    share, gather = _collective(scale, n, wide * sum_bytes), _collective(scale, n, wide * code_bytes)
-    layer = [
-        ("vector", norm), ("links", gather), ("arrays", _matmul(scale, "qkv", n, convert.latency(unit) + rope.ROPE_LATENCY + write)),
-        ("attention", kv_write + attention), ("arrays", _matmul(scale, "o", n, residual.DONE_LATENCY)), ("links", share),
-        ("vector", norm), ("links", gather), ("arrays", _matmul(scale, "gate_up", n, convert.latency(unit) + swiglu.latency(unit.block) + write)),
-        ("arrays", _matmul(scale, "down", n, residual.DONE_LATENCY)), ("links", share)]
+    converted, write = convert.latency(unit), vector_buffer.WRITE_LATENCY
+    behind = {"heads": converted + rope.ROPE_LATENCY + write, "activation": converted + swiglu.latency(unit.block) + write}
+
+    def stages(step):
+        if isinstance(step, Norm):
+            yield "vector", norm_end(unit, step, norm)
+            if step.writes == "normed":
+                yield "links", _collective(scale, n, wide * code_bytes)
+        elif isinstance(step, Project):
+            yield "arrays", _matmul(scale, step.name, n, behind.get(step.sink, residual.DONE_LATENCY))
+            if step.sink in _ADDED:
+                yield "links", _collective(scale, n, wide * sum_bytes)
+            elif step.sink == "heads" and unit.block.qk_norm:       # of a chip's own heads; a vector unit has those of some entries
+                yield "vector", qk_norm.cycles(unit, -(-n // scale.vector_units))
+        elif isinstance(step, Attend):
+            yield "attention", kv_write + max(attention_cycles(unit, share, window)[1] for share in _shares(positions, scale.attention_engines))
+        else:
+            assert isinstance(step, Store), step        # with attention
+
+    layer = [stage for step in unit.block.steps for stage in stages(step)]
     wanted = sum(bool(want) for _, want, _ in entries)
-    end = [("arrays", _matmul(scale, "head", wanted, 0))] if wanted else []
+    end = [("arrays", _matmul(scale, HEAD, wanted, 0))] if wanted else []
     if scale.split == "pipeline":
         # the residual goes to the next chip; the head is shared out to all
         end += [("links", math.ceil(n * wide * 4 / (scale.link_tb_s * 1e12) * scale.clock_ghz * 1e9))]
@@ -270,10 +291,12 @@ def outcome(scale, samples=8):
     """`Outcome`, the mean of some passes."""
     model, design, n = scale.model, scale.array_design, scale.entries
     cycles, busy, wanted, kv_read = 0, {}, 0, 0
-    row = scale.unit_design.kv_heads * 2 * (model.head_dim + 2)               # of a position and layer: codes and exponents of K and V
+    unit = scale.unit_design
+    row = unit.kv_heads * 2 * (model.head_dim + 2)               # of a position and layer: codes and exponents of K and V
+    seen = [unit.window(layer) for layer in range(scale.layers)]
     for halves in steady_passes(scale, samples):
-        phases = [_half(scale, entries) for entries in halves]
-        once = [layer * scale.layers + end for layer, end in phases]
+        phases = [{window: _half(scale, entries, window) for window in set(seen)} for entries in halves]
+        once = [[stage for window in seen for stage in of[window][0]] + of[seen[0]][1] for of in phases]
         first, _ = _alternate(once)
         second, _ = _alternate([s * 2 for s in once])     # without a gap: the next pass of a half begins where it ended
         cycles += second - first
@@ -281,10 +304,11 @@ def outcome(scale, samples=8):
             busy[engine] = busy.get(engine, 0) + count
         wanted += sum(bool(want) for entries in halves for _, want, _ in entries)
         for entries in halves:
-            longest = {}
+            spans = {}
             for position, _, sequence in entries:
-                longest[sequence] = max(longest.get(sequence, 0), position + 1)
-            kv_read += sum(longest.values()) * row * scale.layers
+                first, last = spans.get(sequence, (position, position))
+                spans[sequence] = min(first, position), max(last, position)
+            kv_read += sum(last + 1 - (max(0, first + 1 - window) if window else 0) for window in seen for first, last in spans.values()) * row
     cycles, wanted, kv_read = cycles / samples, wanted / samples, kv_read / samples
     busy = {engine: count / samples for engine, count in busy.items() if count}
 
@@ -303,7 +327,9 @@ def outcome(scale, samples=8):
     in_flight = (texts + 2) * (scale.chips if scale.split == "pipeline" else 1)
     kv = in_flight * (scale.prompt + scale.output) * row * scale.layers / 1e9
     stored = kv + (weights + (1 if model.tie_word_embeddings else 2) * table / scale.chips) / 1e9
-    links = sum(_link_bytes(scale)) * 2 * model.hidden_size * (scale.chips - 1) / scale.chips * n * scale.layers if scale.split == "tensor" else 0
+    of_sums, of_codes = _link_bytes(scale)
+    sent = of_sums * sum(step.sink in _ADDED for step in model.block.of(Project)) + of_codes * sum(norm.writes == "normed" for norm in model.block.of(Norm))
+    links = sent * model.hidden_size * (scale.chips - 1) / scale.chips * n * scale.layers if scale.split == "tensor" else 0
     order = sorted(busy, key=busy.get)
     binds = order[-1] if busy[order[-1]] >= 0.85 * cycles else "the phases' order"
     return Outcome(

@@ -16,18 +16,22 @@ def title(design, section):
     return f"layer {section.layer}: {what}"
 
 
-def _vector(design, section, beat, byte):
-    """Of a byte of a record, the vector that it is of, if any, and the number in it."""
-    word = ((beat - section.address) * design.hw.beat_bytes + byte) // 2 - design.record_granules * design.hw.vector_lanes
-    for name, granules in section.vectors:
-        if 0 <= word < granules * design.hw.vector_lanes:
-            return f", {name} {word}"
-        word -= granules * design.hw.vector_lanes
+def _in_record(design, section, word):
+    """What of a record a 16-bit word of it is; "" where it is nothing. Elements and outputs are numbered as they are stored."""
+    lanes = design.hw.vector_lanes
+    if word < design.record_header_granules * lanes:
+        return f"exponent of {_TITLES.get(name := section.exponents[word], name)}" if word < len(section.exponents) else ""
+    word -= design.record_header_granules * lanes
+    for name, granules in (("gain", design.hidden // lanes), *section.vectors):
+        if word < granules * lanes:
+            what = {"gain": "gain", "q_gain": "gain of queries", "k_gain": "gain of keys", "final_bias": "bias"}.get(name)
+            return f"{what}, element {word}" if what else f"bias of {name.removesuffix('_bias')}, output {word}"
+        word -= granules * lanes
     return ""
 
 
 def describe(design, beat, byte=0):
-    """One line on the byte ``byte`` of beat ``beat``: which layer, which matrix, which row and column, or which number of a record's vector.
+    """One line on the byte ``byte`` of beat ``beat``: which layer, which matrix, which row and column; or what of a norm's record.
 
     Raises
     ------
@@ -39,8 +43,11 @@ def describe(design, beat, byte=0):
     if not 0 <= byte < hw.beat_bytes:
         raise ValueError(f"Byte of a weight beat must be 0 to {hw.beat_bytes - 1}, not {byte}")
     section = design.stream.at(beat)
+    if section.name == HEADER:
+        return title(design, section)
     if section.matmul is None:
-        return title(design, section) + _vector(design, section, beat, byte)
+        what = _in_record(design, section, ((beat - section.address) * hw.beat_bytes + byte) // 2)
+        return title(design, section) + (f", {what}" if what else "")
     place = design.stream.place(section, beat, byte)
     kind = "" if section.matmul.codes == 1 else (" (high code)", " (low code)")[place.code]
     return f"{title(design, section)}, output {place.output}, input {place.input}{kind}"

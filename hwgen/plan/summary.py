@@ -1,4 +1,5 @@
 """A design in words: what a person wants to know before building it."""
+from ..params.block import LLAMA, Norm
 
 __all__ = ["facts", "formats", "summary"]
 
@@ -28,6 +29,17 @@ def summary(design):
             f"tokens{_cut(design)}, {formats(design.recipe)}")
 
 
+def _block(block):
+    """What a layer has that Llama's has not, in words."""
+    said = [f"biases of {', '.join(biased)}"] if (biased := [matrix.name for matrix in block.matrices if matrix.biased]) else []
+    if block.qk_norm:
+        said.append(f"queries and keys normed by {block.qk_norm.span}" + " after RoPE" * block.qk_norm.after_rotary)
+    before = [norm for norm in block.of(Norm) if norm.reads == "residual" and not norm.plain]
+    said += ["norms of sums" + (", and before them" if before else " alone")] if block.post_norms else []
+    said += ["attention and MLP side by side"] if len(before) == 1 and not block.post_norms else []
+    return "; ".join([*said, f"{block.activation} {'of a gate' if block.gated else 'without a gate'}"])
+
+
 def facts(design, source):
     """Label -> text of everything that follows from the shapes. ``source`` is the model's file."""
     shape, hw, recipe = design.model, design.hw, design.recipe
@@ -38,6 +50,7 @@ def facts(design, source):
         "parameters": f"{shape.parameter_count:,}",
         "layers": f"{design.layers}, hidden {shape.hidden_size}, intermediate {shape.intermediate_size}",
         "attention": f"{_count(design.heads, 'head')} of {shape.head_dim}, {design.kv_heads} for keys and values",
+        **({"block": _block(shape.block)} if shape.block != LLAMA else {}),
         "vocabulary": f"{shape.vocab_size:,}, table {'tied' if shape.tie_word_embeddings else 'not tied'} to the LM head",
         "context": f"{hw.context:,} of the model's {shape.longest_context:,}",
         "formats": f"{formats(recipe)}; probabilities {recipe.p_format}; accumulators of {design.acc_bits} bits",

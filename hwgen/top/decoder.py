@@ -1,6 +1,6 @@
 """The decoder: every engine, and the wires between them."""
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import Matrix, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout

@@ -165,7 +165,7 @@ class QkNorm(wiring.Component):
 
         From the read to the factor nothing waits: a read is made when the queue has a place for its granule.
         """
-        design, lanes = self._design, self._design.hw.vector_lanes
+        lanes = self._design.hw.vector_lanes
         tree = tree_stages(lanes)
         depth = max(self._vectors) + 9 + tree        # so that reads do not wait unless granules are not taken
         reading, used, leaves = Signal(), Signal(range(depth + 1)), Signal()
@@ -209,7 +209,7 @@ class QkNorm(wiring.Component):
         with m.If(sums.valid):
             m.d.sync += [total.eq(Mux(first, epsilon, total) + term), total_common.eq(common), total_query.eq(query)]
         pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
-        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query)
+        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query, unit="qk_norm")
         r = r[:15]
         pairs = -(-(depth + 2) // sum(self._vectors))
         m.submodules.factors = factors = SyncFIFO(width=len(r) + len(e), depth=2 * pairs + 1)

@@ -1,4 +1,8 @@
 """Families whose attention and MLP read the same residual."""
+from dataclasses import replace
+
+import numpy as np
+
 from .biases import NO_HEAD_DIM
 from .family import ATTENTION, PLAIN, Family
 from .rope import Rope
@@ -93,6 +97,20 @@ GPTJ = Family(
               "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 50256, "eos_token_id": 50256, "rotary_dim": 64})
 
 
+def _four_shards(shape, names):
+    """A quarter of the queries, of the values and of the keys, and so on: CodeGen was trained on four machines."""
+    if shape.hidden_size % 4:
+        raise ValueError(f"Hidden size must be a multiple of 4 in a codegen model, not {shape.hidden_size}")
+    rows = dict(zip("qvk", np.arange(3 * shape.hidden_size).reshape(4, 3, -1).swapaxes(0, 1).reshape(3, -1), strict=True))
+    return [rows[name] for name in names]
+
+
+CODEGEN = replace(
+    GPTJ, model_type="codegen", architecture="CodeGenForCausalLM", features=f"{GPTJ.features}, fused matrices",
+    folds=(fused("attn.qkv_proj", "q", "k", "v", order=_four_shards), *GPTJ.folds), leftover=("attn.causal_mask",),
+    ignored=(*GPTJ.ignored, "n_ctx"))
+
+
 def _falcon_heads(given):
     """KV heads: of its own number in the newer architecture; else one, or as many as heads."""
     if given("new_decoder_architecture", bool):
@@ -128,4 +146,4 @@ FALCON = Family(
               "num_ln_in_parallel_attn": None},
     neutral={"alibi": ((False,), "this hardware has no ALiBi"), "n_embed": ((None,), "hidden_size says it")})
 
-PARALLEL = (COHERE, COHERE2, GPT_NEOX, PHI, GPTJ, FALCON)
+PARALLEL = (COHERE, COHERE2, GPT_NEOX, PHI, GPTJ, CODEGEN, FALCON)

@@ -1,0 +1,391 @@
+"""Single wrong bits that may have made a residual what it is: a probe for each kind of place where a bit may be."""
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..golden import residual
+from ..golden.decoder import GoldenDecoder
+from ..golden.numbers import bf16, bf16_value, fp8_ints
+from ..golden.qk_norm import qk_norm
+from ..golden.rmsnorm import norm_factor, rms_norm
+from ..golden.rope import rope_angles
+from ..golden.swiglu import activate
+from ..golden.vector_buffer import quantize
+from ..lib.layouts import EXP_BITS
+from ..models.pack import sections as packed
+from ..params.stream import EMBEDDING
+from ..params.tables import ROPE_BLOCK
+from .faults import ConstantFault, KvFault, WeightFault, constants, rope_entry
+from .stages import Stages, put
+
+__all__ = ["PROBES", "Case", "Suspect"]
+
+_CHUNK = 1_000_000          # numbers at a time in the widest stage
+_MOST = 200e9               # multiplications for the candidates of a matrix: with more it is left out
+
+
+@dataclass
+class Suspect:
+    """A wrong bit that gives the first wrong signature.
+
+    alter       callable that puts it into a copy of a `GoldenDecoder`: weights from the start, a bit of the KV memory before the pass in
+                which it is felt. None for constants
+    local       it is of nothing but the layer
+    explained   passes, from the first on, in which the machine gave what a machine with it would give
+    """
+    fault: object
+    unit: str
+    where: str
+    alter: object
+    local: bool = True
+    explained: int = 0
+
+
+class Case:
+    """A wrong signature: of the entry at position p of a slot, after a layer. All before it is right.
+
+    Parameters
+    ----------
+    decoder : GoldenDecoder         what it holds in its KV memory is lost
+    blocks : KvBlocks               who owns the KV memory
+    index, slot, seen : ints        the layer, the entry's slot, and the signature
+    x : int64 [p + 1, hidden_size]  residuals before the layer of the slot's positions up to the entry's
+    token : int                     the entry's
+    old : int                       positions that earlier passes have written
+
+    Attributes
+    ----------
+    tried, untried  how many bits the probes have tried, and what they have left out
+    """
+
+    def __init__(self, quantized, decoder, blocks, *, index, slot, seen, x, token, old):
+        self.design, self.quantized, self.decoder, self.blocks = decoder.design, quantized, decoder, blocks
+        self.index, self.slot, self.seen, self.x, self.token, self.old = index, slot, seen, x, token, old
+        self.layer, self.stages = decoder.weights[index], Stages(decoder, index, x)
+        self.tried, self.untried = 0, []
+
+    @cached_property
+    def stored(self):
+        """Bytes of the layer's sections of the weight stream, by their names: uint8 [beats, beat_bytes]."""
+        return {section.name: beats for section, beats in zip(self._sections, packed(self.quantized, self.design)) if section.layer == self.index}
+
+    @property
+    def _sections(self):
+        """Of the stream, up to the layer's last."""
+        sections = list(self.design.stream)
+        return sections[:1 + max(i for i, section in enumerate(sections) if section.layer == self.index)]
+
+    def hits(self, x):
+        """Of residuals after the layer, which the machine may have had."""
+        return [i for i, crc in enumerate(self.decoder.signature(x)) if crc == self.seen]
+
+    def altered(self, alter):
+        """A copy of the golden decoder with something wrong."""
+        d = copy.copy(self.decoder)
+        d.__class__, d.weights = _Broken, [*d.weights]
+        d.reset()
+        if alter is not None:
+            alter(d)
+        return d
+
+    def replay(self, decoder):
+        """The signature that the whole layer gives on another decoder."""
+        decoder.reset()
+        positions = self.stages.positions
+        return decoder.signature(decoder.layer(self.index, self.x, np.full_like(positions, self.slot), positions)[-1:])[0]
+
+    def setting(self, attribute, value):
+        """What puts something of the layer into a decoder."""
+        def alter(decoder):
+            decoder.weights[self.index] = layer = copy.copy(decoder.weights[self.index])
+            setattr(layer, attribute, value)
+        return alter
+
+    def weight(self, section, address, bit, alter, local=True):
+        """The `Suspect` of a bit of a byte of a section of the stream."""
+        beat, byte = divmod(int(address), self.design.hw.beat_bytes)
+        fault = WeightFault(section.address + beat, byte, int(bit))
+        return Suspect(fault, "weights", fault.where(self.design), alter, local)
+
+
+def _batches(count, width):
+    """Slices of so many candidates of so many numbers each."""
+    size = max(1, _CHUNK // width)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _constants(case):
+    """Bits of the tables: of their unit's results for each, those that are not golden's go on through the layer."""
+    design, stages = case.design, case.stages
+    rope, normed = design.model.rope_of(case.index), [x for name, x in stages.rows.items() if not stages.norms[name].plain]
+    found = {
+        "rope": (lambda: rope_angles(design, stages.positions, rope), stages.after_angles),
+        "attention": (lambda: stages.attend_stored(*(part[None] for part in stages.stored))[0], stages.after_attention),
+        "swiglu": (lambda: activate(design.block, stages.gates)[0], stages.after_products),
+        "qk_norm": (lambda: stages.qk_normed(stages.to_norm), stages.after_qk_norm),
+        # all norms may read the entry
+        "rmsnorm": (lambda: np.concatenate([norm_factor(design, x) for x in normed], axis=1), None)}
+    for name, table in constants(design).items():
+        if table.unit == "rope" and rope is None:
+            continue
+        stage, rest = found[table.unit]
+        right, faults, results = stage(), [], []
+        for entry in range(len(table.entries)):
+            if table.unit == "rope" and rope_entry(design, entry)[:2] not in _rope_rows(name, stages.positions, rope):
+                continue
+            for bit in range(table.bits):
+                if (other := table.flipped(entry, bit)) is None:
+                    continue
+                case.tried += 1
+                with table.changed(other):
+                    result = stage()
+                    if (result == right).all():
+                        continue
+                    faults.append(ConstantFault(name, entry, bit))
+                    results.append(result if rest else case.replay(case.decoder))
+        for start in range(0, len(faults), 256):
+            part = results[start:start + 256]
+            for hit in case.hits(rest(np.array(part))) if rest else [i for i, crc in enumerate(part) if crc == case.seen]:
+                fault = faults[start + hit]
+                yield Suspect(fault, f"{table.unit}, a constant", fault.where(design), None, local=False)
+
+
+def _rope_rows(name, positions, rope):
+    """(row of a table, RoPE) that positions read."""
+    return {(p % ROPE_BLOCK if name == "rope_low" else p // ROPE_BLOCK, rope) for p in positions.tolist()}
+
+
+def _exponents(case):
+    """Of the matrices, in the records."""
+    for norm in case.stages.norms:
+        section = case.design.stream[norm, case.index]
+        for i, name in enumerate(section.exponents):
+            for bit in range(EXP_BITS):
+                case.tried += 1
+                alter = case.setting("exps", {**case.layer.exps, name: _flip_exp(case.layer.exps[name], bit)})
+                if case.replay(case.altered(alter)) == case.seen:
+                    yield case.weight(section, 2 * i + bit // 8, bit % 8, alter)
+
+
+def _vectors(case):
+    """Gains and biases, in the records."""
+    design, v = case.design, case.design.hw.vector_lanes
+    for norm in case.stages.norms.values():
+        section = design.stream[norm.name, case.index]
+        words = case.stored[section.name].reshape(-1).view("<u2")
+        start = design.record_header_granules * v
+        if not norm.plain:
+            yield from _words(case, section, words, start, "gains", norm.name, _gains(case.stages, norm.name))
+        start += design.hidden
+        for name, granules in section.vectors:
+            after = _biases(case.stages, name.removesuffix("_bias")) if name.endswith("_bias") else _qk_gains(case.stages, name)
+            yield from _words(case, section, words, start, "vectors", name, after)
+            start += granules * v
+
+
+def _words(case, section, words, start, attribute, name, after):
+    """bf16 numbers of a record from a word on, ``name`` of the layer's ``attribute``.
+
+    ``after(i, values)``: residuals after the layer, each with a value instead of the i-th number.
+    """
+    right = getattr(case.layer, attribute)
+    own = words[start:start + len(right[name])]
+    width = len(case.x) * max([case.design.hidden, *(project.rows for project in map(case.design.matmul, case.stages.projects))])
+    for bit in range(16):
+        wrong = own ^ np.uint16(1 << bit)
+        case.tried += int((wrong & 0x7F80 != 0x7F80).sum())         # others are no numbers of the machine's
+        values = bf16_value(np.where((wrong & 0x7F80 == 0) | (wrong & 0x7F80 == 0x7F80), 0, wrong))
+        felt = np.flatnonzero((wrong & 0x7F80 != 0x7F80) & (values != right[name]))
+        for part in _batches(len(felt), width):
+            i = felt[part]
+            for hit in case.hits(after(i, values[i])):
+                changed = right[name].copy()
+                changed[i[hit]] = values[i[hit]]
+                yield case.weight(section, 2 * (start + i[hit]) + bit // 8, bit % 8, case.setting(attribute, {**right, name: changed}))
+
+
+def _gains(stages, norm):
+    """What comes of other gains of a norm."""
+    x, gains = stages.rows[norm], stages.layer.gains[norm]
+    right, unit = (rms_norm(stages.design, x, gain)[:, None] for gain in (gains, np.ones_like(gains)))      # [m, 1, hidden_size]
+    return lambda i, values: stages.after_normed(norm, put(right, i, bf16(unit[:, 0, i] * values)).reshape(-1, x.shape[1]))
+
+
+def _qk_gains(stages, name):
+    """What comes of other gains of queries or of keys."""
+    vectors, kv, head = stages.layer.vectors, stages.design.kv_heads, stages.design.head
+    ones = (np.ones_like(vectors[which]) for which in ("q_gain", "k_gain"))
+    right, unit = stages.qk_normed(stages.to_norm), qk_norm(stages.design, stages.to_norm, *ones)
+    of = slice(2 * kv, None) if name == "q_gain" else slice(0, kv)
+
+    def after(i, values):
+        gains = np.repeat(vectors[name][None], len(i), axis=0)
+        gains[np.arange(len(i)), i] = values
+        heads = np.repeat(right[None], len(i), axis=0)
+        heads[:, :, of] = bf16(unit[:, of] * gains.reshape(len(i), 1, -1, head))
+        return stages.after_qk_norm(heads)
+    return after
+
+
+def _biases(stages, project):
+    """What comes of other biases of a project."""
+    acc, exp = stages.decoder.matmul(stages.inputs[project], getattr(stages.layer, project))
+    return lambda i, values: stages.after_outputs(project, i, stages.outputs(project, i, acc[:, i], exp, values))
+
+
+def _embedding(case):
+    """Codes of the entry's row."""
+    if case.index:
+        return
+    design, table, row = case.design, case.decoder.embedding, case.decoder.embedding[case.token]
+    section = design.stream[EMBEDDING]
+    for code in range(len(row)):
+        for bit in range(8):
+            wrong = row[code] ^ 1 << bit
+            case.tried += len(wrong)
+            for part in _batches(len(wrong), len(case.x) * design.matmul("qkv").rows):
+                i = np.arange(len(wrong))[part]
+                codes = np.repeat(table[[case.token]], len(i), axis=0)
+                codes[np.arange(len(i)), code, i] = wrong[i]
+                x = residual.embed(codes, case.decoder.embed_exp, design)
+                for hit in i[case.hits(case.stages.after_x(x))]:
+                    alter = _embed(case.token, code, hit, wrong[hit], design.model.tie_word_embeddings)
+                    yield case.weight(section, design.stream.byte(section, case.token, hit, code), bit, alter, local=False)
+
+
+def _matrices(case):
+    """Every bit of the codes of each project's matrix."""
+    for name in case.stages.projects:
+        size = getattr(case.layer, name).size
+        if 8 * size * case.stages.behind(name) > _MOST:
+            case.untried.append(f"weights of {name}, of which there are too many")
+        else:
+            yield from _matrix(case, name)
+
+
+def _matrix(case, name):
+    design, recipe, stages = case.design, case.design.recipe, case.stages
+    section, ints = design.stream[name, case.index], getattr(case.layer, name)
+    codes = _codes(case, section)[:ints.shape[0], :ints.shape[1]]
+    a, exp = quantize(stages.inputs[name], recipe.activation_format)
+    a = fp8_ints(a, recipe.activation_format)                               # [m, cols]
+    width = recipe.weight_format.product_bits(recipe.activation_format)
+    acc = a @ ints.T.astype(np.int64)
+    for bit in range(8):
+        wrong = fp8_ints(codes ^ 1 << bit, recipe.weight_format)
+        case.tried += wrong.size
+        delta = _cut(wrong * a[:, None], width) - ints.astype(np.int64) * a[:, None]        # [m, rows, cols]
+        r, c = np.nonzero(delta.any(axis=0))
+        before, after = stages.outputs(name, r, acc[:, r], exp), stages.outputs(name, r, acc[:, r] + delta[:, r, c], exp)
+        felt = (before != after).any(axis=0)
+        r, c, after = r[felt], c[felt], after[:, felt]
+        if not len(r):
+            continue
+        _, first, which = np.unique(np.vstack([r, after]), axis=1, return_index=True, return_inverse=True)
+        which = which.reshape(-1)
+        for part in _batches(len(first), len(case.x) * ints.shape[0]):
+            chosen = first[part]
+            for hit in case.hits(stages.after_outputs(name, r[chosen], after[:, chosen])):
+                for i in np.flatnonzero(which == part.start + hit):
+                    yield case.weight(section, design.stream.byte(section, r[i], c[i]), bit, _wrong(case, name, r[i], c[i], wrong[r[i], c[i]]))
+
+
+def _codes(case, section):
+    """A matrix as it is stored: uint8 [rows, cols]."""
+    hw, matmul = case.design.hw, section.matmul
+    tiles = case.stored[section.name].reshape(matmul.n_tiles, matmul.k_tiles, hw.columns, hw.lanes)
+    return tiles.transpose(0, 2, 1, 3).reshape(matmul.rows, matmul.cols)
+
+
+def _wrong(case, name, row, column, value):
+    """What puts a wrong weight into a decoder."""
+    def alter(decoder):
+        matrix = getattr(case.layer, name).copy()
+        matrix[row, column] = value
+        case.setting(name, matrix)(decoder)
+        decoder.weight = matrix, row, column
+    return alter
+
+
+def _kv_memory(case):
+    """Every bit of the rows that earlier passes have written, flipped between that and this pass."""
+    design, stages, kv, old = case.design, case.stages, case.design.kv_heads, case.old
+    if design.hw.kv_ecc:        # a wrong bit is corrected
+        return
+    codes, exps = stages.stored
+    stored = [codes[:, :kv], exps[:, :kv], codes[:, kv:2 * kv], exps[:, kv:2 * kv]]
+    q, q_exp = codes[-1, 2 * kv:].reshape(kv, design.group, -1), exps[-1, 2 * kv:].reshape(kv, -1)
+    before = stages.inputs["o"].reshape(kv, -1)
+    for which, memory in enumerate(("k_codes", "k_exps", "v_codes", "v_exps")):
+        shape = (old, kv) if which % 2 else (old, kv, design.head)
+        at, head, *element = np.indices(shape).reshape(len(shape), -1)
+        for bit in range(EXP_BITS if which % 2 else 8):
+            case.tried += len(at)
+            for part in _batches(len(at), len(case.x) * design.head):
+                p, h, *e = (indices[part] for indices in (at, head, *element))
+                rows = [values[:, h].copy() for values in stored]
+                here = (p, np.arange(len(p)), *e)
+                rows[which][here] = _flip_exp(rows[which][here], bit) if which % 2 else rows[which][here] ^ 1 << bit
+                out = stages.weighted(*rows, q[h].reshape(-1, design.head), q_exp[h].reshape(-1)).reshape(len(p), -1)
+                felt = np.flatnonzero((out != before[h]).any(axis=1))
+                values = np.repeat(before[None], len(felt), axis=0)
+                values[np.arange(len(felt)), h[felt]] = out[felt]
+                for hit in case.hits(stages.after_attention(values.reshape(len(felt), -1))):
+                    i = felt[hit]
+                    yield _kv_suspect(case, memory, int(p[i]), int(h[i]), int(e[0][i]) if e else None, bit)
+
+
+def _kv_suspect(case, memory, position, head, element, bit):
+    design, hw = case.design, case.design.hw
+    block, offset = divmod(position, hw.kv_block)
+    if hw.paged:
+        block = case.blocks.tables[case.slot][block]
+    fault = KvFault.at(design, memory, case.index, head, block, offset, element, bit)
+
+    def alter(decoder):
+        array = getattr(decoder.kv, memory.replace("exps", "exp"))
+        at = (case.index, case.slot, position, head) + (() if element is None else (element,))
+        array[at] = _flip_exp(array[at], bit) if element is None else array[at] ^ 1 << bit
+    return Suspect(fault, "kv_cache", f"{fault.where(design)} (slot {case.slot}, position {position})", alter)
+
+
+#: What each tries: callables of a `Case` that yield `Suspect` s. A new kind of engine brings its own.
+PROBES = (_constants, _vectors, _exponents, _embedding, _matrices, _kv_memory)
+
+
+def _cut(product, bits):
+    """As the array has it, whose products have the bits that those of finite codes need."""
+    return np.sign(product) * (np.abs(product) & (1 << bits) - 1)
+
+
+class _Broken(GoldenDecoder):
+    """A golden decoder with something wrong. ``weight``: (matrix, row, column) of one whose code may not be finite."""
+    weight = None, None, None
+
+    def matmul(self, values, weights):
+        acc, exp = super().matmul(values, weights)
+        matrix, row, column = self.weight
+        if weights is matrix:
+            fmt, recipe = self.design.recipe.activation_format, self.design.recipe
+            product = fp8_ints(quantize(values, fmt)[0][:, column], fmt) * int(weights[row, column])
+            acc[:, row] += _cut(product, recipe.weight_format.product_bits(fmt)) - product
+        return acc, exp
+
+
+def _flip_exp(value, bit):
+    """Of a signed exponent of EXP_BITS bits; arrays too."""
+    half = 1 << EXP_BITS - 1
+    return ((value & 2 * half - 1 ^ 1 << bit) + half & 2 * half - 1) - half
+
+
+def _embed(token, code, i, wrong, tied):
+    """What puts a wrong code of a token's embedding into a decoder."""
+    def alter(decoder):
+        decoder.embedding = decoder.embedding.copy()
+        decoder.embedding[token, code, i] = wrong
+        if tied:
+            decoder.head_weights = decoder.head_weights.copy()
+            decoder.head_weights[token] = fp8_ints(decoder.embedding[token], decoder.design.recipe.weight_format).sum(axis=0)
+    return alter
