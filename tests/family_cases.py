@@ -30,8 +30,6 @@ def _case(model_type, gain=1.0, zero=(), **options):
             "options": {key: value for key, value in (_DIMS | options).items() if value is not ...}}
 
 
-#: The norm of Llama's name for the final one.
-_FINAL_BIAS = ("model.norm.bias",)
 _YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 48, "beta_fast": 2.0}
 
 _FALCON = {"num_key_value_heads": ..., "intermediate_size": ..., "ffn_hidden_size": 52}
@@ -61,9 +59,9 @@ CASES = {
     "qwen2, window": _case("qwen2", num_hidden_layers=3, use_sliding_window=True, sliding_window=7, max_window_layers=1),
     "seed_oss": _case("seed_oss", head_dim=12, attention_out_bias=True, mlp_bias=True),
     "glm": _case("glm", head_dim=12),
-    "stablelm": _case("stablelm", zero=_FINAL_BIAS, use_qkv_bias=True, partial_rotary_factor=0.4),
-    "stablelm, parallel": _case("stablelm", zero=_FINAL_BIAS, use_parallel_residual=True, partial_rotary_factor=0.4),
-    "starcoder2": _case("starcoder2", zero=_FINAL_BIAS, tie_word_embeddings=True, sliding_window=7),
+    "stablelm": _case("stablelm", use_qkv_bias=True, partial_rotary_factor=0.4),
+    "stablelm, parallel": _case("stablelm", use_parallel_residual=True, partial_rotary_factor=0.4),
+    "starcoder2": _case("starcoder2", tie_word_embeddings=True, sliding_window=7),
     "qwen3": _case("qwen3", head_dim=12, attention_bias=True),
     "qwen3, yarn": _case("qwen3", head_dim=12, rope_parameters=_YARN),
     "olmo2": _case("olmo2", attention_bias=True),
@@ -87,22 +85,22 @@ CASES = {
                              "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 900.0},
                              "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}),
     "gemma": _case("gemma", gain=0.0, head_dim=12),
-    "nemotron": _case("nemotron", gain=0.0, zero=_FINAL_BIAS, attention_bias=True, mlp_bias=True, head_dim=12),
+    "nemotron": _case("nemotron", gain=0.0, attention_bias=True, mlp_bias=True, head_dim=12),
     "arcee": _case("arcee", attention_bias=True, mlp_bias=True),
-    "jais2": _case("jais2", zero=_FINAL_BIAS, head_dim=12),
+    "jais2": _case("jais2", head_dim=12),
     "cohere": _case("cohere", attention_bias=True, logit_scale=0.3),
     "cohere2": _case("cohere2", num_hidden_layers=3, sliding_window=7, logit_scale=0.3,
                      layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
-    "gpt_neox": _case("gpt_neox", zero=("final_layer_norm.bias",), num_key_value_heads=..., rope_parameters={
+    "gpt_neox": _case("gpt_neox", num_key_value_heads=..., rope_parameters={
         "rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.4}),
-    "gpt_neox, sequential": _case("gpt_neox", zero=("final_layer_norm.bias",), num_key_value_heads=..., use_parallel_residual=False,
+    "gpt_neox, sequential": _case("gpt_neox", num_key_value_heads=..., use_parallel_residual=False,
                                   attention_bias=False),
-    "phi": _case("phi", zero=("final_layernorm.bias", "lm_head.bias"), partial_rotary_factor=0.4),
-    "gptj": _case("gptj", zero=("ln_f.bias", "lm_head.bias"), **_GPTJ),
-    "codegen": _case("codegen", zero=("ln_f.bias", "lm_head.bias"), **_GPTJ),
-    "falcon": _case("falcon", zero=("ln_f.bias",), **_FALCON),
-    "falcon, two norms": _case("falcon", zero=("ln_f.bias",), new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
-    "falcon, sequential": _case("falcon", zero=("ln_f.bias",), multi_query=False, parallel_attn=False, bias=True, **_FALCON),
+    "phi": _case("phi", zero=("lm_head.bias",), partial_rotary_factor=0.4),
+    "gptj": _case("gptj", zero=("lm_head.bias",), **_GPTJ),
+    "codegen": _case("codegen", zero=("lm_head.bias",), **_GPTJ),
+    "falcon": _case("falcon", **_FALCON),
+    "falcon, two norms": _case("falcon", new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
+    "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),
 }
 
 

@@ -102,8 +102,6 @@ REFUSED = [
     ("stablelm", {"qk_layernorm": True}, "config.json: Option qk_layernorm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
     ("stablelm", {"head_dim": 12}, "config.json: Option head_dim must be 40 / 4 in a stablelm model, not 12"),
-    ("stablelm", {"case": {"zero": ()}}, "tensor model.norm.bias must be zero: "
-     "this hardware's LM head has no bias, which that of the final norm would become"),
     ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "config.json: Option sliding_window must be a number of positions "
      "where layer_types has sliding_attention, not None"),
     ("qwen3", {"layer_types": ["full_attention"]}, "config.json: Option layer_types must be one for each of 2 layers, not 1"),
@@ -117,7 +115,7 @@ REFUSED = [
     ("falcon", {"alibi": True}, "config.json: Option alibi must be False, not True: this hardware has no ALiBi"),
     ("cohere", {"use_qk_norm": True}, "config.json: Option use_qk_norm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
-    ("phi", {"case": {"zero": ("final_layernorm.bias",)}}, "tensor lm_head.bias must be zero: this hardware's LM head has no bias"),
+    ("phi", {"case": {"zero": ()}}, "tensor lm_head.bias must be zero: this hardware's LM head has no bias"),
     ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),
     ("codegen", {"n_embd": 42, "n_head": 3}, "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "

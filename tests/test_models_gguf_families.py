@@ -97,8 +97,6 @@ def test_refused_fields(tmp_path, name, fields, message):
 
 NO_HEAD_BIAS = "tensor {} must be zero: this hardware's LM head has no bias"
 TENSORS = [
-    ("starcoder2", {"output_norm.bias": np.full(HIDDEN, 0.5)},
-     NO_HEAD_BIAS.format("output_norm.bias") + ", which that of the final norm would become"),
     ("phi2", {"output.bias": np.full(VOCAB, 0.5)}, NO_HEAD_BIAS.format("output.bias")),
     ("qwen2", {"output.bias": np.full(VOCAB, 0.5)}, NO_HEAD_BIAS.format("output.bias")),
     ("qwen3", {"rope_freqs.weight": np.ones(8)}, "tensor rope_freqs.weight is none of this model: its architecture is not supported"),
@@ -114,6 +112,16 @@ TENSORS = [
 @pytest.mark.parametrize("name, tensors, message", TENSORS)
 def test_refused_tensors(tmp_path, name, tensors, message):
     assert refusal(tmp_path, CASES[name], tensors=tensors) == message
+
+
+@pytest.mark.parametrize("name", ["starcoder2", "nemotron", "falcon two norms", "gptneox"])
+def test_final_norms_bias_is_added_before_the_head(tmp_path, name):
+    """In the recorded models it is 0."""
+    bias, checkpoint = np.linspace(-1, 1, HIDDEN, dtype=np.float32), loaded(tmp_path, CASES[name])
+    added = checkpoint.tensor("lm_head.weight") @ bias
+    assert np.abs(added).max() > 0.1
+    found = logits(tmp_path, CASES[name], tensors={"output_norm.bias": bias})
+    assert off(found, RECORDS[name]["logits"] + added) < CASES[name].off
 
 
 @pytest.mark.parametrize("name, gone, message", [

@@ -152,6 +152,7 @@ FEATURES = {
     "norms of heads after rotary": {"qk_norm": QkNorm("head", after_rotary=True), "norms": "sandwich"},
     "norms of projections after rotary": {"qk_norm": QkNorm("projection", after_rotary=True)},
     "parallel": {"parallel": True, "gated": False, "activation": "gelu", "rotary_dim": 10},
+    "bias of the final norm": {"final_bias": True},
     "no rotary": {"rotary_dim": 0, "score_scale": SHARP},
     **{name: {"activation": name} for name in ACTIVATIONS},
     **{f"{name} without a gate": {"activation": name, "gated": False} for name in ACTIVATIONS},

@@ -52,7 +52,7 @@ class Architecture:
     names : dict            our name of a tensor -> GGUF's, where it is another
     layer_norm : bool       its norms take the mean away
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
-    norm_biases : bool      its norms have biases, which become biases of the matrices that read them
+    norm_biases : bool      its norms have biases, which become biases of the matrices that read them; the final one's stays
     divisors : str          the tensor with a divisor of each frequency, or ""
     taken : tuple           fields that are read, of those that change what a model computes
     window : callable       layers -> sliding window where no field says it, or 0
@@ -113,7 +113,7 @@ class Architecture:
     def make_block(self, own):
         """The `Block`, with the biases of the file and those that come of norms."""
         more = {"q", "k", "v", "up", *(["gate"] if self.block.get("gated", True) else [])} if self.norm_biases else set()
-        return dense(biased=own | more, **self.block)
+        return dense(biased=own | more, final_bias=self.norm_biases, **self.block)
 
     def plan(self, shape, sizes, own, found, meta):
         """(The `Plan` of the tensors, what it folds in words.)"""

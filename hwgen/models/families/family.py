@@ -40,7 +40,7 @@ class Family:
     fields : callable       Given -> fields of `ModelShape` besides
     layers : callable or None       (Given, ropes by layer type, window) -> (`LayerType`, `Rope`) of each layer
     epsilon : float or None         of the norms, where it is no option
-    norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them
+    norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them; the final one's stays
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
     names : tuple of (ours, theirs)         parts of tensors' names
     folds : tuple of callables      each (Plan, Given) -> words or None: see `tensors`
@@ -148,7 +148,7 @@ class Given:
         biased = self.own_biases
         if self.family.norm_biases:
             biased |= {"q", "k", "v", "up", *(["gate"] if more.get("gated", True) else [])}
-        return dense(biased=biased, **{"activation": _ACTIVATIONS[act]} | more)
+        return dense(biased=biased, final_bias=self.family.norm_biases, **{"activation": _ACTIVATIONS[act]} | more)
 
     def kinds(self, default):
         """The option layer_types, or ``default``: a function of a layer's index that says whether it has a window."""

@@ -14,7 +14,7 @@ from ...params.block import Norm
 __all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused", "interleaved",
            "no_gains", "no_head_bias", "norm_biases", "plus_one", "stacked", "two_norms"]
 
-EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+EMBEDDING, FINAL_NORM, FINAL_BIAS, HEAD = "model.embed_tokens.weight", "model.norm.weight", "model.norm.bias", "lm_head.weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
         added = [norm.tensor for norm in plan.shape.block.of(Norm) if norm.reads == "sums"] or plan.both("o", "down")
         plan.change(*added, to=lambda w: w * np.float32(said["residual"]))
         gain = said["logits"] / said["embedding"] if plan.shape.tie_word_embeddings else said["logits"]
-        plan.change(FINAL_NORM, to=lambda w: w * np.float32(gain))
+        plan.change(FINAL_NORM, FINAL_BIAS, to=lambda w: w * np.float32(gain))
         return ", ".join(f"{name} times {value:g}" for name, value in said.items() if value != 1) or None
 
     return fold
@@ -202,7 +202,7 @@ def _readers(plan, norm):
 
 
 def norm_biases(plan, given):
-    """What a norm adds goes through the matrices that read it, into their biases. After the final norm it would be a bias of the head."""
+    """What a norm adds goes through the matrices that read it, into their biases. The final norm keeps its bias: the head has none."""
     _through(plan, {name: norm.tensor for norm in plan.shape.block.of(Norm) for name in _readers(plan, norm.name)})
     return "bias of LayerNorm"
 
@@ -214,8 +214,6 @@ def _through(plan, norms):
         for layer in plan.layers():
             bias = plan.stored(layer + gain.removesuffix("weight") + "bias", (plan.shape.hidden_size,))
             plan.recipes[layer + matrix.bias] = _sum(plan.recipes[layer + matrix.bias], plan.recipes[layer + matrix.tensor], bias)
-    plan.must_be_zero(FINAL_NORM.removesuffix("weight") + "bias", (plan.shape.hidden_size,),
-                      "this hardware's LM head has no bias, which that of the final norm would become")
 
 
 def no_head_bias(plan, given):
