@@ -16,6 +16,9 @@ DESIGNS = {
     # four groups, a vocabulary of whole tiles, wide accumulators
     "gumbel_wide": dict(sampler="gumbel", entries=3, vector_lanes=2, vocab_size=24, weight_format="e4m3",
                         activation_format="e4m3"),
+    # scores of which most are beyond the softcap's middle
+    "gumbel_capped": dict(sampler="gumbel", entries=3, vector_lanes=4, final_logit_softcapping=12.0),
+    "greedy_capped": dict(final_logit_softcapping=12.0, vector_lanes=2),
     "gumbel_smallest": dict(sampler="gumbel", entries=1, vector_lanes=2, columns=2, attention_lanes=2, vocab_size=3),
 }
 

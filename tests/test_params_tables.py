@@ -7,7 +7,7 @@ import pytest
 
 from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
 from hwgen.params.tables import (GUMBEL_OFFSET, NOISE_FRACTION, ROPE_BLOCK, SIGMOID_FRACTION, gumbel_table, neg_log_octaves, neg_log_table,
-                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table, sigmoid_table)
+                                 norm_epsilon, rope_factors, rsqrt_exponent, rsqrt_table, sigmoid_table, softcap_table)
 
 
 def values(table):
@@ -45,6 +45,17 @@ def test_sigmoid(activation):
     x, y = values(sigmoid_table(activation))
     assert len(x) == 1 << 14 and y[-1] == y.max() == 1
     assert np.abs(y - SIGMOIDS[activation](x / 2.0**SIGMOID_FRACTION[activation])).max() < 2**-12.5
+
+
+@pytest.mark.parametrize("cap", [1 / 64, 3.7, 30.0, 50 * math.log2(math.e), 400.0, 1700.0, 2.0**20])
+def test_softcap(cap):
+    x, y = values(softcap_table(cap))
+    ideal = cap * np.tanh(x / 2**10 / cap)
+    assert np.abs(y - ideal).max() < cap * 2**-13 + 1.5 * 2**-10
+    assert y[0] == 0 and (np.diff(y) >= 0).all() and len(x) <= 1 << 23
+    limit = softcap_table(cap).base[-1] + softcap_table(cap).slope[-1]
+    assert y[-1] * 2**10 <= limit < 2**23
+    assert limit == round(cap * 2**10) if len(x) < 1 << 23 else abs(limit / 2**10 - cap * math.tanh(2**13 / cap)) < cap * 2**-13
 
 
 def test_neg_log():

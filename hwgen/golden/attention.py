@@ -6,6 +6,7 @@ import numpy as np
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
 from .kv_cache import READ_LATENCY as KV_LATENCY
 from .numbers import acc_to_bf16, bf16, fp8_ints, saturate, table
+from .softcap import SOFTCAP_STAGES, softcap
 from .vector_buffer import READ_LATENCY as QUERY_LATENCY
 
 __all__ = ["attention", "attention_cycles", "attention_entries", "exp2_int", "scores"]
@@ -44,7 +45,7 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     seen = ((before >= 0) & (before < (window or rows)))[None, :, None, :]                          # [1, n, 1, rows]
 
     dot = (q.reshape(kv_heads, -1, head) @ k).reshape(kv_heads, n, -1, rows)
-    s = np.where(seen, scores(dot, q_exp + k_exp, kv), -(1 << (SCORE_BITS - 1)))
+    s = np.where(seen, softcap(design.model.score_cap, scores(dot, q_exp + k_exp, kv)), -(1 << (SCORE_BITS - 1)))
     top = np.where(seen, v_exp, -(1 << 30)).max(-1, keepdims=True)                                   # EV [kv_heads, n, 1, 1]
     d = s.max(-1, keepdims=True) - s                                                                # [kv_heads, n, group, rows]
     z = np.where(seen, exp2_int(d, p_fmt), 0).sum(-1, keepdims=True)
@@ -90,7 +91,7 @@ O_STAGES = 6       # from the held sums to a granule
 def k_stages(design):
     """From a K word to the store of its score."""
     levels = (design.hw.attention_lanes - 1).bit_length()             # of the adder tree
-    return 6 + max(0, -(-max(0, levels - 1) // 2) - 1)
+    return 6 + max(0, -(-max(0, levels - 1) // 2) - 1) + (SOFTCAP_STAGES if design.model.score_cap else 0)
 
 
 def attention_cycles(design, positions, window=None):

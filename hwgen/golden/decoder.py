@@ -255,6 +255,7 @@ class GoldenDecoder:
         return error, cycles
 
     def logits(self, tokens):
-        """Logits after each of the tokens of a text, float64 [n, vocab_size], in slot 0 from position 0."""
+        """Logits after each of the tokens of a text, float64 [n, vocab_size], in slot 0 from position 0; softcapped in float64."""
         acc, exponents = self.head(self.layers([(0, i, t) for i, t in enumerate(tokens)]))
-        return np.ldexp(acc, (exponents + self.design.acc_unit)[:, None])
+        logits, cap = np.ldexp(acc, (exponents + self.design.acc_unit)[:, None]), self.design.model.final_logit_softcapping
+        return logits if cap is None else cap * np.tanh(logits / cap)

@@ -3,6 +3,7 @@ import numpy as np
 
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, NOISE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table
 from .numbers import acc_to_fixed, table
+from .softcap import SOFTCAP_STAGES, softcap
 
 __all__ = ["gumbel_noise", "noise_words", "sample", "sample_latency", "sample_lead", "scores",
            "threefry2x32"]
@@ -55,7 +56,7 @@ def gumbel_noise(words):  # int [...], 32 bits -> int [...]
 def scores(design, acc, exponents, inv_temperature, seed, keys):  # int [..., vocab], [...], int, int, [...] -> int [..., vocab]
     """Scores of rows, of which the largest is chosen. ``exponents``: weight exponent + activation exponent."""
     left = np.asarray(exponents, np.int64)[..., None] + design.acc_unit + SCORE_FRACTION
-    logits = acc_to_fixed(acc, left, SCORE_BITS)
+    logits = softcap(design.model.final_logit_softcapping, acc_to_fixed(acc, left, SCORE_BITS))
     noise = gumbel_noise(noise_words(seed, keys, logits.shape[-1]))
     return (logits * inv_temperature >> TEMPERATURE_FRACTION) + noise
 
@@ -81,9 +82,13 @@ def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None)
 def sample_latency(design):
     """Cycles from the acceptance of the last granule to ``done``."""
     levels = (design.hw.vector_lanes - 1).bit_length()
-    return levels + (7 if design.hw.sampler == "gumbel" else 2)
+    return levels + (7 + _cap_stages(design) if design.hw.sampler == "gumbel" else 2)
 
 
 def sample_lead(design):
     """The first granule that comes at least so many cycles after the command does not wait for its noise."""
-    return 13 if design.hw.sampler == "gumbel" else 1
+    return 13 - _cap_stages(design) if design.hw.sampler == "gumbel" else 1
+
+
+def _cap_stages(design):
+    return SOFTCAP_STAGES if design.model.final_logit_softcapping else 0

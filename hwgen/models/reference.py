@@ -30,6 +30,10 @@ def _rms_norm(x, gain, eps):
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps)) * gain
 
 
+def _softcapped(x, cap):
+    return x if cap is None else np.float32(cap) * np.tanh(x / np.float32(cap))
+
+
 def _silu(x):
     with np.errstate(over="ignore"):  # exp of a large number is inf, and x / inf the 0 that is right
         return x / (1 + np.exp(-x))
@@ -116,7 +120,7 @@ class Reference:
 
     def head(self, hidden):
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
-        return hidden @ self._weights[self._head].T
+        return _softcapped(hidden @ self._weights[self._head].T, self.shape.final_logit_softcapping)
 
     def residual(self, x):
         """The residual [n, hidden_size], where it is new: the embeddings, and after each attention and each MLP."""
@@ -228,7 +232,7 @@ class Reference:
         out = np.empty((n, heads, head_dim), np.float32)
         for head in range(heads):  # one at a time: scores of all heads at once would be the largest array by far
             kv = head // self.shape.group_size
-            scores = q[head] @ keys[kv].T * scale
+            scores = _softcapped(q[head] @ keys[kv].T * scale, self.shape.attn_logit_softcapping)
             scores[unseen] = -np.inf
             p = self.probabilities(np.exp(scores - scores.max(-1, keepdims=True)))
             out[:, head] = p @ values[kv] / p.sum(-1, keepdims=True)

@@ -127,6 +127,8 @@ class ModelShape:
     rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies are those of a head of that size
     layer_types : tuple of LayerType  of each layer, or () where all are alike: then ``sliding_window`` is that of all
     learned_positions : bool          a row of a table, that of the token's position, is added to its embedding
+    attn_logit_softcapping : float or None      a score s is ``c * tanh(s / c)`` before the softmax; None: it stays
+    final_logit_softcapping : float or None     the same of a logit
 
     Raises
     ------
@@ -154,6 +156,8 @@ class ModelShape:
     rotary_dim: int | None = _later(None)
     layer_types: tuple = _later(())
     learned_positions: bool = _later(False)
+    attn_logit_softcapping: float | None = _later(None)
+    final_logit_softcapping: float | None = _later(None)
 
     def __repr__(self):     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
         said = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
@@ -190,6 +194,11 @@ class ModelShape:
             raise ValueError(f"Head dimension must be even, not {self.head_dim}")
         if self.score_scale is not None:
             check_number("Score scale", self.score_scale)
+        for noun, cap in (("Softcap of scores", self.attn_logit_softcapping), ("Softcap of logits", self.final_logit_softcapping)):
+            if cap is not None:
+                check_number(noun, cap)
+                if not 1 / 64 <= cap <= 1 << 20:        # there would be nothing left, or nothing to cap
+                    raise ValueError(f"{noun} must be from 1/64 to {1 << 20}, not {shown(cap)}")
         if self.rotary_dim is not None:
             check_int("Rotary dimension", self.rotary_dim, 0)
             if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
@@ -214,6 +223,11 @@ class ModelShape:
     def longest_context(self):
         """Positions that a machine may have: with more it would be another model."""
         return self.max_position_embeddings
+
+    @property
+    def score_cap(self):
+        """The softcap of scores in the machine's unit, log2; or None."""
+        return None if self.attn_logit_softcapping is None else self.attn_logit_softcapping * math.log2(math.e)
 
     @property
     def q_size(self):

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 __all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
-           "exp2_thresholds",
+           "exp2_thresholds", "softcap_table",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
            "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
@@ -185,6 +185,28 @@ def exp2_thresholds(fmt):
         tie = middle.numerator & (middle.numerator - 1) == 0
         out.append(t + 1 if tie and code % 2 == 0 else t) # on a tie the even code stays
     return tuple(out)
+
+
+@_specified
+def softcap_table(cap):
+    """``cap * tanh(x / cap)`` for x >= 0, of scores or logits: input and result in units of 2**-SCORE_FRACTION, both below 2**(SCORE_BITS - 1).
+
+    Error below ``cap * 2**-13 + 1.5 * 2**-SCORE_FRACTION``. Its lines meet: it begins at 0 exactly, falls nowhere, and ends at
+    ``base[-1] + slope[-1]``, which is the result of all larger inputs: ``cap`` itself, unless that is beyond the scores' range. 256 segments
+    end at the first power of two that is at least 5 times the cap, where 1 - tanh is 2**-13.4; or with the range.
+    """
+    unit, largest = 2.0**SCORE_FRACTION, (1 << SCORE_BITS - 1) - 1
+    bits = min(max(SCORE_FRACTION, math.ceil(math.log2(5 * cap)) + SCORE_FRACTION), SCORE_BITS - 1)
+    width = 2.0**(bits - 8)
+    knots = []
+    for x in (i * width / unit for i in range(257)):
+        t = math.tanh(x / cap)
+        lift = t * (1 - t * t) / cap * (width / unit)**2 / 8      # half of what a chord is below the curve
+        knots.append(min(round((cap * t + lift) * unit), round(min(cap * unit, largest))))
+    if bits < SCORE_BITS - 1:
+        knots[-1] = round(cap * unit)
+    return Pwl(name=f"softcap{cap:g}", index_bits=8, fraction_bits=bits - 8, out_fraction=SCORE_FRACTION, base=tuple(knots[:-1]),
+               slope=tuple(b - a for a, b in zip(knots, knots[1:])))
 
 
 ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its table

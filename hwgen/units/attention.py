@@ -9,6 +9,7 @@ from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout, slice_layout,
                            v_row_layout)
 from ..lib.ram import BlockRam
+from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.verilog import shared
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
 
@@ -190,11 +191,11 @@ class Attention(wiring.Component):
         with m.If(taken):
             m.d.sync += part.eq(Mux(part == parts - 1, 0, part + 1))
 
-        # Stages: products, their sum, the score; then the score is stored
+        # Stages: products, their sum, the score, its softcap; then the score is stored
         tree_stages = _tree_stages(lanes)
         dot_stages = 1 + tree_stages + 1
         enter, final = stream.Signature(0).create(), stream.Signature(0).create()
-        pipe = Pipeline(m, enter, final, stages=dot_stages + 3, name="k_pipe")
+        pipe = Pipeline(m, enter, final, stages=dot_stages + 3 + (SOFTCAP_STAGES if design.model.score_cap else 0), name="k_pipe")
         m.d.comb += [enter.valid.eq(k.valid & have), k.ready.eq(enter.ready & have)]
         row_end = pipe.reg(part == parts - 1, name="k_row_end", stages=pipe.stages)
         last = pipe.reg(k.p.last, name="k_last", stages=pipe.stages)
@@ -216,6 +217,8 @@ class Attention(wiring.Component):
             left = pipe.reg(q_exp[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
             amount = pipe.reg(_amount(m, left, width, f"score{g}"), name=f"amount{g}", stages=dot_stages - 1)
             scores.append(_score(m, pipe, dot, amount, f"score{g}"))
+            if design.model.score_cap:
+                scores[g] = softcap(m, pipe, design.model.score_cap, scores[g], name=f"capped{g}")
 
         # Their memory and maximum; the next job's wait until this one has been taken
         pending, fresh, bank = Signal(), Signal(init=1), Signal()

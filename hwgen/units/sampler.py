@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up,
                          shift_window, window_amount)
 from ..lib.layouts import EXP_BITS, result_layout
+from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.threefry import THREEFRY_STAGES, threefry
 from ..params.tables import (NOISE_FRACTION, SCORE_BITS, SCORE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table)
 
@@ -25,8 +26,8 @@ class _Link:
 class Sampler(wiring.Component):
     """The best token of each row, while the LM head's results go by: a granule per cycle.
 
-    Greedy: the largest sum, the lowest index on a tie. With sampler "gumbel", and a temperature that is not 0: the largest
-    sum of logit / temperature and Gumbel noise, which is a sample of the softmax; the noise of a token depends on seed, row
+    Greedy: the largest sum, the lowest index on a tie; a softcap of the logits changes nothing of that. With sampler "gumbel", and a
+    temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel noise, which is a sample of the softmax; the noise of a token depends on seed, row
     key and token only. Rows beyond vocab_size are ignored. A result leaves when its row's last granule has passed:
     ``golden.sampler.sample_latency`` cycles from that granule to ``done``.
 
@@ -159,8 +160,9 @@ class Sampler(wiring.Component):
             m.d.sync += [exp.eq(self.exp), factor.eq(self.inv_temperature)]
 
         logits, joined = _Link("logits"), _Link("joined")
-        pipe = Pipeline(m, i, logits, stages=4, name="logit")
-        tag = pipe.reg(tag, name="tag_logit", stages=4)
+        stages = 4 + (SOFTCAP_STAGES if design.model.final_logit_softcapping else 0)
+        pipe = Pipeline(m, i, logits, stages=stages, name="logit")
+        tag = pipe.reg(tag, name="tag_logit", stages=stages)
         sums = self.i.payload.acc
         left = exp + self.i.payload.exp + (design.acc_unit + SCORE_FRACTION)
         amount = pipe.reg(window_amount(m, left, design.acc_bits, SCORE_BITS, name="logit"), name="amount")
@@ -169,9 +171,11 @@ class Sampler(wiring.Component):
             sign, value = pipe.reg(magnitude(m, sums[j], name=f"sum{j}"), name=f"sum{j}")
             shifted = pipe.reg(shift_window(m, value, amount, SCORE_BITS, name=f"logit{j}"), name=f"window{j}")
             logit = pipe.reg(round_fixed(m, pipe.reg(sign, name=f"sign{j}"), *shifted, name=f"logit{j}"), name=f"logit{j}")
+            if design.model.final_logit_softcapping:
+                logit = softcap(m, pipe, design.model.final_logit_softcapping, logit, name=f"capped{j}")
             # below 2**23 * 2**16 / 2**8 = 2**31
             scaled.append(pipe.reg((logit * factor >> _TEMPERATURE_FRACTION)[:32].as_signed(), name=f"scaled{j}"))
-            whole.append(pipe.reg(sums[j], name=f"whole{j}", stages=4))
+            whole.append(pipe.reg(sums[j], name=f"whole{j}", stages=stages))
 
         noisy = _Link("noisy")
         noise = self._noise(m, noisy, start, last_row)
