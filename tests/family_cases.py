@@ -36,6 +36,7 @@ _FALCON = {"num_key_value_heads": ..., "intermediate_size": ..., "ffn_hidden_siz
 _GPTJ = dict.fromkeys(("hidden_size", "num_attention_heads", "num_hidden_layers", "max_position_embeddings", "num_key_value_heads",
                        "intermediate_size"), ...) | {"n_embd": 40, "n_head": 4, "n_layer": 2, "n_positions": 64, "n_inner": 52,
                                            "rotary_dim": 6}
+_GPT2 = {key: value for key, value in _GPTJ.items() if key != "rotary_dim"}
 
 CASES = {
     "llama": _case("llama", rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
@@ -101,6 +102,8 @@ CASES = {
     "falcon": _case("falcon", **_FALCON),
     "falcon, two norms": _case("falcon", new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
     "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),
+    "gpt2": _case("gpt2", **_GPT2),
+    "gpt2, scores not scaled": _case("gpt2", **_GPT2, scale_attn_weights=False, tie_word_embeddings=False, activation_function="gelu"),
 }
 
 
@@ -114,8 +117,8 @@ def weights(case, sizes):
         elif len(size) == 1:
             values = np.float32(0.3) * values + np.float32(0 if name.endswith("bias") else case["gain"])
         else:
-            scores = any(part in name for part in ("q_proj", "k_proj", "qkv", "query_key"))
-            values = values * np.float32(1.5 if "embed" in name or "wte" in name else (3.0 if scores else 1.7) / size[1] ** 0.5)
+            scores = any(part in name for part in ("q_proj", "k_proj", "qkv", "query_key", "c_attn"))
+            values = values * np.float32(1.5 if any(part in name for part in ("embed", "wte", "wpe")) else (3.0 if scores else 1.7) / size[1] ** 0.5)
         made[name] = values
     return made
 

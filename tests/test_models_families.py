@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from family_cases import CASES, POSITIONS, TOKENS, read_records, write_folder
+from family_cases import CASES, POSITIONS, TOKENS, read_records, weights, write_folder
 from hwgen.models import ModelError, load
 from hwgen.models.families import FAMILIES
 from hwgen.models.reference import Reference
+from model_files import write_safetensors
 
 RECORDS = read_records()
 MEASURED = json.loads((Path(__file__).parents[1] / "docs" / "families.json").read_text())
@@ -69,6 +70,8 @@ MATTERS = {
     "codegen": {"n_head": 2},
     "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.8}},
     "falcon": {"layer_norm_epsilon": 0.1},
+    "gpt2": {"n_head": 2},
+    "gpt2, scores not scaled": {"scale_attn_weights": True},
 }
 
 
@@ -122,6 +125,12 @@ REFUSED = [
      "new_decoder_architecture and parallel_attn, or not be there, not 2"),
     ("gemma3_text", {"final_logit_softcapping": 30.0}, "config.json: Option final_logit_softcapping must be None, not 30.0: "
      "this hardware has no softcap"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "config.json: Option scale_attn_by_inverse_layer_idx must be False, not True: "
+     "this hardware scales the scores of all layers alike"),
+    ("gpt2", {"reorder_and_upcast_attn": True}, "config.json: Option reorder_and_upcast_attn must be False, not True: "
+     "this hardware has no attention of another precision"),
+    ("gpt2", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
+     "this hardware has no cross-attention"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "config.json: Option use_bidirectional_attention must be False, not True: "
      "this hardware's attention is causal"),
 ]
@@ -140,6 +149,16 @@ def test_refused(tmp_path, name, changes, message):
     ("gemma", "1 added to the gains; embedding times 6.32456")])
 def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, name).notes["folded"] == said
+
+
+def test_gpt2_without_its_prefix(tmp_path):
+    """The files of OpenAI's models are those of the model without its head, and have a mask in each layer."""
+    path, case, sizes = folder(tmp_path, "gpt2"), CASES["gpt2"], RECORDS["gpt2"]["sizes"]
+    tensors = {name.removeprefix("transformer."): values for name, values in weights(case, sizes).items()}
+    write_safetensors(path / "model.safetensors", tensors | {"h.0.attn.bias": np.ones((1, 1, 64, 64), np.float32)})
+    checkpoint = load(path, need_tokenizer=False)
+    found, expected = Reference.of(checkpoint).logits(TOKENS)[list(POSITIONS)], RECORDS["gpt2"]["logits"]
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max() and checkpoint.warnings == []
 
 
 def test_longrope_is_of_the_original_context(tmp_path):

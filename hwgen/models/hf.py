@@ -56,7 +56,8 @@ _MISSING = {name: missing for missing, names in (
     ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 ernie4_5_moe glm4_moe "
                           "hunyuan_v1_moe dbrx llama4 llama4_text"),
     ("it has no latent attention", "minicpm3"), ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
-    ("it has no learned positions", "gpt2 opt gpt_neo gpt_bigcode xglm biogpt"), ("it has no softcap of scores and logits", "gemma2"),
+    ("it has no ReLU", "opt"),
+    ("no reader of it is written yet", "gpt_neo gpt_bigcode xglm biogpt"), ("it has no softcap of scores and logits", "gemma2"),
     ("it has no ALiBi", "bloom mpt"),
     ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv"),
 ) for name in names.split()}
@@ -332,6 +333,7 @@ def load_folder(folder, *, need_tokenizer=True):
     except TypeError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from None
     files = _Folder(folder, quantization)
+    described.given.family = described.given.family.of_file(files.shapes)
     described, other_names = _tables(folder, described, files, about)
     shape, family = described.shape, described.given.family
     try:

@@ -6,7 +6,8 @@ from .folded import FOLDED
 from .layers import LAYERS
 from .norms import NORMS
 from .parallel import PARALLEL
+from .positions import POSITIONS
 
 __all__ = ["FAMILIES", "Family", "Given", "fields_of"]
 
-FAMILIES = {family.model_type: family for family in FOLDED + BIASES + NORMS + LAYERS + ACTIVATIONS + PARALLEL}
+FAMILIES = {family.model_type: family for family in FOLDED + BIASES + NORMS + LAYERS + ACTIVATIONS + PARALLEL + POSITIONS}

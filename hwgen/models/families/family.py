@@ -1,5 +1,5 @@
 """A family of models: how a Hugging Face folder of it is read."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...params.block import ACTIVATIONS, dense
 from ...params.checks import shown
@@ -43,6 +43,8 @@ class Family:
     norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them; the final one's stays
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
     names : tuple of (ours, theirs)         parts of tensors' names
+    prefix : str            before ``theirs``, which files of the model without its head lack
+    transposed : bool       the matrices of layers are [inputs, outputs] in the file
     folds : tuple of callables      each (Plan, Given) -> words or None: see `tensors`
     neutral : dict          option -> (values at which it changes nothing, what is missing for others)
     ignored : tuple         options that change nothing in this family, besides those that never do
@@ -68,6 +70,8 @@ class Family:
     norm_biases: bool = False
     untied: bool = False
     names: tuple = ()
+    prefix: str = ""
+    transposed: bool = False
     folds: tuple = ()
     neutral: dict = field(default_factory=dict)
     ignored: tuple = ()
@@ -85,6 +89,12 @@ class Family:
             if other in config and name in config and config[other] != config[name]:
                 raise ValueError(f"Options {other} and {name} must be the same, not {shown(config[other])} and {shown(config[name])}")
         return {self.aliases.get(name, name): value for name, value in config.items()}
+
+    def of_file(self, names):
+        """The family with the names of tensors as a file has them, whose ``names`` are given: with the prefix or without."""
+        if not self.prefix or any(name.startswith(self.prefix) for name in names):
+            return self
+        return replace(self, names=tuple((ours, theirs.removeprefix(self.prefix)) for ours, theirs in self.names))
 
     def spelled(self, name):
         """What the file calls a tensor."""
@@ -176,7 +186,7 @@ class Given:
 
     def plan(self, shape, sizes, tied):
         """The `Plan` of the tensors, with what it folds among the notes."""
-        plan = tensors.Plan(shape, sizes, self.family.spelled, self.own_biases, tied)
+        plan = tensors.Plan(shape, sizes, self.family.spelled, self.own_biases, tied, self.family.transposed)
         said = [fold(plan, self) for fold in self.family.folds] + [tensors.attention_factor(plan, [rope.factor if rope else 1.0 for rope in self.ropes])]
         if tied and not shape.tie_word_embeddings:
             said.append("the head is a table of its own")

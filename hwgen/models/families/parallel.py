@@ -8,7 +8,7 @@ from .family import ATTENTION, PLAIN, Family
 from .rope import Rope
 from .tensors import by_kv_head, centred, factors, fused, interleaved, no_head_bias, norm_biases, two_norms
 
-__all__ = ["PARALLEL"]
+__all__ = ["PARALLEL", "inner"]
 
 
 def _cohere(**more):
@@ -69,7 +69,7 @@ PHI = Family(
     neutral={"qk_layernorm": ((False,), "this hardware has no LayerNorm of queries and keys")})
 
 
-def _inner(option):
+def inner(option):
     """The intermediate size, four times the hidden size where ``option`` does not say."""
     return lambda given: {"intermediate_size": given.optional(option, low=1) or 4 * given("hidden_size", int)}
 
@@ -84,7 +84,7 @@ def _gptj_rope(given, head_dim, context):
 GPTJ = Family(
     model_type="gptj", architecture="GPTJForCausalLM",
     features="parallel block, LayerNorm with bias, no gate, GELU, partial interleaved RoPE",
-    biases=((None, "up down"),), norm_biases=True, untied=True, block={"gated": False, "parallel": True}, fields=_inner("n_inner"),
+    biases=((None, "up down"),), norm_biases=True, untied=True, block={"gated": False, "parallel": True}, fields=inner("n_inner"),
     options={"hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon", "intermediate_size": "n_inner"},
     aliases={"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
              "n_positions": "max_position_embeddings"},
@@ -136,7 +136,7 @@ FALCON = Family(
     biases=(("bias", "q k v o up down"),), norm_biases=True, untied=True,
     options={"hidden_act": "activation", "rms_norm_eps": "layer_norm_epsilon", "intermediate_size": "ffn_hidden_size"},
     block=lambda given: {"gated": False, "parallel": _falcon_norms(given) != "sequential"},
-    fields=lambda given: _inner("ffn_hidden_size")(given) | {"num_key_value_heads": _falcon_heads(given)},
+    fields=lambda given: inner("ffn_hidden_size")(given) | {"num_key_value_heads": _falcon_heads(given)},
     names=(("model.layers.", "transformer.h."), ("model.embed_tokens", "transformer.word_embeddings"), ("model.norm", "transformer.ln_f"),
            ("self_attn.o_proj", "self_attention.dense"), ("mlp.up_proj", "mlp.dense_h_to_4h"), ("mlp.down_proj", "mlp.dense_4h_to_h")),
     folds=(fused("self_attention.query_key_value", "q", "k", "v", order=by_kv_head), _falcon_norm_biases, centred),

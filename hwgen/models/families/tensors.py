@@ -14,6 +14,7 @@ from ...params.block import Norm
 __all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused", "interleaved",
            "no_gains", "no_head_bias", "norm_biases", "plus_one", "stacked", "two_norms"]
 
+POSITIONS = "model.embed_positions.weight"
 EMBEDDING, FINAL_NORM, FINAL_BIAS, HEAD = "model.embed_tokens.weight", "model.norm.weight", "model.norm.bias", "lm_head.weight"
 
 
@@ -42,10 +43,11 @@ class Plan:
     spelled : callable       name -> the file's
     own_biases : set         names of the matrices whose bias the file has
     tied : bool              the file's head is its embedding table (the machine's may be a table of its own all the same)
+    transposed : bool        the file has the matrices of layers as [inputs, outputs], as Conv1D of transformers does
     """
 
-    def __init__(self, shape, sizes, spelled=lambda name: name, own_biases=frozenset(), tied=False):
-        self.shape, self.sizes, self.spelled, self.tied = shape, sizes, spelled, tied
+    def __init__(self, shape, sizes, spelled=lambda name: name, own_biases=frozenset(), tied=False, transposed=False):
+        self.shape, self.sizes, self.spelled, self.tied, self.transposed = shape, sizes, spelled, tied, transposed
         self.zeros = {}     # the file's tensors that must be zero -> what is missing
         self.recipes = {name: self.stored(name, size) for name, size in sizes.items()}
         for matrix in shape.block.matrices:
@@ -58,6 +60,8 @@ class Plan:
     def stored(self, name, size):
         """The recipe of a tensor as the file has it."""
         file = self.spelled(name)
+        if self.transposed and len(size) == 2 and name.startswith("model.layers."):
+            return Recipe({file: tuple(size)[::-1]}, lambda read: read(file).T)
         return Recipe({file: tuple(size)}, lambda read: read(file))
 
     def of(self, *tensors):
@@ -191,7 +195,7 @@ def interleaved(plan, given):
 
 def centred(plan, given):
     """LayerNorm without its mean: what is added to the residual has none."""
-    plan.change(EMBEDDING, to=lambda w: w - w.mean(1, keepdims=True, dtype=np.float64))
+    plan.change(EMBEDDING, POSITIONS, to=lambda w: w - w.mean(1, keepdims=True, dtype=np.float64))
     plan.change(*plan.both("o", "down"), to=lambda w: w - w.mean(0, dtype=np.float64))
     return "mean of LayerNorm"
 
