@@ -103,7 +103,9 @@ CASES = {
     "falcon, two norms": _case("falcon", new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
     "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),
     "gpt2": _case("gpt2", **_GPT2),
-    "gpt2, scores not scaled": _case("gpt2", **_GPT2, scale_attn_weights=False, tie_word_embeddings=False, activation_function="gelu"),
+    "gpt2, scores not scaled": _case("gpt2", scale_attn_weights=False, tie_word_embeddings=False, activation_function="gelu", **_GPT2),
+    "gpt_bigcode": _case("gpt_bigcode", **_GPT2),
+    "gpt_bigcode, all KV heads": _case("gpt_bigcode", multi_query=False, **_GPT2),
 }
 
 
@@ -117,8 +119,9 @@ def weights(case, sizes):
         elif len(size) == 1:
             values = np.float32(0.3) * values + np.float32(0 if name.endswith("bias") else case["gain"])
         else:
-            scores = any(part in name for part in ("q_proj", "k_proj", "qkv", "query_key", "c_attn"))
-            values = values * np.float32(1.5 if any(part in name for part in ("embed", "wte", "wpe")) else (3.0 if scores else 1.7) / size[1] ** 0.5)
+            tables, scores = ("embed", "wte", "wpe"), ("q_proj", "k_proj", "qkv", "query_key", "c_attn")
+            table, score = (any(part in name for part in parts) for parts in (tables, scores))
+            values = values * np.float32(1.5 if table else (3.0 if score else 1.7) / size[1] ** 0.5)
         made[name] = values
     return made
 

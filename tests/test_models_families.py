@@ -71,6 +71,7 @@ MATTERS = {
     "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.8}},
     "falcon": {"layer_norm_epsilon": 0.1},
     "gpt2": {"n_head": 2},
+    "gpt_bigcode": {"scale_attn_weights": False},
     "gpt2, scores not scaled": {"scale_attn_weights": True},
 }
 
@@ -130,6 +131,8 @@ REFUSED = [
     ("gpt2", {"reorder_and_upcast_attn": True}, "config.json: Option reorder_and_upcast_attn must be False, not True: "
      "this hardware has no attention of another precision"),
     ("gpt2", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
+     "this hardware has no cross-attention"),
+    ("gpt_bigcode", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
      "this hardware has no cross-attention"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "config.json: Option use_bidirectional_attention must be False, not True: "
      "this hardware's attention is causal"),

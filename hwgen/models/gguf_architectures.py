@@ -266,7 +266,8 @@ ARCHITECTURES = {arch.name: arch for arch in (
 #: Architectures that are known, and what this hardware lacks for them.
 MISSING = {
     "gemma2": "softcaps of scores and logits", "deepseek2": "latent attention", "minicpm3": "latent attention",
-    **dict.fromkeys(("gpt2", "starcoder"), "reader of GGUF files with learned positions"), **dict.fromkeys(("bloom", "mpt", "refact", "jais"), "ALiBi"),
+    **dict.fromkeys(("gpt2", "starcoder"), "reader of GGUF files with learned positions"),
+    **dict.fromkeys(("bloom", "mpt", "refact", "jais"), "ALiBi"),
     **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "jina-bert-v2", "t5encoder"), "encoders"),
     **dict.fromkeys(("mamba", "mamba2", "rwkv6", "rwkv7"), "recurrent layers"),
     **dict.fromkeys(("llama4", "qwen2moe", "qwen3moe", "gpt-oss", "olmoe", "granitemoe", "phimoe", "dbrx", "deepseek", "grok", "glm4moe",

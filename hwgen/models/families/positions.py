@@ -1,8 +1,10 @@
 """Families with learned positions, without RoPE."""
+from dataclasses import replace
+
 from .family import Family
 from .parallel import inner
 from .rope import Rope
-from .tensors import centred, fused, norm_biases
+from .tensors import by_kv_head, centred, fused, norm_biases
 
 __all__ = ["POSITIONS"]
 
@@ -38,4 +40,15 @@ GPT2 = Family(
              "reorder_and_upcast_attn": ((False,), "this hardware has no attention of another precision"),
              "add_cross_attention": ((False,), "this hardware has no cross-attention")})
 
-POSITIONS = (GPT2,)
+GPT_BIGCODE = replace(
+    GPT2, model_type="gpt_bigcode", architecture="GPTBigCodeForCausalLM", transposed=False,
+    features="learned positions, LayerNorm with bias, no gate, GELU, biases, fused matrices, one KV head",
+    fields=lambda given: _fields(given) | ({"num_key_value_heads": 1} if given("multi_query", bool) else {}),
+    folds=(fused("attn.c_attn", "q", "k", "v", order=by_kv_head), norm_biases, centred),
+    # the number of KV heads is that which multi_query says, whatever the option is; precisions change no meaning
+    ignored=(*GPT2.ignored, "num_key_value_heads", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner",
+             "max_batch_size", "pad_key_length", "pre_allocate_kv_cache", "validate_runner_input"),
+    defaults=GPT2.defaults | {"activation_function": "gelu_pytorch_tanh", "multi_query": True},
+    neutral={"add_cross_attention": GPT2.neutral["add_cross_attention"]})
+
+POSITIONS = (GPT2, GPT_BIGCODE)
