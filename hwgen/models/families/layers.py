@@ -74,8 +74,8 @@ def embedding_scale(given):
 
 def _gemma_fields(given):
     """The scale of scores and the softcaps that the family has; null is none."""
-    return {"score_scale": given("query_pre_attn_scalar", low=1e-9) ** -0.5} | {
-        name: given.optional(name, float) for name in ("attn_logit_softcapping", "final_logit_softcapping") if name in given.family.defaults}
+    softcaps = {"attn_logit_softcapping", "final_logit_softcapping"} & set(given.family.defaults)
+    return {"score_scale": given("query_pre_attn_scalar", low=1e-9) ** -0.5} | {name: given.optional(name, float) for name in softcaps}
 
 
 def _gemma3(given, ropes, window):
