@@ -85,6 +85,12 @@ CASES = {
                          layer_types=["sliding_attention", "full_attention", "sliding_attention"], rope_parameters={
                              "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 900.0},
                              "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}),
+    "gemma3_text, softcap": _case("gemma3_text", gain=0.0, head_dim=12, final_logit_softcapping=5.0, sliding_window=7,
+                                  layer_types=["full_attention", "sliding_attention"]),
+    "gemma2": _case("gemma2", gain=0.0, num_hidden_layers=3, head_dim=12, query_pre_attn_scalar=20, sliding_window=7,
+                    attn_logit_softcapping=3.0, final_logit_softcapping=5.0, tie_word_embeddings=True),
+    "gemma2, no softcaps": _case("gemma2", gain=0.0, head_dim=12, query_pre_attn_scalar=20, sliding_window=7, attention_bias=True,
+                                 attn_logit_softcapping=None, final_logit_softcapping=None),
     "gemma": _case("gemma", gain=0.0, head_dim=12),
     "nemotron": _case("nemotron", gain=0.0, attention_bias=True, mlp_bias=True, head_dim=12),
     "arcee": _case("arcee", attention_bias=True, mlp_bias=True),

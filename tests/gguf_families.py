@@ -23,7 +23,7 @@ VOCAB, HIDDEN, HEADS, KV_HEADS, FF = 40, 32, 4, 2, 48
 #: Whose rotary pairs a converter puts side by side.
 PERMUTED = ("llama", "granite", "smollm3", "arcee", "olmo", "internlm2", "minicpm")
 #: To whose gains it adds 1.
-PLUS_ONE = ("gemma", "gemma3", "nemotron")
+PLUS_ONE = ("gemma", "gemma2", "gemma3", "nemotron")
 #: Hugging Face's names, where they are others.
 RENAMED = {
     "falcon": {"model.layers.": "transformer.h.", "model.embed_tokens.": "transformer.word_embeddings.",
@@ -164,6 +164,7 @@ _QK_NORMS = _weights("self_attn.q_norm", "self_attn.k_norm")
 _LLAMA = (*_ATTENTION, *_GATED, *_PRE)
 _PHI3 = (*_weights("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"), *_PRE)
 _GEMMA3 = (*_ATTENTION, *_GATED, *_POST, *_QK_NORMS, *_weights("input_layernorm", "pre_feedforward_layernorm"))
+_GEMMA2 = (*_ATTENTION, *_GATED, *_POST, *_weights("input_layernorm", "pre_feedforward_layernorm"))
 _GLM4 = (*_ATTENTION, *_BIASES, *_PRE, *_weights("mlp.gate_up_proj", "mlp.down_proj", "post_self_attn_layernorm", "post_mlp_layernorm"))
 _OLMO2 = (*_ATTENTION, *_GATED, *_POST, *_QK_NORMS)
 _ARCEE = (*_ATTENTION, *_PRE, *_weights("mlp.up_proj", "mlp.down_proj"))
@@ -186,6 +187,11 @@ CASES = {case.name: case for case in (
          {"rope.scaling.attn_factor": 1.2, "rope.scaling.original_context_length": 512, "context_length": 1024},
          more=(("rope_factors_short.weight", (4,)), ("rope_factors_long.weight", (4,)))),
     Case("gemma", "gemma", _LLAMA, tied=True, head_dim=16, off=3e-3),
+    Case("gemma2", "gemma2", _GEMMA2, {"attention.sliding_window": 4, "attn_logit_softcapping": 1.0, "final_logit_softcapping": 2.0},
+         tied=True, layers=3, head_dim=16, off=3e-3),
+    Case("gemma2 without fields", "gemma2", _GEMMA2, tied=True, off=1e-3),
+    # rounding grows over so many layers; with the other scale the logits are 0.6 apart
+    Case("gemma2 of 46 layers", "gemma2", _GEMMA2, tied=True, layers=46, head_dim=16, off=3e-2),
     Case("gemma3", "gemma3", _GEMMA3, {"attention.sliding_window": 4}, tied=True, layers=7, head_dim=16, off=3e-3),
     Case("gemma3 fields", "gemma3", _GEMMA3, {"attention.sliding_window": 3, "attention.sliding_window_pattern": 2,
                                               "rope.freq_base_swa": 50.0, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0},

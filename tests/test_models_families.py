@@ -64,6 +64,7 @@ MATTERS = {
     "smollm3": {"no_rope_layers": [1, 1, 1, 1]},
     "exaone4": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     "gemma3_text": {"query_pre_attn_scalar": 30},
+    "gemma2": {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
     "gemma": {"hidden_act": "relu2"},
     "cohere": {"logit_scale": 0.25},
     "gptj": {"rotary_dim": 10},
@@ -79,6 +80,13 @@ MATTERS = {
 @pytest.mark.parametrize("name", MATTERS)
 def test_options_matter(tmp_path, name):
     assert difference(tmp_path, name, **MATTERS[name]) > 1e-3
+
+
+@pytest.mark.parametrize("name, option", [("gemma2", "attn_logit_softcapping"), ("gemma2", "final_logit_softcapping"),
+                                          ("gemma3_text, softcap", "final_logit_softcapping")])
+def test_softcaps_matter(tmp_path, name, option):
+    """Each of the two, and null is none."""
+    assert difference(tmp_path, name, **{option: None}) > 1e-3
 
 
 def refusal(*arguments, **changes):
@@ -124,8 +132,6 @@ REFUSED = [
     ("codegen", {"n_embd": 42, "n_head": 3}, "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "
      "new_decoder_architecture and parallel_attn, or not be there, not 2"),
-    ("gemma3_text", {"final_logit_softcapping": 30.0}, "config.json: Option final_logit_softcapping must be None, not 30.0: "
-     "this hardware has no softcap"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "config.json: Option scale_attn_by_inverse_layer_idx must be False, not True: "
      "this hardware scales the scores of all layers alike"),
     ("gpt2", {"reorder_and_upcast_attn": True}, "config.json: Option reorder_and_upcast_attn must be False, not True: "
@@ -134,6 +140,12 @@ REFUSED = [
      "this hardware has no cross-attention"),
     ("gpt_bigcode", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
      "this hardware has no cross-attention"),
+    ("gemma2", {"attn_logit_softcapping": 0.0}, "config.json: Softcap of scores must be a positive finite number, not 0.0"),
+    ("gemma3_text", {"attn_logit_softcapping": 50.0}, "config.json: Option attn_logit_softcapping must be None, not 50.0: "
+     "transformers has the option in Gemma 3 and leaves the softcap out"),
+    ("gemma3_text", {"final_logit_softcapping": 1e7}, "config.json: Softcap of logits must be from 1/64 to 1048576, not 10000000.0"),
+    ("gemma2", {"sliding_window": None}, "config.json: Option sliding_window must be a number of positions "
+     "where layer_types has sliding_attention, not None"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "config.json: Option use_bidirectional_attention must be False, not True: "
      "this hardware's attention is causal"),
 ]
@@ -177,6 +189,12 @@ def test_gemma3_has_its_own_thetas(tmp_path):
     checkpoint = loaded(tmp_path, "gemma3_text", rope_parameters={"rope_theta": 5.0, "rope_type": "default"}, rope_local_base_freq=300.0)
     assert checkpoint.shape.rope_theta == 1e6 and checkpoint.shape.layer_types[0].rope_theta == 300.0
     assert "rope_parameters.rope_theta, rope_parameters.rope_type changes nothing" in checkpoint.warnings[0]
+
+
+def test_gemma2_without_its_options_is_as_transformers_has_it(tmp_path):
+    shape = loaded(tmp_path, "gemma2", **dict.fromkeys(("layer_types", "attn_logit_softcapping", "final_logit_softcapping"), ...)).shape
+    assert (shape.attn_logit_softcapping, shape.final_logit_softcapping) == (50.0, 30.0)
+    assert [kind.window for kind in shape.layer_types] == [7, None, 7]
 
 
 def test_window_of_all_layers_is_the_models(tmp_path):

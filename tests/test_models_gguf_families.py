@@ -48,6 +48,7 @@ def test_nothing_is_left(tmp_path, name):
 
 #: Fields that change a model: a case, a field and another value than the case's.
 MATTERS = [
+    ("gemma2", "attention.sliding_window", 3), ("gemma2", "attn_logit_softcapping", 2.0), ("gemma2", "final_logit_softcapping", 1.0),
     ("gemma3", "attention.sliding_window", 3), ("gemma3 fields", "attention.sliding_window_pattern", 3),
     ("gemma3 fields", "attention.sliding_window_pattern", [True, True]), ("gemma3 fields", "rope.freq_base_swa", 100.0),
     ("gemma3 fields", "rope.scaling.factor", 4.0),
@@ -72,6 +73,7 @@ def refusal(*arguments, **changes):
 
 NOTHING = "or missing, not {}: this hardware has nothing for it"
 REFUSED = [
+    ("gemma2", {"attn_logit_softcapping": 0.0}, "Softcap of scores must be a positive finite number, not 0.0"),
     ("gemma3", {"final_logit_softcapping": 30.0}, "Metadata gemma3.final_logit_softcapping must be 0 " + NOTHING.format("30.0")),
     ("gemma3", {"attention.sliding_window_pattern": 1}, "Metadata gemma3.attention.sliding_window_pattern must be at least 2, not 1"),
     ("gemma3", {"attention.sliding_window_pattern": [True]},
@@ -169,10 +171,11 @@ MEANT = {
     "olmo3": {"rope_parameters": {"full_attention": _YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}},
     "phi3": {"rope_parameters": folders.CASES["phi3"]["options"]["rope_parameters"] | {
         "original_max_position_embeddings": 32, "short_factor": [1.0, 1.25, 1.875, 2.5]}},      # which are float32
-    "gemma3_text": {"query_pre_attn_scalar": 12}, "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None},
+    "gemma2": {"query_pre_attn_scalar": 12}, "gemma3_text": {"query_pre_attn_scalar": 12},
+    "starcoder2": {"sliding_window": None}, "mistral": {"sliding_window": None},
     "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}}}
 #: What GGUF, or its converter, has nothing for.
-NOT_IN_GGUF = ("qwen2, window", "smollm3, window and yarn", "falcon, sequential")
+NOT_IN_GGUF = ("gemma2, no softcaps", "gemma3_text, softcap", "qwen2, window", "smollm3, window and yarn", "falcon, sequential")
 
 
 def fields(arch, config):
@@ -198,8 +201,10 @@ def fields(arch, config):
         original = rope["original_max_position_embeddings"]
         found |= {"rope.scaling.attn_factor": math.sqrt(1 + math.log(config["max_position_embeddings"] / original) / math.log(original)),
                   "rope.scaling.original_context_length": original}
-    if arch in ("gemma3", "exaone4", "cohere2"):
+    if arch in ("gemma2", "gemma3", "exaone4", "cohere2"):
         found["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in config["layer_types"]]
+    if arch == "gemma2":
+        found |= {name: config[name] for name in ("attn_logit_softcapping", "final_logit_softcapping")}
     if arch == "gemma3":
         found["rope.freq_base_swa"] = local["rope_theta"]
     if arch == "granite":

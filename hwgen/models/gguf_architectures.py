@@ -62,6 +62,7 @@ class Architecture:
     longrope : bool         ``divisors`` are those of longrope
     ignored : tuple         tensors that change nothing
     rotary : callable       (metadata, windowed: tuple of bool) -> for each layer whether it has RoPE
+    softcaps : dict         field of a softcap -> what it is where it is missing
     scale : callable        (metadata, shape's fields) -> score scale, or None
     folds : tuple           each (plan, metadata) -> words or None, as in `tensors`; a tensor ``attn_qkv`` is taken apart before
     """
@@ -81,6 +82,7 @@ class Architecture:
     longrope: bool = False
     ignored: tuple = ()
     rotary: object = lambda meta, windowed: (True,) * len(windowed)
+    softcaps: dict = field(default_factory=dict)
     scale: object = lambda meta, made: None
     folds: tuple = ()
 
@@ -97,7 +99,7 @@ class Architecture:
         """Field -> values at which it changes nothing: those that the file may have."""
         own = {"hidden_activation": _ACTIVATIONS[self.block.get("activation", "silu")]}
         own |= {"use_parallel_residual": (True,)} if self.block.get("parallel") else {}
-        return {name: values for name, values in (_NEUTRAL | own).items() if name not in self.taken}
+        return {name: values for name, values in (_NEUTRAL | own).items() if name not in (*self.taken, *self.softcaps)}
 
     def own_biases(self, found):
         """Matrices that have a bias in a file with these tensors."""
@@ -164,15 +166,20 @@ def _root(meta):
     return math.sqrt(meta.of_model("embedding_length", int))
 
 
-def _gemma3_scale(meta, made):
-    # of 62 layers is the one of 27 billion weights
-    return (made["hidden_size"] / made["num_attention_heads"]) ** -0.5 if made["num_hidden_layers"] == 62 else None
+def _scale_of_27b(layers):
+    """The one of 27 billion weights has another scale, and is known by its layers."""
+    def scale(meta, made):
+        return (made["hidden_size"] / made["num_attention_heads"]) ** -0.5 if made["num_hidden_layers"] == layers else None
+    return scale
 
 
 GEMMA = Architecture(name="gemma", block={"activation": "gelu_tanh"}, folds=(tensors.factors(embedding=_root),))
 GEMMA3 = GEMMA.like(name="gemma3", block={"activation": "gelu_tanh", "qk_norm": _HEADS, "norms": "sandwich"},
                     taken=(*_PATTERN, "rope.freq_base_swa"), layers=_every(6), local_theta=10000.0, local_scaling=False,
-                    scale=_gemma3_scale)
+                    scale=_scale_of_27b(62))
+GEMMA2 = GEMMA.like(name="gemma2", block={"activation": "gelu_tanh", "norms": "sandwich"}, taken=(*_PATTERN, "rope.freq_base_swa"),
+                    window=lambda layers: 4096, layers=_every(2), scale=_scale_of_27b(46),
+                    softcaps={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0})
 OLMO2 = Architecture(name="olmo2", block={"qk_norm": _PROJECTION, "norms": "post"}, taken=_PATTERN, layers=_every(4),
                      local_scaling=False)
 
@@ -259,13 +266,13 @@ FALCON = _Falcon(name="falcon", block=_EXACT | {"parallel": True}, **_LIKE_STARC
 GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 
 ARCHITECTURES = {arch.name: arch for arch in (
-    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, EXAONE, HUNYUAN,
+    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA2, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, EXAONE, HUNYUAN,
     INTERNLM2, MINICPM, CHATGLM, COMMAND_R, COHERE2, OLMO, STABLELM,
     STARCODER2, NEMOTRON, PHI2, FALCON, GPTNEOX)}
 
 #: Architectures that are known, and what this hardware lacks for them.
 MISSING = {
-    "gemma2": "softcaps of scores and logits", "deepseek2": "latent attention", "minicpm3": "latent attention",
+    "deepseek2": "latent attention", "minicpm3": "latent attention",
     **dict.fromkeys(("gpt2", "starcoder"), "reader of GGUF files with learned positions"),
     **dict.fromkeys(("bloom", "mpt", "refact", "jais"), "ALiBi"),
     **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "jina-bert-v2", "t5encoder"), "encoders"),

@@ -261,6 +261,8 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     made["max_position_embeddings"] = min(context, longest or context)
     local = (meta.of_model("rope.freq_base_swa", float, arch.local_theta or theta), made["rope_scaling"] if arch.local_scaling else None)
     window, types = _layers(meta, arch, made, local, about)
+    for name, default in arch.softcaps.items():
+        made[name] = meta.of_model(name, float, default)
     shape = ModelShape(**made, score_scale=arch.scale(meta, made), sliding_window=window, layer_types=types)
     whole = (shape.rope_theta, shape.rope_scaling)
     ropes = (shape.rope_of(i) for i in range(shape.num_hidden_layers))

@@ -1,8 +1,10 @@
 """Families whose layers differ: windows, RoPE of their own, or none."""
+from dataclasses import replace
+
 from ...params.block import QkNorm
 from .family import ATTENTION, MLP, PLAIN, Family
 from .norms import POST_NORMS
-from .rope import nested_rope
+from .rope import nested_rope, read_rope
 from .tensors import factors, plus_one
 
 __all__ = ["LAYERS", "embedding_scale"]
@@ -70,6 +72,12 @@ def embedding_scale(given):
     return given("hidden_size", int) ** 0.5
 
 
+def _gemma_fields(given):
+    """The scale of scores and the softcaps that the family has; null is none."""
+    softcaps = {"attn_logit_softcapping", "final_logit_softcapping"} & set(given.family.defaults)
+    return {"score_scale": given("query_pre_attn_scalar", low=1e-9) ** -0.5} | {name: given.optional(name, float) for name in softcaps}
+
+
 def _gemma3(given, ropes, window):
     every = given("sliding_window_pattern", int, low=1)
     return given.spread(given.kinds(lambda i: (i + 1) % every != 0), ropes, window)
@@ -81,14 +89,23 @@ GEMMA3 = Family(
     options={"hidden_act": "hidden_activation"}, block={"qk_norm": QkNorm("head"), "norms": "sandwich"},
     ropes=nested_rope(10000.0, "rope_local_base_freq"),
     names=(("post_attention_layernorm", "pre_feedforward_layernorm"), *POST_NORMS), layers=_gemma3,
-    fields=lambda given: {"score_scale": given("query_pre_attn_scalar", low=1e-9) ** -0.5},
+    fields=_gemma_fields,
     folds=(plus_one, factors(embedding=embedding_scale)), ignored=("_sliding_window_pattern",),
     defaults={key: value for key, value in PLAIN.items() if key != "hidden_act"} | {
         "max_position_embeddings": 131072, "num_key_value_heads": 4, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
         "rope_theta": 1000000.0, "bos_token_id": 2, "eos_token_id": 1, "tie_word_embeddings": True, "attention_bias": False,
-        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6},
-    neutral={"final_logit_softcapping": ((None,), "this hardware has no softcap"),
-             "attn_logit_softcapping": ((None,), "this hardware has no softcap"),
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+        "final_logit_softcapping": None},
+    neutral={"attn_logit_softcapping": ((None,), "transformers has the option in Gemma 3 and leaves the softcap out"),
              "use_bidirectional_attention": ((False, None), "this hardware's attention is causal")})
 
-LAYERS = (MINISTRAL, CWM, SMOLLM3, OLMO3, EXAONE4, GEMMA3)
+GEMMA2 = replace(
+    GEMMA3, model_type="gemma2", architecture="Gemma2ForCausalLM",
+    features="softcaps of scores and logits, sandwich norms, window in every second layer, GELU, gains less 1, scaled embedding",
+    block={"norms": "sandwich"}, ropes=read_rope, ignored=(),
+    layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: i % 2 == 0), ropes, window),
+    defaults={key: value for key, value in GEMMA3.defaults.items() if key != "sliding_window_pattern"} | {
+        "max_position_embeddings": 8192, "rope_theta": 10000.0, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    neutral={key: value for key, value in GEMMA3.neutral.items() if key != "attn_logit_softcapping"})
+
+LAYERS = (MINISTRAL, CWM, SMOLLM3, OLMO3, EXAONE4, GEMMA3, GEMMA2)
