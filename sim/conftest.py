@@ -13,14 +13,15 @@ def simulator(request):
 
 def pytest_collection_modifyitems(items):
     """Every bench runs on each simulator at its first shape, and on the first simulator at all. The rest is for `make nightly`."""
-    seen = set()
+    first, *others = simulators()
+    names, seen = {item.nodeid for item in items}, set()
     for item in items:
-        simulator = getattr(item, "callspec", None) and item.callspec.params.get("simulator")
-        if simulator and simulator != simulators()[0]:
-            bench = item.path, item.originalname, simulator
-            if bench in seen:
-                item.add_marker(pytest.mark.nightly)
-            seen.add(bench)
+        for other in others:
+            bench = item.path, getattr(item, "originalname", None), other
+            if other in item.nodeid and item.nodeid.replace(other, first) in names:
+                if bench in seen:
+                    item.add_marker(pytest.mark.nightly)
+                seen.add(bench)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -69,7 +69,7 @@ def checked(design, tmp_path, *, stall=0.0, seed=1):
     quantized = random_model(design, seed)
     weights = tmp_path / "weights.bin"
     weights.write_bytes(pack(quantized, design).tobytes())
-    model = build_model(emit_design(Decoder(design), "decoder"), "decoder", design, opt="-O1")
+    model = build_model(emit_design(Decoder(design), "decoder"), "decoder", design, opt="-O0")
     return CheckedLink(VerilatedLink(design, model, weights=weights, stall=stall, seed=seed), GoldenLink(design, quantized),
                        values_only=stall > 0)
 
@@ -107,7 +107,12 @@ def random_changes(seed):
         kv_format=rng.choice(["e3m4", "e4m3"]), p_format=rng.choice(["e3m4", "e4m3"]))
 
 
-@pytest.mark.parametrize("name", SHAPES)
+def some_nightly(names, nightly):
+    """Parameters of which some are for `make nightly`: each takes most of a minute."""
+    return [pytest.param(name, marks=[pytest.mark.nightly] if name in nightly else []) for name in names]
+
+
+@pytest.mark.parametrize("name", some_nightly(SHAPES, ("narrow_stream", "pair_e4m3")))
 def test_shape(name, tmp_path):
     design = small_design(source="stream", **SHAPES[name])
     with checked(design, tmp_path) as link:
@@ -121,7 +126,7 @@ def test_shape(name, tmp_path):
             run_step(link, step)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", some_nightly(BLOCKS, ("plain_norms",)))
 def test_block(name, tmp_path):
     design = small_design(source="stream", **BLOCKS[name])
     with checked(design, tmp_path) as link:
@@ -130,7 +135,7 @@ def test_block(name, tmp_path):
     assert any(saturated) == (design.hw.residual_fraction > 20)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", some_nightly(range(6), (2, 3, 4, 5)))
 def test_random_shape(seed, tmp_path):
     design = small_design(source="stream", **random_changes(seed))
     with checked(design, tmp_path) as link:
