@@ -173,7 +173,7 @@ class GoldenDecoder:
 
     def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
         """Of the residual that the MLP's norm reads: that after attention, or in a parallel block that before the layer."""
-        return self.converted_gates(index, self.normed(index, "norm_1" if self.parallel else "norm_2", x))
+        return self.converted_gates(index, self.normed(index, "norm_1" if self.design.block.parallel else "norm_2", x))
 
     def converted_gates(self, index, y):
         layer = self.weights[index]
@@ -187,15 +187,10 @@ class GoldenDecoder:
         """The residual after the layer, of that after attention and its `gates`."""
         return self.add(index, x, activate(self.design.block, gates), "down")
 
-    @property
-    def parallel(self):
-        """Whether attention and MLP read the same residual."""
-        return all(norm.name != "norm_2" for norm in self.design.block.of(Norm))
-
     def layer(self, index, x, slots, positions):
         """The residual after a layer, of that before it."""
         middle = self.attended(index, x, self._attention(index, x, slots, positions))
-        return self.gated(index, middle, self.gates(index, x if self.parallel else middle))
+        return self.gated(index, middle, self.gates(index, x if self.design.block.parallel else middle))
 
     def signature(self, x):
         """CRCs of residuals, a list."""

@@ -57,7 +57,7 @@ class Stages:
         self.base, self.added = {"o": self.own}, {}
         self._add("o")
         self.base["down"] = self.added["o"]
-        name, read = ("norm_1", self.own) if d.parallel else ("norm_2", self.base["down"])
+        name, read = ("norm_1", self.own) if block.parallel else ("norm_2", self.base["down"])
         self.rows.setdefault(name, read)
         self.inputs["gate_up"] = d.normed(index, name, read)
         self.gates = d.converted_gates(index, self.inputs["gate_up"])
@@ -131,7 +131,7 @@ class Stages:
         """Weights of the projects that a number behind this one has yet to go through."""
         names = list(self.projects)
         following = names[names.index(name) + 1:]
-        if self.decoder.parallel and name != "gate_up":         # attention changes nothing in the MLP
+        if self.design.block.parallel and name != "gate_up":         # attention changes nothing in the MLP
             following = [other for other in following if other not in ("gate_up", "down")]
         return sum(getattr(self.layer, other).size for other in following)
 
@@ -145,14 +145,14 @@ class Stages:
         if name == "norm_2":
             return self._after_gates(self.decoder.converted_gates(self.index, y))
         values = self._attend_raw(self._convert(y).reshape(-1, *self.raw.shape))
-        gates = self.decoder.converted_gates(self.index, y[len(self.x) - 1::len(self.x)]) if self.decoder.parallel else None
+        gates = self.decoder.converted_gates(self.index, y[len(self.x) - 1::len(self.x)]) if self.design.block.parallel else None
         return self.after_attention(values, gates=gates)
 
     def after_x(self, x):
         """With other residuals of the entry before the layer."""
         heads = np.repeat(self.heads[None], len(x), axis=0)
         heads[:, -1] = self.decoder.heads(self.index, x)
-        gates = self.decoder.gates(self.index, x) if self.decoder.parallel else None
+        gates = self.decoder.gates(self.index, x) if self.design.block.parallel else None
         return self.after_attention(self.attend(heads), x, gates)
 
     def after_raw(self, raw):
@@ -198,7 +198,7 @@ class Stages:
 
     def _after_middle(self, x, gates=None):
         if gates is None:
-            gates = self.gates if self.decoder.parallel else self.decoder.gates(self.index, x)
+            gates = self.gates if self.design.block.parallel else self.decoder.gates(self.index, x)
         return self.decoder.gated(self.index, x, gates)
 
     def _after_add(self, project, x):

@@ -41,7 +41,8 @@ class Pieces(wiring.Component):
     """Walks through the pieces of a pass, one per ``step``.
 
     They are those of steps -1, 0 ... 2 * layers, each ``QKV(x) GATE_UP(y) DOWN(y) RECORD_1(y) O(x) RECORD_2(x)`` without what does not
-    exist, and then the LM heads. Records of norms of sums, POST_1 and POST_2, stand behind O and DOWN; a parallel block has no RECORD_2. In an even step x is half-batch 0, in an odd one 1, and y is the other (docs/architecture.md, section 5).
+    exist, and then the LM heads. Records of norms of sums, POST_1 and POST_2, stand behind O and DOWN; a parallel block has no RECORD_2.
+    In an even step x is half-batch 0, in an odd one 1, and y is the other (docs/architecture.md, section 5).
     The state is step = 2 * round - odd.
 
     Members
@@ -72,7 +73,7 @@ class Pieces(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        Kind, two_norms = kinds(self._block), any(norm.name == "norm_2" for norm in self._block.of(Norm))
+        Kind, two_norms = kinds(self._block), not self._block.parallel
         posts = self._block.post_norms
         layers, kind, odd = self._layers, self.kind, self.odd
         round_ = Signal(range(layers + 1), name="round")

@@ -122,6 +122,11 @@ class Block:
         return any(matrix.name == "gate" for matrix in self.matrices)
 
     @property
+    def parallel(self):
+        """Whether attention and MLP read the same norm of the same residual."""
+        return all(norm.name != "norm_2" for norm in self.of(Norm))
+
+    @property
     def post_norms(self):
         """Whether sums are normed before they are added to the residual."""
         return any(norm.reads == "sums" for norm in self.of(Norm))

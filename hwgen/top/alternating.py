@@ -48,7 +48,7 @@ class AlternatingSequencer(wiring.Component):
         m = Module()
         design, rows, n = self._design, self._rows, range(self._rows + 1)
         block, Kind, PhaseShape = design.block, kinds(design.block), phase_shape(design)
-        two_norms, posts = any(norm.name == "norm_2" for norm in block.of(Norm)), block.post_norms
+        two_norms, posts = not block.parallel, block.post_norms
 
         # The entries of the pass, and how many each half-batch has and wants output of
         idle, finish = Signal(), Signal()

@@ -4,7 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import (Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up,
+from ..lib.arith import (Link, Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up,
                          shift_window, window_amount)
 from ..lib.layouts import EXP_BITS, result_layout
 from ..lib.softcap import SOFTCAP_STAGES, softcap
@@ -15,12 +15,6 @@ __all__ = ["NOISE_STAGES", "Sampler", "gumbel_noise"]
 
 _TEMPERATURE_FRACTION = 8
 NOISE_STAGES = 7
-
-
-class _Link:
-    """Handshake between two pipelines inside the unit."""
-    def __init__(self, name):
-        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
 
 
 class Sampler(wiring.Component):
@@ -76,7 +70,7 @@ class Sampler(wiring.Component):
             m.d.sync += [active.eq(1), last_row.eq(self.cmd.payload.n - 1)]
 
         # Where the granule stands. Columns and lanes are powers of two, so a token's bits are lane, group and n-tile.
-        granules = _Link("granules")
+        granules = Link("granules")
         m.d.comb += [granules.valid.eq(self.i.valid & active), self.i.ready.eq(granules.ready & active)]
         tile = Signal(range(self._design.head_matmul.n_tiles))
         last_group = self._design.hw.columns // self._design.hw.vector_lanes - 1
@@ -103,7 +97,7 @@ class Sampler(wiring.Component):
         levels = (lanes - 1).bit_length()
         first_stages = 1 if callable(scores) else 0
 
-        best_of = _Link("best_of")
+        best_of = Link("best_of")
         pipe = Pipeline(m, i, best_of, stages=first_stages + levels, name="best")
         if first_stages:
             scores = [pipe.reg(score, name=f"score{j}") for j, score in enumerate(scores(m))]
@@ -159,7 +153,7 @@ class Sampler(wiring.Component):
         with m.If(start):
             m.d.sync += [exp.eq(self.exp), factor.eq(self.inv_temperature)]
 
-        logits, joined = _Link("logits"), _Link("joined")
+        logits, joined = Link("logits"), Link("joined")
         stages = 4 + (SOFTCAP_STAGES if design.model.final_logit_softcapping else 0)
         pipe = Pipeline(m, i, logits, stages=stages, name="logit")
         tag = pipe.reg(tag, name="tag_logit", stages=stages)
@@ -177,7 +171,7 @@ class Sampler(wiring.Component):
             scaled.append(pipe.reg((logit * factor >> _TEMPERATURE_FRACTION)[:32].as_signed(), name=f"scaled{j}"))
             whole.append(pipe.reg(sums[j], name=f"whole{j}", stages=stages))
 
-        noisy = _Link("noisy")
+        noisy = Link("noisy")
         noise = self._noise(m, noisy, start, last_row)
         m.d.comb += [joined.valid.eq(logits.valid & noisy.valid), logits.ready.eq(joined.ready & noisy.valid),
                      noisy.ready.eq(joined.ready & logits.valid)]
@@ -195,7 +189,7 @@ class Sampler(wiring.Component):
         design = self._design
         lanes, tiles = design.hw.vector_lanes, design.head_matmul.n_tiles
         seed = Signal(32, reset_less=True)
-        running = _Link("running")
+        running = Link("running")
         row, group, tile = Signal(range(design.hw.entries)), Signal(range(design.hw.columns // lanes)), Signal(range(tiles))
         pipe = Pipeline(m, running, o, stages=THREEFRY_STAGES + NOISE_STAGES, name="noise")
         with m.If(start):
