@@ -35,9 +35,9 @@ def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], 
 
     Gains are in the stored order of elements, `Design.head` of them, or of ``span="projection"`` as many for each head of the kind.
     """
-    model, kv = design.model, design.kv_heads
-    out = np.array(x, np.float64)
-    for heads, gain in ((slice(0, kv), k_gain), (slice(2 * kv, None), q_gain)):
+    model, out = design.model, np.array(x, np.float64)
+    for matrix, gain in ((design.block.keys, k_gain), (design.block.queries, q_gain)):
+        heads = design.heads_of(matrix)
         vectors = out[:, heads]
         count = vectors.shape[1] if design.block.qk_norm.span == "projection" else 1
         rows = vectors.reshape(-1, count * design.head)
@@ -47,7 +47,7 @@ def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], 
 
 def order(design, n):
     """(entry, head, part) of each granule that is stored, in the order in which they leave."""
-    heads = [*range(design.kv_heads), *range(2 * design.kv_heads, design.qkv_heads)]
+    heads = [head for matrix in (design.block.keys, design.block.queries) for head in range(design.qkv_heads)[design.heads_of(matrix)]]
     return [(e, h, p) for e in range(n) for h in heads for p in range(design.head // design.hw.vector_lanes)]
 
 

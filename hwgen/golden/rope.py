@@ -55,7 +55,7 @@ def turned(design, x, angles):  # bf16 [n, qkv_heads, head], int [n, head/2, 2] 
     if angles is None:
         return x
     out = rotate(x, angles[:, None])
-    values = slice(design.kv_heads, 2 * design.kv_heads)
+    values = design.heads_of(design.block.values)
     out[:, values] = x[:, values]
     return out
 

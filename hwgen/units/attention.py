@@ -121,7 +121,7 @@ class Attention(wiring.Component):
             with m.Switch(cmd.p.entry):
                 for entry in range(design.hw.entries):
                     with m.Case(entry):
-                        m.d.comb += heads.eq(entry * design.qkv_heads + 2 * design.kv_heads)
+                        m.d.comb += heads.eq(entry * design.qkv_heads + design.heads_of(design.block.queries).start)
             m.d.sync += [busy.eq(cmd.valid), place.eq(cmd.p), row.eq(heads)]
 
         job = Cat(place.slot, place.layer, kv_head, place.position, *([_first(m, design, place)] if windowed else []))

@@ -72,13 +72,13 @@ class QkNorm(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         i, lanes = self.i.payload, self._design.hw.vector_lanes
-        kv = self._design.kv_heads
+        values = self._design.heads_of(self._design.block.values)
         sweeping = Signal()                          # from the cycle after the granule with `last` until all have left
         top_entry = Signal.like(i.entry, reset_less=True)
         passes, taken = Signal(), Signal()
         out, normed = Link("out"), Link("normed")
         m.d.comb += [
-            passes.eq((i.head >= kv) & (i.head < 2 * kv)),
+            passes.eq((i.head >= values.start) & (i.head < values.stop)),
             self.i.ready.eq(~sweeping & (~passes | out.ready)),
             taken.eq(self.i.valid & ~sweeping & ~passes),
             out.valid.eq(Mux(sweeping, normed.valid, self.i.valid & passes)),
@@ -108,10 +108,11 @@ class QkNorm(wiring.Component):
         m.d.comb += [store.valid.eq(taken), always.ready.eq(1)]
         pipe = Pipeline(m, store, always, stages=tree_stages(design.hw.vector_lanes), name="store_pipe")
 
-        query = i.head >= 2 * design.kv_heads
+        queries = design.heads_of(design.block.queries)
+        query = i.head >= queries.start
         row = Signal(range(design.hw.entries * self._stored_heads))
         m.d.comb += row.eq(times(i.entry, self._stored_heads) + Mux(query, i.head - design.kv_heads, i.head))
-        head = Mux(query, i.head - 2 * design.kv_heads, i.head)
+        head = Mux(query, i.head - queries.start, i.head)
         fresh = (i.part == 0) & (head == 0) if self._whole else i.part == 0
         vector = Cat(query, i.entry) if self._whole else row
         vector, fresh, last = pipe.reg((vector, fresh, i.last), name="store_tag", stages=pipe.stages)
@@ -155,7 +156,7 @@ class QkNorm(wiring.Component):
             with m.If(row_end):
                 m.d.sync += head.eq(head + 1)
                 with m.If(keys_end):
-                    m.d.sync += [head.eq(2 * design.kv_heads), query.eq(1)]
+                    m.d.sync += [head.eq(design.heads_of(design.block.queries).start), query.eq(1)]
                 with m.If(heads_end):
                     m.d.sync += [head.eq(0), query.eq(0), entry.eq(Mux(end, 0, entry + 1))]
         return (entry, head, part, within), query, vector_end, end

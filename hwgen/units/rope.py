@@ -78,8 +78,8 @@ class Rope(wiring.Component):
         pipe = Pipeline(m, self.i, self.o, stages=8)
         rope = [self.rope] if self._ropes > 1 else []
         m.d.comb += [read.addr.eq(Cat(i.part, Const(0, part_bits - len(i.part)), *rope, i.entry)), read.en.eq(pipe.advance)]
-        kv = design.kv_heads
-        plain = (i.head >= kv) & (i.head < 2 * kv)
+        values = design.heads_of(design.block.values)
+        plain = (i.head >= values.start) & (i.head < values.stop)
         if "turn" in self.signature.members:
             plain = plain | ~self.turn
         plain = pipe.reg(plain, name="plain", stages=7)
