@@ -8,7 +8,7 @@ each adder of a sum takes one of the signs as its carry (`add_carry`): n values 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from amaranth.lib.data import Field, FlexibleLayout
 
-__all__ = ["Product", "add_carry", "decode_operand", "fixed_point", "operand_layout"]
+__all__ = ["Product", "add_carry", "add_pairs", "decode_operand", "fixed_point", "operand_layout"]
 
 _LATE_STAGES = 3     # shift stages behind the product's register
 
@@ -50,6 +50,22 @@ def add_carry(a, b, carry, width):
     def extend(value):
         return Cat(value, value[-1].replicate(width - len(value)))
     return (extend(Value.cast(a)) + extend(Value.cast(b)) + carry)[:width]
+
+
+def add_pairs(m, values, carries, levels, name):
+    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number a power
+    of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
+    """
+    for level in range(levels):
+        if len(values) == 1:
+            break
+        sums = []
+        for i, (a, b, carry) in enumerate(zip(values[::2], values[1::2], carries)):
+            total = Signal(len(a) + 1, name=f"{name}_add{level}_{i}")
+            m.d.comb += total.eq(add_carry(a, b, carry, len(a) + 1))
+            sums.append(total)
+        values, carries = sums, carries[len(sums):]
+    return values, carries
 
 
 class Product:

@@ -5,7 +5,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import Pipeline, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, shift_up, unpack_bf16
-from ..lib.fp8_dot import Product, add_carry, decode_operand, operand_layout
+from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, operand_layout
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout, slice_layout,
                            v_row_layout)
 from ..lib.ram import BlockRam
@@ -537,25 +537,11 @@ def _tree_stages(lanes):
 def _sum(m, pipe, terms, name):
     """(value, carry) of the sum of such pairs: one addition, a register, then registers between every two more."""
     values, carries = [value for value, _ in terms], [carry for _, carry in terms]
-
-    def add(levels, name):
-        nonlocal values, carries
-        for level in range(levels):
-            if len(values) == 1:
-                break
-            # Each addition takes one of the carries in, and one is left at the end.
-            sums = []
-            for i, (a, b) in enumerate(zip(values[::2], values[1::2])):
-                total = Signal(len(a) + 1, name=f"{name}_add{level}_{i}")
-                m.d.comb += total.eq(add_carry(a, b, carries.pop(), len(a) + 1))
-                sums.append(total)
-            values = sums
-
     for stage in range(_tree_stages(len(terms))):
-        add(2 if stage else 1, f"{name}_stage{stage}")
-        values, carries = (pipe.reg(list(x), name=f"{name}_{n}{stage}") for n, x in (("sum", values), ("carry", carries)))
-    add(2, f"{name}_end")
-    return values[0], carries[0]
+        values, carries = add_pairs(m, values, carries[::-1], 2 if stage else 1, f"{name}_stage{stage}")
+        values, carries = (pipe.reg(list(x), name=f"{name}_{n}{stage}") for n, x in (("sum", values), ("carry", carries[::-1])))
+    (value,), (carry,) = add_pairs(m, values, carries[::-1], 2, f"{name}_end")
+    return value, carry
 
 
 # Scores

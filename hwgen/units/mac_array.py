@@ -5,7 +5,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.fp8_dot import Product, add_carry, decode_operand, fixed_point, operand_layout
+from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, fixed_point, operand_layout
 from ..lib.layouts import EXP_BITS, op_layout, result_layout, tile_layout
 from ..lib.skid import SkidRegister
 from ..lib.verilog import shared
@@ -116,12 +116,12 @@ class Column(wiring.Component):
 
         levels = 1      # in this stage
         for stage in range(1, self._stages - 1):
-            values, signs = self._add(m, values, signs, levels, stage)
+            values, signs = add_pairs(m, values, signs, levels, f"stage{stage}")
             values = [register(value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
             if not self._multipliers:
                 signs = [register(sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
             levels = _LEVELS
-        (value,), (sign,) = self._add(m, values, signs, levels, self._stages - 1)
+        (value,), (sign,) = add_pairs(m, values, signs, levels, f"stage{self._stages - 1}")
 
         total = Signal(self._acc_bits)
         if self._entries == 1:
@@ -144,22 +144,6 @@ class Column(wiring.Component):
         m.d.comb += [write.addr.eq(self.row), write.data.eq(total), write.en.eq(self.keep),
                      read.addr.eq(self.read_row), self.sum.eq(read.data)]
         return m
-
-    @staticmethod
-    def _add(m, values, signs, levels, stage):
-        """Some levels of the adder tree. Each adder takes a sign along, and one sign is left at the end."""
-        for level in range(levels):
-            if len(values) == 1:
-                break
-            carries, signs = signs[:len(values) // 2], signs[len(values) // 2:]
-            sums = []
-            for i, carry in enumerate(carries):
-                a, b = values[2 * i:2 * i + 2]
-                total = Signal(len(a) + 1, name=f"stage{stage}_add{level}_{i}")
-                m.d.comb += total.eq(add_carry(a, b, carry, len(a) + 1))
-                sums.append(total)
-            values = sums
-        return values, signs
 
 
 class MacArray(wiring.Component):
