@@ -10,16 +10,11 @@ parts' results are what to register.
 
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed, unsigned
 
-from ..params.tables import SCORE_FRACTION, exp2_thresholds
-
-
-__all__ = ["ADD_BF16_STAGES", "Bf16", "Fp8Aligned", "Link", "Pipeline", "add_bf16", "at_least", "bf16_to_fp8", "clip", "clip_fixed", "constant_rom", "exp2_code",
-           "fp8_align", "fp8_magnitude", "fp8_places", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "normalize", "pwl",
-           "pwl_line", "pwl_lookup", "rne_shift",
-           "round_bf16", "round_fixed", "saturate", "scale_exponent", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16",
-           "window_amount"]
+__all__ = ["ADD_BF16_STAGES", "Bf16", "Fp8Aligned", "Link", "Pipeline", "add_bf16", "at_least", "clip", "clip_fixed", "constant_rom",
+           "fp8_align", "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "pwl_line", "pwl_lookup", "rne_shift",
+           "round_bf16", "round_fixed", "saturate", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16", "window_amount"]
 
 
 # Signals
@@ -128,16 +123,6 @@ def leading_zeros(m, value, *, name):
         level += 1
     zero, count = nodes[0]
     return count[:(len(value) - 1).bit_length()], zero
-
-
-def normalize(m, value, *, name):
-    """(normalized, count, zero): the unsigned value shifted left until its highest bit is set, by ``count``.
-
-    One stage for widths up to 32 or so; register the result of `leading_zeros` and shift in the next stage if it is
-    too slow.
-    """
-    count, zero = leading_zeros(m, value, name=name)
-    return _signal(m, (value << count)[:len(value)], f"{name}_norm"), count, zero
 
 
 def shift_up(m, value, places, bits, *, name):
@@ -260,7 +245,7 @@ def round_bf16(m, sign, normalized, biased, *, zero=0, sticky=0, name):
 # FP8
 
 class Fp8Aligned(NamedTuple):
-    """Between the two stages of `bf16_to_fp8`."""
+    """Between `fp8_align` and `fp8_round`."""
     sign: Value
     kept: Value       # significand bits, in units of the code's last place
     up: Value         # round up
@@ -269,16 +254,12 @@ class Fp8Aligned(NamedTuple):
     over: Value
 
 
-def fp8_places(m, bits, exponent, fmt, *, name):
-    """How many places below the smallest normal one a bf16 value / ``2**exponent`` begins, signed.
-
-    It is 1 - the biased exponent of the code: above 0 the code is subnormal, else minus it is the exponent field less 1.
-    """
-    return _signal(m, exponent + (128 - fmt.bias) - unpack_bf16(bits).exponent, f"{name}_places")
-
-
 def fp8_align(m, bits, places, fmt, *, name):
-    """First stage of `bf16_to_fp8` after `fp8_places`: shifts the significand down where the result is subnormal."""
+    """First stage from bf16 to FP8 (nearest even, saturating, subnormals kept, -0 made +0): shifts the significand down where the result is
+    subnormal.
+
+    ``places``: how many below the smallest normal one the value begins, signed. It is 1 - the biased exponent of the code.
+    """
     x = unpack_bf16(bits)
     man, normal = fmt.man_bits, places[-1] | ~places.any()
     # From man + 2 places on nothing is left to round up.
@@ -295,7 +276,7 @@ def fp8_align(m, bits, places, fmt, *, name):
 
 
 def fp8_round(m, aligned, fmt, *, saturate=True, name):
-    """Second stage of `bf16_to_fp8`: rounds and saturates (unless the scale makes that needless). 8 bits."""
+    """Second stage: rounds and saturates (unless the scale makes that needless). 8 bits."""
     man = fmt.man_bits
     # Fields and significand add up, hidden bit and rounding carry included: codes are consecutive in value.
     code = _signal(m, Cat(Const(0, man), aligned.field) + aligned.kept + aligned.up, f"{name}_code")
@@ -304,12 +285,6 @@ def fp8_round(m, aligned, fmt, *, saturate=True, name):
         top = _signal(m, Mux(aligned.over | at_least(code, fmt.max_code + 1), fmt.max_code, top), f"{name}_top")
     nonzero = top.any() & ~aligned.zero
     return Mux(nonzero, Cat(top, aligned.sign), 0)
-
-
-def bf16_to_fp8(m, bits, exponent, fmt, *, name):
-    """FP8 code of a bf16 value / ``2**exponent``: nearest even, saturating, subnormals kept, -0 made +0."""
-    places = fp8_places(m, bits, exponent, fmt, name=name)
-    return fp8_round(m, fp8_align(m, bits, places, fmt, name=name), fmt, name=name)
 
 
 def scale_key(m, bits, fmt, *, name):
@@ -322,11 +297,6 @@ def scale_key(m, bits, fmt, *, name):
 def key_exponent(m, key, fmt, *, name):
     """The scale of a vector whose largest `scale_key` this is, signed(10)."""
     return _signal(m, (key[1:] - (127 + fmt.max_exp) + key[0])[:10].as_signed(), f"{name}_scale")
-
-
-def scale_exponent(m, magnitude, fmt, *, name):
-    """Smallest e with ``magnitude <= fmt.max_value * 2**e``, signed(10); ``magnitude`` is 15 bits of a bf16."""
-    return key_exponent(m, scale_key(m, magnitude, fmt, name=name), fmt, name=name)
 
 
 def fp8_magnitude(m, code, fmt, *, name):
@@ -351,58 +321,14 @@ def constant_rom(m, entries, index, shape, *, name):
 
 
 def pwl_lookup(m, table, index, *, name):
-    """First stage of `pwl`: (base, slope) of a segment."""
+    """First stage of a `hwgen.params.tables.Pwl`: (base, slope) of a segment."""
     return (constant_rom(m, table.base, index, unsigned(table.base_bits), name=f"{name}_base"),
             constant_rom(m, table.slope, index, signed(table.slope_bits), name=f"{name}_slope"))
 
 
 def pwl_line(m, table, base, slope, f, *, name):
-    """Second stage of `pwl`: one signed multiplication and an addition. ``table.out_bits`` bits."""
+    """Second stage: one signed multiplication and an addition. ``table.out_bits`` bits."""
     return _signal(m, (base + (slope * f >> table.fraction_bits))[:table.out_bits], f"{name}_y")
-
-
-def pwl(m, table, x, *, name):
-    """A `hwgen.params.tables.Pwl` of an unsigned ``x`` of ``table.index_bits + table.fraction_bits`` bits."""
-    x = Value.cast(x)
-    index, f = x[table.fraction_bits:table.fraction_bits + table.index_bits], x[:table.fraction_bits]
-    return pwl_line(m, table, *pwl_lookup(m, table, index, name=name), f, name=name)
-
-
-def exp2_code(m, d, fmt, *, name):
-    """The positive ``fmt`` code (7 bits) of ``2**(fmt.max_exp - d)``, as `exp2_thresholds` says. ``d`` is unsigned, any width.
-
-    The thresholds of one octave serve all normal results; those of the subnormals are compared in full.
-    """
-    d = Value.cast(d)
-    thresholds = exp2_thresholds(fmt)
-    steps, top = 1 << fmt.man_bits, len(thresholds)
-    octaves = fmt.max_exp + fmt.bias - 1                  # those that end with a normal code
-    octave, tail = thresholds[:steps], thresholds[steps * octaves:]
-    assert all(thresholds[steps * k + i] == octave[i] + (k << SCORE_FRACTION) for k in range(octaves) for i in range(steps))
-    past = 1 << (thresholds[-1].bit_length())             # every d from here on gives 0
-    bits = past.bit_length() - 1
-    low = Cat(d, Const(0, max(0, bits - len(d))))[:bits]
-    beyond = _any(d[bits:])
-    f, k = low[:SCORE_FRACTION], low[SCORE_FRACTION:]
-    normal_down = _thermometer(m, f, octave, f"{name}_n")
-    tail_down = _thermometer(m, low, tail, f"{name}_s")
-    normal = _signal(m, (top - Cat(Const(0, fmt.man_bits), k) - normal_down)[:7], f"{name}_normal")
-    subnormal = _signal(m, (steps - tail_down)[:7], f"{name}_subnormal")
-    return Mux(beyond, 0, Mux(k < octaves, normal, subnormal))
-
-
-def _thermometer(m, value, thresholds, name):
-    """How many of the ascending thresholds are at most ``value``."""
-    reached = _signal(m, Cat(at_least(value, t) for t in thresholds), f"{name}_reached")
-    count = Signal(range(len(thresholds) + 1), name=f"{name}_count")
-    # Binary search: the reached ones are the lowest.
-    def search(low, high):                                # low <= count <= high
-        if low == high:
-            return Const(low, len(count))
-        middle = (low + high) // 2
-        return Mux(reached[middle], search(middle + 1, high), search(low, middle))
-    m.d.comb += count.eq(search(0, len(thresholds)))
-    return count
 
 
 # Streams
