@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwgen.params.block import LLAMA, Norm, Project, QkNorm, dense
-from hwgen.params.phases import phases
+from hwgen.params.phases import phases, turn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,6 +85,14 @@ def test_phases_follow_the_steps():
                                                "NORM_F", "HEAD", "FINISH"]
     assert phases(FULL)(12).name == "FINISH" and list(phases(FULL).__members__)[13:] == ["POST_1", "POST_2"]
     assert "NORM_2" not in phases(dense(parallel=True)).__members__
+
+
+@pytest.mark.parametrize("norms, parallel, order", [
+    ("pre", False, "qkv | gate_up down | norm_1 | o norm_2"), ("pre", True, "qkv | gate_up down | norm_1 | o"),
+    ("sandwich", False, "qkv | gate_up down post_2 | norm_1 | o post_1 norm_2")])
+def test_a_turn_of_two_half_batches(norms, parallel, order):
+    found = turn(dense(norms=norms, parallel=parallel))._replace(opening=[LLAMA.steps[0]])
+    assert " | ".join(" ".join(step.name for step in steps) for steps in found) == order
 
 
 def _moved(block, a, b):
