@@ -52,7 +52,7 @@ def test_a_decoder(decoder):
     assert sorted(contents(folder)) == sorted(about["files"])
     assert list(folder.parent.iterdir()) == [folder]
     assert about["derived"]["acc_bits"] == design.acc_bits
-    assert about["derived"]["o_matmul"]["n_tiles"] == design.o_matmul.n_tiles
+    assert about["derived"]["o_matmul"]["n_tiles"] == design.matmul("o").n_tiles
     assert about["recipe"]["weight_format"] == "e3m4"
     assert about["ports"]["seed"] == {"direction": "input", "width": 32, "payload": {"offset": 0, "width": 32}}
     command = about["ports"]["command__payload"]

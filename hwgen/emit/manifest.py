@@ -48,9 +48,10 @@ def _layout(shape, offset=0):
 
 
 def _derived(design):
-    """Every number that `Design` derives."""
-    names = [name for name, member in inspect.getmembers(Design) if isinstance(member, property)]
-    return {name: _plain(getattr(design, name)) for name in names}
+    """Every number that `Design` derives, and what goes through the array in a layer."""
+    found = {name: getattr(design, name) for name, member in inspect.getmembers(Design) if isinstance(member, property)}
+    found |= {f"{matmul.name}_matmul": matmul for matmul in design.layer_matmuls}
+    return {name: _plain(found[name]) for name in sorted(found)}
 
 
 def _records(design):

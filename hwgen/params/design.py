@@ -47,12 +47,12 @@ class Design:
                              f"{self.model.max_position_embeddings}")
 
     def _check_biases(self):
-        """In a block with one norm the next layer's biases come while the sums of "down" are still taken: its own must come behind the last of them."""
+        """In a block with one norm the next layer's biases come while the last sums are still taken: the biases of these must come last."""
         block, hw = self.block, self.hw
-        first = block.of(Norm)[0].name
-        if not block.biased("down") or all(vector.project != "down" for vector in block.vectors(first)):
+        vectors, last = block.vectors(block.of(Norm)[0].name), block.bias_of(block.from_ff)
+        if last not in vectors:
             return
-        before = self.record_granules + sum(self.vector_granules(vector) for vector in block.vectors(first) if vector.project != "down")
+        before = self.record_granules + sum(self.vector_granules(vector) for vector in vectors if vector != last)
         before += (self.hidden - hw.columns) // hw.vector_lanes         # the last tile's are the last ones
         room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
         if hw.entries // hw.halves > room:
@@ -101,6 +101,11 @@ class Design:
         """Head vectors that one entry makes in a layer: all K heads, then all V heads, then all Q heads."""
         return self.heads + 2 * self.kv_heads
 
+    def heads_of(self, matrix):
+        """Which of those a matrix of keys, values or queries makes: a slice."""
+        starts = {self.block.keys: 0, self.block.values: self.kv_heads, self.block.queries: 2 * self.kv_heads}
+        return slice(starts[matrix], starts[matrix] + (self.heads if matrix == self.block.queries else self.kv_heads))
+
     @property
     def layers(self):
         return self.model.num_hidden_layers
@@ -126,22 +131,6 @@ class Design:
         widths = {"hidden": self.hidden, "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
         rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
         return self._matmul(name, rows, widths[step.inputs])
-
-    @property
-    def qkv_matmul(self):
-        return self.matmul("qkv")
-
-    @property
-    def o_matmul(self):
-        return self.matmul("o")
-
-    @property
-    def gate_up_matmul(self):
-        return self.matmul("gate_up")
-
-    @property
-    def down_matmul(self):
-        return self.matmul("down")
 
     @property
     def head_matmul(self):
@@ -201,11 +190,11 @@ class Design:
         queries or keys has one for each element of a stored head."""
         if vector.project:
             length = self.matmul(vector.project).rows
-        elif vector.name == "final_bias":
-            length = self.hidden
+        elif vector.matrix:
+            heads = self.heads_of(self.block.matrix(vector.matrix))
+            length = self.head * (heads.stop - heads.start if self.block.qk_norm.span == "projection" else 1)
         else:
-            heads = {"q_gain": self.heads, "k_gain": self.kv_heads}[vector.name]
-            length = self.head * (heads if self.block.qk_norm.span == "projection" else 1)
+            length = self.hidden
         return length // self.hw.vector_lanes
 
     @property
