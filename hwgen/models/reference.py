@@ -66,11 +66,15 @@ def _quick_gelu(x):
         return x / (1 + np.exp(np.float32(-1.702) * x))
 
 
+def _relu(x):
+    return np.maximum(x, 0)
+
+
 def _relu2(x):
-    return np.square(np.maximum(x, 0))
+    return np.square(_relu(x))
 
 
-_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu2": _relu2}
+_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu": _relu, "relu2": _relu2}
 
 #: What `Project.inputs` calls the inputs of its matrices, and `_layer`.
 _INPUTS = {"hidden": "normed", "heads": "attended", "ff": "activated"}

@@ -81,7 +81,7 @@ def _changes(design):
     def biases(*projects):
         return "biases" * any(map(block.biased, projects))
 
-    activation = ", ".join([*["relu2"] * (block.activation == "relu2"), *["no gate"] * (not block.gated)])
+    activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"] * (not block.gated)])
     return {
         "convert": biases("qkv", "gate_up"), "sums": biases("o", "down"), "residual": "of normed values" if block.post_norms else biases("o", "down"),
         "rmsnorm": "plain" * any(norm.plain for norm in block.of(Norm)), "rope": "" if model.ropes() else "none",

@@ -19,7 +19,7 @@ PLAIN = {"max_position_embeddings": 2048, "num_key_value_heads": None, "hidden_a
 #: transformers' names of activations, and ours.
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
                 "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu",
-                "relu2": "relu2"}
+                "relu": "relu", "relu2": "relu2"}
 assert set(_ACTIVATIONS.values()) == set(ACTIVATIONS)
 
 
