@@ -24,9 +24,9 @@ _DIMS = {"vocab_size": 70, "hidden_size": 40, "intermediate_size": 52, "num_hidd
          "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
-def _case(model_type, gain=1.0, zero=(), **options):
-    """``gain``: about which the gains of norms are; ``zero``: ends of names of tensors that are zero; ``options``: of the configuration."""
-    return {"model_type": model_type, "gain": gain, "zero": zero,
+def _case(model_type, gain=1.0, **options):
+    """``gain``: about which the gains of norms are; ``options``: of the configuration."""
+    return {"model_type": model_type, "gain": gain,
             "options": {key: value for key, value in (_DIMS | options).items() if value is not ...}}
 
 
@@ -37,7 +37,6 @@ _GPTJ = dict.fromkeys(("hidden_size", "num_attention_heads", "num_hidden_layers"
                        "intermediate_size"), ...) | {"n_embd": 40, "n_head": 4, "n_layer": 2, "n_positions": 64, "n_inner": 52,
                                            "rotary_dim": 6}
 _GPT2 = {key: value for key, value in _GPTJ.items() if key != "rotary_dim"}
-
 CASES = {
     "llama": _case("llama", rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
     "llama, biases": _case("llama", attention_bias=True, mlp_bias=True, head_dim=12),
@@ -102,9 +101,9 @@ CASES = {
         "rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.4}),
     "gpt_neox, sequential": _case("gpt_neox", num_key_value_heads=..., use_parallel_residual=False,
                                   attention_bias=False),
-    "phi": _case("phi", zero=("lm_head.bias",), partial_rotary_factor=0.4),
-    "gptj": _case("gptj", zero=("lm_head.bias",), **_GPTJ),
-    "codegen": _case("codegen", zero=("lm_head.bias",), **_GPTJ),
+    "phi": _case("phi", partial_rotary_factor=0.4),
+    "gptj": _case("gptj", **_GPTJ),
+    "codegen": _case("codegen", **_GPTJ),
     "falcon": _case("falcon", **_FALCON),
     "falcon, two norms": _case("falcon", new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
     "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),
@@ -120,9 +119,7 @@ def weights(case, sizes):
     made = {}
     for name, size in sizes.items():
         values = noise(case["model_type"], name, size=size)
-        if name.endswith(tuple(case["zero"])) and case["zero"]:
-            values = 0 * values
-        elif len(size) == 1:
+        if len(size) == 1:
             values = np.float32(0.3) * values + np.float32(0 if name.endswith("bias") else case["gain"])
         else:
             tables, scores = ("embed", "wte", "wpe"), ("q_proj", "k_proj", "qkv", "query_key", "c_attn")

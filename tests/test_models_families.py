@@ -127,7 +127,6 @@ REFUSED = [
     ("falcon", {"alibi": True}, "config.json: Option alibi must be False, not True: this hardware has no ALiBi"),
     ("cohere", {"use_qk_norm": True}, "config.json: Option use_qk_norm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
-    ("phi", {"case": {"zero": ()}}, "tensor lm_head.bias must be zero: this hardware's LM head has no bias"),
     ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),
     ("codegen", {"n_embd": 42, "n_head": 3}, "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "

@@ -112,17 +112,18 @@ class Architecture:
         """The architecture of one file, whose fields and tensors may decide."""
         return self
 
-    def make_block(self, own):
-        """The `Block`, with the biases of the file and those that come of norms."""
+    def make_block(self, own, head_bias):
+        """The `Block`, with the biases of the file and those that come of norms; and where the head has one, one of the final norm."""
         more = {"q", "k", "v", "up", *(["gate"] if self.block.get("gated", True) else [])} if self.norm_biases else set()
-        return dense(biased=own | more, final_bias=self.norm_biases, **self.block)
+        return dense(biased=own | more, final_bias=self.norm_biases or head_bias, **self.block)
 
     def plan(self, shape, sizes, own, found, meta):
         """(The `Plan` of the tensors, what it folds in words.)"""
         tied = "output.weight" not in found
         plan = tensors.Plan(shape, sizes, self.spelled, own, tied)
         folds = [tensors.fused("attn_qkv", "q", "k", "v")] * ("blk.0.attn_qkv.weight" in found) + list(self.folds)
-        said = [fold(plan, meta) for fold in folds + [tensors.no_head_bias] * ("output.bias" in found)]
+        folds += [tensors.no_final_bias] * (shape.head_bias and not self.norm_biases)
+        said = [fold(plan, meta) for fold in folds]
         if tied and not shape.tie_word_embeddings:
             said.append("the head is a table of its own")
         return plan, [words for words in said if words]
@@ -223,7 +224,7 @@ def _only_windowed(meta, windowed):
 COHERE2 = COMMAND_R.like(name="cohere2", taken=("logit_scale", *_PATTERN), layers=_every(4), rotary=_only_windowed)
 OLMO = Architecture(name="olmo", layer_norm=True, folds=(tensors.interleaved, tensors.no_gains, tensors.centred))
 
-# With biases of norms, of which the one after the last layer must be zero.
+# With biases of norms, and maybe of the head.
 _PLAIN_MLP = {"activation": "gelu_tanh", "gated": False}
 STARCODER2 = Architecture(name="starcoder2", block=_PLAIN_MLP, layer_norm=True, untied=True, norm_biases=True,
                           folds=(tensors.norm_biases, tensors.centred))

@@ -124,7 +124,8 @@ class Reference:
 
     def head(self, hidden):
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
-        return _softcapped(hidden @ self._weights[self._head].T, self.shape.final_logit_softcapping)
+        logits = hidden @ self._weights[self._head].T
+        return _softcapped(logits + self._weights["lm_head.bias"] if self.shape.head_bias else logits, self.shape.final_logit_softcapping)
 
     def residual(self, x):
         """The residual [n, hidden_size], where it is new: the embeddings, and after each attention and each MLP."""
