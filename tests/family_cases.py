@@ -37,6 +37,11 @@ _GPTJ = dict.fromkeys(("hidden_size", "num_attention_heads", "num_hidden_layers"
                        "intermediate_size"), ...) | {"n_embd": 40, "n_head": 4, "n_layer": 2, "n_positions": 64, "n_inner": 52,
                                            "rotary_dim": 6}
 _GPT2 = {key: value for key, value in _GPTJ.items() if key != "rotary_dim"}
+_NEO = dict.fromkeys(("num_key_value_heads", "num_attention_heads", "num_hidden_layers"), ...)
+_GPT_NEO = _NEO | {"num_heads": 4, "num_layers": 3, "attention_types": [[["global", "local"], 1], [["local"], 1]], "window_size": 7}
+_OPT = {"num_key_value_heads": ..., "intermediate_size": ..., "ffn_dim": 52}
+_XGLM = _NEO | _OPT | {"hidden_size": ..., "d_model": 40, "attention_heads": 4, "num_layers": 2, "pad_token_id": 4}
+
 CASES = {
     "llama": _case("llama", rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
     "llama, biases": _case("llama", attention_bias=True, mlp_bias=True, head_dim=12),
@@ -109,6 +114,12 @@ CASES = {
     "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),
     "gpt2": _case("gpt2", **_GPT2),
     "gpt2, scores not scaled": _case("gpt2", scale_attn_weights=False, tie_word_embeddings=False, activation_function="gelu", **_GPT2),
+    "gpt_neo": _case("gpt_neo", **_GPT_NEO),
+    "opt": _case("opt", **_OPT),
+    "opt, no biases": _case("opt", enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu",
+                            tie_word_embeddings=False, **_OPT),
+    "xglm": _case("xglm", **_XGLM),
+    "biogpt": _case("biogpt", num_key_value_heads=...),
     "gpt_bigcode": _case("gpt_bigcode", **_GPT2),
     "gpt_bigcode, all KV heads": _case("gpt_bigcode", multi_query=False, **_GPT2),
 }
