@@ -137,8 +137,8 @@ REFUSED = [
      "this hardware has a final norm"),
     ("opt", {"word_embed_proj_dim": 20}, "config.json: Option word_embed_proj_dim must be the hidden size 40, not 20: "
      "this hardware has no projection of embeddings"),
-    ("gpt_neo", {"attention_types": [[["global", "sparse"], 2]]}, "config.json: Option attention_types must be pairs of a list of global and "
-     "local and of a number, not [['global', 'sparse'], 2]"),
+    ("gpt_neo", {"attention_types": [[["global", "sparse"], 2]]}, "config.json: Option attention_types must be pairs of a list of global "
+     "and local and of a number, not [['global', 'sparse'], 2]"),
     ("gpt_neo", {"attention_types": None}, "config.json: Option attention_types must be of 3 layers, not 24"),
     ("xglm", {"d_model": 2, "attention_heads": 1}, "config.json: Hidden size must be at least 4 with sinusoidal positions, not 2"),
     ("xglm", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "

@@ -229,6 +229,8 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     for name in ("attention.value_length", *(() if arch.partial else ("rope.dimension_count",))):
         if meta.of_model(name, int, head_dim) != head_dim:
             raise ValueError(f"Metadata {meta.key(name)} must be the head dimension {head_dim}, not {shown(meta.of_model(name, int))}")
+    if arch.positions:
+        turned, about.notes["positions"] = 0, f"a table of {context}"
     _check_neutral(meta, arch, head_dim)
     theta = meta.of_model("rope.freq_base", float, 10000.0)
     about.notes["RoPE theta"] = f"{theta} ({meta.key('rope.freq_base') if meta.key('rope.freq_base') in meta else 'default of llama.cpp'})"
@@ -254,6 +256,7 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
         "bos_token_id": start_token(meta, path),
         "eos_token_ids": end_tokens(meta, path),
         "rotary_dim": None if turned == head_dim else turned,
+        "learned_positions": arch.positions,
         "head_bias": head_bias,
         "block": arch.make_block(own, head_bias),
     }

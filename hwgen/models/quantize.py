@@ -100,13 +100,13 @@ def quantize_matrix(weights, fmt, *, pair=False):
 
 
 def quantize_head(weights, recipe, bias=None, gains=None):
-    """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs], float: what its inputs behind
-    hidden_size are).
+    """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs], float: what its inputs
+    behind hidden_size are).
 
-    ``bias`` [vocab_size] and the final norm's ``gains`` are there where it has a bias. A row's weights of those inputs then add up to it: each is
-    what those before it leave, rounded, at the exponent of the others, so that their sum is off by no more than one weight is. The inputs are a
-    power of two near what the final norm makes, which the activations' scale leaves as it is; or a larger one, if the bias needs it. Without its
-    second codes, the matrix of a pair is the single one.
+    ``bias`` [vocab_size] and the final norm's ``gains`` are there where it has a bias. A row's weights of those inputs then add up to it:
+    each is what those before it leave, rounded, at the exponent of the others, so that their sum is off by no more than one weight is. The
+    inputs are a power of two near what the final norm makes, which the activations' scale leaves as it is; or a larger one, if the bias
+    needs it. Without its second codes, the matrix of a pair is the single one.
     """
     fmt, pair = recipe.weight_format, recipe.head == "pair"
     matrix = quantize_matrix(weights, fmt, pair=pair)

@@ -69,8 +69,8 @@ class Design:
         return up_to(self.model.head_inputs, max(self.hw.lanes, self.hw.columns))
 
     def layer_hidden(self):
-        """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's bias needs. (A norm of
-        sums adds whole rows.)"""
+        """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's bias needs. (A
+        norm of sums adds whole rows.)"""
         return self.hidden if self.block.post_norms else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
 
     @property

@@ -101,8 +101,8 @@ class LayerType:
             raise ValueError("RoPE scaling of a layer must come with its RoPE theta")
 
 
-#: Columns of the LM head that its bias is in: see `ModelShape.head_inputs`. As many as the lanes of a small array, so that fewer save nothing; a
-#: bias that is larger than weights are needs several.
+#: Columns of the LM head that its bias is in: see `ModelShape.head_inputs`. As many as the lanes of a small array, so that fewer save
+#: nothing; a bias that is larger than weights are needs several.
 HEAD_BIAS_COLUMNS = 8
 
 
@@ -251,8 +251,9 @@ class ModelShape:
 
     @property
     def head_inputs(self):
-        """Inputs of the LM head: the elements of the residual; and where it has a bias some more, which are one number in every row, for its
-        bias is what the last columns of the matrix make of that. Their gains in the final norm are 0, and their biases there that number."""
+        """Inputs of the LM head: the elements of the residual; and where it has a bias some more, which are one number in every row, for
+        its bias is what the last columns of the matrix make of that. Their gains in the final norm are 0, and their biases there that
+        number."""
         return self.hidden_size + HEAD_BIAS_COLUMNS * self.head_bias
 
     @property

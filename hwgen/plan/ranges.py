@@ -136,7 +136,8 @@ class _Rounded(PartlyFp8):
         Reference.__init__(self, checkpoint.shape, weights, keep=False)
         self._round(recipe, ("activations", "qkv", "p"))
         self._step = np.float32(2.0 ** -fraction)
-        self._behind = bf16_values(quantized.final_bias[checkpoint.shape.hidden_size:]) if checkpoint.shape.head_bias else np.zeros(0, np.float32)
+        shape = checkpoint.shape
+        self._behind = bf16_values(quantized.final_bias[shape.hidden_size:]) if shape.head_bias else np.zeros(0, np.float32)
 
     def head(self, hidden):
         return super().head(np.concatenate([hidden, np.broadcast_to(self._behind, (len(hidden), len(self._behind)))], axis=1))

@@ -79,7 +79,8 @@ class Residual(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design, v, entries = self._design, self._design.hw.vector_lanes, self._design.hw.entries
-        parts, added, groups = design.hidden // v, design.layer_hidden() // v, design.hw.columns // v     # added: those that sums are added to
+        parts, groups = design.hidden // v, design.hw.columns // v
+        added = design.layer_hidden() // v                                              # parts of a row that sums are added to
         fmt, fraction = design.recipe.weight_format, design.hw.residual_fraction
         embeds, normed, biased = not self._sums, self._normed, self._biased
         pair = embeds and design.recipe.codes_per_head_weight == 2

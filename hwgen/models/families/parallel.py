@@ -60,7 +60,8 @@ GPT_NEOX = Family(
                             "use_parallel_residual": True, "attention_bias": True})
 
 PHI = Family(
-    model_type="phi", architecture="PhiForCausalLM", features="parallel block, LayerNorm with bias, no gate, GELU, biases, that of the head too, partial RoPE",
+    model_type="phi", architecture="PhiForCausalLM",
+    features="parallel block, LayerNorm with bias, no gate, GELU, biases, that of the head too, partial RoPE",
     biases=((None, "q k v o up down"),), options={"rms_norm_eps": "layer_norm_eps"}, norm_biases=True, head_bias=True, untied=True,
     block={"gated": False, "parallel": True}, folds=(norm_biases, centred),
     names=(("model.norm", "model.final_layernorm"), ("self_attn.o_proj", "self_attn.dense"), ("mlp.up_proj", "mlp.fc1"),

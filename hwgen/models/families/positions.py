@@ -61,7 +61,8 @@ def _neo_layers(given, ropes, window):
     """Global and local attention as ``attention_types`` repeats them: [[kinds, times], ...]."""
     repeated = given.options.take("attention_types", list, None, of=list) or [[["global", "local"], 12]]
     for item in repeated:
-        if not (len(item) == 2 and isinstance(item[0], list) and set(item[0]) <= {"global", "local"} and type(item[1]) is int and item[1] > 0):
+        if not (len(item) == 2 and isinstance(item[0], list) and all(kind in ("global", "local") for kind in item[0])
+                and type(item[1]) is int and item[1] > 0):
             raise ValueError(f"Option attention_types must be pairs of a list of global and local and of a number, not {item!r}")
     if sum(len(item[0]) * item[1] for item in repeated) != given.layers:
         raise ValueError(f"Option attention_types must be of {given.layers} layers, not {sum(len(item[0]) * item[1] for item in repeated)}")
@@ -107,15 +108,15 @@ def _opt_fields(given):
 
 
 #: Names of Fairseq's layers.
-_FAIRSEQ = (("input_layernorm", "self_attn_layer_norm"), ("post_attention_layernorm", "final_layer_norm"), ("self_attn.o_proj", "self_attn.out_proj"),
-            ("mlp.up_proj", "fc1"), ("mlp.down_proj", "fc2"))
+_FAIRSEQ = (("input_layernorm", "self_attn_layer_norm"), ("post_attention_layernorm", "final_layer_norm"),
+            ("self_attn.o_proj", "self_attn.out_proj"), ("mlp.up_proj", "fc1"), ("mlp.down_proj", "fc2"))
 
 OPT = Family(
     model_type="opt", architecture="OPTForCausalLM", features="learned positions, LayerNorm with bias, no gate, ReLU, biases",
     biases=(("enable_bias", "q k v o up down"),), epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False}, fields=_opt_fields,
     options={"hidden_act": "activation_function", "intermediate_size": "ffn_dim"}, ropes=_no_rope, prefix="model.",
-    names=(("model.layers.", "model.decoder.layers."), ("model.embed_", "model.decoder.embed_"), ("model.norm", "model.decoder.final_layer_norm"),
-           *_FAIRSEQ),
+    names=(("model.layers.", "model.decoder.layers."), ("model.embed_", "model.decoder.embed_"),
+           ("model.norm", "model.decoder.final_layer_norm"), *_FAIRSEQ),
     folds=(_from_two, _affine, centred), ignored=("dropout", "init_std", "layerdrop"),
     defaults={"max_position_embeddings": 2048, "activation_function": "relu", "word_embed_proj_dim": None, "enable_bias": True,
               "layer_norm_elementwise_affine": True, "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 2},
@@ -144,7 +145,8 @@ def _scale(given):
 
 
 XGLM = Family(
-    model_type="xglm", architecture="XGLMForCausalLM", features="sinusoidal positions, scaled embedding, LayerNorm with bias, no gate, GELU, biases",
+    model_type="xglm", architecture="XGLMForCausalLM",
+    features="sinusoidal positions, scaled embedding, LayerNorm with bias, no gate, GELU, biases",
     biases=((None, "q k v o up down"),), epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False},
     fields=lambda given: {"learned_positions": True}, options=OPT.options, ropes=_no_rope,
     aliases={"attention_heads": "num_attention_heads", "d_model": "hidden_size", "num_layers": "num_hidden_layers"},
@@ -156,14 +158,15 @@ XGLM = Family(
     neutral={"add_cross_attention": GPT2.neutral["add_cross_attention"]})
 
 BIOGPT = Family(
-    model_type="biogpt", architecture="BioGptForCausalLM", features="learned positions, scaled embedding, LayerNorm with bias, no gate, GELU, biases",
-    biases=XGLM.biases, epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False}, fields=XGLM.fields, ropes=_no_rope, prefix="biogpt.",
-    names=(("model.layers.", "biogpt.layers."), ("model.embed_", "biogpt.embed_"), ("model.norm", "biogpt.layer_norm"), ("lm_head", "output_projection"),
-           *_FAIRSEQ),
+    model_type="biogpt", architecture="BioGptForCausalLM",
+    features="learned positions, scaled embedding, LayerNorm with bias, no gate, GELU, biases",
+    biases=XGLM.biases, epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False}, fields=XGLM.fields, ropes=_no_rope,
+    prefix="biogpt.", names=(("model.layers.", "biogpt.layers."), ("model.embed_", "biogpt.embed_"), ("model.norm", "biogpt.layer_norm"),
+                             ("lm_head", "output_projection"), *_FAIRSEQ),
     folds=(_from_two, factors(embedding=_scale), norm_biases, centred),
     # the class leaves layer_norm_eps out
     ignored=("layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob", "activation_dropout", "layerdrop"),
-    defaults={"max_position_embeddings": 1024, "hidden_act": "gelu", "scale_embedding": True, "tie_word_embeddings": True, "bos_token_id": 0,
-              "eos_token_id": 2})
+    defaults={"max_position_embeddings": 1024, "hidden_act": "gelu", "scale_embedding": True, "tie_word_embeddings": True,
+              "bos_token_id": 0, "eos_token_id": 2})
 
 POSITIONS = (GPT2, GPT_BIGCODE, GPT_NEO, OPT, XGLM, BIOGPT)
