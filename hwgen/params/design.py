@@ -53,7 +53,7 @@ class Design:
         if last not in vectors:
             return
         before = self.record_granules + sum(self.vector_granules(vector) for vector in vectors if vector != last)
-        before += (self.hidden - hw.columns) // hw.vector_lanes         # the last tile's are the last ones
+        before += (self.layer_hidden() - hw.columns) // hw.vector_lanes     # the last tile's are the last ones
         room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
         if hw.entries // hw.halves > room:
             raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
@@ -66,7 +66,12 @@ class Design:
     # -- padded lengths
     @property
     def hidden(self):
-        return up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
+        return up_to(self.model.head_inputs, max(self.hw.lanes, self.hw.columns))
+
+    def layer_hidden(self):
+        """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's bias needs. (A
+        norm of sums adds whole rows.)"""
+        return self.hidden if self.block.post_norms else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
 
     @property
     def head(self):
@@ -128,7 +133,7 @@ class Design:
     def matmul(self, name):
         """The `Matmul` of a step `Project` of a layer."""
         step = next(step for step in self.block.of(Project) if step.name == name)
-        widths = {"hidden": self.hidden, "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
+        widths = {"hidden": self.layer_hidden(), "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
         rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
         return self._matmul(name, rows, widths[step.inputs])
 
