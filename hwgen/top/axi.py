@@ -40,7 +40,7 @@ class AxiDecoder(wiring.Component):
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi, *, rom_file="rom.hex"):
+    def __init__(self, design, axi, *, rom_file=None):
         axi.check(design)
         self._design, self._axi, self._rom_file = design, axi, rom_file
         self._map = register_map(design, axi)

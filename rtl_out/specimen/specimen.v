@@ -3665,7 +3665,7 @@ module specimen_attention_numerators_e4m3_e3m4_l4_p4_b34(weight, operands, add, 
 endmodule
 
 `ifndef specimen_rom_file
-`define specimen_rom_file "rom.hex"
+`define specimen_rom_file "specimen_rom.hex"
 `endif
 
 module specimen_rom #(
@@ -3687,7 +3687,7 @@ module specimen_rom #(
     if (en) data <= rows[address];
 endmodule
 
-module specimen(command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, counter_address, signature_address, clk, rst, command__ready, outcome__payload, outcome__valid, kv_command__ready, kv_answer__payload, kv_answer__valid, phase, layer, model_id, counter_data, signature_data, command__payload
+module specimen #(parameter ROM_FILE = `specimen_rom_file) (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, counter_address, signature_address, clk, rst, command__ready, outcome__payload, outcome__valid, kv_command__ready, kv_answer__payload, kv_answer__valid, phase, layer, model_id, counter_data, signature_data, command__payload
 );
   reg \$start ;
   initial \$start <= 0;
@@ -5068,7 +5068,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .pipe_advance(\i__ready$230 ),
     .rst(rst)
   );
-  \specimen.weights  weights (
+  \specimen.weights #(.ROM_FILE(ROM_FILE)) weights (
     .beats__payload(beats__payload),
     .beats__valid(beats__valid),
     .clk(clk),
@@ -34153,7 +34153,7 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign \$123  = lane0_up0[0];
 endmodule
 
-module \specimen.weights (rst, o__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
+module \specimen.weights #(parameter ROM_FILE = "") (rst, o__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -34230,7 +34230,7 @@ module \specimen.weights (rst, o__ready, req__ready, req__valid, req__payload, b
     .o__valid(beats__valid),
     .rst(rst)
   );
-  \specimen.weights.rom  rom (
+  \specimen.weights.rom #(.ROM_FILE(ROM_FILE)) rom (
     .address(request[13:0]),
     .clk(clk),
     .data(i__payload),
@@ -34408,7 +34408,7 @@ module \specimen.weights.output.skid (rst, i__payload, o__ready, i__ready, o__va
   end
 endmodule
 
-module \specimen.weights.rom (en, data, address, clk);
+module \specimen.weights.rom #(parameter ROM_FILE = "") (en, data, address, clk);
   input [13:0] address;
   wire [13:0] address;
   input clk;
@@ -34417,7 +34417,7 @@ module \specimen.weights.rom (en, data, address, clk);
   wire [127:0] data;
   input en;
   wire en;
-  specimen_rom #(
+  specimen_rom #(.FILE(ROM_FILE),
     .ADDRESS_WIDTH(32'd14),
     .DEPTH(32'd16100),
     .WIDTH(32'd128)
