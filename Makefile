@@ -5,6 +5,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_ARGS ?=
+MUTATE_ARGS ?=
 SYNTH_ARGS ?=
 BOARD ?= ulx3s-12f
 
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly soak fuzz bitstream synth-report synth-scripts specimen lint bench env clean
+.PHONY: help demo test nightly soak fuzz mutate bitstream synth-report synth-scripts specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -33,6 +34,10 @@ soak: $(STAMP) ## thousands of random passes, forks and faults of the host on th
 
 fuzz: $(STAMP) ## 20,000 damaged files and answers, each read or refused in one line (FUZZ_ARGS="--inputs N --seed S --only safetensors")
 	@$(BIN)/python -m tools.fuzz $(FUZZ_ARGS)
+
+mutate: $(STAMP) ## each unit broken a little, many times: does its bench notice? (hours; MUTATE_ARGS="--unit convert --mutants N --seed S")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(BIN)/python -m tools.mutate $(MUTATE_ARGS)
 
 bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI, in minutes, into build/fpga (BOARD=B: another)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'
