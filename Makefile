@@ -3,6 +3,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
+FORMAL_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_ARGS ?=
 SYNTH_ARGS ?=
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly soak fuzz bitstream synth-report specimen lint bench env clean
+.PHONY: help demo test nightly formal soak fuzz bitstream synth-report specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -26,6 +27,10 @@ test: $(STAMP) ## the tests: each bench on the first simulator at all its shapes
 nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then each family's machine on RTL (an hour)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
+
+formal: $(STAMP) ## properties of units proved, and refuted of broken units (FORMAL_ARGS="--only skid"), see docs/formal.md
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(BIN)/python -m formal $(FORMAL_ARGS)
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
