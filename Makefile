@@ -3,6 +3,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
+FORMAL_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_ARGS ?=
 MUTATE_ARGS ?=
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly soak fuzz mutate bitstream synth-report synth-scripts specimen lint bench env clean
+.PHONY: help demo test nightly formal soak fuzz mutate bitstream synth-report synth-scripts specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -28,6 +29,10 @@ nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then 
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
 	@$(BIN)/python -m tools.synth_scripts
+
+formal: $(STAMP) ## properties of units proved, and refuted of broken units (FORMAL_ARGS="--only skid"), see docs/formal.md
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(BIN)/python -m formal $(FORMAL_ARGS)
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
