@@ -154,7 +154,7 @@ async def history(dut, pattern):
     if h.exact:
         impossible = {code for code, possible in {
             ErrorCode.SLOT: most(HW.slots) >= HW.slots, ErrorCode.TOKEN: most(DESIGN.model.vocab_size) >= DESIGN.model.vocab_size,
-            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged}.items() if not possible}
+            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged, ErrorCode.WINDOW: DESIGN.positions_kept}.items() if not possible}
         assert errors == set(ErrorCode) - impossible
 
 

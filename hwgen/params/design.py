@@ -124,6 +124,32 @@ class Design:
         """The most K/V rows that attention of an entry goes over, in any layer."""
         return max(self.window(layer) or self.hw.context for layer in range(self.layers))
 
+    # -- blocks of the KV memory
+    @cached_property
+    def positions_kept(self):
+        """The newest positions of a slot, which it keeps where it gives back blocks behind the window of all its layers; None: it keeps all.
+
+        As many as the oldest of the T newest sees with itself: a pass has at most those, so its entries find what they see, and a slot that goes
+        back by as many does too.
+        """
+        kept = self.rows_seen() + self.hw.entries - 1
+        return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None
+
+    def given_back(self, length):
+        """Blocks at a slot's beginning that it has given back when its newest position makes it so long."""
+        return 0 if self.positions_kept is None else max(0, length - self.positions_kept) // self.hw.kv_block
+
+    def most_blocks(self, length):
+        """The most blocks that a slot owns at once until it is so long."""
+        if self.positions_kept is not None:
+            length = min(length, self.positions_kept + self.hw.kv_block - 1)
+        return -(-length // self.hw.kv_block)
+
+    def room(self, texts):
+        """Positions that each of that many texts at once has."""
+        each = self.hw.blocks // texts
+        return self.hw.context if each >= self.most_blocks(self.hw.context) else each * self.hw.kv_block
+
     # -- matrices, in stream order
     def _matmul(self, name, rows, cols, codes=1):
         lanes, columns = self.hw.lanes, self.hw.columns
