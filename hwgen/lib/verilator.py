@@ -112,16 +112,25 @@ def _root_word(folder):
 _RULES = """\
 VM_DEFAULT_RULES = 0
 include {prefix}.mk
-$(VK_OBJS_FAST): %.o: %.cpp
-	$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
+$(VK_OBJS_FAST): %.o: %.cpp $(HEADERS)
+	$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) $(patsubst %.gch,-include %,$(HEADERS)) -c -o $@ $<
+$(HEADERS):
+	$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) -x c++-header -o $@ $(basename $@)
 $(VK_OBJS_SLOW): %.o: %.cpp
 	$(CXX) $(OPT_SLOW) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
 $(VK_GLOBAL_OBJS): %.o: %.cpp
 	$(CXX) $(OPT_GLOBAL) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
 """
 
+#: Bytes of C++ up to which slow code is compiled with the fast: less work than the headers of one more unit.
+_SMALL = 500_000
+
 #: Bytes of C++ that are compiled at once: the compiler takes some 100 MB for each million with -O3.
 _UNIT = 4_000_000
+
+
+def _size(files):
+    return sum(file.stat().st_size for file in files)
 
 
 def _units(folder, name, files, parts=1):
@@ -180,7 +189,7 @@ def lint(verilog, top):
 
 
 def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cflags="", ldflags="", opt="-O2",
-          trace=False, jobs=2, cache=None):
+          trace=False, jobs=2, cache=None, headers=False):
     """Verilate and compile one executable.
 
     Parameters
@@ -195,6 +204,7 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
     opt : str               optimization of the model (``-O1`` for short runs, ``-O2`` or ``-O3`` for long ones)
     trace : bool            able to write VCD
     cache : path            where to keep objects of Verilator's runtime, most of the compile time of small models
+    headers : bool          keep its precompiled headers there too, 90 MB, which halve the rest: for many builds
 
     The folder's path, and those of sources, must be words to make: see :func:`build_folder`.
 
@@ -209,22 +219,30 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
           *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder,
          VERILATOR_ROOT=str(verilator_root))
     classes = (folder / f"{prefix}_classes.mk").read_text()
-    fast = _units(folder, "fast", [*_classes(folder, classes, "FAST"), *(Path(c) for c in cpp)], jobs)
-    slow = _units(folder, "slow", _classes(folder, classes, "SLOW"))
+    fast, slow = [*_classes(folder, classes, "FAST"), *(Path(c) for c in cpp)], _classes(folder, classes, "SLOW")
+    if _size(fast + slow) < _SMALL:
+        fast, slow = fast + slow, []
+    fast, slow = _units(folder, "fast", fast, jobs), _units(folder, "slow", slow)
     (folder / "build.mk").write_text(_RULES.format(prefix=prefix))
     kept = _runtime_cache(cache, classes, cflags)
+    precompiled = f"runtime{opt}.h.gch" if kept and headers else ""
     if kept:
         for obj in kept.glob("*.o"):
             shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
+    if precompiled:
+        (folder / precompiled).with_suffix("").write_text("".join(f'#include "verilated{name}.h"\n' for name in ("", "_dpi", "_vpi")))
+        if (kept / precompiled).exists():
+            (folder / precompiled).symlink_to(kept / precompiled)
     _run(["make", "-j", str(jobs), "-C", folder, "-f", "build.mk", *_make_variables(opt), "VM_USER_CLASSES=", f"VM_CLASSES_FAST={' '.join(fast)}",
-          f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1", executable],
+          f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1", f"HEADERS={precompiled}",
+          executable],
          folder, VERILATOR_ROOT=str(verilator_root))
     if kept:
         kept.mkdir(parents=True, exist_ok=True)
         with work_folder(kept, "new-") as work:
-            for obj in folder.glob("verilated*.o"):
-                if not (kept / obj.name).exists():
-                    Path(shutil.copy(obj, work)).replace(kept / obj.name)
+            for made in (*folder.glob("verilated*.o"), *folder.glob("*.gch")):
+                if not (kept / made.name).exists():
+                    Path(shutil.copy(made, work)).replace(kept / made.name)
     return folder / executable
 
 
