@@ -75,6 +75,8 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
         "HWGEN_BENCH_PORTS": json.dumps(ports(verilog, name)),
         "PYTHONUNBUFFERED": "1",
         "COCOTB_ANSI_OUTPUT": "0",
+        # assertions that say their values: of benches only, as to rewrite all of hwgen's modules takes most of a second
+        "COCOTB_REWRITE_ASSERTION_FILES": "bench_*.py *_bench.py",
     }
     stopped = None
     try:
@@ -161,7 +163,7 @@ def _build_verilator(work, done, name, verilog, waves, internals, opt):
         cpp=[cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"],
         args=["--vpi", "--timescale", "1ns/1ps"],
         ldflags=f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator", opt=opt, trace=waves,
-        cache=BUILDS / "verilator-runtime")
+        cache=BUILDS / "verilator-runtime", headers=True)
     shutil.move(built, done / name)
 
 

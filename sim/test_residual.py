@@ -16,6 +16,8 @@ SHAPES = {
 KINDS = {
     "biases": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, residual_fraction=14, head="pair",
                    block=dict(biased=["o", "down"])),
+    "longer": dict(entries=2, lanes=8, columns=8, vector_lanes=4, hidden_size=30, head="pair", tie_word_embeddings=False, head_bias=True,
+                   block=dict(biased=["down"], final_bias=True)),
     "bias": dict(entries=1, lanes=2, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=10, head="pair",
                  block=dict(biased=["down"])),
     "normed": dict(entries=3, lanes=8, columns=4, vector_lanes=4, hidden_size=30, head="pair", block=dict(norms="post", biased=["o"])),

@@ -24,9 +24,9 @@ _DIMS = {"vocab_size": 70, "hidden_size": 40, "intermediate_size": 52, "num_hidd
          "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
-def _case(model_type, gain=1.0, zero=(), **options):
-    """``gain``: about which the gains of norms are; ``zero``: ends of names of tensors that are zero; ``options``: of the configuration."""
-    return {"model_type": model_type, "gain": gain, "zero": zero,
+def _case(model_type, gain=1.0, **options):
+    """``gain``: about which the gains of norms are; ``options``: of the configuration."""
+    return {"model_type": model_type, "gain": gain,
             "options": {key: value for key, value in (_DIMS | options).items() if value is not ...}}
 
 
@@ -37,6 +37,10 @@ _GPTJ = dict.fromkeys(("hidden_size", "num_attention_heads", "num_hidden_layers"
                        "intermediate_size"), ...) | {"n_embd": 40, "n_head": 4, "n_layer": 2, "n_positions": 64, "n_inner": 52,
                                            "rotary_dim": 6}
 _GPT2 = {key: value for key, value in _GPTJ.items() if key != "rotary_dim"}
+_NEO = dict.fromkeys(("num_key_value_heads", "num_attention_heads", "num_hidden_layers"), ...)
+_GPT_NEO = _NEO | {"num_heads": 4, "num_layers": 3, "attention_types": [[["global", "local"], 1], [["local"], 1]], "window_size": 7}
+_OPT = {"num_key_value_heads": ..., "intermediate_size": ..., "ffn_dim": 52}
+_XGLM = _NEO | _OPT | {"hidden_size": ..., "d_model": 40, "attention_heads": 4, "num_layers": 2, "pad_token_id": 4}
 
 CASES = {
     "llama": _case("llama", rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500.0}),
@@ -102,14 +106,20 @@ CASES = {
         "rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.4}),
     "gpt_neox, sequential": _case("gpt_neox", num_key_value_heads=..., use_parallel_residual=False,
                                   attention_bias=False),
-    "phi": _case("phi", zero=("lm_head.bias",), partial_rotary_factor=0.4),
-    "gptj": _case("gptj", zero=("lm_head.bias",), **_GPTJ),
-    "codegen": _case("codegen", zero=("lm_head.bias",), **_GPTJ),
+    "phi": _case("phi", partial_rotary_factor=0.4),
+    "gptj": _case("gptj", **_GPTJ),
+    "codegen": _case("codegen", **_GPTJ),
     "falcon": _case("falcon", **_FALCON),
     "falcon, two norms": _case("falcon", new_decoder_architecture=True, num_kv_heads=2, bias=True, **_FALCON),
     "falcon, sequential": _case("falcon", multi_query=False, parallel_attn=False, bias=True, **_FALCON),
     "gpt2": _case("gpt2", **_GPT2),
     "gpt2, scores not scaled": _case("gpt2", scale_attn_weights=False, tie_word_embeddings=False, activation_function="gelu", **_GPT2),
+    "gpt_neo": _case("gpt_neo", **_GPT_NEO),
+    "opt": _case("opt", **_OPT),
+    "opt, no biases": _case("opt", enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu",
+                            tie_word_embeddings=False, **_OPT),
+    "xglm": _case("xglm", **_XGLM),
+    "biogpt": _case("biogpt", num_key_value_heads=...),
     "gpt_bigcode": _case("gpt_bigcode", **_GPT2),
     "gpt_bigcode, all KV heads": _case("gpt_bigcode", multi_query=False, **_GPT2),
 }
@@ -120,9 +130,7 @@ def weights(case, sizes):
     made = {}
     for name, size in sizes.items():
         values = noise(case["model_type"], name, size=size)
-        if name.endswith(tuple(case["zero"])) and case["zero"]:
-            values = 0 * values
-        elif len(size) == 1:
+        if len(size) == 1:
             values = np.float32(0.3) * values + np.float32(0 if name.endswith("bias") else case["gain"])
         else:
             tables, scores = ("embed", "wte", "wpe"), ("q_proj", "k_proj", "qkv", "query_key", "c_attn")

@@ -30,7 +30,9 @@ RENAMED = {
                "model.norm.": "transformer.ln_f."},
     "gptneox": {"model.layers.": "gpt_neox.layers.", "model.embed_tokens.": "gpt_neox.embed_in.",
                 "model.norm.": "gpt_neox.final_layer_norm.", "lm_head.": "embed_out."},
-    "phi2": {"model.norm.": "model.final_layernorm."}}
+    "phi2": {"model.norm.": "model.final_layernorm."},
+    **dict.fromkeys(("gpt2", "starcoder"), {"model.layers.": "transformer.h.", "model.embed_tokens.": "transformer.wte.",
+                                            "model.embed_positions.": "transformer.wpe.", "model.norm.": "transformer.ln_f."})}
 
 
 def converted(arch, tensors, layers, head_dim, kv_heads):
@@ -48,6 +50,8 @@ def _converted(arch, name, values, head_dim, kv_heads):
     if ".query_key_value." in name:     # a KV head's queries, then its key and value, and so on
         groups = values.reshape(kv_heads, -1, head_dim, *values.shape[1:])
         return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])
+    if arch == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+        return values.T
     if arch in PLUS_ONE and name.endswith("norm.weight"):
         return values + 1
     if arch in PERMUTED and re.search(r"\.[qk]_proj\.", name):
@@ -80,15 +84,19 @@ class Case:
         if name == "lm_head.bias":
             return (VOCAB,)
         q, kv = HEADS * self.head_dim, self.fields.get("attention.head_count_kv", KV_HEADS) * self.head_dim
-        outputs = {"q_proj": q, "k_proj": kv, "v_proj": kv, "qkv_proj": q + 2 * kv, "o_proj": HIDDEN, "gate_proj": FF, "up_proj": FF,
+        if name == "model.embed_positions.weight":
+            return (64, HIDDEN)
+        outputs = {"c_attn": q + 2 * kv,
+                   "q_proj": q, "k_proj": kv, "v_proj": kv, "qkv_proj": q + 2 * kv, "o_proj": HIDDEN, "gate_proj": FF, "up_proj": FF,
                    "gate_up_proj": 2 * FF, "down_proj": HIDDEN, "dense": HIDDEN, "query_key_value": q + 2 * kv, "dense_h_to_4h": FF,
                    "dense_4h_to_h": HIDDEN, "c_fc": FF, "c_proj": HIDDEN, "fc1": FF, "fc2": HIDDEN}
         inputs = {"o_proj": q, "self_attn.dense": q, "attention.dense": q, "self_attention.dense": q, "down_proj": FF, "dense_4h_to_h": FF,
-                  "c_proj": FF, "fc2": FF}
+                  "attn.c_proj": q, "c_proj": FF, "fc2": FF}
         stem, _, kind = name.rpartition(".")
         part = stem.rpartition(".")[2]
         if part in outputs:
-            return (outputs[part],) if kind == "bias" else (outputs[part], inputs.get(part, inputs.get(stem, HIDDEN)))
+            found = (outputs[part],) if kind == "bias" else (outputs[part], inputs.get(stem, inputs.get(part, HIDDEN)))
+            return found[::-1] if self.arch == "gpt2" else found
         if part in ("q_norm", "k_norm"):
             return ({"q_norm": q, "k_norm": kv}[part],) if self.arch == "olmo2" else (self.head_dim,)
         return (HIDDEN,)
@@ -106,9 +114,9 @@ class Case:
             return np.float32(0 if name in self.final else 0.4) * values
         if len(size) == 1:
             return (0 if self.arch in PLUS_ONE else 1) + np.float32(0.3) * values
-        if "embed_tokens" in name:
+        if "embed_" in name:
             return np.float32(0.3 if "gemma" in self.arch else 1.5) * values
-        return values * np.float32((3.5 if re.search("q_proj|k_proj|qkv|key", name) else 1.7) / size[1] ** 0.5)
+        return values * np.float32((3.5 if re.search("q_proj|k_proj|qkv|key|c_attn", name) else 1.7) / size[1] ** 0.5)
 
     def tokens(self):
         return [3 + int(x) for x in (noise(self.name, size=(20,)) + 1) * 18]
@@ -173,7 +181,9 @@ _FINAL = ("model.norm.weight", "model.norm.bias")
 _FALCON = _weights("self_attention.query_key_value", "self_attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 _NEOX = _both("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "input_layernorm",
               "post_attention_layernorm")
+_GPT2 = _both("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj", "ln_1", "ln_2")
 _LN = {"attention.layer_norm_epsilon": 1e-3, "attention.layer_norm_rms_epsilon": None}
+_TABLE = _LN | dict.fromkeys(("rope.dimension_count", "rope.freq_base", "attention.key_length", "attention.value_length"))
 _YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 512, "rope.freq_base": 100.0}
 _GRANITE = {"attention.scale": 0.2, "embedding_scale": 3.0, "residual_scale": 0.4, "logit_scale": 5.0}
 
@@ -234,6 +244,10 @@ CASES = {case.name: case for case in (
          final=_FINAL),
     Case("starcoder2", "starcoder2", _both(*_QKV, "self_attn.o_proj", "mlp.c_fc", "mlp.c_proj") + _PRE + _NORM_BIASES, _LN,
          final=_FINAL, tied=True, off=3e-3),
+    Case("gpt2", "gpt2", _GPT2, _TABLE | {"attention.head_count_kv": HEADS}, final=(*_FINAL, "model.embed_positions.weight"), tied=True,
+         off=3e-3),
+    Case("starcoder", "starcoder", _GPT2, _TABLE | {"attention.head_count_kv": 1}, final=(*_FINAL, "model.embed_positions.weight"),
+         off=3e-3),
     Case("nemotron", "nemotron", _ARCEE + _NORM_BIASES, _LN | {"rope.dimension_count": 4}, final=_FINAL),
     Case("phi2", "phi2", (*_both(*_QKV, "mlp.fc1", "mlp.fc2", "self_attn.dense"), *_both("input_layernorm")),
          _LN | {"rope.dimension_count": 4}, final=_FINAL + ("lm_head.bias",), off=3e-3),

@@ -31,7 +31,7 @@ def library(tmp_path_factory):
     weights = folder / "cut/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
 
-    write_folder(folder / "opt", config={"architectures": ["OPTForCausalLM"], "model_type": "opt"})
+    write_folder(folder / "bloom", config={"architectures": ["BloomForCausalLM"], "model_type": "bloom"})
 
     tensors = write_folder(folder / "nan")
     tensors["model.layers.1.mlp.up_proj.weight"] = tensors["model.layers.1.mlp.up_proj.weight"].copy()
@@ -78,7 +78,7 @@ WRONG = {
     "empty folder": (EMIT.format("empty"), "config.json is missing"),
     "config is no JSON": (EMIT.format("letter"), "must be JSON"),
     "truncated weights": (EMIT.format("cut"), "model.safetensors: File must be .* truncated"),
-    "another architecture": (EMIT.format("opt"), "Model type must be one that .* not 'opt': it has no ReLU"),
+    "another architecture": (EMIT.format("bloom"), "Model type must be one that .* not 'bloom': it has no ALiBi"),
     "NaN": (EMIT.format("nan"), r"model.layers.1.mlp.up_proj.weight must be finite, not nan at \[3, 4\]"),
     "missing tensor": (EMIT.format("holes"), "model.norm.weight is missing"),
     "shapes disagree": (EMIT.format("liar"), r"must be \[100, 72\] by the configuration, not \[200, 72\]"),

@@ -68,6 +68,10 @@ MATTERS = {
     "gemma": {"hidden_act": "relu2"},
     "cohere": {"logit_scale": 0.25},
     "gptj": {"rotary_dim": 10},
+    "gpt_neo": {"window_size": 8},
+    "opt": {"activation_function": "gelu"},
+    "xglm": {"pad_token_id": 1},
+    "biogpt": {"scale_embedding": False},
     "codegen": {"n_head": 2},
     "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.8}},
     "falcon": {"layer_norm_epsilon": 0.1},
@@ -127,7 +131,18 @@ REFUSED = [
     ("falcon", {"alibi": True}, "config.json: Option alibi must be False, not True: this hardware has no ALiBi"),
     ("cohere", {"use_qk_norm": True}, "config.json: Option use_qk_norm must be False, not True: "
      "this hardware has no LayerNorm of queries and keys"),
-    ("phi", {"case": {"zero": ()}}, "tensor lm_head.bias must be zero: this hardware's LM head has no bias"),
+    ("opt", {"do_layer_norm_before": False}, "config.json: Option do_layer_norm_before must be True, not False: "
+     "this hardware has no norm that replaces the residual"),
+    ("opt", {"_remove_final_layer_norm": True}, "config.json: Option _remove_final_layer_norm must be False, not True: "
+     "this hardware has a final norm"),
+    ("opt", {"word_embed_proj_dim": 20}, "config.json: Option word_embed_proj_dim must be the hidden size 40, not 20: "
+     "this hardware has no projection of embeddings"),
+    ("gpt_neo", {"attention_types": [[["global", "sparse"], 2]]}, "config.json: Option attention_types must be pairs of a list of global "
+     "and local and of a number, not [['global', 'sparse'], 2]"),
+    ("gpt_neo", {"attention_types": None}, "config.json: Option attention_types must be of 3 layers, not 24"),
+    ("xglm", {"d_model": 2, "attention_heads": 1}, "config.json: Hidden size must be at least 4 with sinusoidal positions, not 2"),
+    ("xglm", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
+     "this hardware has no cross-attention"),
     ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),
     ("codegen", {"n_embd": 42, "n_head": 3}, "config.json: Hidden size must be a multiple of 4 in a codegen model, not 42"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "config.json: Option num_ln_in_parallel_attn must be 1 or 2 with "

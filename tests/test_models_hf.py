@@ -219,7 +219,7 @@ def test_defaults_and_end_tokens():
 
 
 ACTIVATIONS = ("one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_pytorch_tanh, gelu_python_tanh, gelu_accurate, quick_gelu, "
-               "relu2")
+               "relu, relu2")
 ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
 
 
@@ -227,7 +227,7 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     ({"architectures": ["BertModel"]},
      "Architecture must be LlamaForCausalLM for model type llama, not 'BertModel'"),
     ({"model_type": "mixtral"}, "Model type must be one that this hardware runs, not 'mixtral': it has no experts"),
-    ({"hidden_act": "relu"}, f"Activation must be {ACTIVATIONS}, not 'relu'"),
+    ({"hidden_act": "relu6"}, f"Activation must be {ACTIVATIONS}, not 'relu6'"),
     ({"attention_bias": 1}, "Option attention_bias must be true or false, not 1"),
     # transformers follows these in any model, also in those whose own classes do not know them
     ({"is_causal": False}, "Option is_causal must be missing, not False: this hardware's attention is causal"),

@@ -164,6 +164,19 @@ def test_a_scale_out_of_range_is_refused():
         pack(QuantizedModel(**fields, embedding=embedding), design)
 
 
+def test_the_heads_bias_is_behind_its_weights():
+    """In columns that the head has, and the layers' matrices have not."""
+    design = small_design(hidden_size=13, tie_word_embeddings=False, block=dict(final_bias=True), head_bias=True)
+    q = quantized_for(design)
+    assert (design.hidden, design.layer_hidden()) == (24, 16) and q.head.size[1] == 21 == design.model.head_inputs
+    assert [design.matmul(name).k_tiles for name in ("qkv", "gate_up")] == [2, 2] and design.head_matmul.k_tiles == 3
+    assert [design.matmul(name).n_tiles for name in ("o", "down")] == [2, 2]
+    reader = Reader(pack(q, design), design)
+    reader.beat = design.head_address
+    check_matrix(reader, design.model.vocab_size, design.hidden, lambda row, col, _: within(q.head.codes, row, col))
+    assert q.head.codes[:, 13:].any(axis=1).all()
+
+
 def test_the_final_norms_bias_is_behind_its_gains():
     design = small_design(hidden_size=13, vector_lanes=4, tile_beats=4, block=dict(final_bias=True))
     q = quantized_for(design)

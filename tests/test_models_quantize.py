@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from hwgen.models import random_checkpoint
-from hwgen.models.quantize import bf16, bf16_values, encode, quantize, quantize_matrix, scale_exponent
+from hwgen.models.quantize import bf16, bf16_values, encode, quantize, quantize_head, quantize_matrix, scale_exponent
+from hwgen.params.block import dense
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.hardware import Recipe
 from hwgen.params.model import DEMO, ModelShape
@@ -73,6 +74,31 @@ def test_matrix_error_and_pair(fmt):
     # the pair's low part has the same smallest step, and a residual's own precision above it
     residual = np.abs(single.values() - weights)
     assert (np.abs(pair.values() - weights) <= np.maximum(unit / 2, residual * 2.0 ** -fmt.sig_bits) * 1.0001).all()
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("size", [0, 1e-3, 1, 100])
+def test_head_with_a_bias(fmt, pair, size):
+    """The columns behind the weights add up to the bias, off by what one weight may be; the weights are as without it."""
+    rng = np.random.default_rng(4)
+    weights, bias, gains = (rng.normal(size=n).astype(np.float32) for n in ((50, 40), 50, 40))
+    recipe = Recipe(weight_format=fmt, head="pair" if pair else "single")
+    matrix, number = quantize_head(weights, recipe, size * bias, 3 * gains)
+    alone, none = quantize_head(weights, recipe)
+    assert none == 0 and np.frexp(number)[0] == 0.5 and (number == 4 or size == 100)
+    assert matrix.size == (50, 48) and matrix.exponent == alone.exponent and (matrix.values()[:, :40] == alone.values()).all()
+    off = matrix.values()[:, 40:].sum(axis=1, dtype=np.float64) * number - size * bias
+    assert np.abs(off).max() <= number * 2.0 ** (fmt.unit_exp + matrix.exponent - 1)
+    assert not pair or (quantize_head(weights, Recipe(weight_format=fmt), size * bias, 3 * gains)[0].codes == matrix.codes).all()
+
+
+def test_inputs_of_the_heads_bias_are_made_by_the_final_norm():
+    shape = dataclasses.replace(ODD, block=dense(final_bias=True), head_bias=True)
+    model, without = (quantize(random_checkpoint(one)) for one in (shape, dataclasses.replace(shape, head_bias=False)))
+    assert model.final_gain.tolist() == [*without.final_gain.tolist(), *[0] * 8]
+    assert model.final_bias.tolist() == [*without.final_bias.tolist(), *[0x3F80] * 8] and model.embedding.size == without.embedding.size
+    assert model.digest != without.digest
 
 
 def test_zero_matrix():

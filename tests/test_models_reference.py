@@ -74,7 +74,8 @@ SHARP = 0.5         # of scores: attention is not flat
 _FORMULAS = {
     "silu": lambda x: x / (1 + math.exp(-x)), "gelu": lambda x: x / 2 * (1 + math.erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "quick_gelu": lambda x: x / (1 + math.exp(-1.702 * x)), "relu2": lambda x: max(x, 0) ** 2}
+    "quick_gelu": lambda x: x / (1 + math.exp(-1.702 * x)), "relu": lambda x: max(x, 0),
+    "relu2": lambda x: max(x, 0) ** 2}
 
 
 def rms(x, gain):

@@ -68,6 +68,7 @@ FINE = {"demo": lambda: load("demo"), "mini": lambda: load("mini"), "random": la
             qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh", biased=("q",)))),
         "parallel": lambda: random_checkpoint(dataclasses.replace(ODD, rotary_dim=10, block=dense(
             parallel=True, gated=False, activation="relu2", biased=("up", "down")))),
+        "bias of the head": lambda: random_checkpoint(dataclasses.replace(ODD, block=dense(final_bias=True), head_bias=True)),
         "tiny": lambda: random_checkpoint(dataclasses.replace(ODD, max_position_embeddings=3))}
 
 

@@ -51,6 +51,15 @@ def test_vectors_of_records_are_described_by_name():
         "layer 0: record of norm 1, bias of qkv, output 0", *2 * ["record of the final norm, bias, element 13"]]
 
 
+def test_the_heads_bias_is_described():
+    design = small_design(tie_word_embeddings=False, block=dict(final_bias=True), head_bias=True)
+    quantized = quantize(random_checkpoint(design.model), design.recipe)
+    before = pack(quantized, design)
+    quantized.head.codes[2, 15:17] ^= 1
+    changed = [describe(design, beat, byte) for beat, byte in np.argwhere(pack(quantized, design) != before)]
+    assert [line for line in changed if line != "header"] == ["LM head, output 2, input 15", "LM head, output 2, bias (input 16)"]
+
+
 def test_ends():
     design = small_design()
     assert describe(design, 0) == "header"

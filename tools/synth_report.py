@@ -43,7 +43,8 @@ _ALL = ("q", "k", "v", "o", "gate", "up", "down")
 _BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh")),
            "post": replace(DEMO, block=dense(qk_norm=QkNorm("projection"), norms="post", activation="relu2")),
            "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2", gated=False), rotary_dim=0),
-           "gelu": replace(DEMO, block=dense(activation="gelu", gated=False))}
+           "gelu": replace(DEMO, block=dense(activation="gelu", gated=False)),
+           "relu": replace(DEMO, block=dense(activation="relu")), "relu alone": replace(DEMO, block=dense(activation="relu", gated=False))}
 BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCKS.items() for shape in ("4x4", "8x16")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.

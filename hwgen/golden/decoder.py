@@ -200,7 +200,7 @@ class GoldenDecoder:
 
     def signature(self, x):
         """CRCs of residuals, a list."""
-        return residual.signature(np.pad(x, [(0, 0), (0, self.design.hidden - x.shape[1])]))
+        return residual.signature(np.pad(x, [(0, 0), (0, self.design.layer_hidden() - x.shape[1])]))
 
     def embedded(self, tokens, positions):
         """The residual before the first layer."""
@@ -227,6 +227,7 @@ class GoldenDecoder:
 
     def head(self, x):
         """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp + acc_unit)."""
+        x = np.pad(x, [(0, 0), (0, self.design.model.head_inputs - x.shape[1])])
         acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain, bias=self._final_bias), self.head_weights)
         return acc, exp + self._head_exp
 

@@ -80,7 +80,7 @@ def signature(x):
 def granules(design, n):
     """(n-tile, entry, group) of each granule of an add, in order. Rows have whole tiles: nothing is padding."""
     v, columns = design.hw.vector_lanes, design.hw.columns
-    return ((tile, entry, group) for tile in range(design.hidden // columns) for entry in range(n)
+    return ((tile, entry, group) for tile in range(design.layer_hidden() // columns) for entry in range(n)
             for group in range(columns // v))
 
 

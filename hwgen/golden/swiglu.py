@@ -9,7 +9,7 @@ __all__ = ["activate", "latency", "sigmoid"]
 
 def latency(block):
     """Cycles from the one that takes a granule to the first one that offers the result."""
-    return (2 if block.activation == "relu2" else 7) + 2 * block.gated
+    return {"relu": 1, "relu2": 2}.get(block.activation, 7) + 2 * block.gated
 
 
 def sigmoid(g, activation="silu"):
@@ -25,5 +25,8 @@ def activate(block, x):
     x = np.asarray(x)
     g = x[..., 0::2] if block.gated else x
     # 8 + 15 and 8 + 8 significant bits: the products are exact before their one rounding.
-    a = bf16(np.maximum(g, 0) ** 2 if block.activation == "relu2" else g * (sigmoid(g, block.activation) * 2.0**-14))
+    if block.activation in ("relu", "relu2"):
+        a = bf16(np.maximum(g, 0) ** (2 if block.activation == "relu2" else 1))
+    else:
+        a = bf16(g * (sigmoid(g, block.activation) * 2.0**-14))
     return bf16(a * x[..., 1::2]) if block.gated else a

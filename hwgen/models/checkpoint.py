@@ -27,6 +27,8 @@ def tensor_shapes(shape):
         names["model.norm.bias"] = (shape.hidden_size,)
     if not shape.tie_word_embeddings:
         names["lm_head.weight"] = (shape.vocab_size, shape.hidden_size)
+    if shape.head_bias:
+        names["lm_head.bias"] = (shape.vocab_size,)
     return names
 
 

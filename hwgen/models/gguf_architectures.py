@@ -32,7 +32,7 @@ _NEUTRAL = {
 
 _ACTIVATIONS = {"silu": ("silu", "swiglu"), "relu2": ("relu2",), "gelu_tanh": ("gelu_pytorch_tanh", "gelu_new", "gelu"), "gelu": ("gelu",)}
 
-_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_NAMES = {"model.embed_tokens": "token_embd", "model.embed_positions": "position_embd", "model.norm": "output_norm", "lm_head": "output"}
 _LAYER_NAMES = {
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -53,6 +53,7 @@ class Architecture:
     layer_norm : bool       its norms take the mean away
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
     norm_biases : bool      its norms have biases, which become biases of the matrices that read them; the final one's stays
+    positions : bool        a table of positions is added to the embedding, and there is no RoPE
     divisors : str          the tensor with a divisor of each frequency, or ""
     taken : tuple           fields that are read, of those that change what a model computes
     window : callable       layers -> sliding window where no field says it, or 0
@@ -73,6 +74,7 @@ class Architecture:
     layer_norm: bool = False
     untied: bool = False
     norm_biases: bool = False
+    positions: bool = False
     divisors: str = ""
     taken: tuple = ()
     window: object = lambda layers: 0
@@ -112,17 +114,18 @@ class Architecture:
         """The architecture of one file, whose fields and tensors may decide."""
         return self
 
-    def make_block(self, own):
-        """The `Block`, with the biases of the file and those that come of norms."""
+    def make_block(self, own, head_bias):
+        """The `Block`, with the biases of the file and those that come of norms; and where the head has one, one of the final norm."""
         more = {"q", "k", "v", "up", *(["gate"] if self.block.get("gated", True) else [])} if self.norm_biases else set()
-        return dense(biased=own | more, final_bias=self.norm_biases, **self.block)
+        return dense(biased=own | more, final_bias=self.norm_biases or head_bias, **self.block)
 
     def plan(self, shape, sizes, own, found, meta):
         """(The `Plan` of the tensors, what it folds in words.)"""
         tied = "output.weight" not in found
         plan = tensors.Plan(shape, sizes, self.spelled, own, tied)
         folds = [tensors.fused("attn_qkv", "q", "k", "v")] * ("blk.0.attn_qkv.weight" in found) + list(self.folds)
-        said = [fold(plan, meta) for fold in folds + [tensors.no_head_bias] * ("output.bias" in found)]
+        folds += [tensors.no_final_bias] * (shape.head_bias and not self.norm_biases)
+        said = [fold(plan, meta) for fold in folds]
         if tied and not shape.tie_word_embeddings:
             said.append("the head is a table of its own")
         return plan, [words for words in said if words]
@@ -223,11 +226,13 @@ def _only_windowed(meta, windowed):
 COHERE2 = COMMAND_R.like(name="cohere2", taken=("logit_scale", *_PATTERN), layers=_every(4), rotary=_only_windowed)
 OLMO = Architecture(name="olmo", layer_norm=True, folds=(tensors.interleaved, tensors.no_gains, tensors.centred))
 
-# With biases of norms, of which the one after the last layer must be zero.
+# With biases of norms, and maybe of the head.
 _PLAIN_MLP = {"activation": "gelu_tanh", "gated": False}
 STARCODER2 = Architecture(name="starcoder2", block=_PLAIN_MLP, layer_norm=True, untied=True, norm_biases=True,
                           folds=(tensors.norm_biases, tensors.centred))
 NEMOTRON = STARCODER2.like(name="nemotron", block={"activation": "relu2", "gated": False}, partial=True)
+GPT2 = STARCODER2.like(name="gpt2", positions=True)
+STARCODER = GPT2.like(name="starcoder")
 PHI2 = STARCODER2.like(name="phi2", block=_PLAIN_MLP | {"parallel": True}, partial=True)
 
 
@@ -268,12 +273,11 @@ GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_paral
 ARCHITECTURES = {arch.name: arch for arch in (
     LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA2, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, EXAONE, HUNYUAN,
     INTERNLM2, MINICPM, CHATGLM, COMMAND_R, COHERE2, OLMO, STABLELM,
-    STARCODER2, NEMOTRON, PHI2, FALCON, GPTNEOX)}
+    STARCODER2, GPT2, STARCODER, NEMOTRON, PHI2, FALCON, GPTNEOX)}
 
 #: Architectures that are known, and what this hardware lacks for them.
 MISSING = {
     "deepseek2": "latent attention", "minicpm3": "latent attention",
-    **dict.fromkeys(("gpt2", "starcoder"), "reader of GGUF files with learned positions"),
     **dict.fromkeys(("bloom", "mpt", "refact", "jais"), "ALiBi"),
     **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "jina-bert-v2", "t5encoder"), "encoders"),
     **dict.fromkeys(("mamba", "mamba2", "rwkv6", "rwkv7"), "recurrent layers"),

@@ -229,10 +229,12 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     for name in ("attention.value_length", *(() if arch.partial else ("rope.dimension_count",))):
         if meta.of_model(name, int, head_dim) != head_dim:
             raise ValueError(f"Metadata {meta.key(name)} must be the head dimension {head_dim}, not {shown(meta.of_model(name, int))}")
+    if arch.positions:
+        turned, about.notes["positions"] = 0, f"a table of {context}"
     _check_neutral(meta, arch, head_dim)
     theta = meta.of_model("rope.freq_base", float, 10000.0)
     about.notes["RoPE theta"] = f"{theta} ({meta.key('rope.freq_base') if meta.key('rope.freq_base') in meta else 'default of llama.cpp'})"
-    tied = "output.weight" not in sizes
+    tied, head_bias = "output.weight" not in sizes, "output.bias" in sizes
     about.notes["LM head"] = "the embedding table (there is no tensor output)" if tied else "tensor output"
     vocab_size = sizes["token_embd.weight"][0]
     if meta.of_model("vocab_size", int, vocab_size) != vocab_size:
@@ -250,11 +252,13 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
         "rms_norm_eps": meta.of_model("attention.layer_norm_epsilon" if arch.layer_norm else "attention.layer_norm_rms_epsilon", float),
         "rope_theta": theta,
         "max_position_embeddings": context,
-        "tie_word_embeddings": tied and not arch.untied,
+        "tie_word_embeddings": tied and not (arch.untied or head_bias),
         "bos_token_id": start_token(meta, path),
         "eos_token_ids": end_tokens(meta, path),
         "rotary_dim": None if turned == head_dim else turned,
-        "block": arch.make_block(own),
+        "learned_positions": arch.positions,
+        "head_bias": head_bias,
+        "block": arch.make_block(own, head_bias),
     }
     plain = ModelShape(**made).rope_frequencies()[:turned // 2]
     made["rope_scaling"], factor, longest = _rope_scaling(meta, arch, divisors, plain, context, about)
@@ -299,9 +303,6 @@ def load_gguf(path, *, need_tokenizer=True):
     if folded:
         about.notes["folded"] = "; ".join(folded)
     check_tensors(shape, sizes, path, ignored=lambda name: name == arch.divisors or name in arch.ignored, wanted=plan.needs())
-    for name, (_, missing) in plan.zeros.items():
-        if read(name).any():
-            raise ModelError(f"{path}: tensor {name} must be zero: {missing}")
 
     tokenizer = None
     if need_tokenizer or "tokenizer.ggml.tokens" in reader.fields:

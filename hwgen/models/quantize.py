@@ -11,10 +11,11 @@ import numpy as np
 from ..params.block import Norm
 from ..params.formats import Fp8
 from ..params.hardware import Recipe
+from ..params.model import HEAD_BIAS_COLUMNS
 from .checkpoint import tensor_shapes
 
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
-           "quantize_matrix", "scale_exponent", "score_factor"]
+           "quantize_head", "quantize_matrix", "scale_exponent", "score_factor"]
 
 _CHUNK = 1 << 20  # elements that are converted at once: bounds the float64 temporaries
 
@@ -98,6 +99,32 @@ def quantize_matrix(weights, fmt, *, pair=False):
     return Matrix(codes, exponent, fmt, lo)
 
 
+def quantize_head(weights, recipe, bias=None, gains=None):
+    """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs], float: what its inputs
+    behind hidden_size are).
+
+    ``bias`` [vocab_size] and the final norm's ``gains`` are there where it has a bias. A row's weights of those inputs then add up to it:
+    each is what those before it leave, rounded, at the exponent of the others, so that their sum is off by no more than one weight is. The
+    inputs are a power of two near what the final norm makes, which the activations' scale leaves as it is; or a larger one, if the bias
+    needs it. Without its second codes, the matrix of a pair is the single one.
+    """
+    fmt, pair = recipe.weight_format, recipe.head == "pair"
+    matrix = quantize_matrix(weights, fmt, pair=pair)
+    if bias is None:
+        return matrix, 0.0
+    rest = np.ldexp(bias.astype(np.float64), -matrix.exponent)
+    most = np.abs(rest).max() / (fmt.max_value * (HEAD_BIAS_COLUMNS - 1))       # the last column is for what is rounded away
+    mean = np.square(gains, dtype=np.float64).mean() or 1.0
+    number = 2.0 ** max(round(math.log2(mean) / 2), math.ceil(math.log2(max(most, 2.0**-100))))
+    rest, columns, values = rest / number, [], np.ldexp(fmt.values().astype(np.float64), fmt.unit_exp)
+    for _ in range(HEAD_BIAS_COLUMNS * (1 + pair)):
+        columns.append(encode(rest, fmt))
+        rest = rest - values[columns[-1]]
+    first, *second = np.split(np.stack(columns, axis=1), 1 + pair, axis=1)
+    matrix = dataclasses.replace(matrix, codes=np.concatenate([matrix.codes, first], axis=1))
+    return dataclasses.replace(matrix, lo=np.concatenate([matrix.lo, *second], axis=1)) if pair else matrix, number
+
+
 class Layer:
     """One decoder layer: the matrices of its block and its vectors, as attributes by their names there.
 
@@ -123,7 +150,7 @@ class Layer:
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantizedModel:
     """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has one, and
-    ``positions`` where they are learned."""
+    ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of `ModelShape.head_inputs` elements."""
 
     shape: object       # ModelShape
     recipe: Recipe
@@ -206,8 +233,14 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
     embedding = table("model.embed_tokens.weight")
     positions = table("model.embed_positions.weight") if shape.learned_positions else None
     layers = tuple(layer(i) for i in range(shape.num_hidden_layers))
-    final_gain = bf16(read("model.norm.weight"))
-    final_bias = bf16(read("model.norm.bias")) if block.final_bias else None
-    head = embedding if shape.tie_word_embeddings else table("lm_head.weight")
+    gains = read("model.norm.weight")
+    final_gain, final_bias = bf16(gains), bf16(read("model.norm.bias")) if block.final_bias else None
+    if shape.tie_word_embeddings:
+        head = embedding
+    else:
+        head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None, gains)
+    if shape.head_bias:
+        final_gain, final_bias = (np.append(vector, bf16(np.full(HEAD_BIAS_COLUMNS, value)))
+                                  for vector, value in ((final_gain, 0.0), (final_bias, behind)))
     return QuantizedModel(shape=shape, recipe=recipe, layers=layers, final_gain=final_gain, head=head,
                           embedding=embedding, final_bias=final_bias, positions=positions)

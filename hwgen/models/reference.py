@@ -66,11 +66,15 @@ def _quick_gelu(x):
         return x / (1 + np.exp(np.float32(-1.702) * x))
 
 
+def _relu(x):
+    return np.maximum(x, 0)
+
+
 def _relu2(x):
-    return np.square(np.maximum(x, 0))
+    return np.square(_relu(x))
 
 
-_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu2": _relu2}
+_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu": _relu, "relu2": _relu2}
 
 #: What `Project.inputs` calls the inputs of its matrices, and `_layer`.
 _INPUTS = {"hidden": "normed", "heads": "attended", "ff": "activated"}
@@ -120,7 +124,8 @@ class Reference:
 
     def head(self, hidden):
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
-        return _softcapped(hidden @ self._weights[self._head].T, self.shape.final_logit_softcapping)
+        logits = hidden @ self._weights[self._head].T
+        return _softcapped(logits + self._weights["lm_head.bias"] if self.shape.head_bias else logits, self.shape.final_logit_softcapping)
 
     def residual(self, x):
         """The residual [n, hidden_size], where it is new: the embeddings, and after each attention and each MLP."""

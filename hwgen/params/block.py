@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 __all__ = ["ACTIVATIONS", "Attend", "Block", "LLAMA", "Matrix", "Norm", "Project", "QkNorm", "Store", "Vector", "dense"]
 
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu2")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2")
 
 
 @dataclass(frozen=True)

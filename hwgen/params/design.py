@@ -53,7 +53,7 @@ class Design:
         if last not in vectors:
             return
         before = self.record_granules + sum(self.vector_granules(vector) for vector in vectors if vector != last)
-        before += (self.hidden - hw.columns) // hw.vector_lanes         # the last tile's are the last ones
+        before += (self.layer_hidden() - hw.columns) // hw.vector_lanes     # the last tile's are the last ones
         room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
         if hw.entries // hw.halves > room:
             raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
@@ -66,7 +66,12 @@ class Design:
     # -- padded lengths
     @property
     def hidden(self):
-        return up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
+        return up_to(self.model.head_inputs, max(self.hw.lanes, self.hw.columns))
+
+    def layer_hidden(self):
+        """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's bias needs. (A
+        norm of sums adds whole rows.)"""
+        return self.hidden if self.block.post_norms else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
 
     @property
     def head(self):
@@ -119,6 +124,32 @@ class Design:
         """The most K/V rows that attention of an entry goes over, in any layer."""
         return max(self.window(layer) or self.hw.context for layer in range(self.layers))
 
+    # -- blocks of the KV memory
+    @cached_property
+    def positions_kept(self):
+        """The newest positions of a slot, which it keeps where it gives back blocks behind the window of all its layers; None: it keeps all.
+
+        As many as the oldest of the T newest sees with itself: a pass has at most those, so its entries find what they see, and a slot that goes
+        back by as many does too.
+        """
+        kept = self.rows_seen() + self.hw.entries - 1
+        return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None
+
+    def given_back(self, length):
+        """Blocks at a slot's beginning that it has given back when its newest position makes it so long."""
+        return 0 if self.positions_kept is None else max(0, length - self.positions_kept) // self.hw.kv_block
+
+    def most_blocks(self, length):
+        """The most blocks that a slot owns at once until it is so long."""
+        if self.positions_kept is not None:
+            length = min(length, self.positions_kept + self.hw.kv_block - 1)
+        return -(-length // self.hw.kv_block)
+
+    def room(self, texts):
+        """Positions that each of that many texts at once has."""
+        each = self.hw.blocks // texts
+        return self.hw.context if each >= self.most_blocks(self.hw.context) else each * self.hw.kv_block
+
     # -- matrices, in stream order
     def _matmul(self, name, rows, cols, codes=1):
         lanes, columns = self.hw.lanes, self.hw.columns
@@ -128,7 +159,7 @@ class Design:
     def matmul(self, name):
         """The `Matmul` of a step `Project` of a layer."""
         step = next(step for step in self.block.of(Project) if step.name == name)
-        widths = {"hidden": self.hidden, "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
+        widths = {"hidden": self.layer_hidden(), "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
         rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
         return self._matmul(name, rows, widths[step.inputs])
 

@@ -8,7 +8,7 @@ import numpy as np
 from .block import LLAMA, Block, Norm, Project
 from .checks import check_int, check_number, shown
 
-__all__ = ["DivisorRopeScaling", "LayerType", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
+__all__ = ["DivisorRopeScaling", "HEAD_BIAS_COLUMNS", "LayerType", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
            "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
 
 
@@ -101,6 +101,11 @@ class LayerType:
             raise ValueError("RoPE scaling of a layer must come with its RoPE theta")
 
 
+#: Columns of the LM head that its bias is in: see `ModelShape.head_inputs`. As many as the lanes of a small array, so that fewer save
+#: nothing; a bias that is larger than weights are needs several.
+HEAD_BIAS_COLUMNS = 8
+
+
 def _later(default):
     """A field that came later: models that do not use it keep their digest, and their manifest."""
     return dataclasses.field(default=default, metadata={"later": True})
@@ -129,6 +134,7 @@ class ModelShape:
     learned_positions : bool          a row of a table, that of the token's position, is added to its embedding
     attn_logit_softcapping : float or None      a score s is ``c * tanh(s / c)`` before the softmax; None: it stays
     final_logit_softcapping : float or None     the same of a logit
+    head_bias : bool                  each logit has a number of its own added, before a softcap
 
     Raises
     ------
@@ -158,6 +164,7 @@ class ModelShape:
     learned_positions: bool = _later(False)
     attn_logit_softcapping: float | None = _later(None)
     final_logit_softcapping: float | None = _later(None)
+    head_bias: bool = _later(False)
 
     def __repr__(self):     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
         said = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
@@ -182,8 +189,11 @@ class ModelShape:
             check_int("Sliding window", self.sliding_window, 1)
         if not isinstance(self.tie_word_embeddings, bool):
             raise TypeError(f"Tied embeddings must be True or False, not {shown(self.tie_word_embeddings)}")
-        if not isinstance(self.learned_positions, bool):
-            raise TypeError(f"Learned positions must be True or False, not {shown(self.learned_positions)}")
+        for noun, value in (("Learned positions", self.learned_positions), ("Head bias", self.head_bias)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{noun} must be True or False, not {shown(value)}")
+        if self.head_bias and (self.tie_word_embeddings or not self.block.final_bias):
+            raise ValueError("Head bias must be that of a head of its own, behind a final norm with a bias")
         if not (self.rope_scaling is None or isinstance(self.rope_scaling, _SCALINGS)):
             raise TypeError("RoPE scaling must be None, LinearRopeScaling, Llama3RopeScaling or DivisorRopeScaling, "
                             f"not {shown(self.rope_scaling)}")
@@ -240,6 +250,13 @@ class ModelShape:
         return self.num_key_value_heads * self.head_dim
 
     @property
+    def head_inputs(self):
+        """Inputs of the LM head: the elements of the residual; and where it has a bias some more, which are one number in every row, for
+        its bias is what the last columns of the matrix make of that. Their gains in the final norm are 0, and their biases there that
+        number."""
+        return self.hidden_size + HEAD_BIAS_COLUMNS * self.head_bias
+
+    @property
     def group_size(self):
         """Query heads that share one KV head."""
         return self.num_attention_heads // self.num_key_value_heads
@@ -267,7 +284,7 @@ class ModelShape:
         layer = sum(math.prod(size) for size in self.layer_tensors().values())
         tables = 1 if self.tie_word_embeddings else 2
         rows = tables * self.vocab_size + self.max_position_embeddings * self.learned_positions + 1 + self.block.final_bias
-        return self.num_hidden_layers * layer + rows * self.hidden_size
+        return self.num_hidden_layers * layer + rows * self.hidden_size + self.vocab_size * self.head_bias
 
     def layer_type(self, layer):
         """The `LayerType` of a layer."""

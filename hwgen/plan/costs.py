@@ -81,7 +81,7 @@ def _changes(design):
     def biases(projects):
         return "biases" * block.biased(*projects)
 
-    activation = ", ".join([*["relu2"] * (block.activation == "relu2"), *["no gate"] * (not block.gated)])
+    activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"] * (not block.gated)])
     return {
         "convert": biases(block.converted), "sums": biases(block.added),
         "residual": "of normed values" if block.post_norms else biases(block.added),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..models.accuracy import KL_CAP, Agreement
 from ..models.checkpoint import tensor_shapes
-from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_matrix, score_factor
+from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_head, quantize_matrix, score_factor
 from ..models.reference import Reference
 from ..params.formats import FORMATS
 from .accuracy import PartlyFp8
@@ -126,6 +126,8 @@ class _Rounded(PartlyFp8):
         sizes = tensor_shapes(checkpoint.shape)
 
         def weights(name):
+            if name == "lm_head.bias":      # it is in the matrix, with inputs of its own
+                return np.float32(0)
             if len(sizes[name]) == 1:       # gains and biases
                 return bf16_values(bf16(checkpoint.tensor(name)))
             matrix, factor = _matrix(quantized, name)
@@ -134,6 +136,11 @@ class _Rounded(PartlyFp8):
         Reference.__init__(self, checkpoint.shape, weights, keep=False)
         self._round(recipe, ("activations", "heads", "p"))
         self._step = np.float32(2.0 ** -fraction)
+        shape = checkpoint.shape
+        self._behind = bf16_values(quantized.final_bias[shape.hidden_size:]) if shape.head_bias else np.zeros(0, np.float32)
+
+    def head(self, hidden):
+        return super().head(np.concatenate([hidden, np.broadcast_to(self._behind, (len(hidden), len(self._behind)))], axis=1))
 
     def residual(self, x):
         return np.clip(np.rint(x / self._step), np.float32(-2.0**31), np.float32(2.0**31)) * self._step
@@ -160,8 +167,9 @@ def _compare(weights, matrix, factor):
     for start in range(0, len(weights), rows):
         here = slice(start, start + rows)
         exact = np.ldexp(weights[here] * np.float32(factor), -matrix.exponent)      # as large as codes: squares fit
-        lo = matrix.lo if matrix.lo is None else matrix.lo[here]
-        off = Matrix(matrix.codes[here], 0, matrix.fmt, lo).values() - exact
+        here_too = here, slice(weights.shape[1])        # without what is behind it
+        lo = matrix.lo if matrix.lo is None else matrix.lo[here_too]
+        off = Matrix(matrix.codes[here_too], 0, matrix.fmt, lo).values() - exact
         errors.append(np.einsum("ij,ij->i", off, off))
         sizes.append(np.einsum("ij,ij->i", exact, exact))
         largest = max(largest, np.abs(exact).max())
@@ -262,8 +270,9 @@ def _in(recipe, quantized, checkpoint, others):
             positions = model.positions and dataclasses.replace(model.positions, lo=None)
             model = dataclasses.replace(model, head=head, embedding=head if tied else embedding, positions=positions)
     elif recipe.head != quantized.recipe.head:
-        head, embedding = (quantize_matrix(checkpoint.tensor(name), recipe.weight_format, pair=True) for name in
-                           ("lm_head.weight", "model.embed_tokens.weight"))
+        of_bias = ("lm_head.bias", "model.norm.weight") if checkpoint.shape.head_bias else ()
+        head, _ = quantize_head(checkpoint.tensor("lm_head.weight"), recipe, *map(checkpoint.tensor, of_bias))
+        embedding = quantize_matrix(checkpoint.tensor("model.embed_tokens.weight"), recipe.weight_format, pair=True)
         positions = quantized.positions and quantize_matrix(checkpoint.tensor("model.embed_positions.weight"), recipe.weight_format, pair=True)
         model = dataclasses.replace(quantized, head=head, embedding=head if tied else embedding, positions=positions)
     else:

@@ -116,7 +116,7 @@ class Scale:
         part, found = self.slice, {}
         sizes = part.matrices()
         shapes = [(step.name, sum(sizes[name][0] for name in step.matrices), sizes[step.matrices[0]][1]) for step in part.block.of(Project)]
-        for name, rows, cols in [*shapes, (HEAD, part.vocab_size, part.hidden_size)]:
+        for name, rows, cols in [*shapes, (HEAD, part.vocab_size, part.head_inputs)]:
             n_tiles, k_tiles = -(-rows // self.columns), -(-cols // self.lanes)
             found[name] = Matmul(name=name, rows=n_tiles * self.columns, cols=k_tiles * self.lanes, n_tiles=n_tiles, k_tiles=k_tiles)
         return found

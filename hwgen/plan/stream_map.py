@@ -54,5 +54,7 @@ def describe(design, beat, byte=0):
         what = _in_record(design, section, ((beat - section.address) * hw.beat_bytes + byte) // 2)
         return title(design, section) + (f", {what}" if what else "")
     place = design.stream.place(section, beat, byte)
+    if section.name == HEAD and place.input >= design.model.hidden_size and design.model.head_bias:
+        return f"{title(design, section)}, output {place.output}, bias (input {place.input})"
     kind = "" if section.matmul.codes == 1 else (" (high code)", " (low code)")[place.code]
     return f"{title(design, section)}, output {place.output}, input {place.input}{kind}"

@@ -51,7 +51,8 @@ def facts(design, source):
         "layers": f"{design.layers}, hidden {shape.hidden_size}, intermediate {shape.intermediate_size}",
         "attention": f"{_count(design.heads, 'head')} of {shape.head_dim}, {design.kv_heads} for keys and values",
         **({"block": _block(shape.block)} if shape.block != LLAMA else {}),
-        "vocabulary": f"{shape.vocab_size:,}, table {'tied' if shape.tie_word_embeddings else 'not tied'} to the LM head",
+        "vocabulary": f"{shape.vocab_size:,}, table {'tied' if shape.tie_word_embeddings else 'not tied'} to the LM head"
+                      + ", which has a bias" * shape.head_bias,
         "context": f"{hw.context:,} of the model's {shape.longest_context:,}",
         "formats": f"{formats(recipe)}; probabilities {recipe.p_format}; accumulators of {design.acc_bits} bits",
         "array": f"{hw.lanes} lanes x {hw.columns} columns, {_count(hw.entries, 'entry', 'entries')} a pass"

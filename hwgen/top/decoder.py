@@ -64,7 +64,7 @@ class Decoder(wiring.Component):
     kv_fault            Out            only with kv_ecc: ... and where the first of them was (`kv_fault_layout`)
     """
 
-    def __init__(self, design, *, rom_file="rom.hex"):
+    def __init__(self, design, *, rom_file=None):
         self._design, self._rom_file = design, rom_file
         members = {
             "command": In(stream.Signature(command_layout(design))),

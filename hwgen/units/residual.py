@@ -80,6 +80,7 @@ class Residual(wiring.Component):
         m = Module()
         design, v, entries = self._design, self._design.hw.vector_lanes, self._design.hw.entries
         parts, groups = design.hidden // v, design.hw.columns // v
+        added = design.layer_hidden() // v                                              # parts of a row that sums are added to
         fmt, fraction = design.recipe.weight_format, design.hw.residual_fraction
         embeds, normed, biased = not self._sums, self._normed, self._biased
         pair = embeds and design.recipe.codes_per_head_weight == 2
@@ -97,7 +98,7 @@ class Residual(wiring.Component):
         else:
             add_entry, add_part = i.entry, base + i.group
             tile_end = (i.group == groups - 1) & (i.entry == top_entry)
-            add_last = tile_end & (base == parts - groups)
+            add_last = tile_end & (base == added - groups)
         m.d.comb += [self.cmd.ready.eq(~busy & (sent == complete)), self.i.ready.eq(adding)]
         if embeds:
             m.d.comb += self.embed.ready.eq(~adding)
@@ -132,7 +133,7 @@ class Residual(wiring.Component):
             settled = settled & e.position
         m.d.comb += [
             valid[0].eq(Mux(adding, self.i.valid, self.embed.valid if embeds else 0)), op[0].address.eq(times(entry, parts) + part),
-            op[0].entry.eq(entry), op[0].row_first.eq(part == 0), op[0].row_last.eq(part == parts - 1),
+            op[0].entry.eq(entry), op[0].row_first.eq(part == 0), op[0].row_last.eq(part == added - 1),
             op[0].set.eq(~adding & ~e.lo & ~e.position if learned else ~adding & ~e.lo),
             op[0].settled.eq(adding | settled if pair or learned else 1), op[0].add.eq(adding),
             op[0].last.eq(chosen(add_last, e.last))]

@@ -14,10 +14,11 @@ class SwiGlu(wiring.Component):
     """The activation of the MLP. Its name is that of silu with a gate; which function f, and whether of a gate, `Design.block` says.
 
     With a gate ``h = bf16(bf16(f(g)) * u)`` of V/2 pairs per cycle, without ``h = bf16(f(u))`` of V elements. f of "relu2" is
-    ``max(g, 0)**2``; the others' is ``g * t(g)``, where t is `sigmoid_table` of ``trunc(|g| * 2**SIGMOID_FRACTION)``.
+    ``max(g, 0)**2``, that of "relu" ``max(g, 0)``; the others' is ``g * t(g)``, where t is `sigmoid_table` of
+    ``trunc(|g| * 2**SIGMOID_FRACTION)``.
 
-    Each product is exact before its rounding. A granule taken in cycle s is offered in cycle s + 9, or s + 4 of "relu2", and
-    without a gate 2 cycles earlier (``golden.swiglu.latency``), one per cycle.
+    Each product is exact before its rounding. A granule taken in cycle s is offered in cycle s + 9, or s + 4 of "relu2" and s + 3 of
+    "relu", and without a gate 2 cycles earlier (``golden.swiglu.latency``), one per cycle.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ class SwiGlu(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        gated, squared = self._block.gated, self._block.activation == "relu2"
-        first = 2 if squared else 7                                                # stages of the function
+        gated, squared, cut = self._block.gated, self._block.activation == "relu2", self._block.activation == "relu"
+        first = 1 if cut else 2 if squared else 7                                  # stages of the function
         pipe = Pipeline(m, self.i, self.o, stages=first + 2 if gated else first)
         for lane in range(self._lanes):
             def reg(value, name, stages=1):
@@ -50,6 +51,8 @@ class SwiGlu(wiring.Component):
                 g = unpack_bf16(g_in)
                 g = g._replace(zero=g.zero | g.sign)
                 out = _product(m, reg, g, g, "a", lane, prefix="g_")
+            elif cut:
+                out = reg(Mux(g_in[-1], 0, g_in), "a")
             else:
                 out = self._weighted(m, reg, g_in, lane)
             if gated:

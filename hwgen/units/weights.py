@@ -76,7 +76,7 @@ class RomSource(wiring.Component):
     beats : Out(stream)         `beat_layout`
     """
 
-    def __init__(self, design, *, file="rom.hex"):
+    def __init__(self, design, *, file=None):
         self._design, self._file = design, file
         super().__init__({"req": In(stream.Signature(request_layout(design))), "beats": Out(stream.Signature(unsigned(beat_layout(design).size)))})
 

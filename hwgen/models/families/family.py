@@ -19,7 +19,7 @@ PLAIN = {"max_position_embeddings": 2048, "num_key_value_heads": None, "hidden_a
 #: transformers' names of activations, and ours.
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
                 "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu",
-                "relu2": "relu2"}
+                "relu": "relu", "relu2": "relu2"}
 assert set(_ACTIVATIONS.values()) == set(ACTIVATIONS)
 
 
@@ -41,6 +41,7 @@ class Family:
     layers : callable or None       (Given, ropes by layer type, window) -> (`LayerType`, `Rope`) of each layer
     epsilon : float or None         of the norms, where it is no option
     norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them; the final one's stays
+    head_bias : bool        its LM head has a bias
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
     names : tuple of (ours, theirs)         parts of tensors' names
     prefix : str            before ``theirs``, which files of the model without its head lack
@@ -68,6 +69,7 @@ class Family:
     layers: object = None
     epsilon: float | None = None
     norm_biases: bool = False
+    head_bias: bool = False
     untied: bool = False
     names: tuple = ()
     prefix: str = ""
@@ -234,6 +236,7 @@ def fields_of(given):
         rms_norm_eps=family.epsilon or given.raw("rms_norm_eps"),
         max_position_embeddings=min(rope.context or context for rope in ropes.values()),
         rotary_dim=None if turned == head_dim else turned,
+        head_bias=family.head_bias,
         block=given.block()) | family.fields(given)
     if window is not None and not family.layers and any(kind != "sliding_attention" for kind in given.kinds(lambda i: True)):
         raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} model, or not be there")

@@ -6,7 +6,7 @@ import numpy as np
 from .biases import NO_HEAD_DIM
 from .family import ATTENTION, PLAIN, Family
 from .rope import Rope
-from .tensors import by_kv_head, centred, factors, fused, interleaved, no_head_bias, norm_biases, two_norms
+from .tensors import by_kv_head, centred, factors, fused, interleaved, norm_biases, two_norms
 
 __all__ = ["PARALLEL", "inner"]
 
@@ -60,9 +60,10 @@ GPT_NEOX = Family(
                             "use_parallel_residual": True, "attention_bias": True})
 
 PHI = Family(
-    model_type="phi", architecture="PhiForCausalLM", features="parallel block, LayerNorm with bias, no gate, GELU, biases, partial RoPE",
-    biases=((None, "q k v o up down"),), options={"rms_norm_eps": "layer_norm_eps"}, norm_biases=True, untied=True,
-    block={"gated": False, "parallel": True}, folds=(norm_biases, centred, no_head_bias),
+    model_type="phi", architecture="PhiForCausalLM",
+    features="parallel block, LayerNorm with bias, no gate, GELU, biases, that of the head too, partial RoPE",
+    biases=((None, "q k v o up down"),), options={"rms_norm_eps": "layer_norm_eps"}, norm_biases=True, head_bias=True, untied=True,
+    block={"gated": False, "parallel": True}, folds=(norm_biases, centred),
     names=(("model.norm", "model.final_layernorm"), ("self_attn.o_proj", "self_attn.dense"), ("mlp.up_proj", "mlp.fc1"),
            ("mlp.down_proj", "mlp.fc2")),
     defaults=PLAIN | {"hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5},
@@ -83,15 +84,16 @@ def _gptj_rope(given, head_dim, context):
 
 GPTJ = Family(
     model_type="gptj", architecture="GPTJForCausalLM",
-    features="parallel block, LayerNorm with bias, no gate, GELU, partial interleaved RoPE",
-    biases=((None, "up down"),), norm_biases=True, untied=True, block={"gated": False, "parallel": True}, fields=inner("n_inner"),
+    features="parallel block, LayerNorm with bias, no gate, GELU, bias of the head, partial interleaved RoPE",
+    biases=((None, "up down"),), norm_biases=True, head_bias=True, untied=True, block={"gated": False, "parallel": True},
+    fields=inner("n_inner"),
     options={"hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon", "intermediate_size": "n_inner"},
     aliases={"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
              "n_positions": "max_position_embeddings"},
     names=(("model.layers.", "transformer.h."), ("model.embed_tokens", "transformer.wte"), ("model.norm", "transformer.ln_f"),
            ("input_layernorm", "ln_1"), ("self_attn.o_proj", "attn.out_proj"), ("self_attn.", "attn."), ("mlp.up_proj", "mlp.fc_in"),
            ("mlp.down_proj", "mlp.fc_out")),
-    folds=(norm_biases, centred, interleaved, no_head_bias), leftover=("attn.bias", "attn.masked_bias"), ignored=("attn_pdrop",),
+    folds=(norm_biases, centred, interleaved), leftover=("attn.bias", "attn.masked_bias"), ignored=("attn_pdrop",),
     ropes=_gptj_rope,
     defaults={"max_position_embeddings": 2048, "n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
               "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 50256, "eos_token_id": 50256, "rotary_dim": 64})

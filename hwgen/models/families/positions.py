@@ -1,16 +1,20 @@
-"""Families with learned positions, without RoPE."""
+"""Families with a table of positions, most of them learned, and without RoPE."""
 from dataclasses import replace
 
+import numpy as np
+
 from .family import Family
+from .layers import embedding_scale
 from .parallel import inner
 from .rope import Rope
-from .tensors import by_kv_head, centred, fused, norm_biases
+from .tensors import POSITIONS as TABLE
+from .tensors import Recipe, by_kv_head, centred, factors, fused, no_final_bias, no_gains, norm_biases
 
 __all__ = ["POSITIONS"]
 
 
 def _no_rope(given, head_dim, context):
-    given.about.notes["positions"] = f"learned, {context} of them"
+    given.about.notes["positions"] = f"a table of {context}"
     return {None: Rope(10000.0)}, 0
 
 
@@ -51,4 +55,118 @@ GPT_BIGCODE = replace(
     defaults=GPT2.defaults | {"activation_function": "gelu_pytorch_tanh", "multi_query": True},
     neutral={"add_cross_attention": GPT2.neutral["add_cross_attention"]})
 
-POSITIONS = (GPT2, GPT_BIGCODE)
+
+
+def _neo_layers(given, ropes, window):
+    """Global and local attention as ``attention_types`` repeats them: [[kinds, times], ...]."""
+    repeated = given.options.take("attention_types", list, None, of=list) or [[["global", "local"], 12]]
+    for item in repeated:
+        if not (len(item) == 2 and isinstance(item[0], list) and all(kind in ("global", "local") for kind in item[0])
+                and type(item[1]) is int and item[1] > 0):
+            raise ValueError(f"Option attention_types must be pairs of a list of global and local and of a number, not {item!r}")
+    if sum(len(item[0]) * item[1] for item in repeated) != given.layers:
+        raise ValueError(f"Option attention_types must be of {given.layers} layers, not {sum(len(item[0]) * item[1] for item in repeated)}")
+    kinds = [{"global": "full_attention", "local": "sliding_attention"}[kind] for kinds, times in repeated for kind in kinds * times]
+    return given.spread(kinds, ropes, given("window_size", int, low=1))
+
+
+GPT_NEO = Family(
+    model_type="gpt_neo", architecture="GPTNeoForCausalLM",
+    features="learned positions, window in every other layer, LayerNorm with bias, no gate, GELU, biases, scores not scaled",
+    biases=((None, "o up down"),), norm_biases=True, untied=True, block={"gated": False}, layers=_neo_layers, ropes=_no_rope,
+    fields=lambda given: inner("intermediate_size")(given) | {"learned_positions": True, "score_scale": 1.0},
+    options={"hidden_act": "activation_function", "rms_norm_eps": "layer_norm_epsilon", "sliding_window": "window_size"},
+    aliases={"num_heads": "num_attention_heads", "num_layers": "num_hidden_layers"}, prefix="transformer.",
+    names=(*GPT2.names[:6], ("self_attn.o_proj", "attn.attention.out_proj"), ("self_attn.", "attn.attention."), ("mlp.up_proj", "mlp.c_fc"),
+           ("mlp.down_proj", "mlp.c_proj")),
+    folds=(norm_biases, centred), leftover=(".attn.attention.bias", ".attn.attention.masked_bias"),
+    ignored=("attention_layers", "resid_dropout", "embed_dropout", "classifier_dropout"),
+    defaults={"max_position_embeddings": 2048, "intermediate_size": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+              "tie_word_embeddings": True, "bos_token_id": 50256, "eos_token_id": 50256, "attention_types": None, "window_size": 256})
+
+
+def _from_two(plan, given):
+    """The first two rows of the table are of no position."""
+    rows, width = plan.sizes[TABLE]
+    plan.recipes[TABLE] = plan.stored(TABLE, (rows + 2, width)).then(lambda w: w[2:])
+
+
+def _affine(plan, given):
+    """Norms may have neither gains nor biases."""
+    if given("layer_norm_elementwise_affine", bool):
+        return norm_biases(plan, given)
+    no_gains(plan, given)
+    return no_final_bias(plan, given)
+
+
+def _opt_fields(given):
+    size = given.optional("word_embed_proj_dim", low=1)
+    if size not in (None, given("hidden_size", int)):
+        raise ValueError(f"Option word_embed_proj_dim must be the hidden size {given('hidden_size', int)}, not {size}: "
+                         "this hardware has no projection of embeddings")
+    return {"learned_positions": True}
+
+
+#: Names of Fairseq's layers.
+_FAIRSEQ = (("input_layernorm", "self_attn_layer_norm"), ("post_attention_layernorm", "final_layer_norm"),
+            ("self_attn.o_proj", "self_attn.out_proj"), ("mlp.up_proj", "fc1"), ("mlp.down_proj", "fc2"))
+
+OPT = Family(
+    model_type="opt", architecture="OPTForCausalLM", features="learned positions, LayerNorm with bias, no gate, ReLU, biases",
+    biases=(("enable_bias", "q k v o up down"),), epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False}, fields=_opt_fields,
+    options={"hidden_act": "activation_function", "intermediate_size": "ffn_dim"}, ropes=_no_rope, prefix="model.",
+    names=(("model.layers.", "model.decoder.layers."), ("model.embed_", "model.decoder.embed_"),
+           ("model.norm", "model.decoder.final_layer_norm"), *_FAIRSEQ),
+    folds=(_from_two, _affine, centred), ignored=("dropout", "init_std", "layerdrop"),
+    defaults={"max_position_embeddings": 2048, "activation_function": "relu", "word_embed_proj_dim": None, "enable_bias": True,
+              "layer_norm_elementwise_affine": True, "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 2},
+    neutral={"do_layer_norm_before": ((True,), "this hardware has no norm that replaces the residual"),
+             "_remove_final_layer_norm": ((False,), "this hardware has a final norm")})
+
+
+def _sinusoids(plan, given):
+    """Sines, then cosines, of positions from 2 on; that of ``pad_token_id`` is 0."""
+    rows, width = plan.sizes[TABLE]
+    if width < 4:
+        raise ValueError(f"Hidden size must be at least 4 with sinusoidal positions, not {width}")
+    frequencies = np.exp(np.arange(width // 2, dtype=np.float32) * np.float32(-np.log(10000) / (width // 2 - 1)))
+    angles = np.arange(rows + 2, dtype=np.float32)[:, None] * frequencies
+    table = np.pad(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), [(0, 0), (0, width % 2)])
+    pad = given.optional("pad_token_id")
+    if pad is not None and pad < len(table):
+        table[pad] = 0
+    plan.recipes[TABLE] = Recipe({}, lambda read: table[2:])
+    return "positions from sines"
+
+
+def _scale(given):
+    """Of the embeddings."""
+    return embedding_scale(given) if given("scale_embedding", bool) else 1.0
+
+
+XGLM = Family(
+    model_type="xglm", architecture="XGLMForCausalLM",
+    features="sinusoidal positions, scaled embedding, LayerNorm with bias, no gate, GELU, biases",
+    biases=((None, "q k v o up down"),), epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False},
+    fields=lambda given: {"learned_positions": True}, options=OPT.options, ropes=_no_rope,
+    aliases={"attention_heads": "num_attention_heads", "d_model": "hidden_size", "num_layers": "num_hidden_layers"},
+    names=(("model.norm", "model.layer_norm"), *_FAIRSEQ), leftover=("embed_positions.weights",),
+    folds=(_sinusoids, factors(embedding=_scale), norm_biases, centred),
+    ignored=("dropout", "activation_dropout", "init_std", "layerdrop", "decoder_start_token_id"),
+    defaults={"max_position_embeddings": 2048, "activation_function": "gelu", "scale_embedding": True, "tie_word_embeddings": True,
+              "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1},
+    neutral={"add_cross_attention": GPT2.neutral["add_cross_attention"]})
+
+BIOGPT = Family(
+    model_type="biogpt", architecture="BioGptForCausalLM",
+    features="learned positions, scaled embedding, LayerNorm with bias, no gate, GELU, biases",
+    biases=XGLM.biases, epsilon=1e-5, norm_biases=True, untied=True, block={"gated": False}, fields=XGLM.fields, ropes=_no_rope,
+    prefix="biogpt.", names=(("model.layers.", "biogpt.layers."), ("model.embed_", "biogpt.embed_"), ("model.norm", "biogpt.layer_norm"),
+                             ("lm_head", "output_projection"), *_FAIRSEQ),
+    folds=(_from_two, factors(embedding=_scale), norm_biases, centred),
+    # the class leaves layer_norm_eps out
+    ignored=("layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob", "activation_dropout", "layerdrop"),
+    defaults={"max_position_embeddings": 1024, "hidden_act": "gelu", "scale_embedding": True, "tie_word_embeddings": True,
+              "bos_token_id": 0, "eos_token_id": 2})
+
+POSITIONS = (GPT2, GPT_BIGCODE, GPT_NEO, OPT, XGLM, BIOGPT)

@@ -12,10 +12,11 @@ import numpy as np
 from ...params.block import Norm
 
 __all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused", "interleaved",
-           "no_gains", "no_head_bias", "norm_biases", "plus_one", "stacked", "two_norms"]
+           "no_final_bias", "no_gains", "norm_biases", "plus_one", "stacked", "two_norms"]
 
 POSITIONS = "model.embed_positions.weight"
-EMBEDDING, FINAL_NORM, FINAL_BIAS, HEAD = "model.embed_tokens.weight", "model.norm.weight", "model.norm.bias", "lm_head.weight"
+EMBEDDING, FINAL_NORM, FINAL_BIAS = "model.embed_tokens.weight", "model.norm.weight", "model.norm.bias"
+HEAD, HEAD_BIAS = "lm_head.weight", "lm_head.bias"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,6 @@ class Plan:
 
     def __init__(self, shape, sizes, spelled=lambda name: name, own_biases=frozenset(), tied=False, transposed=False):
         self.shape, self.sizes, self.spelled, self.tied, self.transposed = shape, sizes, spelled, tied, transposed
-        self.zeros = {}     # the file's tensors that must be zero -> what is missing
         self.recipes = {name: self.stored(name, size) for name, size in sizes.items()}
         for matrix in shape.block.matrices:
             if matrix.biased and matrix.name not in own_biases:
@@ -73,10 +73,6 @@ class Plan:
         """What stands before the names of each layer's tensors."""
         return [f"model.layers.{i}." for i in range(self.shape.num_hidden_layers)]
 
-    def must_be_zero(self, name, size, missing):
-        """A tensor of the file that the machine has no place for. ``missing`` says why."""
-        self.zeros[self.spelled(name)] = tuple(size), missing
-
     def change(self, *tensors, to):
         """A function of arrays is applied to these tensors, as `of` takes them."""
         for name in self.of(*tensors):
@@ -84,8 +80,7 @@ class Plan:
 
     def needs(self):
         """The file's tensors that must be there -> their shapes."""
-        return {name: size for recipe in self.recipes.values() for name, size in recipe.needs.items()} | {
-            name: size for name, (size, _) in self.zeros.items()}
+        return {name: size for recipe in self.recipes.values() for name, size in recipe.needs.items()}
 
     def gains(self):
         """Names of the gains of all norms of the residual."""
@@ -113,6 +108,7 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
         plan.change(*added, to=lambda w: w * np.float32(said["residual"]))
         gain = said["logits"] / said["embedding"] if plan.shape.tie_word_embeddings else said["logits"]
         plan.change(FINAL_NORM, FINAL_BIAS, to=lambda w: w * np.float32(gain))
+        plan.change(HEAD_BIAS, to=lambda w: w * np.float32(said["logits"]))
         return ", ".join(f"{name} times {value:g}" for name, value in said.items() if value != 1) or None
 
     return fold
@@ -149,6 +145,11 @@ def no_gains(plan, given):
     """Norms without a gain."""
     for name in plan.of(*plan.gains()):
         plan.recipes[name] = _constant(1, plan.sizes[name])
+
+
+def no_final_bias(plan, given):
+    """A final norm that adds nothing."""
+    plan.recipes[FINAL_BIAS] = _constant(0, plan.sizes[FINAL_BIAS])
 
 
 def stacked(shape, names):
@@ -206,7 +207,7 @@ def _readers(plan, norm):
 
 
 def norm_biases(plan, given):
-    """What a norm adds goes through the matrices that read it, into their biases. The final norm keeps its bias: the head has none."""
+    """What a norm adds goes through the matrices that read it, into their biases. The final norm keeps its bias."""
     _through(plan, {name: norm.tensor for norm in plan.shape.block.of(Norm) for name in _readers(plan, norm.name)})
     return "bias of LayerNorm"
 
@@ -218,11 +219,6 @@ def _through(plan, norms):
         for layer in plan.layers():
             bias = plan.stored(layer + gain.removesuffix("weight") + "bias", (plan.shape.hidden_size,))
             plan.recipes[layer + matrix.bias] = _sum(plan.recipes[layer + matrix.bias], plan.recipes[layer + matrix.tensor], bias)
-
-
-def no_head_bias(plan, given):
-    """The head's bias must be zero."""
-    plan.must_be_zero(HEAD.removesuffix("weight") + "bias", (plan.shape.vocab_size,), "this hardware's LM head has no bias")
 
 
 def _sum(own, weight, bias):
