@@ -82,7 +82,7 @@ class History:
             admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
             del places[:hw.entries]
             yield entries
-        assert not hw.paged or not self.blocks.free_blocks or not hw.kv_blocks
+        assert not self.blocks.free_blocks or hw.blocks >= hw.slots * self.design.most_blocks(hw.context)
 
     def _operate(self, operation):
         op, slot, other, length = operation

@@ -55,7 +55,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     design : Component or str   emitted as module ``name``; a str is Verilog text that has such a module
     name : str                  name of the top module and of the build folder
     bench : str                 module with the cocotb tests; without a dot it is one in ``sim/``
-    testcase : str or list      cocotb tests to run, all of the bench's by default
+    testcase : str or list      cocotb tests to run, by their whole names (``name/parameter=0``); all of the bench's by default
     params : dict               JSON-able, for the bench: ``stream_bench.bench_params()``
     sim : str                   "verilator" or "icarus"
     seed : int                  of ``cocotb.RANDOM_SEED`` and Python's ``random`` in the bench
@@ -89,7 +89,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     said = log.read_text(errors="replace") if log.exists() else ""
     print(f"{name} on {sim}, seed {seed}: {run_folder}\n{said}")
     try:
-        _check(results, stopped)
+        _check(results, stopped, [testcase] if isinstance(testcase, str) else testcase or [])
     except BenchFailed as error:
         raise BenchFailed(f"{name} on {sim}, seed {seed}: {error}\nlog: {log}") from None
     if waves:
@@ -98,7 +98,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
         shutil.rmtree(run_folder)
 
 
-def _check(results, stopped):
+def _check(results, stopped, wanted=()):
     if not results.is_file():
         raise BenchFailed(f"the simulation ended without results ({stopped!r})")
     cases = list(ElementTree.parse(results).getroot().iter("testcase"))
@@ -109,6 +109,9 @@ def _check(results, stopped):
                                     for case, found in failed))
     if not [case for case in cases if case.find("skipped") is None]:
         raise BenchFailed("no test was run")
+    for name in wanted:
+        if not any(name == case.get("name") for case in cases):
+            raise BenchFailed(f"there is no test {name}")
     if stopped is not None:
         raise BenchFailed(f"the simulator stopped with {stopped!r}")
 

@@ -31,9 +31,9 @@ def test_wrong_latency_fails_the_test(simulator):
 
 
 def test_missing_testcase_fails_the_test(simulator):
-    with pytest.raises(BenchFailed):
-        run(StreamRegister(1), "register", "bench_runner", testcase="no_such_test", params={"lanes": 1, "depth": 1},
-            sim=simulator)
+    for wanted in ("no_such_test", ["reset_in_flight", "no_such_test"]):
+        with pytest.raises(BenchFailed):
+            run(StreamRegister(1), "register", "bench_runner", testcase=wanted, params={"lanes": 1, "depth": 1}, sim=simulator)
 
 
 def test_missing_bench_fails_the_test(simulator):

@@ -152,8 +152,8 @@ def test_what_is_given_back(window, entries, size):
 
 
 def test_a_text_longer_than_the_memory():
-    """An entry may take the block that it gives back."""
-    blocks = windowed(5, kv_blocks=2)
+    """An entry may take the block that it gives back. A single slot has a block table then."""
+    blocks = windowed(5, kv_blocks=2, slots=1)
     assert fill(blocks, 0, 40) == [ErrorCode.OK] * 40 and blocks.tables[0] == [None] * 8 + [0, 1] and not blocks.free_blocks
     assert fill(windowed(6, kv_blocks=2), 0, 9) == [ErrorCode.OK] * 8 + [ErrorCode.NO_BLOCK]        # position 8 sees 3
 
@@ -236,7 +236,8 @@ def test_random_histories_lose_no_block(seed):
 
     def has(slot):
         """The positions that a slot has: at least what its next one sees."""
-        return range(min(blocks.tables[slot].count(None) * size, max(0, blocks.lengths[slot] + 1 - design.rows_seen())), blocks.lengths[slot])
+        length = blocks.lengths[slot]
+        return range(min(blocks.tables[slot].count(None) * size, max(0, length + 1 - design.rows_seen())), length)
 
     def seen(slot):
         return [content[blocks.tables[slot][p // size], p % size] for p in has(slot)]
@@ -269,8 +270,8 @@ def test_random_histories_lose_no_block(seed):
 
 @pytest.mark.parametrize("changes, complaint", [
     (dict(kv_blocks=10), "must be 1 to 9 .* or 0 for that, not 10"), (dict(kv_blocks=-1), "not -1"),
-    (dict(slots=1, kv_blocks=2), "single slot must be all that it can fill, 3, not 2"), (dict(kv_ecc=2), "True or False, not 2"),
-    (dict(kv_blocks=1.0), "integer, not 1.0")])
+    (dict(slots=1, kv_blocks=2), "single slot must be at least what it has at once, 3, not 2"), (dict(kv_ecc=2), "True or False, not 2"),
+    (dict(slots=1, kv_blocks=1, sliding_window=3, entries=2), "at once, 2, not 1"), (dict(kv_blocks=1.0), "integer, not 1.0")])
 def test_wrong_shapes(changes, complaint):
     with pytest.raises((ValueError, TypeError), match=complaint):
         paged(**changes)

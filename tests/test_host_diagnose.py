@@ -114,6 +114,16 @@ def test_constants(name):
     assert diagnosis.unit == f"{table.unit}, a constant" and named(diagnosis, fault), "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
+def test_constants_of_a_softcap():
+    """Of the scores; what its line would leave below 0 or beyond the bits of its end is no machine."""
+    found = constants(small_design(attn_logit_softcapping=1.0))
+    base, slope = (found[f"softcap_{field}"] for field in ("base", "slope"))
+    assert len(base.entries) == len(slope.entries) == 256 and base.entries[0] == 0
+    assert base.flipped(0, 0).base[0] == 1 and slope.flipped(3, 1).slope[3] == slope.entries[3] ^ 2
+    assert slope.flipped(0, slope.bits - 1) is None and base.flipped(255, base.bits - 1) is None
+    assert not any("softcap" in name for name in constants(small_design(final_logit_softcapping=1.0)))
+
+
 def test_constants_of_other_blocks():
     """The table is the activation's own, of a square there is none; nor of RoPE where no layer turns."""
     of_gelu, of_square = (constants(small_design(block=dense(activation=name))) for name in ("gelu", "relu2"))
@@ -125,7 +135,7 @@ def test_constants_of_other_blocks():
 # Blocks that have together what Llama's has not. The projection of "post" is as long as its residual: each unit has that table.
 BLOCKS = {
     "sandwich": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh"), num_attention_heads=1,
-                     layer_types=[dict(window=3), dict(rope_theta=100.0)]),
+                     layer_types=[dict(window=3), dict(rope_theta=100.0)], attn_logit_softcapping=1.0),
     "post": dict(block=dict(norms="post", qk_norm=dict(span="projection"), biased=["q", "v", "down"]), hidden_size=12,
                  layer_types=[dict(window=2, rotary=False), dict()]),
     "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"],
@@ -160,7 +170,7 @@ def test_weights_of_other_blocks(name, layer, part, at, bit):
     assert diagnosis.unit == "weights" and named(diagnosis, fault), "\n".join([fault.where(design), *diagnosis.lines()])
 
 
-@pytest.mark.parametrize("name, table, first", [("sandwich", "rope_low", 18), ("post", "k_rsqrt_base", 0)])
+@pytest.mark.parametrize("name, table, first", [("sandwich", "rope_low", 18), ("post", "k_rsqrt_base", 0), ("sandwich", "softcap_base", 1)])
 def test_constants_of_units_of_other_blocks(name, table, first):
     design, model = block_model(name)
     fault = felt(design, model, table, first)

@@ -10,7 +10,7 @@ from ..golden.kv_cache import KvBlocks
 from ..lib.layouts import EXP_BITS
 from ..params.secded import check_bits, pieces
 from ..params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
-                             sigmoid_table)
+                             sigmoid_table, softcap_table)
 from ..plan.stream_map import describe
 from .link import Link
 
@@ -150,7 +150,7 @@ class Constant:
 
 
 def constants(design):
-    """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise are not among them."""
+    """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise and softcap are not among them."""
     found = {}
     lines = [("rmsnorm", "rsqrt", rsqrt_table, (design.model.hidden_size, "rmsnorm"))]
     lines += [("qk_norm", name, rsqrt_table, (length, "qk_norm")) for name, length in _qk_lengths(design).items()]
@@ -160,6 +160,10 @@ def constants(design):
         table = function(*args)
         for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
             found[f"{name}_{field}"] = _line(unit, function.__name__, table, field, bits, args)
+    if design.model.score_cap is not None:
+        table = softcap_table(design.model.score_cap)
+        for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
+            found[f"softcap_{field}"] = _capped(table, field, bits, design.model.score_cap)
     # only bits below the octave: what is compared in hardware
     steps = exp2_thresholds(design.recipe.p_format)
     found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False,
@@ -189,9 +193,19 @@ def _with(values, index, value):
 def _line(unit, function, table, field, bits, args):
     """Bases or slopes of a `Pwl`."""
     entries, high = getattr(table, field), 1 << table.out_bits                   # what comes behind has bits for these octaves
-    low = 1 << min(min(b, b + s) for b, s in zip(table.base, table.slope)).bit_length() - 1
+    low = 1 << max(0, min(min(b, b + s) for b, s in zip(table.base, table.slope)).bit_length() - 1)
     return Constant(unit, function, entries, bits, field == "slope", lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
                     lambda other, i: all(low <= y < high for y in (other.base[i], other.base[i] + other.slope[i])), args)
+
+
+def _capped(table, field, bits, cap):
+    """Bases or slopes of the scores' softcap."""
+    def end(other):
+        return (other.base[-1] + other.slope[-1]).bit_length()                   # bits of the largest result, which is that of all beyond the table
+
+    found = _line("attention", "softcap_table", table, field, bits, (cap,))
+    return dataclasses.replace(found, valid=lambda other, i: end(other) == end(table) and all(
+        0 <= y < 1 << end(table) for y in (other.base[i], other.base[i] + other.slope[i])))
 
 
 def rope_entry(design, entry):

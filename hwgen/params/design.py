@@ -42,6 +42,8 @@ class Design:
     def __post_init__(self):
         object.__setattr__(self, "block", self.model.block)     # what a layer is made of
         self._check_biases()
+        if self.hw.slots == 1 and self.hw.blocks < (most := self.most_blocks(self.hw.context)):
+            raise ValueError(f"KV block count of a single slot must be at least what it has at once, {most}, not {self.hw.blocks}")
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
@@ -127,10 +129,10 @@ class Design:
     # -- blocks of the KV memory
     @cached_property
     def positions_kept(self):
-        """The newest positions of a slot, which it keeps where it gives back blocks behind the window of all its layers; None: it keeps all.
+        """How many of its newest positions a slot keeps, where all layers have a window and it gives back blocks behind it; None: all.
 
-        As many as the oldest of the T newest sees with itself: a pass has at most those, so its entries find what they see, and a slot that goes
-        back by as many does too.
+        The T newest, of which a pass may be made, and what the oldest of them sees: so its entries find what they see, and a slot may go back
+        by all of them.
         """
         kept = self.rows_seen() + self.hw.entries - 1
         return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None

@@ -46,7 +46,7 @@ class HwShape:
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
     kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
-                        A single slot always has all that it can fill, and needs no block table
+                        A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context has
     kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
     residual_fraction   fraction bits of the 32-bit fixed-point residual
     source              where the weights come from: "rom" (memory image) or "stream" (ports)
@@ -103,8 +103,6 @@ class HwShape:
         full = self.slots * self.blocks_per_slot
         if not 0 <= self.kv_blocks <= full:
             raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not {self.kv_blocks}")
-        if not self.paged and self.kv_blocks not in (0, full):
-            raise ValueError(f"KV block count of a single slot must be all that it can fill, {full}, not {self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
 
@@ -124,5 +122,5 @@ class HwShape:
 
     @property
     def paged(self):
-        """Slots share the blocks of the KV memory through a block table. A single slot has them to itself."""
-        return self.slots > 1
+        """Slots share the blocks of the KV memory through a block table. A single slot with all that it can fill has them in order."""
+        return self.slots > 1 or self.blocks < self.blocks_per_slot

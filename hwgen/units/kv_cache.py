@@ -21,11 +21,11 @@ class KvBlocks(wiring.Component):
     a copy of the block, whose last cycle is the request's too. FORK and TRUNCATE take a cycle for each block that they share or
     drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the same in Python.
 
-    Where all layers have a window (`Design.positions_kept`), an admission may first give back the block that is then behind it, which takes two
-    cycles. ``known`` says no for its positions.
+    Where all layers have a window (`Design.positions_kept`), an admission may first give back the block that is then behind it, which
+    takes two cycles. ``known`` says no for its positions.
 
     Free blocks are a queue of those that were freed and, behind it, all that have never been used: so a reset takes no time.
-    A single slot owns all blocks, in order: then there is only its length.
+    A single slot owns all blocks of a whole context, in order: then there is only its length.
 
     Parameters
     ----------
