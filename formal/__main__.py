@@ -3,11 +3,11 @@ import argparse
 import sys
 import time
 
-from . import queues
+from . import admission, kv_blocks, queues
 from .engine import EngineError, processor_seconds
 from .proofs import ProofFailed, prove, refute
 
-PROOFS = [*queues.PROOFS]
+PROOFS = [*queues.PROOFS, *kv_blocks.PROOFS, *admission.PROOFS]
 
 _HELD = {"proved": "in all cycles", "bounded": "in the first {depth} cycles"}
 

@@ -5,21 +5,22 @@ __all__ = ["gives", "queues", "takes"]
 
 
 def _kept(h, stream):
-    """Whether an offer that was not taken has changed; and whether it was withdrawn."""
+    """Of the cycle before: an offer was not taken. And whether it has changed, and whether it was withdrawn."""
     offered = h.before(stream.valid & ~stream.ready)
     payload = Value.cast(stream.payload)
-    return offered & stream.valid & (payload != h.before(payload)), offered & ~stream.valid
+    return offered, offered & stream.valid & (payload != h.before(payload)), offered & ~stream.valid
 
 
 def takes(h, stream):
-    """Assume of a unit's input that who offers keeps the contract: an offer stays, as it is, until it is taken."""
-    changed, withdrawn = _kept(h, stream)
+    """Assume of a unit's input that who offers keeps the contract: an offer stays, as it is, until it is taken. Returns that one had not been taken."""
+    offered, changed, withdrawn = _kept(h, stream)
     h.assume(~changed & ~withdrawn)
+    return offered
 
 
 def gives(h, stream, name):
     """A unit's output keeps the contract."""
-    changed, withdrawn = _kept(h, stream)
+    _, changed, withdrawn = _kept(h, stream)
     h.never(f"{name}_withdrawn", withdrawn)
     h.never(f"{name}_changed", changed)
 
