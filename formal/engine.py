@@ -30,7 +30,7 @@ hierarchy -check -top top
 proc -norom
 flatten
 {abstract}
-memory -nomap
+memory_collect
 memory_map
 setattr -unset init w:*
 cd top
@@ -45,7 +45,6 @@ opt_clean
 techmap
 dffunmap
 aigmap
-opt_clean
 write_aiger -miter -I -zinit -map top.aim top.aig
 """
 
@@ -105,8 +104,9 @@ def _ask(verilog, folder, command, start, others, abstract, timeout):
 
 
 def _outputs(folder):
-    """Names of the model's outputs, in ABC's order."""
-    return [line.split()[3] for line in (folder / "top.aim").read_text().splitlines() if line.startswith("output ")]
+    """{ABC's number: name} of the model's outputs; those that are constant have none."""
+    lines = (line.split() for line in (folder / "top.aim").read_text().splitlines())
+    return {int(words[1]): words[3] for words in lines if words[0] == "output"}
 
 
 def _waves(folder):

@@ -27,7 +27,8 @@ class Harness:
     Attributes
     ----------
     m : Module              in its domain ``sync`` the unit is, and what watches it
-    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their names in the source
+    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their names in the source;
+                            those of another method are in a namespace of its name
     started : Signal        the reset is over
     properties : list       their names, in order
     """
@@ -118,12 +119,12 @@ class Harness:
 
 
 def _opened(unit):
-    """(what a unit's ``elaborate`` returns, its local variables at the end)."""
+    """(what a unit's ``elaborate`` returns, local variables of it and of the methods that it calls, as they return)."""
     found = {}
 
     def watch(frame, event, _):
-        if event == "return" and frame.f_code is type(unit).elaborate.__code__:
-            found.update(frame.f_locals)
+        if event == "return" and frame.f_locals.get("self") is unit:
+            found[frame.f_code.co_name] = dict(frame.f_locals)
 
     before = sys.getprofile()
     sys.setprofile(watch)
@@ -132,7 +133,8 @@ def _opened(unit):
     finally:
         sys.setprofile(before)
     unit._MustUse__used = True      # or Amaranth says that it is not
-    return module, SimpleNamespace(**found)
+    own = found.pop("elaborate")
+    return module, SimpleNamespace(**{name: SimpleNamespace(**variables) for name, variables in found.items() if name.isidentifier()} | own)
 
 
 def _all(conditions):
