@@ -30,10 +30,12 @@ hierarchy -check -top top
 proc -norom
 flatten
 {abstract}
-memory -nomap
+memory_collect
 memory_map
-{peeks}
-setattr -unset init w:* w:started %d
+setattr -unset init w:*
+cd top
+{start}
+cd
 {others}
 opt_clean
 setundef -undriven -anyseq
@@ -43,9 +45,12 @@ opt_clean
 techmap
 dffunmap
 aigmap
-opt_clean
 write_aiger -miter -I -zinit -map top.aim top.aig
 """
+
+
+#: The state before the first cycle: anything, but that the reset comes.
+_RESET = "setattr -set init 1'0 w:started"
 
 
 def solve(harness, folder, method, only=None, abstract=(), timeout=600):
@@ -53,39 +58,64 @@ def solve(harness, folder, method, only=None, abstract=(), timeout=600):
 
     Parameters
     ----------
-    method : str        "pdr": property directed reachability, for any number of cycles; "induction K": K-induction; "bounded N": the first N cycles
+    method : str        "pdr": property directed reachability, for any number of cycles; "bounded N": the first N cycles; "induction K": K-induction, where the
+                        verdict "open" comes with a run from a state that may be out of reach
     only : str          one property, instead of all at once
     abstract : tuple    Yosys selections of cells whose outputs are to be free: what is proved then holds whatever these cells do
     timeout : float     seconds of ABC
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    before, properties = processor_seconds(), [only] if only else harness.properties
-    (folder / "top.v").write_text(harness.verilog())
-    peeks = [f"delete -input w:{name}\nconnect -set {name} \\{path}" for name, path in harness.peeks.items()]
-    others = [f"delete -output w:{name}" for name in harness.properties if name not in properties]
-    script = _SCRIPT.format(abstract="\n".join(f"cutpoint {cells}" for cells in abstract), peeks="\n".join(["cd top", *peeks, "cd"]),
-                            others="\n".join(others))
-    _yosys(script, folder, "model.log")
+    before = processor_seconds()
     kind, _, number = method.partition(" ")
-    frames = f"bmc3 -T {timeout:.0f} -F {number}"
-    said = _abc({"pdr": f"pdr -T {timeout:.0f}", "bounded": frames, "induction": frames}[kind], folder, "prove.log", timeout)
+    number = int(number or 0)
+
+    text = harness.verilog(number if kind == "induction" else 0)
+    others = [name for name in harness.properties if only not in (None, name)]
+
+    def ask(command, folder, *start):
+        return _ask(text, folder, f"{command} -T {timeout:.0f}", "\n".join(start), others, abstract, timeout)
+
+    if kind == "pdr":
+        verdict = ask("pdr", folder, _RESET)
+    elif kind == "bounded":
+        verdict = ask(f"bmc3 -F {number}", folder, _RESET)
+    else:
+        stepping = "delete -input w:stepping\nconnect -set stepping 1'{}\nsetattr -set init 0 w:good"
+        verdict = ask(f"bmc3 -F {number + 1}", folder, _RESET, stepping.format(0))
+        if verdict.kind == "bounded":
+            verdict = ask(f"bmc3 -F {number + 1}", folder / "step", "setattr -set init 1'1 w:started", stepping.format(1))
+            verdict = verdict._replace(kind={"bounded": "proved"}.get(verdict.kind, "open"))
+    return verdict._replace(seconds=processor_seconds() - before)
+
+
+def _ask(verilog, folder, command, start, others, abstract, timeout):
+    """The verdict of ABC, without the properties ``others``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "top.v").write_text(verilog)
+    _yosys(_SCRIPT.format(abstract="\n".join(f"cutpoint {cells}" for cells in abstract), start=start,
+                          others="\n".join(f"delete -output w:{name}" for name in others)), folder, "model.log")
+    said = _run([str(_package() / "yosys-abc"), "-c", f"read_aiger top.aig; strash; {command}; print_status; write_cex -a top.aiw"],
+                folder, "prove.log", "ABC", timeout + 60)
     if failed := re.search(r"Output (\d+) of miter \S+ was asserted in frame (\d+)", said):
-        return Verdict("refuted", int(failed[2]), _outputs(folder)[int(failed[1])], _waves(folder), processor_seconds() - before)
-    proved = "Property proved" in said
-    done = re.search(rf"No output asserted in {number} frames\. Resource limit reached \(conf", said) if kind != "pdr" else None
-    if kind == "induction" and done:
-        proved = "Networks are equivalent" in _abc(f"orpos; ind -F {number} -T {timeout:.0f}", folder, "induction.log", timeout)
-        done = None
-    return Verdict("proved" if proved else "bounded" if done else "open", int(number or 0), "", None, processor_seconds() - before)
+        return Verdict("refuted", int(failed[2]), _outputs(folder)[int(failed[1])], _waves(folder))
+    if "Property proved" in said:
+        return Verdict("proved")
+    done = re.search(r"No output asserted in (\d+) frames\. Resource limit reached \(conf", said)
+    return Verdict("bounded", int(done[1])) if done and f"-F {done[1]} " in command else Verdict("open")
 
 
 def _outputs(folder):
-    """Names of the model's outputs, in ABC's order."""
-    return [line.split()[3] for line in (folder / "top.aim").read_text().splitlines() if line.startswith("output ")]
+    """{ABC's number: name} of the model's outputs; those that are constant have none."""
+    lines = (line.split() for line in (folder / "top.aim").read_text().splitlines())
+    return {int(words[1]): words[3] for words in lines if words[0] == "output"}
 
 
 def _waves(folder):
     """The VCD of ABC's counterexample."""
+    model, names = folder / "model.il", folder / "top.aim"
+    # `sim` takes a name with an index for a memory's, and of several names of a bit the last, where it does not find those with a backslash.
+    plain = {path: re.sub(r"(?<=\S)\[(\d+)\]", r".\1", path.read_text()) for path in (model, names)}
+    model.write_text(plain[model])
+    names.write_text("".join(line for line in plain[names].splitlines(keepends=True) if " \\" not in line))
     _yosys("read_rtlil model.il\nsim -r top.aiw -map top.aim -vcd counterexample.vcd -clock clock", folder, "waves.log")
     return folder / "counterexample.vcd"
 
@@ -93,11 +123,6 @@ def _waves(folder):
 def _yosys(script, folder, log):
     (folder / "script.ys").write_text(script)
     _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder, log, "Yosys", None)
-
-
-def _abc(commands, folder, log, timeout):
-    commands = f"read_aiger top.aig; strash; {commands}; print_status; write_cex -a top.aiw"
-    return _run([str(_package() / "yosys-abc"), "-c", commands], folder, log, "ABC", timeout + 60)
 
 
 def _package():

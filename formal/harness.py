@@ -1,7 +1,11 @@
 """A unit with its surroundings free, what is assumed of these, and what must never be."""
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal, Value
+import sys
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from hwgen.lib.verilog import emit_design
 
 __all__ = ["Harness"]
@@ -23,15 +27,16 @@ class Harness:
     Attributes
     ----------
     m : Module              in its domain ``sync`` the unit is, and what watches it
+    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their names in the source;
+                            those of another method are in a namespace of its name
     started : Signal        the reset is over
     properties : list       their names, in order
-    peeks : dict            name of a signal -> what `peek` wants it to be
     """
 
     def __init__(self, unit, tied=(), **inputs):
         self.m, self.unit = Module(), unit
-        self.m.submodules.unit = unit
-        self.properties, self.peeks, self._members, self._signals = [], {}, {}, {}
+        self.m.submodules.unit, self.inside = _opened(unit)
+        self.properties, self._members, self._signals = [], {}, {}
         self._assumed = []
         self.started = Signal(name="started")
         for path, member, value in unit.signature.flatten(unit):
@@ -57,13 +62,10 @@ class Harness:
         self.assume((value == self.before(value)) | ~self.before(1))
         return value
 
-    def peek(self, path, width):
-        """A signal inside the unit, by its name in the flattened Verilog (``length0``, or ``fifo.level``)."""
-        name = "peek_" + "".join(c if c.isalnum() else "_" for c in path)
-        if name not in self.peeks:
-            self.peeks[name] = f"unit.{path}"
-            self.free(name, width)
-        return self[name]
+    def state(self, name):
+        """Whether the unit's state machine is in a state."""
+        machine = self.inside.m._generated["fsm"]
+        return machine.state == machine.encoding[name]
 
     def before(self, value):
         """What a value was in the cycle before; 0 in the first one after reset."""
@@ -88,11 +90,14 @@ class Harness:
         """A property: this is not 0 in any cycle."""
         self.never(name, ~Value.cast(condition).bool())
 
-    def verilog(self):
-        """Text whose top module is ``top``."""
-        return emit_design(_Top(self._members, self._build), "top")
+    def verilog(self, induction=0):
+        """Text whose top module is ``top``; to be called once. With ``induction`` it has an input ``stepping``, under which properties are asked only
+        behind that many cycles in which all held."""
+        if induction:
+            self.free("stepping", 1)
+        return emit_design(_Top(self._members, lambda top: self._build(top, induction)), "top")
 
-    def _build(self, top):
+    def _build(self, top, induction):
         m, sync, always = self.m, ClockDomain("sync"), ClockDomain("always", reset_less=True)
         m.domains += [sync, always]
         m.d.comb += [ClockSignal("sync").eq(top.clock), ClockSignal("always").eq(top.clock), ResetSignal("sync").eq(~self.started)]
@@ -100,12 +105,36 @@ class Harness:
         held, holds = Signal(name="held", init=1), Signal(name="holds")
         m.d.comb += holds.eq(held & Value.cast(1 if not self._assumed else _all(self._assumed)))
         m.d.sync += held.eq(holds)
+        asked = holds & self.started
+        if induction:
+            good = Signal(induction, name="good")
+            m.d.sync += good.eq(Cat(holds & self.started & ~Cat(self._signals[name] for name in self.properties).any(), good))
+            asked = asked & (good.all() | ~self["stepping"])
         for name, member in self._members.items():
             if member.flow == In:
                 m.d.comb += self._signals[name].eq(getattr(top, name))
             else:
-                m.d.comb += getattr(top, name).eq(self._signals[name] & holds & self.started)
+                m.d.comb += getattr(top, name).eq(self._signals[name] & asked)
         return m
+
+
+def _opened(unit):
+    """(what a unit's ``elaborate`` returns, local variables of it and of the methods that it calls, as they return)."""
+    found = {}
+
+    def watch(frame, event, _):
+        if event == "return" and frame.f_locals.get("self") is unit:
+            found[frame.f_code.co_name] = dict(frame.f_locals)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        module = unit.elaborate(None)
+    finally:
+        sys.setprofile(before)
+    unit._MustUse__used = True      # or Amaranth says that it is not
+    own = found.pop("elaborate")
+    return module, SimpleNamespace(**{name: SimpleNamespace(**variables) for name, variables in found.items() if name.isidentifier()} | own)
 
 
 def _all(conditions):

@@ -26,8 +26,8 @@ def test_quick_proofs(proof):
 
 def test_names_are_unique_and_every_property_has_a_broken_unit():
     assert len({proof.name for proof in PROOFS}) == len(PROOFS)
-    refuted = {(proof.unit, name) for proof in PROOFS for name in proof.breaks}
-    assert [(proof.name, name) for proof in PROOFS for name in proof.make().properties if (proof.unit, name) not in refuted] == []
+    refuted = {(proof.unit.split("'")[0], name) for proof in PROOFS for name in proof.breaks}
+    assert [(proof.name, name) for proof in PROOFS for name in proof.make().properties if (proof.unit.split("'")[0], name) not in refuted] == []
 
 
 def counter(bound, method, reset_less=False):

@@ -33,7 +33,7 @@ class KvBlocks(wiring.Component):
 
     Members
     -------
-    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's
+    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's, and an ADMIT's length below the context
     error : Out                 `ErrorCode` of the request that is taken
     copy : Out(stream)          {old, new, count}: copy the first ``count`` positions of a block; taken in the copy's last cycle
     write, k, v                 In {slot, position}, Out {physical, known}: the block of a position, and whether the slot has come so far;
