@@ -3,8 +3,10 @@
 PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
+FORMAL_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_ARGS ?=
+MUTATE_ARGS ?=
 SYNTH_ARGS ?=
 BOARD ?= ulx3s-12f
 
@@ -12,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly soak fuzz bitstream synth-report specimen lint bench env clean
+.PHONY: help demo test nightly formal soak fuzz mutate bitstream synth-report synth-scripts specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -26,12 +28,21 @@ test: $(STAMP) ## the tests: each bench on the first simulator at all its shapes
 nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then each family's machine on RTL (an hour)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
+	@$(BIN)/python -m tools.synth_scripts
+
+formal: $(STAMP) ## properties of units proved, and refuted of broken units (FORMAL_ARGS="--only skid"), see docs/formal.md
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(BIN)/python -m formal $(FORMAL_ARGS)
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
 
 fuzz: $(STAMP) ## 20,000 damaged files and answers, each read or refused in one line (FUZZ_ARGS="--inputs N --seed S --only safetensors")
 	@$(BIN)/python -m tools.fuzz $(FUZZ_ARGS)
+
+mutate: $(STAMP) ## each unit broken a little, many times: does its bench notice? (hours; MUTATE_ARGS="--unit convert --mutants N --seed S")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
+	@$(BIN)/python -m tools.mutate $(MUTATE_ARGS)
 
 bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI, in minutes, into build/fpga (BOARD=B: another)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'
@@ -40,6 +51,10 @@ bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI,
 synth-report: $(STAMP) ## what each unit costs on FPGAs and in transistors (half an hour), into docs/results and the planner (SYNTH_ARGS="--jobs 2")
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'
 	@$(BIN)/python -m tools.synth_report $(SYNTH_ARGS)
+	@$(BIN)/python -m tools.tables
+
+synth-scripts: $(STAMP) ## Yosys' scripts of a user (generic, ECP5, Xilinx, Gowin, iCE40; flat and not) on the specimen, in minutes
+	@$(BIN)/python -m tools.synth_scripts
 	@$(BIN)/python -m tools.tables
 
 bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents

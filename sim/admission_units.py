@@ -7,6 +7,7 @@ from hwgen.units.admission import Admission
 from hwgen.units.kv_cache import KvCache
 
 PORTS = ("command", "outcome", "kv_command", "kv_answer", "entry", "result")
+SIGNALS = ("opens", "opened")
 
 
 class AdmissionToMemory(wiring.Component):
@@ -15,7 +16,7 @@ class AdmissionToMemory(wiring.Component):
     def __init__(self, design):
         self._design = design
         members = Admission(design).signature.members
-        super().__init__({name: members[name] for name in PORTS})
+        super().__init__({name: members[name] for name in PORTS + SIGNALS})
 
     def elaborate(self, platform):
         m = Module()
@@ -25,5 +26,5 @@ class AdmissionToMemory(wiring.Component):
             ours, theirs = flipped(getattr(self, name)), getattr(admission, name)
             connect(m, ours, theirs)
         connect(m, admission.ask, cache.ask)
-        m.d.comb += admission.error.eq(cache.error)
+        m.d.comb += [admission.error.eq(cache.error), *(getattr(self, name).eq(getattr(admission, name)) for name in SIGNALS)]
         return m

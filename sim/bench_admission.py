@@ -8,7 +8,7 @@ from hwgen.golden.kv_cache import KvBlocks
 from hwgen.params.errors import ErrorCode, KvOp
 from sim.admission_units import AdmissionToMemory
 from sim.designs import small_design
-from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset
+from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, unpack, value_of
 
 DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
@@ -40,6 +40,23 @@ class Host:
         self.kv_answer = sink("kv_answer", stall=stall)
         self.entry = sink("entry", stall=lambda _: not self.free or any(e["last"] for e in self.entry.items[self.given:]))
         self.blocks, self.exact = KvBlocks(DESIGN), not (idle or stall)
+        cocotb.start_soon(self._watch())
+
+    async def _watch(self):
+        """A pass opens with its first entry, and is open until its last outcome is taken."""
+        def transfer(port):
+            return value_of(port.valid) and value_of(port.ready)
+        opened = False
+        while True:
+            await self.clock.sample()
+            if self.clock.in_reset:
+                opened = False
+            else:
+                opens = bool(transfer(self.command) and not opened)
+                assert (value_of(self.dut.opens), value_of(self.dut.opened)) == (opens, opened), self.clock.cycle
+                ends = transfer(self.outcome) and unpack(self.outcome.shape, value_of(self.outcome.payload))["last"]
+                opened = (opened or opens) and not ends
+            await self.clock.edge()
 
     def entries(self, count, wrong):
         """Random (slot, position, token, want), some of them wrong."""
@@ -137,7 +154,7 @@ async def history(dut, pattern):
     if h.exact:
         impossible = {code for code, possible in {
             ErrorCode.SLOT: most(HW.slots) >= HW.slots, ErrorCode.TOKEN: most(DESIGN.model.vocab_size) >= DESIGN.model.vocab_size,
-            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged}.items() if not possible}
+            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged, ErrorCode.WINDOW: DESIGN.positions_kept}.items() if not possible}
         assert errors == set(ErrorCode) - impossible
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from hwgen.golden import convert as golden
 from hwgen.golden.numbers import bf16, bf16_bits
 from hwgen.lib.layouts import converted_layout, result_layout
-from hwgen.params.block import Project
 from hwgen.units.convert import Convert
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
@@ -21,7 +20,8 @@ LATENCY = golden.latency(DESIGN)
 
 def case(rng, gate_up, n):
     """(inputs, exps, outputs, biases or None) of a command: sums of all magnitudes, with zeros and ties."""
-    matmul = DESIGN.gate_up_matmul if gate_up else DESIGN.qkv_matmul
+    step = DESIGN.block.converted[gate_up]
+    matmul = DESIGN.matmul(step.name)
     bits = DESIGN.acc_bits
     shape = (n, matmul.rows)
     acc = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), shape) >> rng.integers(0, bits, shape)
@@ -31,11 +31,10 @@ def case(rng, gate_up, n):
     far = rng.random() < 0.3
     exps = rng.integers(-70 if far else -12, 60 if far else 12, DESIGN.block.record_words).tolist()
     exponents = rng.integers(-60 if far else -10, 60 if far else 10, n).tolist()
-    names = [name for step in DESIGN.block.of(Project) if step.name == ("gate_up" if gate_up else "qkv") for name in step.matrices]
     convert = golden.convert_gate_up if gate_up else golden.convert_qkv
-    of_name = {name: exps[DESIGN.block.record_of(name)[1]] for name in names}
+    of_name = {name: exps[DESIGN.block.record_of(name)[1]] for name in step.matrices}
     x, bias = convert(acc, exponents, of_name, DESIGN), None
-    if DESIGN.block.biased("gate_up" if gate_up else "qkv"):
+    if DESIGN.block.biased(step):
         # near the sums that they are added to, some their opposites, some 0, some far away
         factor = rng.choice([0, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], matmul.rows) * 2.0 ** rng.integers(-3, 4, matmul.rows)
         bias = bf16(np.resize(x[rng.integers(n)], matmul.rows) * factor)

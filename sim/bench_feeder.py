@@ -3,12 +3,13 @@
 import cocotb
 
 from hwgen.golden import feeder as golden
-from hwgen.lib.layouts import Matrix
+from hwgen.lib.steps import matrices
 from hwgen.units.feeder import Feeder
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 DESIGN = small_design(**bench_params())
+Matrix = matrices(DESIGN.block)
 MATMULS = dict(zip(Matrix, (*DESIGN.layer_matmuls, DESIGN.head_matmul)))
 PORTS = Feeder(DESIGN)
 COMMANDS = [(matrix, n) for matrix in Matrix for n in sorted({1, DESIGN.hw.entries})]

@@ -103,14 +103,18 @@ class Cache:
             await self.admit(slot)
         await self.write(self.places())
 
+    def has(self, slot, position):
+        """Whether a slot has a position, and has not given it back."""
+        table = self.blocks.tables[slot]
+        return position < len(self.texts[slot]) and not (table and table[position // HW.kv_block] is None)
+
     def places(self):
-        return [(slot, position) for slot, text in enumerate(self.texts) for position in range(len(text))]
+        return [(slot, position) for slot, text in enumerate(self.texts) for position in range(len(text)) if self.has(slot, position)]
 
     def expected(self, name, at, last):
-        text = self.texts[at["slot"]]
         where = at["layer"], at["head"]
-        if at["position"] < len(text):
-            row = text[at["position"]]
+        if self.has(at["slot"], at["position"]):
+            row = self.texts[at["slot"]][at["position"]]
             codes, exp, v_exp = row[name == "v", *where, at["part"]], row[0, *where], row[1, *where]
         else:
             codes, exp, v_exp = [0] * LANES, 0, 0
@@ -201,7 +205,9 @@ async def history(dut, pattern):
         answers.add(await c.admit(next(slot for slot, text in enumerate(c.texts) if len(text) < HW.context)))
     for _ in range(120):
         slot, other, length = c.rng.randrange(HW.slots), c.rng.randrange(max(2, HW.slots)) % HW.slots, c.rng.randrange(HW.context + 1)
-        if c.rng.random() < 0.7:
+        if DESIGN.positions_kept:       # a text that grows long, and a cut before all that it has given back
+            slot, length = c.rng.choice([0, 0, 0, slot]), c.rng.choice([0, length, length])
+        if c.rng.random() < (0.85 if DESIGN.positions_kept else 0.7):
             wrong = c.rng.random() < 0.1
             at = c.rng.randrange(HW.context) if wrong else None
             if wrong or len(c.texts[slot]) < HW.context:
@@ -217,6 +223,7 @@ async def history(dut, pattern):
             await c.check({name: [c.anywhere() for _ in range(4)] for name in c.sinks})
     await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks if c.places()})
     assert {ErrorCode.OK, ErrorCode.OTHER} < answers and (not HW.kv_blocks or ErrorCode.NO_BLOCK in answers)
+    assert (ErrorCode.WINDOW in answers) == (DESIGN.positions_kept is not None)
     # every block is still there, and no more than that
     for slot in range(HW.slots):
         await c.operate(KvOp.FREE, slot)
@@ -268,6 +275,28 @@ async def copies_and_readers(dut):
         c.texts[1].append({})
         await c.write([(1, length)])
         await c.check({name: [at for place in c.places() for at in addresses(*place)] for name in c.sinks})
+
+
+@cocotb.test()
+async def cuts_at_the_window(dut):
+    """Forks and truncations to 0, to less than the slot's window still reaches, and to the least that it does."""
+    if not DESIGN.positions_kept:
+        return
+    c = await cache(dut)
+    for op in (KvOp.FORK, KvOp.TRUNCATE):
+        for slot in (0, 1):
+            await c.operate(KvOp.FREE, slot)
+        for _ in range(c.rng.randrange(DESIGN.positions_kept + HW.kv_block + 1, HW.context - 1)):
+            await c.admit(0)
+        await c.write(c.places())
+        for cut in (-1, 0, 1) if op == KvOp.FORK else (-1, 1, 0):
+            least = c.blocks.tables[0].count(None) * HW.kv_block + DESIGN.rows_seen() - 1
+            assert await c.operate(op, 0, 1, (0, least, least - 1)[cut]) == (ErrorCode.WINDOW if cut == -1 else ErrorCode.OK)
+            for slot in (0, 1):
+                await c.admit(slot)
+                await c.write([(slot, len(c.texts[slot]) - 1)])
+            await c.check({name: [c.anywhere() for _ in range(20)] for name in c.sinks})
+            await c.operate(KvOp.FREE, 1)
 
 
 @cocotb.test()

@@ -34,11 +34,35 @@ class Registers:
 
 
 class Bus:
-    """An AXI4-Lite slave that answers after ``wait`` cycles."""
+    """An AXI4-Lite slave that answers after ``wait`` cycles, and watches its master: offers stay as they are until they are taken, once.
 
-    def __init__(self, dut, clock, registers, wait):
-        self.dut, self.clock, self.registers, self.wait = dut, clock, registers, wait
+    Address and data of a write are taken ``apart`` cycles from each other, now this first, now that.
+    """
+
+    def __init__(self, dut, clock, registers, wait, apart):
+        self.dut, self.clock, self.registers, self.wait, self.apart = dut, clock, registers, wait, apart
+        self.first = 0
         cocotb.start_soon(self._run())
+        for channel, answer, payload in (("aw", "b", ("addr",)), ("w", "b", ("data", "strb")), ("ar", "r", ("addr",))):
+            cocotb.start_soon(self._watch(*(self._signals(channel, *names) for names in (("valid",), ("ready",), payload)), *self._signals(answer, "valid", "ready")))
+
+    def _signals(self, channel, *names):
+        return [getattr(self.dut, f"m_axi_{channel}{name}") for name in names]
+
+    async def _watch(self, valid, ready, payload, answered, takes):
+        (valid,), (ready,), before, waiting = valid, ready, None, False
+        while True:
+            await ReadOnly()
+            now = [int(signal.value) for signal in payload] if int(valid.value) else None
+            if self.clock.in_reset:
+                before, waiting = None, False
+            else:
+                assert before in (None, now), f"{valid._name}: the offer changed from {before} to {now}"
+                assert now is None or not waiting, f"{valid._name}: another offer, before the answer to the last"
+                taken, answer = now and int(ready.value), int(answered.value)
+                assert not answer or int(takes.value), f"{answered._name}: the answer is not taken"
+                before, waiting = None if taken else now, (waiting or bool(taken)) and not answer
+            await self.clock.edge()
 
     async def _run(self):
         dut = self.dut
@@ -54,14 +78,18 @@ class Bus:
             if not (reading or writing):
                 continue
             # the address is taken in its second cycle, the response comes ``wait`` cycles later
-            ready = (dut.m_axi_arready,) if reading else (dut.m_axi_awready, dut.m_axi_wready)
-            for signal in ready:
-                signal.value = 1
-            await self.clock.edge()
-            for signal in ready:
-                signal.value = 0
-            for _ in range(self.wait):
+            ready = [dut.m_axi_arready] if reading else [dut.m_axi_awready, dut.m_axi_wready]
+            parts = [ready] if reading or not self.apart else [ready[self.first:][:1], ready[1 - self.first:][:1]]
+            self.first ^= 1
+            for k, part in enumerate(parts):
+                if k:
+                    await self.clock.edge(self.apart - 1)
+                for signal in part:
+                    signal.value = 1
                 await self.clock.edge()
+                for signal in part:
+                    signal.value = 0
+            await self.clock.edge(self.wait)
             valid = dut.m_axi_rvalid if reading else dut.m_axi_bvalid
             if reading:
                 dut.m_axi_rdata.value, dut.m_axi_rresp.value = word, response
@@ -73,12 +101,12 @@ class Bus:
 
 
 class Bench:
-    async def start(self, dut, wait=0, stall=0):
+    async def start(self, dut, wait=0, stall=0, apart=0):
         self.dut, self.clock = dut, await start_clock_reset(dut)
         self.registers, self.model = Registers(), Registers()
-        Bus(dut, self.clock, self.registers, wait)
+        Bus(dut, self.clock, self.registers, wait, apart)
         cycles = 3 + wait
-        self.golden = UartBridge(self.model.read, self.model.write, read_cycles=cycles, write_cycles=cycles)
+        self.golden = UartBridge(self.model.read, self.model.write, read_cycles=cycles, write_cycles=cycles + apart)
         self.tx = StreamSink(dut, "tx", self.clock, stall=stall, shape=8)
         return self
 
@@ -91,6 +119,11 @@ class Bench:
             self.dut.rx_valid.value = 0
             await self.clock.edge(gap)
         return cycle
+
+    async def pause(self, data, cycles):
+        """Bytes, and then such a silence that the next one comes this many cycles after the last."""
+        for at, byte in enumerate(data, start=1):
+            await self.send([byte], gap=1 if at < len(data) else cycles - 1)
 
     async def check(self, data, *, exact=True):
         """A whole frame, and what comes of it."""
@@ -120,7 +153,7 @@ def operation(rng, words=None):
 @cocotb.parametrize(("wait", (0, 3)), ("stall", (0, 0.4)))
 async def requests(dut, wait, stall):
     rng = random.Random(cocotb.RANDOM_SEED)
-    bench = await Bench().start(dut, wait, stall)
+    bench = await Bench().start(dut, wait, stall, apart=wait)
     assert await bench.check(frame(0, b""), exact=not stall) == frame(0, b"")
     for sequence in range(1, 12):
         await bench.check(frame(sequence, b"".join(operation(rng) for _ in range(rng.randrange(1, 6)))), exact=not stall)
@@ -183,6 +216,22 @@ async def broken(dut):
     await bench.check(good)
     await bench.send(rng.randbytes(50).replace(bytes([START]), b"\x00"))
     await bench.check(frame(6, good[3:-2]))
+
+
+@cocotb.test()
+async def silence(dut):
+    """A byte in the last cycle that it may come in still belongs to its frame; one a cycle later may begin another."""
+    bench = await Bench().start(dut)
+    limit = SILENCE * 10 * DIVISOR
+    for sequence, cut in enumerate((1, 2, 3, 4, 9, 11), start=1):
+        good = frame(sequence, bytes([WRITE, 4, 0, 1, 2, 3, sequence]))
+        expected, _ = bench.golden.receive(good)
+        bench.tx.clear()
+        await bench.pause(good[:cut], limit)
+        await bench.send(good[cut:])
+        assert bytes(await bench.tx.wait(len(expected))) == expected, cut
+        await bench.pause(good[:cut], limit + 1)
+        await bench.check(frame(sequence + 10, good[3:-2]))
 
 
 @cocotb.test()

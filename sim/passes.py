@@ -100,6 +100,8 @@ class History:
         rng, hw = self.rng, self.design.hw
         slot, other = rng.randrange(hw.slots), rng.randrange(hw.slots)
         length = rng.randint(0, self.blocks.lengths[slot])
+        if not self.wrong and self.blocks.refusal(KvOp.TRUNCATE, slot, length=length):      # what is seen from there was given back
+            length = self.blocks.lengths[slot]
         if rng.random() < self.wrong:
             slot, other, length = (rng.choice([value, rng.randint(0, most(limit))]) for value, limit in
                                    ((slot, hw.slots), (other, hw.slots), (length, hw.context + 1)))

@@ -4,12 +4,14 @@ from collections import Counter
 from hwgen.params.errors import ErrorCode
 from sim.designs import small_design
 from sim.passes import History, Operation, run_step
-from sim.test_decoder import SHAPES, checked
+from sim.test_decoder import BLOCKS, SHAPES, checked
 
 #: Shapes that sim/test_decoder.py builds too: five slots share 13 blocks of 4 positions, with error correction ...
 DESIGN = small_design(source="stream", **SHAPES["mixed_formats"])
 #: ... and two half-batches, with a temperature.
 HALVES = small_design(source="stream", **SHAPES["gumbel"])
+#: ... and KV blocks behind a window, which are given back.
+WINDOW = small_design(source="stream", **BLOCKS["parallel"])
 
 
 def soak(folder, passes, seed, stall=0.0, progress=lambda done: None, design=DESIGN):

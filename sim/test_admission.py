@@ -9,11 +9,14 @@ SHAPES = {
     "smallest": dict(**MODEL, entries=1, slots=1, context=8, kv_block=4),
     # numbers that their ports' bits can exceed, and fewer blocks than the slots could fill
     "odd": dict(**MODEL, entries=3, slots=3, context=11, kv_block=4, kv_blocks=5),
+    # blocks behind a window are given back, and texts are longer than the memory
+    "window": dict(**MODEL, entries=3, slots=3, context=22, kv_block=4, kv_blocks=4, sliding_window=2),
     "powers": dict(**MODEL, entries=4, slots=2, context=8, kv_block=2, vocab_size=32),
 }
 FASTEST = simulators()[-1]
 
 
-@pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST), ("powers", FASTEST)])
+@pytest.mark.parametrize("shape, sim", [*(("odd", sim) for sim in simulators()), ("smallest", FASTEST), ("powers", FASTEST),
+                                        ("window", FASTEST)])
 def test_admission(shape, sim):
     run(AdmissionToMemory(small_design(**SHAPES[shape])), f"admission_{shape}", "bench_admission", params=SHAPES[shape], sim=sim)

@@ -41,14 +41,15 @@ SHAPES = {
     "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4, residual_fraction=21),
 }
 
-# blocks that are not Llama's: together they have everything that a block may have (all families: `python -m tools.check_families`)
+# blocks that are not Llama's: together they have everything that a block may have (all families: `python -m tools.check_families`); and one
+# whose slots give back KV blocks behind its window, with texts longer than its KV memory
 BLOCKS = {
     "norms": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh", biased=["q", "o"]), entries=4, halves=2,
                   num_hidden_layers=3, layer_types=[dict(window=5, rope_theta=100.0), dict(rotary=False), dict(window=3)], slots=3, context=20,
                   kv_block=4, vector_lanes=2, columns=16, head_dim=6, intermediate_size=28),
     "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"], final_bias=True),
-                     entries=3, slots=3, sliding_window=6, rotary_dim=4, hidden_size=36, vocab_size=50, tie_word_embeddings=False,
-                     head_bias=True),
+                     entries=3, slots=3, sliding_window=6, kv_block=2, kv_blocks=12, rotary_dim=4, hidden_size=36, vocab_size=50,
+                     tie_word_embeddings=False, head_bias=True),
     "plain_norms": dict(block=dict(norms="post", qk_norm=dict(span="projection", after_rotary=True), biased=["gate", "down"]), entries=2, halves=2,
                         num_key_value_heads=2, num_attention_heads=4, residual_fraction=22),
 }

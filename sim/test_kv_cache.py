@@ -14,6 +14,9 @@ CACHES = {
     "positions": dict(slots=4, context=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vector_lanes=2,
                       attention_lanes=2, kv_block=1, kv_blocks=10, kv_ecc=True),
 }
+# blocks behind the window are given back: one in each cycle; and a window, with the entries of a pass, of no whole number of blocks
+CACHES["window_1"] = {**CACHES["positions"], "entries": 1, "context": 9, "kv_blocks": 5, "sliding_window": 1, "kv_ecc": False}
+CACHES["window"] = {**CACHES["odd"], "entries": 3, "context": 22, "kv_blocks": 6, "sliding_window": 5}
 CACHES["corrected"] = {**CACHES["odd"], "kv_ecc": True, "kv_blocks": 0}
 # words of 64 bits, 2 in a row
 FLIPPED = dict(slots=2, context=6, num_hidden_layers=2, num_attention_heads=1, num_key_value_heads=1, head_dim=16, vector_lanes=2,
@@ -40,6 +43,12 @@ def test_kv_cache(shape, sim):
 def test_other_blocks(shape):
     run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape], sim=FASTEST,
         testcase=["every_address", "history", "copies_and_readers"])
+
+
+@pytest.mark.parametrize("shape", ["window_1", "window"])
+def test_blocks_behind_a_window(shape):
+    run(KvCache(small_design(**CACHES[shape])), f"kv_cache_{shape}", "bench_kv_cache", params=CACHES[shape], sim=FASTEST,
+        testcase=["every_address", "history", "cuts_at_the_window", "writes_beyond_the_end_are_dropped"])
 
 
 def test_flipped_bits():

@@ -2,7 +2,7 @@
 from hwgen.golden.secded import stored_bits
 from hwgen.host.link import Entry
 from hwgen.lib.layouts import EXP_BITS
-from sim.soak import DESIGN, soak
+from sim.soak import DESIGN, WINDOW, soak
 from sim.test_decoder import checked
 
 MEMORIES = {"k_codes": 8 * DESIGN.hw.attention_lanes, "v_codes": 8 * DESIGN.hw.attention_lanes, "k_exps": EXP_BITS, "v_exps": EXP_BITS}
@@ -12,6 +12,11 @@ def test_a_short_soak(tmp_path):
     """`make soak` runs thousands of passes."""
     counts = soak(tmp_path, passes=20, seed=1, stall=0.2)
     assert counts["passes"] > 20 and counts["operations"] and counts["NO_BLOCK"]
+
+
+def test_blocks_behind_a_window(tmp_path):
+    counts = soak(tmp_path, passes=60, seed=1, design=WINDOW)
+    assert counts["WINDOW"] and counts["NO_BLOCK"]
 
 
 def words(blocks, slot, position):

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def test_a_decoder(decoder):
     assert sorted(contents(folder)) == sorted(about["files"])
     assert list(folder.parent.iterdir()) == [folder]
     assert about["derived"]["acc_bits"] == design.acc_bits
-    assert about["derived"]["o_matmul"]["n_tiles"] == design.o_matmul.n_tiles
+    assert about["derived"]["o_matmul"]["n_tiles"] == design.matmul("o").n_tiles
     assert about["recipe"]["weight_format"] == "e3m4"
     assert about["ports"]["seed"] == {"direction": "input", "width": 32, "payload": {"offset": 0, "width": 32}}
     command = about["ports"]["command__payload"]
@@ -89,18 +90,42 @@ def test_the_core_is_yaml(decoder):
 
 def test_rom_image(tmp_path):
     design, quantized = emit_small(tmp_path / "a", component=RomSource, tile_beats=2)
-    lines = (tmp_path / "a/rom.hex").read_text().splitlines()
+    lines = (tmp_path / "a/chip_rom.hex").read_text().splitlines()
     rows = np.array([list(bytes.fromhex(line))[::-1] for line in lines], np.uint8)
     assert (rows == pack(quantized, design)).all()
     about = json.loads((tmp_path / "a/manifest.json").read_text())
-    assert about["weights"]["sha256"] == hashlib.sha256((tmp_path / "a/rom.hex").read_bytes()).hexdigest()
+    assert about["weights"]["sha256"] == hashlib.sha256((tmp_path / "a/chip_rom.hex").read_bytes()).hexdigest()
     assert about["weights"]["macro"] in (tmp_path / "a/chip.v").read_text()
+
+
+TWO = """\
+module soc;
+  one #(.ROM_FILE("one/one_rom.hex")) one ();
+  two #(.ROM_FILE("two/two_rom.hex")) two ();
+  initial #1 $display("%h %h", one.rom.memory.rows[0], two.rom.memory.rows[0]);
+endmodule
+"""
+
+
+@pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
+def test_two_machines_in_one_chip_from_another_folder(tmp_path):
+    first = []
+    for name, seed in (("one", 1), ("two", 2)):
+        design = small_design(tile_beats=2)
+        quantized = quantize(random_checkpoint(design.model, seed=seed), design.recipe)
+        emit(design, quantized, tmp_path / name, name=name, component=RomSource)
+        first.append((tmp_path / name / f"{name}_rom.hex").read_text().split()[0])
+    (tmp_path / "soc.v").write_text(TWO)
+    subprocess.run(["iverilog", "-g2005", "-o", "soc", "soc.v", "one/one.v", "two/two.v"], cwd=tmp_path, check=True)
+    said = subprocess.run([str(tmp_path / "soc")], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert said.split() == first and first[0] != first[1]
+    assert not set(contents(tmp_path / "one")) & set(contents(tmp_path / "two")) - {"manifest.json", "README.md"}
 
 
 def test_stream_image(tmp_path):
     design, quantized = emit_small(tmp_path / "a", component=RomSource, source="stream", head="pair")
-    assert (tmp_path / "a/weights.bin").read_bytes() == pack(quantized, design).tobytes()
-    assert not (tmp_path / "a/rom.hex").exists()
+    assert (tmp_path / "a/chip_weights.bin").read_bytes() == pack(quantized, design).tobytes()
+    assert not (tmp_path / "a/chip_rom.hex").exists()
 
 
 def test_the_manifest_says_where_vectors_of_a_record_are(tmp_path):

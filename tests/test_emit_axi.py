@@ -51,7 +51,7 @@ def test_files(chip):
     about = json.loads((folder / "manifest.json").read_text())
     assert sorted(path.name for path in folder.iterdir()) == sorted(about["files"])
     assert about["weights"]["alignment"] == 4096 and about["reset"].startswith("aresetn")
-    assert (folder / "weights.bin").read_bytes() == pack(quantized, design).tobytes()
+    assert (folder / "chip_weights.bin").read_bytes() == pack(quantized, design).tobytes()
     assert about["bus"]["axi"]["data_width"] == 128 and about["ports"]["m_axi_rdata"] == {
         "direction": "input", "width": 128, "payload": {"offset": 0, "width": 128}}
     assert about["bus"]["weights_id"] == model_id(quantized)

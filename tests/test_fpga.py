@@ -62,7 +62,7 @@ elif name == "gowin_pack":
 def pretended_emit(design, quantized, folder, *, name, component):
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.v").write_text(repr(component(design).design))
-    (folder / "rom.hex").write_text(quantized.digest)
+    (folder / f"{name}_rom.hex").write_text(quantized.digest)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_vivado_project_is_complete(tools, tmp_path, capsys):
     work = tmp_path / "build/fpga/arty-a7-35"
     script, xdc, top = ((work / name).read_text() for name in ("build.tcl", "top.xdc", "top.v"))
     read = re.findall(r"^read_(?:verilog|xdc) (\S+)$", script, re.MULTILINE)
-    assert read == ["machine.v", "top.v", "pll.v", "top.xdc"] and all((work / name).exists() for name in (*read, "rom.hex"))
+    assert read == ["machine.v", "top.v", "pll.v", "top.xdc"] and all((work / name).exists() for name in (*read, "machine_rom.hex"))
     assert script == (Path(__file__).parent.parent / "fpga/arty-a7-35/build.tcl").read_text()
     for step in ("synth_design -top top -part xc7a35ticsg324-1L", "opt_design", "place_design", "route_design", "report_timing_summary", "report_utilization",
                  "write_bitstream"):

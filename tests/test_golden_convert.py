@@ -22,7 +22,7 @@ def sums(rng, n, rows, bits):
 def test_error_bound(design):
     """Relative 2**-8: eight significant bits, rounded to nearest; flushed and saturated beyond bf16's range."""
     rng = np.random.default_rng(4)
-    acc, exponents = sums(rng, 2, design.qkv_matmul.rows, design.acc_bits), [-3, 100]
+    acc, exponents = sums(rng, 2, design.matmul("qkv").rows, design.acc_bits), [-3, 100]
     exps = {"q": 5, "k": 0, "v": -2}
     got = convert_qkv(acc, exponents, exps, design)
     kinds = "k" * design.kv_heads + "v" * design.kv_heads + "q" * design.heads
@@ -43,7 +43,7 @@ def test_bias_is_added_to_the_rounded_sums(gate_up):
     """Relative 2**-8 of the sum of both, however much of them cancels."""
     rng, convert = np.random.default_rng(5), convert_gate_up if gate_up else convert_qkv
     design = small_design(columns=16, block=dict(biased=["k", "up"]))
-    rows = (design.gate_up_matmul if gate_up else design.qkv_matmul).rows
+    rows = design.matmul("gate_up" if gate_up else "qkv").rows
     acc, exps = sums(rng, 2, rows, design.acc_bits), dict.fromkeys(["q", "k", "v", "gate", "up"], 0)
     x = convert(acc, [0, 1], exps, design)
     bias = bf16(np.resize(-x[1], rows) * rng.choice([1, 1 + 2.0**-7, 2.0**-12, 2.0**30, 0], rows))
@@ -59,7 +59,7 @@ def test_latency_grows_with_a_bias():
 
 def test_gate_and_up_alternate():
     design = DESIGNS[0]
-    acc = np.ones((1, design.gate_up_matmul.rows), int)
+    acc = np.ones((1, design.matmul("gate_up").rows), int)
     x = convert_gate_up(acc, [2], {"gate": 1, "up": -5}, design)
     assert x.shape == (1, 2 * design.ff)
     assert (x[0, 0::2] == 2.0 ** (3 + design.acc_unit)).all() and (x[0, 1::2] == 2.0 ** (-3 + design.acc_unit)).all()
@@ -67,7 +67,7 @@ def test_gate_and_up_alternate():
 
 def test_ups_alone():
     design = DESIGNS[2]
-    x = convert_gate_up(np.ones((1, design.gate_up_matmul.rows), int), [2], {"up": -5}, design)
+    x = convert_gate_up(np.ones((1, design.matmul("gate_up").rows), int), [2], {"up": -5}, design)
     assert x.shape == (1, design.ff) and (x == 2.0 ** (-3 + design.acc_unit)).all()
 
 
@@ -76,7 +76,7 @@ def test_ups_alone():
 def test_granules_are_the_matrix(design, gate_up):
     n, v = design.hw.entries, design.hw.vector_lanes
     taken = list(granules(design, gate_up, n))
-    matmul = design.gate_up_matmul if gate_up else design.qkv_matmul
+    matmul = design.matmul("gate_up" if gate_up else "qkv")
     assert len(taken) == n * matmul.rows // v
     real = [(entry, head, part) for _, entry, _, head, part, _ in taken if head is not None]
     shape = (1, (1 + design.block.gated) * design.ff // v) if gate_up else (design.qkv_heads, design.head // v)

@@ -128,17 +128,118 @@ def test_one_slot_has_no_blocks_to_share():
     assert blocks.operate(KvOp.FORK, 0, 0, 1)[0] == ErrorCode.OTHER
 
 
+# Blocks behind a window
+
+def windowed(window, **changes):
+    return KvBlocks(paged(**{"slots": 2, "context": 40, "entries": 1, "sliding_window": window, **changes}))
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("window, entries", [(1, 1), (3, 1), (4, 1), (6, 1), (8, 1), (2, 3), (6, 3)])
+def test_what_is_given_back(window, entries, size):
+    """A block goes with the first position that is T - 1 behind one which sees nothing of it, and another may have it then."""
+    blocks = windowed(window, entries=entries, kv_block=size)
+    most = 0
+    for position in range(40):
+        before = blocks.tables[0].count(None)
+        error, cycles = blocks.admit(0, position)
+        unseen = [b for b in range(40 // size) if (b + 1) * size <= position - (entries - 1) - (window - 1)]
+        assert [b for b, block in enumerate(blocks.tables[0]) if block is None] == unseen
+        assert (error, cycles) == (ErrorCode.OK, 2 * (len(unseen) - before))
+        blocks.check()
+        most = max(most, len(set(blocks.tables[0]) - {None}))
+        assert blocks._design.most_blocks(position + 1) == most
+
+
+def test_a_text_longer_than_the_memory():
+    """An entry may take the block that it gives back."""
+    blocks = windowed(5, kv_blocks=2)
+    assert fill(blocks, 0, 40) == [ErrorCode.OK] * 40 and blocks.tables[0] == [None] * 8 + [0, 1] and not blocks.free_blocks
+    assert fill(windowed(6, kv_blocks=2), 0, 9) == [ErrorCode.OK] * 8 + [ErrorCode.NO_BLOCK]        # position 8 sees 3
+
+
+def test_forks_share_what_is_left():
+    blocks = windowed(6)
+    fill(blocks, 0, 19)
+    assert blocks.tables[0][:3] == [None] * 3 and blocks.free_blocks == 18
+    assert blocks.operate(KvOp.FORK, 0, 1, 18) == (ErrorCode.OK, 2 + 2) and blocks.tables[1] == blocks.tables[0]
+    fill(blocks, 0, 8)
+    assert blocks.free_blocks == 16                             # the other has what one has given back
+    fill(blocks, 1, 9)
+    assert blocks.free_blocks == 16 and blocks.tables[0][5:] != blocks.tables[1][5:]
+    for slot in range(2):
+        blocks.check()
+        blocks.operate(KvOp.FREE, slot)
+    assert blocks.free_blocks == 20
+
+
+@pytest.mark.parametrize("operation, error", [
+    ((KvOp.TRUNCATE, 0, 0, 17), ErrorCode.OK), ((KvOp.TRUNCATE, 0, 0, 16), ErrorCode.WINDOW), ((KvOp.TRUNCATE, 0, 0, 1), ErrorCode.WINDOW),
+    ((KvOp.FORK, 0, 1, 17), ErrorCode.OK), ((KvOp.FORK, 0, 1, 16), ErrorCode.WINDOW), ((KvOp.TRUNCATE, 0, 0, 0), ErrorCode.OK),
+    ((KvOp.FORK, 0, 1, 0), ErrorCode.OK)])
+def test_going_back_to_what_is_left(operation, error):
+    """Of 19 positions with a window of 6 those from 12 are left: what position 17 sees."""
+    blocks = windowed(6)
+    fill(blocks, 0, 19)
+    before = copy.deepcopy(vars(blocks))
+    assert blocks.operate(*operation)[0] == error
+    blocks.check()
+    assert not error or vars(blocks) == before
+    slot = operation[2]
+    fill(blocks, slot, 40 - blocks.lengths[slot])
+    assert blocks.lengths[slot] == 40
+
+
+def test_nothing_is_given_back():
+    """Where a layer sees all, where there is one slot, and where no block can fall behind."""
+    layers = [{"window": 3}, {}]
+    for blocks in (windowed(None, layer_types=layers), windowed(3, slots=1), windowed(33, entries=5)):
+        fill(blocks, 0, 40)
+        assert blocks._design.positions_kept is None and None not in blocks.tables[0]
+
+
 @pytest.mark.parametrize("seed", range(4))
+def test_a_pass_finds_what_it_sees(seed):
+    """All that the entries of a pass see is there when all are let in, and a slot can go back to where it was before."""
+    rng = random.Random(seed)
+    window, size = rng.randint(1, 9), rng.choice([1, 2, 4])
+    blocks = windowed(window, entries=rng.choice([1, 3, 7]), slots=3, kv_block=size, kv_blocks=rng.randint(20, 40) // size)
+    given_back = 0
+    for _ in range(300):
+        starts, rows = list(blocks.lengths), []
+        for _ in range(rng.randint(1, blocks._design.hw.entries)):
+            slot = rng.randrange(3)
+            if blocks.lengths[slot] < 40 and not blocks.admit(slot, blocks.lengths[slot])[0]:
+                rows.append((slot, blocks.lengths[slot] - 1))
+        for slot, position in rows:
+            assert None not in {blocks.tables[slot][p // size] for p in range(max(0, position - window + 1), position + 1)}
+        given_back += sum(table.count(None) for table in blocks.tables)
+        for slot, start in enumerate(starts):
+            if rng.random() < 0.3:
+                assert not blocks.operate(KvOp.TRUNCATE, slot, length=rng.randint(start, blocks.lengths[slot]))[0]
+            if rng.random() < 0.02:
+                blocks.operate(KvOp.FREE, slot)
+        blocks.check()
+    assert given_back
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_random_histories_lose_no_block(seed):
     """Against sets of who may read what: a position written by one slot is never seen by another, unless it was forked."""
     rng = random.Random(seed)
     design = paged(slots=4, context=rng.randint(1, 13), kv_block=rng.choice([1, 2, 4, 16]))
+    if seed >= 4:
+        design = paged(slots=4, context=25, kv_block=rng.choice([1, 2, 4]), entries=rng.choice([1, 3]), sliding_window=rng.randint(1, 6))
     design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, kv_blocks=rng.randint(1, 4 * design.hw.blocks_per_slot)))
     blocks, content, texts, refused = KvBlocks(design), {}, [[] for _ in range(4)], set()
     size = design.hw.kv_block
 
+    def has(slot):
+        """The positions that a slot has: at least what its next one sees."""
+        return range(min(blocks.tables[slot].count(None) * size, max(0, blocks.lengths[slot] + 1 - design.rows_seen())), blocks.lengths[slot])
+
     def seen(slot):
-        return [content[blocks.tables[slot][p // size], p % size] for p in range(blocks.lengths[slot])]
+        return [content[blocks.tables[slot][p // size], p % size] for p in has(slot)]
 
     for step in range(600):
         slot, other = rng.randrange(4), rng.randrange(4)
@@ -159,7 +260,7 @@ def test_random_histories_lose_no_block(seed):
                 del texts[slot][length if op == KvOp.TRUNCATE else 0:]
         refused.add(error)
         blocks.check()
-        assert [seen(s) for s in range(4)] == texts
+        assert [seen(s) for s in range(4)] == [[texts[s][p] for p in has(s)] for s in range(4)]
     assert ErrorCode.OK in refused and len(refused) > 2
     for slot in range(4):
         blocks.operate(KvOp.FREE, slot)

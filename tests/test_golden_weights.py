@@ -66,7 +66,7 @@ def test_records(packed):
 
 def test_tiles_make_the_matrix(packed):
     design, q, stream = packed
-    matmul = design.down_matmul
+    matmul = design.matmul("down")
     tiles = golden.tiles(stream, design, design.stream["down", 1]).reshape(
         matmul.n_tiles, matmul.k_tiles, design.hw.columns, design.hw.lanes)
     matrix = tiles.swapaxes(1, 2).reshape(matmul.rows, matmul.cols)

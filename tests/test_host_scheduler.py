@@ -8,6 +8,7 @@ from hwgen.host.driver import generate
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.policies import ORDERS, Policy
 from hwgen.host.scheduler import Request, Scheduler
+from hwgen.host.timing_link import TimingLink
 from sim.designs import small_design
 from sim.passes import random_model
 
@@ -113,9 +114,37 @@ def test_the_memory_is_never_overdrawn(links, order, full):
     assert any(s.preempted for s in sequences) and all(bool(s.recomputed) == bool(s.preempted) for s in sequences)
 
 
+@pytest.mark.parametrize("full", ["recompute", "keep"])
+@pytest.mark.parametrize("window, blocks", [(3, 5), (7, 6), (8, 12)])
+def test_blocks_behind_a_window(window, blocks, full):
+    """The scheduler knows which blocks are free, wrong drafts or not; texts may be longer than the memory."""
+    design = small_design(entries=5, slots=3, context=32, kv_block=4, kv_blocks=blocks, sliding_window=window)
+    wanted, link = requests(4, 8), TimingLink(design)
+    expected = [alone(link, r) for r in wanted]
+    scheduler = Chaos(link, 1, policy=Policy(full=full), drafter=Guesser(1, expected), draft_tokens=4)
+    for request in wanted:
+        scheduler.add(request)
+    while record := scheduler.step():
+        assert scheduler._free_blocks() == link.blocks.free_blocks
+        link.blocks.check()
+        assert record.kept <= design.hw.blocks * design.hw.kv_block
+    assert [s.output for s in sorted(scheduler.done, key=lambda s: s.number)] == expected
+    assert blocks == 12 or max(len(s.tokens) for s in scheduler.done) > blocks * design.hw.kv_block
+
+
+def test_a_draft_model_with_a_window():
+    """It goes back by more than a pass of its own, to what it has given back: then it begins again."""
+    design = small_design(entries=5, slots=3, context=32, kv_block=4)
+    drafts = TimingLink(small_design(entries=1, slots=3, context=32, kv_block=1, sliding_window=2))
+    link, wanted = TimingLink(design), requests(5, 4)
+    scheduler = Scheduler(link, drafter=LinkDrafter(drafts), draft_tokens=4)
+    for request in wanted:
+        scheduler.add(request)
+    assert [s.output for s in scheduler.run()] == [alone(TimingLink(design), r) for r in wanted]
+
+
 def parts(policy, lengths, passes, outputs=20):
     """(request, tokens) of each entry group of the first passes; all arrive at 0, prompts of these lengths."""
-    from hwgen.host.timing_link import TimingLink
     scheduler = Scheduler(TimingLink(DESIGN), policy)
     for length in lengths:
         scheduler.add(Request((1,) * length, min(outputs, DESIGN.hw.context - length)))
@@ -134,7 +163,6 @@ def test_policies():
 
 def test_time():
     """A request waits for its arrival, a pass for the one before; tokens come when the machine gives them."""
-    from hwgen.host.timing_link import TimingLink
     scheduler = Scheduler(TimingLink(DESIGN), turnaround=10)
     late = scheduler.add(Request((1, 2), 1, arrival=10**6))
     early = scheduler.add(Request((1, 2, 3), 2))

@@ -3,11 +3,10 @@ import pytest
 from amaranth.sim import Simulator
 
 from hwgen.golden.weights import pieces, request_list
-from hwgen.lib.pieces import Pieces, kinds
-from hwgen.params.phases import Phase
+from hwgen.lib.pieces import Pieces
+from hwgen.params.stream import FINAL_NORM, HEAD
 from sim.designs import small_design
 
-KINDS = {Phase.NORM_1: "RECORD_1", Phase.NORM_F: "RECORD_1", Phase.NORM_2: "RECORD_2"}      # others are called alike
 BLOCKS = {"llama": dict(), "sandwich": dict(norms="sandwich"), "post": dict(norms="post"), "parallel": dict(parallel=True)}
 PASSES = [(both, (a, b)) for both in (False, True) for a in (False, True) for b in (False, True) if both or not b]
 
@@ -18,8 +17,10 @@ def test_walk(block, layers):
     design = small_design(num_hidden_layers=layers, halves=2, block=block)
     dut = Pieces(design)
 
-    def kind(phase):
-        return kinds(design.block)[KINDS.get(phase, phase.name)]
+    steps = {step.name: step for step in design.block.steps} | {FINAL_NORM: design.block.steps[0]}      # its record is as a first one's
+
+    def kind(name):
+        return dut.kinds[steps.get(name, name)]
 
     async def bench(ctx):
         for both, head in PASSES:
@@ -28,13 +29,13 @@ def test_walk(block, layers):
             ctx.set(dut.head, head[0] | head[1] << 1)
             for i, piece in enumerate(expected):
                 shown = ctx.get(dut.kind), ctx.get(dut.half), ctx.get(dut.final)
-                assert shown == (kind(piece.phase), piece.half, piece.phase == Phase.NORM_F), (both, head, i)
-                if piece.phase not in (Phase.NORM_F, Phase.HEAD):
+                assert shown == (kind(piece.name), piece.half, piece.name == FINAL_NORM), (both, head, i)
+                if piece.name not in (FINAL_NORM, HEAD):
                     assert ctx.get(dut.layer) == piece.layer
                 last = i == len(expected) - 1
                 assert ctx.get(dut.last) == last
                 if not last:
-                    assert ctx.get(dut.after) == kind(expected[i + 1].phase)
+                    assert ctx.get(dut.after) == kind(expected[i + 1].name)
                 ctx.set(dut.restart if last else dut.step, 1)
                 await ctx.tick()
                 ctx.set(dut.restart, 0), ctx.set(dut.step, 0)

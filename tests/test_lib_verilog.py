@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -149,6 +150,43 @@ class Verbatim(wiring.Component):
         return m
 
 
+class Inner(wiring.Component):
+    x: In(1)
+    y: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        part = verbatim("part", PART, raised={"DEPTH": ("PART_DEPTH", "3")})
+        m.submodules.part = Instance(part, p_OTHER=2, i_x=self.x, o_y=self.y)
+        return m
+
+
+class Middle(wiring.Component):
+    x: In(1)
+    y: Out(1)
+    inner = Inner
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = self.inner()
+        m.d.comb += [inner.x.eq(self.x), self.y.eq(~inner.y)]
+        return m
+
+
+class Outer(Middle):
+    """A module by hand two levels below."""
+    inner = Middle
+
+
+PART = """\
+module {module} #(
+    parameter DEPTH = 0,
+    parameter OTHER = 0
+) (input x, output y);
+  assign y = x ^ (DEPTH == OTHER);
+endmodule
+"""
+
 INVERTER = "module {module} (input x, output y);\n  assign y = ~x;\nendmodule\n"
 
 
@@ -161,6 +199,14 @@ def test_a_module_written_by_hand_is_there_once(tmp_path):
     with pytest.raises(ValueError, match="one text"):
         emit_design(Verbatim(INVERTER, INVERTER.replace("~", "")), "chip")
     assert "chip_inverter" not in emit_verilog(Verbatim(INVERTER), "chip")
+
+
+def test_a_parameter_of_a_module_by_hand_is_the_tops(tmp_path):
+    text = emit_design(Outer(), "chip")
+    assert "module chip #(parameter PART_DEPTH = 3) (" in text and re.search(r"^  chip_part #\(\.DEPTH\(PART_DEPTH\),$", text, re.MULTILINE)
+    assert text.count("#(.PART_DEPTH(PART_DEPTH))") == 2 and {port.name for port in ports(text, "chip")} == {"x", "y"}
+    (tmp_path / "chip.v").write_text(text)
+    lint(tmp_path / "chip.v", "chip")
 
 
 def test_icarus_sees_time_zero():

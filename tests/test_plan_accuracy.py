@@ -13,7 +13,7 @@ SHAPE = ModelShape(name="tiny", vocab_size=61, hidden_size=24, intermediate_size
                    num_attention_heads=2, num_key_value_heads=1, head_dim=12, max_position_embeddings=64,
                    tie_word_embeddings=True)
 TOKENS = np.random.default_rng(1).integers(0, 61, 90).tolist()
-ALL = ("weights", "activations", "qkv", "p")
+ALL = ("weights", "activations", "heads", "p")
 
 
 @pytest.fixture(scope="module")

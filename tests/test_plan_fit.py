@@ -86,7 +86,7 @@ _BLOCKS = {"norms": dense(biased=("q", "o", "up", "down"), qk_norm=QkNorm("head"
 def test_memories_of_a_block_are_those_of_its_units(name, shape):
     made = design(shape, dataclasses.replace(DEMO, block=_BLOCKS[name]))
     part, halves = made.half_batch(), made.hw.halves
-    units = {"convert": Convert(part, banks=halves if made.block.biased("qkv") or made.block.biased("gate_up") else 1), "residual": Residual(part),
+    units = {"convert": Convert(part, banks=halves if made.block.biased(*made.block.converted) else 1), "residual": Residual(part),
              **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}), **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
     for unit, of in units.items():
         found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)

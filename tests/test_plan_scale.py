@@ -7,7 +7,7 @@ from hwgen.cli import main
 from hwgen.golden.sequencer import pass_timeline
 from hwgen.params.block import LLAMA, QkNorm, dense
 from hwgen.params.model import LLAMA3_8B, LLAMA3_70B, LayerType
-from hwgen.params.phases import Phase
+from hwgen.params.phases import phases
 from hwgen.plan.scale import Scale, _alternate, _half, _shares, outcome, parse, steady_passes
 from sim.designs import small_design
 
@@ -30,6 +30,7 @@ def test_one_chip_is_the_machine(name):
     entries = next(steady_passes(ONE, 1))[0]
     time = pass_timeline(design, [position for position, *_ in entries], [want for _, want, _ in entries])
     layer, end = _half(dataclasses.replace(ONE, model=model), entries, 9)
+    Phase = phases(model.block)
     starts = [(cycle, phase) for cycle, phase, at in time.phases if at == 1 and phase not in (Phase.NORM_F, Phase.HEAD)]
     ends = [cycle for cycle, *_ in starts[1:]] + [next(c for c, phase, _ in time.phases if phase == Phase.NORM_F)]
     spent = {Phase(phase): end - start - 1 for (start, phase), end in zip(starts, ends)}       # a phase ends a cycle after its last `done`

@@ -86,7 +86,7 @@ def cycles_per_token(link, checkpoint, count):
             result = link.run_pass([Entry(slot, position, token, position == len(text) - 1)]).check()
         text.append(result.tokens[0])
     found, cycles, passes = {}, 0, 0
-    for length in (length for length in LENGTHS if length <= link.design.hw.room(count)):
+    for length in (length for length in LENGTHS if length <= link.design.room(count)):
         while max(map(len, texts)) < length:
             result = link.run_pass([Entry(slot, len(text) - 1, text[-1], True) for slot, text in enumerate(texts)]).check()
             cycles, passes = cycles + result.cycles + GAP, passes + 1

@@ -15,7 +15,7 @@ from hwgen.models import quantize, random_checkpoint
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
 from hwgen.params.model import SMOLLM2_135M
-from hwgen.params.phases import Phase
+from hwgen.params.phases import phases
 from hwgen.params.presets import hw_shape
 from tools import ledger
 
@@ -28,7 +28,7 @@ def stage(text):
     yield
 
 
-def phase_cycles(result):
+def phase_cycles(Phase, result):
     """Phase -> cycles of a pass."""
     spent = dict.fromkeys(Phase, 0)
     ends = [start for start, *_ in result.phases[1:]] + [result.cycles + 1]
@@ -54,10 +54,10 @@ def main():
             if want:
                 results.append(result)
             print(f"position {position}: {result.cycles:,} cycles, {result.counters['mac_busy']:,} of them with the MACs busy", flush=True)
-    n = len(results)
+    n, Phase = len(results), phases(design.block)
     cycles = sum(r.counters["cycles"] for r in results)
     busy = sum(r.counters["mac_busy"] for r in results)
-    spent = {phase: sum(phase_cycles(r)[phase] for r in results) / n for phase in Phase}
+    spent = {phase: sum(phase_cycles(Phase, r)[phase] for r in results) / n for phase in Phase}
     print(f"utilization {busy / cycles:.1%}, {cycles / n:,.0f} cycles per token")
     for phase, count in spent.items():
         print(f"  {phase.name:10} {count:10,.0f}")

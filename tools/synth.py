@@ -81,6 +81,7 @@ def _whole(name, top, modules, boxed, count=1):
 
 def split(text, top=TOP):
     """The units of an emitted machine, or of a decoder alone, in the order of their names."""
+    text = re.sub(r"`\w+_rom_file\b", '""', text)      # its definition stands outside of all modules
     modules = {match[1]: match[0] for match in _MODULE.finditer(text)}
     levels = {"board": top, "axi": rf"\{top}.machine", "decoder": rf"\{top}.machine.decoder"}
     if levels["axi"] not in modules:

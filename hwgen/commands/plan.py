@@ -152,7 +152,7 @@ def run_plan_board(options, screen):
     print(f"speed    {_speed(found, clock)}, one text")
     hw = design.hw
     if (texts := min(hw.entries, hw.slots, hw.blocks)) > 1:
-        print(f"         {_speed(found, clock, texts)}, {texts} texts of {hw.room(texts)} at once")
+        print(f"         {_speed(found, clock, texts)}, {texts} texts of {design.room(texts)} at once")
     context, slots = largest(found, "context", model.longest_context), largest(found, "slots", 256)
     print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.longest_context else "")
           + f", or for {slots} slot{'s' if slots > 1 else ''} of {design.hw.context}")

@@ -9,9 +9,9 @@ __all__ = ["image_name", "write_image"]
 _ROWS = 4096    # beats at a time: bounds the text in memory
 
 
-def image_name(design):
-    """``rom.hex`` ($readmemh, a beat a line) for source "rom"; ``weights.bin`` (the beats as they come) for "stream"."""
-    return "rom.hex" if design.hw.source == "rom" else "weights.bin"
+def image_name(design, name):
+    """``NAME_rom.hex`` ($readmemh, a beat a line) for source "rom"; ``NAME_weights.bin`` (the beats as they come) for "stream"."""
+    return f"{name}_rom.hex" if design.hw.source == "rom" else f"{name}_weights.bin"
 
 
 def write_image(path, quantized, design):

@@ -48,9 +48,10 @@ def _layout(shape, offset=0):
 
 
 def _derived(design):
-    """Every number that `Design` derives."""
-    names = [name for name, member in inspect.getmembers(Design) if isinstance(member, property)]
-    return {name: _plain(getattr(design, name)) for name in names}
+    """Every number that `Design` derives, and what goes through the array in a layer."""
+    found = {name: getattr(design, name) for name, member in inspect.getmembers(Design) if isinstance(member, property)}
+    found |= {f"{matmul.name}_matmul": matmul for matmul in design.layer_matmuls}
+    return {name: _plain(found[name]) for name in sorted(found)}
 
 
 def _records(design):
@@ -89,8 +90,8 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
         "phases": {phase.name: int(phase) for phase in phases(design.block)},
         "signatures": {"address": f"layer * {design.hw.entries} + row", "value": "CRC-32 of the row's residual after the layer; rows are the entries that were not refused"},
         "errors": {code.name: int(code) for code in ErrorCode}, "kv_operations": {op.name: int(op) for op in KvOp},
-        "weights": {"image": image_name(design), "sha256": image_digest,
-                    **({"macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
+        "weights": {"image": image_name(design, name), "sha256": image_digest,
+                    **({"parameter": "ROM_FILE", "macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     **({"alignment": PAGE} if axi else {}),
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
                     "head": design.head_address, "embedding": design.embed_address,

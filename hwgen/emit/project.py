@@ -102,7 +102,7 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
         project.mkdir()
         top = component(design) if component else AxiDecoder(design, axi) if axi else Decoder(design)
         verilog = emit_design(top, name)
-        image = image_name(design)
+        image = image_name(design, name)
         digest = write_image(project / image, quantized, design)
         registers = Registers(design, axi, name, model_id(quantized)) if axi else None
         described = registers.files() if axi else {}
@@ -242,9 +242,11 @@ def _on_streams(about):
     name, weights, hw = about["top"], about["weights"], about["hardware"]
     ports = "\n".join(f"| `{port}` | {p['direction']} | {p['width']} | {_payload(p)} |" for port, p in about["ports"].items())
     if hw["source"] == "rom":
-        source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from where the tool runs. "
-                  f"Define the macro\n`{weights['macro']}` to read it from elsewhere, for example "
-                  f"`verilator '-D{weights['macro']}=\"path/{weights['image']}\"' ...`.")
+        source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from where the tool runs (Yosys: or from "
+                  f"beside\n`{name}.v`). The top's parameter `{weights['parameter']}` names another place, as does the macro `{weights['macro']}`: "
+                  f"`.{weights['parameter']}(\"path/{weights['image']}\")` where\nit is instantiated, `verilator '-G{weights['parameter']}=\"path/{weights['image']}\"'` "
+                  f"or `iverilog '-P{name}.{weights['parameter']}=\"path/{weights['image']}\"'` where it is the\ntop. A file that is not there is only a "
+                  f"warning in some tools: compare `model_id` after the first pass with `32'h{about['model_id'][:8]}`.")
     else:
         source = (f"A request at `weight_req` wants `count` beats of {weights['bytes_per_beat']} bytes, from beat `address` on: each is 1 "
                   f"further than the one before,\nor {hw['tile_beats']} with `stride`. Serve the beats of all requests in order at "

@@ -81,7 +81,7 @@ def write_sources(board, design, quantized, work):
 
 def sources_digest_of(work, sources):
     """SHA-256 of a folder's Verilog and its memory image."""
-    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, "rom.hex"))).hexdigest()
+    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, f"{MACHINE}_rom.hex"))).hexdigest()
 
 
 def sources_digest(board, design, quantized):

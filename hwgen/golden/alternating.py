@@ -1,7 +1,7 @@
 """Twin of `hwgen.top.alternating`: when everything in a pass of two alternating half-batches happens."""
 from ..params.block import Norm
-from ..params.phases import NORMS, Phase, phase_of
-from ..params.stream import FINAL_NORM
+from ..params.phases import member, phases as phases_of
+from ..params.stream import FINAL_NORM, HEAD
 from . import feeder, residual, rope, vector_buffer, weights
 from .attention import attention_cycles
 from .engines import norm_end, sink_end
@@ -28,51 +28,53 @@ def alternating_timeline(design, positions, wants, closed):
     wanted = [sum(map(bool, w)) for w in (wants[:rows], wants[rows:])]
     asked = closed + 1
     embedded = max(asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY, asked + rope.angle_cycles(design, n))
+    Phase = phases_of(design.block)
     phases, spent = [(0, int(Phase.IDLE), 0), (closed + 2, int(Phase.EMBED), 0)], {"norm": 0, "attention": 0}
     busy = starved = blocked = 0
 
     block = design.block
-    steps = {phase_of(step): step for step in block.steps}
-    normed_first = {project.name for norm in block.of(Norm) for project in block.projects(norm.name)[:1] if norm.writes == "normed"}
+    steps = {step.name: step for step in block.steps}
+    normed_first = [project for norm in block.of(Norm) for project in block.projects(norm.name)[:1] if norm.writes == "normed"]
     end = embedded                                          # of the latest phase of the array
     attended = normed = added = 0                           # attention's latest `done`, the norm unit's, and that of what follows it
     ready = [0, 0]                                          # when each half's latest norm can be read
     taken = asked + weights.record_first(design, n)         # the stream: its latest tile, or what stands for it
     outcomes = []
-    for phase, x, layer in weights.pieces(design, counts[1] > 0, [w > 0 for w in wanted]):
-        if phase in NORMS:
-            section = design.stream[FINAL_NORM] if phase == Phase.NORM_F else design.stream[phase.name.lower(), layer]
+    for name, x, layer in weights.pieces(design, counts[1] > 0, [w > 0 for w in wanted]):
+        phase, step = int(member(Phase, name)), steps.get(name)
+        if name == FINAL_NORM or isinstance(step, Norm):
+            section = design.stream[name] if name == FINAL_NORM else design.stream[name, layer]
             # a record waits in the dispatcher's register until the norm before it has given up its gains
             taken = weights.record_end(section, max(taken, normed - 2))
             end += 1                                        # in which the sequencer sees it, and sets off its norm
-            phases.append((end, int(phase), layer))
+            phases.append((end, phase, layer))
             if block.post_norms:
                 end = max(end, ready[x] + 1)                # a half has one norm at a time
             start = max(end, added) + 1
-            normed = start + norm_cycles(half, wanted[x] if phase == Phase.NORM_F else counts[x], read_latency=residual.READ_LATENCY)
-            added = ready[x] = normed if phase == Phase.NORM_F else norm_end(design, steps[phase], normed)
+            normed = start + norm_cycles(half, wanted[x] if name == FINAL_NORM else counts[x], read_latency=residual.READ_LATENCY)
+            added = ready[x] = normed if name == FINAL_NORM else norm_end(design, step, normed)
             spent["norm"] += added + 1 - start
             continue
         # its input is there: attention's, the norm's, or at once what the matrix before it has left
-        if phase == Phase.HEAD:
+        if name == HEAD:
             waits = added if block.post_norms else ready[x]         # with norms of sums it is behind all of them
         else:
-            waits = ready[x] if steps[phase].name in normed_first else attended if phase == Phase.O else 0
+            waits = ready[x] if step in normed_first else attended if step == block.from_heads else 0
         start = max(end, waits) + 1
-        phases.append((end + 1, int(phase), layer))
-        count = wanted[x] if phase == Phase.HEAD else counts[x]
-        fed = start + (design.head_delay if phase == Phase.HEAD else 0)
-        matmul = design.head_matmul if phase == Phase.HEAD else design.matmul(steps[phase].name)
+        phases.append((end + 1, phase, layer))
+        count = wanted[x] if name == HEAD else counts[x]
+        fed = start + (design.head_delay if name == HEAD else 0)
+        matmul = design.head_matmul if name == HEAD else design.matmul(name)
         times = matmul_cycles(half, matmul, count, fed + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY,
                               weights.tile_after_tile_cycle(design, taken))
         busy, starved, blocked = busy + times.busy, starved + times.starved, blocked + times.blocked
         taken = times.last_take
-        if phase == Phase.HEAD:
+        if name == HEAD:
             outcomes += [times.granule(-1, row) + sample_latency(design) - 1 for row in range(count)]
             end = outcomes[-1] + 1
             continue
-        end = sink_end(design, steps[phase], times, count)
-        if phase == Phase.QKV:
+        end = sink_end(design, step, times, count)
+        if step == block.into_heads:
             end = max(end, times.granule(-1) + 1)           # padding goes through convert, and ends there
             written = end + 1 + kv_write_cycles(half, count, read_latency=vector_buffer.READ_LATENCY)
             attended = written + 1 + attention[x][design.window(layer)]

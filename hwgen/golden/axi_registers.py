@@ -3,9 +3,11 @@
 ``inputs`` is what the hardware shows: {(register, field): value} of "ro" fields, {(register, index): value} of windows.
 """
 
-__all__ = ["OKAY", "SLVERR", "RegisterModel"]
+__all__ = ["OKAY", "READ_CYCLES", "SLVERR", "WRITE_CYCLES", "RegisterModel"]
 
 OKAY, SLVERR = 0, 2
+READ_CYCLES = 4     # from the first cycle of an address that is waited for to that of its answer
+WRITE_CYCLES = 2    # from the first cycle of address and data
 
 
 class RegisterModel:

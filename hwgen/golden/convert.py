@@ -6,17 +6,19 @@ from .numbers import acc_to_bf16, bf16
 
 def latency(design):
     """Cycles from the one that takes a granule to the first one that offers it converted, the same for both matrices."""
-    return 4 + 6 * (design.block.biased("qkv") or design.block.biased("gate_up"))
+    return 4 + 6 * (design.block.biased(*design.block.converted))
 
 
 def convert_qkv(acc, exponents, exps, design, bias=None):
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
-    acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others than q, k, v are ignored),
+    acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others are ignored),
     bias None or bf16 [rows or more]: added to the rounded sums
     -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
     """
-    weight = np.repeat([exps["k"], exps["v"], exps["q"]], [design.kv_heads, design.kv_heads, design.heads])       # [qkv_heads]
+    weight = np.empty(design.qkv_heads, np.int64)
+    for name in design.block.into_heads.matrices:
+        weight[design.heads_of(design.block.matrix(name))] = exps[name]
     sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
     return _biased(acc_to_bf16(sums, scale[:, :, None]), bias)
@@ -25,9 +27,9 @@ def convert_qkv(acc, exponents, exps, design, bias=None):
 def convert_gate_up(acc, exponents, exps, design, bias=None):
     """Sums of the gate/up matrix -> bf16 values [n, 2 * ff], gates and ups in turn; [n, ff] ups where there is no gate.
 
-    acc, exponents, exps and bias as `convert_qkv`, of the matrices gate and up
+    acc, exponents, exps and bias as `convert_qkv`
     """
-    weight = np.tile([exps[name] for name in _mlp(design)], design.ff)
+    weight = np.tile([exps[name] for name in design.block.into_ff.matrices], design.ff)
     sums = np.asarray(acc)[:, :len(weight)]
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit
     return _biased(acc_to_bf16(sums, scale), bias)
@@ -38,17 +40,13 @@ def _biased(x, bias):
     return x if bias is None else bf16(x + np.asarray(bias)[:x[0].size].reshape(x[0].shape))
 
 
-def _mlp(design):
-    """Matrices whose rows alternate in a gate/up row."""
-    return ("gate", "up") if design.block.gated else ("up",)
-
-
 def granules(design, gate_up, n):
     """(n-tile, entry, group, head, part, last) of each granule of a command, in order; head is None where it is padding."""
-    matmul = design.gate_up_matmul if gate_up else design.qkv_matmul
+    block = design.block
+    matmul = design.matmul((block.into_ff if gate_up else block.into_heads).name)
     v = design.hw.vector_lanes
     groups, per_head = design.hw.columns // v, design.head // v
-    real = len(_mlp(design)) * design.ff // v if gate_up else design.qkv_heads * per_head
+    real = len(block.into_ff.matrices) * design.ff // v if gate_up else design.qkv_heads * per_head
     for tile in range(matmul.n_tiles):
         for entry in range(n):
             for group in range(groups):

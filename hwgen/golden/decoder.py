@@ -43,12 +43,14 @@ class _Layer:
         self.gains = {norm.name: bf16_value(getattr(layer, norm.gain)) for norm in block.of(Norm)}
         self.vectors = {}
         if block.qk_norm:
-            self.vectors |= {name: _padded(design, "heads", bf16_value(getattr(layer, name))[:, None], rotary=True)[:, 0] for name in ("q_gain", "k_gain")}
+            self.vectors |= {name: _padded(design, "heads", bf16_value(getattr(layer, name))[:, None], rotary=True)[:, 0]
+                             for name in (block.gain_of(matrix).name for matrix in (block.queries, block.keys))}
         for project in block.of(Project):
-            if block.biased(project.name):
+            if block.biased(project):
                 biases = {name: bf16_value(getattr(layer, f"{name}_bias")) if block.matrix(name).biased else np.zeros(getattr(layer, name).size[0])
                           for name in project.matrices}
-                self.vectors[f"{project.name}_bias"] = _rows(design, project, {name: bias[:, None] for name, bias in biases.items()})[:, 0]
+                rows = _rows(design, project, {name: bias[:, None] for name, bias in biases.items()})
+                self.vectors[block.bias_of(project).name] = rows[:, 0]
 
 
 def _padded(design, kind, rows, rotary=False):
@@ -116,39 +118,37 @@ class GoldenDecoder:
         codes, exponent = quantize(values, fmt)
         return fp8_ints(codes, fmt).astype(np.float64) @ weights.T, exponent
 
-    def add(self, index, x, values, name):
-        """The residual and a matrix o or down of a layer times values, normed where the block has a norm of sums."""
+    def add(self, index, x, values, project):
+        """The residual and the matrix of one of `Block.added` of a layer times values, normed where the block has a norm of sums."""
         design, layer = self.design, self.weights[index]
-        bias, clipped = layer.vectors.get(f"{name}_bias"), []
-        acc, exp = self.matmul(values, getattr(layer, name))
-        sums = acc.astype(np.int64), exp, layer.exps[name], design, clipped
-        if design.block.post_norms:
-            norm = {"o": "post_1", "down": "post_2"}[name]
-            normed = rms_norm(design, residual.set_sums(*sums, bias=bias), layer.gains[norm])
+        bias, clipped = layer.vectors.get(design.block.bias_of(project).name), []
+        acc, exp = self.matmul(values, getattr(layer, project.name))
+        sums = acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design, clipped
+        if norm := design.block.norm_after(project):
+            normed = rms_norm(design, residual.set_sums(*sums, bias=bias), layer.gains[norm.name])
             x = residual.add_values(x, normed, design, clipped)
         else:
             x = residual.add(x, *sums, bias=bias)
         self.saturated += residual.saturated(clipped, design)
         return x
 
-    def normed(self, index, name, x):
-        """The result of a layer's norm: the input of its matrices."""
-        norm = next(norm for norm in self.design.block.of(Norm) if norm.name == name)
-        return rms_norm(self.design, x, self.weights[index].gains[name], norm.plain)
+    def normed(self, index, project, x):
+        """The result of a layer's norm of x: the inputs of a project."""
+        norm = self.design.block.norm_before(project)
+        return rms_norm(self.design, x, self.weights[index].gains[norm.name], norm.plain)
 
     def heads(self, index, x):                                                  # -> bf16 [n, qkv_heads, head]
-        return self.converted_heads(index, self.normed(index, "norm_1", x))
+        return self.converted_heads(index, self.normed(index, self.design.block.into_heads, x))
 
     def converted_heads(self, index, y):
-        """Head vectors before RoPE, of what norm 1 has made."""
-        layer = self.weights[index]
-        heads = convert_qkv(*self.matmul(y, layer.qkv), layer.exps, self.design, layer.vectors.get("qkv_bias"))
+        """Head vectors before RoPE, of what their norm has made."""
+        heads = convert_qkv(*self._sums(index, self.design.block.into_heads, y))
         norm = self.design.block.qk_norm
         return heads if norm is None or norm.after_rotary else self._qk_norm(index, heads)
 
     def _qk_norm(self, index, heads):
-        vectors = self.weights[index].vectors
-        return qk_norm(self.design, heads, vectors["q_gain"], vectors["k_gain"])
+        block, vectors = self.design.block, self.weights[index].vectors
+        return qk_norm(self.design, heads, *(vectors[block.gain_of(matrix).name] for matrix in (block.queries, block.keys)))
 
     def angles(self, index, positions):
         """What a layer turns its heads by at some positions, or None."""
@@ -159,33 +159,39 @@ class GoldenDecoder:
         return quantize(self._qk_norm(index, heads) if norm and norm.after_rotary else heads, self.design.recipe.kv_format)
 
     def _attention(self, index, x, slots, positions):                           # -> bf16 [n, heads * head]
-        design, kv = self.design, self.design.kv_heads
+        design, block = self.design, self.design.block
+        keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
         codes, exps = self.stored(index, self.heads(index, x), self.angles(index, positions))
-        kv_write(self.kv, index, slots, positions, codes[:, :kv], exps[:, :kv], codes[:, kv:2 * kv], exps[:, kv:2 * kv])
+        kv_write(self.kv, index, slots, positions, codes[:, keys], exps[:, keys], codes[:, values], exps[:, values])
         out = np.empty((len(x), design.heads, design.head))
         for slot in np.unique(slots):
             of = np.flatnonzero(slots == slot)
             length = positions[of].max() + 1
             rows = self.kv.slot(index, slot, length)
             for part in np.array_split(of, -(-len(of) * length * design.heads // _SCORES)):
-                out[part] = attention_entries(design, codes[part, 2 * kv:], exps[part, 2 * kv:], positions[part], *rows, window=design.window(index))
+                out[part] = attention_entries(design, codes[part, queries], exps[part, queries], positions[part], *rows,
+                                              window=design.window(index))
         return out.reshape(len(x), -1)
 
     def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
         """Of the residual that the MLP's norm reads: that after attention, or in a parallel block that before the layer."""
-        return self.converted_gates(index, self.normed(index, "norm_1" if self.design.block.parallel else "norm_2", x))
+        return self.converted_gates(index, self.normed(index, self.design.block.into_ff, x))
 
     def converted_gates(self, index, y):
+        return convert_gate_up(*self._sums(index, self.design.block.into_ff, y))
+
+    def _sums(self, index, project, y):                                         # -> what `golden.convert` takes
         layer = self.weights[index]
-        return convert_gate_up(*self.matmul(y, layer.gate_up), layer.exps, self.design, layer.vectors.get("gate_up_bias"))
+        bias = layer.vectors.get(self.design.block.bias_of(project).name)
+        return *self.matmul(y, getattr(layer, project.name)), layer.exps, self.design, bias
 
     def attended(self, index, x, values):
         """The residual after attention has given ``values``."""
-        return self.add(index, x, values, "o")
+        return self.add(index, x, values, self.design.block.from_heads)
 
     def gated(self, index, x, gates):
         """The residual after the layer, of that after attention and its `gates`."""
-        return self.add(index, x, activate(self.design.block, gates), "down")
+        return self.add(index, x, activate(self.design.block, gates), self.design.block.from_ff)
 
     def layer(self, index, x, slots, positions):
         """The residual after a layer, of that before it."""

@@ -55,10 +55,13 @@ class KvBlocks:
     position is written only to a block of one owner: before a shared one is written its slot gets a copy. A block
     without owner is free. Freed blocks are taken again in the order in which they were freed, before those never used.
 
+    Where all layers have a window, a slot gives back the blocks that it will not need again (`Design.given_back`): at most one as a
+    position is admitted, before that takes a block. They stay given back whatever is truncated, and a fork has them neither.
+
     Attributes
     ----------
     lengths : list of int           positions of each slot
-    tables : list of lists of int   blocks of each slot
+    tables : list of lists of int   blocks of each slot; None where one was given back
     owners : list of int            slots that own each block
     own : list of bool              known, without a look at ``owners``: the slot's last block is its alone
     """
@@ -86,14 +89,18 @@ class KvBlocks:
         if position != self.lengths[slot]:
             return ErrorCode.CONTEXT if self.lengths[slot] == hw.context else ErrorCode.POSITION, 0
         extra, table, used = 0, self.tables[slot], position % hw.kv_block
+        if self._behind(slot) < self._design.given_back(position + 1):
+            self._drop(table[self._behind(slot)])
+            table[self._behind(slot)] = None
+            extra = 2
         if hw.paged and not used:
             if not self.free_blocks:
-                return ErrorCode.NO_BLOCK, 0
+                return ErrorCode.NO_BLOCK, extra
             table.append(self._take())
             self.owners[table[-1]] = 1
             self.own[slot] = True
         elif hw.paged and not self.own[slot]:
-            extra = 1                                            # a look at the owners
+            extra += 1                                           # a look at the owners
             if self.owners[table[-1]] > 1:
                 if not self.free_blocks:
                     return ErrorCode.NO_BLOCK, extra
@@ -108,31 +115,41 @@ class KvBlocks:
     def operate(self, op, slot, other=0, length=0):
         """An operation of `KvOp`. Returns (`ErrorCode`, cycles from its acceptance to its answer)."""
         hw = self._design.hw
-        error = self._refusal(op, slot, other, length)
+        error = self.refusal(op, slot, other, length)
         if error:
             return error, 2
         blocks = -(-length // hw.kv_block)
         if op == KvOp.FORK:
             self.tables[other] = self.tables[slot][:blocks]
-            for block in self.tables[other]:
+            shared = _owned(self.tables[other])
+            for block in shared:
                 self.owners[block] += 1
-            if blocks:
+            if shared:
                 self.own[slot] = self.own[other] = False
             self.lengths[other] = length
-            return ErrorCode.OK, 2 + blocks
+            return ErrorCode.OK, 2 + len(shared)
         length, blocks = (length, blocks) if op == KvOp.TRUNCATE else (0, 0)
         self.lengths[slot] = length
-        dropped = self.tables[slot][blocks:]
+        dropped = _owned(self.tables[slot][blocks:])
+        del self.tables[slot][blocks:]
         if dropped:
-            del self.tables[slot][blocks:]
             self.own[slot] = False
         for block in dropped:
-            self.owners[block] -= 1
-            if not self.owners[block]:
-                self._freed.append(block)
+            self._drop(block)
         return ErrorCode.OK, 2 + len(dropped)
 
-    def _refusal(self, op, slot, other, length):
+    def _behind(self, slot):
+        """Blocks that a slot has given back."""
+        return self.tables[slot].count(None)
+
+    def _drop(self, block):
+        """A block has an owner less."""
+        self.owners[block] -= 1
+        if not self.owners[block]:
+            self._freed.append(block)
+
+    def refusal(self, op, slot, other=0, length=0):
+        """The `ErrorCode` with which an operation would be answered."""
         if op not in list(KvOp):
             return ErrorCode.OPERATION
         if slot >= self._design.hw.slots:
@@ -141,6 +158,9 @@ class KvBlocks:
             return ErrorCode.OTHER
         if op != KvOp.FREE and length > self.lengths[slot]:
             return ErrorCode.LENGTH
+        seen = max(0, length + 1 - self._design.rows_seen())        # first position that the next one sees
+        if op != KvOp.FREE and length and seen < self._behind(slot) * self._design.hw.kv_block:
+            return ErrorCode.WINDOW
         if op == KvOp.FORK and self.lengths[other]:
             return ErrorCode.OCCUPIED
         return ErrorCode.OK
@@ -148,12 +168,17 @@ class KvBlocks:
     def check(self):
         """AssertionError unless each block is free once, or owned as often as tables name it; and tables are as long as they should be."""
         hw = self._design.hw
-        named = [block for table in self.tables for block in table]
+        named = [block for table in self.tables for block in _owned(table)]
         free = [*self._freed, *range(self._unused, hw.blocks)]
         assert self.owners == [named.count(block) for block in range(hw.blocks)]
         assert sorted({*named, *free}) == list(range(hw.blocks)) and len(set(named)) + len(free) == hw.blocks
         if hw.paged:
             assert [len(table) for table in self.tables] == [-(-length // hw.kv_block) for length in self.lengths]
+            assert all(block is None for slot, table in enumerate(self.tables) for block in table[:self._behind(slot)])
+
+
+def _owned(table):
+    return [block for block in table if block is not None]
 
 
 def copy_words(design, positions):

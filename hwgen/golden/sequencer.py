@@ -1,7 +1,7 @@
 """Twin of `hwgen.top.sequencer`: when everything in a pass happens, from shapes and positions alone."""
 from ..params.block import Norm, Project, Store
-from ..params.phases import NORMS, Phase, phase_of
-from ..params.stream import FINAL_NORM
+from ..params.phases import member, phases
+from ..params.stream import FINAL_NORM, HEAD
 from . import admission, feeder, residual, rope, vector_buffer, weights
 from .alternating import alternating_timeline
 from .attention import attention_cycles
@@ -20,13 +20,15 @@ class _Pass:
 
     def __init__(self, design, positions):
         self.design, self.positions, self.n = design, positions, len(positions)
-        self.phases, self.spent = [(0, int(Phase.IDLE), 0)], dict.fromkeys(Phase, 0)
+        self.numbers = phases(design.block)
+        self.phases, self.spent = [(0, int(self.numbers.IDLE), 0)], dict.fromkeys(self.numbers, 0)
         self.busy = self.starved = self.blocked = 0
         self.taken = 0          # when the array took the latest tile, or what stands for that behind a record
         self.normed = 0         # the latest norm's `done`
 
-    def phase(self, phase, layer, start, end):
-        """A phase from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
+    def phase(self, step, layer, start, end):
+        """The phase of a step from cycle ``start`` to the ``done`` in cycle ``end``; returns the start of the next."""
+        phase = member(self.numbers, step)
         self.phases.append((start, int(phase), layer))
         self.spent[phase] += end + 1 - start
         return end + 1
@@ -62,7 +64,7 @@ class _Pass:
 
     def layer(self, layer, start):
         for step in self.design.block.steps:
-            start = self.phase(phase_of(step), layer, start, self.step(step, layer, start))
+            start = self.phase(step, layer, start, self.step(step, layer, start))
         return start
 
 
@@ -80,19 +82,23 @@ def pass_timeline(design, positions, wants, closed=None):
     asked = closed + 1
     p.taken = asked + weights.record_first(design, n)
     embedded = asked + weights.embed_done_cycle(design, n) + residual.DONE_LATENCY
-    s = p.phase(Phase.EMBED, 0, closed + 2, max(embedded, asked + rope.angle_cycles(design, n)))
+    s = p.phase("embed", 0, closed + 2, max(embedded, asked + rope.angle_cycles(design, n)))
     for layer in range(design.layers):
         s = p.layer(layer, s)
     if wanted:
-        s = p.phase(Phase.NORM_F, 0, s, p.norm(design.stream[FINAL_NORM], wanted, s))
+        s = p.phase(FINAL_NORM, 0, s, p.norm(design.stream[FINAL_NORM], wanted, s))
         times = p.matmul(design.head_matmul, wanted, s + design.head_delay)
         outcomes = [times.granule(-1, row) + sample_latency(design) - 1 for row in range(wanted)]
-        s = p.phase(Phase.HEAD, 0, s, outcomes[-1] + 1)
+        s = p.phase(HEAD, 0, s, outcomes[-1] + 1)
     else:
         outcomes = [s]
-    p.phases.append((s, int(Phase.FINISH), 0))
+    p.phases.append((s, int(p.numbers.FINISH), 0))
+
+    def spent(*steps):
+        return sum(p.spent[member(p.numbers, step)] for step in steps)
+
+    block = design.block
     return Timeline(phases=[x for x in p.phases if x[0] <= outcomes[-1]], outcomes=outcomes, counters={
         "cycles": outcomes[-1], "mac_busy": p.busy, "mac_starved": p.starved, "mac_blocked": p.blocked,
-        "norm": sum(p.spent[phase] for phase in NORMS),
-        "attention": p.spent[Phase.KV_WRITE] + p.spent[Phase.ATTENTION], "embed": p.spent[Phase.EMBED],
+        "norm": spent(*block.of(Norm), FINAL_NORM), "attention": spent(block.store, block.attend), "embed": spent("embed"),
         "weight_beats": weights.beats_taken(design, n, wanted > 0), "weight_waits": weights.waits(design)})

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..params.block import Norm, Project
-from ..params.phases import Phase
+from ..params.phases import turn
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
@@ -46,8 +45,8 @@ def model_id(stream, design):
 
 
 class Piece(NamedTuple):
-    """A record (of a norm's phase) or a matrix (of its own), as one half-batch needs it."""
-    phase: Phase
+    """A section of the stream by its name, a record or a matrix, as one half-batch needs it. ``layer``: 0 if it is of no layer."""
+    name: str
     half: int
     layer: int
 
@@ -58,35 +57,31 @@ def pieces(design, both, head):
     both    the second half has entries
     head    (bool, bool): some entry of that half wants output
     """
-    block = design.block
-    names = [step.name for step in block.steps if isinstance(step, (Norm, Project))]
-    attends_of, mlp = names[names.index("o"):names.index("gate_up")], names[names.index("gate_up"):]
-    present = [True, both]
-    yield Piece(Phase.NORM_1, 0, 0)
+    order, present = turn(design.block), [True, both]
+    yield Piece(order.opening.name, 0, 0)
     for step in range(2 * design.layers + 1):
         layer, x = divmod(step, 2)
         y, behind = 1 - x, (step + 1) // 2 - 1          # the other half and the layer of its MLP
         attends = layer < design.layers and present[x]
         if attends:
-            yield Piece(Phase.QKV, x, layer)
+            yield from (Piece(of.name, x, layer) for of in order.attention)
         if present[y]:
             if step:
-                yield from (Piece(Phase[name.upper()], y, behind) for name in mlp)
+                yield from (Piece(of.name, y, behind) for of in order.mlp)
             if behind + 1 < design.layers:
-                yield Piece(Phase.NORM_1, y, behind + 1)
+                yield Piece(order.opening.name, y, behind + 1)
             elif head[y]:
-                yield Piece(Phase.NORM_F, y, 0)
+                yield Piece(FINAL_NORM, y, 0)
         if attends:
-            yield from (Piece(Phase[name.upper()], x, layer) for name in attends_of)
+            yield from (Piece(of.name, x, layer) for of in order.rest)
     for half in (0, 1):
         if head[half]:
-            yield Piece(Phase.HEAD, half, 0)
+            yield Piece(HEAD, half, 0)
 
 
 def _piece_request(design, piece):
-    """(address, count, stride) of a piece: phases are called as the sections that they read."""
-    name = piece.phase.name.lower()
-    section = design.stream[name] if piece.phase in (Phase.NORM_F, Phase.HEAD) else design.stream[name, piece.layer]
+    """(address, count, stride) of a piece."""
+    section = design.stream[piece.name] if piece.name in (FINAL_NORM, HEAD) else design.stream[piece.name, piece.layer]
     return section.address, section.beats, 0
 
 

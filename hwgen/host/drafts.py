@@ -1,5 +1,6 @@
 """Draft tokens: guesses that a pass verifies all at once. A wrong one costs an entry, and no draft changes what is answered."""
-from .link import Entry
+from ..params.errors import ErrorCode
+from .link import Entry, KvError
 
 __all__ = ["Drafter", "LinkDrafter", "NgramDrafter"]
 
@@ -55,7 +56,13 @@ class LinkDrafter(Drafter):
         tokens, drafts = list(sequence.tokens), []
         same = next((i for i, (a, b) in enumerate(zip(kept, tokens)) if a != b), min(len(kept), len(tokens) - 1))
         if same < len(kept):
-            self.link.truncate(slot, same)
+            try:
+                self.link.truncate(slot, same)
+            except KvError as error:
+                if error.code != ErrorCode.WINDOW:
+                    raise
+                self.link.free(slot)        # what is seen from there was given back: all over again
+                same = 0
             del kept[same:]
         count = min(count, self.link.design.hw.context - len(tokens) + 1)
         while len(drafts) < count:

@@ -1,7 +1,7 @@
 """The golden model behind the same interface as the hardware: tokens, signatures and the cycles they should take."""
 from ..golden.decoder import GoldenDecoder
 from ..golden.sequencer import pass_timeline
-from ..params.phases import EVENTS, Phase
+from ..params.phases import EVENTS, phases
 from .link import KvAnswer, Link, PassResult, check_fits, entry_errors
 
 __all__ = ["GoldenLink"]
@@ -27,7 +27,8 @@ class GoldenLink(Link):
         rows, refused = [entries[i] for i in admitted.rows], [answer.cycle for answer in admitted.answers]
         errors = entry_errors(entries, admitted.errors)
         if not rows:
-            return PassResult(tokens=tokens, signatures=signatures, phases=[(0, int(Phase.IDLE), 0)], outcome_cycles=refused,
+            idle = int(phases(self.design.block).IDLE)
+            return PassResult(tokens=tokens, signatures=signatures, phases=[(0, idle, 0)], outcome_cycles=refused,
                               cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
         time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed)
         return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,

@@ -51,7 +51,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             folder = work / name
             with stage("emitting Verilog"), rewired(design, faults), writing(cache_folder()):
                 emit(design, quantized, folder, name=name)
-        image = folder / image_name(design)
+        image = folder / image_name(design, name)
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
         with stage("building the Verilator model"), writing(cache_folder()):

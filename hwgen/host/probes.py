@@ -179,8 +179,8 @@ def _vectors(case):
         if not norm.plain:
             yield from _words(case, section, words, start, "gains", norm.name, _gains(case.stages, norm.name))
         start += design.hidden
-        for name, granules in section.vectors:
-            after = _biases(case.stages, name.removesuffix("_bias")) if name.endswith("_bias") else _qk_gains(case.stages, name)
+        for vector, (name, granules) in zip(design.block.vectors(norm.name), section.vectors):
+            after = _biases(case.stages, vector.project) if vector.project else _qk_gains(case.stages, vector)
             yield from _words(case, section, words, start, "vectors", name, after)
             start += granules * v
 
@@ -213,15 +213,15 @@ def _gains(stages, norm):
     return lambda i, values: stages.after_normed(norm, put(right, i, bf16(unit[:, 0, i] * values)).reshape(-1, x.shape[1]))
 
 
-def _qk_gains(stages, name):
+def _qk_gains(stages, vector):
     """What comes of other gains of queries or of keys."""
-    vectors, kv, head = stages.layer.vectors, stages.design.kv_heads, stages.design.head
-    ones = (np.ones_like(vectors[which]) for which in ("q_gain", "k_gain"))
+    block, vectors, head = stages.design.block, stages.layer.vectors, stages.design.head
+    ones = (np.ones_like(vectors[block.gain_of(matrix).name]) for matrix in (block.queries, block.keys))
     right, unit = stages.qk_normed(stages.to_norm), qk_norm(stages.design, stages.to_norm, *ones)
-    of = slice(2 * kv, None) if name == "q_gain" else slice(0, kv)
+    of = stages.design.heads_of(block.matrix(vector.matrix))
 
     def after(i, values):
-        gains = np.repeat(vectors[name][None], len(i), axis=0)
+        gains = np.repeat(vectors[vector.name][None], len(i), axis=0)
         gains[np.arange(len(i)), i] = values
         heads = np.repeat(right[None], len(i), axis=0)
         heads[:, :, of] = bf16(unit[:, of] * gains.reshape(len(i), 1, -1, head))
@@ -245,7 +245,7 @@ def _embedding(case):
         for bit in range(8):
             wrong = row[code] ^ 1 << bit
             case.tried += len(wrong)
-            for part in _batches(len(wrong), len(case.x) * design.matmul("qkv").rows):
+            for part in _batches(len(wrong), len(case.x) * design.matmul(design.block.into_heads.name).rows):
                 i = np.arange(len(wrong))[part]
                 codes = np.repeat(table[[case.token]], len(i), axis=0)
                 codes[np.arange(len(i)), code, i] = wrong[i]
@@ -314,13 +314,14 @@ def _wrong(case, name, row, column, value):
 
 def _kv_memory(case):
     """Every bit of the rows that earlier passes have written, flipped between that and this pass."""
-    design, stages, kv, old = case.design, case.stages, case.design.kv_heads, case.old
+    design, block, stages, kv, old = case.design, case.design.block, case.stages, case.design.kv_heads, case.old
     if design.hw.kv_ecc:        # a wrong bit is corrected
         return
     codes, exps = stages.stored
-    stored = [codes[:, :kv], exps[:, :kv], codes[:, kv:2 * kv], exps[:, kv:2 * kv]]
-    q, q_exp = codes[-1, 2 * kv:].reshape(kv, design.group, -1), exps[-1, 2 * kv:].reshape(kv, -1)
-    before = stages.inputs["o"].reshape(kv, -1)
+    keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
+    stored = [codes[:, keys], exps[:, keys], codes[:, values], exps[:, values]]
+    q, q_exp = codes[-1, queries].reshape(kv, design.group, -1), exps[-1, queries].reshape(kv, -1)
+    before = stages.inputs[block.from_heads.name].reshape(kv, -1)
     for which, memory in enumerate(("k_codes", "k_exps", "v_codes", "v_exps")):
         shape = (old, kv) if which % 2 else (old, kv, design.head)
         at, head, *element = np.indices(shape).reshape(len(shape), -1)

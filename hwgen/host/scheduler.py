@@ -7,6 +7,7 @@ nothing but the request: not on its slot, its neighbours, the chunks of its prom
 import bisect
 from dataclasses import dataclass, field
 
+from ..params.design import up_to
 from ..params.errors import KvOp
 from .driver import check_prompt, why_ended
 from .link import Entry, KvError, noise_key
@@ -43,7 +44,8 @@ class Sequence:
     """A request under way.
 
     tokens      prompt and output so far
-    kept        of these, how many have their keys and values in the slot
+    kept        of these, how many the slot has run: their keys and values are there, or behind the window
+    reached     the most that the slot has had at once, drafts that were wrong included
     slot        None while it waits
     times       cycle of each output token
     started     cycle of its first pass
@@ -52,6 +54,7 @@ class Sequence:
     number: int
     tokens: list
     kept: int = 0
+    reached: int = 0
     slot: int = None
     times: list = field(default_factory=list)
     started: int = None
@@ -141,11 +144,14 @@ class Scheduler:
 
     # -- KV memory
 
-    def _blocks(self, positions):
-        return -(-positions // self.link.design.hw.kv_block)
+    def _blocks(self, sequence, more=0):
+        """Blocks that a sequence has, or at most at once while it grows by some positions."""
+        design, kept, size = self.link.design, sequence.kept, self.link.design.hw.kv_block
+        grows = range(up_to(kept, size) + 1, kept + more + 1, size)             # lengths at which it takes a block
+        return max(-(-length // size) - design.given_back(max(sequence.reached, length)) for length in (kept, *grows))
 
     def _free_blocks(self):
-        return self.blocks - sum(self._blocks(s.kept) for s in self.running)
+        return self.blocks - sum(map(self._blocks, self.running))
 
     # -- requests
 
@@ -156,7 +162,7 @@ class Scheduler:
         if any(not 0 <= token < design.model.vocab_size for token in request.prompt):
             raise ValueError(f"Prompt's tokens must be below the vocabulary's size {design.model.vocab_size}, not {max(request.prompt)}")
         longest = min(len(request.prompt) + request.max_tokens - 1, design.hw.context)
-        if self._blocks(longest) > self.blocks:
+        if design.most_blocks(longest) > self.blocks:
             raise ValueError(f"Request of {longest} positions must fit into the KV memory of {self.blocks} blocks of {design.hw.kv_block}")
         if request.arrival < self.now:
             raise ValueError(f"Arrival must not be before cycle {self.now}, not {request.arrival}")
@@ -176,10 +182,13 @@ class Scheduler:
             self.waiting.append(self.future.pop(0))
         self.waiting.sort(key=self._age)
         # what is running may still want blocks for tokens that it has; the rest is for others
-        free = self.blocks - sum(self._blocks(len(s.tokens)) for s in self.running)
-        while self.waiting and self._free_slots and self._blocks(len(self.waiting[0].tokens)) <= free:
+        def wants(s):
+            return self.link.design.most_blocks(len(s.tokens))
+
+        free = self.blocks - sum(map(wants, self.running))
+        while self.waiting and self._free_slots and wants(self.waiting[0]) <= free:
             sequence = self.waiting.pop(0)
-            free -= self._blocks(len(sequence.tokens))
+            free -= wants(sequence)
             sequence.slot = self._choose_slot()
             self.running.append(sequence)
         self.running.sort(key=self._age)
@@ -199,7 +208,7 @@ class Scheduler:
     def preempt(self, sequence):
         """Take a running sequence's slot and KV memory; it waits to compute them again."""
         self._release(sequence)
-        sequence.kept, sequence.drafts = 0, ()
+        sequence.kept, sequence.reached, sequence.drafts = 0, 0, ()
         sequence.preempted += 1
         self.waiting.append(sequence)
 
@@ -219,23 +228,22 @@ class Scheduler:
 
     def _reserve(self, plan):
         """What of a plan the KV memory has room for. The oldest go first; a younger one gives way where the policy says so."""
-        block = self.link.design.hw.kv_block
         free, granted = self._free_blocks(), {}
         for sequence, count in sorted(plan, key=lambda p: self._age(p[0])):
             if sequence not in self.running:        # it gave way to an older one
                 continue
             while True:
-                room = (self._blocks(sequence.kept) + free) * block - sequence.kept
+                has = self._blocks(sequence)
+                room = next(n for n in range(count, -1, -1) if self._blocks(sequence, n) <= has + free)
                 youngest = self.running[-1]
                 must = self.policy.full == "recompute" or (not granted and room < 1)
                 if room >= count or youngest is sequence or not must:
                     break
-                free += self._blocks(youngest.kept)
+                free += self._blocks(youngest)
                 self.preempt(youngest)
-            count = min(count, room)
-            if count:
-                free -= self._blocks(sequence.kept + count) - self._blocks(sequence.kept)
-                granted[sequence] = count
+            if room:
+                free -= self._blocks(sequence, room) - has
+                granted[sequence] = room
         return [(s, granted[s]) for s, _ in plan if s in granted]
 
     def step(self):
@@ -264,7 +272,9 @@ class Scheduler:
         for s, count in plan:
             parts.append(self._take(s, count, index, result.tokens, when))
             index += count
-        record = PassRecord(self.now, result.cycles, tuple(parts), len(self.waiting), sum(s.kept for s in self.running), result.counters)
+        design = self.link.design
+        kept = sum(s.kept - design.given_back(s.reached) * design.hw.kv_block for s in self.running)
+        record = PassRecord(self.now, result.cycles, tuple(parts), len(self.waiting), kept, result.counters)
         self.passes.append(record)
         self.now += result.cycles + self.turnaround
         for s in [s for s in self.running if s.finished(self.link.design.hw.context)]:
@@ -287,6 +297,7 @@ class Scheduler:
         s.last_pass = len(self.passes)
         s.recomputed += max(0, min(s.furthest, s.kept + known) - s.kept)
         decode = int(known == 1 and s.kept + 1 == len(s.tokens) and bool(s.output))
+        s.reached = max(s.reached, s.kept + count)
         s.kept += known
         part = s.slot, s.number, known - decode, decode, len(drafts)
         if s.kept == len(s.tokens):

@@ -1,6 +1,4 @@
 """One layer of the golden model by stages: what is at each, and what would come out of the layer if something else were."""
-from itertools import pairwise
-
 import numpy as np
 
 from ..golden import residual
@@ -34,8 +32,8 @@ class Stages:
     rows        fixed-point rows that each norm reads, by its name: [p + 1, hidden_size] or [1, hidden_size]
     raw         [p + 1, qkv_heads, head], before a norm of queries and keys
     heads       the same, before RoPE; stored: codes and exponents, as attention reads them
-    base        residual [1, hidden_size] that the sums of "o" and of "down" are added to, by those names; ``added``: after that
-    gates, products     [1, outputs of the project "gate_up"], [1, ff]
+    base        residual [1, hidden_size] that the sums of `Block.added` are added to, by their names; ``added``: after that
+    gates, products     [1, outputs of `Block.into_ff`], [1, ff]
     """
 
     def __init__(self, decoder, index, x):
@@ -44,35 +42,38 @@ class Stages:
         self.layer, self.positions, self.own = d.weights[index], np.arange(len(x)), x[-1:]
         self.projects = {project.name: project for project in block.of(Project)}
         self.norms = {norm.name: norm for norm in block.of(Norm)}
-        self._norm_of = {a.name: b.name for a, b in pairwise(block.steps) if isinstance(a, Project) and a.sink == "sums"}
+        self._norm_of = {project.name: norm.name for project in block.added if (norm := block.norm_after(project))}
+        heads, attended, mlp, last = (project.name for project in (block.into_heads, block.from_heads, block.into_ff, block.from_ff))
 
-        self.inputs, self.rows = {"qkv": d.normed(index, "norm_1", x)}, {"norm_1": x}
-        self.raw = self._convert(self.inputs["qkv"])
+        self.inputs, self.rows = {heads: d.normed(index, block.into_heads, x)}, {block.norm_before(block.into_heads).name: x}
+        self.raw = self._convert(self.inputs[heads])
         self.angles = d.angles(index, self.positions)                           # [p + 1, head/2, 2], or None
         late = block.qk_norm is not None and block.qk_norm.after_rotary
         self.heads = self._early_norm(self.raw)
         self.to_norm = turned(self.design, self.raw, self.angles) if late else self.raw
         self.stored = d.stored(index, self.heads, self.angles)
-        self.inputs["o"] = self.attend_stored(*(part[None] for part in self.stored))
-        self.base, self.added = {"o": self.own}, {}
-        self._add("o")
-        self.base["down"] = self.added["o"]
-        name, read = ("norm_1", self.own) if block.parallel else ("norm_2", self.base["down"])
-        self.rows.setdefault(name, read)
-        self.inputs["gate_up"] = d.normed(index, name, read)
-        self.gates = d.converted_gates(index, self.inputs["gate_up"])
-        self.inputs["down"] = self.products = activate(block, self.gates)
-        self._add("down")
+        self.inputs[attended] = self.attend_stored(*(part[None] for part in self.stored))
+        self.base, self.added = {attended: self.own}, {}
+        self._add(attended)
+        self.base[last] = self.added[attended]
+        read = self.own if block.parallel else self.base[last]
+        self.rows.setdefault(block.norm_before(block.into_ff).name, read)
+        self.inputs[mlp] = d.normed(index, block.into_ff, read)
+        self.gates = d.converted_gates(index, self.inputs[mlp])
+        self.inputs[last] = self.products = activate(block, self.gates)
+        self._add(last)
 
     def _add(self, name):
         """Fill in what a project makes of its inputs behind the array."""
         if name in self._norm_of:
             r = np.arange(self.design.model.hidden_size)
             self.rows[self._norm_of[name]] = self.outputs(name, r, *self.decoder.matmul(self.inputs[name], getattr(self.layer, name)))
-        self.added[name] = self.decoder.add(self.index, self.base[name], self.inputs[name], name)
+        self.added[name] = self.decoder.add(self.index, self.base[name], self.inputs[name], self.projects[name])
 
     def _convert(self, y):
-        return convert_qkv(*self.decoder.matmul(y, self.layer.qkv), self.layer.exps, self.design, self.layer.vectors.get("qkv_bias"))
+        project = self.design.block.into_heads
+        bias = self.layer.vectors.get(self.design.block.bias_of(project).name)
+        return convert_qkv(*self.decoder.matmul(y, getattr(self.layer, project.name)), self.layer.exps, self.design, bias)
 
     def _early_norm(self, heads):
         norm = self.design.block.qk_norm
@@ -80,8 +81,9 @@ class Stages:
 
     def qk_normed(self, heads):
         """[..., qkv_heads, head], queries and keys normed."""
-        vectors = self.layer.vectors
-        return qk_norm(self.design, heads.reshape(-1, *heads.shape[-2:]), vectors["q_gain"], vectors["k_gain"]).reshape(heads.shape)
+        block = self.design.block
+        gains = (self.layer.vectors[block.gain_of(matrix).name] for matrix in (block.queries, block.keys))
+        return qk_norm(self.design, heads.reshape(-1, *heads.shape[-2:]), *gains).reshape(heads.shape)
 
     # -- behind the array
 
@@ -92,8 +94,8 @@ class Stages:
         ``bias``: of those rows, if they are not the layer's.
         """
         project, design, layer = self.projects[name], self.design, self.layer
-        if bias is None and f"{name}_bias" in layer.vectors:
-            bias = layer.vectors[f"{name}_bias"][r]
+        if bias is None and design.block.biased(project):
+            bias = layer.vectors[design.block.bias_of(project).name][r]
         exp = np.asarray(exp, np.int64)
         if project.sink in ("residual", "sums"):
             sums = np.asarray(acc, np.int64), exp, layer.exps[project.matrices[0]], design
@@ -131,8 +133,9 @@ class Stages:
         """Weights of the projects that a number behind this one has yet to go through."""
         names = list(self.projects)
         following = names[names.index(name) + 1:]
-        if self.design.block.parallel and name != "gate_up":         # attention changes nothing in the MLP
-            following = [other for other in following if other not in ("gate_up", "down")]
+        block = self.design.block
+        if block.parallel and name != block.into_ff.name:           # attention changes nothing in the MLP
+            following = [other for other in following if other not in (block.into_ff.name, block.from_ff.name)]
         return sum(getattr(self.layer, other).size for other in following)
 
     # -- to the end of the layer
@@ -142,10 +145,11 @@ class Stages:
         if self.norms[name].writes == "residual":
             project = next(project for project, norm in self._norm_of.items() if norm == name)
             return self._after_add(project, residual.add_values(self.base[project], y, self.design))
-        if name == "norm_2":
+        block = self.design.block
+        if self.norms[name] == block.norm_before(block.into_ff) and not block.parallel:
             return self._after_gates(self.decoder.converted_gates(self.index, y))
         values = self._attend_raw(self._convert(y).reshape(-1, *self.raw.shape))
-        gates = self.decoder.converted_gates(self.index, y[len(self.x) - 1::len(self.x)]) if self.design.block.parallel else None
+        gates = self.decoder.converted_gates(self.index, y[len(self.x) - 1::len(self.x)]) if block.parallel else None
         return self.after_attention(values, gates=gates)
 
     def after_x(self, x):
@@ -182,10 +186,11 @@ class Stages:
 
     def attend_stored(self, codes, exps):
         """The same, from what is stored: candidates are K/V heads of one entry that sees them all."""
-        kv, (n, rows), head = self.design.kv_heads, codes.shape[:2], self.design.head
-        parts = (part[:, :, which].swapaxes(0, 1).reshape(rows, n * kv, *part.shape[3:]) for which in (slice(0, kv), slice(kv, 2 * kv))
+        design, block, (n, rows) = self.design, self.design.block, codes.shape[:2]
+        keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
+        parts = (part[:, :, which].swapaxes(0, 1).reshape(rows, n * design.kv_heads, *part.shape[3:]) for which in (keys, values)
                  for part in (codes, exps))
-        return self.weighted(*parts, codes[:, -1, 2 * kv:].reshape(-1, head), exps[:, -1, 2 * kv:].reshape(-1)).reshape(n, -1)
+        return self.weighted(*parts, codes[:, -1, queries].reshape(-1, design.head), exps[:, -1, queries].reshape(-1)).reshape(n, -1)
 
     def weighted(self, k, k_exp, v, v_exp, q, q_exp):
         """Attention of K/V heads [p + 1, m, head] with exponents [p + 1, m], and their groups' queries [m * group, head] -> as those."""
@@ -202,14 +207,15 @@ class Stages:
         return self.decoder.gated(self.index, x, gates)
 
     def _after_add(self, project, x):
-        return x if project == "down" else self._after_middle(x)
+        return x if project == self.design.block.from_ff.name else self._after_middle(x)
 
     def _after_gates(self, gates):
         return self.after_products(activate(self.design.block, gates))
 
     def after_products(self, values):
-        """Inputs of "down": [n, ff]."""
-        return self.decoder.add(self.index, self.base["down"], values, "down")
+        """Inputs of `Block.from_ff`: [n, ff]."""
+        project = self.design.block.from_ff
+        return self.decoder.add(self.index, self.base[project.name], values, project)
 
 
 def put(base, r, new):

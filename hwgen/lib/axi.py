@@ -43,7 +43,8 @@ class LiteSlave(wiring.Component):
     ``read_refused`` are taken two cycles later, so that a memory may be looked up between. A write: ``write`` is high for
     one cycle with ``write_address`` and ``write_data``, and ``write_refused`` is taken in that cycle. What is refused is
     answered with SLVERR; so is a write of less than a whole word, which is not passed on. One read and one write at a time: a
-    read is taken every fifth cycle, a write every second.
+    read is taken every fifth cycle, a write every second. Address and data of a write are taken together, in the cycle after both
+    are offered. All that leaves comes from registers: no output hangs on an input of the same cycle.
 
     Parameters
     ----------
@@ -60,11 +61,11 @@ class LiteSlave(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # An answer that waits keeps the next address out; address and data of a write are taken together.
+        # An answer that waits keeps the next write out. What is offered stays, so it may be taken a cycle later.
         take = Signal()
         whole = self.s_axi_wstrb.all()
-        m.d.comb += [take.eq(self.s_axi_awvalid & self.s_axi_wvalid & ~self.s_axi_bvalid),
-                     self.s_axi_awready.eq(take), self.s_axi_wready.eq(take), self.write.eq(take & whole),
+        m.d.sync += take.eq(self.s_axi_awvalid & self.s_axi_wvalid & ~take & (~self.s_axi_bvalid | self.s_axi_bready))
+        m.d.comb += [self.s_axi_awready.eq(take), self.s_axi_wready.eq(take), self.write.eq(take & whole),
                      self.write_address.eq(self.s_axi_awaddr[2:]), self.write_data.eq(self.s_axi_wdata)]
         with m.If(take):
             m.d.sync += [self.s_axi_bvalid.eq(1), self.s_axi_bresp[1].eq(~whole | self.write_refused)]

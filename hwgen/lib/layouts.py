@@ -1,11 +1,10 @@
 """Payloads of the streams between units."""
 from amaranth.hdl import signed, unsigned
-from amaranth.lib import enum
 from amaranth.lib.data import ArrayLayout, StructLayout
 
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "Matrix", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout", "place_layout",
            "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout",
@@ -79,15 +78,6 @@ def result_layout(design):
     })
 
 
-class Matrix(enum.Enum, shape=3):
-    """The matrices that go through the array, as the sequencer commands them."""
-    QKV = 0
-    O = 1
-    GATE_UP = 2
-    DOWN = 3
-    HEAD = 4
-
-
 def meta_layout(design):
     """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`."""
     return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1})
@@ -125,9 +115,9 @@ def embed_layout(design):
 
 
 def bias_layout(design):
-    """A granule of the bias of "o", or (``down``) of "down", as bf16."""
+    """A granule of a bias of the first of `Block.added`, or (with the flag that is called like it) of the second, as bf16."""
     v = design.hw.vector_lanes
-    return StructLayout({"x": ArrayLayout(unsigned(16), v), "down": 1, "part": range(design.hidden // v)})
+    return StructLayout({"x": ArrayLayout(unsigned(16), v), design.block.from_ff.name: 1, "part": range(design.hidden // v)})
 
 
 def normed_layout(design):

@@ -1,49 +1,25 @@
 """The order in which two alternating half-batches need the records and matrices of the weight stream."""
+from functools import reduce
+from itertools import pairwise
+from operator import or_
+
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import enum, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..params.block import Norm, Project
+from ..params.phases import turn
+from ..params.stream import HEAD
+from .steps import piece_kinds
 
-__all__ = ["Kind", "Pieces", "kinds"]
-
-
-class Kind(enum.Enum, shape=3):
-    """What a piece is: a record (of norm 1 or the final norm, of norm 2), or a matrix."""
-    RECORD_1 = 0
-    QKV = 1
-    GATE_UP = 2
-    DOWN = 3
-    O = 4
-    RECORD_2 = 5
-    HEAD = 6
-
-
-class KindWithPosts(enum.Enum, shape=4):
-    """The same where norms of sums have records too."""
-    RECORD_1 = 0
-    QKV = 1
-    GATE_UP = 2
-    DOWN = 3
-    O = 4
-    RECORD_2 = 5
-    HEAD = 6
-    POST_1 = 7
-    POST_2 = 8
-
-
-def kinds(block):
-    """The enumeration of the pieces of a block."""
-    return KindWithPosts if block.post_norms else Kind
+__all__ = ["Pieces"]
 
 
 class Pieces(wiring.Component):
     """Walks through the pieces of a pass, one per ``step``.
 
-    They are those of steps -1, 0 ... 2 * layers, each ``QKV(x) GATE_UP(y) DOWN(y) RECORD_1(y) O(x) RECORD_2(x)`` without what does not
-    exist, and then the LM heads. Records of norms of sums, POST_1 and POST_2, stand behind O and DOWN; a parallel block has no RECORD_2.
-    In an even step x is half-batch 0, in an odd one 1, and y is the other (docs/architecture.md, section 5).
-    The state is step = 2 * round - odd.
+    They are those of steps -1, 0 ... 2 * layers, each a `hwgen.params.phases.Turn` without what does not exist, and then the LM heads.
+    In an even step x is half-batch 0, in an odd one 1, and y is the other. The state is step = 2 * round - odd.
 
     Members
     -------
@@ -52,35 +28,39 @@ class Pieces(wiring.Component):
     step, restart : In(1)   to the next piece; to the first one
     kind, half, layer : Out the piece; ``layer`` is that of the layer behind it for records, and undefined for the LM head
     final : Out(1)          it is the record of the final norm
-    after : Out(Kind)       the next piece, if it is not the ``last``
+    after : Out             the next piece's kind, if it is not the ``last``
     last : Out(1)
     odd : Out(1)            of the step
     climb : Out(1)          the next piece is of the next round
+
+    Attributes
+    ----------
+    kinds : dict            `hwgen.lib.steps.piece_kinds`
     """
 
     def __init__(self, design):
         self._layers, self._block = design.layers, design.block
-        kind = kinds(design.block)
+        self.kinds = piece_kinds(design.block)
+        kind = type(self.kinds[HEAD])
         super().__init__({"both": In(1), "head": In(2), "step": In(1), "restart": In(1), "kind": Out(kind), "half": Out(1),
                           "layer": Out(range(design.layers)), "final": Out(1), "after": Out(kind), "last": Out(1), "odd": Out(1, init=1),
                           "climb": Out(1)})
 
     def sections(self):
         """(kind, name in the stream) of the pieces of a layer, but for the LM head."""
-        names = [step.name for step in self._block.steps if isinstance(step, (Norm, Project))]
-        kind = kinds(self._block)
-        return [(kind[{"norm_1": "RECORD_1", "norm_2": "RECORD_2"}.get(name, name.upper())], name) for name in names]
+        return [(self.kinds[step], step.name) for step in self._block.steps if isinstance(step, (Norm, Project))]
 
     def elaborate(self, platform):
         m = Module()
-        Kind, two_norms = kinds(self._block), not self._block.parallel
-        posts = self._block.post_norms
+        order, head = turn(self._block), self.kinds[HEAD]
+        opening = self.kinds[order.opening]
+        attention, mlps, rest = ([self.kinds[step] for step in steps] for steps in (order.attention, order.mlp, order.rest))
         layers, kind, odd = self._layers, self.kind, self.odd
         round_ = Signal(range(layers + 1), name="round")
         head_half = Signal()
 
         def exists(round_is_0, round_is_last, odd, name):
-            """Whether the step has QKV, O and RECORD_2; GATE_UP and DOWN; RECORD_1."""
+            """Whether the step has the pieces of attention and the rest; those of the MLP; the opening record."""
             x, y = Mux(odd, self.both, 1), Mux(odd, 1, self.both)
             attends, mlp, record = (Signal(name=f"{name}_{what}") for what in ("attends", "mlp", "record"))
             m.d.comb += [attends.eq(x & Mux(odd, ~round_is_0, ~round_is_last)), mlp.eq(y & ~round_is_0),
@@ -95,53 +75,50 @@ class Pieces(wiring.Component):
         done = Signal()         # ... and no other step has any
         m.d.comb += [done.eq(~(attends_next | mlp_next | record_next) | (~odd & (round_ == layers))),
                      self.climb.eq(leaves & ~odd)]
+
+        def follow(kinds):
+            for kind, follows in pairwise(kinds):
+                with m.Case(kind):
+                    m.d.comb += self.after.eq(follows)
+
         with m.Switch(kind):
-            with m.Case(Kind.QKV):
-                m.d.comb += self.after.eq(Mux(mlp, Kind.GATE_UP, Mux(record, Kind.RECORD_1, Kind.O)))
-            with m.Case(Kind.GATE_UP):
-                m.d.comb += self.after.eq(Kind.DOWN)
-            if posts:
-                with m.Case(Kind.DOWN):
-                    m.d.comb += self.after.eq(Kind.POST_2)
-            with m.Case(Kind.POST_2 if posts else Kind.DOWN):
+            follow(attention)
+            with m.Case(attention[-1]):
+                m.d.comb += self.after.eq(Mux(mlp, mlps[0], Mux(record, opening, rest[0])))
+            follow(mlps)
+            with m.Case(mlps[-1]):
                 with m.If(record):
-                    m.d.comb += self.after.eq(Kind.RECORD_1)
+                    m.d.comb += self.after.eq(opening)
                 with m.Elif(attends):
-                    m.d.comb += self.after.eq(Kind.O)
+                    m.d.comb += self.after.eq(rest[0])
                 with m.Else():
                     m.d.comb += leaves.eq(1)
-            with m.Case(Kind.RECORD_1):
+            with m.Case(opening):
                 with m.If(attends):
-                    m.d.comb += self.after.eq(Kind.O)
+                    m.d.comb += self.after.eq(rest[0])
                 with m.Else():
                     m.d.comb += leaves.eq(1)
-            if posts:
-                with m.Case(Kind.O):
-                    m.d.comb += self.after.eq(Kind.POST_1)
-            if two_norms:
-                with m.Case(Kind.POST_1 if posts else Kind.O):
-                    m.d.comb += self.after.eq(Kind.RECORD_2)
-            with m.Case(Kind.RECORD_2 if two_norms else Kind.O):
+            follow(rest)
+            with m.Case(rest[-1]):
                 m.d.comb += leaves.eq(1)
-            with m.Case(Kind.HEAD):
-                m.d.comb += [self.after.eq(Kind.HEAD), self.last.eq(head_half | ~self.head[1])]
+            with m.Case(head):
+                m.d.comb += [self.after.eq(head), self.last.eq(head_half | ~self.head[1])]
         with m.If(leaves):
-            m.d.comb += self.after.eq(Mux(attends_next, Kind.QKV, Mux(mlp_next, Kind.GATE_UP, Kind.RECORD_1)))
+            m.d.comb += self.after.eq(Mux(attends_next, attention[0], Mux(mlp_next, mlps[0], opening)))
             with m.If(done):
-                m.d.comb += [self.after.eq(Kind.HEAD), self.last.eq(~self.head.any())]
+                m.d.comb += [self.after.eq(head), self.last.eq(~self.head.any())]
 
         # of the half that attends the layer is round, or in an odd step the one before; of the other the MLP's is the one before
-        of_mlp, record_1 = Signal(), kind == Kind.RECORD_1
-        of_down = (kind == Kind.DOWN) | (kind == Kind.POST_2) if posts else kind == Kind.DOWN
-        m.d.comb += [of_mlp.eq((kind == Kind.GATE_UP) | of_down),
-                     self.layer.eq(Mux(record_1 | ~odd & ~of_mlp, round_, round_ - 1)), self.final.eq(record_1 & (round_ == layers)),
-                     self.half.eq(Mux(kind == Kind.HEAD, head_half, odd ^ (of_mlp | record_1)))]
+        of_mlp, opens = Signal(), kind == opening
+        m.d.comb += [of_mlp.eq(reduce(or_, (kind == piece for piece in mlps))),
+                     self.layer.eq(Mux(opens | ~odd & ~of_mlp, round_, round_ - 1)), self.final.eq(opens & (round_ == layers)),
+                     self.half.eq(Mux(kind == head, head_half, odd ^ (of_mlp | opens)))]
         with m.If(self.step):
             m.d.sync += kind.eq(self.after)
-            with m.If(kind == Kind.HEAD):
+            with m.If(kind == head):
                 m.d.sync += head_half.eq(1)
             with m.Elif(leaves):
                 m.d.sync += [odd.eq(~odd), round_.eq(round_ + ~odd), head_half.eq(~self.head[0])]
         with m.If(self.restart):
-            m.d.sync += [kind.eq(Kind.RECORD_1), odd.eq(1), round_.eq(0), head_half.eq(0)]
+            m.d.sync += [kind.eq(opening), odd.eq(1), round_.eq(0), head_half.eq(0)]
         return m

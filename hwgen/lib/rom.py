@@ -7,7 +7,7 @@ from .verilog import verbatim
 
 __all__ = ["FileRom", "hex_lines"]
 
-# Another place of the file: define the macro (-D{module}_file='"path"' in every tool here), or set the parameter FILE.
+# Another place of the file: set the top's parameter, or define the macro (-D{module}_file='"path"' in every tool here).
 _TEXT = """\
 `ifndef {module}_file
 `define {module}_file "{file}"
@@ -38,26 +38,28 @@ class FileRom(wiring.Component):
     """Read-only block memory, initialized by ``$readmemh`` when a simulation or a synthesis starts.
 
     Data of the address of cycle c are at ``data`` in cycle c + 1 if ``en`` in cycle c, and stay otherwise. Not for Amaranth's own
-    simulator. In an emitted design it is the module ``<top>_<name>``; the macro ``<top>_<name>_file`` names another file.
+    simulator. In an emitted design it is the module ``<top>_<name>``. Another file is named by the top's parameter ``<NAME>_FILE`` (in upper
+    case) or by the macro ``<top>_<name>_file``.
 
     Parameters
     ----------
     width, depth : int      bits and rows
-    file : str              image as `hex_lines` writes it; where the tool that reads the Verilog looks for it
+    file : str              image as `hex_lines` writes it; where the tool that reads the Verilog looks for it. Default: <top>_<name>.hex
     name : str              tells it from other file memories of a design
     """
 
-    def __init__(self, width, depth, *, file="rom.hex", name="rom"):
+    def __init__(self, width, depth, *, file=None, name="rom"):
         if width < 1 or depth < 1:
             raise ValueError(f"Memory must have at least 1 row of 1 bit, not {depth} of {width}")
-        if not file or not file.isprintable() or set(file) & set('"\\{}'):
+        if file is not None and (not file or not file.isprintable() or set(file) & set('"\\{}')):
             raise ValueError(f"Memory file must have a plain name, not {file!r}")
         self._width, self._depth, self._file, self._name = width, depth, file, name
         super().__init__({"en": In(1), "address": In(range(depth)), "data": Out(width)})
 
     def elaborate(self, platform):
         m = Module()
-        module = verbatim(self._name, _TEXT.replace("{file}", self._file))
+        module = verbatim(self._name, _TEXT.replace("{file}", self._file or "{module}.hex"),
+                          raised={"FILE": (f"{self._name.upper()}_FILE", "`{module}_file")})
         bits = max(1, len(self.address))
         m.submodules.memory = Instance(
             module, p_WIDTH=self._width, p_DEPTH=self._depth, p_ADDRESS_WIDTH=bits, i_clk=ClockSignal(), i_en=self.en,

@@ -15,7 +15,6 @@ from pathlib import Path
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 
 from .workdir import work_folder
@@ -99,22 +98,57 @@ def build_folder(folder):
                          "TMPDIR names another")
 
 
-def _words(folder):
-    """(VERILATOR_ROOT, Python) as words that make takes: links in the folder if the paths are none."""
-    found = []
-    for name, path in (("verilator", root()), ("python3", Path(sys.executable))):
-        if not _buildable(path):
-            link = folder / f"{name}.link"
-            link.symlink_to(path)
-            path = link
-        found.append(path)
-    return found
+def _root_word(folder):
+    """`root` as a word that make takes: a link in the folder if it is none."""
+    if _buildable(root()):
+        return root()
+    link = folder / "verilator.link"
+    link.symlink_to(root())
+    return link
 
 
-def _make_variables(opt, python):
-    return ["CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines", "CFG_CXXFLAGS_STD=-std=c++20",
-            "CFG_LDLIBS_THREADS=-pthread", f"OPT_FAST={opt}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2",
-            f"PYTHON3={python}"]
+#: Verilator's makefile with other rules. Its own compile each of some dozen files behind the runtime's headers, which alone take nearly two
+#: seconds; and a precompiled header is made anew for each model.
+_RULES = """\
+VM_DEFAULT_RULES = 0
+include {prefix}.mk
+$(VK_OBJS_FAST): %.o: %.cpp
+	$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
+$(VK_OBJS_SLOW): %.o: %.cpp
+	$(CXX) $(OPT_SLOW) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
+$(VK_GLOBAL_OBJS): %.o: %.cpp
+	$(CXX) $(OPT_GLOBAL) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
+"""
+
+#: Bytes of C++ that are compiled at once: the compiler takes some 100 MB for each million with -O3.
+_UNIT = 4_000_000
+
+
+def _units(folder, name, files, parts=1):
+    """Write C++ files that include all of ``files``, at least ``parts`` if they are large; return their names without suffix."""
+    sizes = [file.stat().st_size for file in files]
+    most = min(_UNIT, max(sum(sizes) / parts, _UNIT / 8))
+    units, room = [], 0
+    for file, size in zip(files, sizes):
+        if not units or room < size / 2:
+            units.append([])
+            room = most
+        units[-1].append(file)
+        room -= size
+    for i, unit in enumerate(units):
+        (folder / f"{name}{i}.cpp").write_text("".join(f'#include "{file.resolve()}"\n' for file in unit))
+    return [f"{name}{i}" for i in range(len(units))]
+
+
+def _classes(folder, text, kind):
+    """The C++ files of a kind ("FAST" or "SLOW") that Verilator's list of classes names."""
+    found = re.findall(rf"^VM_(?:CLASSES|SUPPORT)_{kind} \+= \\\n((?:  \S+ \\\n)*)", text, re.MULTILINE)
+    return [folder / f"{word}.cpp" for names in found for word in names.replace("\\", "").split()]
+
+
+def _make_variables(opt):
+    return ["CFG_CXXFLAGS_COROUTINES=-fcoroutines", "CFG_CXXFLAGS_STD=-std=c++20", "CFG_LDLIBS_THREADS=-pthread",
+            f"OPT_FAST={opt}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2"]
 
 
 def _run(command, folder, **variables):
@@ -168,17 +202,22 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    verilator_root, python = _words(folder)
+    verilator_root = _root_word(folder)
     flags = [word for kind, text in (("-CFLAGS", cflags), ("-LDFLAGS", ldflags)) if text for word in (kind, text)]
     _run([root() / "bin/verilator_bin", "--cc", "--exe", "--Mdir", folder, "--top-module", top, "--prefix", prefix,
           "-o", executable, "--no-timing", *_waivers(), *(["--trace"] if trace else []), *flags, *args,
           *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder,
          VERILATOR_ROOT=str(verilator_root))
-    kept = _runtime_cache(cache, (folder / f"{prefix}_classes.mk").read_text(), cflags)
+    classes = (folder / f"{prefix}_classes.mk").read_text()
+    fast = _units(folder, "fast", [*_classes(folder, classes, "FAST"), *(Path(c) for c in cpp)], jobs)
+    slow = _units(folder, "slow", _classes(folder, classes, "SLOW"))
+    (folder / "build.mk").write_text(_RULES.format(prefix=prefix))
+    kept = _runtime_cache(cache, classes, cflags)
     if kept:
         for obj in kept.glob("*.o"):
             shutil.copy(obj, folder)  # newer than the makefile, so make takes it as it is
-    _run(["make", "-j", str(jobs), "-C", folder, "-f", f"{prefix}.mk", *_make_variables(opt, python), executable],
+    _run(["make", "-j", str(jobs), "-C", folder, "-f", "build.mk", *_make_variables(opt), "VM_USER_CLASSES=", f"VM_CLASSES_FAST={' '.join(fast)}",
+          f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1", executable],
          folder, VERILATOR_ROOT=str(verilator_root))
     if kept:
         kept.mkdir(parents=True, exist_ok=True)

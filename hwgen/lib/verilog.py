@@ -41,6 +41,7 @@ class _Design:
         self.prefix = prefix
         self.texts = {}  # module name: Verilog text
         self.parts = {}  # module name: (type, signature, ports) of the component that was written for it
+        self.raised = []  # (module, its parameter, the top's parameter, the default) of parameters that are to be the top's
 
 
 _DIRECTIONS = {wiring.In: PortDirection.Input, wiring.Out: PortDirection.Output}
@@ -106,7 +107,10 @@ def emit_design(top, name):
         _design.reset(token)
     texts = [*design.texts.values(), text]
     # Each text opens with the generator's version; once is enough.
-    return "\n".join([text.split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
+    text = "\n".join([text.split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
+    for raised in design.raised:
+        text = _raise(text, name, *raised)
+    return text
 
 
 def shared(component, name):
@@ -157,12 +161,13 @@ def shared(component, name):
     return Instance(module, *connections)
 
 
-def verbatim(name, text):
+def verbatim(name, text, raised={}):
     """The name under which to instantiate a module that is written by hand: ``<top>_<name>``.
 
     For what Amaranth cannot say, such as ``$readmemh``. ``text`` is the Verilog of the module, with ``{module}`` where
     its name stands; a design has it once, however many ask for it. Outside :func:`emit_design` the name is ``name``,
-    and the text is the caller's to provide.
+    and the text is the caller's to provide. ``raised`` are parameters that the top shall have, which Amaranth cannot pass on:
+    {parameter: (the top's parameter, its default in Verilog, with ``{module}``)}.
 
     Raises
     ------
@@ -175,13 +180,35 @@ def verbatim(name, text):
     part = (str, text, None)
     if design.parts.setdefault(module, part) != part:
         raise ValueError(f"Verilog module {name!r} must have one text, not two")
-    design.texts[module] = "\n" + text.replace("{module}", module)
+    if module not in design.texts:
+        design.texts[module] = "\n" + text.replace("{module}", module)
+        design.raised += [(module, parameter, of_top, default.replace("{module}", module)) for parameter, (of_top, default) in raised.items()]
     return module
+
+
+def _raise(text, top, module, parameter, of_top, default):
+    """A design's text in which a parameter of a module is one of the top, handed down by all between."""
+    bodies = dict(re.findall(r"^module (\\\S+|\w+)(.*?)^endmodule", text, re.MULTILINE | re.DOTALL))
+    passed, new = {}, {module: parameter}       # module: how it calls the parameter
+    while new:
+        passed |= new
+        instance = re.compile(rf"^  (?:{'|'.join(map(re.escape, new))}) ", re.MULTILINE)
+        new = {name: of_top for name, body in bodies.items() if name not in passed and instance.search(body)}
+    names = "|".join(map(re.escape, passed))
+    text = re.sub(rf"^  ({names}) +(#\()?", lambda found: f"  {found[1]} #(.{passed[found[1]]}({of_top}){',' if found[2] else ') '}", text,
+                  flags=re.MULTILINE)
+
+    def header(found):
+        value = default if found[1] == top else '""'
+        return f"module {found[1]} #(parameter {of_top} = {value}) ("
+
+    names = "|".join(map(re.escape, sorted(set(passed) - {module})))
+    return re.sub(rf"^module ({names}) ?\(", header, text, flags=re.MULTILINE)
 
 
 def ports(text, name):
     """The ports of module ``name`` in emitted Verilog, in its header's order."""
-    found = re.search(rf"^module {re.escape(name)}\((.*?)\);$(.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^module {re.escape(name)}(?: #\([^)]*\) )?\((.*?)\);$(.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError(f"Verilog must contain a module named {name!r}")
     header, body = found.groups()

@@ -214,16 +214,17 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
         def scaled(values, scales):
             return values * factor if scales else values
 
-        parts = {}
+        parts, scores = {}, None if block.qk_norm else block.queries
         for matrix in block.matrices:
-            parts[matrix.name] = quantize_matrix(scaled(read(prefix + matrix.tensor), matrix.name == "q" and not block.qk_norm), recipe.weight_format)
+            parts[matrix.name] = quantize_matrix(scaled(read(prefix + matrix.tensor), matrix == scores), recipe.weight_format)
         for norm in block.of(Norm):
             parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain else read(prefix + norm.tensor))
         if block.qk_norm:
-            parts |= {"q_gain": bf16(scaled(read(prefix + block.qk_norm.q_tensor), True)), "k_gain": bf16(read(prefix + block.qk_norm.k_tensor))}
+            for matrix, tensor in ((block.queries, block.qk_norm.q_tensor), (block.keys, block.qk_norm.k_tensor)):
+                parts[block.gain_of(matrix).name] = bf16(scaled(read(prefix + tensor), matrix == block.queries))
         for matrix in block.matrices:
             if matrix.biased:
-                parts[f"{matrix.name}_bias"] = bf16(scaled(read(prefix + matrix.bias), matrix.name == "q" and not block.qk_norm))
+                parts[f"{matrix.name}_bias"] = bf16(scaled(read(prefix + matrix.bias), matrix == scores))
         return Layer(**parts)
 
     def table(name):

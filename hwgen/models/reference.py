@@ -167,30 +167,31 @@ class Reference:
         Keys and values of the n tokens are put at the end of ``keys`` and ``values``, [kv_heads, end, head_dim]. ``turn``: the cosines
         and sines of the layer's RoPE, or None.
         """
-        layer, n, window = f"model.layers.{i}.", len(x), self.shape.layer_type(i).window
+        layer, n, window, block = f"model.layers.{i}.", len(x), self.shape.layer_type(i).window, self.shape.block
         has = {"residual": x}
 
         def put(place, y):
             has[place] = self.residual(has["residual"] + y) if place == "residual" else y
 
-        for step in self.shape.block.steps:
+        for step in block.steps:
             if isinstance(step, Norm):
                 y = has[step.reads]
                 put(step.writes, y if step.plain else _rms_norm(y, self._weights[layer + step.tensor], self.shape.rms_norm_eps))
             elif isinstance(step, Project):
                 sums = {matrix.name: self._sums(has[_INPUTS[step.inputs]], layer, matrix)
-                        for matrix in self.shape.block.matrices if matrix.name in step.matrices}
+                        for matrix in block.matrices if matrix.name in step.matrices}
                 if step.sink == "heads":
-                    has |= {"q": self._turned(sums["q"], layer, "q", turn), "k": self._turned(sums["k"], layer, "k", turn),
-                            "v": self._heads(sums["v"])}
+                    has |= {"queries": self._turned(sums[block.queries.name], layer, block.queries, turn),
+                            "keys": self._turned(sums[block.keys.name], layer, block.keys, turn),
+                            "values": self._heads(sums[block.values.name])}
                 elif step.sink == "activation":
-                    has["activated"] = self._activated(**sums)
+                    has["activated"] = self._activated(*(sums[name] for name in step.matrices))
                 else:
                     put(step.sink, *sums.values())
             elif isinstance(step, Store):
-                keys[:, -n:], values[:, -n:] = has["k"], has["v"]
+                keys[:, -n:], values[:, -n:] = has["keys"], has["values"]
             elif isinstance(step, Attend):
-                has["attended"] = self._attention(has["q"], keys, values, window)
+                has["attended"] = self._attention(has["queries"], keys, values, window)
             else:
                 raise TypeError(f"Step {step!r} has no meaning here")
         return has["residual"]
@@ -199,18 +200,17 @@ class Reference:
         sums = self.times(x, layer + matrix.tensor)
         return sums + self._weights[layer + matrix.bias] if matrix.biased else sums
 
-    def _activated(self, up, gate=None):  # [n, ff] -> [n, ff]
-        activation = _ACTIVATIONS[self.shape.block.activation]
-        return activation(up) if gate is None else activation(gate) * up
+    def _activated(self, gate, up=1):  # [n, ff] -> [n, ff]; without a gate the ups take its place
+        return _ACTIVATIONS[self.shape.block.activation](gate) * up
 
     def _heads(self, x):  # [n, heads * head_dim] -> [heads, n, head_dim]
         return x.reshape(len(x), -1, self.shape.head_dim).swapaxes(0, 1)
 
-    def _turned(self, x, layer, kind, turn):  # [n, heads * head_dim] -> [heads, n, head_dim]
+    def _turned(self, x, layer, matrix, turn):  # [n, heads * head_dim] -> [heads, n, head_dim]
         norm = self.shape.block.qk_norm
         if norm is None:
             return self._rotated(self._heads(x), turn)
-        gain = self._weights[layer + (norm.q_tensor if kind == "q" else norm.k_tensor)]
+        gain = self._weights[layer + (norm.q_tensor if matrix == self.shape.block.queries else norm.k_tensor)]
 
         def normed(heads):  # [heads, n, head_dim] -> the same
             if norm.span == "head":

@@ -93,19 +93,29 @@ class QkNorm:
 class Vector:
     """Numbers that a record holds behind its gains, as bf16.
 
-    name        in a quantized layer: "q_gain", "k_gain", or a project's with "_bias"; "final_bias" in the quantized model
+    name        in a quantized layer: that of the matrix of queries or keys with "_gain", or a project's with "_bias"; "final_bias" in the
+                quantized model
     project     of a bias of a matrix, else ""
+    matrix      of gains of queries or of keys, else ""
     """
     name: str
     project: str = ""
+    matrix: str = ""
+
+
+#: What a machine does in a layer but for norms: (kind of step, inputs, sink).
+_ROLES = [(Project, "hidden", "heads"), (Store,), (Attend,), (Project, "heads", "residual"), (Project, "hidden", "activation"),
+          (Project, "ff", "residual")]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A layer.
+    """A layer. Its properties from `into_heads` to `attend` are the roles by which all else finds its steps and matrices: their names are
+    known here alone.
 
     matrices    of the checkpoint; a record has its exponents in this order
-    steps       in the order of a pass. The projects are called "qkv", "o", "gate_up" (also where there is no gate) and "down"
+    steps       in the order of a pass: a norm that writes "normed"; `into_heads`, `store`, `attend`, `from_heads`; `into_ff`, `from_ff`;
+                and other norms behind `from_heads` and `from_ff`
     activation  of the gate, or, where there is no matrix "gate", of "up": one of `ACTIVATIONS`
     qk_norm     None, or of keys and queries
     final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next matrix's bias can hold.)
@@ -117,14 +127,81 @@ class Block:
     final_bias: bool = False
 
     @property
+    def into_heads(self):
+        """The `Project` whose sums are keys, values and queries."""
+        return self._project(sink="heads")
+
+    @property
+    def from_heads(self):
+        """The `Project` that reads what attention has made."""
+        return self._project(inputs="heads")
+
+    @property
+    def into_ff(self):
+        """The `Project` whose sums go to the activation: gates and ups, or ups alone."""
+        return self._project(sink="activation")
+
+    @property
+    def from_ff(self):
+        """The `Project` that reads what the activation has made."""
+        return self._project(inputs="ff")
+
+    @property
+    def converted(self):
+        """The projects whose sums become bf16."""
+        return self.into_heads, self.into_ff
+
+    @property
+    def added(self):
+        """The projects whose sums go to the residual, or to a norm before it."""
+        return self.from_heads, self.from_ff
+
+    @property
+    def queries(self):
+        """The `Matrix` of queries."""
+        return next(matrix for matrix in self.matrices if matrix.rows == "heads")
+
+    @property
+    def keys(self):
+        """The `Matrix` of keys."""
+        return next(matrix for matrix in self.matrices if matrix.rows == "kv_heads" and matrix.rotary)
+
+    @property
+    def values(self):
+        """The `Matrix` of values."""
+        return next(matrix for matrix in self.matrices if matrix.rows == "kv_heads" and not matrix.rotary)
+
+    @property
+    def store(self):
+        """The step that stores keys and values."""
+        return self.of(Store)[0]
+
+    @property
+    def attend(self):
+        """The step of attention."""
+        return self.of(Attend)[0]
+
+    def _project(self, **role):
+        return next(step for step in self.of(Project) if all(getattr(step, field) == value for field, value in role.items()))
+
+    def norm_before(self, project):
+        """The `Norm` whose results a `Project` of "hidden" inputs reads."""
+        before = self.steps[:self.steps.index(project)]
+        return [step for step in before if isinstance(step, Norm) and step.writes == "normed"][-1]
+
+    def norm_after(self, project):
+        """The `Norm` that takes the sums of a `Project`, or None."""
+        return self.steps[self.steps.index(project) + 1] if project.sink == "sums" else None
+
+    @property
     def gated(self):
         """Whether the activation of a gate is multiplied with "up"."""
-        return any(matrix.name == "gate" for matrix in self.matrices)
+        return len(self.into_ff.matrices) == 2
 
     @property
     def parallel(self):
         """Whether attention and MLP read the same norm of the same residual."""
-        return all(norm.name != "norm_2" for norm in self.of(Norm))
+        return self.norm_before(self.into_ff) == self.norm_before(self.into_heads)
 
     @property
     def post_norms(self):
@@ -132,6 +209,14 @@ class Block:
         return any(norm.reads == "sums" for norm in self.of(Norm))
 
     def __post_init__(self):
+        roles = [(type(step), *((step.inputs, step.sink.replace("sums", "residual")) if isinstance(step, Project) else ()))
+                 for step in self.steps if not isinstance(step, Norm)]
+        if roles != _ROLES or not isinstance(self.steps[0], Norm) or len({step.name for step in self.steps}) < len(self.steps):
+            raise ValueError("Steps of a block must be a norm, a project to heads, a store, attention, a project from heads, and an MLP's "
+                             "two projects, with other norms between them, all called differently")
+        if self.into_heads.matrices != (self.keys.name, self.values.name, self.queries.name):
+            raise ValueError("Heads must come from matrices of keys, values and queries, in this order, "
+                             f"not from {', '.join(self.into_heads.matrices)}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"Activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
 
@@ -161,16 +246,23 @@ class Block:
         norm = next(norm.name for norm in self.of(Norm) if matrix in self.exponents(norm.name))
         return norm, self.exponents(norm).index(matrix)
 
-    def biased(self, project):
-        """Whether something is added to the sums of the `Project` of that name."""
-        step = next(step for step in self.of(Project) if step.name == project)
-        return any(self.matrix(name).biased for name in step.matrices)
+    def biased(self, *projects):
+        """Whether something is added to the sums of any of some `Project` s."""
+        return any(self.matrix(name).biased for project in projects for name in project.matrices)
+
+    def gain_of(self, matrix):
+        """The `Vector` of gains of queries or of keys."""
+        return Vector(f"{matrix.name}_gain", matrix=matrix.name)
+
+    def bias_of(self, project):
+        """The `Vector` of the biases of a `Project`."""
+        return Vector(f"{project.name}_bias", project=project.name)
 
     def vectors(self, norm):
         """The `Vector` s of a norm's record, in order: gains of queries and of keys, then biases, one vector for each project."""
         projects = self.projects(norm)
-        gains = [Vector("q_gain"), Vector("k_gain")] if self.qk_norm and any(p.sink == "heads" for p in projects) else []
-        return (*gains, *(Vector(f"{p.name}_bias", p.name) for p in projects if self.biased(p.name)))
+        gains = [self.gain_of(self.queries), self.gain_of(self.keys)] if self.qk_norm and self.into_heads in projects else []
+        return (*gains, *(self.bias_of(project) for project in projects if self.biased(project)))
 
     @property
     def final_vectors(self):

@@ -47,12 +47,12 @@ class Design:
                              f"{self.model.max_position_embeddings}")
 
     def _check_biases(self):
-        """In a block with one norm the next layer's biases come while the sums of "down" are still taken: its own must come behind the last of them."""
+        """In a block with one norm the next layer's biases come while the last sums are still taken: the biases of these must come last."""
         block, hw = self.block, self.hw
-        first = block.of(Norm)[0].name
-        if not block.biased("down") or all(vector.project != "down" for vector in block.vectors(first)):
+        vectors, last = block.vectors(block.of(Norm)[0].name), block.bias_of(block.from_ff)
+        if last not in vectors:
             return
-        before = self.record_granules + sum(self.vector_granules(vector) for vector in block.vectors(first) if vector.project != "down")
+        before = self.record_granules + sum(self.vector_granules(vector) for vector in vectors if vector != last)
         before += (self.layer_hidden() - hw.columns) // hw.vector_lanes     # the last tile's are the last ones
         room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
         if hw.entries // hw.halves > room:
@@ -106,6 +106,11 @@ class Design:
         """Head vectors that one entry makes in a layer: all K heads, then all V heads, then all Q heads."""
         return self.heads + 2 * self.kv_heads
 
+    def heads_of(self, matrix):
+        """Which of those a matrix of keys, values or queries makes: a slice."""
+        starts = {self.block.keys: 0, self.block.values: self.kv_heads, self.block.queries: 2 * self.kv_heads}
+        return slice(starts[matrix], starts[matrix] + (self.heads if matrix == self.block.queries else self.kv_heads))
+
     @property
     def layers(self):
         return self.model.num_hidden_layers
@@ -119,6 +124,32 @@ class Design:
         """The most K/V rows that attention of an entry goes over, in any layer."""
         return max(self.window(layer) or self.hw.context for layer in range(self.layers))
 
+    # -- blocks of the KV memory
+    @cached_property
+    def positions_kept(self):
+        """The newest positions of a slot, which it keeps where it gives back blocks behind the window of all its layers; None: it keeps all.
+
+        As many as the oldest of the T newest sees with itself: a pass has at most those, so its entries find what they see, and a slot that goes
+        back by as many does too.
+        """
+        kept = self.rows_seen() + self.hw.entries - 1
+        return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None
+
+    def given_back(self, length):
+        """Blocks at a slot's beginning that it has given back when its newest position makes it so long."""
+        return 0 if self.positions_kept is None else max(0, length - self.positions_kept) // self.hw.kv_block
+
+    def most_blocks(self, length):
+        """The most blocks that a slot owns at once until it is so long."""
+        if self.positions_kept is not None:
+            length = min(length, self.positions_kept + self.hw.kv_block - 1)
+        return -(-length // self.hw.kv_block)
+
+    def room(self, texts):
+        """Positions that each of that many texts at once has."""
+        each = self.hw.blocks // texts
+        return self.hw.context if each >= self.most_blocks(self.hw.context) else each * self.hw.kv_block
+
     # -- matrices, in stream order
     def _matmul(self, name, rows, cols, codes=1):
         lanes, columns = self.hw.lanes, self.hw.columns
@@ -131,22 +162,6 @@ class Design:
         widths = {"hidden": self.layer_hidden(), "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
         rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
         return self._matmul(name, rows, widths[step.inputs])
-
-    @property
-    def qkv_matmul(self):
-        return self.matmul("qkv")
-
-    @property
-    def o_matmul(self):
-        return self.matmul("o")
-
-    @property
-    def gate_up_matmul(self):
-        return self.matmul("gate_up")
-
-    @property
-    def down_matmul(self):
-        return self.matmul("down")
 
     @property
     def head_matmul(self):
@@ -206,11 +221,11 @@ class Design:
         queries or keys has one for each element of a stored head."""
         if vector.project:
             length = self.matmul(vector.project).rows
-        elif vector.name == "final_bias":
-            length = self.hidden
+        elif vector.matrix:
+            heads = self.heads_of(self.block.matrix(vector.matrix))
+            length = self.head * (heads.stop - heads.start if self.block.qk_norm.span == "projection" else 1)
         else:
-            heads = {"q_gain": self.heads, "k_gain": self.kv_heads}[vector.name]
-            length = self.head * (heads if self.block.qk_norm.span == "projection" else 1)
+            length = self.hidden
         return length // self.hw.vector_lanes
 
     @property

@@ -33,6 +33,7 @@ class ErrorCode(IntEnum):
     OCCUPIED = 9
     LENGTH = 10
     OPERATION = 11
+    WINDOW = 12
 
 
 #: What is right, in words.
@@ -49,4 +50,5 @@ MEANINGS = {
     ErrorCode.OCCUPIED: "a fork must go to an empty slot (free it first)",
     ErrorCode.LENGTH: "the length must be at most the slot's",
     ErrorCode.OPERATION: "the operation must be one of KvOp",
+    ErrorCode.WINDOW: "the length must be 0, or one whose sliding window the slot still has (blocks behind the window are given back)",
 }

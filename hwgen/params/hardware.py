@@ -122,10 +122,6 @@ class HwShape:
         """Blocks of the KV memory."""
         return self.kv_blocks or self.slots * self.blocks_per_slot
 
-    def room(self, texts):
-        """Positions that each of that many texts at once has."""
-        return min(self.context, self.blocks // texts * self.kv_block)
-
     @property
     def paged(self):
         """Slots share the blocks of the KV memory through a block table. A single slot has them to itself."""

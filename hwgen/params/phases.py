@@ -1,38 +1,47 @@
-"""The phases of a pass, by number: RTL, golden model and traces name them alike."""
+"""The phases of a pass by number, and the order of two half-batches: what RTL, golden model and traces must agree on."""
+import functools
 from enum import IntEnum
+from typing import NamedTuple
 
-__all__ = ["EVENTS", "NORMS", "Phase", "phase_of", "phases"]
+from .block import Norm, Project
+from .stream import FINAL_NORM, HEAD
 
-
-class Phase(IntEnum):
-    IDLE = 0
-    EMBED = 1
-    NORM_1 = 2
-    QKV = 3
-    KV_WRITE = 4
-    ATTENTION = 5
-    O = 6
-    NORM_2 = 7
-    GATE_UP = 8
-    DOWN = 9
-    NORM_F = 10
-    HEAD = 11
-    FINISH = 12
-    POST_1 = 13     # norms of sums, after O and DOWN
-    POST_2 = 14
+__all__ = ["EVENTS", "Turn", "member", "phases", "turn"]
 
 
-NORMS = (Phase.NORM_1, Phase.POST_1, Phase.NORM_2, Phase.POST_2, Phase.NORM_F)
-
-
-def phase_of(step):
-    """The phase of a block's step: they are called alike."""
-    return Phase[step.name.upper()]
-
-
+@functools.cache
 def phases(block):
-    """The phases of a block's machine, in the order of their numbers."""
-    return [phase for phase in Phase if block.post_norms or phase not in (Phase.POST_1, Phase.POST_2)]
+    """The phases of a block's machine, an IntEnum: EMBED, one for each step, and the end. Those of norms of sums have the last numbers."""
+    late = [norm for norm in block.of(Norm) if norm.reads == "sums"]
+    steps = [step for step in block.steps if step not in late]
+    names = ["idle", "embed", *(step.name for step in steps), FINAL_NORM, HEAD, "finish", *(norm.name for norm in late)]
+    return IntEnum("Phase", [name.upper() for name in names], start=0)
+
+
+def member(enumeration, step):
+    """The member of an enumeration that is of a step of the block, or of FINAL_NORM or HEAD: they are called alike."""
+    return enumeration[getattr(step, "name", step).upper()]
+
+
+class Turn(NamedTuple):
+    """What two half-batches read of the weight stream in a turn, x and y, in this order (docs/architecture.md, section 5).
+
+    attention   steps of x: what makes keys, values and queries
+    mlp         steps of y: from `Block.into_ff` to the end of the layer
+    opening     of y: the next layer's first norm, or the final norm
+    rest        steps of x: what follows attention, up to the MLP. Attention is under way before them
+    """
+    attention: tuple
+    mlp: tuple
+    opening: Norm
+    rest: tuple
+
+
+def turn(block):
+    """The `Turn` of a block: x has come to a layer's attention, y to the MLP of the layer before or, if x is half-batch 1, of the same."""
+    opening, *steps = (step for step in block.steps if isinstance(step, (Norm, Project)))
+    attended, mlp = steps.index(block.from_heads), steps.index(block.into_ff)
+    return Turn(tuple(steps[:attended]), tuple(steps[mlp:]), opening, tuple(steps[attended:mlp]))
 
 
 #: Hardware counters, by number: cycles of the pass in which ...

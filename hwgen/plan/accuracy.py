@@ -10,7 +10,7 @@ from ..params.design import Design
 __all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "report", "variants"]
 
 #: What can be FP8 by itself: label -> operands (see PartlyFp8).
-PARTS = {"weights only": ("weights",), "activations only": ("activations",), "Q, K and V only": ("qkv",),
+PARTS = {"weights only": ("weights",), "activations only": ("activations",), "Q, K and V only": ("heads",),
          "probabilities only": ("p",)}
 
 
@@ -32,7 +32,7 @@ class PartlyFp8(Reference):
 
     Parameters
     ----------
-    operands : of "weights" (LM head and embedding included), "activations" (inputs of all matrices), "qkv", "p"
+    operands : of "weights" (LM head and embedding included), "activations" (inputs of all matrices), "heads" (queries, keys, values), "p"
     """
 
     def __init__(self, checkpoint, recipe, operands):
@@ -47,7 +47,7 @@ class PartlyFp8(Reference):
 
     def _round(self, recipe, operands):
         """Have what is no weight, of ``operands``, rounded to the recipe's formats."""
-        formats = {"activations": recipe.activation_format, "qkv": recipe.kv_format, "p": recipe.p_format}
+        formats = {"activations": recipe.activation_format, "heads": recipe.kv_format, "p": recipe.p_format}
         self._formats = {name: fmt for name, fmt in formats.items() if name in operands}
 
     def _rounded(self, operand, x):
@@ -60,7 +60,7 @@ class PartlyFp8(Reference):
         return super().times(self._rounded("activations", x), name)
 
     def _attention(self, q, keys, values, window):
-        return super()._attention(*(self._rounded("qkv", a) for a in (q, keys, values)), window)
+        return super()._attention(*(self._rounded("heads", a) for a in (q, keys, values)), window)
 
     def probabilities(self, p):
         fmt = self._formats.get("p")

@@ -78,12 +78,13 @@ def _changes(design):
     """{unit: what makes it another one than Llama's}, "" where nothing does."""
     block, model = design.block, design.model
 
-    def biases(*projects):
-        return "biases" * any(map(block.biased, projects))
+    def biases(projects):
+        return "biases" * block.biased(*projects)
 
     activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"] * (not block.gated)])
     return {
-        "convert": biases("qkv", "gate_up"), "sums": biases("o", "down"), "residual": "of normed values" if block.post_norms else biases("o", "down"),
+        "convert": biases(block.converted), "sums": biases(block.added),
+        "residual": "of normed values" if block.post_norms else biases(block.added),
         "rmsnorm": "plain" * any(norm.plain for norm in block.of(Norm)), "rope": "" if model.ropes() else "none",
         "qk_norm": "projection" * bool(block.qk_norm and block.qk_norm.span == "projection"),
         "swiglu": activation, "xh": "" if block.gated else "no gate",

@@ -40,7 +40,7 @@ class Fit:
 
     def cycles(self, texts=1):
         """Of a decoded token with that many texts at once, the mean over the positions that all of them have room for: from the cycle model, which is exact."""
-        last = self.design.hw.room(texts) - 1
+        last = self.design.room(texts) - 1
         positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
         passes = (pass_timeline(self.design, [p] * texts, [True] * texts).counters["cycles"] + GAP for p in positions)
         return sum(passes) / len(positions) / texts

@@ -96,14 +96,14 @@ def _of_block(design):
     hw, block = design.hw, design.block
     v, rows, made = hw.vector_lanes, design.half_batch().hw.entries, []
 
-    def biases(*projects):
-        return sum(design.matmul(name).rows // v for name in projects if block.biased(name))
+    def biases(projects):
+        return sum(design.matmul(project.name).rows // v for project in projects if block.biased(project))
 
     if block.post_norms:
         made += hw.halves * [Memory("sums", 32 * v, rows * design.hidden // v)]
-    if depth := biases("qkv", "gate_up"):
+    if depth := biases(block.converted):
         made.append(Memory("convert", 16 * v, max(2, hw.halves * depth)))
-    if depth := biases("o", "down"):
+    if depth := biases(block.added):
         made += hw.halves * [Memory("sums" if block.post_norms else "residual", 33 * v, depth)]     # as fixed-point numbers; and whether one was clipped
     if block.qk_norm:
         parts = design.head // v

@@ -134,7 +134,7 @@ class _Rounded(PartlyFp8):
             return matrix.values() / np.float32(factor)
 
         Reference.__init__(self, checkpoint.shape, weights, keep=False)
-        self._round(recipe, ("activations", "qkv", "p"))
+        self._round(recipe, ("activations", "heads", "p"))
         self._step = np.float32(2.0 ** -fraction)
         shape = checkpoint.shape
         self._behind = bf16_values(quantized.final_bias[shape.hidden_size:]) if shape.head_bias else np.zeros(0, np.float32)
@@ -154,9 +154,10 @@ def _matrix(quantized, name):
         return quantized.embedding if name.startswith("model") else quantized.head, 1
     _, _, layer, tensor = name.split(".", 3)
     block = quantized.shape.block
-    matrix = next(matrix.name for matrix in block.matrices if matrix.tensor == tensor)
+    matrix = next(matrix for matrix in block.matrices if matrix.tensor == tensor)
     # a norm of the queries would undo a factor in their matrix
-    return quantized.layers[int(layer)].matrices()[matrix], score_factor(quantized.shape) if matrix == "q" and not block.qk_norm else 1
+    factor = score_factor(quantized.shape) if matrix == block.queries and not block.qk_norm else 1
+    return quantized.layers[int(layer)].matrices()[matrix.name], factor
 
 
 def _compare(weights, matrix, factor):

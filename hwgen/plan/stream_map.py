@@ -23,10 +23,14 @@ def _in_record(design, section, word):
     if word < design.record_header_granules * lanes:
         return f"exponent of {_TITLES.get(name := section.exponents[word], name)}" if word < len(section.exponents) else ""
     word -= design.record_header_granules * lanes
-    for name, granules in (("gain", design.hidden // lanes), *section.vectors):
+    block, gains = design.block, design.hidden // lanes * lanes
+    if word < gains:
+        return f"gain, element {word}"
+    word -= gains
+    for vector, (_, granules) in zip(block.final_vectors if section.layer is None else block.vectors(section.name), section.vectors):
         if word < granules * lanes:
-            what = {"gain": "gain", "q_gain": "gain of queries", "k_gain": "gain of keys", "final_bias": "bias"}.get(name)
-            return f"{what}, element {word}" if what else f"bias of {name.removesuffix('_bias')}, output {word}"
+            what = {block.queries.name: "gain of queries", block.keys.name: "gain of keys"}.get(vector.matrix, "bias")
+            return f"bias of {vector.project}, output {word}" if vector.project else f"{what}, element {word}"
         word -= granules * lanes
     return ""
 

@@ -1,12 +1,17 @@
 """The sequencer of two half-batches that alternate: one on the array, the other in the engines beside it."""
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import Matrix
-from ..lib.pieces import Pieces, kinds
-from ..params.block import Norm
-from .sequencer import phase_shape, pick, sequencer_ports, sums_biased, take_entries
+from ..lib.pieces import Pieces
+from ..lib.steps import matrices, phase_shape
+from ..params.block import Norm, Project
+from ..params.phases import member, turn
+from ..params.stream import FINAL_NORM, HEAD
+from .sequencer import pick, sequencer_ports, sums_biased, take_entries
 
 __all__ = ["AlternatingSequencer"]
 
@@ -47,8 +52,8 @@ class AlternatingSequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design, rows, n = self._design, self._rows, range(self._rows + 1)
-        block, Kind, PhaseShape = design.block, kinds(design.block), phase_shape(design)
-        two_norms, posts = not block.parallel, block.post_norms
+        block, Matrix, PhaseShape = design.block, matrices(design.block), phase_shape(design.block)
+        posts = block.post_norms
 
         # The entries of the pass, and how many each half-batch has and wants output of
         idle, finish = Signal(), Signal()
@@ -81,6 +86,8 @@ class AlternatingSequencer(wiring.Component):
         kind, half = pieces.kind, pieces.half
         m.d.comb += [pieces.both.eq(counts[1] != 0), pieces.head.eq(heads), pieces.restart.eq(finish), self.half.eq(half)]
 
+        kinds, head, opening = pieces.kinds, pieces.kinds[HEAD], pieces.kinds[turn(block).opening]
+
         def kind_is(*kinds):
             return kind.as_value().matches(*(k.value for k in kinds))
 
@@ -94,35 +101,35 @@ class AlternatingSequencer(wiring.Component):
 
         # The array: its piece's commands, and the end of it
         go, done, end, seen = Signal(), Signal(), Signal(), Signal()
-        # a parallel block's GATE_UP reads what QKV has read
-        of_norm = kind_is(Kind.QKV, *([Kind.GATE_UP] if two_norms else []), Kind.HEAD)
+        # the first matrix behind a norm waits for it; others of a parallel block read what that has read
+        of_norm = kind_is(*(kinds[block.projects(norm.name)[0]] for norm in block.of(Norm) if norm.writes == "normed"), head)
         running = Signal()
-        ready = Mux(of_norm, of(half, normed), Mux(kind == Kind.O, attended, 1))
+        ready = Mux(of_norm, of(half, normed), Mux(kind == kinds[block.from_heads], attended, 1))
         if posts:       # the LM head also waits for the other half's: behind it the pass is over
-            ready &= ~(kind_is(Kind.HEAD) & self.norming)
+            ready &= ~(kind_is(head) & self.norming)
         m.d.comb += go.eq(running & ready)
         given = {name: Signal(name=f"given_{name}") for name in ("feed", "sink")}
         waited = Signal(range(design.head_delay + 1))
-        held = (kind == Kind.HEAD) & (waited != design.head_delay)
+        held = (kind == head) & (waited != design.head_delay)
         count = Signal(n)
-        m.d.comb += [count.eq(Mux(kind == Kind.HEAD, of(half, wanted), of(half, counts))),
+        m.d.comb += [count.eq(Mux(kind == head, of(half, wanted), of(half, counts))),
                      self.feed.valid.eq(go & ~given["feed"] & ~held), self.feed.p.n.eq(count)]
         m.d.sync += waited.eq(Mux(go & held, waited + 1, waited))
         with m.If(self.feed.valid & self.feed.ready):
             m.d.sync += given["feed"].eq(1)
         sums = self.sum if posts else self.add
-        sinks = ((self.convert, (Kind.QKV, Kind.GATE_UP)), (sums, (Kind.O, Kind.DOWN)), (self.sample, (Kind.HEAD,)))
+        sinks = ((self.convert, block.converted), (sums, block.added), (self.sample, (HEAD,)))
         for sink, of_sink in sinks:
-            m.d.comb += [sink.valid.eq(go & ~given["sink"] & kind_is(*of_sink)), sink.p.n.eq(count)]
+            m.d.comb += [sink.valid.eq(go & ~given["sink"] & kind_is(*(kinds[step] for step in of_sink))), sink.p.n.eq(count)]
             with m.If(sink.valid & sink.ready):
                 m.d.sync += given["sink"].eq(1)
-        m.d.comb += self.convert.p.gate_up.eq(kind == Kind.GATE_UP)
+        m.d.comb += self.convert.p[block.into_ff.name].eq(kind == kinds[block.into_ff])
         if not posts:
-            m.d.comb += self.add.p.final.eq(kind == Kind.DOWN)
+            m.d.comb += self.add.p.final.eq(kind == kinds[block.from_ff])
         elif sums_biased(block):
-            m.d.comb += self.sum.p.down.eq(kind == Kind.DOWN)
+            m.d.comb += self.sum.p[block.from_ff.name].eq(kind == kinds[block.from_ff])
 
-        m.d.comb += end.eq(go & (done | seen) & (self.convert_idle | (kind != Kind.QKV)))
+        m.d.comb += end.eq(go & (done | seen) & (self.convert_idle | (kind != kinds[block.into_heads])))
         m.d.sync += seen.eq((seen | done) & ~end)
         with m.If(end):
             m.d.sync += [*(g.eq(0) for g in given.values()), waited.eq(0)]
@@ -130,13 +137,14 @@ class AlternatingSequencer(wiring.Component):
                 for h in (0, 1):
                     with m.If(half == h):
                         m.d.sync += normed[h].eq(0)
-            with m.If(kind == Kind.O):
+            with m.If(kind == kinds[block.from_heads]):
                 m.d.sync += attended.eq(0)
 
         sums_done = self.sum_done if posts else self.add_done
 
-        def matrix(name, phase, finished):
-            m.d.comb += [self.phase.eq(phase), self.feed.p.matrix.eq(name), running.eq(1), done.eq(finished)]
+        def matrix(step, finished):
+            m.d.comb += [self.phase.eq(member(PhaseShape, step)), self.feed.p.matrix.eq(member(Matrix, step)), running.eq(1),
+                         done.eq(finished)]
 
         # -- the pass
         embedded, angled = Signal(), Signal()
@@ -152,25 +160,22 @@ class AlternatingSequencer(wiring.Component):
                 with m.If((embedded | self.embed_done) & (angled | self.angle_done)):
                     m.next = "PIECES"
             with m.State("PIECES"):
-                with m.If(~pieces.final & (kind != Kind.HEAD)):
+                with m.If(~pieces.final & (kind != head)):
                     m.d.comb += self.layer.eq(pieces.layer)
                 with m.Switch(kind):
-                    with m.Case(Kind.RECORD_1):
-                        m.d.comb += [self.phase.eq(Mux(pieces.final, PhaseShape.NORM_F, PhaseShape.NORM_1)), set_off.eq(free)]
-                    for norm in block.of(Norm)[1:]:
-                        with m.Case(Kind[{"norm_2": "RECORD_2"}.get(norm.name, norm.name.upper())]):
-                            m.d.comb += [self.phase.eq(PhaseShape[norm.name.upper()]), set_off.eq(free)]
-                    with m.Case(Kind.QKV):
-                        matrix(Matrix.QKV, PhaseShape.QKV, self.qkv_done)
-                        m.d.comb += start.eq(end)
-                    with m.Case(Kind.O):
-                        matrix(Matrix.O, PhaseShape.O, sums_done)
-                    with m.Case(Kind.GATE_UP):
-                        matrix(Matrix.GATE_UP, PhaseShape.GATE_UP, self.swiglu_done)
-                    with m.Case(Kind.DOWN):
-                        matrix(Matrix.DOWN, PhaseShape.DOWN, sums_done)
-                    with m.Case(Kind.HEAD):
-                        matrix(Matrix.HEAD, PhaseShape.HEAD, self.sample_done)
+                    for norm in block.of(Norm):
+                        with m.Case(kinds[norm]):
+                            phase = member(PhaseShape, norm)
+                            if norm == turn(block).opening:
+                                phase = Mux(pieces.final, member(PhaseShape, FINAL_NORM), phase)
+                            m.d.comb += [self.phase.eq(phase), set_off.eq(free)]
+                    for step in block.of(Project):
+                        with m.Case(kinds[step]):
+                            matrix(step, {"heads": self.qkv_done, "activation": self.swiglu_done}.get(step.sink, sums_done))
+                            if step == block.into_heads:
+                                m.d.comb += start.eq(end)
+                    with m.Case(head):
+                        matrix(HEAD, self.sample_done)
                 m.d.comb += pieces.step.eq(set_off | end)
                 with m.If(end & pieces.last):
                     m.next = "FINISH"
@@ -179,7 +184,7 @@ class AlternatingSequencer(wiring.Component):
                         m.next = "LAST_NORM"
             if posts:
                 with m.State("LAST_NORM"):
-                    m.d.comb += [self.phase.eq(PhaseShape.POST_2), self.layer.eq(design.layers - 1)]
+                    m.d.comb += [self.phase.eq(member(PhaseShape, block.steps[-1])), self.layer.eq(design.layers - 1)]
                     with m.If(normed_all):
                         m.next = "FINISH"
             with m.State("FINISH"):
@@ -206,7 +211,7 @@ class AlternatingSequencer(wiring.Component):
 
         There is never more than one to come: a half-batch's next record is behind a matrix that waits for its norm.
         """
-        rows, block, Kind = self._rows, self._design.block, kinds(self._design.block)
+        rows, block = self._rows, self._design.block
         posts = block.post_norms
         index, left = Signal(range(rows + 1), name="norm_index"), Signal(range(rows + 1), name="norm_left")     # left: rows that have ended
         pending, final = ([Signal(name=f"{name}{half}") for half in (0, 1)] for name in ("norm_pending", "norm_final"))
@@ -218,6 +223,7 @@ class AlternatingSequencer(wiring.Component):
             of_sums, layers = ([Signal(shape, name=f"norm_{name}{half}") for half in (0, 1)] for name, shape in (
                 ("sums", 1), ("layer", self.norm_layer.shape())))
             closes = [Signal(name=f"norm_closes{half}") for half in (0, 1)]             # the layer
+            late = [pieces.kinds[norm] for norm in block.of(Norm) if norm.reads == "sums"]
             is_sums, given = self.norm_sums, Signal(name="given_add")
             ends = Mux(is_sums, self.add_done, ends)
             m.d.comb += [is_sums.eq(self.norming & Mux(here, of_sums[1], of_sums[0])), self.norm_layer.eq(Mux(here, layers[1], layers[0])),
@@ -254,8 +260,8 @@ class AlternatingSequencer(wiring.Component):
             with m.If(set_off & (pieces.half == half)):
                 m.d.sync += [pending[half].eq(1), final[half].eq(pieces.final)]
                 if posts:
-                    m.d.sync += [of_sums[half].eq((pieces.kind == Kind.POST_1) | (pieces.kind == Kind.POST_2)), layers[half].eq(pieces.layer),
-                                 closes[half].eq(pieces.kind == Kind.POST_2)]
+                    m.d.sync += [of_sums[half].eq(reduce(or_, (pieces.kind == kind for kind in late))), layers[half].eq(pieces.layer),
+                                 closes[half].eq(pieces.kind == late[-1])]
                 with m.If(~pending[1 - half] | last):
                     m.d.sync += here.eq(half)
         if not posts:

@@ -40,7 +40,7 @@ class AxiDecoder(wiring.Component):
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi, *, rom_file="rom.hex"):
+    def __init__(self, design, axi, *, rom_file=None):
         axi.check(design)
         self._design, self._axi, self._rom_file = design, axi, rom_file
         self._map = register_map(design, axi)
@@ -166,12 +166,12 @@ class AxiDecoder(wiring.Component):
         word, valid = Signal(word_bits(fields)), Signal()
         offered = Signal()                      # an offer stays, whatever software says meanwhile
         go = Signal()
-        m.d.comb += [command.valid.eq(valid & (regs.control_run | offered) & ~resetting),
-                     go.eq(command.valid & command.ready)]
+        open_ = (regs.control_run | offered) & ~resetting
+        m.d.comb += [command.valid.eq(valid & open_), go.eq(command.valid & command.ready)]
         m.d.core += offered.eq(command.valid & ~go)
         given = {field.name: word[field.lsb:field.lsb + field.width] for field in fields}
         if self._axi.host == "stream":
-            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(go), word.eq(self.s_axis_command_tdata)]
+            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_), word.eq(self.s_axis_command_tdata)]
             # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
             given["none"] = _beyond(command, given)
             given["last"] |= self.s_axis_command_tlast

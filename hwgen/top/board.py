@@ -35,7 +35,7 @@ class BoardMachine(wiring.Component):
     ValueError              for a design with source "stream"
     """
 
-    def __init__(self, design, *, divisor, rom_file="rom.hex"):
+    def __init__(self, design, *, divisor, rom_file=None):
         if design.hw.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
         self._design, self._divisor, self._rom_file = design, divisor, rom_file

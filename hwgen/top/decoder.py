@@ -3,12 +3,13 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.layouts import Matrix, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..lib.skid import Skid, cut
+from ..lib.steps import matrices, phase_shape
 from ..lib.verilog import shared
 from ..params.block import Norm
-from ..params.phases import EVENTS
-from ..params.stream import FINAL_NORM
+from ..params.phases import EVENTS, member
+from ..params.stream import FINAL_NORM, HEAD
 from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
@@ -25,7 +26,7 @@ from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
 from .alternating import AlternatingSequencer
-from .sequencer import Sequencer, phase_shape
+from .sequencer import Sequencer
 
 __all__ = ["Decoder"]
 
@@ -53,7 +54,7 @@ class Decoder(wiring.Component):
     inv_temperature     In(16)         only with sampler "gumbel": 1 / temperature in Q8.8, 0 for greedy
     seed                In(32)         only with sampler "gumbel"
     model_id            Out(32)        which weights the latest pass read, from their header; 0 before
-    phase, layer        Out            where the pass is (`hwgen.params.phases.Phase`)
+    phase, layer        Out            where the pass is (`hwgen.params.phases.phases`)
     counter_address     In             selects a counter (`hwgen.params.phases.EVENTS`, by number) ...
     counter_data        Out(32)        ... read one cycle later; counters restart with the first entry of a pass
     signature_address   In             layer * T + row; rows are the entries that were not left out ...
@@ -63,13 +64,13 @@ class Decoder(wiring.Component):
     kv_fault            Out            only with kv_ecc: ... and where the first of them was (`kv_fault_layout`)
     """
 
-    def __init__(self, design, *, rom_file="rom.hex"):
+    def __init__(self, design, *, rom_file=None):
         self._design, self._rom_file = design, rom_file
         members = {
             "command": In(stream.Signature(command_layout(design))),
             "outcome": Out(stream.Signature(outcome_layout(design))),
             "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
-            "phase": Out(phase_shape(design)), "layer": Out(range(design.layers)), "model_id": Out(32),
+            "phase": Out(phase_shape(design.block)), "layer": Out(range(design.layers)), "model_id": Out(32),
             "counter_address": In(range(len(EVENTS))), "counter_data": Out(32),
             "signature_address": In(range(design.layers * design.hw.entries)), "signature_data": Out(32),
         }
@@ -89,7 +90,7 @@ class Decoder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design, hw, block = self._design, self._design.hw, self._design.block
-        heads, PhaseShape = design.qkv_heads, phase_shape(design)
+        heads, PhaseShape = design.qkv_heads, phase_shape(block)
 
         # Where two half-batches alternate, an engine sees one of them at a time, and its rows are those of that; but each has its residual.
         alternating, part = hw.halves == 2, design.half_batch()
@@ -99,7 +100,7 @@ class Decoder(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(design)
         m.submodules.array = array = MacArray(part)
         m.submodules.feeder = feeder = Feeder(part)
-        biased = block.biased("qkv") or block.biased("gate_up")
+        biased = block.biased(*block.converted)
         m.submodules.convert = convert = Convert(part, banks=hw.halves if biased else 1)
         residuals = [Residual(part) for _ in range(hw.halves)]
         for name, residual in zip(("residual", "residual_1"), residuals):
@@ -108,7 +109,7 @@ class Decoder(wiring.Component):
         sums = [Residual(part, sums=True) for _ in range(hw.halves)] if block.post_norms else []
         for name, unit in zip(("sums", "sums_1"), sums):
             m.submodules[name] = unit
-        adders = sums or residuals          # what takes the sums of o and down
+        adders = sums or residuals          # what takes the sums of `Block.added`
         m.submodules.rmsnorm = rmsnorm = RmsNorm(part)
         if block.qk_norm:
             m.submodules.qk_norm = qk_norm = QkNorm(part, banks=hw.halves)
@@ -142,8 +143,8 @@ class Decoder(wiring.Component):
         qkv = buffer("qkv", rows=rows * heads, length=design.head, read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format,
                      meta=attention.q_r.p.meta.shape())
 
-        def phase_is(*phases):
-            return seq.phase.as_value().matches(*(int(p.value) for p in phases))
+        def phase_is(*steps):
+            return seq.phase.as_value().matches(*(member(PhaseShape, step).value for step in steps))
 
         # -- commands and results of the pass
         for ours, theirs in ((self.command, admission.command), (self.kv_command, admission.kv_command)):
@@ -178,8 +179,8 @@ class Decoder(wiring.Component):
                      seq.swiglu_done.eq(xh.w.valid & xh.w.ready & swiglu.o.p.last)]
         m.d.comb += [seq.exps_in.eq(dispatcher.exps), convert.exps.eq(seq.exps)]
         # each in the record of the norm before it
-        (_, of_o), (_, of_down) = (block.record_of(name) for name in ("o", "down"))
-        m.d.comb += [adder.exp.eq(Mux(phase_is(PhaseShape.O), seq.exps[of_o], seq.exps[of_down])) for adder in adders]
+        first, second = (seq.exps[block.record_of(step.matrices[0])[1]] for step in block.added)
+        m.d.comb += [adder.exp.eq(Mux(phase_is(block.from_heads), first, second)) for adder in adders]
         m.d.comb += sampler.exp.eq(seq.exps[0])
 
         if alternating:
@@ -207,10 +208,10 @@ class Decoder(wiring.Component):
         requests = cut(m, "feeder_skid", feeder.o)
         m.submodules.operation_skid = operations = Skid(array.x.payload.shape())
         connect(m, operations.o, array.x)
-        for buffer, matrices in ((xa, (Matrix.QKV, Matrix.GATE_UP, Matrix.HEAD)), (xo, (Matrix.O,)), (xh, (Matrix.DOWN,))):
+        for buffer, steps in ((xa, (*block.converted, HEAD)), (xo, (block.from_heads,)), (xh, (block.from_ff,))):
             selected = Signal(init=buffer is xa)
             with m.If(seq.feed.valid & seq.feed.ready):
-                m.d.sync += selected.eq(seq.feed.p.matrix.as_value().matches(*(x.value for x in matrices)))
+                m.d.sync += selected.eq(seq.feed.p.matrix.as_value().matches(*(member(matrices(block), step).value for step in steps)))
             row = whole(requests.p.row, half) if buffer is xa else requests.p.row
             m.d.comb += [buffer.r.valid.eq(requests.valid & selected), buffer.r.p.row.eq(row),
                          buffer.r.p.part.eq(requests.p.part), buffer.r.p.meta.eq(requests.p.meta)]
@@ -220,17 +221,17 @@ class Decoder(wiring.Component):
                 m.d.comb += [operations.i.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
 
         # -- results of the array: to the sink of the phase
-        to_convert = phase_is(PhaseShape.QKV, PhaseShape.GATE_UP, PhaseShape.KV_WRITE, PhaseShape.ATTENTION)
-        to_add = phase_is(PhaseShape.O, PhaseShape.DOWN)
+        to_convert = phase_is(*block.converted, block.store, block.attend)
+        to_add = phase_is(*block.added)
         to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
         for sink, selected in ((convert.i, to_convert), *zip((adder.i for adder in adders), to_half),
-                               (sampler.i, phase_is(PhaseShape.HEAD))):
+                               (sampler.i, phase_is(HEAD))):
             m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
                 m.d.comb += array.o.ready.eq(sink.ready)
 
         # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
-        gate_up = phase_is(PhaseShape.GATE_UP)
+        gate_up = phase_is(block.into_ff)
         c = convert.o
         if block.qk_norm is None:
             m.d.comb += [rope.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
@@ -266,7 +267,7 @@ class Decoder(wiring.Component):
 
         # -- norm
         # of a residual into xa; where it is one of sums, of those into the residual
-        of_sums = (seq.norm_sums if alternating else phase_is(PhaseShape.POST_1, PhaseShape.POST_2)) if sums else None
+        of_sums = (seq.norm_sums if alternating else phase_is(*(norm for norm in block.of(Norm) if norm.reads == "sums"))) if sums else None
         source = norm_half if of_sums is None else Cat(norm_half, of_sums) if alternating else of_sums
         _to_one(m, rmsnorm.read, [unit.read for unit in (*residuals, *sums)], source)
         m.submodules.residual_skid = granules = Skid(rmsnorm.read_i.payload.shape())
@@ -283,7 +284,7 @@ class Decoder(wiring.Component):
                         m.d.comb += [residual.i.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(residual.i.ready)]
 
         # -- attention
-        writing = seq.writing if alternating else phase_is(PhaseShape.KV_WRITE)
+        writing = seq.writing if alternating else phase_is(block.store)
         for user, selected in ((kv_writer.r, writing), (attention.q_r, ~writing)):
             with m.If(selected):
                 m.d.comb += [qkv.r.valid.eq(user.valid), user.ready.eq(qkv.r.ready), qkv.r.p.row.eq(user.p.row),
@@ -320,8 +321,8 @@ class Decoder(wiring.Component):
         m.submodules.counters = counters = Counters(EVENTS)
         m.d.comb += counters.clear.eq(admission.opens)
         events = {"cycles": admission.opened, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
-                  "norm": seq.norming if alternating else phase_is(*(PhaseShape[norm.name.upper()] for norm in block.of(Norm)), PhaseShape.NORM_F),
-                  "attention": seq.attending if alternating else phase_is(PhaseShape.KV_WRITE, PhaseShape.ATTENTION), "embed": phase_is(PhaseShape.EMBED),
+                  "norm": seq.norming if alternating else phase_is(*block.of(Norm), FINAL_NORM),
+                  "attention": seq.attending if alternating else phase_is(block.store, block.attend), "embed": phase_is("embed"),
                   "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,
                   "weight_waits": dispatcher.beats.ready & ~dispatcher.beats.valid,
                   "saturated": _saturated(m, residuals, sums, design)}
@@ -346,21 +347,22 @@ def _vectors(m, design, dispatcher, convert, adders, qk_norm, rmsnorm):
     """The vectors of records go to the units that use them."""
     block, vector = design.block, dispatcher.vector
     m.d.comb += vector.ready.eq(1)
-    records = [design.stream[norm.name, 0] for norm in block.of(Norm)] + [design.stream[FINAL_NORM]]
-    for number, record in enumerate(records):
+    records = [(block.vectors(norm.name), design.stream[norm.name, 0]) for norm in block.of(Norm)]
+    records.append((block.final_vectors, design.stream[FINAL_NORM]))
+    for number, (vectors, record) in enumerate(records):
         start = 0
-        for name, count in record.vectors:
+        for of, (name, count) in zip(vectors, record.vectors):
             here, part = Signal(name=f"here_{name}"), Signal(range(max(2, count)), name=f"part_{name}")
             m.d.comb += [here.eq(vector.valid & (vector.p.norm == number) & (vector.p.part >= start) & (vector.p.part < start + count)),
                          part.eq(vector.p.part - start)]
-            if name in ("q_gain", "k_gain"):
-                ports, fields = [qk_norm.gain], {"key": int(name == "k_gain")}
-            elif name in ("qkv_bias", "gate_up_bias"):
-                ports, fields = [convert.bias], {"gate_up": int(name == "gate_up_bias")}
-            elif name == "final_bias":
-                ports, fields = [rmsnorm.bias], {}
+            if of.matrix:
+                ports, fields = [qk_norm.gain], {"key": int(of.matrix == block.keys.name)}
+            elif of.project in [step.name for step in block.converted]:
+                ports, fields = [convert.bias], {block.into_ff.name: int(of.project == block.into_ff.name)}
+            elif of.project:
+                ports, fields = [adder.bias for adder in adders], {block.from_ff.name: int(of.project == block.from_ff.name)}
             else:
-                ports, fields = [adder.bias for adder in adders], {"down": int(name == "down_bias")}
+                ports, fields = [rmsnorm.bias], {}
             for k, port in enumerate(ports):
                 with m.If(here & (vector.p.half == k if len(ports) > 1 else 1)):
                     m.d.comb += [port.valid.eq(1), port.p.x.eq(vector.p.x), port.p.part.eq(part)]

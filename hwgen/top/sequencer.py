@@ -1,61 +1,22 @@
 """The sequencer: one pass over all layers, phase after phase."""
 from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import EXP_BITS, Matrix, command_layout
+from ..lib.layouts import EXP_BITS, command_layout
+from ..lib.steps import matrices, phase_shape
 from ..params.block import Attend, Norm, Store
-from ..params.phases import Phase, phase_of
+from ..params.phases import member
+from ..params.stream import FINAL_NORM, HEAD
 from ..units.admission import row_result_layout
 
-__all__ = ["Sequencer", "PhaseShape", "phase_shape", "pick", "sequencer_ports", "take_entries"]
-
-
-class PhaseShape(enum.Enum, shape=4):
-    """`hwgen.params.phases.Phase` as a hardware enumeration."""
-    IDLE = Phase.IDLE
-    EMBED = Phase.EMBED
-    NORM_1 = Phase.NORM_1
-    QKV = Phase.QKV
-    KV_WRITE = Phase.KV_WRITE
-    ATTENTION = Phase.ATTENTION
-    O = Phase.O
-    NORM_2 = Phase.NORM_2
-    GATE_UP = Phase.GATE_UP
-    DOWN = Phase.DOWN
-    NORM_F = Phase.NORM_F
-    HEAD = Phase.HEAD
-    FINISH = Phase.FINISH
-
-
-class PhaseShapeWithPosts(enum.Enum, shape=4):
-    """The same of a block whose sums are normed."""
-    IDLE = Phase.IDLE
-    EMBED = Phase.EMBED
-    NORM_1 = Phase.NORM_1
-    QKV = Phase.QKV
-    KV_WRITE = Phase.KV_WRITE
-    ATTENTION = Phase.ATTENTION
-    O = Phase.O
-    NORM_2 = Phase.NORM_2
-    GATE_UP = Phase.GATE_UP
-    DOWN = Phase.DOWN
-    NORM_F = Phase.NORM_F
-    HEAD = Phase.HEAD
-    FINISH = Phase.FINISH
-    POST_1 = Phase.POST_1
-    POST_2 = Phase.POST_2
-
-
-def phase_shape(design):
-    """The enumeration of a design's phases."""
-    return PhaseShapeWithPosts if design.block.post_norms else PhaseShape
+__all__ = ["Sequencer", "pick", "sequencer_ports", "take_entries"]
 
 
 class Sequencer(wiring.Component):
     """Takes the entries of a pass and drives every engine through it.
 
-    The phases of `hwgen.params.phases.Phase` follow each other strictly; an engine's `done` in cycle d lets the next
+    The phases of the block (`hwgen.params.phases.phases`) follow each other strictly; an engine's `done` in cycle d lets the next
     phase give its commands in cycle d + 1. A pass starts when its ``last`` has come, so its cycles do not depend on how its entries
     came. A new pass is accepted when the last result of the one before has been taken.
 
@@ -80,7 +41,7 @@ class Sequencer(wiring.Component):
         m = Module()
         design, block = self._design, self._design.block
         entries, row = design.hw.entries, range(design.hw.entries)
-        PhaseShape = phase_shape(design)
+        PhaseShape = phase_shape(block)
 
         # The entries of the pass, and those of which output is wanted
         idle, finish = self.phase == PhaseShape.IDLE, Signal()
@@ -164,36 +125,38 @@ class Sequencer(wiring.Component):
             if isinstance(step, Norm):
                 return norm(step.name.replace("_", ""), collected, lambda i: i, **({"plain": int(step.plain)} if plain else {}))
             if step.sink == "sums":
-                sink, done, fields = self.sum, self.sum_done, {"down": int(step.name == "down")} if sums_biased(block) else {}
+                sink, done, fields = self.sum, self.sum_done, {block.from_ff.name: int(step == block.from_ff)} if sums_biased(block) else {}
             else:
+                which = block.into_ff.name
                 sink, done, fields = {
-                    "heads": (self.convert, self.qkv_done, {"gate_up": 0}), "activation": (self.convert, self.swiglu_done, {"gate_up": 1}),
+                    "heads": (self.convert, self.qkv_done, {which: 0}), "activation": (self.convert, self.swiglu_done, {which: 1}),
                     "residual": (self.add, self.add_done, {"final": int(step is block.steps[-1])})}[step.sink]
-            return matmul(step.name, Matrix[step.name.upper()], collected, sink, done, **fields)
+            return matmul(step.name, member(matrices(block), step), collected, sink, done, **fields)
 
+        first, *_, last = (member(PhaseShape, step) for step in block.steps)
+        final_norm, lm_head = member(PhaseShape, FINAL_NORM), member(PhaseShape, HEAD)
         with m.Switch(self.phase):
             with m.Case(PhaseShape.EMBED):
                 m.d.sync += [embedded.eq(embedded | self.embed_done), angled.eq(angled | self.angle_done)]
                 with m.If((embedded | self.embed_done) & (angled | self.angle_done)):
-                    go(PhaseShape.NORM_1)
-            first, *_, last = (PhaseShape[phase_of(step).name] for step in block.steps)
+                    go(first)
             for step, follows in zip(block.steps, block.steps[1:]):
-                with m.Case(PhaseShape[phase_of(step).name]):
+                with m.Case(member(PhaseShape, step)):
                     with m.If(run(step)):
-                        go(PhaseShape[phase_of(follows).name])
+                        go(member(PhaseShape, follows))
             with m.Case(last):
                 with m.If(run(block.steps[-1])):
                     with m.If(self.layer == design.layers - 1):
                         m.d.sync += self.layer.eq(0)
-                        go(Mux(wanted == 0, PhaseShape.FINISH, PhaseShape.NORM_F))
+                        go(Mux(wanted == 0, PhaseShape.FINISH, final_norm))
                     with m.Else():
                         m.d.sync += self.layer.eq(self.layer + 1)
                         go(first)
-            with m.Case(PhaseShape.NORM_F):
+            with m.Case(final_norm):
                 with m.If(norm("normf", wanted, lambda i: pick(want_rows, i), **({"final": 1} if block.final_bias else {}))):
-                    go(PhaseShape.HEAD)
-            with m.Case(PhaseShape.HEAD):
-                with m.If(matmul("head", Matrix.HEAD, wanted, self.sample, self.sample_done, design.head_delay)):
+                    go(lm_head)
+            with m.Case(lm_head):
+                with m.If(matmul("head", member(matrices(block), HEAD), wanted, self.sample, self.sample_done, design.head_delay)):
                     go(PhaseShape.FINISH)
             with m.Case(PhaseShape.FINISH):
                 # a pass without output still answers, so that its host knows that it is over
@@ -214,7 +177,7 @@ class Sequencer(wiring.Component):
 
 def sums_biased(block):
     """Whether what takes sums for a norm has biases, and so must be told of which matrix they are."""
-    return block.biased("o") or block.biased("down")
+    return block.biased(*block.added)
 
 
 def sequencer_ports(design):
@@ -231,17 +194,17 @@ def sequencer_ports(design):
     return {
         "command": In(stream.Signature(command_layout(design))),
         "outcome": Out(stream.Signature(row_result_layout(design))),
-        "phase": Out(phase_shape(design)), "layer": Out(layer),
+        "phase": Out(phase_shape(block)), "layer": Out(layer),
         "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves, **({"position": position} if design.model.learned_positions else {})),
         "angle": command(entry=entry, position=position, last=1),
         "norm": command(entry=row, row=row, last=1, **({"plain": 1} if any(step.plain for step in block.of(Norm)) else {}),
                         **({"final": 1} if block.final_bias else {})),
         "kv_write": command(**place, last=1),
         "attend": command(**place, last=1),
-        "feed": command(matrix=Matrix, n=n),
-        "convert": command(gate_up=1, n=n),
+        "feed": command(matrix=matrices(block), n=n),
+        "convert": command(**{block.into_ff.name: 1}, n=n),
         "add": command(n=n, final=1),
-        **({"sum": command(n=n, **({"down": 1} if sums_biased(block) else {}))} if block.post_norms else {}),
+        **({"sum": command(n=n, **({block.from_ff.name: 1} if sums_biased(block) else {}))} if block.post_norms else {}),
         "sample": command(n=n),
         "sampled": In(stream.Signature(data.StructLayout({"row": row, "token": token}))),
         **{f"{name}_done": In(1) for name in

@@ -31,33 +31,34 @@ class Convert(wiring.Component):
 
     Members
     -------
-    cmd : In(stream)     {gate_up, n}: the matrix (0: QKV), and the number of entries, at least 1
+    cmd : In(stream)     {flag, n}: which of `Block.converted`, called like the second one, and the number of entries, at least 1
     exps : In            exponents of the matrix's record, at the places of `Block.record_of`; taken over with the command
     bank : In(1)         only with two banks of biases: of the command, taken over with it
-    bias : In(stream)    only where the block has biases: {x, gate_up, bank, part}, V numbers in bf16 of granule ``part`` of the matrix's
+    bias : In(stream)    only where the block has biases: {x, flag, bank, part}, V numbers in bf16 of granule ``part`` of the matrix's
                          stored rows (bank only if there are two); always ready
     i : In(stream)       `result_layout`
     o : Out(stream)      `converted_layout`
     """
 
     def __init__(self, design, banks=1):
-        self._design, self._banks = design, banks
+        self._design, self._banks, block = design, banks, design.block
+        self._flag = block.into_ff.name     # tells the matrices apart
         v = design.hw.vector_lanes
         # (gate_up, bank) -> place of its biases in the memory
         self._regions, self._depth, parts = {}, 0, 0
-        for gate_up, name in enumerate(("qkv", "gate_up")):
-            for bank in range(banks if design.block.biased(name) else 0):
+        for gate_up, project in enumerate(block.converted):
+            for bank in range(banks if block.biased(project) else 0):
                 self._regions[gate_up, bank] = self._depth
-                parts = max(parts, design.matmul(name).rows // v)
-                self._depth += design.matmul(name).rows // v
+                parts = max(parts, design.matmul(project.name).rows // v)
+                self._depth += design.matmul(project.name).rows // v
         members = {
-            "cmd": In(stream.Signature(data.StructLayout({"gate_up": 1, "n": range(design.hw.entries + 1)}))),
+            "cmd": In(stream.Signature(data.StructLayout({self._flag: 1, "n": range(design.hw.entries + 1)}))),
             "exps": In(data.ArrayLayout(signed(EXP_BITS), design.block.record_words)),
             "i": In(stream.Signature(result_layout(design))),
             "o": Out(stream.Signature(converted_layout(design))),
         }
         if self._regions:
-            which = {"gate_up": 1, "bank": 1} if banks == 2 else {"gate_up": 1}
+            which = {self._flag: 1, "bank": 1} if banks == 2 else {self._flag: 1}
             layout = data.StructLayout({"x": data.ArrayLayout(unsigned(16), v), **which, "part": range(parts)})
             members |= {"bias": In(stream.Signature(layout)), **({"bank": In(1)} if banks == 2 else {})}
         super().__init__(members)
@@ -71,7 +72,7 @@ class Convert(wiring.Component):
         m = Module()
         design, v = self._design, self._design.hw.vector_lanes
         groups, per_head = design.hw.columns // v, design.head // v
-        per_row = (2 if design.block.gated else 1) * design.ff // v
+        per_row = len(design.block.into_ff.matrices) * design.ff // v
         i = self.i.payload
 
         # The command
@@ -80,7 +81,7 @@ class Convert(wiring.Component):
         exps = Signal(self.exps.shape(), reset_less=True)
         m.d.comb += self.cmd.ready.eq(~busy)
         with m.If(self.cmd.valid & self.cmd.ready):
-            m.d.sync += [busy.eq(1), gate_up.eq(self.cmd.payload.gate_up), top_entry.eq(self.cmd.payload.n - 1),
+            m.d.sync += [busy.eq(1), gate_up.eq(self.cmd.payload[self._flag]), top_entry.eq(self.cmd.payload.n - 1),
                          exps.eq(self.exps)]
 
         # Where a granule belongs: it goes up by one with each, and back to the tile's start with the tile's next entry.
@@ -94,7 +95,7 @@ class Convert(wiring.Component):
         if self._regions:
             m.d.comb += after.at.eq(here.at + 1)
             with m.If(self.cmd.valid & self.cmd.ready):
-                at = self._region(self.cmd.payload.gate_up, self.bank if self._banks == 2 else Const(0, 1))
+                at = self._region(self.cmd.payload[self._flag], self.bank if self._banks == 2 else Const(0, 1))
                 m.d.sync += [here.at.eq(at), start.at.eq(at)]
         entry_end = i.group == groups - 1
         tile_end = entry_end & (i.entry == top_entry)
@@ -116,12 +117,15 @@ class Convert(wiring.Component):
         def exp_of(name):
             return exps[design.block.record_of(name)[1]]
 
-        of_head = Mux(here.head < design.kv_heads, exp_of("k"), Mux(here.head < 2 * design.kv_heads, exp_of("v"), exp_of("q")))
+        *others, last = design.block.into_heads.matrices
+        of_head = exp_of(last)
+        for name in reversed(others):
+            of_head = Mux(here.head < design.heads_of(design.block.matrix(name)).stop, exp_of(name), of_head)
         if self._regions:
             bias = self._bias(m, pipe, here.at, gate_up)
         # of a magnitude's highest bit, biased as in a bf16; gates and ups are in turn
         highest = [pipe.reg(Mux(gate_up, exp_of(name), of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
-                            name=f"highest{lane}", stages=2) for lane, name in enumerate(("gate", "up") if design.block.gated else ("up",))]
+                            name=f"highest{lane}", stages=2) for lane, name in enumerate(design.block.into_ff.matrices)]
         for lane in range(v):
             name = f"lane{lane}"
             sign, mag = magnitude(m, i.acc[lane], name=name)
@@ -148,7 +152,7 @@ class Convert(wiring.Component):
         i = self.bias.payload
         m.d.comb += [
             self.bias.ready.eq(1), write.en.eq(self.bias.valid), write.data.eq(i.x),
-            write.addr.eq(self._region(i.gate_up, i.bank if self._banks == 2 else Const(0, 1)) + i.part),
+            write.addr.eq(self._region(i[self._flag], i.bank if self._banks == 2 else Const(0, 1)) + i.part),
             read.en.eq(pipe.advance), read.addr.eq(pipe.reg(at, name="at", stages=3)),
         ]
         if len(self._regions) == 2 * self._banks:

@@ -3,7 +3,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import Matrix, meta_layout
+from ..lib.layouts import meta_layout
+from ..lib.steps import matrices
 
 __all__ = ["Feeder"]
 
@@ -21,12 +22,13 @@ class Feeder(wiring.Component):
 
     Members
     -------
-    cmd : In(stream)    {matrix, n}
+    cmd : In(stream)    {matrix, n}: of `hwgen.lib.steps.matrices`, number of entries
     o : Out(stream)     {row, part, meta}, for `VectorBuffer.r`; ``meta`` is `meta_layout`
     """
 
     def __init__(self, design):
         self._design = design
+        Matrix = matrices(design.block)
         self._matmuls = dict(zip(Matrix, (*design.layer_matmuls, design.head_matmul)))
         entries = design.hw.entries
         super().__init__({
@@ -43,7 +45,7 @@ class Feeder(wiring.Component):
 
         # What is left of each loop; all count down to 0, so that an end is a comparison with 0.
         busy = Signal()
-        matrix = Signal(Matrix)
+        matrix = Signal(matrices(self._design.block))
         n_left = Signal(range(max(x.n_tiles for x in matmuls)), reset_less=True)
         k_left = Signal(range(max(x.k_tiles for x in matmuls)), reset_less=True)
         codes_left = Signal(range(max(x.codes for x in matmuls)), reset_less=True)

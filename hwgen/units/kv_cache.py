@@ -1,5 +1,5 @@
 """The KV-SRAM: keys and values of all slots as FP8 rows with an exponent each, the blocks they live in, and the engine that writes them."""
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -20,6 +20,9 @@ class KvBlocks(wiring.Component):
     position: at once, unless its last block may have another owner; then the next cycle looks, and if it has one, ``copy`` asks for
     a copy of the block, whose last cycle is the request's too. FORK and TRUNCATE take a cycle for each block that they share or
     drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the same in Python.
+
+    Where all layers have a window (`Design.positions_kept`), an admission may first give back the block that is then behind it, which takes two
+    cycles. ``known`` says no for its positions.
 
     Free blocks are a queue of those that were freed and, behind it, all that have never been used: so a reset takes no time.
     A single slot owns all blocks, in order: then there is only its length.
@@ -69,6 +72,7 @@ class KvBlocks(wiring.Component):
         fork, to = ask.p.op == KvOp.FORK, Mux(ask.p.op == KvOp.FREE, 0, ask.p.length)
         not_next = (ask.p.length != length, Mux(length == hw.context, ErrorCode.CONTEXT, ErrorCode.POSITION))
         too_long = (to > length, ErrorCode.LENGTH)
+        kept = self._design.positions_kept
 
         if not hw.paged:
             with m.If(ask.valid & (ask.p.op == ADMIT)):
@@ -97,14 +101,24 @@ class KvBlocks(wiring.Component):
         def blocks_of(positions):
             return (positions + (hw.kv_block - 1))[block_bits:]
 
+        # Blocks that each slot has given back, where it does so: all before the positions that it keeps
+        out_of_sight = ()
+        if kept:
+            behinds = Array(Signal(range(hw.blocks_per_slot), name=f"behind{i}") for i in range(hw.slots))
+            behind, newly = Signal.like(behinds[0], name="behind"), Signal(signed(len(ask.p.length) + 2))
+            m.d.comb += [behind.eq(behinds[ask.p.slot]), newly.eq(ask.p.length + (1 - kept))]
+            out_of_sight = (((to != 0) & (behind != 0) & (to + 1 < (behind << block_bits) + self._design.rows_seen()), ErrorCode.WINDOW),)
+
         table, entry, set_entry = store("table", block_shape, hw.slots * hw.blocks_per_slot)
         owners, owned, set_owned = store("owners", range(hw.slots + 1), hw.blocks)
         dropped = owners.read_port(domain="comb")           # a port of its own: no way from the table through it to an admission's answer
         _, oldest, set_newest = store("freed", block_shape, hw.blocks)
         for port in (self.write, self.k, self.v):
             read = table.read_port(domain="comb")
-            m.d.comb += [read.addr.eq(row(port.slot, port.position[block_bits:])), port.physical.eq(read.data),
-                         port.known.eq(port.position < lengths[port.slot])]
+            known = port.position < lengths[port.slot]
+            if kept:
+                known &= port.position[block_bits:] >= behinds[port.slot]
+            m.d.comb += [read.addr.eq(row(port.slot, port.position[block_bits:])), port.physical.eq(read.data), port.known.eq(known)]
 
         # The free list: the next block is the candidate
         head, tail = Signal(range(hw.blocks)), Signal(range(hw.blocks))
@@ -121,7 +135,8 @@ class KvBlocks(wiring.Component):
         used = ask.p.length[:block_bits]                    # positions of the last block that are taken
         step, first, end = (Signal(range(hw.blocks_per_slot + 1), name=name) for name in ("step", "first", "end"))
         physical = Signal(block_shape, reset_less=True)
-        m.d.comb += [first.eq(Mux(fork, 0, blocks_of(to))), end.eq(blocks_of(Mux(fork, ask.p.length, length))),
+        walked = Mux((to == 0) ^ fork, behind, blocks_of(to)) if kept else Mux(fork, 0, blocks_of(to))
+        m.d.comb += [first.eq(walked), end.eq(blocks_of(Mux(fork, ask.p.length, length))),
                      entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), owned.addr.eq(physical), dropped.addr.eq(entry.data),
                      set_entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), set_entry.data.eq(candidate),
                      set_owned.addr.eq(physical), set_newest.data.eq(entry.data),
@@ -144,10 +159,21 @@ class KvBlocks(wiring.Component):
                 m.d.sync += lengths[ask.p.other].eq(to)
             with m.Else():
                 m.d.sync += lengths[ask.p.slot].eq(to)
+            if kept:
+                m.d.sync += behinds[Mux(fork, ask.p.other, ask.p.slot)].eq(Mux(to == 0, 0, behind))
+
+        def drop():
+            """The block that ``entry`` finds has an owner less."""
+            m.d.comb += [set_owned.data.eq(dropped.data - 1), set_newest.en.eq(dropped.data == 1)]
+            with m.If(dropped.data == 1):
+                m.d.sync += [tail.eq(after(tail)), queued.eq(queued + 1)]
 
         with m.FSM():
             with m.State("READY"):
-                with m.If(ask.valid & (ask.p.op == ADMIT)):
+                if kept:
+                    with m.If(ask.valid & (ask.p.op == ADMIT) & (ask.p.length == length) & ((newly >> block_bits) > behind)):
+                        m.next = "BEHIND"
+                with (m.Elif if kept else m.If)(ask.valid & (ask.p.op == ADMIT)):
                     refuse(not_next, ((used == 0) & ~free, ErrorCode.NO_BLOCK))
                     with m.Elif(used == 0):
                         take_candidate()
@@ -158,7 +184,7 @@ class KvBlocks(wiring.Component):
                         m.d.sync += physical.eq(entry.data)
                         m.next = "LOOK"
                 with m.Elif(ask.valid):
-                    refuse((fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots)), ErrorCode.OTHER), too_long,
+                    refuse((fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots)), ErrorCode.OTHER), too_long, *out_of_sight,
                            (fork & (lengths[ask.p.other] != 0), ErrorCode.OCCUPIED))
                     with m.Elif(first == end):
                         answer()
@@ -189,9 +215,7 @@ class KvBlocks(wiring.Component):
                     m.d.comb += [set_entry.en.eq(1), set_entry.addr.eq(row(ask.p.other, step)), set_entry.data.eq(entry.data),
                                  set_owned.data.eq(dropped.data + 1)]
                 with m.Else():
-                    m.d.comb += [set_owned.data.eq(dropped.data - 1), set_newest.en.eq(dropped.data == 1)]
-                    with m.If(dropped.data == 1):
-                        m.d.sync += [tail.eq(after(tail)), queued.eq(queued + 1)]
+                    drop()
                 m.d.sync += step.eq(step + 1)
                 with m.If(step + 1 == end):
                     answer()
@@ -199,6 +223,12 @@ class KvBlocks(wiring.Component):
                     m.d.sync += own.bit_select(ask.p.slot, 1).eq(0)
                     with m.If(fork):
                         m.d.sync += own.bit_select(ask.p.other, 1).eq(0)
+                    m.next = "READY"
+            if kept:
+                with m.State("BEHIND"):
+                    m.d.comb += [entry.addr.eq(row(ask.p.slot, behind)), set_owned.addr.eq(entry.data), set_owned.en.eq(1)]
+                    drop()
+                    m.d.sync += behinds[ask.p.slot].eq(behind + 1)
                     m.next = "READY"
         return m
 

@@ -218,7 +218,7 @@ class MacArray(wiring.Component):
         control = StructLayout({name: field.shape for name, field in op_layout(design) if name != "codes"})
         waiting = Signal()
         op = Signal(control, reset_less=True)
-        x = [Signal(operand_layout(activation), name=f"x{i}", reset_less=True) for i in range(hw.lanes)]
+        x = [Signal(operand_layout(activation), name=f"x{i}") for i in range(hw.lanes)]
         fixed = [Signal(signed(activation.int_bits + 1), name=f"fixed{i}", reset_less=True) for i in range(hw.lanes)]
         active, room, fire, load = Signal(), Signal(init=1), Signal(), Signal()
         m.d.comb += [
@@ -228,12 +228,15 @@ class MacArray(wiring.Component):
             self.starved.eq(waiting & ~active),
             self.blocked.eq(waiting & active & op.last & ~room),
         ]
+        # A register for each field: bits between fields that nothing writes would be registers on which Yosys' opt fails.
+        held = [{name: Signal(x[i][name].shape(), name=f"x{i}_{name}", reset_less=True) for name, _ in x[i].shape()} for i in range(hw.lanes)]
+        m.d.comb += [x[i][name].eq(field) for i, fields in enumerate(held) for name, field in fields.items()]
         with m.If(self.x.ready):
             m.d.sync += waiting.eq(self.x.valid)
             m.d.sync += [op[name].eq(self.x.payload[name]) for name, _ in control]
             for i in range(hw.lanes):
                 decoded = decode_operand(activation, self.x.payload.codes[i])
-                m.d.sync += [x[i][name].eq(value) for name, value in decoded.items()]
+                m.d.sync += [held[i][name].eq(value) for name, value in decoded.items()]
                 if hw.dsp_columns:
                     m.d.sync += fixed[i].eq(fixed_point(activation, self.x.payload.codes[i]))
 

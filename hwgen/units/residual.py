@@ -28,7 +28,7 @@ class Residual(wiring.Component):
     Embeddings: hi codes set a granule, lo codes add to it, and so do those of a learned position, which come behind; a row's ``mag``
     counts the final values only, and starts again at part 0.
 
-    Biases of "o" and "down" are added with the sums: one more number, and one saturation. They are kept as fixed-point numbers;
+    Biases of `Block.added` are added with the sums: one more number, and one saturation. They are kept as fixed-point numbers;
     sums that are taken two cycles after a granule of a bias (``golden.residual.BIAS_LATENCY``) have the new one, earlier ones the old.
 
     With post norms (``design.block.post_norms``) the sums go to a unit of their own, made with ``sums``: a command sets n rows to them
@@ -45,8 +45,8 @@ class Residual(wiring.Component):
     embed : In(stream)     `embed_layout`: codes of the embedding rows; a granule's lo codes come after its hi codes
     embed_exp : In         exponent of the weights of ``embed``, as they are taken
     embed_done : Out(1)    the granule with ``last`` is readable
-    cmd : In(stream)       {n, final}: add n rows; ``final`` makes a signature of each, and its sums have the bias of "down", else of "o".
-                           With ``sums`` {n}, and where there is a bias {n, down}
+    cmd : In(stream)       {n, final}: add n rows; ``final`` makes a signature of each, and its sums have the bias of the second of
+                           `Block.added`, else of the first. With ``sums`` {n}, and where there is a bias a flag called like the second
     exp : In               exponent of the weights, taken over with the command; only where sums come
     i : In(stream)         `result_layout`, or `normed_layout` where the norm's results come
     bias : In(stream)      `bias_layout`, always taken, of projects that have a bias; only where sums come and there is one
@@ -62,9 +62,9 @@ class Residual(wiring.Component):
             raise ValueError("Block must have post norms, or its sums go to the residual")
         self._design, self._sums = design, sums
         self._normed = design.block.post_norms and not sums
-        self._biased = [] if self._normed else [down for down, project in enumerate(("o", "down")) if design.block.biased(project)]
+        self._biased = [] if self._normed else [second for second, project in enumerate(design.block.added) if design.block.biased(project)]
         embed = {"embed": In(stream.Signature(embed_layout(design))), "embed_exp": In(signed(EXP_BITS)), "embed_done": Out(1)}
-        flags = {"final": 1} if not sums else {"down": 1} if self._biased else {}
+        flags = {"final": 1} if not sums else {design.block.from_ff.name: 1} if self._biased else {}
         super().__init__({
             **({} if sums else embed),
             "cmd": In(stream.Signature(data.StructLayout({"n": range(design.hw.entries + 1), **flags}))),
@@ -105,7 +105,7 @@ class Residual(wiring.Component):
         with m.If(self.cmd.valid & self.cmd.ready):
             m.d.sync += [adding.eq(1), busy.eq(1)]
             if embeds or biased:
-                m.d.sync += final.eq(self.cmd.payload.final if embeds else self.cmd.payload.down)
+                m.d.sync += final.eq(self.cmd.payload.final if embeds else self.cmd.payload[design.block.from_ff.name])
             m.d.sync += top_entry.eq(self.cmd.payload.n - 1)
             if not normed:
                 m.d.sync += exp.eq(self.exp)
@@ -245,9 +245,9 @@ class Residual(wiring.Component):
         m.d.comb += [self.read_o.payload.x[lane].eq(pipe.reg(fetch.data[lane], name=f"read_x{lane}")) for lane in range(v)]
         return m
 
-    def _bias_address(self, part, down):
+    def _bias_address(self, part, second):
         """Of a granule in the biases' memory: one row for each project that has a bias."""
-        return part + Mux(down, self._design.hidden // self._design.hw.vector_lanes, 0) if len(self._biased) == 2 else part
+        return part + Mux(second, self._design.hidden // self._design.hw.vector_lanes, 0) if len(self._biased) == 2 else part
 
     def _bias(self, m, op):
         """The biases of what is in stage 3, 0 where there is none: for each lane {x, clipped}, as fixed-point numbers."""
@@ -260,7 +260,8 @@ class Residual(wiring.Component):
         # What comes is never held up. Stage 0: amount. 1: shift. 2: round and store.
         converted = stream.Signature(0, always_ready=True).create(path=("bias_converted",))
         pipe = Pipeline(m, self.bias, converted, stages=2, name="bias")
-        m.d.comb += [new.en.eq(converted.valid), new.addr.eq(pipe.reg(self._bias_address(b.part, b.down), name="bias_address", stages=2))]
+        address = self._bias_address(b.part, b[self._design.block.from_ff.name])
+        m.d.comb += [new.en.eq(converted.valid), new.addr.eq(pipe.reg(address, name="bias_address", stages=2))]
         for lane in range(hw.vector_lanes):
             name = f"bias{lane}"
             sign, mag, left = _of_bf16(b.x[lane], hw.residual_fraction)

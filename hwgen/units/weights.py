@@ -1,18 +1,20 @@
 """Where weights come from, and where they go: sources of the weight stream, and its dispatcher."""
 import contextlib
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import enum, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout, View
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
-from ..lib.pieces import Pieces, kinds
+from ..lib.pieces import Pieces
 from ..lib.rom import FileRom
 from ..lib.skid import SkidRegister
+from ..lib.steps import numbered
 from ..params.block import Norm, Project
+from ..params.phases import turn
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["Dispatcher", "RomSource", "StreamPort", "beat_layout", "gain_layout", "request_layout", "row_layout", "vector_layout"]
@@ -74,7 +76,7 @@ class RomSource(wiring.Component):
     beats : Out(stream)         `beat_layout`
     """
 
-    def __init__(self, design, *, file="rom.hex"):
+    def __init__(self, design, *, file=None):
         self._design, self._file = design, file
         super().__init__({"req": In(stream.Signature(request_layout(design))), "beats": Out(stream.Signature(unsigned(beat_layout(design).size)))})
 
@@ -138,23 +140,10 @@ def _pick(m, values, index):
     return reduce(or_, (Mux(hot[i], value, 0) for i, value in enumerate(values)))
 
 
-class Section(enum.Enum, shape=3):
-    """What the current beat of the stream is."""
-    HEADER = 0
-    EMBED = 1
-    RECORD = 2      # the exponents of a record
-    GAINS = 3       # the rest of it
-    TILES = 4
-
-
-class SectionWithVectors(enum.Enum, shape=3):
-    """The same, of a stream whose records have vectors behind their gains."""
-    HEADER = 0
-    EMBED = 1
-    RECORD = 2
-    GAINS = 3
-    TILES = 4
-    VECTORS = 5
+@cache
+def _sections(vectors):
+    """What a beat of the stream may be: RECORD is the exponents of a record, GAINS and VECTORS the rest of it."""
+    return numbered("Section", ["header", "embed", "record", "gains", "tiles", *["vectors"] * vectors])
 
 
 class Dispatcher(wiring.Component):
@@ -225,8 +214,8 @@ class Dispatcher(wiring.Component):
             return address, count, step, 1
         pieces = self._pieces(m, "asked", both, head, finish)
         base = Signal(range(design.stream_beats), init=stream.body)     # of the layer whose number is the round's
-        kind_of = kinds(design.block)
-        of_mlp = [kind_of[name] for name in ("GATE_UP", "DOWN", "POST_2") if name in kind_of.__members__]
+        order = turn(design.block)
+        opening, of_mlp = pieces.kinds[order.opening], [pieces.kinds[step] for step in order.mlp]
         with m.Switch(pieces.kind):
             for kind, name in pieces.sections():
                 with m.Case(kind):
@@ -234,10 +223,10 @@ class Dispatcher(wiring.Component):
                     offset = section.address - stream.body
                     before = offset - stream.layer_beats        # in the layer before it
                     beats = section.beats
-                    if kind == kind_of.RECORD_1 and beats != stream[FINAL_NORM].beats:      # the final norm's has other vectors
+                    if kind == opening and beats != stream[FINAL_NORM].beats:      # the final norm's has other vectors
                         beats = Mux(pieces.final, stream[FINAL_NORM].beats, beats)
                     m.d.comb += [count.eq(beats), address.eq(base + (
-                        offset if kind == kind_of.RECORD_1 else before if kind in of_mlp else
+                        offset if kind == opening else before if kind in of_mlp else
                         Mux(pieces.odd, before, offset)))]
             with m.Default():
                 m.d.comb += [address.eq(stream[HEAD].address), count.eq(stream[HEAD].beats)]
@@ -328,7 +317,7 @@ class Dispatcher(wiring.Component):
         """What comes, in the order of the stream."""
         design, hw = self._design, self._design.hw
         lanes, beats, headers = hw.vector_lanes, self.beats, self._design.record_header_granules
-        Here = SectionWithVectors if any(self._vectors) else Section
+        Here = _sections(any(self._vectors))
         section, after = Signal(Here), Signal(Here, name="after")
         in_tiles = Signal()         # section == TILES. It and `beat_full` are registers: the whole source waits for `beats.ready`
         m.d.comb += after.eq(section)
@@ -550,8 +539,8 @@ class Dispatcher(wiring.Component):
     def _piece_runs(self, m, step, both, head, finish):
         """The same where each piece is a run of its own: (tiles of the next piece, less 1; it is a record, twice; there is none; as above)."""
         design, block = self._design, self._design.block
-        pieces, kind_of = self._pieces(m, "received", both, head, finish), kinds(block)
-        matmuls = {kind_of[step.name.upper()]: design.matmul(step.name) for step in block.of(Project)} | {kind_of.HEAD: design.head_matmul}
+        pieces = self._pieces(m, "received", both, head, finish)
+        matmuls = {pieces.kinds[step]: design.matmul(step.name) for step in block.of(Project)} | {pieces.kinds[HEAD]: design.head_matmul}
         tiles, record = Signal(range(max(matmul.tiles for matmul in matmuls.values())), name="next_tiles"), Signal(name="next_record")
         with m.Switch(pieces.after):
             for kind, matmul in matmuls.items():

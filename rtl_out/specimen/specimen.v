@@ -3665,7 +3665,7 @@ module specimen_attention_numerators_e4m3_e3m4_l4_p4_b34(weight, operands, add, 
 endmodule
 
 `ifndef specimen_rom_file
-`define specimen_rom_file "rom.hex"
+`define specimen_rom_file "specimen_rom.hex"
 `endif
 
 module specimen_rom #(
@@ -3687,7 +3687,7 @@ module specimen_rom #(
     if (en) data <= rows[address];
 endmodule
 
-module specimen(command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, counter_address, signature_address, clk, rst, command__ready, outcome__payload, outcome__valid, kv_command__ready, kv_answer__payload, kv_answer__valid, phase, layer, model_id, counter_data, signature_data, command__payload
+module specimen #(parameter ROM_FILE = `specimen_rom_file) (command__valid, outcome__ready, kv_command__payload, kv_command__valid, kv_answer__ready, counter_address, signature_address, clk, rst, command__ready, outcome__payload, outcome__valid, kv_command__ready, kv_answer__payload, kv_answer__valid, phase, layer, model_id, counter_data, signature_data, command__payload
 );
   reg \$start ;
   initial \$start <= 0;
@@ -5068,7 +5068,7 @@ module specimen(command__valid, outcome__ready, kv_command__payload, kv_command_
     .pipe_advance(\i__ready$230 ),
     .rst(rst)
   );
-  \specimen.weights  weights (
+  \specimen.weights #(.ROM_FILE(ROM_FILE)) weights (
     .beats__payload(beats__payload),
     .beats__valid(beats__valid),
     .clk(clk),
@@ -6829,35 +6829,51 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [1:0] \$62 ;
   reg \$63 ;
   reg [12:0] \$64 ;
-  reg [31:0] \$65 ;
-  reg [31:0] \$66 ;
-  reg [31:0] \$67 ;
-  reg [31:0] \$68 ;
-  reg \$69 ;
+  reg [2:0] \$65 ;
+  reg \$66 ;
+  reg [4:0] \$67 ;
+  reg [4:0] \$68 ;
+  reg [6:0] \$69 ;
   wire \$7 ;
-  reg \$70 ;
+  reg [2:0] \$70 ;
   reg \$71 ;
-  reg [1:0] \$72 ;
-  reg \$73 ;
-  reg [1:0] \$74 ;
-  reg \$75 ;
+  reg [4:0] \$72 ;
+  reg [4:0] \$73 ;
+  reg [6:0] \$74 ;
+  reg [2:0] \$75 ;
   reg \$76 ;
-  reg \$77 ;
+  reg [4:0] \$77 ;
+  reg [4:0] \$78 ;
+  reg [6:0] \$79 ;
   wire \$8 ;
+  reg [2:0] \$80 ;
+  reg \$81 ;
+  reg [4:0] \$82 ;
+  reg [4:0] \$83 ;
+  reg [6:0] \$84 ;
+  reg \$85 ;
+  reg \$86 ;
+  reg \$87 ;
+  reg [1:0] \$88 ;
+  reg \$89 ;
   wire \$9 ;
+  reg [1:0] \$90 ;
+  reg \$91 ;
+  reg \$92 ;
+  reg \$93 ;
   wire \$signal ;
-  wire \$signal$10 ;
-  wire \$signal$18 ;
-  wire \$signal$19 ;
-  wire \$signal$24 ;
-  wire \$signal$26 ;
+  reg [1:0] \$signal$119  = 2'h0;
   reg \$signal$3  = 1'h0;
-  (* init = 1'h0 *)
-  wire \$signal$46 ;
-  (* init = 1'h0 *)
+  wire \$signal$34 ;
+  wire \$signal$42 ;
+  wire \$signal$43 ;
   wire \$signal$48 ;
   reg \$signal$5  = 1'h1;
-  reg [1:0] \$signal$99  = 2'h0;
+  wire \$signal$50 ;
+  (* init = 1'h0 *)
+  wire \$signal$66 ;
+  (* init = 1'h0 *)
+  wire \$signal$68 ;
   (* init = 1'h0 *)
   wire \$signature__addr ;
   wire [9:0] \$signature__data ;
@@ -6871,17 +6887,17 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   (* init = 1'h0 *)
   wire enable;
   (* init = 1'h0 *)
-  wire \enable$55 ;
+  wire \enable$75 ;
   (* init = 1'h0 *)
-  wire \enable$67 ;
+  wire \enable$87 ;
   (* init = 1'h0 *)
-  wire \enable$79 ;
+  wire \enable$99 ;
   reg enable1 = 1'h0;
   reg enable2 = 1'h0;
   wire first;
-  wire \first$56 ;
-  wire \first$68 ;
-  wire \first$80 ;
+  wire \first$100 ;
+  wire \first$76 ;
+  wire \first$88 ;
   reg [1:0] full = 2'h0;
   reg group = 1'h0;
   wire [68:0] i__payload;
@@ -6893,21 +6909,21 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire i__ready;
   wire i__valid;
   wire keep;
-  wire \keep$58 ;
-  wire \keep$70 ;
-  wire \keep$82 ;
+  wire \keep$102 ;
+  wire \keep$78 ;
+  wire \keep$90 ;
   wire load;
-  wire \load$49 ;
-  wire \load$61 ;
-  wire \load$73 ;
+  wire \load$69 ;
+  wire \load$81 ;
+  wire \load$93 ;
   output [68:0] o__payload;
   wire [68:0] o__payload;
-  wire [68:0] \o__payload$13 ;
-  wire [57:0] \o__payload$13.acc ;
-  wire [28:0] \o__payload$13.acc.0 ;
-  wire [28:0] \o__payload$13.acc.1 ;
-  wire [9:0] \o__payload$13.exp ;
-  wire \o__payload$13.group ;
+  wire [68:0] \o__payload$37 ;
+  wire [57:0] \o__payload$37.acc ;
+  wire [28:0] \o__payload$37.acc.0 ;
+  wire [28:0] \o__payload$37.acc.1 ;
+  wire [9:0] \o__payload$37.exp ;
+  wire \o__payload$37.group ;
   wire [57:0] \o__payload.acc ;
   wire [28:0] \o__payload.acc.0 ;
   wire [28:0] \o__payload.acc.1 ;
@@ -6915,10 +6931,10 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire \o__payload.group ;
   input o__ready;
   wire o__ready;
-  wire \o__ready$15 ;
+  wire \o__ready$39 ;
   output o__valid;
   wire o__valid;
-  wire \o__valid$17 ;
+  wire \o__valid$41 ;
   reg [12:0] op = 13'h0000;
   wire [9:0] \op.exp ;
   wire \op.first ;
@@ -6936,30 +6952,30 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire \op2.tile_end ;
   reg read_row = 1'h0;
   (* init = 1'h0 *)
-  wire \read_row$60 ;
+  wire \read_row$104 ;
   (* init = 1'h0 *)
-  wire \read_row$72 ;
+  wire \read_row$80 ;
   (* init = 1'h0 *)
-  wire \read_row$84 ;
+  wire \read_row$92 ;
   reg row = 1'h0;
   (* init = 1'h0 *)
-  wire \row$59 ;
+  wire \row$103 ;
   (* init = 1'h0 *)
-  wire \row$71 ;
+  wire \row$79 ;
   (* init = 1'h0 *)
-  wire \row$83 ;
+  wire \row$91 ;
   input rst;
   wire rst;
   output starved;
   wire starved;
   wire [28:0] sum;
-  wire [28:0] \sum$92 ;
-  wire [28:0] \sum$93 ;
-  wire [28:0] \sum$94 ;
+  wire [28:0] \sum$112 ;
+  wire [28:0] \sum$113 ;
+  wire [28:0] \sum$114 ;
   wire [31:0] tile;
-  wire [31:0] \tile$50 ;
-  wire [31:0] \tile$62 ;
-  wire [31:0] \tile$74 ;
+  wire [31:0] \tile$70 ;
+  wire [31:0] \tile$82 ;
+  wire [31:0] \tile$94 ;
   input [127:0] tile__payload;
   wire [127:0] tile__payload;
   output tile__ready;
@@ -6972,137 +6988,141 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   wire [9:0] write__data;
   wire [9:0] \write__data.exp ;
   wire write__en;
-  (* init = 32'd0 *)
   wire [31:0] x0;
   wire [4:0] \x0.double ;
   wire \x0.negative ;
   wire [2:0] \x0.shift ;
   wire [4:0] \x0.sig ;
   wire [6:0] \x0.triple ;
-  (* init = 32'd0 *)
+  reg [4:0] x0_double = 5'h00;
+  reg x0_negative = 1'h0;
+  reg [2:0] x0_shift = 3'h0;
+  reg [4:0] x0_sig = 5'h00;
+  reg [6:0] x0_triple = 7'h00;
   wire [31:0] x1;
   wire [4:0] \x1.double ;
   wire \x1.negative ;
   wire [2:0] \x1.shift ;
   wire [4:0] \x1.sig ;
   wire [6:0] \x1.triple ;
-  (* init = 32'd0 *)
+  reg [4:0] x1_double = 5'h00;
+  reg x1_negative = 1'h0;
+  reg [2:0] x1_shift = 3'h0;
+  reg [4:0] x1_sig = 5'h00;
+  reg [6:0] x1_triple = 7'h00;
   wire [31:0] x2;
   wire [4:0] \x2.double ;
   wire \x2.negative ;
   wire [2:0] \x2.shift ;
   wire [4:0] \x2.sig ;
   wire [6:0] \x2.triple ;
-  (* init = 32'd0 *)
+  reg [4:0] x2_double = 5'h00;
+  reg x2_negative = 1'h0;
+  reg [2:0] x2_shift = 3'h0;
+  reg [4:0] x2_sig = 5'h00;
+  reg [6:0] x2_triple = 7'h00;
   wire [31:0] x3;
   wire [4:0] \x3.double ;
   wire \x3.negative ;
   wire [2:0] \x3.shift ;
   wire [4:0] \x3.sig ;
   wire [6:0] \x3.triple ;
-  reg [31:0] x__0 = 32'd0;
-  (* init = 32'd0 *)
-  wire [31:0] \x__0$51 ;
-  wire [4:0] \x__0$51.double ;
-  wire \x__0$51.negative ;
-  wire [2:0] \x__0$51.shift ;
-  wire [4:0] \x__0$51.sig ;
-  wire [6:0] \x__0$51.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__0$63 ;
-  wire [4:0] \x__0$63.double ;
-  wire \x__0$63.negative ;
-  wire [2:0] \x__0$63.shift ;
-  wire [4:0] \x__0$63.sig ;
-  wire [6:0] \x__0$63.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__0$75 ;
-  wire [4:0] \x__0$75.double ;
-  wire \x__0$75.negative ;
-  wire [2:0] \x__0$75.shift ;
-  wire [4:0] \x__0$75.sig ;
-  wire [6:0] \x__0$75.triple ;
+  reg [4:0] x3_double = 5'h00;
+  reg x3_negative = 1'h0;
+  reg [2:0] x3_shift = 3'h0;
+  reg [4:0] x3_sig = 5'h00;
+  reg [6:0] x3_triple = 7'h00;
+  wire [31:0] x__0;
+  wire [31:0] \x__0$71 ;
+  wire [4:0] \x__0$71.double ;
+  wire \x__0$71.negative ;
+  wire [2:0] \x__0$71.shift ;
+  wire [4:0] \x__0$71.sig ;
+  wire [6:0] \x__0$71.triple ;
+  wire [31:0] \x__0$83 ;
+  wire [4:0] \x__0$83.double ;
+  wire \x__0$83.negative ;
+  wire [2:0] \x__0$83.shift ;
+  wire [4:0] \x__0$83.sig ;
+  wire [6:0] \x__0$83.triple ;
+  wire [31:0] \x__0$95 ;
+  wire [4:0] \x__0$95.double ;
+  wire \x__0$95.negative ;
+  wire [2:0] \x__0$95.shift ;
+  wire [4:0] \x__0$95.sig ;
+  wire [6:0] \x__0$95.triple ;
   wire [4:0] \x__0.double ;
   wire \x__0.negative ;
   wire [2:0] \x__0.shift ;
   wire [4:0] \x__0.sig ;
   wire [6:0] \x__0.triple ;
-  reg [31:0] x__1 = 32'd0;
-  (* init = 32'd0 *)
-  wire [31:0] \x__1$52 ;
-  wire [4:0] \x__1$52.double ;
-  wire \x__1$52.negative ;
-  wire [2:0] \x__1$52.shift ;
-  wire [4:0] \x__1$52.sig ;
-  wire [6:0] \x__1$52.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__1$64 ;
-  wire [4:0] \x__1$64.double ;
-  wire \x__1$64.negative ;
-  wire [2:0] \x__1$64.shift ;
-  wire [4:0] \x__1$64.sig ;
-  wire [6:0] \x__1$64.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__1$76 ;
-  wire [4:0] \x__1$76.double ;
-  wire \x__1$76.negative ;
-  wire [2:0] \x__1$76.shift ;
-  wire [4:0] \x__1$76.sig ;
-  wire [6:0] \x__1$76.triple ;
+  wire [31:0] x__1;
+  wire [31:0] \x__1$72 ;
+  wire [4:0] \x__1$72.double ;
+  wire \x__1$72.negative ;
+  wire [2:0] \x__1$72.shift ;
+  wire [4:0] \x__1$72.sig ;
+  wire [6:0] \x__1$72.triple ;
+  wire [31:0] \x__1$84 ;
+  wire [4:0] \x__1$84.double ;
+  wire \x__1$84.negative ;
+  wire [2:0] \x__1$84.shift ;
+  wire [4:0] \x__1$84.sig ;
+  wire [6:0] \x__1$84.triple ;
+  wire [31:0] \x__1$96 ;
+  wire [4:0] \x__1$96.double ;
+  wire \x__1$96.negative ;
+  wire [2:0] \x__1$96.shift ;
+  wire [4:0] \x__1$96.sig ;
+  wire [6:0] \x__1$96.triple ;
   wire [4:0] \x__1.double ;
   wire \x__1.negative ;
   wire [2:0] \x__1.shift ;
   wire [4:0] \x__1.sig ;
   wire [6:0] \x__1.triple ;
-  reg [31:0] x__2 = 32'd0;
-  (* init = 32'd0 *)
-  wire [31:0] \x__2$53 ;
-  wire [4:0] \x__2$53.double ;
-  wire \x__2$53.negative ;
-  wire [2:0] \x__2$53.shift ;
-  wire [4:0] \x__2$53.sig ;
-  wire [6:0] \x__2$53.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__2$65 ;
-  wire [4:0] \x__2$65.double ;
-  wire \x__2$65.negative ;
-  wire [2:0] \x__2$65.shift ;
-  wire [4:0] \x__2$65.sig ;
-  wire [6:0] \x__2$65.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__2$77 ;
-  wire [4:0] \x__2$77.double ;
-  wire \x__2$77.negative ;
-  wire [2:0] \x__2$77.shift ;
-  wire [4:0] \x__2$77.sig ;
-  wire [6:0] \x__2$77.triple ;
+  wire [31:0] x__2;
+  wire [31:0] \x__2$73 ;
+  wire [4:0] \x__2$73.double ;
+  wire \x__2$73.negative ;
+  wire [2:0] \x__2$73.shift ;
+  wire [4:0] \x__2$73.sig ;
+  wire [6:0] \x__2$73.triple ;
+  wire [31:0] \x__2$85 ;
+  wire [4:0] \x__2$85.double ;
+  wire \x__2$85.negative ;
+  wire [2:0] \x__2$85.shift ;
+  wire [4:0] \x__2$85.sig ;
+  wire [6:0] \x__2$85.triple ;
+  wire [31:0] \x__2$97 ;
+  wire [4:0] \x__2$97.double ;
+  wire \x__2$97.negative ;
+  wire [2:0] \x__2$97.shift ;
+  wire [4:0] \x__2$97.sig ;
+  wire [6:0] \x__2$97.triple ;
   wire [4:0] \x__2.double ;
   wire \x__2.negative ;
   wire [2:0] \x__2.shift ;
   wire [4:0] \x__2.sig ;
   wire [6:0] \x__2.triple ;
-  reg [31:0] x__3 = 32'd0;
-  (* init = 32'd0 *)
-  wire [31:0] \x__3$54 ;
-  wire [4:0] \x__3$54.double ;
-  wire \x__3$54.negative ;
-  wire [2:0] \x__3$54.shift ;
-  wire [4:0] \x__3$54.sig ;
-  wire [6:0] \x__3$54.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__3$66 ;
-  wire [4:0] \x__3$66.double ;
-  wire \x__3$66.negative ;
-  wire [2:0] \x__3$66.shift ;
-  wire [4:0] \x__3$66.sig ;
-  wire [6:0] \x__3$66.triple ;
-  (* init = 32'd0 *)
-  wire [31:0] \x__3$78 ;
-  wire [4:0] \x__3$78.double ;
-  wire \x__3$78.negative ;
-  wire [2:0] \x__3$78.shift ;
-  wire [4:0] \x__3$78.sig ;
-  wire [6:0] \x__3$78.triple ;
+  wire [31:0] x__3;
+  wire [31:0] \x__3$74 ;
+  wire [4:0] \x__3$74.double ;
+  wire \x__3$74.negative ;
+  wire [2:0] \x__3$74.shift ;
+  wire [4:0] \x__3$74.sig ;
+  wire [6:0] \x__3$74.triple ;
+  wire [31:0] \x__3$86 ;
+  wire [4:0] \x__3$86.double ;
+  wire \x__3$86.negative ;
+  wire [2:0] \x__3$86.shift ;
+  wire [4:0] \x__3$86.sig ;
+  wire [6:0] \x__3$86.triple ;
+  wire [31:0] \x__3$98 ;
+  wire [4:0] \x__3$98.double ;
+  wire \x__3$98.negative ;
+  wire [2:0] \x__3$98.shift ;
+  wire [4:0] \x__3$98.sig ;
+  wire [6:0] \x__3$98.triple ;
   wire [4:0] \x__3.double ;
   wire \x__3.negative ;
   wire [2:0] \x__3.shift ;
@@ -7129,14 +7149,29 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
     ring[1] = 10'h000;
   end
   always @(posedge clk) begin
-    if (\$signal$19 )
+    if (\$signal$43 )
       ring[row] <= op2[9:0];
   end
   assign \$signature__data  = ring[read_row];
+  assign \$5  = ~ \$signal$3 ;
+  assign starved = waiting & \$5 ;
+  assign \$6  = waiting & \$signal$3 ;
+  assign \$7  = \$6  & op[11];
+  assign \$8  = ~ \$signal$5 ;
+  assign blocked = \$7  & \$8 ;
+  assign \$9  = ~ \$signal$3 ;
+  assign \$10  = \$signal  & op[12];
+  assign tile__ready = \$9  | \$10 ;
+  assign \$signal$34  = tile__ready & tile__valid;
+  assign \$signal$42  = \$signal  & op[11];
+  assign \$signal$43  = enable2 & op2[11];
+  assign i__valid = | full;
+  assign \$signal$48  = i__valid & i__ready;
+  assign \$signal$50  = \$signal$48  & \$11 ;
   assign first = enable1 & op1[10];
-  assign \first$56  = enable1 & op1[10];
-  assign \first$68  = enable1 & op1[10];
-  assign \first$80  = enable1 & op1[10];
+  assign \first$76  = enable1 & op1[10];
+  assign \first$88  = enable1 & op1[10];
+  assign \first$100  = enable1 & op1[10];
   assign \$14  = | x__payload[6:4];
   assign \$15  = x__payload[6:4] - \$14 ;
   assign \$16  = | x__payload[6:4];
@@ -7165,14 +7200,14 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   assign \$42  = | x__payload[30:28];
   assign \$43  = | x__payload[30:28];
   assign \$45  = { \$42 , x__payload[27:24] } + \$44 ;
-  assign \$46  = \$signal$99  + \$signal$18 ;
-  assign \$47  = \$46  - \$signal$26 ;
-  assign \$48  = \$signal$99  != 1'h1;
-  assign \$49  = \$signal$26  | \$48 ;
-  assign \$50  = \$signal$26  | \$signal$5 ;
-  assign \$51  = \$signal$18  ? \$49  : \$50 ;
-  assign \$52  = full + \$signal$19 ;
-  assign \$53  = \$52  - \$signal$26 ;
+  assign \$46  = \$signal$119  + \$signal$42 ;
+  assign \$47  = \$46  - \$signal$50 ;
+  assign \$48  = \$signal$119  != 1'h1;
+  assign \$49  = \$signal$50  | \$48 ;
+  assign \$50  = \$signal$50  | \$signal$5 ;
+  assign \$51  = \$signal$42  ? \$49  : \$50 ;
+  assign \$52  = full + \$signal$43 ;
+  assign \$53  = \$52  - \$signal$50 ;
   assign \$55  = row + 1'h1;
   assign \$56  = \$54  ? 2'h0 : \$55 ;
   assign \$58  = group + 1'h1;
@@ -7184,119 +7219,136 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   always @(posedge clk)
     op <= \$64 ;
   always @(posedge clk)
-    x__0 <= \$65 ;
+    x0_shift <= \$65 ;
   always @(posedge clk)
-    x__1 <= \$66 ;
+    x0_negative <= \$66 ;
   always @(posedge clk)
-    x__2 <= \$67 ;
+    x0_sig <= \$67 ;
   always @(posedge clk)
-    x__3 <= \$68 ;
+    x0_double <= \$68 ;
   always @(posedge clk)
-    \$signal$3  <= \$69 ;
+    x0_triple <= \$69 ;
   always @(posedge clk)
-    enable1 <= \$70 ;
+    x1_shift <= \$70 ;
+  always @(posedge clk)
+    x1_negative <= \$71 ;
+  always @(posedge clk)
+    x1_sig <= \$72 ;
+  always @(posedge clk)
+    x1_double <= \$73 ;
+  always @(posedge clk)
+    x1_triple <= \$74 ;
+  always @(posedge clk)
+    x2_shift <= \$75 ;
+  always @(posedge clk)
+    x2_negative <= \$76 ;
+  always @(posedge clk)
+    x2_sig <= \$77 ;
+  always @(posedge clk)
+    x2_double <= \$78 ;
+  always @(posedge clk)
+    x2_triple <= \$79 ;
+  always @(posedge clk)
+    x3_shift <= \$80 ;
+  always @(posedge clk)
+    x3_negative <= \$81 ;
+  always @(posedge clk)
+    x3_sig <= \$82 ;
+  always @(posedge clk)
+    x3_double <= \$83 ;
+  always @(posedge clk)
+    x3_triple <= \$84 ;
+  always @(posedge clk)
+    \$signal$3  <= \$85 ;
+  always @(posedge clk)
+    enable1 <= \$86 ;
   always @(posedge clk)
     op1 <= op;
   always @(posedge clk)
-    enable2 <= \$71 ;
+    enable2 <= \$87 ;
   always @(posedge clk)
     op2 <= op1;
   always @(posedge clk)
-    \$signal$99  <= \$72 ;
+    \$signal$119  <= \$88 ;
   always @(posedge clk)
-    \$signal$5  <= \$73 ;
+    \$signal$5  <= \$89 ;
   always @(posedge clk)
-    full <= \$74 ;
+    full <= \$90 ;
   always @(posedge clk)
-    row <= \$75 ;
+    row <= \$91 ;
   always @(posedge clk)
-    group <= \$76 ;
+    group <= \$92 ;
   always @(posedge clk)
-    read_row <= \$77 ;
+    read_row <= \$93 ;
   assign \$1  = ~ waiting;
   assign x__ready = \$1  | \$signal ;
   assign \$2  = waiting & \$signal$3 ;
   assign \$3  = ~ op[11];
   assign \$4  = \$3  | \$signal$5 ;
   assign \$signal  = \$2  & \$4 ;
-  assign \$5  = ~ \$signal$3 ;
-  assign starved = waiting & \$5 ;
-  assign \$6  = waiting & \$signal$3 ;
-  assign \$7  = \$6  & op[11];
-  assign \$8  = ~ \$signal$5 ;
-  assign blocked = \$7  & \$8 ;
-  assign \$9  = ~ \$signal$3 ;
-  assign \$10  = \$signal  & op[12];
-  assign tile__ready = \$9  | \$10 ;
-  assign \$signal$10  = tile__ready & tile__valid;
-  assign \$signal$18  = \$signal  & op[11];
-  assign \$signal$19  = enable2 & op2[11];
-  assign i__valid = | full;
-  assign \$signal$24  = i__valid & i__ready;
-  assign \$signal$26  = \$signal$24  & \$11 ;
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column0 (
     .clk(clk),
     .enable(enable2),
     .first(first),
-    .keep(\$signal$19 ),
-    .load(\$signal$10 ),
+    .keep(\$signal$43 ),
+    .load(\$signal$34 ),
     .read_row(read_row),
     .row(row),
     .rst(rst),
     .sum(sum),
     .tile(tile__payload[31:0]),
-    .x__0(x__0),
-    .x__1(x__1),
-    .x__2(x__2),
-    .x__3(x__3)
+    .x__0(x0),
+    .x__1(x1),
+    .x__2(x2),
+    .x__3(x3)
   );
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column1 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$56 ),
-    .keep(\$signal$19 ),
-    .load(\$signal$10 ),
+    .first(\first$76 ),
+    .keep(\$signal$43 ),
+    .load(\$signal$34 ),
     .read_row(read_row),
     .row(row),
     .rst(rst),
-    .sum(\sum$93 ),
+    .sum(\sum$113 ),
     .tile(tile__payload[63:32]),
-    .x__0(x__0),
-    .x__1(x__1),
-    .x__2(x__2),
-    .x__3(x__3)
+    .x__0(x0),
+    .x__1(x1),
+    .x__2(x2),
+    .x__3(x3)
   );
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column2 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$68 ),
-    .keep(\$signal$19 ),
-    .load(\$signal$10 ),
+    .first(\first$88 ),
+    .keep(\$signal$43 ),
+    .load(\$signal$34 ),
     .read_row(read_row),
     .row(row),
     .rst(rst),
-    .sum(\sum$92 ),
+    .sum(\sum$112 ),
     .tile(tile__payload[95:64]),
-    .x__0(x__0),
-    .x__1(x__1),
-    .x__2(x__2),
-    .x__3(x__3)
+    .x__0(x0),
+    .x__1(x1),
+    .x__2(x2),
+    .x__3(x3)
   );
   specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 column3 (
     .clk(clk),
     .enable(enable2),
-    .first(\first$80 ),
-    .keep(\$signal$19 ),
-    .load(\$signal$10 ),
+    .first(\first$100 ),
+    .keep(\$signal$43 ),
+    .load(\$signal$34 ),
     .read_row(read_row),
     .row(row),
     .rst(rst),
-    .sum(\sum$94 ),
+    .sum(\sum$114 ),
     .tile(tile__payload[127:96]),
-    .x__0(x__0),
-    .x__1(x__1),
-    .x__2(x__2),
-    .x__3(x__3)
+    .x__0(x0),
+    .x__1(x1),
+    .x__2(x2),
+    .x__3(x3)
   );
   \specimen.array.results  results (
     .clk(clk),
@@ -7315,7 +7367,7 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
       1'h0:
           \$12  = sum;
       1'h1:
-          \$12  = \sum$92 ;
+          \$12  = \sum$112 ;
     endcase
   end
   always @* begin
@@ -7323,9 +7375,9 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
     (* full_case = 32'd1 *)
     casez (group)
       1'h0:
-          \$13  = \sum$93 ;
+          \$13  = \sum$113 ;
       1'h1:
-          \$13  = \sum$94 ;
+          \$13  = \sum$114 ;
     endcase
   end
   always @* begin
@@ -7350,293 +7402,389 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   end
   always @* begin
     if (\$start ) begin end
-    { \$65 [30:24], \$65 [21:17], \$65 [12:7], \$65 [2:0] } = { x__0[30:24], x__0[21:17], x__0[12:7], x__0[2:0] };
+    \$65  = x0_shift;
     if (x__ready) begin
-      \$65 [2:0] = \$15 [2:0];
-      \$65 [7] = x__payload[7];
-      \$65 [12:8] = { \$16 , x__payload[3:0] };
-      \$65 [21:17] = { \$17 , x__payload[3:0] };
-      \$65 [30:24] = \$21 ;
+      \$65  = \$15 [2:0];
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$66 [30:24], \$66 [21:17], \$66 [12:7], \$66 [2:0] } = { x__1[30:24], x__1[21:17], x__1[12:7], x__1[2:0] };
+    \$66  = x0_negative;
     if (x__ready) begin
-      \$66 [2:0] = \$23 [2:0];
-      \$66 [7] = x__payload[15];
-      \$66 [12:8] = { \$24 , x__payload[11:8] };
-      \$66 [21:17] = { \$25 , x__payload[11:8] };
-      \$66 [30:24] = \$29 ;
+      \$66  = x__payload[7];
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$67 [30:24], \$67 [21:17], \$67 [12:7], \$67 [2:0] } = { x__2[30:24], x__2[21:17], x__2[12:7], x__2[2:0] };
+    \$67  = x0_sig;
     if (x__ready) begin
-      \$67 [2:0] = \$31 [2:0];
-      \$67 [7] = x__payload[23];
-      \$67 [12:8] = { \$32 , x__payload[19:16] };
-      \$67 [21:17] = { \$33 , x__payload[19:16] };
-      \$67 [30:24] = \$37 ;
+      \$67  = { \$16 , x__payload[3:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    { \$68 [30:24], \$68 [21:17], \$68 [12:7], \$68 [2:0] } = { x__3[30:24], x__3[21:17], x__3[12:7], x__3[2:0] };
+    \$68  = x0_double;
     if (x__ready) begin
-      \$68 [2:0] = \$39 [2:0];
-      \$68 [7] = x__payload[31];
-      \$68 [12:8] = { \$40 , x__payload[27:24] };
-      \$68 [21:17] = { \$41 , x__payload[27:24] };
-      \$68 [30:24] = \$45 ;
+      \$68  = { \$17 , x__payload[3:0] };
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$69  = \$signal$3 ;
+    \$69  = x0_triple;
+    if (x__ready) begin
+      \$69  = \$21 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$70  = x1_shift;
+    if (x__ready) begin
+      \$70  = \$23 [2:0];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$71  = x1_negative;
+    if (x__ready) begin
+      \$71  = x__payload[15];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$72  = x1_sig;
+    if (x__ready) begin
+      \$72  = { \$24 , x__payload[11:8] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$73  = x1_double;
+    if (x__ready) begin
+      \$73  = { \$25 , x__payload[11:8] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$74  = x1_triple;
+    if (x__ready) begin
+      \$74  = \$29 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$75  = x2_shift;
+    if (x__ready) begin
+      \$75  = \$31 [2:0];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$76  = x2_negative;
+    if (x__ready) begin
+      \$76  = x__payload[23];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$77  = x2_sig;
+    if (x__ready) begin
+      \$77  = { \$32 , x__payload[19:16] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$78  = x2_double;
+    if (x__ready) begin
+      \$78  = { \$33 , x__payload[19:16] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$79  = x2_triple;
+    if (x__ready) begin
+      \$79  = \$37 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$80  = x3_shift;
+    if (x__ready) begin
+      \$80  = \$39 [2:0];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$81  = x3_negative;
+    if (x__ready) begin
+      \$81  = x__payload[31];
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$82  = x3_sig;
+    if (x__ready) begin
+      \$82  = { \$40 , x__payload[27:24] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$83  = x3_double;
+    if (x__ready) begin
+      \$83  = { \$41 , x__payload[27:24] };
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$84  = x3_triple;
+    if (x__ready) begin
+      \$84  = \$45 ;
+    end
+  end
+  always @* begin
+    if (\$start ) begin end
+    \$85  = \$signal$3 ;
     if (tile__ready) begin
-      \$69  = tile__valid;
+      \$85  = tile__valid;
     end
     if (rst) begin
-      \$69  = 1'h0;
+      \$85  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$70  = \$signal ;
+    \$86  = \$signal ;
     if (rst) begin
-      \$70  = 1'h0;
+      \$86  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$71  = enable1;
+    \$87  = enable1;
     if (rst) begin
-      \$71  = 1'h0;
+      \$87  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$72  = \$47 [1:0];
+    \$88  = \$47 [1:0];
     if (rst) begin
-      \$72  = 2'h0;
+      \$88  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$73  = \$51 ;
+    \$89  = \$51 ;
     if (rst) begin
-      \$73  = 1'h1;
+      \$89  = 1'h1;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$74  = \$53 [1:0];
+    \$90  = \$53 [1:0];
     if (rst) begin
-      \$74  = 2'h0;
+      \$90  = 2'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$75  = row;
-    if (\$signal$19 ) begin
-      \$75  = \$56 [0];
+    \$91  = row;
+    if (\$signal$43 ) begin
+      \$91  = \$56 [0];
     end
     if (rst) begin
-      \$75  = 1'h0;
+      \$91  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$76  = group;
-    if (\$signal$24 ) begin
-      \$76  = \$59 [0];
+    \$92  = group;
+    if (\$signal$48 ) begin
+      \$92  = \$59 [0];
     end
     if (rst) begin
-      \$76  = 1'h0;
+      \$92  = 1'h0;
     end
   end
   always @* begin
     if (\$start ) begin end
-    \$77  = read_row;
-    if (\$signal$26 ) begin
-      \$77  = \$62 [0];
+    \$93  = read_row;
+    if (\$signal$50 ) begin
+      \$93  = \$62 [0];
     end
     if (rst) begin
-      \$77  = 1'h0;
+      \$93  = 1'h0;
     end
   end
-  assign \o__payload$13  = o__payload;
-  assign \o__ready$15  = o__ready;
-  assign \o__valid$17  = o__valid;
-  assign load = \$signal$10 ;
+  assign \o__payload$37  = o__payload;
+  assign \o__ready$39  = o__ready;
+  assign \o__valid$41  = o__valid;
+  assign load = \$signal$34 ;
   assign tile = tile__payload[31:0];
-  assign x0 = x__0;
-  assign x1 = x__1;
-  assign x2 = x__2;
-  assign x3 = x__3;
+  assign x__0 = x0;
+  assign x__1 = x1;
+  assign x__2 = x2;
+  assign x__3 = x3;
   assign enable = enable2;
-  assign keep = \$signal$19 ;
-  assign \$signal$46  = row;
-  assign \$signal$48  = read_row;
-  assign \load$49  = \$signal$10 ;
-  assign \tile$50  = tile__payload[63:32];
-  assign \x__0$51  = x__0;
-  assign \x__1$52  = x__1;
-  assign \x__2$53  = x__2;
-  assign \x__3$54  = x__3;
-  assign \enable$55  = enable2;
-  assign \keep$58  = \$signal$19 ;
-  assign \row$59  = row;
-  assign \read_row$60  = read_row;
-  assign \load$61  = \$signal$10 ;
-  assign \tile$62  = tile__payload[95:64];
-  assign \x__0$63  = x__0;
-  assign \x__1$64  = x__1;
-  assign \x__2$65  = x__2;
-  assign \x__3$66  = x__3;
-  assign \enable$67  = enable2;
-  assign \keep$70  = \$signal$19 ;
-  assign \row$71  = row;
-  assign \read_row$72  = read_row;
-  assign \load$73  = \$signal$10 ;
-  assign \tile$74  = tile__payload[127:96];
-  assign \x__0$75  = x__0;
-  assign \x__1$76  = x__1;
-  assign \x__2$77  = x__2;
-  assign \x__3$78  = x__3;
-  assign \enable$79  = enable2;
-  assign \keep$82  = \$signal$19 ;
-  assign \row$83  = row;
-  assign \read_row$84  = read_row;
+  assign keep = \$signal$43 ;
+  assign \$signal$66  = row;
+  assign \$signal$68  = read_row;
+  assign \load$69  = \$signal$34 ;
+  assign \tile$70  = tile__payload[63:32];
+  assign \x__0$71  = x0;
+  assign \x__1$72  = x1;
+  assign \x__2$73  = x2;
+  assign \x__3$74  = x3;
+  assign \enable$75  = enable2;
+  assign \keep$78  = \$signal$43 ;
+  assign \row$79  = row;
+  assign \read_row$80  = read_row;
+  assign \load$81  = \$signal$34 ;
+  assign \tile$82  = tile__payload[95:64];
+  assign \x__0$83  = x0;
+  assign \x__1$84  = x1;
+  assign \x__2$85  = x2;
+  assign \x__3$86  = x3;
+  assign \enable$87  = enable2;
+  assign \keep$90  = \$signal$43 ;
+  assign \row$91  = row;
+  assign \read_row$92  = read_row;
+  assign \load$93  = \$signal$34 ;
+  assign \tile$94  = tile__payload[127:96];
+  assign \x__0$95  = x0;
+  assign \x__1$96  = x1;
+  assign \x__2$97  = x2;
+  assign \x__3$98  = x3;
+  assign \enable$99  = enable2;
+  assign \keep$102  = \$signal$43 ;
+  assign \row$103  = row;
+  assign \read_row$104  = read_row;
   assign write__addr = row;
   assign write__data = op2[9:0];
-  assign write__en = \$signal$19 ;
+  assign write__en = \$signal$43 ;
   assign \$signature__addr  = read_row;
   assign busy = \$signal ;
   assign \op.exp  = op[9:0];
   assign \op.first  = op[10];
   assign \op.last  = op[11];
   assign \op.tile_end  = op[12];
+  assign \x0.shift  = x0[2:0];
+  assign \x0.negative  = x0[7];
+  assign \x0.sig  = x0[12:8];
+  assign \x0.double  = x0[21:17];
+  assign \x0.triple  = x0[30:24];
+  assign \x1.shift  = x1[2:0];
+  assign \x1.negative  = x1[7];
+  assign \x1.sig  = x1[12:8];
+  assign \x1.double  = x1[21:17];
+  assign \x1.triple  = x1[30:24];
+  assign \x2.shift  = x2[2:0];
+  assign \x2.negative  = x2[7];
+  assign \x2.sig  = x2[12:8];
+  assign \x2.double  = x2[21:17];
+  assign \x2.triple  = x2[30:24];
+  assign \x3.shift  = x3[2:0];
+  assign \x3.negative  = x3[7];
+  assign \x3.sig  = x3[12:8];
+  assign \x3.double  = x3[21:17];
+  assign \x3.triple  = x3[30:24];
   assign \o__payload.acc  = o__payload[57:0];
   assign \o__payload.acc.0  = o__payload[28:0];
   assign \o__payload.acc.1  = o__payload[57:29];
   assign \o__payload.exp  = o__payload[67:58];
   assign \o__payload.group  = o__payload[68];
-  assign \o__payload$13.acc  = o__payload[57:0];
-  assign \o__payload$13.acc.0  = o__payload[28:0];
-  assign \o__payload$13.acc.1  = o__payload[57:29];
-  assign \o__payload$13.exp  = o__payload[67:58];
-  assign \o__payload$13.group  = o__payload[68];
+  assign \o__payload$37.acc  = o__payload[57:0];
+  assign \o__payload$37.acc.0  = o__payload[28:0];
+  assign \o__payload$37.acc.1  = o__payload[57:29];
+  assign \o__payload$37.exp  = o__payload[67:58];
+  assign \o__payload$37.group  = o__payload[68];
   assign \op2.exp  = op2[9:0];
   assign \op2.first  = op2[10];
   assign \op2.last  = op2[11];
   assign \op2.tile_end  = op2[12];
-  assign \x__0.shift  = x__0[2:0];
-  assign \x__0.negative  = x__0[7];
-  assign \x__0.sig  = x__0[12:8];
-  assign \x__0.double  = x__0[21:17];
-  assign \x__0.triple  = x__0[30:24];
-  assign \x0.shift  = x__0[2:0];
-  assign \x0.negative  = x__0[7];
-  assign \x0.sig  = x__0[12:8];
-  assign \x0.double  = x__0[21:17];
-  assign \x0.triple  = x__0[30:24];
-  assign \x__1.shift  = x__1[2:0];
-  assign \x__1.negative  = x__1[7];
-  assign \x__1.sig  = x__1[12:8];
-  assign \x__1.double  = x__1[21:17];
-  assign \x__1.triple  = x__1[30:24];
-  assign \x1.shift  = x__1[2:0];
-  assign \x1.negative  = x__1[7];
-  assign \x1.sig  = x__1[12:8];
-  assign \x1.double  = x__1[21:17];
-  assign \x1.triple  = x__1[30:24];
-  assign \x__2.shift  = x__2[2:0];
-  assign \x__2.negative  = x__2[7];
-  assign \x__2.sig  = x__2[12:8];
-  assign \x__2.double  = x__2[21:17];
-  assign \x__2.triple  = x__2[30:24];
-  assign \x2.shift  = x__2[2:0];
-  assign \x2.negative  = x__2[7];
-  assign \x2.sig  = x__2[12:8];
-  assign \x2.double  = x__2[21:17];
-  assign \x2.triple  = x__2[30:24];
-  assign \x__3.shift  = x__3[2:0];
-  assign \x__3.negative  = x__3[7];
-  assign \x__3.sig  = x__3[12:8];
-  assign \x__3.double  = x__3[21:17];
-  assign \x__3.triple  = x__3[30:24];
-  assign \x3.shift  = x__3[2:0];
-  assign \x3.negative  = x__3[7];
-  assign \x3.sig  = x__3[12:8];
-  assign \x3.double  = x__3[21:17];
-  assign \x3.triple  = x__3[30:24];
+  assign \x__0.shift  = x0[2:0];
+  assign \x__0.negative  = x0[7];
+  assign \x__0.sig  = x0[12:8];
+  assign \x__0.double  = x0[21:17];
+  assign \x__0.triple  = x0[30:24];
+  assign \x__1.shift  = x1[2:0];
+  assign \x__1.negative  = x1[7];
+  assign \x__1.sig  = x1[12:8];
+  assign \x__1.double  = x1[21:17];
+  assign \x__1.triple  = x1[30:24];
+  assign \x__2.shift  = x2[2:0];
+  assign \x__2.negative  = x2[7];
+  assign \x__2.sig  = x2[12:8];
+  assign \x__2.double  = x2[21:17];
+  assign \x__2.triple  = x2[30:24];
+  assign \x__3.shift  = x3[2:0];
+  assign \x__3.negative  = x3[7];
+  assign \x__3.sig  = x3[12:8];
+  assign \x__3.double  = x3[21:17];
+  assign \x__3.triple  = x3[30:24];
   assign \op1.exp  = op1[9:0];
   assign \op1.first  = op1[10];
   assign \op1.last  = op1[11];
   assign \op1.tile_end  = op1[12];
-  assign \x__0$51.shift  = x__0[2:0];
-  assign \x__0$51.negative  = x__0[7];
-  assign \x__0$51.sig  = x__0[12:8];
-  assign \x__0$51.double  = x__0[21:17];
-  assign \x__0$51.triple  = x__0[30:24];
-  assign \x__1$52.shift  = x__1[2:0];
-  assign \x__1$52.negative  = x__1[7];
-  assign \x__1$52.sig  = x__1[12:8];
-  assign \x__1$52.double  = x__1[21:17];
-  assign \x__1$52.triple  = x__1[30:24];
-  assign \x__2$53.shift  = x__2[2:0];
-  assign \x__2$53.negative  = x__2[7];
-  assign \x__2$53.sig  = x__2[12:8];
-  assign \x__2$53.double  = x__2[21:17];
-  assign \x__2$53.triple  = x__2[30:24];
-  assign \x__3$54.shift  = x__3[2:0];
-  assign \x__3$54.negative  = x__3[7];
-  assign \x__3$54.sig  = x__3[12:8];
-  assign \x__3$54.double  = x__3[21:17];
-  assign \x__3$54.triple  = x__3[30:24];
-  assign \x__0$63.shift  = x__0[2:0];
-  assign \x__0$63.negative  = x__0[7];
-  assign \x__0$63.sig  = x__0[12:8];
-  assign \x__0$63.double  = x__0[21:17];
-  assign \x__0$63.triple  = x__0[30:24];
-  assign \x__1$64.shift  = x__1[2:0];
-  assign \x__1$64.negative  = x__1[7];
-  assign \x__1$64.sig  = x__1[12:8];
-  assign \x__1$64.double  = x__1[21:17];
-  assign \x__1$64.triple  = x__1[30:24];
-  assign \x__2$65.shift  = x__2[2:0];
-  assign \x__2$65.negative  = x__2[7];
-  assign \x__2$65.sig  = x__2[12:8];
-  assign \x__2$65.double  = x__2[21:17];
-  assign \x__2$65.triple  = x__2[30:24];
-  assign \x__3$66.shift  = x__3[2:0];
-  assign \x__3$66.negative  = x__3[7];
-  assign \x__3$66.sig  = x__3[12:8];
-  assign \x__3$66.double  = x__3[21:17];
-  assign \x__3$66.triple  = x__3[30:24];
-  assign \x__0$75.shift  = x__0[2:0];
-  assign \x__0$75.negative  = x__0[7];
-  assign \x__0$75.sig  = x__0[12:8];
-  assign \x__0$75.double  = x__0[21:17];
-  assign \x__0$75.triple  = x__0[30:24];
-  assign \x__1$76.shift  = x__1[2:0];
-  assign \x__1$76.negative  = x__1[7];
-  assign \x__1$76.sig  = x__1[12:8];
-  assign \x__1$76.double  = x__1[21:17];
-  assign \x__1$76.triple  = x__1[30:24];
-  assign \x__2$77.shift  = x__2[2:0];
-  assign \x__2$77.negative  = x__2[7];
-  assign \x__2$77.sig  = x__2[12:8];
-  assign \x__2$77.double  = x__2[21:17];
-  assign \x__2$77.triple  = x__2[30:24];
-  assign \x__3$78.shift  = x__3[2:0];
-  assign \x__3$78.negative  = x__3[7];
-  assign \x__3$78.sig  = x__3[12:8];
-  assign \x__3$78.double  = x__3[21:17];
-  assign \x__3$78.triple  = x__3[30:24];
+  assign \x__0$71.shift  = x0[2:0];
+  assign \x__0$71.negative  = x0[7];
+  assign \x__0$71.sig  = x0[12:8];
+  assign \x__0$71.double  = x0[21:17];
+  assign \x__0$71.triple  = x0[30:24];
+  assign \x__1$72.shift  = x1[2:0];
+  assign \x__1$72.negative  = x1[7];
+  assign \x__1$72.sig  = x1[12:8];
+  assign \x__1$72.double  = x1[21:17];
+  assign \x__1$72.triple  = x1[30:24];
+  assign \x__2$73.shift  = x2[2:0];
+  assign \x__2$73.negative  = x2[7];
+  assign \x__2$73.sig  = x2[12:8];
+  assign \x__2$73.double  = x2[21:17];
+  assign \x__2$73.triple  = x2[30:24];
+  assign \x__3$74.shift  = x3[2:0];
+  assign \x__3$74.negative  = x3[7];
+  assign \x__3$74.sig  = x3[12:8];
+  assign \x__3$74.double  = x3[21:17];
+  assign \x__3$74.triple  = x3[30:24];
+  assign \x__0$83.shift  = x0[2:0];
+  assign \x__0$83.negative  = x0[7];
+  assign \x__0$83.sig  = x0[12:8];
+  assign \x__0$83.double  = x0[21:17];
+  assign \x__0$83.triple  = x0[30:24];
+  assign \x__1$84.shift  = x1[2:0];
+  assign \x__1$84.negative  = x1[7];
+  assign \x__1$84.sig  = x1[12:8];
+  assign \x__1$84.double  = x1[21:17];
+  assign \x__1$84.triple  = x1[30:24];
+  assign \x__2$85.shift  = x2[2:0];
+  assign \x__2$85.negative  = x2[7];
+  assign \x__2$85.sig  = x2[12:8];
+  assign \x__2$85.double  = x2[21:17];
+  assign \x__2$85.triple  = x2[30:24];
+  assign \x__3$86.shift  = x3[2:0];
+  assign \x__3$86.negative  = x3[7];
+  assign \x__3$86.sig  = x3[12:8];
+  assign \x__3$86.double  = x3[21:17];
+  assign \x__3$86.triple  = x3[30:24];
+  assign \x__0$95.shift  = x0[2:0];
+  assign \x__0$95.negative  = x0[7];
+  assign \x__0$95.sig  = x0[12:8];
+  assign \x__0$95.double  = x0[21:17];
+  assign \x__0$95.triple  = x0[30:24];
+  assign \x__1$96.shift  = x1[2:0];
+  assign \x__1$96.negative  = x1[7];
+  assign \x__1$96.sig  = x1[12:8];
+  assign \x__1$96.double  = x1[21:17];
+  assign \x__1$96.triple  = x1[30:24];
+  assign \x__2$97.shift  = x2[2:0];
+  assign \x__2$97.negative  = x2[7];
+  assign \x__2$97.sig  = x2[12:8];
+  assign \x__2$97.double  = x2[21:17];
+  assign \x__2$97.triple  = x2[30:24];
+  assign \x__3$98.shift  = x3[2:0];
+  assign \x__3$98.negative  = x3[7];
+  assign \x__3$98.sig  = x3[12:8];
+  assign \x__3$98.double  = x3[21:17];
+  assign \x__3$98.triple  = x3[30:24];
   assign \write__data.exp  = op2[9:0];
   assign \i__payload.acc  = i__payload[57:0];
   assign \i__payload.acc.0  = i__payload[28:0];
@@ -7653,42 +7801,34 @@ module \specimen.array (rst, x__ready, busy, starved, blocked, tile__ready, x__v
   assign \x__payload.first  = x__payload[42];
   assign \x__payload.last  = x__payload[43];
   assign \x__payload.tile_end  = x__payload[44];
-  always @*
-    \$68 [6:3] = x__3[6:3];
-  always @*
-    \$68 [16:13] = x__3[16:13];
-  always @*
-    \$68 [23:22] = x__3[23:22];
-  always @*
-    \$68 [31] = x__3[31];
-  always @*
-    \$67 [6:3] = x__2[6:3];
-  always @*
-    \$67 [16:13] = x__2[16:13];
-  always @*
-    \$67 [23:22] = x__2[23:22];
-  always @*
-    \$67 [31] = x__2[31];
-  always @*
-    \$66 [6:3] = x__1[6:3];
-  always @*
-    \$66 [16:13] = x__1[16:13];
-  always @*
-    \$66 [23:22] = x__1[23:22];
-  always @*
-    \$66 [31] = x__1[31];
-  always @*
-    \$65 [6:3] = x__0[6:3];
-  always @*
-    \$65 [16:13] = x__0[16:13];
-  always @*
-    \$65 [23:22] = x__0[23:22];
-  always @*
-    \$65 [31] = x__0[31];
   assign i__payload[57:29] = \$13 ;
   assign i__payload[28:0] = \$12 ;
   assign i__payload[68] = group;
   assign i__payload[67:58] = \$signature__data ;
+  assign x3[30:24] = x3_triple;
+  assign x3[21:17] = x3_double;
+  assign x3[12:8] = x3_sig;
+  assign x3[7] = x3_negative;
+  assign x3[2:0] = x3_shift;
+  assign { x3[31], x3[23:22], x3[16:13], x3[6:3] } = 11'h000;
+  assign x2[30:24] = x2_triple;
+  assign x2[21:17] = x2_double;
+  assign x2[12:8] = x2_sig;
+  assign x2[7] = x2_negative;
+  assign x2[2:0] = x2_shift;
+  assign { x2[31], x2[23:22], x2[16:13], x2[6:3] } = 11'h000;
+  assign x1[30:24] = x1_triple;
+  assign x1[21:17] = x1_double;
+  assign x1[12:8] = x1_sig;
+  assign x1[7] = x1_negative;
+  assign x1[2:0] = x1_shift;
+  assign { x1[31], x1[23:22], x1[16:13], x1[6:3] } = 11'h000;
+  assign x0[30:24] = x0_triple;
+  assign x0[21:17] = x0_double;
+  assign x0[12:8] = x0_sig;
+  assign x0[7] = x0_negative;
+  assign x0[2:0] = x0_shift;
+  assign { x0[31], x0[23:22], x0[16:13], x0[6:3] } = 11'h000;
   assign \$11  = group;
   assign \$20  = { \$19 , x__payload[3:0], 1'h0 };
   assign \$28  = { \$27 , x__payload[11:8], 1'h0 };
@@ -11656,10 +11796,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.exponents  exponents (
     .clk(clk),
-    .\port$7465$0 (\$signal$119 ),
-    .\port$7469$0 (bank),
-    .\port$7487$0 (\$like ),
-    .\port$7493$0 (v_bank),
+    .\port$7501$0 (\$signal$119 ),
+    .\port$7505$0 (bank),
+    .\port$7523$0 (\$like ),
+    .\port$7529$0 (v_bank),
     .read_data(read_data),
     .read_en(v_pipe_advance),
     .write_data(\write_data$114 ),
@@ -11667,8 +11807,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.k_jobs  k_jobs (
     .clk(clk),
-    .\port$7285$0 (\$signal$4 ),
-    .\port$7289$0 (place[8:0]),
+    .\port$7321$0 (\$signal$4 ),
+    .\port$7325$0 (place[8:0]),
     .r_data(r_data),
     .r_en(r_en),
     .r_rdy(k_req__valid),
@@ -11698,10 +11838,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores0  scores0 (
     .clk(clk),
-    .\port$7465$0 (\$signal$119 ),
-    .\port$7469$0 (bank),
-    .\port$7487$0 (\$like ),
-    .\port$7493$0 (v_bank),
+    .\port$7501$0 (\$signal$119 ),
+    .\port$7505$0 (bank),
+    .\port$7523$0 (\$like ),
+    .\port$7529$0 (v_bank),
     .read_data(\read_data$631 ),
     .read_en(v_pipe_advance),
     .write_data(write_data),
@@ -11709,10 +11849,10 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.scores1  scores1 (
     .clk(clk),
-    .\port$7465$0 (\$signal$119 ),
-    .\port$7469$0 (bank),
-    .\port$7487$0 (\$like ),
-    .\port$7493$0 (v_bank),
+    .\port$7501$0 (\$signal$119 ),
+    .\port$7505$0 (bank),
+    .\port$7523$0 (\$like ),
+    .\port$7529$0 (v_bank),
     .read_data(\read_data$637 ),
     .read_en(v_pipe_advance),
     .write_data(\write_data$112 ),
@@ -11720,8 +11860,8 @@ module \specimen.attention (rst, q_i__valid, k_req__ready, v_req__ready, q_r__va
   );
   \specimen.attention.v_jobs  v_jobs (
     .clk(clk),
-    .\port$7285$0 (\$signal$4 ),
-    .\port$7289$0 (place[8:0]),
+    .\port$7321$0 (\$signal$4 ),
+    .\port$7325$0 (place[8:0]),
     .r_data(\r_data$38 ),
     .r_en(\r_en$40 ),
     .r_rdy(v_req__valid),
@@ -14839,17 +14979,17 @@ module \specimen.attention.entries (rst, w_en, r_en, w_rdy, r_data, w_port__data
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7465$0 , \port$7469$0 , \port$7487$0 , \port$7493$0 , clk);
+module \specimen.attention.exponents (write_en, read_en, read_data, write_data, \port$7501$0 , \port$7505$0 , \port$7523$0 , \port$7529$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7465$0 ;
-  wire [5:0] \port$7465$0 ;
-  input \port$7469$0 ;
-  wire \port$7469$0 ;
-  input [5:0] \port$7487$0 ;
-  wire [5:0] \port$7487$0 ;
-  input \port$7493$0 ;
-  wire \port$7493$0 ;
+  input [5:0] \port$7501$0 ;
+  wire [5:0] \port$7501$0 ;
+  input \port$7505$0 ;
+  wire \port$7505$0 ;
+  input [5:0] \port$7523$0 ;
+  wire [5:0] \port$7523$0 ;
+  input \port$7529$0 ;
+  wire \port$7529$0 ;
   wire [6:0] read_address;
   output [9:0] read_data;
   wire [9:0] read_data;
@@ -14866,18 +15006,18 @@ module \specimen.attention.exponents (write_en, read_en, read_data, write_data, 
     .WIDTH(32'd10)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7487$0 , \port$7493$0  }),
+    .read_address({ \port$7523$0 , \port$7529$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7465$0 , \port$7469$0  }),
+    .write_address({ \port$7501$0 , \port$7505$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7465$0 , \port$7469$0  };
-  assign read_address = { \port$7487$0 , \port$7493$0  };
+  assign write_address = { \port$7501$0 , \port$7505$0  };
+  assign read_address = { \port$7523$0 , \port$7529$0  };
 endmodule
 
-module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7285$0 , \port$7289$0 , clk);
+module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7321$0 , \port$7325$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -14902,10 +15042,10 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7285$0 ;
-  wire \port$7285$0 ;
-  input [8:0] \port$7289$0 ;
-  wire [8:0] \port$7289$0 ;
+  input \port$7321$0 ;
+  wire \port$7321$0 ;
+  input [8:0] \port$7325$0 ;
+  wire [8:0] \port$7325$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -14951,7 +15091,7 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
+      storage[w_port__addr] <= { \port$7325$0 [5:0], \port$7321$0 , \port$7325$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -15013,23 +15153,23 @@ module \specimen.attention.k_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
-  assign w_data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
+  assign w_port__data = { \port$7325$0 [5:0], \port$7321$0 , \port$7325$0 [8:6] };
+  assign w_data = { \port$7325$0 [5:0], \port$7321$0 , \port$7325$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
 
-module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7465$0 , \port$7469$0 , \port$7487$0 , \port$7493$0 , clk);
+module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \port$7501$0 , \port$7505$0 , \port$7523$0 , \port$7529$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7465$0 ;
-  wire [5:0] \port$7465$0 ;
-  input \port$7469$0 ;
-  wire \port$7469$0 ;
-  input [5:0] \port$7487$0 ;
-  wire [5:0] \port$7487$0 ;
-  input \port$7493$0 ;
-  wire \port$7493$0 ;
+  input [5:0] \port$7501$0 ;
+  wire [5:0] \port$7501$0 ;
+  input \port$7505$0 ;
+  wire \port$7505$0 ;
+  input [5:0] \port$7523$0 ;
+  wire [5:0] \port$7523$0 ;
+  input \port$7529$0 ;
+  wire \port$7529$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -15046,28 +15186,28 @@ module \specimen.attention.scores0 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7487$0 , \port$7493$0  }),
+    .read_address({ \port$7523$0 , \port$7529$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7465$0 , \port$7469$0  }),
+    .write_address({ \port$7501$0 , \port$7505$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7465$0 , \port$7469$0  };
-  assign read_address = { \port$7487$0 , \port$7493$0  };
+  assign write_address = { \port$7501$0 , \port$7505$0  };
+  assign read_address = { \port$7523$0 , \port$7529$0  };
 endmodule
 
-module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7465$0 , \port$7469$0 , \port$7487$0 , \port$7493$0 , clk);
+module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \port$7501$0 , \port$7505$0 , \port$7523$0 , \port$7529$0 , clk);
   input clk;
   wire clk;
-  input [5:0] \port$7465$0 ;
-  wire [5:0] \port$7465$0 ;
-  input \port$7469$0 ;
-  wire \port$7469$0 ;
-  input [5:0] \port$7487$0 ;
-  wire [5:0] \port$7487$0 ;
-  input \port$7493$0 ;
-  wire \port$7493$0 ;
+  input [5:0] \port$7501$0 ;
+  wire [5:0] \port$7501$0 ;
+  input \port$7505$0 ;
+  wire \port$7505$0 ;
+  input [5:0] \port$7523$0 ;
+  wire [5:0] \port$7523$0 ;
+  input \port$7529$0 ;
+  wire \port$7529$0 ;
   wire [6:0] read_address;
   output [23:0] read_data;
   wire [23:0] read_data;
@@ -15084,18 +15224,18 @@ module \specimen.attention.scores1 (write_en, read_en, read_data, write_data, \p
     .WIDTH(32'd24)
   ) memory (
     .clk(clk),
-    .read_address({ \port$7487$0 , \port$7493$0  }),
+    .read_address({ \port$7523$0 , \port$7529$0  }),
     .read_data(read_data),
     .read_en(read_en),
-    .write_address({ \port$7465$0 , \port$7469$0  }),
+    .write_address({ \port$7501$0 , \port$7505$0  }),
     .write_data(write_data),
     .write_en(write_en)
   );
-  assign write_address = { \port$7465$0 , \port$7469$0  };
-  assign read_address = { \port$7487$0 , \port$7493$0  };
+  assign write_address = { \port$7501$0 , \port$7505$0  };
+  assign read_address = { \port$7523$0 , \port$7529$0  };
 endmodule
 
-module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7285$0 , \port$7289$0 , clk);
+module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$7321$0 , \port$7325$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -15120,10 +15260,10 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   (* init = 4'h0 *)
   wire [3:0] consume;
   reg [4:0] level = 5'h00;
-  input \port$7285$0 ;
-  wire \port$7285$0 ;
-  input [8:0] \port$7289$0 ;
-  wire [8:0] \port$7289$0 ;
+  input \port$7321$0 ;
+  wire \port$7321$0 ;
+  input [8:0] \port$7325$0 ;
+  wire [8:0] \port$7325$0 ;
   (* init = 4'h0 *)
   wire [3:0] produce;
   output [9:0] r_data;
@@ -15169,7 +15309,7 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
+      storage[w_port__addr] <= { \port$7325$0 [5:0], \port$7321$0 , \port$7325$0 [8:6] };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 5'h10;
@@ -15231,8 +15371,8 @@ module \specimen.attention.v_jobs (rst, w_en, r_en, w_rdy, r_rdy, r_data, \port$
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
-  assign w_data = { \port$7289$0 [5:0], \port$7285$0 , \port$7289$0 [8:6] };
+  assign w_port__data = { \port$7325$0 [5:0], \port$7321$0 , \port$7325$0 [8:6] };
+  assign w_data = { \port$7325$0 [5:0], \port$7321$0 , \port$7325$0 [8:6] };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -25615,9 +25755,9 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$177  = ~ total[36];
   \specimen.rmsnorm.queue  queue (
     .clk(clk),
-    .\port$6684$0 (x0_4),
-    .\port$6708$0 (x1_4),
-    .\port$6716$0 (tag_4),
+    .\port$6720$0 (x0_4),
+    .\port$6744$0 (x1_4),
+    .\port$6752$0 (tag_4),
     .r_data(\r_data$499 ),
     .r_en(leave_advance),
     .r_rdy(\r_rdy$414 ),
@@ -27156,7 +27296,7 @@ module \specimen.rmsnorm (rst, gain__valid, read__ready, cmd__ready, read_i__rea
   assign \$521  = { y1_3_2, 1'h0 };
 endmodule
 
-module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6684$0 , \port$6708$0 , \port$6716$0 , clk);
+module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$6720$0 , \port$6744$0 , \port$6752$0 , clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -27185,12 +27325,12 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$668
   (* init = 3'h0 *)
   wire [2:0] consume;
   reg [2:0] level = 3'h0;
-  input [15:0] \port$6684$0 ;
-  wire [15:0] \port$6684$0 ;
-  input [15:0] \port$6708$0 ;
-  wire [15:0] \port$6708$0 ;
-  input [6:0] \port$6716$0 ;
-  wire [6:0] \port$6716$0 ;
+  input [15:0] \port$6720$0 ;
+  wire [15:0] \port$6720$0 ;
+  input [15:0] \port$6744$0 ;
+  wire [15:0] \port$6744$0 ;
+  input [6:0] \port$6752$0 ;
+  wire [6:0] \port$6752$0 ;
   (* init = 3'h0 *)
   wire [2:0] produce;
   output [38:0] r_data;
@@ -27226,7 +27366,7 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$668
   end
   always @(posedge clk) begin
     if (w_port__en)
-      storage[w_port__addr] <= { \port$6716$0 , \port$6708$0 , \port$6684$0  };
+      storage[w_port__addr] <= { \port$6752$0 , \port$6744$0 , \port$6720$0  };
   end
   assign r_data = storage[r_port__addr];
   assign w_rdy = level != 3'h6;
@@ -27292,8 +27432,8 @@ module \specimen.rmsnorm.queue (rst, r_en, w_rdy, r_rdy, r_data, w_en, \port$668
   assign w_level = level;
   assign r_level = level;
   assign produce = w_port__addr;
-  assign w_port__data = { \port$6716$0 , \port$6708$0 , \port$6684$0  };
-  assign w_data = { \port$6716$0 , \port$6708$0 , \port$6684$0  };
+  assign w_port__data = { \port$6752$0 , \port$6744$0 , \port$6720$0  };
+  assign w_data = { \port$6752$0 , \port$6744$0 , \port$6720$0  };
   assign consume = r_port__addr;
   assign r_port__data = r_data;
 endmodule
@@ -34013,7 +34153,7 @@ module \specimen.swiglu (rst, i__valid, pipe_advance, o__ready, i__payload, o__p
   assign \$123  = lane0_up0[0];
 endmodule
 
-module \specimen.weights (rst, o__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
+module \specimen.weights #(parameter ROM_FILE = "") (rst, o__ready, req__ready, req__valid, req__payload, beats__valid, beats__payload, clk);
   reg \$start ;
   initial \$start <= 0;
   wire \$1 ;
@@ -34090,7 +34230,7 @@ module \specimen.weights (rst, o__ready, req__ready, req__valid, req__payload, b
     .o__valid(beats__valid),
     .rst(rst)
   );
-  \specimen.weights.rom  rom (
+  \specimen.weights.rom #(.ROM_FILE(ROM_FILE)) rom (
     .address(request[13:0]),
     .clk(clk),
     .data(i__payload),
@@ -34268,7 +34408,7 @@ module \specimen.weights.output.skid (rst, i__payload, o__ready, i__ready, o__va
   end
 endmodule
 
-module \specimen.weights.rom (en, data, address, clk);
+module \specimen.weights.rom #(parameter ROM_FILE = "") (en, data, address, clk);
   input [13:0] address;
   wire [13:0] address;
   input clk;
@@ -34277,7 +34417,7 @@ module \specimen.weights.rom (en, data, address, clk);
   wire [127:0] data;
   input en;
   wire en;
-  specimen_rom #(
+  specimen_rom #(.FILE(ROM_FILE),
     .ADDRESS_WIDTH(32'd14),
     .DEPTH(32'd16100),
     .WIDTH(32'd128)

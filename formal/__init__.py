@@ -1,0 +1,1 @@
+"""Proofs: properties of units, proved of their emitted Verilog by Yosys and ABC, and refuted of broken units. See docs/formal.md."""

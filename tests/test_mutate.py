@@ -1,0 +1,49 @@
+"""The tool that breaks units to see whether their benches notice."""
+from collections import Counter
+
+import pytest
+
+from hwgen.lib.verilog import Port
+from tools import equivalence, mutate
+
+PORTS = [Port("i__valid", "input", 1), Port("i__payload", "input", 8), Port("o__ready", "input", 1), Port("rst", "input", 1),
+         Port("i__ready", "output", 1), Port("o__valid", "output", 1), Port("o__payload", "output", 4)]
+VERILOG = ["module x(a);", "  assign y = $1 & a;", "  if ($2 ) begin", "    word <= $2 ;"]
+
+
+def test_every_unit_has_a_bench_and_every_bench_is_of_a_unit():
+    used = {path.stem.removeprefix("test_") for path in (mutate.ROOT / "sim").glob("test_*.py") if "runner import run" in path.read_text()}
+    assert used - {"runner"} == set(mutate.UNITS)
+
+
+def test_a_mutation_in_words():
+    command = "mutate -ctrl mutant 8 3 -mode cnot0 -module x -cell $and$design.v:2$1 -port A -portbit 1 -ctrlbit 2 -wire $2 -wirebit 1 -src design.v:2.1-2.3"
+    assert mutate._where(command, VERILOG) == "cnot0 by [2] x and.A[1] $2=word[1]; Verilog: assign y = $1 & a;"
+    assert mutate._where(f"{command} -src hwgen/units/__init__.py:9", VERILOG).endswith("; hwgen/units/__init__.py:9")
+
+
+def test_a_score_leaves_out_what_is_equivalent_and_counts_what_is_only_explained():
+    counts = Counter({"killed by values": 6, "killed by cycles only": 2, "equivalent": 5, "explained": 1, "survived": 1})
+    assert mutate.summary(counts) == {"mutants": 15, **counts, "score": 80.0}
+
+
+def test_explanations_are_of_units():
+    assert mutate.explanation("convert", "inv nowhere") is None
+    entries = mutate.explanations()
+    assert all(set(entry) == {"unit", "match", "why"} and entry["unit"] in (*mutate.UNITS, "*") and entry["why"] for entry in entries)
+
+
+def test_a_miter_compares_a_payload_only_while_it_is_offered_and_keeps_to_the_streams_rule():
+    text = equivalence._miter("x", PORTS, 7)
+    assert "x b(.mutant(7), .i__valid(i__valid)" in text and "(a_o__payload != b_o__payload && a_o__valid)" in text and "(a_o__valid != b_o__valid)" in text
+    assert "wire wrong = (was_i__valid && (!i__valid || i__payload != was_i__payload));" in text
+    assert "was_i__valid <= i__valid && !a_i__ready && !rst;" in text and "  input clk;" in text
+
+
+@pytest.mark.nightly
+def test_a_unit(monkeypatch, tmp_path):
+    monkeypatch.setattr(mutate, "WORK", tmp_path)
+    found = mutate.run_unit("secded", 12, 3, 1, 0)
+    counts = Counter(entry["verdict"] for entry in found)
+    assert len(found) == 12 and counts["killed by values"] >= 9 and all("hwgen/lib/" in entry["where"] or "Verilog" in entry["where"] for entry in found)
+    assert mutate.run_unit("secded", 12, 3, 1, 0) == found          # from the disk

@@ -1,0 +1,33 @@
+"""Yosys scripts of somebody who takes an emitted machine in: they run, and no register is left that nothing writes."""
+import pytest
+
+from hwgen.lib.verilog import emit_verilog
+from hwgen.params.design import Design
+from hwgen.params.model import DEMO
+from hwgen.params.presets import hw_shape, recipe
+from hwgen.units.mac_array import MacArray
+from tools import synth_scripts
+
+
+def emitted(folder, shape, formats=None):
+    """A machine's array, on whose decoded operands Yosys' opt once failed."""
+    design = Design(model=DEMO, hw=hw_shape(shape, DEMO), recipe=recipe(formats))
+    (folder / "chip.v").write_text(emit_verilog(MacArray(design), "chip"))
+    return folder
+
+
+@pytest.mark.parametrize("shape, formats", [("tiny", None), ("tiny,entries=2,slots=2,dsp_columns=2", "e4m3")])
+def test_no_register_is_unwritten(tmp_path, shape, formats):
+    folder = emitted(tmp_path, shape, formats)
+    (tmp_path / "work").mkdir()
+    assert synth_scripts.unwritten(folder, "chip", tmp_path / "work") == []
+
+
+@pytest.mark.parametrize("script", ["proc; opt", "proc; flatten; opt -fast"])
+def test_an_array(tmp_path, script):
+    (tmp_path / "work").mkdir()
+    assert synth_scripts.run(emitted(tmp_path, "tiny"), "chip", script, tmp_path / "work") > 0
+
+
+def test_the_specimen(tmp_path):
+    assert synth_scripts.unwritten(synth_scripts.SPECIMEN, "specimen", tmp_path) == []

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""Break each unit a little, many times, and see whether its bench notices (``make mutate``; docs/mutation.md).
+
+The netlist of a unit, as its bench in ``sim/`` builds it, gets small faults by Yosys' ``mutate``: a bit that is inverted, stuck, or depends on its
+neighbour. All mutants of a netlist are in one Verilog text, and an input selects one: one build serves them all (``sim/mutants.py`` runs them).
+Those that no bench notices are compared with the unit by a proof; what is left must be explained in ``tools/mutants.json``.
+
+Results are kept in ``build/mutate/``, for the netlist and the bench that they belong to: a run that was stopped goes on where it was.
+"""
+import argparse
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+
+import hwgen.lib.verilog
+from hwgen.fpga.tools import ToolError, run_tool
+from hwgen.lib.verilog import emit_design, ports
+from sim import runner
+from tools import equivalence, ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "mutate"
+EXPLAINED = ROOT / "tools" / "mutants.json"
+#: Units and tops of which the runner in sim/ has a bench, the quick ones first.
+UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop", "axi_registers",
+         "axi_reader", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache", "mac_array", "array_grid", "attention", "decoder", "axi")
+MUTANTS, CASES = 60, 2
+OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "explained", "survived")
+
+
+class Call(NamedTuple):
+    """A bench on a design, as sim/test_x.py asks for it."""
+    bench: str
+    testcase: object
+    params: object
+    seed: int
+    internals: bool
+
+
+class Case(NamedTuple):
+    """A design and the benches that are run on it."""
+    unit: str
+    name: str
+    verilog: str
+    calls: list
+
+
+class Mutant(NamedTuple):
+    number: int
+    command: str
+    where: str
+
+
+# What the benches run
+
+@contextlib.contextmanager
+def _sources_named():
+    """Emitted Verilog says of each cell which line of Python made it."""
+    convert = hwgen.lib.verilog.verilog.convert
+
+    def named(*args, **options):
+        text = convert(*args, **options | dict(emit_src=True, strip_internal_attrs=False))
+        return re.sub(r"^ *\(\*.*\*\)\n *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)      # of no width: emit_design drops them
+    with mock.patch.object(hwgen.lib.verilog, "verilog", SimpleNamespace(convert=named)):
+        yield
+
+
+def cases(unit):
+    """The designs that sim/test_<unit>.py builds, each with what it runs on them: its tests are run with a runner that only notes."""
+    found = {}
+
+    def note(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=False, internals=False, opt="-O1"):
+        with _sources_named():
+            verilog = design if isinstance(design, str) else emit_design(design, name)
+        case = found.setdefault((name, verilog), Case(unit, name, verilog.replace(f"{ROOT}/", ""), []))
+        case.calls.append(Call(bench, testcase, params, runner.SEED if seed is None else seed, internals))
+
+    folder = WORK / unit
+    folder.mkdir(parents=True, exist_ok=True)
+    with mock.patch.object(runner, "run", note), mock.patch.object(runner, "simulators", lambda: ["verilator"]), \
+            open(folder / "tests.log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        sys.modules.pop(f"sim.test_{unit}", None)
+        code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not nightly", f"--basetemp={folder / 'tmp'}", f"{ROOT}/sim/test_{unit}.py",
+                            *(["-k", "test_decoder"] if unit == "decoder" else [])])
+    if code or not found:
+        raise SystemExit(f"sim/test_{unit}.py must give designs and pass; see {folder / 'tests.log'}")
+    return sorted(found.values(), key=lambda case: "smallest" in case.name)     # in those most faults change nothing
+
+
+# Mutants
+
+def mutate(case, count, seed, folder):
+    """(Verilog with ``count`` mutants and an input ``mutant``, the mutants)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "design.v").write_text(case.verilog)
+    width = count.bit_length() + 1
+    read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_clean\n"
+    (folder / "list.ys").write_text(f"{read}select -set chosen t:* t:$mem* %d\n"
+                                    f"mutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\n")
+    run_tool("yosys", "-q", "-s", "list.ys", folder=folder, log="list.log")
+    (folder / "all.ys").write_text(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n")
+    run_tool("yosys", "-q", "-s", "all.ys", folder=folder, log="all.log")
+    lines = case.verilog.splitlines()
+    mutants = []
+    for command in (folder / "mutants.ys").read_text().splitlines():
+        number = int(re.search(rf"-ctrl mutant {width} (\d+)", command)[1])
+        mutants.append(Mutant(number, command, _where(command, lines)))
+    return "/* verilator lint_off WIDTH */\n/* verilator lint_off LATCH */\n" + (folder / "mutated.v").read_text(), mutants
+
+
+@functools.cache
+def _python(file):
+    path = ROOT / file
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _named(wire, verilog):
+    """A wire's name, with that of the register or wire that it is assigned to if it has only a number."""
+    for line in verilog if "$" in wire else ():
+        if found := re.search(rf"(\\?[\w.$]+) +(?:<=|=) +{re.escape(wire)} ?;", line):
+            return f"{wire}={found[1]}"
+    return wire
+
+
+def _where(command, verilog):
+    """A mutation in words: what it does to which port of which cell, the wire, and the line of Python that made the cell (of Verilog if none did)."""
+    options = dict(re.findall(r"-(\w+) (\S+)", re.sub(r"-ctrl mutant \d+ \d+", "", command)))
+    cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
+    wire = f" {_named(options['wire'], verilog)}[{options['wirebit']}]" if "wire" in options else ""
+    control = f" by [{options['ctrlbit']}]" if "ctrlbit" in options else ""
+    sources, said = re.findall(r"-src (\S+)", command), ""
+    for file, line in [source.rsplit(":", 1) for source in reversed(sources)]:
+        if file.endswith(".py") and not file.startswith("/"):
+            text = _python(file)
+            said = f"{file}:{line}: {text[int(line) - 1].strip()}" if int(line) <= len(text) else f"{file}:{line}"
+            break
+    else:
+        for file, line in [source.rsplit(":", 1) for source in reversed(sources)]:
+            if file == "design.v":
+                said = f"Verilog: {verilog[int(line.split('.')[0]) - 1].strip()}"
+                break
+    return f"{options['mode']}{control} {options['module']} {cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]{wire}; {said}"
+
+
+# Runs
+
+def _digest(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _bench_text(name):
+    """A bench's text with that of everything in sim/ that it imports."""
+    text = (ROOT / "sim" / f"{name}.py").read_text(encoding="utf-8")
+    return text + "".join(_bench_text(other) for other in sorted(set(re.findall(r"^from sim\.(\w+) import", text, re.MULTILINE))))
+
+
+def _params(params):
+    """Without paths, which change."""
+    return re.sub(r'"[^"]*/build/mutate/[^"]*/([^/"]+)"', r'"\1"', json.dumps(params, sort_keys=True))
+
+
+def run_case(case, count, seed):
+    """{"name", "mutants": [{"number", "where", "values", "cycles", "seconds"}]}: of each mutant the first failures; from the disk if they are there."""
+    benches = [(call.bench, _bench_text(call.bench), call.testcase, _params(call.params), call.seed) for call in case.calls]
+    folder = WORK / case.unit / f"{case.name}-{_digest(case.verilog, count, seed)}"
+    verilog, mutants = mutate(case, count, seed, folder)
+    alive = {mutant.number: {"number": mutant.number, "where": mutant.where, "values": None, "cycles": None, "seconds": 0} for mutant in mutants}
+    done = dict(alive)
+    for call, bench in zip(case.calls, benches):
+        results = folder / f"{call.bench}-{_digest(verilog, bench)}.jsonl"
+        known = _results(results)
+        todo = [number for number in alive if number not in known]
+        if todo:
+            _simulate(case, call, verilog, todo, results)
+            known = _results(results)
+        for number in list(alive):
+            found = known[number]
+            entry = done[number]
+            entry["values"] = entry["values"] or found["values"]
+            entry["cycles"] = entry["cycles"] or found["cycles"]
+            entry["seconds"] = round(entry["seconds"] + found["seconds"], 2)
+            if entry["values"]:
+                del alive[number]
+    return {"name": case.name, "folder": folder, "mutants": list(done.values())}
+
+
+def _results(path):
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {entry["number"]: entry for entry in map(json.loads, lines)}
+
+
+def _simulate(case, call, verilog, numbers, results):
+    plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase, "mutants": numbers, "results": str(results)}
+    with mock.patch.dict(os.environ, {"HWGEN_MUTANTS": json.dumps(plan)}), open(results.with_suffix(".log"), "w", encoding="utf-8") as log, \
+            contextlib.redirect_stdout(log):
+        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals)
+
+
+# Verdicts
+
+def explanations():
+    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why"}]."""
+    return json.loads(EXPLAINED.read_text(encoding="utf-8"))
+
+
+def explanation(unit, where):
+    """Why a mutant that no bench notices may live, or None."""
+    for entry in explanations():
+        if entry["unit"] in (unit, "*") and re.search(entry["match"], where):
+            return entry["why"]
+    return None
+
+
+def judge(case, found, prove):
+    """Give each mutant its verdict, one of OUTCOMES."""
+    for entry in found["mutants"]:
+        if entry["values"] or entry["cycles"]:
+            entry["verdict"] = OUTCOMES[0] if entry["values"] else OUTCOMES[1]
+        elif (proof := _proof(case, found["folder"], entry["number"], prove)) == "equivalent":
+            entry["verdict"] = "equivalent"
+        else:
+            entry["proof"] = proof
+            entry["why"] = explanation(case.unit, entry["where"])
+            entry["verdict"] = "explained" if entry["why"] else "survived"
+
+
+def _proof(case, folder, number, limit):
+    """What a proof says of a mutant, kept on the disk; "open" without the tools."""
+    if not limit or not equivalence.available():
+        return "open"
+    path = folder / "proofs.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    verdict, before = known.get(str(number), ("open", 0))
+    if verdict == "open" and before < limit:
+        verdict = equivalence.compare(folder, case.name, ports(case.verilog, case.name), number, limit)
+        path.write_text(json.dumps(known | {str(number): (verdict, limit)}))
+    return verdict
+
+
+def run_unit(unit, count, seed, most, prove):
+    """All mutants of a unit, spread over at most ``most`` of its designs (other ones with another seed)."""
+    every = cases(unit)
+    chosen = [every[(seed - 1 + k) % len(every)] for k in range(min(most, len(every)))]
+    mutants = []
+    for k, case in enumerate(chosen):
+        share = count // len(chosen) + (k < count % len(chosen))
+        if share:
+            found = run_case(case, share, seed)
+            judge(case, found, prove)
+            mutants += [entry | {"case": case.name} for entry in found["mutants"]]
+    (WORK / unit / "report.json").write_text(json.dumps(mutants, indent=1) + "\n")
+    return mutants
+
+
+def summary(counts):
+    """The numbers of the ledger from a Counter of verdicts."""
+    total = sum(counts.values())
+    real = total - counts["equivalent"]
+    killed = counts[OUTCOMES[0]] + counts[OUTCOMES[1]]
+    return {"mutants": total, "killed by values": counts[OUTCOMES[0]], "killed by cycles only": counts[OUTCOMES[1]], "equivalent": counts["equivalent"],
+            "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
+
+
+def record(units, command):
+    entries = []
+    for unit, counts in units.items():
+        for name, value in summary(counts).items():
+            entries.append({"name": f"{unit}/{name}", "value": value, "unit": "%" if name == "score" else "", "kind": "measured", "command": command})
+    ledger.record("mutation.json", entries)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--unit", action="append", choices=UNITS, help="one unit (again for more); all by default")
+    parser.add_argument("--mutants", type=int, default=MUTANTS, help="of each unit (%(default)s)")
+    parser.add_argument("--cases", type=int, default=CASES, help="designs of each unit among those that its bench builds (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--prove", type=int, default=20, metavar="SECONDS", help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
+    parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json; without --unit that is done anyway")
+    options = parser.parse_args()
+    units, counted, began, failed = options.unit or list(UNITS), {}, time.monotonic(), False
+    for k, unit in enumerate(units):
+        try:
+            mutants = run_unit(unit, options.mutants, options.seed, options.cases, options.prove)
+        except (ToolError, AssertionError) as error:
+            print(f"{unit}: {error}", flush=True)
+            failed = True
+            continue
+        counted[unit] = Counter(entry["verdict"] for entry in mutants)
+        spent = time.monotonic() - began
+        print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
+              + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
+        for entry in mutants:
+            if entry["verdict"] in ("survived", "explained"):
+                print(f"  {entry['verdict']} {entry['case']} {entry['number']} ({entry['proof']}): {entry['where']}" + (f"\n    {entry['why']}" if entry.get("why") else ""), flush=True)
+    if counted:
+        total = sum(counted.values(), Counter())
+        print("all: " + ", ".join(f"{value} {name}" for name, value in summary(total).items()))
+        if options.record or not options.unit and not failed:
+            chosen = "".join(f" --unit {unit}" for unit in options.unit or ())
+            record(counted | ({"all": total} if not options.unit else {}),
+                   f"python -m tools.mutate{chosen} --mutants {options.mutants} --cases {options.cases} --seed {options.seed}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
