@@ -98,7 +98,9 @@ def random_changes(seed):
     kv_heads = rng.randint(1, 3)
     entries, layers = rng.randint(1, 6), rng.randint(1, 3)
     other = random.Random(f"block {seed}")
-    return (dict(block=random_block(other), layer_types=random_layers(other, layers)) if seed % 3 else {}) | dict(
+    block = random_block(other) if seed % 3 else {}
+    own = dict(block=block, layer_types=random_layers(other, layers)) if block else {}
+    return dict(
         lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
         entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
         kv_ecc=rng.random() < 0.3,
@@ -106,7 +108,8 @@ def random_changes(seed):
         hidden_size=rng.randint(3, 60), intermediate_size=rng.randint(2, 70), vocab_size=rng.randint(2, 200),
         num_hidden_layers=layers, tie_word_embeddings=rng.random() < 0.5, head=rng.choice(["single", "pair"]),
         weight_format=rng.choice(["e3m4", "e4m3"]), activation_format=rng.choice(["e3m4", "e4m3"]),
-        kv_format=rng.choice(["e3m4", "e4m3"]), p_format=rng.choice(["e3m4", "e4m3"]))
+        kv_format=rng.choice(["e3m4", "e4m3"]), p_format=rng.choice(["e3m4", "e4m3"])) | own | (
+            dict(tie_word_embeddings=False, head_bias=True) if block.get("final_bias") else {})
 
 
 def some_nightly(names, nightly):

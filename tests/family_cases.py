@@ -120,6 +120,7 @@ CASES = {
                             tie_word_embeddings=False, **_OPT),
     "xglm": _case("xglm", **_XGLM),
     "biogpt": _case("biogpt", num_key_value_heads=...),
+    "ctrl": _case("ctrl", dff=52, **{key: value for key, value in _GPT2.items() if key != "n_inner"}),
     "gpt_bigcode": _case("gpt_bigcode", **_GPT2),
     "gpt_bigcode, all KV heads": _case("gpt_bigcode", multi_query=False, **_GPT2),
 }
@@ -133,7 +134,7 @@ def weights(case, sizes):
         if len(size) == 1:
             values = np.float32(0.3) * values + np.float32(0 if name.endswith("bias") else case["gain"])
         else:
-            tables, scores = ("embed", "wte", "wpe"), ("q_proj", "k_proj", "qkv", "query_key", "c_attn")
+            tables, scores = ("embed", "wte", "wpe", ".w."), ("q_proj", "k_proj", "qkv", "query_key", "c_attn", "Wq", "Wk")
             table, score = (any(part in name for part in parts) for parts in (tables, scores))
             values = values * np.float32(1.5 if table else (3.0 if score else 1.7) / size[1] ** 0.5)
         made[name] = values

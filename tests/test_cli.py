@@ -8,7 +8,9 @@ from hwgen.host.driver import Mismatch
 from hwgen.host.golden_link import GoldenLink
 from hwgen.models import load
 from hwgen.params.presets import SHAPES
+from hwgen.plan.summary import facts
 from model_files import write_folder
+from sim.designs import small_design
 
 COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "plan engines", "plan scale", "info")
 
@@ -48,6 +50,12 @@ def test_info(capsys):
     assert facts["array"] == "16 lanes x 16 columns, 8 entries a pass"
     assert facts["formats"].startswith("e4m3, LM head in pairs; probabilities e4m3")
     assert err == []
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_facts_of_a_bias_of_the_head(bias):
+    design = small_design(tie_word_embeddings=False, block=dict(final_bias=True), head_bias=bias)
+    assert facts(design, "")["vocabulary"] == "37, table not tied to the LM head" + ", which has a bias" * bias
 
 
 def test_plan(capsys):

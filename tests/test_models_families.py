@@ -72,6 +72,7 @@ MATTERS = {
     "opt": {"activation_function": "gelu"},
     "xglm": {"pad_token_id": 1},
     "biogpt": {"scale_embedding": False},
+    "ctrl": {"n_head": 2},
     "codegen": {"n_head": 2},
     "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.8}},
     "falcon": {"layer_norm_epsilon": 0.1},
@@ -140,7 +141,9 @@ REFUSED = [
     ("gpt_neo", {"attention_types": [[["global", "sparse"], 2]]}, "config.json: Option attention_types must be pairs of a list of global "
      "and local and of a number, not [['global', 'sparse'], 2]"),
     ("gpt_neo", {"attention_types": None}, "config.json: Option attention_types must be of 3 layers, not 24"),
-    ("xglm", {"d_model": 2, "attention_heads": 1}, "config.json: Hidden size must be at least 4 with sinusoidal positions, not 2"),
+    ("xglm", {"d_model": 2, "attention_heads": 1}, "config.json: Hidden size must be even and at least 4 in an xglm model, not 2"),
+    ("ctrl", {"layer_norm_epsilon": 1e-5}, "config.json: Option layer_norm_epsilon must be 1e-06, not 1e-05: "
+     "the layers' is 1e-06, and this hardware has one for all norms"),
     ("xglm", {"add_cross_attention": True}, "config.json: Option add_cross_attention must be False, not True: "
      "this hardware has no cross-attention"),
     ("gptj", {"rotary_dim": None}, "config.json: Option rotary_dim must be a number of elements, not None"),

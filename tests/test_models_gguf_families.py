@@ -99,6 +99,7 @@ def test_refused_fields(tmp_path, name, fields, message):
 
 
 TENSORS = [
+    ("qwen3", {"output.bias": np.ones(VOCAB)}, "tensor output.bias is none of this model: its architecture is not supported"),
     ("qwen3", {"rope_freqs.weight": np.ones(8)}, "tensor rope_freqs.weight is none of this model: its architecture is not supported"),
     ("phi3", {"rope_factors_short.weight": np.ones(4)}, "Tensor rope_factors_short.weight must have 3 numbers, not [4]"),
     ("command-r", {"blk.0.attn_q_norm.weight": np.ones((4, 8))},
@@ -124,7 +125,7 @@ def test_final_norms_bias_is_added_before_the_head(tmp_path, name):
     assert off(found, RECORDS[name]["logits"] + added) < CASES[name].off
 
 
-@pytest.mark.parametrize("name", ["phi2", "qwen2", "gemma"])
+@pytest.mark.parametrize("name", ["phi2", "qwen2", "qwen2 yarn"])
 def test_bias_of_the_head(tmp_path, name):
     """Behind a final norm with a bias and one without, and of a head that is the embedding table in the file. In the records it is 0."""
     bias = np.linspace(-1, 1, VOCAB, dtype=np.float32)

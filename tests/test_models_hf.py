@@ -227,6 +227,8 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     ({"architectures": ["BertModel"]},
      "Architecture must be LlamaForCausalLM for model type llama, not 'BertModel'"),
     ({"model_type": "mixtral"}, "Model type must be one that this hardware runs, not 'mixtral': it has no experts"),
+    ({"model_type": "openai-gpt"}, "Model type must be one that this hardware runs, not 'openai-gpt': "
+     "it has no norm that replaces the residual"),
     ({"hidden_act": "relu6"}, f"Activation must be {ACTIVATIONS}, not 'relu6'"),
     ({"attention_bias": 1}, "Option attention_bias must be true or false, not 1"),
     # transformers follows these in any model, also in those whose own classes do not know them

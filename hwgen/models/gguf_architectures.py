@@ -52,6 +52,7 @@ class Architecture:
     names : dict            our name of a tensor -> GGUF's, where it is another
     layer_norm : bool       its norms take the mean away
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
+    head_bias : bool        its LM head may have a bias
     norm_biases : bool      its norms have biases, which become biases of the matrices that read them; the final one's stays
     positions : bool        a table of positions is added to the embedding, and there is no RoPE
     divisors : str          the tensor with a divisor of each frequency, or ""
@@ -73,6 +74,7 @@ class Architecture:
     names: dict = field(default_factory=dict)
     layer_norm: bool = False
     untied: bool = False
+    head_bias: bool = False
     norm_biases: bool = False
     positions: bool = False
     divisors: str = ""
@@ -159,7 +161,7 @@ _INTERLEAVED = (tensors.interleaved,)      # llama.cpp's RoPE "norm", not "neox"
 _GATE_UP = tensors.fused("ffn_up", "gate", "up")
 
 LLAMA = Architecture(name="llama", divisors="rope_freqs.weight", taken=_WINDOW, folds=_INTERLEAVED)
-QWEN2 = Architecture(name="qwen2")
+QWEN2 = Architecture(name="qwen2", head_bias=True)
 QWEN3 = Architecture(name="qwen3", block={"qk_norm": _HEADS})
 PHI3 = Architecture(name="phi3", partial=True, divisors="rope_factors_short.weight", longrope=True, ignored=("rope_factors_long.weight",),
                     taken=(*_WINDOW, "rope.scaling.attn_factor"), layers=_all, folds=(_GATE_UP,))
@@ -233,7 +235,7 @@ STARCODER2 = Architecture(name="starcoder2", block=_PLAIN_MLP, layer_norm=True, 
 NEMOTRON = STARCODER2.like(name="nemotron", block={"activation": "relu2", "gated": False}, partial=True)
 GPT2 = STARCODER2.like(name="gpt2", positions=True)
 STARCODER = GPT2.like(name="starcoder")
-PHI2 = STARCODER2.like(name="phi2", block=_PLAIN_MLP | {"parallel": True}, partial=True)
+PHI2 = STARCODER2.like(name="phi2", head_bias=True, block=_PLAIN_MLP | {"parallel": True}, partial=True)
 
 
 def _two_norms(arch, attention, mlp):

@@ -234,7 +234,7 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     _check_neutral(meta, arch, head_dim)
     theta = meta.of_model("rope.freq_base", float, 10000.0)
     about.notes["RoPE theta"] = f"{theta} ({meta.key('rope.freq_base') if meta.key('rope.freq_base') in meta else 'default of llama.cpp'})"
-    tied, head_bias = "output.weight" not in sizes, "output.bias" in sizes
+    tied, head_bias = "output.weight" not in sizes, arch.head_bias and "output.bias" in sizes
     about.notes["LM head"] = "the embedding table (there is no tensor output)" if tied else "tensor output"
     vocab_size = sizes["token_embd.weight"][0]
     if meta.of_model("vocab_size", int, vocab_size) != vocab_size:

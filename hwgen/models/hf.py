@@ -56,7 +56,8 @@ _MISSING = {name: missing for missing, names in (
     ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 ernie4_5_moe glm4_moe "
                           "hunyuan_v1_moe dbrx llama4 llama4_text"),
     ("it has no latent attention", "minicpm3"), ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
-    ("it has no ALiBi", "bloom mpt"),
+    ("it has no ALiBi", "bloom mpt"), ("it has no norm that replaces the residual", "openai-gpt"),
+    ("it has no LayerNorm of queries and keys", "persimmon"),
     ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv"),
 ) for name in names.split()}
 

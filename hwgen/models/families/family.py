@@ -152,15 +152,17 @@ class Given:
 
     def block(self):
         """The `Block` of the layers."""
-        act = self.raw("hidden_act")
-        if not isinstance(act, str) or act not in _ACTIVATIONS:
-            raise ValueError(f"Activation must be one of {', '.join(_ACTIVATIONS)}, not {shown(act)}")
         more = self.family.block
         more = more(self) if callable(more) else more
+        if "activation" not in more:
+            act = self.raw("hidden_act")
+            if not isinstance(act, str) or act not in _ACTIVATIONS:
+                raise ValueError(f"Activation must be one of {', '.join(_ACTIVATIONS)}, not {shown(act)}")
+            more = more | {"activation": _ACTIVATIONS[act]}
         biased = self.own_biases
         if self.family.norm_biases:
             biased |= {"q", "k", "v", "up", *(["gate"] if more.get("gated", True) else [])}
-        return dense(biased=biased, final_bias=self.family.norm_biases, **{"activation": _ACTIVATIONS[act]} | more)
+        return dense(biased=biased, final_bias=self.family.norm_biases, **more)
 
     def kinds(self, default):
         """The option layer_types, or ``default``: a function of a layer's index that says whether it has a window."""

@@ -124,19 +124,22 @@ OPT = Family(
              "_remove_final_layer_norm": ((False,), "this hardware has a final norm")})
 
 
-def _sinusoids(plan, given):
-    """Sines, then cosines, of positions from 2 on; that of ``pad_token_id`` is 0."""
+def _sinusoids(plan, first, steps, rows_of_zeros=()):
+    """The table is of sines, then cosines, of positions from ``first`` on; frequencies would be 1 / 10000 after ``steps``."""
     rows, width = plan.sizes[TABLE]
-    if width < 4:
-        raise ValueError(f"Hidden size must be at least 4 with sinusoidal positions, not {width}")
-    frequencies = np.exp(np.arange(width // 2, dtype=np.float32) * np.float32(-np.log(10000) / (width // 2 - 1)))
-    angles = np.arange(rows + 2, dtype=np.float32)[:, None] * frequencies
-    table = np.pad(np.concatenate([np.sin(angles), np.cos(angles)], axis=1), [(0, 0), (0, width % 2)])
-    pad = given.optional("pad_token_id")
-    if pad is not None and pad < len(table):
-        table[pad] = 0
-    plan.recipes[TABLE] = Recipe({}, lambda read: table[2:])
+    angles = np.arange(rows + first, dtype=np.float32)[:, None] * (10000.0 ** (-np.arange((width + 1) // 2) / steps)).astype(np.float32)
+    table = np.concatenate([np.sin(angles), np.cos(angles[:, :width // 2])], axis=1)
+    table[[row for row in rows_of_zeros if row < len(table)]] = 0
+    plan.recipes[TABLE] = Recipe({}, lambda read: table[first:])
     return "positions from sines"
+
+
+def _xglm_positions(plan, given):
+    """Those of Fairseq: that of ``pad_token_id`` is 0."""
+    width, pad = plan.shape.hidden_size, given.optional("pad_token_id")
+    if width < 4 or width % 2:
+        raise ValueError(f"Hidden size must be even and at least 4 in an xglm model, not {width}")
+    return _sinusoids(plan, 2, width // 2 - 1, [] if pad is None else [pad])
 
 
 def _scale(given):
@@ -151,7 +154,7 @@ XGLM = Family(
     fields=lambda given: {"learned_positions": True}, options=OPT.options, ropes=_no_rope,
     aliases={"attention_heads": "num_attention_heads", "d_model": "hidden_size", "num_layers": "num_hidden_layers"},
     names=(("model.norm", "model.layer_norm"), *_FAIRSEQ), leftover=("embed_positions.weights",),
-    folds=(_sinusoids, factors(embedding=_scale), norm_biases, centred),
+    folds=(_xglm_positions, factors(embedding=_scale), norm_biases, centred),
     ignored=("dropout", "activation_dropout", "init_std", "layerdrop", "decoder_start_token_id"),
     defaults={"max_position_embeddings": 2048, "activation_function": "gelu", "scale_embedding": True, "tie_word_embeddings": True,
               "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1},
@@ -169,4 +172,20 @@ BIOGPT = Family(
     defaults={"max_position_embeddings": 1024, "hidden_act": "gelu", "scale_embedding": True, "tie_word_embeddings": True,
               "bos_token_id": 0, "eos_token_id": 2})
 
-POSITIONS = (GPT2, GPT_BIGCODE, GPT_NEO, OPT, XGLM, BIOGPT)
+CTRL = Family(
+    model_type="ctrl", architecture="CTRLLMHeadModel",
+    features="sinusoidal positions, scaled embedding, LayerNorm with bias, no gate, ReLU, biases, that of the head too",
+    biases=XGLM.biases, epsilon=1e-6, norm_biases=True, head_bias=True, untied=True, block={"gated": False, "activation": "relu"},
+    fields=XGLM.fields, ropes=_no_rope, options={"intermediate_size": "dff"},
+    aliases={"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
+             "n_positions": "max_position_embeddings"},
+    prefix="transformer.",
+    names=(("model.layers.", "transformer.h."), ("model.embed_tokens", "transformer.w"), ("model.norm", "transformer.layernorm"),
+           ("input_layernorm", "layernorm1"), ("post_attention_layernorm", "layernorm2"), ("self_attn.q_proj", "multi_head_attention.Wq"),
+           ("self_attn.k_proj", "multi_head_attention.Wk"), ("self_attn.v_proj", "multi_head_attention.Wv"),
+           ("self_attn.o_proj", "multi_head_attention.dense"), ("mlp.up_proj", "ffn.0"), ("mlp.down_proj", "ffn.2")),
+    folds=(lambda plan, given: _sinusoids(plan, 0, plan.shape.hidden_size / 2), factors(embedding=embedding_scale), norm_biases, centred),
+    defaults={"max_position_embeddings": 256, "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": None},
+    neutral={"layer_norm_epsilon": ((1e-6,), "the layers' is 1e-06, and this hardware has one for all norms")})
+
+POSITIONS = (GPT2, GPT_BIGCODE, GPT_NEO, OPT, XGLM, BIOGPT, CTRL)
