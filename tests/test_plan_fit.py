@@ -199,6 +199,20 @@ def test_errors_are_one_line(arguments, told, capsys):
     assert not out and told in err and err.count("\n") == 1
 
 
+def test_what_blocks_add_is_counted():
+    """A softcap for each head of a group, and for each lane of a sampler that has noise; the row of positions; the final norm's bias."""
+    def more(shape="tiny", **changes):
+        plain, other = (costs.estimate(design(shape, model), "ecp5") for model in (DEMO, dataclasses.replace(DEMO, **changes)))
+        return {unit: (round(other[unit]["LUT"] - plain[unit]["LUT"]), round(other[unit]["DSP"] - plain[unit]["DSP"]))
+                for unit in plain if other[unit] != plain[unit]}
+
+    one = costs.table()["ecp5"]["attention, softcap"]["LUT"][0]
+    assert more(attn_logit_softcapping=50.0) == {"attention": (round(2 * one), 2)} and not more(final_logit_softcapping=30.0)
+    assert more("tiny,vector_lanes=4,sampler=gumbel", final_logit_softcapping=30.0) == {"sampler": (round(4 * one), 4)}
+    assert set(more(learned_positions=True)) == {"residual", "dispatcher"}
+    assert more(block=dense(final_bias=True))["rmsnorm"][0] > 500
+
+
 def test_what_was_never_synthesized_is_said_by_name(monkeypatch, capsys):
     known = {row: kinds for row, kinds in costs.table()["ecp5"].items() if row not in ("sums", "convert, biases")}
     monkeypatch.setattr(costs, "table", lambda: {"ecp5": known})

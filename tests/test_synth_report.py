@@ -130,6 +130,6 @@ def test_what_a_block_changes_is_fitted_beside_what_llama_has():
     for row, unit, line in (("sums", "sums", found), ("residual, of normed values", "residual", base)):
         for d in designs:
             logic = sum(w * f for w, f in zip(line[unit]["LUT"], costs.features(unit, d, "LUT")))
-            logic += 0 if row == unit else sum(w * f for w, f in zip(found[row]["LUT"], costs.CHANGE(d)))
+            logic += 0 if row == unit else sum(w * f for w, f in zip(found[row]["LUT"], costs.growth(row, d)))
             taken = sum(place(m, "ecp5").luts for m in memories(d) if m.unit == unit)
             assert logic + taken == pytest.approx((500 if unit == "sums" else 0) + 100 * d.hw.vector_lanes, abs=1)

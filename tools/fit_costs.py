@@ -56,17 +56,18 @@ def scaled(base, base_figures, figures, family, base_family="ecp5"):
 
 
 def changes(base, figures):
-    """Rows of what blocks change, {"UNIT, WHAT": {kind: weights}}, and of the units that Llama has not, from [(design, {unit: {kind: count}})] of ECP5."""
-    own = {unit: [(design, found) for design, found in figures if unit in found and not costs.change(unit, design)] for unit in costs.OWN}
+    """Rows of what blocks change, {"UNIT, WHAT": {kind: weights}}, and of the units that Llama has not, from [(design, {unit: {kind: count}})] of ECP5.
+    A design may change a unit in one way."""
+    own = {unit: [(design, found) for design, found in figures if unit in found and not costs.changes(unit, design)] for unit in costs.OWN}
     out = {unit: fit([(design, {unit: found[unit]}) for design, found in seen], "ecp5")[unit] for unit, seen in own.items() if seen}
     known = base | out
     rows = {}
     for design, found in figures:
         for unit in found:
-            if (row := costs.change(unit, design)) and unit in known:
+            for row in costs.changes(unit, design) if unit in known else ():
                 logic = _logic(design, unit, found[unit], "ecp5")
                 plain = {kind: sum(w * f for w, f in zip(known[unit].get(kind, ()), costs.features(unit, design, kind))) for kind in FITTED}
-                rows.setdefault(row, []).append((costs.CHANGE(design), {kind: logic[kind] - plain[kind] for kind in FITTED}))
+                rows.setdefault(row, []).append((costs.growth(row, design), {kind: logic[kind] - plain[kind] for kind in FITTED}))
     for row, seen in rows.items():
         weights = {kind: np.linalg.lstsq(np.array([line for line, _ in seen], float), np.array([logic[kind] for _, logic in seen]), rcond=None)[0] for kind in FITTED}
         out[row] = {kind: [round(float(w), 3) for w in found] for kind, found in weights.items() if np.abs(found).max() > 0.01}

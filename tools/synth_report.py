@@ -44,7 +44,9 @@ _BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"
            "post": replace(DEMO, block=dense(qk_norm=QkNorm("projection"), norms="post", activation="relu2")),
            "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2", gated=False), rotary_dim=0),
            "gelu": replace(DEMO, block=dense(activation="gelu", gated=False)),
-           "relu": replace(DEMO, block=dense(activation="relu")), "relu alone": replace(DEMO, block=dense(activation="relu", gated=False))}
+           "relu": replace(DEMO, block=dense(activation="relu")), "relu alone": replace(DEMO, block=dense(activation="relu", gated=False)),
+           "softcap": replace(DEMO, attn_logit_softcapping=50.0), "learned": replace(DEMO, learned_positions=True),
+           "final bias": replace(DEMO, block=dense(final_bias=True))}
 BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCKS.items() for shape in ("4x4", "8x16")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
@@ -62,7 +64,7 @@ def design(shape):
 
 def changed(unit, design):
     """Whether the design's block makes another unit of it than Llama's, or Llama's has none."""
-    return unit in costs.OWN or costs.change(unit, design) is not None
+    return unit in costs.OWN or bool(costs.changes(unit, design))
 
 
 def variants():
@@ -138,11 +140,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="syntheses at a time (default: 1)")
     parser.add_argument("--targets", default=",".join(TARGETS), help=f"only some of {', '.join(TARGETS)} (the planner's table is made again with ecp5)")
-    parser.add_argument("--blocks", action="store_true", help="only the units that other blocks than Llama's change, on ECP5 and as transistors")
+    parser.add_argument("--blocks", action="store_true", help="only the units that other blocks than Llama's change, on ECP5 and as transistors; "
+                        f"of all of {', '.join(BLOCKS)}, or of those of --shapes")
     parser.add_argument("--shapes", default=",".join([*SHAPES, *MORE]), help="only some of these (the planner's table is made of all)")
     options = parser.parse_args()
-    if unknown := set(options.shapes.split(",")) - {*SHAPES, *MORE}:
-        raise SystemExit(f"Shapes must be of {', '.join([*SHAPES, *MORE])}, not {', '.join(sorted(unknown))}")
+    known = [*BLOCKS] if options.blocks and options.shapes != parser.get_default("shapes") else [*SHAPES, *MORE]
+    if unknown := set(options.shapes.split(",")) - {*known}:
+        raise SystemExit(f"Shapes must be of {', '.join(known)}, not {', '.join(sorted(unknown))}")
     if unknown := set(options.targets.split(",")) - set(TARGETS):
         raise SystemExit(f"Targets must be of {', '.join(TARGETS)}, not {', '.join(sorted(unknown))}")
     try:
@@ -189,7 +193,8 @@ def report(options):
 
 def report_blocks(options):
     """The units that other blocks than Llama's change."""
-    tasks, designs = [], {name: design(shape) for name, shape in BLOCKS.items()}
+    some = set(options.shapes.split(",")) & {*BLOCKS}
+    tasks, designs = [], {name: design(shape) for name, shape in BLOCKS.items() if not some or name in some}
     targets = [target for target in ("ecp5", "cmos") if target in options.targets.split(",")]
     for name, d in designs.items():
         print(f"emitting {name}", flush=True)
@@ -197,16 +202,16 @@ def report_blocks(options):
     figures = made(tasks, options.jobs)
     ledger.record("synth.json", [row for row in entries(figures, {key[:2]: 1 for key in figures}) if row["kind"] == "measured"])
     if "ecp5" in targets:
-        write_changes(figures, designs)
+        write_changes(figures, designs, keep=bool(some))
 
 
-def write_changes(figures, designs):
-    """What blocks change, in the planner's table."""
+def write_changes(figures, designs, keep):
+    """What blocks change, in the planner's table. ``keep``: of some blocks, and the other rows stay."""
     table = dict(costs.table())
     plain = {unit: kinds for unit, kinds in table["ecp5"].items() if ", " not in unit and unit not in costs.OWN}
     rows = changes(plain, [(d, {unit: found for (shape, unit, target), found in figures.items() if (shape, target) == (name, "ecp5")})
                            for name, d in designs.items()])
-    table["ecp5"] = dict(sorted((plain | rows).items()))
+    table["ecp5"] = dict(sorted(((table["ecp5"] if keep else plain) | rows).items()))
     _write(json.loads(costs.TABLE.read_text())["made"], table)
 
 

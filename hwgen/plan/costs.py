@@ -3,8 +3,8 @@
 A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
 costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.
 
-The weights of a unit are those of Llama's block. What another block adds to it, or takes from it, is a row of its own, ``UNIT, WHAT``: of what grows with
-`CHANGE`. Such rows, and units that Llama has not, are of ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
+The weights of a unit are those of Llama's block. What another block adds to it, or takes from it, are rows of their own, ``UNIT, WHAT``: of what grows
+with `growth`. Such rows, and units that Llama has not, are of ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
 """
 import functools
 import json
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..params.block import Norm
 from .memory import memories, place
 
-__all__ = ["BUILT", "CHANGE", "FEATURES", "KINDS", "OWN", "change", "counts", "estimate", "features", "table", "unknown"]
+__all__ = ["BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -70,32 +70,44 @@ FEATURES = {
 
 #: Units that Llama has not -> the unit that is most like it.
 OWN = {"qk_norm": "rmsnorm", "sums": "residual"}
-#: What a block's changes grow with.
-CHANGE = FEATURES["rmsnorm"]
+
+
+#: A softcap, of one query head's scores or one lane's logits.
+SOFTCAP = "attention, softcap"
+
+
+def growth(row, design, unit=None):
+    """What a block's change of a unit grows with."""
+    if row == SOFTCAP:
+        return (design.hw.vector_lanes if unit == "sampler" else design.group,)
+    return 1, design.hw.vector_lanes
 
 
 def _changes(design):
-    """{unit: what makes it another one than Llama's}, "" where nothing does."""
+    """{unit: all that makes it another one than Llama's}, "" what does not."""
     block, model = design.block, design.model
 
     def biases(projects):
         return "biases" * block.biased(*projects)
 
     activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"] * (not block.gated)])
+    learned, final = "learned positions" * model.learned_positions, "final bias" * block.final_bias
     return {
-        "convert": biases(block.converted), "sums": biases(block.added),
-        "residual": "of normed values" if block.post_norms else biases(block.added),
-        "rmsnorm": "plain" * any(norm.plain for norm in block.of(Norm)), "rope": "" if model.ropes() else "none",
-        "qk_norm": "projection" * bool(block.qk_norm and block.qk_norm.span == "projection"),
-        "swiglu": activation, "xh": "" if block.gated else "no gate",
-        "dispatcher": "vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), "sequencer": "post norms" * block.post_norms,
+        "convert": [biases(block.converted)], "sums": [biases(block.added)],
+        "residual": ["of normed values" if block.post_norms else biases(block.added), learned],
+        "rmsnorm": ["plain" * any(norm.plain for norm in block.of(Norm)), final], "rope": ["" if model.ropes() else "none"],
+        "qk_norm": ["projection" * bool(block.qk_norm and block.qk_norm.span == "projection")],
+        "swiglu": [activation], "xh": ["" if block.gated else "no gate"],
+        "dispatcher": ["vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), learned, final],
+        "sequencer": ["post norms" * block.post_norms],
     }
 
 
-def change(unit, design):
-    """The row of what the design's block changes about a unit, or None if that is as Llama's."""
-    what = _changes(design).get(unit)
-    return f"{unit}, {what}" if what else None
+def changes(unit, design):
+    """The rows of what the design's block changes about a unit; none if that is as Llama's."""
+    model = design.model
+    capped = {"attention": model.score_cap is not None, "sampler": model.final_logit_softcapping is not None and design.hw.sampler == "gumbel"}
+    return [f"{unit}, {what}" for what in _changes(design).get(unit, ()) if what] + [SOFTCAP] * capped.get(unit, False)
 
 
 def _absent(design):
@@ -105,7 +117,7 @@ def _absent(design):
 def unknown(design):
     """What of a machine was never synthesized: rows that the table has not. Estimates are without them."""
     known = table()["ecp5"]
-    wanted = {*(change(unit, design) for unit in {*known, *OWN} - _absent(design)), *OWN} - {None} - _absent(design)
+    wanted = {*(row for unit in {*known, *OWN} - _absent(design) for row in changes(unit, design)), *OWN} - _absent(design)
     return sorted(wanted - set(known))
 
 
@@ -139,8 +151,8 @@ def estimate(design, family):
         like = OWN.get(unit, unit)
         scale = line(like, kind, known) / there if (there := line(like, kind, base)) else 1
         found = scale * line(unit, kind, base) if unit in OWN else line(unit, kind, known)
-        if row := change(unit, design):
-            found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), CHANGE(design)))
+        for row in changes(unit, design):
+            found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), growth(row, design, unit)))
         return max(0, found)
 
     names = [unit for unit in known if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
