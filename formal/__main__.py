@@ -3,11 +3,11 @@ import argparse
 import sys
 import time
 
-from . import admission, axi, kv_blocks, queues, uart_bridge
+from . import admission, axi, kv_blocks, queues, uart_bridge, units
 from .engine import EngineError, processor_seconds
 from .proofs import ProofFailed, prove, refute
 
-PROOFS = [*queues.PROOFS, *kv_blocks.PROOFS, *admission.PROOFS, *axi.PROOFS, *uart_bridge.PROOFS]
+PROOFS = [*queues.PROOFS, *kv_blocks.PROOFS, *admission.PROOFS, *axi.PROOFS, *uart_bridge.PROOFS, *units.PROOFS]
 
 _HELD = {"proved": "in all cycles", "bounded": "in the first {depth} cycles"}
 

@@ -62,7 +62,8 @@ def lite_slave(h, unit, prefix="s_axi_"):
     h.never("r_unasked", r.valid & (reads == 0))
     h.never("two_at_once", (addresses > 1) | (data > 1) | (reads > 1))
     h.never("odd_answer", b.valid & b.payload[0] | r.valid & r.payload[32])  # B1.1.1: no EXOKAY; and DECERR is the interconnect's
-    h.never("write_hangs", waits(h, aw.valid & w.valid & b.ready & ~(aw.ready & w.ready), SLAVE_CYCLES, "write") | waits(h, (addresses != 0) & (data != 0) & ~b.valid, SLAVE_CYCLES, "b"))
+    h.never("write_hangs", waits(h, aw.valid & w.valid & b.ready & ~(aw.ready & w.ready), SLAVE_CYCLES, "write")
+            | waits(h, (addresses != 0) & (data != 0) & ~b.valid, SLAVE_CYCLES, "b"))
     h.never("read_hangs", waits(h, ar.valid & ~ar.ready & r.ready, SLAVE_CYCLES, "read") | waits(h, (reads != 0) & ~r.valid, SLAVE_CYCLES, "r"))
 
 
@@ -151,7 +152,7 @@ _LITE = {name: Break(LiteSlave, old, new) for name, old, new in [
     ("r_unasked", "with m.If(found):", "with m.If(found | self.s_axi_arvalid):"),
     ("two_at_once", "~self.read & ~looked & ~found & ~self.s_axi_rvalid", "~self.s_axi_rvalid"),
     ("odd_answer", "self.s_axi_bresp[1].eq(", "self.s_axi_bresp[0].eq("),
-    ("write_hangs", "with m.Elif(self.s_axi_bready):", "with m.Elif(0):"),
+    ("write_hangs", "self.s_axi_awready.eq(take)", "self.s_axi_awready.eq(take & self.s_axi_arvalid)"),
     ("read_hangs", "with m.Elif(self.s_axi_rready):", "with m.Elif(self.s_axi_rready & self.read):"),
     ("not_once", "self.write.eq(take & whole)", "self.write.eq(take)"),
     ("write_altered", "self.write_data.eq(self.s_axi_wdata)", "self.write_data.eq(self.s_axi_wdata << 1)"),

@@ -2,7 +2,7 @@
 from amaranth.hdl import Array, Cat, Const, Mux, Signal
 
 from hwgen.lib.layouts import ADMIT
-from hwgen.params.errors import ErrorCode, KvOp
+from hwgen.params.errors import ErrorCode
 from hwgen.units.kv_cache import KvBlocks
 from sim.designs import small_design
 

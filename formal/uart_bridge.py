@@ -61,6 +61,10 @@ def _harness(address_width, divisor):
     return h
 
 
+#: The bridge takes WVALID back when ...
+_W_TAKEN = "with m.If(self.m_axi_wready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"
+_W_LATER = "with m.If(self.m_axi_wready & self.tx.ready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"
+_W_LAST = "with m.If(self.m_axi_bvalid):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"
 _BREAKS = {name: Break(UartBridge, old, new) for name, old, new in [
     ("aw_withdrawn", "with m.If(self.m_axi_awready):", "with m.If(1):"),
     ("aw_changed", "self.m_axi_awaddr.eq(address)", "self.m_axi_awaddr.eq(address ^ self.m_axi_awready)"),
@@ -70,17 +74,20 @@ _BREAKS = {name: Break(UartBridge, old, new) for name, old, new in [
     ("ar_changed", "self.m_axi_araddr.eq(address)", "self.m_axi_araddr.eq(address ^ self.m_axi_arready)"),
     ("tx_withdrawn", "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(START), crc.start.eq(1)]",
      "m.d.comb += [self.tx.valid.eq(silent[0]), self.tx.payload.eq(START), crc.start.eq(1)]"),
-    ("tx_changed", "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[:8])]", "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[:8] ^ self.rx_valid)]"),
-    ("two_at_once", "with m.If(self.m_axi_wready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)", "with m.If(self.m_axi_bvalid):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"),
+    ("tx_changed",
+     "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[:8])]",
+     "m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc[:8] ^ self.rx_valid)]"),
+    ("two_at_once", _W_TAKEN, _W_LAST),
     ("answer_refused", "m.d.comb += self.m_axi_rready.eq(1)", "m.d.comb += self.m_axi_rready.eq(self.tx.ready)"),
     ("repeated", "(sequence != last)", "1"),
     ("left_out", "(sequence != last) |", "(sequence != last) &"),
-    ("unasked", "with m.If(self.rx_data == crc.crc[:8]):\n                        # the memory", "with m.If(1):\n                        # the memory"),
-    ("bus_touched", "with m.If(self.m_axi_wready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)", "with m.If(self.m_axi_wready & self.tx.ready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"),
+    ("unasked", "with m.If(self.rx_data == crc.crc[:8]):\n                        # the memory",
+     "with m.If(1):\n                        # the memory"),
+    ("bus_touched", _W_TAKEN, _W_LATER),
     ("forgotten", "last.eq(sequence)", "last.eq(length)"),
     ("request_lost", "m.d.sync += [operation.eq(byte),", "m.d.sync += [sequence.eq(byte), operation.eq(byte),"),
-    ("not_once", "with m.If(self.m_axi_wready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)", "with m.If(self.m_axi_wready & self.tx.ready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"),
+    ("not_once", _W_TAKEN, _W_LATER),
 ]}
 
-PROOFS = [Proof("UartBridge", f"addresses of {width} bits, divisor {divisor}", lambda width=width, divisor=divisor: _harness(width, divisor), breaks=_BREAKS if not k else {},
-                depth=60, abstract=("t:$memrd*",)) for k, (width, divisor) in enumerate([(6, 1), (16, 3)])]
+PROOFS = [Proof("UartBridge", f"addresses of {width} bits, divisor {divisor}", lambda width=width, divisor=divisor: _harness(width, divisor),
+                breaks=_BREAKS if not k else {}, depth=60, abstract=("t:$memrd*",)) for k, (width, divisor) in enumerate([(6, 1), (16, 3)])]
