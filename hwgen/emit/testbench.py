@@ -16,6 +16,7 @@ MOST = 4_000_000
 _BENCH = """\
 // Two passes of NAME, compared with what hwgen's golden model says: tokens, a signature for each layer, and which weights were read.
 // Plain Verilog, for any simulator. Ends with "PASS", or with $fatal and the first difference. Made by hwgen; make it again rather than change it.
+/* verilator lint_off WIDTH */
 module NAME_tb;
   parameter FILE_PARAMETER = "IMAGE";
   localparam PASSES = @passes;
