@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly formal soak fuzz mutate bitstream synth-report synth-scripts specimen lint bench env clean
+.PHONY: help demo test nightly formal soak fuzz mutate bitstream synth-report take-in specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -28,7 +28,7 @@ test: $(STAMP) ## the tests: each bench on the first simulator at all its shapes
 nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then each family's machine on RTL (an hour)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
-	@$(BIN)/python -m tools.synth_scripts
+	@$(BIN)/python -m tools.take_in
 
 formal: $(STAMP) ## properties of units proved, and refuted of broken units (FORMAL_ARGS="--only skid"), see docs/formal.md
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
@@ -53,8 +53,8 @@ synth-report: $(STAMP) ## what each unit costs on FPGAs and in transistors (half
 	@$(BIN)/python -m tools.synth_report $(SYNTH_ARGS)
 	@$(BIN)/python -m tools.tables
 
-synth-scripts: $(STAMP) ## Yosys' scripts of a user (generic, ECP5, Xilinx, Gowin, iCE40; flat and not) on the specimen, in minutes
-	@$(BIN)/python -m tools.synth_scripts
+take-in: $(STAMP) ## other people's tools on an emitted machine: lint, Icarus, Yosys' scripts of a user for five targets (half an hour)
+	@$(BIN)/python -m tools.take_in --record
 	@$(BIN)/python -m tools.tables
 
 bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the documents

@@ -84,8 +84,9 @@ def test_the_core_is_yaml(decoder):
     yaml = pytest.importorskip("yaml")
     folder, *_ = decoder
     core = yaml.safe_load((folder / "chip.core").read_text().split("\n", 1)[1])
-    assert core["filesets"]["rtl"]["files"][0] == {"chip.v": {"file_type": "verilogSource"}}
-    assert core["targets"]["lint"]["toplevel"] == "chip"
+    assert core["filesets"]["rtl"]["files"] == [{"chip.v": {"file_type": "verilogSource-2005"}}, {"chip_rom.hex": {"file_type": "user", "copyto": "chip_rom.hex"}}]
+    assert {name: target["toplevel"] for name, target in core["targets"].items()} == {
+        "default": "chip", "lint": "chip", "sim": "chip_tb", "sim_verilator": "chip_tb", "synth_ecp5": "chip", "synth_xilinx": "chip"}
 
 
 def test_rom_image(tmp_path):

@@ -1,5 +1,6 @@
 """The manifest: everything about an emitted design that a bench, a driver or a person would otherwise derive again."""
 import dataclasses
+import hashlib
 import importlib.metadata
 import inspect
 
@@ -74,8 +75,11 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
     registers : Registers
     """
     layouts = {"__".join(map(str, path)): member.shape for path, member, _ in component.signature.flatten(component)}
+    digest = hashlib.sha256(f"{verilog}{image_digest}".encode()).hexdigest()
     return {
         "manifest": VERSION,
+        # Of the FuseSoC core: another number for each design and each set of weights.
+        "version": f"{importlib.metadata.version(package)}.{int(digest[:8], 16)}",
         "generator": {"hwgen": importlib.metadata.version(package), **{t: importlib.metadata.version(t) for t in _TOOLS}},
         "top": name,
         "model": _plain(design.model), "model_id": model_id,

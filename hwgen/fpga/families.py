@@ -124,7 +124,8 @@ module pll (
     output wire clkout0,
     output wire locked
 );
-  reg [{last}:0] count = 0;
+  reg [{last}:0] count;
+  initial count = 0;
   always @(posedge clkin) count <= count + 1'd1;
   assign clkout0 = count[{last}];
   assign locked = 1'b1;

@@ -13,7 +13,8 @@ module top (
   wire clock, locked;
 {clocking}
   // Reset while the PLL is not locked, and 16 cycles from then on.
-  reg [4:0] settled = 0;
+  reg [4:0] settled;
+  initial settled = 0;
   always @(posedge clock or negedge locked)
     if (!locked) settled <= 0;
     else if (!settled[4]) settled <= settled + 1'b1;

@@ -20,17 +20,15 @@ import tempfile
 from .workdir import work_folder
 
 
-__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "environment", "lint", "root", "tool_versions"]
+__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "environment", "lint", "root", "tool_versions", "waiver_file"]
 
 
-#: Warnings that do not stop a build, each with its reason. All others do.
+#: Warnings that do not stop a build, each with its reason. All others do. Verilator 5.006 (Debian 12) has these names too.
 WAIVERS = {
-    "PROCASSINIT": "Amaranth gives each register its initial value at the declaration, and resets it as well",
     "UNUSEDSIGNAL": "Amaranth names every field of a structure and every bit it slices, used or not",
     "UNOPTFLAT": "a speed hint: fields of one packed vector that depend on each other look like a loop",
     "DECLFILENAME": "a design is one file with many modules",
-    "WIDTHTRUNC": "Yosys writes a narrowing assignment as it is; Amaranth has defined what it means",
-    "WIDTHEXPAND": "Yosys writes a widening assignment as it is; Amaranth has defined what it means",
+    "WIDTH": "Yosys writes narrowing and widening assignments as they are; Amaranth has defined what they mean",
     "CASEINCOMPLETE": "Yosys assigns the default before the case",
     "CASEOVERLAP": "Yosys writes Amaranth's priority of cases as a casez",
     "CMPCONST": "comparisons with the limit of a parametric range may be constant at the smallest parameters",
@@ -177,14 +175,21 @@ def _run(command, folder, **variables):
     return done.stdout
 
 
+def waiver_file(verilog):
+    """Text of a .vlt file that waives `WAIVERS` in the Verilog file of that name, and nowhere else."""
+    lines = [f'// {reason}\nlint_off -rule {name} -file "*{verilog}"' for name, reason in WAIVERS.items()]
+    return "\n".join(["`verilator_config", *lines, ""])
+
+
 def _waivers():
     return [f"-Wno-{name}" for name in WAIVERS]
 
 
 def lint(verilog, top):
-    """Lint a Verilog file with all warnings on, except the waived ones. Raises :class:`VerilatorError`."""
+    """Lint a Verilog file with all warnings on, except the waived ones, or those of the .vlt file beside it. Raises :class:`VerilatorError`."""
     verilog = Path(verilog).resolve()
-    _run([root() / "bin/verilator_bin", "--lint-only", "-Wall", *_waivers(), "--top-module", top, verilog],
+    waivers = [vlt] if (vlt := verilog.with_suffix(".vlt")).exists() else _waivers()
+    _run([root() / "bin/verilator_bin", "--lint-only", "-Wall", *waivers, "--top-module", top, verilog],
          verilog.parent)
 
 

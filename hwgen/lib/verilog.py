@@ -75,6 +75,8 @@ def _convert(component, name):
     # Yosys has a register that wakes up every `always @*` at time 0. Icarus sets it before anyone listens; this is later.
     text = re.sub(r"\\\$auto\$verilog_backend\S* ", r"\\$start ", text)
     text = text.replace("  reg \\$start  = 0;\n", "  reg \\$start ;\n  initial \\$start <= 0;\n")
+    # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know the name.
+    text = re.sub(r"^  reg ((?:\[\d+:\d+\] )?)(\\\S+ |\w+) = ([^;]+);$", r"  reg \1\2;\n  initial \2 = \3;", text, flags=re.MULTILINE)
     # An element of an array and a bit of the array's port have one name, on which Yosys's abc9 fails without a word.
     text = re.sub(r"\\\S+ ", lambda name: re.sub(r"\[(\d+)\]", r".\1", name[0]), text)
     # Signals of no width are only declared, and as two bits.
@@ -109,7 +111,7 @@ def emit_design(top, name):
     # Each text opens with the generator's version; once is enough.
     text = "\n".join([text.split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
     for raised in design.raised:
-        text = _raise(text, name, *raised)
+        text = _raise(text, *raised)
     return text
 
 
@@ -186,7 +188,7 @@ def verbatim(name, text, raised={}):
     return module
 
 
-def _raise(text, top, module, parameter, of_top, default):
+def _raise(text, module, parameter, of_top, default):
     """A design's text in which a parameter of a module is one of the top, handed down by all between."""
     bodies = dict(re.findall(r"^module (\\\S+|\w+)(.*?)^endmodule", text, re.MULTILINE | re.DOTALL))
     passed, new = {}, {module: parameter}       # module: how it calls the parameter
@@ -197,13 +199,9 @@ def _raise(text, top, module, parameter, of_top, default):
     names = "|".join(map(re.escape, passed))
     text = re.sub(rf"^  ({names}) +(#\()?", lambda found: f"  {found[1]} #(.{passed[found[1]]}({of_top}){',' if found[2] else ') '}", text,
                   flags=re.MULTILINE)
-
-    def header(found):
-        value = default if found[1] == top else '""'
-        return f"module {found[1]} #(parameter {of_top} = {value}) ("
-
+    # Yosys elaborates all of them with their defaults first: these must be good.
     names = "|".join(map(re.escape, sorted(set(passed) - {module})))
-    return re.sub(rf"^module ({names}) ?\(", header, text, flags=re.MULTILINE)
+    return re.sub(rf"^module ({names}) ?\(", lambda found: f"module {found[1]} #(parameter {of_top} = {default}) (", text, flags=re.MULTILINE)
 
 
 def ports(text, name):

@@ -6,7 +6,7 @@ from hwgen.params.design import Design
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.units.mac_array import MacArray
-from tools import synth_scripts
+from tools import take_in
 
 
 def emitted(folder, shape, formats=None):
@@ -20,14 +20,14 @@ def emitted(folder, shape, formats=None):
 def test_no_register_is_unwritten(tmp_path, shape, formats):
     folder = emitted(tmp_path, shape, formats)
     (tmp_path / "work").mkdir()
-    assert synth_scripts.unwritten(folder, "chip", tmp_path / "work") == []
+    assert take_in.unwritten(folder, "chip", tmp_path / "work") == []
 
 
 @pytest.mark.parametrize("script", ["proc; opt", "proc; flatten; opt -fast"])
 def test_an_array(tmp_path, script):
     (tmp_path / "work").mkdir()
-    assert synth_scripts.run(emitted(tmp_path, "tiny"), "chip", script, tmp_path / "work") > 0
+    assert take_in.run(emitted(tmp_path, "tiny"), "chip", script, tmp_path / "work") > 0
 
 
 def test_the_specimen(tmp_path):
-    assert synth_scripts.unwritten(synth_scripts.SPECIMEN, "specimen", tmp_path) == []
+    assert take_in.unwritten(take_in.SPECIMEN, "specimen", tmp_path) == []
