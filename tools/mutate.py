@@ -303,12 +303,10 @@ def summary(counts):
             "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
 
 
-def record(units, command):
-    entries = []
-    for unit, counts in units.items():
-        for name, value in summary(counts).items():
-            entries.append({"name": f"{unit}/{name}", "value": value, "unit": "%" if name == "score" else "", "kind": "measured", "command": command})
-    ledger.record("mutation.json", entries)
+def record(name, counts, command):
+    """Write the numbers of a unit, or of all, to the ledger."""
+    ledger.record("mutation.json", [{"name": f"{name}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
+                                    for number, value in summary(counts).items()])
 
 
 def main():
@@ -318,8 +316,9 @@ def main():
     parser.add_argument("--cases", type=int, default=CASES, help="designs of each unit among those that its bench builds (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prove", type=int, default=20, metavar="SECONDS", help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
-    parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json; without --unit that is done anyway")
+    parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
     options = parser.parse_args()
+    how = f"--mutants {options.mutants} --cases {options.cases} --seed {options.seed}"
     units, counted, began, failed = options.unit or list(UNITS), {}, time.monotonic(), False
     for k, unit in enumerate(units):
         try:
@@ -329,6 +328,8 @@ def main():
             failed = True
             continue
         counted[unit] = Counter(entry["verdict"] for entry in mutants)
+        if options.record or not options.unit:
+            record(unit, counted[unit], f"python -m tools.mutate --unit {unit} {how}")
         spent = time.monotonic() - began
         print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
               + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
@@ -338,10 +339,8 @@ def main():
     if counted:
         total = sum(counted.values(), Counter())
         print("all: " + ", ".join(f"{value} {name}" for name, value in summary(total).items()))
-        if options.record or not options.unit and not failed:
-            chosen = "".join(f" --unit {unit}" for unit in options.unit or ())
-            record(counted | ({"all": total} if not options.unit else {}),
-                   f"python -m tools.mutate{chosen} --mutants {options.mutants} --cases {options.cases} --seed {options.seed}")
+        if not options.unit and not failed:
+            record("all", total, f"python -m tools.mutate {how}")
     return failed
 
 
