@@ -329,7 +329,7 @@ def main():
             continue
         counted[unit] = Counter(entry["verdict"] for entry in mutants)
         if options.record or not options.unit:
-            record(unit, counted[unit], f"python -m tools.mutate --unit {unit} {how}")
+            record(unit, counted[unit], f"python -m tools.mutate {how}")
         spent = time.monotonic() - began
         print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
               + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
