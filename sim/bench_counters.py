@@ -25,7 +25,9 @@ async def check(dut, clock, events, clears, addresses):
         await clock.sample()
         got.append(value_of(dut.data))
         await clock.edge()
-    assert got[golden.READ_LATENCY:] == [int(want[cycle, a]) for cycle, a in enumerate(addresses)][:-golden.READ_LATENCY]
+    expected = [int(want[cycle, a]) for cycle, a in enumerate(addresses)][:-golden.READ_LATENCY]
+    got = got[golden.READ_LATENCY:]
+    assert got == expected
 
 
 @cocotb.test()

@@ -23,9 +23,12 @@ def rows(rng):
     """Patterns [ROWS, LENGTH]: rows of one magnitude each, of all magnitudes, of zeros, and near a format's largest."""
     bits = rng.integers(0, 1 << 16, (ROWS, LENGTH))
     kind = rng.integers(0, 4, ROWS)[:, None]
-    exponent = np.clip(rng.integers(1, 255, (ROWS, 1)) - rng.integers(0, 12, (ROWS, LENGTH)), 1, 254)
+    exponent = np.clip(rng.integers(1, 255, (ROWS, 1)) - rng.integers(0, 20, (ROWS, LENGTH)), 1, 254)
     bits = np.where(kind != 1, bits & 0x807F | exponent << 7, bits)
     bits = np.where(kind == 2, bits & 0x8000 | 130 << 7 | rng.integers(118, 123, (ROWS, LENGTH)), bits)
+    low = 7 - FMT.man_bits          # bits of a bf16 that a code does not have: close to a tie between an even code and the next
+    ties = bits & -2 << low | 1 << low - 1 | 1 << rng.integers(0, low, bits.shape)
+    bits = np.where((kind < 2) & (rng.random(bits.shape) < 0.5), ties, bits)
     bits = np.where((kind == 3) & (rng.random((ROWS, LENGTH)) < P["zeros"]), 0, bits)
     field = bits >> 7 & 255
     return np.where((field == 0) | (field == 255), 0, bits)

@@ -17,7 +17,7 @@ SHAPES = {
 def test_vector_buffer(simulator, shape):
     p = SHAPES[shape]
     unit = VectorBuffer(**{**p, "fmt": fp8(p["fmt"])})
-    run(unit, f"vector_buffer_{shape}", "bench_vector_buffer", params={**p, "zeros": 0.9, "rounds": 3}, sim=simulator)
+    run(unit, f"vector_buffer_{shape}", "bench_vector_buffer", params={**p, "zeros": 0.9, "rounds": 10}, sim=simulator)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -26,7 +26,7 @@ import pytest
 
 import hwgen.lib.verilog
 from hwgen.fpga.tools import ToolError, run_tool
-from hwgen.lib.verilog import emit_design, ports
+from hwgen.lib.verilog import emit_design
 from sim import runner
 from tools import equivalence, ledger
 
@@ -108,15 +108,15 @@ def mutate(case, count, seed, folder):
     width = count.bit_length() + 1
     read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_clean\n"
     (folder / "list.ys").write_text(f"{read}select -set chosen t:* t:$mem* %d\n"
-                                    f"mutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\n")
+                                    f"mutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil unmutated.il\n")
     run_tool("yosys", "-q", "-s", "list.ys", folder=folder, log="list.log")
     (folder / "all.ys").write_text(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n")
     run_tool("yosys", "-q", "-s", "all.ys", folder=folder, log="all.log")
-    lines = case.verilog.splitlines()
+    lines, drives = case.verilog.splitlines(), _drives((folder / "unmutated.il").read_text())
     mutants = []
     for command in (folder / "mutants.ys").read_text().splitlines():
         number = int(re.search(rf"-ctrl mutant {width} (\d+)", command)[1])
-        mutants.append(Mutant(number, command, _where(command, lines)))
+        mutants.append(Mutant(number, command, _where(command, lines, drives)))
     return "/* verilator lint_off WIDTH */\n/* verilator lint_off LATCH */\n" + (folder / "mutated.v").read_text(), mutants
 
 
@@ -129,16 +129,44 @@ def _python(file):
 def _named(wire, verilog):
     """A wire's name, with that of the register or wire that it is assigned to if it has only a number."""
     for line in verilog if "$" in wire else ():
-        if found := re.search(rf"(\\?[\w.$]+) +(?:<=|=) +{re.escape(wire)} ?;", line):
+        if found := re.search(rf"([\w.$]+) +(?:<=|=) +{re.escape(wire)} ?;", line):
             return f"{wire}={found[1]}"
     return wire
 
 
-def _where(command, verilog):
-    """A mutation in words: what it does to which port of which cell, the wire, and the line of Python that made the cell (of Verilog if none did)."""
+def _drives(rtlil):
+    """{(module, cell): name of the wire that it drives}, by way of the multiplexers behind it if its own wire has no name."""
+    outputs, users, module, cell = {}, {}, None, None
+    for line in rtlil.splitlines():
+        words = line.split(" ")
+        if line.startswith("module "):
+            module = words[1]
+        elif line.startswith("  cell "):
+            cell = (module, words[4])
+        elif line.startswith("    connect "):
+            port, wire = words[5:7]
+            if port in ("\\Y", "\\Q", "\\DATA"):
+                outputs[cell] = wire
+            elif port in ("\\A", "\\B", "\\D"):
+                for each in words[6:]:
+                    users.setdefault((module, each), cell)
+    named = {}
+    for cell, wire in outputs.items():
+        for _ in range(40):
+            if wire.startswith("\\") or (cell[0], wire) not in users:
+                break
+            wire = outputs.get(users[cell[0], wire], "\\?")
+        named[cell] = wire
+    return named
+
+
+def _where(command, verilog, drives):
+    """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of Python that made it (or of Verilog)."""
     options = dict(re.findall(r"-(\w+) (\S+)", re.sub(r"-ctrl mutant \d+ \d+", "", command)))
     cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
     wire = f" {_named(options['wire'], verilog)}[{options['wirebit']}]" if "wire" in options else ""
+    driven = drives.get((f"\\{options['module']}", options["cell"]), "")
+    drive = " -> " + _named(driven, verilog).lstrip("\\") if driven else ""
     control = f" by [{options['ctrlbit']}]" if "ctrlbit" in options else ""
     sources, said = re.findall(r"-src (\S+)", command), ""
     for file, line in [source.rsplit(":", 1) for source in reversed(sources)]:
@@ -151,7 +179,7 @@ def _where(command, verilog):
             if file == "design.v":
                 said = f"Verilog: {verilog[int(line.split('.')[0]) - 1].strip()}"
                 break
-    return f"{options['mode']}{control} {options['module']} {cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]{wire}; {said}"
+    return f"{options['mode']}{control} {options['module']} {cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]{wire}{drive}; {said}"
 
 
 # Runs
@@ -175,7 +203,8 @@ def _params(params):
 def run_case(case, count, seed):
     """{"name", "mutants": [{"number", "where", "values", "cycles", "seconds"}]}: of each mutant the first failures; from the disk if they are there."""
     benches = [(call.bench, _bench_text(call.bench), call.testcase, _params(call.params), call.seed) for call in case.calls]
-    folder = WORK / case.unit / f"{case.name}-{_digest(case.verilog, count, seed)}"
+    netlist = re.sub(r'[(][*] src = "[^"]*" [*][)]', "", case.verilog)      # lines may move
+    folder = WORK / case.unit / f"{case.name}-{_digest(netlist, count, seed)}"
     verilog, mutants = mutate(case, count, seed, folder)
     alive = {mutant.number: {"number": mutant.number, "where": mutant.where, "values": None, "cycles": None, "seconds": 0} for mutant in mutants}
     done = dict(alive)
@@ -245,7 +274,7 @@ def _proof(case, folder, number, limit):
     known = json.loads(path.read_text()) if path.exists() else {}
     verdict, before = known.get(str(number), ("open", 0))
     if verdict == "open" and before < limit:
-        verdict = equivalence.compare(folder, case.name, ports(case.verilog, case.name), number, limit)
+        verdict = equivalence.compare(folder, case.name, number, limit)
         path.write_text(json.dumps(known | {str(number): (verdict, limit)}))
     return verdict
 
@@ -274,12 +303,10 @@ def summary(counts):
             "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
 
 
-def record(units, command):
-    entries = []
-    for unit, counts in units.items():
-        for name, value in summary(counts).items():
-            entries.append({"name": f"{unit}/{name}", "value": value, "unit": "%" if name == "score" else "", "kind": "measured", "command": command})
-    ledger.record("mutation.json", entries)
+def record(name, counts, command):
+    """Write the numbers of a unit, or of all, to the ledger."""
+    ledger.record("mutation.json", [{"name": f"{name}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
+                                    for number, value in summary(counts).items()])
 
 
 def main():
@@ -289,8 +316,9 @@ def main():
     parser.add_argument("--cases", type=int, default=CASES, help="designs of each unit among those that its bench builds (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prove", type=int, default=20, metavar="SECONDS", help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
-    parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json; without --unit that is done anyway")
+    parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
     options = parser.parse_args()
+    how = f"--mutants {options.mutants} --cases {options.cases} --seed {options.seed}"
     units, counted, began, failed = options.unit or list(UNITS), {}, time.monotonic(), False
     for k, unit in enumerate(units):
         try:
@@ -300,6 +328,8 @@ def main():
             failed = True
             continue
         counted[unit] = Counter(entry["verdict"] for entry in mutants)
+        if options.record or not options.unit:
+            record(unit, counted[unit], f"python -m tools.mutate {how}")
         spent = time.monotonic() - began
         print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
               + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
@@ -309,10 +339,8 @@ def main():
     if counted:
         total = sum(counted.values(), Counter())
         print("all: " + ", ".join(f"{value} {name}" for name, value in summary(total).items()))
-        if options.record or not options.unit and not failed:
-            chosen = "".join(f" --unit {unit}" for unit in options.unit or ())
-            record(counted | ({"all": total} if not options.unit else {}),
-                   f"python -m tools.mutate{chosen} --mutants {options.mutants} --cases {options.cases} --seed {options.seed}")
+        if not options.unit and not failed:
+            record("all", total, f"python -m tools.mutate {how}")
     return failed
 
 
