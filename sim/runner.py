@@ -16,7 +16,6 @@ import importlib.metadata
 import json
 import os
 from pathlib import Path
-import re
 import shutil
 import subprocess
 import tempfile

@@ -9,7 +9,7 @@ from hwgen.models.quantize import bf16, bf16_values, encode, quantize, quantize_
 from hwgen.params.block import dense
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.hardware import Recipe
-from hwgen.params.model import DEMO, ModelShape
+from hwgen.params.model import ModelShape
 
 ORACLES = {E3M4: ml_dtypes.float8_e3m4, E4M3: ml_dtypes.float8_e4m3fn}
 ODD = ModelShape(name="odd", vocab_size=77, hidden_size=72, intermediate_size=20, num_hidden_layers=2,

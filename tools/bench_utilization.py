@@ -6,7 +6,6 @@ Weights are random: no cycle depends on them. Every token, signature, cycle and 
 import argparse
 import contextlib
 
-from hwgen.golden.sequencer import pass_timeline
 from hwgen.host.driver import CheckedLink
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry

@@ -86,7 +86,7 @@ class AlternatingSequencer(wiring.Component):
         kind, half = pieces.kind, pieces.half
         m.d.comb += [pieces.both.eq(counts[1] != 0), pieces.head.eq(heads), pieces.restart.eq(finish), self.half.eq(half)]
 
-        kinds, head, opening = pieces.kinds, pieces.kinds[HEAD], pieces.kinds[turn(block).opening]
+        kinds, head = pieces.kinds, pieces.kinds[HEAD]
 
         def kind_is(*kinds):
             return kind.as_value().matches(*(k.value for k in kinds))
