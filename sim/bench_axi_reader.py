@@ -176,18 +176,36 @@ async def silence(dut):
     clock = await start_clock_reset(dut)
     bench = Bench(dut, clock)
     requests = a_pass(rng)
-    for limit in (0, 20, 57):
+    for limit in (0, 20, 22, 39, 57):
         dut.timeout.value = limit
         bench.clear()
         bench.memory.mute = True
         start = clock.cycle
         bench.send(requests)
-        await clock.edge(100)
+        await clock.edge(60)
+        waits = bench.events["axi_waits"]
+        await clock.edge(40)
+        assert bench.events["axi_waits"] - waits == 40
         address = BASE
         assert bench.errors == ([(ReadError.TIMEOUT, address)] if limit else [])
         bench.memory.mute = False
         await bench.check(requests)
         assert len(bench.errors) == (limit > 0) and clock.cycle > start + 100
+        await clock.edge(20)
+        waits = bench.events["axi_waits"]
+        await clock.edge(10)
+        assert bench.events["axi_waits"] == waits          # nothing is owed
+
+
+@cocotb.test()
+async def offers_wait_for_nobody(dut):
+    """A beat is offered whether or not anyone is ready for it."""
+    clock = await start_clock_reset(dut)
+    bench = Bench(dut, clock, stall=1)
+    bench.send([(0, DESIGN.header_beats, 0)])
+    await clock.edge(100 + 10 * HW.beat_bytes)
+    await clock.sample()
+    assert value_of(dut.beats__valid) and bench.beats.items == []
 
 
 @cocotb.test()
