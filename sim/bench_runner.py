@@ -4,12 +4,14 @@ import random
 
 import cocotb
 
+from hwgen.params.formats import E3M4
 from sim.example_units import layout
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 PARAMS = bench_params()
 SHAPE = layout(PARAMS["lanes"])
 DEPTH = PARAMS["depth"]
+NUMBERS = {"lanes": E3M4}
 
 
 def payloads(count):
@@ -20,8 +22,8 @@ def payloads(count):
 
 async def ports(dut, idle=0, stall=0):
     clock = await start_clock_reset(dut)
-    return (clock, StreamSource(dut, "i", clock, idle=idle, shape=SHAPE),
-            StreamSink(dut, "o", clock, stall=stall, shape=SHAPE))
+    source = StreamSource(dut, "i", clock, idle=idle, shape=SHAPE, numbers=NUMBERS)
+    return clock, source, StreamSink(dut, "o", clock, stall=stall, shape=SHAPE, numbers=NUMBERS, source=source)
 
 
 @cocotb.test()

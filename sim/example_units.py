@@ -13,7 +13,8 @@ def layout(lanes):
 
 
 class StreamRegister(wiring.Component):
-    """One pipeline register. ``broken`` plants a fault: "value" corrupts one in four, "hold" drops a stalled offer."""
+    """One pipeline register. ``broken`` plants a fault: "value" corrupts one in four, "hold" drops a stalled offer,
+    "lane" inverts a bit of the last lane."""
 
     def __init__(self, lanes, *, broken=None):
         self._broken = broken
@@ -30,6 +31,9 @@ class StreamRegister(wiring.Component):
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == 3):
                     m.d.sync += self.o.payload.tag.eq(~self.i.payload.tag)
+        if self._broken == "lane":
+            with m.If(self.i.ready):
+                m.d.sync += self.o.payload.lanes[-1][5].eq(~self.i.payload.lanes[-1][5])
         if self._broken == "hold":
             with m.If(self.o.valid):
                 m.d.sync += self.o.valid.eq(0)

@@ -6,6 +6,7 @@
 Builds live in ``build/sim/<name>-<hash>/`` and are made again only when the Verilog, the options or the tools change.
 They are built beside that folder and moved there when complete, under a lock: an interrupted or failed build leaves
 nothing that a later run could take for its own. The folder of a failed run is kept, and the failure names it.
+What a failure says is in docs/benches.md.
 """
 
 from contextlib import contextmanager
@@ -16,9 +17,12 @@ import importlib.metadata
 import json
 import os
 from pathlib import Path
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import cocotb_tools.config
@@ -34,6 +38,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ROOT / "build" / "sim"
 #: Seed of every run, unless the call or HWGEN_SEED names another.
 SEED = 20240613
+PERIOD = 10             # ns of a cycle, as `stream_bench.start_clock_reset` has it by default
+#: Cycles before the first difference, and after it, of which a failed bench leaves waveforms.
+WINDOW = 1000
 
 
 class BenchFailed(AssertionError):
@@ -45,7 +52,16 @@ def simulators():
     return ["verilator", *(["icarus"] if shutil.which("iverilog") else [])]
 
 
-def run(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=False, internals=False,
+class _Failure(NamedTuple):
+    """Why a run failed: the first of its tests that did, and when (ns from the test's start: the first difference, and the test's end)."""
+    said: str
+    case: str = ""
+    difference: float = 0
+    end: float = 0
+    others: tuple = ()
+
+
+def run(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=None, internals=False,
         opt="-O1"):
     """Run the cocotb tests of a bench on a design. Raises :class:`BenchFailed` unless all pass.
 
@@ -58,19 +74,69 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     params : dict               JSON-able, for the bench: ``stream_bench.bench_params()``
     sim : str                   "verilator" or "icarus"
     seed : int                  of ``cocotb.RANDOM_SEED`` and Python's ``random`` in the bench
-    waves : bool                write a VCD (FST with Icarus) and keep the run's folder; WAVES=1 does the same
+    waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By default as WAVES says (1 or
+                                0), and without it when a test fails: that test alone runs again, with :data:`WINDOW` cycles around
+                                the first difference
     internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator
     opt : str                   C++ optimization with Verilator: ``-O1`` builds fast, ``-O2`` runs fast
     """
-    waves = waves or os.environ.get("WAVES", "0") not in ("", "0")
+    asked = os.environ.get("WAVES", "")
+    waves, on_failure = (asked not in ("", "0") if waves is None else waves), waves is None and not asked
     seed = int(os.environ.get("HWGEN_SEED", SEED)) if seed is None else seed
     verilog = design if isinstance(design, str) else emit_design(design, name)
-    folder = build(verilog, name, sim=sim, waves=waves, internals=internals, opt=opt)
+    # what both runs share
+    bound = dict(name=name, bench=bench, params=params or {}, sim=sim, seed=seed, internals=internals, opt=opt)
+    folder, failure = _simulate(verilog, **bound, testcase=testcase, waves=waves)
+    log = folder / "log.txt"
+    print(f"{name} on {sim}, seed {seed}: {folder}\n{log.read_text(errors='replace') if log.exists() else ''}")
+    if failure is None:
+        if waves:
+            print(f"waves in {folder}")
+        else:
+            shutil.rmtree(folder)
+        return
+    if waves:
+        where = f"{_waves_in(folder)}"
+    else:
+        where = _again(failure, verilog, bound) if on_failure and failure.case else "not written"
+    unit = "" if isinstance(design, str) else f" ({type(design).__name__})"
+    raise BenchFailed("\n".join([
+        f"{failure.case or bench}: {failure.said}", *([f"failed too: {', '.join(failure.others)}"] if failure.others else []),
+        f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:2000]}",
+        f"waves: {where}", f"rerun: {_rerun(seed)}", f"log: {log}"]))
 
+
+def _again(failure, verilog, bound):
+    """Where the waveforms of a failed test are, which this writes: it runs alone, with the same seed. Says so if that does not work."""
+    first = max(0, round(failure.difference) - WINDOW * PERIOD)
+    try:
+        folder, again = _simulate(verilog, **bound, testcase=failure.case, waves=True,
+                                  plusargs=[f"+dump_from={first}", f"+dump_for={round(failure.difference) - first + WINDOW * PERIOD}"])
+        where = _waves_in(folder)
+    except Exception as error:      # whatever it is, the first failure is to be told
+        return f"not written, as the run with waveforms failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if again is None:
+        return f"{where}; but the test passes when it runs alone: rerun all"
+    other = "" if again.said == failure.said else f"; but alone it fails in another way: {again.said.splitlines()[0]}"
+    return f"{where}, from {first} ns on; the difference is at {round(failure.difference)} ns, {PERIOD} ns are a cycle{other}"
+
+
+def _waves_in(folder):
+    return next((str(path) for path in folder.iterdir() if path.suffix in (".vcd", ".fst")), f"none in {folder}")
+
+
+def _rerun(seed):
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    return f"WAVES=1 HWGEN_SEED={seed} python -m pytest {shlex.quote(test)}" if test else f"with WAVES=1 HWGEN_SEED={seed}"
+
+
+def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, internals, opt, plusargs=()):
+    """One run: its folder and its `_Failure`, if any."""
+    folder = build(verilog, name, sim=sim, waves=waves, internals=internals, opt=opt)
     run_folder = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     results, log = run_folder / "results.xml", run_folder / "log.txt"
     environment = {
-        "HWGEN_BENCH_PARAMS": json.dumps(params or {}),
+        "HWGEN_BENCH_PARAMS": json.dumps(params),
         "HWGEN_BENCH_PORTS": json.dumps(ports(verilog, name)),
         "PYTHONUNBUFFERED": "1",
         "COCOTB_ANSI_OUTPUT": "0",
@@ -82,44 +148,39 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
         get_runner(sim).test(test_module=bench if "." in bench else f"sim.{bench}", hdl_toplevel=name,
                              hdl_toplevel_lang="verilog", testcase=testcase, seed=seed, build_dir=folder,
                              test_dir=run_folder, results_xml=str(results), extra_env=environment, log_file=log,
-                             waves=waves)
+                             plusargs=list(plusargs), waves=waves)
     except (SystemExit, RuntimeError) as error:  # cocotb's runner exits on failures
         stopped = error
-    said = log.read_text(errors="replace") if log.exists() else ""
-    print(f"{name} on {sim}, seed {seed}: {run_folder}\n{said}")
-    try:
-        _check(results, stopped, [testcase] if isinstance(testcase, str) else testcase or [])
-    except BenchFailed as error:
-        raise BenchFailed(f"{name} on {sim}, seed {seed}: {error}\nlog: {log}") from None
-    if waves:
-        print(f"waves in {run_folder}")
-    else:
-        shutil.rmtree(run_folder)
+    return run_folder, _failure(results, stopped, [testcase] if isinstance(testcase, str) else testcase or [])
 
 
-def _check(results, stopped, wanted=()):
+def _failure(results, stopped, wanted=()):
     if not results.is_file():
-        raise BenchFailed(f"the simulation ended without results ({stopped!r})")
+        return _Failure(f"the simulation ended without results ({stopped!r})")
     cases = list(ElementTree.parse(results).getroot().iter("testcase"))
-    failed = [(case.get("name"), found) for case in cases
-              for found in (case.find("failure"), case.find("error")) if found is not None]
+    failed = [(case, found) for case in cases for found in (case.find("failure"), case.find("error")) if found is not None]
     if failed:
-        raise BenchFailed("; ".join(f"{case}: {found.get('error_msg') or found.get('message') or found.text}"
-                                    for case, found in failed))
+        case, found = failed[0]
+        said = found.get("error_msg") or found.get("message") or found.text
+        times = {prop.get("name"): prop.get("value") for prop in case.iter("property")}
+        end = float(times.get("sim_time_duration", 0))
+        later = re.search(r"noticed in cycle \d+, (\d+) cycles later", said)
+        return _Failure(said, case.get("name"), max(0, end - PERIOD * int(later[1])) if later else end, end,
+                        tuple(case.get("name") for case, _ in failed[1:]))
     if not [case for case in cases if case.find("skipped") is None]:
-        raise BenchFailed("no test was run")
+        return _Failure("no test was run")
     for name in wanted:
         if not any(name == case.get("name") for case in cases):
-            raise BenchFailed(f"there is no test {name}")
-    if stopped is not None:
-        raise BenchFailed(f"the simulator stopped with {stopped!r}")
+            return _Failure(f"there is no test {name}")
+    return None if stopped is None else _Failure(f"the simulator stopped with {stopped!r}")
 
 
 def build(verilog, name, *, sim="verilator", waves=False, internals=False, opt="-O1"):
     """The folder of a finished build of Verilog text whose top module is ``name``."""
     if sim not in ("verilator", "icarus"):
         raise ValueError(f"Simulator must be 'verilator' or 'icarus', not {sim!r}")
-    key = repr((verilog, sim, waves, internals, opt if sim == "verilator" else None, _versions(sim), str(ROOT)))
+    key = repr((verilog, sim, waves, internals, opt if sim == "verilator" else None, _versions(sim), str(ROOT),
+                *((_WINDOW_VERILATOR, _WINDOW_ICARUS) if waves else ())))
     folder = BUILDS / f"{name}-{sim}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     with _lock(folder.name):
         if not folder.exists():
@@ -153,8 +214,49 @@ def _versions(sim):
     return {**versions, "icarus": said.split("\n")[0]}
 
 
+#: cocotb's main program with a tracer that leaves out what is not within +dump_from=NS and +dump_for=NS; its time is in ps.
+_WINDOW_VERILATOR = """\
+#include <cstdlib>
+#include <cstring>
+#include "Vtop.h"
+#include "verilated_vcd_c.h"
+
+static uint64_t argument(const char *name, uint64_t otherwise) {
+    const char *found = Verilated::commandArgsPlusMatch(name);
+    return *found ? 1000 * std::strtoull(found + 1 + std::strlen(name), nullptr, 10) : otherwise;
+}
+
+class Window : public VerilatedVcdC {
+public:
+    void dump(uint64_t time) {
+        static const uint64_t from = argument("dump_from=", 0), length = argument("dump_for=", ~0ULL);
+        if (time >= from && time - from <= length) VerilatedVcdC::dump(time);
+    }
+};
+#define VerilatedVcdC Window
+#include "MAIN"
+"""
+
+_WINDOW_ICARUS = """\
+module dump;
+  reg [63:0] first, length;
+  initial begin
+    if (!$value$plusargs("dump_from=%d", first)) first = 0;
+    $dumpfile("NAME.fst");
+    if (first) #(first);
+    $dumpvars(0, NAME);
+    if ($value$plusargs("dump_for=%d", length)) begin #(length) $dumpoff; end
+  end
+endmodule
+"""
+
+
 def _build_verilator(work, done, name, verilog, waves, internals, opt):
     libs = cocotb_tools.config.libs_dir
+    cpp = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    if waves:
+        (work / "window.cpp").write_text(_WINDOW_VERILATOR.replace("MAIN", str(cpp)))
+        cpp = work / "window.cpp"
     # Only what a bench may reach is kept from the optimizer: the ports, by default.
     public = ["public_flat_rw -module \"*\" -var \"*\""] if internals else [
         f'public_flat_{"rw" if port.direction == "input" else "rd"} -module "{name}" -var "{port.name}"'
@@ -162,7 +264,7 @@ def _build_verilator(work, done, name, verilog, waves, internals, opt):
     (work / "public.vlt").write_text("\n".join(["`verilator_config", *public, ""]))
     built = verilator.build(
         [work / "public.vlt", work / "design.v"], name, folder=work / "obj", executable=name,
-        cpp=[cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"],
+        cpp=[cpp],
         args=["--vpi", "--timescale", "1ns/1ps"],
         ldflags=f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator", opt=opt, trace=waves,
         cache=BUILDS / "verilator-runtime", headers=True)
@@ -173,8 +275,7 @@ def _build_icarus(work, done, name, verilog, waves, internals, opt):
     (work / "options.f").write_text("+timescale+1ns/1ps\n")
     sources, tops = ["design.v"], ["-s", name]
     if waves:
-        (work / "dump.v").write_text(f'module dump; initial begin $dumpfile("{name}.fst"); $dumpvars(0, {name}); '
-                                     "end endmodule\n")
+        (work / "dump.v").write_text(_WINDOW_ICARUS.replace("NAME", name))
         sources.append("dump.v")
         tops += ["-s", "dump"]
     subprocess.run(["iverilog", "-g2012", "-o", done / "sim.vvp", *tops, "-f", "options.f", *sources], cwd=work,

@@ -17,6 +17,8 @@ from cocotb.clock import Clock as CocotbClock
 from cocotb.triggers import Event, ReadOnly, RisingEdge, SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 
+from sim.explain import Seen, context, install
+
 
 __all__ = ["Clock", "StreamSink", "StreamSource", "bench_params", "cross", "pack", "start_clock_reset", "unpack",
            "value_of"]
@@ -82,6 +84,7 @@ class Clock:
     def __init__(self, dut, period):
         self.dut, self.period = dut, period  # ns
         self.in_reset = True
+        self.sources, self.sinks = [], []  # on this clock, for `sim.explain`
         self._zero = 0
 
     @property
@@ -107,6 +110,8 @@ class Clock:
         if hasattr(self.dut, "rst"):
             self.dut.rst.value = 0
         self.in_reset = False
+        for port in (*self.sources, *self.sinks):
+            port.restart()
         self._zero = round(get_sim_time("ns"))
 
 
@@ -116,6 +121,7 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
         if direction == "input":
             getattr(dut, name).value = 0
     clock = Clock(dut, period)
+    install(clock)
     CocotbClock(dut.clk, period, unit="ns").start(start_high=False)
     await clock.edge()
     await clock.reset(cycles)
@@ -125,8 +131,8 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
 # Streams
 
 class _Port:
-    def __init__(self, dut, name, clock, shape, chance, purpose):
-        self.name, self.clock, self.shape = name, clock, shape
+    def __init__(self, dut, name, clock, shape, numbers, chance, purpose):
+        self.name, self.clock, self.shape, self.numbers = name, clock, shape, numbers
         self.valid, self.ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
         # A payload of no width has no port.
         self.payload = getattr(dut, f"{name}__payload", None)
@@ -143,15 +149,17 @@ class StreamSource(_Port):
     """Drives a stream's input port of the design.
 
     ``idle`` is the probability of a cycle without an offer, or a function from the cycle to whether it is one. With a
-    ``shape``, items are as :func:`pack` takes them; without, they are ints.
+    ``shape``, items are as :func:`pack` takes them; without, they are ints. ``numbers`` is as a :class:`StreamSink`'s.
     """
 
-    def __init__(self, dut, name, clock, *, idle=0, shape=None):
+    def __init__(self, dut, name, clock, *, idle=0, shape=None, numbers=None):
         self.sent = []  # (cycle, item) of each transfer
+        self.log = []   # the same since the last reset, whatever the bench forgets
         self._queue = []
         self._empty = Event()
         self._empty.set()
-        super().__init__(dut, name, clock, shape, idle, "idle")
+        super().__init__(dut, name, clock, shape, numbers, idle, "idle")
+        clock.sources.append(self)
 
     def send(self, items):
         """Queue items. Those queued before the first clock edge after creation start in the current cycle."""
@@ -163,6 +171,14 @@ class StreamSource(_Port):
         """Forget what was not transferred yet (with a reset, or the stream's rule is broken)."""
         self._queue.clear()
         self._empty.set()
+
+    def restart(self):
+        """There was a reset."""
+        self.log.clear()
+
+    def given_by(self, cycle):
+        """Number of the last transfer up to a cycle, or None."""
+        return max((i for i, (when, _) in enumerate(self.log) if when <= cycle), default=None)
 
     async def drained(self, timeout=100_000):
         """Wait until everything queued was transferred; then for the next edge."""
@@ -184,6 +200,7 @@ class StreamSource(_Port):
             await ReadOnly()
             if offered and not self.clock.in_reset and self._queue and value_of(self.ready):
                 self.sent.append((self.clock.cycle, self._queue.pop(0)))
+                self.log.append(self.sent[-1])
                 offered = False
                 if not self._queue:
                     self._empty.set()
@@ -195,35 +212,48 @@ class StreamSink(_Port):
 
     ``stall`` is the probability of a cycle that is not ready, or a function from the cycle to whether it is one. With a
     ``shape``, items are as :func:`unpack` gives them; without, they are ints.
+
+    For messages: ``numbers`` are the formats of fields ("" for a payload without fields), each an `Fp8` or "bf16"; without, those
+    called x are read as bf16, and codes as both FP8 formats. ``source`` is the source whose item n becomes item n of this sink.
     """
 
-    def __init__(self, dut, name, clock, *, stall=0, shape=None):
+    def __init__(self, dut, name, clock, *, stall=0, shape=None, numbers=None, source=None):
         self.received = []  # (cycle, item) of each transfer
+        self.source, self.first = source, 0     # its item that became the first one here
         self._awaited = {}  # count of transfers: event
-        super().__init__(dut, name, clock, shape, stall, "stall")
+        super().__init__(dut, name, clock, shape, numbers, stall, "stall")
+        clock.sinks.append(self)
 
     @property
     def items(self):
         """What was received, without the cycles."""
-        return [item for _, item in self.received]
+        return Seen([item for _, item in self.received], self, "item")
 
     @property
     def cycles(self):
         """The cycles in which something was received."""
-        return [cycle for cycle, _ in self.received]
+        return Seen([cycle for cycle, _ in self.received], self, "cycle")
 
     def clear(self):
         """Forget what was received."""
-        self.received.clear()
+        self.received = []
+        self.first = len(self.source.log) if self.source else 0
+
+    def restart(self):
+        """There was a reset."""
+        self.first = 0
 
     async def wait(self, count, timeout=100_000):
         """Wait until ``count`` items were received in all; then for the next edge. Returns the items."""
         if len(self.received) < count:
             event = self._awaited.setdefault(count, Event())
             await _within(event, timeout, self.clock, lambda: f"{self.name}: {len(self.received)} items instead of "
-                          f"{count} after {timeout} cycles")
+                          f"{count} after {timeout} cycles" + self._last())
         await self.clock.edge()
         return self.items
+
+    def _last(self):
+        return f", the last in cycle {self.received[-1][0]}" if self.received else ""
 
     async def _run(self):
         pending = None
@@ -252,4 +282,4 @@ async def _within(event, timeout, clock, complaint):
     try:
         await with_timeout(event.wait(), timeout * clock.period, "ns")
     except SimTimeoutError:
-        raise AssertionError(complaint()) from None
+        raise AssertionError("\n".join([complaint(), *context()])) from None

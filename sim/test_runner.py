@@ -1,11 +1,19 @@
 """The runner and the stream drivers hold what they promise: a good unit passes, and each fault is seen."""
 
+from pathlib import Path
+import re
+
+from amaranth.lib import data
+import numpy as np
 import pytest
 
 from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
+from hwgen.params.errors import KvOp
+from hwgen.params.formats import E4M3
 from sim import runner
 from sim.example_units import Quad, StreamRegister
+from sim.explain import explanation, show
 from sim.runner import BenchFailed, run
 
 
@@ -22,12 +30,77 @@ def test_shared_parts(simulator):
 def test_fault_fails_the_test(simulator, broken, complaint):
     with pytest.raises(BenchFailed, match=complaint):
         run(StreamRegister(2, broken=broken), "register", "bench_runner", params={"lanes": 2, "depth": 1},
-            sim=simulator)
+            sim=simulator, waves=False)
 
 
 def test_wrong_latency_fails_the_test(simulator):
     with pytest.raises(BenchFailed, match="throughput"):
-        run(StreamRegister(1), "register", "bench_runner", params={"lanes": 1, "depth": 2}, sim=simulator)
+        run(StreamRegister(1), "register", "bench_runner", params={"lanes": 1, "depth": 2}, sim=simulator, waves=False)
+
+
+def failure(sim, testcase="values/pattern=0"):
+    """What the failure of a wrong unit says, by line."""
+    with pytest.raises(BenchFailed) as failed:
+        run(StreamRegister(2, broken="lane"), "register", "bench_runner", testcase=testcase, params={"lanes": 2, "depth": 1}, sim=sim,
+            seed=7)
+    return str(failed.value).splitlines()
+
+
+@pytest.mark.parametrize("sim", [runner.simulators()[-1], pytest.param("verilator", marks=pytest.mark.nightly)])
+def test_a_failure_explains_itself(sim, monkeypatch):
+    monkeypatch.delenv("WAVES", raising=False)
+    monkeypatch.setattr(runner, "WINDOW", 2)
+    case, noticed, given, lane, assertion, unit, waves, rerun, log = failure(sim)
+    code = r"0x[0-9a-f]+ \(e3m4 (-?[0-9.]+|not finite)\)"
+    found = re.fullmatch(rf"values/pattern=0: assert o: item 0, cycle 1, field lanes\[1\]: got ({code}), expected ({code}) "
+                         r"\(50 of 50 items differ\)", case)
+    assert int(found[1][:5].strip(), 16) ^ int(found[3][:5].strip(), 16) == 32
+    assert re.fullmatch(r"  noticed in cycle 51, 50 cycles later", noticed)
+    assert given.startswith("  input i: item 0, cycle 0, that of this item: tag ") and lane == f"    lanes[1] {found[3]}"
+    assert re.fullmatch(r"  sim/bench_runner.py:\d+: assert await sink.wait\(.*\) == items", assertion)
+    assert unit == f'unit: register (StreamRegister) on {sim}, seed 7, {{"lanes": 2, "depth": 1}}'
+    path, at = re.fullmatch(r"waves: (\S+), from (15) ns on; the difference is at 35 ns, 10 ns are a cycle", waves).groups()
+    assert Path(path).stat().st_size > 100 and Path(path).suffix == (".vcd" if sim == "verilator" else ".fst")
+    if sim == "verilator":
+        times = [line for line in Path(path).read_text().splitlines() if line.startswith("#")]
+        assert (times[0], times[-1]) == (f"#{at}000", "#55000")
+    assert re.fullmatch(r"rerun: WAVES=1 HWGEN_SEED=7 python -m pytest 'sim/test_runner.py::test_a_failure_explains_itself\[.*\]'", rerun)
+    assert Path(log.removeprefix("log: ")).is_file()
+
+
+def test_a_run_with_waveforms_that_fails_does_not_hide_the_failure(monkeypatch):
+    monkeypatch.delenv("WAVES", raising=False)
+
+    def fail(*_):
+        raise OSError("no space")
+    monkeypatch.setattr(runner, "_waves_in", fail)
+    lines = failure(runner.simulators()[-1])
+    assert "o: item 0" in lines[0] and "waves: not written, as the run with waveforms failed: OSError: no space" in lines
+
+
+def test_no_waveforms_when_they_are_not_wanted(monkeypatch):
+    monkeypatch.setenv("WAVES", "0")
+    assert "waves: not written" in failure(runner.simulators()[-1])
+
+
+X = data.StructLayout({"x": data.ArrayLayout(16, 2), "codes": 8})
+
+
+@pytest.mark.parametrize("got, want, line", [
+    ([1, 20, 3], [1, 21, 4], "item 1: got 20 (0x14), expected 21 (0x15) (2 of 3 items differ)"),
+    ([1], [1, 2, 3], "item 1: got nothing, expected 2 (2 of 3 items differ, 1 came instead of 3)"),
+    ([{"a": [0, 1]}, (2, KvOp.FREE)], [{"a": [0, 1]}, (2, KvOp.FORK)],
+     f"item 1, field [1]: got FREE ({KvOp.FREE.value}), expected FORK ({KvOp.FORK.value}) (1 of 2 items differ)"),
+    (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 5]], "item 1, field [1]: got 4, expected 5 (1 of 2 items differ)"),
+    ({"error": 0}, {"error": 3}, "field error: got 0, expected 3"), (7, -7, "got 7, expected -7")])
+def test_the_first_difference(got, want, line):
+    assert explanation(got, want)[0] == line
+
+
+def test_numbers_are_shown_as_code_and_as_number():
+    assert show({"x": [0x3FC0, 0x8080], "codes": 0x7F}, X) == \
+        "x [0x3fc0 (bf16 1.5), 0x8080 (bf16 -1.17549435e-38)], codes 0x7f (e3m4 not finite, e4m3 not finite)"
+    assert show([0x38, 0xB8], numbers={"": E4M3}) == "[0x38 (e4m3 1), 0xb8 (e4m3 -1)]"
 
 
 def test_missing_testcase_fails_the_test(simulator):

@@ -235,7 +235,7 @@ def _simulate(case, call, verilog, numbers, results):
     plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase, "mutants": numbers, "results": str(results)}
     with mock.patch.dict(os.environ, {"HWGEN_MUTANTS": json.dumps(plan)}), open(results.with_suffix(".log"), "w", encoding="utf-8") as log, \
             contextlib.redirect_stdout(log):
-        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals)
+        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals, waves=False)
 
 
 # Verdicts
