@@ -10,6 +10,7 @@ from hwgen.models import ModelError, load
 from hwgen.models.families import FAMILIES
 from hwgen.models.reference import Reference
 from model_files import write_safetensors
+from tools import check_families
 
 RECORDS = read_records()
 MEASURED = json.loads((Path(__file__).parents[1] / "docs" / "families.json").read_text())
@@ -42,6 +43,16 @@ def test_every_family_is_recorded():
     assert {case["model_type"] for case in CASES.values()} == set(FAMILIES)
     assert list(RECORDS) == list(CASES) == list(MEASURED)
     assert all(name.partition(",")[0] == case["model_type"] for name, case in CASES.items())
+
+
+def test_results_are_kept_beside_those_of_others(tmp_path, monkeypatch):
+    """Comparisons take long: a family that was added while they ran stays in the file."""
+    file = tmp_path / "families.json"
+    monkeypatch.setattr(check_families, "RESULTS", file)
+    for text in ('{"a": {"rtl": ""}}', '{"a": {"rtl": ""}, "b": {"rtl": "3 + 4 passes"}}'):
+        file.write_text(text)
+        check_families.keep("a", "1 + 2 passes")
+    assert json.loads(file.read_text()) == {"a": {"rtl": "1 + 2 passes"}, "b": {"rtl": "3 + 4 passes"}}
 
 
 @pytest.mark.parametrize("name", CASES)
