@@ -10,7 +10,7 @@ import json
 import os
 import random
 
-from amaranth.hdl import Shape, ShapeCastable
+from amaranth.hdl import Shape
 from amaranth.lib import data
 import cocotb
 from cocotb.clock import Clock as CocotbClock

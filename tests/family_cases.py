@@ -76,6 +76,7 @@ CASES = {
     "hyperclovax": _case("hyperclovax", embedding_multiplier=7.0, residual_multiplier=0.3, attention_multiplier=0.2, logits_scaling=0.5,
                          tie_word_embeddings=True, mlp_bias=True),
     "hyperclovax, no post norm": _case("hyperclovax", residual_multiplier=0.3, use_post_norm=False),
+    "nanochat": _case("nanochat", attention_bias=True, final_logit_softcapping=5.0, tie_word_embeddings=True),
     "ministral": _case("ministral", num_hidden_layers=3, head_dim=12, sliding_window=7,
                        layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
     "cwm": _case("cwm", head_dim=12, mlp_bias=True, num_hidden_layers=3, sliding_window=7),

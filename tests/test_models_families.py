@@ -10,6 +10,7 @@ from hwgen.models import ModelError, load
 from hwgen.models.families import FAMILIES
 from hwgen.models.reference import Reference
 from model_files import write_safetensors
+from tools import check_families
 
 RECORDS = read_records()
 MEASURED = json.loads((Path(__file__).parents[1] / "docs" / "families.json").read_text())
@@ -44,6 +45,16 @@ def test_every_family_is_recorded():
     assert all(name.partition(",")[0] == case["model_type"] for name, case in CASES.items())
 
 
+def test_results_are_kept_beside_those_of_others(tmp_path, monkeypatch):
+    """Comparisons take long: a family that was added while they ran stays in the file."""
+    file = tmp_path / "families.json"
+    monkeypatch.setattr(check_families, "RESULTS", file)
+    for text in ('{"a": {"rtl": ""}}', '{"a": {"rtl": ""}, "b": {"rtl": "3 + 4 passes"}}'):
+        file.write_text(text)
+        check_families.keep("a", "1 + 2 passes")
+    assert json.loads(file.read_text()) == {"a": {"rtl": "1 + 2 passes"}, "b": {"rtl": "3 + 4 passes"}}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_left(tmp_path, name):
     """transformers' own configuration, and all tensors, are accounted for."""
@@ -61,6 +72,7 @@ MATTERS = {
     "qwen2, window": {"max_window_layers": 2, "layer_types": ...},
     "stablelm": {"partial_rotary_factor": 0.8, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
     "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 300.0, "factor": 1.0}},
+    "nanochat": {"final_logit_softcapping": None},
     "smollm3": {"no_rope_layers": [1, 1, 1, 1]},
     "exaone4": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     "gemma3_text": {"query_pre_attn_scalar": 30},
@@ -179,6 +191,7 @@ def test_refused(tmp_path, name, changes, message):
     ("phi3", "q, k, v from one matrix; gate, up from one matrix; attention factor 1.09545 squared into the queries"),
     ("ernie4_5", "rows of queries and keys reordered"),
     ("starcoder2", "bias of LayerNorm; mean of LayerNorm; the head is a table of its own"),
+    ("nanochat", "norm of the embedding; halves of the heads of queries and keys exchanged; the head is a table of its own"),
     ("gemma", "1 added to the gains; embedding times 6.32456")])
 def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, name).notes["folded"] == said

@@ -57,6 +57,15 @@ def check(name, halves):
     return passes
 
 
+def keep(name, rtl):
+    """Put the result of a family into the file, as it is by now: others may have written in the meantime."""
+    results = json.loads(RESULTS.read_text())
+    if name in results:
+        results[name]["rtl"] = rtl
+    rows = (f"{json.dumps(key)}: {json.dumps(row)}" for key, row in results.items())
+    RESULTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="starts of names (default: all)")
@@ -73,13 +82,12 @@ def main():
                 passes = [future.result() for future in futures]
             except Exception as error:      # whatever went wrong, the others are tried too
                 failed.append(name)
-                results[name]["rtl"] = ""
+                keep(name, "")
                 print(f"DIFFERS  {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
             else:
-                results[name]["rtl"] = " + ".join(map(str, passes)) + " passes"
-                print(f"equal    {name}: {results[name]['rtl']}", flush=True)
-            rows = (f"{json.dumps(key)}: {json.dumps(row)}" for key, row in results.items())
-            RESULTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+                equal = " + ".join(map(str, passes)) + " passes"
+                keep(name, equal)
+                print(f"equal    {name}: {equal}", flush=True)
     sys.exit(f"{len(failed)} of {len(chosen)} differ: {', '.join(failed)}" if failed else 0)
 
 

@@ -1,9 +1,11 @@
 """Families with norms of queries and keys, or of what attention and MLP add."""
+import numpy as np
+
 from ...params.block import QkNorm
-from .biases import GLM, qwen_layers
+from .biases import GLM, NO_HEAD_DIM, qwen_layers
 from .family import ATTENTION, MLP, PLAIN, Family
 from .rope import Rope
-from .tensors import factors, fused, interleaved
+from .tensors import EMBEDDING, factors, fused, interleaved, no_gains
 
 __all__ = ["NORMS", "POST_NORMS"]
 
@@ -56,4 +58,28 @@ HYPERCLOVAX = Family(
     defaults=PLAIN | {"attention_bias": False, "mlp_bias": False, "embedding_multiplier": 1.0, "residual_multiplier": 1.0,
                       "attention_multiplier": None, "logits_scaling": 1.0, "use_post_norm": True})
 
-NORMS = (QWEN3, OLMO2, HUNYUAN, GLM4, HYPERCLOVAX)
+
+
+def _normed_embedding(plan, given):
+    """A norm of the embedding, which every layer's residual then holds."""
+    plan.change(EMBEDDING, to=lambda w: w / np.sqrt(np.square(w).mean(1, keepdims=True) + plan.shape.rms_norm_eps))
+    return "norm of the embedding"
+
+
+def _turned_back(plan, given):
+    """RoPE turns the other way: so do the halves of a head that are exchanged."""
+    size = plan.shape.head_dim
+    plan.change(*plan.both("q", "k"), to=lambda w: np.roll(w.reshape(-1, size, *w.shape[1:]), size // 2, axis=1).reshape(w.shape))
+    return "halves of the heads of queries and keys exchanged"
+
+
+NANOCHAT = Family(
+    model_type="nanochat", architecture="NanoChatForCausalLM",
+    features="norms without gains, of the embedding and of q and k per head after RoPE too; RoPE turns back; ReLU², no gate, softcap of logits",
+    biases=(ATTENTION,), block={"gated": False, "qk_norm": QkNorm("head", after_rotary=True)}, untied=True,
+    names=(("mlp.up_proj", "mlp.fc1"), ("mlp.down_proj", "mlp.fc2")), folds=(no_gains, _normed_embedding, _turned_back),
+    fields=lambda given: {"final_logit_softcapping": given.optional("final_logit_softcapping", float)},
+    defaults=NO_HEAD_DIM | {"hidden_act": "relu2", "bos_token_id": 0, "eos_token_id": 1, "attention_bias": False,
+                            "final_logit_softcapping": 15.0})
+
+NORMS = (QWEN3, OLMO2, HUNYUAN, GLM4, HYPERCLOVAX, NANOCHAT)

@@ -83,8 +83,10 @@ class Plan:
         return {name: size for recipe in self.recipes.values() for name, size in recipe.needs.items()}
 
     def gains(self):
-        """Names of the gains of all norms of the residual."""
-        return [norm.tensor for norm in self.shape.block.of(Norm) if not norm.plain] + [FINAL_NORM]
+        """Names of the gains of all norms, those of queries and keys too."""
+        heads = self.shape.block.qk_norm
+        return [norm.tensor for norm in self.shape.block.of(Norm) if not norm.plain] + [FINAL_NORM] + (
+            [heads.q_tensor, heads.k_tensor] if heads else [])
 
     def both(self, *matrices):
         """Names of weight and bias of these matrices."""
@@ -135,9 +137,8 @@ def attention_factor(plan, factors):
 
 
 def plus_one(plan, given):
-    """Gains that are stored less 1, those of queries and keys too."""
-    norm = plan.shape.block.qk_norm
-    plan.change(*plan.gains(), *([norm.q_tensor, norm.k_tensor] if norm else []), to=lambda w: w + 1)
+    """Gains that are stored less 1."""
+    plan.change(*plan.gains(), to=lambda w: w + 1)
     return "1 added to the gains"
 
 
