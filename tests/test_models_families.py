@@ -207,6 +207,17 @@ def test_gpt2_without_its_prefix(tmp_path):
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max() and checkpoint.warnings == []
 
 
+def test_a_number_that_is_none_is_said_by_the_files_name(tmp_path):
+    """In one line: numpy's warnings of what the folds make of it would come before."""
+    path, tensors = folder(tmp_path, "opt"), weights(CASES["opt"], RECORDS["opt"]["sizes"])
+    tensors["model.decoder.layers.0.fc2.weight"][0, 3] = np.inf
+    write_safetensors(path / "model.safetensors", tensors)
+    with pytest.raises(ModelError) as error:
+        Reference.of(load(path, need_tokenizer=False))
+    assert str(error.value).partition("model: ")[2] == ("tensor model.decoder.layers.0.fc2.weight must be finite, not inf at [0, 3]: "
+                                                        "the file is damaged or overflowed")
+
+
 def test_longrope_is_of_the_original_context(tmp_path):
     checkpoint = loaded(tmp_path, "phi3")
     assert checkpoint.shape.max_position_embeddings == 32

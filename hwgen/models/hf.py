@@ -9,7 +9,7 @@ import numpy as np
 
 from ..params.checks import shown
 from ..params.model import ModelShape
-from .checkpoint import Checkpoint, ModelError, check_tensors, tensor_shapes
+from .checkpoint import Checkpoint, ModelError, check_tensors, finite, tensor_shapes
 from .families import FAMILIES, Given, fields_of
 from .families.tensors import EMBEDDING, HEAD
 from .json_file import read_json, take
@@ -345,7 +345,8 @@ def load_folder(folder, *, need_tokenizer=True):
     check_tensors(shape, found, folder, lambda name: name.endswith(allowed) or _ignored(name, found), wanted=plan.needs())
 
     def read(name):
-        return files.read(other_names.get(name, name))
+        name = other_names.get(name, name)
+        return finite(files.read(name), f"{folder}: tensor {name}")     # by the file's name: the machine's may be made from several
 
     tokenizer = None
     if need_tokenizer or (folder / "tokenizer.json").exists():
