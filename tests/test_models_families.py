@@ -77,6 +77,7 @@ MATTERS = {
     "exaone4": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     "gemma3_text": {"query_pre_attn_scalar": 30},
     "gemma2": {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+    "vaultgemma": {"attn_logit_softcapping": 50.0},
     "gemma": {"hidden_act": "relu2"},
     "cohere": {"logit_scale": 0.25},
     "gptj": {"rotary_dim": 10},
