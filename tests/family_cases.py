@@ -96,6 +96,8 @@ CASES = {
                     attn_logit_softcapping=3.0, final_logit_softcapping=5.0, tie_word_embeddings=True),
     "gemma2, no softcaps": _case("gemma2", gain=0.0, head_dim=12, query_pre_attn_scalar=20, sliding_window=7, attention_bias=True,
                                  attn_logit_softcapping=None, final_logit_softcapping=None),
+    "vaultgemma": _case("vaultgemma", gain=0.0, num_hidden_layers=3, head_dim=12, query_pre_attn_scalar=20, sliding_window=7,
+                        attn_logit_softcapping=3.0, final_logit_softcapping=5.0, attention_bias=True),
     "gemma": _case("gemma", gain=0.0, head_dim=12),
     "nemotron": _case("nemotron", gain=0.0, attention_bias=True, mlp_bias=True, head_dim=12),
     "arcee": _case("arcee", attention_bias=True, mlp_bias=True),

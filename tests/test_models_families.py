@@ -77,6 +77,7 @@ MATTERS = {
     "exaone4": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     "gemma3_text": {"query_pre_attn_scalar": 30},
     "gemma2": {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+    "vaultgemma": {"attn_logit_softcapping": 50.0},
     "gemma": {"hidden_act": "relu2"},
     "cohere": {"logit_scale": 0.25},
     "gptj": {"rotary_dim": 10},
@@ -205,6 +206,17 @@ def test_gpt2_without_its_prefix(tmp_path):
     checkpoint = load(path, need_tokenizer=False)
     found, expected = Reference.of(checkpoint).logits(TOKENS)[list(POSITIONS)], RECORDS["gpt2"]["logits"]
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max() and checkpoint.warnings == []
+
+
+def test_a_number_that_is_none_is_said_by_the_files_name(tmp_path):
+    """In one line: numpy's warnings of what the folds make of it would come before."""
+    path, tensors = folder(tmp_path, "opt"), weights(CASES["opt"], RECORDS["opt"]["sizes"])
+    tensors["model.decoder.layers.0.fc2.weight"][0, 3] = np.inf
+    write_safetensors(path / "model.safetensors", tensors)
+    with pytest.raises(ModelError) as error:
+        Reference.of(load(path, need_tokenizer=False))
+    assert str(error.value).partition("model: ")[2] == ("tensor model.decoder.layers.0.fc2.weight must be finite, not inf at [0, 3]: "
+                                                        "the file is damaged or overflowed")
 
 
 def test_longrope_is_of_the_original_context(tmp_path):

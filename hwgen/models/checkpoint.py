@@ -5,7 +5,7 @@ import numpy as np
 
 from ..params.checks import one_line
 
-__all__ = ["Checkpoint", "ModelError", "check_tensors", "random_checkpoint", "tensor_shapes"]
+__all__ = ["Checkpoint", "ModelError", "check_tensors", "finite", "random_checkpoint", "tensor_shapes"]
 
 
 class ModelError(Exception):
@@ -51,6 +51,17 @@ def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lamb
     for name in found:
         if name not in wanted and not ignored(name):
             raise ModelError(f"{source}: tensor {spelled(name)} is none of this model: its architecture is not supported")
+
+
+def finite(values, noun):
+    """The array, or a ModelError that names the first number that is none."""
+    # One sum finds the usual case, all finite, without a temporary of the tensor's size; float64 cannot overflow.
+    with np.errstate(invalid="ignore"):  # inf - inf
+        total = values.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        where = np.argwhere(~np.isfinite(values))[0]
+        raise ModelError(f"{noun} must be finite, not {values[tuple(where)]} at {where.tolist()}: the file is damaged or overflowed")
+    return values
 
 
 class Checkpoint:
@@ -99,18 +110,12 @@ class Checkpoint:
         """
         if name == "lm_head.weight" and self.shape.tie_word_embeddings:
             name = "model.embed_tokens.weight"
-        values = self._read(name)
+        with np.errstate(all="ignore"):     # what is not finite is refused below
+            values = self._read(name)
         if values.shape != self._shapes[name]:
             raise ModelError(f"{self.source}: tensor {name} must be {list(self._shapes[name])} "
                              f"by the configuration, not {list(values.shape)}")
-        # One sum finds the usual case, all finite, without a temporary of the tensor's size; float64 cannot overflow.
-        with np.errstate(invalid="ignore"):  # inf - inf
-            total = values.sum(dtype=np.float64)
-        if not np.isfinite(total):
-            where = np.argwhere(~np.isfinite(values))[0]
-            raise ModelError(f"{self.source}: tensor {name} must be finite, "
-                             f"not {values[tuple(where)]} at {where.tolist()}: the file is damaged or overflowed")
-        return values
+        return finite(values, f"{self.source}: tensor {name}")
 
 
 def random_checkpoint(shape, seed=0):

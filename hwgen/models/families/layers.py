@@ -108,4 +108,8 @@ GEMMA2 = replace(
         "max_position_embeddings": 8192, "rope_theta": 10000.0, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     neutral={key: value for key, value in GEMMA3.neutral.items() if key != "attn_logit_softcapping"})
 
-LAYERS = (MINISTRAL, CWM, SMOLLM3, OLMO3, EXAONE4, GEMMA3, GEMMA2)
+VAULTGEMMA = replace(
+    GEMMA2, model_type="vaultgemma", architecture="VaultGemmaForCausalLM", block={}, names=GEMMA3.names[:1],
+    features="softcaps of scores and logits, window in every second layer, GELU, gains less 1, scaled embedding")
+
+LAYERS = (MINISTRAL, CWM, SMOLLM3, OLMO3, EXAONE4, GEMMA3, GEMMA2, VAULTGEMMA)
