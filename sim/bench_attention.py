@@ -129,14 +129,12 @@ class Bench:
     async def check(self, commands, note=""):
         self.cmd.send(commands)
         expected = self.data.expected(commands)
-        items = await self.o.wait(len(expected), timeout=20000)
-        for i, (got, want) in enumerate(zip(items, expected)):
-            assert got == want, f"{note} granule {i} of {len(expected)}: {got} instead of {want}; {commands}"
+        assert await self.o.wait(len(expected), timeout=20000) == expected, note
         await self.clock.edge(3)
         # one pulse for each command with last, in the cycle after its final granule
         per = len(expected) // len(commands)
         ends = [self.o.cycles[per * (i + 1) - 1] + 1 for i, c in enumerate(commands) if c["last"]]
-        assert self.done == ends, f"done in {self.done} instead of {ends}"
+        assert self.done == ends
 
 
 async def bench(dut, kind="typical", idle=0, stall=0):

@@ -34,7 +34,8 @@ class Cache:
         self.start = dict.fromkeys(("write", "k_req", "v_req", "ask"), 0)       # first cycle of an offer
         self.sources = {name: StreamSource(dut, name, clock, idle=name != "ask" and idle or (lambda cycle, name=name: cycle < self.start[name]),
                                            shape=getattr(PORTS, name).p.shape()) for name in self.start}
-        self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape())
+        self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape(),
+                                       numbers={"codes": DESIGN.recipe.kv_format}, source=self.sources[f"{name}_req"])
                       for name in ("k", "v")}
         self.forget()
 

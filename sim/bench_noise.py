@@ -16,8 +16,8 @@ async def words_and_noise(dut):
     for seed in (0, 0xFFFFFFFF, rng.getrandbits(32)):
         clock = await start_clock_reset(dut)
         dut.seed.value = seed
-        source, sink = (kind(dut, name, clock, shape=shape) for kind, name, shape in
-                        ((StreamSource, "i", INPUT), (StreamSink, "o", OUTPUT)))
+        source = StreamSource(dut, "i", clock, shape=INPUT)
+        sink = StreamSink(dut, "o", clock, shape=OUTPUT, source=source)
         items = [{"counter": c, "key": 0, "word": c} for c in corners]
         # uniform words, and those that are small, on either side
         items += [{"counter": rng.getrandbits(32), "key": rng.getrandbits(32),

@@ -111,7 +111,7 @@ class Bench:
             self.bias = StreamSource(dut, "bias", clock, idle=idle, shape=bias_layout(DESIGN))
             self.biases = [None, None]      # of o, of down: bf16 numbers as bits
         self.read = StreamSource(dut, "read", clock, idle=idle, shape=residual_read_layout(DESIGN))
-        self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=residual_row_layout(DESIGN))
+        self.read_o = StreamSink(dut, "read_o", clock, stall=stall, shape=residual_row_layout(DESIGN), source=self.read)
         if not SUMS:
             self.embed = StreamSource(dut, "embed", clock, idle=idle, shape=embed_layout(DESIGN))
             self.sig = StreamSink(dut, "sig", clock, stall=stall, shape=signature_layout(DESIGN))
@@ -286,6 +286,7 @@ async def readable_while_the_rest_is_set(dut):
     bench.i = StreamSource(dut, "i", bench.clock, idle=lambda cycle: cycle % 3 and len(bench.i.sent), shape=UNIT.i.payload.shape())
     bench.read = StreamSource(dut, "read", bench.clock, shape=residual_read_layout(DESIGN),
                               idle=lambda cycle: not bench.i.sent or cycle < bench.i.sent[0][0] + golden.ADD_LATENCY)
+    bench.read_o.source = bench.read
     if BIASED:
         bench.send_biases(rng)
         await bench.bias.drained()
@@ -295,7 +296,7 @@ async def readable_while_the_rest_is_set(dut):
     received = await bench.read_o.wait(8)
     first = bench.i.sent[0][0] + golden.ADD_LATENCY
     assert [cycle for cycle, _ in bench.read.sent] == list(range(first, first + 8))
-    assert [item["x"] for item in received] == [added(None, what, bias, [])[0, :V].tolist()] * 8
+    assert received.field("x") == [added(None, what, bias, [])[0, :V].tolist()] * 8
 
 
 @cocotb.test(skip=not BIASED)
@@ -395,4 +396,4 @@ async def reset_in_flight(dut):
     x = await bench.do_add(x, additions(rng, T), 1)
     await bench.check_rows(x)
     if not SUMS:
-        assert [item["crc"] for item in bench.sig.items] == golden.signature(x[:, :ADDED])
+        assert bench.sig.items.field("crc") == golden.signature(x[:, :ADDED])

@@ -40,7 +40,7 @@ class Bench:
         self.dut, self.clock = dut, clock
         self.angle = StreamSource(dut, "angle", clock, idle=idle, shape=UNIT.angle.payload.shape())
         self.i = StreamSource(dut, "i", clock, idle=idle, shape=LAYOUT)
-        self.o = StreamSink(dut, "o", clock, stall=stall, shape=LAYOUT)
+        self.o = StreamSink(dut, "o", clock, stall=stall, shape=LAYOUT, source=self.i)
 
     async def angles(self, positions):
         """Commands for entries 0 and up; returns (cycle of the first's acceptance, cycle of angle_done) in the cycle of done."""

@@ -47,7 +47,8 @@ def expected(given):
 
 async def ports(dut, idle=0, stall=0):
     clock = await start_clock_reset(dut)
-    return clock, StreamSource(dut, "i", clock, idle=idle, shape=I), StreamSink(dut, "o", clock, stall=stall, shape=O)
+    source = StreamSource(dut, "i", clock, idle=idle, shape=I)
+    return clock, source, StreamSink(dut, "o", clock, stall=stall, shape=O, source=source)
 
 
 @cocotb.test()

@@ -64,7 +64,7 @@ class Bench:
         self.clock = await start_clock_reset(dut)
         self.w = StreamSource(dut, "w", self.clock, shape=W)
         self.r = StreamSource(dut, "r", self.clock, idle=idle, shape=R)
-        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=O)
+        self.o = StreamSink(dut, "o", self.clock, stall=stall, shape=O, numbers={"codes": FMT}, source=self.r)
         return self
 
     async def write(self, bits, order):

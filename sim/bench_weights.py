@@ -28,7 +28,8 @@ class Bench:
     def __init__(self, dut, clock, idle, stall):
         self.dut, self.clock = dut, clock
         self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=row_layout(DESIGN))
-        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN))
+        self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN),
+                                numbers={"codes": DESIGN.recipe.weight_format})
         self.gain = StreamSink(dut, "gain", clock, stall=stall, shape=gain_layout(DESIGN))
         self.tile = StreamSink(dut, "tile", clock, stall=stall)
         if VECTORS:

@@ -14,7 +14,7 @@ def layout(lanes):
 
 class StreamRegister(wiring.Component):
     """One pipeline register. ``broken`` plants a fault: "value" corrupts one in four, "hold" drops a stalled offer,
-    "lane" inverts a bit of the last lane."""
+    "lane" inverts a bit of the last lane, "deaf" takes nothing."""
 
     def __init__(self, lanes, *, broken=None):
         self._broken = broken
@@ -22,7 +22,8 @@ class StreamRegister(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
+        if self._broken != "deaf":
+            m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
         with m.If(self.i.ready):
             m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
         if self._broken == "value":

@@ -25,17 +25,21 @@ _clock = None
 
 
 class Seen(list):
-    """What a sink received (``of`` "item") or when it did ("cycle"), with the transfers that this is of. Slices know it too."""
+    """What a sink received (``of`` "item") or when it did ("cycle"), with the transfers that this is of. Slices and fields know it too."""
 
-    def __init__(self, values, sink, of, numbers=None, log=None):
+    def __init__(self, values, sink, of, numbers=None, log=None, path=()):
         super().__init__(values)
-        self.sink, self.of = sink, of
+        self.sink, self.of, self.path = sink, of, path
         self.log = sink.received if log is None else log        # a sink that is cleared takes a new list
         self.numbers = range(len(self)) if numbers is None else numbers
 
     def __getitem__(self, at):
         got = super().__getitem__(at)
-        return Seen(got, self.sink, self.of, self.numbers[at], self.log) if isinstance(at, slice) else got
+        return Seen(got, self.sink, self.of, self.numbers[at], self.log, self.path) if isinstance(at, slice) else got
+
+    def field(self, name):
+        """A field of each item."""
+        return Seen([item[name] for item in self], self.sink, self.of, self.numbers, self.log, (*self.path, name))
 
 
 def install(clock):
@@ -47,8 +51,13 @@ def install(clock):
 
 
 def _of_pytest(op, left, right):
-    lines = explanation(left, right) if op == "==" else None
-    return None if lines is None else "\n~".join(line.replace("\n", "\\n") for line in lines).replace("%", "%%")
+    if op != "==":
+        return None
+    try:
+        lines = explanation(left, right)
+    except Exception as error:      # whatever it is, it must not take the place of the failure
+        lines = [f"{_short(repr(left))} == {_short(repr(right))}", f"not explained: {type(error).__name__}: {error}"]
+    return "\n~".join(line.replace("\n", "\\n") for line in lines).replace("%", "%%")
 
 
 # Values
@@ -134,8 +143,10 @@ def explanation(left, right):
     got, want = (right, left) if isinstance(right, Seen) and not isinstance(left, Seen) else (left, right)
     path, *leaves = _difference(got, want)
     lists = path and isinstance(path[0], int)
+    below = path[1:] if lists else path
     place, cycle, number, shape, numbers, sink = [], None, None, None, None, None
     if lists and isinstance(got, Seen):
+        below = (*got.path, *below)
         sink, number = got.sink, got.numbers.start + got.numbers.step * path[0]
         cycle = got.log[number][0] if number < len(got.log) else None
         place.append(f"{sink.name}: item {number}")
@@ -146,7 +157,6 @@ def explanation(left, right):
             place.append("its cycle")
     elif lists:
         place.append(f"item {path[0]}")
-    below = path[1:] if lists else path
     place += [f"field {_spelled(below)}"] * bool(below)
     said = " expected ".join(_leaf(below, leaf, shape, numbers) + comma for leaf, comma in zip(leaves, (",", "")))
     line = f"{', '.join(place)}: " * bool(place) + f"got {said}" + (_amount(_plain(got), _plain(want)) if lists else "")
@@ -160,13 +170,16 @@ def _amount(got, want):
     return f" ({wrong} of {max(len(got), len(want))} items differ{lengths})" if len(want) > 1 or lengths else ""
 
 
-def context(cycle=None, sink=None, number=None, path=()):
-    """Lines: when a difference was noticed, and what each source had given by then.
+def context(cycle=None, sink=None, number=None, path=(), since=None):
+    """Lines: when a difference was noticed, and what each source had given by its cycle, or if that is not known by now.
 
+    What did not come is waited for ``since`` a cycle.
     Of a sink that says which source its items are from, it is the item of that ``number``, and in it the lane of the path.
     """
     now = _clock.cycle
-    lines = [f"noticed in cycle {now}" + f", {now - cycle} cycles later" * (cycle is not None and now > cycle)]
+    first = since if cycle is None else cycle
+    later = 0 if first is None else now - first
+    lines = [f"noticed in cycle {now}" + f", {later} cycles later" * (later > 0)]
     for source in _clock.sources:
         found, what, lane = source.given_by(now if cycle is None else cycle), "the last before it", None
         if sink is not None and sink.source is source and sink.first + number < len(source.log):

@@ -74,9 +74,9 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     params : dict               JSON-able, for the bench: ``stream_bench.bench_params()``
     sim : str                   "verilator" or "icarus"
     seed : int                  of ``cocotb.RANDOM_SEED`` and Python's ``random`` in the bench
-    waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By default as WAVES says (1 or
-                                0), and without it when a test fails: that test alone runs again, with :data:`WINDOW` cycles around
-                                the first difference
+    waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By default as WAVES says
+                                (1 or 0), and without it when a test fails: that test alone runs again, with :data:`WINDOW` cycles
+                                around the first difference
     internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator
     opt : str                   C++ optimization with Verilator: ``-O1`` builds fast, ``-O2`` runs fast
     """
@@ -101,9 +101,13 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
         where = _again(failure, verilog, bound) if on_failure and failure.case else "not written"
     unit = "" if isinstance(design, str) else f" ({type(design).__name__})"
     raise BenchFailed("\n".join([
-        f"{failure.case or bench}: {failure.said}", *([f"failed too: {', '.join(failure.others)}"] if failure.others else []),
+        f"{failure.case or bench}: {failure.said}", *([f"failed too: {_list(failure.others)}"] if failure.others else []),
         f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:2000]}",
         f"waves: {where}", f"rerun: {_rerun(seed)}", f"log: {log}"]))
+
+
+def _list(names):
+    return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 
 def _again(failure, verilog, bound):
@@ -161,11 +165,11 @@ def _failure(results, stopped, wanted=()):
     failed = [(case, found) for case in cases for found in (case.find("failure"), case.find("error")) if found is not None]
     if failed:
         case, found = failed[0]
-        said = found.get("error_msg") or found.get("message") or found.text
+        said = found.get("error_msg") or found.get("message") or found.text or ""
         times = {prop.get("name"): prop.get("value") for prop in case.iter("property")}
         end = float(times.get("sim_time_duration", 0))
         later = re.search(r"noticed in cycle \d+, (\d+) cycles later", said)
-        return _Failure(said, case.get("name"), max(0, end - PERIOD * int(later[1])) if later else end, end,
+        return _Failure(said.strip(), case.get("name"), max(0, end - PERIOD * int(later[1])) if later else end, end,
                         tuple(case.get("name") for case, _ in failed[1:]))
     if not [case for case in cases if case.find("skipped") is None]:
         return _Failure("no test was run")

@@ -143,6 +143,9 @@ class _Port:
     def stop(self):
         """Stop driving (the last values stay)."""
         self._task.cancel()
+        for ports in (self.clock.sources, self.clock.sinks):
+            if self in ports:
+                ports.remove(self)
 
 
 class StreamSource(_Port):
@@ -183,7 +186,7 @@ class StreamSource(_Port):
     async def drained(self, timeout=100_000):
         """Wait until everything queued was transferred; then for the next edge."""
         await _within(self._empty, timeout, self.clock,
-                      lambda: f"{self.name}: {len(self._queue)} items still not taken after {timeout} cycles")
+                      lambda: f"{self.name}: {len(self._queue)} items still not taken after {timeout} cycles", self.sent)
         await self.clock.edge()
 
     async def _run(self):
@@ -248,12 +251,9 @@ class StreamSink(_Port):
         if len(self.received) < count:
             event = self._awaited.setdefault(count, Event())
             await _within(event, timeout, self.clock, lambda: f"{self.name}: {len(self.received)} items instead of "
-                          f"{count} after {timeout} cycles" + self._last())
+                          f"{count} after {timeout} cycles", self.received)
         await self.clock.edge()
         return self.items
-
-    def _last(self):
-        return f", the last in cycle {self.received[-1][0]}" if self.received else ""
 
     async def _run(self):
         pending = None
@@ -278,8 +278,10 @@ class StreamSink(_Port):
             await self.clock.edge()
 
 
-async def _within(event, timeout, clock, complaint):
+async def _within(event, timeout, clock, complaint, transfers):
     try:
         await with_timeout(event.wait(), timeout * clock.period, "ns")
     except SimTimeoutError:
-        raise AssertionError("\n".join([complaint(), *context()])) from None
+        last = transfers[-1][0] if transfers else 0
+        said = complaint() + f", the last in cycle {last}" * bool(transfers)
+        raise AssertionError("\n".join([said, *context(since=last)])) from None

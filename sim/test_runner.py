@@ -2,6 +2,7 @@
 
 from pathlib import Path
 import re
+from types import SimpleNamespace
 
 from amaranth.lib import data
 import numpy as np
@@ -11,9 +12,9 @@ from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
 from hwgen.params.errors import KvOp
 from hwgen.params.formats import E4M3
-from sim import runner
+from sim import explain, runner
 from sim.example_units import Quad, StreamRegister
-from sim.explain import explanation, show
+from sim.explain import Seen, explanation, show
 from sim.runner import BenchFailed, run
 
 
@@ -34,14 +35,14 @@ def test_fault_fails_the_test(simulator, broken, complaint):
 
 
 def test_wrong_latency_fails_the_test(simulator):
-    with pytest.raises(BenchFailed, match="throughput"):
+    with pytest.raises(BenchFailed, match="throughput: assert o: item 0, its cycle: got 1, expected 2 "):
         run(StreamRegister(1), "register", "bench_runner", params={"lanes": 1, "depth": 2}, sim=simulator, waves=False)
 
 
-def failure(sim, testcase="values/pattern=0"):
+def failure(sim, broken="lane", testcase="values/pattern=0"):
     """What the failure of a wrong unit says, by line."""
     with pytest.raises(BenchFailed) as failed:
-        run(StreamRegister(2, broken="lane"), "register", "bench_runner", testcase=testcase, params={"lanes": 2, "depth": 1}, sim=sim,
+        run(StreamRegister(2, broken=broken), "register", "bench_runner", testcase=testcase, params={"lanes": 2, "depth": 1}, sim=sim,
             seed=7)
     return str(failed.value).splitlines()
 
@@ -83,6 +84,22 @@ def test_no_waveforms_when_they_are_not_wanted(monkeypatch):
     assert "waves: not written" in failure(runner.simulators()[-1])
 
 
+@pytest.mark.parametrize("testcase, complaint", [
+    ("throughput", "o: 0 items instead of 20 after 2000 cycles"),
+    ("reset_in_flight", r"assert o: item 0: got nothing, expected tag -?\d.* \(5 of 5 items differ, 0 came instead of 5\)")])
+def test_what_never_came_is_explained(monkeypatch, testcase, complaint):
+    monkeypatch.setenv("WAVES", "0")
+    said, noticed, given, *_ = failure(runner.simulators()[-1], "deaf", testcase)
+    assert re.fullmatch(f"{testcase}: {complaint}", said)
+    assert re.fullmatch("noticed in cycle 2000, 2000 cycles later|  noticed in cycle 11", noticed)
+    assert given.strip() == "input i: nothing before it"
+
+
+def test_an_explanation_that_fails_does_not_hide_the_failure(monkeypatch):
+    monkeypatch.setattr(explain, "explanation", lambda *_: 1 // 0)
+    assert explain._of_pytest("==", 7, "%") == "7 == '%%'\n~not explained: ZeroDivisionError: integer division or modulo by zero"
+
+
 X = data.StructLayout({"x": data.ArrayLayout(16, 2), "codes": 8})
 
 
@@ -95,6 +112,18 @@ X = data.StructLayout({"x": data.ArrayLayout(16, 2), "codes": 8})
     ({"error": 0}, {"error": 3}, "field error: got 0, expected 3"), (7, -7, "got 7, expected -7")])
 def test_the_first_difference(got, want, line):
     assert explanation(got, want)[0] == line
+
+
+def test_slices_and_fields_of_what_a_sink_received_know_their_transfers():
+    received = [(cycle, {"x": [0, 0x3F80], "codes": cycle}) for cycle in (3, 5, 8)]
+    sink = SimpleNamespace(name="o", received=received, shape=X, numbers={"codes": E4M3})
+    items = Seen([item for _, item in received], sink, "item")
+    assert explanation(items[1:].field("x"), [[0, 0x3F80], [0, 0x4000]])[0] == \
+        "o: item 2, cycle 8, field x[1]: got 0x3f80 (bf16 1), expected 0x4000 (bf16 2) (1 of 2 items differ)"
+    assert explanation([3, 6, 8], items.field("codes"))[0] == \
+        "o: item 1, cycle 5, field codes: got 0x5 (e4m3 0.009765625), expected 0x6 (e4m3 0.01171875) (1 of 3 items differ)"
+    too_many = explanation(items, [item for _, item in received[:2]])[0]
+    assert too_many.startswith("o: item 2, cycle 8: got x [0x0 (bf16 0), 0x3f80 (bf16 1)], codes 0x8")
 
 
 def test_numbers_are_shown_as_code_and_as_number():
