@@ -227,6 +227,7 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     ({"architectures": ["BertModel"]},
      "Architecture must be LlamaForCausalLM for model type llama, not 'BertModel'"),
     ({"model_type": "mixtral"}, "Model type must be one that this hardware runs, not 'mixtral': it has no experts"),
+    ({"model_type": "gemma3"}, "Model type must be one that this hardware runs, not 'gemma3': it has no part that sees or hears"),
     ({"model_type": "openai-gpt"}, "Model type must be one that this hardware runs, not 'openai-gpt': "
      "it has no norm that replaces the residual"),
     ({"hidden_act": "relu6"}, f"Activation must be {ACTIVATIONS}, not 'relu6'"),

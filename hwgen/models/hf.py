@@ -54,11 +54,17 @@ _OF_ANY_MODEL = {
 #: Model types that are refused: what is missing -> which.
 _MISSING = {name: missing for missing, names in (
     ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 ernie4_5_moe glm4_moe "
-                          "hunyuan_v1_moe dbrx llama4 llama4_text"),
+                          "hunyuan_v1_moe dbrx llama4 llama4_text afmoe cohere2_moe dots1 exaone_moe flex_olmo glm4_moe_lite "
+                          "granitemoeshared jetmoe minimax_m2 solar_open"),
+    ("it has no part that sees or hears", "gemma3 gemma4 idefics3 internvl llava mistral3 mllama paligemma qwen2_vl qwen2_5_vl qwen3_vl "
+                                          "smolvlm"),
+    ("it has no attention sinks", "granite_swa"), ("it has no norm inside attention and MLP", "bitnet"), ("it has no xIELU", "apertus"),
     ("it has no latent attention", "minicpm3"), ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
     ("it has no ALiBi", "bloom mpt"), ("it has no norm that replaces the residual", "openai-gpt"),
     ("it has no LayerNorm of queries and keys", "persimmon"),
-    ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv"),
+    ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv falcon_h1 "
+                                                  "granitemoehybrid nemotron_h olmo_hybrid qwen3_next qwen3_5 zamba zamba2"),
+    ("it has no convolutions", "lfm2 lfm2_moe"),
 ) for name in names.split()}
 
 # Options of generation, and the values at which they leave the likeliest token as it is. config.json may have them too.
