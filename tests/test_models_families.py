@@ -198,6 +198,12 @@ def test_what_was_folded_is_said(tmp_path, name, said):
     assert loaded(tmp_path, name).notes["folded"] == said
 
 
+@pytest.mark.parametrize("name, said", [("phi", "the first 4 of 10 elements of a head"), ("glm", "the first 6 of 12 elements of a head"),
+                                        ("gptj", "the first 6 of 10 elements of a head"), ("gpt2", None), ("llama", None)])
+def test_rope_of_a_part_is_said(tmp_path, name, said):
+    assert loaded(tmp_path, name).notes.get("RoPE of a part") == said
+
+
 def test_gpt2_without_its_prefix(tmp_path):
     """The files of OpenAI's models are those of the model without its head, and have a mask in each layer."""
     path, case, sizes = folder(tmp_path, "gpt2"), CASES["gpt2"], RECORDS["gpt2"]["sizes"]

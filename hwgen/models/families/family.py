@@ -226,6 +226,8 @@ def fields_of(given):
         raise ValueError(f"Option head_dim must be {hidden} / {heads} in a {family.model_type} model, not {head_dim}")
     context = given("max_position_embeddings", int, low=1)
     ropes, turned = family.ropes(given, head_dim, context)
+    if 0 < turned < head_dim:
+        given.about.notes["RoPE of a part"] = f"the first {turned} of {head_dim} elements of a head"
     window = given.optional("sliding_window", low=1) if "sliding_window" in family.defaults else None
     made = dict(
         vocab_size=given.raw("vocab_size"),

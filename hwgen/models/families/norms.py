@@ -75,7 +75,7 @@ def _turned_back(plan, given):
 
 NANOCHAT = Family(
     model_type="nanochat", architecture="NanoChatForCausalLM",
-    features="norms without gains, also of the embedding, and of q and k per head after RoPE; RoPE turns back; ReLU², no gate, softcap of logits",
+    features="norms without gains, of the embedding and of q and k after RoPE too; RoPE turns back; ReLU², no gate, softcap of logits",
     biases=(ATTENTION,), block={"gated": False, "qk_norm": QkNorm("head", after_rotary=True)}, untied=True,
     names=(("mlp.up_proj", "mlp.fc1"), ("mlp.down_proj", "mlp.fc2")), folds=(no_gains, _normed_embedding, _turned_back),
     fields=lambda given: {"final_logit_softcapping": given.optional("final_logit_softcapping", float)},
