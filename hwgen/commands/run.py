@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..host import terminal
 from ..host.inputs import check_letters, checked_input, try_to_write, writing
+from ..host.waves import SIGNALS, Trace, Window
 from ..models import load
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
@@ -44,7 +45,11 @@ def add_run(commands):
     add_link(sub)
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     add_speculation(sub)
-    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD, 10 kB a cycle and more)")
+    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD), and beside it files that open it in GTKWave and Surfer")
+    sub.add_argument("--trace-signals", choices=SIGNALS, help="what it holds: ports and registers with names, or all, twenty times as much "
+                     "(default: named)")
+    sub.add_argument("--trace-window", metavar="WINDOW", help="when: cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH, phases=NAME+NAME, "
+                     "or several with commas (default: always)")
     sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
     add_clock(sub, board=True)
 
@@ -65,11 +70,11 @@ def run_run(options, screen):
             raise ValueError("Link golden is the golden model itself: it has no --check, --trace or --stall")
         if is_board_link(options.link) and (options.trace or options.stall):
             raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
+        trace = _trace(options, design)
     check_link(options)
-    trace = Path(options.trace) if options.trace else None
     if trace:
-        with writing(trace):
-            try_to_write(trace)
+        with writing(trace.path):
+            try_to_write(trace.path)
     screen.say(summary(design))
     quantized = quantized_of(screen, checkpoint, design)
     with open_link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
@@ -81,7 +86,19 @@ def run_run(options, screen):
         else:
             _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
     if trace:
-        screen.say(f"waveform: {trace}")
+        screen.say(f"waveform: {trace.path} (gtkwave {trace.path.with_suffix('.gtkw')})")
+
+
+def _trace(options, design):
+    """The waveform that the options ask for, or None."""
+    if not options.trace:
+        if options.trace_signals or options.trace_window is not None:
+            raise ValueError("Signals and window must be a waveform's: add --trace FILE")
+        return None
+    if Path(options.trace).suffix != ".vcd":
+        raise ValueError(f"Waveform must be a .vcd file, not {options.trace!r}")
+    window = Window() if options.trace_window is None else Window.parse(options.trace_window, design)
+    return Trace(Path(options.trace), options.trace_signals or SIGNALS[0], window)
 
 
 def run_demo(options, screen):

@@ -9,6 +9,7 @@ from ..lib.workdir import work_folder
 from .faults import FlippingLink, KvFault, WeightFault, rewired
 from .inputs import writing
 from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder
+from .waves import write_views
 
 __all__ = ["broken", "flipping", "simulated"]
 
@@ -41,7 +42,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     ----------
     stage : callable        text -> context manager: called around what takes long
     folder : path           a folder that `emit` wrote for the same design and model; without it there is a temporary one
-    trace : path            a VCD file to write: it appears when it is whole
+    trace : Trace           the waveform to write: its file appears when it is whole, and beside it what opens it
     faults : list           of `hwgen.host.faults`
     """
     with contextlib.ExitStack() as stack:
@@ -55,13 +56,15 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
         with stage("building the Verilator model"), writing(cache_folder()):
-            executable = build_model((folder / f"{name}.v").read_text(), name, design, trace=trace is not None, opt=opt,
+            verilog = (folder / f"{name}.v").read_text()
+            executable = build_model(verilog, name, design, trace=trace and trace.signals, opt=opt,
                                      images=[image] if design.hw.source == "rom" else [])
         executable, image = stack.enter_context(broken(executable, image, design, faults))
-        partial = None if trace is None else trace.with_name(trace.name + ".partial")
+        partial = None if trace is None else trace.path.with_name(trace.path.name + ".partial")
+        more = {} if trace is None else {"trace": partial, "window": trace.window}
         try:
-            with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, trace=partial,
-                               stall=stall, seed=seed) as link:
+            with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, stall=stall, seed=seed,
+                               **more) as link:
                 yield flipping(link, faults)
         except (KeyboardInterrupt, TraceError):
             if partial is not None:
@@ -69,4 +72,6 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             raise
         finally:
             if partial is not None and partial.exists():
-                partial.replace(trace)
+                partial.replace(trace.path)
+                with writing(trace.path):
+                    write_views(trace.path, verilog, name, design)

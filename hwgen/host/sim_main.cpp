@@ -6,7 +6,8 @@
 //   ecc           {"corrected": n, "failed": n, "fault": [slot, position]} since reset, if the model has error correction
 //   config T S    inverse temperature (Q8.8) and seed, if the model has a temperature
 //   reset         back to the state after reset
-//   trace FILE    writes a VCD of what follows (models built with tracing)
+//   trace C C P P L L M FILE   writes a waveform of what follows (models built with tracing): of the cycles C to C, passes P to P, and
+//                 layers L to L, of phases whose bits are 1 in M
 //   quit
 //
 // The answer to a pass: {"outcomes": [[cycle, entry, token, none, last, error], ...], "phases": [[cycle, phase, layer], ...],
@@ -66,6 +67,8 @@ static double stall;            // probability that a beat, an entry or the taki
 static uint64_t noise = 88172645463325252ull;
 #if VM_TRACE
 static VerilatedVcdC *vcd;
+static struct { uint64_t cycles[2], passes[2], layers[2], phases; } window;
+static uint64_t passes;         // that have ended
 
 // Verilator's own file waits for itself for ever when the disk is full.
 struct TraceFile : VerilatedVcdFile {
@@ -115,18 +118,28 @@ static void drive_weights() {}
 static void take_weights() {}
 #endif
 
+#if VM_TRACE
+static bool within(const uint64_t *range, uint64_t number) { return number >= range[0] && number <= range[1]; }
+
+// The cycle as it is before its edge, inputs and registers of the same cycle; the clock is high in its first half.
+static void dump() {
+    if (!vcd || !within(window.cycles, now) || !within(window.passes, passes) || !within(window.layers, LAYER_PORT) ||
+        !(window.phases >> (top->phase & 63) & 1)) return;
+    top->clk = 1, vcd->dump(now * 10);
+    top->clk = 0, top->eval();          // of no edge: without it the tracer does not look
+    vcd->dump(now * 10 + 5);
+}
+#else
+static void dump() {}
+#endif
+
 // One cycle: inputs are set by the caller before; outputs can be read between settle() and edge().
 static void settle() { drive_weights(); top->eval(); }
 static void edge() {
     take_weights();
+    dump();
     top->clk = 1, top->eval();
-#if VM_TRACE
-    if (vcd) vcd->dump(now * 10);
-#endif
     top->clk = 0, top->eval();
-#if VM_TRACE
-    if (vcd) vcd->dump(now * 10 + 5);
-#endif
     now++;
 }
 
@@ -211,6 +224,9 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
     }
     printf("]}\n");
     fflush(stdout);
+#if VM_TRACE
+    passes++;
+#endif
 }
 
 // An operation on the KV memory; cycle 0 accepts it.
@@ -289,11 +305,16 @@ int main(int argc, char **argv) {
             printf("{}\n"), fflush(stdout);
         } else if (!strncmp(line, "trace ", 6)) {
 #if VM_TRACE
+            int file = 0;
+            unsigned long long w[7];
             line[strcspn(line, "\n")] = 0;
+            if (sscanf(line, "trace %llu %llu %llu %llu %llu %llu %llu %n",
+                       w, w + 1, w + 2, w + 3, w + 4, w + 5, w + 6, &file) != 7) return 2;
+            window = {{w[0], w[1]}, {w[2], w[3]}, {w[4], w[5]}, w[6]};
             signal(SIGXFSZ, SIG_IGN);       // write() says it
             vcd = new VerilatedVcdC(new TraceFile);
             top->trace(vcd, 99);
-            vcd->open(line + 6);
+            vcd->open(line + file);
 #endif
             printf("{}\n"), fflush(stdout);
         } else if (!strncmp(line, "quit", 4)) {

@@ -16,6 +16,7 @@ from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
+from .waves import Window, probed
 
 __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "texts"]
 
@@ -126,19 +127,22 @@ def compiled(work, sources, top, main, header, **more):
                            args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
 
 
-def build_model(verilog, top, design, *, trace=False, opt="-O3", images=(), progress=None):
+def build_model(verilog, top, design, *, trace=None, opt="-O3", images=(), progress=None):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
+    ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none.
     ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
     one line when a build really starts.
     """
     header = _header(design) + kv_header(top)
+    if trace == "named":
+        verilog = probed(verilog, top)
 
     def make(work):
         if progress:
             progress(f"building the Verilator model of {top} ({len(verilog) // 1000} kB of Verilog)")
         (work / "design.v").write_text(verilog)
-        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace, opt=opt), *images]
+        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace is not None, opt=opt), *images]
 
     return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, opt), make)
 
@@ -156,10 +160,11 @@ class VerilatedLink(Link):
     executable    the model
     weights       the packed stream as a file, for designs with source "stream"
     trace         a VCD file to write (the model must be built with tracing)
+    window        the cycles that are written to it
     stall, seed   probability that a weight beat is late, an entry is, or a result is not taken at once; and the seed of those stalls
     """
 
-    def __init__(self, design, executable, *, weights=None, trace=None, stall=0.0, seed=1):
+    def __init__(self, design, executable, *, weights=None, trace=None, window=Window(), stall=0.0, seed=1):
         self.design = design
         command = [str(executable), "--stall", str(stall), "--seed", str(seed)]
         if weights is not None:
@@ -171,7 +176,7 @@ class VerilatedLink(Link):
         except OSError as error:
             raise LinkError(f"{executable}: {error.strerror} (may programs be executed there? HWGEN_CACHE names another folder)") from None
         if trace is not None:
-            self._ask(f"trace {Path(trace).resolve()}\n")
+            self._ask(f"trace {window.command()} {Path(trace).resolve()}\n")
 
     def _ask(self, text):
         try:

@@ -1,0 +1,188 @@
+"""What a waveform holds and how a viewer shows it: which signals, which cycles, and files that open it with the important ones in sight."""
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from vcd.gtkw import GTKWSave, make_translation_filter
+
+from ..params.phases import phases
+
+__all__ = ["SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_views"]
+
+SIGNALS = ("named", "all")
+
+_MODULE = re.compile(r"module (\\\S+|\w+)")
+_DECLARATION = re.compile(r"  (input|output|wire|reg) (?:\[(\d+):0\] )?(\\\S+|\w+) ?( \[\d+:\d+\])?( = [^;]+)?;")
+_INSTANCE = re.compile(r"  (\\\S+|\w+) +(\w+) \($")
+_STREAM = re.compile(r"\\?\w+__(valid|ready|payload)(\$\d+)?")
+_WIDEST = 32        # bits of a register to see: wider ones hold data that a stream has shown
+_OFF, _ON = "/*verilator tracing_off*/", "/*verilator tracing_on*/"
+
+
+class _Module(NamedTuple):
+    """What an emitted module says of itself: {port: bits}, names of registers to see, [(module, name)] of what is in it."""
+
+    ports: dict
+    registers: set
+    instances: list
+
+
+def _modules(verilog):
+    """{name: `_Module`} of emitted Verilog."""
+    found = {}
+    for line in verilog.split("\n"):
+        if match := _MODULE.match(line):
+            module = found.setdefault(match[1], _Module({}, set(), []))
+        elif match := _DECLARATION.match(line):
+            kind, high, name, memory, _ = match.groups()
+            if kind in ("input", "output"):
+                module.ports[name] = int(high or 0) + 1
+            elif kind == "reg" and not memory and int(high or 0) < _WIDEST and not re.search(r"\d|\$", name):
+                module.registers.add(name)
+        elif match := _INSTANCE.match(line):
+            module.instances.append((match[1], match[2]))
+    return found
+
+
+def _named(name, module, top):
+    """What of a module is to be seen."""
+    if name == top or name.startswith(f"\\{top}.") and name.count(".") == 1:
+        return module.ports.keys() | module.registers
+    streams = {port: _STREAM.fullmatch(port) for port in module.ports}
+    if name.startswith(f"\\{top}."):        # what it is handed, the unit around it shows
+        return {port for port, member in streams.items() if member and member[1] != "payload"} | module.registers - module.ports.keys()
+    return {port for port, member in streams.items() if member}
+
+
+def probed(verilog, top):
+    """The Verilog with marks for Verilator that leave named signals in a waveform, line by line what it was.
+
+    Those are the ports of the machine and its units, and registers of up to 32 bits whose name has no number: what is numbered belongs to a
+    lane or a pipeline stage, the insides of arithmetic. Of what is inside a unit, streams show whether they are valid and ready; of parts
+    that are written once for many places (`hwgen.lib.verilog.shared`: vector buffers, columns, memories), streams alone.
+    """
+    modules, lines, off, named = _modules(verilog), [], False, {top}
+    for line in verilog.split("\n"):
+        if match := _MODULE.match(line):
+            named = _named(match[1], modules[match[1]], top)
+        declared = _DECLARATION.match(line)
+        # an instance in a line that is off hides all that is in it
+        hidden = declared[3] not in named if declared else not named
+        if hidden != off:
+            line, off = f"{_OFF if hidden else _ON}{line}", hidden
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def hierarchy(verilog, top):
+    """[(path, {port: bits})] of the machine and the units in it, the machine first; path () and (unit,)."""
+    modules = _modules(verilog)
+    return [((), modules[top].ports), *(((name,), modules[module].ports) for module, name in modules[top].instances)]
+
+
+class Window(NamedTuple):
+    """The cycles that a waveform holds: those that are in all of its ranges. Each is (lowest, highest), or None for all.
+
+    cycles   of the simulation, whose reset begins in cycle 0
+    passes   0 is the first; a pass begins when the one before has ended
+    layers   of the machine's port `layer`
+    phases   numbers of phases, a set
+    """
+
+    cycles: tuple = None
+    passes: tuple = None
+    layers: tuple = None
+    phases: frozenset = None
+
+    @classmethod
+    def parse(cls, text, design):
+        """The window of a text like ``passes=1:2,phases=scores+output``. ValueError says what is right."""
+        names = [phase.name.lower() for phase in phases(design.block)]
+        given = {}
+        for part in text.split(","):
+            key, equals, value = part.partition("=")
+            if key not in cls._fields or not equals or key in given:
+                raise ValueError("Window must be cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH and phases=NAME+NAME, "
+                                 f"each at most once, not {part!r}")
+            if key == "phases":
+                wanted = value.split("+")
+                if not set(wanted) <= set(names):
+                    raise ValueError(f"Phases must be of {', '.join(names)}, not {value!r}")
+                given[key] = frozenset(map(names.index, wanted))
+            else:
+                match = re.fullmatch(r"([0-9]{1,18})(?::([0-9]{1,18}))?", value)
+                low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+                if low > high:
+                    raise ValueError(f"Window's {key} must be LOW:HIGH or a number, not {value!r}")
+                if key == "layers" and high >= design.layers:
+                    raise ValueError(f"Window's layers must be below {design.layers}, not {value!r}")
+                given[key] = low, high
+        return cls(**given)
+
+    def command(self):
+        """The words of it for sim_main.cpp."""
+        everything = 0, (1 << 64) - 1
+        mask = sum(1 << phase for phase in self.phases) if self.phases else everything[1]
+        return " ".join(str(n) for pair in (self.cycles, self.passes, self.layers) for n in pair or everything) + f" {mask}"
+
+
+class Trace(NamedTuple):
+    """A waveform to write: its file, which signals (of `SIGNALS`), and which cycles."""
+
+    path: Path
+    signals: str = "named"
+    window: Window = Window()
+
+
+def _important(scope, units):
+    """[(title, [(signal, bits)])] of what a viewer is to show, in its order."""
+    machine = units[0][1]
+    first = [port for port in ("clk", "rst", "busy", "layer") if port in machine]
+    groups = [("machine", [(f"{scope}.{port}", machine[port]) for port in first])]
+    for path, ports in units:
+        streams = [port for port in ports if _STREAM.fullmatch(port)]
+        streams.sort(key=lambda port: (port.lstrip("\\").split("__")[0], "valid ready payload".split().index(_STREAM.fullmatch(port)[1])))
+        if streams:
+            groups.append((".".join(path) or "streams of the machine",
+                           [(".".join((scope, *path, port.lstrip("\\"))), ports[port]) for port in streams]))
+    return groups
+
+
+def write_views(trace, verilog, top, design):
+    """Write what opens a waveform with the important signals in sight. Returns the paths, the first for GTKWave, the second for Surfer.
+
+    Beside ``FILE.vcd``: FILE.gtkw with FILE.phases.txt for GTKWave; FILE.sucl for Surfer, and .surfer/mappings/FILE.phases, where Surfer
+    looks for names of values if it is started in that folder.
+    """
+    trace = Path(trace).absolute()
+    units, scope, stem = hierarchy(verilog, top), f"TOP.{top}", trace.stem
+    groups, names = _important(scope, units), [(phase.value, phase.name.lower()) for phase in phases(design.block)]
+    phase, bits = f"{scope}.phase", units[0][1]["phase"]
+    save, filtered, commands = (trace.with_name(stem + end) for end in (".gtkw", ".phases.txt", ".sucl"))
+    mapping = trace.parent / ".surfer" / "mappings" / f"{stem}.phases"
+
+    filtered.write_text(make_translation_filter(names, datafmt="dec"))
+    with open(save, "w") as file:
+        file.write("[*] Written anew with each waveform of this name: save a view of your own under another name.\n")
+        view = GTKWSave(file)
+        view.dumpfile(str(trace))
+        view.savefile(str(save))
+        view.treeopen(f"{scope}.")
+        view.trace(_bits(phase, bits), alias="phase", datafmt="dec", translate_filter_file=str(filtered))
+        for title, signals in groups:
+            with view.group(title):
+                for signal, width in signals:
+                    view.trace(_bits(signal, width), alias=signal.removeprefix(f"{scope}."), datafmt="hex" if width > 1 else "bin")
+    mapping.parent.mkdir(parents=True, exist_ok=True)
+    mapping.write_text("\n".join([f"Name = {mapping.name}", f"Bits = {bits}", *(f"{value} {name}" for value, name in names)]) + "\n")
+    # the phase is the only item, so `a`, when its format is set
+    lines = [f"variable_add {phase}", f"item_focus a_{phase}", f"item_set_format {mapping.name}", "item_unfocus"]
+    for title, signals in groups:
+        lines += [f"divider_add {title}", *(f"variable_add {signal}" for signal, _ in signals)]
+    commands.write_text("\n".join([*lines, "zoom_fit"]) + "\n")
+    return [save, commands, filtered, mapping]
+
+
+def _bits(signal, width):
+    """GTKWave's word for a signal."""
+    return signal if width == 1 else f"{signal}[{width - 1}:0]"
