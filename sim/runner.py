@@ -102,7 +102,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     unit = "" if isinstance(design, str) else f" ({type(design).__name__})"
     raise BenchFailed("\n".join([
         f"{failure.case or bench}: {failure.said}", *([f"failed too: {_list(failure.others)}"] if failure.others else []),
-        f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:2000]}",
+        f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:500]}",
         f"waves: {where}", f"rerun: {_rerun(seed)}", f"log: {log}"]))
 
 
