@@ -1,11 +1,14 @@
-"""Small designs for benches: any model shape and any hardware shape, without a checkpoint."""
+"""Designs for benches: any model shape and any hardware shape, without a checkpoint."""
+import dataclasses
+import json
+from pathlib import Path
 import random
 
 from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
 from hwgen.params.formats import fp8
 from hwgen.params.hardware import HwShape, Recipe
-from hwgen.params.model import LayerType, ModelShape
+from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 
 MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
              num_key_value_heads=1, head_dim=8, rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=64,
@@ -24,7 +27,11 @@ def small_design(**changes):
         if key == "block" and isinstance(value, dict):
             model[key] = dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])} if value.get("qk_norm") else {}))
         elif key == "layer_types":
-            model[key] = tuple(LayerType(**of) if isinstance(of, dict) else of for of in value)
+            model[key] = tuple(LayerType(**_with_scaling(of)) if isinstance(of, dict) else of for of in value)
+        elif key == "rope_scaling":
+            model |= _with_scaling({key: value})
+        elif key == "eos_token_ids":
+            model[key] = tuple(value)
         elif key in ModelShape.__dataclass_fields__:
             model[key] = value
         elif key in HwShape.__dataclass_fields__:
@@ -34,6 +41,31 @@ def small_design(**changes):
         else:
             raise TypeError(f"{key} is a field of neither ModelShape, HwShape nor Recipe")
     return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=Recipe(**recipe))
+
+
+def changes_of(folder):
+    """(manifest, changes): what an emitted design's manifest says, and what makes `small_design` that design."""
+    about = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+    if "block" in about["model"]:
+        raise ValueError("Design must be of the Llama block, as its manifest is read here, not of another")
+    changes = {**about["model"], **about["hardware"], **about["recipe"]}
+    design = small_design(**changes)
+    wrong = [name for name, value in about["derived"].items() if isinstance(value, int) and getattr(design, name, value) != value]
+    if wrong:
+        raise ValueError(f"Design must be one that this version emits: {', '.join(wrong)} must be as derived here, not as in {folder}")
+    return about, changes
+
+
+def _with_scaling(of):
+    """The same, with its RoPE scaling made from a dictionary of its fields, if it has one."""
+    values = of.get("rope_scaling")
+    if not isinstance(values, dict):
+        return of
+    for kind in (LinearRopeScaling, Llama3RopeScaling, DivisorRopeScaling):
+        if set(values) == {field.name for field in dataclasses.fields(kind)}:
+            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            return of | {"rope_scaling": kind(**fields)}
+    raise TypeError(f"RoPE scaling must have the fields of one kind, not {', '.join(values)}")
 
 
 def random_changes(seed):

@@ -102,7 +102,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     unit = "" if isinstance(design, str) else f" ({type(design).__name__})"
     raise BenchFailed("\n".join([
         f"{failure.case or bench}: {failure.said}", *([f"failed too: {_list(failure.others)}"] if failure.others else []),
-        f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:2000]}",
+        f"unit: {name}{unit} on {sim}, seed {seed}, {json.dumps(params or {})[:500]}",
         f"waves: {where}", f"rerun: {_rerun(seed)}", f"log: {log}"]))
 
 
@@ -131,7 +131,9 @@ def _waves_in(folder):
 
 def _rerun(seed):
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    return f"WAVES=1 HWGEN_SEED={seed} python -m pytest {shlex.quote(test)}" if test else f"with WAVES=1 HWGEN_SEED={seed}"
+    design = os.environ.get("HWGEN_DESIGN")
+    words = [test, *(["--design", design] if design else [])]
+    return f"WAVES=1 HWGEN_SEED={seed} python -m pytest {shlex.join(words)}" if test else f"with WAVES=1 HWGEN_SEED={seed}"
 
 
 def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, internals, opt, plusargs=()):

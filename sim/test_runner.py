@@ -1,7 +1,10 @@
 """The runner and the stream drivers hold what they promise: a good unit passes, and each fault is seen."""
 
+import json
 from pathlib import Path
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 from amaranth.lib import data
@@ -12,8 +15,10 @@ from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
 from hwgen.params.errors import KvOp
 from hwgen.params.formats import E4M3
+from hwgen.params.model import LinearRopeScaling
 from sim import explain, runner
 from sim.example_units import Quad, StreamRegister
+from sim.designs import changes_of, small_design
 from sim.explain import Seen, explanation, show
 from sim.runner import BenchFailed, run
 
@@ -130,6 +135,40 @@ def test_numbers_are_shown_as_code_and_as_number():
     assert show({"x": [0x3FC0, 0x8080], "codes": 0x7F}, X) == \
         "x [0x3fc0 (bf16 1.5), 0x8080 (bf16 -1.17549435e-38)], codes 0x7f (e3m4 not finite, e4m3 not finite)"
     assert show([0x38, 0xB8], numbers={"": E4M3}) == "[0x38 (e4m3 1), 0xb8 (e4m3 -1)]"
+
+
+SPECIMEN = runner.ROOT / "rtl_out" / "specimen"
+
+
+def with_design(*words):
+    """What pytest says of the benches at the specimen's shape."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "sim", "--design", "rtl_out/specimen", *words]
+    return subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True).stdout
+
+
+def test_a_manifest_gives_its_design(tmp_path):
+    about, changes = changes_of(SPECIMEN)
+    design = small_design(**json.loads(json.dumps(changes)))
+    assert (design.model.name, design.hw.columns, design.recipe.p_format.name) == ("demo", 4, "e4m3")
+    about["derived"]["acc_bits"] += 1
+    (tmp_path / "manifest.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="must be one that this version emits: acc_bits must"):
+        changes_of(tmp_path)
+    scaled = {"rope_scaling": {"factor": 2.0}}
+    assert small_design(**scaled, layer_types=[scaled | {"rope_theta": 7.0}, {}]).model.layer_types[0].rope_scaling == LinearRopeScaling(factor=2.0)
+    with pytest.raises(TypeError, match="RoPE scaling must have the fields of one kind, not slope"):
+        small_design(rope_scaling={"slope": 1})
+
+
+def test_a_design_has_its_own_tests():
+    tests = [line for line in with_design("--collect-only").splitlines() if "::" in line]
+    assert len(tests) == 14 and "sim/test_design.py::test_system" in tests
+    assert {test.split("::")[0] for test in tests} == {"sim/test_design.py"}
+
+
+@pytest.mark.nightly
+def test_benches_at_the_shape_of_a_design():
+    assert "2 passed" in with_design("-k", "decode_loop or system")
 
 
 def test_missing_testcase_fails_the_test(simulator):
