@@ -8,6 +8,7 @@ from vcd.reader import TokenKind, tokenize
 from hwgen.host.link import Entry
 from hwgen.host.machine import simulated
 from hwgen.host.waves import Trace, Window, probed, write_views
+from hwgen.lib import verilator
 from hwgen.params.phases import phases
 from sim.designs import small_design
 from sim.passes import random_model
@@ -123,6 +124,14 @@ def test_files_for_viewers(tmp_path):
     assert commands.startswith("variable_add TOP.dut.phase\nitem_focus a_TOP.dut.phase\nitem_set_format x.phases\n")
     assert "divider_add unit\nvariable_add TOP.dut.unit.o__payload\n" in commands
     assert f"{head} head\n" in names and mapping.startswith("Name = x.phases\nBits = 4\n0 idle\n") and f"\n{head} head\n" in mapping
+
+
+def test_fst_without_its_libraries(tmp_path, monkeypatch):
+    (tmp_path / "c++").write_text("#!/bin/sh\necho no lz4.h >&2; exit 1\n")
+    (tmp_path / "c++").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(verilator.VerilatorError, match="FST needs the C.. compiler to find lz4 and zlib .*, or write a .vcd file"):
+        verilator.check_fst()
 
 
 def changes(path):
