@@ -67,6 +67,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, stall=stall, seed=seed,
                                **more) as link:
                 yield flipping(link, faults)
+                if trace is not None and not link.traced():
+                    raise TraceError("The waveform cannot be written: no cycle was within its window")
         except (KeyboardInterrupt, TraceError):
             if partial is not None:
                 partial.unlink(missing_ok=True)

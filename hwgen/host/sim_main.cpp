@@ -8,6 +8,7 @@
 //   reset         back to the state after reset
 //   trace C C P P L L M FILE   writes a waveform of what follows (models built with tracing): of the cycles C to C, passes P to P, and
 //                 layers L to L, of phases whose bits are 1 in M
+//   traced        {"cycles": n} that the waveform has
 //   quit
 //
 // The answer to a pass: {"outcomes": [[cycle, entry, token, none, last, error], ...], "phases": [[cycle, phase, layer], ...],
@@ -72,7 +73,7 @@ static uint64_t noise = 88172645463325252ull;
 #if VM_TRACE
 static Tracer *tracer;
 static struct { uint64_t cycles[2], passes[2], layers[2], phases; } window;
-static uint64_t passes;         // that have ended
+static uint64_t passes, written;        // passes that have ended, cycles in the waveform
 
 static std::string traced;      // its file
 static void trace_failed(int error) { fprintf(stderr, "%s\n", strerror(error)), _exit(TRACE_FAILED); }
@@ -157,6 +158,7 @@ static void dump() {
     top->clk = 1, tracer->dump(now * 10);
     top->clk = 0, top->eval();          // of no edge: without it the tracer does not look
     tracer->dump(now * 10 + 5);
+    written++;
 }
 #else
 static void dump() {}
@@ -346,6 +348,10 @@ int main(int argc, char **argv) {
             tracer->open(traced.c_str());
 #endif
             printf("{}\n"), fflush(stdout);
+#if VM_TRACE
+        } else if (!strncmp(line, "traced", 6)) {
+            printf("{\"cycles\": %llu}\n", (unsigned long long)written), fflush(stdout);
+#endif
         } else if (!strncmp(line, "quit", 4)) {
             break;
         }

@@ -238,6 +238,10 @@ class VerilatedLink(Link):
         answer = self._ask("ecc\n")
         return EccState(answer["corrected"], answer["failed"], tuple(answer["fault"]) if answer["failed"] else None)
 
+    def traced(self):
+        """How many cycles the waveform has."""
+        return self._ask("traced\n")["cycles"]
+
     def close(self):
         process = self._process
         with process.stdout, process.stderr:
