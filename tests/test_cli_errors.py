@@ -121,7 +121,7 @@ WRONG = {
     "seed of 33 bits": (RUN.format("good") + " --seed 4294967296", "Seed must be 0 to"),
     "no clock": (RUN.format("good") + " --clock 0", "Clock must be above 0 MHz, not 0"),
     "trace of golden": (RUN.format("good") + " --trace x.vcd", "Link golden"),
-    "waveform of another kind": ("run good --prompt x --trace x.gtkw", "Waveform must be a .vcd file, not 'x.gtkw'"),
+    "waveform of another kind": ("run good --prompt x --trace x.gtkw", "Waveform must be a .vcd or .fst file, not 'x.gtkw'"),
     "window without a waveform": ("run good --prompt x --trace-window passes=1", "Signals and window must be a waveform's: add --trace FILE"),
     "signals without a waveform": ("run good --prompt x --trace-signals all", "Signals and window must be a waveform's: add --trace FILE"),
     "window of nonsense": ("run good --prompt x --trace x.vcd --trace-window colour=red", "Window must be cycles=LOW:HIGH, .* not 'colour=red'"),

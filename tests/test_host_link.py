@@ -75,7 +75,8 @@ def test_what_does_not_fit_the_ports(link, entry, complaint):
 
 def test_a_waveform_that_cannot_be_written(tmp_path):
     """A simulator that says so, and ends, when it is asked for a pass, or at the end."""
-    for script, ask in (("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", True),
+    for script, ask in (("read x; echo {}; read x; echo 'CHECK failed: abort' >&2; echo 'No space left on device' >&2; exit 3", True),
+                        ("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", True),
                         ("read x; echo {}; read x; echo 'No space left on device' >&2; exit 3", False)):
         (tmp_path / "model").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "model").chmod(0o700)

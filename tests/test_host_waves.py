@@ -7,7 +7,9 @@ from vcd.reader import TokenKind, tokenize
 
 from hwgen.host.link import Entry
 from hwgen.host.machine import simulated
+from hwgen.host.verilated import TraceError
 from hwgen.host.waves import Trace, Window, probed, write_views
+from hwgen.lib import verilator
 from hwgen.params.phases import phases
 from sim.designs import small_design
 from sim.passes import random_model
@@ -125,6 +127,14 @@ def test_files_for_viewers(tmp_path):
     assert f"{head} head\n" in names and mapping.startswith("Name = x.phases\nBits = 4\n0 idle\n") and f"\n{head} head\n" in mapping
 
 
+def test_fst_without_its_libraries(tmp_path, monkeypatch):
+    (tmp_path / "c++").write_text("#!/bin/sh\necho no lz4.h >&2; exit 1\n")
+    (tmp_path / "c++").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(verilator.VerilatorError, match="FST needs the C.. compiler to find lz4 and zlib .*, or write a .vcd file"):
+        verilator.check_fst()
+
+
 def changes(path):
     """(names, [(time, name, value)]) of a VCD file."""
     scopes, names, found, time = [], {}, [], None
@@ -149,6 +159,11 @@ def test_a_waveform_says_what_the_link_says(tmp_path):
     trace = Trace(tmp_path / "x.vcd", window=Window(passes=(1, 1)))
     with simulated(DESIGN, random_model(DESIGN), lambda _: contextlib.nullcontext(), trace=trace) as link:
         first, second = (link.run_pass([Entry(0, position, 3)]) for position in (0, 1))
+    empty = Trace(tmp_path / "empty.vcd", window=Window(passes=(2, 2)))
+    with pytest.raises(TraceError, match="no cycle was within its window"):
+        with simulated(DESIGN, random_model(DESIGN), lambda _: contextlib.nullcontext(), trace=empty) as link:
+            link.run_pass([Entry(0, 0, 3)])
+    assert not list(tmp_path.glob("empty*"))
     names, found = changes(trace.path)
     shown = set(re.findall(r"^\+\{.*\} (.*?)(?:\[.*)?$", trace.path.with_suffix(".gtkw").read_text(), re.MULTILINE))
     assert shown <= names and len(shown) > 50

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..host import terminal
 from ..host.inputs import check_letters, checked_input, try_to_write, writing
-from ..host.waves import SIGNALS, Trace, Window
+from ..host.waves import KINDS, SIGNALS, Trace, Window
+from ..lib import verilator
 from ..models import load
 from ..plan.summary import summary
 from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
@@ -45,7 +46,7 @@ def add_run(commands):
     add_link(sub)
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     add_speculation(sub)
-    sub.add_argument("--trace", metavar="FILE", help="write a waveform (VCD), and beside it files that open it in GTKWave and Surfer")
+    sub.add_argument("--trace", metavar="FILE", help="write a waveform (.vcd or .fst), and beside it files that open it in GTKWave and Surfer")
     sub.add_argument("--trace-signals", choices=SIGNALS, help="what it holds: ports and registers with names, or all, twenty times as much "
                      "(default: named)")
     sub.add_argument("--trace-window", metavar="WINDOW", help="when: cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH, phases=NAME+NAME, "
@@ -73,6 +74,8 @@ def run_run(options, screen):
         trace = _trace(options, design)
     check_link(options)
     if trace:
+        if trace.path.suffix == ".fst":
+            verilator.check_fst()
         with writing(trace.path):
             try_to_write(trace.path)
     screen.say(summary(design))
@@ -95,8 +98,8 @@ def _trace(options, design):
         if options.trace_signals or options.trace_window is not None:
             raise ValueError("Signals and window must be a waveform's: add --trace FILE")
         return None
-    if Path(options.trace).suffix != ".vcd":
-        raise ValueError(f"Waveform must be a .vcd file, not {options.trace!r}")
+    if Path(options.trace).suffix not in KINDS:
+        raise ValueError(f"Waveform must be a .vcd or .fst file, not {options.trace!r}")
     window = Window() if options.trace_window is None else Window.parse(options.trace_window, design)
     return Trace(Path(options.trace), options.trace_signals or SIGNALS[0], window)
 

@@ -57,7 +57,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
         with stage("building the Verilator model"), writing(cache_folder()):
             verilog = (folder / f"{name}.v").read_text()
-            executable = build_model(verilog, name, design, trace=trace and trace.signals, opt=opt,
+            executable = build_model(verilog, name, design, opt=opt, trace=trace and trace.signals,
+                                     fst=trace is not None and trace.path.suffix == ".fst",
                                      images=[image] if design.hw.source == "rom" else [])
         executable, image = stack.enter_context(broken(executable, image, design, faults))
         partial = None if trace is None else trace.path.with_name(trace.path.name + ".partial")
@@ -66,6 +67,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, stall=stall, seed=seed,
                                **more) as link:
                 yield flipping(link, faults)
+                if trace is not None and not link.traced():
+                    raise TraceError("The waveform cannot be written: no cycle was within its window")
         except (KeyboardInterrupt, TraceError):
             if partial is not None:
                 partial.unlink(missing_ok=True)

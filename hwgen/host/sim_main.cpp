@@ -8,6 +8,7 @@
 //   reset         back to the state after reset
 //   trace C C P P L L M FILE   writes a waveform of what follows (models built with tracing): of the cycles C to C, passes P to P, and
 //                 layers L to L, of phases whose bits are 1 in M
+//   traced        {"cycles": n} that the waveform has
 //   quit
 //
 // The answer to a pass: {"outcomes": [[cycle, entry, token, none, last, error], ...], "phases": [[cycle, phase, layer], ...],
@@ -31,8 +32,12 @@
 #include "design.h"
 #include "kv_memory.h"
 #include "verilated.h"
-#if VM_TRACE
+#if VM_TRACE_FST
+#include "verilated_fst_c.h"
+typedef VerilatedFstC Tracer;
+#elif VM_TRACE
 #include "verilated_vcd_c.h"
+typedef VerilatedVcdC Tracer;
 #endif
 
 enum { TRACE_FAILED = 3 };      // exit code
@@ -66,18 +71,43 @@ static uint64_t now;            // cycles since the start of the process
 static double stall;            // probability that a beat, an entry or the taking of a result is held back for a cycle
 static uint64_t noise = 88172645463325252ull;
 #if VM_TRACE
-static VerilatedVcdC *vcd;
+static Tracer *tracer;
 static struct { uint64_t cycles[2], passes[2], layers[2], phases; } window;
-static uint64_t passes;         // that have ended
+static uint64_t passes, written;        // passes that have ended, cycles in the waveform
 
+static std::string traced;      // its file
+static void trace_failed(int error) { fprintf(stderr, "%s\n", strerror(error)), _exit(TRACE_FAILED); }
+
+#if VM_TRACE_FST
+// The writer notices a full disk late, by an abort or not at all. What it writes last is the header at the start: kind 0, 329 bytes.
+static void check_trace() {
+    const unsigned char header[9] = {0, 0, 0, 0, 0, 0, 0, 1, 0x49};
+    unsigned char got[9];
+    int file = open(traced.c_str(), O_RDWR);
+    if (file < 0) trace_failed(errno);
+    if (read(file, got, 9) == 9 && !memcmp(got, header, 9)) return void(close(file));
+    lseek(file, 0, SEEK_END);
+    for (int i = 0; i < 1 << 10; i++)       // why?
+        if (std::string more(1 << 16, 1); write(file, more.data(), more.size()) < 0) trace_failed(errno);
+    trace_failed(EIO);
+}
+
+static Tracer *new_tracer() {
+    signal(SIGABRT, [](int) { check_trace(); });
+    return new Tracer;
+}
+#else
 // Verilator's own file waits for itself for ever when the disk is full.
 struct TraceFile : VerilatedVcdFile {
     ssize_t write(const char *data, ssize_t length) override {
         ssize_t got = VerilatedVcdFile::write(data, length);
-        if (got < 0 && errno != EAGAIN && errno != EINTR) fprintf(stderr, "%s\n", strerror(errno)), _exit(TRACE_FAILED);
+        if (got < 0 && errno != EAGAIN && errno != EINTR) trace_failed(errno);
         return got;
     }
 };
+static Tracer *new_tracer() { return new Tracer(new TraceFile); }
+static void check_trace() {}
+#endif
 #endif
 
 static bool held_back() {
@@ -123,11 +153,12 @@ static bool within(const uint64_t *range, uint64_t number) { return number >= ra
 
 // The cycle as it is before its edge, inputs and registers of the same cycle; the clock is high in its first half.
 static void dump() {
-    if (!vcd || !within(window.cycles, now) || !within(window.passes, passes) || !within(window.layers, LAYER_PORT) ||
+    if (!tracer || !within(window.cycles, now) || !within(window.passes, passes) || !within(window.layers, LAYER_PORT) ||
         !(window.phases >> (top->phase & 63) & 1)) return;
-    top->clk = 1, vcd->dump(now * 10);
+    top->clk = 1, tracer->dump(now * 10);
     top->clk = 0, top->eval();          // of no edge: without it the tracer does not look
-    vcd->dump(now * 10 + 5);
+    tracer->dump(now * 10 + 5);
+    written++;
 }
 #else
 static void dump() {}
@@ -312,17 +343,21 @@ int main(int argc, char **argv) {
                        w, w + 1, w + 2, w + 3, w + 4, w + 5, w + 6, &file) != 7) return 2;
             window = {{w[0], w[1]}, {w[2], w[3]}, {w[4], w[5]}, w[6]};
             signal(SIGXFSZ, SIG_IGN);       // write() says it
-            vcd = new VerilatedVcdC(new TraceFile);
-            top->trace(vcd, 99);
-            vcd->open(line + file);
+            tracer = new_tracer(), traced = line + file;
+            top->trace(tracer, 99);
+            tracer->open(traced.c_str());
 #endif
             printf("{}\n"), fflush(stdout);
+#if VM_TRACE
+        } else if (!strncmp(line, "traced", 6)) {
+            printf("{\"cycles\": %llu}\n", (unsigned long long)written), fflush(stdout);
+#endif
         } else if (!strncmp(line, "quit", 4)) {
             break;
         }
     }
 #if VM_TRACE
-    if (vcd) vcd->close();
+    if (tracer) tracer->close(), check_trace();
 #endif
     top->final();
     return 0;

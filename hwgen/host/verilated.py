@@ -127,10 +127,10 @@ def compiled(work, sources, top, main, header, **more):
                            args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
 
 
-def build_model(verilog, top, design, *, trace=None, opt="-O3", images=(), progress=None):
+def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", images=(), progress=None):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
-    ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none.
+    ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none. It writes VCD, or ``fst``.
     ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
     one line when a build really starts.
     """
@@ -142,9 +142,9 @@ def build_model(verilog, top, design, *, trace=None, opt="-O3", images=(), progr
         if progress:
             progress(f"building the Verilator model of {top} ({len(verilog) // 1000} kB of Verilog)")
         (work / "design.v").write_text(verilog)
-        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace is not None, opt=opt), *images]
+        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace and ("fst" if fst else "vcd"), opt=opt), *images]
 
-    return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, opt), make)
+    return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, fst, opt), make)
 
 
 class TraceError(LinkError):
@@ -159,7 +159,7 @@ class VerilatedLink(Link):
     design        its `Design`
     executable    the model
     weights       the packed stream as a file, for designs with source "stream"
-    trace         a VCD file to write (the model must be built with tracing)
+    trace         a VCD or FST file to write (the model must be built with tracing)
     window        the cycles that are written to it
     stall, seed   probability that a weight beat is late, an entry is, or a result is not taken at once; and the seed of those stalls
     """
@@ -196,7 +196,7 @@ class VerilatedLink(Link):
         """Raise what ended the process."""
         code, said = self._process.wait(), self._process.stderr.read().strip()
         if code == 3:       # sim_main.cpp's TRACE_FAILED
-            raise TraceError(f"The waveform cannot be written: {said}")
+            raise TraceError(f"The waveform cannot be written: {said.splitlines()[-1] if said else code}")
         raise LinkError(f"The simulation ended with code {code}" + (f": {said.splitlines()[-1]}" if said else ""))
 
     def configure(self, inv_temperature, seed):
@@ -237,6 +237,10 @@ class VerilatedLink(Link):
     def ecc(self):
         answer = self._ask("ecc\n")
         return EccState(answer["corrected"], answer["failed"], tuple(answer["fault"]) if answer["failed"] else None)
+
+    def traced(self):
+        """How many cycles the waveform has."""
+        return self._ask("traced\n")["cycles"]
 
     def close(self):
         process = self._process

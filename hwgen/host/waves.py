@@ -7,8 +7,9 @@ from vcd.gtkw import GTKWSave, make_translation_filter
 
 from ..params.phases import phases
 
-__all__ = ["SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_views"]
+__all__ = ["KINDS", "SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_views"]
 
+KINDS = (".vcd", ".fst")
 SIGNALS = ("named", "all")
 
 _MODULE = re.compile(r"module (\\\S+|\w+)")
@@ -127,7 +128,7 @@ class Window(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """A waveform to write: its file, which signals (of `SIGNALS`), and which cycles."""
+    """A waveform to write: its file, FST if it ends like that and else VCD, which signals (of `SIGNALS`), and which cycles."""
 
     path: Path
     signals: str = "named"

@@ -20,7 +20,7 @@ import tempfile
 from .workdir import work_folder
 
 
-__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "environment", "lint", "root", "tool_versions", "waiver_file"]
+__all__ = ["VerilatorError", "WAIVERS", "build", "build_folder", "check_fst", "environment", "lint", "root", "tool_versions", "waiver_file"]
 
 
 #: Warnings that do not stop a build, each with its reason. All others do. Verilator 5.006 (Debian 12) has these names too.
@@ -64,6 +64,16 @@ def tool_versions():
     """What a build depends on besides its sources: for cache keys and reports."""
     compiler = subprocess.run(["c++", "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
     return {"verilator": importlib.metadata.version("verilator"), "c++": compiler}
+
+
+def check_fst():
+    """:class:`VerilatorError` if what writes FST cannot be compiled: Verilator's runtime takes the system's lz4 and zlib."""
+    program = "#include <lz4.h>\n#include <zlib.h>\nint main() { return LZ4_versionNumber() && zlibVersion() ? 0 : 1; }\n"
+    with tempfile.TemporaryDirectory() as work:
+        done = subprocess.run(["c++", "-x", "c++", "-", "-o", f"{work}/try", "-llz4", "-lz"], input=program, text=True, capture_output=True)
+    if done.returncode:
+        raise VerilatorError("FST needs the C++ compiler to find lz4 and zlib (Debian: apt-get install liblz4-dev zlib1g-dev): install them, "
+                             "or write a .vcd file")
 
 
 def environment():
@@ -207,7 +217,7 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
     args : list of str      more arguments for Verilator
     cflags, ldflags : str   for the C++ compiler and the linker
     opt : str               optimization of the model (``-O1`` for short runs, ``-O2`` or ``-O3`` for long ones)
-    trace : bool            able to write VCD
+    trace : bool or str     able to write VCD, or FST if it is "fst" (:func:`check_fst`)
     cache : path            where to keep objects of Verilator's runtime, most of the compile time of small models
     headers : bool          keep its precompiled headers there too, 90 MB, which halve the rest: for many builds
 
@@ -220,7 +230,7 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
     verilator_root = _root_word(folder)
     flags = [word for kind, text in (("-CFLAGS", cflags), ("-LDFLAGS", ldflags)) if text for word in (kind, text)]
     _run([root() / "bin/verilator_bin", "--cc", "--exe", "--Mdir", folder, "--top-module", top, "--prefix", prefix,
-          "-o", executable, "--no-timing", *_waivers(), *(["--trace"] if trace else []), *flags, *args,
+          "-o", executable, "--no-timing", *_waivers(), *(["--trace-fst" if trace == "fst" else "--trace"] if trace else []), *flags, *args,
           *(Path(c).resolve() for c in cpp), *(Path(s).resolve() for s in sources)], folder,
          VERILATOR_ROOT=str(verilator_root))
     classes = (folder / f"{prefix}_classes.mk").read_text()
