@@ -7,6 +7,7 @@ from hwgen.host.register_link import RegisterLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import model_id
 from hwgen.params.axi import AxiShape
+from hwgen.params.errors import ErrorCode
 from hwgen.params.registers import MAGIC, VERSION, design_id, register_map
 from sim.designs import small_design
 
@@ -61,7 +62,7 @@ def test_results_of_a_pass():
 
 @pytest.mark.parametrize("bad, words", [
     (result(token=37), "token 37, which must be below 37"), (result(token=2**32 - 1), "token 4294967295"),
-    (result(entry=1), "entry 1, which must be below 1"), (result(error=12), "error 12, which must be below 12"),
+    (result(entry=1), "entry 1, which must be below 1"), (result(error=len(ErrorCode)), f"error {len(ErrorCode)}, which must be below {len(ErrorCode)}"),
     (result(none=1, error=255), "error 255")])
 def test_results_that_no_machine_gives_are_refused(bad, words):
     with pytest.raises(LinkError, match=f"The machine gave a result with {words}"):
@@ -71,7 +72,7 @@ def test_results_that_no_machine_gives_are_refused(bad, words):
 
 
 def test_a_code_that_no_machine_gives_is_refused():
-    with pytest.raises(LinkError, match="code 200, which must be below 12"):
+    with pytest.raises(LinkError, match=f"code 200, which must be below {len(ErrorCode)}"):
         linked(KV_ANSWER=200 << 8).operate(2, 0)
 
 
