@@ -91,7 +91,8 @@ def _ask(verilog, folder, command, start, others, abstract, timeout):
     """The verdict of ABC, without the properties ``others``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.v").write_text(verilog)
-    (folder / "rom.hex").write_text("0\n")          # of a `FileRom`, what is in which must be abstracted
+    for image in re.findall(r'"([\w.]+\.hex)"', verilog):      # of a `FileRom`, what is in which must be abstracted
+        (folder / image).write_text("0\n")
     _yosys(_SCRIPT.format(abstract="\n".join(f"cutpoint {cells}" for cells in abstract), start=start,
                           others="\n".join(f"delete -output w:{name}" for name in others)), folder, "model.log")
     said = _run([str(_package() / "yosys-abc"), "-c", f"read_aiger top.aig; strash; {command}; print_status; write_cex -a top.aiw"],

@@ -23,6 +23,13 @@ class Case:
         bits = rng.choice([1, 2, 8, DESIGN.acc_bits - 1], size=(n, 1))           # few bits: many ties
         acc = rng.integers(-2**bits, 2**bits, (n, TILES * C))
         acc[rng.random(acc.shape) < 0.02] = rng.choice([-2**(DESIGN.acc_bits - 1), 2**(DESIGN.acc_bits - 1) - 1])
+        for row in range(n):
+            if rng.random() < 0.2:
+                acc[row] = np.minimum(acc[row], ~acc[row])                       # nothing above zero
+            if rng.random() < 0.6:                                               # some are the largest, or a bit less
+                near = rng.choice(VOCAB, min(6, VOCAB), replace=False)
+                less = 1 << rng.integers(0, bits[row, 0], len(near))
+                acc[row, near] = np.maximum(acc[row, :VOCAB].max() - less * rng.integers(0, 2, len(near)), -2**(DESIGN.acc_bits - 1))
         acc[:, VOCAB:] = np.maximum(acc[:, VOCAB:], acc[:, :VOCAB].max())        # must be ignored
         self.acc, self.seed, self.keys = acc, int(rng.integers(2**32)), rng.integers(0, 2**32, T)
         # mostly such that logits of the row are about 2**5, sometimes at the ends
