@@ -35,7 +35,7 @@ def add_fpga(commands):
                       "hwgen fpga build --board ulx3s-85f\n\n" + _boards_help(), shapes=False)
     add_machine(sub, shape=None, option="the board's")
     add_board(sub)
-    sub.add_argument("--seeds", default="1", metavar="N,A-B", help="of the placement; the fastest is taken (default: 1)")
+    sub.add_argument("--seeds", metavar="N,A-B", help="of the placement; the fastest is taken (default: the board's)")
     sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")
     sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR", help="where bitstream and report go (default: build/fpga)")
     sub = add_command(actions, "fpga program", run_program, "Load a bitstream into a board, with openFPGALoader.", "hwgen fpga program --board ulx3s-85f",
@@ -68,7 +68,7 @@ def run_build(options, screen):
         if getattr(options, name) is None:
             setattr(options, name, getattr(chosen, name))
     with checked_input():
-        seeds = _seeds(options.seeds)
+        seeds = [chosen.seed] if options.seeds is None else _seeds(options.seeds)
     checkpoint, design = loaded(options, screen)
     with writing(options.output), checked_input():
         folder = Path(options.output)
