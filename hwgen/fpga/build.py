@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ..emit import emit
+from ..emit.images import image_name
 from ..top.board import BoardMachine
 from . import files
 from .families import FAMILIES
@@ -79,16 +80,16 @@ def write_sources(board, design, quantized, work):
     return sources
 
 
-def sources_digest_of(work, sources):
+def sources_digest_of(work, sources, design):
     """SHA-256 of a folder's Verilog and its memory image."""
-    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, f"{MACHINE}_rom.hex"))).hexdigest()
+    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, image_name(design, MACHINE)))).hexdigest()
 
 
 def sources_digest(board, design, quantized):
     """SHA-256 of all that a board's bitstream is made of, as in its report."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "machine"
-        return sources_digest_of(work, write_sources(board, design, quantized, work))
+        return sources_digest_of(work, write_sources(board, design, quantized, work), design)
 
 
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
@@ -119,7 +120,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)
     write_text(work / family.constraints_file, family.constraints(board))
-    digest = sources_digest_of(work, sources)
+    digest = sources_digest_of(work, sources, design)
     if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
         for old in (*work.glob("top.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed

@@ -45,6 +45,6 @@ def write_project(board, design, quantized, folder, *, stage):
     write_text(work / family.constraints_file, family.constraints(board))
     write_text(work / SCRIPT, script(board, sources))
     about = {"board": board.name, "model": design.model.name, "model_id": quantized.digest, "shape": dataclasses.asdict(design.hw), "clock": board.clock,
-             "baud": board.baud, "verilog_sha256": sources_digest_of(work, sources), "run": False, "run_on_hardware": False}
+             "baud": board.baud, "verilog_sha256": sources_digest_of(work, sources, design), "run": False, "run_on_hardware": False}
     write_text(folder / f"{board.name}.json", json.dumps(about, indent=1) + "\n")
     return work

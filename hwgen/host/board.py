@@ -3,6 +3,7 @@ import contextlib
 from pathlib import Path
 
 from ..emit import emit
+from ..emit.images import image_name
 from ..fpga import files
 from ..lib.workdir import work_folder
 from ..top.board import BUSES, BoardMachine
@@ -38,7 +39,8 @@ def build_pins(board, design, quantized, *, divisor=None):
         emit(design, quantized, work / "machine", name="machine", component=lambda d: BoardMachine(d, divisor=divisor))
         (work / "top.v").write_text(files.top(board, "machine"))
         (work / "pll.v").write_text(_PLL)
-        sources, image = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if files.has_pll(board) else [])], work / "machine/machine_rom.hex"
+        sources = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if files.has_pll(board) else [])]
+        image = work / "machine" / image_name(design, "machine")
         header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder") + f"#define DIVISOR {divisor}\n"
         return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
                     lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
@@ -60,7 +62,7 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
     ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.faults`) constants must have been in it when it was built.
     """
     with contextlib.ExitStack() as stack:
-        executable, _ = stack.enter_context(broken(executable, executable.with_name("machine_rom.hex"), design, faults))
+        executable, _ = stack.enter_context(broken(executable, executable.with_name(image_name(design, "machine")), design, faults))
         pins = PinsLine(executable)
         stack.callback(pins.close)
         link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized, patience=600)

@@ -181,10 +181,10 @@ class Scheduler:
         while self.future and self.future[0].request.arrival <= self.now:
             self.waiting.append(self.future.pop(0))
         self.waiting.sort(key=self._age)
-        # what is running may still want blocks for tokens that it has; the rest is for others
         def wants(s):
             return self.link.design.most_blocks(len(s.tokens))
 
+        # what is running may still want blocks for tokens that it has; the rest is for others
         free = self.blocks - sum(map(wants, self.running))
         while self.waiting and self._free_slots and wants(self.waiting[0]) <= free:
             sequence = self.waiting.pop(0)

@@ -59,7 +59,6 @@ HYPERCLOVAX = Family(
                       "attention_multiplier": None, "logits_scaling": 1.0, "use_post_norm": True})
 
 
-
 def _normed_embedding(plan, given):
     """A norm of the embedding, which every layer's residual then holds."""
     plan.change(EMBEDDING, to=lambda w: w / np.sqrt(np.square(w).mean(1, keepdims=True) + plan.shape.rms_norm_eps))

@@ -56,7 +56,6 @@ GPT_BIGCODE = replace(
     neutral={"add_cross_attention": GPT2.neutral["add_cross_attention"]})
 
 
-
 def _neo_layers(given, ropes, window):
     """Global and local attention as ``attention_types`` repeats them: [[kinds, times], ...]."""
     repeated = given.options.take("attention_types", list, None, of=list) or [[["global", "local"], 12]]
