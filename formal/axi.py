@@ -1,12 +1,14 @@
 """Rules of AXI, after Arm's AMBA AXI Protocol Specification (IHI 0022, issue H; chapters A3 and B1), of our slave and of our masters."""
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Mux, Signal
+from amaranth.lib.data import View
+from amaranth.hdl import Array, Cat, Mux, Signal
+from amaranth.utils import exact_log2
 
 from hwgen.lib.axi import LiteSlave
 from hwgen.params.axi import PAGE, AxiShape
 from hwgen.params.registers import register_map
-from hwgen.units.axi_reader import AxiReader
+from hwgen.units.axi_reader import DESCRIPTORS, AxiReader
 from hwgen.units.axi_registers import AxiRegisters
 from sim.designs import small_design
 
@@ -120,22 +122,87 @@ def _beats(h, unit):
     h.never("beats_changed", held & ((unit.beats.payload != h.before(unit.beats.payload)) | (unit.beats_bad != h.before(unit.beats_bad))))
 
 
+def _queued(h, queue, depth, clear=0):
+    """What is in a `SyncFIFO`, seen from outside: (how many items, [item], the oldest first).
+
+    It is assumed that the queue is one: that is proved by itself (`formal.queues`).
+    """
+    level, items = Signal(range(depth + 1)), [Signal(len(queue.w_data)) for _ in range(depth)]
+    came, went = queue.w_en & queue.w_rdy, queue.r_en & queue.r_rdy
+    h.m.d.sync += level.eq(Mux(clear, 0, level + came - went))
+    with h.m.If(went):
+        h.m.d.sync += [item.eq(further) for item, further in zip(items, items[1:])]
+    for i, item in enumerate(items):
+        with h.m.If(came & (level - went == i)):
+            h.m.d.sync += item.eq(queue.w_data)
+    h.assume((level <= depth) & (queue.r_rdy == (level != 0)) & (queue.w_rdy == (level != depth)) & (~queue.r_rdy | (queue.r_data == items[0])))
+    return level, items
+
+
+def _memory_row(h, memory, rows, index):
+    """(what a `BlockRam` holds at ``index``, what it shows), of a copy that is written as it is; it is assumed to show what the copy does."""
+    copy, shown = Array(Signal(len(memory.write_data), name=f"row{i}") for i in range(rows)), Signal(len(memory.read_data), name="row_shown")
+    with h.m.If(memory.read_en):
+        h.m.d.sync += shown.eq(copy[memory.read_address])
+    with h.m.If(memory.write_en):
+        h.m.d.sync += copy[memory.write_address].eq(memory.write_data)
+    h.assume(memory.read_data == shown)
+    return copy[index], shown
+
+
 def _reader_words(changes, axi):
-    """What is owed and what comes, of a memory that gives no word that it does not owe, and says rightly which is the last of a burst."""
+    """What is owed and what comes, of a memory that gives no word that it does not owe, and says rightly which is the last of a burst.
+
+    The properties are inductive together: each word of the FIFO's is owed, inside, or free.
+    """
     h, unit, design, shape, ar = _reader(changes, axi)
     asks, came = ar.valid & ar.ready, unit.m_axi_rvalid & unit.m_axi_rready
     words, bursts = Signal(range((shape.outstanding + 1) * shape.burst_words + 1)), Signal(range(shape.outstanding + 2))
     h.m.d.sync += [words.eq(words + Mux(asks, unit.m_axi_arlen + 1, 0) - came), bursts.eq(bursts + asks - (came & unit.m_axi_rlast))]
     h.assume(~unit.m_axi_rvalid | (words != 0) & (bursts != 0) & (unit.m_axi_rlast == h.inside._receive.last))
+    there, shown, index = h.inside._hand_out.there, h.inside._hand_out.shown, h.inside._receive.index
     h.never("ar_too_many", (bursts > shape.outstanding) | (bursts == shape.outstanding) & ar.valid)
-    h.never("r_lost", (h.inside._hand_out.there == shape.fifo_words) & came)
-    if shape.word_bytes > design.hw.beat_bytes:         # which beats of a word are wanted, the requests say that its bursts were of
+    h.never("r_lost", (there == shape.fifo_words) & came)
+
+    level, owed = _queued(h, h.inside.owed, shape.outstanding)
+    owed = [burst[-8:] for burst in owed]       # their lengths, less 1
+    waits = Mux(ar.valid, unit.m_axi_arlen + 1, 0)
+    all_owed = sum(Mux(level > i, length + 1, 0) for i, length in enumerate(owed))
+    newest = Array(owed)[level - 1]
+    h.never("piece_empty", h.inside._ask.active & (h.inside._ask.left == 0))
+    h.never("burst_too_long", Cat((level > i) & (length >= shape.burst_words) for i, length in enumerate(owed)).any())
+    h.never("burst_not_owed", ar.valid & ((level == 0) | (newest != unit.m_axi_arlen)))
+    h.never("index_beyond", index > Mux(level != 0, owed[0], 0))
+    h.never("bursts_miscounted", bursts + ar.valid != level)
+    h.never("words_miscounted", words + waits + index != all_owed)
+    h.never("places_miscounted", h.inside.free + there + all_owed != shape.fifo_words + index)
+
+    if shape.word_bytes > design.hw.beat_bytes:
         _beats(h, unit)
+        _wanted(h, shape.word_bytes // design.hw.beat_bytes, all_owed + there + shown - index)
     if shape.word_bytes == design.hw.beat_bytes:
+        memory = h.inside._hand_out.words
         h.assume(~unit.flush & ~unit.m_axi_rresp[1])
         r = SimpleNamespace(valid=unit.m_axi_rvalid, ready=unit.m_axi_rready, payload=unit.m_axi_rdata)
-        passes(h, r, unit.beats, shape.fifo_words + 2, 1)
+        inside = passes(h, r, unit.beats, shape.fifo_words + 2, 1)
+        at, shows = _memory_row(h, memory, shape.fifo_words, (memory.read_address + inside.ahead - shown)[:exact_log2(shape.fifo_words)])
+        h.never("inside_miscounted", (inside.count != there + shown) | inside.watching & (inside.ahead >= inside.count))
+        h.never("ring_torn", (memory.write_address - memory.read_address - there)[:exact_log2(shape.fifo_words)] != 0)
+        h.never("not_where_it_was_put", inside.watching & (Mux(shown & (inside.ahead == 0), shows, at)[:shape.data_width] != inside.watched))
     return h
+
+
+def _wanted(h, beats, under_way):
+    """Words hold so many beats, and the requests remember which are wanted: of the words that these want, so many are under way."""
+    ask, out, shift = h.inside._ask, h.inside._hand_out, exact_log2(beats)
+    level, items = _queued(h, out.wanted, DESCRIPTORS, clear=h.inside.clear)
+    requests = [View(out.shape, item) for item in items]
+    wanted = sum(Mux(level > i, Mux(r.stride, r.count, (r.first + r.count + beats - 1) >> shift), 0) for i, r in enumerate(requests))
+    given = Mux(level != 0, Mux(requests[0].stride, out.given, (requests[0].first + out.given) >> shift), 0)
+    h.never("given_beyond", (out.given != 0) & ((level == 0) | (out.given >= requests[0].count)))
+    h.never("place_lost", Mux(level == 0, out.offset != 0, ~requests[0].stride & (out.offset != out.given[:shift])))
+    h.never("request_empty", Cat((level > i) & (r.count == 0) for i, r in enumerate(requests)).any())
+    h.never("wanted_miscounted", wanted - given != under_way + Mux(ask.active, ask.left + ask.pieces, 0))
 
 
 def _named(shape):
@@ -171,10 +238,27 @@ _READER = {name: Break(AxiReader, old, new) for name, old, new in [
     ("beats_changed", "words.read_en.eq(leave)", "words.read_en.eq(1)"),
     ("invented", "shown.eq(leave)", "shown.eq(1)"),
     ("altered", "words.read_address.eq(words.read_address + 1)", "words.read_address.eq(0)"),
+    ("burst_too_long", "Mux(left < to_end, left, to_end)", "left"),
+    ("burst_not_owed", "self.m_axi_arlen.eq(length - 1)", "self.m_axi_arlen.eq(length)"),
+    ("index_beyond", "index.eq(Mux(last, 0, index + 1))", "index.eq(index + 1)"),
+    ("bursts_miscounted", "owed.r_en.eq(came & last)", "owed.r_en.eq(came)"),
+    ("words_miscounted", "self.m_axi_arlen.eq(length - 1)", "self.m_axi_arlen.eq(0)"),
+    ("places_miscounted", "free.eq(free - promised + left)", "free.eq(free - promised)"),
+    ("inside_miscounted", "shown.eq(leave)", "shown.eq(1)"),
+    ("ring_torn", "words.write_address.eq(words.write_address + 1)", "words.write_address.eq(words.write_address + 2)"),
+    ("not_where_it_was_put", "words.read_address.eq(words.read_address + 1)", "words.read_address.eq(0)"),
+    ("given_beyond", "last.eq(given + 1 == now.count)", "last.eq(given == now.count)"),
+    ("place_lost", "offset + Mux(now.stride, hw.tile_beats, 1)", "offset + now.stride"),
+    ("request_empty", "new.count.eq(asked.count)", "new.count.eq(asked.count - 1)"),
+    ("wanted_miscounted", "last | now.stride | (place == n - 1)", "last | (place == n - 1)"),
 ]}
-_WORDS = ("ar_too_many", "r_lost", "invented", "altered")
+_WANTED = ("given_beyond", "place_lost", "request_empty", "wanted_miscounted")      # of words wider than beats
+_WORDS = ("ar_too_many", "r_lost", "invented", "altered", "burst_too_long", "burst_not_owed", "index_beyond", "bursts_miscounted", "words_miscounted",
+          "places_miscounted", "inside_miscounted", "ring_torn", "not_where_it_was_put")
 _REGISTERS = [(dict(), dict(address_width=20)), (dict(sampler="gumbel"), dict(host="queue", address_width=40))]
 _TINY = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2)
+#: A stream of 19 beats: their counts are added up.
+_FEW_BEATS = dict(head_dim=2, hidden_size=2, intermediate_size=2, num_attention_heads=1, num_key_value_heads=1, num_hidden_layers=1, vocab_size=2)
 _READERS = [(_TINY, dict(data_width=32, burst=2, outstanding=2, prefetch=1, address_width=13)),
             (_TINY, dict(data_width=64, burst=2, outstanding=1, prefetch=1)), (dict(tile_beats=8), dict(data_width=32, burst=4, outstanding=3, prefetch=3))]
 
@@ -184,9 +268,9 @@ PROOFS = [
             breaks={name: change for name, change in _LITE.items() if name not in ("not_once", "write_altered", "read_altered")} if not k else {})
       for k, (changes, axi) in enumerate(_REGISTERS)),
     *(Proof("AxiReader's addresses", _named(changes | axi), lambda changes=changes, axi=axi: _reader_addresses(changes, axi), "induction 2",
-            breaks={name: change for name, change in _READER.items() if name not in _WORDS} if not k else {})
+            breaks={name: change for name, change in _READER.items() if name not in _WORDS + _WANTED} if not k else {})
       for k, (changes, axi) in enumerate(_READERS)),
-    *(Proof("AxiReader's words", _named(changes | axi), lambda changes=changes, axi=axi: _reader_words(changes, axi), "bounded 14",
-            breaks={name: _READER[name] for name in _WORDS} if not k else {})
+    *(Proof("AxiReader's words", _named(changes | axi), lambda changes=_FEW_BEATS | changes, axi=axi: _reader_words(changes, axi), "induction 1",
+            breaks={name: _READER[name] for name in (_WORDS, _WANTED, ())[k]})
       for k, (changes, axi) in enumerate(_READERS)),
 ]

@@ -1,4 +1,6 @@
 """Properties of streams: the contract of valid, ready and payload, and what a queue does."""
+from types import SimpleNamespace
+
 from amaranth.hdl import Mux, Signal, Value
 
 __all__ = ["gives", "passes", "queues", "takes"]
@@ -26,7 +28,8 @@ def gives(h, stream, name):
 
 
 def passes(h, i, o, most, latency):
-    """What comes out has gone in: each item at most once, in order, as it was; nothing else does. Returns how many are inside, of at most ``most``.
+    """What comes out has gone in: each item at most once, in order, as it was; nothing else does. Returns ``count``, how many are inside, of at most ``most``, and of the item
+    that is watched: ``watching`` (it is inside), ``ahead`` (so many leave before it), ``watched`` (its payload).
 
     One item, any, is watched. It is enough to watch one, in a queue that does not look at what it holds, but the payload is compared in full,
     so that this needs no such argument (that argument: P. Wolper, Expressing Interesting Properties of Programs in Propositional
@@ -47,7 +50,7 @@ def passes(h, i, o, most, latency):
         m.d.sync += [ahead.eq(ahead - 1), watching.eq(ahead != 0)]
     h.never("invented", went & (count == 0) & ~(came if latency == 0 else 0))
     h.never("altered", Mux(watching, went & (ahead == 0) & (going != watched), through & went & (going != coming)))
-    return count
+    return SimpleNamespace(count=count, watching=watching, ahead=ahead, watched=watched)
 
 
 def queues(h, i, o, capacity, latency):
@@ -58,7 +61,7 @@ def queues(h, i, o, capacity, latency):
     capacity : int      items that are inside when the input is not ready; with fewer it is
     latency : int       0: an item may leave in the cycle in which it comes; 1: not before the next, but then it may
     """
-    count = passes(h, i, o, capacity, latency)
+    count = passes(h, i, o, capacity, latency).count
     h.never("overfull", (count > capacity) | (count == capacity) & i.ready)
     h.never("hidden", (count != 0) & ~o.valid)
     h.never("refused", (count < capacity) & ~i.ready)

@@ -1,12 +1,13 @@
 """The contract of streams, of every output stream of every unit."""
 from types import SimpleNamespace
 
-from amaranth.hdl import Signal, Value
+from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
-from hwgen.units import attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm, rope, sampler, swiglu, vector_buffer, weights
+from hwgen.units import array_grid, attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm, rope, sampler, swiglu, vector_buffer, weights
 from sim.designs import small_design
 
 from .broken import Break
@@ -24,7 +25,8 @@ def streams(unit, flow):
         if isinstance(signature, wiring.FlippedSignature):
             signature = signature.flip()
         if isinstance(signature, stream.Signature) and member.flow == flow:
-            yield name, getattr(unit, name)
+            found = getattr(unit, name)
+            yield from [(f"{name}{i}", one) for i, one in enumerate(found)] if member.dimensions else [(name, found)]
 
 
 def watched(h, offered):
@@ -64,6 +66,52 @@ def _answers_follow_requests(h, unit):
         h.assume(~answered.valid | (owed != 0))
 
 
+def _sums_in_order(h, unit):
+    """A command is of 1 to T entries, and the sums come in the array's order: all groups of an entry, all entries of a tile, tile after tile.
+
+    What makes it inductive: in the unit's stages they stand in that order, the oldest last, and of a final command as many rows are complete as
+    entries stand before the oldest in the last tile.
+    """
+    own, hw, design = h.inside, _design().hw, _design()
+    sums, cmd, groups, parts = unit.i.payload, unit.cmd, hw.columns // hw.vector_lanes, design.layer_hidden() // hw.vector_lanes
+    place = StructLayout({"group": range(groups), "entry": range(hw.entries), "tile": range(parts // groups + 1)})     # as a number, in that order
+    coming, most = Signal(place), own.top_entry
+    h.assume(~cmd.valid | (cmd.payload.n != 0) & (cmd.payload.n <= hw.entries))
+    h.assume(~unit.i.valid | (sums.group == coming.group) & (sums.entry == coming.entry))
+
+    def behind(at):
+        tile_end = (at.group == groups - 1) & (at.entry == most)
+        entry = Mux(at.group != groups - 1, at.entry, Mux(tile_end, 0, at.entry + 1))
+        return Cat(Mux(at.group == groups - 1, 0, at.group + 1)[:len(at.group)], entry[:len(at.entry)], (at.tile + tile_end)[:len(at.tile)])
+
+    with h.m.If(cmd.valid & cmd.ready):
+        h.m.d.sync += coming.eq(0)
+    with h.m.Elif(unit.i.valid & unit.i.ready):
+        h.m.d.sync += coming.eq(behind(coming))
+
+    stages = [coming, *(Signal(place, name=f"place{k}") for k in range(1, 6))]
+    h.m.d.sync += [after.eq(before) for before, after in zip(stages, stages[1:])]
+    inside = [0, *(own.valid[k] & own.op[k].add for k in range(1, 6))]
+    oldest, wrong = coming.as_value(), []
+    for k in range(1, 6):
+        wrong.append(inside[k] & (behind(stages[k]) != oldest))
+        oldest = Mux(inside[k], stages[k].as_value(), oldest)
+    oldest, end = View(place, oldest), coming.tile == parts // groups
+    last = oldest.tile == parts // groups - 1
+    for k in range(1, 6):
+        part = stages[k].tile * groups + stages[k].group
+        wrong += [inside[k] & ((own.op[k].entry != stages[k].entry) | (own.op[k].row_last != (part == parts - 1)) | (own.op[k].row_first != (part == 0))
+                               | (own.op[k].last != ((part == parts - 1) & (stages[k].entry == most)))
+                               | (stages[k].entry > most) | (stages[k].tile >= parts // groups))]
+    any_inside = Cat(inside[1:]).any()
+    h.never("out_of_order", Cat(wrong).any() | (coming.entry > most) | (coming.group >= groups) | (coming.tile > parts // groups)
+            | (own.adding != (own.busy & ~end)) | own.adding & (own.base != coming.tile * groups) | ~own.adding & (own.base != 0))
+    h.never("not_done", (any_inside | own.adding | unit.done) & ~own.busy | own.busy & ~own.adding & ~any_inside & ~unit.done
+            | unit.done & (any_inside | own.adding))
+    complete = Mux(own.final, Mux(any_inside | own.adding, Mux(last, oldest.entry, 0), most + 1), 0)
+    h.never("miscounted", own.busy & (own.complete != complete) | (own.sent > own.complete) | (own.complete > hw.entries))
+
+
 def _loop(h, unit):
     _loop_is_set_between(h, unit)
     h.assume(~unit.result.valid | h.inside.under_way)       # the machine has results of a pass only
@@ -82,7 +130,14 @@ def _vector_buffer():
     return vector_buffer.VectorBuffer(rows=2, length=4, write_lanes=2, read_lanes=2, fmt=design.recipe.kv_format, meta=head_meta_layout(design))
 
 
-#: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, and what is abstracted.
+_RESIDUAL = {
+    "out_of_order": Break(residual.Residual, "base.eq(base + groups)", "base.eq(base)"),
+    "not_done": Break(residual.Residual, "self.done.eq(valid[5] & op[5].last & op[5].add)", "self.done.eq(valid[5] & op[5].row_last & op[5].add)"),
+    "miscounted": Break(residual.Residual, "valid[5] & op[5].add & final & op[5].row_last", "valid[5] & op[5].add & op[5].row_last"),
+}
+
+#: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what is abstracted, and broken units of
+#: properties that its streams do not have.
 _UNITS = {
     "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
     "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
@@ -97,19 +152,23 @@ _UNITS = {
     "Rope": dict(make=lambda: rope.Rope(_design())),
     "QkNorm": dict(make=lambda: qk_norm.QkNorm(_design(block=dict(qk_norm=dict(span="head"))))),
     "Sampler": dict(make=lambda: sampler.Sampler(_design())),
-    "Residual": dict(make=lambda: residual.Residual(_design()), unproved=("sig",)),
+    "Residual": dict(make=lambda: residual.Residual(_design()), assume=_sums_in_order, method="induction 1", others=_RESIDUAL),
     "RmsNorm": dict(make=lambda: rmsnorm.RmsNorm(_design())),
     "MacArray": dict(make=lambda: mac_array.MacArray(_design())),
+    "GridTile": dict(make=lambda: array_grid.GridTile(_design(columns=4, tile_beats=2))),
+    "GridRow": dict(make=lambda: array_grid.GridRow(_design(), 2)),
+    "GridSum": dict(make=lambda: array_grid.GridSum(_design(), 2)),
+    "ArrayGrid": dict(make=lambda: array_grid.ArrayGrid(_design(), 2, 2)),
     "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",), method="bounded 16"),
 }
 
 
-def _proof(name, make, assume=None, unproved=(), method="pdr", abstract=()):
+def _proof(name, make, assume=None, unproved=(), method="pdr", abstract=(), others=None):
     unit = make()
     unit._MustUse__used = True      # only its signature is looked at
     ports = [port for port, _ in streams(unit, Out) if port not in unproved]
     breaks = {f"{port}_{what}": Break(watched, "return offered", f'return spoiled(h, offered, "{what}")') for port in ports for what in ("withdrawn", "changed")}
-    return Proof(f"{name}'s streams", "", lambda: _harness(make, assume, unproved), method, breaks, depth=40, abstract=abstract)
+    return Proof(f"{name}'s streams", "", lambda: _harness(make, assume, unproved), method, breaks | (others or {}), depth=40, abstract=abstract)
 
 
 PROOFS = [_proof(name, **unit) for name, unit in _UNITS.items()]
