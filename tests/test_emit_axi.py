@@ -10,12 +10,15 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.emit import EmitError, emit
+from hwgen.emit.ports import described_ports, port_table
 from hwgen.lib import verilator
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import model_id, pack
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
+from hwgen.top.axi import AxiDecoder
 from sim.designs import small_design
+from tests.test_emit import check_ipxact, check_packaging, check_ports, check_template
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGES = dict(source="stream", sampler="gumbel", lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1)
@@ -53,10 +56,44 @@ def test_files(chip):
     assert about["weights"]["alignment"] == 4096 and about["reset"].startswith("aresetn")
     assert (folder / "chip_weights.bin").read_bytes() == pack(quantized, design).tobytes()
     assert about["bus"]["axi"]["data_width"] == 128 and about["ports"]["m_axi_rdata"] == {
-        "direction": "input", "width": 128, "payload": {"offset": 0, "width": 128}}
+        "direction": "input", "width": 128, "text": "read data: the word", "payload": {"offset": 0, "width": 128}}
     assert about["bus"]["weights_id"] == model_id(quantized)
     assert [r["name"] for r in about["bus"]["registers"]] == [r.name for r in register_map(design, AXI).registers]
     assert "`chip_registers.md`" in (folder / "README.md").read_text()
+
+
+def test_ports_and_template(chip, tmp_path):
+    check_ports(chip[0], "chip")
+    check_template(chip[0], "chip", tmp_path)
+
+
+def test_packaging(chip):
+    said = check_packaging(chip[0], "chip")
+    assert {"ipx::associate_bus_interfaces -busif m_axi -clock aclk ", "set_property range 8192 ", "set_property value ACTIVE_LOW "} <= set(said)
+
+
+def test_streams_have_their_bits():
+    """Those of entries and results are words to the bus, and fields to people."""
+    ports = described_ports(AxiDecoder(small_design(**CHANGES), AxiShape()), small_design(**CHANGES), AxiShape())
+    table = port_table(ports)
+    assert [name for name, port in ports.items() if not port["text"]] == []
+    assert "| `s_axis_command_tdata` | input | 128 | an entry of a pass: token 31:0, position 51:32, slot 61:52, want 62, last 63, key 95:64 |" in table
+    assert "| `m_axis_result_tdata` | output | 64 | a result: token 31:0, entry 47:32, error 55:48, bus_error 56, none 62, last 63 |" in table
+
+
+def test_ipxact(chip):
+    """Somebody else's importer reads the same registers from it as from the SystemRDL."""
+    check_ipxact(chip[0], "chip")
+    peakrdl, systemrdl = pytest.importorskip("peakrdl_ipxact"), pytest.importorskip("systemrdl")
+    found = []
+    for name, read in (("chip.xml", lambda compiler, file: peakrdl.IPXACTImporter(compiler).import_file(file)),
+                       ("chip_registers.rdl", lambda compiler, file: compiler.compile_file(file))):
+        compiler = systemrdl.RDLCompiler()
+        read(compiler, str(chip[0] / name))
+        found.append([(n.inst_name, n.absolute_address, n.get_property("desc"),
+                       [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable, f.get_property("onwrite"), f.get_property("reset"), f.get_property("desc"))
+                        for f in n.fields()]) for n in compiler.elaborate().top.descendants(unroll=True) if isinstance(n, systemrdl.node.RegNode)])
+    assert found[0] == found[1] and len(found[0]) > 50
 
 
 def test_verilog_is_clean(chip):
@@ -115,10 +152,11 @@ def test_the_documents_driver_compiles(chip, tmp_path):
     assert broken.returncode != 0
 
 
-def test_the_documents_table_is_of_today():
-    """docs/axi.md shows the registers of the demo shape with --axi-host queue: `python -m tools.registers` writes them."""
-    from tools.registers import table
-    assert table() in (ROOT / "docs" / "axi.md").read_text(encoding="utf-8"), "run: python -m tools.registers"
+@pytest.mark.parametrize("what", ["ports", "table"])
+def test_the_documents_tables_are_of_today(what):
+    """docs/axi.md shows the ports of the demo shape, and the registers with --axi-host queue: `python -m tools.registers` writes them."""
+    from tools import registers
+    assert getattr(registers, what)() in (ROOT / "docs" / "axi.md").read_text(encoding="utf-8"), "run: python -m tools.registers"
 
 
 def test_systemverilog(chip, tmp_path):

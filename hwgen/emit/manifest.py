@@ -4,11 +4,7 @@ import hashlib
 import importlib.metadata
 import inspect
 
-from amaranth.hdl import Shape
-from amaranth.lib import data
-
 from .. import __name__ as package
-from ..lib.verilog import ports
 from ..params.axi import PAGE
 from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
@@ -16,6 +12,7 @@ from ..params.formats import Fp8
 from ..params.phases import EVENTS, phases
 from ..params.stream import POSITIONS
 from .images import image_name
+from .ports import described_ports
 
 __all__ = ["manifest"]
 
@@ -33,19 +30,6 @@ def _plain(value):
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return value
-
-
-def _layout(shape, offset=0):
-    """Bits of a payload, as {offset, width, signed} or with ``fields`` / ``element`` and ``length``."""
-    cast = Shape.cast(shape)
-    out = {"offset": offset, "width": cast.width}
-    if isinstance(shape, data.StructLayout):
-        out["fields"] = {name: _layout(field.shape, field.offset) for name, field in shape}
-    elif isinstance(shape, data.ArrayLayout):
-        out |= {"length": shape.length, "element": _layout(shape.elem_shape)}
-    elif cast.signed:
-        out["signed"] = True
-    return out
 
 
 def _derived(design):
@@ -74,7 +58,6 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
     axi : AxiShape          of a machine on buses, with
     registers : Registers
     """
-    layouts = {"__".join(map(str, path)): member.shape for path, member, _ in component.signature.flatten(component)}
     digest = hashlib.sha256(f"{verilog}{image_digest}".encode()).hexdigest()
     return {
         "manifest": VERSION,
@@ -84,9 +67,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
         "top": name,
         "model": _plain(design.model), "model_id": model_id,
         "hardware": _plain(design.hw), "recipe": _plain(design.recipe), "derived": _derived(design),
-        "ports": {port.name: {"direction": port.direction, "width": port.width,
-                              **({"payload": _layout(layouts[port.name])} if port.name in layouts else {})}
-                  for port in ports(verilog, name)},
+        "ports": described_ports(component, design, axi),
         **({"clock": "aclk, rising edge", "reset": "aresetn, synchronous, active low",
             "bus": {"axi": _plain(axi), "fifo_words": axi.fifo_words, **registers.json()}} if axi else
            {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),

@@ -18,9 +18,12 @@ from ..params.errors import MEANINGS, OPERATIONS
 from ..top.axi import AxiDecoder
 from ..top.decoder import Decoder
 from .images import image_name, write_image
+from .ipxact import ipxact, ipxact_file
 from .manifest import manifest
+from .ports import inst_file, instantiation, port_table
 from .registers import Registers
 from .testbench import has_testbench, testbench
+from .vivado import packaging, script_file
 
 __all__ = ["EmitError", "check_output", "emit"]
 
@@ -111,10 +114,12 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
             described |= {f"{name}_tb.v": ("testbench: two passes, with the tokens and signatures that must come", testbench(design, quantized, name, ports(verilog, name), axi))}
         files = {f"{name}.v": "the machine; every module's name starts with the top's", image: _about_image(design, axi),
                  "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core", f"{name}.vlt": "waivers of Verilator's warnings in the machine, each with its reason",
+                 inst_file(name): "an instance of it, to paste into a module", ipxact_file(name): "IP-XACT (IEEE 1685-2014)", script_file(name): "packages it as an IP of Vivado's (written, not run)",
                  "README.md": "how to use these files", **{file: purpose for file, (purpose, _) in described.items()}}
         about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files, axi=axi, registers=registers)
         texts = {f"{name}.v": verilog, "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
-                 f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"), "README.md": _readme(about), **{file: text for file, (_, text) in described.items()}}
+                 f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"), inst_file(name): instantiation(about), ipxact_file(name): ipxact(about),
+                 script_file(name): packaging(about), "README.md": _readme(about), **{file: text for file, (_, text) in described.items()}}
         for file, text in texts.items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
         _replace(folder, project, work / "old")
@@ -262,7 +267,6 @@ A machine that runs {about["model"]["name"]} and nothing else: {hw["lanes"]} x {
 def _on_streams(about):
     """How to use a machine whose ports are streams."""
     name, weights, hw = about["top"], about["weights"], about["hardware"]
-    ports = "\n".join(f"| `{port}` | {p['direction']} | {p['width']} | {_payload(p)} |" for port, p in about["ports"].items())
     if hw["source"] == "rom":
         source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from where the tool runs (Yosys: or from "
                   f"beside\n`{name}.v`). The top's parameter `{weights['parameter']}` names another place, as does the macro `{weights['macro']}`: "
@@ -277,11 +281,9 @@ def _on_streams(about):
     operations = "\n".join(f"| {op.value} | {op.name} | {text} |" for op, text in OPERATIONS.items())
     return f"""Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or more. Streams are three
 ports, `x__valid`, `x__ready` and `x__payload`: a transfer is a cycle in which valid and ready are high; an offer stays until it is
-taken. `manifest.json` has the bits of every payload.
+taken. Fields of a payload are named with their bits.
 
-| port | | bits | payload, from the lowest bit |
-|---|---|---|---|
-{ports}
+{port_table(about["ports"])}
 
 A pass: give up to {hw["entries"]} entries at `command`, the final one with `last`; each that has `want` gets the token after it at `outcome`,
 and the final result has `last`. A pass in which none wants output has one result, with `none`. An entry's position is the next of its slot.
@@ -311,18 +313,16 @@ def _on_buses(about):
     """How to use a machine on buses."""
     name, weights, bus = about["top"], about["weights"], about["bus"]["axi"]
     streams = "stream" == bus["host"]
-    host = ("| `s_axis_command_*` | AXI4-Stream in: entries of passes |\n| `m_axis_result_*` | AXI4-Stream out: results |\n" if streams else "")
     give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the pass's last."
             if streams else "Write entries to COMMAND_LO, COMMAND_KEY (if there is one) and COMMAND_HI, last of all with `last`; read results from\n"
             "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
-    return f"""| ports | |
-|---|---|
-| `aclk`, `aresetn` | clock, rising edge; synchronous reset, active low |
-| `m_axi_*` | AXI4 read master, {bus["data_width"]} bits: the weights |
-| `s_axi_*` | AXI4-Lite slave: registers (`{name}_registers.md`) |
-{host}| `irq` | high while a cause is set in IRQ_STATUS that IRQ_ENABLE enables |
+    host = ", `s_axis_command` and `m_axis_result` AXI4-Streams of entries and results" if streams else ""
+    return f"""Verilog-2005, one clock. `m_axi` is an AXI4 read master of {bus["data_width"]} bits, which reads the weights, `s_axi` an AXI4-Lite slave with the registers
+(`{name}_registers.md`){host}.
 
-Verilog-2005, one clock. Bring-up:
+{port_table(about["ports"])}
+
+Bring-up:
 
 1. Put `{weights["image"]}` ({weights["beats"] * weights["bytes_per_beat"]:,} bytes) into the memory at `m_axi`, from a multiple of {weights["alignment"]} on.
 2. Read ID, VERSION and DESIGN_ID, and compare them with the header's `_EXPECTED`.
@@ -340,8 +340,3 @@ def _tools(about):
     bench = (f"`{name}_tb.v` compares two passes with what must come, in any simulator: `iverilog -g2005 -o sim {name}_tb.v {name}.v && ./sim`.\n"
              if f"{name}_tb.v" in about["files"] else "There is no testbench: a simulator of Verilog would take hours for a pass of these weights.\n")
     return f"{bench}`{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC, `{name}.vlt` for Verilator's lint. "
-
-
-def _payload(port):
-    fields = port.get("payload", {}).get("fields", {})
-    return ", ".join(f"{field} {layout['width']}" for field, layout in fields.items() if layout["width"])
