@@ -4,8 +4,8 @@ import pytest
 
 from hwgen.params import model as models
 from hwgen.params.design import Design
-from hwgen.params.formats import E3M4, E4M3
-from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.formats import E2M1, E3M4, E4M3
+from hwgen.params.hardware import HwShape, Override, Recipe
 from hwgen.params.presets import SHAPES, hw_shape, recipe
 
 
@@ -46,6 +46,18 @@ def test_recipe():
     assert recipe("e4m3,kv=e3m4,p=e3m4") == Recipe(weight_format=E4M3, activation_format=E4M3, p_format=E3M4)
 
 
+def test_recipe_with_e2m1():
+    assert recipe("scales=row") == Recipe(scales="row") and recipe("e3m4,head=e3m4") == recipe("layers.0-1=e3m4") == Recipe()
+    mixed = recipe("weights=e2m1,head=e4m3,layers.0-1=e4m3,layers.1.down=e2m1,block_range=2")
+    assert (mixed.weight_format, mixed.activation_format, mixed.scales, mixed.block_range) == (E4M3, E3M4, "row", 2)
+    found = {(name, layer): str(mixed.format_of(name, layer)) for name in ("qkv", "down") for layer in range(3)}
+    assert found == {("qkv", 0): "e4m3", ("down", 0): "e4m3", ("qkv", 1): "e4m3", ("down", 1): "e2m1", ("qkv", 2): "e2m1", ("down", 2): "e2m1"}
+    assert mixed.format_of("head") == E4M3 and recipe("weights=e2m1").format_of("head") == E2M1
+    assert recipe("layers.3-5=e2m1").format_of("head") == recipe("layers.3-5=e2m1").format_of("o", 2) == E3M4
+    assert recipe("e4m3,down=e2m1,scales=matrix") == Recipe(weight_format=E4M3, activation_format=E4M3, kv_format=E4M3, overrides=(Override(E2M1, "down"),))
+    assert repr(Recipe()).count("=") == 5 + 4 * 5 and "overrides" in repr(mixed)
+
+
 @pytest.mark.parametrize("text, complaint", [
     ("huge", "Shape must be one of tiny, .*, not 'huge'"), ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
@@ -63,7 +75,17 @@ def test_wrong_shapes(text, complaint):
 
 @pytest.mark.parametrize("text, head, complaint", [
     ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "one of weights, .*, not 'gate'"),
-    ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"), (None, "triple", "'single' or 'pair', not 'triple'")])
+    ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"), (None, "triple", "'single' or 'pair', not 'triple'"),
+    ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("weights=int4", None, "one of e3m4, e4m3, e2m1, not 'int4'"),
+    ("head=e4m3", None, r"the same for all weights that are not in e2m1 \(weights=e4m3\)"), ("weights=e2m1,head=e4m3,down=e3m4", None, "the same for all"),
+    ("layers.5-2=e2m1", None, "the first one before the last, not layers.5-2=e2m1"), ("layers.x=e2m1", None, "layers.FIRST-LAST.PROJECT, not 'layers.x'"),
+    ("scales=column", None, "'matrix' or 'row', not 'column'"), ("down=e2m1,block_range=15", None, "Block range must be 0 to 14, not 15"), ("block_range=x", None, "an integer")])
 def test_wrong_recipes(text, head, complaint):
     with pytest.raises(ValueError, match=complaint):
         recipe(text, head)
+
+
+@pytest.mark.parametrize("text", ["scales=row", "down=e2m1", "block_range=2"])
+def test_formats_that_no_machine_has_yet(text):
+    with pytest.raises(ValueError, match="^Formats must be of 8 bits with one scale a matrix"):
+        Design(model=models.DEMO, hw=HwShape(), recipe=recipe(text))

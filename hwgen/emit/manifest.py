@@ -6,6 +6,7 @@ import inspect
 
 from .. import __name__ as package
 from ..params.axi import PAGE
+from ..params.checks import without_unused
 from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
@@ -25,8 +26,7 @@ def _plain(value):
     if isinstance(value, Fp8):
         return value.name
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
-                if not (f.metadata.get("later") and getattr(value, f.name) == f.default)}
+        return {f.name: _plain(getattr(value, f.name)) for f in without_unused(value)}
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return value

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from ..params.block import Norm
+from ..params.checks import without_unused
 from ..params.formats import Fp8
-from ..params.hardware import Recipe
+from ..params.hardware import BLOCK, Recipe
 from ..params.model import HEAD_BIAS_COLUMNS
 from .checkpoint import tensor_shapes
 
@@ -33,7 +34,7 @@ def encode(values, fmt):
         significand = np.rint(np.ldexp(magnitude, fmt.man_bits - exponent)).astype(np.int32)
         # a normal significand holds the hidden bit, worth one exponent: the sum also carries a rounding up
         code = ((exponent + (fmt.bias - 1)) << fmt.man_bits) + significand
-        target[start:start + _CHUNK] = code | np.signbit(part).astype(np.int32) << 7
+        target[start:start + _CHUNK] = code | np.signbit(part).astype(np.int32) << fmt.bits - 1
     return codes
 
 
@@ -62,19 +63,24 @@ def scale_exponent(largest, fmt):
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """One quantized matrix: the weight is the code's value times ``2**exponent``.
+    """One quantized matrix: the weight is the code's value times ``2**exponent``, and where there are offsets, times 2 to the power of
+    its row's and of its block's.
 
     Parameters
     ----------
     codes : uint8 [outputs, inputs]
     exponent : int
-    lo : uint8 [outputs, inputs] or None     second codes, at the same exponent, to be added
+    lo : uint8 [outputs, inputs] or None     second codes, at the same exponents, to be added
+    rows : uint8 [outputs] or None           0 to `MAX_ROW`, of each output
+    blocks : uint8 [outputs, ceil(inputs / 32)] or None     0 to 15, of each 32 inputs of each output
     """
 
     codes: np.ndarray
     exponent: int
     fmt: Fp8
     lo: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    blocks: np.ndarray | None = None
 
     @property
     def size(self):
@@ -84,7 +90,17 @@ class Matrix:
     def values(self):
         """The weights as float32, exactly: [outputs, inputs]."""
         table = np.ldexp(self.fmt.values().astype(np.float32), self.fmt.unit_exp + self.exponent)
-        return table[self.codes] if self.lo is None else table[self.codes] + table[self.lo]
+        values = table[self.codes] if self.lo is None else table[self.codes] + table[self.lo]
+        offsets = self.offsets()
+        return values if offsets is None else np.ldexp(values, offsets)
+
+    def offsets(self):
+        """What is added to the exponent of each weight, int32 [outputs, inputs] or [outputs, 1]; None where there is nothing."""
+        if self.rows is None and self.blocks is None:
+            return None
+        rows = 0 if self.rows is None else self.rows[:, None].astype(np.int32)
+        blocks = 0 if self.blocks is None else self.blocks.repeat(BLOCK, axis=1)[:, :self.codes.shape[1]].astype(np.int32)
+        return rows + blocks
 
 
 def quantize_matrix(weights, fmt, *, pair=False):
@@ -169,15 +185,16 @@ class QuantizedModel:
         for field in dataclasses.fields(self.shape):        # models that do not use what came later keep their digest
             if (field.metadata.get("later") or field.name == "sliding_window") and getattr(self.shape, field.name) == field.default:
                 del shape[field.name]
-        recipe = {f.name: str(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)}
+        recipe = {f.name: str(getattr(self.recipe, f.name)) for f in without_unused(self.recipe)}
         digest = hashlib.sha256(json.dumps([shape, recipe], sort_keys=True).encode())
         tables = [self.head] if self.embedding is self.head else [self.head, self.embedding]
         tables += [] if self.positions is None else [self.positions]
         for matrix in [m for layer in self.layers for m in layer.matrices().values()] + tables:
             digest.update(f"{matrix.exponent}".encode())
             digest.update(matrix.codes)
-            if matrix.lo is not None:
-                digest.update(matrix.lo)
+            for part in (matrix.lo, matrix.rows, matrix.blocks):
+                if part is not None:
+                    digest.update(part)
         final = [self.final_gain] if self.final_bias is None else [self.final_gain, self.final_bias]
         for gain in [g for layer in self.layers for g in layer.vectors().values()] + final:
             digest.update(gain.astype("<u2"))

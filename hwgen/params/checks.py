@@ -1,10 +1,11 @@
 """Checks of what a user gives: TypeError for what is no such thing, ValueError for one out of bounds. ``noun`` starts the message."""
 
+import dataclasses
 import math
 import reprlib
 import sys
 
-__all__ = ["check_int", "check_number", "check_power_of_two", "one_line", "shown"]
+__all__ = ["check_int", "check_number", "check_power_of_two", "later", "one_line", "shown", "without_unused"]
 
 FLOAT_MAX = sys.float_info.max
 _REPR = reprlib.Repr()
@@ -17,6 +18,16 @@ def shown(value):
         return _REPR.repr(value)
     except ValueError:      # an integer of thousands of digits
         return "a huge number"
+
+
+def later(default):
+    """A field of a dataclass that came later: values that do not use it keep their repr, their digest, and their manifest."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def without_unused(value):
+    """The fields of a dataclass's instance, but for those of `later` that have their default."""
+    return [f for f in dataclasses.fields(value) if not (f.metadata.get("later") and getattr(value, f.name) == f.default)]
 
 
 def check_int(noun, value, low=None, high=None):

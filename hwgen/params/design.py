@@ -41,12 +41,17 @@ class Design:
 
     def __post_init__(self):
         object.__setattr__(self, "block", self.model.block)     # what a layer is made of
+        self._check_formats()
         self._check_biases()
         if self.hw.slots == 1 and self.hw.blocks < (most := self.most_blocks(self.hw.context)):
             raise ValueError(f"KV block count of a single slot must be at least what it has at once, {most}, not {self.hw.blocks}")
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
+
+    def _check_formats(self):
+        if self.recipe.scales != "matrix" or self.recipe.overrides or self.recipe.block_range is not None:
+            raise ValueError("Formats must be of 8 bits with one scale a matrix: this version makes no machine of scales=row or e2m1")
 
     def _check_biases(self):
         """In a block with one norm the next layer's biases come while the last sums are still taken: the biases of these must come last."""

@@ -1,4 +1,4 @@
-"""The FP8 formats, as exact integers.
+"""The float formats of at most 8 bits, as exact integers.
 
 A finite code of a format is an integer times ``2**unit_exp``, so a product of two codes is an integer times the
 product of the units, and a sum of products is an integer too: nothing here ever rounds.
@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Fp8", "E3M4", "E4M3", "FORMATS", "fp8"]
+__all__ = ["Fp8", "E2M1", "E3M1", "E3M4", "E4M1", "E4M3", "FORMATS", "WEIGHTS", "fp8"]
 
 
 @dataclass(frozen=True)
 class Fp8:
-    """A sign, exponent, mantissa format of 8 bits, with subnormals.
+    """A sign, exponent, mantissa format of at most 8 bits, with subnormals. A code stands in the lowest bits of a byte.
 
     Parameters
     ----------
     name : str
-    exp_bits, man_bits : int      they add up to 7
+    exp_bits, man_bits : int      they add up to at most 7
     bias : int                    the exponent field of 1.0
     has_infinity : bool           whether the highest exponent is kept for infinity and NaN, as in IEEE formats;
-                                  otherwise only the code with all bits set below the sign is NaN (OCP's E4M3)
+                                  otherwise only the code with all bits set below the sign is NaN (OCP's E4M3) ...
+    has_nan : bool                ... or, if this is false, every code is a number (OCP's E2M1)
     """
 
     name: str
@@ -28,13 +29,14 @@ class Fp8:
     man_bits: int
     bias: int
     has_infinity: bool
+    has_nan: bool = field(default=True, repr=False)     # the repr is in the registers of machines that came before it
     _values: np.ndarray = field(init=False, repr=False, compare=False)
     _spelled: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        if self.exp_bits < 1 or self.man_bits < 1 or self.exp_bits + self.man_bits != 7:
-            raise ValueError(f"Exponent and mantissa must be 7 bits together, not {self.exp_bits} + {self.man_bits}")
-        spelled = [(-sig if negative else sig) << shift for negative, sig, shift in map(self.decode, range(256))]
+        if self.exp_bits < 1 or self.man_bits < 1 or self.exp_bits + self.man_bits > 7:
+            raise ValueError(f"Exponent and mantissa must be at least 1 bit each and at most 7 together, not {self.exp_bits} + {self.man_bits}")
+        spelled = [(-sig if negative else sig) << shift for negative, sig, shift in map(self.decode, range(1 << self.bits))]
         for name, table in (("_spelled", spelled), ("_values", [v if self.is_finite(c) else 0 for c, v in enumerate(spelled)])):
             table = np.array(table, np.int64)
             table.setflags(write=False)
@@ -44,8 +46,13 @@ class Fp8:
         return self.name
 
     @property
+    def bits(self):
+        """Of a code, its sign included."""
+        return 1 + self.exp_bits + self.man_bits
+
+    @property
     def unit_exp(self):
-        """log2 of the smallest positive value, of which all others are multiples: -6 for E3M4, -9 for E4M3."""
+        """log2 of the smallest positive value, of which all others are multiples: -6 for E3M4, -9 for E4M3, -1 for E2M1."""
         return 1 - self.bias - self.man_bits
 
     @property
@@ -56,7 +63,8 @@ class Fp8:
     @property
     def max_code(self):
         """Code of the largest finite value: every smaller code without sign is finite too."""
-        return (((1 << self.exp_bits) - 1) << self.man_bits) - 1 if self.has_infinity else 0x7E
+        codes = ((1 << self.exp_bits) - self.has_infinity) << self.man_bits
+        return codes - 1 if self.has_infinity or not self.has_nan else codes - 2
 
     @property
     def max_int(self):
@@ -65,7 +73,7 @@ class Fp8:
 
     @property
     def max_value(self):
-        """The largest finite value: 15.5 for E3M4, 448 for E4M3."""
+        """The largest finite value: 15.5 for E3M4, 448 for E4M3, 6 for E2M1."""
         return self.max_int * 2.0 ** self.unit_exp
 
     @property
@@ -85,19 +93,19 @@ class Fp8:
 
     def is_finite(self, code):
         """Whether ``code`` is a number; the others are NaN and infinity, which no hardware here makes or takes."""
-        return (code & 0x7F) <= self.max_code
+        return code & (1 << self.bits - 1) - 1 <= self.max_code
 
     def decode(self, code):
         """(negative, significand, shift) of a code: its magnitude is ``significand << shift`` units.
 
         Codes that are not finite give what their bits would spell if the format had no such codes.
         """
-        if not 0 <= code <= 0xFF:
-            raise ValueError(f"FP8 code must be between 0 and 255, not {code}")
+        if not 0 <= code < 1 << self.bits:
+            raise ValueError(f"FP8 code must be between 0 and {(1 << self.bits) - 1}, not {code}")
         exponent = code >> self.man_bits & ((1 << self.exp_bits) - 1)
         mantissa = code & ((1 << self.man_bits) - 1)
         normal = int(exponent != 0)
-        return bool(code >> 7), normal << self.man_bits | mantissa, exponent - normal
+        return bool(code >> self.bits - 1), normal << self.man_bits | mantissa, exponent - normal
 
     def int_value(self, code):
         """The value of a code as a signed integer, in units of ``2**unit_exp``."""
@@ -107,11 +115,11 @@ class Fp8:
         return -(significand << shift) if negative else significand << shift
 
     def values(self):
-        """int64 [256], read-only: the value of every code in units of ``2**unit_exp``; 0 where it is not finite."""
+        """int64 [2**bits], read-only: the value of every code in units of ``2**unit_exp``; 0 where it is not finite."""
         return self._values
 
     def spelled(self):
-        """int64 [256], read-only: as `values`, and what their bits spell for codes that are not finite: as hardware takes a broken one."""
+        """int64 [2**bits], read-only: as `values`, and what their bits spell for codes that are not finite: as hardware takes a broken one."""
         return self._spelled
 
     def product_exp(self, other):
@@ -135,11 +143,19 @@ E3M4 = Fp8("e3m4", exp_bits=3, man_bits=4, bias=3, has_infinity=True)
 #: OCP's E4M3, which FP8 checkpoints use. ml_dtypes calls it float8_e4m3fn.
 E4M3 = Fp8("e4m3", exp_bits=4, man_bits=3, bias=7, has_infinity=False)
 
+#: OCP's E2M1, the elements of MXFP4: 0, 1/2, 1, 3/2, 2, 3, 4, 6. Of weights alone. ml_dtypes calls it float4_e2m1fn.
+E2M1 = Fp8("e2m1", exp_bits=2, man_bits=1, bias=1, has_infinity=False, has_nan=False)
+
+#: E2M1 with so many more exponents that a value times 2**0 ... 2**4, or 2**12, is one too: of arrays, never of a file.
+E3M1, E4M1 = (Fp8(f"e{bits}m1", exp_bits=bits, man_bits=1, bias=1, has_infinity=False, has_nan=False) for bits in (3, 4))
+
+#: What activations, keys and values, probabilities and tables of embeddings may be in, by name; and weights.
 FORMATS = {f.name: f for f in (E3M4, E4M3)}
+WEIGHTS = FORMATS | {E2M1.name: E2M1}
 
 
-def fp8(name):
-    """The format of that name, as it is spelled on a command line."""
-    if name not in FORMATS:
-        raise ValueError(f"FP8 format must be one of {', '.join(FORMATS)}, not {name!r}")
-    return FORMATS[name]
+def fp8(name, known=FORMATS):
+    """The format of that name, as it is spelled on a command line, of those that are ``known`` (name -> format)."""
+    if name not in known:
+        raise ValueError(f"FP8 format must be one of {', '.join(known)}, not {name!r}")
+    return known[name]

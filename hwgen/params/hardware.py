@@ -1,27 +1,82 @@
 """What a user chooses: the hardware shape and the number formats."""
 from dataclasses import dataclass
 
-from .checks import check_int, check_power_of_two
-from .formats import E3M4, E4M3, Fp8
+from .checks import check_int, check_power_of_two, later, without_unused
+from .formats import E2M1, E3M1, E3M4, E4M1, E4M3, Fp8
+from .stream import HEAD
 
-__all__ = ["HwShape", "Recipe"]
+__all__ = ["BLOCK", "HwShape", "MAX_HEAD_ROW", "MAX_ROW", "Override", "Recipe", "block_ranges"]
+
+#: Inputs of a block of E2M1 weights, which share an exponent: as in OCP's MXFP4.
+BLOCK = 32
+
+#: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each other.
+MAX_ROW, MAX_HEAD_ROW = 15, 7
+
+
+@dataclass(frozen=True)
+class Override:
+    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first, last) or, if None, everywhere."""
+    format: Fp8
+    project: str = ""
+    layers: tuple | None = None
+
+    def covers(self, project, layer):
+        """Whether it is of a section of the stream. ``layer``: None of the LM head."""
+        return self.project in ("", project) and (self.layers is None or layer is not None and self.layers[0] <= layer <= self.layers[1])
+
+    def __str__(self):
+        layers = "" if self.layers is None else "layers.{}-{}".format(*self.layers)
+        return f"{'.'.join(filter(None, (layers, self.project))) or 'weights'}={self.format}"
+
+
+def block_ranges():
+    """Array's format -> the largest offset of a block: an E2M1 value times 2**0 ... 2**that is one of its values, in units that suit."""
+    return {fmt: fmt.max_shift - E2M1.max_shift + fmt.man_bits - E2M1.man_bits for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Number formats. ``head`` is ``"single"`` (one code per LM-head weight) or ``"pair"`` (hi + lo, two passes)."""
+    """Number formats.
+
+    weight_format       of tables of embeddings, and of the matrices that no override is of
+    head                "single" (one code per LM-head weight) or "pair" (hi + lo, two passes)
+    scales              "matrix": a matrix has one exponent; "row": and each of its outputs an offset to it
+    overrides           of `Override`, in ``weight_format`` or E2M1; the last one that covers a matrix counts
+    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None: what the array has room for
+    """
     weight_format: Fp8 = E3M4
     activation_format: Fp8 = E3M4
     kv_format: Fp8 = E3M4
     p_format: Fp8 = E4M3
     head: str = "single"
+    scales: str = later("matrix")
+    overrides: tuple = later(())
+    block_range: int | None = later(None)
+
+    def __repr__(self):
+        return f"Recipe({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
 
     def __post_init__(self):
         for field in ("weight_format", "activation_format", "kv_format", "p_format"):
-            if not isinstance(getattr(self, field), Fp8):
+            if not isinstance(getattr(self, field), Fp8) or getattr(self, field).bits != 8:
                 raise TypeError(f"{field} must be one of the FP8 formats e3m4 and e4m3, not {getattr(self, field)!r}")
         if self.head not in ("single", "pair"):
             raise ValueError(f"Head must be 'single' or 'pair', not {self.head!r}")
+        if self.scales not in ("matrix", "row"):
+            raise ValueError(f"Scales must be 'matrix' or 'row', not {self.scales!r}")
+        for override in self.overrides:
+            if override.format not in (self.weight_format, E2M1):
+                raise ValueError(f"Format of weights must be {self.weight_format}, as the others of 8 bits, or e2m1, not {override.format}")
+            if override.layers is not None and (override.project == HEAD or not 0 <= override.layers[0] <= override.layers[1]):
+                raise ValueError(f"Layers of a format must be of a layer's matrices, the first one before the last, not {override}")
+        if self.block_range is not None:
+            check_int("Block range", self.block_range, 0, max(block_ranges().values()))
+
+    def format_of(self, project, layer=None):
+        """The format of a `Project` of a layer, or of the LM head ("head")."""
+        found = [override.format for override in self.overrides if override.covers(project, layer)]
+        return found[-1] if found else self.weight_format
 
     @property
     def codes_per_head_weight(self):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .block import LLAMA, Block, Norm, Project
-from .checks import check_int, check_number, shown
+from .checks import check_int, check_number, later as _later, shown, without_unused
 
 __all__ = ["DivisorRopeScaling", "HEAD_BIAS_COLUMNS", "LayerType", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
            "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
@@ -106,11 +106,6 @@ class LayerType:
 HEAD_BIAS_COLUMNS = 8
 
 
-def _later(default):
-    """A field that came later: models that do not use it keep their digest, and their manifest."""
-    return dataclasses.field(default=default, metadata={"later": True})
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """Everything about a model but its weights.
@@ -167,8 +162,7 @@ class ModelShape:
     head_bias: bool = _later(False)
 
     def __repr__(self):     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
-        said = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self)
-                if not (f.metadata.get("later") and getattr(self, f.name) == f.default))
+        said = (f"{f.name}={getattr(self, f.name)!r}" for f in without_unused(self))
         return f"ModelShape({', '.join(said)})"
 
     def __post_init__(self):

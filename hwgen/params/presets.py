@@ -3,8 +3,10 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from .formats import fp8
-from .hardware import HwShape, Recipe
+from .block import LLAMA, Project
+from .formats import E2M1, FORMATS, WEIGHTS, fp8
+from .hardware import HwShape, Override, Recipe
+from .stream import HEAD
 
 __all__ = ["SHAPES", "Preset", "hw_shape", "recipe"]
 
@@ -61,8 +63,8 @@ SHAPES = {preset.name: preset for preset in
           (TINY, DEMO, LATENCY_16X16, BATCH_16X16, LATENCY_32X32, BATCH_32X32, LATENCY_64X64)}
 
 
-def _pairs(text, noun, known):
-    """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of ""."""
+def _pairs(text, noun, known, pattern=None):
+    """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of "". Keys may also be of a ``pattern`` (text for messages, expression)."""
     found = {}
     for part in (part.strip() for part in text.split(",")):
         if not part:
@@ -72,8 +74,8 @@ def _pairs(text, noun, known):
             key, value = "", part
         elif not key or not value:
             raise ValueError(f"{noun.split()[0]} must be a name or field=value, not {part!r}")
-        if key not in known and key:
-            raise ValueError(f"{noun} must be one of {', '.join(known)}, not {key!r}")
+        if key not in known and key and not (pattern and re.fullmatch(pattern[1], key)):
+            raise ValueError(f"{noun} must be one of {', '.join((*known, *([pattern[0]] if pattern else [])))}, not {key!r}")
         if key in found:
             raise ValueError(f"{noun} {key or value!r} must be given once")
         found[key] = value
@@ -115,18 +117,56 @@ def hw_shape(text, model, default="demo"):
     return dataclasses.replace(shape, **found)
 
 
+#: Names of the projects of a layer, which are those of every block.
+_PROJECTS = tuple(step.name for step in LLAMA.of(Project))
+_LAYERS = ("layers.FIRST-LAST or layers.FIRST-LAST.PROJECT", rf"layers\.(\d{{1,4}})(?:-(\d{{1,4}}))?(?:\.({'|'.join(_PROJECTS)}))?")
+
+
 def recipe(text=None, head=None):
     """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and ``field=value`` pairs after it.
 
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
+
+    Weights may be in e2m1 too: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's name (``down=``),
+    ``layers.2-5=``, ``layers.3.down=``; what comes later counts. ``scales=row`` or ``matrix``: with e2m1 somewhere it is row if it is not said.
+    ``block_range=N``.
     """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
-    found = {} if text is None else _pairs(text, "Format of", [*names, "head"])
-    changes = {}
+    found = {} if text is None else _pairs(text, "Format of", [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
+    changes, overrides = {}, []
     if "" in found:
         every = fp8(found.pop(""))
         changes = dict.fromkeys(("weight_format", "activation_format", "kv_format"), every)
-    if head or "head" in found:
-        changes["head"] = head or found["head"]
-    changes |= {names[key]: fp8(value) for key, value in found.items() if key in names}
-    return Recipe(**changes)
+    for key, value in found.items():
+        if key == "scales":
+            changes[key] = value
+        elif key == "block_range":
+            changes[key] = _integer(key, value)
+        elif key == "head" and value not in WEIGHTS:
+            changes[key] = value
+        elif key in names and key != "weights":
+            changes[names[key]] = fp8(value)
+        else:
+            overrides.append(_override(key, fp8(value, WEIGHTS)))
+    if head:
+        changes["head"] = head
+    if (first := found.get("weights")) in FORMATS:
+        changes["weight_format"] = fp8(first)
+    wide = [override.format for override in overrides if override.format != E2M1]
+    if first and first not in FORMATS and wide:     # all that is not said is in e2m1
+        changes["weight_format"] = wide[0]
+    if other := set(wide) - {changes.get("weight_format", Recipe().weight_format)}:
+        raise ValueError(f"Format of 8 bits must be the same for all weights that are not in e2m1 (weights={other.pop()})")
+    while overrides and overrides[0].format != E2M1:
+        del overrides[0]
+    return Recipe(**({"scales": "row", "overrides": tuple(overrides)} if overrides else {}) | changes)
+
+
+def _override(key, fmt):
+    """The `Override` of a key of a recipe."""
+    if key == "weights":
+        return Override(fmt)
+    if not key.startswith("layers"):
+        return Override(fmt, HEAD if key == "head" else key)
+    first, last, project = re.fullmatch(_LAYERS[1], key).groups()
+    return Override(fmt, project or "", (int(first), int(last or first)))
