@@ -7,6 +7,7 @@ FORMAL_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_ARGS ?=
 MUTATE_ARGS ?=
+COVERAGE_ARGS ?=
 SYNTH_ARGS ?=
 BOARD ?= ulx3s-12f
 
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly formal soak fuzz mutate bitstream synth-report take-in specimen lint bench env clean
+.PHONY: help demo test nightly formal soak fuzz mutate coverage bitstream synth-report take-in specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -43,6 +44,9 @@ fuzz: $(STAMP) ## 20,000 damaged files and answers, each read or refused in one 
 mutate: $(STAMP) ## each unit broken a little, many times: does its bench notice? (hours; MUTATE_ARGS="--unit convert --mutants N --seed S")
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'
 	@$(BIN)/python -m tools.mutate $(MUTATE_ARGS)
+
+coverage: $(STAMP) ## which branches of the RTL and which functional points the benches reach (half an hour), into build/coverage/index.html
+	@$(BIN)/python -m tools.coverage --jobs $(JOBS) $(COVERAGE_ARGS)
 
 bitstream: $(STAMP) ## a small board's bitstream by Yosys and nextpnr from PyPI, in minutes, into build/fpga (BOARD=B: another)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fpga]'

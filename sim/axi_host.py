@@ -13,6 +13,7 @@ from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
 from hwgen.params.registers import RESULT, command_fields, register_map
+from sim import points
 from sim.stream_bench import Clock
 
 __all__ = ["AxiClock", "Host", "BusError"]
@@ -39,6 +40,7 @@ class AxiClock(Clock):
         CocotbClock(dut.aclk, clock.period, unit="ns").start(start_high=False)
         await clock.edge()
         await clock.reset()
+        points.watch(dut, clock)
         return clock
 
     async def reset(self, cycles=2):

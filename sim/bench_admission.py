@@ -176,6 +176,14 @@ async def all_wrong_and_nobody_listens(dut):
         await h.run(entries, closing)
 
 
+@cocotb.test(skip=not (HW.paged and HW.slots > 1 and HW.context > HW.kv_block))
+async def fork_at_the_edge_of_a_block(dut):
+    h = await host(dut)
+    for position in range(HW.kv_block):
+        await h.run([(0, position, 1, 1)])
+    assert await h.operate(KvOp.FORK, 0, 1, HW.kv_block) == ErrorCode.OK
+
+
 @cocotb.test()
 async def operations_wait_for_the_end_of_a_pass(dut):
     h = await host(dut)

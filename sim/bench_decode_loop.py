@@ -5,11 +5,13 @@ import cocotb
 
 from hwgen.golden import decode_loop as golden
 from hwgen.lib.layouts import command_layout, outcome_layout
+from hwgen.params.errors import ErrorCode
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 DESIGN = small_design(**bench_params())
 COMMAND, OUTCOME = command_layout(DESIGN), outcome_layout(DESIGN)
+REFUSALS = [code for code in ErrorCode if ErrorCode.OK < code <= ErrorCode.NO_BLOCK]      # of a pass or an entry
 VOCAB, CONTEXT, SLOTS = DESIGN.model.vocab_size, DESIGN.hw.context, DESIGN.hw.slots
 
 
@@ -46,7 +48,7 @@ def outcomes_of(rng, entries, tokens, errors):
     results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0} for i, e in enumerate(entries[:DESIGN.hw.entries]) if e["want"]]
     for result in results:
         if rng.random() < errors:
-            result["error"] = 3
+            result["error"] = rng.choice(REFUSALS)
     results.sort(key=lambda r: r["error"] == 0)
     if not results or results[-1]["error"] and rng.random() < 0.7:     # nothing but errors: their pass may end by itself
         results.append({"entry": 0, "token": 0, "none": 1, "error": 0})

@@ -1,11 +1,15 @@
 """Bench of the whole decoder: passes in, tokens and cycles out, against what the golden model said (given as parameters)."""
+from collections import deque
+from pathlib import Path
 import random
 
 import cocotb
 
+from hwgen.golden.weights import ROM_LATENCY
 from hwgen.host.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.phases import EVENTS
+from hwgen.units.weights import request_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, start_clock_reset, value_of
 
@@ -13,6 +17,35 @@ PARAMS = bench_params()
 DESIGN = small_design(**PARAMS["changes"])
 STEPS = PARAMS["steps"]         # passes: {entries, tokens, outcomes, phases, counters, signatures}; operations: {operation, error, cycles}
 PASSES = [step for step in STEPS if "entries" in step]
+
+
+class Weights(StreamSource):
+    """The memory of a machine whose weights are streamed: a request's first beat comes when the ROM's would, the others in the cycles after it."""
+
+    def __init__(self, dut, clock):
+        self._data, self._first = Path(PARAMS["weights"]).read_bytes(), deque()
+        super().__init__(dut, "weight_beats", clock, idle=self._too_early)
+        self._requests = StreamSink(dut, "weight_req", clock, shape=request_layout(DESIGN))
+        cocotb.start_soon(self._serve())
+
+    def _too_early(self, cycle):
+        while len(self._first) > len(self._queue):
+            self._first.popleft()
+        return cycle < self._first[0]
+
+    def restart(self):
+        super().restart()
+        self.clear(), self._first.clear(), self._requests.clear()
+
+    async def _serve(self):
+        size = DESIGN.hw.beat_bytes
+        while True:
+            await self.clock.edge()
+            for cycle, request in self._requests.received:
+                step = DESIGN.hw.tile_beats if request["stride"] else 1
+                self._first.extend([cycle + ROM_LATENCY] * request["count"])
+                self.send([int.from_bytes(self._data[size * (request["address"] + i * step):][:size], "little") for i in range(request["count"])])
+            self._requests.clear()
 
 
 def optional(dut, name):
@@ -27,6 +60,8 @@ class Machine:
         self.outcome = StreamSink(dut, "outcome", clock, stall=stall, shape=outcome_layout(DESIGN))
         self.kv_command = StreamSource(dut, "kv_command", clock, shape=kv_command_layout(DESIGN))
         self.kv_answer = StreamSink(dut, "kv_answer", clock, stall=stall, shape=kv_answer_layout())
+        if DESIGN.hw.source == "stream":
+            Weights(dut, clock)
         self.phases = []
         cocotb.start_soon(self._watch())
 

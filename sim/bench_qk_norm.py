@@ -5,14 +5,13 @@ import numpy as np
 from hwgen.golden import convert
 from hwgen.golden.numbers import bf16, bf16_bits, bf16_value
 from hwgen.golden.qk_norm import PASS_LATENCY, cycles, order, qk_norm
-from hwgen.params.block import QkNorm as Kind
-from hwgen.params.block import dense
 from hwgen.units.qk_norm import QkNorm
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 PARAMS = bench_params()
-DESIGN = small_design(**PARAMS["design"], block=dense(qk_norm=Kind(PARAMS["span"])))
+DESIGN = small_design(**{"block": {"qk_norm": {"span": PARAMS.get("span")}}, **PARAMS["design"]})
+SPAN = DESIGN.block.qk_norm.span
 BANKS = PARAMS["banks"]
 UNIT = QkNorm(DESIGN, banks=BANKS)
 T, V, KV, HEADS = DESIGN.hw.entries, DESIGN.hw.vector_lanes, DESIGN.kv_heads, DESIGN.qkv_heads
@@ -36,7 +35,7 @@ def gains(rng):
     """(of queries, of keys), bf16, padding 0; one in eight so small or large that products underflow or saturate."""
     out = []
     for heads in (DESIGN.heads, KV):
-        size = (heads if PARAMS["span"] == "projection" else 1, DESIGN.head)
+        size = (heads if SPAN == "projection" else 1, DESIGN.head)
         scale = np.where(rng.random(size) < 0.125, rng.choice([2.0**-124, 2.0**126, 0], size), 1)
         gain = bf16(rng.normal(size=size) * scale)
         gain[:, DESIGN.model.head_dim:] = 0
@@ -114,7 +113,7 @@ async def timing(dut):
         values = [cycle + PASS_LATENCY for cycle, item in zip(taken, items) if is_value(item)]
         assert bench.o.cycles[:len(values)] == values
         assert bench.o.cycles[-1] == taken[-1] + cycles(DESIGN, n)
-        if PARAMS["span"] == "head":
+        if SPAN == "head":
             left = bench.o.cycles[len(values):]
             assert left == list(range(left[0], left[0] + len(left)))
 

@@ -6,13 +6,12 @@ import numpy as np
 from hwgen.golden import swiglu as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
 from hwgen.lib.layouts import glu_layout
-from hwgen.params.block import dense
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
 
 P = bench_params()
-BLOCK = dense(**P["block"])
-DESIGN = small_design(**P["design"], block=BLOCK)
+DESIGN = small_design(**{"block": P["block"], **P["design"]})
+BLOCK = DESIGN.block
 V, LATENCY = DESIGN.hw.vector_lanes, golden.latency(BLOCK)
 STEP = 2 if BLOCK.gated else 1       # from an input of the function to the next
 I, O = glu_layout(DESIGN, V), glu_layout(DESIGN, V // STEP)

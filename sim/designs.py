@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 import random
 
-from hwgen.params.block import QkNorm, dense
+from hwgen.params.block import Attend, Block, Matrix, Norm, Project, QkNorm, Store, dense
 from hwgen.params.design import Design
 from hwgen.params.formats import fp8
 from hwgen.params.hardware import HwShape, Recipe
@@ -19,13 +19,13 @@ HW = dict(lanes=8, columns=8, entries=2, slots=2, context=32, vector_lanes=4, at
 def small_design(**changes):
     """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name).
 
-    ``block`` may be a dictionary of `hwgen.params.block.dense`'s parameters, its ``qk_norm`` one of `QkNorm`'s, and ``layer_types`` a list of
-    dictionaries of `LayerType`'s: as JSON has them.
+    ``block`` may be a dictionary of `hwgen.params.block.dense`'s parameters, its ``qk_norm`` one of `QkNorm`'s, or a manifest's block; and
+    ``layer_types`` a list of dictionaries of `LayerType`'s: as JSON has them.
     """
     model, hw, recipe = dict(MODEL), dict(HW), {}
     for key, value in changes.items():
         if key == "block" and isinstance(value, dict):
-            model[key] = dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])} if value.get("qk_norm") else {}))
+            model[key] = block_of(value) if "steps" in value else dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])} if value.get("qk_norm") else {}))
         elif key == "layer_types":
             model[key] = tuple(LayerType(**_with_scaling(of)) if isinstance(of, dict) else of for of in value)
         elif key == "rope_scaling":
@@ -46,14 +46,21 @@ def small_design(**changes):
 def changes_of(folder):
     """(manifest, changes): what an emitted design's manifest says, and what makes `small_design` that design."""
     about = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
-    if "block" in about["model"]:
-        raise ValueError("Design must be of the Llama block, as its manifest is read here, not of another")
     changes = {**about["model"], **about["hardware"], **about["recipe"]}
     design = small_design(**changes)
     wrong = [name for name, value in about["derived"].items() if isinstance(value, int) and getattr(design, name, value) != value]
     if wrong:
         raise ValueError(f"Design must be one that this version emits: {', '.join(wrong)} must be as derived here, not as in {folder}")
     return about, changes
+
+
+def block_of(value):
+    """The `Block` that a manifest has as a dictionary."""
+    plain = iter((Store, Attend))       # have nothing but a name, and come in this order
+    steps = [(Norm if "gain" in step else Project if "sink" in step else next(plain))(
+        **step | ({"matrices": tuple(step["matrices"])} if "sink" in step else {})) for step in value["steps"]]
+    return Block(**value | {"matrices": tuple(Matrix(**matrix) for matrix in value["matrices"]), "steps": tuple(steps),
+                            "qk_norm": QkNorm(**value["qk_norm"]) if value["qk_norm"] else None})
 
 
 def _with_scaling(of):

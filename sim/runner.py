@@ -30,12 +30,15 @@ from cocotb_tools.runner import get_runner
 
 from hwgen.lib import verilator
 from hwgen.lib.verilog import emit_design, ports
+from sim import branches, points
 
 
 __all__ = ["BenchFailed", "SEED", "build", "run", "simulators"]
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDS = ROOT / "build" / "sim"
+#: Where the functional points of benches go, if they are wanted (docs/coverage.md).
+POINTS = None
 #: Seed of every run, unless the call or HWGEN_SEED names another.
 SEED = 20240613
 PERIOD = 10             # ns of a cycle, as `stream_bench.start_clock_reset` has it by default
@@ -62,7 +65,7 @@ class _Failure(NamedTuple):
 
 
 def run(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=None, internals=False,
-        opt="-O1"):
+        opt="-O1", component=None):
     """Run the cocotb tests of a bench on a design. Raises :class:`BenchFailed` unless all pass.
 
     Parameters
@@ -79,6 +82,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
                                 around the first difference
     internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator
     opt : str                   C++ optimization with Verilator: ``-O1`` builds fast, ``-O2`` runs fast
+    component : Component       that the Verilog text is of: its ports have functional points
     """
     asked = os.environ.get("WAVES", "")
     waves, on_failure = (asked not in ("", "0") if waves is None else waves), waves is None and not asked
@@ -86,6 +90,8 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     verilog = design if isinstance(design, str) else emit_design(design, name)
     # what both runs share
     bound = dict(name=name, bench=bench, params=params or {}, sim=sim, seed=seed, internals=internals, opt=opt)
+    if POINTS is not None and (component is not None or not isinstance(design, str)):
+        bound["component"] = design if component is None else component
     folder, failure = _simulate(verilog, **bound, testcase=testcase, waves=waves)
     log = folder / "log.txt"
     print(f"{name} on {sim}, seed {seed}: {folder}\n{log.read_text(errors='replace') if log.exists() else ''}")
@@ -136,7 +142,7 @@ def _rerun(seed):
     return f"WAVES=1 HWGEN_SEED={seed} python -m pytest {shlex.join(words)}" if test else f"with WAVES=1 HWGEN_SEED={seed}"
 
 
-def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, internals, opt, plusargs=()):
+def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, internals, opt, plusargs=(), component=None):
     """One run: its folder and its `_Failure`, if any."""
     folder = build(verilog, name, sim=sim, waves=waves, internals=internals, opt=opt)
     run_folder = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
@@ -149,6 +155,8 @@ def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, inter
         # assertions that say their values: of benches only, as to rewrite all of hwgen's modules takes most of a second
         "COCOTB_REWRITE_ASSERTION_FILES": "bench_*.py *_bench.py",
     }
+    if component is not None:
+        environment["HWGEN_BENCH_POINTS"] = json.dumps(points.asked(component, bench, params, run_folder / "points.json"))
     stopped = None
     try:
         get_runner(sim).test(test_module=bench if "." in bench else f"sim.{bench}", hdl_toplevel=name,
@@ -157,7 +165,12 @@ def _simulate(verilog, *, name, bench, testcase, params, sim, seed, waves, inter
                              plusargs=list(plusargs), waves=waves)
     except (SystemExit, RuntimeError) as error:  # cocotb's runner exits on failures
         stopped = error
-    return run_folder, _failure(results, stopped, [testcase] if isinstance(testcase, str) else testcase or [])
+    failure = _failure(results, stopped, [testcase] if isinstance(testcase, str) else testcase or [])
+    if component is not None and failure is None:
+        shutil.copy(run_folder / "points.json", POINTS / f"points-{name}-{run_folder.name}.json")
+        if (counted := run_folder / "coverage.dat").exists():
+            branches.keep(counted, POINTS, points.unit_of(bench))
+    return run_folder, failure
 
 
 def _failure(results, stopped, wanted=()):

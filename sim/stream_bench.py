@@ -17,6 +17,7 @@ from cocotb.clock import Clock as CocotbClock
 from cocotb.triggers import Event, ReadOnly, RisingEdge, SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 
+from sim import points
 from sim.explain import Seen, context, install
 
 
@@ -125,6 +126,7 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
     CocotbClock(dut.clk, period, unit="ns").start(start_high=False)
     await clock.edge()
     await clock.reset(cycles)
+    points.watch(dut, clock)
     return clock
 
 

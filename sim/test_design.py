@@ -1,39 +1,64 @@
 """Benches at the shape of an emitted design: ``pytest sim/ --design rtl_out/mine``; only these tests run then, and without it none of them.
 
-Units are built from the manifest's shape and formats, each with its own bench. The system bench runs on the Verilog of the folder itself,
-with random weights of that shape in the place of its own. What has no bench at a given shape: see docs/benches.md.
+Units are built from the manifest's shape and formats, each with its own bench. The system bench runs on the Verilog of the folder itself, with
+the folder's own weights. What has no bench at a given shape: see docs/benches.md.
 """
 from pathlib import Path
+from unittest import mock
 
+from amaranth.hdl import Fragment, Shape
 import pytest
 
-from hwgen.models.pack import pack
+from hwgen.lib.verilog import ports
+from hwgen.models.pack import model_id
+from hwgen.params.axi import AxiShape
+from hwgen.params.registers import register_map
+from hwgen.top import decoder
+from hwgen.top.axi import AxiDecoder
 from hwgen.units.attention import Attention
+from hwgen.units.axi_reader import AxiReader
+from hwgen.units.axi_registers import AxiRegisters
 from hwgen.units.convert import Convert
 from hwgen.units.decode_loop import DecodeLoop
 from hwgen.units.feeder import Feeder
 from hwgen.units.kv_cache import KvCache
+from hwgen.units.mac_array import MacArray
+from hwgen.units.qk_norm import QkNorm
 from hwgen.units.residual import Residual
 from hwgen.units.rmsnorm import RmsNorm
 from hwgen.units.rope import Rope
 from hwgen.units.sampler import Sampler
 from hwgen.units.swiglu import SwiGlu
+from hwgen.units.vector_buffer import VectorBuffer
 from sim import runner
 from sim.admission_units import AdmissionToMemory
 from sim.designs import changes_of, small_design
 from sim.kv_units import HeadsToAttention
-from sim.passes import History, expected_steps, random_model
+from sim.passes import History, expected_steps
+from sim.test_axi import SAMPLING, expected
+from sim.unpack import read_image, unpack
 from sim.weights_units import Weights, image, random_stream
 
 #: Unit: the component of a design, and the bench's parameters of the changes that make it.
 UNITS = {
-    "admission": (AdmissionToMemory, dict), "attention": (Attention, dict), "convert": (Convert, dict), "decode_loop": (DecodeLoop, dict),
-    "feeder": (Feeder, dict), "kv_cache": (KvCache, dict), "kv_writer": (HeadsToAttention, dict), "residual": (Residual, dict),
-    "rmsnorm": (RmsNorm, lambda changes: {"design": changes}), "rope": (Rope, lambda changes: {"design": changes}),
-    "sampler": (Sampler, lambda changes: {"design": changes}),
+    "admission": (AdmissionToMemory, dict), "attention": (Attention, dict),
+    "convert": (lambda design: Convert(design, banks(design)), lambda changes: {**changes, "banks": banks(small_design(**changes))}),
+    "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict), "kv_writer": (HeadsToAttention, dict),
+    "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
+    "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves), lambda changes: {"design": changes, "banks": changes["halves"]}),
+    "residual": (Residual, dict), "rmsnorm": (RmsNorm, lambda changes: {"design": changes}), "rope": (Rope, lambda changes: {"design": changes}),
+    "sampler": (Sampler, lambda changes: {"design": changes}), "sums": (lambda design: Residual(design, sums=True), lambda changes: {**changes, "sums": True}),
     "swiglu": (SwiGlu, lambda changes: {"design": changes, "block": {}, "step": 61, "count": 100}),
     "weights": (lambda design: Weights(design, image(random_stream(design))), dict),
 }
+#: What is other than in the design: the bench of the weight stream has a ROM, and that of the array sums that need wide accumulators.
+CHANGED = {"weights": lambda changes: {"source": "rom"}, "mac_array": lambda changes: {"intermediate_size": max(512, changes["intermediate_size"])}}
+#: What a design must have for a unit to be in it.
+IN = {"qk_norm": lambda design: design.block.qk_norm, "sums": lambda design: design.block.post_norms}
+#: Units that have another one's bench, and those on buses.
+BENCHES, BUSES = {"sums": "residual"}, ("axi_reader", "axi_registers")
+#: The decoder's vector buffers, in the order in which it makes them.
+BUFFERS = ("xa", "xo", "xh", "qkv")
 #: Cocotb tests of a unit, where not all of them can be run at any shape.
 TESTS = {
     # history/pattern=0 sees to it that each error occurs, which long contexts do not let it
@@ -44,31 +69,87 @@ TESTS = {
 }
 
 
+def banks(design):
+    """Banks of biases of the decoder's `Convert`."""
+    return design.hw.halves if design.block.biased(*design.block.converted) else 1
+
+
+def buffers(design):
+    """{name: parameters} of the decoder's vector buffers."""
+    made = []
+    with mock.patch.object(decoder, "VectorBuffer", lambda **shape: made.append(shape) or VectorBuffer(**shape)):
+        Fragment.get(decoder.Decoder(design), None)
+    return dict(zip(BUFFERS, made, strict=True))
+
+
+class Mine:
+    """A design that was asked for: its folder, manifest, `Design`, the changes that make it, and its `AxiShape` or None."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.about, self.changes = changes_of(folder)
+        self.design, self.top = small_design(**self.changes), self.about["top"]
+        self.axi = AxiShape(**self.about["bus"]["axi"]) if "bus" in self.about else None
+        self.on_bus = {name: value for name, value in self.changes.items() if name != "source"}      # as benches on buses take them
+        self.verilog = (self.folder / f"{self.top}.v").read_text(encoding="utf-8")
+        self.component = AxiDecoder(self.design, self.axi) if self.axi else decoder.Decoder(self.design)
+        theirs = {port.name for port in ports(self.verilog, self.top)} - {"clk", "rst", "aclk", "aresetn"}
+        ours = {"__".join(map(str, path)) for path, _, _ in self.component.signature.flatten(self.component)}
+        if theirs - ours:
+            raise ValueError(f"Design must be a decoder on streams or on buses, not a top with {', '.join(sorted(theirs - ours)[:5])}")
+
+    def model(self):
+        """The folder's own weights, quantized as they are. ValueError if its image is not that of its manifest."""
+        found = unpack(read_image(self.folder / self.about["weights"]["image"], self.design), self.design)
+        whole = not self.design.model.learned_positions or self.design.hw.context >= self.design.model.max_position_embeddings
+        if whole and found.digest != self.about["model_id"]:
+            raise ValueError(f"Weights of {self.folder.name} must be those of its manifest, {self.about['model_id'][:8]}, not {found.digest[:8]}")
+        return found
+
+
 @pytest.fixture(scope="module")
 def mine(request):
-    """(folder, manifest, changes) of the design that is asked for."""
-    folder = Path(request.config.getoption("--design"))
-    return folder, *changes_of(folder)
+    return Mine(request.config.getoption("--design"))
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_unit(mine, unit):
-    _, about, changes = mine
-    design = small_design(**changes)
-    if unit == "weights" and design.hw.source != "rom":
-        pytest.skip("the bench of the weight stream's source needs a ROM")
+    if unit in IN and not IN[unit](mine.design):
+        pytest.skip(f"a machine of this design has no {unit}")
     make, params = UNITS[unit]
-    runner.run(make(design), f"{about['top']}_{unit}", f"bench_{unit}", params=params(changes), testcase=TESTS.get(unit))
+    changes = {**mine.changes, **CHANGED.get(unit, dict)(mine.changes)}
+    runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}", params=params(changes), testcase=TESTS.get(unit))
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_vector_buffer(mine, name):
+    shape = buffers(mine.design)[name]
+    unit = VectorBuffer(**shape)
+    runner.run(unit, f"{mine.top}_{name}", "bench_vector_buffer", params={
+        **shape, "fmt": shape["fmt"].name, "meta": Shape.cast(shape["meta"]).width, "zeros": 0.5, "rounds": 2})
+
+
+@pytest.mark.parametrize("unit", BUSES)
+def test_bus(mine, unit):
+    if not mine.axi:
+        pytest.skip("a machine of this design is not on buses")
+    made = AxiReader(mine.design, mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
+    runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}", params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})
 
 
 def test_system(mine):
-    folder, about, changes = mine
-    if changes["source"] != "rom" or "bus" in about:
-        pytest.skip("the system bench needs a machine with its weights in a ROM and without buses: `hwgen run` tests the others")
-    design, name = small_design(**changes), about["top"]
-    quantized = random_model(design)
-    steps = list(expected_steps(design, quantized, History(design).steps(3)))
-    verilog = (folder / f"{name}.v").read_text(encoding="utf-8")
-    macro = about["weights"]["macro"]
-    runner.run(f'`define {macro} "{image(pack(quantized, design))}"\n{verilog}', name, "bench_decoder",
-               params={"changes": changes, "steps": steps}, opt="-O2")
+    """The folder's Verilog with the folder's weights."""
+    design, quantized = mine.design, mine.model()
+    text, weights = mine.verilog, mine.folder / mine.about["weights"]["image"]
+    if mine.axi:
+        params = {"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "weights": str(weights.resolve()),
+                  "weights_id": model_id(quantized), "sampling": SAMPLING,
+                  "passes": list(expected(design, quantized, History(design, operations=0).steps(5))),
+                  "steps": list(expected(design, quantized, History(design, 2, operations=0.4, wrong=0.2).steps(6)))}
+        bench, testcase = "bench_axi", ["passes", "history", "reset_by_software", "not_before_it_may"]
+    else:
+        if design.hw.source == "rom":
+            text = f'`define {mine.about["weights"]["macro"]} "{weights.resolve()}"\n{text}'
+        params = {"changes": mine.changes, "weights": str(weights.resolve()), "steps": list(expected_steps(design, quantized, History(design).steps(3)))}
+        bench, testcase = "bench_decoder", None
+    runner.run(text, mine.top, bench, params=params, opt="-O2", component=mine.component, testcase=testcase)

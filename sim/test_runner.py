@@ -11,16 +11,20 @@ from amaranth.lib import data
 import numpy as np
 import pytest
 
+from hwgen.emit.manifest import _plain
 from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
+from hwgen.models.pack import pack
 from hwgen.params.errors import KvOp
 from hwgen.params.formats import E4M3
 from hwgen.params.model import LinearRopeScaling
-from sim import explain, runner
+from sim import explain, points, runner
 from sim.example_units import Quad, StreamRegister
 from sim.designs import changes_of, small_design
 from sim.explain import Seen, explanation, show
+from sim.passes import random_model
 from sim.runner import BenchFailed, run
+from sim.unpack import read_image, unpack
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -162,13 +166,41 @@ def test_a_manifest_gives_its_design(tmp_path):
 
 def test_a_design_has_its_own_tests():
     tests = [line for line in with_design("--collect-only").splitlines() if "::" in line]
-    assert len(tests) == 14 and "sim/test_design.py::test_system" in tests
+    assert len(tests) == 23 and "sim/test_design.py::test_system" in tests
     assert {test.split("::")[0] for test in tests} == {"sim/test_design.py"}
 
 
 @pytest.mark.nightly
 def test_benches_at_the_shape_of_a_design():
     assert "2 passed" in with_design("-k", "decode_loop or system")
+
+
+def test_points_are_what_was_seen_at_the_ports(monkeypatch, tmp_path):
+    monkeypatch.setattr(runner, "POINTS", tmp_path)
+    for testcase, missed in (("throughput", {"o: waits for ready"}), ("values/pattern=1", set())):
+        run(StreamRegister(1), "register", "bench_runner", testcase=testcase, params={"lanes": 1, "depth": 1}, sim=runner.simulators()[-1])
+        found = points.reached(tmp_path)["runner"]
+        assert {"i: taken", "i: in successive cycles", "o: waits for valid"} < set(found)
+        assert missed <= {point for point, times in found.items() if not times} and found["o: taken"]
+        assert missed or found["o: waits for ready"]
+
+
+def test_the_weights_of_a_folder_are_read_back():
+    about, changes = changes_of(SPECIMEN)
+    design = small_design(**changes)
+    assert unpack(read_image(SPECIMEN / about["weights"]["image"], design), design).digest == about["model_id"]
+
+
+@pytest.mark.parametrize("changes", [
+    dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu", biased=["q", "o"], final_bias=True), tie_word_embeddings=False,
+         head_bias=True, vector_lanes=2, head_dim=6, hidden_size=13),
+    dict(block=dict(parallel=True, gated=False, biased=["k", "up"]), head="pair", rotary_dim=4, entries=1, lanes=16),
+    dict(block=dict(qk_norm=dict(span="projection")), learned_positions=True, context=64, intermediate_size=19)])
+def test_any_block_is_read_back(changes):
+    design = small_design(source="stream", **changes)
+    quantized = random_model(design)
+    assert unpack(pack(quantized, design), design).digest == quantized.digest
+    assert small_design(block=json.loads(json.dumps(_plain(design.block)))).block == design.block
 
 
 def test_missing_testcase_fails_the_test(simulator):
