@@ -5,6 +5,8 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 FORMAL_ARGS ?=
 SOAK_ARGS ?=
+TIME ?= 600
+SWEEP_ARGS ?=
 FUZZ_ARGS ?=
 MUTATE_ARGS ?=
 COVERAGE_ARGS ?=
@@ -15,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly formal soak fuzz mutate coverage bitstream synth-report take-in specimen lint bench env clean
+.PHONY: help demo test nightly formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -37,6 +39,9 @@ formal: $(STAMP) ## properties of units proved, and refuted of broken units (FOR
 
 soak: $(STAMP) ## thousands of random passes, forks and faults of the host on the RTL, each compared (SOAK_ARGS="--passes N --seed S")
 	@$(BIN)/python -m tools.soak $(SOAK_ARGS)
+
+sweep: $(STAMP) ## random decoders on the RTL, each compared with golden, for TIME=8h on all cores (SWEEP_ARGS="--seed S --record", docs/sweep.md)
+	@$(BIN)/python -m tools.sweep --time $(TIME) $(SWEEP_ARGS)
 
 fuzz: $(STAMP) ## 20,000 damaged files and answers, each read or refused in one line (FUZZ_ARGS="--inputs N --seed S --only safetensors")
 	@$(BIN)/python -m tools.fuzz $(FUZZ_ARGS)

@@ -21,8 +21,10 @@ class Operation(NamedTuple):
     length: int = 0
 
 
-def random_model(design, seed=1):
-    """A quantized model of random weights. With more than 20 fraction bits the residual is too small for it: some of its numbers are clipped."""
+def random_model(design, seed=1, clipped=None):
+    """A quantized model of random weights. If they are to be ``clipped`` the residual is too small for some of its numbers. By default that is so
+    with more than 20 fraction bits."""
+    clipped = design.hw.residual_fraction > 20 if clipped is None else clipped
     checkpoint, limit = random_checkpoint(design.model, seed), 2.0 ** (31 - design.hw.residual_fraction)
 
     def loud(name):
@@ -32,7 +34,7 @@ def random_model(design, seed=1):
             return values * np.float32(limit / 3 * design.model.hidden_size ** 0.5)
         return values * np.float32(limit / 3) if name.endswith(("o_proj.weight", "down_proj.weight")) else values
 
-    return quantize(Checkpoint(design.model, "loud", loud) if design.hw.residual_fraction > 20 else checkpoint, design.recipe)
+    return quantize(Checkpoint(design.model, "loud", loud) if clipped else checkpoint, design.recipe)
 
 
 def most(limit):

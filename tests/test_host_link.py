@@ -1,6 +1,9 @@
 """Forks, truncations and refusals as a host sees them, on the golden model."""
+from dataclasses import replace
+
 import pytest
 
+from hwgen.host.driver import CheckedLink
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry, EntryError, KvError, LinkError
 from hwgen.host.verilated import TraceError, VerilatedLink
@@ -52,6 +55,15 @@ def test_a_refused_entry_harms_no_other(link):
 def test_a_pass_of_nothing(link):
     with pytest.raises(EntryError, match="Pass was refused: a pass must have at least one entry"):
         link.run_pass([]).check()
+
+
+def test_a_link_that_knows_no_counters(link):
+    class Silent(GoldenLink):
+        def run_pass(self, entries):
+            return replace(super().run_pass(entries), counters={})
+
+    with CheckedLink(Silent(DESIGN, random_model(DESIGN)), link) as checked:
+        assert not checked.run_pass([Entry(0, 0, 3, True)]).counters
 
 
 def test_refused_operations(link):

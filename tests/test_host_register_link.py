@@ -60,6 +60,13 @@ def test_results_of_a_pass():
     assert linked(result(7, 0, last=0), result(9, 1)).run_pass([Entry(0, 0, 1), Entry(0, 1, 2)]).tokens == {0: 7, 1: 9}
 
 
+def test_a_pass_of_too_many_entries():
+    """Rows are those of the entries that were let in, whatever the one answer for all others is."""
+    found = linked(result(error=ErrorCode.TOO_MANY_ENTRIES, none=1, last=0), result(7, 1)).run_pass([Entry(0, i, 1, i == 1) for i in range(5)])
+    assert found.tokens == {1: 7} and [len(rows) for rows in found.signatures] == [DESIGN.hw.entries] * DESIGN.layers
+    assert {index: error.code for index, error in found.errors.items()} == dict.fromkeys((2, 3, 4), ErrorCode.TOO_MANY_ENTRIES)
+
+
 @pytest.mark.parametrize("bad, words", [
     (result(token=37), "token 37, which must be below 37"), (result(token=2**32 - 1), "token 4294967295"),
     (result(entry=1), "entry 1, which must be below 1"), (result(error=len(ErrorCode)), f"error {len(ErrorCode)}, which must be below {len(ErrorCode)}"),

@@ -7,6 +7,7 @@ import pytest
 
 from hwgen.params.block import LLAMA, Norm, Project, QkNorm, dense
 from hwgen.params.phases import phases, turn
+from sim.designs import small_design
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,6 +86,14 @@ def test_phases_follow_the_steps():
                                                "NORM_F", "HEAD", "FINISH"]
     assert phases(FULL)(12).name == "FINISH" and list(phases(FULL).__members__)[13:] == ["POST_1", "POST_2"]
     assert "NORM_2" not in phases(dense(parallel=True)).__members__
+
+
+@pytest.mark.parametrize("hidden, entries, words", [
+    (2, 1, "Column count must be smaller, or the hidden size larger, .* not 8 with a hidden size of 2"),
+    (90, 40, r"Entry count must be at most \d+ where a parallel block's down projection has a bias")])
+def test_biases_of_a_parallel_block_that_would_come_too_early(hidden, entries, words):
+    with pytest.raises(ValueError, match=words):
+        small_design(hidden_size=hidden, entries=entries, block=dict(parallel=True, biased=["down"]))
 
 
 @pytest.mark.parametrize("norms, parallel, order", [

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ..params.checks import one_line
 from ..params.errors import MEANINGS, ErrorCode, KvOp
 
-__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key"]
+__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key", "refusals"]
 
 
 class LinkError(Exception):
@@ -129,6 +129,17 @@ def check_fits(design, entries=(), *, slots=(), length=0):
         for value in values:
             if not 0 <= value < 1 << largest.bit_length():
                 raise ValueError(f"{noun} must be 0 to {largest}, not {value}")
+
+
+def refusals(design, entries, codes):
+    """{index: EntryError} from what a machine says: pairs of an entry's number (None: of no entry) and a code. It has one for all that are too many."""
+    found = {}
+    for index, code in codes:
+        if code == ErrorCode.TOO_MANY_ENTRIES:
+            found |= dict.fromkeys(range(design.hw.entries, len(entries)), code)
+        elif code:
+            found[index] = code
+    return entry_errors(entries, found)
 
 
 class Link:

@@ -6,7 +6,7 @@ from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .frames import Read, Write
-from .link import Entry, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
+from .link import Entry, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors, refusals
 
 __all__ = ["RegisterLink"]
 
@@ -125,7 +125,7 @@ class RegisterLink(Link):
         self._give(entries)
         results = self._results(len(entries))
         tokens = {r["entry"]: r["token"] for r in results if not r["none"] and not r["error"]}
-        errors = entry_errors(entries, {None if r["none"] else r["entry"]: r["error"] for r in results if r["error"]})
+        errors = refusals(self.design, entries, ((None if r["none"] else r["entry"], r["error"]) for r in results))
         if not self.details:
             return PassResult(tokens=tokens, signatures=None, errors=errors)
         layers, rows = self.design.layers, self.design.hw.entries

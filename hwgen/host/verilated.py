@@ -15,7 +15,7 @@ from ..lib.workdir import work_folder
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..units.weights import request_layout
-from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
+from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, refusals
 from .waves import Window, probed
 
 __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "texts"]
@@ -127,12 +127,12 @@ def compiled(work, sources, top, main, header, **more):
                            args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
 
 
-def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", images=(), progress=None):
+def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", images=(), progress=None, headers=False):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
     ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none. It writes VCD, or ``fst``.
     ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
-    one line when a build really starts.
+    one line when a build really starts. ``headers`` is as of `hwgen.lib.verilator.build`.
     """
     header = _header(design) + kv_header(top)
     if trace == "named":
@@ -142,7 +142,8 @@ def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", image
         if progress:
             progress(f"building the Verilator model of {top} ({len(verilog) // 1000} kB of Verilog)")
         (work / "design.v").write_text(verilog)
-        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace and ("fst" if fst else "vcd"), opt=opt), *images]
+        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace and ("fst" if fst else "vcd"), opt=opt, headers=headers),
+                *images]
 
     return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, fst, opt), make)
 
@@ -213,17 +214,8 @@ class VerilatedLink(Link):
             tokens={entry: token for _, entry, token, none, _, error in answer["outcomes"] if not (none or error)},
             outcome_cycles=[cycle for cycle, *_ in answer["outcomes"]],
             phases=[tuple(p) for p in answer["phases"]], cycles=answer["cycles"],
-            counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"], errors=self._errors(entries, answer["outcomes"]))
-
-    def _errors(self, entries, outcomes):
-        """{index: EntryError} of the outcomes that are refusals."""
-        codes = {}
-        for _, entry, _, none, _, error in outcomes:
-            if error == ErrorCode.TOO_MANY_ENTRIES:
-                codes |= dict.fromkeys(range(self.design.hw.entries, len(entries)), error)
-            elif error:
-                codes[None if none else entry] = error
-        return entry_errors(entries, codes)
+            counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"],
+            errors=refusals(self.design, entries, ((None if none else entry, error) for _, entry, _, none, _, error in answer["outcomes"])))
 
     def operate(self, op, slot, other=0, length=0):
         check_fits(self.design, slots=(slot, other), length=length)

@@ -62,6 +62,9 @@ class Design:
         before = self.record_granules + sum(self.vector_granules(vector) for vector in vectors if vector != last)
         before += (self.layer_hidden() - hw.columns) // hw.vector_lanes     # the last tile's are the last ones
         room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
+        if room < 1:
+            raise ValueError(f"Column count must be smaller, or the hidden size larger, where a parallel block's down projection has a bias, not "
+                             f"{hw.columns} with a hidden size of {self.model.hidden_size}")
         if hw.entries // hw.halves > room:
             raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
                              f"(hidden size {self.model.hidden_size}, {hw.columns} columns), not {hw.entries}")

@@ -1,0 +1,346 @@
+"""A random decoder and a random history on it, from a seed and a number: every parameter that there is, drawn, built and compared with golden.
+
+`DRAWN` says how each field of each class of parameters is drawn. A field that it does not have is an error (`undrawn`), so nobody adds a
+parameter that `make sweep` never tries. Each field has random numbers of its own: a new one changes no other field of a case.
+"""
+import contextlib
+import dataclasses
+import inspect
+import random
+import shutil
+import typing
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwgen.emit.images import image_name, write_image
+from hwgen.golden.secded import stored_bits
+from hwgen.host.driver import CheckedLink, Mismatch
+from hwgen.host.golden_link import GoldenLink
+from hwgen.host.verilated import VerilatedLink, build_model
+from hwgen.lib.layouts import EXP_BITS
+from hwgen.lib.verilog import emit_design
+from hwgen.models.checkpoint import ModelError
+from hwgen.params.axi import AxiShape
+from hwgen.params.block import ACTIVATIONS, Block, QkNorm, dense
+from hwgen.params.errors import ErrorCode
+from hwgen.params.formats import FORMATS, Fp8
+from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
+from hwgen.top.axi import AxiDecoder
+from hwgen.top.decoder import Decoder
+from sim.axi_model import axi_link, build_axi
+from sim.designs import small_design
+from sim.explain import explanation
+from sim.passes import History, Operation, random_model, run_step
+
+__all__ = ["CHOICES", "Case", "DRAWN", "Refused", "draw", "play", "undrawn"]
+
+PASSES = 12
+
+#: Words that a parameter may be. A refusal says them all, so a test sees when there is another one.
+CHOICES = {(HwShape, "source"): ("rom", "stream"), (HwShape, "sampler"): ("greedy", "gumbel"), (HwShape, "halves"): (1, 2),
+           (Recipe, "head"): ("single", "pair"), (AxiShape, "host"): ("stream", "queue"), (dense, "norms"): ("pre", "post", "sandwich"),
+           (dense, "activation"): ACTIVATIONS}
+
+
+class Refused(Exception):
+    """The case is none: what hwgen says of it, in one line."""
+
+
+# -- drawing
+
+def _one(*values):
+    return lambda rng, so_far: rng.choice(values)
+
+
+def _range(low, high):
+    return lambda rng, so_far: rng.randint(low, high)
+
+
+def _chance(chance):
+    return lambda rng, so_far: rng.random() < chance
+
+
+def _word(of, name):
+    return _one(*CHOICES[of, name])
+
+
+def _width(noun):
+    """A number of lanes or columns: at least the vector lanes, or else it is refused."""
+    return lambda rng, so_far: max(so_far["vector_lanes"], rng.choice((2, 4, 4, 8, 8, 16))) if rng.random() < 0.99 else 1
+
+
+def _beats(rng, hw):
+    fits = [b for b in (1, 2, 4, 8) if b <= hw["columns"] and hw["lanes"] * hw["columns"] // b >= 2 * hw["vector_lanes"]]
+    return rng.choice(fits) if fits and rng.random() < 0.99 else rng.choice((1, 8, 32))
+
+
+def _halves(rng, hw):
+    return rng.choice((1, 2)) if hw["entries"] % 2 == 0 or rng.random() < 0.02 else 1
+
+
+def _kv_blocks(rng, hw):
+    """All that slots can fill, or less: one slot needs nearly a whole context."""
+    full = hw["slots"] * -(-hw["context"] // hw["kv_block"])
+    return 0 if rng.random() < 0.4 else rng.randint(1 if hw["slots"] > 1 else max(1, full * 3 // 4), full)
+
+
+def _rope_scaling(rng, model):
+    """None, or one of the kinds, as a dictionary. Divisors are as many as a head's pairs that are turned, which comes later."""
+    kind = rng.choice((None, None, *SCALINGS))
+    return None if kind is None else _drawn(SCALINGS[kind], rng.random(), model)
+
+
+def _divisors(rng, model):
+    turned = model["head_dim"] if model.get("rotary_dim") is None else model["rotary_dim"]
+    return [round(rng.uniform(0.5, 9), 3) for _ in range(turned // 2)]
+
+
+def _layer_types(rng, model):
+    if model["sliding_window"] is not None or rng.random() < 0.4:
+        return []
+    return [_drawn(DRAWN[LayerType], rng.random(), model) for _ in range(model["num_hidden_layers"])]
+
+
+def _biased(rng, block):
+    names = [name for name in ("q", "k", "v", "o", "gate", "up", "down") if name != "gate" or block["gated"]]
+    few = rng.choice((0, 0.3, 1))
+    return [name for name in names if rng.random() < few]
+
+
+def _formats(rng, so_far):
+    return rng.choice(list(FORMATS))
+
+
+#: The kinds of RoPE scaling -> how they are drawn.
+SCALINGS = {
+    LinearRopeScaling: {"factor": _one(1.0, 2.0, 8.0)},
+    DivisorRopeScaling: {"divisors": _divisors, "factor": _one(1.0, 4.0)},
+    Llama3RopeScaling: {"factor": _one(2.0, 8.0), "low_freq_factor": _one(1.0, 0.5), "high_freq_factor": _one(4.0, 1.5),
+                        "original_max_position_embeddings": _one(8, 64, 8192)},
+}
+
+#: Class of parameters, or function that makes one -> its fields -> how each is drawn, from random numbers and the fields before it. As JSON has them.
+DRAWN = {
+    QkNorm: {"span": _one("head", "projection"), "after_rotary": _chance(0.5), "q_tensor": None, "k_tensor": None},
+    dense: {"gated": _chance(0.6), "biased": _biased, "norms": _word(dense, "norms"), "activation": _word(dense, "activation"),
+            "parallel": lambda rng, block: block["norms"] == "pre" and rng.random() < 0.5 or rng.random() < 0.01, "final_bias": _chance(0.4),
+            "qk_norm": lambda rng, block: None if rng.random() < 0.5 else _drawn(DRAWN[QkNorm], rng.random())},
+    LayerType: {"window": _one(None, 1, 3, 8), "rotary": _chance(0.7), "rope_theta": _one(None, None, 100.0, 7.0),
+                "rope_scaling": lambda rng, layer: None if layer["rope_theta"] is None else _rope_scaling(rng, layer)},
+    ModelShape: {
+        "name": _one("swept", "a name of more than 16 bytes", ""), "vocab_size": lambda rng, _: rng.choice((1, 2, 16, 17, rng.randint(3, 160))),
+        "hidden_size": lambda rng, _: rng.choice((1, 2, 16, rng.randint(3, 48))), "intermediate_size": lambda rng, _: rng.choice((1, 32, rng.randint(2, 60))),
+        "num_hidden_layers": _one(1, 1, 2, 2, 3), "num_key_value_heads": _one(1, 1, 2, 3),
+        "num_attention_heads": lambda rng, model: model["num_key_value_heads"] * rng.choice((1, 1, 2, 3, 4)) + (rng.random() < 0.01),
+        "head_dim": lambda rng, _: 2 * rng.choice((1, 2, 4, 8, rng.randint(1, 14))), "rotary_dim": lambda rng, model: rng.choice((None, None, 2 * rng.randint(0, model["head_dim"] // 2))),
+        "rms_norm_eps": _one(1e-5, 1e-6, 1e-12, 1e-2, 1.0), "rope_theta": _one(10000.0, 500.0, 1e6, 1.0), "rope_scaling": _rope_scaling,
+        "max_position_embeddings": lambda rng, hw: max(1, hw["context"] + rng.choice((0, 0, 1, 30) if rng.random() < 0.99 else (-1,))),
+        "sliding_window": lambda rng, hw: rng.choice((None, None, rng.randint(1, hw["context"] + 1))), "tie_word_embeddings": _chance(0.5),
+        "bos_token_id": lambda rng, model: rng.choice((None, rng.randrange(model["vocab_size"]))),
+        "eos_token_ids": lambda rng, model: [rng.randrange(model["vocab_size"]) for _ in range(rng.choice((0, 1, 2)))],
+        "block": lambda rng, _: {} if rng.random() < 0.3 else _drawn(DRAWN[dense], rng.random()),
+        "score_scale": _one(None, None, 0.1, 1.5), "layer_types": _layer_types, "learned_positions": _chance(0.3),
+        "attn_logit_softcapping": _one(None, None, 1.0, 20.0, 1 / 64), "final_logit_softcapping": _one(None, None, 30.0, 0.5),
+        "head_bias": lambda rng, model: model["block"].get("final_bias", False) and not model["tie_word_embeddings"] and rng.random() < 0.6 or rng.random() < 0.01},
+    HwShape: {
+        "vector_lanes": _one(2, 2, 4, 4, 8), "lanes": _width("lanes"), "columns": _width("columns"), "attention_lanes": _width("attention_lanes"),
+        "entries": _one(1, 1, 2, 2, 3, 4, 4, 5, 6), "halves": _halves, "slots": _one(1, 1, 2, 3, 4, 5), "context": lambda rng, _: rng.choice((1, 8, 16, *[rng.randint(2, 40)] * 5)),
+        "tile_beats": _beats, "kv_block": _one(1, 2, 4, 8, 16, 32), "kv_blocks": _kv_blocks, "kv_ecc": _chance(0.3),
+        "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))), "source": _word(HwShape, "source"), "sampler": _word(HwShape, "sampler"),
+        "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"])))},
+    Recipe: {"head": _word(Recipe, "head"), **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)}},
+    AxiShape: {
+        "data_width": _one(8, 16, 32, 64, 128, 1024), "address_width": _one(13, 20, 32, 33, 40, 64), "id_width": _one(1, 4, 32), "burst": _one(1, 4, 16, 256),
+        "outstanding": _one(1, 2, 8, 256), "prefetch": _one(1, 16, 100, 300), "host": _word(AxiShape, "host"), "queue": _one(1, 4, 16)},
+}
+
+#: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses ``latency`` cycles at most until a burst comes.
+PLAYED = {
+    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "loud": _chance(0.25), "wrong": _one(0.0, 0.1, 0.3),
+    "operations": _one(0.0, 0.3, 0.6), "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32),
+    "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
+
+
+def _drawn(fields, seed, so_far=()):
+    """{field: value} of fields with a drawing, which see what came before."""
+    so_far, found = dict(so_far), {}
+    for name, drawing in fields.items():
+        if drawing is not None:
+            so_far[name] = found[name] = drawing(random.Random(f"{seed} {name}"), so_far)
+    return found
+
+
+def undrawn(drawn=None, block=None):
+    """What `DRAWN` says nothing of, or too much: names. Nothing, or a parameter has come or gone and its drawing must follow."""
+    found = []
+    for of, fields in {**DRAWN, **SCALINGS, **(drawn or {})}.items():
+        names = [p for p in inspect.signature(of).parameters] if inspect.isfunction(of) else [f.name for f in dataclasses.fields(of) if f.init]
+        found += [f"{of.__name__}.{name}" for name in set(names) ^ set(fields)]
+    # what a Block has beside its steps and matrices is what `dense` gives it
+    made = {field.name for field in dataclasses.fields(block or Block)} - {"matrices", "steps"}
+    found += [f"Block.{name}" for name in made - set(inspect.signature(dense).parameters)]
+    kinds = set(typing.get_args(ModelShape.__dataclass_fields__["rope_scaling"].type)) - {type(None)}
+    return sorted(found + [kind.__name__ for kind in kinds ^ set(SCALINGS)])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One draw: keywords of `small_design`, fields of an `AxiShape` (None: its ports are streams), and how it is driven. All as JSON has it."""
+    changes: dict
+    axi: dict | None
+    play: dict
+
+    def design(self):
+        """(Design, AxiShape or None). Raises Refused."""
+        try:
+            design, axi = small_design(**self.changes), self.axi and AxiShape(**self.axi)
+            if axi:
+                axi.check(design)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        return design, axi
+
+    def lines(self):
+        """What was drawn."""
+        yield "changes: " + ", ".join(f"{name}={value!r}" for name, value in self.changes.items())
+        yield f"axi: {self.axi}" if self.axi else "ports: streams"
+        yield f"driven: {self.play}"
+
+
+def draw(seed, number):
+    """The `Case` of a seed and a number."""
+    seed = f"{seed} {number}"
+    changes = _drawn(DRAWN[HwShape], seed)
+    changes |= _drawn(DRAWN[ModelShape], seed, changes) | _drawn(DRAWN[Recipe], seed)
+    changes["eos_token_ids"] = tuple(changes["eos_token_ids"])
+    play = _drawn(PLAYED, seed)
+    return Case(changes, _drawn(DRAWN[AxiShape], seed) if play["bus"] else None, play)
+
+
+# -- playing
+
+class _Flips:
+    """Single wrong bits for the KV memory. A copy of a block takes them along, so one word of each place in a block gets one, whatever the block."""
+
+    def __init__(self, design, rng):
+        hw, self.rng = design.hw, rng
+        self.parts, self.blocks, self.size = design.head // hw.attention_lanes, hw.blocks, hw.kv_block
+        self.lines, self.done = design.layers * design.kv_heads, set()
+        self.bits = {"k_codes": stored_bits(8 * hw.attention_lanes), "v_codes": stored_bits(8 * hw.attention_lanes),
+                     "k_exps": stored_bits(EXP_BITS), "v_exps": stored_bits(EXP_BITS)}
+
+    def some(self, count, blocks):
+        """(memory, word, bit) of ``count`` places that have not had one, most of them of positions that slots have: ``blocks`` is golden's `KvBlocks`."""
+        used = [(blocks.tables[slot][position // self.size] if blocks.tables[slot] else position // self.size, position % self.size)
+                for slot, length in enumerate(blocks.lengths) for position in range(length)]
+        used = [place for place in used if place[0] is not None] or [(0, 0)]
+        for _ in range(count):
+            block, offset = self.rng.choice(used) if self.rng.random() < 0.9 else (self.rng.randrange(self.blocks), self.rng.randrange(self.size))
+            memory, line = self.rng.choice(list(self.bits)), self.rng.randrange(self.lines)
+            part = self.rng.randrange(self.parts) if memory.endswith("codes") else 0
+            if (place := (memory, line, offset, part)) not in self.done:
+                self.done.add(place)
+                row = (line * self.blocks + block) * self.size + offset
+                yield memory, row * self.parts + part if memory.endswith("codes") else row, self.rng.randrange(self.bits[memory])
+
+
+@contextlib.contextmanager
+def _machine(case, design, axi, quantized, folder):
+    """A link to the case's machine."""
+    play, rom = case.play, design.hw.source == "rom"
+    image = folder / image_name(design, "swept")
+    write_image(image, quantized, design)
+    top = AxiDecoder(design, axi, rom_file=image.name) if axi else Decoder(design, rom_file=image.name)
+    build, name = (build_axi, "axi_decoder") if axi else (build_model, "decoder")
+    model = build(emit_design(top, name), name, design, *([axi] if axi else []), opt="-O0", images=[image] if rom else [], headers=True)
+    more = dict(weights=None if rom else image, stall=play["stall"], seed=play["seed"])
+    with axi_link(design, axi, quantized, model, latency=play["latency"], **more) if axi else VerilatedLink(design, model, **more) as link:
+        yield link
+    shutil.rmtree(model.parent, ignore_errors=True)      # but what has differed is looked at again
+
+
+def _remembering(link):
+    """The link, which knows its latest result."""
+    run_pass = link.run_pass
+
+    def run(entries):
+        link.latest = run_pass(entries)
+        return link.latest
+    link.run_pass, link.latest = run, None
+    return link
+
+
+def _explained(mismatch, link, step, number):
+    """The mismatch as lines: the step, and the first difference in each part of the result that differs."""
+    yield str(mismatch)
+    yield f"step {number} of the history: {step}"
+    if not isinstance(step, Operation) and None not in (link.link.latest, link.golden.latest):
+        for part in ("tokens", "signatures", "phases", "outcome_cycles", "cycles", "counters"):
+            got, want = (getattr(of.latest, part) for of in (link.link, link.golden))
+            if got is not None and got != want and (part in ("tokens", "signatures") or not link.values_only):
+                if isinstance(got, dict):
+                    want = {name: want[name] for name in want if name in got}
+                yield from (f"{part}: {line}" for line in explanation(got, want) if not line.startswith("sim/"))
+
+
+def play(case, folder):
+    """Run a case in an empty folder. Returns counts: passes, entries, cycles, operations, refusals, clipped numbers, flipped bits.
+
+    Raises Refused, or Mismatch with lines that say what differs first.
+    """
+    design, axi = case.design()
+    driven, rng = case.play, random.Random(f"play {case.play['seed']}")
+    try:
+        quantized = random_model(design, driven["seed"], clipped=driven["loud"] or None)
+    except ModelError as error:
+        raise Refused(str(error)) from None
+    history, counts = History(design, driven["seed"], operations=driven["operations"], wrong=driven["wrong"]), Counter()
+    flips = _Flips(design, rng) if design.hw.kv_ecc else None
+    with _machine(case, design, axi, quantized, Path(folder)) as machine:
+        link = CheckedLink(_remembering(machine), _remembering(GoldenLink(design, quantized)), values_only=driven["stall"] > 0 or axi is not None)
+        if design.hw.sampler == "gumbel":
+            link.configure(driven["inv_temperature"], driven["noise"])
+        steps = [history.steps(PASSES), history.end()] if driven["end"] else [history.steps(PASSES)]
+        for number, step in enumerate(step for part in steps for step in part):
+            if flips and not isinstance(step, Operation):
+                for flip in flips.some(driven["flips"], link.golden.decoder.blocks):
+                    machine.flip(*flip)
+                    counts["flips"] += 1
+            try:
+                result = run_step(link, step)
+            except Mismatch as mismatch:
+                raise Mismatch("\n".join(_explained(mismatch, link, step, number))) from None
+            _count(counts, step, result)
+        if flips:
+            corrected, failed, fault = machine.ecc()
+            counts["corrected"] += corrected
+            if failed or fault or corrected and not counts["flips"]:
+                raise Mismatch(f"error correction of the KV memory: {corrected} corrected, {failed} failed, first at {fault}, "
+                               f"after {counts['flips']} single wrong bits in words of their own")
+        if driven["reset"]:
+            _again(link, design, driven, counts)
+    return counts
+
+
+def _again(link, design, driven, counts):
+    """All is forgotten with a reset; the passes behind it are as those of a new machine."""
+    link.reset()
+    for number, step in enumerate(History(design, driven["seed"] + 1).steps(2)):
+        try:
+            _count(counts, step, run_step(link, step))
+        except Mismatch as mismatch:
+            raise Mismatch("\n".join(["after a reset:", *_explained(mismatch, link, step, number)])) from None
+
+
+def _count(counts, step, result):
+    if isinstance(step, Operation):
+        counts["operations"] += 1
+        counts["refusals"] += result.error != ErrorCode.OK
+    else:
+        counts["passes"] += 1
+        counts["entries"] += len(step) - len(result.errors)
+        counts["refusals"] += len(result.errors)
+        counts["cycles"] += result.cycles or 0
+        counts["clipped"] += result.counters.get("saturated", 0)
