@@ -1,17 +1,22 @@
 """Proofs and refutations by Yosys and ABC, both from the package pyosys of PyPI."""
 import re
 import resource
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["EngineError", "Verdict", "processor_seconds", "solve"]
+__all__ = ["EngineError", "OutOfTime", "Verdict", "abc", "available", "processor_seconds", "solve", "yosys"]
 
 
 class EngineError(Exception):
     """A tool is missing, failed or said nothing; the message is one line."""
+
+
+class OutOfTime(EngineError):
+    """A tool had no more processor time."""
 
 
 class Verdict(NamedTuple):
@@ -93,10 +98,9 @@ def _ask(verilog, folder, command, start, others, abstract, timeout):
     (folder / "top.v").write_text(verilog)
     for image in re.findall(r'"([\w.]+\.hex)"', verilog):      # of a `FileRom`, what is in which must be abstracted
         (folder / image).write_text("0\n")
-    _yosys(_SCRIPT.format(abstract="\n".join(f"cutpoint {cells}" for cells in abstract), start=start,
-                          others="\n".join(f"delete -output w:{name}" for name in others)), folder, "model.log")
-    said = _run([str(_package() / "yosys-abc"), "-c", f"read_aiger top.aig; strash; {command}; print_status; write_cex -a top.aiw"],
-                folder, "prove.log", "ABC", timeout + 60)
+    yosys(_SCRIPT.format(abstract="\n".join(f"cutpoint {cells}" for cells in abstract), start=start,
+                         others="\n".join(f"delete -output w:{name}" for name in others)), folder, "model.log")
+    said = abc(f"read_aiger top.aig; strash; {command}; print_status; write_cex -a top.aiw", folder, "prove.log", timeout + 60)
     if failed := re.search(r"Output (\d+) of miter \S+ was asserted in frame (\d+)", said):
         return Verdict("refuted", int(failed[2]), _outputs(folder)[int(failed[1])], _waves(folder))
     if "Property proved" in said:
@@ -118,33 +122,47 @@ def _waves(folder):
     plain = {path: re.sub(r"(?<=\S)\[(\d+)\]", r".\1", path.read_text()) for path in (model, names)}
     model.write_text(plain[model])
     names.write_text("".join(line for line in plain[names].splitlines(keepends=True) if " \\" not in line))
-    _yosys("read_rtlil model.il\nsim -r top.aiw -map top.aim -vcd counterexample.vcd -clock clock", folder, "waves.log")
+    yosys("read_rtlil model.il\nsim -r top.aiw -map top.aim -vcd counterexample.vcd -clock clock", folder, "waves.log")
     return folder / "counterexample.vcd"
 
 
-def _yosys(script, folder, log):
+def yosys(script, folder, log, seconds=None):
+    """Run Yosys' commands in a folder, with at most some seconds of processor time. Returns what it says, which is in the file ``log`` too."""
     (folder / "script.ys").write_text(script)
-    _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder, log, "Yosys", None)
+    return _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder, log, "Yosys", seconds)
+
+
+def abc(commands, folder, log, seconds=None):
+    """The same of ABC's commands."""
+    return _run([str(_package() / "yosys-abc"), "-c", commands], folder, log, "ABC", seconds)
+
+
+def available():
+    """Whether the tools are installed."""
+    return find_spec("pyosys") is not None
 
 
 def _package():
-    found = find_spec("pyosys")
-    if found is None:
+    if not available():
         raise EngineError("Yosys and ABC are not installed: pip install 'hwgen[formal]'")
-    return Path(found.origin).parent
+    return Path(find_spec("pyosys").origin).parent
 
 
-def _run(words, folder, log, name, timeout):
+def _run(words, folder, log, name, seconds):
     _package()
+    most = resource.RLIM_INFINITY if seconds is None else int(seconds)
     with open(folder / log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
         try:
-            code = process.wait(timeout)
+            code = process.wait()
         except BaseException:
             process.kill()
             process.wait()
             raise
     said = (folder / log).read_text(encoding="utf-8", errors="replace")
+    if code == -signal.SIGXCPU:
+        raise OutOfTime(f"{name} took more than {seconds} s of processor time (see {folder / log})")
     if code:
         why = [line for line in said.splitlines() if "ERROR" in line] or said.splitlines()[-1:] or [f"exit code {code}"]
         raise EngineError(f"{name} failed: {why[-1].strip()} (see {folder / log})")

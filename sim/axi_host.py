@@ -63,17 +63,19 @@ def unpacked(fields, word):
 class Host:
     """Registers by name; entries and results by stream or queue, as the design has them.
 
-    ``hesitate``: probability of a cycle in which a channel of this side rests.
+    ``hesitate``: probability of a cycle in which a channel of this side rests. ``master``: what reads and writes registers, if no bus does.
     """
 
-    def __init__(self, dut, clock, design, axi, hesitate=0):
+    def __init__(self, dut, clock, design, axi, hesitate=0, master=None):
         self.dut, self.clock, self.registers = dut, clock, register_map(design, axi)
         self.entry_fields = command_fields(design)
         logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)      # of the bus models: a line for each access
-        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False)
+        self.queue = axi.host == "queue"
+        self.master = master or AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False)
+        if master:
+            return
         write, read = self.master.write_if, self.master.read_if
         channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
-        self.queue = axi.host == "queue"
         if not self.queue:
             self.commands = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_command"), dut.aclk, dut.aresetn, reset_active_level=False,
                                             byte_lanes=1)

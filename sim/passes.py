@@ -151,3 +151,18 @@ def expected_steps(design, quantized, steps):
             yield {"entries": [[e.slot, e.position, e.token, int(e.want)] for e in step], "tokens": result.check().tokens,
                    "outcomes": result.outcome_cycles, "phases": result.phases, "counters": result.counters,
                    "signatures": result.signatures}
+
+
+def bus_steps(design, quantized, steps, sampling=None):
+    """The same for a machine behind registers, of steps of which some may be refused; a pass without entries cannot be given."""
+    golden = GoldenLink(design, quantized)
+    if design.hw.sampler == "gumbel":
+        golden.configure(**sampling)
+    for step in steps:
+        result = run_step(golden, step)
+        if isinstance(step, Operation):
+            yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error)}
+        elif step:
+            yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key] for e in step], "tokens": result.tokens,
+                   "errors": [int(error.code) for error in result.errors.values()], "rows": len(step) - len(result.errors),
+                   "mac_busy": result.counters["mac_busy"], "saturated": result.counters["saturated"], "signatures": result.signatures}

@@ -80,7 +80,8 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
     waves : bool                write waveforms (FST with Icarus, VCD with Verilator) and keep the run's folder. By default as WAVES says
                                 (1 or 0), and without it when a test fails: that test alone runs again, with :data:`WINDOW` cycles
                                 around the first difference
-    internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator
+    internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator.
+                                A list: only these signals of the top module
     opt : str                   C++ optimization with Verilator: ``-O1`` builds fast, ``-O2`` runs fast
     component : Component       that the Verilog text is of: its ports have functional points
     """
@@ -277,9 +278,10 @@ def _build_verilator(work, done, name, verilog, waves, internals, opt):
         (work / "window.cpp").write_text(_WINDOW_VERILATOR.replace("MAIN", str(cpp)))
         cpp = work / "window.cpp"
     # Only what a bench may reach is kept from the optimizer: the ports, by default.
-    public = ["public_flat_rw -module \"*\" -var \"*\""] if internals else [
+    public = ["public_flat_rw -module \"*\" -var \"*\""] if internals is True else [
+        *(f'public_flat_rw -module "{name}" -var "{signal}"' for signal in internals or ()), *(
         f'public_flat_{"rw" if port.direction == "input" else "rd"} -module "{name}" -var "{port.name}"'
-        for port in ports(verilog, name)]
+        for port in ports(verilog, name))]
     (work / "public.vlt").write_text("\n".join(["`verilator_config", *public, ""]))
     built = verilator.build(
         [work / "public.vlt", work / "design.v"], name, folder=work / "obj", executable=name,

@@ -13,13 +13,18 @@ from hwgen.host.golden_link import GoldenLink
 from hwgen.host.lines import NoisyLine, PinsLine
 from hwgen.host.link import Entry, LinkError
 from hwgen.host.register_link import RegisterLink
-from hwgen.top.board import BUSES
+from hwgen.models.pack import model_id, pack
+from hwgen.params.phases import phases
+from hwgen.top.board import BUSES, BoardMachine
 from sim.designs import small_design
-from sim.passes import History, random_model, run_step
+from sim.passes import History, bus_steps, random_model, run_step
+from sim.runner import run
+from sim.weights_units import image
 
 BOARD, DIVISOR = board("ulx3s-85f"), 4
-DESIGN = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
+CHANGES = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
                       intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2, residual_fraction=22)
+DESIGN = small_design(**CHANGES)
 MODEL = random_model(DESIGN, 49)        # its text is of several tokens, and some numbers are clipped
 
 
@@ -144,3 +149,12 @@ def test_another_machine_is_refused(executable, design, model, complaint):
             RegisterLink(FramePort(pins, timeout=30), design, BUSES, model)
     finally:
         pins.close()
+
+
+@pytest.mark.nightly
+def test_pins():
+    """On the pins of the machine, bit by bit."""
+    design = dataclasses.replace(DESIGN, hw=dataclasses.replace(DESIGN.hw, source="rom"))
+    run(BoardMachine(design, divisor=DIVISOR, rom_file=str(image(pack(MODEL, design)))), "board", "bench_board", internals=["count"], params={
+        "changes": CHANGES | dict(source="rom"), "divisor": DIVISOR, "weights_id": model_id(MODEL), "phases": [int(phase) for phase in phases(design.block)],
+        "steps": list(bus_steps(design, MODEL, History(design, operations=0.3, wrong=0.2).steps(5)))})

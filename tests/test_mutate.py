@@ -40,9 +40,9 @@ def test_explanations_are_of_units():
 
 
 def test_a_miter_compares_a_payload_only_while_it_is_offered_and_keeps_to_the_streams_rule():
-    text = equivalence._miter("x", PORTS, 7)
+    text = equivalence._miter("x", [*PORTS, Port("mutant", "input", 3)])
     text = text.replace("\\", "").replace(" ", "")
-    assert "xb(.mutant(7),.i__valid(i__valid)" in text and "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text
+    assert "xb(.mutant(which),.i__valid(i__valid)" in text and "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text
     assert "wirewrong=(was_i__valid&&(!i__valid||i__payload!=was_i__payload));" in text
     assert "was_i__valid<=i__valid&&!a_i__ready&&!rst;" in text and "inputclk;" in text
 

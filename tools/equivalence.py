@@ -3,60 +3,51 @@
 The unit and the mutant get the same inputs. They are equivalent if no output ever differs, but for the payload of an offer that is not made (its
 ``valid`` is 0), and as long as the inputs keep the rule of streams: an offer that was not taken stays, and stays the same.
 
-Memories are taken out: what is written to them must be the same too, and where they are read; then what they answer is. That is more than is asked for,
+Memories that are written, and large ones, are taken out: what is written to them must be the same too, and where they are read; then what they answer is. That is more than is asked for,
 so of a unit with memories it is not said that a mutant is different.
 """
 import re
-import resource
-import signal
-import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
 
+from formal import engine
 from hwgen.lib.verilog import Port
 
-__all__ = ["available", "compare"]
+__all__ = ["compare"]
 
 _PREPARE = """\
 read_rtlil mutated.il
 hierarchy -check -top {top}
 proc -norom
+{apart}
 flatten
 memory -nomap
 opt_clean
-select -set written t:$mem_v2 r:WR_PORTS>0 %i
-expose -evert @written
+select -set away t:$mem_v2 r:WR_PORTS>0 %i t:$mem_v2 r:SIZE>64 %i %u
+expose -evert @away
 memory_map
+setundef -undriven -zero
+setundef -init -zero
+opt_expr
+opt_clean
+tee -q -o ports.txt portlist {top}
+async2sync
+techmap
+dffunmap
+aigmap
 opt_clean
 write_rtlil prepared.il
-tee -q -o ports.txt portlist {top}
 """
-_COMPARE = """\
-read_rtlil ../prepared.il
+_MITER = """\
+read_rtlil prepared.il
 read_verilog miter.v
 hierarchy -check -top miter
 proc -norom
 flatten
-opt_expr
-opt_clean
-opt_merge -share_all
-opt_clean
-async2sync
 techmap
-dffunmap
-opt_merge -share_all
 aigmap
 opt_clean
 setundef -undriven -zero
-write_aiger -I -zinit miter.aig
+write_aiger -I -zinit -map miter.aim miter.aig
 """
-
-
-def available():
-    """ABC's program, or None."""
-    found = find_spec("pyosys")
-    return Path(found.origin).parent / "yosys-abc" if found else None
 
 
 def _prepared(text):
@@ -65,8 +56,9 @@ def _prepared(text):
             for direction, high, low, name in re.findall(r"^(input|output) \[(-?\d+):(-?\d+)\] (\S+)$", text, re.MULTILINE)]
 
 
-def _miter(top, ports, number):
-    """Verilog of a unit beside its mutant: output ``bad``."""
+def _miter(top, ports):
+    """Verilog of a unit beside one of its mutants, the register ``which`` says of which: output ``bad``."""
+    width = next(port.width for port in ports if port.name == "mutant")
     ports = [port for port in ports if port.name != "mutant"]
     by_name = {port.name: port for port in ports}
     inputs = [port for port in ports if port.direction == "input"]
@@ -77,13 +69,16 @@ def _miter(top, ports, number):
     clock = [] if "clk" in by_name else ["clk"]
     header = ", ".join([*clock, *(f"\\{port.name} " for port in inputs), "bad"])
     lines = [f"module miter({header});", *(f"  input {name};" for name in clock),
-             *(f"  input [{port.width - 1}:0] \\{port.name} ;" for port in inputs), "  output bad;", "  reg broken = 0;"]
-    for copy, mutant in (("a", 0), ("b", number)):
+             *(f"  input [{port.width - 1}:0] \\{port.name} ;" for port in inputs), "  output bad;", "  reg broken = 0;",
+             f"  (* keep *) reg [{width - 1}:0] which = 0;", "  always @(posedge clk) which <= which;"]
+    for copy, mutant in (("a", "0"), ("b", "which")):
         lines += [f"  wire [{port.width - 1}:0] \\{copy}_{port.name} ;" for port in outputs]
         pins = [f".mutant({mutant})", *(f".\\{p.name} (\\{p.name} )" for p in inputs), *(f".\\{p.name} (\\{copy}_{p.name} )" for p in outputs)]
         lines += [f"  {top} {copy}({', '.join(pins)});"]
     differ = []
     for port in outputs:
+        if port.name.endswith("_CLK"):      # of a memory that was taken out
+            continue
         valid, enable = stream(port.name, "valid"), by_name.get(re.sub("WR_(DATA|ADDR)$", "WR_EN", port.name))
         if port.name.endswith("__payload") and valid in outputs:
             differ += [f"(\\a_{port.name} != \\b_{port.name} && \\a_{valid.name} )"]
@@ -112,37 +107,39 @@ def _miter(top, ports, number):
     return "\n".join(lines)
 
 
-def compare(folder, top, number, limit):
-    """"equivalent", "different" or "open" (out of time, of which there are ``limit`` seconds for each of two steps, or nothing was found).
+def _apart(top, parts):
+    ours = "".join(f" {top}/t:{top}{part} %d" for part in parts if part)
+    return f"select -set others {top}/t:{top}.*{ours}\nexpose -evert @others" if parts else ""
 
-    The file mutated.il in ``folder`` has the module ``top`` with all mutants.
+
+def compare(folder, top, number, limit, parts=()):
+    """"equivalent", "different" or "open" (out of time, of which there are ``limit`` seconds, or nothing was found).
+
+    The file mutated.il in ``folder`` has the module ``top`` with all mutants. With ``parts``, patterns of the names of modules
+    as they follow on the top's, all other modules in the top are taken out as memories are.
     """
     work = folder / f"proof{number}"
     work.mkdir(exist_ok=True)
+    (work / "reduced.aig").unlink(missing_ok=True)
+    if not (folder / "miter.aig").exists():
+        engine.yosys(_PREPARE.format(top=top, apart=_apart(top, parts)), folder, "prepare.log")
+        (folder / "miter.v").write_text(_miter(top, _prepared((folder / "ports.txt").read_text())))
+        engine.yosys(_MITER, folder, "miter.log")
+    (work / "miter.aig").write_bytes(_of((folder / "miter.aig").read_bytes(), (folder / "miter.aim").read_text(), number))
     try:
-        if not (folder / "ports.txt").exists():
-            _yosys(_PREPARE.format(top=top), folder, 10 * limit)
-        ports = _prepared((folder / "ports.txt").read_text())
-        (work / "miter.v").write_text(_miter(top, ports, number))
-        _yosys(_COMPARE, work, limit)
-        said = _run([available(), "-c", f"read_aiger miter.aig; strash; scorr; write_aiger reduced.aig; pdr -T {limit}; print_status"], work, 2 * limit)
-    except subprocess.CalledProcessError as error:
-        if error.returncode != -signal.SIGXCPU:
-            raise
+        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; scorr; write_aiger reduced.aig; pdr -T {limit}; print_status", work, "prove.log", 2 * limit)
+    except engine.OutOfTime:
         return "open"
     size, output, *_ = (work / "reduced.aig").read_bytes().split(b"\n", 2)
     nothing = size.split()[3:] == [b"0", b"1", b"0"] and output == b"0"       # no register, one output, no gate: it is 0
     if nothing or "Property proved" in said:
         return "equivalent"
-    return "different" if "was asserted in frame" in said and not any(port.name.endswith("RD_DATA") for port in ports) else "open"
+    return "different" if "was asserted in frame" in said and "RD_DATA" not in (folder / "ports.txt").read_text() else "open"
 
 
-def _yosys(script, folder, limit):
-    (folder / "script.ys").write_text(script)
-    _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder, limit)
-
-
-def _run(command, folder, limit):
-    """What a program says; CalledProcessError if it fails, or takes more than some seconds of processor time."""
-    return subprocess.run([str(word) for word in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          check=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))).stdout
+def _of(miter, names, number):
+    """The AIGER text of a miter with the register ``which`` beginning with a number: a line of a latch is `next state [begin]`."""
+    lines = miter.split(b"\n", 1 + int(miter.split(None, 4)[3]))
+    for latch, bit in re.findall(r"^latch (\d+) (\d+) which$", names, re.MULTILINE):
+        lines[1 + int(latch)] = lines[1 + int(latch)].split()[0] + f" {number >> int(bit) & 1}".encode()
+    return b"\n".join(lines)
