@@ -1,5 +1,6 @@
 """IP-XACT of a top (IEEE 1685-2014), from its manifest: ports, bus interfaces, registers and files."""
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 __all__ = ["ipxact", "ipxact_file"]
 
@@ -23,7 +24,7 @@ _ACCESS = {"const": ("read-only", None), "ro": ("read-only", None), "rw": ("read
            "pulse": ("write-only", None), "push": ("write-only", None)}
 
 #: Types of files by the end of their names; others are "user".
-_TYPES = {"v": "verilogSource", "sv": "systemVerilogSource", "h": "cSource"}
+_TYPES = {".v": "verilogSource", ".sv": "systemVerilogSource", ".h": "cSource"}
 
 
 def ipxact_file(name):
@@ -116,7 +117,7 @@ def _file_sets(about):
     sets = {"rtl": [f"{name}.v", image], "registers": [f"{name}_registers.{end}" for end in ("h", "sv", "rdl", "md")], "testbench": [f"{name}_tb.v"]}
 
     def entry(file):
-        kind = _TYPES.get(file.rpartition(".")[2])
+        kind = _TYPES.get(Path(file).suffix)
         what = _node("fileType", kind) if kind else _node("fileType", "user", user="memory image" if file == image else file.rpartition(".")[2])
         return _node("file", _node("name", file), what, _node("isIncludeFile", "true") if file.endswith(".h") else None,
                      _node("description", about["files"][file]))
