@@ -91,8 +91,9 @@ def test_ipxact(chip):
         compiler = systemrdl.RDLCompiler()
         read(compiler, str(chip[0] / name))
         found.append([(n.inst_name, n.absolute_address, n.get_property("desc"),
-                       [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable, f.get_property("onwrite"), f.get_property("reset"), f.get_property("desc"))
-                        for f in n.fields()]) for n in compiler.elaborate().top.descendants(unroll=True) if isinstance(n, systemrdl.node.RegNode)])
+                       [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable, *map(f.get_property, ("onwrite", "reset", "desc")))
+                        for f in n.fields()])
+                      for n in compiler.elaborate().top.descendants(unroll=True) if isinstance(n, systemrdl.node.RegNode)])
     assert found[0] == found[1] and len(found[0]) > 50
 
 

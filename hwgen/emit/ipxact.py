@@ -5,17 +5,19 @@ from pathlib import Path
 __all__ = ["ipxact", "ipxact_file"]
 
 _NAMESPACE = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
-_SCHEMA = f"{_NAMESPACE} {_NAMESPACE}/index.xsd"
+_HEAD = {"xmlns:ipxact": _NAMESPACE, "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+         "xsi:schemaLocation": f"{_NAMESPACE} {_NAMESPACE}/index.xsd"}
 
-#: Kinds of bus interface: (vendor, library, bus, abstraction, version). AMBA's are ARM's own names; for single wires there are only Xilinx's.
+#: Kinds of bus interface: (vendor, library, bus, version). AMBA's names are ARM's own; for single wires there are only Xilinx's.
 _BUSES = {
-    "axi": ("amba.com", "AMBA4", "AXI4", "AXI4_rtl", "r0p0_0"), "lite": ("amba.com", "AMBA4", "AXI4-Lite", "AXI4-Lite_rtl", "r0p0_0"),
-    "stream": ("amba.com", "AMBA4", "AXI4Stream", "AXI4Stream_rtl", "r0p0_1"), "clock": ("xilinx.com", "signal", "clock", "clock_rtl", "1.0"),
-    "reset": ("xilinx.com", "signal", "reset", "reset_rtl", "1.0"), "interrupt": ("xilinx.com", "signal", "interrupt", "interrupt_rtl", "1.0")}
+    "axi": ("amba.com", "AMBA4", "AXI4", "r0p0_0"), "lite": ("amba.com", "AMBA4", "AXI4-Lite", "r0p0_0"),
+    "stream": ("amba.com", "AMBA4", "AXI4Stream", "r0p0_1"), "clock": ("xilinx.com", "signal", "clock", "1.0"),
+    "reset": ("xilinx.com", "signal", "reset", "1.0"), "interrupt": ("xilinx.com", "signal", "interrupt", "1.0")}
 
-#: Interfaces that a top may have: (name, kind, role, the ports' prefix), or the port for a single wire.
+#: Interfaces that a top may have: (name, kind, role, and if it is a single wire, what the bus calls it).
 _INTERFACES = (
-    ("clk", "clock", "slave", "CLK"), ("rst", "reset", "slave", "RST"), ("aclk", "clock", "slave", "CLK"), ("aresetn", "reset", "slave", "RST"),
+    ("clk", "clock", "slave", "CLK"), ("rst", "reset", "slave", "RST"),
+    ("aclk", "clock", "slave", "CLK"), ("aresetn", "reset", "slave", "RST"),
     ("m_axi", "axi", "master", None), ("s_axi", "lite", "slave", None), ("irq", "interrupt", "master", "INTERRUPT"),
     ("s_axis_command", "stream", "slave", None), ("m_axis_result", "stream", "master", None))
 
@@ -48,8 +50,9 @@ def _named(tag, name, *parts, text=None):
 
 def _parameters(tag, values):
     """Parameters of text, if there are some."""
-    made = (_node(tag, _node("name", name), _node("value", f'"{value}"'), parameterId=name, type="string") for name, value in values.items())
-    return _node(f"{tag}s", *made) if values else None
+    made = [_node(tag, _node("name", name), _node("value", f'"{value}"'), parameterId=name, type="string")
+            for name, value in values.items()]
+    return _node(f"{tag}s", *made) if made else None
 
 
 def _interfaces(about):
@@ -61,22 +64,25 @@ def _interfaces(about):
 
 
 def _bus_interface(about, name, kind, role, ports, buses):
-    vendor, library, bus, abstraction, version = _BUSES[kind]
-    maps = (_node("portMap", _node("logicalPort", _node("name", logical)), _node("physicalPort", _node("name", port))) for logical, port in ports.items())
+    def reference(tag, end):
+        vendor, library, bus, version = _BUSES[kind]
+        return _node(tag, vendor=vendor, library=library, name=bus + end, version=version)
+
+    maps = (_node("portMap", _node("logicalPort", _node("name", logical)), _node("physicalPort", _node("name", port)))
+            for logical, port in ports.items())
     inside = {"axi": _node("addressSpaceRef", addressSpaceRef=name), "lite": _node("memoryMapRef", memoryMapRef="registers")}.get(kind)
-    if kind == "clock":
-        parameters = ({"ASSOCIATED_BUSIF": ":".join(buses)} if buses else {}) | {"ASSOCIATED_RESET": {"clk": "rst", "aclk": "aresetn"}[name]}
-    else:
-        parameters = {"reset": {"POLARITY": "ACTIVE_LOW" if name == "aresetn" else "ACTIVE_HIGH"}, "interrupt": {"SENSITIVITY": "LEVEL_HIGH"}}.get(kind, {})
-    return _named("busInterface", name, _node("busType", vendor=vendor, library=library, name=bus, version=version),
-                  _node("abstractionTypes", _node("abstractionType", _node("abstractionRef", vendor=vendor, library=library, name=abstraction, version=version),
-                                                  _node("portMaps", *maps))),
-                  _node(role, inside), _parameters("parameter", parameters))
+    clocked = {"ASSOCIATED_RESET": "aresetn" if name == "aclk" else "rst"} | ({"ASSOCIATED_BUSIF": ":".join(buses)} if buses else {})
+    parameters = {"reset": {"POLARITY": "ACTIVE_LOW" if name == "aresetn" else "ACTIVE_HIGH"}, "interrupt": {"SENSITIVITY": "LEVEL_HIGH"},
+                  "clock": clocked}
+    abstraction = _node("abstractionType", reference("abstractionRef", "_rtl"), _node("portMaps", *maps))
+    return _named("busInterface", name, reference("busType", ""), _node("abstractionTypes", abstraction), _node(role, inside),
+                  _parameters("parameter", parameters.get(kind, {})))
 
 
 def _field(field):
     access, written = _ACCESS[field["access"]]
-    resets = _node("resets", _node("reset", _node("value", f"'h{field['reset']:x}"))) if field["access"] in ("const", "rw", "w1c", "pulse") else None
+    known = field["access"] in ("const", "rw", "w1c", "pulse")
+    resets = _node("resets", _node("reset", _node("value", f"'h{field['reset']:x}"))) if known else None
     return _named("field", field["name"], _node("bitOffset", field["lsb"]), resets, _node("bitWidth", field["width"]),
                   _node("volatile", "true") if field["access"] in ("ro", "w1c") else None, _node("access", access),
                   _node("modifiedWriteValue", written) if written else None, text=field["text"])
@@ -84,7 +90,8 @@ def _field(field):
 
 def _memory_map(bus):
     registers = (_named("register", register["name"], _node("dim", register["count"]) if register["count"] > 1 else None,
-                        _node("addressOffset", f"'h{register['offset']:x}"), _node("size", 32), *map(_field, register["fields"]), text=register["text"])
+                        _node("addressOffset", f"'h{register['offset']:x}"), _node("size", 32), *map(_field, register["fields"]),
+                        text=register["text"])
                  for register in bus["registers"])
     block = _named("addressBlock", "registers", _node("baseAddress", 0), _node("range", 1 << bus["address_width"]), _node("width", 32),
                    _node("usage", "register"), *registers)
@@ -93,8 +100,8 @@ def _memory_map(bus):
 
 def _address_space(about):
     axi = about["bus"]["axi"]
-    space = _named("addressSpace", "m_axi", _node("range", 1 << axi["address_width"]), _node("width", axi["data_width"]), _node("addressUnitBits", 8),
-                   text="the memory with the weights")
+    space = _named("addressSpace", "m_axi", _node("range", 1 << axi["address_width"]), _node("width", axi["data_width"]),
+                   _node("addressUnitBits", 8), text="the memory with the weights")
     return _node("addressSpaces", space)
 
 
@@ -106,24 +113,26 @@ def _port(name, port):
 def _model(about):
     name, weights = about["top"], about["weights"]
     parameters = _parameters("moduleParameter", {weights["parameter"]: weights["image"]} if "parameter" in weights else {})
-    verilog = _named("componentInstantiation", "verilog", _node("language", "verilog", strict="true"), _node("moduleName", name), parameters,
-                     _node("fileSetRef", _node("localName", "rtl")))
-    return _node("model", _node("views", _named("view", "rtl", _node("componentInstantiationRef", "verilog"))), _node("instantiations", verilog),
-                 _node("ports", *(_port(*port) for port in about["ports"].items())))
+    verilog = _named("componentInstantiation", "verilog", _node("language", "verilog", strict="true"), _node("moduleName", name),
+                     parameters, _node("fileSetRef", _node("localName", "rtl")))
+    view = _named("view", "rtl", _node("componentInstantiationRef", "verilog"))
+    ports = _node("ports", *(_port(*port) for port in about["ports"].items()))
+    return _node("model", _node("views", view), _node("instantiations", verilog), ports)
 
 
 def _file_sets(about):
     name, image = about["top"], about["weights"]["image"]
-    sets = {"rtl": [f"{name}.v", image], "registers": [f"{name}_registers.{end}" for end in ("h", "sv", "rdl", "md")], "testbench": [f"{name}_tb.v"]}
+    sets = {"rtl": [f"{name}.v", image], "registers": [f"{name}_registers.{end}" for end in ("h", "sv", "rdl", "md")],
+            "testbench": [f"{name}_tb.v"]}
 
     def entry(file):
-        kind = _TYPES.get(Path(file).suffix)
-        what = _node("fileType", kind) if kind else _node("fileType", "user", user="memory image" if file == image else file.rpartition(".")[2])
+        end = Path(file).suffix
+        what = _node("fileType", _TYPES[end]) if end in _TYPES else _node("fileType", "user", user="memory image" if file == image else end[1:])
         return _node("file", _node("name", file), what, _node("isIncludeFile", "true") if file.endswith(".h") else None,
                      _node("description", about["files"][file]))
 
-    return _node("fileSets", *(_named("fileSet", key, *(entry(file) for file in files if file in about["files"])) for key, files in sets.items()
-                               if files[0] in about["files"]))
+    there = {key: [file for file in files if file in about["files"]] for key, files in sets.items()}
+    return _node("fileSets", *(_named("fileSet", key, *map(entry, files)) for key, files in there.items() if files))
 
 
 def ipxact(about):
@@ -133,8 +142,9 @@ def ipxact(about):
     spaces = [_address_space(about)] if "m_axi" in buses else []
     maps = [_memory_map(about["bus"])] if "s_axi" in buses else []
     identifier = (("vendor", "hwgen"), ("library", "decoder"), ("name", about["top"]), ("version", about["version"]))
-    root = _node("component", *(_node(key, text) for key, text in identifier), _node("busInterfaces", *(_bus_interface(about, *one, buses) for one in found)),
-                 *spaces, *maps, _model(about), _file_sets(about), _node("description", f"A machine that runs {about['model']['name']} and nothing else"),
-                 **{"xmlns:ipxact": _NAMESPACE, "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance", "xsi:schemaLocation": _SCHEMA})
+    text = f"A machine that runs {about['model']['name']} and nothing else"
+    root = _node("component", *(_node(key, value) for key, value in identifier),
+                 _node("busInterfaces", *(_bus_interface(about, *one, buses) for one in found)),
+                 *spaces, *maps, _model(about), _file_sets(about), _node("description", text), **_HEAD)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

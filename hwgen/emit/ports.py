@@ -1,4 +1,4 @@
-"""The ports of a top by its signature: order, bits and what each is for, as manifest, README, instantiation template and IP-XACT have them."""
+"""The ports of a top by its signature: order, bits and what each is for, for manifest, README, template and IP-XACT."""
 from amaranth.hdl import Shape, Value
 from amaranth.lib import data, wiring
 
@@ -18,8 +18,9 @@ _HANDSHAKE = {"valid": "{} is offered", "ready": "{} is taken, if one is offered
 _CHANNELS = {"aw": "write address", "w": "write data", "b": "write response", "ar": "read address", "r": "read data", "t": "stream"}
 _SIGNALS = {
     "id": "identifier", "addr": "byte address", "len": "words of the burst, less one", "size": "binary logarithm of a word's bytes",
-    "burst": "kind of the burst", "lock": "exclusive access", "cache": "attributes of the memory", "prot": "protection", "qos": "quality of service",
-    "data": "the word", "strb": "its bytes that are written: all, or the answer is SLVERR", "resp": "0 OKAY, 2 SLVERR, 3 DECERR", "last": "the burst's last",
+    "burst": "kind of the burst", "lock": "exclusive access", "cache": "attributes of the memory", "prot": "protection",
+    "qos": "quality of service", "data": "the word", "strb": "its bytes that are written: all, or the answer is SLVERR",
+    "resp": "0 OKAY, 2 SLVERR, 3 DECERR", "last": "the burst's last",
     "valid": "it is offered", "ready": "it is taken, if it is offered"}
 
 
@@ -39,15 +40,16 @@ def _text(name, design, axi):
         "signature_data": "that signature, one cycle later: CRC-32 of the row's residual after the layer",
         "inv_temperature": "1 / temperature, in units of 1/256; 0: the likeliest token", "seed": "of the sampler's noise: any",
         "kv_corrected": "rows of the KV memory in which an error was corrected, since reset",
-        "kv_failed": "rows of the KV memory in which an error could not be corrected, since reset", "kv_fault": "where the first of those was",
+        "kv_failed": "rows of the KV memory in which an error could not be corrected, since reset",
+        "kv_fault": "where the first of those was",
         "s_axis_command_tdata": entry, "s_axis_command_tlast": f"{entry} closes it, as its `last` does",
         "m_axis_result_tdata": result, "m_axis_result_tlast": f"{result} is the pass's last",
         "s_axis_command_tvalid": f"{entry} is offered", "s_axis_command_tready": f"{entry} is taken, if one is offered",
         "m_axis_result_tvalid": f"{result} is offered", "m_axis_result_tready": f"{result} is taken, if one is offered"}
     if axi:
         size = axi.word_bytes.bit_length() - 1
-        singles |= {f"m_axi_ar{signal}": f"read address: {_SIGNALS[signal]}, always {value}" for signal, value in (
-            ("id", "0"), ("size", size), ("burst", "1 (INCR)"), ("lock", "0"), ("cache", "3 (modifiable, bufferable)"), ("prot", "0"), ("qos", "0"))}
+        always = {"id": 0, "size": size, "burst": "1 (INCR)", "lock": 0, "cache": "3 (modifiable, bufferable)", "prot": 0, "qos": 0}
+        singles |= {f"m_axi_ar{signal}": f"read address: {_SIGNALS[signal]}, always {value}" for signal, value in always.items()}
         singles |= {"m_axi_rready": "read data: it is taken, always"}
     if name in singles:
         return singles[name]
@@ -75,8 +77,10 @@ def _layout(shape, offset=0):
 
 
 def described_ports(component, design, axi=None):
-    """The ports of a component as the manifest has them: {name: {direction, width, text, payload}}, clock and reset first, then as its signature
-    orders them. Those of no width, which the Verilog has not either, are left out."""
+    """The ports of a component as the manifest has them: {name: {direction, width, text, payload}}.
+
+    Clock and reset come first, then the others as its signature orders them. Those of no width are left out, as in the Verilog.
+    """
     clocks = {} if axi else {name: {"direction": "input", "width": 1} for name in ("clk", "rst")}
     found = {name: port | {"text": _text(name, design, axi)} for name, port in clocks.items()}
     words = {"s_axis_command_tdata": command_fields(design), "m_axis_result_tdata": RESULT}
@@ -87,7 +91,8 @@ def described_ports(component, design, axi=None):
         payload = _layout(member.shape)
         if axi and name in words:
             payload["fields"] = {field.name: {"offset": field.lsb, "width": field.width} for field in words[name]}
-        found[name] = {"direction": "input" if member.flow == wiring.In else "output", "width": width, "text": _text(name, design, axi), "payload": payload}
+        direction = "input" if member.flow == wiring.In else "output"
+        found[name] = {"direction": direction, "width": width, "text": _text(name, design, axi), "payload": payload}
     return found
 
 
@@ -115,7 +120,7 @@ def inst_file(name):
 
 
 def instantiation(about):
-    """A Verilog text to paste into a module, or to `include there: wires, and an instance of the top of a manifest that they are connected to."""
+    """Verilog to paste into a module, or to `include there: wires, and an instance of a manifest's top that they are connected to."""
     name, ports, weights = about["top"], about["ports"], about["weights"]
     wide = max(len(port) for port in ports)
     ranges = {port: f"[{p['width'] - 1}:0]" if p["width"] > 1 else "" for port, p in ports.items()}
@@ -123,7 +128,8 @@ def instantiation(about):
     wires = [f"wire {ranges[port]:{column}} {name}_{port};" for port in ports]
     parameter = weights.get("parameter")
     opening = f"{name} #(.{parameter}(\"{weights['image']}\")) {name}_0 (" if parameter else f"{name} {name}_0 ("
-    rows = [f"    .{port:{wide}} ({name}_{port}){',' if i < len(ports) - 1 else ' '}" + " " * (wide - len(port)) + f"  // {p['direction']}: {_about(p)}"
-            for i, (port, p) in enumerate(ports.items())]
-    return "\n".join([f"// An instance of {name}, to paste into a module: connect the wires, or put your own signals in their place. Made by hwgen.",
-                      *wires, "", opening, *rows, ");", ""])
+    final = list(ports)[-1]
+    wired = {port: f"({name}_{port})" + ("" if port == final else ",") for port in ports}
+    rows = [f"    .{port:{wide}} {wired[port]:{wide + len(name) + 4}}  // {p['direction']}: {_about(p)}" for port, p in ports.items()]
+    title = f"// An instance of {name}, to paste into a module: connect the wires, or put your own signals in their place. Made by hwgen."
+    return "\n".join([title, *wires, "", opening, *rows, ");", ""])

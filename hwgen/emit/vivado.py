@@ -2,7 +2,7 @@
 __all__ = ["packaging", "script_file"]
 
 _SCRIPT = """\
-# Packages @name as an IP of Vivado's catalog, into the folder @name_ip beside this file. Made by hwgen, which has no Vivado: written, not run.
+# Packages @name as an IP of Vivado's catalog, into the folder @name_ip beside it. Made by hwgen, which has no Vivado: written, not run.
 #   vivado -mode batch -source @name_vivado.tcl
 # Then add that folder to a project: set_property ip_repo_paths {... @name_ip} [current_project]; update_ip_catalog
 set here [file dirname [file normalize [info script]]]
@@ -66,13 +66,16 @@ def packaging(about):
     rom, bus = "parameter" in about["weights"], "bus" in about
     clock, reset = ("aclk", "aresetn") if bus else ("clk", "rst")
     kinds = [(clock, "clock"), (reset, "reset"), *([("irq", "interrupt")] if bus else [])]
-    buses = [start for start in ("m_axi", "s_axi", "s_axis_command", "m_axis_result") if any(port.startswith(f"{start}_") for port in ports)] if bus else []
-    interfaces = _INFER + (_REGISTERS if bus else "")
-    # Vivado's versions are two numbers.
-    words = {"interfaces": interfaces, "sources": "".join(f" [file join $here {file}]" for file in (f"{name}.v", *([image] if rom else []))),
+    names = ("m_axi", "s_axi", "s_axis_command", "m_axis_result")
+    buses = [start for start in names if any(port.startswith(f"{start}_") for port in ports)]
+    files = [f"{name}.v", *([image] if rom else [])]
+    words = {"interfaces": _INFER + (_REGISTERS if bus else ""), "sources": "".join(f" [file join $here {file}]" for file in files),
              "memory": f"set_property file_type {{Memory Initialization Files}} [get_files {image}]\n" if rom else "",
-             "kinds": " ".join(f"{port} xilinx.com:signal:{kind}_rtl:1.0" for port, kind in kinds), "buses": " ".join(buses), "polarity": "ACTIVE_LOW" if bus else "ACTIVE_HIGH", "clock": clock, "reset": reset,
-             "range": 1 << about["bus"]["address_width"] if bus else "", "version": ".".join(about["version"].split(".")[:2]), "model": about["model"]["name"], "name": name}
+             "kinds": " ".join(f"{port} xilinx.com:signal:{kind}_rtl:1.0" for port, kind in kinds), "buses": " ".join(buses),
+             "polarity": "ACTIVE_LOW" if bus else "ACTIVE_HIGH", "clock": clock, "reset": reset,
+             "range": 1 << about["bus"]["address_width"] if bus else "",
+             "version": ".".join(about["version"].split(".")[:2]),      # Vivado's are two numbers
+             "model": about["model"]["name"], "name": name}
     text = _SCRIPT
     for word, value in words.items():
         text = text.replace(f"@{word}", str(value))

@@ -1,4 +1,4 @@
-# Packages specimen as an IP of Vivado's catalog, into the folder specimen_ip beside this file. Made by hwgen, which has no Vivado: written, not run.
+# Packages specimen as an IP of Vivado's catalog, into the folder specimen_ip beside it. Made by hwgen, which has no Vivado: written, not run.
 #   vivado -mode batch -source specimen_vivado.tcl
 # Then add that folder to a project: set_property ip_repo_paths {... specimen_ip} [current_project]; update_ip_catalog
 set here [file dirname [file normalize [info script]]]
