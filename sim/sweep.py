@@ -13,13 +13,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwgen.emit.images import image_name, write_image
+from hwgen.emit import emit
+from hwgen.emit.images import image_name
 from hwgen.golden.secded import stored_bits
 from hwgen.host.driver import CheckedLink, Mismatch
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.layouts import EXP_BITS
-from hwgen.lib.verilog import emit_design
 from hwgen.models.checkpoint import ModelError
 from hwgen.params.axi import AxiShape
 from hwgen.params.block import ACTIVATIONS, LLAMA, Block, Project, QkNorm, dense
@@ -28,8 +28,6 @@ from hwgen.params.formats import FORMATS, WEIGHTS, Fp8, fp8
 from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 from hwgen.params.stream import HEAD
-from hwgen.top.axi import AxiDecoder
-from hwgen.top.decoder import Decoder
 from sim.axi_model import axi_link, build_axi
 from sim.designs import small_design
 from sim.explain import explanation
@@ -275,11 +273,11 @@ class _Flips:
 def _machine(case, design, axi, quantized, folder):
     """A link to the case's machine."""
     play, rom = case.play, design.hw.source == "rom"
-    image = folder / image_name(design, "swept")
-    write_image(image, quantized, design)
-    top = AxiDecoder(design, axi, rom_file=image.name) if axi else Decoder(design, rom_file=image.name)
-    build, name = (build_axi, "axi_decoder") if axi else (build_model, "decoder")
-    model = build(emit_design(top, name), name, design, *([axi] if axi else []), opt="-O0", images=[image] if rom else [], headers=True)
+    project = folder / "swept"
+    emit(design, quantized, project, name="swept", axi=axi)
+    image, verilog = project / image_name(design, "swept"), (project / "swept.v").read_text()
+    more = dict(opt="-O0", images=[image] if rom else [], headers=True)
+    model = build_axi(verilog, "swept", design, axi, **more) if axi else build_model(verilog, "swept", design, **more)
     more = dict(weights=None if rom else image, stall=play["stall"], seed=play["seed"])
     with axi_link(design, axi, quantized, model, latency=play["latency"], **more) if axi else VerilatedLink(design, model, **more) as link:
         yield link

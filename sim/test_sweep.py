@@ -100,12 +100,12 @@ def test_a_machine_on_buses(host, tmp_path):
 def test_a_broken_unit_is_found(tmp_path, monkeypatch):
     """One wrong bit in a table of the RTL."""
     case = small(1, source="rom", kv_ecc=False, residual_fraction=16)
-    fault, emit = ConstantFault("reciprocal_base", 0, 12), sweep.emit_design
+    fault, emit = ConstantFault("reciprocal_base", 0, 12), sweep.emit
 
-    def broken(top, name):
+    def broken(*args, **more):
         with rewired(case.design()[0], [fault]):
-            return emit(top, name)
-    monkeypatch.setattr(sweep, "emit_design", broken)
+            return emit(*args, **more)
+    monkeypatch.setattr(sweep, "emit", broken)
     with pytest.raises(Mismatch, match=r"signature differs(.|\n)*step \d+ of the history(.|\n)*signatures: item 0"):
         play(case, tmp_path)
 
