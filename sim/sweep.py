@@ -13,22 +13,21 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwgen.emit.images import image_name, write_image
+from hwgen.emit import emit
+from hwgen.emit.images import image_name
 from hwgen.golden.secded import stored_bits
 from hwgen.host.driver import CheckedLink, Mismatch
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.layouts import EXP_BITS
-from hwgen.lib.verilog import emit_design
 from hwgen.models.checkpoint import ModelError
 from hwgen.params.axi import AxiShape
-from hwgen.params.block import ACTIVATIONS, Block, QkNorm, dense
+from hwgen.params.block import ACTIVATIONS, LLAMA, Block, Project, QkNorm, dense
 from hwgen.params.errors import ErrorCode
-from hwgen.params.formats import FORMATS, Fp8
-from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.formats import FORMATS, WEIGHTS, Fp8, fp8
+from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
-from hwgen.top.axi import AxiDecoder
-from hwgen.top.decoder import Decoder
+from hwgen.params.stream import HEAD
 from sim.axi_model import axi_link, build_axi
 from sim.designs import small_design
 from sim.explain import explanation
@@ -40,7 +39,7 @@ PASSES = 12
 
 #: Words that a parameter may be. A refusal says them all, so a test sees when there is another one.
 CHOICES = {(HwShape, "source"): ("rom", "stream"), (HwShape, "sampler"): ("greedy", "gumbel"), (HwShape, "halves"): (1, 2),
-           (Recipe, "head"): ("single", "pair"), (AxiShape, "host"): ("stream", "queue"), (dense, "norms"): ("pre", "post", "sandwich"),
+           (Recipe, "head"): ("single", "pair"), (Recipe, "scales"): ("matrix", "row"), (AxiShape, "host"): ("stream", "queue"), (dense, "norms"): ("pre", "post", "sandwich"),
            (dense, "activation"): ACTIVATIONS}
 
 
@@ -113,6 +112,25 @@ def _formats(rng, so_far):
     return rng.choice(list(FORMATS))
 
 
+def _overrides(rng, so_far):
+    return [_drawn(DRAWN[Override], rng.random(), so_far) for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2)))]
+
+
+def _project(rng, so_far):
+    """Whose format it is. An LM head that is a table too, or has a bias or pairs, has one of 8 bits."""
+    wide = so_far["tie_word_embeddings"] or so_far["head_bias"] or so_far["head"] == "pair"
+    return rng.choice([*(step.name for step in LLAMA.of(Project)), *(["", HEAD] if not wide or rng.random() < 0.05 else [])])
+
+
+def _layers(rng, override):
+    first = rng.randrange(override["num_hidden_layers"])
+    return None if override["project"] == HEAD or rng.random() < 0.5 else [first, rng.randrange(first, override["num_hidden_layers"])]
+
+
+def _block_range(rng, recipe):
+    return rng.choice((None, 0, 0, rng.randint(0, max(block_ranges().values())))) if recipe["overrides"] else None
+
+
 #: The kinds of RoPE scaling -> how they are drawn.
 SCALINGS = {
     LinearRopeScaling: {"factor": _one(1.0, 2.0, 8.0)},
@@ -150,7 +168,10 @@ DRAWN = {
         "tile_beats": _beats, "kv_block": _one(1, 2, 4, 8, 16, 32), "kv_blocks": _kv_blocks, "kv_ecc": _chance(0.3),
         "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))), "source": _word(HwShape, "source"), "sampler": _word(HwShape, "sampler"),
         "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"])))},
-    Recipe: {"head": _word(Recipe, "head"), **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)}},
+    Recipe: {"head": _word(Recipe, "head"), **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
+             "scales": lambda rng, _: rng.choice(CHOICES[Recipe, "scales"] if rng.random() < 0.5 else ("matrix",)), "overrides": _overrides, "block_range": _block_range},
+    Override: {"project": _project, "layers": _layers,
+               "format": lambda rng, so_far: rng.choice((*[so_far["weight_format"]] * 3, *["e2m1"] * 6, rng.choice(list(WEIGHTS))))},
     AxiShape: {
         "data_width": _one(8, 16, 32, 64, 128, 1024), "address_width": _one(13, 20, 32, 33, 40, 64), "id_width": _one(1, 4, 32), "burst": _one(1, 4, 16, 256),
         "outstanding": _one(1, 2, 8, 256), "prefetch": _one(1, 16, 100, 300), "host": _word(AxiShape, "host"), "queue": _one(1, 4, 16)},
@@ -159,7 +180,7 @@ DRAWN = {
 #: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses ``latency`` cycles at most until a burst comes.
 PLAYED = {
     "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "loud": _chance(0.25), "wrong": _one(0.0, 0.1, 0.3),
-    "operations": _one(0.0, 0.3, 0.6), "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32),
+    "operations": _one(0.0, 0.3, 0.6), "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32), "keys": _chance(0.5),
     "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
 
 
@@ -195,7 +216,8 @@ class Case:
     def design(self):
         """(Design, AxiShape or None). Raises Refused."""
         try:
-            design, axi = small_design(**self.changes), self.axi and AxiShape(**self.axi)
+            overrides = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"])) for of in self.changes["overrides"])
+            design, axi = small_design(**self.changes | {"overrides": overrides}), self.axi and AxiShape(**self.axi)
             if axi:
                 axi.check(design)
         except ValueError as error:
@@ -213,7 +235,8 @@ def draw(seed, number):
     """The `Case` of a seed and a number."""
     seed = f"{seed} {number}"
     changes = _drawn(DRAWN[HwShape], seed)
-    changes |= _drawn(DRAWN[ModelShape], seed, changes) | _drawn(DRAWN[Recipe], seed)
+    changes |= _drawn(DRAWN[ModelShape], seed, changes)
+    changes |= _drawn(DRAWN[Recipe], seed, changes)
     changes["eos_token_ids"] = tuple(changes["eos_token_ids"])
     play = _drawn(PLAYED, seed)
     return Case(changes, _drawn(DRAWN[AxiShape], seed) if play["bus"] else None, play)
@@ -250,11 +273,11 @@ class _Flips:
 def _machine(case, design, axi, quantized, folder):
     """A link to the case's machine."""
     play, rom = case.play, design.hw.source == "rom"
-    image = folder / image_name(design, "swept")
-    write_image(image, quantized, design)
-    top = AxiDecoder(design, axi, rom_file=image.name) if axi else Decoder(design, rom_file=image.name)
-    build, name = (build_axi, "axi_decoder") if axi else (build_model, "decoder")
-    model = build(emit_design(top, name), name, design, *([axi] if axi else []), opt="-O0", images=[image] if rom else [], headers=True)
+    project = folder / "swept"
+    emit(design, quantized, project, name="swept", axi=axi)
+    image, verilog = project / image_name(design, "swept"), (project / "swept.v").read_text()
+    more = dict(opt="-O0", images=[image] if rom else [], headers=True)
+    model = build_axi(verilog, "swept", design, axi, **more) if axi else build_model(verilog, "swept", design, **more)
     more = dict(weights=None if rom else image, stall=play["stall"], seed=play["seed"])
     with axi_link(design, axi, quantized, model, latency=play["latency"], **more) if axi else VerilatedLink(design, model, **more) as link:
         yield link
@@ -308,6 +331,8 @@ def play(case, folder):
                 for flip in flips.some(driven["flips"], link.golden.decoder.blocks):
                     machine.flip(*flip)
                     counts["flips"] += 1
+            if driven["keys"] and not isinstance(step, Operation):
+                step = [dataclasses.replace(entry, key=rng.getrandbits(32)) for entry in step]
             try:
                 result = run_step(link, step)
             except Mismatch as mismatch:
