@@ -17,17 +17,19 @@ DESIGN = small_design(source="stream", **PARAMS["changes"])
 AXI = AxiShape(**PARAMS["axi"])
 HW = DESIGN.hw
 STREAM = random_stream(DESIGN)
-BASE = 0x7000
+BASES = random.Random(f"bases {cocotb.RANDOM_SEED}")
 BRIEF = PARAMS.get("brief", False)      # less of the same, for widths beside the first ones
 
 
 class Bench:
     def __init__(self, dut, clock, idle=0, stall=0, timing=None):
         self.dut, self.clock = dut, clock
-        dut.base.value = BASE
+        # where the stream lies: anywhere, so that each bit of an address is now 0, now 1
+        self.base = BASES.randrange(((1 << AXI.address_width) - STREAM.size >> 12) + 1) << 12
+        dut.base.value = self.base
         self.req = StreamSource(dut, "req", clock, idle=idle, shape=request_layout(DESIGN))
         self.beats = StreamSink(dut, "beats", clock, stall=stall)
-        self.memory = AxiMemory(dut, clock, STREAM.tobytes(), base=BASE, width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
+        self.memory = AxiMemory(dut, clock, STREAM.tobytes(), base=self.base, width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
         self.bad = []       # numbers of the beats that were marked
         self.errors = []    # (code, address)
         self.events = dict.fromkeys(AXI_EVENTS, 0)
@@ -108,7 +110,7 @@ async def cycles(dut, latency):
         await bench.check(requests)
         start = bench.req.sent[-len(requests)][0]
         want = golden.reading(DESIGN, AXI, requests, latency)
-        assert [(c - start, a - BASE, n) for c, a, n in bench.memory.addresses] == [(c, b.offset, b.words) for c, b in want.addresses]
+        assert [(c - start, a - bench.base, n) for c, a, n in bench.memory.addresses] == [(c, b.offset, b.words) for c, b in want.addresses]
         assert [c - start for c in bench.memory.words] == want.words
         assert [c - start for c in bench.beats.cycles] == want.beats
         await clock.edge(latency)
@@ -132,7 +134,7 @@ async def values(dut, pattern):
         assert bench.events["axi_words"] - before["axi_words"] == len(bench.memory.words)
         assert bench.events["axi_bursts"] - before["axi_bursts"] == len(bench.memory.addresses)
         assert [b for request in requests for b in golden.bursts(DESIGN, AXI, *request)] == \
-            [golden.Burst(a - BASE, n) for _, a, n in bench.memory.addresses]
+            [golden.Burst(a - bench.base, n) for _, a, n in bench.memory.addresses]
     assert bench.errors == [] and bench.bad == []
 
 
@@ -144,7 +146,7 @@ async def errors(dut, code):
     clock = await start_clock_reset(dut)
     bench = Bench(dut, clock, 0, 0.2, Timing(stall=0.2))
     requests = a_pass(rng)
-    words = [BASE + b.offset + i * AXI.word_bytes for r in requests for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
+    words = [bench.base + b.offset + i * AXI.word_bytes for r in requests for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
     broken = set(rng.sample(sorted(set(words)), max(1, len(set(words)) // 6)))
     bench.memory.fail = lambda address: code if address in broken else rng.choice([0, 1])
     bench.send(requests)
@@ -152,7 +154,7 @@ async def errors(dut, code):
     for i, beat in enumerate(wanted(requests)):
         data = bytearray(STREAM[beat].tobytes())
         for j in range(len(data)):
-            address = BASE + beat * HW.beat_bytes + j
+            address = bench.base + beat * HW.beat_bytes + j
             if address - address % AXI.word_bytes in broken:
                 data[j] = 0
                 bad.append(i)
@@ -186,7 +188,7 @@ async def silence(dut):
         waits = bench.events["axi_waits"]
         await clock.edge(40)
         assert bench.events["axi_waits"] - waits == 40
-        address = BASE
+        address = bench.base
         assert bench.errors == ([(ReadError.TIMEOUT, address)] if limit else [])
         bench.memory.mute = False
         await bench.check(requests)
@@ -195,6 +197,31 @@ async def silence(dut):
         waits = bench.events["axi_waits"]
         await clock.edge(10)
         assert bench.events["axi_waits"] == waits          # nothing is owed
+
+
+@cocotb.test()
+async def a_long_silence(dut):
+    """Its count has 32 bits. It is set, as nobody waits for so long in a simulation."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    clock = await start_clock_reset(dut)
+    bench = Bench(dut, clock)
+    for bit in range(3, 32):
+        limit, requests = (1 << bit) + rng.randrange(1 << bit), list(some_requests(rng, 1))
+        dut.timeout.value = limit
+        bench.clear()
+        bench.memory.mute = True
+        bench.send(requests)
+        await clock.edge(20)
+        for silent, errors in ((limit ^ 1 << rng.randrange(3, bit + 1), 0), (limit - 3, 1)):
+            bench.errors.clear()
+            dut.silent.value = silent
+            await clock.edge(3)
+            await clock.sample()
+            assert bench.errors == []
+            await clock.edge()
+            assert len(bench.errors) == errors
+        bench.memory.mute = False
+        await bench.check(requests)
 
 
 @cocotb.test()
@@ -223,7 +250,7 @@ async def last_word(dut):
         assert [code for code, _ in bench.errors] == [ReadError.PROTOCOL] * sum(wrong(n) for _, _, n in bench.memory.addresses)
     bench.memory.last = None
     bench.clear()
-    bench.memory._queue.append([0, BASE, 1])
+    bench.memory._queue.append([0, bench.base, 1])
     await clock.edge(5)
     assert [code for code, _ in bench.errors] == [ReadError.PROTOCOL] and bench.beats.items == []
     bench.clear()

@@ -132,6 +132,19 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
 
 # Streams
 
+class _Chance:
+    """Whether a cycle is held back: with a probability, in stretches of up to 32 cycles between which there are some of always, and of never."""
+
+    def __init__(self, chance, rng):
+        self._chance, self._rng, self._now, self._left = chance, rng, chance, 0
+
+    def __call__(self, cycle):
+        if not self._left and 0 < self._chance < 1:
+            self._now, self._left = self._rng.choice((self._chance, self._chance, self._chance, 1, 0)), self._rng.randrange(1, 33)
+        self._left -= 1
+        return self._rng.random() < self._now
+
+
 class _Port:
     def __init__(self, dut, name, clock, shape, numbers, chance, purpose):
         self.name, self.clock, self.shape, self.numbers = name, clock, shape, numbers
@@ -139,7 +152,8 @@ class _Port:
         # A payload of no width has no port.
         self.payload = getattr(dut, f"{name}__payload", None)
         rng = random.Random(f"{cocotb.RANDOM_SEED} {name} {purpose}")
-        self._holds_back = chance if callable(chance) else lambda cycle: rng.random() < chance
+        self._rng = random.Random(f"garbage {rng.random()}")
+        self._holds_back = chance if callable(chance) else _Chance(chance, rng)
         self._task = cocotb.start_soon(self._run())
 
     def stop(self):
@@ -153,7 +167,8 @@ class _Port:
 class StreamSource(_Port):
     """Drives a stream's input port of the design.
 
-    ``idle`` is the probability of a cycle without an offer, or a function from the cycle to whether it is one. With a
+    ``idle`` is the probability of a cycle without an offer (and at times there is a long gap, or none), or a function from the cycle to
+    whether it is one. The payload of a cycle without an offer is random. With a
     ``shape``, items are as :func:`pack` takes them; without, they are ints. ``numbers`` is as a :class:`StreamSink`'s.
     """
 
@@ -200,7 +215,8 @@ class StreamSource(_Port):
                 offered = not self._holds_back(self.clock.cycle)
             self.valid.value = int(offered)
             if self.payload is not None:
-                item = self._queue[0] if offered else 0
+                # between offers it is anything
+                item = self._queue[0] if offered else self._rng.getrandbits(len(self.payload))
                 self.payload.value = pack(self.shape, item) if offered and self.shape is not None else item
             await ReadOnly()
             if offered and not self.clock.in_reset and self._queue and value_of(self.ready):
@@ -215,7 +231,8 @@ class StreamSource(_Port):
 class StreamSink(_Port):
     """Takes from a stream's output port of the design, and checks that offers are kept and do not change.
 
-    ``stall`` is the probability of a cycle that is not ready, or a function from the cycle to whether it is one. With a
+    ``stall`` is the probability of a cycle that is not ready (and at times it is long ones), or a function from the cycle to whether it is
+    one. With a
     ``shape``, items are as :func:`unpack` gives them; without, they are ints.
 
     For messages: ``numbers`` are the formats of fields ("" for a payload without fields), each an `Fp8` or "bf16"; without, those

@@ -23,7 +23,7 @@ MORE = {
 def simulate(shape, simulator, **params):
     changes, axi = shape
     run(AxiReader(small_design(source="stream", **changes), AxiShape(**axi)), "axi_reader", "bench_axi_reader",
-        params={"changes": changes, "axi": axi, **params}, sim=simulator)
+        params={"changes": changes, "axi": axi, **params}, sim=simulator, internals=["silent"])
 
 
 def test_narrow(simulator):

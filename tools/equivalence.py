@@ -127,7 +127,7 @@ def compare(folder, top, number, limit, parts=()):
         engine.yosys(_MITER, folder, "miter.log")
     (work / "miter.aig").write_bytes(_of((folder / "miter.aig").read_bytes(), (folder / "miter.aim").read_text(), number))
     try:
-        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; scorr; write_aiger reduced.aig; pdr -T {limit}; print_status", work, "prove.log", 2 * limit)
+        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; lcorr; scleanup; write_aiger reduced.aig; scorr; write_aiger reduced.aig; pdr -T {limit}; print_status", work, "prove.log", 2 * limit)
     except engine.OutOfTime:
         return "open"
     size, output, *_ = (work / "reduced.aig").read_bytes().split(b"\n", 2)

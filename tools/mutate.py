@@ -27,7 +27,6 @@ import pytest
 
 import hwgen.lib.verilog
 from formal import engine
-from hwgen.fpga.tools import ToolError, run_tool
 from hwgen.lib.verilog import emit_design
 from sim import runner
 from tools import equivalence, ledger
@@ -117,11 +116,11 @@ def mutate(case, count, seed, folder):
     # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times are read by nothing.
     read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_clean\nopt_merge\nopt_clean\n"
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
-    (folder / "list.ys").write_text(f"{read}select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d\n"
-                                    f"mutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil unmutated.il\n")
-    run_tool("yosys", "-q", "-s", "list.ys", folder=folder, log="list.log")
-    (folder / "all.ys").write_text(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n")
-    run_tool("yosys", "-q", "-s", "all.ys", folder=folder, log="all.log")
+    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d"
+    if not (folder / "complete").exists():
+        engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil unmutated.il\n", folder, "list.log")
+        engine.yosys(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n", folder, "all.log")
+        (folder / "complete").touch()
     lines, drives = case.verilog.splitlines(), _drives((folder / "unmutated.il").read_text())
     mutants = []
     for command in (folder / "mutants.ys").read_text().splitlines():
@@ -253,7 +252,8 @@ def _simulate(case, call, verilog, numbers, results):
     plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase, "mutants": numbers, "results": str(results)}
     with mock.patch.dict(os.environ, {"HWGEN_MUTANTS": json.dumps(plan)}), open(results.with_suffix(".log"), "w", encoding="utf-8") as log, \
             contextlib.redirect_stdout(log):
-        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals, waves=False)
+        runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals, waves=False,
+                   opt="-O0")        # most of the time is the build
 
 
 # Verdicts
@@ -341,7 +341,7 @@ def main():
     for k, unit in enumerate(units):
         try:
             mutants = run_unit(unit, options.mutants, options.seed, options.cases, options.prove)
-        except (ToolError, engine.EngineError, AssertionError) as error:
+        except (engine.EngineError, AssertionError) as error:
             print(f"{unit}: {error}", flush=True)
             failed = True
             continue
