@@ -159,7 +159,7 @@ async def stalled(dut, pattern):
 @cocotb.test(skip="refused" not in PARAMS or cocotb.SIM_NAME.lower().startswith("icarus"))       # which takes too long for it
 async def refused(dut):
     """Wrong entries and operations beside right ones: what golden refuses is refused, with its codes; the others run."""
-    machine = Machine(dut, await start_clock_reset(dut))
+    machine = Machine(dut, await start_clock_reset(dut), stall=0.5)
     for step in PARAMS["refused"]:
         if "operation" in step:
             await machine.operate(step)
