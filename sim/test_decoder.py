@@ -14,6 +14,7 @@ from hwgen.top.decoder import Decoder
 from sim.designs import small_design
 from sim.passes import History, expected_steps, random_model, run_step
 from sim.runner import run
+from sim.test_axi import expected
 from sim.weights_units import image
 
 COCOTB = {
@@ -63,7 +64,8 @@ def test_decoder(simulator, name):
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
     assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
-        params={"changes": {"source": "rom", **changes}, "steps": steps}, sim=simulator)
+        params={"changes": {"source": "rom", **changes}, "steps": steps,
+                "refused": list(expected(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14)))}, sim=simulator)
 
 
 def checked(design, tmp_path, *, stall=0.0, seed=1):

@@ -115,7 +115,7 @@ def mine(request):
 @pytest.mark.parametrize("unit", UNITS)
 def test_unit(mine, unit):
     if unit in IN and not IN[unit](mine.design):
-        pytest.skip(f"a machine of this design has no {unit}")
+        pytest.skip(f"the machine of this design has no {unit}")
     make, params = UNITS[unit]
     changes = {**mine.changes, **CHANGED.get(unit, dict)(mine.changes)}
     runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}", params=params(changes), testcase=TESTS.get(unit))
@@ -132,7 +132,7 @@ def test_vector_buffer(mine, name):
 @pytest.mark.parametrize("unit", BUSES)
 def test_bus(mine, unit):
     if not mine.axi:
-        pytest.skip("a machine of this design is not on buses")
+        pytest.skip("the machine of this design is not on buses")
     made = AxiReader(mine.design, mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
     runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}", params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})
 
