@@ -17,7 +17,8 @@ from sim.weights_units import random_stream
 DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
 ALL = True if HW.halves == 1 else [1, 1]       # all heads
-STREAM = random_stream(DESIGN)
+STREAM = random_stream(DESIGN)      # of the ROM
+OTHER = 255 - STREAM                # from elsewhere: so each bit is 0 in one and 1 in the other
 NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
 LEARNED = DESIGN.model.learned_positions
 VECTORS = any(section.vectors for section in DESIGN.stream)
@@ -25,8 +26,8 @@ EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
 
 class Bench:
-    def __init__(self, dut, clock, idle, stall):
-        self.dut, self.clock = dut, clock
+    def __init__(self, dut, clock, idle, stall, stream):
+        self.dut, self.clock, self.stream = dut, clock, stream
         self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=row_layout(DESIGN))
         self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN),
                                 numbers={"codes": DESIGN.recipe.weight_format})
@@ -67,7 +68,7 @@ class Bench:
 
     async def check(self, passes):
         """Everything that passes [(tokens, head)] make, in order."""
-        want = [expected(tokens, head) for tokens, head in passes]
+        want = [expected(self.stream, tokens, head) for tokens, head in passes]
         for sink, name in ((self.embed, "embed"), (self.gain, "gain"), (self.tile, "tile"), *([(self.vector, "vector")] if VECTORS else [])):
             items = [item for one in want for item in one[name]]
             got = await sink.wait(len(items))
@@ -75,9 +76,9 @@ class Bench:
         shown = [unpack(EXPS, self.exps[cycle]) for cycle, gain in self.gain.received if gain["part"] == 0]
         assert shown == [e for one in want for e in one["exps"]]
         for cycle, item in self.embed.received:
-            exponent = (golden.position_exponent if item.get("position") else golden.embed_exponent)(STREAM, DESIGN)
+            exponent = (golden.position_exponent if item.get("position") else golden.embed_exponent)(self.stream, DESIGN)
             assert unpack(signed(EXP_BITS), self.embed_exps[cycle]) == exponent
-        assert value_of(self.dut.model_id) == golden.model_id(STREAM, DESIGN)
+        assert value_of(self.dut.model_id) == golden.model_id(self.stream, DESIGN)
 
 
 def position_of(entry, token):
@@ -113,33 +114,33 @@ def runs(n, head):
     return found
 
 
-def expected(tokens, head):
+def expected(stream, tokens, head):
     lanes = HW.vector_lanes
     want = {"embed": [], "gain": [], "exps": [], "tile": [], "vector": []}
     for entry, token in enumerate(tokens):
-        rows = [(golden.embedding_row(STREAM, DESIGN, token), {})]
+        rows = [(golden.embedding_row(stream, DESIGN, token), {})]
         if LEARNED:
-            rows = [(rows[0][0], {"position": 0}), (golden.position_row(STREAM, DESIGN, position_of(entry, token)), {"position": 1})]
+            rows = [(rows[0][0], {"position": 0}), (golden.position_row(stream, DESIGN, position_of(entry, token)), {"position": 1})]
         parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(DESIGN.head_matmul.codes)
                  for i in range(HW.lanes // lanes)]
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
                            "last": 0, **of} for row, of in rows for part, lo in parts]
     want["embed"][-1]["last"] = 1
     for section, matrices, half in runs(len(tokens), head):
-        exps, gains, vectors = golden.record(STREAM, DESIGN, section)
+        exps, gains, vectors = golden.record(stream, DESIGN, section)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
         want["vector"] += [{"x": x, "norm": len(NORMS) if section.name == FINAL_NORM else NORMS.index(section.name), "half": half, "part": part}
                            for part, x in enumerate(vectors.reshape(-1, lanes).tolist())]
         for section in matrices:
-            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, section)]
+            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(stream, DESIGN, section)]
     return want
 
 
 async def begin(dut, idle=0, stall=0, apart=0):
     clock = await start_clock_reset(dut)
     dut.apart.value = apart
-    return clock, Bench(dut, clock, idle, stall)
+    return clock, Bench(dut, clock, idle, stall, OTHER if apart else STREAM)
 
 
 def some_tokens(rng, n):
@@ -170,7 +171,7 @@ async def cycles(dut):
                 tiles.append(previous)
         assert bench.gain.cycles == gains
         assert bench.tile.cycles == tiles
-        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(tokens, head)["exps"]
+        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(STREAM, tokens, head)["exps"]
         assert bench.waits == [start + 1 + i for i in range(golden.waits(DESIGN))]
         assert len(bench.takes) == golden.beats_taken(DESIGN, n, head)
 
@@ -203,7 +204,7 @@ async def external_memory(dut, clock, idle, stall):
             r = requests.items[served]
             served += 1
             step = HW.tile_beats if r["stride"] else 1
-            data.send(STREAM[r["address"] + step * i].tolist() for i in range(r["count"]))
+            data.send(OTHER[r["address"] + step * i].tolist() for i in range(r["count"]))
 
 
 @cocotb.test()

@@ -44,7 +44,7 @@ TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".res
 #: Which of a unit's tests run benches on its Verilog, by words for pytest; by default those that are not nightly.
 TESTS = {"decoder": ("-m", "not nightly", "-k", "test_decoder"), "board": ("-k", "test_pins")}
 MUTANTS, CASES = 60, 2
-OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "explained", "survived")
+OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "argued", "explained", "survived")
 
 
 class Call(NamedTuple):
@@ -259,16 +259,16 @@ def _simulate(case, call, verilog, numbers, results):
 # Verdicts
 
 def explanations():
-    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why"}]."""
+    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why", "equivalent": true if nothing can show it}]."""
     return json.loads(EXPLAINED.read_text(encoding="utf-8"))
 
 
 def explanation(unit, where):
-    """Why a mutant that no bench notices may live, or None."""
+    """(why a mutant that no bench notices may live, or None; whether it is one that nothing can show)."""
     for entry in explanations():
         if entry["unit"] in (unit, "*") and re.search(entry["match"], where):
-            return entry["why"]
-    return None
+            return entry["why"], entry.get("equivalent", False)
+    return None, False
 
 
 def judge(case, found, prove):
@@ -280,8 +280,8 @@ def judge(case, found, prove):
             entry["verdict"] = "equivalent"
         else:
             entry["proof"] = proof
-            entry["why"] = explanation(case.unit, entry["where"])
-            entry["verdict"] = "explained" if entry["why"] else "survived"
+            entry["why"], argued = explanation(case.unit, entry["where"])
+            entry["verdict"] = "argued" if argued else "explained" if entry["why"] else "survived"
 
 
 def _proof(case, folder, number, limit):
@@ -315,10 +315,10 @@ def run_unit(unit, count, seed, most, prove):
 def summary(counts):
     """The numbers of the ledger from a Counter of verdicts."""
     total = sum(counts.values())
-    real = total - counts["equivalent"]
+    real = total - counts["equivalent"] - counts["argued"]
     killed = counts[OUTCOMES[0]] + counts[OUTCOMES[1]]
     return {"mutants": total, "killed by values": counts[OUTCOMES[0]], "killed by cycles only": counts[OUTCOMES[1]], "equivalent": counts["equivalent"],
-            "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
+            "argued": counts["argued"], "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
 
 
 def record(name, counts, command):
@@ -352,7 +352,7 @@ def main():
         print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
               + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
         for entry in mutants:
-            if entry["verdict"] in ("survived", "explained"):
+            if entry["verdict"] in ("survived", "explained", "argued"):
                 print(f"  {entry['verdict']} {entry['case']} {entry['number']} ({entry['proof']}): {entry['where']}" + (f"\n    {entry['why']}" if entry.get("why") else ""), flush=True)
     if counted:
         total = sum(counted.values(), Counter())
