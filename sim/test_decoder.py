@@ -12,9 +12,9 @@ from hwgen.models.pack import pack
 from hwgen.params.block import ACTIVATIONS
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design, with_formats
-from sim.passes import History, expected_steps, random_model, run_step
+from sim.passes import History, bus_steps, expected_steps, random_model, run_step
 from sim.runner import run
-from sim.test_axi import expected
+from sim.test_axi import SAMPLING
 from sim.weights_units import image
 
 COCOTB = {
@@ -74,7 +74,7 @@ def test_decoder(simulator, name):
     assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
         params={"changes": {"source": "rom", **changes}, "steps": steps,
-                "refused": list(expected(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14)))}, sim=simulator)
+                "refused": list(bus_steps(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14), SAMPLING))}, sim=simulator)
 
 
 def checked(design, tmp_path, *, stall=0.0, seed=1):
