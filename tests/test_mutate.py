@@ -22,6 +22,13 @@ def test_a_mutation_in_words():
     assert mutate._where(f"{command} -src hwgen/units/__init__.py:9", VERILOG, {("\\x", "$and$design.v:2$1"): "\\y"}).endswith("=word[1] -> y; hwgen/units/__init__.py:9")
 
 
+def test_a_wire_is_named_in_its_own_module():
+    other = ["module \\y.z (a);", "  assign other = $2 ;", "endmodule"]
+    command = "mutate -ctrl mutant 8 3 -mode inv -module {} -cell $and$design.v:9$1 -port A -portbit 1 -wire $2 -wirebit 1 -src design.v:2.1-2.3"
+    text = [*other, *VERILOG, "endmodule"]
+    assert [mutate._where(command.format(name), text, {}).split(";")[0] for name in ("x", "\\y.z")] == ["inv x and.A[1] $2=word[1]", "inv \\y.z and.A[1] $2=other[1]"]
+
+
 def test_what_a_cell_drives_is_named_through_multiplexers():
     cell = "  cell ${} {}\n    connect \\A {}\n    connect \\Y {}\n  end\n"
     text = "module \\x\n" + cell.format("not", "$1", "\\a", "$2") + cell.format("mux", "$3", "$2", "\\y") + "end\n"

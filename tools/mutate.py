@@ -151,6 +151,13 @@ def _named(wire, verilog):
     return wire
 
 
+@functools.cache
+def _module(verilog, name):
+    """The lines of a module."""
+    start = next((k for k, line in enumerate(verilog) if re.match(rf"module \\?{re.escape(name)} ?\(", line)), 0)
+    return verilog[start:verilog.index("endmodule", start) if "endmodule" in verilog[start:] else None]
+
+
 def _drives(rtlil):
     """{(module, cell): name of the wire that it drives}, by way of the multiplexers behind it if its own wire has no name."""
     outputs, users, module, cell = {}, {}, None, None
@@ -180,10 +187,11 @@ def _drives(rtlil):
 def _where(command, verilog, drives):
     """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of Python that made it (or of Verilog)."""
     options = dict(re.findall(r"-(\w+) (\S+)", re.sub(r"-ctrl mutant \d+ \d+", "", command)))
+    module = _module(tuple(verilog), options["module"].lstrip("\\"))
     cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
-    wire = f" {_named(options['wire'], verilog)}[{options['wirebit']}]" if "wire" in options else ""
+    wire = f" {_named(options['wire'], module)}[{options['wirebit']}]" if "wire" in options else ""
     driven = drives.get((f"\\{options['module']}", options["cell"]), "")
-    drive = " -> " + _named(driven, verilog).lstrip("\\") if driven else ""
+    drive = " -> " + _named(driven, module).lstrip("\\") if driven else ""
     control = f" by [{options['ctrlbit']}]" if "ctrlbit" in options else ""
     sources, said = re.findall(r"-src (\S+)", command), ""
     for file, line in [source.rsplit(":", 1) for source in reversed(sources)]:
