@@ -19,13 +19,11 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
 
 import pytest
 
-import hwgen.lib.verilog
 from formal import engine
 from hwgen.lib.verilog import emit_design
 from sim import runner
@@ -72,25 +70,12 @@ class Mutant(NamedTuple):
 
 # What the benches run
 
-@contextlib.contextmanager
-def _sources_named():
-    """Emitted Verilog says of each cell which line of Python made it."""
-    convert = hwgen.lib.verilog.verilog.convert
-
-    def named(*args, **options):
-        text = convert(*args, **options | dict(emit_src=True, strip_internal_attrs=False))
-        return re.sub(r"^ *\(\*.*\*\)\n *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)      # of no width: emit_design drops them
-    with mock.patch.object(hwgen.lib.verilog, "verilog", SimpleNamespace(convert=named)):
-        yield
-
-
 def cases(unit):
     """The designs that sim/test_<unit>.py builds, each with what it runs on them: its tests are run with a runner that only notes."""
     found = {}
 
     def note(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=False, internals=False, opt="-O1"):
-        with _sources_named():
-            verilog = design if isinstance(design, str) else emit_design(design, name)
+        verilog = design if isinstance(design, str) else emit_design(design, name, sources=True)
         case = found.setdefault((name, verilog), Case(unit, name, verilog.replace(f"{ROOT}/", ""), []))
         case.calls.append(Call(bench, testcase, params, runner.SEED if seed is None else seed, internals))
 

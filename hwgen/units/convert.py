@@ -76,9 +76,9 @@ class Convert(wiring.Component):
         i = self.i.payload
 
         # The command
-        busy, gate_up = Signal(), Signal(reset_less=True)
+        busy, gate_up = Signal(name="busy"), Signal(reset_less=True, name="gate_up")
         top_entry = Signal(range(design.hw.entries), reset_less=True)                   # n - 1
-        exps = Signal(self.exps.shape(), reset_less=True)
+        exps = Signal(self.exps.shape(), reset_less=True, name="held_exps")
         m.d.comb += self.cmd.ready.eq(~busy)
         with m.If(self.cmd.valid & self.cmd.ready):
             m.d.sync += [busy.eq(1), gate_up.eq(self.cmd.payload[self._flag]), top_entry.eq(self.cmd.payload.n - 1),
@@ -87,7 +87,7 @@ class Convert(wiring.Component):
         # Where a granule belongs: it goes up by one with each, and back to the tile's start with the tile's next entry.
         place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
                                    "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
-        here, after, start = Signal(place), Signal(place), Signal(place)
+        here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place)
         row_end = here.part == Mux(gate_up, per_row, per_head) - 1
         matrix_end = row_end & (gate_up | (here.head == design.qkv_heads - 1))
         m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)), after.part.eq(Mux(row_end, 0, here.part + 1)),

@@ -204,7 +204,7 @@ class MacArray(wiring.Component):
         op = Signal(control, reset_less=True)
         x = [Signal(operand_layout(activation), name=f"x{i}") for i in range(hw.lanes)]
         fixed = [Signal(signed(activation.int_bits + 1), name=f"fixed{i}", reset_less=True) for i in range(hw.lanes)]
-        active, room, fire, load = Signal(), Signal(init=1), Signal(), Signal()
+        active, room, fire, load = Signal(name="active"), Signal(init=1, name="room"), Signal(name="fire"), Signal(name="load")
         m.d.comb += [
             self.x.ready.eq(~waiting | fire),
             fire.eq(waiting & active & (~op.last | room)),
@@ -245,9 +245,9 @@ class MacArray(wiring.Component):
         groups = hw.columns // hw.vector_lanes
         m.submodules.results = results = SkidRegister(result_layout(design))
         connect(m, results.o, flipped(self.o))
-        used, full = Signal(range(rows + 1)), Signal(range(rows + 1))
-        write_row, read_row, group = Signal(range(rows)), Signal(range(rows)), Signal(range(groups))
-        take, keep, move, free = Signal(), Signal(), Signal(), Signal()
+        used, full = Signal(range(rows + 1), name="used"), Signal(range(rows + 1))
+        write_row, read_row, group = Signal(range(rows), name="write_row"), Signal(range(rows), name="read_row"), Signal(range(groups))
+        take, keep, move, free = Signal(name="take"), Signal(name="keep"), Signal(name="move"), Signal(name="free")
         m.d.comb += [
             take.eq(fire & op.last),
             keep.eq(enable[-1] & end.last),

@@ -88,10 +88,10 @@ class Residual(wiring.Component):
         i, e = self.i.payload, self.embed.payload if embeds else embed_layout(design).const({})
 
         # The command, and where a granule of sums, or of the norm's results, belongs
-        adding, final, busy = Signal(), Signal(), Signal()
-        top_entry, exp = Signal(range(entries), reset_less=True), Signal(signed(EXP_BITS), reset_less=True)
+        adding, final, busy = Signal(name="adding"), Signal(name="final"), Signal()
+        top_entry, exp = Signal(range(entries), reset_less=True, name="top_entry"), Signal(signed(EXP_BITS), reset_less=True, name="held_exp")
         base = Signal(range(parts))                      # the tile's first granule
-        sent, complete = Signal(range(entries + 1)), Signal(range(entries + 1))   # signatures
+        sent, complete = Signal(range(entries + 1), name="sent"), Signal(range(entries + 1))   # signatures
         if normed:
             add_entry, add_part = i.row, i.part
             tile_end = add_last = (i.part == parts - 1) & (i.row == top_entry)
@@ -223,7 +223,7 @@ class Residual(wiring.Component):
         m.d.sync += self.saturated.eq(valid[4] & Cat(clipped).any())
 
         # Magnitude and CRC of a row: the granule's part in stage 4, the row's in stage 5
-        ored, checked = Signal(WORD - 1, reset_less=True), Signal(WORD, reset_less=True)
+        ored, checked = Signal(WORD - 1, reset_less=True, name="ored"), Signal(WORD, reset_less=True, name="checked")
         spread = [x[:-1] ^ x[-1].replicate(WORD - 1) for x in total]
         m.d.sync += [bit.eq(Cat(x[k] for x in spread).any()) for k, bit in enumerate(ored)]
         m.submodules.mags = mags = _row_memory(m, entries, WORD - 1, op[5], valid[5], op[5].settled, ored, lambda old: old | ored)

@@ -157,7 +157,7 @@ class Sampler(wiring.Component):
         """(link, tag, scores) of the granules: logits / temperature plus noise, or the sums themselves when greedy."""
         design = self._design
         lanes = design.hw.vector_lanes
-        exp, factor = Signal.like(self.exp, reset_less=True), Signal(16, reset_less=True)
+        exp, factor = Signal.like(self.exp, reset_less=True, name="held_exp"), Signal(16, reset_less=True, name="factor")
         with m.If(start):
             m.d.sync += [exp.eq(self.exp), factor.eq(self.inv_temperature)]
 
@@ -196,9 +196,10 @@ class Sampler(wiring.Component):
         """Noise of all granules from a start on, in their order, as fast as they are taken at ``o``."""
         design = self._design
         lanes, tiles = design.hw.vector_lanes, design.head_matmul.n_tiles
-        seed = Signal(32, reset_less=True)
+        seed = Signal(32, reset_less=True, name="held_seed")
         running = Link("running")
-        row, group, tile = Signal(range(design.hw.entries)), Signal(range(design.hw.columns // lanes)), Signal(range(tiles))
+        row, group = Signal(range(design.hw.entries), name="row"), Signal(range(design.hw.columns // lanes), name="group")
+        tile = Signal(range(tiles))
         pipe = Pipeline(m, running, o, stages=THREEFRY_STAGES + NOISE_STAGES, name="noise")
         with m.If(start):
             m.d.sync += [running.valid.eq(1), seed.eq(self.seed)]

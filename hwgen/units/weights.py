@@ -91,7 +91,7 @@ class RomSource(wiring.Component):
         # Its `ready` is a register: the enables of all block memories hang on it.
         m.submodules.output = output = SkidRegister(self.beats.payload.shape())
         connect(m, output.o, flipped(self.beats))
-        move, read = Signal(), Signal()
+        move, read = Signal(name="move"), Signal()
         m.d.comb += [output.i.valid.eq(found), output.i.payload.eq(rom.data), move.eq(~found | output.i.ready), read.eq(active & move),
                      self.req.ready.eq(~active | (read & (request.count == 1))),
                      rom.en.eq(read), rom.address.eq(request.address)]
@@ -305,7 +305,8 @@ class Dispatcher(wiring.Component):
         if design.scaled:
             asked, single = self._ask_rows(m, take, waiting, address, token, position)
         elif learned:
-            second, follows = Signal(), Signal(range(design.stream_beats), reset_less=True)     # the position's row: it is asked for; its address
+            # the position's row: it is asked for; its address
+            second, follows = Signal(name="second"), Signal(range(design.stream_beats), reset_less=True)
             asked = self.req.ready & second
             with m.If(take):
                 m.d.sync += follows.eq(design.stream[POSITIONS].address + (position >> high) * per_tile + position[low:high])
@@ -379,7 +380,7 @@ class Dispatcher(wiring.Component):
         design, hw = self._design, self._design.hw
         lanes, beats, headers = hw.vector_lanes, self.beats, self._design.record_header_granules
         Here = _sections(any(self._vectors), design.scaled)
-        section, after = Signal(Here), Signal(Here, name="after")
+        section, after = Signal(Here, name="section"), Signal(Here, name="after")
         in_tiles = Signal()         # section == TILES. It and `beat_full` are registers: the whole source waits for `beats.ready`
         m.d.comb += after.eq(section)
         m.d.sync += [section.eq(after), in_tiles.eq(after == Here.TILES)]
@@ -391,7 +392,7 @@ class Dispatcher(wiring.Component):
             "part": range(max(design.hidden // lanes, *self._vectors)), "lo": 1, "last": 1, **({"position": 1} if learned else {})}),
             reset_less=True)
         full, for_embed, for_norm = (Signal(name=name) for name in ("full", "for_embed", "for_norm"))     # whom it waits for
-        leave, move = Signal(), Signal()
+        leave, move = Signal(name="leave"), Signal()
         m.d.comb += [leave.eq(~(for_embed & ~self.embed.ready | for_norm & ~self.gain.ready)), self.embed.valid.eq(full & for_embed),
                      self.gain.valid.eq(full & (granule.kind == Here.GAINS))]
         with m.If(move):
@@ -403,7 +404,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [self.embed.p[name].eq(granule[name]) for name in ("entry", "part", "lo", "last", *(["position"] if learned else []))]
         m.d.comb += self.gain.p.part.eq(granule.part)
         if any(self._vectors):
-            of_norm, of_half = Signal(range(len(self._vectors))), Signal(range(hw.halves))     # of the granule
+            of_norm, of_half = Signal(range(len(self._vectors)), name="of_norm"), Signal(range(hw.halves))     # of the granule
             m.d.comb += [self.vector.valid.eq(full & (granule.kind == Here.VECTORS)), self.vector.p.x.eq(granule.words),
                          self.vector.p.part.eq(granule.part), self.vector.p.norm.eq(of_norm), self.vector.p.half.eq(of_half)]
         words = [w[:EXP_BITS].as_signed() for w in granule.words]
@@ -634,9 +635,9 @@ class Dispatcher(wiring.Component):
         design, block, norms = self._design, self._design.block, len(self._norms)
         counts = [sum(design.matmul(project.name).tiles for project in block.projects(name)) for name in self._norms]
         counts.append(design.head_matmul.tiles)
-        second, final, layer = Signal(range(norms)), Signal(), Signal(range(design.layers))
+        second, final, layer = Signal(range(norms), name="second"), Signal(name="final"), Signal(range(design.layers))
         last = second if norms == 2 else (second == norms - 1) & ~final
-        tiles, over, layers_end = Signal(range(max(counts))), Signal(name="over"), last & (layer == design.layers - 1)
+        tiles, over, layers_end = Signal(range(max(counts)), name="tiles"), Signal(name="over"), last & (layer == design.layers - 1)
         if norms == 2:
             of_layer = Mux(second, counts[1] - 1, counts[0] - 1)
         else:
