@@ -76,7 +76,7 @@ class Convert(wiring.Component):
         i = self.i.payload
 
         # The command
-        busy, gate_up = Signal(name="busy"), Signal(reset_less=True, name="gate_up")
+        busy, gate_up = Signal(name="busy"), Signal(reset_less=True, name=self._flag)
         top_entry = Signal(range(design.hw.entries), reset_less=True)                   # n - 1
         exps = Signal(self.exps.shape(), reset_less=True, name="held_exps")
         m.d.comb += self.cmd.ready.eq(~busy)
