@@ -1,21 +1,22 @@
 """Decode passes through the decoder on buses: how much of the memory's bandwidth they use. For `tools.bench_axi`, which gives the parameters."""
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cocotb
 
 from hwgen.params.axi import AXI_EVENTS, AxiShape
 from hwgen.params.design import Design
-from hwgen.params.hardware import Recipe
 from hwgen.params.model import DEMO
 from hwgen.params.phases import EVENTS
-from hwgen.params.presets import hw_shape
+from hwgen.params.presets import hw_shape, recipe
 from sim.axi_host import AxiClock, Host
 from sim.axi_memory import AxiMemory, Timing
 from sim.stream_bench import bench_params
 
 PARAMS = bench_params()
-DESIGN = Design(model=DEMO, hw=hw_shape(PARAMS["shape"], DEMO), recipe=Recipe())
+MODEL = replace(DEMO, tie_word_embeddings=PARAMS.get("tied", True))
+DESIGN = Design(model=MODEL, hw=hw_shape(PARAMS["shape"], MODEL), recipe=recipe(PARAMS.get("formats")))
 AXI = AxiShape(**PARAMS["axi"])
 BASE = 0x10000
 

@@ -15,14 +15,14 @@ PARAMS = bench_params()
 DESIGN = small_design(**PARAMS.get("design", {}))
 HW = DESIGN.hw
 L, C, T, V = HW.lanes, HW.columns, HW.entries, HW.vector_lanes
-W_FMT, X_FMT = DESIGN.recipe.weight_format, DESIGN.recipe.activation_format
+W_FMT, X_FMT = DESIGN.array_format, DESIGN.recipe.activation_format
 QUICK = PARAMS.get("quick", False)      # for simulators that take their time
 
 
 def codes(rng, fmt, shape):
     """Finite codes of all kinds; half of them large."""
     magnitudes = np.where(rng.random(shape) < 0.5, fmt.max_code - rng.integers(0, 3, shape), rng.integers(0, fmt.max_code + 1, shape))
-    return (magnitudes | rng.integers(0, 2, shape) << 7).astype(np.uint8)
+    return (magnitudes | rng.integers(0, 2, shape) << fmt.bits - 1).astype(np.uint8)
 
 
 class Product:
@@ -201,7 +201,7 @@ async def reset_in_flight(dut):
 async def all_products(dut):
     """All pairs of finite codes, L * C at a time: lane l of column c has a weight of its own, as every lane has its code."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    w_all, x_all = ([c for c in range(256) if fmt.is_finite(c)] for fmt in (W_FMT, X_FMT))
+    w_all, x_all = ([c for c in range(1 << fmt.bits) if fmt.is_finite(c)] for fmt in (W_FMT, X_FMT))
     x_all += [0] * (-len(x_all) % L)
     # lane l of row j has code j + l of the list, so that every weight meets every lane, and every code of the entries below
     columns = -(-len(w_all) // C) * C

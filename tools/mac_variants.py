@@ -22,11 +22,11 @@ def _ring(m, unit, total):
 
 
 class IntColumn(wiring.Component):
-    """A column of INT8 x INT8 into ``acc_bits``."""
+    """A column of INT8 x INT8 into ``acc_bits``, or of weights of ``weight_bits``."""
 
-    def __init__(self, lanes, acc_bits=32):
-        self._lanes, self._bits = lanes, acc_bits
-        super().__init__({"load": In(1), "tile": In(8 * lanes), "x": In(8 * lanes), "enable": In(1), "first": In(1), "keep": In(1),
+    def __init__(self, lanes, acc_bits=32, weight_bits=8):
+        self._lanes, self._bits, self._weight_bits = lanes, acc_bits, weight_bits
+        super().__init__({"load": In(1), "tile": In(weight_bits * lanes), "x": In(8 * lanes), "enable": In(1), "first": In(1), "keep": In(1),
                           "row": In(range(ROWS)), "read_row": In(range(ROWS)), "sum": Out(signed(acc_bits))})
 
     def elaborate(self, platform):
@@ -40,7 +40,7 @@ class IntColumn(wiring.Component):
             m.d.sync += out.eq(value)
             return out
 
-        values = [register(weights.word_select(i, 8).as_signed() * self.x.word_select(i, 8).as_signed(), f"product{i}") for i in range(self._lanes)]
+        values = [register(weights.word_select(i, self._weight_bits).as_signed() * self.x.word_select(i, 8).as_signed(), f"product{i}") for i in range(self._lanes)]
         level = 0
         while len(values) > 1:
             values = [a + b for a, b in zip(values[::2], values[1::2])]
