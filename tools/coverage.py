@@ -216,10 +216,10 @@ def summary(units):
         yield f"{kind}: {reached} of {total} reached, {total - reachable} cannot be, {100 * reached / max(1, reachable):.2f} % of the others"
 
 
-def record(units):
+def record(units, command):
     """Write the numbers to the ledger."""
     ledger.record("coverage.json", [
-        {"name": f"{unit.name}/{name}", "value": value, "unit": "", "kind": "measured", "command": "python -m tools.coverage"}
+        {"name": f"{unit.name}/{name}", "value": value, "unit": "", "kind": "measured", "command": command}
         for unit in units if unit.total for name, value in ((unit.kind, unit.total), (f"{unit.kind} reached", unit.reached), (f"{unit.kind} not reachable", unit.total - unit.reachable))])
 
 
@@ -250,7 +250,7 @@ def main():
                 if not why:
                     print(f"    not reached: {what}")
     if options.record:
-        record(units)
+        record(units, "python -m tools.coverage" + " --report" * options.report)
     print("\n".join([*summary(units), *complaints, f"report: {FOLDER / 'index.html'}"]))
     return bool(complaints)
 
