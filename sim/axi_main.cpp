@@ -1,4 +1,5 @@
-// A machine on buses (hwgen.top.axi) as a Verilator model behind a pipe: commands on stdin, one a line, each answered with one line of JSON.
+// A machine on buses (hwgen.top.axi) as a Verilator model behind a pipe: commands on stdin, each a line that is answered with a line of
+// JSON.
 //
 //   memory L P B        weights at address B; a burst comes after 1 to L + 1 cycles, and with probability P a cycle has no word, takes no
 //                       address, takes no result
@@ -65,7 +66,8 @@ static void take_memory() {
     }
     if (top->m_axi_arvalid && top->m_axi_arready) {
         uint64_t address = top->m_axi_araddr, words = top->m_axi_arlen + 1ull, first = now + 1 + random_bits() % (latency + 1);
-        if (1u << top->m_axi_arsize != WORD_BYTES || top->m_axi_arburst != 1 || top->m_axi_arid) wrong = "a burst is not of whole words that follow each other";
+        if (1u << top->m_axi_arsize != WORD_BYTES || top->m_axi_arburst != 1 || top->m_axi_arid)
+            wrong = "a burst is not of whole words that follow each other";
         if (address % WORD_BYTES || address / 4096 != (address + words * WORD_BYTES - 1) / 4096) wrong = "a burst crosses 4 KiB";
         if (bursts.size() == OUTSTANDING) wrong = "more bursts are owed than may be";
         if (!bursts.empty() && bursts.back().first > first) first = bursts.back().first;

@@ -17,7 +17,8 @@ MAIN = Path(__file__).with_name("axi_main.cpp")
 def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False):
     """As `hwgen.host.verilated.build_model`, of an `AxiDecoder`."""
     header = kv_header(f"{top}__DOT__decoder") + "".join(f"#define {name} {int(value)}\n" for name, value in (
-        ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"), ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
+        ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"),
+        ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
 
     def make(work):
         (work / "design.v").write_text(verilog)

@@ -1,4 +1,4 @@
-"""A random decoder and a random history on it, from a seed and a number: every parameter that there is, drawn, built and compared with golden.
+"""A random decoder and a random history on it, from a seed and a number: every parameter there is, drawn, built, compared with golden.
 
 `DRAWN` says how each field of each class of parameters is drawn. A field that it does not have is an error (`undrawn`), so nobody adds a
 parameter that `make sweep` never tries. Each field has random numbers of its own: a new one changes no other field of a case.
@@ -39,8 +39,8 @@ PASSES = 12
 
 #: Words that a parameter may be. A refusal says them all, so a test sees when there is another one.
 CHOICES = {(HwShape, "source"): ("rom", "stream"), (HwShape, "sampler"): ("greedy", "gumbel"), (HwShape, "halves"): (1, 2),
-           (Recipe, "head"): ("single", "pair"), (Recipe, "scales"): ("matrix", "row"), (AxiShape, "host"): ("stream", "queue"), (dense, "norms"): ("pre", "post", "sandwich"),
-           (dense, "activation"): ACTIVATIONS}
+           (Recipe, "head"): ("single", "pair"), (Recipe, "scales"): ("matrix", "row"), (AxiShape, "host"): ("stream", "queue"),
+           (dense, "norms"): ("pre", "post", "sandwich"), (dense, "activation"): ACTIVATIONS}
 
 
 class Refused(Exception):
@@ -65,9 +65,9 @@ def _word(of, name):
     return _one(*CHOICES[of, name])
 
 
-def _width(noun):
+def _width(rng, hw):
     """A number of lanes or columns: at least the vector lanes, or else it is refused."""
-    return lambda rng, so_far: max(so_far["vector_lanes"], rng.choice((2, 4, 4, 8, 8, 16))) if rng.random() < 0.99 else 1
+    return max(hw["vector_lanes"], rng.choice((2, 4, 4, 8, 8, 16))) if rng.random() < 0.99 else 1
 
 
 def _beats(rng, hw):
@@ -100,6 +100,11 @@ def _layer_types(rng, model):
     if model["sliding_window"] is not None or rng.random() < 0.4:
         return []
     return [_drawn(DRAWN[LayerType], rng.random(), model) for _ in range(model["num_hidden_layers"])]
+
+
+def _head_bias(rng, model):
+    """Behind a final norm with a bias."""
+    return model["block"].get("final_bias", False) and not model["tie_word_embeddings"] and rng.random() < 0.6 or rng.random() < 0.01
 
 
 def _biased(rng, block):
@@ -139,49 +144,94 @@ SCALINGS = {
                         "original_max_position_embeddings": _one(8, 64, 8192)},
 }
 
-#: Class of parameters, or function that makes one -> its fields -> how each is drawn, from random numbers and the fields before it. As JSON has them.
+#: Class of parameters, or function that makes one -> its fields -> how each is drawn, from random numbers and the fields before it. As JSON
+#: has them.
 DRAWN = {
     QkNorm: {"span": _one("head", "projection"), "after_rotary": _chance(0.5), "q_tensor": None, "k_tensor": None},
-    dense: {"gated": _chance(0.6), "biased": _biased, "norms": _word(dense, "norms"), "activation": _word(dense, "activation"),
-            "parallel": lambda rng, block: block["norms"] == "pre" and rng.random() < 0.5 or rng.random() < 0.01, "final_bias": _chance(0.4),
-            "qk_norm": lambda rng, block: None if rng.random() < 0.5 else _drawn(DRAWN[QkNorm], rng.random())},
-    LayerType: {"window": _one(None, 1, 3, 8), "rotary": _chance(0.7), "rope_theta": _one(None, None, 100.0, 7.0),
-                "rope_scaling": lambda rng, layer: None if layer["rope_theta"] is None else _rope_scaling(rng, layer)},
+    dense: {
+        "gated": _chance(0.6),
+        "biased": _biased,
+        "norms": _word(dense, "norms"),
+        "activation": _word(dense, "activation"),
+        "parallel": lambda rng, block: block["norms"] == "pre" and rng.random() < 0.5 or rng.random() < 0.01,
+        "final_bias": _chance(0.4),
+        "qk_norm": lambda rng, _: None if rng.random() < 0.5 else _drawn(DRAWN[QkNorm], rng.random())},
+    LayerType: {
+        "window": _one(None, 1, 3, 8),
+        "rotary": _chance(0.7),
+        "rope_theta": _one(None, None, 100.0, 7.0),
+        "rope_scaling": lambda rng, layer: None if layer["rope_theta"] is None else _rope_scaling(rng, layer)},
     ModelShape: {
-        "name": _one("swept", "a name of more than 16 bytes", ""), "vocab_size": lambda rng, _: rng.choice((1, 2, 16, 17, rng.randint(3, 160))),
-        "hidden_size": lambda rng, _: rng.choice((1, 2, 16, rng.randint(3, 48))), "intermediate_size": lambda rng, _: rng.choice((1, 32, rng.randint(2, 60))),
-        "num_hidden_layers": _one(1, 1, 2, 2, 3), "num_key_value_heads": _one(1, 1, 2, 3),
+        "name": _one("swept", "a name of more than 16 bytes", ""),
+        "vocab_size": lambda rng, _: rng.choice((1, 2, 16, 17, rng.randint(3, 160))),
+        "hidden_size": lambda rng, _: rng.choice((1, 2, 16, rng.randint(3, 48))),
+        "intermediate_size": lambda rng, _: rng.choice((1, 32, rng.randint(2, 60))),
+        "num_hidden_layers": _one(1, 1, 2, 2, 3),
+        "num_key_value_heads": _one(1, 1, 2, 3),
         "num_attention_heads": lambda rng, model: model["num_key_value_heads"] * rng.choice((1, 1, 2, 3, 4)) + (rng.random() < 0.01),
-        "head_dim": lambda rng, _: 2 * rng.choice((1, 2, 4, 8, rng.randint(1, 14))), "rotary_dim": lambda rng, model: rng.choice((None, None, 2 * rng.randint(0, model["head_dim"] // 2))),
-        "rms_norm_eps": _one(1e-5, 1e-6, 1e-12, 1e-2, 1.0), "rope_theta": _one(10000.0, 500.0, 1e6, 1.0), "rope_scaling": _rope_scaling,
+        "head_dim": lambda rng, _: 2 * rng.choice((1, 2, 4, 8, rng.randint(1, 14))),
+        "rotary_dim": lambda rng, model: rng.choice((None, None, 2 * rng.randint(0, model["head_dim"] // 2))),
+        "rms_norm_eps": _one(1e-5, 1e-6, 1e-12, 1e-2, 1.0),
+        "rope_theta": _one(10000.0, 500.0, 1e6, 1.0),
+        "rope_scaling": _rope_scaling,
         "max_position_embeddings": lambda rng, hw: max(1, hw["context"] + rng.choice((0, 0, 1, 30) if rng.random() < 0.99 else (-1,))),
-        "sliding_window": lambda rng, hw: rng.choice((None, None, rng.randint(1, hw["context"] + 1))), "tie_word_embeddings": _chance(0.5),
+        "sliding_window": lambda rng, hw: rng.choice((None, None, rng.randint(1, hw["context"] + 1))),
+        "tie_word_embeddings": _chance(0.5),
         "bos_token_id": lambda rng, model: rng.choice((None, rng.randrange(model["vocab_size"]))),
         "eos_token_ids": lambda rng, model: [rng.randrange(model["vocab_size"]) for _ in range(rng.choice((0, 1, 2)))],
         "block": lambda rng, _: {} if rng.random() < 0.3 else _drawn(DRAWN[dense], rng.random()),
-        "score_scale": _one(None, None, 0.1, 1.5), "layer_types": _layer_types, "learned_positions": _chance(0.3),
-        "attn_logit_softcapping": _one(None, None, 1.0, 20.0, 1 / 64), "final_logit_softcapping": _one(None, None, 30.0, 0.5),
-        "head_bias": lambda rng, model: model["block"].get("final_bias", False) and not model["tie_word_embeddings"] and rng.random() < 0.6 or rng.random() < 0.01},
+        "score_scale": _one(None, None, 0.1, 1.5),
+        "layer_types": _layer_types,
+        "learned_positions": _chance(0.3),
+        "attn_logit_softcapping": _one(None, None, 1.0, 20.0, 1 / 64),
+        "final_logit_softcapping": _one(None, None, 30.0, 0.5),
+        "head_bias": _head_bias},
     HwShape: {
-        "vector_lanes": _one(2, 2, 4, 4, 8), "lanes": _width("lanes"), "columns": _width("columns"), "attention_lanes": _width("attention_lanes"),
-        "entries": _one(1, 1, 2, 2, 3, 4, 4, 5, 6), "halves": _halves, "slots": _one(1, 1, 2, 3, 4, 5), "context": lambda rng, _: rng.choice((1, 8, 16, *[rng.randint(2, 40)] * 5)),
-        "tile_beats": _beats, "kv_block": _one(1, 2, 4, 8, 16, 32), "kv_blocks": _kv_blocks, "kv_ecc": _chance(0.3),
-        "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))), "source": _word(HwShape, "source"), "sampler": _word(HwShape, "sampler"),
+        "vector_lanes": _one(2, 2, 4, 4, 8),
+        "lanes": _width,
+        "columns": _width,
+        "attention_lanes": _width,
+        "entries": _one(1, 1, 2, 2, 3, 4, 4, 5, 6),
+        "halves": _halves,
+        "slots": _one(1, 1, 2, 3, 4, 5),
+        "context": lambda rng, _: rng.choice((1, 8, 16, *[rng.randint(2, 40)] * 5)),
+        "tile_beats": _beats,
+        "kv_block": _one(1, 2, 4, 8, 16, 32),
+        "kv_blocks": _kv_blocks,
+        "kv_ecc": _chance(0.3),
+        "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))),
+        "source": _word(HwShape, "source"),
+        "sampler": _word(HwShape, "sampler"),
         "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"])))},
-    Recipe: {"head": _word(Recipe, "head"), **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
-             "scales": lambda rng, _: rng.choice(CHOICES[Recipe, "scales"] if rng.random() < 0.5 else ("matrix",)), "overrides": _overrides, "block_range": _block_range},
-    Override: {"project": _project, "layers": _layers,
-               "format": lambda rng, so_far: rng.choice((*[so_far["weight_format"]] * 3, *["e2m1"] * 6, rng.choice(list(WEIGHTS))))},
+    Recipe: {
+        **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
+        "head": _word(Recipe, "head"),
+        "scales": lambda rng, _: rng.choice(CHOICES[Recipe, "scales"] if rng.random() < 0.5 else ("matrix",)),
+        "overrides": _overrides,
+        "block_range": _block_range},
+    Override: {
+        "project": _project,
+        "layers": _layers,
+        "format": lambda rng, so_far: rng.choice((*[so_far["weight_format"]] * 3, *["e2m1"] * 6, rng.choice(list(WEIGHTS))))},
     AxiShape: {
-        "data_width": _one(8, 16, 32, 64, 128, 1024), "address_width": _one(13, 20, 32, 33, 40, 64), "id_width": _one(1, 4, 32), "burst": _one(1, 4, 16, 256),
-        "outstanding": _one(1, 2, 8, 256), "prefetch": _one(1, 16, 100, 300), "host": _word(AxiShape, "host"), "queue": _one(1, 4, 16)},
+        "data_width": _one(8, 16, 32, 64, 128, 1024),
+        "address_width": _one(13, 20, 32, 33, 40, 64),
+        "id_width": _one(1, 4, 32),
+        "burst": _one(1, 4, 16, 256),
+        "outstanding": _one(1, 2, 8, 256),
+        "prefetch": _one(1, 16, 100, 300),
+        "host": _word(AxiShape, "host"),
+        "queue": _one(1, 4, 16)},
 }
 
-#: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses ``latency`` cycles at most until a burst comes.
+#: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses a burst comes after at most
+#: ``latency`` cycles.
 PLAYED = {
-    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "loud": _chance(0.25), "wrong": _one(0.0, 0.1, 0.3),
-    "operations": _one(0.0, 0.3, 0.6), "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32), "keys": _chance(0.5),
-    "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
+    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "loud": _chance(0.25),
+    "wrong": _one(0.0, 0.1, 0.3), "operations": _one(0.0, 0.3, 0.6),
+    "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32), "keys": _chance(0.5),
+    "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3),
+    "seed": lambda rng, _: rng.getrandbits(30)}
 
 
 def _drawn(fields, seed, so_far=()):
@@ -197,7 +247,7 @@ def undrawn(drawn=None, block=None):
     """What `DRAWN` says nothing of, or too much: names. Nothing, or a parameter has come or gone and its drawing must follow."""
     found = []
     for of, fields in {**DRAWN, **SCALINGS, **(drawn or {})}.items():
-        names = [p for p in inspect.signature(of).parameters] if inspect.isfunction(of) else [f.name for f in dataclasses.fields(of) if f.init]
+        names = list(inspect.signature(of).parameters)
         found += [f"{of.__name__}.{name}" for name in set(names) ^ set(fields)]
     # what a Block has beside its steps and matrices is what `dense` gives it
     made = {field.name for field in dataclasses.fields(block or Block)} - {"matrices", "steps"}
@@ -208,7 +258,7 @@ def undrawn(drawn=None, block=None):
 
 @dataclass(frozen=True)
 class Case:
-    """One draw: keywords of `small_design`, fields of an `AxiShape` (None: its ports are streams), and how it is driven. All as JSON has it."""
+    """One draw, as JSON has it: keywords of `small_design`, fields of an `AxiShape` (None: its ports are streams), and how it is driven."""
     changes: dict
     axi: dict | None
     play: dict
@@ -216,7 +266,8 @@ class Case:
     def design(self):
         """(Design, AxiShape or None). Raises Refused."""
         try:
-            overrides = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"])) for of in self.changes["overrides"])
+            overrides = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"]))
+                              for of in self.changes["overrides"])
             design, axi = small_design(**self.changes | {"overrides": overrides}), self.axi and AxiShape(**self.axi)
             if axi:
                 axi.check(design)
@@ -245,7 +296,7 @@ def draw(seed, number):
 # -- playing
 
 class _Flips:
-    """Single wrong bits for the KV memory. A copy of a block takes them along, so one word of each place in a block gets one, whatever the block."""
+    """Single wrong bits for the KV memory. A copy of a block takes them along: so one word of each place in a block gets one."""
 
     def __init__(self, design, rng):
         hw, self.rng = design.hw, rng
@@ -255,12 +306,13 @@ class _Flips:
                      "k_exps": stored_bits(EXP_BITS), "v_exps": stored_bits(EXP_BITS)}
 
     def some(self, count, blocks):
-        """(memory, word, bit) of ``count`` places that have not had one, most of them of positions that slots have: ``blocks`` is golden's `KvBlocks`."""
+        """(memory, word, bit) of ``count`` places that have not had one, most of positions that slots of ``blocks`` (golden's) have."""
         used = [(blocks.tables[slot][position // self.size] if blocks.tables[slot] else position // self.size, position % self.size)
                 for slot, length in enumerate(blocks.lengths) for position in range(length)]
         used = [place for place in used if place[0] is not None] or [(0, 0)]
         for _ in range(count):
-            block, offset = self.rng.choice(used) if self.rng.random() < 0.9 else (self.rng.randrange(self.blocks), self.rng.randrange(self.size))
+            anywhere = self.rng.randrange(self.blocks), self.rng.randrange(self.size)
+            block, offset = self.rng.choice(used) if self.rng.random() < 0.9 else anywhere
             memory, line = self.rng.choice(list(self.bits)), self.rng.randrange(self.lines)
             part = self.rng.randrange(self.parts) if memory.endswith("codes") else 0
             if (place := (memory, line, offset, part)) not in self.done:
@@ -322,7 +374,8 @@ def play(case, folder):
     history, counts = History(design, driven["seed"], operations=driven["operations"], wrong=driven["wrong"]), Counter()
     flips = _Flips(design, rng) if design.hw.kv_ecc else None
     with _machine(case, design, axi, quantized, Path(folder)) as machine:
-        link = CheckedLink(_remembering(machine), _remembering(GoldenLink(design, quantized)), values_only=driven["stall"] > 0 or axi is not None)
+        golden = _remembering(GoldenLink(design, quantized))
+        link = CheckedLink(_remembering(machine), golden, values_only=driven["stall"] > 0 or axi is not None)
         if design.hw.sampler == "gumbel":
             link.configure(driven["inv_temperature"], driven["noise"])
         steps = [history.steps(PASSES), history.end()] if driven["end"] else [history.steps(PASSES)]

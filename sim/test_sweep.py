@@ -23,10 +23,12 @@ from sim.sweep import CHOICES, DRAWN, Case, Refused, draw, play, undrawn
 from tools import sweep as tool
 
 #: The smallest machine there is, of the other parameters whatever is drawn.
-SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6, kv_block=2, kv_blocks=0, dsp_columns=0,
-             max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2, rotary_dim=None, rope_scaling=None,
-             layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None, eos_token_ids=(), block={}, head_bias=False,
-             scales="matrix", overrides=[], block_range=None)
+SMALL = dict(
+    lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6, kv_block=2, kv_blocks=0,
+    dsp_columns=0, max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+    rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None,
+    eos_token_ids=(),
+    block={}, head_bias=False, scales="matrix", overrides=[], block_range=None)
 
 
 def small(number, play=(), axi=None, **changes):
@@ -66,7 +68,7 @@ def accepted(count):
 
 
 def test_what_is_drawn():
-    """A third of the draws at least are machines, the others are refused in one line; every field takes several values, every format is in every place."""
+    """A third of the draws at least are machines, the others are refused in one line; fields take several values."""
     cases, machines, refusals = accepted(250)
     assert machines > 83 and refusals and not any("\n" in said for said in refusals)
     for name in set(cases[0].changes):
@@ -91,8 +93,8 @@ def test_a_machine(tmp_path):
 @pytest.mark.parametrize("host", ["stream", "queue"])
 def test_a_machine_on_buses(host, tmp_path):
     axi = dict(data_width=32, address_width=40, burst=4, prefetch=16, outstanding=2, host=host)
-    counts = play(small(2, {"wrong": 0.3, "stall": 0.2, "latency": 30, "flips": 2, "reset": True}, axi, source="stream", kv_ecc=True, entries=3, slots=2,
-                        sampler="gumbel"), tmp_path)
+    driven = {"wrong": 0.3, "stall": 0.2, "latency": 30, "flips": 2, "reset": True}
+    counts = play(small(2, driven, axi, source="stream", kv_ecc=True, entries=3, slots=2, sampler="gumbel"), tmp_path)
     assert counts["passes"] >= 12 and counts["refusals"] and counts["corrected"]
 
 
@@ -137,7 +139,8 @@ def test_a_sweep_goes_on(tmp_path, monkeypatch):
     said = swept(monkeypatch, tool.Record(path), first, 4)
     path.write_text(path.read_text() + '{"case": 4, "resu')       # cut off
     again = tool.Record(path)
-    assert first.ran == [0, 1, 2, 3] and again.wrong() == [1] and said[0].startswith("case 1 differs") and again.refusals() == [("A N must be N", 1)]
+    assert first.ran == [0, 1, 2, 3] and said[0].startswith("case 1 differs")
+    assert again.wrong() == [1] and again.refusals() == [("A N must be N", 1)]
     swept(monkeypatch, again, then, 3)
     assert then.ran == [1, 4, 5] and again.total()["equal"] == 5 and again.total()["passes"] == 15 and not again.wrong()
 

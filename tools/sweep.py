@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Random decoders, as many as a given time allows: drawn, emitted, built, and compared with the golden model (``make sweep``; docs/sweep.md).
+"""Random decoders, as many as a given time allows: drawn, emitted, built, compared with the golden model (``make sweep``; docs/sweep.md).
 
-A case is a function of seed and number alone (sim/sweep.py): every parameter of the model, the shape, the formats and the buses, a random history
-on it, stalls and wrong bits. Compared are tokens, signatures and refusals, and where nothing is held back every cycle and counter. What differs
-is explained, with the command that runs it again.
+A case is a function of seed and number alone (sim/sweep.py): every parameter of the model, the shape, the formats and the buses, a random
+history on it, stalls and wrong bits. Compared are tokens, signatures and refusals, and where nothing is held back every cycle and counter.
+What differs is explained, with the command that runs it again.
 
-Results are kept in ``build/sweep/``: a sweep that was stopped goes on where it was, and what has failed is tried again first. Cases run in processes
-of their own, on all cores, or with --dask on the workers of a scheduler of Dask (of a checkout of the same commit).
+Results are kept in ``build/sweep/``: a sweep that was stopped goes on where it was, and what has failed is tried again first. Cases run in
+processes of their own, on all cores, or with --dask on the workers of a scheduler of Dask (of a checkout of the same commit).
 """
 import argparse
 import concurrent.futures
@@ -43,7 +43,7 @@ def seconds(text):
 # -- a case
 
 def case(seed, number):
-    """A case, as a JSON-able dict: {"case", "result": equal, refused, differs or failed, "said": lines, counts ..., "commit", "seconds"}."""
+    """A case, as JSON has it: {"case", "result": equal, refused, differs or failed, "said": lines, counts ..., "commit", "seconds"}."""
     from hwgen.host.driver import Mismatch
     from hwgen.host.link import LinkError
     from sim.sweep import Refused, draw, play
@@ -56,8 +56,10 @@ def case(seed, number):
             found |= {"result": "equal", **play(drawn, folder)}
     except Refused as refused:
         said = str(refused)
-        right = said and "\n" not in said and len(said) <= 1000
-        found |= {"result": "refused", "said": [said]} if right else {"result": "failed", "said": ["A refusal must be one line:", said, *again]}
+        if "\n" in said or not 0 < len(said) <= 1000:
+            found |= {"result": "failed", "said": ["A refusal must be one line:", said, *again]}
+        else:
+            found |= {"result": "refused", "said": [said]}
     except (Mismatch, LinkError) as error:
         found |= {"result": "differs", "said": [*str(error).splitlines(), *again]}
     except Exception as error:      # whatever it is, it is found
@@ -130,7 +132,8 @@ class Record:
         """Counts over all cases: each result, and what the equal ones did."""
         total = Counter(found["result"] for found in self.cases.values())
         for found in self.cases.values():
-            total.update({name: value for name, value in found.items() if found["result"] == "equal" and name not in ("case", "seconds") and isinstance(value, int)})
+            if found["result"] == "equal":
+                total.update({name: value for name, value in found.items() if name not in ("case", "seconds") and isinstance(value, int)})
         return total
 
     def summary(self):
@@ -145,7 +148,7 @@ class Record:
 
 
 def sweep(record, seed, pool, jobs, until, count=None, progress=print):
-    """Run cases on an executor, ``jobs`` at a time, until that time (by `time.monotonic`) or that many have ended. What was begun is ended."""
+    """Run cases on an executor, ``jobs`` at a time, until a time (of `time.monotonic`) or ``count`` are begun. These are ended."""
     numbers, futures, begun = record.numbers(), set(), 0
     last = time.monotonic()
     while True:
@@ -193,12 +196,14 @@ def on_dask(address):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--time", type=seconds, default=600, metavar="T", help="begin no case after so long: seconds, or 30m, 8h (default: 600)")
+    parser.add_argument("--time", type=seconds, default=600, metavar="T",
+                        help="begin no case after so long: seconds, or 30m, 8h (default: 600)")
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("--case", type=int, metavar="N", help="run this one alone, and say all of it")
     parser.add_argument("--count", type=int, metavar="N", help="at most so many")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at a time (default: %(default)s, the cores)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="of a scheduler of Dask whose workers run the cases, tcp://HOST:8786 (needs the extra \"cluster\")")
+    parser.add_argument("--dask", metavar="ADDRESS",
+                        help="of a scheduler of Dask whose workers run the cases, tcp://HOST:8786 (needs the extra \"cluster\")")
     parser.add_argument("--fresh", action="store_true", help="forget what was found with that seed")
     parser.add_argument("--record", action="store_true", help="put the counts of that seed into docs/results/sweep.json")
     parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
