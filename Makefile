@@ -11,13 +11,14 @@ FUZZ_ARGS ?=
 MUTATE_ARGS ?=
 COVERAGE_ARGS ?=
 SYNTH_ARGS ?=
+SOC_ARGS ?=
 BOARD ?= ulx3s-12f
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench env clean
+.PHONY: help demo test nightly soc formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -29,9 +30,14 @@ test: $(STAMP) ## the tests: each bench on the first simulator at all its shapes
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not nightly" $(PYTEST_ARGS) sim tests
 
 nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then each family's machine on RTL (an hour)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[soc]'
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
 	@$(BIN)/python -m tools.take_in
+
+soc: $(STAMP) ## an SoC by LiteX, whose CPU gives the machine a prompt and prints its text, in simulation (SOC_ARGS="--model mini --tokens 4")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[soc]'
+	@$(BIN)/python -m tools.soc $(SOC_ARGS)
 
 formal: $(STAMP) ## properties of units proved, and refuted of broken units (FORMAL_ARGS="--only skid"), see docs/formal.md
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[formal]'

@@ -8,6 +8,7 @@ import cocotb
 from hwgen.golden.weights import ROM_LATENCY
 from hwgen.host.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
+from hwgen.params.errors import ErrorCode
 from hwgen.params.phases import EVENTS
 from hwgen.units.weights import request_layout
 from sim.designs import small_design
@@ -153,6 +154,26 @@ async def stalled(dut, pattern):
         _, outcomes = await machine.run(expected["entries"])
         check_tokens(outcomes, expected)
         assert await machine.signatures(len(expected["entries"])) == expected["signatures"]
+
+
+@cocotb.test(skip="refused" not in PARAMS or cocotb.SIM_NAME.lower().startswith("icarus"))       # which takes too long for it
+async def refused(dut):
+    """Wrong entries and operations beside right ones: what golden refuses is refused, with its codes; the others run."""
+    machine = Machine(dut, await start_clock_reset(dut), stall=0.5)
+    for step in PARAMS["refused"]:
+        if "operation" in step:
+            await machine.operate(step)
+            continue
+        before = len(machine.outcome.received)
+        machine.command.send(commands([entry[:4] for entry in step["entries"]]))
+        while not (machine.outcome.items[before:] and machine.outcome.items[-1]["last"]):
+            await machine.clock.edge()
+        results = machine.outcome.items[before:]
+        told = [error for error in step["errors"] if error != ErrorCode.TOO_MANY_ENTRIES]       # once, however many there are
+        told += [ErrorCode.TOO_MANY_ENTRIES] * (ErrorCode.TOO_MANY_ENTRIES in step["errors"])
+        assert sorted(r["error"] for r in results if r["error"]) == sorted(told)
+        assert {str(r["entry"]): r["token"] for r in results if not r["error"] and not r["none"]} == {str(k): v for k, v in step["tokens"].items()}
+        assert await machine.signatures(step["rows"]) == step["signatures"]
 
 
 @cocotb.test()

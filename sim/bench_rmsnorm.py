@@ -24,23 +24,25 @@ def shape(name):
 
 
 def rows(rng, count):
-    """Residual rows [count, hidden] of all sizes, padding 0; the first ones are the corners."""
+    """Residual rows [count, hidden] of all sizes, padding 0; some are corners."""
     k = DESIGN.model.hidden_size
     out = np.zeros((count, DESIGN.hidden), np.int64)
     corners = [np.zeros(k), np.full(k, -1), np.full(k, -2**31), np.full(k, 2**31 - 1), np.eye(1, k)[0] * 2**31 - 1, np.ones(k)]
     for row in out:
-        if corners and rng.random() < 0.3:
-            row[:k] = corners.pop()
+        if rng.random() < 0.3:
+            row[:k] = corners[rng.integers(len(corners))]
         else:
             bits = rng.integers(1, 32)
             row[:k] = rng.integers(-2**bits, 2**bits, k) >> rng.integers(0, bits + 1, k)
+            if rng.random() < 0.3:          # between two bf16 numbers, or a bit beside that
+                row[:k] = (2 * rng.integers(128, 256, k) + 1 << rng.integers(0, 22, k)) + (rng.integers(0, 2, k) << rng.integers(0, 22, k))
     return out
 
 
 def gains(rng):
-    """[hidden]; one in eight so small or large that products underflow or saturate."""
+    """[hidden]; one in four so small or large that products underflow or saturate, or nearly."""
     k = DESIGN.model.hidden_size
-    scale = np.where(rng.random(k) < 0.125, rng.choice([2.0**-124, 2.0**126, 0], k), 1)
+    scale = np.where(rng.random(k) < 0.25, 2.0**rng.choice([*range(-128, -120), *range(122, 127)], k) * rng.integers(0, 5, k).clip(0, 1), 1)
     return np.concatenate([bf16(rng.normal(size=k) * scale), np.zeros(DESIGN.hidden - k)])
 
 
@@ -116,7 +118,7 @@ class Bench:
 
     def send(self, entries, final=False):
         """Commands; where a norm is plain, those of odd entries are, but for the final one's."""
-        self.cmd.send([{"entry": e, "row": i, "last": int(i == len(entries) - 1), **({"plain": e % 2 * (not final)} if PLAIN else {}),
+        self.cmd.send([{"entry": e, "row": i % T, "last": int(i == len(entries) - 1), **({"plain": e % 2 * (not final)} if PLAIN else {}),
                         **({"final": int(final)} if FINAL else {})} for i, e in enumerate(entries)])
 
     def normed(self, entries, gain, bias=None):
@@ -125,7 +127,7 @@ class Bench:
 
     def expected(self, entries, gain, bias=None):
         y = bf16_bits(self.normed(entries, gain, bias)).reshape(-1, PARTS, V)
-        return [{"x": y[i, p].tolist(), "row": i, "part": p} for i in range(len(entries)) for p in range(PARTS)]
+        return [{"x": y[i, p].tolist(), "row": i % T, "part": p} for i in range(len(entries)) for p in range(PARTS)]
 
     async def phase(self, rng, n):
         """One norm phase of n entries, checked."""
@@ -166,6 +168,23 @@ async def values(dut, pattern):
     bench = Bench(dut, await start_clock_reset(dut), *pattern)
     for _ in range(8 if any(pattern) else 40):
         await bench.phase(rng, rng.integers(1, T + 1))
+
+
+@cocotb.test()
+@cocotb.parametrize(("pattern", [(0, 0.9, 1), (0.9, 0, 1), (0.5, 0.5, 1), (0, 0, 8 * PARTS + 4)]))
+async def more_rows_than_fit(dut, pattern):
+    """So many commands in line that everything before a stalled output, or behind slow reads, is full, then empties."""
+    *pattern, latency = pattern
+    rng = np.random.default_rng([cocotb.RANDOM_SEED, int(10 * pattern[0])])
+    bench = Bench(dut, await start_clock_reset(dut), *pattern, latency=latency)
+    bench.residual.idle = bench.residual.stall = 0
+    for _ in range(3):
+        bench.residual.rows, gain = rows(rng, T), gains(rng)
+        entries = rng.integers(0, T, 12).tolist()
+        bench.o.clear()
+        bench.send_gains(gain)
+        bench.send(entries)
+        assert await bench.o.wait(12 * PARTS) == bench.expected(entries, gain)
 
 
 @cocotb.test()

@@ -35,6 +35,18 @@ def granules(bits):
             for h in range(HEADS) for p in range(PARTS) for e in range(n)]
 
 
+def turned_to_zero(rng, bits, positions, which):
+    """The same, but for some pairs of which one number comes out as nearly or wholly 0, and some that are 0."""
+    pairs, one = bits.reshape(*bits.shape[:2], -1, 2).copy(), np.zeros(bits.shape)
+    one[..., :DESIGN.model.head_dim:2] = 1
+    turned = rope(DESIGN, one, positions, which).reshape(pairs.shape)
+    back = np.where(rng.random((*pairs.shape[:3], 1)) < 0.5, turned[..., ::-1], turned * [1, -1]) * 2.0**rng.integers(-20, 20, (*pairs.shape[:3], 1)) + 0.0
+    chosen = rng.random(pairs.shape[:3])
+    pairs[chosen < 0.2] = bf16_bits(back).astype(int)[chosen < 0.2]
+    pairs[chosen > 0.9] = 0
+    return pairs.reshape(bits.shape)
+
+
 class Bench:
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock = dut, clock
@@ -70,7 +82,7 @@ class Bench:
         await self.clock.edge()
         for which in rng.permutation(np.array(ROPES, object)):
             self.layer(which)
-            bits = vectors(rng, n)
+            bits = turned_to_zero(rng, vectors(rng, n), positions, which)
             self.o.clear()
             items = granules(bits)
             self.i.send(items)

@@ -8,7 +8,7 @@ from amaranth.hdl import signed
 from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
 from hwgen.params.block import Norm
-from hwgen.params.stream import FINAL_NORM, HEAD
+from hwgen.params.stream import EMBEDDING, FINAL_NORM, HEAD, POSITIONS
 from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout, vector_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
@@ -17,7 +17,8 @@ from sim.weights_units import random_stream
 DESIGN = small_design(**bench_params())
 HW = DESIGN.hw
 ALL = True if HW.halves == 1 else [1, 1]       # all heads
-STREAM = random_stream(DESIGN)
+STREAM = random_stream(DESIGN)      # of the ROM
+OTHER = 255 - STREAM                # from elsewhere: so each bit is 0 in one and 1 in the other
 NORMS = [norm.name for norm in DESIGN.block.of(Norm)]
 LEARNED = DESIGN.model.learned_positions
 VECTORS = any(section.vectors for section in DESIGN.stream)
@@ -25,8 +26,8 @@ EXPS = ArrayLayout(signed(EXP_BITS), DESIGN.block.record_words)
 
 
 class Bench:
-    def __init__(self, dut, clock, idle, stall):
-        self.dut, self.clock = dut, clock
+    def __init__(self, dut, clock, idle, stall, stream):
+        self.dut, self.clock, self.stream = dut, clock, stream
         self.cmd = StreamSource(dut, "cmd", clock, idle=idle, shape=row_layout(DESIGN))
         self.embed = StreamSink(dut, "embed", clock, stall=stall, shape=embed_layout(DESIGN),
                                 numbers={"codes": DESIGN.recipe.weight_format})
@@ -67,17 +68,16 @@ class Bench:
 
     async def check(self, passes):
         """Everything that passes [(tokens, head)] make, in order."""
-        want = [expected(tokens, head) for tokens, head in passes]
+        want = [expected(self.stream, tokens, head) for tokens, head in passes]
         for sink, name in ((self.embed, "embed"), (self.gain, "gain"), (self.tile, "tile"), *([(self.vector, "vector")] if VECTORS else [])):
             items = [item for one in want for item in one[name]]
             got = await sink.wait(len(items))
             assert got == items, name
         shown = [unpack(EXPS, self.exps[cycle]) for cycle, gain in self.gain.received if gain["part"] == 0]
         assert shown == [e for one in want for e in one["exps"]]
-        for cycle, item in self.embed.received:
-            exponent = (golden.position_exponent if item.get("position") else golden.embed_exponent)(STREAM, DESIGN)
-            assert unpack(signed(EXP_BITS), self.embed_exps[cycle]) == exponent
-        assert value_of(self.dut.model_id) == golden.model_id(STREAM, DESIGN)
+        shown = [unpack(signed(EXP_BITS), self.embed_exps[cycle]) for cycle, _ in self.embed.received]
+        assert shown == [unpack(signed(EXP_BITS), exp % (1 << EXP_BITS)) for one in want for exp in one["embed_exps"]]
+        assert value_of(self.dut.model_id) == golden.model_id(self.stream, DESIGN)
 
 
 def position_of(entry, token):
@@ -99,7 +99,7 @@ def runs(n, head):
     halves = None
     if HW.halves == 2:
         pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
-        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head, [0] * n)[n * DESIGN.embedding_rows() + 1:]]
+        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head, [0] * n)[n * DESIGN.embedding_rows() * (1 + DESIGN.scaled) + 1:]]
         halves = [piece.half for piece in pieces]
         assert len(sections) == len(halves)
     else:
@@ -113,33 +113,48 @@ def runs(n, head):
     return found
 
 
-def expected(tokens, head):
+def expected(stream, tokens, head):
     lanes = HW.vector_lanes
-    want = {"embed": [], "gain": [], "exps": [], "tile": [], "vector": []}
+    want = {"embed": [], "embed_exps": [], "gain": [], "exps": [], "tile": [], "vector": []}
     for entry, token in enumerate(tokens):
-        rows = [(golden.embedding_row(STREAM, DESIGN, token), {})]
+        rows = [(golden.embedding_row(stream, DESIGN, token), {})]
+        exps = [golden.embed_exponent(stream, DESIGN) + golden.row_offset(stream, DESIGN, EMBEDDING, token)]
         if LEARNED:
-            rows = [(rows[0][0], {"position": 0}), (golden.position_row(STREAM, DESIGN, position_of(entry, token)), {"position": 1})]
+            position = position_of(entry, token)
+            rows = [(rows[0][0], {"position": 0}), (golden.position_row(stream, DESIGN, position), {"position": 1})]
+            exps.append(golden.position_exponent(stream, DESIGN) + golden.row_offset(stream, DESIGN, POSITIONS, position))
         parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(DESIGN.head_matmul.codes)
                  for i in range(HW.lanes // lanes)]
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
                            "last": 0, **of} for row, of in rows for part, lo in parts]
+        want["embed_exps"] += [exp for exp in exps for _ in parts]
     want["embed"][-1]["last"] = 1
     for section, matrices, half in runs(len(tokens), head):
-        exps, gains, vectors = golden.record(STREAM, DESIGN, section)
+        exps, gains, vectors = golden.record(stream, DESIGN, section)
         want["exps"].append(exps.tolist())
         want["gain"] += [{"g": g, "part": part} for part, g in enumerate(gains.reshape(-1, lanes).tolist())]
         want["vector"] += [{"x": x, "norm": len(NORMS) if section.name == FINAL_NORM else NORMS.index(section.name), "half": half, "part": part}
                            for part, x in enumerate(vectors.reshape(-1, lanes).tolist())]
         for section in matrices:
-            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, section)]
+            want["tile"] += tile_words(stream, section)
     return want
+
+
+def tile_words(stream, section):
+    """The tiles of a matrix as they are handed out: codes, and behind them the offsets of the rows."""
+    codes, bits = golden.tiles(stream, DESIGN, section), DESIGN.array_format.bits
+    words = [sum(code << bits * i for i, code in enumerate(tile)) for tile in codes.tolist()]
+    if not DESIGN.scaled:
+        return words
+    rows = golden.row_offsets(stream, DESIGN, section).reshape(-1, HW.columns).tolist()
+    steps = section.tiling.steps
+    return [word | sum(row << 4 * c for c, row in enumerate(rows[i // steps])) << bits * HW.columns * HW.lanes for i, word in enumerate(words)]
 
 
 async def begin(dut, idle=0, stall=0, apart=0):
     clock = await start_clock_reset(dut)
     dut.apart.value = apart
-    return clock, Bench(dut, clock, idle, stall)
+    return clock, Bench(dut, clock, idle, stall, OTHER if apart else STREAM)
 
 
 def some_tokens(rng, n):
@@ -165,12 +180,12 @@ async def cycles(dut):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
             previous = golden.record_end(record, previous)
-            for i in range(sum(section.matmul.tiles for section in matrices)):
-                previous = golden.tile_after_tile_cycle(DESIGN, previous)
+            for section, i in ((section, i) for section in matrices for i in range(section.matmul.tiles)):
+                previous = golden.tile_after_tile_cycle(section.tiling, previous, i)
                 tiles.append(previous)
         assert bench.gain.cycles == gains
         assert bench.tile.cycles == tiles
-        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(tokens, head)["exps"]
+        assert [unpack(EXPS, bench.exps[cycle]) for cycle in exps] == expected(STREAM, tokens, head)["exps"]
         assert bench.waits == [start + 1 + i for i in range(golden.waits(DESIGN))]
         assert len(bench.takes) == golden.beats_taken(DESIGN, n, head)
 
@@ -203,7 +218,7 @@ async def external_memory(dut, clock, idle, stall):
             r = requests.items[served]
             served += 1
             step = HW.tile_beats if r["stride"] else 1
-            data.send(STREAM[r["address"] + step * i].tolist() for i in range(r["count"]))
+            data.send(OTHER[r["address"] + step * i].tolist() for i in range(r["count"]))
 
 
 @cocotb.test()

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -33,7 +33,7 @@ _HEADER = re.compile(r"\s*(if \(|(end )?else\b|default:|\d+'\S+(, \d+'\S+)*:)")
 _ORIGINAL = (rtlil.ModuleEmitter.emit_assignment_list, rtlil.ModuleEmitter.emit_operator, rtlil.Process.assign, rtlil.Case.assign)
 _STATEMENT = re.compile(r"\s+(\S.*?) = (.*);$")
 
-#: cocotb's and our own C++ programs write no counts, or to a file of their own.
+#: Our own C++ program, which then writes its counts to a file of its own. (cocotb's does anyway.)
 _MAIN = """\
 #define main model_main
 #include "MODEL"
@@ -182,7 +182,9 @@ def counted(folder):
     for name in ("verilog", "raw"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     build, main = verilator.build, folder / "main.cpp"
-    main.write_text(_MAIN.replace("MODEL", str(hwgen.host.verilated.MAIN)))
+    text = _MAIN.replace("MODEL", str(hwgen.host.verilated.MAIN))
+    if not main.exists() or main.read_text() != text:       # processes beside this one may be reading it
+        main.write_text(text)
 
     def counting(sources, top, *, args=(), **more):
         named = []

@@ -28,7 +28,7 @@ def pytest_configure(config):
             raise pytest.UsageError(f"--design must be a folder that `hwgen emit` wrote, with its manifest.json, not {folder}")
         runner.POINTS = runner.ROOT / "build" / "design" / Path(folder).resolve().name
         runner.POINTS.mkdir(parents=True, exist_ok=True)
-        if not hasattr(config, "workerinput"):
+        if not hasattr(config, "workerinput") and not config.option.collectonly:
             config.option.xmlpath = config.option.xmlpath or str(runner.POINTS / "junit.xml")
             for file in runner.POINTS.glob("points-*.json"):
                 file.unlink()
@@ -37,7 +37,7 @@ def pytest_configure(config):
 
 def pytest_terminal_summary(terminalreporter, config):
     """Of a given design: which functional points its benches reached."""
-    if not config.getoption("--design"):
+    if not config.getoption("--design") or config.option.collectonly:
         return
     reached = points.reached(runner.POINTS)
     lines = [f"{unit}: {sum(map(bool, found.values()))} of {len(found)} functional points" for unit, found in sorted(reached.items())]

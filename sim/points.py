@@ -70,15 +70,16 @@ def _numbers(shape, offset=0, path=""):
 def unit_of(bench):
     """The unit that a bench is of."""
     unit = bench.rpartition(".")[2].removeprefix("bench_")
-    return "kv_cache" if unit == "kv_ecc" else unit
+    return {"kv_ecc": "kv_cache", "noise": "sampler", "add_bf16": "arith"}.get(unit, unit)
 
 
 def asked(component, bench, params, file):
     """What `watch` must know, as JSON: the fields of a component's ports, the unit that a bench is of, its design, and where to write."""
     unit = unit_of(bench)
-    payloads = {"__".join(map(str, path[:-1])): member.shape for path, member, _ in component.signature.flatten(component) if path[-1] == "payload"}
+    members = component.signature.flatten(component)
+    payloads = {"__".join(map(str, path[:-1])): member.shape for path, member, _ in members if path[-1] == "payload"}
     changes = params.get("changes", params.get("design", params))
-    return {"unit": unit, "file": str(file), "fields": _fields(component), "changes": {**changes, "source": "stream"} if "axi" in params else changes,
+    return {"unit": unit, "file": str(file), "fields": _fields(component), "changes": changes | ({"source": "stream"} if "axi" in params else {}),
             "all": {port: _numbers(shape) for port, shape in payloads.items()} if unit in NAMED else {}}
 
 
@@ -90,9 +91,11 @@ def _fields(component):
         shape = member.shape
         if name.endswith("__payload"):
             found[name] = _leaves(shape) if isinstance(shape, data.Layout) else [["", *leaf[1:]] for leaf in _leaves(shape, path=path[-1])]
-        elif name not in wires and not isinstance(shape, data.Layout):
+        elif name not in wires and isinstance(shape, data.Layout):
+            found[name] = _leaves(shape)
+        elif name not in wires:
             found[name] = [["", *leaf[1:]] for leaf in _leaves(shape, path=path[-1] if isinstance(path[-1], str) else "")]
-    return {name: leaves for name, leaves in found.items() if leaves}
+    return {name: leaves for name, leaves in found.items() if leaves and name not in ("aclk", "aresetn")}
 
 
 def _streams(names):
@@ -150,8 +153,12 @@ def _inside(design, length):
     return length % design.hw.kv_block
 
 
-def _edge(design, length):
-    return length and length % design.hw.kv_block == 0
+def _begins(design, at):
+    return at and at % design.hw.kv_block == 0
+
+
+def _ends(design, at):
+    return at % design.hw.kv_block == design.hw.kv_block - 1
 
 
 def _passes(seen):
@@ -170,20 +177,21 @@ def _halves(first, second):
     def hit(design, seen):
         half = design.hw.entries // 2
         return design.hw.halves == 2 and any(
-            (any(e["want"] for e in one[:half]), any(e["want"] for e in one[half:])) == (first, second) and len(one) > half for one in _passes(seen))
+            (any(e["want"] for e in one[:half]), any(e["want"] for e in one[half:])) == (first, second) and len(one) > half
+            for one in _passes(seen))
     return hit
 
 
 _BLOCKS = {
-    "fork at the edge of a block": _operation(KvOp.FORK, _edge), "fork inside a block": _operation(KvOp.FORK, _inside),
+    "fork at the edge of a block": _operation(KvOp.FORK, _begins), "fork inside a block": _operation(KvOp.FORK, _inside),
     "fork of nothing": _operation(KvOp.FORK, lambda design, length: not length),
-    "truncate to the edge of a block": _operation(KvOp.TRUNCATE, _edge), "truncate inside a block": _operation(KvOp.TRUNCATE, _inside),
+    "truncate to the edge of a block": _operation(KvOp.TRUNCATE, _begins), "truncate inside a block": _operation(KvOp.TRUNCATE, _inside),
     "truncate to nothing": _operation(KvOp.TRUNCATE, lambda design, length: not length),
     "free": _operation(KvOp.FREE, lambda design, length: True),
 }
 _POSITIONS = {
-    "first position of a second block": _position(lambda design, at: at and at % design.hw.kv_block == 0),
-    "last position of a block": _position(lambda design, at: at % design.hw.kv_block == design.hw.kv_block - 1),
+    "first position of a second block": _position(_begins),
+    "last position of a block": _position(_ends),
     "last position of the context": _position(lambda design, at: at == design.hw.context - 1),
 }
 _GIVEN_BACK = {
@@ -209,8 +217,8 @@ def _admitted(right):
 
 
 _MEMORY = {
-    "room for the first position of a second block": _admitted(lambda design, at: at and at % design.hw.kv_block == 0),
-    "room for the last position of a block": _admitted(lambda design, at: at % design.hw.kv_block == design.hw.kv_block - 1),
+    "room for the first position of a second block": _admitted(_begins),
+    "room for the last position of a block": _admitted(_ends),
     "room for the last position of the context": _admitted(lambda design, at: at == design.hw.context - 1),
     "room for a position behind whose window a block is given back":
         _admitted(lambda design, at: design.model.sliding_window and at >= design.model.sliding_window + design.hw.kv_block),
@@ -226,14 +234,31 @@ def _follows(port, field):
     return hit
 
 
-def _reads(design, seen, port, right):
-    return any(right(design, each) for each in seen[port])
+def _commanded(right):
+    return lambda design, seen: any(right(design, each["position"]) for each in seen["cmd"])
 
 
+def _comes_round(design, seen):
+    """A count gets smaller, and was not cleared."""
+    cycles = seen["cycles"]
+    return any(b["data"] < a["data"] and not any(c["clear"] for c in cycles[k:k + 3]) and len({c.get("address") for c in cycles[k:k + 3]}) == 1
+               for k, (a, b) in enumerate(zip(cycles[1:], cycles[2:])))
+
+
+def _more_blocks_than_there_are(design, seen):
+    """Positions that begin a block, in more blocks than the memory has: some were given back, and taken again."""
+    begun = [each for each in seen["ask"] if each["op"] > max(KvOp) and each["length"] % design.hw.kv_block == 0]
+    return len(begun) > 2 * design.hw.blocks
+
+
+#: Signals that are noted in each cycle, as ``cycles``.
+SAMPLED = {"counters": ("data", "address", "clear")}
 #: Unit -> {point: whether the transfers between two resets, by port, hit it; of a `Design`}
 NAMED = {
     "admission": {**_POSITIONS, **_BLOCKS, **_GIVEN_BACK, **_PASSES},
-    "kv_cache": {**_MEMORY, **_BLOCKS, "keys are read up to the last row, and again from the first": _follows("k_req", "position")},
+    "kv_cache": {**_MEMORY, **_BLOCKS, "keys are read up to the last row, and again from the first": _follows("k_req", "position"),
+                 "blocks come round": _more_blocks_than_there_are},
+    "counters": {"a count comes round": _comes_round},
     "decoder": {**_PASSES, **_HALVES, **_BLOCKS, **_POSITIONS},
     "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"), "a tile of one operation": lambda design, seen: any(
         (k == 0 or seen["x"][k - 1]["tile_end"]) and x["tile_end"] for k, x in enumerate(seen["x"])),
@@ -247,8 +272,8 @@ NAMED = {
     "swiglu": {"a row's last granule, then a first": _follows("o", "part")},
     "feeder": {"a row's last slice, then a first": _follows("o", "part"), "the last row, then the first": _follows("o", "row")},
     "attention": {"the last entry, then the first": _follows("o", "entry"), "a row's last granule, then a first": _follows("o", "part"),
-                  "a command for the first position of a block": lambda design, seen: _reads(design, seen, "cmd", lambda d, e: e["position"] and e["position"] % d.hw.kv_block == 0),
-                  "a command for the last position of a block": lambda design, seen: _reads(design, seen, "cmd", lambda d, e: e["position"] % d.hw.kv_block == d.hw.kv_block - 1)},
+                  "a command for the first position of a second block": _commanded(_begins),
+                  "a command for the last position of a block": _commanded(_ends)},
 }
 
 
@@ -277,7 +302,7 @@ class _Segment:
         if not named or not self.transfers:
             return
         seen = defaultdict(list, {port: [{path: bits >> offset & (1 << width) - 1 for path, offset, width in _about["all"].get(port, [])} for bits in items]
-                                  for port, items in self.transfers.items()})
+                                  for port, items in self.transfers.items() if port != "cycles"}, cycles=self.transfers["cycles"])
         for point, hit in named.items():
             if hit(_about["design"], seen):
                 _hits[point] += 1
@@ -324,9 +349,10 @@ async def _watch(dut, clock):
                for name, (valid, ready, payload) in _streams(_about["names"]).items()]
     taken = {valid for valid, *_ in _streams(_about["names"]).values()}
     signals = [(port, getattr(dut, port), leaves) for port, leaves in ports.items()
-               if not port.endswith("__payload") and port in _about["names"] and port not in taken and port not in ("clk", "rst")]
+               if not port.endswith("__payload") and port in _about["names"] and port not in taken]
     answers = [(name, getattr(dut, name), getattr(dut, name.replace("resp", "valid")), getattr(dut, name.replace("resp", "ready")))
                for name in _about["names"] if name.endswith(("_rresp", "_bresp"))]
+    sampled = {name: getattr(dut, name) for name in SAMPLED.get(_about["unit"], ()) if name in _about["names"]}
     segment = _Segment()
     _open.append(segment)
     while True:
@@ -351,6 +377,8 @@ async def _watch(dut, clock):
                         _note(s.port, s.leaves, bits)
                 elif valid or ready:
                     _hits[f"{s.name}: waits for {'ready' if valid else 'valid'}"] += 1
+            if sampled:
+                segment.transfers["cycles"].append({name: value_of(handle) for name, handle in sampled.items()})
             for port, handle, leaves in signals:
                 _note(port, leaves, value_of(handle))
             for name, answer, valid, ready in answers:

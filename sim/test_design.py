@@ -34,8 +34,8 @@ from sim import runner
 from sim.admission_units import AdmissionToMemory
 from sim.designs import changes_of, small_design
 from sim.kv_units import HeadsToAttention
-from sim.passes import History, expected_steps
-from sim.test_axi import SAMPLING, expected
+from sim.passes import History, bus_steps, expected_steps
+from sim.test_axi import SAMPLING
 from sim.unpack import read_image, unpack
 from sim.weights_units import Weights, image, random_stream
 
@@ -115,7 +115,7 @@ def mine(request):
 @pytest.mark.parametrize("unit", UNITS)
 def test_unit(mine, unit):
     if unit in IN and not IN[unit](mine.design):
-        pytest.skip(f"a machine of this design has no {unit}")
+        pytest.skip(f"the machine of this design has no {unit}")
     make, params = UNITS[unit]
     changes = {**mine.changes, **CHANGED.get(unit, dict)(mine.changes)}
     runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}", params=params(changes), testcase=TESTS.get(unit))
@@ -132,7 +132,7 @@ def test_vector_buffer(mine, name):
 @pytest.mark.parametrize("unit", BUSES)
 def test_bus(mine, unit):
     if not mine.axi:
-        pytest.skip("a machine of this design is not on buses")
+        pytest.skip("the machine of this design is not on buses")
     made = AxiReader(mine.design, mine.axi) if unit == "axi_reader" else AxiRegisters(register_map(mine.design, mine.axi))
     runner.run(made, f"{mine.top}_{unit}", f"bench_{unit}", params={"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "brief": True})
 
@@ -144,8 +144,8 @@ def test_system(mine):
     if mine.axi:
         params = {"changes": mine.on_bus, "axi": mine.about["bus"]["axi"], "weights": str(weights.resolve()),
                   "weights_id": model_id(quantized), "sampling": SAMPLING,
-                  "passes": list(expected(design, quantized, History(design, operations=0).steps(5))),
-                  "steps": list(expected(design, quantized, History(design, 2, operations=0.4, wrong=0.2).steps(6)))}
+                  "passes": list(bus_steps(design, quantized, History(design, operations=0).steps(5), SAMPLING)),
+                  "steps": list(bus_steps(design, quantized, History(design, 2, operations=0.4, wrong=0.2).steps(6), SAMPLING))}
         bench, testcase = "bench_axi", ["passes", "history", "reset_by_software", "not_before_it_may"]
     else:
         if design.hw.source == "rom":

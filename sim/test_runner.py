@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from sim.designs import changes_of, small_design
 from sim.explain import Seen, explanation, show
 from sim.passes import random_model
 from sim.runner import BenchFailed, run
+from sim.test_design import Mine
 from sim.unpack import read_image, unpack
 
 
@@ -162,6 +164,17 @@ def test_a_manifest_gives_its_design(tmp_path):
     assert small_design(**scaled, layer_types=[scaled | {"rope_theta": 7.0}, {}]).model.layer_types[0].rope_scaling == LinearRopeScaling(factor=2.0)
     with pytest.raises(TypeError, match="RoPE scaling must have the fields of one kind, not slope"):
         small_design(rope_scaling={"slope": 1})
+
+
+@pytest.mark.parametrize("file, old, new, complaint", [
+    ("specimen_rom.hex", "\n1", "\n2", "Weights of specimen must be those of its manifest, 4eaaf8c1, not "),
+    ("specimen.v", "outcome__payload", "led", "Design must be a decoder on streams or on buses, not a top with led")])
+def test_what_is_no_design_is_refused(tmp_path, file, old, new, complaint):
+    folder = shutil.copytree(SPECIMEN, tmp_path / "specimen")
+    text = (folder / file).read_text()
+    (folder / file).write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=complaint):
+        Mine(folder).model()
 
 
 def test_a_design_has_its_own_tests():

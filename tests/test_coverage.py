@@ -54,7 +54,8 @@ def test_verilog_says_of_each_branch_which_line_made_it():
 def test_counts_are_added_up(tmp_path):
     """A branch is reached if some module of some build took it in each of its places."""
     (tmp_path / "verilog").mkdir()
-    (tmp_path / "verilog" / "a.v").write_text('module top (\n  /* made_by = "hwgen/units/rope.py:9" */\n  if (x) begin\n  /* made_by = "hwgen/units/rope.py:9" */\n  if (y) begin\n')
+    branch = '  /* made_by = "hwgen/units/rope.py:9" */\n  if (x) begin\n'
+    (tmp_path / "verilog" / "a.v").write_text(f"module top (\n{branch}{branch}  a = b;\n")
 
     def run(number, first, second):
         text = "".join(f"C '\1f\2/x/a.v\1l\2{line}\1n\2{5}\1o\2{kind}\1S\2{line}' {times}\n" for line, kind, times in ((3, "if", first), (5, "if", second), (3, "block", 1)))

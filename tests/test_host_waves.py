@@ -15,61 +15,65 @@ from sim.designs import small_design
 from sim.passes import random_model
 
 DESIGN = small_design()
-VERILOG = r"""
+VERILOG = """
 module dut_memory #(
   parameter DEPTH = 4
 ) (
   output reg [7:0] data
 );
 endmodule
-module dut_column_l4(x__0, i__valid, clk);
-  input clk;
-  wire clk;
-  input x__0;
-  wire x__0;
-  input i__valid;
-  wire i__valid;
-  reg sum = 1'h0;
+module dut_column_l4 (
+  input wire clk,
+  input wire x__0,
+  input wire i__valid
+);
+  reg sum;
 endmodule
-module dut(clk, phase, command__valid, \command__ready$8 , command__payload);
-  wire \$1 ;
-  input clk;
-  wire clk;
-  output [3:0] phase;
-  wire [3:0] phase;
-  input command__valid;
-  wire command__valid;
-  output \command__ready$8 ;
-  wire \command__ready$8 ;
-  input [63:0] command__payload;
-  wire [63:0] command__payload;
-  wire between;
-  reg [7:0] left = 8'h00;
-  reg [7:0] \lane.1 ;
+module dut (
+  input wire clk,
+  output wire [3:0] phase,
+  input wire command__valid,
+  output reg command__ready,
+  input wire [63:0] command__payload  // [5:0] position
+);
+  reg [7:0] left;
+  reg [7:0] left_next;
   reg [7:0] stage2;
   reg [32:0] wide;
+  wire between;
   reg [7:0] rows [3:0];
-  \dut.unit  unit (
+  dut_unit unit (
     .clk(clk)
   );
-  \dut.unit.skid  skid (
+  dut_column_l4 first (
+    .clk(clk)
+  );
+  dut_column_l4 second (
     .clk(clk)
   );
 endmodule
-module \dut.unit (clk, o__payload);
-  input clk;
-  wire clk;
-  output [7:0] o__payload;
-  wire [7:0] o__payload;
+module dut_unit (
+  input wire clk,
+  output wire [7:0] o__payload
+);
+  dut_unit_skid skid (
+    .clk(clk)
+  );
 endmodule
-module \dut.unit.skid (clk, o__payload, o__ready);
-  input clk;
-  wire clk;
-  output [7:0] o__payload;
-  reg [7:0] o__payload;
-  input o__ready;
-  wire o__ready;
+module dut_unit_skid (
+  input wire clk,
+  output reg [7:0] o__payload,
+  input wire o__ready
+);
   reg kept;
+  dut_memory #(
+    .DEPTH(32'd4)
+  ) memory (
+    .data(o__payload)
+  );
+  dut_memory other (
+    .data(o__payload)
+  );
 endmodule
 """
 
@@ -82,16 +86,15 @@ def declared(verilog):
             on, line = mark[1] == "on", line[mark.end():]
         if line.startswith("module "):
             names = found[line.split()[1].split("(")[0]] = set()
-        if on and (match := re.search(r"(?:input|output|wire|reg) (?:reg )?(?:\[\d+:0\] )?(\S+?);?(?: |$)", line)):
+        if on and (match := re.search(r"(?:input|output|wire|reg) (?:reg |wire )?(?:\[\d+:0\] )?(\S+?)[,;]?(?: |$)", line)):
             names.add(match[1])
     return found
 
 
 def test_named_signals():
     text = probed(VERILOG, "dut")
-    assert declared(text) == {"dut_memory": set(), "dut_column_l4": {"i__valid"}, r"\dut.unit": {"clk", "o__payload"},
-                              r"\dut.unit.skid": {"o__ready", "kept"},
-                              "dut": {"clk", "phase", "command__valid", r"\command__ready$8", "command__payload", "left"}}
+    assert declared(text) == {"dut_memory": set(), "dut_column_l4": {"i__valid"}, "dut_unit": {"clk", "o__payload"}, "dut_unit_skid": {"o__ready", "kept"},
+                              "dut": {"clk", "phase", "command__valid", "command__ready", "command__payload", "left"}}
     assert re.sub(r"/\*.*?\*/", "", text) == VERILOG
 
 
@@ -119,7 +122,7 @@ def test_files_for_viewers(tmp_path):
     save, commands, names, mapping = (path.read_text() for path in write_views(tmp_path / "x.vcd", VERILOG, "dut", DESIGN))
     head = next(phase.value for phase in phases(DESIGN.block) if phase.name == "HEAD")
     assert f'[dumpfile] "{tmp_path}/x.vcd"' in save and f"^1 {tmp_path}/x.phases.txt\n+{{phase}} TOP.dut.phase[3:0]" in save
-    assert ("TOP.dut.command__valid\n+{command__ready$8} TOP.dut.command__ready$8\n"
+    assert ("TOP.dut.command__valid\n+{command__ready} TOP.dut.command__ready\n"
             "@22\n+{command__payload} TOP.dut.command__payload[63:0]") in save
     assert "-unit\n@22\n+{unit.o__payload} TOP.dut.unit.o__payload[7:0]" in save
     assert commands.startswith("variable_add TOP.dut.phase\nitem_focus a_TOP.dut.phase\nitem_set_format x.phases\n")

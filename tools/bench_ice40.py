@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hwgen.emit import emit
 from hwgen.fpga.tools import run_tool
+from hwgen.lib.verilog import hierarchy
 from hwgen.models import quantize, random_checkpoint
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
@@ -21,8 +22,7 @@ from tools import ledger
 MODEL = dataclasses.replace(DEMO, name="smallest", vocab_size=257, hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
                             num_key_value_heads=1, head_dim=2, max_position_embeddings=16)
 SHAPE = HwShape(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=16, kv_block=2)
-UNIT = re.compile(r"^module \\?(machine\.(?:\w+|machine\.\w+|machine\.decoder\.\w+))[ (]", re.MULTILINE)
-WHOLE = {"machine.machine", "machine.machine.decoder"}
+WHOLE = {("machine",), ("machine", "decoder")}
 
 
 def main():
@@ -31,7 +31,8 @@ def main():
         work = Path(work)
         emit(design, quantize(random_checkpoint(MODEL), design.recipe), work / "out", name="machine", component=lambda d: BoardMachine(d, divisor=12))
         work = work / "out"
-        units = [name for name in UNIT.findall((work / "machine.v").read_text()) if name not in WHOLE]
+        places = hierarchy((work / "machine.v").read_text(), "machine")
+        units = {place.module: place.path[-1] for place in places if place.path and (len(place.path) == 1 or place.path[:-1] in WHOLE) and place.path not in WHOLE}
         (work / "synth.ys").write_text("\n".join(["read_verilog machine.v", *(f"setattr -mod -set keep_hierarchy 1 \\{name}" for name in units),
                                                   "synth_ice40 -dsp -top machine", "tee -o stat.json stat -json", ""]))
         run_tool("yosys", "-q", "synth.ys", folder=work, log="log")
@@ -44,7 +45,7 @@ def main():
     rows = [("parameters", MODEL.parameter_count)]
     rows += [(name, count(found["design"], pattern)) for name, pattern in
              (("lut4", "SB_LUT4"), ("ff", r"SB_DFF\w*"), ("multipliers", "SB_MAC16"), ("block_rams", r"SB_RAM40_4K\w*"))]
-    rows += [(f"{name.rsplit('.', 1)[1]}_lut4", count(found["modules"][f"\\{name}"], "SB_LUT4")) for name in units]
+    rows += [(f"{name}_lut4", count(found["modules"][f"\\{module}"], "SB_LUT4")) for module, name in units.items()]
     rows = sorted(rows[:5]) + sorted(rows[5:], key=lambda row: -row[1])[:6]
     ledger.record("boards.json", [{"name": f"ice40_smallest_{name}", "value": value, "unit": "", "kind": "measured", "command": "python -m tools.bench_ice40"}
                                   for name, value in rows])

@@ -19,13 +19,11 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
 
 import pytest
 
-import hwgen.lib.verilog
 from formal import engine
 from hwgen.lib.verilog import emit_design
 from sim import runner
@@ -44,7 +42,7 @@ TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".res
 #: Which of a unit's tests run benches on its Verilog, by words for pytest; by default those that are not nightly.
 TESTS = {"decoder": ("-m", "not nightly", "-k", "test_decoder"), "board": ("-k", "test_pins")}
 MUTANTS, CASES = 60, 2
-OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "explained", "survived")
+OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "argued", "explained", "survived")
 
 
 class Call(NamedTuple):
@@ -72,25 +70,12 @@ class Mutant(NamedTuple):
 
 # What the benches run
 
-@contextlib.contextmanager
-def _sources_named():
-    """Emitted Verilog says of each cell which line of Python made it."""
-    convert = hwgen.lib.verilog.verilog.convert
-
-    def named(*args, **options):
-        text = convert(*args, **options | dict(emit_src=True, strip_internal_attrs=False))
-        return re.sub(r"^ *\(\*.*\*\)\n *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)      # of no width: emit_design drops them
-    with mock.patch.object(hwgen.lib.verilog, "verilog", SimpleNamespace(convert=named)):
-        yield
-
-
 def cases(unit):
     """The designs that sim/test_<unit>.py builds, each with what it runs on them: its tests are run with a runner that only notes."""
     found = {}
 
     def note(design, name, bench, *, testcase=None, params=None, sim="verilator", seed=None, waves=False, internals=False, opt="-O1"):
-        with _sources_named():
-            verilog = design if isinstance(design, str) else emit_design(design, name)
+        verilog = design if isinstance(design, str) else emit_design(design, name, sources=True)
         case = found.setdefault((name, verilog), Case(unit, name, verilog.replace(f"{ROOT}/", ""), []))
         case.calls.append(Call(bench, testcase, params, runner.SEED if seed is None else seed, internals))
 
@@ -151,6 +136,13 @@ def _named(wire, verilog):
     return wire
 
 
+@functools.cache
+def _module(verilog, name):
+    """The lines of a module."""
+    start = next((k for k, line in enumerate(verilog) if re.match(rf"module \\?{re.escape(name)} ?\(", line)), 0)
+    return verilog[start:verilog.index("endmodule", start) if "endmodule" in verilog[start:] else None]
+
+
 def _drives(rtlil):
     """{(module, cell): name of the wire that it drives}, by way of the multiplexers behind it if its own wire has no name."""
     outputs, users, module, cell = {}, {}, None, None
@@ -180,10 +172,11 @@ def _drives(rtlil):
 def _where(command, verilog, drives):
     """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of Python that made it (or of Verilog)."""
     options = dict(re.findall(r"-(\w+) (\S+)", re.sub(r"-ctrl mutant \d+ \d+", "", command)))
+    module = _module(tuple(verilog), options["module"].lstrip("\\"))
     cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
-    wire = f" {_named(options['wire'], verilog)}[{options['wirebit']}]" if "wire" in options else ""
+    wire = f" {_named(options['wire'], module)}[{options['wirebit']}]" if "wire" in options else ""
     driven = drives.get((f"\\{options['module']}", options["cell"]), "")
-    drive = " -> " + _named(driven, verilog).lstrip("\\") if driven else ""
+    drive = " -> " + _named(driven, module).lstrip("\\") if driven else ""
     control = f" by [{options['ctrlbit']}]" if "ctrlbit" in options else ""
     sources, said = re.findall(r"-src (\S+)", command), ""
     for file, line in [source.rsplit(":", 1) for source in reversed(sources)]:
@@ -259,16 +252,16 @@ def _simulate(case, call, verilog, numbers, results):
 # Verdicts
 
 def explanations():
-    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why"}]."""
+    """Of mutants that no bench notices: [{"unit", "match": pattern of where it is, "why", "equivalent": true if nothing can show it}]."""
     return json.loads(EXPLAINED.read_text(encoding="utf-8"))
 
 
 def explanation(unit, where):
-    """Why a mutant that no bench notices may live, or None."""
+    """(why a mutant that no bench notices may live, or None; whether it is one that nothing can show)."""
     for entry in explanations():
         if entry["unit"] in (unit, "*") and re.search(entry["match"], where):
-            return entry["why"]
-    return None
+            return entry["why"], entry.get("equivalent", False)
+    return None, False
 
 
 def judge(case, found, prove):
@@ -280,8 +273,8 @@ def judge(case, found, prove):
             entry["verdict"] = "equivalent"
         else:
             entry["proof"] = proof
-            entry["why"] = explanation(case.unit, entry["where"])
-            entry["verdict"] = "explained" if entry["why"] else "survived"
+            entry["why"], argued = explanation(case.unit, entry["where"])
+            entry["verdict"] = "argued" if argued else "explained" if entry["why"] else "survived"
 
 
 def _proof(case, folder, number, limit):
@@ -315,10 +308,10 @@ def run_unit(unit, count, seed, most, prove):
 def summary(counts):
     """The numbers of the ledger from a Counter of verdicts."""
     total = sum(counts.values())
-    real = total - counts["equivalent"]
+    real = total - counts["equivalent"] - counts["argued"]
     killed = counts[OUTCOMES[0]] + counts[OUTCOMES[1]]
     return {"mutants": total, "killed by values": counts[OUTCOMES[0]], "killed by cycles only": counts[OUTCOMES[1]], "equivalent": counts["equivalent"],
-            "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
+            "argued": counts["argued"], "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
 
 
 def record(name, counts, command):
@@ -352,7 +345,7 @@ def main():
         print(f"{unit}: " + ", ".join(f"{value} {name}" for name, value in summary(counted[unit]).items())
               + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
         for entry in mutants:
-            if entry["verdict"] in ("survived", "explained"):
+            if entry["verdict"] in ("survived", "explained", "argued"):
                 print(f"  {entry['verdict']} {entry['case']} {entry['number']} ({entry['proof']}): {entry['where']}" + (f"\n    {entry['why']}" if entry.get("why") else ""), flush=True)
     if counted:
         total = sum(counted.values(), Counter())

@@ -28,8 +28,7 @@ CACHE = ROOT / "build" / "synth"
 TOP = "machine"
 #: Parts of units that are units for themselves, as a machine has many: name -> their modules' names.
 REPEATED = {"column": r"mac_column_\w+(?<!_dsp)", "dsp_column": r"mac_column_\w+_dsp", "dot": r"attention_dot_\w+", "numerators": r"attention_numerators_\w+"}
-_MODULE = re.compile(r"^module (\\\S+|\w+).*?^endmodule\n", re.MULTILINE | re.DOTALL)
-_PORTS = re.compile(r"^  (?:input|output) (?:reg )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+);\n", re.MULTILINE)
+_MODULE = re.compile(r"^module (\w+).*?^endmodule\n", re.MULTILINE | re.DOTALL)
 
 
 class Unit(NamedTuple):
@@ -46,23 +45,14 @@ def emit(design: Design):
 
 def _children(text, modules):
     """Modules that a module's text instantiates, as [(module, instance)]."""
-    found = re.findall(r"^  (\\\S+|\w+) +(?:#\([^;]*?\) +)?(\\\S+|\w+) +\(\n", text, re.MULTILINE)
-    return [(module, name.lstrip("\\")) for module, name in found if module in modules]
+    found = re.findall(r"^  (\w+) +(?:#\([^;]*?\) +)?(\w+) +\(\n", text, re.MULTILINE)
+    return [(module, name) for module, name in found if module in modules]
 
 
 def _box(text):
     """A module without what is in it."""
-    header, body = text.split(";\n", 1)
-    if "input  wire" in header:         # by hand: its ports are in its header
-        header = re.sub(r"`\w+", '""', header)
-        return f"(* blackbox *)\n{header};\nendmodule\n"
-    return f"(* blackbox *)\n{header};\n{''.join(_PORTS.findall(body))}endmodule\n"
-
-
-def _renamed(text):
-    """Numbered names anew: Amaranth numbers them over the whole machine, so that a change elsewhere would be one here."""
-    names = {}
-    return re.sub(r"\\\S*\$\S* ", lambda found: names.setdefault(found[0], f"\\s{len(names)} "), text)
+    header = re.sub(r"`\w+", '""', text.split(");\n", 1)[0])
+    return f"(* blackbox *)\n{header});\nendmodule\n"
 
 
 def _whole(name, top, modules, boxed, count=1):
@@ -76,14 +66,14 @@ def _whole(name, top, modules, boxed, count=1):
         inside[module] = _box(modules[module]) if box else modules[module]
         todo += [] if box else [child for child, _ in _children(modules[module], modules)]
     text = inside.pop(top).replace(f"module {top}", "module top", 1)
-    return Unit(name, _renamed("\n".join([text, *(inside[key] for key in sorted(inside))])), count)
+    return Unit(name, "\n".join([text, *(inside[key] for key in sorted(inside))]), count)
 
 
 def split(text, top=TOP):
     """The units of an emitted machine, or of a decoder alone, in the order of their names."""
     text = re.sub(r"`\w+_rom_file\b", '""', text)      # its definition stands outside of all modules
     modules = {match[1]: match[0] for match in _MODULE.finditer(text)}
-    levels = {"board": top, "axi": rf"\{top}.machine", "decoder": rf"\{top}.machine.decoder"}
+    levels = {"board": top, "axi": f"{top}_machine", "decoder": f"{top}_machine_decoder"}
     if levels["axi"] not in modules:
         levels = {"decoder": top}
     tops = {name: module for level in levels.values() for module, name in _children(modules[level], modules) if module not in levels.values()}

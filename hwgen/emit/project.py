@@ -7,8 +7,9 @@ import signal
 import threading
 from pathlib import Path
 
+from ..lib.netlist import RESERVED
 from ..lib.verilator import waiver_file
-from ..lib.verilog import emit_design, ports
+from ..lib.verilog import emit_design, hierarchy, ports
 from ..lib.workdir import work_folder
 from ..models import ModelError
 from ..models.json_file import read_json, take
@@ -27,23 +28,6 @@ from .vivado import packaging, script_file
 
 __all__ = ["EmitError", "check_output", "emit"]
 
-# Verilog-2005, and those of SystemVerilog that somebody might choose as a name: some tools read .v as either.
-_RESERVED = frozenset("""
-always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default defparam design disable
-edge else end endcase endconfig endfunction endgenerate endmodule endprimitive endspecify endtable endtask event for force
-forever fork function generate genvar highz0 highz1 if ifnone incdir include initial inout input instance integer join large
-liblist library localparam macromodule medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output
-parameter pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_onevent pulsestyle_ondetect rcmos real realtime reg
-release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify specparam strong0 strong1
-supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use uwire vectored wait wand
-weak0 weak1 while wire wor xnor xor
-alias bind bit break byte chandle checker class clocking const constraint context continue cover covergroup cross dist do
-endclass endclocking endgroup endinterface endpackage endprogram endproperty endsequence enum expect export extends extern final
-foreach global import inside int interface intersect local logic longint matches modport new null package packed priority
-program property protected pure rand randc ref return sequence shortint shortreal solve static string strong struct super
-tagged this throughout timeprecision timeunit type typedef union unique until untyped var virtual void weak wildcard with within
-""".split())
-
 
 class EmitError(Exception):
     """A project can't be written there; the message is one line."""
@@ -52,7 +36,7 @@ class EmitError(Exception):
 def check_output(folder, name):
     """Refuse a folder that is not ours to replace, or cannot be written. Raises ValueError or OSError; writes nothing."""
     folder = Path(folder)
-    if not name.isidentifier() or not name.isascii() or name in _RESERVED:
+    if not name.isidentifier() or not name.isascii() or name in RESERVED:
         raise ValueError(f"Top module's name must be a plain Verilog identifier and no keyword, not {name!r}")
     if folder.exists():
         if not folder.is_dir():
@@ -114,12 +98,15 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
             described |= {f"{name}_tb.v": ("testbench: two passes, with the tokens and signatures that must come", testbench(design, quantized, name, ports(verilog, name), axi))}
         files = {f"{name}.v": "the machine; every module's name starts with the top's", image: _about_image(design, axi),
                  "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core", f"{name}.vlt": "waivers of Verilator's warnings in the machine, each with its reason",
-                 inst_file(name): "an instance of it, to paste into a module", ipxact_file(name): "IP-XACT (IEEE 1685-2014)", script_file(name): "packages it as an IP of Vivado's (written, not run)",
-                 "README.md": "how to use these files", **{file: purpose for file, (purpose, _) in described.items()}}
+                 f"{name}_hierarchy.json": "each instance of the machine: its module, and the source and the page on that",
+                 inst_file(name): "an instance of it, to paste into a module", ipxact_file(name): "IP-XACT (IEEE 1685-2014)",
+                 script_file(name): "packages it as an IP of Vivado's (written, not run)", "README.md": "how to use these files",
+                 **{file: purpose for file, (purpose, _) in described.items()}}
         about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files, axi=axi, registers=registers)
-        texts = {f"{name}.v": verilog, "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
-                 f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"), inst_file(name): instantiation(about), ipxact_file(name): ipxact(about),
-                 script_file(name): packaging(about), "README.md": _readme(about), **{file: text for file, (_, text) in described.items()}}
+        texts = {f"{name}.v": verilog, f"{name}_hierarchy.json": _hierarchy(verilog, name), "manifest.json": json.dumps(about, indent=1) + "\n",
+                 f"{name}.f": f"{name}.v\n", f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"), inst_file(name): instantiation(about),
+                 ipxact_file(name): ipxact(about), script_file(name): packaging(about), "README.md": _readme(about),
+                 **{file: text for file, (_, text) in described.items()}}
         for file, text in texts.items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
         _replace(folder, project, work / "old")
@@ -202,6 +189,12 @@ def _about_image(design, axi):
     return "weights, read by $readmemh" if design.hw.source == "rom" else "weights, beat after beat: serve them at weight_beats"
 
 
+def _hierarchy(verilog, name):
+    """Where each instance comes from, one a line."""
+    places = [{"instance": ".".join((name, *place.path)), "module": place.module, "source": place.source, "page": place.page} for place in hierarchy(verilog, name)]
+    return "[\n" + ",\n".join(f" {json.dumps(place)}" for place in places) + "\n]\n"
+
+
 def _core(about):
     """A FuseSoC (CAPI2) description."""
     name, hw, files = about["top"], about["hardware"], about["files"]
@@ -209,13 +202,14 @@ def _core(about):
     image, rom, bench = about["weights"]["image"], hw["source"] == "rom", f"{name}_tb.v" in files
     copied = f"{image} : {{file_type : user, copyto : {image}}}"        # under that name, which is no other machine's, where tools run
     parameter = "ROM_FILE" if rom else "WEIGHTS"
-    filesets = {"rtl": [f"{name}.v : {{file_type : verilogSource-2005}}", *([copied] if rom else [])], "waivers": [f"{name}.vlt : {{file_type : vlt}}"]}
+    filesets = {"rtl": [f"{name}.v : {{file_type : verilogSource-2005}}", *([copied] if rom else [])], "waivers": [f"{name}.vlt : {{file_type : vlt}}"],
+                "hierarchy": [f"{name}_hierarchy.json : {{file_type : user}}"]}
     if "bus" in about:
         kinds = {"h": "cSource, is_include_file : true", "sv": "systemVerilogSource"}
         filesets["registers"] = [f"{name}_registers.{form} : {{file_type : {kinds.get(form, 'user')}}}" for form in ("h", "sv", "rdl", "md")]
     if bench:
         filesets["testbench"] = [f"{name}_tb.v : {{file_type : verilogSource-2005}}", *([] if rom else [copied])]
-    targets = [_target("default", name, "rtl, tool_verilator ? (waivers)" + (", registers ? (registers)" if "bus" in about else "")),
+    targets = [_target("default", name, "rtl, tool_verilator ? (waivers), hierarchy ? (hierarchy)" + (", registers ? (registers)" if "bus" in about else "")),
                _target("lint", name, "rtl, waivers", "lint", "tool : verilator, verilator_options : [-Wall]")]
     if bench:
         targets += [_target("sim", f"{name}_tb", "rtl, testbench", "sim", "tool : icarus, iverilog_options : [-g2005]", parameter),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from vcd.gtkw import GTKWSave, make_translation_filter
 
+from ..lib.verilog import written
 from ..params.phases import phases
 
 __all__ = ["KINDS", "SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_views"]
@@ -12,46 +13,25 @@ __all__ = ["KINDS", "SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_
 KINDS = (".vcd", ".fst")
 SIGNALS = ("named", "all")
 
-_MODULE = re.compile(r"module (\\\S+|\w+)")
-_DECLARATION = re.compile(r"  (input|output|wire|reg) (?:\[(\d+):0\] )?(\\\S+|\w+) ?( \[\d+:\d+\])?( = [^;]+)?;")
-_INSTANCE = re.compile(r"  (\\\S+|\w+) +(\w+) \($")
-_STREAM = re.compile(r"\\?\w+__(valid|ready|payload)(\$\d+)?")
+_DECLARATION = re.compile(r"  (?:input|output|wire|reg) +(?:wire |reg )? *(?:\[(?:\d+):(?:\d+)\] *)?(\w+) ?(?:\[\d+:\d+\])?[,;]?(?: *//.*)?$")
+_MODULE = re.compile(r"module (\w+)")
+_STREAM = re.compile(r"\w+__(valid|ready|payload)")
 _WIDEST = 32        # bits of a register to see: wider ones hold data that a stream has shown
 _OFF, _ON = "/*verilator tracing_off*/", "/*verilator tracing_on*/"
 
 
-class _Module(NamedTuple):
-    """What an emitted module says of itself: {port: bits}, names of registers to see, [(module, name)] of what is in it."""
-
-    ports: dict
-    registers: set
-    instances: list
-
-
-def _modules(verilog):
-    """{name: `_Module`} of emitted Verilog."""
-    found = {}
-    for line in verilog.split("\n"):
-        if match := _MODULE.match(line):
-            module = found.setdefault(match[1], _Module({}, set(), []))
-        elif match := _DECLARATION.match(line):
-            kind, high, name, memory, _ = match.groups()
-            if kind in ("input", "output"):
-                module.ports[name] = int(high or 0) + 1
-            elif kind == "reg" and not memory and int(high or 0) < _WIDEST and not re.search(r"\d|\$", name):
-                module.registers.add(name)
-        elif match := _INSTANCE.match(line):
-            module.instances.append((match[1], match[2]))
-    return found
-
-
-def _named(name, module, top):
-    """What of a module is to be seen."""
-    if name == top or name.startswith(f"\\{top}.") and name.count(".") == 1:
-        return module.ports.keys() | module.registers
+def _named(name, module, users):
+    """What of a module is to be seen. ``users``: {module: [modules with an instance of it]}."""
+    registers = {register for register, bits in module.registers.items()
+                 if bits <= _WIDEST and not re.search(r"\d|_next$", register) and register not in module.ports}
+    around = users.get(name)
+    if around is None or len(around) == 1 and around[0] not in users:       # the machine, and its units
+        return module.ports.keys() | registers
     streams = {port: _STREAM.fullmatch(port) for port in module.ports}
-    if name.startswith(f"\\{top}."):        # what it is handed, the unit around it shows
-        return {port for port, member in streams.items() if member and member[1] != "payload"} | module.registers - module.ports.keys()
+    while around is not None and len(around) == 1:
+        around = users.get(around[0])
+    if around is None:      # of what is in a unit: what it is handed, the unit around it shows
+        return {port for port, member in streams.items() if member and member[1] != "payload"} | registers
     return {port for port, member in streams.items() if member}
 
 
@@ -62,13 +42,17 @@ def probed(verilog, top):
     lane or a pipeline stage, the insides of arithmetic. Of what is inside a unit, streams show whether they are valid and ready; of parts
     that are written once for many places (`hwgen.lib.verilog.shared`: vector buffers, columns, memories), streams alone.
     """
-    modules, lines, off, named = _modules(verilog), [], False, {top}
+    modules, lines, off, named, users = written(verilog), [], False, {top}, {}
+    for name, module in modules.items():
+        for part, _ in module.instances:
+            users.setdefault(part, []).append(name)
+    users |= {name: () for name in modules.keys() - users.keys() - {top}}     # never seen
     for line in verilog.split("\n"):
         if match := _MODULE.match(line):
-            named = _named(match[1], modules[match[1]], top)
+            named = _named(match[1], modules[match[1]], users)
         declared = _DECLARATION.match(line)
         # an instance in a line that is off hides all that is in it
-        hidden = declared[3] not in named if declared else not named
+        hidden = declared[1] not in named if declared else not named
         if hidden != off:
             line, off = f"{_OFF if hidden else _ON}{line}", hidden
         lines.append(line)
@@ -77,7 +61,7 @@ def probed(verilog, top):
 
 def hierarchy(verilog, top):
     """[(path, {port: bits})] of the machine and the units in it, the machine first; path () and (unit,)."""
-    modules = _modules(verilog)
+    modules = written(verilog)
     return [((), modules[top].ports), *(((name,), modules[module].ports) for module, name in modules[top].instances)]
 
 
@@ -142,10 +126,10 @@ def _important(scope, units):
     groups = [("machine", [(f"{scope}.{port}", machine[port]) for port in first])]
     for path, ports in units:
         streams = [port for port in ports if _STREAM.fullmatch(port)]
-        streams.sort(key=lambda port: (port.lstrip("\\").split("__")[0], "valid ready payload".split().index(_STREAM.fullmatch(port)[1])))
+        streams.sort(key=lambda port: (port.split("__")[0], "valid ready payload".split().index(_STREAM.fullmatch(port)[1])))
         if streams:
             groups.append((".".join(path) or "streams of the machine",
-                           [(".".join((scope, *path, port.lstrip("\\"))), ports[port]) for port in streams]))
+                           [(".".join((scope, *path, port)), ports[port]) for port in streams]))
     return groups
 
 

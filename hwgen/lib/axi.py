@@ -72,7 +72,7 @@ class LiteSlave(wiring.Component):
         with m.Elif(self.s_axi_bready):
             m.d.sync += self.s_axi_bvalid.eq(0)
 
-        looked, found = Signal(), Signal()
+        looked, found = Signal(name="looked"), Signal()
         m.d.comb += self.s_axi_arready.eq(~self.read & ~looked & ~found & ~self.s_axi_rvalid)
         m.d.sync += [self.read.eq(self.s_axi_arvalid & self.s_axi_arready), looked.eq(self.read), found.eq(looked)]
         with m.If(self.s_axi_arvalid & self.s_axi_arready):

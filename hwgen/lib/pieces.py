@@ -109,7 +109,7 @@ class Pieces(wiring.Component):
                 m.d.comb += [self.after.eq(head), self.last.eq(~self.head.any())]
 
         # of the half that attends the layer is round, or in an odd step the one before; of the other the MLP's is the one before
-        of_mlp, opens = Signal(), kind == opening
+        of_mlp, opens = Signal(name="of_mlp"), kind == opening
         m.d.comb += [of_mlp.eq(reduce(or_, (kind == piece for piece in mlps))),
                      self.layer.eq(Mux(opens | ~odd & ~of_mlp, round_, round_ - 1)), self.final.eq(opens & (round_ == layers)),
                      self.half.eq(Mux(kind == head, head_half, odd ^ (of_mlp | opens)))]

@@ -8,6 +8,8 @@ from .verilog import verbatim
 __all__ = ["BlockRam"]
 
 _TEXT = """\
+// BlockRam: Memory with one write port and one read port, both clocked.
+// Source: hwgen/lib/ram.py, docs/kv_cache.md
 module {module} #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,

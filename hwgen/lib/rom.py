@@ -13,6 +13,8 @@ _TEXT = """\
 `define {module}_file "{file}"
 `endif
 
+// FileRom: Read-only block memory, initialized by $readmemh when a simulation or a synthesis starts.
+// Source: hwgen/lib/rom.py, docs/weights.md
 module {module} #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,

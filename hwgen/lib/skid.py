@@ -26,7 +26,7 @@ class Skid(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        full, kept = Signal(), Signal(self._shape, reset_less=True)
+        full, kept = Signal(name="full"), Signal(self._shape, reset_less=True)
         m.d.comb += [self.i.ready.eq(~full), self.o.valid.eq(self.i.valid | full), self.o.payload.eq(Mux(full, kept, self.i.payload))]
         m.d.sync += full.eq(self.o.valid & ~self.o.ready)
         # Captured whether it will be needed or not: so nothing but `full` waits for `o.ready`, which comes late.

@@ -13,17 +13,21 @@ Every module of a design carries the name of its top as prefix, so two designs f
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+import inspect
 import os
 import re
+import textwrap
 from typing import NamedTuple
 
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, ResetSignal, Value
-from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
+from .netlist import to_rtlil
+from .verilog_text import tidy
 
-__all__ = ["Port", "emit_design", "emit_verilog", "ports", "shared", "verbatim"]
+
+__all__ = ["Place", "Port", "Written", "emit_design", "emit_verilog", "hierarchy", "ports", "shared", "verbatim", "written"]
 
 
 class Port(NamedTuple):
@@ -34,18 +38,39 @@ class Port(NamedTuple):
     width: int
 
 
+class Written(NamedTuple):
+    """What a module's text says of it: {port: bits}, {register: bits} without memories, [(module, instance)], and the file and the page it is from."""
+
+    ports: dict
+    registers: dict
+    instances: list
+    source: str
+    page: str
+
+
+class Place(NamedTuple):
+    """An instance in a design: names from the top's instances down to it, its module, and of that the source and the page ("" if there is none)."""
+
+    path: tuple
+    module: str
+    source: str
+    page: str
+
+
 class _Design:
     """What one emission has written so far, in the order of writing (parts before their users)."""
 
-    def __init__(self, prefix):
-        self.prefix = prefix
+    def __init__(self, prefix, sources=False):
+        self.prefix, self.sources = prefix, sources
         self.texts = {}  # module name: Verilog text
         self.parts = {}  # module name: (type, signature, ports) of the component that was written for it
         self.raised = []  # (module, its parameter, the top's parameter, the default) of parameters that are to be the top's
 
 
-_DIRECTIONS = {wiring.In: PortDirection.Input, wiring.Out: PortDirection.Output}
 _design = ContextVar("design", default=None)
+#: Pages of what is not a unit, which has one of its own name; architecture.md for all others.
+_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache", "lib.rom": "weights",
+          "lib.secded": "kv_cache", "lib.softcap": "attention", "lib.threefry": "sampler"}
 
 
 @contextmanager
@@ -63,24 +88,45 @@ def _builtin_yosys():
 
 
 def _convert(component, name):
+    design = _design.get()
+    sources, taken = (design.sources, design.parts.keys()) if design else (False, ())
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"Module name must be a plain Verilog identifier, not {name!r}")
-    named = {}
-    for path, member, value in component.signature.flatten(component):
-        value = Value.cast(value)
-        if len(value):  # a port of no width would be written as [-1:0], which is two bits
-            named["__".join(map(str, path))] = (value, _DIRECTIONS[member.flow])
+    rtlil, about = to_rtlil(component, name, taken, sources)
     with _builtin_yosys():
-        text = verilog.convert(component, name=name, ports=named, emit_src=False, strip_internal_attrs=True)
-    # Yosys has a register that wakes up every `always @*` at time 0. Icarus sets it before anyone listens; this is later.
-    text = re.sub(r"\\\$auto\$verilog_backend\S* ", r"\\$start ", text)
-    text = text.replace("  reg \\$start  = 0;\n", "  reg \\$start ;\n  initial \\$start <= 0;\n")
-    # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know the name.
-    text = re.sub(r"^  reg ((?:\[\d+:\d+\] )?)(\\\S+ |\w+) = ([^;]+);$", r"  reg \1\2;\n  initial \2 = \3;", text, flags=re.MULTILINE)
-    # An element of an array and a bit of the array's port have one name, on which Yosys's abc9 fails without a word.
-    text = re.sub(r"\\\S+ ", lambda name: re.sub(r"\[(\d+)\]", r".\1", name[0]), text)
-    # Signals of no width are only declared, and as two bits.
-    return re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
+        text = verilog._convert_rtlil_text(rtlil, strip_internal_attrs=not sources)
+    text = re.sub(r"(?:^ *\(\*.*\*\)\n)*^ *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)        # of no width, and only declared
+    version, *modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
+    texts = []
+    for module in modules:
+        of = about[re.match(r"module (\S+?) ?\(", module)[1]]
+        texts.append(_described(of.component) + (module if sources else tidy(module, of.ports, of.fields)))
+    return "\n".join([version.split("\n", 1)[0], *texts])
+
+
+def _described(component):
+    """The comment above a module: what it is, its source, and its page."""
+    if component is None:
+        return ""
+    kind = type(component)
+    paragraph = " ".join((inspect.getdoc(kind) or "").split("\n\n", 1)[0].split())
+    sentence = re.match(r".*?(?:\.(?= )|$)", paragraph.replace("``", "").replace("`", ""))[0]
+    said = textwrap.wrap(f"{kind.__name__.lstrip('_')}: {sentence}".rstrip(": "), 130)
+    places = [place for place in (source(kind), page(kind)) if place]
+    return "".join(f"// {line}\n" for line in [*said, f"Source: {', '.join(places)}"])
+
+
+def source(kind):
+    """The file of a class, from the folder on in which its package is."""
+    return kind.__module__.replace(".", "/") + ".py"
+
+
+def page(kind):
+    """The page in docs/ on a class of this package, or None."""
+    package, floor, *rest = (*kind.__module__.split("."), "", "")
+    if package != __name__.split(".")[0]:
+        return None
+    return f"docs/{rest[0] if floor == 'units' else _PAGES.get(f'{floor}.{rest[0]}', 'architecture')}.md"
 
 
 def emit_verilog(component, name):
@@ -95,13 +141,15 @@ def emit_verilog(component, name):
         _design.reset(token)
 
 
-def emit_design(top, name):
+def emit_design(top, name, sources=False):
     """Verilog of ``top`` and of all parts that it, its submodules and its parts share, each part once.
+
+    With ``sources`` it is as Yosys writes it, where an attribute says of each cell which line of Python made it.
 
     Module names are ``name`` for the top and start with ``name`` for everything else. A port named ``a.b`` of a
     signature is the Verilog port ``a__b``; one of no width is left out.
     """
-    design = _Design(name)
+    design = _Design(name, sources)
     token = _design.set(design)
     try:
         text = _convert(top, name)
@@ -205,11 +253,51 @@ def _raise(text, module, parameter, of_top, default):
 
 
 def ports(text, name):
-    """The ports of module ``name`` in emitted Verilog, in its header's order."""
-    found = re.search(rf"^module {re.escape(name)}(?: #\([^)]*\) )?\((.*?)\);$(.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
+    """The ports of module ``name`` in Verilog, in its header's order: ours, or written by Yosys."""
+    found = re.search(rf"^module {re.escape(name)}(?: #\([^)]*\))? *\((.*?)\);$(.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError(f"Verilog must contain a module named {name!r}")
     header, body = found.groups()
+    header = re.sub(r"//.*", "", header)
     declared = {port: Port(port, direction, int(high or 0) - int(low or 0) + 1) for direction, high, low, port in
-                re.findall(r"^\s*(input|output) (?:\[(\d+):(\d+)\] )?(\w+)\s*;", body, re.MULTILINE)}
-    return [declared[port] for port in re.findall(r"\w+", header)]
+                re.findall(r"^\s*(input|output) +(?:wire |reg )? *(?:\[(\d+):(\d+)\] *)?(\w+)\s*[,;]?\s*$", f"{header}\n{body}", re.MULTILINE)}
+    return [declared[port] for port in re.findall(r"\w+", header) if port in declared]
+
+
+_DECLARED = re.compile(r"  (input|output|reg) +(?:wire|reg)? *(?:\[(\d+):0\] *)?(\w+) ?[,;]?(?: *//.*)?$")
+_INSTANCE = re.compile(r"  (\w+) +(?:#\(.*\) )?(\w+) \($")
+_WITH_PARAMETERS = re.compile(r"  (\w+) +#\((?:\.\w+\(\w+\),)?$")
+_INSTANCE_ENDS = re.compile(r"  \) (\w+) \($")
+_SOURCE = re.compile(r"// Source: (\S+?)(?:, (\S+))?$")
+
+
+def written(text):
+    """{name: `Written`} of the modules of an emitted design, in its order."""
+    found, source, page, part = {}, "", "", None
+    for line in text.split("\n"):
+        if said := _SOURCE.match(line):
+            source, page = said[1], said[2] or ""
+        elif line.startswith("module "):
+            module = found[line.split()[1].split("(")[0]] = Written({}, {}, [], source, page)
+            source = page = ""
+        elif declared := _DECLARED.match(line):
+            kind, high, name = declared.groups()
+            (module.registers if kind == "reg" else module.ports)[name] = int(high or 0) + 1
+        elif instance := _INSTANCE.match(line):
+            module.instances.append(instance.groups())
+        elif begins := _WITH_PARAMETERS.match(line):
+            part = begins[1]
+        elif part and (ends := _INSTANCE_ENDS.match(line)):
+            module.instances.append((part, ends[1]))
+            part = None
+    return found
+
+
+def hierarchy(text, top):
+    """[`Place`] of all instances of an emitted design, the top first, each before what is in it."""
+    modules, places, todo = written(text), [], [((), top)]
+    while todo:
+        path, name = todo.pop()
+        places.append(Place(path, name, modules[name].source, modules[name].page))
+        todo += [((*path, instance), module) for module, instance in reversed(modules[name].instances)]
+    return places

@@ -91,10 +91,17 @@ class SafetensorsFile:
 
     def read(self, name):
         """The tensor as float32."""
+        return self._read(name, _READERS)
+
+    def read_bytes(self, name):
+        """A tensor of bytes, U8: uint8."""
+        return self._read(name, {"U8": ("u1", lambda a: a)})
+
+    def _read(self, name, readers):
         dtype, shape, start, stop = self._entries[name]
-        if dtype not in _READERS:
-            raise ModelError(f"{self.path}: tensor {name} must be one of {', '.join(_READERS)}, not {dtype}")
-        stored, convert = _READERS[dtype]
+        if dtype not in readers:
+            raise ModelError(f"{self.path}: tensor {name} must be one of {', '.join(readers)}, not {dtype}")
+        stored, convert = readers[dtype]
         try:
             values = np.empty(shape, stored)
             with open_file(self.path) as file:

@@ -1,14 +1,12 @@
 """What a user chooses: the hardware shape and the number formats."""
 from dataclasses import dataclass
 
+from .block import Project
 from .checks import check_int, check_power_of_two, later, without_unused
 from .formats import E2M1, E3M1, E3M4, E4M1, E4M3, Fp8
 from .stream import HEAD
 
-__all__ = ["BLOCK", "HwShape", "MAX_HEAD_ROW", "MAX_ROW", "Override", "Recipe", "block_ranges"]
-
-#: Inputs of a block of E2M1 weights, which share an exponent: as in OCP's MXFP4.
-BLOCK = 32
+__all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "Override", "Recipe", "block_ranges"]
 
 #: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each other.
 MAX_ROW, MAX_HEAD_ROW = 15, 7
@@ -73,10 +71,50 @@ class Recipe:
         if self.block_range is not None:
             check_int("Block range", self.block_range, 0, max(block_ranges().values()))
 
+    def check(self, model):
+        """ValueError if a `ModelShape` has not what the recipe names, or cannot be in these formats."""
+        names = [project.name for project in model.block.of(Project)]
+        for override in self.overrides:
+            if override.project not in ("", HEAD, *names):
+                raise ValueError(f"Format must be of {', '.join(names)} or head, not {override}")
+            if override.layers is not None and override.layers[1] >= model.num_hidden_layers:
+                raise ValueError(f"Layers of a format must be 0 to {model.num_hidden_layers - 1} with {model.name}, not {override}")
+        if self.format_of(HEAD) == E2M1:
+            for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"), (self.head == "pair", "which is in pairs"),
+                               (model.head_bias, "which has a bias")):
+                if wrong:
+                    raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: add head={self.weight_format} to --formats")
+        if self.block_range is not None:
+            if E2M1 not in self.formats(model):
+                raise ValueError("Block range must be left out where no matrix is in e2m1")
+            if self.block_range > (most := block_ranges()[self.array_format(model)]):
+                raise ValueError(f"Block range must be at most {most} in an array of {self.array_format(model)}, not {self.block_range}")
+
     def format_of(self, project, layer=None):
         """The format of a `Project` of a layer, or of the LM head ("head")."""
         found = [override.format for override in self.overrides if override.covers(project, layer)]
         return found[-1] if found else self.weight_format
+
+    def row_offsets(self, name):
+        """The largest offset of a row of a matrix; of the LM head and of tables if ``name`` is "head". 0: there are none."""
+        return 0 if self.scales == "matrix" else MAX_HEAD_ROW if name == HEAD else MAX_ROW
+
+    def formats(self, model):
+        """Those of all that goes through the array, of a `ModelShape`: a set."""
+        return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project) for layer in range(model.num_hidden_layers)}
+
+    def array_format(self, model):
+        """What the array's weights are: ``weight_format``, or if all are in E2M1, the narrowest that has those of all blocks."""
+        if self.formats(model) != {E2M1}:
+            return self.weight_format
+        wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
+        return next(fmt for fmt in (E2M1, E3M1, E4M1, self.weight_format) if block_ranges()[fmt] >= wanted)
+
+    def largest_block(self, model):
+        """The largest offset of a block; 0: blocks have none."""
+        if E2M1 not in self.formats(model):
+            return 0
+        return block_ranges()[self.array_format(model)] if self.block_range is None else self.block_range
 
     @property
     def codes_per_head_weight(self):

@@ -56,7 +56,7 @@ class AlternatingSequencer(wiring.Component):
         posts = block.post_norms
 
         # The entries of the pass, and how many each half-batch has and wants output of
-        idle, finish = Signal(), Signal()
+        idle, finish = Signal(name="idle"), Signal()
         entry_at, collected, closed = take_entries(m, self, design, idle, finish)
         counts, wanted = ([Signal(n, name=f"{name}{half}") for half in (0, 1)] for name in ("count", "wanted"))
         want_rows = [[Signal(range(rows), name=f"want_row{half}_{i}") for i in range(rows)] for half in (0, 1)]
@@ -93,14 +93,14 @@ class AlternatingSequencer(wiring.Component):
 
         # What each half-batch has ready: its norm's rows, its attention's
         normed = [Signal(name=f"normed{h}") for h in (0, 1)]
-        attended, set_off, start = Signal(), Signal(), Signal()
+        attended, set_off, start = Signal(name="attended"), Signal(name="set_off"), Signal()
         # ``free``: of the piece's half no norm is under way or to come. Without norms of sums there never is when a record comes
         # ``normed_all``: the last norm ends
         free, normed_all = self._norm(m, pieces, normed, counts, wanted, want_row, set_off)
         self._attention(m, pieces, attended, counts, lambda half, i: entry_at(entry_of(half, i)), start)
 
         # The array: its piece's commands, and the end of it
-        go, done, end, seen = Signal(), Signal(), Signal(), Signal()
+        go, done, end, seen = Signal(name="go"), Signal(name="done"), Signal(name="end"), Signal(name="seen")
         # the first matrix behind a norm waits for it; others of a parallel block read what that has read
         of_norm = kind_is(*(kinds[block.projects(norm.name)[0]] for norm in block.of(Norm) if norm.writes == "normed"), head)
         running = Signal()
@@ -147,7 +147,7 @@ class AlternatingSequencer(wiring.Component):
                          done.eq(finished)]
 
         # -- the pass
-        embedded, angled = Signal(), Signal()
+        embedded, angled = Signal(name="embedded"), Signal()
         nothing = heads == 0
         with m.FSM() as fsm:
             with m.State("IDLE"):

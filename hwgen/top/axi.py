@@ -163,7 +163,7 @@ class AxiDecoder(wiring.Component):
     def _commands(self, m, command, regs, resetting):
         """Entries go to the machine while it may run."""
         fields = command_fields(self._design)
-        word, valid = Signal(word_bits(fields)), Signal()
+        word, valid = Signal(word_bits(fields), name="word"), Signal(name="valid")
         offered = Signal()                      # an offer stays, whatever software says meanwhile
         go = Signal()
         open_ = (regs.control_run | offered) & ~resetting
@@ -189,7 +189,8 @@ class AxiDecoder(wiring.Component):
         """An operation on the KV memory waits for the end of the pass; its answer stays until the next."""
         command, answer, busy = decoder.kv_command, decoder.kv_answer, regs.kv_answer_busy
         taken = {name: getattr(regs, f"kv_command_{name}") for name in ("op", "slot", "other")} | {"length": regs.kv_length_value}
-        held, offered, error = Signal.like(command.payload.as_value(), reset_less=True), Signal(), Signal.like(answer.p.error)
+        held = Signal.like(command.payload.as_value(), reset_less=True)
+        offered, error = Signal(name="offered"), Signal.like(answer.p.error, name="error")
         m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)), command.valid.eq(offered & ~resetting),
                      command.payload.as_value().eq(held), answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
         with m.If(regs.kv_command_write):
@@ -227,7 +228,7 @@ class AxiDecoder(wiring.Component):
 
     def _errors(self, m, reader, regs):
         """The first error since software cleared the cause, and how many."""
-        code, address, count = Signal(3), Signal(self._axi.address_width), Signal(16)
+        code, address, count = Signal(3, name="code"), Signal(self._axi.address_width, name="address"), Signal(16)
         m.d.comb += regs.irq_status_error_set.eq(reader.error.valid)
         with m.If(reader.error.valid):
             with m.If(regs.irq_status_error):

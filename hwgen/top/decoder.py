@@ -208,8 +208,8 @@ class Decoder(wiring.Component):
         requests = cut(m, "feeder_skid", feeder.o)
         m.submodules.operation_skid = operations = Skid(array.x.payload.shape())
         connect(m, operations.o, array.x)
-        for buffer, steps in ((xa, (*block.converted, HEAD)), (xo, (block.from_heads,)), (xh, (block.from_ff,))):
-            selected = Signal(init=buffer is xa)
+        for name, buffer, steps in (("xa", xa, (*block.converted, HEAD)), ("xo", xo, (block.from_heads,)), ("xh", xh, (block.from_ff,))):
+            selected = Signal(init=buffer is xa, name=f"{name}_selected")
             with m.If(seq.feed.valid & seq.feed.ready):
                 m.d.sync += selected.eq(seq.feed.p.matrix.as_value().matches(*(member(matrices(block), step).value for step in steps)))
             row = whole(requests.p.row, half) if buffer is xa else requests.p.row

@@ -48,7 +48,7 @@ class Sequencer(wiring.Component):
         entry_at, collected, closed = take_entries(m, self, design, idle, finish)
         wanted = Signal(range(entries + 1))
         want_rows = [Signal(row, name=f"want_row{i}") for i in range(entries)]
-        embedded, angled = Signal(), Signal()
+        embedded, angled = Signal(name="embedded"), Signal()
         for i in range(entries):            # counts when ``wanted`` moves on, as in `take_entries`
             with m.If(self.command.ready & (wanted == i)):
                 m.d.sync += want_rows[i].eq(collected)
@@ -222,7 +222,7 @@ def take_entries(m, seq, design, idle, finish):
     """
     entries = design.hw.entries
     table = [Signal(command_layout(design), name=f"entry{i}") for i in range(entries)]
-    collected, closed = Signal(range(entries + 1)), Signal()
+    collected, closed = Signal(range(entries + 1), name="collected"), Signal()
 
     def entry_at(index):
         return data.View(command_layout(design), pick([t.as_value() for t in table], index))

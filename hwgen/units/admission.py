@@ -60,10 +60,10 @@ class Admission(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design, hw, ask = self._design, self._design.hw, self.ask
-        held, holding = Signal(command_layout(design), reset_less=True), Signal()
-        operation, operating = Signal(kv_command_layout(design), reset_less=True), Signal()
+        held, holding = Signal(command_layout(design), reset_less=True, name="held"), Signal()
+        operation, operating = Signal(kv_command_layout(design), reset_less=True, name="operation"), Signal()
         opened, closed = self.opened, Signal()          # ``closed``: the pass's ``last`` has been accepted
-        count, rows = Signal(range(hw.entries + 1)), Signal(range(hw.entries + 1))     # entries so far, and those let in
+        count, rows = Signal(range(hw.entries + 1), name="count"), Signal(range(hw.entries + 1))     # entries so far, and those let in
         told = Signal()                                 # that they are too many
         ended = self.outcome.valid & self.outcome.ready & self.outcome.p.last
 
@@ -88,7 +88,7 @@ class Admission(wiring.Component):
             """Whether a number is not below ``limit``; never, where its bits cannot say so."""
             return value >= limit if limit < 1 << len(value) else Const(0, 1)
 
-        excess, wrong, own_error = Signal(), Signal(), Signal(ERROR_BITS)
+        excess, wrong, own_error = Signal(name="excess"), Signal(name="wrong"), Signal(ERROR_BITS)
         m.d.comb += [excess.eq(count == hw.entries), wrong.eq(1)]
         with m.If(excess):
             m.d.comb += own_error.eq(ErrorCode.TOO_MANY_ENTRIES)
@@ -101,7 +101,7 @@ class Admission(wiring.Component):
         with m.Else():
             m.d.comb += wrong.eq(0)
 
-        asking, admitted, final = Signal(), Signal(), Signal()
+        asking, admitted, final = Signal(name="asking"), Signal(name="admitted"), Signal()
         m.d.comb += [asking.eq(holding & ~held.none & ~wrong), admitted.eq(asking & ask.ready & (self.error == ErrorCode.OK)),
                      done.eq(holding & (held.none | wrong | ask.ready)), final.eq(held.last & ~admitted & (rows == 0)),
                      self.entry.valid.eq(admitted | done & held.last & (rows != 0)), self.entry.p.eq(held), self.entry.p.none.eq(~admitted)]

@@ -42,7 +42,7 @@ class GridTile(wiring.Component):
         connect(m, flipped(self.x), array.x)
         connect(m, array.o, flipped(self.o))
         collected = Signal(tile_layout(design).size, reset_less=True)
-        full, count = Signal(), Signal(range(hw.tile_beats))
+        full, count = Signal(name="full"), Signal(range(hw.tile_beats))
         m.d.comb += [array.tile.valid.eq(full), array.tile.payload.eq(collected), self.beats.ready.eq(~full | array.tile.ready)]
         with m.If(array.tile.ready):
             m.d.sync += full.eq(0)
@@ -75,7 +75,7 @@ class GridRow(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         beats, tiles = self._design.hw.tile_beats, [GridTile(self._design) for _ in range(self._tiles)]
-        turn, count = Signal(range(self._tiles)), Signal(range(beats))
+        turn, count = Signal(range(self._tiles), name="turn"), Signal(range(beats))
         for i, tile in enumerate(tiles):
             m.submodules[f"tile{i}"] = shared(tile, tile.module_name)
             m.d.comb += [tile.beats.valid.eq(self.beats.valid & (turn == i)), tile.beats.payload.eq(self.beats.payload),
@@ -151,6 +151,8 @@ class ArrayGrid(wiring.Component):
     def __init__(self, design, rows, tiles):
         if rows < 1 or tiles < 1:
             raise ValueError(f"Grid must have at least 1 row and 1 tile in each, not {rows} and {tiles}")
+        if design.scaled or design.narrow:
+            raise ValueError("Weights of a grid must be of 8 bits with one scale a matrix: it reads no offsets of rows or blocks")
         self._design, self._rows, self._tiles = design, rows, tiles
         super().__init__({
             "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))).array(rows),

@@ -1,5 +1,7 @@
 """Attention of one entry after another: scores, softmax and weighted sums over the rows of the KV cache."""
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from typing import NamedTuple
+
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -17,6 +19,53 @@ __all__ = ["Attention"]
 
 JOBS = 16            # commands and jobs that the queues hold: more than can be on their way
 FRACTION_BITS = 15   # of the sum's mantissa
+
+
+# The stages, each a module of its own within the unit; the unit's methods fill them.
+
+class _Stage(Elaboratable):
+    def __init__(self):
+        self.m = Module()
+
+    def elaborate(self, platform):
+        return self.m
+
+
+class _Requests(_Stage):
+    """Asks for the queries of commands, and for the rows of their jobs."""
+
+
+class _Scores(_Stage):
+    """The K stage: a score for each row and query head, with their maximum."""
+
+
+class _Softmax(_Stage):
+    """The first half of the V stage: scores to weights, and the sum of these."""
+
+
+class _Values(_Stage):
+    """The second half of the V stage: sums of rows times weights."""
+
+
+class _Division(_Stage):
+    """The output: weighted sums divided by the sum of their weights, as bf16."""
+
+
+class _Job(NamedTuple):
+    """What the K stage hands on of a job, which waits for the V stage as long as ``pending``.
+
+    maxima, top         the largest score of each query head; the largest exponent of a V row
+    rows                the number of rows, less one
+    bank                half of the memories in which the job is
+    memories, exponents BlockRams of the scores, one for each query head, and of the exponents of V rows
+    """
+    pending: object
+    maxima: list
+    top: object
+    rows: object
+    bank: object
+    memories: list
+    exponents: object
 
 
 class Attention(wiring.Component):
@@ -101,9 +150,9 @@ class Attention(wiring.Component):
         m.submodules.v_jobs = v_jobs = SyncFIFO(width=max(1, job_layout.size), depth=JOBS)
         m.submodules.entries = entries = SyncFIFO(width=max(1, entry_layout.size), depth=JOBS)
 
-        busy, first, last, fire = Signal(), Signal(), Signal(), Signal()
+        busy, first, last, fire = Signal(name="busy"), Signal(name="first"), Signal(name="last"), Signal(name="fire")
         place = Signal(place_layout(design), reset_less=True)
-        kv_head, query, part = Signal(range(design.kv_heads)), Signal(range(design.group)), Signal(range(self._parts))
+        kv_head, query, part = Signal(range(design.kv_heads), name="kv_head"), Signal(range(design.group), name="query"), Signal(range(self._parts))
         row = Signal.like(r.p.row, reset_less=True)
         last_part, last_query, last_head = part == self._parts - 1, query == design.group - 1, kv_head == design.kv_heads - 1
         room = k_jobs.w_rdy & v_jobs.w_rdy & entries.w_rdy
@@ -158,7 +207,7 @@ class Attention(wiring.Component):
         words = design.group * parts
         codes = [Signal(8 * design.hw.attention_lanes, reset_less=True, name=f"next_q{k}") for k in range(words)]
         exps = [Signal(signed(EXP_BITS), reset_less=True, name=f"next_q_exp{k}") for k in range(words)]
-        count, complete = Signal(range(words)), Signal()
+        count, complete = Signal(range(words), name="count"), Signal()
         m.d.comb += self.q_i.ready.eq(~complete)
         with m.If(self.q_i.valid & self.q_i.ready):      # the last word comes in at the end; the others move up
             m.d.sync += [count.eq(Mux(count == words - 1, 0, count + 1)), complete.eq(count == words - 1)]
@@ -169,15 +218,12 @@ class Attention(wiring.Component):
         return complete, [codes[g * parts:(g + 1) * parts] for g in range(design.group)], exps[parts - 1::parts]
 
     def _scores(self, m, take):
-        """The K stage. Returns (pending, maxima [G], top V exponent, rows - 1, bank, memories [G], exponent memory).
-
-        `pending`: all of these belong to a job that waits for the V stage to ``take`` it.
-        """
+        """The K stage. Returns a `_Job`, which waits for the V stage to ``take`` it."""
         design, parts, fmt = self._design, self._parts, self._design.recipe.kv_format
         group, lanes, k = design.group, design.hw.attention_lanes, self.k_o
 
         # Queries of the current job
-        swap, have = Signal(), Signal()
+        swap, have = Signal(name="swap"), Signal()
         complete, loaded, loaded_exps = self._load(m, swap)
         q = [[Signal.like(word, name=f"q{g}_{w}") for w, word in enumerate(words)] for g, words in enumerate(loaded)]
         q_exp = [Signal.like(exp, name=f"q_exp{g}") for g, exp in enumerate(loaded_exps)]
@@ -221,8 +267,8 @@ class Attention(wiring.Component):
                 scores[g] = softcap(m, pipe, design.model.score_cap, scores[g], name=f"capped{g}")
 
         # Their memory and maximum; the next job's wait until this one has been taken
-        pending, fresh, bank = Signal(), Signal(init=1), Signal()
-        row, rows = Signal(range(design.rows_seen())), Signal(range(design.rows_seen()), reset_less=True)
+        pending, fresh, bank = Signal(name="pending"), Signal(init=1, name="fresh"), Signal()
+        row, rows = Signal(range(design.rows_seen()), name="row"), Signal(range(design.rows_seen()), reset_less=True)
         top = Signal(signed(EXP_BITS), reset_less=True)
         maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"max{g}") for g in range(group)]
         memories = [BlockRam(SCORE_BITS, 2 * design.rows_seen()) for _ in range(group)]
@@ -246,27 +292,28 @@ class Attention(wiring.Component):
             m.d.sync += [fresh.eq(last), row.eq(Mux(last, 0, row + 1))]
             with m.If(last):
                 m.d.sync += [pending.eq(1), rows.eq(row), bank.eq(~bank)]
-        return pending, maxima, top, rows, ~bank, memories, exponents
+        return _Job(pending, maxima, top, rows, ~bank, memories, exponents)
 
     # -- V stage
 
-    def _weigh(self, m, take, job, hold):
-        """The V stage: takes jobs that are pending, and hands sums to ``hold`` (a stream whose payload is a list of lists)."""
+    def _weigh(self, softmax, m, take, job, hold):
+        """The V stage, in the modules of softmax and of values: takes jobs that are pending, and hands sums to ``hold`` (a stream whose
+        payload is a list of lists)."""
         design, parts = self._design, self._parts
         kv, fmt = design.recipe.kv_format, design.recipe.p_format
         group, lanes, v = design.group, design.hw.attention_lanes, self.v_o
-        pending, maxima, top, rows, bank, memories, exponents = job
+        rows, memories, exponents = job.rows, job.memories, job.exponents
 
         # A slot for each word of each row, then one that clears the sums
-        busy, clear, last = Signal(), Signal(), Signal()
-        row, last_row, part = Signal.like(rows), Signal.like(rows, reset_less=True), Signal(range(parts))
+        busy, clear, last = Signal(name="busy"), Signal(name="clear"), Signal()
+        row, last_row, part = Signal.like(rows, name="row"), Signal.like(rows, reset_less=True, name="last_row"), Signal(range(parts))
         v_bank = Signal()
         maxima_v = [Signal(signed(SCORE_BITS), reset_less=True, name=f"v_max{g}") for g in range(group)]
         top_v = Signal(signed(EXP_BITS), reset_less=True)
         enter, final = stream.Signature(0).create(), stream.Signature(0).create()
         starved = Signal()
         pipe = Pipeline(m, enter, final, stages=6, wait=starved, name="v_pipe")
-        m.d.comb += [take.eq(pending & ~busy & pipe.advance), enter.valid.eq(busy | clear),
+        m.d.comb += [take.eq(job.pending & ~busy & pipe.advance), enter.valid.eq(busy | clear),
                      last.eq((part == parts - 1) & (row == last_row))]
         with m.If(pipe.advance):
             m.d.sync += clear.eq(busy & last)
@@ -277,8 +324,8 @@ class Attention(wiring.Component):
                 with m.If(last):
                     m.d.sync += busy.eq(0)
             with m.If(take):
-                m.d.sync += [busy.eq(1), row.eq(0), last_row.eq(rows), v_bank.eq(bank), top_v.eq(top),
-                             *(a.eq(b) for a, b in zip(maxima_v, maxima))]
+                m.d.sync += [busy.eq(1), row.eq(0), last_row.eq(rows), v_bank.eq(job.bank), top_v.eq(job.top),
+                             *(a.eq(b) for a, b in zip(maxima_v, job.maxima))]
         clears = [clear]
         for k in range(1, 7):
             clears.append(pipe.reg(clears[-1], name=f"clear{k}"))
@@ -288,24 +335,25 @@ class Attention(wiring.Component):
         # Weights
         for memory in (*memories, exponents):
             m.d.comb += [memory.read_en.eq(pipe.advance), memory.read_address.eq(Cat(v_bank, row))]
-        gap = pipe.reg((top_v - exponents.read_data.as_signed())[:EXP_BITS], name="gap")            # at least 0
+        beside = _Stages(softmax, pipe.advance)
+        gap = beside.reg((top_v - exponents.read_data.as_signed())[:EXP_BITS], name="gap")            # at least 0
         weights, sums = [], []
         for g in range(group):
-            d = pipe.reg((maxima_v[g] - memories[g].read_data.as_signed())[:SCORE_BITS], name=f"d{g}")
-            plain, scaled = _exp2(m, pipe, d, gap, fmt, f"exp{g}")
+            d = beside.reg((maxima_v[g] - memories[g].read_data.as_signed())[:SCORE_BITS], name=f"d{g}")
+            plain, scaled = _exp2(softmax, beside, d, gap, fmt, f"exp{g}")
             weights.append(scaled)
-            decoded = [pipe.reg(x, name=f"z{g}_{n}") for n, x in zip(("shift", "significand"), _decoded(plain, fmt))]
-            integer = pipe.reg((decoded[1] << decoded[0])[:self._weight_max.bit_length()], name=f"z{g}")
+            decoded = [beside.reg(x, name=f"z{g}_{n}") for n, x in zip(("shift", "significand"), _decoded(plain, fmt))]
+            integer = beside.reg((decoded[1] << decoded[0])[:self._weight_max.bit_length()], name=f"z{g}")
             total = Signal(range(self._sum_max + 1), name=f"z_total{g}")
-            with m.If(pipe.advance & pipe.valid[6]):
-                with m.If(clears[6]):
-                    m.d.sync += total.eq(0)
-                with m.Elif(adds_sum):
-                    m.d.sync += total.eq(total + integer)
+            with softmax.If(pipe.advance & pipe.valid[6]):
+                with softmax.If(clears[6]):
+                    softmax.d.sync += total.eq(0)
+                with softmax.Elif(adds_sum):
+                    softmax.d.sync += total.eq(total + integer)
             sums.append(total)
 
         # Weighted rows: words of a row come in turn, and the sums turn with them
-        weighs, ends = Signal(), Signal()       # valid[4] & ~clears[4], valid[6] & clears[6]: registers, for all stages wait for them
+        weighs, ends = Signal(name="weighs"), Signal()       # valid[4] & ~clears[4], valid[6] & clears[6]: registers, for all stages wait for them
         with m.If(pipe.advance):
             m.d.sync += [weighs.eq(pipe.valid[3] & ~clears[3]), ends.eq(pipe.valid[5] & clears[5])]
         m.d.comb += [starved.eq(weighs & ~v.valid), v.ready.eq(weighs & pipe.advance)]
@@ -337,7 +385,7 @@ class Attention(wiring.Component):
         held = [Signal.like(x, reset_less=True, name=f"held{k}") for k, x in enumerate(flat)]
         held_sums = [Signal.like(x, reset_less=True, name=f"held_sum{g}") for g, x in enumerate(sums)]
         held_top = Signal.like(top, reset_less=True)
-        valid, granule, query = Signal(), Signal(range(granules)), Signal(range(design.group))
+        valid, granule, query = Signal(name="valid"), Signal(range(granules), name="granule"), Signal(range(design.group))
         last_granule, last_query = granule == granules - 1, query == design.group - 1
         source = stream.Signature(0).create()
         pipe = Pipeline(m, source, self.o, stages=6, name="o_pipe")
@@ -402,13 +450,18 @@ class Attention(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        k_jobs, v_jobs, entries = self._queries(m)
-        self._rows(m, k_jobs, self.k_req, "k")
-        self._rows(m, v_jobs, self.v_req, "v")
+        m.submodules.requests = requests = _Requests()
+        m.submodules.scores = scores = _Scores()
+        m.submodules.softmax = softmax = _Softmax()
+        m.submodules.values = values = _Values()
+        m.submodules.division = division = _Division()
+        k_jobs, v_jobs, entries = self._queries(requests.m)
+        self._rows(requests.m, k_jobs, self.k_req, "k")
+        self._rows(requests.m, v_jobs, self.v_req, "v")
         take = Signal()
         hold = Signal(name="hold_free"), Signal(name="hand_over")
-        job = self._scores(m, take)
-        self._divide(m, self._weigh(m, take, job, hold), hold, entries)
+        job = self._scores(scores.m, take)
+        self._divide(division.m, self._weigh(softmax.m, values.m, take, job, hold), hold, entries)
         return m
 
 
@@ -417,7 +470,7 @@ def _first(m, design, place):
     layers = {}
     for layer in range(design.layers):
         layers.setdefault(design.window(layer) or design.hw.context, []).append(layer)
-    window, first = Signal(range(design.hw.context + 1)), Signal(signed(len(place.position) + 2), name="first_signed")
+    window, first = Signal(range(design.hw.context + 1), name="window"), Signal(signed(len(place.position) + 2), name="first_signed")
     with m.Switch(place.layer):
         for size, of in layers.items():
             with m.Case(*of):

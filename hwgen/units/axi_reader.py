@@ -109,7 +109,7 @@ class AxiReader(wiring.Component):
 
         length = Signal(range(longest + 1))
         to_end = longest - word[:exact_log2(longest)]
-        go, taken = Signal(), Signal()
+        go, taken = Signal(name="go"), Signal()
         m.d.comb += [self.req.ready.eq(~active & ~self.flush & self._place), taken.eq(self.req.valid & self.req.ready),
                      length.eq(Mux(left < to_end, left, to_end)),
                      go.eq(active & ~self.flush & room & self._owed.w_rdy & (~self.m_axi_arvalid | self.m_axi_arready))]
@@ -146,7 +146,7 @@ class AxiReader(wiring.Component):
         axi, owed = self._axi, self._owed
         index = Signal(8)           # of the word in its burst
         address, length = owed.r_data[:axi.address_width], owed.r_data[axi.address_width:]
-        came, last = Signal(), Signal()
+        came, last = Signal(name="came"), Signal()
         m.d.comb += [self.m_axi_rready.eq(1), came.eq(self.m_axi_rvalid & owed.r_rdy), last.eq(index == length),
                      owed.r_en.eq(came & last)]
         with m.If(came):
@@ -178,7 +178,7 @@ class AxiReader(wiring.Component):
         bits, size = axi.data_width, 8 * hw.beat_bytes
         m.submodules.words = words = BlockRam(bits + 1, axi.fifo_words)
         there = Signal(range(axi.fifo_words + 1))       # words in the memory
-        shown, step, leave, used = Signal(), Signal(), Signal(), Signal()
+        shown, step, leave, used = Signal(name="shown"), Signal(name="step"), Signal(name="leave"), Signal(name="used")
         bad = self.m_axi_rresp[1]
         m.d.comb += [words.write_en.eq(came), words.write_data.eq(Cat(Mux(bad, 0, self.m_axi_rdata), bad)),
                      step.eq(~shown | used), leave.eq(step & (there != 0)), words.read_en.eq(leave)]
@@ -201,7 +201,7 @@ class AxiReader(wiring.Component):
             # The last word of a beat is passed through; those before are kept.
             n = size // bits
             kept = Signal(size - bits, reset_less=True)
-            index, kept_bad = Signal(range(n)), Signal()
+            index, kept_bad = Signal(range(n), name="index"), Signal()
             last = index == n - 1
             m.d.comb += [self._place.eq(1), self.beats.valid.eq(offered & last), self.beats.payload.eq(Cat(kept, word)),
                          self.beats_bad.eq(bad | kept_bad), used.eq(offered & (self.beats.ready | ~last))]
@@ -222,7 +222,7 @@ class AxiReader(wiring.Component):
             given = Signal(range(self._design.stream_beats + 1))    # beats of the request
             offset = Signal(range(n))
             place = Signal(range(n))
-            transfer, last = Signal(), Signal()
+            transfer, last = Signal(name="transfer"), Signal()
             m.d.comb += [place.eq(now.first + offset), self.beats.valid.eq(offered), transfer.eq(offered & self.beats.ready),
                          self.beats.payload.eq(word.word_select(place, size)), self.beats_bad.eq(bad),
                          last.eq(given + 1 == now.count), wanted.r_en.eq(transfer & last),

@@ -58,7 +58,7 @@ class AxiRegisters(wiring.Component):
             is_input = self.signature.members[name].flow == In
             m.d.comb += inside.eq(outside) if is_input else outside.eq(inside)
 
-        known, refused = Signal(), Signal()
+        known, refused = Signal(name="known"), Signal()
         m.d.comb += slave.write_refused.eq(~known | refused)
         for _, field, name in self._fields():
             if field.access == "pulse":
@@ -76,7 +76,7 @@ class AxiRegisters(wiring.Component):
             elif field.access == "push":
                 m.d.comb += getattr(self, name).eq(slave.write_data[field.lsb:field.lsb + field.width])
 
-        data, found = Signal(32), Signal()
+        data, found = Signal(32, name="data"), Signal()
         m.d.sync += [slave.read_data.eq(data), slave.read_refused.eq(~found)]
         with m.Switch(slave.read_address):
             for register in self._map.registers:

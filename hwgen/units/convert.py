@@ -76,9 +76,9 @@ class Convert(wiring.Component):
         i = self.i.payload
 
         # The command
-        busy, gate_up = Signal(), Signal(reset_less=True)
+        busy, gate_up = Signal(name="busy"), Signal(reset_less=True, name="gate_up")
         top_entry = Signal(range(design.hw.entries), reset_less=True)                   # n - 1
-        exps = Signal(self.exps.shape(), reset_less=True)
+        exps = Signal(self.exps.shape(), reset_less=True, name="held_exps")
         m.d.comb += self.cmd.ready.eq(~busy)
         with m.If(self.cmd.valid & self.cmd.ready):
             m.d.sync += [busy.eq(1), gate_up.eq(self.cmd.payload[self._flag]), top_entry.eq(self.cmd.payload.n - 1),
@@ -87,7 +87,7 @@ class Convert(wiring.Component):
         # Where a granule belongs: it goes up by one with each, and back to the tile's start with the tile's next entry.
         place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
                                    "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
-        here, after, start = Signal(place), Signal(place), Signal(place)
+        here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place)
         row_end = here.part == Mux(gate_up, per_row, per_head) - 1
         matrix_end = row_end & (gate_up | (here.head == design.qkv_heads - 1))
         m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)), after.part.eq(Mux(row_end, 0, here.part + 1)),
@@ -124,8 +124,12 @@ class Convert(wiring.Component):
         if self._regions:
             bias = self._bias(m, pipe, here.at, gate_up)
         # of a magnitude's highest bit, biased as in a bf16; gates and ups are in turn
+        by_row = design.scaled
         highest = [pipe.reg(Mux(gate_up, exp_of(name), of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
-                            name=f"highest{lane}", stages=2) for lane, name in enumerate(design.block.into_ff.matrices)]
+                            name=f"highest{lane}", stages=1 if by_row else 2) for lane, name in enumerate(design.block.into_ff.matrices)]
+        if by_row:
+            offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(v)]
+            highest = [pipe.reg(highest[lane % len(highest)] + offsets[lane], name=f"own_highest{lane}") for lane in range(v)]
         for lane in range(v):
             name = f"lane{lane}"
             sign, mag = magnitude(m, i.acc[lane], name=name)

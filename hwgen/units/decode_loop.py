@@ -47,9 +47,10 @@ class DecodeLoop(wiring.Component):
         n = self._design.hw.entries
         # Of each entry of the pass: what follows it, whether it gives a token that may be followed, and whether it goes on.
         table = [Signal(command.p.shape(), name=f"own{i}", reset_less=True) for i in range(n)]
-        may, goes = Signal(n), Signal(n)
-        given, index = Signal(range(n + 1)), Signal(range(n))       # entries of the pass so far; the one to give next, or to pass over
-        following, under_way = Signal(), Signal()
+        may, goes = Signal(n, name="may"), Signal(n)
+        # entries of the pass so far; the one to give next, or to pass over
+        given, index = Signal(range(n + 1), name="given"), Signal(range(n))
+        following, under_way = Signal(name="following"), Signal()
         later = (goes >> index)[1:].any() if n > 1 else 0           # another one goes on
         own = data.View(command.p.shape(), Array(x.as_value() for x in table)[index] if n > 1 else table[0].as_value())
         hold = under_way & (self.left != 0)
@@ -72,7 +73,7 @@ class DecodeLoop(wiring.Component):
                 m.d.sync += [given.eq(0), goes.eq(0), following.eq(0)]
 
         m.d.comb += [outcome.valid.eq(result.valid), outcome.payload.eq(result.payload), result.ready.eq(outcome.ready)]
-        gave, on = Signal(), Signal()           # the pass gave tokens, this one included; this one goes on
+        gave, on = Signal(name="gave"), Signal()           # the pass gave tokens, this one included; this one goes on
         before = Signal()
         m.d.comb += [on.eq(~result.p.none & (result.p.error == 0) & may.bit_select(result.p.entry, 1) & ~(self.stopping & (result.p.token == self.stop))),
                      gave.eq(before | ~result.p.none)]

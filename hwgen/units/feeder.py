@@ -50,7 +50,7 @@ class Feeder(wiring.Component):
         k_left = Signal(range(max(x.k_tiles for x in matmuls)), reset_less=True)
         codes_left = Signal(range(max(x.codes for x in matmuls)), reset_less=True)
         top_entry = Signal(range(self._design.hw.entries), reset_less=True)     # n - 1
-        part, entry = Signal.like(o.part), Signal.like(top_entry)
+        part, entry = Signal.like(o.part, name="part"), Signal.like(top_entry, name="entry")
         first = Signal()
 
         def restart(of, n=False):

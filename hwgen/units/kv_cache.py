@@ -121,9 +121,9 @@ class KvBlocks(wiring.Component):
             m.d.comb += [read.addr.eq(row(port.slot, port.position[block_bits:])), port.physical.eq(read.data), port.known.eq(known)]
 
         # The free list: the next block is the candidate
-        head, tail = Signal(range(hw.blocks)), Signal(range(hw.blocks))
-        queued, unused = Signal(range(hw.blocks + 1)), Signal(range(hw.blocks + 1))
-        free, candidate = Signal(), Signal(block_shape)
+        head, tail = Signal(range(hw.blocks), name="head"), Signal(range(hw.blocks), name="tail")
+        queued, unused = Signal(range(hw.blocks + 1), name="queued"), Signal(range(hw.blocks + 1), name="unused")
+        free, candidate = Signal(name="free"), Signal(block_shape, name="candidate")
         m.d.comb += [oldest.addr.eq(head), set_newest.addr.eq(tail), free.eq((queued != 0) | (unused != hw.blocks)),
                      candidate.eq(Mux(queued != 0, oldest.data, unused))]
 
@@ -319,8 +319,8 @@ class KvCache(wiring.Component):
         copying, writing, copied = Const(0, 1), Const(0, 1), Const(0, 1)
         reading = Signal()          # of the cycle before, what was offered then included: so a copy's start does not wait for the readers' ready
         if paged and hw.kv_block > 1:
-            copying, copy = Signal(), blocks.copy
-            line, offset, part = Signal(range(lines)), Signal(range(hw.kv_block)), Signal(range(parts))
+            copying, copy = Signal(name="copying"), blocks.copy
+            line, offset, part = Signal(range(lines), name="line"), Signal(range(hw.kv_block), name="offset"), Signal(range(parts))
             last_part, last_offset, last_line = part == parts - 1, offset + 1 == copy.p.count, line == lines - 1
             m.d.comb += [copying.eq(copy.valid & ~reading), copy.ready.eq(copying & last_part & last_offset & last_line)]
             with m.If(copying):
@@ -453,9 +453,9 @@ class KvWriter(wiring.Component):
         parts = design.head // design.hw.attention_lanes
         cmd, r, i, write = self.cmd, self.r, self.i, self.write
 
-        busy, final = Signal(), Signal()
+        busy, final = Signal(name="busy"), Signal()
         entry = Signal(place_layout(design), reset_less=True)
-        value, head, part = (Signal.like(r.p.meta[field]) for field in ("value", "head", "part"))
+        value, head, part = (Signal.like(r.p.meta[field], name=field) for field in ("value", "head", "part"))
         row = Signal.like(r.p.row, reset_less=True)
         last_part, last_head = part == parts - 1, head == design.kv_heads - 1
         m.d.comb += [final.eq(last_part & last_head & value), cmd.ready.eq(~busy | r.ready & final),

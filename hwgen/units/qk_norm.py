@@ -75,7 +75,7 @@ class QkNorm(wiring.Component):
         values = self._design.heads_of(self._design.block.values)
         sweeping = Signal()                          # from the cycle after the granule with `last` until all have left
         top_entry = Signal.like(i.entry, reset_less=True)
-        passes, taken = Signal(), Signal()
+        passes, taken = Signal(name="passes"), Signal()
         out, normed = Link("out"), Link("normed")
         m.d.comb += [
             passes.eq((i.head >= values.start) & (i.head < values.stop)),
@@ -169,8 +169,8 @@ class QkNorm(wiring.Component):
         lanes = self._design.hw.vector_lanes
         tree = tree_stages(lanes)
         depth = max(self._vectors) + 9 + tree        # so that reads do not wait unless granules are not taken
-        reading, used, leaves = Signal(), Signal(range(depth + 1)), Signal()
-        address, vector = Signal.like(rows.read_address), Signal.like(exponents.addr)
+        reading, used, leaves = Signal(name="reading"), Signal(range(depth + 1), name="used"), Signal()
+        address, vector = Signal.like(rows.read_address, name="address"), Signal.like(exponents.addr, name="vector_address")
         read, sums, whole, found = Link("read"), Link("sums"), Link("whole"), Link("found")
         (_, _, _, within), query, vector_end, end = self._walk(m, read.valid, top_entry, "read")
         m.d.comb += [read.valid.eq(reading & (used != depth)), sums.ready.eq(1), found.ready.eq(1),
@@ -205,7 +205,7 @@ class QkNorm(wiring.Component):
 
         # The sum of a vector's squares and epsilon, and its factor
         total = Signal(range(max(self._lengths) * 2**32 + max(value for _, value in self._epsilons) + 1), reset_less=True)
-        total_query, total_common = Signal(reset_less=True), Signal(8, reset_less=True)
+        total_query, total_common = Signal(reset_less=True, name="total_query"), Signal(8, reset_less=True)
         m.d.sync += whole.valid.eq(sums.valid & vector_end)
         with m.If(sums.valid):
             m.d.sync += [total.eq(Mux(first, epsilon, total) + term), total_common.eq(common), total_query.eq(query)]
@@ -222,7 +222,7 @@ class QkNorm(wiring.Component):
         # The queue
         m.submodules.queue = queue = BlockRam(16 * lanes, depth)
         waiting, front = Link("waiting"), Link("front")
-        held, write_at, read_at = Signal(range(depth + 1)), Signal(range(depth)), Signal(range(depth))
+        held, write_at, read_at = Signal(range(depth + 1), name="held"), Signal(range(depth), name="write_at"), Signal(range(depth))
         write = Signal()
         fetch = Pipeline(m, waiting, front, stages=2, name="fetch")
         m.d.comb += [

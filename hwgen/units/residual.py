@@ -4,7 +4,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import Pipeline, clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, unpack_bf16, window_amount
-from ..lib.layouts import (EXP_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout, result_layout,
+from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout, result_layout,
                            signature_layout)
 
 __all__ = ["Residual"]
@@ -88,10 +88,10 @@ class Residual(wiring.Component):
         i, e = self.i.payload, self.embed.payload if embeds else embed_layout(design).const({})
 
         # The command, and where a granule of sums, or of the norm's results, belongs
-        adding, final, busy = Signal(), Signal(), Signal()
-        top_entry, exp = Signal(range(entries), reset_less=True), Signal(signed(EXP_BITS), reset_less=True)
+        adding, final, busy = Signal(name="adding"), Signal(name="final"), Signal()
+        top_entry, exp = Signal(range(entries), reset_less=True, name="top_entry"), Signal(signed(EXP_BITS), reset_less=True, name="held_exp")
         base = Signal(range(parts))                      # the tile's first granule
-        sent, complete = Signal(range(entries + 1)), Signal(range(entries + 1))   # signatures
+        sent, complete = Signal(range(entries + 1), name="sent"), Signal(range(entries + 1))   # signatures
         if normed:
             add_entry, add_part = i.row, i.part
             tile_end = add_last = (i.part == parts - 1) & (i.row == top_entry)
@@ -161,6 +161,7 @@ class Residual(wiring.Component):
         if not normed:
             left = Signal(signed(EXP_BITS + 3))
             m.d.comb += left.eq(chosen(exp + i.exp + (design.acc_unit + fraction), embed_left))
+        if not normed and not design.scaled:
             amount = window_amount(m, left, design.acc_bits, WORD, name="op")
             amount1 = Signal(amount.shape(), reset_less=True)
             m.d.sync += amount1.eq(amount)
@@ -191,6 +192,9 @@ class Residual(wiring.Component):
                 amount1 = reg(window_amount(m, chosen(left, embed_left), max(fmt.int_bits, len(mag)), WORD, name=name), "amount1")
             else:
                 add_sign, mag = magnitude(m, i.acc[lane], name=name)
+                if design.scaled:
+                    of_row = left + chosen(i.rows[lane], Const(0, OFFSET_BITS))
+                    amount1 = reg(window_amount(m, of_row, design.acc_bits, WORD, name=name), "amount1")
             sign = reg(chosen(add_sign, code_sign), "sign1")
             shifted = shift_window(m, reg(chosen(mag, code), "mag1"), amount1, WORD, name=name)
             shifted = (reg(value, what) for value, what in zip(shifted, ("window", "sticky", "overflow")))
@@ -219,7 +223,7 @@ class Residual(wiring.Component):
         m.d.sync += self.saturated.eq(valid[4] & Cat(clipped).any())
 
         # Magnitude and CRC of a row: the granule's part in stage 4, the row's in stage 5
-        ored, checked = Signal(WORD - 1, reset_less=True), Signal(WORD, reset_less=True)
+        ored, checked = Signal(WORD - 1, reset_less=True, name="ored"), Signal(WORD, reset_less=True, name="checked")
         spread = [x[:-1] ^ x[-1].replicate(WORD - 1) for x in total]
         m.d.sync += [bit.eq(Cat(x[k] for x in spread).any()) for k, bit in enumerate(ored)]
         m.submodules.mags = mags = _row_memory(m, entries, WORD - 1, op[5], valid[5], op[5].settled, ored, lambda old: old | ored)

@@ -79,7 +79,7 @@ class RmsNorm(wiring.Component):
         # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
         m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + len(self._flags), depth=4)
         closing = Signal()                           # a command with `last` is on its way
-        active, again = Signal(), Signal()
+        active, again = Signal(name="active"), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
         part = Signal(range(parts))
         finishing = Signal()
@@ -248,7 +248,7 @@ class RmsNorm(wiring.Component):
             plain = pipe.reg(total_plain, name="rsqrt_plain", stages=4)
             y, exponent = Mux(plain, 1 << 14, y), Mux(plain, 0, exponent)
         # It stays until its row has passed, with the next one on its way.
-        factor = Signal(15, reset_less=True), Signal(exponent.shape(), reset_less=True)
+        factor = Signal(15, reset_less=True, name="factor"), Signal(exponent.shape(), reset_less=True, name="factor_exponent")
         m.d.comb += found.ready.eq(~o.valid)
         with m.If(found.ready):
             m.d.sync += [o.valid.eq(found.valid), factor[0].eq(y), factor[1].eq(exponent)]

@@ -139,7 +139,7 @@ class Rope(wiring.Component):
 
         # A command loads the addresses of the tables' rows, which then count through the pairs, of one RoPE after the other.
         width = self._ropes * pairs
-        active, pair = Signal(), Signal(range(pairs))
+        active, pair = Signal(name="active"), Signal(range(pairs))
         entry = Signal.like(self.angle.payload.entry, reset_less=True)
         last = Signal(reset_less=True)
         end, which = pair == pairs - 1, []

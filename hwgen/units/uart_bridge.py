@@ -45,8 +45,8 @@ class UartBridge(wiring.Component):
         sent = Signal(8, reset_less=True)
         m.submodules.crc = crc = CRC16_IBM_3740(data_width=8).create()
 
-        sequence, length = Signal(8), Signal(8)     # of the request that is received
-        last, known = Signal(8), Signal()           # of the one that was executed
+        sequence, length = Signal(8, name="sequence"), Signal(8)     # of the request that is received
+        last, known = Signal(8, name="last"), Signal()           # of the one that was executed
         at = Signal(8)                              # bytes of the request that are done with
         used = Signal(8)                            # bytes of the answer
         m.d.comb += [request_write.addr.eq(at), request_write.data.eq(self.rx_data), request_read.addr.eq(at), answer_read.addr.eq(at)]
@@ -70,8 +70,8 @@ class UartBridge(wiring.Component):
         operation = Signal(8)
         left = Signal(7)                            # words, the current one included
         address = Signal(16)
-        word, place = Signal(32), Signal(2)
-        status_at, status = Signal(8), Signal(8)
+        word, place = Signal(32, name="word"), Signal(2)
+        status_at, status = Signal(8, name="status_at"), Signal(8)
         wanted = (left << 2)[:9]                    # bytes that the words take
 
         m.d.comb += [self.m_axi_awaddr.eq(address), self.m_axi_araddr.eq(address), self.m_axi_wdata.eq(word),
@@ -82,7 +82,7 @@ class UartBridge(wiring.Component):
             return [answer_write.en.eq(1), answer_write.addr.eq(where), answer_write.data.eq(data)]
 
         # A byte counts for the CRC one cycle after it came or went: it is known two cycles after the last one.
-        counted, counts = Signal(8, reset_less=True), Signal()
+        counted, counts = Signal(8, reset_less=True, name="counted"), Signal()
         m.d.sync += counts.eq(0)
         m.d.comb += [crc.data.eq(counted), crc.valid.eq(counts)]
 

@@ -87,8 +87,8 @@ class VectorBuffer(wiring.Component):
             m.d.comb += out.eq(Mux(a > b, a, b))
             return out
 
-        written, first = Signal(), Signal(reset_less=True)
-        row, key = Signal(range(self._rows), reset_less=True), Signal(9, reset_less=True)
+        written, first = Signal(name="written"), Signal(reset_less=True)
+        row, key = Signal(range(self._rows), reset_less=True, name="row"), Signal(9, reset_less=True)
         m.d.sync += [written.eq(self.w.valid), first.eq(w.part == 0), row.eq(w.row),
                      key.eq(larger([scale_key(m, x, fmt, name=f"w{i}") for i, x in enumerate(w.x)], "largest"))]
         before, update = keys.read_port(domain="comb"), keys.write_port()

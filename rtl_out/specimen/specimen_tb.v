@@ -39,27 +39,27 @@ module specimen_tb;
     endcase
   endfunction
 
-  reg [0:0] command__valid;
-  reg [0:0] outcome__ready;
-  reg [8:0] kv_command__payload;
-  reg [0:0] kv_command__valid;
-  reg [0:0] kv_answer__ready;
-  reg [3:0] counter_address;
-  reg [2:0] signature_address;
   reg [0:0] clk;
   reg [0:0] rst;
+  reg [18:0] command__payload;
+  reg [0:0] command__valid;
   wire [0:0] command__ready;
   wire [15:0] outcome__payload;
   wire [0:0] outcome__valid;
+  reg [0:0] outcome__ready;
+  reg [8:0] kv_command__payload;
+  reg [0:0] kv_command__valid;
   wire [0:0] kv_command__ready;
   wire [3:0] kv_answer__payload;
   wire [0:0] kv_answer__valid;
+  reg [0:0] kv_answer__ready;
   wire [3:0] phase;
   wire [2:0] layer;
   wire [31:0] model_id;
+  reg [3:0] counter_address;
   wire [31:0] counter_data;
+  reg [2:0] signature_address;
   wire [31:0] signature_data;
-  reg [18:0] command__payload;
   integer number, row, cycles;
 
   initial clk = 0;
@@ -83,6 +83,8 @@ module specimen_tb;
 
   initial begin
     number = 0;
+    rst = 0;
+    command__payload = 0;
     command__valid = 0;
     outcome__ready = 1;
     kv_command__payload = 0;
@@ -90,8 +92,6 @@ module specimen_tb;
     kv_answer__ready = 1;
     counter_address = 0;
     signature_address = 0;
-    rst = 0;
-    command__payload = 0;
     rst = 1;
     repeat (4) @(negedge clk);
     rst = 0;
@@ -118,26 +118,26 @@ module specimen_tb;
   end
 
   specimen #(.ROM_FILE(ROM_FILE)) dut (
-      .command__valid(command__valid),
-      .outcome__ready(outcome__ready),
-      .kv_command__payload(kv_command__payload),
-      .kv_command__valid(kv_command__valid),
-      .kv_answer__ready(kv_answer__ready),
-      .counter_address(counter_address),
-      .signature_address(signature_address),
       .clk(clk),
       .rst(rst),
+      .command__payload(command__payload),
+      .command__valid(command__valid),
       .command__ready(command__ready),
       .outcome__payload(outcome__payload),
       .outcome__valid(outcome__valid),
+      .outcome__ready(outcome__ready),
+      .kv_command__payload(kv_command__payload),
+      .kv_command__valid(kv_command__valid),
       .kv_command__ready(kv_command__ready),
       .kv_answer__payload(kv_answer__payload),
       .kv_answer__valid(kv_answer__valid),
+      .kv_answer__ready(kv_answer__ready),
       .phase(phase),
       .layer(layer),
       .model_id(model_id),
+      .counter_address(counter_address),
       .counter_data(counter_data),
-      .signature_data(signature_data),
-      .command__payload(command__payload)
+      .signature_address(signature_address),
+      .signature_data(signature_data)
   );
 endmodule

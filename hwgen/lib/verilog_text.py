@@ -1,0 +1,422 @@
+"""Verilog as Yosys writes it, made easier to read and for more tools to take. What it means stays the same, bit by bit.
+
+A module's body is made of statements, which begin two spaces from the left. `tidy` takes it apart into these, and
+
+- writes ports in the header, in the order asked for;
+- lets a clocked block assign its register, where Yosys has a block of its own that finds what the register gets next;
+- puts a condition, or a whole right side, to where it is used, if that is one place and no width or sign changes there;
+- drops cases in which nothing happens;
+- says behind a signal what the numbers of its enumeration mean.
+"""
+import re
+from collections import Counter
+
+__all__ = ["tidy"]
+
+#: Characters up to which results are put to where they are used.
+_LINE = 120
+
+_NAME = r"[A-Za-z_]\w*"
+_HEADER = re.compile(rf"module ({_NAME}) ?\(([^;]*)\);\n")
+_DECLARATION = re.compile(rf"  (input|output|wire|reg) (signed )?(\[\d+:\d+\] )?({_NAME}) ?(\[\d+:\d+\])?(?: *= ([^;]+))?;$")
+_ASSIGN = re.compile(rf"  assign ({_NAME}) ?= (.*);$")
+_FLIP_FLOP = re.compile(rf"  always @\((\w+ {_NAME}) ?\)\n    ({_NAME}) ?<= (.*?) ?;$")
+_BLOCK = "  always @* begin\n"
+_AWAKE = re.compile(r"    if \((\w+)\) begin end\n")        # Yosys has a register that wakes up each block at time 0
+_TARGET = re.compile(rf"^ +({_NAME}) ?(?:\[[^]]*\])? = ", re.MULTILINE)
+_TOKEN = re.compile(r"\d+'s?[bdoh][0-9a-fxz?_]+|\$?[A-Za-z_]\w*")
+_CONDITION = re.compile(rf"(?<=if \()({_NAME}) ?(?=\) begin)")
+_WHOLE = re.compile(rf"^( +)({_NAME}) ?(<?=) ({_NAME}) ?;$", re.MULTILINE)
+_MADE = re.compile(r"_[a-z]+\d+")       # what `hwgen.lib.netlist` calls a result that has no name in the source
+_UNNAMED = re.compile(r"_\d+_")         # what Yosys calls the register behind a memory
+_ATTRIBUTE = re.compile(r"\(\* (\w+) = (.*?) \*\)")
+
+_ATOM = rf"(?:\d+'s?[bdoh][0-9a-fx_]+|{_NAME}(?: ?\[[\d:]+\])?|\{{ .* \}}) ?"
+_BITWISE = re.compile(rf"({_ATOM})([&|^]|&&|\|\|) ({_ATOM})$")
+_COMPARED = re.compile(rf"(?:{_ATOM}|\$signed\({_ATOM}\) ?)(?:[!=]=|[<>]=?) (?:{_ATOM}|\$signed\({_ATOM}\) ?)$")
+_UNARY = re.compile(rf"([~!|&^]) ({_ATOM})$")
+_CHOICE = re.compile(rf"({_NAME}) ?\? (.* : .*)$")
+_BIT = re.compile(rf"1'h[01]|({_NAME}) ?(\[\d+\])?")
+
+
+def tidy(text, order, comments):
+    """The module ``text`` in other words.
+
+    order : list of str     its ports
+    comments : dict         {port: what is to stand behind it}
+    """
+    return _Module(_with_plain_names(text), comments).text(order)
+
+
+def _with_plain_names(text):
+    """Text without escaped names, of which Yosys makes some."""
+    escaped = dict.fromkeys(re.findall(r"\\\S+ ", text))
+    taken = {*re.findall(r"\w+", text)} if escaped else set()
+    for name in escaped:
+        plain = "wake" if "$auto$verilog_backend" in name else "_value" if "$" in name else re.sub(r"\W+", "_", name[1:-1])
+        number = 1 if plain == "_value" else ""
+        while f"{plain}{number}" in taken:
+            number = int(number or 1) + 1
+        escaped[name] = f"{plain}{number}"
+        taken.add(escaped[name])
+    return re.sub(r"\\\S+ ", lambda found: escaped[found[0]], text)
+
+
+def _statements(body):
+    """[(attributes, statement)] of a module's body."""
+    found, attributes, lines = [], [], []
+
+    def end():
+        if lines:
+            found.append((attributes.copy(), "\n".join(lines)))
+            lines.clear()
+            attributes.clear()
+    for line in body.split("\n"):
+        if line == "  end" or line.startswith(("   ", "  )")):
+            lines.append(line)
+        elif line.startswith("  (*"):
+            end()
+            attributes.append(line.strip())
+        elif line.strip():
+            end()
+            lines.append(line)
+    end()
+    return found
+
+
+class _Module:
+    """The statements of a module, by their kinds."""
+
+    def __init__(self, text, comments):
+        header = _HEADER.match(text)
+        self.name, self.comments = header[1].strip(), dict(comments)
+        self.kinds, self.ranges, self.initial, self.memories = {}, {}, {}, []
+        self.ports = {}             # name: direction
+        self.assigned = {}          # name: right side
+        self.statements = []        # text, (name,) of what is assigned, or (clock's edge, register, right side) of a register
+        self.gone = set()
+        self.wakers = {*_AWAKE.findall(text)}
+        for attributes, statement in _statements(text[header.end():text.rindex("endmodule")]):
+            self._add(attributes, statement)
+        self._drop_copies_of_unnamed()
+        self._clock()
+        self._put_to_use()
+
+    def _add(self, attributes, statement):
+        if declared := _DECLARATION.match(statement):
+            kind, signed, bits, name, rows, value = declared.groups()
+            name = name.strip()
+            if rows:
+                self.memories.append(statement)
+            elif kind in ("input", "output"):
+                self.ports[name], self.ranges[name] = kind, (signed or "") + (bits or "")
+            else:
+                self.kinds[name], self.ranges[name] = kind, (signed or "") + (bits or "")
+                if value:
+                    self.initial[name] = value
+                if meaning := _enumeration(attributes):
+                    self.comments.setdefault(name, meaning)
+        elif found := _ASSIGN.fullmatch(statement):
+            self.assigned[found[1].strip()] = found[2].strip()
+            self.statements.append((found[1].strip(),))
+        elif found := _FLIP_FLOP.fullmatch(statement):
+            self.statements.append((found[1].strip(), found[2].strip(), found[3].strip()))
+        else:
+            kept = [f"  {attribute}\n" for attribute in attributes if not attribute.startswith("(* full_case")]
+            self.statements.append("".join(kept) + statement)
+
+    def _width(self, name):
+        high, low = (re.findall(r"\d+", self.ranges.get(name, "")) or (0, 0))
+        return int(high) - int(low) + 1
+
+    def _drop_copies_of_unnamed(self):
+        """A register behind a memory gets the name of the only signal that is assigned it."""
+        names = {right: name for name, right in self.assigned.items() if _UNNAMED.fullmatch(right)}
+        for register, name in names.items():
+            self.statements = [re.sub(rf"\b{register}\b", name, each) if isinstance(each, str) else each for each in self.statements if each != (name,)]
+            self.assigned = {left: re.sub(rf"\b{register}\b", name, right) for left, right in self.assigned.items() if left != name}
+            self.kinds[name] = self.kinds.pop(register)
+            del self.ranges[register]
+
+    # Registers
+
+    def _clock(self):
+        """Blocks that find what a register gets next become clocked and assign the register."""
+        self.count = Counter(token.strip() for each in self.statements for token in _TOKEN.findall(self._source(each)))
+        blocks = {}
+        for place, each in enumerate(self.statements):
+            if isinstance(each, str) and each.startswith(_BLOCK):
+                targets = {name.strip() for name in _TARGET.findall(each)}
+                if len(targets) == 1:
+                    blocks[targets.pop()] = place
+        for place, each in enumerate(self.statements):
+            if isinstance(each, tuple) and len(each) == 3 and each[2] in blocks:
+                edge, register, following = each
+                block = self.statements[blocks[following]]
+                if self.count[following] != sum(token.strip() == following for token in _TOKEN.findall(block)) + 1:
+                    continue
+                body = _AWAKE.sub("", block[len(_BLOCK):], count=1)
+                name = re.escape(following)
+                body = re.sub(rf"^    {name} ?= {re.escape(register)} ?;\n", "", body, count=1)
+                body = re.sub(rf"^( +){name} ?(\[[^]]*\])? = ", lambda found: f"{found[1]}{register}{found[2] or ''} <= ", body, flags=re.MULTILINE)
+                self.statements[place] = f"  always @({edge}) begin\n{body}"
+                self.statements[blocks[following]] = None
+                self.gone.add(following)
+        self.statements = [each for each in self.statements if each is not None]
+
+    def _source(self, each):
+        if isinstance(each, str):
+            return each
+        return f"{each[0]} = {self.assigned[each[0]]}" if len(each) == 1 else " ".join(each)
+
+    # Results that are used in one place
+
+    def _put_to_use(self):
+        self.count = Counter(token.strip() for each in self.statements for token in _TOKEN.findall(self._source(each)))
+        made = [name for name in self.assigned if _MADE.fullmatch(name) and self.count[name] == 2 and name not in self.ports]
+        self.single = set(made)
+        self.done = {}
+        for name in self.assigned:
+            self._right(name)
+        statements = []
+        for each in self.statements:
+            if isinstance(each, str):
+                each = _CONDITION.sub(lambda found: self._condition(found[1].strip()) or found[0], each)
+                each = _WHOLE.sub(self._whole, each)
+            elif len(each) == 3 and (right := self._taken(each[2], self._width(each[1]), len(each[1]) + 8)):
+                each = (*each[:2], right)
+            statements.append(each)
+        self.statements = [each for each in statements if not (isinstance(each, tuple) and each[0] in self.gone)]
+
+    def _right(self, name):
+        """The right side of an assignment, with what it alone uses put into it."""
+        pending = [(name, False)]
+        while pending:          # without recursion, which chains of thousands would not survive
+            name, ready = pending.pop()
+            if name in self.done:
+                continue
+            right = self.assigned[name]
+            uses = [token for token in map(str.strip, _TOKEN.findall(right)) if token in self.single and token not in self.done]
+            if not ready and uses:
+                pending += [(name, True), *((use, False) for use in uses)]
+            else:
+                self.done[name] = self._filled(name, right)
+        return self.done[name]
+
+    def _filled(self, name, right):
+        room = _LINE - len(name) - 12
+        if whole := self._taken(right, self._width(name), _LINE - room):
+            return whole
+        if (found := _BITWISE.fullmatch(right)) and self._width(name) == 1 and self._is_bit(found[1]) and self._is_bit(found[3]):
+            for side in (1, 3):
+                operand = found[side].strip()
+                if (inner := self._condition(operand, len(right), "({})")) is not None:
+                    right = inner + right[len(operand):] if side == 1 else right[:-len(operand)] + inner
+            return right
+        if found := _UNARY.fullmatch(right):
+            operand = found[2].strip()
+            if (inner := self._condition(operand, len(right), "({})")) is not None:
+                return f"{found[1]}{inner}"
+        if found := _CHOICE.fullmatch(right):
+            if (inner := self._condition(found[1].strip(), len(right), "({})")) is not None:
+                return f"{inner} ? {found[2]}"
+        return right
+
+    def _is_bit(self, atom):
+        found = _BIT.fullmatch(atom.strip())
+        return found is not None and (found[1] is None or found[2] is not None or self._width(found[1].strip()) == 1)
+
+    def _is_condition(self, name):
+        """Whether a result is one bit wherever it stands: its operands do not depend on what is around it."""
+        right = self.assigned[name]
+        if self._width(name) != 1:
+            return False
+        if found := _BITWISE.fullmatch(right):
+            return len(found[2]) == 2 or self._is_bit(found[1]) and self._is_bit(found[3])
+        if found := _UNARY.fullmatch(right):
+            return found[1] != "~" or self._is_bit(found[2])
+        return _COMPARED.fullmatch(right) is not None
+
+    def _condition(self, name, beside=0, form="{}"):
+        """What to write for a condition that is used here alone, or None."""
+        if name not in self.single or name in self.gone or not self._is_condition(name):
+            return None
+        right = self._right(name)
+        if len(right) + beside > _LINE:
+            return None
+        self.gone.add(name)
+        return form.format(right)
+
+    def _taken(self, name, width, beside):
+        """The right side of a result that is all that is assigned here to a signal of ``width`` bits, or None."""
+        if name not in self.single or name in self.gone or self._width(name) != width:
+            return None
+        right = self._right(name)
+        if len(right) + beside > _LINE:
+            return None
+        self.gone.add(name)
+        return right
+
+    def _whole(self, found):
+        indent, left, sign, name = found.groups()
+        right = self._taken(name.strip(), self._width(left.strip()), len(found[0]))
+        return found[0] if right is None else f"{indent}{left} {sign} {right};"
+
+    # What is written
+
+    def text(self, order):
+        body, clocked, wake = [], {}, None
+        for each in self.statements:
+            if isinstance(each, str):
+                if re.match(r"  always .* begin\n", each):
+                    each, awake = _without_empty(each)
+                    wake = wake or awake
+                if each:
+                    body.append(each)
+            elif len(each) == 1:
+                body.append(f"  assign {each[0]} = {self.done[each[0]]};")
+            else:
+                if each[0] not in clocked:
+                    clocked[each[0]] = [len(body)]
+                    body.append(None)
+                clocked[each[0]].append(f"    {each[1]} <= {each[2]};")
+        for edge, (place, *lines) in clocked.items():
+            body[place] = f"  always @({edge}) begin\n" + "\n".join(lines) + "\n  end" if len(lines) > 1 else f"  always @({edge})\n{lines[0]}"
+        names = [name for name in self.kinds if name not in self.ports and name not in self.gone and (name == wake or name not in self.wakers)]
+        names.sort(key=lambda name: (_MADE.fullmatch(name) is not None, name not in self.initial))
+        declarations = [self._declared(self.kinds[name], name, ";") for name in names]
+        # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know the name. What wakes up
+        # blocks is set late, when all listen.
+        declarations += [f"  initial {name} {'<=' if name == wake else '='} {self.initial[name]};" for name in [*self.ports, *names] if name in self.initial]
+        ports = [name for name in order if name in self.ports] + [name for name in self.ports if name not in order]
+        header = [self._declared(f"{self.ports[name]} {self.kinds.get(name, 'wire')}", name, "," * (name != ports[-1])) for name in ports]
+        return "\n".join([f"module {self.name} (", *header, ");", *declarations, *self.memories, *body, "endmodule", ""])
+
+    def _declared(self, kind, name, end):
+        comment = f"  // {self.comments[name]}" if name in self.comments else ""
+        return f"  {kind} {self.ranges[name]}{name}{end}{comment}"
+
+
+def _enumeration(attributes):
+    """What the numbers of an enumeration mean, from Yosys' attributes."""
+    found = [_ATTRIBUTE.fullmatch(attribute) for attribute in attributes]
+    return ", ".join(f"{int(match[1].removeprefix('enum_value_'), 2)} {match[2].strip(chr(34))}" for match in found
+                     if match and match[1].startswith("enum_value_"))
+
+
+# Empty cases
+
+def _without_empty(block):
+    """(An ``always`` block without branches in which nothing happens, "" if nothing is left of it; what wakes it up, or None)."""
+    first, *lines, last = block.split("\n")
+    awake = _AWAKE.fullmatch(f"{lines[0]}\n")
+    body = _pruned(lines[1:] if awake else lines)
+    if not body:
+        return "", None
+    return "\n".join([first, *(lines[:1] if awake else []), *body, last]), awake and awake[1]
+
+
+def _indent(line):
+    return len(line) - len(line.lstrip(" "))
+
+
+def _pruned(lines):
+    """Statements without those that do nothing."""
+    found, place = [], 0
+    while place < len(lines):
+        line, depth = lines[place], _indent(lines[place])
+        attributes = []
+        while line.lstrip().startswith("(*"):
+            attributes.append(line)
+            place += 1
+            line = lines[place]
+        word = line.lstrip()
+        if word.startswith("if (") and word.endswith(" begin"):
+            place, branches = _branches(lines, place, depth)
+            found += _conditional(branches, depth)
+        elif word.startswith("case"):
+            end = place + 1
+            while not (_indent(lines[end]) == depth and lines[end].lstrip().startswith("endcase")):
+                end += 1
+            found += _case(attributes, line, lines[place + 1:end], depth)
+            place = end + 1
+        else:
+            if word != "/* empty */;":
+                found += [*attributes, line]
+            place += 1
+    return found
+
+
+def _branches(lines, place, depth):
+    """(the line behind it, [(condition or None, statements)]) of an ``if``."""
+    branches, condition, body = [], lines[place].strip()[len("if ("):-len(") begin")], []
+    place += 1
+    while True:
+        line = lines[place]
+        place += 1
+        if _indent(line) == depth and line.lstrip().startswith("end"):
+            branches.append((condition, body))
+            rest = line.strip()
+            if rest == "end":
+                return place, branches
+            condition, body = rest[len("end else if ("):-len(") begin")] if rest.startswith("end else if (") else None, []
+        else:
+            body.append(line)
+
+
+def _conditional(branches, depth):
+    branches = [(condition, _pruned(body)) for condition, body in branches]
+    while branches and not branches[-1][1]:
+        branches.pop()
+    if not branches:
+        return []
+    if len(branches) == 2 and not branches[0][1] and branches[1][0] is None:
+        condition = branches[0][0].strip()
+        plain = re.fullmatch(r"[\w\[\]:]+", condition)
+        branches = [(f"!{condition}" if plain else f"!({condition})", branches[1][1])]
+    space, lines = " " * depth, []
+    for number, (condition, body) in enumerate(branches):
+        said = f"if ({condition.strip()}) begin" if condition is not None else "begin"
+        lines += [f"{space}{'end else ' if number else ''}{said}", *body]
+    return [*lines, f"{space}end"]
+
+
+def _case(attributes, head, lines, depth):
+    items = []
+    for line in lines:
+        if _indent(line) == depth + 2:
+            items.append((line.strip().removesuffix(":"), []))
+        else:
+            items[-1][1].append(line)
+    kept, space = [], " " * depth
+    for label, body in reversed(items):
+        body = _pruned(body)
+        if body or any(_overlap(label, later) for later, _ in kept):
+            kept.append((label, body))
+    if not any(body for _, body in kept):
+        return []
+    kept.reverse()
+    # that nothing else can come, Yosys' attribute says; a default says it too
+    full = len(kept) == len(items) and not any(label == "default" for label, _ in kept)
+    found = [*(attribute for attribute in attributes if full or "full_case" not in attribute), head]
+    for label, body in kept:
+        found += [f"{space}  {label}:", *body] if body else [f"{space}  {label}: ;"]
+    return [*found, f"{space}endcase"]
+
+
+def _overlap(label, later):
+    """Whether a value may be of both labels of a ``casez``."""
+    if "default" in (label, later):
+        return True
+    return any(len(one) == len(other) and all(a == b or "?" in (a, b) for a, b in zip(one, other))
+               for one in _patterns(label) for other in _patterns(later))
+
+
+def _patterns(label):
+    """Patterns of a label, bit by bit."""
+    found = []
+    for pattern in label.split(","):
+        width, base, digits = re.fullmatch(r"(\d+)'([bh])([0-9a-f?xz]+)", pattern.strip()).groups()
+        bits = digits if base == "b" else "".join(f"{int(digit, 16):04b}" if digit != "?" else "????" for digit in digits)
+        found.append(bits.rjust(int(width), "0")[-int(width):])
+    return found

@@ -1,0 +1,199 @@
+"""Verilog that people read: ports and names as in the source, and nothing that says nothing."""
+import re
+
+import pytest
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, enum, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.lib.netlist import RESERVED
+from hwgen.lib.skid import Skid
+from hwgen.lib.verilator import VerilatorError, lint
+from hwgen.lib.verilog import emit_design, hierarchy, ports, written
+from hwgen.lib.verilog_text import tidy
+from hwgen.units.attention import Attention
+from hwgen.units.sampler import Sampler
+from sim.designs import small_design
+
+
+class State(enum.Enum, shape=2):
+    IDLE = 0
+    BUSY = 1
+    LATE = 2
+
+
+class Machine(wiring.Component):
+    """Some of all that Yosys writes. And more."""
+    b: In(data.StructLayout({"low": 4, "high": data.ArrayLayout(2, 3)}))
+    a: In(stream.Signature(4))
+    out: Out(4)
+    state: Out(State)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.skid = skid = Skid(4)
+        m.submodules.rows = rows = memory.Memory(shape=4, depth=4, init=[])
+        read, write = rows.read_port(), rows.write_port()
+        state, count, final = Signal(State, name="mode"), Signal(4, name="count"), Signal(4, name="final")
+        m.d.comb += [skid.i.valid.eq(self.a.valid & ~self.b.low[0] & (count == 3)), skid.i.payload.eq(Cat(count[:2], self.a.payload[:2])),
+                     self.a.ready.eq(skid.i.ready), skid.o.ready.eq(self.b.low[1]), write.en.eq(skid.o.valid), write.data.eq(skid.o.payload),
+                     self.state.eq(state), final.eq(count + 1), self.out.eq(read.data ^ final)]
+        with m.Switch(state):
+            with m.Case(State.IDLE):
+                with m.If(self.a.valid & self.a.ready):
+                    m.d.sync += [count.eq(count + 1), state.eq(State.BUSY)]
+            with m.Case(State.BUSY):
+                pass
+            with m.Default():
+                m.d.sync += state.eq(State.IDLE)
+        return m
+
+
+@pytest.fixture(scope="module")
+def text():
+    return emit_design(Machine(), "chip")
+
+
+def test_ports_are_those_of_the_signature(text):
+    assert [port.name for port in ports(text, "chip")] == ["clk", "rst", "b", "a__payload", "a__valid", "a__ready", "out", "state"]
+    assert [port.name for port in ports(text, "chip_skid")] == ["clk", "rst", "i__payload", "i__valid", "i__ready", "o__payload", "o__valid", "o__ready"]
+    assert "  input wire [9:0] b,  // [3:0] low, [9:4] high (3 x 2)\n" in text
+
+
+def test_what_a_module_is(text):
+    assert "// Machine: Some of all that Yosys writes.\n// Source: test_lib_verilog_text.py\nmodule chip (" in text
+    assert "// Source: hwgen/lib/skid.py, docs/architecture.md\nmodule chip_skid (" in text
+
+
+def test_names_are_those_of_the_source(text):
+    assert "\\" not in text and "$" not in text
+    assert written(text)["chip"].registers == {"rows_read__data": 4, "count": 4, "mode": 2}
+    assert "  reg [1:0] mode;  // 0 IDLE, 1 BUSY, 2 LATE\n" in text and "  wire [3:0] final_;\n" in text
+
+
+def test_registers_are_assigned_where_they_are_clocked(text):
+    assert "always @*" not in text and "count <= " in text and "_next" not in text
+
+
+def test_a_condition_stands_where_it_is_used(text):
+    assert "assign skid__i__valid = (a__valid & (~ b[0])) & (count == 2'h3);" in text and "if (~ full) begin" in text
+
+
+def test_tools_take_it(text, tmp_path):
+    (tmp_path / "chip.v").write_text(text)
+    lint(tmp_path / "chip.v", "chip")
+
+
+def test_the_hierarchy(text):
+    assert hierarchy(text, "chip") == [((), "chip", "test_lib_verilog_text.py", ""), (("skid",), "chip_skid", "hwgen/lib/skid.py", "docs/architecture.md")]
+
+
+YOSYS = """\
+module top(b, a, y, clk);
+  reg \\$auto$verilog_backend.cc:2355:dump_module$1  = 0;
+  input [3:0] a;
+  wire [3:0] a;
+  input b;
+  wire b;
+  input clk;
+  wire clk;
+  output [3:0] y;
+  reg [3:0] y;
+  wire _not1;
+  wire [3:0] _sum1;
+  wire _less1;
+  wire _equal1;
+  wire \\$auto$x ;
+  assign _not1 = ~ b;
+  assign _sum1 = a + _not1;
+  assign _less1 = $signed(a) < $signed(4'h3);
+  assign _equal1 = a == 4'h2;
+  assign \\$auto$x  = a[0];
+  always @* begin
+    if (\\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end
+    y = 4'h0;
+    (* full_case = 32'd1 *)
+    casez (a)
+      4'b???1:
+          /* empty */;
+      4'h2:
+          /* empty */;
+      4'b?1??:
+          y = _sum1;
+      default:
+          if (_less1) begin
+          end else begin
+            y[0] = \\$auto$x ;
+          end
+    endcase
+  end
+endmodule
+"""
+TIDY = """\
+module top (
+  input wire [3:0] a,
+  input wire b,
+  input wire clk,
+  output reg [3:0] y
+);
+  reg wake;
+  wire _not1;
+  wire _value1;
+  initial wake <= 0;
+  assign _not1 = ~ b;
+  assign _value1 = a[0];
+  always @* begin
+    if (wake) begin end
+    y = 4'h0;
+    casez (a)
+      4'b???1: ;
+      4'h2: ;
+      4'b?1??:
+          y = a + _not1;
+      default:
+          if (!($signed(a) < $signed(4'h3))) begin
+            y[0] = _value1;
+          end
+    endcase
+  end
+endmodule
+"""
+
+
+def test_what_depends_on_its_place_stays_where_it_is():
+    unused = "  wire _equal1;\n"
+    left = "  assign _equal1 = a == 4'h2;\n"
+    assert tidy(YOSYS, ["a", "b"], {}).replace(unused, "").replace(left, "") == TIDY
+
+
+def test_cases_that_do_nothing():
+    text = YOSYS.replace("default:\n", "4'h8:\n")
+    assert "4'h2" not in tidy(text, [], {}).split("casez")[1] and "4'b???1: ;" in tidy(text, [], {})
+
+
+@pytest.mark.parametrize("unit", [Attention, Sampler])
+def test_registers_have_one_name_at_all_shapes(unit):
+    """Numbers of lanes and stages are in names; without them, both shapes have the same."""
+    small, large = (written(emit_design(unit(small_design(**shape)), "unit")) for shape in ({}, dict(context=32, kv_block=16, entries=4)))
+    found = [{name: {re.sub(r"\d+", "#", register) for register in module.registers} for name, module in of.items()} for of in (small, large)]
+    own = [{re.sub(r"_[a-z]\d+(?=_|$)", "", name): registers for name, registers in of.items()} for of in found]
+    assert own[0] == own[1] and len(own[0]["unit"]) > 5
+    assert not [name for module in small.values() for name in module.registers if re.search(r"signal|signature|\$", name) or name in RESERVED]
+
+
+BOUND = """\
+module watch(input clk, input [3:0] count, input full);
+  always @(posedge clk) if (full && count == 4'hf) $display("full");
+endmodule
+bind chip watch watched(.clk(clk), .count(count), .full(skid.full));
+"""
+
+
+def test_a_bind_file_still_matches(text, tmp_path):
+    again = emit_design(Machine(), "chip")
+    assert again == text
+    (tmp_path / "chip.v").write_text(f"{again}{BOUND}")
+    lint(tmp_path / "chip.v", "chip")
+    (tmp_path / "chip.v").write_text(f"{again}{BOUND.replace('skid.full', 'skid.other')}")
+    with pytest.raises(VerilatorError, match="other"):
+        lint(tmp_path / "chip.v", "chip")
