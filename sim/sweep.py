@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hwgen.emit import emit
 from hwgen.emit.images import image_name
 from hwgen.golden.secded import stored_bits
@@ -20,7 +22,8 @@ from hwgen.host.driver import CheckedLink, Mismatch
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.layouts import EXP_BITS
-from hwgen.models.checkpoint import ModelError
+from hwgen.models.checkpoint import Checkpoint, ModelError, random_checkpoint
+from hwgen.models.quantize import quantize
 from hwgen.params.axi import AxiShape
 from hwgen.params.block import ACTIVATIONS, LLAMA, Block, Project, QkNorm, dense
 from hwgen.params.errors import ErrorCode
@@ -227,10 +230,10 @@ DRAWN = {
 #: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses a burst comes after at most
 #: ``latency`` cycles.
 PLAYED = {
-    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "loud": _chance(0.25),
+    "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "weights": _one("usual", "usual", "loud", "odd"),
     "wrong": _one(0.0, 0.1, 0.3), "operations": _one(0.0, 0.3, 0.6),
-    "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32), "keys": _chance(0.5), "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3),
-    "seed": lambda rng, _: rng.getrandbits(30)}
+    "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32),
+    "keys": _chance(0.5), "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
 
 
 def _drawn(fields, seed, so_far=()):
@@ -335,6 +338,16 @@ def _machine(case, design, axi, quantized, folder):
     shutil.rmtree(model.parent, ignore_errors=True)      # but what has differed is looked at again
 
 
+def _odd_model(design, seed):
+    """Of random weights, of which tensors are 0, turned round, or far from 1."""
+    checkpoint = random_checkpoint(design.model, seed)
+
+    def read(name):
+        rng = random.Random(f"{seed} {name}")
+        return checkpoint.tensor(name) * np.float32(rng.choice((1, 1, 1, 0, -1, 2.0 ** rng.randint(-60, 60))))
+    return quantize(Checkpoint(design.model, "odd", read), design.recipe)
+
+
 def _remembering(link):
     """The link, which knows its latest result."""
     run_pass = link.run_pass
@@ -367,7 +380,8 @@ def play(case, folder):
     design, axi = case.design()
     driven, rng = case.play, random.Random(f"play {case.play['seed']}")
     try:
-        quantized = random_model(design, driven["seed"], clipped=driven["loud"] or None)
+        quantized = _odd_model(design, driven["seed"]) if driven["weights"] == "odd" else random_model(
+            design, driven["seed"], clipped=driven["weights"] == "loud" or None)
     except ModelError as error:
         raise Refused(str(error)) from None
     history, counts = History(design, driven["seed"], operations=driven["operations"], wrong=driven["wrong"]), Counter()

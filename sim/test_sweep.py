@@ -26,8 +26,8 @@ from tools import sweep as tool
 SMALL = dict(
     lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6, kv_block=2, kv_blocks=0,
     dsp_columns=0, max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
-    rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None, eos_token_ids=(),
-    block={}, head_bias=False, scales="matrix", overrides=[], block_range=None)
+    rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None,
+    eos_token_ids=(), block={}, head_bias=False, scales="matrix", overrides=[], block_range=None)
 
 
 def small(number, play=(), axi=None, **changes):
@@ -84,7 +84,7 @@ def test_a_draw_depends_on_its_numbers_alone():
 # -- machines
 
 def test_a_machine(tmp_path):
-    counts = play(small(1, {"wrong": 0.1, "stall": 0.0}, source="stream", kv_ecc=False), tmp_path)
+    counts = play(small(1, {"wrong": 0.1, "stall": 0.0, "weights": "usual"}, source="stream", kv_ecc=False), tmp_path)
     assert counts["passes"] >= 12 and counts["refusals"] and counts["cycles"]
 
 
@@ -92,7 +92,7 @@ def test_a_machine(tmp_path):
 @pytest.mark.parametrize("host", ["stream", "queue"])
 def test_a_machine_on_buses(host, tmp_path):
     axi = dict(data_width=32, address_width=40, burst=4, prefetch=16, outstanding=2, host=host)
-    driven = {"wrong": 0.3, "stall": 0.2, "latency": 30, "flips": 2, "reset": True}
+    driven = {"wrong": 0.3, "stall": 0.2, "latency": 30, "flips": 2, "reset": True, "weights": "odd"}
     counts = play(small(2, driven, axi, source="stream", kv_ecc=True, entries=3, slots=2, sampler="gumbel"), tmp_path)
     assert counts["passes"] >= 12 and counts["refusals"] and counts["corrected"]
 
@@ -100,7 +100,7 @@ def test_a_machine_on_buses(host, tmp_path):
 @pytest.mark.nightly
 def test_a_broken_unit_is_found(tmp_path, monkeypatch):
     """One wrong bit in a table of the RTL."""
-    case = small(1, source="rom", kv_ecc=False, residual_fraction=16)
+    case = small(1, {"weights": "usual"}, source="rom", kv_ecc=False, residual_fraction=16)
     fault, emit = ConstantFault("reciprocal_base", 0, 12), sweep.emit
 
     def broken(*args, **more):
