@@ -34,6 +34,7 @@ def test_what_a_cell_drives_is_named_through_multiplexers():
     cell = "  cell ${} {}\n    connect \\A {}\n    connect \\Y {}\n  end\n"
     text = "module \\x\n" + cell.format("not", "$1", "\\a", "$2") + cell.format("mux", "$3", "$2", "\\y") + "end\n"
     assert mutate._drives(text) == {("\\x", "$1"): "\\y", ("\\x", "$3"): "\\y"}
+    assert mutate._drives(text.replace("$2", "\\_not1")) == mutate._drives(text)
 
 
 def test_a_score_leaves_out_what_is_equivalent_and_counts_what_is_only_explained():

@@ -122,6 +122,10 @@ def _beside(verilog, folder):
     return verilog
 
 
+#: What `hwgen.lib.netlist` calls a result without a name in the source.
+_NUMBERED = re.compile(r"\\?_[a-z]+\d+")
+
+
 @functools.cache
 def _python(file):
     path = ROOT / file
@@ -130,9 +134,9 @@ def _python(file):
 
 def _named(wire, verilog):
     """A wire's name, with that of the register or wire that it is assigned to if it has only a number."""
-    for line in verilog if "$" in wire else ():
+    for line in verilog if "$" in wire or _NUMBERED.fullmatch(wire) else ():
         if found := re.search(rf"([\w.$]+) +(?:<=|=) +{re.escape(wire)} ?;", line):
-            return f"{wire}={found[1]}"
+            return f"{wire}={found[1].removesuffix('_next')}"
     return wire
 
 
@@ -162,7 +166,7 @@ def _drives(rtlil):
     named = {}
     for cell, wire in outputs.items():
         for _ in range(40):
-            if wire.startswith("\\") or (cell[0], wire) not in users:
+            if wire.startswith("\\") and not _NUMBERED.fullmatch(wire) or (cell[0], wire) not in users:
                 break
             wire = outputs.get(users[cell[0], wire], "\\?")
         named[cell] = wire
@@ -176,7 +180,7 @@ def _where(command, verilog, drives):
     cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
     wire = f" {_named(options['wire'], module)}[{options['wirebit']}]" if "wire" in options else ""
     driven = drives.get((f"\\{options['module']}", options["cell"]), "")
-    drive = " -> " + _named(driven, module).lstrip("\\") if driven else ""
+    drive = " -> " + _named(driven, module).lstrip("\\").removesuffix("_next") if driven else ""
     control = f" by [{options['ctrlbit']}]" if "ctrlbit" in options else ""
     sources, said = re.findall(r"-src (\S+)", command), ""
     for file, line in [source.rsplit(":", 1) for source in reversed(sources)]:
