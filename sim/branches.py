@@ -1,6 +1,7 @@
 """Which branches of the RTL the benches take (``make coverage``, docs/coverage.md): Verilator's counters, and the lines of Python behind them.
 
-Emitted Verilog says of each branch which statement of Python is the first in it, in a comment before it; the rest of the text stays as it is.
+The Verilog says of each branch which statement of Python is the first in it, in a comment before it. It is what Yosys writes, before it is made
+readable (`hwgen.lib.verilog_text`): the same registers and branches, but each where Amaranth's statements are.
 All that Verilator builds then counts its branches, benches by ``sim.runner`` and the C++ models of whole machines alike. What is counted of a
 run is kept as a file, beside the Verilog, until ``tools.coverage`` adds all of them up.
 """
@@ -159,17 +160,30 @@ class _Notes:
 
 
 @contextlib.contextmanager
-def made_by():
-    """Emitted Verilog says of each branch which line of Python made it, in a comment on the line before."""
-    convert = hwgen.lib.verilog.verilog.convert
+def untidied():
+    """Emitted Verilog is as Yosys writes it: with a block for each register, in which the branches are."""
+    with mock.patch.object(hwgen.lib.verilog, "tidy", lambda module, ports, fields: module):
+        yield
 
-    def marked(*args, **options):
+
+@contextlib.contextmanager
+def made_by():
+    """Emitted Verilog, untidied, says of each branch which line of Python made it, in a comment on the line before."""
+    to_rtlil, to_text, latest = hwgen.lib.verilog.to_rtlil, hwgen.lib.verilog.verilog._convert_rtlil_text, None
+
+    def noted(*args, **options):        # conversions of parts are within that of what has them, and end before it
+        nonlocal latest
         notes = _Notes()
         with notes.taken():
-            text = convert(*args, **options)
-        return notes.marked(text)
+            made = to_rtlil(*args, **options)
+        latest = notes
+        return made
 
-    with mock.patch.object(hwgen.lib.verilog, "verilog", SimpleNamespace(convert=marked)):
+    def marked(*args, **options):
+        return latest.marked(to_text(*args, **options))
+
+    with untidied(), mock.patch.object(hwgen.lib.verilog, "to_rtlil", noted), \
+            mock.patch.object(hwgen.lib.verilog, "verilog", SimpleNamespace(_convert_rtlil_text=marked)):
         yield
 
 
