@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from amaranth.hdl import Instance, Module, Signal
+from amaranth.hdl import Cat, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
@@ -207,3 +207,33 @@ def test_a_parameter_of_a_module_by_hand_is_the_tops(tmp_path):
     assert text.count("#(.PART_DEPTH(PART_DEPTH))") == 2 and {port.name for port in ports(text, "chip")} == {"x", "y"}
     (tmp_path / "chip.v").write_text(text)
     lint(tmp_path / "chip.v", "chip")
+
+
+class Passing(wiring.Component):
+    """Hands a port on, beside a register."""
+    i: In(4)
+    o: Out(8)
+    last: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o.eq(Cat(self.last, self.i))
+        m.d.sync += self.last.eq(self.i)
+        return m
+
+
+class Behind(wiring.Component):
+    """Of a part that stands before the one whose output it hands on."""
+    o: Out(8)
+    last: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.passing = passing = Passing()
+        m.submodules.source = source = Passing()
+        m.d.comb += [source.i.eq(passing.last + 1), passing.i.eq(source.last), self.o.eq(passing.o), self.last.eq(source.last)]
+        return m
+
+
+def test_what_passes_a_part_is_driven_by_another():
+    assert emit_design(Behind(), "behind").count("module ") >= 3

@@ -316,7 +316,7 @@ class _Emitter(rtlil.ModuleEmitter):
                     continue
                 # What is constant in an output, passes the part, or is in another of its outputs too, is not driven here.
                 own = [part.net_flow.get(net) == flow and net not in known for net in value]
-                known.update(value)
+                known.update(net for net, mine in zip(value, own) if mine)      # what passes a part is another one's
                 if all(own):
                     wire = self.emit_driven_wire(value)
                 else:
