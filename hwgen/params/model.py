@@ -1,5 +1,4 @@
 """The shape of a dense decoder, under Hugging Face's names."""
-import dataclasses
 import math
 from dataclasses import dataclass
 

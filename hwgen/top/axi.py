@@ -66,7 +66,7 @@ class AxiDecoder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        design, axi = self._design, self._axi
+        design = self._design
         # The machine itself is reset by software, too: it and what belongs to its passes are in the domain "core".
         m.domains.sync = ClockDomain(local=True)
         m.domains.core = ClockDomain(local=True)
