@@ -99,6 +99,10 @@ class Checkpoint:
         """What the files say and the machine does not do: a line each, which starts with the file."""
         return [line for source in (self._about, self.tokenizer) for line in getattr(source, "warnings", [])]
 
+    def with_tensors(self, read):
+        """The same model with other numbers: ``read`` is tensor name -> float32 array."""
+        return Checkpoint(self.shape, self.source, read, self.tokenizer, self._about)
+
     def names(self):
         """The names that :meth:`tensor` takes, in the file's usual order."""
         return list(self._shapes)
