@@ -74,7 +74,14 @@ class Checkpoint:
     read : callable            tensor name -> float32 array
     tokenizer : Tokenizer or None
     about : About or None      what was taken from which file and key, and warnings of what was not
+
+    Attributes
+    ----------
+    kept : QuantizedModel or None              where the files have codes: its tensors are what these stand for
+    largest_residual : float or None           and the residual's largest magnitude on the text for which they were made
     """
+
+    kept = largest_residual = None
 
     def __init__(self, shape, source, read, tokenizer=None, about=None):
         self.shape = shape

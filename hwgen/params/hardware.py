@@ -1,6 +1,7 @@
 """What a user chooses: the hardware shape and the number formats."""
 from dataclasses import dataclass
 
+from .block import Project
 from .checks import check_int, check_power_of_two, later, without_unused
 from .formats import E2M1, E3M1, E3M4, E4M1, E4M3, Fp8
 from .stream import HEAD
@@ -77,6 +78,27 @@ class Recipe:
         """The format of a `Project` of a layer, or of the LM head ("head")."""
         found = [override.format for override in self.overrides if override.covers(project, layer)]
         return found[-1] if found else self.weight_format
+
+    def row_offsets(self, name):
+        """The largest offset of a row of a matrix; of the LM head and of tables if ``name`` is "head". 0: there are none."""
+        return 0 if self.scales == "matrix" else MAX_HEAD_ROW if name == HEAD else MAX_ROW
+
+    def formats(self, model):
+        """Those of all that goes through the array, of a `ModelShape`: a set."""
+        return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project) for layer in range(model.num_hidden_layers)}
+
+    def array_format(self, model):
+        """What the array's weights are: ``weight_format``, or if all are in E2M1, the narrowest that has those of all blocks."""
+        if self.formats(model) != {E2M1}:
+            return self.weight_format
+        wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
+        return next(fmt for fmt in (E2M1, E3M1, E4M1, self.weight_format) if block_ranges()[fmt] >= wanted)
+
+    def largest_block(self, model):
+        """The largest offset of a block; 0: blocks have none."""
+        if E2M1 not in self.formats(model):
+            return 0
+        return block_ranges()[self.array_format(model)] if self.block_range is None else self.block_range
 
     @property
     def codes_per_head_weight(self):
