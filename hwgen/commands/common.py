@@ -1,11 +1,12 @@
 """What the commands share: the arguments that name a machine, and the machine that they name."""
 import argparse
+import dataclasses
 import math
 
 from ..host.inputs import checked_input
 from ..models import load, quantize
 from ..params.design import Design
-from ..params.presets import SHAPES, hw_shape, recipe
+from ..params.presets import SHAPES, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
@@ -113,14 +114,25 @@ def loaded(options, screen, need_tokenizer=False):
     return checkpoint, design_of(options, checkpoint)
 
 
-def quantized_of(screen, checkpoint, design):
+def quantized_of(options, screen, checkpoint, design):
+    """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and warnings."""
     from ..plan.ranges import advice
+    design = _fitting(options, screen, checkpoint, design)
     with screen.bar("quantizing") as progress:
         quantized = quantize(checkpoint, design.recipe, progress)
         _, sentences = advice(checkpoint, quantized, design.hw.residual_fraction)
     for sentence in sentences:
         screen.warn(sentence)
-    return quantized
+    return design, quantized
+
+
+def _fitting(options, screen, checkpoint, design):
+    from ..plan.ranges import fitting_fraction
+    fraction = design.hw.residual_fraction
+    if not fraction_is_auto(options.shape) or (fits := fitting_fraction(checkpoint, fraction)) in (None, fraction):
+        return design
+    screen.say(f"residual_fraction={fits}: {fraction} does not suit the model's residual")
+    return dataclasses.replace(design, hw=dataclasses.replace(design.hw, residual_fraction=fits))
 
 
 def warn_clipped(screen, design, counted):

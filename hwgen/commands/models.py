@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..host.inputs import InputError, checked_input, read_text, writing
 from ..models import DEMO, load, quantize
-from ..params.presets import hw_shape, recipe
+from ..params.presets import fraction_is_auto, hw_shape, recipe
 from ..plan.summary import facts
 from .common import MODEL_HELP, add_command, add_formats, add_machine, loaded, opened
 
@@ -40,6 +40,7 @@ def add_info(commands):
 
 def run_accuracy(options, screen):
     from ..plan.accuracy import compare, report, variants
+    from ..plan.ranges import fitting_fraction
     checkpoint = opened(screen, options.model, need_tokenizer=True)
     path = Path(options.text) if options.text else DEMO / "valid.txt"
     with checked_input():
@@ -58,6 +59,9 @@ def run_accuracy(options, screen):
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
         if len(tokens) < 2:
             raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
+    if fraction_is_auto(options.shape):
+        fits = fitting_fraction(checkpoint, hw.residual_fraction)
+        hw = dataclasses.replace(hw, residual_fraction=hw.residual_fraction if fits is None else fits)
     with screen.bar("measuring") as progress:
         rows = compare(checkpoint, tokens, variants(checkpoint, recipes, hw, parts=options.parts, kept=kept),
                        window=window, prefix=prefix, progress=progress)
