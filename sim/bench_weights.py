@@ -8,7 +8,7 @@ from amaranth.hdl import signed
 from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
 from hwgen.params.block import Norm
-from hwgen.params.stream import FINAL_NORM, HEAD
+from hwgen.params.stream import EMBEDDING, FINAL_NORM, HEAD, POSITIONS
 from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout, vector_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
@@ -74,9 +74,8 @@ class Bench:
             assert got == items, name
         shown = [unpack(EXPS, self.exps[cycle]) for cycle, gain in self.gain.received if gain["part"] == 0]
         assert shown == [e for one in want for e in one["exps"]]
-        for cycle, item in self.embed.received:
-            exponent = (golden.position_exponent if item.get("position") else golden.embed_exponent)(STREAM, DESIGN)
-            assert unpack(signed(EXP_BITS), self.embed_exps[cycle]) == exponent
+        shown = [unpack(signed(EXP_BITS), self.embed_exps[cycle]) for cycle, _ in self.embed.received]
+        assert shown == [unpack(signed(EXP_BITS), exp % (1 << EXP_BITS)) for one in want for exp in one["embed_exps"]]
         assert value_of(self.dut.model_id) == golden.model_id(STREAM, DESIGN)
 
 
@@ -99,7 +98,7 @@ def runs(n, head):
     halves = None
     if HW.halves == 2:
         pieces = golden.pieces(DESIGN, n > HW.entries // 2, head)
-        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head, [0] * n)[n * DESIGN.embedding_rows() + 1:]]
+        sections = [DESIGN.stream.at(address) for address, _, _ in golden.request_list(DESIGN, [0] * n, head, [0] * n)[n * DESIGN.embedding_rows() * (1 + DESIGN.scaled) + 1:]]
         halves = [piece.half for piece in pieces]
         assert len(sections) == len(halves)
     else:
@@ -115,15 +114,19 @@ def runs(n, head):
 
 def expected(tokens, head):
     lanes = HW.vector_lanes
-    want = {"embed": [], "gain": [], "exps": [], "tile": [], "vector": []}
+    want = {"embed": [], "embed_exps": [], "gain": [], "exps": [], "tile": [], "vector": []}
     for entry, token in enumerate(tokens):
         rows = [(golden.embedding_row(STREAM, DESIGN, token), {})]
+        exps = [golden.embed_exponent(STREAM, DESIGN) + golden.row_offset(STREAM, DESIGN, EMBEDDING, token)]
         if LEARNED:
-            rows = [(rows[0][0], {"position": 0}), (golden.position_row(STREAM, DESIGN, position_of(entry, token)), {"position": 1})]
+            position = position_of(entry, token)
+            rows = [(rows[0][0], {"position": 0}), (golden.position_row(STREAM, DESIGN, position), {"position": 1})]
+            exps.append(golden.position_exponent(STREAM, DESIGN) + golden.row_offset(STREAM, DESIGN, POSITIONS, position))
         parts = [(k * HW.lanes // lanes + i, lo) for k in range(DESIGN.head_matmul.k_tiles) for lo in range(DESIGN.head_matmul.codes)
                  for i in range(HW.lanes // lanes)]
         want["embed"] += [{"codes": row[lo, part * lanes:(part + 1) * lanes].tolist(), "entry": entry, "part": part, "lo": lo,
                            "last": 0, **of} for row, of in rows for part, lo in parts]
+        want["embed_exps"] += [exp for exp in exps for _ in parts]
     want["embed"][-1]["last"] = 1
     for section, matrices, half in runs(len(tokens), head):
         exps, gains, vectors = golden.record(STREAM, DESIGN, section)
@@ -132,8 +135,19 @@ def expected(tokens, head):
         want["vector"] += [{"x": x, "norm": len(NORMS) if section.name == FINAL_NORM else NORMS.index(section.name), "half": half, "part": part}
                            for part, x in enumerate(vectors.reshape(-1, lanes).tolist())]
         for section in matrices:
-            want["tile"] += [int.from_bytes(t.tobytes(), "little") for t in golden.tiles(STREAM, DESIGN, section)]
+            want["tile"] += tile_words(section)
     return want
+
+
+def tile_words(section):
+    """The tiles of a matrix as they are handed out: codes, and behind them the offsets of the rows."""
+    codes, bits = golden.tiles(STREAM, DESIGN, section), DESIGN.array_format.bits
+    words = [sum(code << bits * i for i, code in enumerate(tile)) for tile in codes.tolist()]
+    if not DESIGN.scaled:
+        return words
+    rows = golden.row_offsets(STREAM, DESIGN, section).reshape(-1, HW.columns).tolist()
+    steps = section.tiling.steps
+    return [word | sum(row << 4 * c for c, row in enumerate(rows[i // steps])) << bits * HW.columns * HW.lanes for i, word in enumerate(words)]
 
 
 async def begin(dut, idle=0, stall=0, apart=0):
@@ -165,8 +179,8 @@ async def cycles(dut):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
             previous = golden.record_end(record, previous)
-            for i in range(sum(section.matmul.tiles for section in matrices)):
-                previous = golden.tile_after_tile_cycle(DESIGN, previous)
+            for section, i in ((section, i) for section in matrices for i in range(section.matmul.tiles)):
+                previous = golden.tile_after_tile_cycle(section.tiling, previous, i)
                 tiles.append(previous)
         assert bench.gain.cycles == gains
         assert bench.tile.cycles == tiles

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 import random
 
+from hwgen.params import presets
 from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
-from hwgen.params.formats import fp8
-from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.formats import WEIGHTS, fp8
+from hwgen.params.hardware import HwShape, Override, Recipe
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 
 MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
@@ -20,11 +21,13 @@ def small_design(**changes):
     """A `Design`; keywords override fields of `ModelShape`, `HwShape` or `Recipe` (formats may be given by name).
 
     ``block`` may be a dictionary of `hwgen.params.block.dense`'s parameters, its ``qk_norm`` one of `QkNorm`'s, and ``layer_types`` a list of
-    dictionaries of `LayerType`'s: as JSON has them.
+    dictionaries of `LayerType`'s: as JSON has them. ``formats`` is a recipe as a command line spells it.
     """
-    model, hw, recipe = dict(MODEL), dict(HW), {}
+    model, hw, recipe, formats = dict(MODEL), dict(HW), {}, None
     for key, value in changes.items():
-        if key == "block" and isinstance(value, dict):
+        if key == "formats":
+            formats = value
+        elif key == "block" and isinstance(value, dict):
             model[key] = dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])} if value.get("qk_norm") else {}))
         elif key == "layer_types":
             model[key] = tuple(LayerType(**_with_scaling(of)) if isinstance(of, dict) else of for of in value)
@@ -38,9 +41,41 @@ def small_design(**changes):
             hw[key] = value
         elif key in Recipe.__dataclass_fields__:
             recipe[key] = fp8(value) if key.endswith("_format") and isinstance(value, str) else value
+            if key == "overrides":      # as a manifest has them
+                recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"])) if isinstance(of, dict) else of for of in value)
         else:
             raise TypeError(f"{key} is a field of neither ModelShape, HwShape nor Recipe")
-    return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=Recipe(**recipe))
+    return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=dataclasses.replace(presets.recipe(formats), **recipe))
+
+
+def random_formats(seed, changes):
+    """A recipe with offsets of rows, matrices in E2M1, or both, as a command line spells it, for the shape that ``changes`` make."""
+    rng, base = random.Random(f"formats {seed}"), changes.get("weight_format", "e3m4")
+    layers, projects = changes.get("num_hidden_layers", MODEL["num_hidden_layers"]), ("qkv", "o", "gate_up", "down")
+    kind = rng.choice(["rows", "all", "mixed", "mixed"])
+    found = [f"weights={'e2m1' if kind == 'all' else base}"]
+    if kind == "mixed":
+        found += [f"{name}=e2m1" for name in projects if rng.random() < 0.4]
+        if rng.random() < 0.7:
+            first = rng.randrange(layers)
+            found.append(f"layers.{first}-{rng.randrange(first, layers)}{rng.choice(['', *('.' + name for name in projects)])}={rng.choice(['e2m1', base])}")
+    if changes.get("tie_word_embeddings", True) or changes.get("head") == "pair" or changes.get("head_bias") or kind != "rows" and rng.random() < 0.3:
+        found.append(f"head={base}")
+    elif kind == "mixed":
+        found.append("head=e2m1")
+    found.append(f"scales={'row' if kind == 'rows' or rng.random() < 0.7 else 'matrix'}")
+    if any("=e2m1" in word for word in found):
+        stored = -(-changes["head_dim"] // changes["attention_lanes"]) * changes["attention_lanes"]
+        if stored != changes["head_dim"] and (stored % 32 or changes["head_dim"] % 32):
+            found.append("block_range=0")
+        elif rng.random() < 0.3:
+            found.append(f"block_range={rng.randrange(7)}")
+    return ",".join(found)
+
+
+def with_formats(seed, changes):
+    """The same shape with `random_formats`."""
+    return {key: value for key, value in changes.items() if key != "weight_format"} | {"formats": random_formats(seed, changes)}
 
 
 def changes_of(folder):

@@ -1,4 +1,5 @@
 """Random models and random histories of passes and KV operations, for tests of whole decoders."""
+import dataclasses
 import random
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ from hwgen.golden.kv_cache import KvBlocks
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry
 from hwgen.models.checkpoint import Checkpoint, random_checkpoint
-from hwgen.models.quantize import quantize
+from hwgen.models.quantize import Layer, quantize
 from hwgen.params.errors import KvOp
+from hwgen.params.stream import HEAD
 
 
 class Operation(NamedTuple):
@@ -32,7 +34,26 @@ def random_model(design, seed=1):
             return values * np.float32(limit / 3 * design.model.hidden_size ** 0.5)
         return values * np.float32(limit / 3) if name.endswith(("o_proj.weight", "down_proj.weight")) else values
 
-    return quantize(Checkpoint(design.model, "loud", loud) if design.hw.residual_fraction > 20 else checkpoint, design.recipe)
+    return scattered(quantize(Checkpoint(design.model, "loud", loud) if design.hw.residual_fraction > 20 else checkpoint, design.recipe), seed)
+
+
+def scattered(model, seed):
+    """A model whose rows and blocks, if they have offsets, have any: the random weights of a matrix need hardly more than one."""
+    rng = np.random.default_rng(seed)
+
+    def of(matrix, most_row):
+        rows, blocks = (None if part is None else rng.integers(0, most + 1, part.shape).astype(np.uint8)
+                        for part, most in ((matrix.rows, most_row), (matrix.blocks, most_block)))
+        down = sum(most * 3 // 4 for part, most in ((rows, most_row), (blocks, most_block)) if part is not None)
+        return dataclasses.replace(matrix, rows=rows, blocks=blocks, exponent=matrix.exponent - down)
+
+    recipe, most_block = model.recipe, model.recipe.largest_block(model.shape)
+    if recipe.scales == "matrix" and not most_block:
+        return model
+    layers = tuple(Layer(**vars(layer) | {name: of(matrix, recipe.row_offsets(name)) for name, matrix in layer.matrices().items()}) for layer in model.layers)
+    head = of(model.head, recipe.row_offsets(HEAD))
+    return dataclasses.replace(model, layers=layers, head=head, embedding=head if model.shape.tie_word_embeddings else of(model.embedding, recipe.row_offsets(HEAD)),
+                               positions=model.positions and of(model.positions, recipe.row_offsets(HEAD)))
 
 
 def most(limit):

@@ -11,7 +11,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.models.pack import pack
 from hwgen.params.block import ACTIVATIONS
 from hwgen.top.decoder import Decoder
-from sim.designs import small_design
+from sim.designs import small_design, with_formats
 from sim.passes import History, expected_steps, random_model, run_step
 from sim.runner import run
 from sim.weights_units import image
@@ -39,6 +39,15 @@ SHAPES = {
     "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
                           num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, **SHARED_BLOCKS),
     "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4, residual_fraction=21),
+}
+
+# offsets of rows and blocks, and matrices in E2M1
+FORMATS = {
+    "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2, tile_beats=2, hidden_size=40, vocab_size=90),
+    "one_beat": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", tile_beats=1, hidden_size=72, intermediate_size=80,
+                     block=dict(biased=["q", "o"], norms="sandwich"), lanes=16),
+    "layers": dict(formats="layers.0=e2m1,layers.1.o=e2m1,scales=matrix", lanes=4, columns=16, tile_beats=4, entries=4, halves=2, attention_lanes=4, hidden_size=40),
+    "rows": dict(formats="scales=row", sampler="gumbel", entries=4, halves=2, tile_beats=2, columns=16, vocab_size=100, tie_word_embeddings=False),
 }
 
 # blocks that are not Llama's: together they have everything that a block may have (all families: `python -m tools.check_families`); and one
@@ -100,7 +109,7 @@ def random_changes(seed):
     other = random.Random(f"block {seed}")
     block = random_block(other) if seed % 3 else {}
     own = dict(block=block, layer_types=random_layers(other, layers)) if block else {}
-    return dict(
+    changes = dict(
         lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, tile_beats=rng.choice(beats),
         entries=entries, halves=2 - entries % 2, slots=rng.randint(1, 3), context=rng.randint(5, 40), kv_block=rng.choice([1, 4, 16]),
         kv_ecc=rng.random() < 0.3,
@@ -110,6 +119,7 @@ def random_changes(seed):
         weight_format=rng.choice(["e3m4", "e4m3"]), activation_format=rng.choice(["e3m4", "e4m3"]),
         kv_format=rng.choice(["e3m4", "e4m3"]), p_format=rng.choice(["e3m4", "e4m3"])) | own | (
             dict(tie_word_embeddings=False, head_bias=True) if block.get("final_bias") else {})
+    return with_formats(seed, changes) if seed % 2 and changes["tile_beats"] <= 2 * lanes else changes
 
 
 def some_nightly(names, nightly):
@@ -138,6 +148,19 @@ def test_block(name, tmp_path):
         results = [run_step(link, step) for step in History(design, wrong=0.1).steps(16)]
     saturated = [result.counters["saturated"] for result in results if isinstance(result, PassResult)]
     assert any(saturated) == (design.hw.residual_fraction > 20)
+
+
+@pytest.mark.parametrize("name", some_nightly(FORMATS, FORMATS))
+def test_formats(name, tmp_path):
+    design = small_design(source="stream", **FORMATS[name])
+    with checked(design, tmp_path) as link:
+        if design.hw.sampler == "gumbel":
+            link.configure(300, 12345)
+        for step in History(design, wrong=0.1).steps(12):
+            run_step(link, step)
+    with checked(design, tmp_path, stall=0.4) as link:
+        for step in History(design, seed=2, wrong=0.1).steps(4):
+            run_step(link, step)
 
 
 @pytest.mark.parametrize("seed", some_nightly(range(6), (2, 3, 4, 5)))

@@ -10,6 +10,7 @@ from hwgen.params.design import Design, Matmul
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import SMOLLM2_135M
+from hwgen.params.stream import Tiling
 from sim.designs import small_design
 
 
@@ -80,6 +81,22 @@ def test_fast_cycles_are_the_recursion(seed):
     assert (fast.starved, fast.blocked) == counted(design, shape, n, ops, tile)
     assert [fast.granule(i) for i in range(granules[:, -1].size)] == granules[:, -1].reshape(-1).tolist()
     assert fast.granule(-1) == granules[-1, -1, -1]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_fast_cycles_with_offsets_and_narrow_tiles_are_the_recursion(seed):
+    rng = random.Random(seed)
+    beats, entries = rng.choice([1, 2, 4, 8]), rng.choice([1, 2, 3, 7])
+    design = small_design(lanes=8, columns=16, vector_lanes=rng.choice([2, 8]), tile_beats=beats, entries=entries)
+    shape = matmul(rng.choice([1, 2, 3, 17, 60]), rng.choice([1, 2, 3, 9, 40]))
+    tiling = Tiling(shape, beats, rng.random() < 0.7, rng.choice([0, 1, 2, 8]), rng.choice([0, 1, 4, 16]))
+    n, ops = rng.randint(1, entries), rng.randrange(100)
+    tile = ops + rng.randrange(-20, 20)
+    takes, fires, granules = matmul_trace(design, shape, n, ops, tile, tiling)
+    fast = matmul_cycles(design, shape, n, ops, tile, tiling)
+    assert (fast.first_fire, fast.last_fire, fast.last_take, fast.busy) == (fires[0, 0], fires[-1, -1], takes[-1], fires.size)
+    assert fast.starved + fast.blocked == fast.last_fire - ops - fires.size
+    assert [fast.granule(i) for i in range(granules[:, -1].size)] == granules[:, -1].reshape(-1).tolist()
 
 
 def test_a_tile_costs_its_entries_or_its_beats():

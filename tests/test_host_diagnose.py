@@ -82,6 +82,21 @@ def test_weights(which):
     assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(DESIGN), *diagnosis.lines()])
 
 
+NARROW = small_design(**SHAPE | dict(head_dim=8, formats="e4m3,weights=e2m1,head=e4m3", hidden_size=40, tile_beats=2))
+NARROW_MODEL = quantize(random_checkpoint(NARROW.model), NARROW.recipe)
+OFFSETS = {
+    "a code": (lambda m: (m.layers[1].up.codes, (3, 37)), 2), "a block": (lambda m: (m.layers[0].gate.blocks, (5, 1)), 0), "a block of o": (lambda m: (m.layers[1].o.blocks, (8, 0)), 1),
+    "a row of q": (lambda m: (m.layers[0].q.rows, (9,)), 1), "a row of down": (lambda m: (m.layers[1].down.rows, (6,)), 0), "a row of the embedding": (lambda m: (m.embedding.rows, (7,)), 0)}
+
+
+@pytest.mark.parametrize("which", OFFSETS)
+def test_e2m1_and_offsets(which):
+    wrong, fault = flipped(NARROW_MODEL, NARROW, *OFFSETS[which])
+    mismatch, diagnosis = found(Machine(wrong, design=NARROW), NARROW_MODEL)
+    assert mismatch.layer == (1 if "layer 1" in fault.where(NARROW) else 0)
+    assert diagnosis.unit == "weights" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(NARROW), *diagnosis.lines()])
+
+
 @pytest.mark.parametrize("memory, element, bit", [("k_codes", 5, 6), ("v_codes", 2, 5), ("k_exps", None, 1), ("v_exps", None, 0)])
 def test_kv_memory(memory, element, bit):
     fault = KvFault.at(DESIGN, memory, 1, 0, 0, 2, element, bit)

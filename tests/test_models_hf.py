@@ -273,7 +273,7 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     ({"head_dim": None, "hidden_size": 73}, "Hidden size 73 must be a multiple of head count 3, or head_dim be given"),
     ({"vocab_size": "277"}, "Vocabulary size must be an integer, not '277'"),
     ({"quantization_config": {"quant_method": "gptq"}},
-     "Quantization method must be one of fp8, fbgemm_fp8, compressed-tensors, modelopt, not 'gptq': "
+     "Quantization method must be one of fp8, fbgemm_fp8, compressed-tensors, modelopt, mxfp4, not 'gptq': "
      "use the unquantized model"),
 ])
 def test_refused_configs(tmp_path, changes, message):

@@ -85,7 +85,10 @@ def test_wrong_recipes(text, head, complaint):
         recipe(text, head)
 
 
-@pytest.mark.parametrize("text", ["scales=row", "down=e2m1", "block_range=2"])
-def test_formats_that_no_machine_has_yet(text):
-    with pytest.raises(ValueError, match="^Formats must be of 8 bits with one scale a matrix"):
-        Design(model=models.DEMO, hw=HwShape(), recipe=recipe(text))
+@pytest.mark.parametrize("text, shape, complaint", [
+    ("weights=e2m1", {}, "LM head, which is the embedding table too, must be of 8 bits, not e2m1: add head=e3m4"), ("layers.4-5=e2m1", {}, "0 to 4 with demo, not layers.4-5=e2m1"),
+    ("block_range=2", {}, "left out where no matrix is in e2m1"), ("down=e2m1,block_range=7", {}, "at most 6 in an array of e3m4, not 7"),
+    ("o=e2m1", dict(attention_lanes=32), "must be a multiple of 32 attention lanes"), ("scales=row", dict(tile_beats=16, columns=64, lanes=4), "Beats per tile 16 must be at most 8")])
+def test_formats_that_do_not_fit(text, shape, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Design(model=models.DEMO, hw=HwShape(**shape), recipe=recipe(text))

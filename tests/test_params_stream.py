@@ -33,7 +33,7 @@ def test_places_and_bytes_are_inverse(changes):
         for byte in range(0, section.beats * hw.beat_bytes, 7):
             beat, within = divmod(byte, hw.beat_bytes)
             assert stream.at(section.address + beat) is section
-            assert stream.byte(section, *stream.place(section, section.address + beat, within)) == byte
+            assert stream.byte(section, *stream.place(section, section.address + beat, within)[:3]) == byte
 
 
 @pytest.mark.parametrize("gated", [True, False])

@@ -9,7 +9,7 @@ from hwgen.cli import main
 from hwgen.models import DEMO, ModelError, load, quantize, random_checkpoint
 from hwgen.models.kept import keep, load_kept
 from hwgen.models.reference import Reference
-from hwgen.params.block import QkNorm, dense
+from hwgen.params.block import Project, QkNorm, dense
 from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan import compensate as module
@@ -100,16 +100,18 @@ def forced(found):
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-@pytest.mark.parametrize("text", ["e3m4", "e4m3,head=pair"])
+@pytest.mark.parametrize("text", ["e4m3,head=pair", "weights=e2m1,head=e3m4,layers.1.down=e3m4"])
 def test_folder_keeps_every_number(kind, text, tmp_path):
     checkpoint = random_checkpoint(shape_of(kind, tie_word_embeddings=kind == "post"))
     model = made(checkpoint, text)
+    wanted = {str(recipe(text).format_of(project.name, i)) for project in model.shape.block.of(Project) for i in range(2)}
+    assert {str(matrix.fmt) for layer in model.layers for matrix in layer.matrices().values()} == wanted
     keep(model, checkpoint, tmp_path / "kept", largest=3.5, source="a test")
     there = load(tmp_path / "kept", need_tokenizer=False)
     assert there.kept.digest == model.digest and (there.shape, there.kept.recipe, there.largest_residual) == (model.shape, model.recipe, 3.5)
     assert quantize(there, model.recipe) is there.kept
     near, exact = (Reference.of(each).logits(list(range(10))) for each in (there, checkpoint))
-    assert np.linalg.norm(near - exact) < 0.15 * np.linalg.norm(exact)
+    assert np.linalg.norm(near - exact) < (0.6 if "e2m1" in text else 0.15) * np.linalg.norm(exact)
 
 
 def kept_mini(folder):

@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,48 @@ def test_every_byte_that_a_weight_changes_is_described_as_that_weight(changes):
     assert [line for line in dict.fromkeys(changed) if line != "header"] == [
         "layer 1: down, output 5, input 7", *(["LM head, output 2, input 15 (low code)"] if kind else []),
         f"LM head, output 30, input 3{kind}"]
+
+
+FORMATS = {"rows": dict(formats="scales=row", tile_beats=2), "pair": dict(formats="scales=row,head=pair", columns=16, lanes=4, tile_beats=8, attention_lanes=4),
+           "e2m1": dict(formats="weights=e2m1,head=e3m4", hidden_size=80, lanes=8, tile_beats=1), "one beat": dict(formats="down=e2m1", tile_beats=2, intermediate_size=70),
+           "wide": dict(formats="weights=e2m1,scales=matrix", tie_word_embeddings=False, lanes=64, columns=4, tile_beats=4, hidden_size=150)}
+
+
+@pytest.mark.parametrize("changes", FORMATS.values(), ids=FORMATS)
+def test_every_byte_with_offsets_or_in_e2m1_is_described(changes):
+    """What changes a code or an offset changes one byte, in which the stream places it; the description names the outputs, and the inputs."""
+    design, rng = small_design(**changes), random.Random(1)
+    quantized = quantize(random_checkpoint(design.model), design.recipe)
+    before, stream = pack(quantized, design), design.stream
+    for name, matrix in (("down", quantized.layers[1].down), ("head", quantized.head)):
+        section, (outputs, inputs) = stream[(name, 1) if name == "down" else name], matrix.size
+        for _ in range(20):
+            r, c = rng.randrange(outputs), rng.randrange(inputs)
+            parts = [(matrix.codes, (r, c), stream.byte(section, r, c), f", output {r}, input")]
+            if matrix.rows is not None:
+                parts.append((matrix.rows, r, stream.row_byte(section, r), f", offsets of outputs {r & ~1} and {r | 1}"))
+            if matrix.blocks is not None:
+                parts.append((matrix.blocks, (r, c // 32), stream.block_byte(section, r, c // 32), f", offsets of outputs {r & ~1} and {r | 1}, inputs {c & ~31} to {c | 31}"))
+            for array, at, byte, told in parts:
+                array[at] ^= 1
+                (beat, place), = np.argwhere((pack(quantized, design) != before)[design.header_beats:])
+                array[at] ^= 1
+                beat += design.header_beats
+                assert divmod(byte, design.hw.beat_bytes) == (beat - section.address, place)
+                line = describe(design, int(beat), int(place))
+                assert told in line and line.startswith("layer 1: down" if name == "down" else "LM head")
+
+
+def test_every_byte_of_a_matrix_is_described_once():
+    """Of each code there are as many bits as its format has, and of each offset four."""
+    design = small_design(formats="weights=e2m1,head=e3m4", hidden_size=40, intermediate_size=40, tile_beats=2)
+    section = design.stream["gate_up", 0]
+    places = [design.stream.place(section, beat, byte) for beat in range(section.address, section.end) for byte in range(design.hw.beat_bytes)]
+    of = {kind: [place[:2] for place in places if place.of == kind] for kind in ("codes", "rows", "blocks", "")}
+    rows, cols = section.matmul.rows, section.matmul.cols
+    assert sorted(of["codes"]) == [(r, c) for r in range(rows) for c in range(0, cols, 2)]
+    assert sorted(of["rows"]) == [(r, 0) for r in range(0, rows, 2)]
+    assert sorted(of["blocks"]) == [(r, c) for r in range(0, rows, 2) for c in range(0, cols, 32)]
 
 
 @pytest.mark.parametrize("name, place, told", [

@@ -46,7 +46,8 @@ def add_machine(sub, shape="demo", option=""):
 
 def add_formats(sub):
     sub.add_argument("--formats", metavar="F",
-                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3)")
+                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights also e2m1, of "
+                     "the LM head (head=F), some matrices (down=F) or layers (layers.0-1=F); scales=row")
     sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
 
 

@@ -64,9 +64,9 @@ def alternating_timeline(design, positions, wants, closed):
         phases.append((end + 1, phase, layer))
         count = wanted[x] if name == HEAD else counts[x]
         fed = start + (design.head_delay if name == HEAD else 0)
-        matmul = design.head_matmul if name == HEAD else design.matmul(name)
-        times = matmul_cycles(half, matmul, count, fed + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY,
-                              weights.tile_after_tile_cycle(design, taken))
+        section = design.stream[name] if name == HEAD else design.stream[name, layer]
+        times = matmul_cycles(half, section.matmul, count, fed + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY,
+                              weights.tile_after_tile_cycle(section.tiling, taken), section.tiling)
         busy, starved, blocked = busy + times.busy, starved + times.starved, blocked + times.blocked
         taken = times.last_take
         if name == HEAD:

@@ -9,11 +9,11 @@ def latency(design):
     return 4 + 6 * (design.block.biased(*design.block.converted))
 
 
-def convert_qkv(acc, exponents, exps, design, bias=None):
+def convert_qkv(acc, exponents, exps, design, bias=None, rows=None):
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
     acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others are ignored),
-    bias None or bf16 [rows or more]: added to the rounded sums
+    bias None or bf16 [rows or more]: added to the rounded sums; rows None or int64 [rows or more]: added to the exponent of each
     -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
     """
     weight = np.empty(design.qkv_heads, np.int64)
@@ -21,18 +21,19 @@ def convert_qkv(acc, exponents, exps, design, bias=None):
         weight[design.heads_of(design.block.matrix(name))] = exps[name]
     sums = np.asarray(acc)[:, :design.qkv_heads * design.head].reshape(-1, design.qkv_heads, design.head)
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit                # [n, qkv_heads]
-    return _biased(acc_to_bf16(sums, scale[:, :, None]), bias)
+    scale = scale[:, :, None] + (0 if rows is None else rows[:sums[0].size].reshape(sums[0].shape))
+    return _biased(acc_to_bf16(sums, scale), bias)
 
 
-def convert_gate_up(acc, exponents, exps, design, bias=None):
+def convert_gate_up(acc, exponents, exps, design, bias=None, rows=None):
     """Sums of the gate/up matrix -> bf16 values [n, 2 * ff], gates and ups in turn; [n, ff] ups where there is no gate.
 
-    acc, exponents, exps and bias as `convert_qkv`
+    acc, exponents, exps, bias and rows as `convert_qkv`
     """
     weight = np.tile([exps[name] for name in design.block.into_ff.matrices], design.ff)
     sums = np.asarray(acc)[:, :len(weight)]
     scale = np.asarray(exponents, np.int64)[:, None] + weight + design.acc_unit
-    return _biased(acc_to_bf16(sums, scale), bias)
+    return _biased(acc_to_bf16(sums, scale if rows is None else scale + rows[:len(weight)]), bias)
 
 
 def _biased(x, bias):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..params.block import Norm, Project
 from ..params.errors import KvOp
+from ..params.stream import BLOCK
 from . import residual
 from .admission import admit_pass
 from .attention import attention_entries
@@ -27,10 +28,10 @@ _SCORES = 4_000_000     # scores at a time: bounds the temporaries of long texts
 
 
 class _Layer:
-    """One layer's integers, exponents, gains and biases.
+    """One layer's integers, exponents, offsets of rows, gains and biases.
 
     The matrices of a `Project` are one array, by its name as attribute: float64 [outputs, inputs] as the machine stores them. ``exps``:
-    exponents by name of the matrix. ``gains``: bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the
+    exponents by name of the matrix, in units of the array's format. ``rows``: by name of the project, int64 [outputs], or None. ``gains``: bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the
     order of their project's rows, of queries and keys in the stored order of a head.
     """
 
@@ -39,7 +40,9 @@ class _Layer:
         for project in block.of(Project):
             rows = _rows(design, project, {name: _ints(getattr(layer, name)) for name in project.matrices})
             setattr(self, project.name, _padded(design, project.inputs, rows.T).T)
-        self.exps = {matrix.name: getattr(layer, matrix.name).exponent for matrix in block.matrices}
+        self.exps = {matrix.name: design.stored_exponent(getattr(layer, matrix.name)) for matrix in block.matrices}
+        self.rows = {project.name: _rows(design, project, {name: getattr(layer, name).rows[:, None].astype(np.int64) for name in project.matrices})[:, 0]
+                     if design.scaled else None for project in block.of(Project)}
         self.gains = {norm.name: bf16_value(getattr(layer, norm.gain)) for norm in block.of(Norm)}
         self.vectors = {}
         if block.qk_norm:
@@ -78,8 +81,10 @@ def _rows(design, project, values):
 
 
 def _ints(matrix):
-    """A Matrix's values in units of 2**(unit_exp + exponent), float64: [outputs, inputs]. A pair is one integer."""
+    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, float64: [outputs, inputs]. A pair is one integer."""
     ints = fp8_ints(matrix.codes, matrix.fmt).astype(np.float64)
+    if matrix.blocks is not None:
+        ints = np.ldexp(ints, matrix.blocks.repeat(BLOCK, axis=1)[:, :ints.shape[1]].astype(np.int32))
     return ints if matrix.lo is None else ints + fp8_ints(matrix.lo, matrix.fmt)
 
 
@@ -96,14 +101,14 @@ class GoldenDecoder:
         self.weights = [_Layer(design, layer) for layer in quantized.layers]
         self._final_gain = bf16_value(quantized.final_gain)
         self._final_bias = bf16_value(quantized.final_bias) if design.block.final_bias else None
-        self.head_weights, self._head_exp = _ints(quantized.head), quantized.head.exponent
+        self.head_weights, self._head_exp, self.head_rows = _ints(quantized.head), design.stored_exponent(quantized.head), quantized.head.rows
         table = quantized.embedding
         self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # [vocab_size, codes, hidden_size]
-        self.embed_exp = table.exponent
+        self.embed_exp, self.embed_rows = table.exponent, table.rows       # [vocab_size], or None
         if design.model.learned_positions:
             table = quantized.positions
             self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # as `embedding`, by position
-            self.position_exp = table.exponent
+            self.position_exp, self.position_rows = table.exponent, table.rows
         self.inv_temperature, self.seed, self.saturated = 0, 0, 0
         self.reset()
 
@@ -123,12 +128,12 @@ class GoldenDecoder:
         design, layer = self.design, self.weights[index]
         bias, clipped = layer.vectors.get(design.block.bias_of(project).name), []
         acc, exp = self.matmul(values, getattr(layer, project.name))
-        sums = acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design, clipped
+        sums, rows = (acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design, clipped), layer.rows[project.name]
         if norm := design.block.norm_after(project):
-            normed = rms_norm(design, residual.set_sums(*sums, bias=bias), layer.gains[norm.name])
+            normed = rms_norm(design, residual.set_sums(*sums, bias=bias, rows=rows), layer.gains[norm.name])
             x = residual.add_values(x, normed, design, clipped)
         else:
-            x = residual.add(x, *sums, bias=bias)
+            x = residual.add(x, *sums, bias=bias, rows=rows)
         self.saturated += residual.saturated(clipped, design)
         return x
 
@@ -183,7 +188,7 @@ class GoldenDecoder:
     def _sums(self, index, project, y):                                         # -> what `golden.convert` takes
         layer = self.weights[index]
         bias = layer.vectors.get(self.design.block.bias_of(project).name)
-        return *self.matmul(y, getattr(layer, project.name)), layer.exps, self.design, bias
+        return *self.matmul(y, getattr(layer, project.name)), layer.exps, self.design, bias, layer.rows[project.name]
 
     def attended(self, index, x, values):
         """The residual after attention has given ``values``."""
@@ -204,11 +209,19 @@ class GoldenDecoder:
 
     def embedded(self, tokens, positions):
         """The residual before the first layer."""
-        x = residual.embed(self.embedding[tokens], self.embed_exp, self.design, clipped := [])
+        x = residual.embed(self.embedding[tokens], self.embed_exponents(tokens), self.design, clipped := [])
         if self.design.model.learned_positions:
-            x = residual.embed(self.positions[positions], self.position_exp, self.design, clipped, x)
+            x = residual.embed(self.positions[positions], self.position_exponents(positions), self.design, clipped, x)
         self.saturated += residual.saturated(clipped, self.design)
         return x
+
+    def embed_exponents(self, tokens):
+        """Of tokens' rows of the embedding table: of each [n, 1], or of all."""
+        return self.embed_exp if self.embed_rows is None else self.embed_exp + self.embed_rows[tokens][:, None].astype(np.int64)
+
+    def position_exponents(self, positions):
+        """The same of the table of learned positions."""
+        return self.position_exp if self.position_rows is None else self.position_exp + self.position_rows[positions][:, None].astype(np.int64)
 
     # -- passes
 
@@ -229,7 +242,7 @@ class GoldenDecoder:
         """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp + acc_unit)."""
         x = np.pad(x, [(0, 0), (0, self.design.model.head_inputs - x.shape[1])])
         acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain, bias=self._final_bias), self.head_weights)
-        return acc, exp + self._head_exp
+        return acc if self.head_rows is None else np.ldexp(acc, self.head_rows.astype(np.int32)), exp + self._head_exp
 
     def run_pass(self, entries):
         """Entries (slot, position, token, want, key) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..params.stream import Tiling
 from .numbers import fp8_ints
 
 __all__ = ["MatmulTimes", "latency", "mac_array", "matmul_cycles", "matmul_trace"]
@@ -26,7 +27,7 @@ def mac_array(design, weights, x):
     float64 is exact here: products are integers, and the magnitudes of K of them sum to less than 2**53, so no partial sum
     is ever rounded, in whatever order they are added.
     """
-    w_fmt, x_fmt = design.recipe.weight_format, design.recipe.activation_format
+    w_fmt, x_fmt = design.array_format, design.recipe.activation_format
     weights = np.asarray(weights)
     if w_fmt.accumulator_bits(x_fmt, weights.shape[1]) > 54:
         raise ValueError(f"Sums must stay below 2**53 to be exact in float64, which those of {weights.shape[1]} products may not")
@@ -69,16 +70,21 @@ class MatmulTimes:
         return self.start + self.rows[tile - turns * tiles][entry] + turns * cycles + group
 
 
-def matmul_cycles(design, matmul, n, ops, tile):
+def _waits(tiling):
+    """`Tiling.waits` of the first n-tiles, after which they are repeated."""
+    return tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1))
+
+
+def matmul_cycles(design, matmul, n, ops, tile, tiling=None):
     """`MatmulTimes` of ``matmul`` for n entries.
 
     ``ops``: cycle in which the first operation is at ``x``; the others follow without a gap. ``tile``: cycle in which the first tile is
     at ``tile``, when no other is active any more; each of the others is there ``tile_beats`` cycles after the one before it was
-    taken. Nothing stalls ``o``, and the ring is empty in the beginning.
+    taken, or as many as `Tiling.waits` of ``tiling`` says. Nothing stalls ``o``, and the ring is empty in the beginning.
     """
     hw = design.hw
-    times = _cycles(latency(design), max(2, hw.entries), hw.columns // hw.vector_lanes, hw.tile_beats, matmul.n_tiles,
-                    matmul.k_tiles * matmul.codes, n, tile - ops)
+    waits = _waits(tiling or Tiling(matmul, hw.tile_beats))
+    times = _cycles(latency(design), max(2, hw.entries), hw.columns // hw.vector_lanes, waits, matmul.n_tiles, n, tile - ops)
     return replace(times, first_fire=times.first_fire + ops, last_fire=times.last_fire + ops,
                    last_take=times.last_take + ops, start=ops)
 
@@ -102,14 +108,14 @@ class _Clock(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _cycles(latency, rows, groups, beats, n_tiles, steps, n, tile):
+def _cycles(latency, rows, groups, waits, n_tiles, n, tile):
     """n-tile by n-tile, for the first operation at ``x`` in cycle 0, until the state comes again and so all repeats."""
-    clocks, arrivals, known = [_Clock(end=min(0, tile), taken=tile - beats, left=(-1,) * rows)], [], {}
+    clocks, arrivals, known = [_Clock(end=min(0, tile), taken=tile - waits[0][0], left=(-1,) * rows)], [], {}
     while len(arrivals) < n_tiles:
-        clock, arrival = _n_tile(clocks[-1], latency, groups, beats, steps, n)
+        clock, arrival = _n_tile(clocks[-1], latency, groups, waits[len(arrivals) % len(waits)], n)
         arrivals.append(arrival)
         clocks.append(clock)
-        first = known.setdefault(clock.state(), len(arrivals))
+        first = known.setdefault((clock.state(), len(arrivals) % len(waits)), len(arrivals))
         if first < len(arrivals):
             turns, rest = divmod(n_tiles - first, len(arrivals) - first)
             repeat = len(arrivals) - first, clock.end - clocks[first].end
@@ -117,21 +123,23 @@ def _cycles(latency, rows, groups, beats, n_tiles, steps, n, tile):
             break
     else:
         last, repeat = clocks[-1], (1, 0)
-    return MatmulTimes(first_fire=max(0, tile) + 1, last_fire=last.end, last_take=last.taken, busy=n_tiles * steps * n,
+    return MatmulTimes(first_fire=max(0, tile) + 1, last_fire=last.end, last_take=last.taken, busy=n_tiles * len(waits[0]) * n,
                        starved=last.starved, blocked=last.blocked, start=0, n_tiles=n_tiles, groups=groups,
                        rows=tuple(arrivals), repeat=repeat)
 
 
-def _n_tile(clock, latency, groups, beats, steps, n):
+def _n_tile(clock, latency, groups, waits, n):
     """(the clock after one n-tile, cycle in which the first granule of each of its rows is at ``o``)."""
     end, taken, left, starved, blocked = clock
     left = list(left)
-    for _ in range(min(steps - 1, 2)):
-        taken = max(taken + beats, end)
+    *firsts, beats = waits
+    even = len(set(waits)) == 1
+    for wait in firsts[:2] if even else firsts:
+        taken = max(taken + wait, end)
         starved += max(0, taken - max(end, 0))
         end = max(taken, end, 0) + n
-    if steps > 3:       # the others cost the same each, until the last
-        more, cost = steps - 3, max(n, beats)
+    if even and len(waits) > 3:     # the others cost the same each, until the last
+        more, cost = len(waits) - 3, max(n, beats)
         taken, end, starved = taken + more * cost, end + more * cost, starved + more * (cost - n)
     taken = max(taken + beats, end)
     starved += max(0, taken - max(end, 0))
@@ -146,13 +154,14 @@ def _n_tile(clock, latency, groups, beats, steps, n):
     return _Clock(end, taken, tuple(left), starved, blocked), tuple(arrivals)
 
 
-def matmul_trace(design, matmul, n, ops, tile):
+def matmul_trace(design, matmul, n, ops, tile, tiling=None):
     """The same times one by one, straight from the equations: (takes [tiles], fires [tiles, n], granules [n_tiles, n, C/V])."""
     hw = design.hw
     rows, groups, steps = max(2, hw.entries), hw.columns // hw.vector_lanes, matmul.k_tiles * matmul.codes
+    tiling = tiling or Tiling(matmul, hw.tile_beats)
     takes, fires, left, granules = [], [], [], []
     for q in range(matmul.tiles):
-        takes.append(max(takes[-1] + hw.tile_beats, fires[-1]) if q else tile)
+        takes.append(max(takes[-1] + tiling.waits(q // steps)[q % steps], fires[-1]) if q else tile)
         for _ in range(n):
             fire = max(fires[-1] if fires else ops, takes[-1]) + 1
             if q % steps == steps - 1:

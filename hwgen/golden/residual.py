@@ -16,6 +16,7 @@ READ_LATENCY = 2       # from the cycle that takes an address to the first that 
 def embed(codes, exponent, design, clipped=None, x=None):
     """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n, hidden].
 
+    ``exponent`` of the table, or of each row, [n, 1].
     ``x``: rows to which they are added, as those of learned positions are. Appends to ``clipped``, for hi and for lo codes, which numbers were: bool [n, hidden].
     """
     fmt = design.recipe.weight_format
@@ -25,19 +26,20 @@ def embed(codes, exponent, design, clipped=None, x=None):
     return x
 
 
-def add(x, acc, exponents, weight_exponent, design, clipped=None, bias=None):
+def add(x, acc, exponents, weight_exponent, design, clipped=None, bias=None, rows=None):
     """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations (+ bias, bf16 [hidden]).
 
-    Appends to ``clipped`` which numbers were: bool [n, hidden].
+    ``rows``: offsets of the weights' rows, int64 [hidden]. Appends to ``clipped`` which numbers were: bool [n, hidden].
     """
-    left = np.asarray(exponents, np.int64) + weight_exponent + design.acc_unit + design.hw.residual_fraction
+    left = (np.asarray(exponents, np.int64) + weight_exponent + design.acc_unit + design.hw.residual_fraction)[:, None]
+    left = left if rows is None else left + rows
     biases = [] if bias is None else [_fixed(bias, design)]
-    return _sum(x, clip_to_fixed(acc, left[:, None]), *biases, clipped=clipped)
+    return _sum(x, clip_to_fixed(acc, left), *biases, clipped=clipped)
 
 
-def set_sums(acc, exponents, weight_exponent, design, clipped=None, bias=None):
+def set_sums(acc, exponents, weight_exponent, design, clipped=None, bias=None, rows=None):
     """The rows of the unit that keeps sums for a norm: as those of a residual of zeros after an `add`."""
-    return add(np.zeros(np.shape(acc), np.int64), acc, exponents, weight_exponent, design, clipped, bias)
+    return add(np.zeros(np.shape(acc), np.int64), acc, exponents, weight_exponent, design, clipped, bias, rows)
 
 
 def add_values(x, values, design, clipped=None):

@@ -82,12 +82,12 @@ def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None)
 def sample_latency(design):
     """Cycles from the acceptance of the last granule to ``done``."""
     levels = (design.hw.vector_lanes - 1).bit_length()
-    return levels + (7 + _cap_stages(design) if design.hw.sampler == "gumbel" else 2)
+    return levels + design.scaled + (7 + _cap_stages(design) if design.hw.sampler == "gumbel" else 2)
 
 
 def sample_lead(design):
     """The first granule that comes at least so many cycles after the command does not wait for its noise."""
-    return 13 - _cap_stages(design) if design.hw.sampler == "gumbel" else 1
+    return 13 - design.scaled - _cap_stages(design) if design.hw.sampler == "gumbel" else 1
 
 
 def _cap_stages(design):

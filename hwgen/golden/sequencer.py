@@ -40,10 +40,11 @@ class _Pass:
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
-    def matmul(self, matmul, n, start):
+    def matmul(self, section, n, start):
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
-        times = matmul_cycles(self.design, matmul, n, ops, weights.tile_after_tile_cycle(self.design, self.taken))
+        tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
+        times = matmul_cycles(self.design, section.matmul, n, ops, tile, section.tiling)
         self.busy += times.busy
         self.starved += times.starved
         self.blocked += times.blocked
@@ -56,8 +57,7 @@ class _Pass:
         if isinstance(step, Norm):
             return norm_end(design, step, self.norm(design.stream[step.name, layer], n, start))
         if isinstance(step, Project):
-            matmul = design.matmul(step.name)
-            return sink_end(design, step, self.matmul(matmul, n, start), n)
+            return sink_end(design, step, self.matmul(design.stream[step.name, layer], n, start), n)
         if isinstance(step, Store):
             return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
         return start + attention_cycles(design, self.positions, design.window(layer))[1]
@@ -87,7 +87,7 @@ def pass_timeline(design, positions, wants, closed=None):
         s = p.layer(layer, s)
     if wanted:
         s = p.phase(FINAL_NORM, 0, s, p.norm(design.stream[FINAL_NORM], wanted, s))
-        times = p.matmul(design.head_matmul, wanted, s + design.head_delay)
+        times = p.matmul(design.stream[HEAD], wanted, s + design.head_delay)
         outcomes = [times.granule(-1, row) + sample_latency(design) - 1 for row in range(wanted)]
         s = p.phase(HEAD, 0, s, outcomes[-1] + 1)
     else:

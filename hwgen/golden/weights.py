@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..params.phases import turn
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
+from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
-__all__ = ["Piece", "ROM_LATENCY", "beats_taken", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row", "exps_cycle",
-           "gain_cycle", "model_id", "pieces", "position_exponent", "position_row", "record", "record_first", "request_list", "record_end",
-           "tile_after_tile_cycle", "tiles", "waits"]
+__all__ = ["Piece", "ROM_LATENCY", "beats_taken", "block_offsets", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row",
+           "expanded", "exps_cycle", "gain_cycle", "model_id", "pieces", "position_exponent", "position_row", "record", "record_end",
+           "record_first", "request_list", "row_offset", "row_offsets", "stored_codes", "tile_after_tile_cycle", "tiles", "waits"]
 
 ROM_LATENCY = 3     # cycles from taking a request to its first beat
 
@@ -86,11 +86,11 @@ def _piece_request(design, piece):
 
 
 def _row_request(design, name, row):
-    """(address, count, stride) of a row of a table."""
+    """[(address, count, stride)] of a row of a table: before its codes comes the beat that has its offset, if it has one."""
     hw, section = design.hw, design.stream[name]
-    beats = section.matmul.k_tiles * section.matmul.codes
     tile, column = divmod(row, hw.columns)
-    return section.address + tile * beats * hw.tile_beats + column * hw.tile_beats // hw.columns, beats, 1
+    codes = section.address + section.tiling.n_tile(tile) + column * hw.tile_beats // hw.columns, section.tiling.steps, 1
+    return [(section.address + section.tiling.rows(tile), 1, 0), codes] if design.scaled else [codes]
 
 
 def request_list(design, tokens, head, positions=None):
@@ -101,9 +101,9 @@ def request_list(design, tokens, head, positions=None):
     hw, stream = design.hw, design.stream
     requests = [(stream[HEADER].address, stream[HEADER].beats, 0)]
     for i, token in enumerate(tokens):
-        requests.append(_row_request(design, EMBEDDING, token))
+        requests += _row_request(design, EMBEDDING, token)
         if design.model.learned_positions:
-            requests.append(_row_request(design, POSITIONS, positions[i]))
+            requests += _row_request(design, POSITIONS, positions[i])
     if hw.halves == 2:
         both = len(tokens) > hw.entries // 2
         return requests + [_piece_request(design, piece) for piece in pieces(design, both, head)]
@@ -119,6 +119,12 @@ def embedding_row(stream, design, token):
 def position_row(stream, design, position):
     """A learned position's codes, as `embedding_row`."""
     return _table_row(stream, design, POSITIONS, position)
+
+
+def row_offset(stream, design, name, number):
+    """The offset of a row of a table: 0 where there are none."""
+    section = design.stream[name]
+    return int(row_offsets(stream, design, section)[number]) if design.scaled else 0
 
 
 def _table_row(stream, design, name, number):
@@ -138,8 +144,57 @@ def record(stream, design, section):
 
 
 def tiles(stream, design, section):
-    """Tiles of a section that is a matrix: uint8 [tiles, columns * lanes]."""
-    return stream[section.address:section.end].reshape(section.matmul.tiles, -1)
+    """Tiles of a section that is a matrix, in codes of the array's format: uint8 [tiles, columns * lanes]."""
+    codes = stored_codes(stream, design, section)
+    if section.tiling.narrow:
+        blocks = np.arange(section.matmul.k_tiles * design.hw.lanes) // BLOCK
+        offsets = block_offsets(stream, design, section)[:, blocks] if section.tiling.block_steps else np.zeros((section.matmul.rows, len(blocks)), np.uint8)
+        offsets = offsets.reshape(section.matmul.n_tiles, design.hw.columns, -1, design.hw.lanes).swapaxes(1, 2)
+        codes = expanded(codes, offsets, design.array_format, design.largest_block)
+    return codes.reshape(section.matmul.tiles, -1)
+
+
+def stored_codes(stream, design, section):
+    """The codes of a section that is a matrix as they stand there, of 8 bits or of 4: uint8 [n_tiles, steps, columns, lanes]."""
+    hw, tiling, beats = design.hw, section.tiling, stream[section.address:section.end]
+    shape = section.matmul.n_tiles, tiling.steps, hw.columns, hw.lanes
+    if tiling.plain:
+        return beats.reshape(shape)
+    found = np.empty((*shape[:2], hw.columns * hw.lanes), np.uint8)
+    for j in range(shape[0]):
+        for k in range(shape[1]):
+            codes = beats[tiling.step(j, k):][:max(1, tiling.beats >> tiling.narrow)].reshape(-1)
+            found[j, k] = _nibbles(codes).reshape(-1, found.shape[2])[k % 2 if tiling.beats == 1 else 0] if tiling.narrow else codes
+    return found.reshape(shape)
+
+
+def _nibbles(data):
+    """Numbers of 4 bits, of each byte the lower half first: uint8 [..., n] -> uint8 [..., 2 n]."""
+    return np.stack([data & 15, data >> 4], axis=-1).reshape(*data.shape[:-1], -1)
+
+
+def row_offsets(stream, design, section):
+    """Offsets of the rows of a section that is a matrix, as they are stored: uint8 [rows]."""
+    tiling, columns = section.tiling, design.hw.columns
+    return np.concatenate([_nibbles(stream[section.address + tiling.rows(j)])[j % tiling.row_tiles * columns:][:columns]
+                           for j in range(section.matmul.n_tiles)])
+
+
+def block_offsets(stream, design, section):
+    """Offsets of the blocks of a section in E2M1, as they are stored: uint8 [rows, blocks], as many blocks as there is room for."""
+    tiling, columns = section.tiling, design.hw.columns
+    return np.concatenate([np.concatenate([_nibbles(stream[section.address + tiling.blocks(j, k)]).reshape(-1, columns).T
+                                           for k in range(0, tiling.steps, tiling.block_steps)], axis=1) for j in range(section.matmul.n_tiles)])
+
+
+def expanded(codes, offsets, fmt, largest):
+    """E2M1 codes times 2**offset in another format, uint8: in bits, whatever they are. Of an offset those bits count that ``largest`` has."""
+    codes, offsets = np.asarray(codes, np.int64), np.asarray(offsets, np.int64) & (1 << largest.bit_length()) - 1
+    exponent, fraction = codes >> 1 & 3, codes & 1 & (codes >> 1 & 3 != 0)
+    place, man = exponent + offsets, fmt.man_bits           # the highest bit of the magnitude
+    small, field = (2 | fraction) << np.minimum(place, man) >> 1, place - man + 1 & (1 << fmt.exp_bits) - 1
+    magnitude = np.where(codes & 7 == 0, 0, np.where(place < man, small, field << man | fraction << man - 1))
+    return (magnitude | codes >> 3 << fmt.bits - 1).astype(np.uint8)
 
 
 # Cycles
@@ -151,8 +206,9 @@ def _row_granules(design):
 
 def embed_cycle(design, granule):
     """Cycle that transfers an embedding granule; they are counted over the whole pass."""
-    # The header's granules enter the register from cycle ROM_LATENCY on, the rows' right behind them.
-    return ROM_LATENCY + design.record_header_granules + granule + 1
+    # The header's granules enter the register from cycle ROM_LATENCY on, the rows' right behind them, each behind its offset if it has one.
+    offsets = granule // (_row_granules(design) // design.embedding_rows()) + 1 if design.scaled else 0
+    return ROM_LATENCY + design.record_header_granules + offsets + granule + 1
 
 
 def embed_done_cycle(design, n):
@@ -183,9 +239,9 @@ def record_end(section, previous):
     return previous + section.granules
 
 
-def tile_after_tile_cycle(design, previous):
-    """Cycle in which a tile is valid, of the cycle that took the one before it."""
-    return previous + design.hw.tile_beats
+def tile_after_tile_cycle(tiling, previous, tile=0):
+    """Cycle in which a tile of a matrix is valid, of the cycle that took the one before it."""
+    return previous + tiling.waits(tile // tiling.steps)[tile % tiling.steps]
 
 
 # Counters

@@ -13,9 +13,11 @@ from ..golden.rmsnorm import norm_factor, rms_norm
 from ..golden.rope import rope_angles
 from ..golden.swiglu import activate
 from ..golden.vector_buffer import quantize
+from ..golden.weights import block_offsets, expanded, stored_codes
 from ..lib.layouts import EXP_BITS
 from ..models.pack import sections as packed
-from ..params.stream import EMBEDDING
+from ..params.hardware import MAX_HEAD_ROW
+from ..params.stream import BLOCK, EMBEDDING
 from ..params.tables import ROPE_BLOCK
 from .faults import ConstantFault, KvFault, WeightFault, constants, rope_entry
 from .stages import Stages, put
@@ -249,13 +251,34 @@ def _embedding(case):
                 i = np.arange(len(wrong))[part]
                 codes = np.repeat(table[[case.token]], len(i), axis=0)
                 codes[np.arange(len(i)), code, i] = wrong[i]
-                x = residual.embed(codes, case.decoder.embed_exp, design)
+                x = residual.embed(codes, case.decoder.embed_exponents([case.token]), design)
                 if design.model.learned_positions:
                     own = case.decoder.positions[[len(case.x) - 1]].repeat(len(i), axis=0)
-                    x = residual.embed(own, case.decoder.position_exp, design, x=x)
+                    x = residual.embed(own, case.decoder.position_exponents([len(case.x) - 1]), design, x=x)
                 for hit in i[case.hits(case.stages.after_x(x))]:
                     alter = _embed(case.token, code, hit, wrong[hit], design.model.tie_word_embeddings)
                     yield case.weight(section, design.stream.byte(section, case.token, hit, code), bit, alter, local=False)
+
+
+def _embedding_offset(case):
+    """The offset of the entry's row."""
+    if case.index or not case.design.scaled:
+        return
+    design, right = case.design, case.decoder.embed_rows
+    section = design.stream[EMBEDDING]
+    for bit in range(4):
+        case.tried += 1
+        wrong = right.copy()
+        wrong[case.token] ^= 1 << bit
+
+        def alter(decoder, wrong=wrong):
+            decoder.embed_rows = wrong
+            if design.model.tie_word_embeddings:
+                decoder.head_rows = wrong & MAX_HEAD_ROW
+        broken = case.altered(alter)
+        x = broken.embedded([case.token], [len(case.x) - 1])
+        for _ in case.hits(case.stages.after_x(x)):
+            yield case.weight(section, design.stream.row_byte(section, case.token), bit + 4 * (case.token % 2), alter, local=False)
 
 
 def _matrices(case):
@@ -271,16 +294,56 @@ def _matrices(case):
 def _matrix(case, name):
     design, recipe, stages = case.design, case.design.recipe, case.stages
     section, ints = design.stream[name, case.index], getattr(case.layer, name)
-    codes = _codes(case, section)[:ints.shape[0], :ints.shape[1]]
+    codes, offsets = (_rows_of(part, section)[:ints.shape[0], :ints.shape[1]] for part in _stored(case, section))
+    fmt, narrow = (design.array_format, True) if section.tiling.narrow else (recipe.weight_format, False)
+
+    def as_ints(codes, offsets):
+        return fp8_ints(expanded(codes, offsets, fmt, design.largest_block) if narrow else codes, fmt)
     a, exp = quantize(stages.inputs[name], recipe.activation_format)
     a = fp8_ints(a, recipe.activation_format)                               # [m, cols]
-    width = recipe.weight_format.product_bits(recipe.activation_format)
+    width = design.array_format.product_bits(recipe.activation_format)
     acc = a @ ints.T.astype(np.int64)
-    for bit in range(8):
-        wrong = fp8_ints(codes ^ 1 << bit, recipe.weight_format)
+
+    def delta(wrong):       # [m, rows, cols]
+        return _cut(wrong * a[:, None], width) - ints.astype(np.int64) * a[:, None]
+
+    for bit in range(4 if narrow else 8):
+        wrong = as_ints(codes ^ 1 << bit, offsets)
         case.tried += wrong.size
-        delta = _cut(wrong * a[:, None], width) - ints.astype(np.int64) * a[:, None]        # [m, rows, cols]
-        r, c = np.nonzero(delta.any(axis=0))
+        yield from _felt(case, name, acc, exp, delta(wrong), lambda r, c, wrong=wrong, bit=bit: case.weight(
+            section, design.stream.byte(section, r, c), bit + narrow * 4 * (c % 2), _wrong(case, name, r, c, wrong[r, c])))
+    for bit in range(4 if section.tiling.block_steps else 0):
+        wrong = as_ints(codes, offsets ^ 1 << bit)
+        starts = np.arange(0, ints.shape[1], BLOCK)
+        case.tried += len(ints) * len(starts)
+        yield from _felt(case, name, acc, exp, np.add.reduceat(delta(wrong), starts, axis=2), lambda r, b, wrong=wrong, bit=bit: case.weight(
+            section, design.stream.block_byte(section, r, b), bit + 4 * (r % 2), _wrong(
+                case, name, r, slice(b * BLOCK, (b + 1) * BLOCK), wrong[r, b * BLOCK:(b + 1) * BLOCK])))
+    yield from _row_offsets(case, name, acc, exp)
+
+
+def _row_offsets(case, name, acc, exp):
+    """Bits of the offsets of a project's rows."""
+    design, stages, right = case.design, case.stages, case.layer.rows[name]
+    section = design.stream[name, case.index]
+    for bit in range(4 if design.scaled else 0):
+        case.tried += len(right)
+        r = np.arange(len(right))
+        before, after = stages.outputs(name, r, acc, exp), stages.outputs(name, r, acc, exp, rows=right ^ 1 << bit)
+        r = np.flatnonzero((before != after).any(axis=0))
+        for part in _batches(len(r), len(case.x) * len(right)):
+            for hit in r[part][case.hits(stages.after_outputs(name, r[part], after[:, r[part]]))]:
+                wrong = right.copy()
+                wrong[hit] ^= 1 << bit
+                alter = case.setting("rows", {**case.layer.rows, name: wrong})
+                yield case.weight(section, design.stream.row_byte(section, hit), bit + 4 * (hit % 2), alter)
+
+
+def _felt(case, name, acc, exp, delta, suspect):
+    """The `Suspect` s that ``suspect`` makes of (row, place) of differences of sums [m, rows, places], of those that give the wrong signature."""
+    stages = case.stages
+    r, c = np.nonzero(delta.any(axis=0))
+    for _ in range(bool(len(r))):
         before, after = stages.outputs(name, r, acc[:, r], exp), stages.outputs(name, r, acc[:, r] + delta[:, r, c], exp)
         felt = (before != after).any(axis=0)
         r, c, after = r[felt], c[felt], after[:, felt]
@@ -288,18 +351,26 @@ def _matrix(case, name):
             continue
         _, first, which = np.unique(np.vstack([r, after]), axis=1, return_index=True, return_inverse=True)
         which = which.reshape(-1)
-        for part in _batches(len(first), len(case.x) * ints.shape[0]):
+        for part in _batches(len(first), len(case.x) * delta.shape[1]):
             chosen = first[part]
             for hit in case.hits(stages.after_outputs(name, r[chosen], after[:, chosen])):
                 for i in np.flatnonzero(which == part.start + hit):
-                    yield case.weight(section, design.stream.byte(section, r[i], c[i]), bit, _wrong(case, name, r[i], c[i], wrong[r[i], c[i]]))
+                    yield suspect(r[i], c[i])
 
 
-def _codes(case, section):
-    """A matrix as it is stored: uint8 [rows, cols]."""
-    hw, matmul = case.design.hw, section.matmul
-    tiles = case.stored[section.name].reshape(matmul.n_tiles, matmul.k_tiles, hw.columns, hw.lanes)
-    return tiles.transpose(0, 2, 1, 3).reshape(matmul.rows, matmul.cols)
+def _stored(case, section):
+    """(Codes, offsets of blocks) of a matrix as they are stored, for each tile [n_tiles, k_tiles, columns, lanes]."""
+    here = case.stored[section.name], case.design, section._replace(address=0)
+    codes = stored_codes(*here)
+    if not section.tiling.block_steps:
+        return codes, np.zeros_like(codes)
+    offsets = block_offsets(*here)[:, np.arange(section.matmul.cols) // BLOCK]
+    return codes, offsets.reshape(len(codes), codes.shape[2], -1, codes.shape[3]).swapaxes(1, 2)
+
+
+def _rows_of(tiles, section):
+    """The same as rows: [rows, cols]."""
+    return tiles.transpose(0, 2, 1, 3).reshape(section.matmul.rows, section.matmul.cols)
 
 
 def _wrong(case, name, row, column, value):
@@ -356,7 +427,7 @@ def _kv_suspect(case, memory, position, head, element, bit):
 
 
 #: What each tries: callables of a `Case` that yield `Suspect` s. A new kind of engine brings its own.
-PROBES = (_constants, _vectors, _exponents, _embedding, _matrices, _kv_memory)
+PROBES = (_constants, _vectors, _exponents, _embedding, _embedding_offset, _matrices, _kv_memory)
 
 
 def _cut(product, bits):
@@ -365,16 +436,17 @@ def _cut(product, bits):
 
 
 class _Broken(GoldenDecoder):
-    """A golden decoder with something wrong. ``weight``: (matrix, row, column) of one whose code may not be finite."""
+    """A golden decoder with something wrong. ``weight``: (matrix, row, column or columns) of one, or of a block, whose code may not be finite."""
     weight = None, None, None
 
     def matmul(self, values, weights):
         acc, exp = super().matmul(values, weights)
         matrix, row, column = self.weight
         if weights is matrix:
-            fmt, recipe = self.design.recipe.activation_format, self.design.recipe
-            product = fp8_ints(quantize(values, fmt)[0][:, column], fmt) * int(weights[row, column])
-            acc[:, row] += _cut(product, recipe.weight_format.product_bits(fmt)) - product
+            fmt = self.design.recipe.activation_format
+            product = fp8_ints(quantize(values, fmt)[0][:, column], fmt) * weights[row, column].astype(np.int64)
+            off = _cut(product, self.design.array_format.product_bits(fmt)) - product
+            acc[:, row] += off if off.ndim == 1 else off.sum(axis=1)
         return acc, exp
 
 

@@ -73,7 +73,7 @@ class Stages:
     def _convert(self, y):
         project = self.design.block.into_heads
         bias = self.layer.vectors.get(self.design.block.bias_of(project).name)
-        return convert_qkv(*self.decoder.matmul(y, getattr(self.layer, project.name)), self.layer.exps, self.design, bias)
+        return convert_qkv(*self.decoder.matmul(y, getattr(self.layer, project.name)), self.layer.exps, self.design, bias, self.layer.rows[project.name])
 
     def _early_norm(self, heads):
         norm = self.design.block.qk_norm
@@ -87,20 +87,22 @@ class Stages:
 
     # -- behind the array
 
-    def outputs(self, name, r, acc, exp, bias=None):
+    def outputs(self, name, r, acc, exp, bias=None, rows=None):
         """What a project's sums [m, n] of its rows r become behind the array: [m, n].
 
         Numbers of ``raw``; of ``products``; of the residual after the add; or of the sums that a norm takes. ``exp``: exponents of the inputs [m];
-        ``bias``: of those rows, if they are not the layer's.
+        ``bias``, ``rows``: their biases and offsets, if they are not the layer's.
         """
         project, design, layer = self.projects[name], self.design, self.layer
         if bias is None and design.block.biased(project):
             bias = layer.vectors[design.block.bias_of(project).name][r]
         exp = np.asarray(exp, np.int64)
+        if rows is None and design.scaled:
+            rows = layer.rows[name][r]
         if project.sink in ("residual", "sums"):
             sums = np.asarray(acc, np.int64), exp, layer.exps[project.matrices[0]], design
-            return residual.set_sums(*sums, bias=bias) if project.sink == "sums" else residual.add(self.base[name][:, r], *sums, bias=bias)
-        values = acc_to_bf16(acc, exp[:, None] + self._exponents(project)[r] + design.acc_unit)
+            return residual.set_sums(*sums, bias=bias, rows=rows) if project.sink == "sums" else residual.add(self.base[name][:, r], *sums, bias=bias, rows=rows)
+        values = acc_to_bf16(acc, exp[:, None] + self._exponents(project)[r] + (0 if rows is None else rows) + design.acc_unit)
         values = values if bias is None else bf16(values + bias)
         if project.sink == "heads":
             return values

@@ -8,7 +8,7 @@ each adder of a sum takes one of the signs as its carry (`add_carry`): n values 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from amaranth.lib.data import Field, FlexibleLayout
 
-__all__ = ["Product", "add_carry", "add_pairs", "decode_operand", "fixed_point", "operand_layout"]
+__all__ = ["Product", "add_carry", "add_pairs", "decode_operand", "expand_e2m1", "fixed_point", "operand_layout"]
 
 _LATE_STAGES = 3     # shift stages behind the product's register
 
@@ -25,12 +25,12 @@ def operand_layout(fmt):
 
 
 def decode_operand(fmt, code):
-    """The fields of `operand_layout`, as expressions, of a finite code (8 bits)."""
+    """The fields of `operand_layout`, as expressions, of a finite code."""
     code = Value.cast(code)
-    exponent = code[fmt.man_bits:7]
+    exponent = code[fmt.man_bits:fmt.bits - 1]
     normal = exponent.any()
     sig = Cat(code[:fmt.man_bits], normal)
-    return {"shift": exponent - normal, "negative": code[7], "sig": sig, "double": sig, "triple": sig + (sig << 1)}
+    return {"shift": exponent - normal, "negative": code[fmt.bits - 1], "sig": sig, "double": sig, "triple": sig + (sig << 1)}
 
 
 def fixed_point(fmt, code):
@@ -39,6 +39,21 @@ def fixed_point(fmt, code):
     fields = decode_operand(fmt, code)
     magnitude = Cat((fields["sig"] << fields["shift"][:fmt.max_shift.bit_length()])[:fmt.int_bits], Const(0, 1))
     return ((magnitude ^ fields["negative"].replicate(len(magnitude))) + fields["negative"])[:len(magnitude)]
+
+
+def expand_e2m1(m, fmt, code, offset, *, name):
+    """The code in ``fmt`` of an E2M1 code times 2**offset, if it has one (`hwgen.params.hardware.block_ranges`)."""
+    man, (fraction, exponent) = fmt.man_bits, (code[0], code[1:3])
+    place = Signal(max(3, len(offset) + 1), name=f"{name}_place")       # of the magnitude's highest bit
+    m.d.comb += place.eq(exponent + offset)
+    fraction = fraction & exponent.any()
+    found = Signal(fmt.bits - 1, name=f"{name}_magnitude")
+    with m.If(code[:3].any()):
+        m.d.comb += found.eq(Cat(Const(0, man - 1), fraction, (place - (man - 1))[:fmt.exp_bits]))
+        for low in range(man):
+            with m.If(place == low):
+                m.d.comb += found.eq(Cat(Const(0, max(0, low - 1)), *([fraction] if low else []), Const(1, 1)))
+    return Cat(found, code[3])
 
 
 def add_carry(a, b, carry, width):
@@ -100,7 +115,7 @@ class Product:
             m.d.comb += signal.eq(value)
             return signal
 
-        exponent = code[w.man_bits:7]
+        exponent = code[w.man_bits:w.bits - 1]
         normal = wire(exponent.any(), "normal")
         sig = Cat(code[:w.man_bits], normal)
         multiples = wire(x.as_value() & self._multiples, "multiples")
@@ -113,7 +128,7 @@ class Product:
             else:
                 most = ((1 << at + len(digit)) - 1) * ((1 << x_bits) - 1)
                 product = Cat(product[:at], wire((product[at:] + multiple)[:most.bit_length() - at], f"sum{at}"))
-        negative = code[7] ^ x.negative
+        negative = code[w.bits - 1] ^ x.negative
         shift = wire((Mux(normal, exponent, 1) + x.shift)[:self._shift_bits], "shift")
         return self._shift(product, shift[:self._early], 0), negative, shift[self._early:]
 

@@ -4,13 +4,14 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout", "place_layout",
            "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout",
            "v_row_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
+OFFSET_BITS = 4     # of a row's or a block's scale to the matrix's
 ERROR_BITS = max(ErrorCode).bit_length()
 ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside the operations of `KvOp`
 
@@ -47,8 +48,9 @@ def ask_layout(design):
 
 
 def tile_layout(design):
-    """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant byte."""
-    return ArrayLayout(unsigned(8), design.hw.columns * design.hw.lanes)
+    """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant bits. Where rows have offsets, those of the columns follow."""
+    codes = ArrayLayout(unsigned(design.array_format.bits), design.hw.columns * design.hw.lanes)
+    return StructLayout({"codes": codes, "rows": ArrayLayout(unsigned(OFFSET_BITS), design.hw.columns)}) if design.scaled else codes
 
 
 def op_layout(design):
@@ -68,13 +70,14 @@ def op_layout(design):
 
 
 def result_layout(design):
-    """A granule of an entry's finished sums: columns ``group * V`` and up of the n-tile."""
+    """A granule of an entry's finished sums: columns ``group * V`` and up of the n-tile. ``rows``: their offsets, where there are some."""
     hw = design.hw
     return StructLayout({
         "acc": ArrayLayout(signed(design.acc_bits), hw.vector_lanes),
         "entry": range(hw.entries),
         "exp": signed(EXP_BITS),
         "group": range(hw.columns // hw.vector_lanes),
+        **({"rows": ArrayLayout(unsigned(OFFSET_BITS), hw.vector_lanes)} if design.scaled else {}),
     })
 
 

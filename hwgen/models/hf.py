@@ -9,6 +9,7 @@ import numpy as np
 
 from ..params.checks import shown
 from ..params.model import ModelShape
+from . import mxfp4
 from .checkpoint import Checkpoint, ModelError, check_tensors, finite, tensor_shapes
 from .families import FAMILIES, Given, fields_of
 from .families.tensors import EMBEDDING, HEAD
@@ -24,6 +25,7 @@ _PARTS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
 
 # The quantization methods whose scales are read below.
 _FP8_METHODS = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt")
+_MXFP4 = "mxfp4"
 # What a weight's scale is called: both multiply, whatever the second one's name says.
 _SCALES = ("_scale", "_scale_inv")
 # Scales of numbers that the machine rounds in its own way. (Any other, such as pre_quant_scale, changes the model.)
@@ -194,8 +196,8 @@ def _quantization(config):
     """(method or None, (rows, columns) of a block) of a quantization_config."""
     options = Options(config, "quantization_config.")
     method = options.take("quant_method", str) if config else None
-    if method is not None and method not in _FP8_METHODS:
-        raise ValueError(f"Quantization method must be one of {', '.join(_FP8_METHODS)}, not {shown(method)}: "
+    if method is not None and method not in (*_FP8_METHODS, _MXFP4):
+        raise ValueError(f"Quantization method must be one of {', '.join((*_FP8_METHODS, _MXFP4))}, not {shown(method)}: "
                          "use the unquantized model")
     if options.raw("transform_config"):
         raise ValueError("Option quantization_config.transform_config must be empty: this hardware has no transforms of activations")
@@ -206,7 +208,7 @@ def _quantization(config):
 
 
 class _Folder:
-    """The tensors of one file or of all shards, FP8 ones times their scales."""
+    """The tensors of one file or of all shards, FP8 and MXFP4 ones times their scales."""
 
     def __init__(self, folder, quantization):
         single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
@@ -229,13 +231,32 @@ class _Folder:
             raise ModelError(f"{path}: {error}") from None
         self._method = method
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
+        if method == _MXFP4:
+            self._join_blocks()
         for name, file in self._files.items():
             for suffix in _SCALES:
                 if name + suffix in self._files and not (method and file.is_fp8(name)):
                     raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights of a model whose config.json has a "
                                      f"quantization_config, and {name} is none: use the unquantized model")
 
+    def _join_blocks(self):
+        """Codes and scales in MXFP4 become one tensor each."""
+        for codes in [name for name in self._files if name.endswith(mxfp4.BLOCKS)]:
+            name, file = codes.removesuffix(mxfp4.BLOCKS), self._files[codes]
+            scales = name + mxfp4.SCALES
+            if scales not in self._files:
+                raise ModelError(f"{file.path}: tensor {scales} is missing: {name} is in MXFP4, and its scales must be in the file")
+            shape = mxfp4.matrix_shape(self.shapes.pop(codes), self.shapes.pop(scales))
+            if shape is None or name in self._files:
+                raise ModelError(f"{file.path}: tensor {codes} must be [rows, inputs / 32, 16] with scales [rows, inputs / 32], and there once, "
+                                 f"not {list(file.shapes[codes])} with {list(self._files[scales].shapes[scales])}")
+            self.shapes[name] = shape
+
     def read(self, name):
+        if name not in self._files:
+            codes, scales = name + mxfp4.BLOCKS, name + mxfp4.SCALES
+            with np.errstate(over="ignore"):        # what is infinite is refused
+                return mxfp4.dequantized(self._files[codes].read_bytes(codes), self._files[scales].read_bytes(scales))
         file = self._files[name]
         values = file.read(name)
         for suffix in _SCALES:

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..params.block import Norm, Project
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
+from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["model_id", "pack", "pack_file", "sections"]
 
@@ -49,19 +49,22 @@ def sections(quantized, design):
     for section in design.stream:
         if section.name == HEADER:
             identity = model_id(quantized)
-            exponents = [tables[name].exponent for name in section.exponents]
+            exponents = [tables[name].exponent for name in section.exponents]       # in 8 bits, as the residual takes them
             yield _words(design, [*exponents, 0][:2] + [identity & 0xFFFF, identity >> 16])
         elif section.name == FINAL_NORM:
-            yield _words(design, [tables[name].exponent for name in section.exponents], quantized.final_gain,
+            yield _words(design, [design.stored_exponent(tables[name]) for name in section.exponents], quantized.final_gain,
                          [_padded(getattr(quantized, vector.name), design, vector) for vector in block.final_vectors])
         elif section.name in tables:
-            yield _tiles(design, section.matmul, tables[section.name].codes, tables[section.name].lo)
+            table = tables[section.name]
+            yield _tiles(design, section.tiling, table.codes, table.lo, table.rows, table.blocks)
         elif section.name in gains:
             layer = quantized.layers[section.layer]
-            yield _words(design, [getattr(layer, name).exponent for name in section.exponents], getattr(layer, gains[section.name]),
+            yield _words(design, [design.stored_exponent(getattr(layer, name)) for name in section.exponents], getattr(layer, gains[section.name]),
                          [_vector(layer, design, vector) for vector in block.vectors(section.name)])
         else:
-            yield _tiles(design, section.matmul, _codes(quantized.layers[section.layer], design, projects[section.name]))
+            layer, project = quantized.layers[section.layer], projects[section.name]
+            yield _tiles(design, section.tiling, _codes(layer, design, project), None, _offsets(layer, design, project, "rows", section.tiling.row_tiles),
+                         _offsets(layer, design, project, "blocks", section.tiling.block_steps))
 
 
 def _check(quantized, design):
@@ -69,6 +72,23 @@ def _check(quantized, design):
         raise ValueError(f"Model must be the design's {design.model.name}, not {quantized.shape.name} (their shapes differ)")
     if quantized.recipe != design.recipe:
         raise ValueError("Recipe of the quantized model must be the design's: quantize again")
+    sections = [(section, matrix) for section in design.stream if section.matmul for matrix in _matrices(quantized, design, section)]
+    for section, matrix in sections:
+        tiling = section.tiling
+        if section.layer is None and matrix.rows is not None and matrix.exponent + int(matrix.rows.max(initial=0)) > 511:
+            raise ValueError(f"Scale exponent of {section.name} must fit 10 bits with its rows' offsets, not {matrix.exponent} + {matrix.rows.max()}")
+        for part, wanted, most, noun in ((matrix.rows, tiling.row_tiles, design.recipe.row_offsets(HEAD if section.layer is None else section.name), "rows"),
+                                         (matrix.blocks, tiling.block_steps, design.largest_block, "blocks")):
+            if (part is not None) != bool(wanted) or part is not None and part.max(initial=0) > most:
+                raise ValueError(f"Offsets of {noun} of {section.name} must be {f'0 to {most}' if wanted else 'none'}, as the recipe says: quantize again")
+
+
+def _matrices(quantized, design, section):
+    """The matrices of a section."""
+    if section.layer is None:
+        return [{HEAD: quantized.head, EMBEDDING: quantized.embedding, POSITIONS: quantized.positions}[section.name]]
+    project = next(project for project in design.block.of(Project) if project.name == section.name)
+    return [getattr(quantized.layers[section.layer], name) for name in project.matrices]
 
 
 def _words(design, head, gains=None, vectors=()):
@@ -134,9 +154,23 @@ def _padded(values, design, vector):
     return np.pad(values, (0, design.vector_granules(vector) * design.hw.vector_lanes - len(values)))
 
 
-def _tiles(design, matmul, codes, lo=None):
-    """A matrix [outputs, inputs] as tiles: uint8 [beats, beat_bytes]."""
-    hw = design.hw
+def _offsets(layer, design, project, part, wanted):
+    """The offsets of a project's rows [outputs], or of their blocks [outputs, blocks], as the array sees them; None where there are none."""
+    if not wanted:
+        return None
+    found = {name: getattr(getattr(layer, name), part) for name in project.matrices}
+    if part == "rows":
+        return _rows({name: offsets[:, None] for name, offsets in found.items()}, design, project)[:, 0]
+    if project.inputs == "heads" and design.head != design.model.head_dim:      # blocks of the stored inputs: `_check` knows that they are whole
+        width = design.model.head_dim // BLOCK
+        found = {name: np.pad(offsets.reshape(len(offsets), -1, width), [(0, 0), (0, 0), (0, design.head // BLOCK - width)]).reshape(len(offsets), -1)
+                 for name, offsets in found.items()}
+    return _rows(found, design, project)
+
+
+def _tiles(design, tiling, codes, lo=None, rows=None, blocks=None):
+    """A matrix [outputs, inputs] as tiles, with the offsets of rows and blocks between them: uint8 [beats, beat_bytes]."""
+    hw, matmul = design.hw, tiling.matmul
     tiles = np.zeros((matmul.n_tiles, matmul.k_tiles, matmul.codes, hw.columns, hw.lanes), np.uint8)
     for i, part in enumerate((codes, lo)[:matmul.codes]):
         padded = part = part[:matmul.rows]          # a machine has no more positions than its context
@@ -144,4 +178,45 @@ def _tiles(design, matmul, codes, lo=None):
             padded = np.zeros((matmul.rows, matmul.cols), np.uint8)
             padded[:part.shape[0], :part.shape[1]] = part
         tiles[:, :, i] = padded.reshape(matmul.n_tiles, hw.columns, matmul.k_tiles, hw.lanes).transpose(0, 2, 1, 3)
-    return tiles.reshape(-1, hw.beat_bytes)
+    if tiling.plain:
+        return tiles.reshape(-1, hw.beat_bytes)
+    tiles = tiles.reshape(matmul.n_tiles, tiling.steps, -1)
+    if tiling.narrow:
+        tiles = _nibbles(np.pad(tiles, [(0, 0), (0, tiling.steps % 2 if tiling.beats == 1 else 0), (0, 0)]))
+    tiles = tiles.reshape(matmul.n_tiles, -1, hw.beat_bytes)
+    if tiling.block_steps:
+        tiles = _with_blocks(hw, tiling, tiles, blocks)
+    beats = np.zeros((tiling.all_beats, hw.beat_bytes), np.uint8)
+    for j, tile in enumerate(tiles):
+        beats[tiling.n_tile(j):tiling.n_tile(j) + len(tile)] = tile
+    if tiling.row_tiles:
+        beats[[tiling.rows(j) for j in range(0, matmul.n_tiles, tiling.row_tiles)]] = _groups(hw, rows[:matmul.rows, None], tiling.row_tiles, matmul.n_tiles)
+    return beats
+
+
+def _nibbles(values):
+    """Pairs of numbers below 16 in a byte, the first in the lower half: uint8 [..., 2 n] -> uint8 [..., n]."""
+    return values[..., ::2] | values[..., 1::2] << 4
+
+
+def _groups(hw, offsets, count, n_tiles):
+    """Beats of offsets [outputs, 1], ``count`` n-tiles in each: uint8 [beats, beat_bytes]."""
+    beats = -(-n_tiles // count)
+    padded = np.zeros(beats * count * hw.columns, np.uint8)
+    padded[:len(offsets)] = offsets[:, 0]
+    packed = _nibbles(padded.reshape(beats, -1))
+    return np.pad(packed, [(0, 0), (0, hw.beat_bytes - packed.shape[1])])
+
+
+def _with_blocks(hw, tiling, tiles, blocks):
+    """N-tiles' beats [n_tiles, beats, beat_bytes] with those of their blocks' offsets [outputs, blocks] between them."""
+    n_tiles, per_beat, codes = len(tiles), tiling.block_steps * hw.lanes // BLOCK, tiling.block_steps * tiling.beats // 2
+    beats = -(-tiling.steps // tiling.block_steps)
+    padded = np.zeros((n_tiles * hw.columns, beats * per_beat), np.uint8)
+    padded[:blocks.shape[0], :blocks.shape[1]] = blocks[:len(padded), :padded.shape[1]]
+    groups = padded.reshape(n_tiles, hw.columns, beats, per_beat).transpose(0, 2, 3, 1).reshape(n_tiles, beats, -1)
+    offsets = _nibbles(groups).reshape(n_tiles, beats, hw.beat_bytes)
+    found = []
+    for i in range(beats):
+        found += [offsets[:, i:i + 1], tiles[:, i * codes:(i + 1) * codes]]
+    return np.concatenate(found, axis=1)

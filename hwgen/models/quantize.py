@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from ..params.block import Norm
+from ..params.block import Norm, Project
 from ..params.checks import without_unused
-from ..params.formats import Fp8
-from ..params.hardware import BLOCK, Recipe
+from ..params.formats import E2M1, Fp8
+from ..params.hardware import Recipe
 from ..params.model import HEAD_BIAS_COLUMNS
+from ..params.stream import BLOCK, HEAD
 from .checkpoint import tensor_shapes
 
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
@@ -71,7 +72,7 @@ class Matrix:
     codes : uint8 [outputs, inputs]
     exponent : int
     lo : uint8 [outputs, inputs] or None     second codes, at the same exponents, to be added
-    rows : uint8 [outputs] or None           0 to `MAX_ROW`, of each output
+    rows : uint8 [outputs] or None           0 to `Recipe.row_offsets`, of each output
     blocks : uint8 [outputs, ceil(inputs / 32)] or None     0 to 15, of each 32 inputs of each output
     """
 
@@ -103,32 +104,93 @@ class Matrix:
         return rows + blocks
 
 
-def quantize_matrix(weights, fmt, *, pair=False):
-    """Codes of a matrix with one power-of-two scale: float [outputs, inputs] -> Matrix."""
-    exponent = scale_exponent(float(np.abs(weights).max(initial=0)), fmt)
-    scaled = np.ldexp(weights, -exponent)
+def quantize_matrix(weights, fmt, *, pair=False, rows=0, blocks=0):
+    """Codes of a matrix with one power-of-two scale: float [outputs, inputs] -> Matrix.
+
+    ``rows``: and an offset of each output's, 0 to ``rows``; the exponent is then that of the least row, but no row clips.
+
+    In E2M1 scales are those with the least squared error: of each block, with an offset of 0 to ``blocks`` to its row's; of rows if that is 0.
+    """
+    if fmt == E2M1:
+        return _in_blocks(weights, rows, blocks)
+    rows, exponent = _row_offsets(weights, fmt, rows)
+    scaled = np.ldexp(weights, -exponent if rows is None else -exponent - rows[:, None].astype(np.int32))
     codes = encode(scaled, fmt)
     lo = None
     if pair:
         table = np.ldexp(fmt.values().astype(np.float32), fmt.unit_exp)
         lo = encode(scaled - table[codes], fmt)
-    return Matrix(codes, exponent, fmt, lo)
+    return Matrix(codes, exponent, fmt, lo, rows)
 
 
-def quantize_head(weights, recipe, bias=None, gains=None):
+def _in_blocks(weights, rows, blocks):
+    """The `Matrix` in E2M1."""
+    outputs, inputs = weights.shape
+    width = BLOCK if blocks else inputs
+    count = -(-inputs // width)
+    best = np.empty((outputs, count), np.int32)
+    for start in range(0, outputs, chunk := max(1, _CHUNK // inputs)):
+        here = slice(start, start + chunk)
+        part = np.pad(weights[here], [(0, 0), (0, count * width - inputs)]).reshape(-1, count, width)
+        best[here] = _least_error(part)
+    real = best > _NONE
+    if not rows and not blocks:
+        largest = np.abs(weights).max(initial=0)
+        best = np.full_like(best, scale_exponent(float(largest), E2M1))
+        real = best > _NONE
+    if not real.any():
+        best, real = np.zeros_like(best), np.ones_like(real)
+    highest = np.where(real, best, _NONE).max(axis=1)
+    lowest = np.maximum(np.where(real, best, -_NONE).min(axis=1), highest - blocks)         # of each row, with which its blocks are in range
+    some = highest > _NONE
+    exponent = int(max(lowest[some].min(), lowest[some].max() - rows))
+    offsets = np.where(some, np.maximum(lowest - exponent, 0), 0)
+    of_blocks = np.where(real, np.clip(best - (exponent + offsets)[:, None], 0, blocks), 0).astype(np.uint8)
+    scales = (exponent + offsets)[:, None] + of_blocks.astype(np.int32)
+    scaled = np.ldexp(weights, -scales.repeat(width, axis=1)[:, :inputs])
+    return Matrix(encode(scaled, E2M1), exponent, E2M1, None, offsets.astype(np.uint8) if rows else None, of_blocks if blocks else None)
+
+
+_NONE = -10_000      # an exponent of a block of zeros: it may have any
+
+
+def _least_error(part):
+    """The exponent of each block, float [outputs, blocks, width] -> int32 [outputs, blocks]: the least that holds it, or one less, which clips."""
+    mantissa, exponent = np.frexp(np.abs(part).max(axis=-1))
+    holds = exponent + (mantissa > E2M1.max_value / 8) - 3
+    table, errors = (E2M1.values() * 2.0 ** E2M1.unit_exp).astype(np.float32), []
+    for e in (holds, holds - 1):
+        scaled = np.ldexp(part, -e[..., None])
+        errors.append(np.ldexp(np.square(table[encode(scaled, E2M1)] - scaled).sum(axis=-1), 2 * (e - holds)))
+    return np.where(mantissa == 0, _NONE, holds - (errors[1] < errors[0])).astype(np.int32)
+
+
+def _row_offsets(weights, fmt, most):
+    """(uint8 [outputs], or None without any; the exponent): the least exponents with which nothing clips."""
+    if not most:
+        return None, scale_exponent(float(np.abs(weights).max(initial=0)), fmt)
+    largest = np.abs(weights).max(axis=1, initial=0)
+    exponents = np.array([scale_exponent(float(row), fmt) for row in largest])
+    if not largest.any():
+        return np.zeros(len(weights), np.uint8), 0
+    exponent = max(int(exponents[largest > 0].min()), int(exponents[largest > 0].max()) - most)
+    return np.where(largest > 0, np.maximum(exponents - exponent, 0), 0).astype(np.uint8), exponent
+
+
+def quantize_head(weights, recipe, bias=None, gains=None, blocks=0):
     """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs], float: what its inputs
     behind hidden_size are).
 
     ``bias`` [vocab_size] and the final norm's ``gains`` are there where it has a bias. A row's weights of those inputs then add up to it:
     each is what those before it leave, rounded, at the exponent of the others, so that their sum is off by no more than one weight is. The
     inputs are a power of two near what the final norm makes, which the activations' scale leaves as it is; or a larger one, if the bias
-    needs it. Without its second codes, the matrix of a pair is the single one.
+    needs it. Without its second codes, the matrix of a pair is the single one. ``blocks`` as `quantize_matrix`.
     """
-    fmt, pair = recipe.weight_format, recipe.head == "pair"
-    matrix = quantize_matrix(weights, fmt, pair=pair)
+    fmt, pair = recipe.format_of(HEAD), recipe.head == "pair"
+    matrix = quantize_matrix(weights, fmt, pair=pair, rows=recipe.row_offsets(HEAD), blocks=blocks)
     if bias is None:
         return matrix, 0.0
-    rest = np.ldexp(bias.astype(np.float64), -matrix.exponent)
+    rest = np.ldexp(bias.astype(np.float64), -matrix.exponent - (0 if matrix.rows is None else matrix.rows.astype(np.int32)))
     most = np.abs(rest).max() / (fmt.max_value * (HEAD_BIAS_COLUMNS - 1))       # the last column is for what is rounded away
     mean = np.square(gains, dtype=np.float64).mean() or 1.0
     number = 2.0 ** max(round(math.log2(mean) / 2), math.ceil(math.log2(max(most, 2.0**-100))))
@@ -225,7 +287,9 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
             progress(done, total)
         return values
 
-    block = shape.block
+    recipe.check(shape)
+    block, blocks = shape.block, recipe.largest_block(shape)
+    project_of = {name: project.name for project in block.of(Project) for name in project.matrices}
 
     def layer(i):
         prefix = f"model.layers.{i}."
@@ -236,7 +300,9 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
 
         parts, scores = {}, None if block.qk_norm else block.queries
         for matrix in block.matrices:
-            parts[matrix.name] = matrices.get(prefix + matrix.tensor) or quantize_matrix(scaled(read(prefix + matrix.tensor), matrix == scores), recipe.weight_format)
+            name = prefix + matrix.tensor
+            parts[matrix.name] = matrices.get(name) or quantize_matrix(
+                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i), rows=recipe.row_offsets(matrix.name), blocks=blocks)
         for norm in block.of(Norm):
             parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain else read(prefix + norm.tensor))
         if block.qk_norm:
@@ -248,7 +314,7 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
         return Layer(**parts)
 
     def table(name):
-        return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair")
+        return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair", rows=recipe.row_offsets(HEAD))
 
     embedding = table("model.embed_tokens.weight")
     positions = table("model.embed_positions.weight") if shape.learned_positions else None
@@ -260,7 +326,7 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     elif "lm_head.weight" in matrices:
         head = matrices["lm_head.weight"]
     else:
-        head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None, gains)
+        head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None, gains, blocks)
     if shape.head_bias:
         final_gain, final_bias = (np.append(vector, bf16(np.full(HEAD_BIAS_COLUMNS, value)))
                                   for vector, value in ((final_gain, 0.0), (final_bias, behind)))

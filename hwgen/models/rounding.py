@@ -9,7 +9,7 @@ Here matrices are float32 [inputs, outputs], so that a column's step is on conti
 """
 import numpy as np
 
-from ..params.hardware import BLOCK
+from ..params.stream import BLOCK
 from .quantize import Matrix, encode
 
 __all__ = ["compensated", "nearest"]

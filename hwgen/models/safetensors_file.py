@@ -29,7 +29,7 @@ _READERS = {  # name -> (type in the file, function to float32)
 }
 
 #: What `SafetensorsFile.stored` reads.
-_INTEGERS = {"U8": "u1", "U16": "<u2"}
+_INTEGERS = {"U8": ("u1", lambda a: a), "U16": ("<u2", lambda a: a)}
 
 #: Bits of an element of each type that the format has, those included that are no weights here.
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,
@@ -95,23 +95,21 @@ class SafetensorsFile:
 
     def read(self, name):
         """The tensor as float32."""
-        dtype = self._entries[name][0]
-        if dtype not in _READERS:
-            raise ModelError(f"{self.path}: tensor {name} must be one of {', '.join(_READERS)}, not {dtype}")
-        stored, convert = _READERS[dtype]
-        values = self._stored(name, stored)
-        with np.errstate(over="ignore"):
-            return convert(values)
+        return self._read(name, _READERS)
+
+    def read_bytes(self, name):
+        """A tensor of bytes, U8: uint8."""
+        return self._read(name, {"U8": _INTEGERS["U8"]})
 
     def stored(self, name):
         """The integers of a tensor of U8 or U16."""
-        dtype = self._entries[name][0]
-        if dtype not in _INTEGERS:
-            raise ModelError(f"{self.path}: tensor {name} must be one of {', '.join(_INTEGERS)}, not {dtype}")
-        return self._stored(name, _INTEGERS[dtype])
+        return self._read(name, _INTEGERS)
 
-    def _stored(self, name, stored):
-        _, shape, start, stop = self._entries[name]
+    def _read(self, name, readers):
+        dtype, shape, start, stop = self._entries[name]
+        if dtype not in readers:
+            raise ModelError(f"{self.path}: tensor {name} must be one of {', '.join(readers)}, not {dtype}")
+        stored, convert = readers[dtype]
         try:
             values = np.empty(shape, stored)
             with open_file(self.path) as file:
@@ -123,12 +121,13 @@ class SafetensorsFile:
             raise ModelError(f"{self.path}: {error.strerror}") from None
         if count != stop - start:
             raise ModelError(f"{self.path}: File must stay as it was when it was opened, and it has become shorter")
-        return values
+        with np.errstate(over="ignore"):
+            return convert(values)
 
 
 def write_safetensors(path, tensors):
     """A file of arrays of uint8 and uint16: name -> array."""
-    names, header, end = {np.dtype(stored): name for name, stored in _INTEGERS.items()}, {}, 0
+    names, header, end = {np.dtype(stored): name for name, (stored, _) in _INTEGERS.items()}, {}, 0
     for name, values in tensors.items():
         header[name] = {"dtype": names[values.dtype], "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
         end += values.nbytes

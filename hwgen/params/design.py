@@ -3,9 +3,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .block import Norm, Project
+from .formats import E2M1
 from .hardware import HwShape, Recipe
 from .model import ModelShape
-from .stream import EMBEDDING, FINAL_NORM, HEAD, Stream
+from .stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, Stream, Tiling
 
 __all__ = ["Design", "Matmul", "up_to"]
 
@@ -50,8 +51,15 @@ class Design:
                              f"{self.model.max_position_embeddings}")
 
     def _check_formats(self):
-        if self.recipe.scales != "matrix" or self.recipe.overrides or self.recipe.block_range is not None:
-            raise ValueError("Formats must be of 8 bits with one scale a matrix: this version makes no machine of scales=row or e2m1")
+        recipe, hw = self.recipe, self.hw
+        recipe.check(self.model)
+        if self.largest_block and self.head != self.model.head_dim and (self.head % BLOCK or self.model.head_dim % BLOCK) and any(
+                recipe.format_of(self.block.from_heads.name, layer) == E2M1 for layer in range(self.layers)):
+            raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} attention lanes, or of {BLOCK} as they are, "
+                             f"where {self.block.from_heads.name} is in e2m1 with offsets of blocks (add block_range=0 to --formats, or attention_lanes=N to --shape)")
+        if (self.scaled or self.narrow) and hw.tile_beats > min(64, 2 * hw.lanes):
+            raise ValueError(f"Beats per tile {hw.tile_beats} must be at most {min(64, 2 * hw.lanes)} with offsets of rows or blocks "
+                             "(64, and twice the lane count)")
 
     def _check_biases(self):
         """In a block with one norm the next layer's biases come while the last sums are still taken: the biases of these must come last."""
@@ -192,17 +200,54 @@ class Design:
         """Cycles that the LM head's activations are held back: with few k-tiles its first sums would wait for the sampler's noise."""
         return 16 if self.hw.sampler == "gumbel" and self.head_matmul.k_tiles * self.recipe.codes_per_head_weight < 16 else 0
 
+    # -- formats
+    @cached_property
+    def scaled(self):
+        """Each output of a matrix has an offset of its own to the matrix's exponent."""
+        return self.recipe.scales == "row"
+
+    @cached_property
+    def narrow(self):
+        """Some matrices are in E2M1."""
+        return E2M1 in self.recipe.formats(self.model)
+
+    @cached_property
+    def array_format(self):
+        """Of the array's weights."""
+        return self.recipe.array_format(self.model)
+
+    @cached_property
+    def largest_block(self):
+        """The largest offset of a block of E2M1 weights; 0: blocks have none."""
+        return self.recipe.largest_block(self.model)
+
+    @cached_property
+    def mixed_layers(self):
+        """Layers have different formats."""
+        return any(self.recipe.format_of(project.name, layer) != self.recipe.format_of(project.name, 0)
+                   for project in self.block.of(Project) for layer in range(self.layers))
+
+    def stored_exponent(self, matrix):
+        """What a record has of a matrix (with ``exponent`` and ``fmt``): it is in units of the array's format there."""
+        return matrix.exponent + matrix.fmt.unit_exp - self.array_format.unit_exp
+
+    def tiling(self, matmul, fmt=None):
+        """The `Tiling` of a matrix, in E2M1 or by default in 8 bits."""
+        hw, narrow = self.hw, fmt == E2M1
+        return Tiling(matmul, hw.tile_beats, narrow, min(8, 2 * hw.lanes // hw.tile_beats) if self.scaled else 0,
+                      64 // hw.tile_beats if narrow and self.largest_block else 0)
+
     # -- widths
     @property
     def acc_bits(self):
         """Signed width of the array's accumulators: whole sums, never rounded."""
-        w, a = self.recipe.weight_format, self.recipe.activation_format
+        w, a = self.array_format, self.recipe.activation_format
         return max(w.accumulator_bits(a, m.cols * m.codes) for m in (*self.layer_matmuls, self.head_matmul))
 
     @property
     def acc_unit(self):
         """Exponent of the accumulator's unit before the scales: 2**acc_unit."""
-        return self.recipe.weight_format.unit_exp + self.recipe.activation_format.unit_exp
+        return self.array_format.unit_exp + self.recipe.activation_format.unit_exp
 
     # -- weight stream, in beats of hw.beat_bytes
     @property

@@ -6,10 +6,7 @@ from .checks import check_int, check_power_of_two, later, without_unused
 from .formats import E2M1, E3M1, E3M4, E4M1, E4M3, Fp8
 from .stream import HEAD
 
-__all__ = ["BLOCK", "HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
-
-#: Inputs of a block of E2M1 weights, which share an exponent: as in OCP's MXFP4.
-BLOCK = 32
+__all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
 
 #: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each other.
 MAX_ROW, MAX_HEAD_ROW = 15, 7
@@ -76,6 +73,25 @@ class Recipe:
                 raise ValueError(f"Layers of a format must be of a layer's matrices, the first one before the last, not {override}")
         if self.block_range is not None:
             check_int("Block range", self.block_range, 0, max(block_ranges().values()))
+
+    def check(self, model):
+        """ValueError if a `ModelShape` has not what the recipe names, or cannot be in these formats."""
+        names = [project.name for project in model.block.of(Project)]
+        for override in self.overrides:
+            if override.project not in ("", HEAD, *names):
+                raise ValueError(f"Format must be of {', '.join(names)} or head, not {override}")
+            if override.layers is not None and override.layers[1] >= model.num_hidden_layers:
+                raise ValueError(f"Layers of a format must be 0 to {model.num_hidden_layers - 1} with {model.name}, not {override}")
+        if self.format_of(HEAD) == E2M1:
+            for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"), (self.head == "pair", "which is in pairs"),
+                               (model.head_bias, "which has a bias")):
+                if wrong:
+                    raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: add head={self.weight_format} to --formats")
+        if self.block_range is not None:
+            if E2M1 not in self.formats(model):
+                raise ValueError("Block range must be left out where no matrix is in e2m1")
+            if self.block_range > (most := block_ranges()[self.array_format(model)]):
+                raise ValueError(f"Block range must be at most {most} in an array of {self.array_format(model)}, not {self.block_range}")
 
     def format_of(self, project, layer=None):
         """The format of a `Project` of a layer, or of the LM head ("head")."""

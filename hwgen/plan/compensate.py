@@ -70,8 +70,7 @@ class _Exact(_Texts):
 
 def _scales(shape, recipe, name):
     """`quantize_matrix`'s options of a matrix, or of "head"."""
-    scales = {"rows": recipe.row_offsets(name), "blocks": recipe.largest_block(shape)}
-    return {part: most for part, most in scales.items() if most}
+    return {"rows": recipe.row_offsets(name), "blocks": recipe.largest_block(shape)}
 
 
 class _Balance:
@@ -199,6 +198,7 @@ def compensate(checkpoint, recipe, texts, progress=None, *, balance=True):
     ``progress`` is called with (steps done, steps in all). A head with a bias is rounded to nearest, and so are tables that are no head.
     """
     shape = checkpoint.shape
+    recipe.check(shape)
     layers, done = shape.num_hidden_layers, 0
     total = layers + 1 + layers * len(shape.block.matrices)
 

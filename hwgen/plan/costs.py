@@ -93,12 +93,14 @@ def _changes(design):
     activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"] * (not block.gated)])
     learned, final = "learned positions" * model.learned_positions, "final bias" * block.final_bias
     return {
-        "convert": [biases(block.converted)], "sums": [biases(block.added)],
-        "residual": ["of normed values" if block.post_norms else biases(block.added), learned],
+        "convert": [biases(block.converted), "offsets of rows" * design.scaled], "sums": [biases(block.added)],
+        "residual": ["of normed values" if block.post_norms else biases(block.added), learned, "offsets of rows" * design.scaled],
         "rmsnorm": ["plain" * any(norm.plain for norm in block.of(Norm)), final], "rope": ["" if model.ropes() else "none"],
         "qk_norm": ["projection" * bool(block.qk_norm and block.qk_norm.span == "projection")],
         "swiglu": [activation], "xh": ["" if block.gated else "no gate"],
-        "dispatcher": ["vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), learned, final],
+        "column": [f"weights in {design.array_format}" * (design.array_format.bits < 8)], "array": ["offsets of rows" * design.scaled],
+        "sampler": ["offsets of rows" * design.scaled],
+        "dispatcher": [", ".join(["offsets of rows"] * design.scaled + ["e2m1"] * design.narrow), "vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), learned, final],
         "sequencer": ["post norms" * block.post_norms],
     }
 

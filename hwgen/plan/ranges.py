@@ -10,7 +10,7 @@ from ..models.accuracy import KL_CAP, Agreement
 from ..models.checkpoint import tensor_shapes
 from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_head, quantize_matrix, score_factor
 from ..models.reference import Reference
-from ..params.formats import FORMATS
+from ..params.formats import E2M1, FORMATS
 from ..params.hardware import MOST_FRACTION
 from .accuracy import PartlyFp8
 
@@ -38,6 +38,8 @@ ROUNDING_LIMIT = 1 / 16
 #: (E4M3), whatever their size. Measured: one weight 50 times the largest of its matrix, in the demo model, makes it
 #: 0.06 to 0.11, and the KL up to seventy times as large.
 MATRIX_LIMIT = 0.04
+#: The same of a matrix in E2M1. Random ones have 0.11.
+E2M1_LIMIT = 0.2
 #: Capped KL of the text's next tokens from float32's. Models that suit have 0.005 to 0.07 (docs/accuracy.md).
 KL_LIMIT = 0.1
 #: An option is named if it makes the capped KL this much of what it was, or less. Measured with outliers in one to all
@@ -50,9 +52,10 @@ _CHUNK = 1 << 20    # weights that are compared at once
 
 @dataclass(frozen=True)
 class MatrixRange:
-    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms."""
+    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms; limit: of the error."""
     error: float
     peak: float
+    limit: float = MATRIX_LIMIT
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,8 @@ def _compare(weights, matrix, factor):
         exact = np.ldexp(weights[here] * np.float32(factor), -matrix.exponent)      # as large as codes: squares fit
         here_too = here, slice(weights.shape[1])        # without what is behind it
         lo = matrix.lo if matrix.lo is None else matrix.lo[here_too]
-        off = Matrix(matrix.codes[here_too], 0, matrix.fmt, lo).values() - exact
+        rows, blocks = (part if part is None else part[here] for part in (matrix.rows, matrix.blocks))
+        off = Matrix(matrix.codes[here_too], 0, matrix.fmt, lo, rows, blocks).values() - exact
         errors.append(np.einsum("ij,ij->i", off, off))
         sizes.append(np.einsum("ij,ij->i", exact, exact))
         largest = max(largest, np.abs(exact).max())
@@ -194,7 +198,7 @@ def _compare(weights, matrix, factor):
         return MatrixRange(0.0, 0.0)
     real = sizes > 0
     return MatrixRange(float(np.sqrt(np.median(errors[real] / sizes[real]))),
-                       float(largest / np.sqrt(sizes.sum() / weights.size)))
+                       float(largest / np.sqrt(sizes.sum() / weights.size)), E2M1_LIMIT if matrix.fmt == E2M1 else MATRIX_LIMIT)
 
 
 def _cost(reference, logits):
@@ -258,7 +262,11 @@ def _residual_problem(ranges):
 
 
 def _options(recipe):
-    """(What to take, Recipe) of other formats."""
+    """(What to take, Recipe) of other formats. (Of those with offsets or E2M1 `hwgen accuracy` makes a table.)"""
+    changed = next(fmt for fmt in FORMATS.values() if fmt != recipe.activation_format)
+    if recipe.scales != "matrix" or recipe.overrides:
+        yield f"activations={changed} in --formats", dataclasses.replace(recipe, activation_format=changed)
+        return
     other = next(fmt for fmt in FORMATS.values() if fmt != recipe.weight_format)
 
     def option(text, **changes):
@@ -268,7 +276,6 @@ def _options(recipe):
     if recipe.head == "single":
         yield option("--head pair", head="pair")
         yield option(f"weights={other} in --formats and --head pair", weight_format=other, head="pair")
-    changed = next(fmt for fmt in FORMATS.values() if fmt != recipe.activation_format)
     yield option(f"activations={changed} in --formats", activation_format=changed)
     yield option(f"weights={other},activations={changed} in --formats", weight_format=other, activation_format=changed)
 
@@ -317,9 +324,9 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
         if cost.top1 > ranges.cost.top1:
             found[0] += (f"; there the likeliest token of a short text is float32's at {cost.top1:.0%} of its places, "
                          f"here at {ranges.cost.top1:.0%}")
-    bad = sorted((-matrix.error, name) for name, matrix in ranges.matrices.items() if matrix.error > MATRIX_LIMIT)
-    found += [f"{name} does not suit {fmt}: half of its rows are off by {-error:.1%} of their size or more (usual are "
-              f"1.3% to 2.9%); its largest weight is {ranges.matrices[name].peak:,.0f} times its rms"
+    bad = sorted((-matrix.error, name) for name, matrix in ranges.matrices.items() if matrix.error > matrix.limit)
+    found += [f"{name} does not suit {'e2m1' if ranges.matrices[name].limit == E2M1_LIMIT else fmt}: half of its rows are off by {-error:.1%} of their "
+              f"size or more (usual are {'11%' if ranges.matrices[name].limit == E2M1_LIMIT else '1.3% to 2.9%'}); its largest weight is {ranges.matrices[name].peak:,.0f} times its rms"
               for error, name in bad[:MATRICES]]
     if bad[MATRICES:]:
         found.append(f"and {len(bad) - MATRICES} more of {len(ranges.matrices)} matrices do not suit {fmt}")

@@ -1,6 +1,6 @@
 """Where a byte of the weight stream belongs, in words: for people who have flipped one, or found one flipped."""
 from ..params.block import Norm
-from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
+from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
 __all__ = ["describe", "title"]
 
@@ -54,6 +54,12 @@ def describe(design, beat, byte=0):
         what = _in_record(design, section, ((beat - section.address) * hw.beat_bytes + byte) // 2)
         return title(design, section) + (f", {what}" if what else "")
     place = design.stream.place(section, beat, byte)
+    if place.of != "codes":
+        pair = f"outputs {place.output} and {place.output + 1}"
+        what = {"rows": f", offsets of {pair}", "blocks": f", offsets of {pair}, inputs {place.input} to {place.input + BLOCK - 1}", "": ""}[place.of]
+        return title(design, section) + what
+    if section.tiling.narrow:
+        return f"{title(design, section)}, output {place.output}, inputs {place.input} and {place.input + 1}"
     if section.name == HEAD and place.input >= design.model.hidden_size and design.model.head_bias:
         return f"{title(design, section)}, output {place.output}, bias (input {place.input})"
     kind = "" if section.matmul.codes == 1 else (" (high code)", " (low code)")[place.code]

@@ -1,5 +1,6 @@
 """A design in words: what a person wants to know before building it."""
 from ..params.block import LLAMA, Norm
+from ..params.stream import HEAD
 
 __all__ = ["facts", "formats", "summary"]
 
@@ -8,6 +9,7 @@ def formats(recipe):
     same = len({recipe.weight_format, recipe.activation_format, recipe.kv_format}) == 1
     text = str(recipe.weight_format) if same else (f"weights {recipe.weight_format}, activations {recipe.activation_format}, "
                                                    f"keys and values {recipe.kv_format}")
+    text += "".join(f", {override}" for override in recipe.overrides) + (", a scale a row" if recipe.scales == "row" else "")
     return text + (", LM head in pairs" if recipe.head == "pair" else "")
 
 
@@ -44,7 +46,8 @@ def facts(design, source):
     """Label -> text of everything that follows from the shapes. ``source`` is the model's file."""
     shape, hw, recipe = design.model, design.hw, design.recipe
     position = 2 * design.layers * design.kv_heads * (design.head + 2)      # an exponent stands beside each row
-    tiles = design.layers * sum(m.tiles for m in design.layer_matmuls) + design.head_matmul.tiles
+    matrices = [section for section in design.stream if section.matmul and (section.layer is not None or section.name == HEAD)]
+    beats = sum(sum(section.tiling.waits(0)) * section.matmul.n_tiles for section in matrices)
     return {
         "model": f"{shape.name} ({source})",
         "parameters": f"{shape.parameter_count:,}",
@@ -60,5 +63,5 @@ def facts(design, source):
         "weight stream": f"{design.stream_beats * hw.beat_bytes:,} bytes, {hw.beat_bytes} a cycle, source {hw.source}",
         "KV memory": f"{position * hw.blocks * hw.kv_block:,} bytes: {_count(hw.blocks, 'block')} of {_count(hw.kv_block, 'position')} of "
                      f"{position:,} bytes, for {_count(hw.slots, 'slot')}{', and check bits' if hw.kv_ecc else ''}",
-        "array cycles": f"{tiles * hw.tile_beats:,} for a pass of one entry, and what does not overlap with them",
+        "array cycles": f"{beats:,} for a pass of one entry, and what does not overlap with them",
     }

@@ -151,6 +151,8 @@ class ArrayGrid(wiring.Component):
     def __init__(self, design, rows, tiles):
         if rows < 1 or tiles < 1:
             raise ValueError(f"Grid must have at least 1 row and 1 tile in each, not {rows} and {tiles}")
+        if design.scaled or design.narrow:
+            raise ValueError("Weights of a grid must be of 8 bits with one scale a matrix: it reads no offsets of rows or blocks")
         self._design, self._rows, self._tiles = design, rows, tiles
         super().__init__({
             "beats": In(stream.Signature(unsigned(8 * design.hw.beat_bytes))).array(rows),

@@ -124,8 +124,12 @@ class Convert(wiring.Component):
         if self._regions:
             bias = self._bias(m, pipe, here.at, gate_up)
         # of a magnitude's highest bit, biased as in a bf16; gates and ups are in turn
+        by_row = design.scaled
         highest = [pipe.reg(Mux(gate_up, exp_of(name), of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
-                            name=f"highest{lane}", stages=2) for lane, name in enumerate(design.block.into_ff.matrices)]
+                            name=f"highest{lane}", stages=1 if by_row else 2) for lane, name in enumerate(design.block.into_ff.matrices)]
+        if by_row:
+            offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(v)]
+            highest = [pipe.reg(highest[lane % len(highest)] + offsets[lane], name=f"own_highest{lane}") for lane in range(v)]
         for lane in range(v):
             name = f"lane{lane}"
             sign, mag = magnitude(m, i.acc[lane], name=name)

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, fixed_point, operand_layout
-from ..lib.layouts import EXP_BITS, op_layout, result_layout, tile_layout
+from ..lib.layouts import EXP_BITS, OFFSET_BITS, op_layout, result_layout, tile_layout
 from ..lib.skid import SkidRegister
 from ..lib.verilog import shared
 
@@ -60,7 +60,7 @@ class Column(wiring.Component):
         self._stages, self._multipliers = 3 + _middle_stages(lanes), multipliers
         super().__init__({
             "load": In(1),
-            "tile": In(8 * lanes),
+            "tile": In(weight.bits * lanes),
             **({"fixed": In(signed(activation.int_bits + 1)).array(lanes)} if multipliers else {"x": In(operand_layout(activation)).array(lanes)}),
             "enable": In(1),
             "first": In(1),
@@ -102,13 +102,13 @@ class Column(wiring.Component):
             # Weights are shifted as they are loaded, so that nothing stands before a multiplier but registers.
             width = self._weight.int_bits + self._activation.int_bits + 1
             for i in lanes:
-                weight = active(fixed_point(self._weight, self.tile.word_select(i, 8)).as_signed(), f"lane{i}_weight")
+                weight = active(fixed_point(self._weight, self.tile.word_select(i, self._weight.bits)).as_signed(), f"lane{i}_weight")
                 values.append(register((weight * self.fixed[i])[:width], f"lane{i}_product"))
             signs = [Const(0, 1)] * self._lanes
         else:
             product, weights = Product(self._weight, self._activation), active(self.tile, "weights")
             for i in lanes:
-                parts = product.multiply(m, weights.word_select(i, 8), self.x[i], name=f"lane{i}")
+                parts = product.multiply(m, weights.word_select(i, self._weight.bits), self.x[i], name=f"lane{i}")
                 magnitude, negative, shift = (register(part, f"lane{i}_{name}_r")
                                               for part, name in zip(parts, ("magnitude", "negative", "shift")))
                 values.append(product.align(m, magnitude, negative, shift, name=f"lane{i}"))
@@ -193,7 +193,7 @@ class MacArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design, hw, rows = self._design, self._design.hw, self.rows
-        weight, activation = design.recipe.weight_format, design.recipe.activation_format
+        weight, activation = design.array_format, design.recipe.activation_format
         columns = [Column(weight=weight, activation=activation, lanes=hw.lanes, entries=hw.entries, rows=rows,
                           acc_bits=design.acc_bits, multipliers=c < hw.dsp_columns) for c in range(hw.columns)]
         stages = columns[0].stages
@@ -268,7 +268,7 @@ class MacArray(wiring.Component):
             m.submodules[f"column{c}"] = shared(column, column.module_name)
             m.d.comb += [
                 column.load.eq(load),
-                column.tile.eq(self.tile.payload.word_select(c, 8 * hw.lanes)),
+                column.tile.eq(self.tile.payload.word_select(c, weight.bits * hw.lanes)),
                 *(column.fixed[i].eq(fixed[i]) if c < hw.dsp_columns else column.x[i].eq(x[i]) for i in range(hw.lanes)),
                 column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
@@ -285,6 +285,22 @@ class MacArray(wiring.Component):
                      read.addr.eq(read_row)]
 
         m.d.comb += [results.i.p.entry.eq(read.data.entry), results.i.p.exp.eq(read.data.exp), results.i.p.group.eq(group)]
+        if design.scaled:
+            of_groups = self._offsets(m, load, take, read_row).word_select(group, OFFSET_BITS * hw.vector_lanes)
+            m.d.comb += results.i.p.rows.eq(of_groups)
         for v in range(hw.vector_lanes):
             m.d.comb += results.i.p.acc[v].eq(Array(columns[g * hw.vector_lanes + v].sum for g in range(groups))[group])
         return m
+
+    def _offsets(self, m, load, take, read_row):
+        """Offsets of the columns of the row of the ring that is read. They stand there from the firing of its last operation on, when the row is its own."""
+        bits, rows = OFFSET_BITS * self._design.hw.columns, self.rows
+        active, row = Signal(bits, name="active_offsets", reset_less=True), Signal(range(rows), name="offsets_row")
+        with m.If(load):
+            m.d.sync += active.eq(self.tile.payload[-bits:])
+        with m.If(take):
+            m.d.sync += row.eq(Mux(row == rows - 1, 0, row + 1))
+        m.submodules.offsets = offsets = Memory(shape=unsigned(bits), depth=rows, init=[])
+        read, write = offsets.read_port(domain="comb"), offsets.write_port()
+        m.d.comb += [write.addr.eq(row), write.data.eq(active), write.en.eq(take), read.addr.eq(read_row)]
+        return read.data

@@ -4,7 +4,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import Pipeline, clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, unpack_bf16, window_amount
-from ..lib.layouts import (EXP_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout, result_layout,
+from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout, result_layout,
                            signature_layout)
 
 __all__ = ["Residual"]
@@ -161,6 +161,7 @@ class Residual(wiring.Component):
         if not normed:
             left = Signal(signed(EXP_BITS + 3))
             m.d.comb += left.eq(chosen(exp + i.exp + (design.acc_unit + fraction), embed_left))
+        if not normed and not design.scaled:
             amount = window_amount(m, left, design.acc_bits, WORD, name="op")
             amount1 = Signal(amount.shape(), reset_less=True)
             m.d.sync += amount1.eq(amount)
@@ -191,6 +192,9 @@ class Residual(wiring.Component):
                 amount1 = reg(window_amount(m, chosen(left, embed_left), max(fmt.int_bits, len(mag)), WORD, name=name), "amount1")
             else:
                 add_sign, mag = magnitude(m, i.acc[lane], name=name)
+                if design.scaled:
+                    of_row = left + chosen(i.rows[lane], Const(0, OFFSET_BITS))
+                    amount1 = reg(window_amount(m, of_row, design.acc_bits, WORD, name=name), "amount1")
             sign = reg(chosen(add_sign, code_sign), "sign1")
             shifted = shift_window(m, reg(chosen(mag, code), "mag1"), amount1, WORD, name=name)
             shifted = (reg(value, what) for value, what in zip(shifted, ("window", "sticky", "overflow")))

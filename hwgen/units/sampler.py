@@ -9,6 +9,7 @@ from ..lib.arith import (Link, Pipeline, constant_rom, leading_zeros, magnitude,
 from ..lib.layouts import EXP_BITS, result_layout
 from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.threefry import THREEFRY_STAGES, threefry
+from ..params.hardware import MAX_HEAD_ROW
 from ..params.tables import (NOISE_FRACTION, SCORE_BITS, SCORE_FRACTION, gumbel_table, neg_log_octaves, neg_log_table)
 
 __all__ = ["NOISE_STAGES", "Sampler", "gumbel_noise"]
@@ -72,6 +73,7 @@ class Sampler(wiring.Component):
         # Where the granule stands. Columns and lanes are powers of two, so a token's bits are lane, group and n-tile.
         granules = Link("granules")
         m.d.comb += [granules.valid.eq(self.i.valid & active), self.i.ready.eq(granules.ready & active)]
+        sums, exp = list(i.acc), i.exp
         tile = Signal(range(self._design.head_matmul.n_tiles))
         last_group = self._design.hw.columns // self._design.hw.vector_lanes - 1
         row_end = (tile == self._design.head_matmul.n_tiles - 1) & (i.group == last_group)
@@ -79,10 +81,16 @@ class Sampler(wiring.Component):
             m.d.sync += tile.eq(Mux(row_end, 0, tile + 1))
         tag = Cat((tile == 0) & (i.group == 0), row_end, i.entry, i.group, tile)
 
+        if self._design.scaled:     # sums of different rows in the same unit
+            aligned = Link("aligned")
+            pipe = Pipeline(m, granules, aligned, stages=1, name="align")
+            shifts = [offset[:MAX_HEAD_ROW.bit_length()] for offset in i.rows]
+            sums = [pipe.reg((x << shift).as_signed(), name=f"aligned{j}") for j, (x, shift) in enumerate(zip(sums, shifts))]
+            tag, exp, granules = pipe.reg(tag, name="tag_aligned"), pipe.reg(exp, name="exp_aligned"), aligned
         if self._gumbel:
-            self._choose(m, *self._scores(m, granules, tag, start, last_row))
+            self._choose(m, *self._scores(m, granules, tag, start, last_row, sums, exp))
         else:
-            self._choose(m, granules, tag, list(i.acc))
+            self._choose(m, granules, tag, sums)
 
         end = self.o.valid & self.o.ready & (self.o.payload.row == last_row)
         m.d.sync += self.done.eq(end)
@@ -145,7 +153,7 @@ class Sampler(wiring.Component):
 
     # -- sampling
 
-    def _scores(self, m, i, tag, start, last_row):
+    def _scores(self, m, i, tag, start, last_row, sums, sums_exp):
         """(link, tag, scores) of the granules: logits / temperature plus noise, or the sums themselves when greedy."""
         design = self._design
         lanes = design.hw.vector_lanes
@@ -157,9 +165,9 @@ class Sampler(wiring.Component):
         stages = 4 + (SOFTCAP_STAGES if design.model.final_logit_softcapping else 0)
         pipe = Pipeline(m, i, logits, stages=stages, name="logit")
         tag = pipe.reg(tag, name="tag_logit", stages=stages)
-        sums = self.i.payload.acc
-        left = exp + self.i.payload.exp + (design.acc_unit + SCORE_FRACTION)
-        amount = pipe.reg(window_amount(m, left, design.acc_bits, SCORE_BITS, name="logit"), name="amount")
+        bits = len(sums[0])
+        left = exp + sums_exp + (design.acc_unit + SCORE_FRACTION)
+        amount = pipe.reg(window_amount(m, left, bits, SCORE_BITS, name="logit"), name="amount")
         scaled, whole = [], []
         for j in range(lanes):
             sign, value = pipe.reg(magnitude(m, sums[j], name=f"sum{j}"), name=f"sum{j}")
@@ -177,7 +185,7 @@ class Sampler(wiring.Component):
                      noisy.ready.eq(joined.ready & logits.valid)]
 
         def scores(m):
-            width = max(design.acc_bits, 33)
+            width = max(bits, 33)
             for j in range(lanes):
                 score = Signal(signed(width), name=f"score{j}_d")
                 m.d.comb += score.eq(Mux(factor == 0, whole[j], scaled[j] + noise[j]))

@@ -8,11 +8,12 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.data import ArrayLayout, StructLayout, View
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.layouts import EXP_BITS, embed_layout, tile_layout
+from ..lib.layouts import EXP_BITS, OFFSET_BITS, embed_layout, tile_layout
 from ..lib.pieces import Pieces
 from ..lib.rom import FileRom
 from ..lib.skid import SkidRegister
 from ..lib.steps import numbered
+from ..lib.tiles import TileReader
 from ..params.block import Norm, Project
 from ..params.phases import turn
 from ..params.stream import EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
@@ -141,9 +142,9 @@ def _pick(m, values, index):
 
 
 @cache
-def _sections(vectors):
-    """What a beat of the stream may be: RECORD is the exponents of a record, GAINS and VECTORS the rest of it."""
-    return numbered("Section", ["header", "embed", "record", "gains", "tiles", *["vectors"] * vectors])
+def _sections(vectors, offsets):
+    """What a beat of the stream may be: RECORD is the exponents of a record, GAINS and VECTORS the rest of it, OFFSETS those of a table's rows."""
+    return numbered("Section", ["header", "embed", "record", "gains", "tiles", *["vectors"] * vectors, *["offsets"] * offsets])
 
 
 class Dispatcher(wiring.Component):
@@ -155,7 +156,8 @@ class Dispatcher(wiring.Component):
     `hwgen.lib.pieces`. The next pass's commands are taken after its last tile was.
 
     Everything but tiles goes through one register, a granule a cycle. Tiles have none: a tile's last beat is passed
-    through beside the B - 1 that were kept, so ``tile`` is as fast as the source, one in B cycles. ``exps`` change
+    through beside the B - 1 that were kept, so ``tile`` is as fast as the source, one in B cycles. Where rows have offsets, or matrices are in
+    E2M1, tiles are made by a `hwgen.lib.tiles.TileReader`, in the cycles that `params.stream.Tiling` says. ``exps`` change
     in a cycle in which ``gain.ready``: a consumer that is not ready for gains keeps the exponents too. `golden.weights` has
     the cycles.
 
@@ -164,7 +166,7 @@ class Dispatcher(wiring.Component):
     cmd : In(stream)            `row_layout`
     req : Out(stream)           `request_layout`
     beats : In(stream)          `beat_layout`, in the order asked for
-    embed_exp : Out(signed)     exponent of the table that the granule of ``embed`` is of
+    embed_exp : Out(signed)     exponent of the table, or of its row, that the granule of ``embed`` is of
     model_id : Out(32)          from the header, valid with the pass's first ``embed``; 0 before the first pass
     embed : Out(stream)         `hwgen.lib.layouts.embed_layout`, rows in order, a row's parts in order but hi and lo alternating per L elements
     exps : Out                  exponents of the latest record, valid with its first ``gain``
@@ -213,6 +215,8 @@ class Dispatcher(wiring.Component):
             m.d.comb += [address.eq(stream.body), count.eq(Mux(head, stream[HEAD].end - stream.body, stream[FINAL_NORM].address - stream.body))]
             return address, count, step, 1
         pieces = self._pieces(m, "asked", both, head, finish)
+        if design.mixed_layers:
+            return self._body_of_layers(m, pieces, address, count, step)
         base = Signal(range(design.stream_beats), init=stream.body)     # of the layer whose number is the round's
         order = turn(design.block)
         opening, of_mlp = pieces.kinds[order.opening], [pieces.kinds[step] for step in order.mlp]
@@ -237,6 +241,24 @@ class Dispatcher(wiring.Component):
             m.d.sync += base.eq(base + stream.layer_beats)
         return address, count, step, pieces.last
 
+    def _body_of_layers(self, m, pieces, address, count, step):
+        """The same where each layer has a length of its own."""
+        design, stream = self._design, self._design.stream
+        opening = pieces.kinds[turn(design.block).opening]
+        with m.Switch(pieces.kind):
+            for kind, name in pieces.sections():
+                with m.Case(kind):
+                    sections = [stream[name, layer] for layer in range(design.layers)]
+                    for signal, numbers in ((address, [section.address for section in sections]), (count, [section.beats for section in sections])):
+                        found = Array(numbers)[pieces.layer]
+                        if kind == opening:
+                            found = Mux(pieces.final, getattr(stream[FINAL_NORM], "address" if signal is address else "beats"), found)
+                        m.d.comb += signal.eq(found)
+            with m.Default():
+                m.d.comb += [address.eq(stream[HEAD].address), count.eq(stream[HEAD].beats)]
+        m.d.comb += pieces.step.eq(step)
+        return address, count, step, pieces.last
+
     def _ask(self, m, finish, both):
         """Requests, in the order of the stream. Returns the row that is being received, and what concerns the pass."""
         design, hw, table = self._design, self._design.hw, self._design.head_matmul
@@ -248,9 +270,11 @@ class Dispatcher(wiring.Component):
         # The rows asked for: what the router needs of them until they come.
         learned = design.model.learned_positions
         shape = StructLayout({"entry": range(hw.entries), "column": range(columns), "last": 1,
-                              **({"position_column": range(columns)} if learned else {})})
+                              **({"position_column": range(columns)} if learned else {}), **self._offset_fields()})
         new = View(shape, Cat(self.cmd.p.entry, token[:low], Const(0, max(0, low - len(token))), self.cmd.p.last,
-                              *((position[:low], Const(0, max(0, low - len(position)))) if learned else ())))
+                              *((position[:low], Const(0, max(0, low - len(position)))) if learned else ()),
+                              *(part for number in ((token, position)[:len(self._offset_fields())]) for part in (
+                                  number[:self._offset_bits], Const(0, max(0, self._offset_bits - len(number)))))))
         next_row = Signal()
         if hw.entries == 1:
             row = Signal(shape, reset_less=True)
@@ -277,8 +301,10 @@ class Dispatcher(wiring.Component):
             per_tile = table.k_tiles * table.codes * hw.tile_beats
             m.d.sync += [waiting.eq(1), last.eq(self.cmd.p.last), head.eq(self.cmd.p.head),
                          address.eq(design.stream[EMBEDDING].address + (token >> high) * per_tile + token[low:high])]
-        asked = self.req.ready          # for all rows of the entry
-        if learned:
+        asked, single = self.req.ready, Const(0)        # for all rows of the entry; the request is for a beat of offsets
+        if design.scaled:
+            asked, single = self._ask_rows(m, take, waiting, address, token, position)
+        elif learned:
             second, follows = Signal(), Signal(range(design.stream_beats), reset_less=True)     # the position's row: it is asked for; its address
             asked = self.req.ready & second
             with m.If(take):
@@ -297,8 +323,9 @@ class Dispatcher(wiring.Component):
                     m.next = "ROWS"
             with m.State("ROWS"):
                 m.d.comb += [self.req.valid.eq(waiting), self.cmd.ready.eq(~waiting | (asked & ~last)),
-                             request.address.eq(address), request.count.eq(table.k_tiles * table.codes),
-                             request.stride.eq(1)]
+                             request.address.eq(address), request.count.eq(Mux(single, 1, table.k_tiles * table.codes) if design.scaled else
+                                                                           table.k_tiles * table.codes),
+                             request.stride.eq(~single if design.scaled else 1)]
                 with m.If(asked & waiting):
                     with m.If(~take):
                         m.d.sync += waiting.eq(0)
@@ -313,11 +340,45 @@ class Dispatcher(wiring.Component):
                     m.next = "IDLE"
         return row, next_row, head, ~fsm.ongoing("IDLE")
 
+    @property
+    def _offset_bits(self):
+        """Of a row's number: those that tell it from the others whose offsets are in the same beat."""
+        design = self._design
+        return (design.hw.columns * design.tiling(design.head_matmul).row_tiles - 1).bit_length()
+
+    def _offset_fields(self):
+        """What is kept of an entry until its rows' offsets come."""
+        if not self._design.scaled:
+            return {}
+        return dict.fromkeys(("offset", "position_offset")[:self._design.embedding_rows()], self._offset_bits)
+
+    def _ask_rows(self, m, take, waiting, address, token, position):
+        """Two requests for each row of an entry, its offset's beat and its codes': (the last one is taken, the current one is for an offset)."""
+        design, table = self._design, self._design.stream[EMBEDDING].tiling
+        columns = design.hw.columns // design.hw.tile_beats
+        low, high, groups = (columns - 1).bit_length(), (design.hw.columns - 1).bit_length(), self._offset_bits
+        addresses = []
+        for name, number in zip((EMBEDDING, POSITIONS), (token, position)):
+            if number is not None:
+                first, group = design.stream[name].address, number >> groups
+                addresses += [first + group * (1 + table.row_tiles * table.n_tile_beats),
+                              (first + 1) + (number >> high) * table.n_tile_beats + group + number[low:high]]
+        number = Signal(range(len(addresses)), name="row_request")
+        follow = [Signal.like(address, name=f"follows{i}", reset_less=True) for i in range(1, len(addresses))]
+        last = number == len(addresses) - 1
+        with m.If(take):
+            m.d.sync += [register.eq(value) for register, value in zip((address, *follow), addresses)]
+        with m.If(waiting & self.req.ready):
+            m.d.sync += number.eq(Mux(last, 0, number + 1))
+            with m.If(~last):
+                m.d.sync += [register.eq(value) for register, value in zip((address, *follow), follow)]
+        return self.req.ready & last, ~number[0]
+
     def _route(self, m, row, next_row, head, both, begun, finish):
         """What comes, in the order of the stream."""
         design, hw = self._design, self._design.hw
         lanes, beats, headers = hw.vector_lanes, self.beats, self._design.record_header_granules
-        Here = _sections(any(self._vectors))
+        Here = _sections(any(self._vectors), design.scaled)
         section, after = Signal(Here), Signal(Here, name="after")
         in_tiles = Signal()         # section == TILES. It and `beat_full` are registers: the whole source waits for `beats.ready`
         m.d.comb += after.eq(section)
@@ -346,10 +407,14 @@ class Dispatcher(wiring.Component):
             m.d.comb += [self.vector.valid.eq(full & (granule.kind == Here.VECTORS)), self.vector.p.x.eq(granule.words),
                          self.vector.p.part.eq(granule.part), self.vector.p.norm.eq(of_norm), self.vector.p.half.eq(of_half)]
         words = [w[:EXP_BITS].as_signed() for w in granule.words]
-        table_exp, position_exp = self.embed_exp, []
+        table_exp, position_exp, row_offset = self.embed_exp, [], None
+        if design.scaled:
+            table_exp, row_offset = Signal(signed(EXP_BITS), name="table_exp"), Signal(OFFSET_BITS, reset_less=True)
+            m.d.comb += self.embed_exp.eq(table_exp + row_offset)
         if learned:
             table_exp, position_exp = (Signal(signed(EXP_BITS), name=name) for name in ("table_exp", "position_exp"))
-            m.d.comb += self.embed_exp.eq(Mux(granule.position, position_exp, table_exp))
+            of_table = Mux(granule.position, position_exp, table_exp)
+            m.d.comb += self.embed_exp.eq(of_table if row_offset is None else of_table + row_offset)
             position_exp = [position_exp.eq(words[1])]
         identity = [self.model_id[:16], self.model_id[16:]]
         with m.If(full & (granule.kind == Here.RECORD) & self.gain.ready):
@@ -390,6 +455,11 @@ class Dispatcher(wiring.Component):
         serial_ready = (~full | leave) & (beat_end | ~beats.valid) & begun
         m.d.comb += move.eq(beats.valid & (~full | leave) & ~in_tiles)
         index = Mux(section == Here.EMBED, unit[1:], in_beat)
+        if design.scaled:       # a granule of a beat of offsets, of which one counts
+            at, in_granule = Mux(of_position, row.position_offset, row.offset) if learned else row.offset, (4 * lanes - 1).bit_length()
+            index = Mux(section == Here.OFFSETS, at[in_granule:], index)
+            with m.If(full & (granule.kind == Here.OFFSETS)):
+                m.d.sync += row_offset.eq(bits.word_select(at[:in_granule], OFFSET_BITS))
         chosen = _pick(m, [beats.payload[start:start + 16 * lanes] for start in range(0, 8 * hw.beat_bytes, 16 * lanes)],
                        index)
         with m.If(move):
@@ -411,10 +481,30 @@ class Dispatcher(wiring.Component):
             with m.If(move):
                 m.d.sync += [of_norm.eq(norm), of_half.eq(norm_half)]
         left = Signal.like(tiles)
-        beat = Signal(range(hw.tile_beats))
-        last_beat = beat == hw.tile_beats - 1
-        kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
-        m.d.comb += [self.tile.payload.eq(Cat(*kept, beats.payload)), beats.ready.eq(Mux(in_tiles, self.tile.ready | ~last_beat, serial_ready))]
+        if design.scaled or design.narrow:
+            m.submodules.reader = reader = TileReader(design)
+            m.d.comb += [reader.beats.valid.eq(beats.valid & in_tiles), reader.beats.payload.eq(beats.payload),
+                         beats.ready.eq(Mux(in_tiles, reader.beats.ready, serial_ready))]
+            connect(m, reader.tile, flipped(self.tile))
+            self._matrix(m, reader, of_final)
+        else:
+            beat = Signal(range(hw.tile_beats))
+            last_beat = beat == hw.tile_beats - 1
+            kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
+            m.d.comb += [self.tile.payload.eq(Cat(*kept, beats.payload)), beats.ready.eq(Mux(in_tiles, self.tile.ready | ~last_beat, serial_ready))]
+
+        def count_tile():
+            """A tile leaves."""
+            m.d.sync += left.eq(left - 1)
+            with m.If(left == 0):
+                m.d.comb += step.eq(1)
+                if alternating:
+                    m.d.sync += left.eq(tiles)
+                with m.If(record):
+                    m.d.comb += after.eq(Here.RECORD)
+                with m.If(over):
+                    m.d.comb += after.eq(Here.HEADER)
+                    m.d.comb += finish.eq(1)
 
         def close_record():
             """Behind a record come tiles, or, where its norm is followed by another one, a record; or nothing."""
@@ -436,7 +526,7 @@ class Dispatcher(wiring.Component):
                 with m.If(move):
                     m.d.sync += [granule.upper.eq(upper), upper.eq(next_upper)]
                     with m.If(words_end):
-                        m.d.comb += after.eq(Here.EMBED)
+                        m.d.comb += after.eq(Here.OFFSETS if design.scaled else Here.EMBED)
             with m.Case(Here.EMBED):
                 m.d.comb += [beat_end.eq(slice_end), next_row.eq(move & entry_end)]
                 with m.If(move):
@@ -448,10 +538,17 @@ class Dispatcher(wiring.Component):
                                 m.d.sync += part.eq(Cat(Const(0, slices), part[slices:]))
                     with m.If(row_end):
                         m.d.sync += part.eq(0)
+                        if design.scaled:
+                            m.d.comb += after.eq(Here.OFFSETS)
                         if learned:
                             m.d.sync += of_position.eq(~of_position)
                         with m.If(row.last & of_position if learned else row.last):
                             m.d.comb += after.eq(Here.RECORD)
+            if design.scaled:
+                with m.Case(Here.OFFSETS):
+                    m.d.comb += beat_end.eq(1)
+                    with m.If(move):
+                        m.d.comb += after.eq(Here.EMBED)
             with m.Case(Here.RECORD):
                 m.d.comb += beat_end.eq(beat_full)
                 m.d.sync += left.eq(tiles)
@@ -485,25 +582,48 @@ class Dispatcher(wiring.Component):
                             m.d.sync += part.eq(0)
                             close_record()
             with m.Case(Here.TILES):
-                m.d.comb += self.tile.valid.eq(beats.valid & last_beat)
-                with m.If(beats.valid & beats.ready):
-                    with m.Switch(beat):
-                        for i, register in enumerate(kept):
-                            with m.Case(i):
-                                m.d.sync += register.eq(beats.payload)
-                    m.d.sync += beat.eq(beat + 1)
-                    with m.If(last_beat):
-                        m.d.sync += left.eq(left - 1)
-                        with m.If(left == 0):
-                            m.d.comb += step.eq(1)
-                            if alternating:
-                                m.d.sync += left.eq(tiles)
-                            with m.If(record):
-                                m.d.comb += after.eq(Here.RECORD)
-                            with m.If(over):
-                                m.d.comb += after.eq(Here.HEADER)
-                                m.d.comb += finish.eq(1)
+                if design.scaled or design.narrow:
+                    with m.If(self.tile.valid & self.tile.ready):
+                        count_tile()
+                else:
+                    m.d.comb += self.tile.valid.eq(beats.valid & last_beat)
+                    with m.If(beats.valid & beats.ready):
+                        with m.Switch(beat):
+                            for i, register in enumerate(kept):
+                                with m.Case(i):
+                                    m.d.sync += register.eq(beats.payload)
+                        m.d.sync += beat.eq(beat + 1)
+                        with m.If(last_beat):
+                            count_tile()
         return m
+
+    def _matrix(self, m, reader, of_final):
+        """Tell the reader which matrix comes."""
+        design, block = self._design, self._design.block
+        projects = block.of(Project)
+        if design.hw.halves == 2:
+            pieces = m.submodules.received
+            kinds, kind, layer = [pieces.kinds[project] for project in projects], pieces.kind, pieces.layer
+            of_head = kind == pieces.kinds[HEAD]
+        else:
+            kinds, kind, layer = range(len(projects)), Signal(range(len(projects)), name="project"), Signal(range(design.layers), name="project_layer")
+            of_head = of_final
+            with m.If(reader.matrix_end & ~of_final):
+                m.d.sync += kind.eq(kind + 1)
+                with m.If(kind == len(projects) - 1):
+                    m.d.sync += [kind.eq(0), layer.eq(Mux(layer == design.layers - 1, 0, layer + 1))]
+
+        def is_(matmul, narrow):
+            m.d.comb += [reader.matrix.steps.eq(matmul.k_tiles * matmul.codes - 1), reader.matrix.n_tiles.eq(matmul.n_tiles - 1), reader.matrix.narrow.eq(narrow)]
+
+        with m.If(of_head):
+            is_(design.head_matmul, design.stream[HEAD].tiling.narrow)
+        with m.Else():
+            with m.Switch(kind):
+                for number, project in zip(kinds, projects):
+                    with m.Case(number):
+                        narrow = [design.stream[project.name, i].tiling.narrow for i in range(design.layers)]
+                        is_(design.matmul(project.name), narrow[0] if len(set(narrow)) == 1 else Array(map(int, narrow))[layer])
 
     def _runs(self, m, step, both, head, finish):
         """The runs of tiles behind the records.
