@@ -116,7 +116,7 @@ def add_quantize(commands):
 
 def run_quantize(options, screen):
     from ..models import kept
-    from ..plan.compensate import calibration_texts, compensate, identity
+    from ..plan.compensate import calibration_texts, kept_in
     folder = Path(options.output)
     with writing(folder), checked_input():
         kept.check_folder(folder)
@@ -128,14 +128,9 @@ def run_quantize(options, screen):
         if options.tokens < 2:
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
         texts = calibration_texts(checkpoint, read_text(options.calibration, "Text") if options.calibration else None, options.tokens)
-    with screen.stage("reading the model"):
-        source = f"{Path(checkpoint.source).name}, {identity(checkpoint, formats, texts)}"
-    if folder.exists() and kept.is_kept(folder) and kept.made_from(folder) == source:
+    with screen.bar("quantizing") as progress, writing(folder):
+        _, there = kept_in(folder, checkpoint, formats, texts, progress)
+    if there:
         screen.say(f"{folder} is what comes of this model, recipe and text already")
-    else:
-        with screen.bar("quantizing") as progress:
-            quantized, largest = compensate(checkpoint, formats, texts, progress)
-        with writing(folder):
-            kept.keep(quantized, checkpoint, folder, largest=largest, source=source)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")

@@ -6,10 +6,11 @@ last bit, and so are rows of values or of "up" and the columns behind them. (Smo
 arXiv 2306.00978, do that with other numbers than powers of two.)
 """
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
-from ..models import DEMO
+from ..models import DEMO, kept
 from ..models.accuracy import windows
 from ..models.quantize import bf16, bf16_values, quantize, quantize_matrix, score_factor
 from ..models.reference import Reference
@@ -18,7 +19,7 @@ from ..params.block import Project
 from ..params.stream import HEAD
 from .accuracy import PartlyFp8, fp8_rounded
 
-__all__ = ["balanced", "calibration_texts", "compensate", "identity"]
+__all__ = ["balanced", "calibration_texts", "compensate", "identity", "kept_in"]
 
 METHOD = 1      # changes when results do
 
@@ -257,3 +258,13 @@ def identity(checkpoint, recipe, texts):
     for name in checkpoint.names():
         digest.update(checkpoint.tensor(name))
     return digest.hexdigest()[:32]
+
+
+def kept_in(folder, checkpoint, recipe, texts, progress=None):
+    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and kept there."""
+    source = f"{Path(checkpoint.source).name}, {identity(checkpoint, recipe, texts)}"
+    if kept.made_from(folder) == source:
+        return kept.load_kept(folder, need_tokenizer=False).kept, True
+    quantized, largest = compensate(checkpoint, recipe, texts, progress)
+    kept.keep(quantized, checkpoint, folder, largest=largest, source=source)
+    return quantized, False
