@@ -21,7 +21,7 @@ KINDS = {
     "bias": dict(entries=1, lanes=2, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=10, head="pair",
                  block=dict(biased=["down"])),
     "normed": dict(entries=3, lanes=8, columns=4, vector_lanes=4, hidden_size=30, head="pair", block=dict(norms="post", biased=["o"])),
-    "normed_1": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=6, residual_fraction=22,
+    "normed_1": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=6, residual_fraction=32,
                      weight_format="e4m3", activation_format="e4m3", block=dict(norms="sandwich")),
     "sums": dict(entries=3, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, block=dict(norms="post")),
     "biased_sums": dict(entries=1, lanes=8, columns=8, vector_lanes=8, hidden_size=24, sums=True,

@@ -38,7 +38,7 @@ def said(capsys, name, model, more=""):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_clipped_is_said(capsys, large, name):
-    out, clipped, ranges = said(capsys, name, large)
+    out, clipped, ranges = said(capsys, name, large, "--shape demo,residual_fraction=16")
     assert len(clipped) == 1 and clipped[0].startswith("warning: ")
     assert "residual_fraction=16 it holds numbers below 32,768 " in clipped[0]
     assert len(ranges) == (name != "accuracy")
@@ -49,8 +49,10 @@ def test_what_is_clipped_is_said(capsys, large, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_shape_that_fits_has_nothing_to_say(capsys, large, name):
-    out, *rest = said(capsys, name, large, "--shape demo,residual_fraction=4")
+@pytest.mark.parametrize("shape", ["", "--shape demo,residual_fraction=4"])
+def test_a_shape_that_fits_has_nothing_to_say(capsys, large, name, shape):
+    """Nor has one that leaves it open: then what fits is taken."""
+    out, *rest = said(capsys, name, large, shape)
     assert rest == [[], []] and not any("top-1" in line and line.endswith("clipped") for line in out)
 
 

@@ -12,7 +12,7 @@ from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan import ranges as module
 from hwgen.plan.accuracy import compare, golden
-from hwgen.plan.ranges import MATRIX_LIMIT, advice, calibration, lines
+from hwgen.plan.ranges import MATRIX_LIMIT, advice, calibration, fitting_fraction, lines
 from model_files import ODD
 
 #: Matrices whose outputs are added to the residual.
@@ -99,6 +99,16 @@ def test_a_residual_that_does_not_fit(mini, name):
     assert not any(line.startswith("the residual") for line in said(model, fraction=fraction))
     (before, clipped), (after, none) = kl(model), kl(model, fraction=fraction)
     assert after < 0.7 * before and none == 0 and bool(clipped) == (not name.endswith("small"))
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e-2, 1e2, 1e5])
+def test_the_fraction_of_a_scaled_model(mini, factor):
+    """It is 16 where that suits; and with it the scaled model is as near to float32 as the model itself, and nothing is clipped."""
+    model = scaled(untied(mini), factor, "embed_tokens.weight", *ADDED, rms_norm_eps=1e-5 * factor**2)
+    fraction = fitting_fraction(model, 16)
+    assert (fraction == 16) == (factor in (1e-2, 1e2))
+    (loss, clipped), (own, _) = kl(model, fraction=fraction), kl(mini)
+    assert clipped == 0 and loss < 1.3 * own
 
 
 @pytest.mark.parametrize("change", [

@@ -120,6 +120,15 @@ def split_valid(novel, size=6000):
     return novel[:len(novel) // 2] + left + novel[len(novel) // 2 + 1:], "\n".join(held) + "\n"
 
 
+def quarter(novel, size=8000):
+    """Paragraphs from a quarter into a novel: of the text that is calibrated with."""
+    found = []
+    for p in novel[len(novel) // 4].split("\n"):
+        if sum(map(len, found)) < size:
+            found.append(p)
+    return "\n".join(found) + "\n"
+
+
 # ---- tokenizer -----------------------------------------------------------------------------------------------------
 
 def train_tokenizer(texts):
@@ -478,10 +487,15 @@ def main():
     ap.add_argument("--weight-decay", type=float, default=WEIGHT_DECAY, help=f"on the matrices ({WEIGHT_DECAY})")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--eager", action="store_true", help="no torch.compile (it needs g++; a fifth slower without)")
+    ap.add_argument("--calibration", type=pathlib.Path, metavar="FILE", help="do not train: write the text that `hwgen quantize` takes by default")
     ap.add_argument("--check", action="store_true", help="do not train: measure --out with transformers, print samples")
     args = ap.parse_args()
     CONFIG.update(args.model)
 
+    if args.calibration:
+        args.work.mkdir(parents=True, exist_ok=True)
+        args.calibration.write_text("".join(quarter(chapters(n)) for n in austen(args.work)))
+        return
     if not args.check:
         best = args.work / "best"
         best.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,18 @@
 """What the commands share: the arguments that name a machine, and the machine that they name."""
 import argparse
+import dataclasses
 import math
 
 from ..host.inputs import checked_input
 from ..models import load, quantize
 from ..params.design import Design
-from ..params.presets import SHAPES, hw_shape, recipe
+from ..params.presets import SHAPES, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
-__all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
+__all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
            "drafter_of", "loaded", "opened", "quantized_of", "warn_clipped"]
 
-MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, or a model that comes with hwgen: "demo", or "mini" for small boards'
+MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 
@@ -40,6 +41,10 @@ def add_machine(sub, shape="demo", option=""):
         sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sub.add_argument("--shape", metavar="S", help=f"hardware shape, see below (default: {shape})")
     sub.set_defaults(default_shape=shape)
+    add_formats(sub)
+
+
+def add_formats(sub):
     sub.add_argument("--formats", metavar="F",
                      help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights also e2m1, of "
                      "the LM head (head=F), some matrices (down=F) or layers (layers.0-1=F); scales=row")
@@ -83,8 +88,17 @@ def design_of(options, checkpoint):
                 options.formats = board.formats
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
-        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape),
-                      recipe=recipe(options.formats, options.head))
+        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape), recipe=_recipe(options, checkpoint))
+
+
+def _recipe(options, checkpoint):
+    """What the options say, or the one in which the checkpoint is."""
+    if checkpoint.kept is None:
+        return recipe(options.formats, options.head)
+    there = checkpoint.kept.recipe
+    if (options.formats is not None or options.head is not None) and recipe(options.formats, options.head) != there:
+        raise ValueError(f"Formats must be those in which {checkpoint.source} is: leave out --formats and --head, or name the model it was made from")
+    return there
 
 
 def opened(screen, model, need_tokenizer=False):
@@ -101,14 +115,25 @@ def loaded(options, screen, need_tokenizer=False):
     return checkpoint, design_of(options, checkpoint)
 
 
-def quantized_of(screen, checkpoint, design):
+def quantized_of(options, screen, checkpoint, design):
+    """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and warnings."""
     from ..plan.ranges import advice
+    design = _fitting(options, screen, checkpoint, design)
     with screen.bar("quantizing") as progress:
         quantized = quantize(checkpoint, design.recipe, progress)
         _, sentences = advice(checkpoint, quantized, design.hw.residual_fraction)
     for sentence in sentences:
         screen.warn(sentence)
-    return quantized
+    return design, quantized
+
+
+def _fitting(options, screen, checkpoint, design):
+    from ..plan.ranges import fitting_fraction
+    fraction = design.hw.residual_fraction
+    if not fraction_is_auto(options.shape) or (fits := fitting_fraction(checkpoint, fraction)) in (None, fraction):
+        return design
+    screen.say(f"residual_fraction={fits}: {fraction} does not suit the model's residual")
+    return dataclasses.replace(design, hw=dataclasses.replace(design.hw, residual_fraction=fits))
 
 
 def warn_clipped(screen, design, counted):

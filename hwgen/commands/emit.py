@@ -64,6 +64,7 @@ def run_emit(options, screen):
         elif chosen:
             raise ValueError(f"Option --axi-{next(iter(chosen)).replace('_', '-')} needs --bus axi")
     screen.say(summary(design))
-    emit_machine(screen, design, quantized_of(screen, checkpoint, design), folder, name, axi)
+    design, quantized = quantized_of(options, screen, checkpoint, design)
+    emit_machine(screen, design, quantized, folder, name, axi)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")

@@ -73,7 +73,7 @@ def run_build(options, screen):
     with writing(options.output), checked_input():
         folder = Path(options.output)
         folder.mkdir(parents=True, exist_ok=True)
-    quantized = quantized_of(screen, checkpoint, design)
+    design, quantized = quantized_of(options, screen, checkpoint, design)
     if options.clean:
         for old in folder.glob(f"{chosen.name}-*"):
             if re.fullmatch("-[0-9a-f]{12}", old.name.removeprefix(chosen.name)) and old.is_dir():     # as `build` names them

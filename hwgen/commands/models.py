@@ -2,14 +2,15 @@
 import dataclasses
 from pathlib import Path
 
-from ..host.inputs import InputError, checked_input, read_text
-from ..models import DEMO, quantize
-from ..params.presets import hw_shape, recipe
+from ..host.inputs import InputError, checked_input, read_text, writing
+from ..models import DEMO, load, quantize
+from ..params.presets import fraction_is_auto, hw_shape, recipe
 from ..plan.summary import facts
-from .common import MODEL_HELP, add_command, add_machine, loaded, opened
+from .common import MODEL_HELP, add_command, add_formats, add_machine, loaded, opened
 
-__all__ = ["RECIPES", "add_accuracy", "add_info"]
+__all__ = ["RECIPES", "add_accuracy", "add_info", "add_quantize"]
 
+CALIBRATION_TOKENS = 8192
 RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
 
 
@@ -20,6 +21,7 @@ def add_accuracy(commands):
     sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the demo model's held-out text, Jane Austen)")
     sub.add_argument("--tokens", type=int, default=2000, metavar="N", help="of the text's start (default: 2000)")
     sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
+    sub.add_argument("--quantized", action="append", default=[], metavar="DIR", help="a folder of `hwgen quantize` of that model; may be repeated")
     sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
                      f"repeated (default: {' '.join(RECIPES)})")
     sub.add_argument("--shape", default="demo", metavar="S", help="of a hardware shape, as of `hwgen emit`, residual_fraction changes the numbers, and "
@@ -38,10 +40,14 @@ def add_info(commands):
 
 def run_accuracy(options, screen):
     from ..plan.accuracy import compare, report, variants
+    from ..plan.ranges import fitting_fraction
     checkpoint = opened(screen, options.model, need_tokenizer=True)
     path = Path(options.text) if options.text else DEMO / "valid.txt"
     with checked_input():
-        recipes = {text: recipe(text) for text in options.recipe or RECIPES}
+        recipes = {text: recipe(text) for text in options.recipe or ([] if checkpoint.kept or options.quantized else RECIPES)}
+        kept = {str(path): _kept(path, checkpoint) for path in options.quantized}
+        if checkpoint.kept and not options.recipe:      # it is its own reference, so only activations cost something
+            kept[checkpoint.source] = checkpoint.kept
         if options.tokens < 2:
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
         longest = checkpoint.shape.longest_context
@@ -53,16 +59,31 @@ def run_accuracy(options, screen):
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
         if len(tokens) < 2:
             raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
+    if fraction_is_auto(options.shape):
+        fits = fitting_fraction(checkpoint, hw.residual_fraction)
+        hw = dataclasses.replace(hw, residual_fraction=hw.residual_fraction if fits is None else fits)
     with screen.bar("measuring") as progress:
-        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, hw, parts=options.parts),
+        rows = compare(checkpoint, tokens, variants(checkpoint, recipes, hw, parts=options.parts, kept=kept),
                        window=window, prefix=prefix, progress=progress)
     name = path.name if options.text else "the demo model's held-out text"
+    if checkpoint.kept is not None:
+        screen.say(f"float32 is what the codes stand for: hwgen accuracy MODEL --quantized {options.model} compares with the model itself")
     print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
     print("\n".join(report(rows)))
     if any(row.clipped for row in rows.values()):
         screen.warn(f"numbers of the residual were clipped (granules of {hw.vector_lanes} numbers are counted): with "
                    f"residual_fraction={hw.residual_fraction} it holds numbers below {2.0 ** (31 - hw.residual_fraction):,.0f} (hwgen info MODEL "
                    "--ranges says which fits)")
+
+
+def _kept(path, checkpoint):
+    """The quantized model in a folder."""
+    found = load(path, need_tokenizer=False)
+    if found.kept is None:
+        raise ValueError(f"Quantized model must be a folder of hwgen quantize, not {path}")
+    if found.shape != checkpoint.shape:
+        raise ValueError(f"Quantized model must be made from {checkpoint.source}, and {path} has another shape")
+    return found.kept
 
 
 def run_info(options, screen):
@@ -80,3 +101,36 @@ def run_info(options, screen):
         with screen.bar("quantizing") as progress:
             ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction, **calibration)
         print("\n".join(lines(ranges, design.recipe, sentences)))
+
+
+def add_quantize(commands):
+    sub = add_command(commands, "quantize", run_quantize, "Choose a model's codes for what goes into each matrix on a text, and keep them in a folder, which "
+                      "every command takes for a model.", "hwgen quantize demo -o build/demo-codes\n  hwgen accuracy demo --quantized build/demo-codes", shapes=False)
+    sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
+    add_formats(sub)
+    sub.add_argument("--calibration", metavar="FILE", help="UTF-8 text like those that the model will see; not the one on which it is judged (default: one "
+                     "that comes with hwgen)")
+    sub.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, metavar="N", help=f"of the text's start (default: {CALIBRATION_TOKENS})")
+
+
+def run_quantize(options, screen):
+    from ..models import kept
+    from ..plan.compensate import calibration_texts, kept_in
+    folder = Path(options.output)
+    with writing(folder), checked_input():
+        kept.check_folder(folder)
+    checkpoint = opened(screen, options.model, need_tokenizer=True)
+    if checkpoint.kept is not None:
+        raise InputError(f"Model must be one with its own numbers, not {checkpoint.source}, which has been quantized")
+    with checked_input():
+        formats = recipe(options.formats, options.head)
+        if options.tokens < 2:
+            raise ValueError(f"Token count must be at least 2, not {options.tokens}")
+        texts = calibration_texts(checkpoint, read_text(options.calibration, "Text") if options.calibration else None, options.tokens)
+    with screen.bar("quantizing") as progress, writing(folder):
+        _, there = kept_in(folder, checkpoint, formats, texts, progress)
+    if there:
+        screen.say(f"{folder} is what comes of this model, recipe and text already")
+    for path in sorted(folder.iterdir()):
+        print(f"{path}  {path.stat().st_size:,} bytes")

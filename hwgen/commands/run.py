@@ -79,7 +79,7 @@ def run_run(options, screen):
         with writing(trace.path):
             try_to_write(trace.path)
     screen.say(summary(design))
-    quantized = quantized_of(screen, checkpoint, design)
+    design, quantized = quantized_of(options, screen, checkpoint, design)
     with open_link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
         if inverse:
             link.configure(inverse, options.seed)
@@ -116,7 +116,7 @@ def run_demo(options, screen):
     if options.check:
         check_simulator()
     screen.say(summary(design))
-    quantized = quantized_of(screen, checkpoint, design)
+    design, quantized = quantized_of(options, screen, checkpoint, design)
     if options.check:
         emit_machine(screen, design, quantized, folder, "demo")
     with open_link(screen, options, design, quantized, folder=folder) as link:

@@ -40,7 +40,7 @@ def run_selftest(options, screen):
     for fault in faults:
         screen.say(f"injected: {fault.where(design)}")
     options.check, totals = False, Totals()
-    quantized = quantized_of(screen, checkpoint, design)
+    design, quantized = quantized_of(options, screen, checkpoint, design)
     with open_link(screen, options, design, quantized, faults=faults) as link, GoldenLink(design, quantized) as golden:
         try:
             passes = selftest(link, golden, totals)
@@ -60,7 +60,8 @@ def run_counters(options, screen):
     checkpoint, design = loaded(options, screen)
     check_link(options)
     options.check = False
-    with open_link(screen, options, design, quantized_of(screen, checkpoint, design)) as link:
+    design, quantized = quantized_of(options, screen, checkpoint, design)
+    with open_link(screen, options, design, quantized) as link:
         result = link.run_pass([Entry(0, 0, 0, True)])
     for name, value in result.counters.items():
         print(f"{name:14}{value:>10,}  cycles in which {EVENTS[name]}")

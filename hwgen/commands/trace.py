@@ -83,7 +83,9 @@ def run_trace(options, screen):
     if options.link == "verilator":
         check_simulator()
     screen.say(summary(design))
-    quantized = None if options.link == "timing" else quantized_of(screen, checkpoint, design)
+    quantized = None
+    if options.link != "timing":
+        design, quantized = quantized_of(options, screen, checkpoint, design)
     with open_link(screen, options, design, quantized) as link:
         if inverse:
             link.configure(inverse, options.seed)

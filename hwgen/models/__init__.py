@@ -10,12 +10,15 @@ DEMO, MINI = Path(__file__).parent / "demo", Path(__file__).parent / "mini"
 
 
 def load(path, *, need_tokenizer=True):
-    """The model at ``path``: a Hugging Face folder or a .gguf file; "demo" and "mini" are shipped here.
+    """The model at ``path``: a Hugging Face folder, a .gguf file, or a folder of ``hwgen quantize``; "demo" and "mini" are shipped here.
 
     Raises :class:`ModelError`, with one line that says what is wrong, before any weight is read.
     """
     path = {"demo": DEMO, "mini": MINI}.get(str(path), Path(path))
     if path.is_dir():
+        from .kept import is_kept, load_kept
+        if is_kept(path):
+            return load_kept(path, need_tokenizer=need_tokenizer)
         from .hf import load_folder
         return load_folder(path, need_tokenizer=need_tokenizer)
     if path.is_file():

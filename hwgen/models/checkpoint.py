@@ -74,7 +74,14 @@ class Checkpoint:
     read : callable            tensor name -> float32 array
     tokenizer : Tokenizer or None
     about : About or None      what was taken from which file and key, and warnings of what was not
+
+    Attributes
+    ----------
+    kept : QuantizedModel or None              where the files have codes: its tensors are what these stand for
+    largest_residual : float or None           and the residual's largest magnitude on the text for which they were made
     """
+
+    kept = largest_residual = None
 
     def __init__(self, shape, source, read, tokenizer=None, about=None):
         self.shape = shape
@@ -98,6 +105,10 @@ class Checkpoint:
     def warnings(self):
         """What the files say and the machine does not do: a line each, which starts with the file."""
         return [line for source in (self._about, self.tokenizer) for line in getattr(source, "warnings", [])]
+
+    def with_tensors(self, read):
+        """The same model with other numbers: ``read`` is tensor name -> float32 array."""
+        return Checkpoint(self.shape, self.source, read, self.tokenizer, self._about)
 
     def names(self):
         """The names that :meth:`tensor` takes, in the file's usual order."""

@@ -268,12 +268,15 @@ def score_factor(shape):
     return math.log2(math.e) * (1 / math.sqrt(shape.head_dim) if shape.score_scale is None else shape.score_scale)
 
 
-def quantize(checkpoint, recipe=Recipe(), progress=None):
+def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     """All of a checkpoint in codes, reading one tensor at a time.
 
-    ``progress``, if given, is called with (tensors done, tensors in all) after each one.
+    ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name -> the `Matrix` that it has
+    become already (that of queries with `score_factor` in it). A checkpoint that has codes in that recipe keeps them.
     """
-    shape = checkpoint.shape
+    if checkpoint.kept is not None and checkpoint.kept.recipe == recipe:
+        return checkpoint.kept
+    shape, matrices = checkpoint.shape, matrices or {}
     total, done = len(tensor_shapes(shape)), 0
 
     def read(name):
@@ -297,8 +300,9 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
 
         parts, scores = {}, None if block.qk_norm else block.queries
         for matrix in block.matrices:
-            parts[matrix.name] = quantize_matrix(scaled(read(prefix + matrix.tensor), matrix == scores), recipe.format_of(project_of[matrix.name], i),
-                                                 rows=recipe.row_offsets(matrix.name), blocks=blocks)
+            name = prefix + matrix.tensor
+            parts[matrix.name] = matrices.get(name) or quantize_matrix(
+                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i), rows=recipe.row_offsets(matrix.name), blocks=blocks)
         for norm in block.of(Norm):
             parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain else read(prefix + norm.tensor))
         if block.qk_norm:
@@ -310,7 +314,7 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
         return Layer(**parts)
 
     def table(name):
-        return quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair", rows=recipe.row_offsets(HEAD))
+        return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair", rows=recipe.row_offsets(HEAD))
 
     embedding = table("model.embed_tokens.weight")
     positions = table("model.embed_positions.weight") if shape.learned_positions else None
@@ -319,6 +323,8 @@ def quantize(checkpoint, recipe=Recipe(), progress=None):
     final_gain, final_bias = bf16(gains), bf16(read("model.norm.bias")) if block.final_bias else None
     if shape.tie_word_embeddings:
         head = embedding
+    elif "lm_head.weight" in matrices:
+        head = matrices["lm_head.weight"]
     else:
         head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None, gains, blocks)
     if shape.head_bias:

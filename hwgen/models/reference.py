@@ -141,25 +141,36 @@ class Reference:
 
     def hidden(self, tokens, cache=None):
         """Hidden states after the final norm, float32 [len(tokens), hidden_size]; the cache is as in :meth:`logits`."""
-        shape, w = self.shape, self._weights
         cache = cache or self.cache(len(tokens))
         start, end = cache.length, cache.length + len(tokens)
         cache.room_for(end)
-        turns = []
-        for rope in shape.ropes():
-            angles = np.arange(start, end)[:, None] * shape.rope_frequencies(rope)  # [n, head_dim/2]
-            turns.append((np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)))
-
-        x = w["model.embed_tokens.weight"][np.asarray(tokens)]  # [n, hidden]
-        if shape.learned_positions:
-            x = x + w["model.embed_positions.weight"][start:end]
-        x = self.residual(x)
-        for i in range(shape.num_hidden_layers):
-            rope = shape.rope_of(i)
-            x = self._layer(i, x, cache.keys[i, :, :end], cache.values[i, :, :end], None if rope is None else turns[rope])
+        positions = np.arange(start, end)
+        turns, x = self.turns(positions), self.embedded(tokens, positions)
+        for i in range(self.shape.num_hidden_layers):
+            x = self._layer(i, x, cache.keys[i, :, :end], cache.values[i, :, :end], turns[i])
         cache.length = end
-        x = _rms_norm(x, w["model.norm.weight"], shape.rms_norm_eps)
-        return x + w["model.norm.bias"] if shape.block.final_bias else x
+        return self.normed(x)
+
+    def turns(self, positions):
+        """Of each layer, the cosines and sines of its RoPE at positions [n], float32 [n, head_dim/2]; None where it has none."""
+        found = []
+        for rope in self.shape.ropes():
+            angles = positions[:, None] * self.shape.rope_frequencies(rope)
+            found.append((np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)))
+        of = map(self.shape.rope_of, range(self.shape.num_hidden_layers))
+        return [None if rope is None else found[rope] for rope in of]
+
+    def embedded(self, tokens, positions):
+        """The residual before the layers: [n] twice -> [n, hidden]."""
+        x = self._weights["model.embed_tokens.weight"][np.asarray(tokens)]
+        if self.shape.learned_positions:
+            x = x + self._weights["model.embed_positions.weight"][positions]
+        return self.residual(x)
+
+    def normed(self, x):
+        """The residual after the final norm: [n, hidden] -> the same."""
+        x = _rms_norm(x, self._weights["model.norm.weight"], self.shape.rms_norm_eps)
+        return x + self._weights["model.norm.bias"] if self.shape.block.final_bias else x
 
     def _layer(self, i, x, keys, values, turn):
         """The residual after a layer: [n, hidden] -> the same.

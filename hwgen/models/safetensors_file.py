@@ -1,7 +1,8 @@
-"""Reading a safetensors file: 8 bytes of header length, a JSON header, then the tensors' bytes.
+"""Safetensors files: 8 bytes of header length, a JSON header, then the tensors' bytes.
 
 The format is https://github.com/huggingface/safetensors#format; what is checked there is checked here.
 """
+import json
 import math
 import os
 
@@ -13,7 +14,7 @@ from .checkpoint import ModelError
 from .files import open_file
 from .json_file import decode_json, take
 
-__all__ = ["SafetensorsFile"]
+__all__ = ["SafetensorsFile", "write_safetensors"]
 
 # Any finite E4M3 code as float32, and NaN where the code is NaN, so that a check for finite weights sees it.
 _E4M3 = np.array([v * 2.0 ** E4M3.unit_exp if E4M3.is_finite(c) else np.nan for c, v in enumerate(E4M3.values())],
@@ -26,6 +27,9 @@ _READERS = {  # name -> (type in the file, function to float32)
     "BF16": ("<u2", lambda a: (a.astype(np.uint32) << 16).view(np.float32)),
     "F8_E4M3": ("u1", lambda a: _E4M3[a]),
 }
+
+#: What `SafetensorsFile.stored` reads.
+_INTEGERS = {"U8": ("u1", lambda a: a), "U16": ("<u2", lambda a: a)}
 
 #: Bits of an element of each type that the format has, those included that are no weights here.
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,
@@ -95,7 +99,11 @@ class SafetensorsFile:
 
     def read_bytes(self, name):
         """A tensor of bytes, U8: uint8."""
-        return self._read(name, {"U8": ("u1", lambda a: a)})
+        return self._read(name, {"U8": _INTEGERS["U8"]})
+
+    def stored(self, name):
+        """The integers of a tensor of U8 or U16."""
+        return self._read(name, _INTEGERS)
 
     def _read(self, name, readers):
         dtype, shape, start, stop = self._entries[name]
@@ -115,6 +123,20 @@ class SafetensorsFile:
             raise ModelError(f"{self.path}: File must stay as it was when it was opened, and it has become shorter")
         with np.errstate(over="ignore"):
             return convert(values)
+
+
+def write_safetensors(path, tensors):
+    """A file of arrays of uint8 and uint16: name -> array."""
+    names, header, end = {np.dtype(stored): name for name, (stored, _) in _INTEGERS.items()}, {}, 0
+    for name, values in tensors.items():
+        header[name] = {"dtype": names[values.dtype], "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
+        end += values.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for values in tensors.values():
+            file.write(np.ascontiguousarray(values).data)
 
 
 def _entry(name, entry):

@@ -84,6 +84,15 @@ class Tokenizer:
         """The text of the end token, "" if there is none."""
         return self.tokens.get("eos_token", "")
 
+    def stored(self):
+        """The text of a ``tokenizer.json``, which with `options` makes this tokenizer again."""
+        return self._core.to_str()
+
+    def options(self):
+        """What the constructor was given beside the core, as JSON takes it."""
+        return {"chat_template": self.chat_template, "tokens": self.tokens, "start_around_chat": self._start_around_chat, "warnings": self.warnings,
+                "notes": self.notes, "refused": self._refused}
+
     @classmethod
     def from_folder(cls, folder):
         """From ``tokenizer.json`` and the files beside it; see :mod:`hwgen.models.tokenizer_folder`."""

@@ -6,10 +6,13 @@ from .checks import check_int, check_power_of_two, later, without_unused
 from .formats import E2M1, E3M1, E3M4, E4M1, E4M3, Fp8
 from .stream import HEAD
 
-__all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "Override", "Recipe", "block_ranges"]
+__all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
 
 #: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each other.
 MAX_ROW, MAX_HEAD_ROW = 15, 7
+
+#: The largest residual_fraction: for models whose residual is some 10^-5.
+MOST_FRACTION = 32
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class HwShape:
     kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
                         A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context has
     kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
-    residual_fraction   fraction bits of the 32-bit fixed-point residual
+    residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
     source              where the weights come from: "rom" (memory image) or "stream" (ports)
     sampler             "greedy", or "gumbel" (greedy and temperature)
     """
@@ -186,8 +189,8 @@ class HwShape:
         if self.beat_bytes < 2 * self.vector_lanes:
             raise ValueError(f"Bytes per beat {self.beat_bytes} (lanes * columns / tile_beats) must be at least twice the "
                              f"vector lane count {self.vector_lanes}")
-        if not 0 <= self.residual_fraction <= 24:
-            raise ValueError(f"Residual fraction must be 0 to 24 bits, not {self.residual_fraction}")
+        if not 0 <= self.residual_fraction <= MOST_FRACTION:
+            raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
         if self.source not in ("rom", "stream"):
             raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
         if self.sampler not in ("greedy", "gumbel"):

@@ -8,7 +8,7 @@ from .formats import E2M1, FORMATS, WEIGHTS, fp8
 from .hardware import HwShape, Override, Recipe
 from .stream import HEAD
 
-__all__ = ["SHAPES", "Preset", "hw_shape", "recipe"]
+__all__ = ["SHAPES", "Preset", "fraction_is_auto", "hw_shape", "recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +89,18 @@ def _integer(key, text):
     return int(text)
 
 
+_AUTO = "residual_fraction"
+
+
+def fraction_is_auto(text):
+    """Whether a spelled shape leaves residual_fraction to the model."""
+    return _pairs(text, "Shape field", HwShape.__dataclass_fields__).get(_AUTO, "auto") == "auto"
+
+
 def hw_shape(text, model, default="demo"):
     """The HwShape that ``text`` spells: a preset's name, ``field=value`` pairs that override it, or both, with commas.
 
-    Without a ``context`` it is the preset's, or the model's if that is shorter.
+    ``residual_fraction=auto`` is its default, which `plan.ranges.fitting_fraction` may change. Without a ``context`` it is the preset's, or the model's if that is shorter.
 
     Raises
     ------
@@ -105,6 +113,8 @@ def hw_shape(text, model, default="demo"):
     if name not in SHAPES:
         raise ValueError(f"Shape must be one of {', '.join(SHAPES)}, or field=value, not {name!r}")
     shape = SHAPES[name].shape
+    if found.get(_AUTO) == "auto":
+        del found[_AUTO]
     for key, value in found.items():
         if fields[key] is int:
             found[key] = _integer(key, value)

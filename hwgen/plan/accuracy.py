@@ -67,12 +67,12 @@ class PartlyFp8(Reference):
         return p if fmt is None else fp8_rounded(p * np.float32(2.0 ** fmt.max_exp), fmt, largest=np.float32(fmt.max_value))
 
 
-def golden(checkpoint, recipe, hw):
+def golden(checkpoint, recipe, hw, quantized=None):
     """The machine's own logits, bit for bit: a function of a text's tokens, whose ``clipped()`` counts (`GoldenDecoder.saturated`).
 
-    Of a shape only residual_fraction changes a logit; what is counted depends on vector_lanes too.
+    ``quantized``: the model in that recipe, if it is there. Of a shape only residual_fraction changes a logit; what is counted depends on vector_lanes too.
     """
-    decoder = GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe), quantize(checkpoint, recipe))
+    decoder = GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe), quantized or quantize(checkpoint, recipe))
 
     def logits(tokens):
         return decoder.logits(tokens)
@@ -81,20 +81,21 @@ def golden(checkpoint, recipe, hw):
     return logits
 
 
-def variants(checkpoint, recipes, hw, *, parts=False):
+def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
     """What `compare` takes: the machine of each recipe (label -> Recipe) and an HwShape with room for a piece, and before them each part of each
-    format by itself."""
+    format by itself; behind them what is ``kept``, label -> QuantizedModel."""
     def partly(recipe, operands):
         return lambda: PartlyFp8(checkpoint, recipe, operands).logits
 
-    def machine(recipe):
-        return lambda: golden(checkpoint, recipe, hw)
+    def machine(recipe, quantized=None):
+        return lambda: golden(checkpoint, recipe, hw, quantized)
 
     found = {}
     if parts:
         for label, recipe in {r.weight_format.name: r for r in recipes.values()}.items():
             found |= {f"{label}, {part}": partly(recipe, operands) for part, operands in PARTS.items()}
-    return found | {label: machine(recipe) for label, recipe in recipes.items()}
+    found |= {label: machine(recipe) for label, recipe in recipes.items()}
+    return found | {label: machine(quantized.recipe, quantized) for label, quantized in (kept or {}).items()}
 
 
 def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):

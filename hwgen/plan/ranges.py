@@ -11,10 +11,11 @@ from ..models.checkpoint import tensor_shapes
 from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_head, quantize_matrix, score_factor
 from ..models.reference import Reference
 from ..params.formats import E2M1, FORMATS
+from ..params.hardware import MOST_FRACTION
 from .accuracy import PartlyFp8
 
 __all__ = ["CALIBRATION", "HEADROOM", "HELPS", "KL_LIMIT", "MATRIX_LIMIT", "ROUNDING_LIMIT", "MatrixRange", "Ranges",
-           "advice", "calibration", "lines", "measure", "problems"]
+           "advice", "calibration", "fitting_fraction", "lines", "measure", "problems"]
 
 TOKENS = 128        # of a text: bounds what measuring costs
 
@@ -46,7 +47,6 @@ KL_LIMIT = 0.1
 HELPS = 1 / 2
 
 MATRICES = 3        # are named
-_HIGHEST = 24       # of residual_fraction
 _CHUNK = 1 << 20    # weights that are compared at once
 
 
@@ -85,13 +85,13 @@ class Ranges:
 
     @property
     def fractions(self):
-        """The values of residual_fraction, 0 to 24, that suit: neither too coarse nor clipped. Maybe none."""
+        """The values of residual_fraction, 0 to 32, that suit: neither too coarse nor clipped. Maybe none."""
         largest, finest = self.largest.max(), self.rounding.max()
         if not (np.isfinite(largest) and np.isfinite(finest)):
             return range(0)
-        highest = math.floor(31 - math.log2(HEADROOM * largest)) if largest else _HIGHEST
+        highest = math.floor(31 - math.log2(HEADROOM * largest)) if largest else MOST_FRACTION
         lowest = math.ceil(math.log2(finest / ROUNDING_LIMIT)) if finest else 0
-        return range(max(lowest, 0), min(highest, _HIGHEST) + 1)
+        return range(max(lowest, 0), min(highest, MOST_FRACTION) + 1)
 
     @property
     def fitting(self):
@@ -163,6 +163,22 @@ def _matrix(quantized, name):
     return quantized.layers[int(layer)].matrices()[matrix.name], factor
 
 
+def fitting_fraction(checkpoint, fraction):
+    """``fraction`` if it suits the model's residual, else one that does, or None if none does. Reads each tensor once."""
+    with np.errstate(all="ignore"):
+        exact = _Exact(checkpoint.shape, checkpoint.tensor)
+        exact.hidden(calibration(checkpoint))
+    return _ranges_of(exact, checkpoint, fraction, {}, None).fitting
+
+
+def _ranges_of(exact, checkpoint, fraction, matrices, cost):
+    """The `Ranges` of what a run has seen; of codes that are kept also what the text saw for which they were made."""
+    largest, rms = (np.nan_to_num(np.array(values), nan=np.inf) for values in (exact.largest, exact.rms))
+    if checkpoint.largest_residual is not None:
+        largest[largest.argmax()] = max(largest.max(), checkpoint.largest_residual)
+    return Ranges(fraction, largest, rms, matrices, cost)
+
+
 def _compare(weights, matrix, factor):
     """`MatrixRange` of a matrix and its codes."""
     rows = max(1, _CHUNK // weights.shape[1])
@@ -210,8 +226,7 @@ def measure(checkpoint, quantized, fraction, tokens):
         exact = _Exact(checkpoint.shape, weights)
         logits = exact.logits(tokens)
         cost = _cost(logits, _Rounded(checkpoint, quantized, quantized.recipe, fraction).logits(tokens))
-    largest, rms = (np.nan_to_num(np.array(values), nan=np.inf) for values in (exact.largest, exact.rms))
-    return Ranges(fraction, largest, rms, matrices, cost), logits
+    return _ranges_of(exact, checkpoint, fraction, matrices, cost), logits
 
 
 # -- what to say
