@@ -103,7 +103,7 @@ class _Balance:
             return None if norm.plain else norm.tensor
         if project.inputs == "heads":
             return self.block.values.tensor
-        return self.block.matrix("up").tensor if self.block.gated else None
+        return self.block.matrix(self.block.into_ff.matrices[-1]).tensor if self.block.gated else None
 
     def _columns(self, place, powers):
         """Of the channels of what makes them, those of what reads them: heads of queries share their values."""
