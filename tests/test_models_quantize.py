@@ -64,13 +64,28 @@ def test_scale_exponent_is_the_smallest_that_holds(fmt):
     assert scale_exponent(0.0, fmt) == 0
 
 
-@pytest.mark.parametrize("fmt", ORACLES, ids=str)
-def test_matrix_error_and_pair(fmt):
+def some_weights(fmt):
+    """(weights, the smallest step of their codes)."""
     weights = np.random.default_rng(3).normal(size=(50, 40)).astype(np.float32)
-    unit = 2.0 ** (fmt.unit_exp + scale_exponent(float(np.abs(weights).max()), fmt))
+    return weights, 2.0 ** (fmt.unit_exp + scale_exponent(float(np.abs(weights).max()), fmt))
+
+
+def test_a_pair_must_be_of_8_bits():
+    with pytest.raises(ValueError, match="^Format of a pair must be of 8 bits, not e2m1$"):
+        quantize_matrix(some_weights(E2M1)[0], E2M1, pair=True)
+
+
+@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_matrix_error(fmt):
+    weights, unit = some_weights(fmt)
+    assert (np.abs(quantize_matrix(weights, fmt).values() - weights) <= np.maximum(unit / 2, np.abs(weights) * 2.0 ** -fmt.sig_bits)).all()
+
+
+@pytest.mark.parametrize("fmt", [E3M4, E4M3], ids=str)
+def test_error_of_a_pair(fmt):
+    weights, unit = some_weights(fmt)
     single, pair = quantize_matrix(weights, fmt), quantize_matrix(weights, fmt, pair=True)
     assert (single.codes == pair.codes).all()
-    assert (np.abs(single.values() - weights) <= np.maximum(unit / 2, np.abs(weights) * 2.0 ** -fmt.sig_bits)).all()
     # the pair's low part has the same smallest step, and a residual's own precision above it
     residual = np.abs(single.values() - weights)
     assert (np.abs(pair.values() - weights) <= np.maximum(unit / 2, residual * 2.0 ** -fmt.sig_bits) * 1.0001).all()

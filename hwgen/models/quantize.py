@@ -112,6 +112,8 @@ def quantize_matrix(weights, fmt, *, pair=False, rows=0, blocks=0):
     In E2M1 scales are those with the least squared error: of each block, with an offset of 0 to ``blocks`` to its row's; of rows if that is 0.
     """
     if fmt == E2M1:
+        if pair:
+            raise ValueError("Format of a pair must be of 8 bits, not e2m1")
         return _in_blocks(weights, rows, blocks)
     rows, exponent = _row_offsets(weights, fmt, rows)
     scaled = np.ldexp(weights, -exponent if rows is None else -exponent - rows[:, None].astype(np.int32))
