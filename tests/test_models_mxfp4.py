@@ -18,6 +18,8 @@ from hwgen.params.formats import E2M1
 from hwgen.params.hardware import HwShape
 from hwgen.params.model import ModelShape
 from hwgen.params.presets import recipe
+from hwgen.plan import ranges as module
+from hwgen.plan.ranges import advice
 from model_files import config_of
 from sim.designs import MODEL
 
@@ -87,6 +89,19 @@ def test_the_machine_has_the_weights_to_the_bit(tmp_path):
     assert len(pack(quantized, design)) == design.stream_beats
     entries = [(0, i, i + 1, 1, 0) for i in range(3)]
     assert len(GoldenDecoder(design, quantized).run_pass(entries)[0]) == 3
+
+
+@pytest.mark.parametrize("formats, rounded", [("weights=e2m1,head=e3m4", 2), ("weights=e2m1,head=e3m4,block_range=1", 14)])
+def test_what_is_rounded_anew_is_said(tmp_path, monkeypatch, formats, rounded):
+    folder(tmp_path / "m", np.random.default_rng(2))
+    checkpoint, chosen = load(tmp_path / "m", need_tokenizer=False), recipe(formats)
+    ranges, sentences = advice(checkpoint, quantize(checkpoint, chosen), 16)
+    said, = [sentence for sentence in sentences if "MXFP4" in sentence]
+    assert said.startswith(f"{rounded} of the 14 matrices that are in MXFP4 are rounded anew: of model.layers.")
+    kept = [name for name, matrix in ranges.matrices.items() if matrix.anew[1] and not matrix.anew[0]]
+    assert len(kept) == 14 - rounded and not any("q_proj" in name for name in kept)
+    monkeypatch.setattr(module, "_CHUNK", 128)      # a row or two at a time
+    assert advice(checkpoint, quantize(checkpoint, chosen), 16)[1] == sentences
 
 
 @pytest.mark.parametrize("most", [4, 6])

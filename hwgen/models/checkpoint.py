@@ -79,9 +79,11 @@ class Checkpoint:
     ----------
     kept : QuantizedModel or None              where the files have codes: its tensors are what these stand for
     largest_residual : float or None           and the residual's largest magnitude on the text for which they were made
+    in_blocks : set                            names of tensors that the files have in MXFP4, and that are nothing else
     """
 
     kept = largest_residual = None
+    in_blocks = frozenset()
 
     def __init__(self, shape, source, read, tokenizer=None, about=None):
         self.shape = shape

@@ -313,4 +313,6 @@ def load_gguf(path, *, need_tokenizer=True):
     unknown = [key for key in meta.left(harmless) if not key.startswith(_OTHER_TRADES)]
     if unknown:
         about.warnings.append(f"{path}: metadata that this reader does not know has no effect: {', '.join(unknown)}")
-    return Checkpoint(shape, str(path), lambda name: plan.recipes[name].make(read), tokenizer, about)
+    checkpoint = Checkpoint(shape, str(path), lambda name: plan.recipes[name].make(read), tokenizer, about)
+    checkpoint.in_blocks = plan.made_of({name for name, tensor in tensors.items() if tensor.tensor_type.name == "MXFP4"})
+    return checkpoint

@@ -231,6 +231,7 @@ class _Folder:
             raise ModelError(f"{path}: {error}") from None
         self._method = method
         self.shapes = {name: file.shapes[name] for name, file in self._files.items()}
+        self.in_blocks = set()
         if method == _MXFP4:
             self._join_blocks()
         for name, file in self._files.items():
@@ -251,6 +252,7 @@ class _Folder:
                 raise ModelError(f"{file.path}: tensor {codes} must be [rows, inputs / 32, 16] with scales [rows, inputs / 32], and there once, "
                                  f"not {list(file.shapes[codes])} with {list(self._files[scales].shapes[scales])}")
             self.shapes[name] = shape
+            self.in_blocks.add(name)
 
     def read(self, name):
         if name not in self._files:
@@ -379,4 +381,6 @@ def load_folder(folder, *, need_tokenizer=True):
     if need_tokenizer or (folder / "tokenizer.json").exists():
         tokenizer = Tokenizer.from_folder(folder)
         tokenizer.check_vocabulary(shape.vocab_size, folder / "tokenizer.json")
-    return Checkpoint(shape, str(folder), lambda name: plan.recipes[name].make(read), tokenizer, about)
+    checkpoint = Checkpoint(shape, str(folder), lambda name: plan.recipes[name].make(read), tokenizer, about)
+    checkpoint.in_blocks = plan.made_of({name for name in plan.needs() if other_names.get(name, name) in files.in_blocks})
+    return checkpoint

@@ -12,6 +12,7 @@ from ..models.quantize import Matrix, bf16, bf16_values, quantize, quantize_head
 from ..models.reference import Reference
 from ..params.formats import E2M1, FORMATS
 from ..params.hardware import MOST_FRACTION
+from ..params.stream import BLOCK
 from .accuracy import PartlyFp8
 
 __all__ = ["CALIBRATION", "HEADROOM", "HELPS", "KL_LIMIT", "MATRIX_LIMIT", "ROUNDING_LIMIT", "MatrixRange", "Ranges",
@@ -52,10 +53,12 @@ _CHUNK = 1 << 20    # weights that are compared at once
 
 @dataclass(frozen=True)
 class MatrixRange:
-    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms; limit: of the error."""
+    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms; limit: of the error; anew: blocks of 32 inputs
+    that are not what the model's files have, which has them in MXFP4, and all of them."""
     error: float
     peak: float
     limit: float = MATRIX_LIMIT
+    anew: tuple = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,12 @@ def _ranges_of(exact, checkpoint, fraction, matrices, cost):
     return Ranges(fraction, largest, rms, matrices, cost)
 
 
-def _compare(weights, matrix, factor):
-    """`MatrixRange` of a matrix and its codes."""
-    rows = max(1, _CHUNK // weights.shape[1])
-    errors, sizes, largest = [], [], 0.0
-    for start in range(0, len(weights), rows):
-        here = slice(start, start + rows)
+def _compare(weights, matrix, factor, in_blocks=False):
+    """`MatrixRange` of a matrix, which may be one of MXFP4 blocks, and its codes."""
+    step = max(1, _CHUNK // weights.shape[1])
+    errors, sizes, largest, anew, blocks_in_all = [], [], 0.0, 0, 0
+    for start in range(0, len(weights), step):
+        here = slice(start, start + step)
         exact = np.ldexp(weights[here] * np.float32(factor), -matrix.exponent)      # as large as codes: squares fit
         here_too = here, slice(weights.shape[1])        # without what is behind it
         lo = matrix.lo if matrix.lo is None else matrix.lo[here_too]
@@ -193,12 +196,15 @@ def _compare(weights, matrix, factor):
         errors.append(np.einsum("ij,ij->i", off, off))
         sizes.append(np.einsum("ij,ij->i", exact, exact))
         largest = max(largest, np.abs(exact).max())
+        if in_blocks:
+            changed = off.reshape(len(off), -1, BLOCK).any(axis=2)
+            anew, blocks_in_all = anew + int(changed.sum()), blocks_in_all + changed.size
     errors, sizes = np.concatenate(errors), np.concatenate(sizes)
     if not sizes.any():
-        return MatrixRange(0.0, 0.0)
+        return MatrixRange(0.0, 0.0, anew=(anew, blocks_in_all))
     real = sizes > 0
     return MatrixRange(float(np.sqrt(np.median(errors[real] / sizes[real]))),
-                       float(largest / np.sqrt(sizes.sum() / weights.size)), E2M1_LIMIT if matrix.fmt == E2M1 else MATRIX_LIMIT)
+                       float(largest / np.sqrt(sizes.sum() / weights.size)), E2M1_LIMIT if matrix.fmt == E2M1 else MATRIX_LIMIT, (anew, blocks_in_all))
 
 
 def _cost(reference, logits):
@@ -219,7 +225,7 @@ def measure(checkpoint, quantized, fraction, tokens):
     def weights(name):
         values = checkpoint.tensor(name)
         if values.ndim == 2 and name not in matrices:
-            matrices[name] = _compare(values, *_matrix(quantized, name))
+            matrices[name] = _compare(values, *_matrix(quantized, name), name in checkpoint.in_blocks)
         return values
 
     with np.errstate(all="ignore"):         # what is no number is said to be so
@@ -330,6 +336,11 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
               for error, name in bad[:MATRICES]]
     if bad[MATRICES:]:
         found.append(f"and {len(bad) - MATRICES} more of {len(ranges.matrices)} matrices do not suit {fmt}")
+    changed = {name: matrix.anew for name, matrix in ranges.matrices.items() if matrix.anew[0]}
+    if changed:
+        name, (anew, of) = max(changed.items(), key=lambda item: item[1][0] / item[1][1])
+        found.append(f"{len(changed)} of the {sum(matrix.anew[1] > 0 for matrix in ranges.matrices.values())} matrices that are in MXFP4 are rounded anew: of {name} "
+                     f"{anew:,} of {of:,} blocks. Formats e2m1 and a large block_range in --formats keep blocks, but not those of queries, which have the scale of scores in them")
     if bad or cost.capped_kl > KL_LIMIT:
         kl = cost.capped_kl
         tried = [(trial(recipe).capped_kl, text) for text, recipe in _options(quantized.recipe)]

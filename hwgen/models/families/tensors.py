@@ -82,6 +82,10 @@ class Plan:
         """The file's tensors that must be there -> their shapes."""
         return {name: size for recipe in self.recipes.values() for name, size in recipe.needs.items()}
 
+    def made_of(self, files):
+        """Names of the tensors that are made of these of the file's, and of no others."""
+        return frozenset(name for name, recipe in self.recipes.items() if recipe.needs and recipe.needs.keys() <= set(files))
+
     def gains(self):
         """Names of the gains of all norms, those of queries and keys too."""
         heads = self.shape.block.qk_norm
