@@ -91,7 +91,7 @@ def write_gguf(path, kind="F32", *, shape=SHAPE, skip=(), arch="llama", extra=()
     return stored
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "MXFP4"])
 def test_tensors(tmp_path, kind):
     path = tmp_path / "small.gguf"
     stored = write_gguf(path, kind)
@@ -99,6 +99,7 @@ def test_tensors(tmp_path, kind):
     assert checkpoint.shape == SHAPE
     for name, values in stored.items():
         assert (checkpoint.tensor(name) == values).all(), name
+    assert checkpoint.in_blocks == ({name for name, values in stored.items() if values.ndim == 2} if kind == "MXFP4" else set())
 
 
 def test_tied_without_output(tmp_path):
