@@ -1,6 +1,7 @@
 """A model in compensated codes: it is nearer to float32, channels are balanced without a change, and a folder keeps it."""
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +119,24 @@ def kept_mini(folder):
     mini = load("mini")
     keep(quantize(mini), mini, folder, largest=1.0, source="a test")
     return folder
+
+
+@pytest.mark.parametrize("stopped_at", ["kept", "kept.partial"])
+def test_an_earlier_folder_stays_until_the_new_one_is_there(stopped_at, tmp_path, monkeypatch):
+    folder, rename = kept_mini(tmp_path / "kept"), Path.rename
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def stopped(path, target):
+        if path.name == stopped_at:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        kept_mini(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and [path.name for path in tmp_path.iterdir()] == ["kept"]
+    monkeypatch.undo()
+    assert kept_mini(folder) and [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def flip(folder):

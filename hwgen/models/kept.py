@@ -63,7 +63,7 @@ def keep(quantized, checkpoint, folder, *, largest, source):
     source      a text that tells what it was made from
     """
     folder = Path(folder).absolute()
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial, before = (folder.with_name(f"{folder.name}.{what}") for what in ("partial", "before"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -78,11 +78,15 @@ def keep(quantized, checkpoint, folder, *, largest, source):
             about["tokenizer"] = tokenizer.options()
         (partial / MANIFEST).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(before, ignore_errors=True)
+            folder.rename(before)
         partial.rename(folder)
     except BaseException:
+        if before.exists() and not folder.exists():
+            before.rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def load_kept(folder, *, need_tokenizer=True):
