@@ -47,7 +47,7 @@ def test_recipe():
 
 
 def test_recipe_with_e2m1():
-    assert recipe("scales=row") == Recipe(scales="row") and recipe("e3m4,head=e3m4") == recipe("layers.0-1=e3m4") == Recipe()
+    assert recipe("scales=row") == Recipe(scales="row") and recipe("e3m4,head=e3m4") == recipe("down=e3m4") == Recipe()
     mixed = recipe("weights=e2m1,head=e4m3,layers.0-1=e4m3,layers.1.down=e2m1,block_range=2")
     assert (mixed.weight_format, mixed.activation_format, mixed.scales, mixed.block_range) == (E4M3, E3M4, "row", 2)
     found = {(name, layer): str(mixed.format_of(name, layer)) for name in ("qkv", "down") for layer in range(3)}
@@ -55,6 +55,7 @@ def test_recipe_with_e2m1():
     assert mixed.format_of("head") == E4M3 and recipe("weights=e2m1").format_of("head") == E2M1
     assert recipe("layers.3-5=e2m1").format_of("head") == recipe("layers.3-5=e2m1").format_of("o", 2) == E3M4
     assert recipe("e4m3,down=e2m1,scales=matrix") == Recipe(weight_format=E4M3, activation_format=E4M3, kv_format=E4M3, overrides=(Override(E2M1, "down"),))
+    assert recipe("layers.0-1=e3m4").scales == "matrix" and recipe("head=e2m1,layers.0-1=e2m1,down=e3m4").format_of("down", 1) == E3M4
     assert repr(Recipe()).count("=") == 5 + 4 * 5 and "overrides" in repr(mixed)
 
 
@@ -74,11 +75,14 @@ def test_wrong_shapes(text, complaint):
 
 
 @pytest.mark.parametrize("text, head, complaint", [
-    ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "one of weights, .*, not 'gate'"),
+    ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "Format field must be one of weights, .*, not 'gate'"),
     ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"), (None, "triple", "'single' or 'pair', not 'triple'"),
     ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("weights=int4", None, "one of e3m4, e4m3, e2m1, not 'int4'"),
     ("head=e4m3", None, r"the same for all weights that are not in e2m1 \(weights=e4m3\)"), ("weights=e2m1,head=e4m3,down=e3m4", None, "the same for all"),
     ("layers.5-2=e2m1", None, "the first one before the last, not layers.5-2=e2m1"), ("layers.x=e2m1", None, "layers.FIRST-LAST.PROJECT, not 'layers.x'"),
+    ("layers.5-2=e3m4", None, "the first one before the last, not layers.5-2=e3m4"),
+    ("down=e2m1,weights=e3m4", None, "down=e2m1 must stand behind weights=e3m4"), ("head=e3m4,weights=e2m1", None, "head=e3m4 must stand behind weights=e2m1"),
+    ("layers.1-2.o=e2m1,layers.0-2=e3m4", None, "layers.1-2.o=e2m1 must stand behind layers.0-2=e3m4"), ("layers.0=e2m1,layers.0-0=e3m4", None, "must stand behind"),
     ("scales=column", None, "'matrix' or 'row', not 'column'"), ("down=e2m1,block_range=15", None, "Block range must be 0 to 14, not 15"), ("block_range=x", None, "an integer")])
 def test_wrong_recipes(text, head, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -87,6 +91,7 @@ def test_wrong_recipes(text, head, complaint):
 
 @pytest.mark.parametrize("text, shape, complaint", [
     ("weights=e2m1", {}, "LM head, which is the embedding table too, must be of 8 bits, not e2m1: add head=e3m4"), ("layers.4-5=e2m1", {}, "0 to 4 with demo, not layers.4-5=e2m1"),
+    ("layers.99=e3m4", {}, "0 to 4 with demo, not layers.99-99=e3m4"),
     ("block_range=2", {}, "left out where no matrix is in e2m1"), ("down=e2m1,block_range=7", {}, "at most 6 in an array of e3m4, not 7"),
     ("o=e2m1", dict(attention_lanes=32), "must be a multiple of 32 attention lanes"), ("scales=row", dict(tile_beats=16, columns=64, lanes=4), "Beats per tile 16 must be at most 8")])
 def test_formats_that_do_not_fit(text, shape, complaint):

@@ -26,6 +26,12 @@ class Override:
         """Whether it is of a section of the stream. ``layer``: None of the LM head."""
         return self.project in ("", project) and (self.layers is None or layer is not None and self.layers[0] <= layer <= self.layers[1])
 
+    def replaces(self, other):
+        """Whether nothing is left of another one that came before."""
+        if self.project not in ("", other.project):
+            return False
+        return self.layers is None or other.layers is not None and self.layers[0] <= other.layers[0] and other.layers[1] <= self.layers[1]
+
     def __str__(self):
         layers = "" if self.layers is None else "layers.{}-{}".format(*self.layers)
         return f"{'.'.join(filter(None, (layers, self.project))) or 'weights'}={self.format}"

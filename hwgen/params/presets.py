@@ -138,11 +138,11 @@ def recipe(text=None, head=None):
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
 
     Weights may be in e2m1 too: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's name (``down=``),
-    ``layers.2-5=``, ``layers.3.down=``; what comes later counts. ``scales=row`` or ``matrix``: with e2m1 somewhere it is row if it is not said.
+    ``layers.2-5=``, ``layers.3.down=``; what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 somewhere it is row if it is not said.
     ``block_range=N``.
     """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
-    found = {} if text is None else _pairs(text, "Format of", [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
+    found = {} if text is None else _pairs(text, "Format field", [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
     changes, overrides = {}, []
     if "" in found:
         every = fp8(found.pop(""))
@@ -167,9 +167,13 @@ def recipe(text=None, head=None):
         changes["weight_format"] = wide[0]
     if other := set(wide) - {changes.get("weight_format", Recipe().weight_format)}:
         raise ValueError(f"Format of 8 bits must be the same for all weights that are not in e2m1 (weights={other.pop()})")
-    while overrides and overrides[0].format != E2M1:
+    for i, earlier in enumerate(overrides):
+        if later := next((later for later in overrides[i + 1:] if later.replaces(earlier)), None):
+            raise ValueError(f"Format {earlier} must stand behind {later}, which is of all that it is of, and what comes later counts")
+    while overrides and overrides[0].format != E2M1 and overrides[0].layers is None:    # it says what holds anyway
         del overrides[0]
-    return Recipe(**({"scales": "row", "overrides": tuple(overrides)} if overrides else {}) | changes)
+    scales = {"scales": "row"} if any(override.format == E2M1 for override in overrides) else {}
+    return Recipe(**scales | {"overrides": tuple(overrides)} | changes)
 
 
 def _override(key, fmt):
