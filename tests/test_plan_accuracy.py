@@ -2,12 +2,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hwgen.models import random_checkpoint
+from hwgen.models import quantize, random_checkpoint
 from hwgen.models.reference import Reference
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import ModelShape
-from hwgen.plan.accuracy import PARTS, PartlyFp8, compare, fp8_rounded, golden
+from hwgen.params.presets import recipe
+from hwgen.plan.accuracy import PARTS, PartlyFp8, compare, fp8_rounded, golden, variants
 
 SHAPE = ModelShape(name="tiny", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
                    num_attention_heads=2, num_key_value_heads=1, head_dim=12, max_position_embeddings=64,
@@ -37,10 +38,9 @@ def test_nothing_in_fp8_is_the_reference(checkpoint):
 
 
 def test_table(checkpoint):
-    recipe = Recipe()
-    models = {label: lambda operands=operands: PartlyFp8(checkpoint, recipe, operands).logits
+    models = {label: lambda operands=operands: PartlyFp8(checkpoint, Recipe(), operands).logits
               for label, operands in (PARTS | {"all": ALL}).items()}
-    models["machine"] = lambda: golden(checkpoint, recipe, HwShape(context=32))
+    models["machine"] = lambda: golden(checkpoint, Recipe(), HwShape(context=32))
     seen = []
     rows = compare(checkpoint, TOKENS, models, window=32, prefix=[0], progress=lambda *at: seen.append(at))
     assert list(rows) == list(models) and seen[-1] == (21, 21)
@@ -48,6 +48,17 @@ def test_table(checkpoint):
     assert all(0 < rows[label].kl < rows["all"].kl for label in PARTS)
     # the machine is those roundings and some much smaller ones
     assert rows["machine"].kl == pytest.approx(rows["all"].kl, rel=0.5)
+
+
+def test_parts_are_those_of_the_recipe(checkpoint):
+    """Those of weights have each matrix in its own format, with its offsets."""
+    text = "weights=e2m1,head=e3m4,layers.1.down=e3m4"
+    models = variants(checkpoint, {"e3m4": recipe("e3m4"), text: recipe(text)}, HwShape(context=32), parts=True)
+    assert [label for label in models if "weights only" in label] == ["e3m4, weights only", f"{text}, weights only"]
+    made = quantize(checkpoint, recipe(text))
+    name = "model.layers.{}.mlp.down_proj.weight".format
+    found = PartlyFp8(checkpoint, recipe(text), ("weights",))
+    assert all((found._weights[name(i)] == made.layers[i].down.values()).all() for i in range(2))
 
 
 def test_text_without_prefix(checkpoint):

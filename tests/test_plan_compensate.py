@@ -194,12 +194,17 @@ def test_program(tmp_path, capsys):
     ("quantize {kept} -o {new}", "must be one with its own numbers"), ("quantize mini -o {other}", "must be new, empty or an earlier output"),
     ("quantize mini -o {other}/text", "is a file"), ("quantize mini -o {new} --tokens 1", "at least 2, not 1"), ("quantize mini -o {new} --formats int4", "int4"),
     ("run {kept} --prompt x --link golden --formats e4m3", "Formats must be those in which"), ("accuracy mini --quantized mini", "must be a folder of hwgen quantize"),
-    ("accuracy demo --quantized {kept}", "has another shape"), ("quantize mini -o {new} --calibration {other}/none", "No such file")])
+    ("accuracy demo --quantized {kept}", "has another shape"), ("accuracy {twin} --quantized {kept}", "has other numbers"),
+    ("accuracy mini --quantized {kept} --parts", "Option --parts needs --recipe"), ("accuracy mini --recipe weights=e2m1", "add head=e3m4 to --formats"),
+    ("accuracy mini --recipe layers.9=e2m1", "0 to 2 with mini"), ("quantize mini -o {new} --formats weights=e2m1", "add head=e3m4 to --formats"),
+    ("run mini --prompt x --link golden --speculate 2 --draft weights=e2m1", "add head=e3m4 to --formats"), ("quantize mini -o {new} --calibration {other}/none", "No such file")])
 def test_program_refuses(words, complaint, tmp_path, capsys):
     kept_mini(tmp_path / "kept")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/text").write_text("x")
-    places = {name: tmp_path / name for name in ("kept", "other", "new")}
+    mini = load("mini")
+    keep(quantize(random_checkpoint(mini.shape)), mini, tmp_path / "twin", largest=1.0, source="random numbers")
+    places = {name: tmp_path / name for name in ("kept", "twin", "other", "new")}
     assert main(words.format(**places).split()) == 2
     err = capsys.readouterr().err.splitlines()
     assert complaint in err[-1] and len(err) == 1 and not places["new"].exists()

@@ -166,7 +166,9 @@ def check_drafts(options, design):
     if not 1 <= options.speculate < design.hw.entries:
         raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not {options.speculate}"
                          if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
-    return None if options.draft in (None, "ngram") else recipe(options.draft)
+    if options.draft in (None, "ngram"):
+        return None
+    return Design(model=design.model, hw=design.hw, recipe=recipe(options.draft)).recipe    # which refuses what cannot be
 
 
 def drafter_of(options, screen, checkpoint, design, formats):

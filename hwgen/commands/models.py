@@ -2,8 +2,12 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from ..host.inputs import InputError, checked_input, read_text, writing
 from ..models import DEMO, load, quantize
+from ..models.quantize import bf16
+from ..params.design import Design
 from ..params.presets import fraction_is_auto, hw_shape, recipe
 from ..plan.summary import facts
 from .common import MODEL_HELP, add_command, add_formats, add_machine, loaded, opened
@@ -26,7 +30,7 @@ def add_accuracy(commands):
                      f"repeated (default: {' '.join(RECIPES)})")
     sub.add_argument("--shape", default="demo", metavar="S", help="of a hardware shape, as of `hwgen emit`, residual_fraction changes the numbers, and "
                      "vector_lanes what is counted as clipped; nothing else (default: demo)")
-    sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in FP8")
+    sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in each recipe's formats")
 
 
 def add_info(commands):
@@ -55,7 +59,11 @@ def run_accuracy(options, screen):
         window, least = min(256, longest) if options.window is None else options.window, len(prefix) + 2
         if not least <= window <= longest:
             raise ValueError(f"Window must be {least} to the model's context {longest}, not {window}")
+        if options.parts and not recipes:
+            raise ValueError("Option --parts needs --recipe R, the formats whose parts it takes")
         hw = dataclasses.replace(hw_shape(options.shape, checkpoint.shape), context=window, slots=1, kv_blocks=0)
+        for each in (*recipes.values(), *(model.recipe for model in kept.values())):
+            Design(model=checkpoint.shape, hw=hw, recipe=each)      # refuses what cannot be
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
         if len(tokens) < 2:
             raise ValueError(f"{path}: Text must be at least 2 tokens long, not {len(tokens)}")
@@ -83,6 +91,10 @@ def _kept(path, checkpoint):
         raise ValueError(f"Quantized model must be a folder of hwgen quantize, not {path}")
     if found.shape != checkpoint.shape:
         raise ValueError(f"Quantized model must be made from {checkpoint.source}, and {path} has another shape")
+    gains, table = (checkpoint.tensor(name) for name in ("model.norm.weight", "model.embed_tokens.weight"))
+    near = np.linalg.norm(found.tensor("model.embed_tokens.weight") - table) <= np.linalg.norm(table) / 2
+    if not near or (bf16(gains) != found.kept.final_gain[:len(gains)]).any():
+        raise ValueError(f"Quantized model must be made from {checkpoint.source}, and {path} has other numbers")
     return found.kept
 
 
@@ -125,6 +137,7 @@ def run_quantize(options, screen):
         raise InputError(f"Model must be one with its own numbers, not {checkpoint.source}, which has been quantized")
     with checked_input():
         formats = recipe(options.formats, options.head)
+        formats.check(checkpoint.shape)
         if options.tokens < 2:
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
         texts = calibration_texts(checkpoint, read_text(options.calibration, "Text") if options.calibration else None, options.tokens)

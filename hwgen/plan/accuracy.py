@@ -5,7 +5,9 @@ from ..golden.decoder import GoldenDecoder
 from ..models.accuracy import Agreement, windows
 from ..models.quantize import quantize, quantize_matrix
 from ..models.reference import Reference
+from ..params.block import Project
 from ..params.design import Design
+from ..params.stream import HEAD
 
 __all__ = ["PARTS", "PartlyFp8", "compare", "fp8_rounded", "golden", "report", "variants"]
 
@@ -36,11 +38,19 @@ class PartlyFp8(Reference):
     """
 
     def __init__(self, checkpoint, recipe, operands):
+        block, blocks = checkpoint.shape.block, recipe.largest_block(checkpoint.shape)
+        project_of = {block.matrix(name).tensor: (name, project.name) for project in block.of(Project) for name in project.matrices}
+
         def weights(name):
             values = checkpoint.tensor(name)
             if "weights" not in operands or values.ndim == 1:
                 return values
-            return quantize_matrix(values, recipe.weight_format).values()
+            matrix, fmt = HEAD, recipe.format_of(HEAD) if name == "lm_head.weight" else recipe.weight_format
+            if name.startswith("model.layers."):
+                _, _, layer, tensor = name.split(".", 3)
+                matrix, project = project_of[tensor]
+                fmt = recipe.format_of(project, int(layer))
+            return quantize_matrix(values, fmt, rows=recipe.row_offsets(matrix), blocks=blocks).values()
 
         super().__init__(checkpoint.shape, weights)
         self._round(recipe, operands)
@@ -92,7 +102,8 @@ def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
 
     found = {}
     if parts:
-        for label, recipe in {r.weight_format.name: r for r in recipes.values()}.items():
+        plain = {label: r.scales == "matrix" and not r.overrides for label, r in recipes.items()}
+        for label, recipe in {r.weight_format.name if plain[label] else label: r for label, r in recipes.items()}.items():
             found |= {f"{label}, {part}": partly(recipe, operands) for part, operands in PARTS.items()}
     found |= {label: machine(recipe) for label, recipe in recipes.items()}
     return found | {label: machine(quantized.recipe, quantized) for label, quantized in (kept or {}).items()}
