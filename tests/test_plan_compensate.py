@@ -190,6 +190,18 @@ def test_program(tmp_path, capsys):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.parametrize("words, said", [("plan {kept} --board ulx3s-85f", "fits: mini on"), ("plan engines {kept} --shape tiny", "in decode: vector_lanes=")])
+def test_plan_takes_a_kept_model_in_its_formats(words, said, tmp_path, capsys):
+    mini, text = load("mini"), "weights=e2m1,head=e3m4"
+    keep(quantize(mini, recipe(text)), mini, tmp_path / "kept", largest=1.0, source="a test")
+    out = []
+    for model, more in (("mini", f" --formats {text}"), (tmp_path / "kept", "")):
+        assert main((words.format(kept=model) + more).split()) == 0
+        out.append(capsys.readouterr())
+    assert out[0] == out[1] and said in out[0].out and "weights=e2m1" in out[0].err
+    assert main((words + " --formats e3m4").format(kept=tmp_path / "kept").split()) == 2 and "Formats must be those" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words, complaint", [
     ("quantize {kept} -o {new}", "must be one with its own numbers"), ("quantize mini -o {other}", "must be new, empty or an earlier output"),
     ("quantize mini -o {other}/text", "is a file"), ("quantize mini -o {new} --tokens 1", "at least 2, not 1"), ("quantize mini -o {new} --formats int4", "int4"),

@@ -10,7 +10,7 @@ from ..params.presets import SHAPES, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
-           "drafter_of", "loaded", "opened", "quantized_of", "warn_clipped"]
+           "drafter_of", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
@@ -90,17 +90,16 @@ def design_of(options, checkpoint):
                 options.formats = board.formats
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
-        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape), recipe=_recipe(options, checkpoint))
+        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape), recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
 
 
-def _recipe(options, checkpoint):
-    """What the options say, or the one in which the checkpoint is."""
-    if checkpoint.kept is None:
+def recipe_of(options, kept, source):
+    """What the options say, or the recipe of a quantized model, if there is one."""
+    if kept is None:
         return recipe(options.formats, options.head)
-    there = checkpoint.kept.recipe
-    if (options.formats is not None or options.head is not None) and recipe(options.formats, options.head) != there:
-        raise ValueError(f"Formats must be those in which {checkpoint.source} is: leave out --formats and --head, or name the model it was made from")
-    return there
+    if (options.formats is not None or options.head is not None) and recipe(options.formats, options.head) != kept.recipe:
+        raise ValueError(f"Formats must be those in which {source} is: leave out --formats and --head, or name the model it was made from")
+    return kept.recipe
 
 
 def opened(screen, model, need_tokenizer=False):

@@ -11,14 +11,15 @@ from ..fpga.families import FAMILIES
 from ..host.inputs import checked_input, try_to_write, write_text, writing
 from ..host.terminal import result
 from ..models.hf import folder_shape
+from ..models.kept import is_kept
 from ..models.options import About
 from ..params.design import Design
 from ..params.model import PRESETS
-from ..params.presets import hw_shape, recipe
+from ..params.presets import hw_shape
 from ..plan.costs import KINDS, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
-from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine, opened
+from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine, opened, recipe_of
 
 __all__ = ["add_plan", "spelled_out"]
 
@@ -66,16 +67,17 @@ def _add_chip(sub):
 
 
 def _shape(screen, model):
-    """The model's shape, without its weights."""
+    """(The model's shape, without its weights; the `QuantizedModel` of a folder of one, else None.)"""
     if model in PRESETS:
-        return PRESETS[model]
-    if Path(model).is_dir():
+        return PRESETS[model], None
+    if Path(model).is_dir() and not is_kept(model):
         about = About()
         shape = folder_shape(model, about)
         for line in about.warnings:
             screen.warn(line)
-        return shape
-    return opened(screen, model).shape
+        return shape, None
+    checkpoint = opened(screen, model)
+    return checkpoint.shape, checkpoint.kept
 
 
 def _capacity(chosen):
@@ -113,12 +115,13 @@ def _speed(found, mhz, texts=1):
 
 
 def run_plan_board(options, screen):
-    model = _shape(screen, options.model)
+    model, kept = _shape(screen, options.model)
     with checked_input():
         title, family, capacity, chosen = _chip(options)
         shape = options.shape if options.shape is not None else chosen.shape if chosen else "tiny"
-        formats = options.formats if options.formats is not None or chosen is None else chosen.formats
-        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe(formats, options.head))
+        if options.formats is None and chosen and not kept:
+            options.formats = chosen.formats
+        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe_of(options, kept, options.model))
         if design.hw.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
         if options.clock is not None and not 1 <= options.clock <= 1000:
@@ -205,10 +208,10 @@ def run_plan_scale(options, screen):
 
 def run_plan_engines(options, screen):
     from ..plan.throughput import TARGET, engine_use, fewest_lanes, traffic
-    shape = _shape(screen, options.model)
+    shape, kept = _shape(screen, options.model)
     with checked_input():
         asked = options.default_shape if options.shape is None else options.shape
-        design = Design(model=shape, hw=hw_shape(asked, shape), recipe=recipe(options.formats, options.head))
+        design = Design(model=shape, hw=hw_shape(asked, shape), recipe=recipe_of(options, kept, options.model))
         hw = design.hw
         position = hw.context // 2 if options.position is None else options.position
         if not hw.entries <= position + 1 <= hw.context:
