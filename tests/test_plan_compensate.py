@@ -1,6 +1,8 @@
 """A model in compensated codes: it is nearer to float32, channels are balanced without a change, and a folder keeps it."""
 import dataclasses
 import json
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.models import DEMO, ModelError, load, quantize, random_checkpoint
+from hwgen.models import kept as kept_module
 from hwgen.models.kept import keep, load_kept
 from hwgen.models.reference import Reference
 from hwgen.params.block import Project, QkNorm, dense
@@ -15,7 +18,7 @@ from hwgen.params.hardware import HwShape
 from hwgen.params.presets import recipe
 from hwgen.plan import compensate as module
 from hwgen.plan.accuracy import compare, golden
-from hwgen.plan.compensate import calibration_texts, compensate
+from hwgen.plan.compensate import calibration_texts, compensate, kept_in
 from model_files import ODD, write_folder
 
 BLOCKS = {
@@ -121,7 +124,7 @@ def kept_mini(folder):
     return folder
 
 
-@pytest.mark.parametrize("stopped_at", ["kept", "kept.partial"])
+@pytest.mark.parametrize("stopped_at", ["kept", ".kept.partial"])
 def test_an_earlier_folder_stays_until_the_new_one_is_there(stopped_at, tmp_path, monkeypatch):
     folder, rename = kept_mini(tmp_path / "kept"), Path.rename
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -158,19 +161,59 @@ def edit(change):
     return edited
 
 
-@pytest.mark.parametrize("damage, complaint", [
+DAMAGES = [
     (flip, "Codes must be those that were written, of digest"), (cut, "truncated"),
     (edit(lambda about: about["exponents"].update({"head": 1})), "Codes must be those"), (edit(lambda about: about["exponents"].pop("head")), "damaged"),
     (edit(lambda about: about["recipe"].update({"is": "int"})), "must be one of ModelShape"), (edit(lambda about: about.update(version=2)), "Version must be 1, not 2"),
     (edit(lambda about: about["shape"].update(hidden_size=-1)), "Hidden size must be"), (edit(lambda about: about["shape"].update(hidden_size=8)), "damaged"),
     (edit(lambda about: about.pop("tokenizer")), "missing"), (lambda folder: (folder / "codes.safetensors").unlink(), "damaged"),
-    (lambda folder: (folder / "tokenizer.json").write_text("{}"), "File must be a tokenizer's"), (lambda folder: (folder / "quantized.json").write_text("{"), "JSON")])
+    (lambda folder: (folder / "tokenizer.json").write_text("{}"), "File must be a tokenizer's"), (lambda folder: (folder / "quantized.json").write_text("{"), "JSON")]
+
+
+@pytest.mark.parametrize("damage, complaint", DAMAGES)
 def test_damaged_folder(damage, complaint, tmp_path):
     folder = kept_mini(tmp_path / "kept")
     damage(folder)
     with pytest.raises(ModelError, match=complaint) as error:
         load_kept(folder)
-    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value) and str(error.value).endswith("run hwgen quantize again")
+
+
+@pytest.mark.parametrize("damage", [damage for damage, _ in DAMAGES])
+def test_a_damaged_folder_is_made_anew(damage, tmp_path, monkeypatch):
+    mini, texts = load("mini"), [[1, 2]]
+    made = quantize(mini)
+    monkeypatch.setattr("hwgen.plan.compensate.compensate", lambda *_: (made, 1.0))
+    there = [kept_in(tmp_path / "kept", mini, made.recipe, texts)[1] for _ in range(2)]
+    damage(tmp_path / "kept")
+    there += [kept_in(tmp_path / "kept", mini, made.recipe, texts)[1] for _ in range(2)]
+    assert there == [False, True, False, True] and load_kept(tmp_path / "kept").kept.digest == made.digest
+
+
+def test_two_that_write_a_folder_wait_for_each_other(tmp_path, monkeypatch):
+    mini, slow = load("mini"), threading.Event()
+    model, write = quantize(mini), kept_module.write_safetensors
+    failed = []
+
+    def slowly(*arguments):
+        slow.set()
+        time.sleep(0.05)
+        write(*arguments)
+
+    def work():
+        try:
+            keep(model, mini, tmp_path / "kept", largest=1.0, source="a test")
+        except Exception as error:
+            failed.append(error)
+
+    monkeypatch.setattr(kept_module, "write_safetensors", slowly)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        slow.wait()
+    for thread in threads:
+        thread.join()
+    assert not failed and load_kept(tmp_path / "kept").kept.digest == model.digest and [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_program(tmp_path, capsys):
@@ -204,7 +247,7 @@ def test_plan_takes_a_kept_model_in_its_formats(words, said, tmp_path, capsys):
 
 @pytest.mark.parametrize("words, complaint", [
     ("quantize {kept} -o {new}", "must be one with its own numbers"), ("quantize mini -o {other}", "must be new, empty or an earlier output"),
-    ("quantize mini -o {other}/text", "is a file"), ("quantize mini -o {new} --tokens 1", "at least 2, not 1"), ("quantize mini -o {new} --formats int4", "int4"),
+    ("quantize mini -o {other}/text", "is a file"), ("quantize mini -o {more}", "has 'notes' too"), ("quantize mini -o {new} --tokens 1", "at least 2, not 1"), ("quantize mini -o {new} --formats int4", "int4"),
     ("run {kept} --prompt x --link golden --formats e4m3", "Formats must be those in which"), ("accuracy mini --quantized mini", "must be a folder of hwgen quantize"),
     ("accuracy demo --quantized {kept}", "has another shape"), ("accuracy {twin} --quantized {kept}", "has other numbers"),
     ("accuracy mini --quantized {kept} --parts", "Option --parts needs --recipe"), ("accuracy mini --recipe weights=e2m1", "add head=e3m4 to --formats"),
@@ -214,9 +257,10 @@ def test_program_refuses(words, complaint, tmp_path, capsys):
     kept_mini(tmp_path / "kept")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/text").write_text("x")
+    (kept_mini(tmp_path / "more") / "notes").write_text("x")
     mini = load("mini")
     keep(quantize(random_checkpoint(mini.shape)), mini, tmp_path / "twin", largest=1.0, source="random numbers")
-    places = {name: tmp_path / name for name in ("kept", "twin", "other", "new")}
+    places = {name: tmp_path / name for name in ("kept", "twin", "more", "other", "new")}
     assert main(words.format(**places).split()) == 2
     err = capsys.readouterr().err.splitlines()
     assert complaint in err[-1] and len(err) == 1 and not places["new"].exists()

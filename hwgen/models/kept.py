@@ -3,7 +3,9 @@
 ``quantized.json`` has shape, recipe, exponents, digest and what the numbers were made from, ``codes.safetensors`` codes and offsets as the machine has
 them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. The digest covers all numbers: a folder that was damaged is refused.
 """
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +15,7 @@ import numpy as np
 
 from ..params import block as blocks
 from ..params import model as shapes
+from ..params.checks import shown
 from ..params.formats import WEIGHTS, Fp8, fp8
 from ..params.hardware import Override, Recipe
 from .checkpoint import Checkpoint, ModelError
@@ -42,9 +45,14 @@ def check_folder(folder):
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Output must be a folder, and {folder} is a file")
-    if folder.exists() and any(folder.iterdir()) and not is_kept(folder):
+    if folder.exists() and os.path.ismount(folder):
+        raise ValueError(f"Output must be a folder that can be replaced, and {folder} is a mount: name a folder in it")
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if there and not is_kept(folder):
         raise ValueError(f"Output folder must be new, empty or an earlier output (with {MANIFEST}), and {folder} is none of these")
-    parent = folder.absolute().parent
+    if others := sorted(there - {MANIFEST, CODES, TOKENIZER}):
+        raise ValueError(f"Output folder must be an earlier output alone, for it is replaced, and {folder} has {shown(others[0])} too")
+    parent = folder.resolve().parent
     while not os.path.lexists(parent):
         parent = parent.parent
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
@@ -53,7 +61,30 @@ def check_folder(folder):
 
 def made_from(folder):
     """What `keep` was told that the folder was made from, a text, or None if there is no such folder."""
-    return take(read_json(Path(folder) / MANIFEST), "made from", str, "") if is_kept(folder) else None
+    try:
+        return take(read_json(Path(folder) / MANIFEST), "made from", str, "") if is_kept(folder) else None
+    except (ModelError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _alone(partial):
+    """An empty folder of that name, which another process that wants it waits for."""
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        partial.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with contextlib.suppress(OSError):      # of file systems without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(lock), os.stat(partial)):      # else it was another's, and has moved
+                    for path in partial.iterdir():      # of a process that was killed
+                        path.unlink()
+                    yield
+                    return
+            finally:
+                os.close(lock)
 
 
 def keep(quantized, checkpoint, folder, *, largest, source):
@@ -62,38 +93,41 @@ def keep(quantized, checkpoint, folder, *, largest, source):
     largest     magnitude of the residual on the calibration text
     source      a text that tells what it was made from
     """
-    folder = Path(folder).absolute()
-    partial, before = (folder.with_name(f"{folder.name}.{what}") for what in ("partial", "before"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        write_safetensors(partial / CODES, dict(_arrays(quantized)))
-        exponents = {name: matrix.exponent for name, matrix in _matrices(quantized)}
-        formats = {name: matrix.fmt.name for name, matrix in _matrices(quantized)}
-        about = {"version": VERSION, "shape": _plain(quantized.shape), "recipe": _plain(quantized.recipe), "exponents": exponents, "formats": formats,
-                 "digest": quantized.digest, "largest residual": largest, "made from": source}
-        if tokenizer := checkpoint.tokenizer:
-            (partial / TOKENIZER).write_text(tokenizer.stored(), encoding="utf-8")
-            about["tokenizer"] = tokenizer.options()
-        (partial / MANIFEST).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            folder.rename(before)
-        partial.rename(folder)
-    except BaseException:
-        if before.exists() and not folder.exists():
-            before.rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
+    folder = Path(folder).resolve()         # a link stays one
+    partial, before = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "before"))
+    with _alone(partial):
+        try:
+            _write(partial, quantized, checkpoint, largest, source)
+            if folder.exists():
+                shutil.rmtree(before, ignore_errors=True)
+                folder.rename(before)
+            partial.rename(folder)
+        except BaseException:
+            if before.exists() and not folder.exists():
+                before.rename(folder)
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _write(folder, quantized, checkpoint, largest, source):
+    write_safetensors(folder / CODES, dict(_arrays(quantized)))
+    exponents = {name: matrix.exponent for name, matrix in _matrices(quantized)}
+    formats = {name: matrix.fmt.name for name, matrix in _matrices(quantized)}
+    about = {"version": VERSION, "shape": _plain(quantized.shape), "recipe": _plain(quantized.recipe), "exponents": exponents, "formats": formats,
+             "digest": quantized.digest, "largest residual": largest, "made from": source}
+    if tokenizer := checkpoint.tokenizer:
+        (folder / TOKENIZER).write_text(tokenizer.stored(), encoding="utf-8")
+        about["tokenizer"] = tokenizer.options()
+    (folder / MANIFEST).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def load_kept(folder, *, need_tokenizer=True):
     """The Checkpoint of a folder that `keep` wrote: its tensors are what the codes stand for, its ``kept`` the quantized model."""
     folder = Path(folder)
-    about, where = read_json(folder / MANIFEST), folder / MANIFEST
+    where = folder / MANIFEST
     try:
+        about = read_json(where)
         if take(about, "version", int) != VERSION:
             raise ValueError(f"Version must be {VERSION}, not {about['version']}")
         shape, recipe = _read(take(about, "shape", dict)), _read(take(about, "recipe", dict))
@@ -104,8 +138,9 @@ def load_kept(folder, *, need_tokenizer=True):
         tokenizer = None
         if (folder / TOKENIZER).is_file() or need_tokenizer:
             tokenizer = _tokenizer(folder, take(about, "tokenizer", dict))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OSError) as error:
-        raise ModelError(f"{where}: {error}: the folder is damaged or of another version, run hwgen quantize again") from None
+    except (ModelError, ValueError, TypeError, KeyError, AttributeError, IndexError, OSError) as error:
+        said = str(error) if isinstance(error, ModelError) else f"{where}: {error}"
+        raise ModelError(f"{said}: the folder is damaged or of another version, run hwgen quantize again") from None
     found = About()
     found.notes |= {"quantized": f"from {source}", "digest": quantized.digest[:16]}
     checkpoint = Checkpoint(shape, str(folder), lambda name: _values(quantized, name), tokenizer, found)

@@ -5,12 +5,13 @@ the activations' format. Before that, channels are balanced: a gain of a norm ti
 last bit, and so are rows of values or of "up" and the columns behind them. (SmoothQuant, Xiao et al., 2022, arXiv 2211.10438, and AWQ, Lin et al., 2023,
 arXiv 2306.00978, do that with other numbers than powers of two.)
 """
+import contextlib
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from ..models import DEMO, kept
+from ..models import DEMO, ModelError, kept
 from ..models.accuracy import windows
 from ..models.quantize import bf16, bf16_values, quantize, quantize_matrix, score_factor
 from ..models.reference import Reference
@@ -261,10 +262,11 @@ def identity(checkpoint, recipe, texts):
 
 
 def kept_in(folder, checkpoint, recipe, texts, progress=None):
-    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and kept there."""
+    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and kept there; what is damaged is made anew."""
     source = f"{Path(checkpoint.source).name}, {identity(checkpoint, recipe, texts)}"
     if kept.made_from(folder) == source:
-        return kept.load_kept(folder, need_tokenizer=False).kept, True
+        with contextlib.suppress(ModelError):
+            return kept.load_kept(folder, need_tokenizer=checkpoint.tokenizer is not None).kept, True
     quantized, largest = compensate(checkpoint, recipe, texts, progress)
     kept.keep(quantized, checkpoint, folder, largest=largest, source=source)
     return quantized, False
