@@ -19,6 +19,7 @@ from hwgen.params.hardware import HwShape
 from hwgen.params.model import ModelShape
 from hwgen.params.presets import recipe
 from hwgen.plan import ranges as module
+from hwgen.plan.compensate import compensate
 from hwgen.plan.ranges import advice
 from model_files import config_of
 from sim.designs import MODEL
@@ -76,12 +77,13 @@ def test_without_scales(tmp_path):
         load(tmp_path / "m", need_tokenizer=False)
 
 
-def test_the_machine_has_the_weights_to_the_bit(tmp_path):
+@pytest.mark.parametrize("make", [quantize, lambda *of: compensate(*of, [list(range(32)), list(range(30))])[0]], ids=["nearest", "compensated"])
+def test_the_machine_has_the_weights_to_the_bit(make, tmp_path):
     """But those of the queries, which have the scale of the scores in them."""
     want = folder(tmp_path / "m", np.random.default_rng(2))
     checkpoint = load(tmp_path / "m", need_tokenizer=False)
     design = Design(model=checkpoint.shape, hw=HwShape(context=32, entries=3), recipe=recipe("weights=e2m1,head=e3m4"))
-    quantized = quantize(checkpoint, design.recipe)
+    quantized = make(checkpoint, design.recipe)
     for name, values in want.items():
         layer, tensor = int(name.split(".")[2]), name.split(".", 3)[3]
         matrix = next(matrix for matrix in SHAPE.block.matrices if matrix.tensor == tensor)

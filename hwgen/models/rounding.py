@@ -155,6 +155,9 @@ def _row_exponents(rounding, w, max_row):
         highest = np.full_like(highest, highest.max())
     if rounding.range:
         exponents = highest - max(0, rounding.range - 1)       # compensated, a weight may be larger than the largest
+        scaled = np.ldexp(w, rounding.range + 1 - highest)      # in steps of the least exponent
+        whole, even = (np.rint(x) == x for x in (scaled, scaled / 2))
+        exponents -= (whole.all(axis=0) & ~even.all(axis=0)) * np.int32(min(1, rounding.range))     # blocks of MXFP4 that would not stay
     else:
         tried = []
         for lower in range(LOWER + 1):

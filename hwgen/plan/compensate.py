@@ -17,6 +17,7 @@ from ..models.quantize import bf16, bf16_values, quantize, quantize_matrix, scor
 from ..models.reference import Reference
 from ..models.rounding import DAMPING, compensated
 from ..params.block import Project
+from ..params.formats import E2M1
 from ..params.stream import HEAD
 from .accuracy import PartlyFp8, fp8_rounded
 
@@ -201,6 +202,7 @@ def compensate(checkpoint, recipe, texts, progress=None, *, balance=True):
     """
     shape = checkpoint.shape
     recipe.check(shape)
+    balance = balance and not (checkpoint.in_blocks and E2M1 in recipe.formats(shape))     # blocks that are in MXFP4 stay
     layers, done = shape.num_hidden_layers, 0
     total = layers + 1 + layers * len(shape.block.matrices)
 
@@ -255,14 +257,18 @@ def calibration_texts(checkpoint, text=None, count=8192):
 
 def identity(checkpoint, recipe, texts):
     """A text that differs where a result of `compensate` would: of all weights, of the recipe, the calibration text, and the way it is done."""
-    digest = hashlib.sha256(repr((METHOD, checkpoint.shape, recipe, texts)).encode())
+    in_blocks = [sorted(checkpoint.in_blocks)] if checkpoint.in_blocks else []
+    digest = hashlib.sha256(repr((METHOD, checkpoint.shape, recipe, texts, *in_blocks)).encode())
     for name in checkpoint.names():
         digest.update(checkpoint.tensor(name))
     return digest.hexdigest()[:32]
 
 
 def kept_in(folder, checkpoint, recipe, texts, progress=None):
-    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and kept there; what is damaged is made anew."""
+    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and kept there.
+
+    What is damaged is made anew.
+    """
     source = f"{Path(checkpoint.source).name}, {identity(checkpoint, recipe, texts)}"
     if kept.made_from(folder) == source:
         with contextlib.suppress(ModelError):
