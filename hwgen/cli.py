@@ -45,7 +45,7 @@ def _parser():
 
 def _check_words(options):
     """Refuse empty words for files and names: of a shell's variable that is not set, and taken for nothing at all."""
-    for name in "output", "file", "trace", "json", "picture", "text", "bitstream", "name":
+    for name in "output", "file", "trace", "json", "picture", "text", "bitstream", "name", "calibration":
         if getattr(options, name, None) == "":
             raise InputError(f"Option --{name} must not be empty" if name != "file" else "Trace must be a file, not an empty name")
 

@@ -101,6 +101,7 @@ WRONG = {
     "board of no board's machine": (RUN.format("good") + " --board ulx3s-12f", "Option --board needs --link sim-uart or serial:DEVICE"),
     "drafts of no speculation": (RUN.format("good") + " --draft e4m3", "Option --draft needs --speculate K"),
     "text of an empty name": (["accuracy", "good", "--text", ""], "Option --text must not be empty"),
+    "calibration of an empty name": (["info", "good", "--ranges", "--calibration", ""], "Option --calibration must not be empty"),
     "waveform of an empty name": (["run", "good", "--prompt", "x", "--trace", ""], "Option --trace must not be empty"),
     "report over the trace": ("trace run --model good --link golden file --json ./file", "must be different files"),
     "report and picture in one": ("trace run --synthetic prompt=3 --model good --link golden --json x.svg --picture x.svg", "must be different files"),

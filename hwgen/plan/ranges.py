@@ -286,6 +286,13 @@ def _options(recipe):
     yield option(f"weights={other},activations={changed} in --formats", weight_format=other, activation_format=changed)
 
 
+def _no_help(recipe):
+    """That none of `_options` is much better."""
+    if recipe.scales == "matrix" and not recipe.overrides:
+        return "no other format makes it half of that"
+    return "other activations do not make it half of that (hwgen accuracy MODEL --recipe R compares formats of weights)"
+
+
 def _in(recipe, quantized, checkpoint, others):
     """A quantized model in another recipe, whose codes are made anew where they must be; ``others`` keeps them."""
     tied = checkpoint.shape.tie_word_embeddings
@@ -347,7 +354,7 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
         limit = min(HELPS * kl, 1.25 * min(tried)[0])
         helps = [f": take {text}, where it is {less:.3f}" for less, text in tried if less <= limit]
         found.append(f"rounding costs KL {kl:.3f} from float32 on a short text"
-                     + (helps or [", and no other format makes it half of that"])[0])
+                     + (helps or [f", and {_no_help(quantized.recipe)}"])[0])
     return found
 
 
