@@ -67,7 +67,7 @@ def test_recipe_with_e2m1():
     ("tiny,demo", "'demo' must be given once"), ("", "Shape must be a name or field=value"), (" ", "Shape must be"), (",", "Shape must be"),
     ("demo,", "nothing left out, not 'demo,'"), ("demo,,lanes=8", "nothing left out"), ("lanes=", "field=value, not 'lanes='"), ("=8", "not '=8'"),
     ("lanes=0x10", "an integer, not '0x10'"), ("lanes=٨", "not '٨'"), ("lanes=1_6", "not '1_6'"), ("slots=" + "9" * 5000, "an integer, not '99999999999999999999'"),
-    ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"), ("source=disk", "'rom' or 'stream', not 'disk'"),
+    ("residual_fraction=AUTO", "an integer or auto, not 'AUTO'"), ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"), ("source=disk", "'rom' or 'stream', not 'disk'"),
 ])
 def test_wrong_shapes(text, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -83,7 +83,7 @@ def test_wrong_shapes(text, complaint):
     ("layers.5-2=e3m4", None, "the first one before the last, not layers.5-2=e3m4"),
     ("down=e2m1,weights=e3m4", None, "down=e2m1 must stand behind weights=e3m4"), ("head=e3m4,weights=e2m1", None, "head=e3m4 must stand behind weights=e2m1"),
     ("layers.1-2.o=e2m1,layers.0-2=e3m4", None, "layers.1-2.o=e2m1 must stand behind layers.0-2=e3m4"), ("layers.0=e2m1,layers.0-0=e3m4", None, "must stand behind"),
-    ("scales=column", None, "'matrix' or 'row', not 'column'"), ("down=e2m1,block_range=15", None, "Block range must be 0 to 14, not 15"), ("block_range=x", None, "an integer")])
+    ("layers.١=e2m1", None, "not 'layers.١'"), ("scales=column", None, "'matrix' or 'row', not 'column'"), ("down=e2m1,block_range=15", None, "Block range must be 0 to 14, not 15"), ("block_range=x", None, "an integer")])
 def test_wrong_recipes(text, head, complaint):
     with pytest.raises(ValueError, match=complaint):
         recipe(text, head)

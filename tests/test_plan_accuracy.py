@@ -8,7 +8,7 @@ from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import ModelShape
 from hwgen.params.presets import recipe
-from hwgen.plan.accuracy import PARTS, PartlyFp8, compare, fp8_rounded, golden, variants
+from hwgen.plan.accuracy import PARTS, PartlyFp8, compare, fp8_rounded, golden, report, variants
 
 SHAPE = ModelShape(name="tiny", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
                    num_attention_heads=2, num_key_value_heads=1, head_dim=12, max_position_embeddings=64,
@@ -64,5 +64,7 @@ def test_parts_are_those_of_the_recipe(checkpoint):
 def test_text_without_prefix(checkpoint):
     row = compare(checkpoint, TOKENS[:9], {"m": lambda: Reference.of(checkpoint).logits}, window=4)["m"]
     assert row.tokens == 6 and row.kl == pytest.approx(0, abs=1e-6)
+    first, _, short, long = report({"m": row, "m" * 40: row})
+    assert len(first) == len(long) == len(short)
     with pytest.raises(ValueError, match="at least 2 tokens"):
         compare(checkpoint, TOKENS[:1], {}, window=4)

@@ -21,7 +21,8 @@ CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 def _shapes_help():
     lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
     return ("shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):\n"
-            + "\n".join(lines) + "\n  fields: " + ", ".join(SHAPES["demo"].shape.__dataclass_fields__))
+            + "\n".join(lines) + "\n  fields: " + ", ".join(SHAPES["demo"].shape.__dataclass_fields__)
+            + "\n  residual_fraction=auto, which is the default, takes what suits the model where 16 does not")
 
 
 def add_command(group, name, run, summary, example, shapes=True):

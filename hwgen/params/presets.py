@@ -82,14 +82,14 @@ def _pairs(text, noun, known, pattern=None):
     return found
 
 
+_AUTO = "residual_fraction"
+
+
 def _integer(key, text):
     """Plain decimal digits: int() would also take those of other scripts, and underscores."""
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ValueError(f"Shape field {key} must be an integer, not {text[:20]!r}")
+        raise ValueError(f"Shape field {key} must be an integer{' or auto' if key == _AUTO else ''}, not {text[:20]!r}")
     return int(text)
-
-
-_AUTO = "residual_fraction"
 
 
 def fraction_is_auto(text):
@@ -129,7 +129,7 @@ def hw_shape(text, model, default="demo"):
 
 #: Names of the projects of a layer, which are those of every block.
 _PROJECTS = tuple(step.name for step in LLAMA.of(Project))
-_LAYERS = ("layers.FIRST-LAST or layers.FIRST-LAST.PROJECT", rf"layers\.(\d{{1,4}})(?:-(\d{{1,4}}))?(?:\.({'|'.join(_PROJECTS)}))?")
+_LAYERS = ("layers.N, layers.FIRST-LAST or layers.FIRST-LAST.PROJECT", rf"layers\.([0-9]{{1,4}})(?:-([0-9]{{1,4}}))?(?:\.({'|'.join(_PROJECTS)}))?")
 
 
 def recipe(text=None, head=None):

@@ -150,9 +150,9 @@ def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
 def report(rows):
     """Lines of a table of what `compare` returns."""
     first = next(iter(rows.values()))
-    clipped = any(row.clipped for row in rows.values())
-    yield f"{f'{first.tokens:,} predictions':28}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}" + clipped * f"{'clipped':>10}"
-    yield f"{'float32':28}{first.reference_perplexity:12.3f}"
+    clipped, width = any(row.clipped for row in rows.values()), max(28, *(len(label) + 2 for label in rows))
+    yield f"{f'{first.tokens:,} predictions':{width}}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}" + clipped * f"{'clipped':>10}"
+    yield f"{'float32':{width}}{first.reference_perplexity:12.3f}"
     for label, row in rows.items():
-        yield (f"{label:28}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}"
+        yield (f"{label:{width}}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}"
                f"{row.kl:9.4f}{row.top1:9.2%}" + clipped * f"{row.clipped:10,}")
