@@ -59,7 +59,9 @@ def test_a_shape_that_fits_has_nothing_to_say(capsys, large, name, shape):
 def test_info_has_the_ranges(capsys, large, tmp_path):
     text = tmp_path / "text"
     text.write_text("the text")
-    assert main(["info", large, "--ranges", "--calibration", str(text)]) == 0
+    assert main(["info", large, "--ranges"]) == 0           # of the machine that run would take
+    assert "\nall of it suits the machine" in capsys.readouterr().out
+    assert main(["info", large, "--ranges", "--shape", "demo,residual_fraction=16", "--calibration", str(text)]) == 0
     out = capsys.readouterr().out
     assert "\nresidual_fraction=16 holds numbers below 32,768; 0 to " in out
     assert "\nwarning: the residual reaches " in out

@@ -10,7 +10,7 @@ from ..params.presets import SHAPES, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
-           "drafter_of", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped"]
+           "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
@@ -120,7 +120,7 @@ def loaded(options, screen, need_tokenizer=False):
 def quantized_of(options, screen, checkpoint, design):
     """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and warnings."""
     from ..plan.ranges import advice
-    design = _fitting(options, screen, checkpoint, design)
+    design = fitting(options, screen, checkpoint, design)
     with screen.bar("quantizing") as progress:
         quantized = quantize(checkpoint, design.recipe, progress)
         _, sentences = advice(checkpoint, quantized, design.hw.residual_fraction)
@@ -129,7 +129,8 @@ def quantized_of(options, screen, checkpoint, design):
     return design, quantized
 
 
-def _fitting(options, screen, checkpoint, design):
+def fitting(options, screen, checkpoint, design):
+    """The design with a residual_fraction that suits the model, where the shape leaves it open."""
     from ..plan.ranges import fitting_fraction
     fraction = design.hw.residual_fraction
     if not fraction_is_auto(options.shape) or (fits := fitting_fraction(checkpoint, fraction)) in (None, fraction):

@@ -10,7 +10,7 @@ from ..models.quantize import bf16
 from ..params.design import Design
 from ..params.presets import fraction_is_auto, hw_shape, recipe
 from ..plan.summary import facts
-from .common import MODEL_HELP, add_command, add_formats, add_machine, loaded, opened
+from .common import MODEL_HELP, add_command, add_formats, add_machine, fitting, loaded, opened
 
 __all__ = ["RECIPES", "add_accuracy", "add_info", "add_quantize"]
 
@@ -110,6 +110,7 @@ def run_info(options, screen):
         print(f"  {label:19} {text}")
     if options.ranges:
         from ..plan.ranges import advice, lines
+        design = fitting(options, screen, checkpoint, design)
         with screen.bar("quantizing") as progress:
             ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction, **calibration)
         print("\n".join(lines(ranges, design.recipe, sentences)))
