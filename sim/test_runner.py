@@ -183,6 +183,12 @@ def test_a_design_has_its_own_tests():
     assert {test.split("::")[0] for test in tests} == {"sim/test_design.py"}
 
 
+def test_without_a_design_its_tests_are_skipped():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "sim/test_design.py", "-k", "swiglu or system"]
+    said = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True).stdout
+    assert "--design must name its folder" in said and "2 skipped" in said
+
+
 @pytest.mark.nightly
 def test_benches_at_the_shape_of_a_design():
     assert "2 passed" in with_design("-k", "decode_loop or system")
