@@ -2,8 +2,8 @@
 import re
 
 import pytest
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, enum, memory, stream, wiring
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.lib import data, enum, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.netlist import RESERVED
@@ -218,6 +218,26 @@ class Aside(wiring.Component):
             with m.Case("-" * 29 + "1-1"):
                 m.d.comb += self.last.eq(last)
         return m
+
+
+class Emptied(wiring.Component):
+    """A queue that ``clear`` empties."""
+    i: In(stream.Signature(4))
+    clear: In(1)
+    level: Out(3)
+
+    def elaborate(self, platform):
+        m = Module()
+        queue = fifo.SyncFIFO(width=4, depth=4)
+        m.submodules.queue = ResetInserter(self.clear)(queue)
+        m.d.comb += [queue.w_data.eq(Cat(self.i.payload[1:], self.clear)), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy), self.level.eq(queue.level)]
+        return m
+
+
+def test_a_part_with_another_reset_is_what_it_is():
+    text = emit_design(Emptied(), "chip")
+    assert "// SyncFIFO: Synchronous first in, first out queue.\n// Source: amaranth/lib/fifo.py\nmodule chip_queue (" in text
+    assert ("w_data", "input", 4) in ports(text, "chip_queue") and ".w_data({ clear, i__payload[3:1] })" in text
 
 
 def test_a_port_that_a_register_takes_is_driven(tmp_path):
