@@ -5,7 +5,7 @@ import numpy as np
 
 from hwgen.golden import convert as golden
 from hwgen.golden.numbers import bf16, bf16_bits
-from hwgen.lib.layouts import converted_layout, result_layout
+from hwgen.lib.layouts import OFFSET_BITS, converted_layout, result_layout
 from hwgen.units.convert import Convert
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset
@@ -33,17 +33,19 @@ def case(rng, gate_up, n):
     exponents = rng.integers(-10, 10, n).tolist()
     convert = golden.convert_gate_up if gate_up else golden.convert_qkv
     of_name = {name: exps[DESIGN.block.record_of(name)[1]] for name in step.matrices}
-    x, bias = convert(acc, exponents, of_name, DESIGN), None
+    offsets = rng.integers(0, 1 << OFFSET_BITS, matmul.rows) if DESIGN.scaled else None
+    x, bias = convert(acc, exponents, of_name, DESIGN, rows=offsets), None
     if DESIGN.block.biased(step):
         # near the sums that they are added to, some their opposites, some 0, some far away
         factor = rng.choice([0, -1, -1.0078125, 1.5, -2.0**-9, 2.0**9], matmul.rows) * 2.0 ** rng.integers(-3, 4, matmul.rows)
         bias = bf16(np.resize(x[rng.integers(n)], matmul.rows) * factor)
-        x = convert(acc, exponents, of_name, DESIGN, bias)
+        x = convert(acc, exponents, of_name, DESIGN, bias, offsets)
     x = bf16_bits(x).reshape(n, 1 if gate_up else DESIGN.qkv_heads, -1, V)
     inputs, outputs = [], []
     granules = acc.reshape(n, matmul.n_tiles, -1, V)
     for tile, entry, group, head, part, last in golden.granules(DESIGN, gate_up, n):
-        inputs.append({"acc": granules[entry, tile, group].tolist(), "entry": entry, "exp": exponents[entry], "group": group})
+        inputs.append({"acc": granules[entry, tile, group].tolist(), "entry": entry, "exp": exponents[entry], "group": group}
+                      | ({"rows": offsets.reshape(matmul.n_tiles, -1, V)[tile, group].tolist()} if DESIGN.scaled else {}))
         if head is not None:
             outputs.append({"x": x[entry, head, part].tolist(), "entry": entry, "head": head, "part": part, "last": int(last)})
     return inputs, exps, outputs, bias

@@ -25,7 +25,7 @@ from sim.designs import changes_of, small_design
 from sim.explain import Seen, explanation, show
 from sim.passes import random_model
 from sim.runner import BenchFailed, run
-from sim.test_design import Mine
+from sim.test_design import WITHOUT_OFFSETS, Mine, test_unit as run_unit
 from sim.unpack import read_image, unpack
 
 
@@ -181,6 +181,18 @@ def test_a_design_has_its_own_tests():
     tests = [line for line in with_design("--collect-only").splitlines() if "::" in line]
     assert len(tests) == 23 and "sim/test_design.py::test_system" in tests
     assert {test.split("::")[0] for test in tests} == {"sim/test_design.py"}
+
+
+def test_without_a_design_its_tests_are_skipped():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "sim/test_design.py", "-k", "swiglu or system"]
+    said = subprocess.run(command, cwd=runner.ROOT, capture_output=True, text=True).stdout
+    assert "--design must name its folder" in said and "2 skipped" in said
+
+
+@pytest.mark.parametrize("unit", WITHOUT_OFFSETS)
+def test_a_bench_without_offsets_is_not_run_with_them(unit):
+    with pytest.raises(pytest.skip.Exception, match=f"bench of {unit} has no offsets"):
+        run_unit(SimpleNamespace(design=small_design(formats="weights=e3m4,scales=row", block=dict(norms="sandwich"))), unit)
 
 
 @pytest.mark.nightly

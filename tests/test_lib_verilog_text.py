@@ -2,8 +2,8 @@
 import re
 
 import pytest
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, enum, memory, stream, wiring
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.lib import data, enum, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.netlist import RESERVED
@@ -197,3 +197,55 @@ def test_a_bind_file_still_matches(text, tmp_path):
     (tmp_path / "chip.v").write_text(f"{again}{BOUND.replace('skid.full', 'skid.other')}")
     with pytest.raises(VerilatorError, match="other"):
         lint(tmp_path / "chip.v", "chip")
+
+
+class Aside(wiring.Component):
+    """A register that follows a port, and a case of 32 bits in which nothing happens."""
+    a: In(1)
+    b: In(32)
+    out: Out(32)
+    last: Out(32)
+
+    def elaborate(self, platform):
+        m = Module()
+        last = Signal(32, name="last_out", reset_less=True)
+        with m.If(self.a):
+            m.d.comb += self.out.eq(self.b)
+        m.d.sync += last.eq(self.out)
+        with m.Switch(self.b):
+            with m.Case(5):
+                pass
+            with m.Case("-" * 29 + "1-1"):
+                m.d.comb += self.last.eq(last)
+        return m
+
+
+class Emptied(wiring.Component):
+    """A queue that ``clear`` empties."""
+    i: In(stream.Signature(4))
+    clear: In(1)
+    level: Out(3)
+
+    def elaborate(self, platform):
+        m = Module()
+        queue = fifo.SyncFIFO(width=4, depth=4)
+        m.submodules.queue = ResetInserter(self.clear)(queue)
+        m.d.comb += [queue.w_data.eq(Cat(self.i.payload[1:], self.clear)), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy), self.level.eq(queue.level)]
+        return m
+
+
+def test_a_part_with_another_reset_is_what_it_is():
+    text = emit_design(Emptied(), "chip")
+    assert "// SyncFIFO: Synchronous first in, first out queue.\n// Source: amaranth/lib/fifo.py\nmodule chip_queue (" in text
+    assert ("w_data", "input", 4) in ports(text, "chip_queue") and ".w_data({ clear, i__payload[3:1] })" in text
+
+
+def test_a_port_that_a_register_takes_is_driven(tmp_path):
+    text = emit_design(Aside(), "chip")
+    (tmp_path / "chip.v").write_text(text)
+    lint(tmp_path / "chip.v", "chip")
+    assert "out = b;" in text and "last_out <= out;" in text
+
+
+def test_a_case_of_32_bits_stands_where_a_later_one_overlaps():
+    assert "32'd5: ;" in emit_design(Aside(), "chip")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
-from amaranth.hdl import _ast, _ir, _mem, _nir
+from amaranth.hdl import _ast, _ir, _mem, _nir, _xfrm
 from amaranth.lib import data, wiring
 
 __all__ = ["RESERVED", "About", "flat_ports", "to_rtlil"]
@@ -116,9 +116,15 @@ def _fields(layout, start=0, prefix=""):
 
 # Names
 
+def _inner(elaboratable):
+    while isinstance(elaboratable, _xfrm.TransformedElaboratable):
+        elaboratable = elaboratable._elaboratable_
+    return elaboratable
+
+
 def _component(fragment):
-    """What was elaborated into a fragment."""
-    origins = [origin for origin in fragment.origins or () if isinstance(origin, Elaboratable)]
+    """What was elaborated into a fragment, without what renames or resets its clock domains."""
+    origins = [_inner(origin) for origin in fragment.origins or () if isinstance(origin, Elaboratable)]
     components = [origin for origin in origins if isinstance(origin, wiring.Component)]
     named = [origin for origin in origins if type(origin) is not Module]
     return (components or named or [None])[0]
@@ -232,7 +238,7 @@ def _set_ports(netlist, module, interface, order):
         value = netlist.signals[signal]
         flows = [module.net_flow.get(net) for net in value]
         wanted = _FLOWS[flow] if flow else next((way for way in reversed(_FLOWS.values()) if way in flows), None)
-        if wanted in flows:
+        if wanted is not None and wanted in flows:     # of a part without a signature, some may not cross its border at all
             found[module.signal_names[signal]] = value, wanted
             covered |= {net for net, way in zip(value, flows) if way == wanted}
     names, rest = {*module.signal_names.values()}, {}

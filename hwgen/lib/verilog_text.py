@@ -150,7 +150,7 @@ class _Module:
                 if len(targets) == 1:
                     blocks[targets.pop()] = place
         for place, each in enumerate(self.statements):
-            if isinstance(each, tuple) and len(each) == 3 and each[2] in blocks:
+            if isinstance(each, tuple) and len(each) == 3 and each[2] in blocks and each[2] not in self.ports:
                 edge, register, following = each
                 block = self.statements[blocks[following]]
                 if self.count[following] != sum(token.strip() == following for token in _TOKEN.findall(block)) + 1:
@@ -416,7 +416,9 @@ def _patterns(label):
     """Patterns of a label, bit by bit."""
     found = []
     for pattern in label.split(","):
-        width, base, digits = re.fullmatch(r"(\d+)'([bh])([0-9a-f?xz]+)", pattern.strip()).groups()
-        bits = digits if base == "b" else "".join(f"{int(digit, 16):04b}" if digit != "?" else "????" for digit in digits)
+        width, base, digits = re.fullmatch(r"(\d+)'([bdh])([0-9a-f?xz]+)", pattern.strip()).groups()
+        if base == "d":         # Yosys writes 32 bits so
+            digits = f"{int(digits):b}"
+        bits = digits if base != "h" else "".join(f"{int(digit, 16):04b}" if digit != "?" else "????" for digit in digits)
         found.append(bits.rjust(int(width), "0")[-int(width):])
     return found
