@@ -25,7 +25,7 @@ from sim.designs import changes_of, small_design
 from sim.explain import Seen, explanation, show
 from sim.passes import random_model
 from sim.runner import BenchFailed, run
-from sim.test_design import WITHOUT_OFFSETS, Mine, test_unit as run_unit
+from sim.test_design import WITHOUT_OFFSETS, Mine, test_system as run_system, test_unit as run_unit
 from sim.unpack import read_image, unpack
 
 
@@ -193,6 +193,11 @@ def test_without_a_design_its_tests_are_skipped():
 def test_a_bench_without_offsets_is_not_run_with_them(unit):
     with pytest.raises(pytest.skip.Exception, match=f"bench of {unit} has no offsets"):
         run_unit(SimpleNamespace(design=small_design(formats="weights=e3m4,scales=row", block=dict(norms="sandwich"))), unit)
+
+
+def test_weights_with_offsets_are_not_read_back():
+    with pytest.raises(pytest.skip.Exception, match="reader of weights .* knows no offsets"):
+        run_system(SimpleNamespace(design=small_design(formats="weights=e3m4,scales=row")))
 
 
 @pytest.mark.nightly

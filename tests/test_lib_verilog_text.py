@@ -230,7 +230,8 @@ class Emptied(wiring.Component):
         m = Module()
         queue = fifo.SyncFIFO(width=4, depth=4)
         m.submodules.queue = ResetInserter(self.clear)(queue)
-        m.d.comb += [queue.w_data.eq(Cat(self.i.payload[1:], self.clear)), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy), self.level.eq(queue.level)]
+        m.d.comb += [queue.w_data.eq(Cat(self.i.payload[1:], self.clear)), queue.w_en.eq(self.i.valid),
+                     self.i.ready.eq(queue.w_rdy), self.level.eq(queue.level)]
         return m
 
 
