@@ -120,10 +120,15 @@ def loaded(options, screen, need_tokenizer=False):
 def quantized_of(options, screen, checkpoint, design):
     """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and warnings."""
     from ..plan.ranges import advice
-    design = fitting(options, screen, checkpoint, design)
+    fraction = design.hw.residual_fraction
     with screen.bar("quantizing") as progress:
         quantized = quantize(checkpoint, design.recipe, progress)
-        _, sentences = advice(checkpoint, quantized, design.hw.residual_fraction)
+        ranges, sentences = advice(checkpoint, quantized, fraction)
+        if other := fraction_is_auto(options.shape) and ranges.fitting not in (None, fraction):     # seldom: the text is run again
+            design = _with_fraction(design, ranges.fitting)
+            _, sentences = advice(checkpoint, quantized, ranges.fitting)
+    if other:
+        _say_fraction(screen, fraction, ranges.fitting)
     for sentence in sentences:
         screen.warn(sentence)
     return design, quantized
@@ -135,8 +140,16 @@ def fitting(options, screen, checkpoint, design):
     fraction = design.hw.residual_fraction
     if not fraction_is_auto(options.shape) or (fits := fitting_fraction(checkpoint, fraction)) in (None, fraction):
         return design
+    _say_fraction(screen, fraction, fits)
+    return _with_fraction(design, fits)
+
+
+def _say_fraction(screen, fraction, fits):
     screen.say(f"residual_fraction={fits}: {fraction} does not suit the model's residual")
-    return dataclasses.replace(design, hw=dataclasses.replace(design.hw, residual_fraction=fits))
+
+
+def _with_fraction(design, fraction):
+    return dataclasses.replace(design, hw=dataclasses.replace(design.hw, residual_fraction=fraction))
 
 
 def warn_clipped(screen, design, counted):
