@@ -13,6 +13,8 @@ DESIGNS = {
     "halves": dict(tile_beats=2, entries=4, halves=2, num_hidden_layers=2),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=1, intermediate_size=1, head_dim=2,
                      num_attention_heads=1, num_hidden_layers=1, vocab_size=1, entries=1),
+    # no matrix has a second step of its tiles
+    "one_step": dict(formats="scales=row", hidden_size=2, intermediate_size=1, num_attention_heads=1, num_hidden_layers=1, vocab_size=3, tile_beats=1),
 }
 BLOCKS = {
     "vectors": dict(block=dict(biased=["q", "k", "v", "down"], qk_norm=dict(span="head")), vector_lanes=2, tile_beats=2, columns=4),
@@ -73,6 +75,7 @@ FORMATS = {
     "rows": dict(formats="scales=row,head=pair", learned_positions=True, entries=3, tile_beats=2, context=24, kv_block=4, hidden_size=20, vocab_size=150),
     "two_lanes": dict(formats="layers.0.o=e2m1,layers.1.gate_up=e2m1", lanes=2, columns=8, vector_lanes=2, attention_lanes=2, hidden_size=40, entries=3,
                       tile_beats=4, intermediate_size=70),
+    "one_step": dict(formats="weights=e2m1,head=e3m4", hidden_size=2, intermediate_size=1, num_attention_heads=1, tile_beats=1),
     "no_blocks": dict(formats="weights=e2m1,block_range=0", tie_word_embeddings=False, lanes=4, columns=16, tile_beats=1, hidden_size=20),
 }
 

@@ -86,10 +86,11 @@ class TileReader(wiring.Component):
         small = [self.beats.payload.word_select(i, E2M1.bits) for i in range(2 * hw.beat_bytes)]
         if hw.tile_beats == 1:
             last_beat = Const(1)
-            done = ~narrow | step[0] | (step == self.matrix.steps)      # with the beat
+            odd = step[0] if len(step) else Const(0)                    # no matrix has a second step: its half of a beat is never read
+            done = ~narrow | odd | (step == self.matrix.steps)          # with the beat
             if design.narrow:
                 half = len(small) // 2
-                chosen = Mux(step[0], Cat(small[half:]), Cat(small[:half]))
+                chosen = Mux(odd, Cat(small[half:]), Cat(small[:half]))
                 small = [chosen.word_select(i, E2M1.bits) for i in range(half)]
                 parts = [Cat(self._expanded(m, code, offsets, i, 0, beat) for i, code in enumerate(small))]
         else:
