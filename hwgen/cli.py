@@ -1,8 +1,8 @@
 """The program ``hwgen``: a model in, a machine out, and everything to see that it works.
 
 stdout carries a command's result and stderr everything else. Exit codes: 0 done, 1 the machine and the golden model
-differ (or a simulation or a board failed, or stdout has not taken the result), 2 wrong input (one line says what), 130
-interrupted, 143 terminated (129 where the terminal is gone).
+differ (or a simulation or a board failed, or stdout has not taken the result), 2 wrong input (one line says what), 3 a
+planned machine does not fit, 130 interrupted, 143 terminated (129 where the terminal is gone).
 """
 import argparse
 import contextlib
@@ -114,12 +114,12 @@ def main(arguments=None):
                 options = _parser().parse_args(spelled_out(sys.argv[1:] if arguments is None else list(arguments)))
                 command = f"hwgen {options.command}"
                 _check_words(options)
-                options.run(options, terminal.Screen())
+                code = options.run(options, terminal.Screen())
             except SystemExit:      # argparse's, after --help
                 finish()
                 raise
             finish()
-        return 0
+        return code or 0
     except (InputError, ModelError) as error:
         return complain(f"error: {error}", 2)
     except verilator.VerilatorError as error:

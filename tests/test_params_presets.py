@@ -6,7 +6,7 @@ from hwgen.params import model as models
 from hwgen.params.design import Design
 from hwgen.params.formats import E2M1, E3M4, E4M3
 from hwgen.params.hardware import HwShape, Override, Recipe
-from hwgen.params.presets import SHAPES, hw_shape, recipe
+from hwgen.params.presets import SHAPES, field_meanings, hw_shape, recipe
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -97,3 +97,9 @@ def test_wrong_recipes(text, head, complaint):
 def test_formats_that_do_not_fit(text, shape, complaint):
     with pytest.raises(ValueError, match=complaint):
         Design(model=models.DEMO, hw=HwShape(**shape), recipe=recipe(text))
+
+
+def test_each_field_of_a_shape_is_explained():
+    meanings = field_meanings()
+    assert {*meanings} == {field.name for field in dataclasses.fields(HwShape)}
+    assert all(len(said) > 10 and "----" not in said for _, said in meanings.values())

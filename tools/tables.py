@@ -11,7 +11,7 @@ an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline``
 
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
 ``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how many
-families these are.
+families these are. Between ``<!-- shape -->`` and the end marker, a table of the fields of a hardware shape, of `HwShape`'s own words.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import re
 import sys
 
 from hwgen.models.families import FAMILIES
+from hwgen.params.presets import field_meanings
 from tools import ledger
 
 
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline))? -->)(.*?)(<!-- end -->)", re.DOTALL)
 LIST = re.compile(r"(<!-- families -->)(.*?)(<!-- end -->)", re.DOTALL)
 COUNT = re.compile(r"(<!-- families:count -->)(.*?)(<!-- end -->)", re.DOTALL)
+SHAPE = re.compile(r"(<!-- shape -->)(.*?)(<!-- end -->)", re.DOTALL)
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 
 
@@ -70,6 +72,12 @@ def as_families(results):
     return table(["family (`model_type`)", "what it has", "largest float32 difference", "RTL checked"], rows)
 
 
+def as_shape():
+    """A row for each field of `HwShape`."""
+    return table(["field", "default", "what it is"], [[f"`{name}`", f"`{int(default) if isinstance(default, bool) else default}`", said.replace("``", "`")]
+                                                      for name, (default, said) in field_meanings().items()])
+
+
 def select(entries, patterns):
     """Entries in the order of the patterns, and of names within one."""
     chosen = [entry for pattern in patterns.split(",") for entry in entries if fnmatchcase(entry["name"], pattern.strip())]
@@ -99,6 +107,7 @@ def render(text, results=None):
         measured = json.loads(((results or ledger.RESULTS).with_name("families.json")).read_text())
         text = LIST.sub(lambda match: f"{match[1]}\n{as_families(measured)}\n{match[3]}", text)
         text = COUNT.sub(lambda match: f"{match[1]}{len({name.partition(',')[0] for name in measured})}{match[3]}", text)
+    text = SHAPE.sub(lambda match: f"{match[1]}\n{as_shape()}\n{match[3]}", text)
     for key, code in hidden.items():
         text = text.replace(key, code)
     return text

@@ -2,11 +2,12 @@
 import argparse
 import dataclasses
 import math
+import textwrap
 
 from ..host.inputs import checked_input
 from ..models import load, quantize
 from ..params.design import Design
-from ..params.presets import SHAPES, fraction_is_auto, hw_shape, recipe
+from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
@@ -20,9 +21,9 @@ CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 def _shapes_help():
     lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
-    return ("shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):\n"
-            + "\n".join(lines) + "\n  fields: " + ", ".join(SHAPES["demo"].shape.__dataclass_fields__)
-            + "\n  residual_fraction=auto, which is the default, takes what suits the model where 16 does not")
+    fields = [textwrap.fill(said.replace("``", ""), 110, initial_indent=f"  {name:17} ", subsequent_indent=" " * 20) for name, (_, said) in field_meanings().items()]
+    return "\n".join(["shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):", *lines, "fields of a shape:", *fields,
+                      "  residual_fraction=auto, which is the default, takes what suits the model where 16 does not"])
 
 
 def add_command(group, name, run, summary, example, shapes=True):

@@ -6,20 +6,18 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ..fpga.boards import BOARDS, board
-from ..fpga.families import FAMILIES
+from ..fpga.boards import BOARDS
 from ..host.inputs import checked_input, try_to_write, write_text, writing
 from ..host.terminal import result
-from ..models.hf import folder_shape
-from ..models.kept import is_kept
-from ..models.options import About
 from ..params.design import Design
 from ..params.model import PRESETS
 from ..params.presets import hw_shape
 from ..plan.costs import KINDS, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
-from .common import CLOCK, MODEL_HELP, add_clock, add_command, add_machine, opened, recipe_of
+from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
+from .common import CLOCK, add_clock, add_command, add_machine, recipe_of
+from .compare import add_compare
 
 __all__ = ["add_plan", "spelled_out"]
 
@@ -28,17 +26,23 @@ WHAT = ("Whether a model's machine fits on a board, what clock and speed to expe
 
 
 def add_plan(commands):
-    plans = commands.add_parser("plan", help="Does it fit on a board (hwgen plan MODEL --board B); how busy its engines would be (engines); "
+    plans = commands.add_parser("plan", help="Does it fit on a board (hwgen plan MODEL --board B); which shapes are best there (compare); how busy its engines would be (engines); "
                                 "a machine that is too large to simulate (scale).",
                                 description="hwgen plan MODEL is short for hwgen plan board MODEL. See docs/cost.md, docs/utilization.md and docs/scale.md.")
-    actions = plans.add_subparsers(dest="action", metavar="MODEL|board|engines|scale", required=True)
+    actions = plans.add_subparsers(dest="action", metavar="MODEL|board|compare|engines|scale", required=True)
     sub = add_command(actions, "plan board", run_plan_board, WHAT,
                       "hwgen plan demo --board ulx3s-85f\n  hwgen plan smollm2-135m --lut 200000 --bram 5000 --shape latency-16x16")
-    _add_chip(sub)
+    add_chip(sub)
+    sub.add_argument("--formats", metavar="F", help="as for hwgen emit")
+    sub.add_argument("--head", choices=("single", "pair"), help="as for hwgen emit")
+    sub.add_argument("--units", action="store_true", help="also what each unit takes")
+    sub.add_argument("--json", metavar="FILE", help="write all of it as JSON too")
+    add_compare(actions)
     sub = add_command(actions, "plan engines", run_plan_engines, "How busy each engine of a machine would be, and the fewest lanes that keep its array busy.",
                       "hwgen plan engines smollm2-135m --shape batch-32x32 --position 200")
     add_machine(sub, shape="batch-32x32")
     sub.add_argument("--position", type=int, metavar="P", help="of the entries in their slots (default: the middle of the context)")
+    sub.add_argument("--json", metavar="FILE", help="write all of it as JSON too")
     add_clock(sub)
     sub = add_command(actions, "plan scale", run_plan_scale,
                       "Throughput of a server of many chips on the cycle model: every assumption a parameter, and what binds.",
@@ -51,83 +55,35 @@ def add_plan(commands):
     sub.add_argument("--json", metavar="FILE", help="write assumptions and results")
 
 
-def _add_chip(sub):
-    """Model, FPGA and shape of ``plan board``."""
-    sub.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; a folder with config.json alone, or one of {', '.join(PRESETS)}")
-    sub.add_argument("--board", choices=[*BOARDS], help="the board (default: what --family, --lut, --ff, --bram and --dsp say)")
-    sub.add_argument("--family", choices=[*table()], help="of an FPGA without a board here (default: ecp5)")
-    for kind, noun in (("lut", "LUTs of 4 inputs (xilinx7: of 6)"), ("ff", "flip-flops"), ("bram", "memory blocks (ecp5, gowin, xilinx7: 18 kbit; ice40: 4 kbit)"),
-                       ("dsp", "multipliers, 18 x 18")):
-        sub.add_argument(f"--{kind}", type=int, metavar="N", help=f"{noun} that the FPGA has")
-    sub.add_argument("--clock", type=float, metavar="MHZ", help="speeds are for this clock (default: the board's, if the machine may reach it)")
-    sub.add_argument("--shape", metavar="S", help="hardware shape, see below (default: the board's, or tiny)")
-    sub.add_argument("--formats", metavar="F", help="as for hwgen emit")
-    sub.add_argument("--head", choices=("single", "pair"), help="as for hwgen emit")
-    sub.add_argument("--units", action="store_true", help="also what each unit takes")
-
-
-def _shape(screen, model):
-    """(The model's shape, without its weights; the `QuantizedModel` of a folder of one, else None.)"""
-    if model in PRESETS:
-        return PRESETS[model], None
-    if Path(model).is_dir() and not is_kept(model):
-        about = About()
-        shape = folder_shape(model, about)
-        for line in about.warnings:
-            screen.warn(line)
-        return shape, None
-    checkpoint = opened(screen, model)
-    return checkpoint.shape, checkpoint.kept
-
-
-def _capacity(chosen):
-    """{kind: how many}"""
-    return {kind: chosen.capacity[FAMILIES[chosen.family].resources[kind.lower()]] for kind in KINDS}
-
-
-def _chip(options):
-    """(title, family, {kind: how many}, board or None)"""
-    given = {kind: getattr(options, kind.lower()) for kind in KINDS if getattr(options, kind.lower()) is not None}
-    for kind, count in given.items():
-        if count < (least := int(kind in ("LUT", "FF"))):       # some FPGAs have no multipliers, or no memory blocks
-            raise ValueError(f"{kind} must be at least {least}, not {count}")
-    if options.board:
-        if given or options.family:
-            raise ValueError("Board and resources must not be given both: a board has its own")
-        chosen = board(options.board)
-        if chosen.family not in table():
-            raise ValueError(f"Costs are known of {', '.join(table())}, not of {chosen.family}")
-        return chosen.title, chosen.family, _capacity(chosen), chosen
-    if not given:
-        raise ValueError(f"FPGA must be given: --board {'|'.join(BOARDS)}, or its --lut, --bram and --dsp")
-    family = options.family or "ecp5"
-    return f"{family} with " + ", ".join(f"{count:,} {kind}" for kind, count in given.items()), family, given, None
-
-
 def _clock(found, chosen):
     expected = f"about {found.mhz:.0f} MHz" if found.mhz else f"not known: no machine was placed and routed on {found.family} yet"
     return expected + (f"; the board's is {chosen.clock:g} MHz" if chosen else "")
 
 
-def _speed(found, mhz, texts=1):
-    cycles = found.cycles(texts)
+def _speed(cycles, mhz):
     return (f"{1e6 * mhz / cycles:,.0f} tokens/s at {mhz:.4g} MHz: " if mhz else "") + f"{cycles:,.0f} cycles a token"
 
 
 def run_plan_board(options, screen):
-    model, kept = _shape(screen, options.model)
+    model, kept = shape_of(screen, options.model)
     with checked_input():
-        title, family, capacity, chosen = _chip(options)
+        title, family, capacity, chosen = chip(options)
         shape = options.shape if options.shape is not None else chosen.shape if chosen else "tiny"
         if options.formats is None and chosen and not kept:
             options.formats = chosen.formats
         design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe_of(options, kept, options.model))
         if design.hw.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
-        if options.clock is not None and not 1 <= options.clock <= 1000:
-            raise ValueError(f"Clock must be 1 to 1000 MHz, not {options.clock:g}")
+        check_clock(options)
+    if options.json:
+        with writing(options.json):
+            try_to_write(Path(options.json))
     screen.say(summary(design))
     found = fit(design, family, capacity)
+    clock = options.clock or min((mhz for mhz in (found.mhz, chosen.clock if chosen else 0) if mhz), default=0)
+    hw = design.hw
+    counts = sorted({1, min(hw.entries, hw.slots, hw.blocks)})
+    speeds = {} if found.over else {texts: found.cycles(texts) for texts in counts}
     print(f"{'does not fit' if found.over else 'fits'}: {model.name} on {title}")
     rows = Table("", "about", "of", "", box=None, header_style="bold", padding=(0, 2))
     for column in rows.columns[1:]:
@@ -145,24 +101,27 @@ def run_plan_board(options, screen):
         for unit, costs in sorted(found.units.items(), key=lambda item: -item[1]["LUT"]):
             units.add_row(unit, *(f"{costs[kind]:,.0f}" for kind in KINDS))
         result(units)
-    if found.over:
-        _what_then(options, found, chosen)
-        return
-    print(f"clock    {_clock(found, chosen)}")
-    clock = options.clock or min((mhz for mhz in (found.mhz, chosen.clock if chosen else 0) if mhz), default=0)
-    if options.clock and found.mhz and options.clock > found.mhz:
-        print(f"         {options.clock:g} MHz is more than it may reach")
-    print(f"speed    {_speed(found, clock)}, one text")
-    hw = design.hw
-    if (texts := min(hw.entries, hw.slots, hw.blocks)) > 1:
-        print(f"         {_speed(found, clock, texts)}, {texts} texts of {design.room(texts)} at once")
-    context, slots = largest(found, "context", model.longest_context), largest(found, "slots", 256)
-    print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.longest_context else "")
-          + f", or for {slots} slot{'s' if slots > 1 else ''} of {design.hw.context}")
+    smaller = _what_then(options, found, chosen) if found.over else None
+    if not found.over:
+        print(f"clock    {_clock(found, chosen)}")
+        if options.clock and found.mhz and options.clock > found.mhz:
+            print(f"         {options.clock:g} MHz is more than it may reach")
+        for texts, cycles in speeds.items():
+            print(f"{'speed' if texts == 1 else '':8} {_speed(cycles, clock)}, " + ("one text" if texts == 1 else f"{texts} texts of {design.room(texts)} at once"))
+        context, slots = largest(found, "context", model.longest_context), largest(found, "slots", 256)
+        print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.longest_context else "")
+              + f", or for {slots} slot{'s' if slots > 1 else ''} of {hw.context}")
+    if options.json:
+        about = {"kind": "projected", "model": model.name, "chip": title, "family": family, "shape": spelled(hw), "fits": not found.over, "used": found.used,
+                 "capacity": capacity, "without": missing, "units": {unit: {kind: round(count) for kind, count in costs.items()} for unit, costs in found.units.items()},
+                 "mhz": round(found.mhz, 2), "clock": clock, "smaller": smaller,
+                 "speeds": [{"texts": texts, "cycles_per_token": round(cycles, 1), "tokens_per_second": round(1e6 * clock / cycles, 1)} for texts, cycles in speeds.items()]}
+        write_text(options.json, json.dumps(about, indent=1) + "\n")
+    return DOES_NOT_FIT if found.over else 0
 
 
 def _what_then(options, found, chosen):
-    """The smallest change that helps, and boards on which nothing need change."""
+    """Say the smallest change that helps, and boards on which nothing need change. Returns the smaller shape, or None."""
     print("too many " + ", ".join(f"{kind}: {found.used[kind]:,} where {int(FULL[kind] * found.capacity[kind]):,} can be used" for kind in found.over))
     smaller = smallest_change(found.design, found.family, found.capacity)
     if smaller is None:
@@ -177,11 +136,12 @@ def _what_then(options, found, chosen):
             print("         --head single takes half the bytes for its last matrix")
     else:
         print(f"smaller  --shape {spelled(smaller.design.hw)}")
-        print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(smaller, smaller.mhz)}")
+        print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(smaller.cycles(), smaller.mhz)}")
     larger = [other for other in BOARDS.values() if chosen is not None and other.name != chosen.name
-              and other.family in table() and not fit(found.design, other.family, _capacity(other)).over]
+              and other.family in table() and not fit(found.design, other.family, capacity_of(other)).over]
     if larger:
         print(f"larger   --board {' or '.join(other.name for other in larger)}, with --shape {spelled(found.design.hw)}")
+    return smaller and spelled(smaller.design.hw)
 
 
 def run_plan_scale(options, screen):
@@ -208,7 +168,7 @@ def run_plan_scale(options, screen):
 
 def run_plan_engines(options, screen):
     from ..plan.throughput import TARGET, engine_use, fewest_lanes, traffic
-    shape, kept = _shape(screen, options.model)
+    shape, kept = shape_of(screen, options.model)
     with checked_input():
         asked = options.default_shape if options.shape is None else options.shape
         design = Design(model=shape, hw=hw_shape(asked, shape), recipe=recipe_of(options, kept, options.model))
@@ -219,6 +179,9 @@ def run_plan_engines(options, screen):
         clock = CLOCK if options.clock is None else options.clock
         if not 0 < clock < math.inf:
             raise ValueError(f"Clock must be above 0 MHz, not {clock:g}")
+    if options.json:
+        with writing(options.json):
+            try_to_write(Path(options.json))
     screen.say(summary(design))
     uses = {kind: engine_use(design, *entries) for kind, entries in traffic(hw, position).items()}
     rows = [("cycles of a pass", lambda u: f"{u['cycles']:,}"), ("array busy", lambda u: f"{u['array']:.1%}"),
@@ -231,9 +194,14 @@ def run_plan_engines(options, screen):
     vector, attention, use = fewest_lanes(design, position)
     print(f"{'fewest lanes for' if use >= TARGET else 'no lanes give'} {TARGET:.0%} in decode: vector_lanes={vector},attention_lanes={attention} "
           f"({use:.1%})")
+    if options.json:
+        about = {"kind": "projected", "model": shape.name, "shape": spelled(hw), "position": position, "clock": clock,
+                 "passes": {kind: found | {"tokens_per_second": round(clock * 1e6 * hw.entries / found["cycles"], 1)} for kind, found in uses.items()},
+                 "fewest_lanes": {"vector_lanes": vector, "attention_lanes": attention, "array": use, "wanted": TARGET}}
+        write_text(options.json, json.dumps(about, indent=1) + "\n")
 
 
 def spelled_out(arguments):
     """``plan MODEL`` is short for ``plan board MODEL``."""
-    short = arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] not in ("board", "engines", "scale", "-h", "--help")
+    short = arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] not in ("board", "compare", "engines", "scale", "-h", "--help")
     return ["plan", "board", *arguments[1:]] if short else arguments

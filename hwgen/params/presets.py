@@ -1,5 +1,6 @@
 """Hardware shapes by name, smallest first, and how a command line spells a shape and a recipe."""
 import dataclasses
+import inspect
 import re
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from .formats import E2M1, FORMATS, WEIGHTS, fp8
 from .hardware import HwShape, Override, Recipe
 from .stream import HEAD
 
-__all__ = ["SHAPES", "Preset", "fraction_is_auto", "hw_shape", "recipe"]
+__all__ = ["SHAPES", "Preset", "field_meanings", "fraction_is_auto", "hw_shape", "named_fields", "recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,22 @@ def _integer(key, text):
 def fraction_is_auto(text):
     """Whether a spelled shape leaves residual_fraction to the model."""
     return _pairs(text, "Shape field", HwShape.__dataclass_fields__).get(_AUTO, "auto") == "auto"
+
+
+def field_meanings():
+    """{field of `HwShape`: (its default, what it is)}, from the class's own words."""
+    said = re.split(r"^(?=\w)", inspect.getdoc(HwShape).partition("----------\n")[2], flags=re.MULTILINE)
+    found = {}
+    for paragraph in filter(str.strip, said):
+        names, text = re.match(r"((?:\w+, )*\w+) {2,}(.*)", paragraph, re.DOTALL).groups()
+        for name in names.split(", "):
+            found[name] = HwShape.__dataclass_fields__[name].default, " ".join(text.split())
+    return found
+
+
+def named_fields(text):
+    """The fields that a spelled shape names, without its preset's name."""
+    return {*_pairs(text, "Shape field", HwShape.__dataclass_fields__)} - {""}
 
 
 def hw_shape(text, model, default="demo"):

@@ -1,0 +1,121 @@
+"""Shapes of a model's machine on one chip: which of many fit, and which of those no other beats."""
+import dataclasses
+import functools
+import itertools
+from dataclasses import dataclass
+
+from .fit import FULL, Fit, fit
+
+__all__ = ["Point", "VARIED", "candidates", "compared", "front", "size"]
+
+#: Fields of `HwShape` that are tried -> the values that are tried.
+VARIED = {
+    "lanes": (2, 4, 8, 16, 32, 64), "columns": (2, 4, 8, 16, 32, 64), "vector_lanes": (2, 4, 8, 16), "attention_lanes": (2, 4, 8, 16, 32, 64),
+    "halves": (1, 2),
+    "entries": (),          # as many as texts
+    "dsp_columns": (),      # none, or what the chip's multipliers are enough for
+    "tile_beats": ()}       # as many as the array does not wait for: the memory of the weights is narrower so
+#: An array that is more oblong has more of what goes with its lanes, or its columns, than multipliers.
+OBLONG = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A shape that fits.
+
+    fit         its `Fit`
+    texts       texts that are decoded at once
+    mhz         clock of the speed: what place and route may reach, or what was asked for
+    cycles      a token, the mean over the positions that all texts have room for
+    """
+    fit: Fit
+    texts: int
+    mhz: float
+    cycles: float
+
+    @property
+    def speed(self):
+        """Tokens per second; of a family whose clock is not known, per million cycles."""
+        return 1e6 * (self.mhz or 1) / self.cycles
+
+    @property
+    def part(self):
+        """The part of the chip's LUTs, of those that can be used."""
+        return self.fit.used["LUT"] / (FULL["LUT"] * self.fit.capacity["LUT"])
+
+
+def candidates(design, family, capacity, texts, fixed=()):
+    """Designs like this one in all but the fields of `VARIED` that are not ``fixed``, for so many texts at once, with a slot for each unless ``slots`` is fixed."""
+    hw, fixed = design.hw, {*fixed}
+    slots = hw.slots if "slots" in fixed else texts
+    blocks = hw.kv_blocks if "kv_blocks" in fixed else min(hw.kv_blocks, slots * hw.blocks_per_slot)
+    hw = dataclasses.replace(hw, slots=slots, kv_blocks=blocks)
+
+    @functools.cache
+    def spare(vector):
+        """Multipliers that the vector engines leave."""
+        one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2), vector_lanes=vector, tile_beats=1, dsp_columns=0)
+        return max(0, capacity.get("DSP", 0) - fit(dataclasses.replace(design, hw=one), family, capacity).used["DSP"])
+
+    values = {name: tried if tried and name not in fixed else (getattr(hw, name),) for name, tried in VARIED.items()}
+    for lanes, columns, vector, attention, halves in itertools.product(*(values[name] for name in ("lanes", "columns", "vector_lanes", "attention_lanes", "halves"))):
+        if not {"lanes", "columns"} <= fixed and max(lanes, columns) > OBLONG * min(lanes, columns):
+            continue
+        if "attention_lanes" not in fixed and attention > max(2, design.model.head_dim):
+            continue
+        entries = hw.entries if "entries" in fixed else texts
+        if "halves" not in fixed and halves == 2 and entries < 4:
+            continue
+        dsp = min(columns, spare(vector) // lanes)
+        for dsp_columns in (hw.dsp_columns,) if "dsp_columns" in fixed else sorted({0, dsp}):
+            for beats in (hw.tile_beats,) if "tile_beats" in fixed else (4, 2, 1):
+                if "tile_beats" not in fixed and beats > max(1, entries // halves):
+                    continue
+                try:
+                    found = dataclasses.replace(design, hw=dataclasses.replace(
+                        hw, lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, entries=entries, halves=halves, tile_beats=beats,
+                        dsp_columns=dsp_columns))
+                except ValueError:      # there is no such shape
+                    continue
+                yield found
+                break
+
+
+def size(design):
+    """What sorts designs so that a smaller one comes before a larger one."""
+    hw = design.hw
+    return hw.lanes * hw.columns, hw.vector_lanes, hw.attention_lanes, hw.entries, -hw.dsp_columns
+
+
+def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, total: None):
+    """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all)."""
+    designs, points, too_large = list(designs), [], {}
+    designs.sort(key=size)
+    for done, design in enumerate(designs):
+        progress(done, len(designs))
+        hw, key = design.hw, (design.recipe, design.hw.dsp_columns > 0)
+        if any(small.lanes <= hw.lanes and small.columns <= hw.columns and small.vector_lanes <= hw.vector_lanes and small.entries <= hw.entries
+               and small.attention_lanes <= hw.attention_lanes and small.halves <= hw.halves for small in too_large.get(key, ())):
+            continue
+        found = fit(design, family, capacity)
+        if {"LUT", "FF"} & set(found.over):
+            too_large.setdefault(key, []).append(hw)
+        if found.over or mhz and found.mhz and mhz > found.mhz:
+            continue
+        at_once = min(texts, hw.entries)
+        points.append(Point(fit=found, texts=at_once, mhz=mhz or found.mhz, cycles=found.cycles(at_once)))
+    progress(len(designs), len(designs))
+    return points
+
+
+def front(points, gain=0.0):
+    """Those that are faster than all that take no more LUTs, the smallest first. The next is faster by the part ``gain`` at least; the fastest is always there."""
+    best = []
+    for point in sorted(points, key=lambda p: (p.fit.used["LUT"], -p.speed)):
+        if not best or point.speed > best[-1].speed:
+            best.append(point)
+    chosen = best[:1]
+    for point in best[1:-1]:
+        if point.speed >= (1 + gain) * chosen[-1].speed:
+            chosen.append(point)
+    return chosen + best[1:][-1:]
