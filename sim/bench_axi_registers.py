@@ -41,12 +41,15 @@ class Bench:
                     value = self.inputs[register.name, field.name] = self.rng.getrandbits(field.width)
                     getattr(self.dut, f"{register.name}_{field.name}".lower()).value = value
                 elif field.access == "push":
-                    refuse = self.rng.random() < 0.3
-                    (self.refused.add if refuse else self.refused.discard)(register.name)
-                    getattr(self.dut, f"{register.name}_refuse".lower()).value = int(refuse)
+                    self.refuse(register, self.rng.random() < 0.3)
             if register.window:
                 for i in range(register.count):
                     self.inputs[register.name, i] = self.rng.getrandbits(32)
+
+    def refuse(self, register, refuse):
+        """A push to a register has a place from now on, or none."""
+        (self.refused.add if refuse else self.refused.discard)(register.name)
+        getattr(self.dut, f"{register.name}_refuse".lower()).value = int(refuse)
 
     async def _serve(self):
         """Memories behind the windows: data one cycle after the address."""
@@ -74,10 +77,10 @@ class Bench:
         got = await self.master.read(address, 4)
         assert (int.from_bytes(got.data, "little"), int(got.resp)) == want, f"read of {address:#x}"
 
-    async def write(self, address, data, size=4):
-        strobe = (1 << size) - 1
-        want = self.model.write(address, data, strobe, self.refused)
-        got = await self.master.write(address, data.to_bytes(4, "little")[:size])
+    async def write(self, address, data, size=4, lane=0):
+        """``size`` bytes of a word, from its byte ``lane`` on."""
+        want = self.model.write(address, data, (1 << size) - 1 << lane, self.refused)
+        got = await self.master.write(address + lane, data.to_bytes(4, "little")[lane:lane + size])
         assert int(got.resp) == want, f"write of {address:#x}"
         await self.clock.edge(2)
         assert self.pulses == self.model.pulses, f"write of {address:#x}"
@@ -97,14 +100,20 @@ async def begin(dut, seed="", hesitate=0):
 
 @cocotb.test()
 async def each(dut):
-    """Every register reads as described before it was written, and after."""
+    """Every register reads as described before it was written, and after; what is pushed without a place is lost; and all stay while others are written."""
     _, bench = await begin(dut)
     for address in places(bench.rng):
         await bench.read(address)
     for register in MAP.registers:
-        for data in (0xFFFFFFFF, bench.rng.getrandbits(32), 0):
+        for data, refuse in ((0xFFFFFFFF, False), (bench.rng.getrandbits(32), True), (0, False)):
+            if any(field.access == "push" for field in register.fields):
+                bench.refuse(register, refuse)
             await bench.write(register.offset, data)
             await bench.read(register.offset)
+    for register in MAP.registers:
+        await bench.write(register.offset, bench.rng.getrandbits(32))
+    for address in places(bench.rng):
+        await bench.read(address)
 
 
 @cocotb.test()
@@ -118,7 +127,8 @@ async def software(dut, hesitate):
         if rng.random() < 0.5:
             await bench.read(address)
         else:
-            await bench.write(address, rng.getrandbits(32), rng.choice([4, 4, 4, 1, 2, 3]))
+            size = rng.choice([4, 4, 4, 1, 2, 3])
+            await bench.write(address, rng.getrandbits(32), size, rng.randint(0, 4 - size))
         if rng.random() < 0.2:
             bench.change()
             await clock.edge(2)
@@ -154,10 +164,10 @@ async def events(dut):
             await bench.read(register.offset)
 
 
-async def answers(dut, clock, valids, answer, ready, count):
+async def answers(dut, clock, valids, answer, ready, count, takes=1):
     """Cycles of ``count`` answers to accesses that are offered one after the other without a pause, from the first cycle on."""
     start, seen, open_ = clock.cycle, [], dict.fromkeys(valids, count)
-    getattr(dut, ready).value = 1
+    getattr(dut, ready).value = takes
     while len(seen) < count:
         for name in valids:
             getattr(dut, f"{name}valid").value = int(open_[name] > 0)
@@ -172,12 +182,17 @@ async def answers(dut, clock, valids, answer, ready, count):
 
 @cocotb.test()
 async def pace(dut):
-    """By hand, as no bus model lets nothing pass between: the cycles that `LiteSlave` promises."""
+    """By hand, as no bus model lets nothing pass between: the cycles that `LiteSlave` promises. An answer does not wait for its taker."""
     clock = await start_clock_reset(dut)
     dut.s_axi_wstrb.value, dut.s_axi_awaddr.value, dut.s_axi_wdata.value = 15, 0, 0
-    writes = await answers(dut, clock, ["s_axi_aw", "s_axi_w"], "s_axi_bvalid", "s_axi_bready", 4)
+    write, read = (["s_axi_aw", "s_axi_w"], "s_axi_bvalid", "s_axi_bready"), (["s_axi_ar"], "s_axi_rvalid", "s_axi_rready")
+    for access, cycles in ((write, WRITE_CYCLES), (read, READ_CYCLES)):
+        assert await answers(dut, clock, *access, 1, takes=0) == [cycles]
+        getattr(dut, access[2]).value = 1
+        await clock.edge()
+    writes = await answers(dut, clock, *write, 4)
     assert writes == [WRITE_CYCLES + 2 * i for i in range(4)]
-    reads = await answers(dut, clock, ["s_axi_ar"], "s_axi_rvalid", "s_axi_rready", 3)
+    reads = await answers(dut, clock, *read, 3)
     assert reads == [READ_CYCLES + 5 * i for i in range(3)]
 
 

@@ -1,13 +1,15 @@
 """Bench of RmsNorm: values and cycles against its golden twin."""
 from collections import deque
+import math
 import random
 
 import cocotb
 import numpy as np
 
-from hwgen.golden.numbers import bf16, bf16_bits
-from hwgen.golden.rmsnorm import norm_cycles, rms_norm
+from hwgen.golden.numbers import acc_to_bf16, bf16, bf16_bits
+from hwgen.golden.rmsnorm import inverse_root, norm_cycles, rms_norm
 from hwgen.params.block import Norm
+from hwgen.params.tables import norm_epsilon
 from hwgen.units.rmsnorm import RmsNorm
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, pack, start_clock_reset, unpack, value_of
@@ -23,13 +25,40 @@ def shape(name):
     return getattr(UNIT, name).payload.shape()
 
 
+def edges(rng, count):
+    """Up to ``count`` rows whose sum of squares is where another factor begins, or one below, and in which that factor shows: all bits of the sum count."""
+    k, fraction, found = DESIGN.model.hidden_size, DESIGN.hw.residual_fraction, []
+    epsilon = norm_epsilon(k, DESIGN.model.rms_norm_eps, fraction)
+    least, most = max(16, epsilon.bit_length()), (k << 30).bit_length()
+    for _ in range(100 * count if least < most else 0):
+        bits = rng.integers(least, most)
+        edge = int(rng.integers(1 << 15, 1 << 16)) << int(bits) - 16
+        rest, row = edge - int(rng.integers(2)) - epsilon, np.zeros(DESIGN.hidden, np.int64)
+        for i in range(k):
+            row[i] = min(math.isqrt(max(0, rest)), (1 << 15) - 1)
+            rest -= int(row[i]) ** 2
+        row *= rng.choice([-1, 1], len(row))
+        x = acc_to_bf16(row, -fraction)
+        below, above = (bf16(x * np.ldexp(r.astype(np.float64), e)) for r, e in (inverse_root(k, [total], [fraction]) for total in (edge - 1, edge)))
+        if not rest and (below != above).any():
+            found.append(row)
+        if len(found) == count:
+            break
+    return found
+
+
+EDGES = edges(np.random.default_rng(cocotb.RANDOM_SEED), 16)
+
+
 def rows(rng, count):
     """Residual rows [count, hidden] of all sizes, padding 0; some are corners."""
     k = DESIGN.model.hidden_size
     out = np.zeros((count, DESIGN.hidden), np.int64)
     corners = [np.zeros(k), np.full(k, -1), np.full(k, -2**31), np.full(k, 2**31 - 1), np.eye(1, k)[0] * 2**31 - 1, np.ones(k)]
     for row in out:
-        if rng.random() < 0.3:
+        if EDGES and rng.random() < 0.3:
+            row[:] = EDGES[rng.integers(len(EDGES))]
+        elif rng.random() < 0.3:
             row[:k] = corners[rng.integers(len(corners))]
         else:
             bits = rng.integers(1, 32)

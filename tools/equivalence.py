@@ -15,6 +15,7 @@ __all__ = ["compare"]
 
 _PREPARE = """\
 read_rtlil mutated.il
+setattr -unset src */t:* */w:* */m:*
 hierarchy -check -top {top}
 proc -norom
 {apart}
@@ -33,6 +34,7 @@ async2sync
 techmap
 dffunmap
 aigmap
+opt_merge
 opt_clean
 write_rtlil prepared.il
 """
@@ -40,10 +42,10 @@ _MITER = """\
 read_rtlil prepared.il
 read_verilog miter.v
 hierarchy -check -top miter
-proc -norom
+proc -norom miter
+techmap miter
+aigmap miter
 flatten
-techmap
-aigmap
 opt_clean
 setundef -undriven -zero
 write_aiger -I -zinit -map miter.aim miter.aig

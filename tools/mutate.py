@@ -36,7 +36,7 @@ EXPLAINED = ROOT / "tools" / "mutants.json"
 UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop", "axi_registers",
          "axi_reader", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache", "mac_array", "array_grid", "attention", "decoder", "axi", "board")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
-VERSION = 2
+VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
 TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",)}
 #: Which of a unit's tests run benches on its Verilog, by words for pytest; by default those that are not nightly.
@@ -98,8 +98,9 @@ def mutate(case, count, seed, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "design.v").write_text(_beside(case.verilog, folder))
     width = count.bit_length() + 1
-    # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times are read by nothing.
-    read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_clean\nopt_merge\nopt_clean\n"
+    # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times are read by nothing. And `proc` makes
+    # multiplexers whose undefined input nothing selects.
+    read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n"
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
     chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d"
     if not (folder / "complete").exists():
