@@ -80,9 +80,11 @@ class Checkpoint:
     kept : QuantizedModel or None              where the files have codes: its tensors are what these stand for
     largest_residual : float or None           and the residual's largest magnitude on the text for which they were made
     in_blocks : set                            names of tensors that the files have in MXFP4, and that are nothing else
+    modules : dict or None                     of a folder: transformers' name of each module with a matrix -> the tensor that it is, or None where
+                                               the machine has not the file's matrix of a layer as it is
     """
 
-    kept = largest_residual = None
+    kept = largest_residual = modules = None
     in_blocks = frozenset()
 
     def __init__(self, shape, source, read, tokenizer=None, about=None):

@@ -361,6 +361,7 @@ def load_folder(folder, *, need_tokenizer=True):
     except TypeError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}") from None
     files = _Folder(folder, quantization)
+    spelled = described.given.family.spelled
     described.given.family = described.given.family.of_file(files.shapes)
     described, other_names = _tables(folder, described, files, about)
     shape, family = described.shape, described.given.family
@@ -382,5 +383,6 @@ def load_folder(folder, *, need_tokenizer=True):
         tokenizer = Tokenizer.from_folder(folder)
         tokenizer.check_vocabulary(shape.vocab_size, folder / "tokenizer.json")
     checkpoint = Checkpoint(shape, str(folder), lambda name: plan.recipes[name].make(read), tokenizer, about)
+    checkpoint.modules = plan.modules(spelled)
     checkpoint.in_blocks = plan.made_of({name for name in plan.needs() if other_names.get(name, name) in files.in_blocks})
     return checkpoint

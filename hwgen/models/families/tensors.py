@@ -50,6 +50,7 @@ class Plan:
     def __init__(self, shape, sizes, spelled=lambda name: name, own_biases=frozenset(), tied=False, transposed=False):
         self.shape, self.sizes, self.spelled, self.tied, self.transposed = shape, sizes, spelled, tied, transposed
         self.recipes = {name: self.stored(name, size) for name, size in sizes.items()}
+        self._stored = dict(self.recipes)
         for matrix in shape.block.matrices:
             if matrix.biased and matrix.name not in own_biases:
                 for name in self.of(matrix.bias):
@@ -85,6 +86,17 @@ class Plan:
     def made_of(self, files):
         """Names of the tensors that are made of these of the file's, and of no others."""
         return frozenset(name for name, recipe in self.recipes.items() if recipe.needs and recipe.needs.keys() <= set(files))
+
+    def modules(self, spelled):
+        """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else; None for others. ``spelled``: see `Plan`."""
+        users = [file for recipe in self.recipes.values() for file in recipe.needs]
+        found = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
+        for name, recipe in self.recipes.items():
+            if len(self.sizes[name]) == 2:
+                alone = name.startswith("model.layers.") and recipe is self._stored[name] and all(users.count(file) == 1 for file in recipe.needs)
+                module = spelled(name) if alone or not name.startswith("model.layers.") else next(iter(recipe.needs), name)
+                found[module.removesuffix(".weight")] = name if alone else None
+        return found
 
     def gains(self):
         """Names of the gains of all norms, those of queries and keys too."""

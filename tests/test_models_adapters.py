@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapter_cases import CASES, SHOWN, TOKENS, matrices, write_adapter
+from hwgen.models import load
+from hwgen.models.adapters import Adapted, read_adapter
+from hwgen.models.checkpoint import ModelError
+from hwgen.models.reference import Reference
+from model_files import write_folder
+
+RECORDED = json.loads((Path(__file__).parent / "adapters.json").read_text())
+PLAIN = RECORDED["queries and values"]
+FIRST = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapters") / "base"
+    write_folder(folder)
+    return load(folder)
+
+
+def adapter(base, folder, case, options=(), tensors=None):
+    """The adapter of a recorded case, with other options or tensors."""
+    config = case["config"] | dict(options)
+    return read_adapter(write_adapter(folder / "adapter", config, matrices(case["shapes"]) if tensors is None else tensors), base)
+
+
+def refusal(base, folder, options=(), tensors=None, case=PLAIN):
+    with pytest.raises(ModelError) as error:
+        adapter(base, folder, case, options, tensors)
+    assert "\n" not in str(error.value)
+    return str(error.value).replace(str(folder), "")
+
+
+def test_all_cases_are_recorded():
+    assert RECORDED.keys() == CASES.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_equal_pefts(base, tmp_path, name):
+    case = RECORDED[name]
+    read = adapter(base, tmp_path, case)
+    assert len(read.parts) == len(case["shapes"]) // 2
+    logits = Adapted(base, read).logits(TOKENS)[:, SHOWN]
+    assert np.allclose(logits, case["logits"], atol=2e-4, rtol=1e-4)
+    assert not np.allclose(Reference.of(base).logits(TOKENS)[:, SHOWN], case["logits"], atol=0.05)
+
+
+@pytest.mark.parametrize("option, value", [
+    ("peft_type", "LOHA"), ("bias", "lora_only"), ("use_dora", True), ("lora_bias", True), ("modules_to_save", ["lm_head"]),
+    ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"), ("init_lora_weights", "loftq"), ("init_lora_weights", 1),
+    ("layer_replication", [[0, 2]]), ("trainable_token_indices", [3]), ("target_parameters", ["weight"]), ("alora_invocation_tokens", [1, 2]),
+    ("use_qalora", True), ("task_type", "SEQ_CLS"), ("r", 0), ("r", "8"), ("rank_pattern", {"q_proj": 0}), ("rank_pattern", {"q_(": 3}),
+    ("alpha_pattern", {"q_proj": None}), ("lora_alpha", "x"), ("use_rslora", 1), ("layers_pattern", "layers"), ("target_modules", None),
+    ("target_modules", 7), ("target_modules", "(q_proj"), ("target_modules", ["nothing"]), ("invented", 3)])
+def test_options_that_are_not_honoured_are_named(base, tmp_path, option, value):
+    assert f"Option {option}" in refusal(base, tmp_path, {option: value})
+
+
+@pytest.mark.parametrize("pattern", [r"(.*q)*_proj", r"(a|a)+", ".*.*.*.*.*.*q", "(x+){9}"])
+def test_patterns_that_may_take_for_ever_are_refused(base, tmp_path, pattern):
+    assert "Option target_modules must" in refusal(base, tmp_path, {"target_modules": pattern})
+
+
+@pytest.mark.parametrize("pattern", [r"[*+{]q|.*\.[qv]_proj", r"[]*+q]*q_proj|.*\.q_proj|.*v_proj", r".*(q|\(\*|v)_proj"])
+def test_signs_that_repeat_nothing_do_not_count(base, tmp_path, pattern):
+    assert len(adapter(base, tmp_path, PLAIN, {"target_modules": pattern}).parts) == 4
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_tables_have_no_adapter(base, tmp_path, target):
+    assert f"not {'model.' if target != 'lm_head' else ''}{target}" in refusal(base, tmp_path, {"target_modules": ["q_proj", target]})
+
+
+def test_layers_of_a_pattern(base, tmp_path):
+    assert "Option layers_to_transform must" in refusal(base, tmp_path, {"target_modules": ".*[qv]_proj", "layers_to_transform": [0]})
+
+
+@pytest.mark.parametrize("changed, told", [
+    ({FIRST: None}, f"tensor {FIRST} is missing"),
+    ({FIRST: np.full((4, 72), np.nan, np.float32)}, "must be finite, not nan at [0, 0]"),
+    ({FIRST: np.zeros((4, 71), np.float32)}, "must be [4, 72] by the base"),
+    ({FIRST: np.zeros((5, 72), np.float32)}, "must be [4, 72] by the base"),
+    ({FIRST: np.zeros((4, 72), np.int32)}, "must be one of F64"),
+    ({FIRST.replace("layers.0", "layers.7"): np.zeros((4, 72), np.float32)}, "is this the adapter's base?"),
+    ({FIRST.replace("lora_A.weight", "lora_magnitude_vector"): np.zeros(72, np.float32)}, "must be A or B"),
+], ids=["missing", "nan", "width", "rank", "type", "layer", "dora"])
+def test_tensors_that_are_not_the_bases(base, tmp_path, changed, told):
+    tensors = {name: values for name, values in (matrices(PLAIN["shapes"]) | changed).items() if values is not None}
+    assert told in refusal(base, tmp_path, tensors=tensors)
+
+
+def test_files_that_are_missing(base, tmp_path):
+    with pytest.raises(ModelError, match="adapter_config.json is missing"):
+        read_adapter(tmp_path, base)
+    (write_adapter(tmp_path / "adapter", PLAIN["config"], {}) / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="adapter_model.safetensors is missing"):
+        read_adapter(tmp_path / "adapter", base)
+
+
+def test_a_base_whose_matrices_are_changed(base, tmp_path):
+    write_folder(tmp_path / "base", config={"model_type": "granite", "architectures": ["GraniteForCausalLM"], "residual_multiplier": 0.5,
+                                            "attention_multiplier": 0.2, "embedding_multiplier": 1.0, "logits_scaling": 1.0})
+    other = load(tmp_path / "base")
+    assert "must be matrices of layers" in refusal(other, tmp_path, {"target_modules": ["o_proj"]})
+    assert len(adapter(other, tmp_path, PLAIN).parts) == 4
+
+
+def test_a_base_that_is_no_folder(base, tmp_path):
+    assert "Base of an adapter must be a folder" in refusal(base.with_tensors(base.tensor), tmp_path)
