@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..params.block import Norm
 from .memory import memories, place
 
-__all__ = ["BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "table", "unknown"]
+__all__ = ["BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -142,8 +142,8 @@ def table():
     return json.loads(TABLE.read_text())["families"]
 
 
-def estimate(design, family):
-    """{unit: {kind: how many}} of a board's machine, memories with their units."""
+def logic(design, family):
+    """{unit: {kind: how many}} of a board's machine, without its clocked memories."""
     known, base, absent = table()[family], table()["ecp5"], _absent(design)
 
     def line(unit, kind, of):
@@ -158,7 +158,12 @@ def estimate(design, family):
         return max(0, found)
 
     names = [unit for unit in known if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
-    units = {unit: {kind: counts(unit, design) * one(unit, kind) for kind in KINDS} for unit in names}
+    return {unit: {kind: counts(unit, design) * one(unit, kind) for kind in KINDS} for unit in names}
+
+
+def estimate(design, family):
+    """{unit: {kind: how many}} of a board's machine, memories with their units."""
+    units = logic(design, family)
     for memory in memories(design):
         placed = place(memory, family)
         for kind, count in (("LUT", placed.luts), ("FF", placed.ffs), ("BRAM", placed.blocks)):
