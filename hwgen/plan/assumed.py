@@ -45,4 +45,6 @@ def parsed(kind, text):
 
 def listed(assumptions):
     """[(name, value with its unit, source)]"""
-    return [(f.name, f"{getattr(assumptions, f.name)} {f.metadata['unit']}".strip(), f.metadata["source"]) for f in _fields(assumptions)]
+    def spelled(value):
+        return f"{value:g}" if isinstance(value, float) and value >= 1e6 else str(value)
+    return [(f.name, f"{spelled(getattr(assumptions, f.name))} {f.metadata['unit']}".strip(), f.metadata["source"]) for f in _fields(assumptions)]

@@ -142,23 +142,28 @@ def table():
     return json.loads(TABLE.read_text())["families"]
 
 
-def logic(design, family):
-    """{unit: {kind: how many}} of a board's machine, without its clocked memories."""
+def logic(design, family, only=None):
+    """{unit: {kind: how many}} of a board's machine, or of these units of it, without its clocked memories."""
     known, base, absent = table()[family], table()["ecp5"], _absent(design)
 
     def line(unit, kind, of):
         return sum(w * f for w, f in zip(of.get(unit, {}).get(kind, ()), features(unit, design, kind)))
 
-    def one(unit, kind):
+    def one(unit, kind, rows):
         like = OWN.get(unit, unit)
         scale = line(like, kind, known) / there if (there := line(like, kind, base)) else 1
         found = scale * line(unit, kind, base) if unit in OWN else line(unit, kind, known)
-        for row in changes(unit, design):
+        for row in rows:
             found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), growth(row, design, unit)))
         return max(0, found)
 
     names = [unit for unit in known if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
-    return {unit: {kind: counts(unit, design) * one(unit, kind) for kind in KINDS} for unit in names}
+    units = {}
+    for unit in names:
+        if only is None or unit in only:
+            rows = changes(unit, design)
+            units[unit] = {kind: counts(unit, design) * one(unit, kind, rows) for kind in KINDS}
+    return units
 
 
 def estimate(design, family):
