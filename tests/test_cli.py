@@ -12,7 +12,7 @@ from hwgen.plan.summary import facts
 from model_files import write_folder
 from sim.designs import small_design
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "quantize", "plan engines", "plan scale", "info")
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "quantize", "plan engines", "plan scale", "plan die", "info")
 
 
 def lines(capsys, command, code=0):

@@ -30,8 +30,10 @@ def add_chip(sub, clock="speeds are for this clock (default: the board's, if the
 
 def shape_of(screen, model):
     """(The model's shape, without its weights; the `QuantizedModel` of a folder of one, else None.)"""
-    if model in PRESETS:
-        return PRESETS[model], None
+    if (name := model.lower()) in PRESETS and (name == model or not Path(model).exists()):
+        return PRESETS[name], None
+    if Path(model).name == "config.json" and Path(model).is_file():
+        model = str(Path(model).parent)
     if Path(model).is_dir() and not is_kept(model):
         about = About()
         shape = folder_shape(model, about)

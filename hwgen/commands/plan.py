@@ -18,6 +18,7 @@ from ..plan.summary import summary
 from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
 from .common import CLOCK, add_clock, add_command, add_machine, recipe_of
 from .compare import add_compare
+from .die import add_die
 
 __all__ = ["add_plan", "spelled_out"]
 
@@ -27,9 +28,9 @@ WHAT = ("Whether a model's machine fits on a board, what clock and speed to expe
 
 def add_plan(commands):
     plans = commands.add_parser("plan", help="Does it fit on a board (hwgen plan MODEL --board B); which shapes are best there (compare); how busy its engines would be (engines); "
-                                "a machine that is too large to simulate (scale).",
-                                description="hwgen plan MODEL is short for hwgen plan board MODEL. See docs/cost.md, docs/utilization.md and docs/scale.md.")
-    actions = plans.add_subparsers(dest="action", metavar="MODEL|board|compare|engines|scale", required=True)
+                                "a machine that is too large to simulate (scale); a die that holds its model (die).",
+                                description="hwgen plan MODEL is short for hwgen plan board MODEL. See docs/cost.md, docs/utilization.md, docs/scale.md and docs/die.md.")
+    actions = plans.add_subparsers(dest="action", metavar="MODEL|board|compare|engines|scale|die", required=True)
     sub = add_command(actions, "plan board", run_plan_board, WHAT,
                       "hwgen plan demo --board ulx3s-85f\n  hwgen plan smollm2-135m --lut 200000 --bram 5000 --shape latency-16x16")
     add_chip(sub)
@@ -53,6 +54,7 @@ def add_plan(commands):
     sub.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="other assumptions; the report lists all fields")
     sub.add_argument("--sweep", metavar="FIELD=V:V:V", help="also a table of what one assumption changes")
     sub.add_argument("--json", metavar="FILE", help="write assumptions and results")
+    add_die(actions)
 
 
 def _clock(found, chosen):
@@ -203,5 +205,5 @@ def run_plan_engines(options, screen):
 
 def spelled_out(arguments):
     """``plan MODEL`` is short for ``plan board MODEL``."""
-    short = arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] not in ("board", "compare", "engines", "scale", "-h", "--help")
+    short = arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] not in ("board", "compare", "engines", "scale", "die", "-h", "--help")
     return ["plan", "board", *arguments[1:]] if short else arguments

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..params.block import Norm
 from .memory import memories, place
 
-__all__ = ["BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "table", "unknown"]
+__all__ = ["BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -142,23 +142,33 @@ def table():
     return json.loads(TABLE.read_text())["families"]
 
 
-def estimate(design, family):
-    """{unit: {kind: how many}} of a board's machine, memories with their units."""
+def logic(design, family, only=None):
+    """{unit: {kind: how many}} of a board's machine, or of these units of it, without its clocked memories."""
     known, base, absent = table()[family], table()["ecp5"], _absent(design)
 
     def line(unit, kind, of):
         return sum(w * f for w, f in zip(of.get(unit, {}).get(kind, ()), features(unit, design, kind)))
 
-    def one(unit, kind):
+    def one(unit, kind, rows):
         like = OWN.get(unit, unit)
         scale = line(like, kind, known) / there if (there := line(like, kind, base)) else 1
         found = scale * line(unit, kind, base) if unit in OWN else line(unit, kind, known)
-        for row in changes(unit, design):
+        for row in rows:
             found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), growth(row, design, unit)))
         return max(0, found)
 
     names = [unit for unit in known if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
-    units = {unit: {kind: counts(unit, design) * one(unit, kind) for kind in KINDS} for unit in names}
+    units = {}
+    for unit in names:
+        if only is None or unit in only:
+            rows = changes(unit, design)
+            units[unit] = {kind: counts(unit, design) * one(unit, kind, rows) for kind in KINDS}
+    return units
+
+
+def estimate(design, family):
+    """{unit: {kind: how many}} of a board's machine, memories with their units."""
+    units = logic(design, family)
     for memory in memories(design):
         placed = place(memory, family)
         for kind, count in (("LUT", placed.luts), ("FF", placed.ffs), ("BRAM", placed.blocks)):

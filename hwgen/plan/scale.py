@@ -6,7 +6,7 @@ entries take turns, and adds what a single machine does not have: HBM and links.
 """
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..golden import convert, feeder, qk_norm, residual, rope, swiglu, vector_buffer
 from ..golden.attention import attention_cycles
@@ -15,60 +15,50 @@ from ..golden.kv_cache import kv_write_cycles
 from ..golden.mac_array import matmul_cycles
 from ..golden.rmsnorm import norm_cycles
 from ..params.block import Attend, Norm, Project, Store
-from ..params.checks import shown
 from ..params.design import Design, Matmul
 from ..params.hardware import HwShape, Recipe
 from ..params.model import LLAMA3_70B, ModelShape
 from ..params.stream import HEAD
+from .assumed import given, listed, parsed, within
 
 __all__ = ["SPLITS", "Outcome", "Scale", "assumptions", "outcome", "parse", "report", "steady_passes", "sweep_table"]
 
 SPLITS = ("tensor", "pipeline")
 
-#: Bounds of the numbers, beyond which floats end; and of the entries, each of which is worked out.
-_LEAST, _MOST, _MOST_ENTRIES = 1e-9, 1e15, 16384
-
-
-def _given(default, unit, source):
-    return field(default=default, metadata={"unit": unit, "source": source})
+#: Of the entries, each of which is worked out.
+_MOST_ENTRIES = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """Every assumption, with where it comes from."""
     model: ModelShape = LLAMA3_70B
-    split: str = _given("tensor", "", "tensor: each chip has a part of every matrix; pipeline: some of the layers")
-    chips: int = _given(8, "chips", "Etched's announcement of Sohu, June 2024: 8 chips in a server")
-    arrays: int = _given(50, "arrays a chip", "with lanes and columns 3.28 million multipliers: 500,000 tokens/s (announced) of 70 billion weights at "
+    split: str = given("tensor", "", "tensor: each chip has a part of every matrix; pipeline: some of the layers")
+    chips: int = given(8, "chips", "Etched's announcement of Sohu, June 2024: 8 chips in a server")
+    arrays: int = given(50, "arrays a chip", "with lanes and columns 3.28 million multipliers: 500,000 tokens/s (announced) of 70 billion weights at "
                          "90 % (announced) on 8 chips at 1.5 GHz")
-    lanes: int = _given(256, "lanes", "chosen")
-    columns: int = _given(256, "columns", "chosen")
-    clock_ghz: float = _given(1.5, "GHz", "assumed; not published")
-    entries: int = _given(2048, "entries a pass", "chosen: so many that weights need not be read more often than HBM allows")
-    halves: int = _given(2, "halves", "1, or 2 that take turns; each reads the weights by itself")
-    prompt: int = _given(2048, "tokens", "announced benchmark")
-    output: int = _given(128, "tokens", "announced benchmark")
-    hbm_tb_s: float = _given(4.8, "TB/s a chip", "NVIDIA's data sheet of the H200, with nearly the same HBM3E (141 GB); Sohu's is not published")
-    hbm_gb: float = _given(144.0, "GB a chip", "announced")
-    link_tb_s: float = _given(0.9, "TB/s a chip, each way", "NVIDIA's data sheet of NVLink 5 (1.8 both ways); Sohu's is not published")
-    link_us: float = _given(1.0, "us a collective", "assumed")
-    sum_bytes: int = _given(0, "bytes", "of a partial sum between chips; 0: whole, as exact as inside a chip")
-    attention_engines: int = _given(64, "engines a chip", "chosen: so many that attention hides behind the arrays")
-    attention_lanes: int = _given(128, "lanes", "chosen: a K and a V row of a head in a cycle")
-    vector_units: int = _given(8, "units a chip", "chosen: so many that norms hide behind the arrays")
-    vector_lanes: int = _given(128, "lanes", "chosen")
+    lanes: int = given(256, "lanes", "chosen")
+    columns: int = given(256, "columns", "chosen")
+    clock_ghz: float = given(1.5, "GHz", "assumed; not published")
+    entries: int = given(2048, "entries a pass", "chosen: so many that weights need not be read more often than HBM allows")
+    halves: int = given(2, "halves", "1, or 2 that take turns; each reads the weights by itself")
+    prompt: int = given(2048, "tokens", "announced benchmark")
+    output: int = given(128, "tokens", "announced benchmark")
+    hbm_tb_s: float = given(4.8, "TB/s a chip", "NVIDIA's data sheet of the H200, with nearly the same HBM3E (141 GB); Sohu's is not published")
+    hbm_gb: float = given(144.0, "GB a chip", "announced")
+    link_tb_s: float = given(0.9, "TB/s a chip, each way", "NVIDIA's data sheet of NVLink 5 (1.8 both ways); Sohu's is not published")
+    link_us: float = given(1.0, "us a collective", "assumed")
+    sum_bytes: int = given(0, "bytes", "of a partial sum between chips; 0: whole, as exact as inside a chip")
+    attention_engines: int = given(64, "engines a chip", "chosen: so many that attention hides behind the arrays")
+    attention_lanes: int = given(128, "lanes", "chosen: a K and a V row of a head in a cycle")
+    vector_units: int = given(8, "units a chip", "chosen: so many that norms hide behind the arrays")
+    vector_lanes: int = given(128, "lanes", "chosen")
 
     def __post_init__(self):
         model = self.model
         if self.split not in SPLITS:
             raise ValueError(f"Split must be {' or '.join(SPLITS)}, not {self.split!r}")
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if f.type in (int, float):
-                if not (value > 0 or f.name == "sum_bytes" and value == 0):
-                    raise ValueError(f"{f.name} must be above 0, not {value}")
-                if not (value == 0 or _LEAST <= value <= _MOST):
-                    raise ValueError(f"{f.name} must be {_LEAST:g} to {_MOST:g}, not {shown(value)}")
+        within(self, none=("sum_bytes",))
         if self.split == "tensor" and (model.num_key_value_heads % self.chips or model.intermediate_size % self.chips):
             raise ValueError(f"Chips of a tensor split must divide {model.num_key_value_heads} KV heads and {model.intermediate_size}, not {self.chips}")
         if self.split == "pipeline" and model.num_hidden_layers % self.chips:
@@ -130,23 +120,13 @@ class Scale:
 
 def parse(model, text):
     """A Scale from ``field=value`` pairs with commas. ValueError with one line."""
-    types, found = {f.name: f.type for f in dataclasses.fields(Scale) if f.metadata}, {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, _, value = (word.strip() for word in part.partition("="))
-        if key not in types or key in found:
-            raise ValueError(f"Assumption must be one of {', '.join(types)}, each once, not {part!r}")
-        try:
-            found[key] = types[key](value)
-        except ValueError:
-            raise ValueError(f"{key} must be a number, not {value!r}") from None
-    return Scale(model=model, **found)
+    return Scale(model=model, **parsed(Scale, text))
 
 
 def assumptions(scale):
     """[(name, value with its unit, source)]."""
     return [("model", scale.model.name, f"{scale.model.parameter_count / 1e9:.2f} billion weights, FP8"),
-            *((f.name, f"{getattr(scale, f.name)} {f.metadata['unit']}".strip(), f.metadata["source"])
-              for f in dataclasses.fields(scale) if f.metadata)]
+            *listed(scale)]
 
 
 def steady_passes(scale, samples=8):
