@@ -157,6 +157,12 @@ def test_every_board_is_answered(name, capsys):
     assert ("tokens/s at" in out or "cycles a token" in out) == (out.startswith("fits") or "smaller  --shape" in out)
 
 
+@pytest.mark.parametrize("name", [name for name in BOARDS if BOARDS[name].family in costs.table()])
+def test_a_boards_page_and_its_plan_say_the_same(name, capsys):
+    own = BOARDS[name]
+    assert main(["plan", own.model, "--board", name]) == (3 if "does not fit" in own.note else 0)
+
+
 def test_texts_at_once_share_what_memory_of_keys_and_values_there_is(capsys):
     shape = "tiny,entries=4,slots=4,context=64,kv_blocks=8"
     found = fit(design(shape), "ecp5", ULX3S_85F)

@@ -22,7 +22,7 @@ class Fit:
     """A machine on a chip.
 
     units       {unit: {kind: how many}}, before placement
-    used, capacity     {kind: how many}; of kinds without capacity there is enough
+    used, capacity     {kind: how many}; of kinds without capacity there is enough. LUTs are those whose places are taken (`costs.Built`)
     mhz         what place and route may reach; 0 where nothing of the family was built
     """
     design: Design
@@ -51,7 +51,7 @@ def fit(design, family, capacity):
     units = costs.estimate(design, family)
     built = costs.BUILT[family]
     used = {kind: sum(unit[kind] for unit in units.values()) for kind in costs.KINDS}
-    used["LUT"] *= built.luts
+    used["LUT"] = built.luts * used["LUT"] + built.alone * used["FF"]
     used = {kind: round(count) for kind, count in used.items()}
     mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
     return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz)
