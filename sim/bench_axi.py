@@ -23,7 +23,13 @@ AXI = AxiShape(**PARAMS["axi"])
 MAP = register_map(DESIGN, AXI)
 WEIGHTS = Path(PARAMS["weights"]).read_bytes()
 PASSES = PARAMS["passes"]       # of {entries, tokens, signatures}, by golden
-BASE = 0x3000
+BASES = random.Random(f"bases {cocotb.RANDOM_SEED}")
+
+
+def bases():
+    """Two places of the weights, far from the ends, of which each bit of a page's address is 1 in one."""
+    one = BASES.randrange(1 << 9, (1 << AXI.address_width - 12) - (1 << 10)) << 12
+    return one, (1 << AXI.address_width) - 4096 - one
 
 
 def requests_of(entries):
@@ -35,10 +41,10 @@ def requests_of(entries):
 
 async def begin(dut, timing=None, hesitate=0, start=True):
     clock = await AxiClock.start(dut)
-    memory = AxiMemory(dut, clock, WEIGHTS, base=BASE, width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
+    memory = AxiMemory(dut, clock, WEIGHTS, base=bases()[0], width=AXI.data_width, outstanding=AXI.outstanding, timing=timing)
     host = Host(dut, clock, DESIGN, AXI, hesitate)
     if start:
-        await host.start(BASE, **PARAMS["sampling"])
+        await host.start(memory.base, **PARAMS["sampling"])
     return clock, memory, host
 
 
@@ -71,14 +77,18 @@ async def passes(dut):
     for name in ("ID", "VERSION", "DESIGN_ID", "CONTEXT", "LAYERS", "VOCABULARY"):
         assert await host.read(name) == MAP[name].fields[0].reset, name
     assert await host.read("WEIGHTS_ID") == 0
-    await host.start(BASE, **PARAMS["sampling"])
+    pair = [cocotb.start_soon(host.read(name)) for name in ("ID", "VERSION")]       # at once: the second waits
+    assert [await each for each in pair] == [MAP[name].fields[0].reset for name in ("ID", "VERSION")]
+    with pytest.raises(BusError):
+        await host.read(MAP.registers[-1].name, MAP.registers[-1].count)
+    await host.start(memory.base, **PARAMS["sampling"])
     for expected in PASSES[:4]:
         memory.clear()
         start = clock.cycle
         await checked_pass(host, expected)
         requests = requests_of(expected["entries"])
         bursts = [b for request in requests for b in golden.bursts(DESIGN, AXI, *request)]
-        assert [(a - BASE, n) for _, a, n in memory.addresses] == [(b.offset, b.words) for b in bursts]
+        assert [(a - memory.base, n) for _, a, n in memory.addresses] == [(b.offset, b.words) for b in bursts]
         counts = {name: await host.read("COUNTER", i) for i, name in enumerate([*EVENTS, *AXI_EVENTS])}
         assert counts["axi_words"] == len(memory.words) and counts["axi_bursts"] == len(bursts)
         assert counts["weight_beats"] == sum(count for _, count, _ in requests)
@@ -105,9 +115,9 @@ async def somebody_elses_memory(dut):
     """The weights from cocotbext-axi's AXI4 memory."""
     clock = await AxiClock.start(dut)
     memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.aclk, dut.aresetn, reset_active_level=False, size=1 << 20)
-    memory.write(BASE, WEIGHTS)
+    memory.write(0x3000, WEIGHTS)
     host = Host(dut, clock, DESIGN, AXI)
-    await host.start(BASE, **PARAMS["sampling"])
+    await host.start(0x3000, **PARAMS["sampling"])
     for expected in PASSES[:2]:
         await checked_pass(host, expected)
 
@@ -152,15 +162,19 @@ async def bus_errors(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, memory, host = await begin(dut, Timing(latency=5))
     first = PASSES[0]
-    words = [BASE + b.offset + i * AXI.word_bytes for r in requests_of(first["entries"])
-             for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
-    for broken, code in ((rng.sample(words, 3), 2), (words, 1)):
+    offsets = [b.offset + i * AXI.word_bytes for r in requests_of(first["entries"]) for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
+    for base, several, code in zip(bases(), (3, len(offsets)), (2, 1)):
+        memory.base = base
+        await host.set_base(base)
+        words = [base + offset for offset in offsets]
+        broken = rng.sample(words, several)
         memory.fail = lambda address: code + 1 if address in broken else 0
         check(await host.run(first["entries"]), first, bus_error=1)
         assert (await host.fields("IRQ_STATUS"))["error"] and int(dut.irq.value)
         failed = [word for word in words if word in broken]
         assert await host.fields("ERROR") == {"code": code, "count": len(failed)}
         assert await host.read("ERROR_ADDRESS_LO") == failed[0] & 0xFFFFFFFF
+        assert failed[0] < 1 << 32 or await host.read("ERROR_ADDRESS_HI") == failed[0] >> 32
         memory.fail = lambda address: 0
         check(await host.run(PASSES[1]["entries"]), PASSES[1], lost=True)       # what the bad pass kept is still there
         await host.reset()
@@ -169,10 +183,10 @@ async def bus_errors(dut):
         await host.write("IRQ_STATUS", error=1)
         assert await host.fields("ERROR") == {"code": 0, "count": 0} and not int(dut.irq.value)
         await host.reset()
-    await host.set_base(BASE + 0x100000)        # where nothing is
+    await host.set_base(base + 0x100000)        # where nothing is
     check(await host.run(first["entries"]), first, bus_error=1)
     assert await host.fields("ERROR") == {"code": 2, "count": len(words)}
-    await host.set_base(BASE)
+    await host.set_base(base)
     await host.reset()
     await checked_pass(host, first)
 
@@ -244,16 +258,28 @@ async def errors_of_the_kv_memory(dut):
 
 @cocotb.test()
 async def silent_memory(dut):
-    """A memory that does not answer is reported; the pass goes on when it does."""
+    """A memory that does not answer is reported, after as many cycles as are set; the pass goes on when it does."""
     clock, memory, host = await begin(dut)
     await host.write("TIMEOUT", value=64)
     memory.mute = True
     await host.give(PASSES[0]["entries"])
     await host.interrupt()
     assert (await host.fields("IRQ_STATUS"))["error"] and (await host.fields("ERROR"))["code"] == 4
-    assert await host.read("ERROR_ADDRESS_LO") == BASE and (await host.fields("STATUS"))["busy"]
+    assert await host.read("ERROR_ADDRESS_LO") == memory.base & 0xFFFFFFFF and (await host.fields("STATUS"))["busy"]
     memory.mute = False
     check(await host.take(), PASSES[0])
+    await host.write("IRQ_STATUS", done=1, error=1, result=1)
+    await host.give(PASSES[1]["entries"])
+    for bit in range(7, 32):
+        await host.write("TIMEOUT", value=64 | 1 << bit)
+        words, memory.mute = len(memory.words), False
+        while len(memory.words) == words:
+            await clock.edge()
+        memory.mute = True
+        await clock.edge(70)
+        assert not (await host.fields("IRQ_STATUS"))["error"]
+    memory.mute = False
+    check(await host.take(), PASSES[1])
 
 
 @cocotb.test()
@@ -285,7 +311,7 @@ async def reset_by_wire(dut):
         memory.forget()
         host.forget()
         assert await host.read("WEIGHT_BASE_LO") == 0 and not (await host.fields("STATUS"))["busy"]
-        await host.start(BASE, **PARAMS["sampling"])
+        await host.start(memory.base, **PARAMS["sampling"])
         await checked_pass(host, PASSES[0])
 
 
@@ -293,11 +319,11 @@ async def reset_by_wire(dut):
 async def not_before_it_may(dut):
     """Entries wait until software says run; what was begun is finished without it."""
     clock, memory, host = await begin(dut, start=False)
-    await host.set_base(BASE)
+    await host.set_base(memory.base)
     await host.give(PASSES[0]["entries"])
     await clock.edge(100)
     assert memory.addresses == [] and not (await host.fields("STATUS"))["busy"]
-    await host.start(BASE, **PARAMS["sampling"])
+    await host.start(memory.base, **PARAMS["sampling"])
     check(await host.take(), PASSES[0])
     if host.queue:
         space = (await host.fields("QUEUE"))["space"]

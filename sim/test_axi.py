@@ -35,4 +35,4 @@ def test_stream(tmp_path):
 
 def test_queue(tmp_path):
     """What goes through registers instead of streams."""
-    simulate(*SHAPES["queue"], tmp_path, testcase=["passes", "kv_operations", "history", "numbers_without_bits", "reset_by_software", "not_before_it_may"])
+    simulate(*SHAPES["queue"], tmp_path, testcase=["passes", "kv_operations", "history", "bus_errors", "numbers_without_bits", "reset_by_software", "not_before_it_may"])
