@@ -7,8 +7,8 @@ import random
 from hwgen.params import presets
 from hwgen.params.block import Attend, Block, Matrix, Norm, Project, QkNorm, Store, dense
 from hwgen.params.design import Design
-from hwgen.params.formats import WEIGHTS, fp8
-from hwgen.params.hardware import HwShape, Override, Recipe
+from hwgen.params.formats import FORMATS, WEIGHTS, fp8
+from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 
 MODEL = dict(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
@@ -40,7 +40,7 @@ def small_design(**changes):
         elif key in HwShape.__dataclass_fields__:
             hw[key] = value
         elif key in Recipe.__dataclass_fields__:
-            recipe[key] = fp8(value) if key.endswith("_format") and isinstance(value, str) else value
+            recipe[key] = fp8(value, WEIGHTS if key == "weight_format" else FORMATS) if key.endswith("_format") and isinstance(value, str) else value
             if key == "overrides":      # as a manifest has them
                 recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"])) if isinstance(of, dict) else of for of in value)
         else:
@@ -50,7 +50,8 @@ def small_design(**changes):
 
 def random_formats(seed, changes):
     """A recipe with offsets of rows, matrices in E2M1, or both, as a command line spells it, for the shape that ``changes`` make."""
-    rng, base = random.Random(f"formats {seed}"), changes.get("weight_format", "e3m4")
+    rng = random.Random(f"formats {seed}")
+    base = random.Random(f"base {seed}").choice(["e2m5", changes.get("weight_format", "e3m4")])
     layers, projects = changes.get("num_hidden_layers", MODEL["num_hidden_layers"]), ("qkv", "o", "gate_up", "down")
     kind = rng.choice(["rows", "all", "mixed", "mixed"])
     found = [f"weights={'e2m1' if kind == 'all' else base}"]
@@ -69,7 +70,7 @@ def random_formats(seed, changes):
         if stored != changes["head_dim"] and (stored % 32 or changes["head_dim"] % 32):
             found.append("block_range=0")
         elif rng.random() < 0.3:
-            found.append(f"block_range={rng.randrange(7)}")
+            found.append(f"block_range={min(rng.randrange(7), block_ranges()[fp8(base, WEIGHTS)])}")
     return ",".join(found)
 
 

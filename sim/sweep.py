@@ -208,6 +208,7 @@ DRAWN = {
         "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"])))},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
+        "weight_format": _one(*(name for name, fmt in WEIGHTS.items() if fmt.bits == 8)),
         "head": _word(Recipe, "head"),
         "scales": lambda rng, _: rng.choice(CHOICES[Recipe, "scales"] if rng.random() < 0.5 else ("matrix",)),
         "overrides": _overrides,

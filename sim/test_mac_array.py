@@ -38,6 +38,12 @@ def test_products(weight, activation):
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
+def test_products_of_five_mantissa_bits(activation):
+    array(dict(lanes=4, columns=4, dsp_columns=2, entries=4, attention_lanes=4, weight_format="e2m5", activation_format=activation), "verilator", products=True)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("blocks", [0, 4, 12])
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products_of_narrow_weights(blocks, activation):

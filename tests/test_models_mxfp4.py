@@ -102,6 +102,7 @@ def test_what_is_rounded_anew_is_said(tmp_path, monkeypatch, formats, rounded):
     assert said.startswith(f"{rounded} of the 14 matrices that are in MXFP4 are rounded anew: of model.layers.")
     kept = [name for name, matrix in ranges.matrices.items() if matrix.anew[1] and not matrix.anew[0]]
     assert len(kept) == 14 - rounded and not any("q_proj" in name for name in kept)
+    assert module.rounded_anew(checkpoint, quantize(checkpoint, chosen)) == [said]
     monkeypatch.setattr(module, "_CHUNK", 128)      # a row or two at a time
     assert advice(checkpoint, quantize(checkpoint, chosen), 16)[1] == sentences
 

@@ -7,7 +7,7 @@ import pytest
 from hwgen.models import random_checkpoint
 from hwgen.models.quantize import Matrix, bf16, bf16_values, encode, quantize, quantize_head, quantize_matrix, scale_exponent
 from hwgen.params.block import dense
-from hwgen.params.formats import E2M1, E3M4, E4M3
+from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
 from hwgen.params.hardware import Recipe
 from hwgen.params.model import ModelShape
 
@@ -31,14 +31,22 @@ def test_encode_equals_ml_dtypes(fmt):
     assert (encode(values, fmt) == values.astype(ORACLES[fmt]).view(np.uint8)).all()
 
 
-@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+def test_encode_of_e2m5():
+    """Nearest multiple of 1/32 below 2, of 1/16 below 4, of 1/8 from there on; ties to even."""
+    values = np.concatenate([every_bf16(), np.arange(-600, 600) / 64])
+    values = values[np.abs(values) <= E2M5.max_value]
+    step = np.where(np.abs(values) < 2, 1 / 32, np.where(np.abs(values) < 4, 1 / 16, 1 / 8))
+    assert (E2M5.values()[encode(values, E2M5)] / 32 == np.rint(values / step) * step).all()
+
+
+@pytest.mark.parametrize("fmt", [*ORACLES, E2M5], ids=str)
 def test_encode_saturates(fmt):
     values = np.array([fmt.max_value, fmt.max_value * 1.01, 1e30, np.inf])
     assert (encode(values, fmt) == fmt.max_code).all()
     assert (encode(-values, fmt) == fmt.max_code | 1 << fmt.bits - 1).all()
 
 
-@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+@pytest.mark.parametrize("fmt", [*ORACLES, E2M5], ids=str)
 def test_codes_encode_to_themselves(fmt):
     codes = np.array([c for c in range(1 << fmt.bits) if fmt.is_finite(c) and c != 1 << fmt.bits - 1], np.uint8)  # no negative zero
     assert (encode(fmt.values()[codes] * 2.0 ** fmt.unit_exp, fmt) == codes).all()
@@ -56,7 +64,7 @@ def test_bf16():
     assert (bf16([-0.0, 1e-39, -1e-39, 2.0 ** -126, -3.0]) == [0, 0, 0, 0x80, 0xC040]).all()
 
 
-@pytest.mark.parametrize("fmt", ORACLES, ids=str)
+@pytest.mark.parametrize("fmt", [*ORACLES, E2M5], ids=str)
 def test_scale_exponent_is_the_smallest_that_holds(fmt):
     for largest in (1e-9, 0.3, fmt.max_value, np.nextafter(fmt.max_value, 1e9), 12345.0):
         e = scale_exponent(largest, fmt)

@@ -2,7 +2,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hwgen.params.formats import E2M1, E3M1, E3M4, E4M1, E4M3, WEIGHTS, Fp8, fp8
+from hwgen.params.formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3, WEIGHTS, Fp8, fp8
 from hwgen.params.hardware import block_ranges
 
 ORACLES = {E3M4: ml_dtypes.float8_e3m4, E4M3: ml_dtypes.float8_e4m3fn, E2M1: ml_dtypes.float4_e2m1fn}
@@ -34,7 +34,15 @@ def test_all_products(weight, activation):
     assert int(whole.max()).bit_length() == weight.product_bits(activation)
 
 
-@pytest.mark.parametrize("fmt", [E2M1, E3M1, E4M1, E3M4, E4M3], ids=str)
+def test_all_codes_of_e2m5():
+    """Of which ml_dtypes has none: multiples of 1/32 below 2, of 1/16 below 4, of 1/8 below 8; all codes are numbers."""
+    values = np.concatenate([np.arange(0, 2, 1 / 32), np.arange(2, 4, 1 / 16), np.arange(4, 8, 1 / 8)])
+    assert (E2M5.values() * 2.0 ** E2M5.unit_exp == np.concatenate([values, -values])).all() and all(map(E2M5.is_finite, range(256)))
+    assert (E2M5.max_value, E2M5.max_code, E2M5.max_shift, E2M5.int_bits) == (7.875, 127, 2, 8)
+    assert (E2M5.product_bits(E3M4), E2M5.accumulator_bits(E3M4, 1536)) == (18, 30)
+
+
+@pytest.mark.parametrize("fmt", [E2M1, E3M1, E4M1, E3M4, E4M3, E2M5], ids=str)
 def test_formats_that_hold_e2m1_and_its_blocks(fmt):
     """Every E2M1 value times 2**0 ... 2**range is one of the format's, in its units; and times more is not."""
     small, own = E2M1.values()[:8], set(fmt.values().tolist())

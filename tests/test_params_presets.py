@@ -4,7 +4,7 @@ import pytest
 
 from hwgen.params import model as models
 from hwgen.params.design import Design
-from hwgen.params.formats import E2M1, E3M4, E4M3
+from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
 from hwgen.params.hardware import HwShape, Override, Recipe
 from hwgen.params.presets import SHAPES, field_meanings, hw_shape, recipe
 
@@ -59,6 +59,15 @@ def test_recipe_with_e2m1():
     assert repr(Recipe()).count("=") == 5 + 4 * 5 and "overrides" in repr(mixed)
 
 
+def test_recipe_with_e2m5():
+    """Of weights alone, with offsets of rows."""
+    assert recipe("weights=e2m5") == Recipe(weight_format=E2M5, scales="row") and recipe("weights=e2m5,scales=matrix") == Recipe(weight_format=E2M5)
+    mixed = recipe("weights=e2m1,head=e2m5,layers.1.down=e2m5")
+    assert (mixed.weight_format, mixed.format_of("down", 1), mixed.format_of("down", 0), mixed.scales) == (E2M5, E2M5, E2M1, "row")
+    with pytest.raises(TypeError, match="^kv_format must be one of the FP8 formats e3m4 and e4m3, not Fp8"):
+        Recipe(kv_format=E2M5)
+
+
 @pytest.mark.parametrize("text, complaint", [
     ("huge", "Shape must be one of tiny, .*, not 'huge'"), ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
@@ -77,7 +86,8 @@ def test_wrong_shapes(text, complaint):
 @pytest.mark.parametrize("text, head, complaint", [
     ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "Format field must be one of weights, .*, not 'gate'"),
     ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"), (None, "triple", "'single' or 'pair', not 'triple'"),
-    ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("weights=int4", None, "one of e3m4, e4m3, e2m1, not 'int4'"),
+    ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("e2m5", None, "one of e3m4, e4m3, not 'e2m5'"),
+    ("weights=e2m5,activations=e2m5", None, "one of e3m4, e4m3, not 'e2m5'"), ("weights=e3m4,head=e2m5", None, "the same for all"), ("weights=int4", None, "one of e3m4, e4m3, e2m5, e2m1, not 'int4'"),
     ("head=e4m3", None, r"the same for all weights that are not in e2m1 \(weights=e4m3\)"), ("weights=e2m1,head=e4m3,down=e3m4", None, "the same for all"),
     ("layers.5-2=e2m1", None, "the first one before the last, not layers.5-2=e2m1"), ("layers.x=e2m1", None, "layers.FIRST-LAST.PROJECT, not 'layers.x'"),
     ("layers.5-2=e3m4", None, "the first one before the last, not layers.5-2=e3m4"),

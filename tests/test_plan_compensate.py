@@ -167,7 +167,8 @@ DAMAGES = [
     (edit(lambda about: about["recipe"].update({"is": "int"})), "must be one of ModelShape"), (edit(lambda about: about.update(version=2)), "Version must be 1, not 2"),
     (edit(lambda about: about["shape"].update(hidden_size=-1)), "Hidden size must be"), (edit(lambda about: about["shape"].update(hidden_size=8)), "damaged"),
     (edit(lambda about: about.pop("tokenizer")), "missing"), (lambda folder: (folder / "codes.safetensors").unlink(), "damaged"),
-    (lambda folder: (folder / "tokenizer.json").write_text("{}"), "File must be a tokenizer's"), (lambda folder: (folder / "quantized.json").write_text("{"), "JSON")]
+    (lambda folder: (folder / "tokenizer.json").write_text("{}"), "File must be a tokenizer's"),
+    (lambda folder: (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " "), "Tokenizer must be the one"), (lambda folder: (folder / "quantized.json").write_text("{"), "JSON")]
 
 
 @pytest.mark.parametrize("damage, complaint", DAMAGES)
@@ -230,6 +231,7 @@ def test_program(tmp_path, capsys):
     assert main(["accuracy", str(tmp_path / "odd"), "--quantized", str(tmp_path / "kept"), "--tokens", "60"]) == 0
     out = capsys.readouterr().out
     assert "kept " in out and "e4m3" not in out
+    assert main(["info", str(tmp_path / "kept"), "--ranges", "--shape", "tiny"]) == 0 and "float32 is what the codes stand for" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.partial"))
 
 

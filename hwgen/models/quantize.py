@@ -19,7 +19,7 @@ from .checkpoint import tensor_shapes
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
            "quantize_head", "quantize_matrix", "scale_exponent", "score_factor"]
 
-_CHUNK = 1 << 20  # elements that are converted at once: bounds the float64 temporaries
+_CHUNK = 1 << 15  # elements that are converted at once: their float64 temporaries stay in a cache (5 ns an element; 28 at 1 << 20)
 
 
 def encode(values, fmt):

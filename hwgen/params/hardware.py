@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from .block import Project
 from .checks import check_int, check_power_of_two, later, without_unused
-from .formats import E2M1, E3M1, E3M4, E4M1, E4M3, Fp8
+from .formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3, FORMATS, Fp8
 from .stream import HEAD
 
 __all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
@@ -39,7 +39,7 @@ class Override:
 
 def block_ranges():
     """Array's format -> the largest offset of a block: an E2M1 value times 2**0 ... 2**that is one of its values, in units that suit."""
-    return {fmt: fmt.max_shift - E2M1.max_shift + fmt.man_bits - E2M1.man_bits for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3)}
+    return {fmt: fmt.max_shift - E2M1.max_shift + fmt.man_bits - E2M1.man_bits for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3, E2M5)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,9 @@ class Recipe:
 
     def __post_init__(self):
         for field in ("weight_format", "activation_format", "kv_format", "p_format"):
-            if not isinstance(getattr(self, field), Fp8) or getattr(self, field).bits != 8:
-                raise TypeError(f"{field} must be one of the FP8 formats e3m4 and e4m3, not {getattr(self, field)!r}")
+            known = (*FORMATS.values(), *[E2M5] * (field == "weight_format"))
+            if not isinstance(getattr(self, field), Fp8) or getattr(self, field) not in known:
+                raise TypeError(f"{field} must be one of the FP8 formats {' and '.join(map(str, known))}, not {getattr(self, field)!r}")
         if self.head not in ("single", "pair"):
             raise ValueError(f"Head must be 'single' or 'pair', not {self.head!r}")
         if self.scales not in ("matrix", "row"):

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from .block import LLAMA, Project
-from .formats import E2M1, FORMATS, WEIGHTS, fp8
+from .formats import E2M1, E2M5, WEIGHTS, fp8
 from .hardware import HwShape, Override, Recipe
 from .stream import HEAD
 
@@ -154,8 +154,9 @@ def recipe(text=None, head=None):
 
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
 
-    Weights may be in e2m1 too: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's name (``down=``),
-    ``layers.2-5=``, ``layers.3.down=``; what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 somewhere it is row if it is not said.
+    Weights may be in e2m5 too, instead of the other formats of 8 bits, and in e2m1: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's
+    name (``down=``), ``layers.2-5=``, ``layers.3.down=``; what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 or e2m5 somewhere
+    it is row if it is not said.
     ``block_range=N``.
     """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
@@ -177,11 +178,12 @@ def recipe(text=None, head=None):
             overrides.append(_override(key, fp8(value, WEIGHTS)))
     if head:
         changes["head"] = head
-    if (first := found.get("weights")) in FORMATS:
-        changes["weight_format"] = fp8(first)
     wide = [override.format for override in overrides if override.format != E2M1]
-    if first and first not in FORMATS and wide:     # all that is not said is in e2m1
-        changes["weight_format"] = wide[0]
+    if first := found.get("weights"):
+        if first != E2M1.name:
+            changes["weight_format"] = fp8(first, WEIGHTS)
+        elif wide:      # all that is not said is in e2m1
+            changes["weight_format"] = wide[0]
     if other := set(wide) - {changes.get("weight_format", Recipe().weight_format)}:
         raise ValueError(f"Format of 8 bits must be the same for all weights that are not in e2m1 (weights={other.pop()})")
     for i, earlier in enumerate(overrides):
@@ -189,7 +191,8 @@ def recipe(text=None, head=None):
             raise ValueError(f"Format {earlier} must stand behind {later}, which is of all that it is of, and what comes later counts")
     while overrides and overrides[0].format != E2M1 and overrides[0].layers is None:    # it says what holds anyway
         del overrides[0]
-    scales = {"scales": "row"} if any(override.format == E2M1 for override in overrides) else {}
+    fine = changes.get("weight_format") == E2M5 or any(override.format == E2M1 for override in overrides)
+    scales = {"scales": "row"} if fine else {}
     return Recipe(**scales | {"overrides": tuple(overrides)} | changes)
 
 

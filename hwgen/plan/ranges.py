@@ -16,7 +16,7 @@ from ..params.stream import BLOCK
 from .accuracy import PartlyFp8
 
 __all__ = ["CALIBRATION", "HEADROOM", "HELPS", "KL_LIMIT", "MATRIX_LIMIT", "ROUNDING_LIMIT", "MatrixRange", "Ranges",
-           "advice", "calibration", "fitting_fraction", "lines", "measure", "problems"]
+           "advice", "calibration", "fitting_fraction", "lines", "measure", "problems", "rounded_anew"]
 
 TOKENS = 128        # of a text: bounds what measuring costs
 
@@ -343,11 +343,7 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
               for error, name in bad[:MATRICES]]
     if bad[MATRICES:]:
         found.append(f"and {len(bad) - MATRICES} more of {len(ranges.matrices)} matrices do not suit {fmt}")
-    changed = {name: matrix.anew for name, matrix in ranges.matrices.items() if matrix.anew[0]}
-    if changed:
-        name, (anew, of) = max(changed.items(), key=lambda item: item[1][0] / item[1][1])
-        found.append(f"{len(changed)} of the {sum(matrix.anew[1] > 0 for matrix in ranges.matrices.values())} matrices that are in MXFP4 are rounded anew: of {name} "
-                     f"{anew:,} of {of:,} blocks. Formats e2m1 and a large block_range in --formats keep blocks, but not those of queries, which have the scale of scores in them")
+    found += _anew(ranges.matrices)
     if bad or cost.capped_kl > KL_LIMIT:
         kl = cost.capped_kl
         tried = [(trial(recipe).capped_kl, text) for text, recipe in _options(quantized.recipe)]
@@ -356,6 +352,21 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
         found.append(f"rounding costs KL {kl:.3f} from float32 on a short text"
                      + (helps or [f", and {_no_help(quantized.recipe)}"])[0])
     return found
+
+
+def _anew(matrices):
+    """What of matrices in MXFP4, name -> `MatrixRange`, is rounded anew: a sentence in a list, or none."""
+    changed = {name: matrix.anew for name, matrix in matrices.items() if matrix.anew[0]}
+    if not changed:
+        return []
+    name, (anew, of) = max(changed.items(), key=lambda item: item[1][0] / item[1][1])
+    return [f"{len(changed)} of the {sum(matrix.anew[1] > 0 for matrix in matrices.values())} matrices that are in MXFP4 are rounded anew: of {name} "
+            f"{anew:,} of {of:,} blocks. Formats e2m1 and a large block_range in --formats keep blocks, but not those of queries, which have the scale of scores in them"]
+
+
+def rounded_anew(checkpoint, quantized):
+    """The sentence that `problems` has of a model's matrices in MXFP4, in a list, or none. Reads each of them once."""
+    return _anew({name: _compare(checkpoint.tensor(name), *_matrix(quantized, name), True) for name in sorted(checkpoint.in_blocks)})
 
 
 def advice(checkpoint, quantized, fraction, text=CALIBRATION):
