@@ -1,7 +1,7 @@
 """Which entries of a pass are let in, and what the others are told."""
 import pytest
 
-from hwgen.golden.admission import LATENCY, admit_pass
+from hwgen.golden.admission import LATENCY, admit_pass, closed_cycle
 from hwgen.golden.kv_cache import KvBlocks, copy_words
 from hwgen.params.errors import ErrorCode as E
 from hwgen.params.errors import KvOp
@@ -14,9 +14,14 @@ def admit(*entries, blocks=None, design=DESIGN):
     return admit_pass(design, blocks or KvBlocks(design), [(*e, 5)[:3] for e in entries])
 
 
-def test_a_good_entry_each_cycle():
+def test_good_entries():
     a = admit((0, 0), (0, 1), (1, 0))
-    assert (a.rows, a.closed, a.answers, a.errors) == ([0, 1, 2], 2 + LATENCY, [], {})
+    assert (a.rows, a.closed, a.answers, a.errors) == ([0, 1, 2], closed_cycle(DESIGN, 3), [], {}) and a.closed == LATENCY + 2 + 3 + 3
+
+
+def test_a_single_slot_has_its_length_at_hand():
+    design = small_design(entries=3, slots=1, context=12)
+    assert admit((0, 0), (0, 1), design=design).closed == closed_cycle(design, 2) == LATENCY + 1 + 2
 
 
 @pytest.mark.parametrize("entry, error", [((3, 0), E.SLOT), ((0, 0, 37), E.TOKEN), ((0, 12), E.CONTEXT), ((0, 2), E.POSITION), ((0, 0), E.POSITION)])
@@ -58,4 +63,4 @@ def test_a_copy_takes_its_time():
         blocks.admit(0, position)
     blocks.operate(KvOp.FORK, 0, 1, 3)
     a = admit((1, 3), (0, 3), blocks=blocks)
-    assert a.rows == [0, 1] and a.closed == LATENCY + 1 + (1 + copy_words(DESIGN, 3)) + 1
+    assert a.rows == [0, 1] and a.closed == closed_cycle(DESIGN, 2) + (1 + copy_words(DESIGN, 3)) + 1

@@ -81,6 +81,6 @@ def test_rows_do_not_depend_on_each_other():
 
 def test_cycles():
     design = small_design(hidden_size=576, lanes=64, columns=64, vector_lanes=4)
-    assert norm_cycles(design) == 1 + 2 * 144 + 1 + 14
+    assert norm_cycles(design) == 1 + 2 * 144 + 1 + 16
     assert norm_cycles(design, 5) - norm_cycles(design) == 4 * 2 * 144
     assert norm_cycles(design, read_latency=3) - norm_cycles(design) == 2

@@ -3,11 +3,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..params.errors import ErrorCode
+from .kv_cache import look_up
 
-__all__ = ["LATENCY", "Admitted", "Answer", "admit_pass"]
+__all__ = ["LATENCY", "RESULT_LATENCY", "Admitted", "Answer", "admit_pass", "closed_cycle"]
 
-#: Cycles from the acceptance of an entry to that in which it is let in or refused.
+#: Cycles from the acceptance of an entry to that in which it is refused for itself; or else the KV memory is asked, whose answer counts in the next.
 LATENCY = 1
+
+#: Cycles from the sequencer's offer of a result to that at ``outcome``: a register.
+RESULT_LATENCY = 1
 
 
 class Answer(NamedTuple):
@@ -33,16 +37,22 @@ class Admitted:
     errors: dict
 
 
+def closed_cycle(design, n):
+    """The cycle in which the sequencer takes the end of a pass of n entries that are all right, and for which no block is looked at."""
+    return LATENCY - 1 + n * (2 + look_up(design))
+
+
 def admit_pass(design, blocks, entries):
     """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns `Admitted`.
 
-    An entry is let in or refused `LATENCY` cycles after its acceptance, if the one before it was by then: the machine holds one more meanwhile.
+    An entry is refused for itself `LATENCY` cycles after its acceptance, if the one before it was let in or refused by then: the machine holds one more meanwhile.
     """
     rows, answers, errors, cycle = [], [], {}, LATENCY - 1
     for index, (slot, position, token, *_) in enumerate(entries):
         error, extra = _refusal(design, index, slot, position, token), 0
         if not error:
             error, extra = blocks.admit(slot, position)
+            extra += 1
         cycle += 1 + extra
         final = index == len(entries) - 1 and not rows
         if not error:

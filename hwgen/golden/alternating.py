@@ -2,7 +2,7 @@
 from ..params.block import Norm
 from ..params.phases import member, phases as phases_of
 from ..params.stream import FINAL_NORM, HEAD
-from . import feeder, residual, rope, vector_buffer, weights
+from . import admission, feeder, residual, rope, vector_buffer, weights
 from .attention import attention_cycles
 from .engines import norm_end, sink_end
 from .kv_cache import kv_write_cycles
@@ -82,7 +82,10 @@ def alternating_timeline(design, positions, wants, closed):
     if not any(wanted):
         end = max(end, added)                               # the last piece may be a norm of sums
     phases.append((end + 1, int(Phase.FINISH), 0))
-    outcomes = outcomes or [end + 1]
+    if not outcomes:
+        outcomes = [end + 1]
+        phases.append((end + 2, int(Phase.IDLE), 0))
+    outcomes = [cycle + admission.RESULT_LATENCY for cycle in outcomes]
     # two LM heads are one phase to see
     seen = [x for before, x in zip([None, *phases], phases) if x[0] <= outcomes[-1] and (before is None or before[1:] != x[1:])]
     return Timeline(phases=seen, outcomes=outcomes, counters={

@@ -1,7 +1,9 @@
 """What a step of a layer starts, and when it ends: the twins of the engines by the names that `hwgen.params.block` has for them."""
-from . import convert, qk_norm, residual, rope, swiglu, vector_buffer
+from . import convert, qk_norm, residual, rope, swiglu
 
-__all__ = ["norm_end", "sink_end"]
+__all__ = ["WRITTEN", "norm_end", "sink_end"]
+
+WRITTEN = 1        # from the cycle that takes a result to `done`: whoever reads it begins in the cycle after that, and asks one later
 
 
 def norm_end(design, norm, done):
@@ -17,7 +19,7 @@ def sink_end(design, project, times, n):
     if project.sink == "heads":
         last = times.granule(design.qkv_heads * design.head // v - 1)       # of those that are not padding
         normed = qk_norm.cycles(design, n) if design.block.qk_norm else 0
-        return last + converted + normed + rope.ROPE_LATENCY + vector_buffer.WRITE_LATENCY
+        return last + converted + normed + rope.ROPE_LATENCY + WRITTEN
     if project.sink == "activation":
-        return times.granule(-1) + converted + swiglu.latency(design.block) + vector_buffer.WRITE_LATENCY
+        return times.granule(-1) + converted + swiglu.latency(design.block) + WRITTEN
     return times.granule(-1) + residual.DONE_LATENCY

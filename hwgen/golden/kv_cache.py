@@ -6,10 +6,15 @@ import numpy as np
 from ..params.errors import ErrorCode, KvOp
 from .vector_buffer import READ_LATENCY as HEAD_LATENCY
 
-__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write", "kv_write_cycles", "read_latency"]
+__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write", "kv_write_cycles", "look_up", "read_latency"]
 
 #: Cycles from an accepted read request to its row, without error correction.
-READ_LATENCY = 3
+READ_LATENCY = 4
+
+
+def look_up(design):
+    """Cycles until the blocks know a slot's length: none of a single slot's, whose blocks are in order."""
+    return int(design.hw.paged)
 
 
 def read_latency(design):
@@ -84,15 +89,15 @@ class KvBlocks:
         return self._unused - 1
 
     def admit(self, slot, position):
-        """Make room for a slot's next position. Returns (`ErrorCode`, cycles more than the one that each entry takes)."""
+        """Make room for a slot's next position. Returns (`ErrorCode`, cycles more than the one in which it is asked for)."""
         hw = self._design.hw
         if position != self.lengths[slot]:
-            return ErrorCode.CONTEXT if self.lengths[slot] == hw.context else ErrorCode.POSITION, 0
-        extra, table, used = 0, self.tables[slot], position % hw.kv_block
+            return ErrorCode.CONTEXT if self.lengths[slot] == hw.context else ErrorCode.POSITION, look_up(self._design)
+        extra, table, used = look_up(self._design), self.tables[slot], position % hw.kv_block
         if self._behind(slot) < self._design.given_back(position + 1):
             self._drop(table[self._behind(slot)])
             table[self._behind(slot)] = None
-            extra = 2
+            extra += 2
         if hw.paged and not used:
             if not self.free_blocks:
                 return ErrorCode.NO_BLOCK, extra
@@ -115,9 +120,9 @@ class KvBlocks:
     def operate(self, op, slot, other=0, length=0):
         """An operation of `KvOp`. Returns (`ErrorCode`, cycles from its acceptance to its answer)."""
         hw = self._design.hw
-        error = self.refusal(op, slot, other, length)
+        error, cycles = self.refusal(op, slot, other, length), 2 + look_up(self._design)
         if error:
-            return error, 2
+            return error, 2 if error in (ErrorCode.OPERATION, ErrorCode.SLOT) else cycles
         blocks = -(-length // hw.kv_block)
         if op == KvOp.FORK:
             self.tables[other] = self.tables[slot][:blocks]
@@ -127,7 +132,7 @@ class KvBlocks:
             if shared:
                 self.own[slot] = self.own[other] = False
             self.lengths[other] = length
-            return ErrorCode.OK, 2 + len(shared)
+            return ErrorCode.OK, cycles + len(shared)
         length, blocks = (length, blocks) if op == KvOp.TRUNCATE else (0, 0)
         self.lengths[slot] = length
         dropped = _owned(self.tables[slot][blocks:])
@@ -136,7 +141,7 @@ class KvBlocks:
             self.own[slot] = False
         for block in dropped:
             self._drop(block)
-        return ErrorCode.OK, 2 + len(dropped)
+        return ErrorCode.OK, cycles + len(dropped)
 
     def _behind(self, slot):
         """Blocks that a slot has given back."""

@@ -37,9 +37,9 @@ def mac_array(design, weights, x):
 
 def latency(design):
     """Cycles from the firing of a last operation to its first granule at ``o``."""
-    # Product, first sums, accumulator, output; the tree of more than 8 lanes has a register for every two levels more.
+    # Operands to the columns, product, first sums, accumulator, output; the tree of more than 8 lanes has a register for every two levels more.
     levels = design.hw.lanes.bit_length() - 2
-    return 4 + max(0, (levels + 1) // 2 - 1)
+    return 5 + max(0, (levels + 1) // 2 - 1)
 
 
 @dataclass(frozen=True)

@@ -51,4 +51,4 @@ def norm_cycles(design, n=1, *, read_latency=1):
     has a bias, every norm takes the 6 cycles of its sum.
     """
     parts = design.hidden // design.hw.vector_lanes
-    return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 14 + 6 * design.block.final_bias
+    return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 16 + 6 * design.block.final_bias

@@ -74,7 +74,7 @@ def pass_timeline(design, positions, wants, closed=None):
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
     Without it, all entries are let in without delay.
     """
-    closed = len(positions) - 1 + admission.LATENCY if closed is None else closed
+    closed = admission.closed_cycle(design, len(positions)) if closed is None else closed
     if design.hw.halves == 2:
         return alternating_timeline(design, positions, wants, closed)
     p = _Pass(design, list(positions))
@@ -93,6 +93,9 @@ def pass_timeline(design, positions, wants, closed=None):
     else:
         outcomes = [s]
     p.phases.append((s, int(p.numbers.FINISH), 0))
+    if not wanted:
+        p.phases.append((s + 1, int(p.numbers.IDLE), 0))
+    outcomes = [cycle + admission.RESULT_LATENCY for cycle in outcomes]
 
     def spent(*steps):
         return sum(p.spent[member(p.numbers, step)] for step in steps)

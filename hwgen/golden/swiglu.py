@@ -9,7 +9,7 @@ __all__ = ["activate", "latency", "sigmoid"]
 
 def latency(block):
     """Cycles from the one that takes a granule to the first one that offers the result."""
-    return {"relu": 1, "relu2": 2}.get(block.activation, 7) + 2 * block.gated
+    return {"relu": 1, "relu2": 2}.get(block.activation, 8) + 2 * block.gated
 
 
 def sigmoid(g, activation="silu"):

@@ -16,7 +16,7 @@ from .policies import Policy
 __all__ = ["PassRecord", "Request", "Scheduler", "Sequence", "TURNAROUND"]
 
 #: Cycles from a pass's last result to the first entry of the next, if the host has it ready: the sequencer's own.
-TURNAROUND = 3
+TURNAROUND = 2
 
 
 @dataclass(frozen=True)

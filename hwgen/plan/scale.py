@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..golden import convert, feeder, qk_norm, residual, rope, swiglu, vector_buffer
 from ..golden.attention import attention_cycles
-from ..golden.engines import norm_end
+from ..golden.engines import WRITTEN, norm_end
 from ..golden.kv_cache import kv_write_cycles
 from ..golden.mac_array import matmul_cycles
 from ..golden.rmsnorm import norm_cycles
@@ -196,7 +196,7 @@ def _half(scale, entries, window=None):
     own = -(-n // scale.chips) if scale.split == "tensor" else n
     norm = norm_cycles(unit, -(-own // scale.vector_units), read_latency=residual.READ_LATENCY)
     kv_write = kv_write_cycles(unit, -(-n // scale.attention_engines), read_latency=vector_buffer.READ_LATENCY)
-    converted, write = convert.latency(unit), vector_buffer.WRITE_LATENCY
+    converted, write = convert.latency(unit), WRITTEN
     behind = {"heads": converted + rope.ROPE_LATENCY + write, "activation": converted + swiglu.latency(unit.block) + write}
 
     def stages(step):

@@ -70,25 +70,26 @@ class AxiDecoder(wiring.Component):
         # The machine itself is reset by software, too: it and what belongs to its passes are in the domain "core".
         m.domains.sync = ClockDomain(local=True)
         m.domains.core = ClockDomain(local=True)
-        resetting = Signal()
+        resetting, core_reset, closed = Signal(), Signal(init=1), Signal()      # the second is a register, for it goes to everything
+        m.d.sync += core_reset.eq(resetting)
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
-                     ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(~self.aresetn | resetting)]
+                     ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(core_reset)]
         decoder = Decoder(design, rom_file=self._rom_file)
         m.submodules.decoder = DomainRenamer("core")(decoder)
         m.submodules.registers = regs = AxiRegisters(self._map)
         self._pass_on(m, regs, lite_slave(0))
         busy = Signal()
         m.d.comb += [self.busy.eq(busy), self.phase.eq(decoder.phase)]
-        m.d.comb += [regs.status_resetting.eq(resetting | regs.control_reset), regs.weights_id_value.eq(decoder.model_id)]
+        m.d.comb += [closed.eq(resetting | core_reset), regs.status_resetting.eq(closed | regs.control_reset), regs.weights_id_value.eq(decoder.model_id)]
         if design.hw.source == "stream":
             bad = self._weights(m, decoder, regs, resetting)
         else:
             bad = Const(0)
             m.d.sync += resetting.eq(regs.control_reset)
         command, outcome = self._loop(m, decoder, regs)
-        self._commands(m, command, regs, resetting)
-        taken, last = self._results(m, outcome, regs, bad, resetting)
-        self._kv_operations(m, decoder, regs, resetting)
+        self._commands(m, command, regs, closed)
+        taken, last = self._results(m, outcome, regs, bad, closed)
+        self._kv_operations(m, decoder, regs, closed)
         entry = decoder.command.valid & decoder.command.ready
 
         # -- what software sets and sees

@@ -1,10 +1,10 @@
 """The decoder: every engine, and the wires between them."""
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
-from ..lib.skid import Skid, cut
+from ..lib.skid import Skid, SkidRegister, cut
 from ..lib.steps import matrices, phase_shape
 from ..lib.verilog import shared
 from ..params.block import Norm
@@ -119,7 +119,16 @@ class Decoder(wiring.Component):
         m.submodules.kv_writer = kv_writer = KvWriter(part)
         m.submodules.attention = attention = Attention(part)
         m.submodules.sampler = sampler = Sampler(part)
-        half, norm_half = (seq.half, seq.norm_half) if alternating else (Const(0), Const(0))
+        commanded, norm_half = (seq.half, seq.norm_half) if alternating else (Const(0), Const(0))
+
+        def steady(value, name):
+            """A value of the phase, a cycle later, which is before the phase's first data come and not after its last have gone: so what chooses
+            the way of data is a register."""
+            signal = Signal.like(Value.cast(value), name=name)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        half = steady(commanded, "half") if alternating else commanded
 
         def within(entry, half):
             """Row of the pass -> row of its half-batch."""
@@ -152,7 +161,9 @@ class Decoder(wiring.Component):
         for theirs, ours in ((admission.outcome, self.outcome), (admission.kv_answer, self.kv_answer)):
             connect(m, theirs, flipped(ours))
         connect(m, admission.entry, seq.command)
-        connect(m, seq.outcome, admission.result)
+        m.submodules.result_register = result = SkidRegister(seq.outcome.payload.shape())
+        connect(m, seq.outcome, result.i)
+        connect(m, result.o, admission.result)
         connect(m, admission.ask, kv.ask)
         m.d.comb += admission.error.eq(kv.error)
         if hw.kv_ecc:
@@ -165,9 +176,9 @@ class Decoder(wiring.Component):
         connect(m, seq.attend, attention.cmd)
         connect(m, seq.feed, feeder.cmd)
         connect(m, seq.convert, convert.cmd)
-        _to_one(m, seq.add, [residual.cmd for residual in residuals], norm_half if sums else half)
+        _to_one(m, seq.add, [residual.cmd for residual in residuals], norm_half if sums else commanded)
         if sums:
-            _to_one(m, seq.sum, [unit.cmd for unit in sums], half)
+            _to_one(m, seq.sum, [unit.cmd for unit in sums], commanded)
             m.d.comb += seq.sum_done.eq(Cat(unit.done for unit in sums).any())
         connect(m, seq.sample, sampler.cmd)
         connect(m, sampler.o, seq.sampled)
@@ -221,17 +232,17 @@ class Decoder(wiring.Component):
                 m.d.comb += [operations.i.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
 
         # -- results of the array: to the sink of the phase
-        to_convert = phase_is(*block.converted, block.store, block.attend)
-        to_add = phase_is(*block.added)
+        to_convert = steady(phase_is(*block.converted, block.store, block.attend), "to_convert")
+        to_add = steady(phase_is(*block.added), "to_add")
         to_half = [to_add & ~half, to_add & half] if alternating else [to_add]
         for sink, selected in ((convert.i, to_convert), *zip((adder.i for adder in adders), to_half),
-                               (sampler.i, phase_is(HEAD))):
+                               (sampler.i, steady(phase_is(HEAD), "to_sampler"))):
             m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
                 m.d.comb += array.o.ready.eq(sink.ready)
 
         # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
-        gate_up = phase_is(block.into_ff)
+        gate_up = steady(phase_is(block.into_ff), "to_activation")
         c = convert.o
         if block.qk_norm is None:
             m.d.comb += [rope.i.valid.eq(c.valid & ~gate_up), swiglu.i.valid.eq(c.valid & gate_up),
@@ -255,9 +266,9 @@ class Decoder(wiring.Component):
             row = qk_norm.o.p.entry if second is qk_norm else within(rope.o.p.entry, half)
             m.d.comb += qkv.w.p.row.eq(row * heads + second.o.p.head)
             if alternating:
-                m.d.comb += qk_norm.bank.eq(half)
+                m.d.comb += qk_norm.bank.eq(commanded)
         if biased and alternating:
-            m.d.comb += convert.bank.eq(half)
+            m.d.comb += convert.bank.eq(commanded)
         rope_of = [design.model.rope_of(layer) for layer in range(design.layers)]
         for port, of_layer in (("rope", [index or 0 for index in rope_of]), ("turn", [index is not None for index in rope_of])):
             if port in rope.signature.members:

@@ -19,8 +19,9 @@ def row_result_layout(design):
 class Admission(wiring.Component):
     """Stands between the host and the sequencer: lets in the entries of a pass that are right, and refuses the others.
 
-    An entry that is accepted in cycle s is let in or refused in cycle s + 1; later only where the KV memory must look at a block's owners (a
-    cycle) or copy a block for it (`golden.admission`), when one more entry is accepted meanwhile. It is refused with the first of: more
+    An entry that is accepted in cycle s is refused in cycle s + 1 if it is wrong by itself. The others are let in or refused in cycle s + 2, or
+    s + 3 where slots share blocks; later only where the KV memory must look at a block's owners (a
+    cycle) or copy a block for it (`golden.admission`). One more entry is accepted meanwhile. It is refused with the first of: more
     entries than T, slot, token, position beyond the context, position not the slot's next, no block. What is wrong with one entry is
     nothing to those of other slots. A refusal is at ``outcome`` from the next cycle on, before all tokens of the pass; it waits in a
     queue that has room for all that a pass can make, so a host may give all entries before it looks at results.
@@ -29,7 +30,7 @@ class Admission(wiring.Component):
     refusal ends the pass.
 
     Operations on the KV memory are accepted between passes, one at a time, before a pass that is offered at the same time. The answer to one
-    that is accepted in cycle s is there in cycle s + 2, and a cycle later for each block that it shares or drops.
+    that is accepted in cycle s is there in cycle s + 2, or s + 3 where slots share blocks, and a cycle later for each block that it shares or drops.
 
     Parameters
     ----------
@@ -101,9 +102,12 @@ class Admission(wiring.Component):
         with m.Else():
             m.d.comb += wrong.eq(0)
 
+        # The KV memory's answer comes late in its cycle: it counts in the next.
         asking, admitted, final = Signal(name="asking"), Signal(name="admitted"), Signal()
-        m.d.comb += [asking.eq(holding & ~held.none & ~wrong), admitted.eq(asking & ask.ready & (self.error == ErrorCode.OK)),
-                     done.eq(holding & (held.none | wrong | ask.ready)), final.eq(held.last & ~admitted & (rows == 0)),
+        answered, error = Signal(name="answered"), Signal(ERROR_BITS, reset_less=True, name="answered_error")
+        m.d.sync += [answered.eq(asking & ~answered & ask.ready), error.eq(self.error)]
+        m.d.comb += [asking.eq(holding & ~held.none & ~wrong), admitted.eq(answered & (error == ErrorCode.OK)),
+                     done.eq(holding & (held.none | wrong | answered)), final.eq(held.last & ~admitted & (rows == 0)),
                      self.entry.valid.eq(admitted | done & held.last & (rows != 0)), self.entry.p.eq(held), self.entry.p.none.eq(~admitted)]
         with m.If(done & ~held.none):
             m.d.sync += [rows.eq(rows + admitted), count.eq(Mux(excess, count, count + 1)), told.eq(excess)]
@@ -114,7 +118,7 @@ class Admission(wiring.Component):
         refused = ~held.none & ~admitted & ~(excess & told)
         m.d.comb += [item.entry.eq(count), item.none.eq(~refused | excess), item.last.eq(final), item.error.eq(Mux(
                          held.none, Mux(count == 0, ErrorCode.EMPTY_PASS, ErrorCode.OK), Mux(
-                             excess & told, ErrorCode.OK, Mux(wrong, own_error, self.error)))),
+                             excess & told, ErrorCode.OK, Mux(wrong, own_error, error)))),
                      refusals.w_data.eq(item), refusals.w_en.eq(done & (refused | final))]
         first = data.View(item.shape(), refusals.r_data)
         index_of = Array(Signal(range(hw.entries), name=f"index_of_row{i}", reset_less=True) for i in range(hw.entries))
@@ -142,7 +146,7 @@ class Admission(wiring.Component):
         with m.If(self.kv_answer.valid & self.kv_answer.ready):
             m.d.sync += self.kv_answer.valid.eq(0)
 
-        m.d.comb += ask.valid.eq(asking | allowed)
+        m.d.comb += ask.valid.eq(asking & ~answered | allowed)
         with m.If(operating):
             m.d.comb += ask.p.eq(operation)
         with m.Else():

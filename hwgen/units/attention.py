@@ -10,6 +10,7 @@ from ..lib.arith import Pipeline, leading_zeros, magnitude, pwl_line, pwl_lookup
 from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, operand_layout
 from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_layout, kv_read_layout, place_layout, slice_layout,
                            v_row_layout)
+from ..lib.norm import one
 from ..lib.ram import BlockRam
 from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.verilog import shared
@@ -431,7 +432,7 @@ class Attention(wiring.Component):
             exponent = pipe.reg(biased - count, name=f"n{i}_exponent")
             zero = pipe.reg(zero, name=f"n{i}_zero_3")
             x = unpack_bf16(pipe.reg(round_bf16(m, sign, top, exponent, zero=zero, sticky=sticky, name=f"n{i}"), name=f"n{i}_bf16"))
-            product = pipe.reg((x.significand * reciprocal)[:highest + 1], name=f"o{i}_product")
+            product = pipe.reg((one(x) * reciprocal)[:highest + 1], name=f"o{i}_product")
             normal, exponent = _normal(m, product, [pipe.reg(x.exponent + e, name=f"o{i}_exponent{k}") for k, e in enumerate(exponents)],
                                        f"o{i}")
             o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign"), normal, exponent, zero=pipe.reg(x.zero, name=f"o{i}_zero"),

@@ -1,4 +1,7 @@
 """Registers on AXI4-Lite, made from their description."""
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -76,13 +79,12 @@ class AxiRegisters(wiring.Component):
             elif field.access == "push":
                 m.d.comb += getattr(self, name).eq(slave.write_data[field.lsb:field.lsb + field.width])
 
-        data, found = Signal(32, name="data"), Signal()
-        m.d.sync += [slave.read_data.eq(data), slave.read_refused.eq(~found)]
-        with m.Switch(slave.read_address):
-            for register in self._map.registers:
-                with m.Case(self._words(register)):
-                    inside = self._within(register, slave.read_address)
-                    m.d.comb += [found.eq(inside), data.eq(Mux(inside, self._value(register), 0))]
+        # Which register is read is known a cycle before its value is taken.
+        read = [Signal(name=f"reads_{register.name.lower()}") for register in self._map.registers]
+        m.d.sync += [one.eq(slave.read_address.matches(self._words(register)) & self._within(register, slave.read_address))
+                     for one, register in zip(read, self._map.registers)]
+        m.d.sync += [slave.read_data.eq(reduce(or_, (Mux(one, self._value(register), 0) for one, register in zip(read, self._map.registers)))),
+                     slave.read_refused.eq(~Cat(read).any())]
         for register in self._map.registers:
             if register.window:
                 m.d.comb += getattr(self, f"{register.name.lower()}_address").eq(slave.read_address)

@@ -16,8 +16,8 @@ __all__ = ["KvBlocks", "KvCache", "KvWriter"]
 class KvBlocks(wiring.Component):
     """Lengths of the slots, and which physical block holds a block of a slot: block table, owners of each block, free list.
 
-    A request is taken in the cycle in which it is done, and ``error`` says in that cycle how. ``ADMIT`` makes room for a slot's next
-    position: at once, unless its last block may have another owner; then the next cycle looks, and if it has one, ``copy`` asks for
+    A request is taken in the cycle in which it is done, and ``error`` says in that cycle how: the second one at the earliest, for the first
+    finds the slot's length (a single slot's is at hand). ``ADMIT`` makes room for a slot's next position: then, unless its last block may have another owner; then the next cycle looks, and if it has one, ``copy`` asks for
     a copy of the block, whose last cycle is the request's too. FORK and TRUNCATE take a cycle for each block that they share or
     drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the same in Python.
 
@@ -58,7 +58,10 @@ class KvBlocks(wiring.Component):
         block_bits = hw.kv_block.bit_length() - 1
         lengths = Array(Signal(range(hw.context + 1), name=f"length{i}") for i in range(hw.slots))
         length = Signal.like(lengths[0], name="length")
-        m.d.comb += length.eq(lengths[ask.p.slot])
+        if hw.paged:        # one of several, and much follows from it: a cycle of its own
+            m.d.sync += length.eq(lengths[ask.p.slot])
+        else:
+            m.d.comb += length.eq(lengths[ask.p.slot])
 
         def answer(error=ErrorCode.OK):
             m.d.comb += [ask.ready.eq(1), self.error.eq(error)]
@@ -170,6 +173,10 @@ class KvBlocks(wiring.Component):
 
         with m.FSM():
             with m.State("READY"):
+                with m.If(ask.valid):
+                    m.next = "DECIDE"
+            with m.State("DECIDE"):
+                m.next = "READY"
                 if kept:
                     with m.If(ask.valid & (ask.p.op == ADMIT) & (ask.p.length == length) & ((newly >> block_bits) > behind)):
                         m.next = "BEHIND"
@@ -229,7 +236,7 @@ class KvBlocks(wiring.Component):
                     m.d.comb += [entry.addr.eq(row(ask.p.slot, behind)), set_owned.addr.eq(entry.data), set_owned.en.eq(1)]
                     drop()
                     m.d.sync += behinds[ask.p.slot].eq(behind + 1)
-                    m.next = "READY"
+                    m.next = "DECIDE"
         return m
 
 
@@ -237,7 +244,7 @@ class KvCache(wiring.Component):
     """The KV-SRAM: a row of FP8 codes and an exponent for each (slot, layer, K/V head, position), for K and for V.
 
     A row is written and read in parts of A codes (`attention_lanes`). Writes are always taken. A request that is taken
-    in cycle s is answered in cycle s + 3 (s + 4 with error correction) or, if the answers before it wait, when those are gone; one per
+    in cycle s is answered in cycle s + 4 (s + 5 with error correction) or, if the answers before it wait, when those are gone; one per
     cycle, K and V independently, in order. It sees the writes that were taken before cycle s. A K row comes with the exponent of the V
     row of its position, which must be written too. A row that was never written is undefined.
 
@@ -358,9 +365,9 @@ class KvCache(wiring.Component):
             m.d.comb += [memory_.write_address.eq(address), memory_.write_data.eq(Mux(copied, memory_.read_data, data_)),
                          memory_.write_en.eq(arrived & chosen | copied)]
 
-        # Read: addresses, memories, (errors,) output registers. Each stage moves when it is empty or the next one moves.
+        # Read: addresses, memories, what they gave (they are slow), (errors,) output registers. Each stage moves when it is empty or the next one moves.
         def read(name, request, o, port, codes, exps):
-            stages = 3 + ecc
+            stages = 4 + ecc
             valid = [Signal(name=f"{name}_valid{k}") for k in range(stages)]
             move = [Signal(name=f"{name}_move{k}") for k in range(stages)]
             m.submodules[f"{name}_answer"] = answer = SkidRegister(o.payload.shape())
@@ -389,10 +396,10 @@ class KvCache(wiring.Component):
             fields, fault = {}, Const(0, 1)
             for field, memory_, address, bits in (("codes", codes, word, 8 * lanes), *((f, e, row, EXP_BITS) for f, e in exps)):
                 m.d.comb += [memory_.read_en.eq(move[1]), memory_.read_address.eq(address)]
-                fields[field] = memory_.read_data
+                fields[field] = given = along(memory_.read_data, f"{field}_given", first=2, until=3)
                 if ecc:
-                    syndrome = along(secded.syndromes(memory_.read_data, bits), f"{field}_syndrome", first=2)
-                    word_ = along(memory_.read_data[:bits], field, first=2)
+                    syndrome = along(secded.syndromes(given, bits), f"{field}_syndrome", first=3)
+                    word_ = along(given[:bits], field, first=3)
                     fields[field] = secded.correct(m, word_, syndrome, name=f"{name}_{field}")
             known = along(known, "known") if paged else Const(1, 1)
             m.d.comb += [answer.i.p.last.eq(last), *(answer.i.p[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)

@@ -158,7 +158,7 @@ class MacArray(wiring.Component):
     others; ``first`` must be set for the first operation of each sum.
 
     An operation fires one cycle after it was taken at the earliest, and the first granule of a row is valid at ``o``
-    `latency` cycles after its last operation fired (4, and one more per two levels of a sum of more than 8 lanes).
+    `latency` cycles after its last operation fired (5, and one more per two levels of a sum of more than 8 lanes).
     A row is free again in the cycle after its last granule went to the output's two places.
 
     Members
@@ -188,7 +188,7 @@ class MacArray(wiring.Component):
     @property
     def latency(self):
         """Cycles from the firing of a last operation to its first granule at ``o``."""
-        return 4 + _middle_stages(self._design.hw.lanes)
+        return 5 + _middle_stages(self._design.hw.lanes)
 
     def elaborate(self, platform):
         m = Module()
@@ -214,7 +214,6 @@ class MacArray(wiring.Component):
         ]
         # A register for each field: bits between fields that nothing writes would be registers on which Yosys' opt fails.
         held = [{name: Signal(x[i][name].shape(), name=f"x{i}_{name}", reset_less=True) for name, _ in x[i].shape()} for i in range(hw.lanes)]
-        m.d.comb += [x[i][name].eq(field) for i, fields in enumerate(held) for name, field in fields.items()]
         with m.If(self.x.ready):
             m.d.sync += waiting.eq(self.x.valid)
             m.d.sync += [op[name].eq(self.x.payload[name]) for name, _ in control]
@@ -224,13 +223,28 @@ class MacArray(wiring.Component):
                 if hw.dsp_columns:
                     m.d.sync += fixed[i].eq(fixed_point(activation, self.x.payload.codes[i]))
 
+        # What a column takes comes from registers of this cycle, which stand between what decides and the columns' many multipliers.
+        tile, loads, fires = Signal(weight.bits * hw.lanes * hw.columns, name="next_tile", reset_less=True), Signal(name="loads"), Signal(name="fires")
+        fired = Signal(control, name="fired", reset_less=True)
+        m.d.sync += [tile.eq(self.tile.payload[:len(tile)]), loads.eq(load), fires.eq(fire), fired.eq(op)]
+
+        def distributed(signal):
+            copy = Signal.like(signal, name=f"{signal.name}_given", reset_less=True)
+            m.d.sync += copy.eq(signal)
+            return copy
+
+        if hw.dsp_columns < hw.columns:
+            m.d.comb += [x[i][name].eq(distributed(field)) for i, fields in enumerate(held) for name, field in fields.items()]
+        if hw.dsp_columns:
+            fixed = [distributed(signal) for signal in fixed]
+
         # The active tile, in the columns.
         m.d.comb += [self.tile.ready.eq(~active | (fire & op.tile_end)), load.eq(self.tile.ready & self.tile.valid)]
         with m.If(self.tile.ready):
             m.d.sync += active.eq(self.tile.valid)
 
-        # Control of each stage: stage s holds what fired s cycles ago.
-        enable, staged = [fire], [op]
+        # Control of each stage: stage s of the columns holds what fired s + 1 cycles ago.
+        enable, staged = [fires], [fired]
         for stage in range(1, stages):
             enabled, held = Signal(name=f"enable{stage}"), Signal(control, name=f"op{stage}", reset_less=True)
             m.d.sync += [enabled.eq(enable[-1]), held.eq(staged[-1])]
@@ -267,8 +281,8 @@ class MacArray(wiring.Component):
         for c, column in enumerate(columns):
             m.submodules[f"column{c}"] = shared(column, column.module_name)
             m.d.comb += [
-                column.load.eq(load),
-                column.tile.eq(self.tile.payload.word_select(c, weight.bits * hw.lanes)),
+                column.load.eq(loads),
+                column.tile.eq(tile.word_select(c, weight.bits * hw.lanes)),
                 *(column.fixed[i].eq(fixed[i]) if c < hw.dsp_columns else column.x[i].eq(x[i]) for i in range(hw.lanes)),
                 column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),

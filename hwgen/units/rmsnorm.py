@@ -23,7 +23,7 @@ class RmsNorm(wiring.Component):
 
     Reads a row twice: for its sum of squares, then to multiply it. Both sweeps and successive commands follow each other
     without a gap, because the second sweep's granules wait in a queue while the reciprocal square root is taken: with reads
-    that are answered after R cycles, n commands that wait in line take ``R + 2 * n * hidden/V + adder tree + 14`` cycles
+    that are answered after R cycles, n commands that wait in line take ``R + 2 * n * hidden/V + adder tree + 16`` cycles
     (`golden.rmsnorm.norm_cycles`).
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
@@ -122,12 +122,12 @@ class RmsNorm(wiring.Component):
         r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-len(self._flags)]] if self._plain else [])), factor)
 
         # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
-        # comes 3 + tree cycles later.
+        # comes 5 + tree cycles later.
         converted, front, joined = Link("converted"), Link("front"), Link("joined")
         row = Pipeline(m, taking, converted, stages=4, name="row")
         elements = [self._to_bf16(m, row, x, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
         tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4)
-        m.submodules.queue = queue = SyncFIFO(width=16 * lanes + len(tag), depth=5 + tree_stages(lanes))
+        m.submodules.queue = queue = SyncFIFO(width=16 * lanes + len(tag), depth=7 + tree_stages(lanes))
         m.d.comb += [queue.w_data.eq(Cat(*elements, tag)), queue.w_en.eq(converted.valid), converted.ready.eq(queue.w_rdy)]
         leave = Pipeline(m, queue.r_stream, front, stages=1, name="leave")
         granule = leave.reg(queue.r_data, name="granule")
@@ -211,12 +211,13 @@ class RmsNorm(wiring.Component):
 
         sums = Link("sums")
         tree = tree_stages(lanes)
-        pipe = Pipeline(m, i, sums, stages=3 + tree, name="square")
-        # Stage 1: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
-        zeros, zero = leading_zeros(m, mag, name="mag")
+        pipe = Pipeline(m, i, sums, stages=5 + tree, name="square")
+        # Stages 1, 2, 3: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
+        mag, x, flags = pipe.reg(mag, name="mag"), pipe.reg([*x], name="square_x", stages=2), pipe.reg(flags, name="square_front", stages=2)
+        zeros, zero = pipe.reg(leading_zeros(m, mag, name="mag"), name="zeros")
         shift = pipe.reg(Mux(zero | (zeros > 16), 0, 16 - zeros)[:5], name="shift")
         flags = pipe.reg(flags, name="square_flags")
-        # Stages 2, 3: q = x >> shift fits signed(16), so q * q is at most 2**30.
+        # Stages 4, 5: q = x >> shift fits signed(16), so q * q is at most 2**30.
         q = [pipe.reg((pipe.reg(x[j], name=f"sum_x{j}") >> shift)[:16].as_signed(), name=f"q{j}") for j in range(lanes)]
         terms = [pipe.reg((v * v)[:31].as_unsigned(), name=f"square{j}") for j, v in enumerate(q)]
         term = reduced(pipe, terms, operator.add, name="tree")

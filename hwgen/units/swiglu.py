@@ -17,7 +17,7 @@ class SwiGlu(wiring.Component):
     ``max(g, 0)**2``, that of "relu" ``max(g, 0)``; the others' is ``g * t(g)``, where t is `sigmoid_table` of
     ``trunc(|g| * 2**SIGMOID_FRACTION)``.
 
-    Each product is exact before its rounding. A granule taken in cycle s is offered in cycle s + 9, or s + 4 of "relu2" and s + 3 of
+    Each product is exact before its rounding. A granule taken in cycle s is offered in cycle s + 10, or s + 4 of "relu2" and s + 3 of
     "relu", and without a gate 2 cycles earlier (``golden.swiglu.latency``), one per cycle.
 
     Parameters
@@ -40,7 +40,7 @@ class SwiGlu(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         gated, squared, cut = self._block.gated, self._block.activation == "relu2", self._block.activation == "relu"
-        first = 1 if cut else 2 if squared else 7                                  # stages of the function
+        first = 1 if cut else 2 if squared else 8                                  # stages of the function
         pipe = Pipeline(m, self.i, self.o, stages=first + 2 if gated else first)
         for lane in range(self._lanes):
             def reg(value, name, stages=1):
@@ -65,7 +65,7 @@ class SwiGlu(wiring.Component):
         return m
 
     def _weighted(self, m, reg, g_in, lane):
-        """``g * t(g)`` in seven stages."""
+        """``g * t(g)`` in eight stages."""
         table, fraction = sigmoid_table(self._block.activation), SIGMOID_FRACTION[self._block.activation]
         index_bits, one = table.index_bits + table.fraction_bits, 1 << table.out_fraction
         # 1: z = |g| * 2**fraction, from the largest exponent that the table knows downwards
@@ -85,13 +85,13 @@ class SwiGlu(wiring.Component):
         # 4: mirrored below 0
         g4 = unpack_bf16(reg(g_in, "g", 3))
         mirrored = reg(Mux(g4.sign, one - t, t)[:table.out_fraction + 1], "mirrored")
-        # 5, 6, 7: times g, normalized, rounded
+        # 5, 6, 7, 8: times g, its highest bit, normalized, rounded
         product = reg(reg(g4.significand, "g_sig") * mirrored, "product")
-        count, zero = leading_zeros(m, product, name=f"lane{lane}")
+        (count, zero), product = (reg(value, name) for value, name in ((leading_zeros(m, product, name=f"lane{lane}"), "found"), (product, "product_")))
         # the product's highest bit is worth 2**2 when the exponent is 0: [1, 2) * [1, 2) takes two below it
-        biased = reg(reg(g4.exponent, "g_exp", 2) + (len(product) - 1 - 7 - table.out_fraction) - count, "biased")
+        biased = reg(reg(g4.exponent, "g_exp", 3) + (len(product) - 1 - 7 - table.out_fraction) - count, "biased")
         upper, sticky = reg(shift_up(m, product, count, 9, name=f"lane{lane}"), "upper")
-        return reg(round_bf16(m, reg(g4.sign, "g_sign", 3), upper, biased, zero=reg(zero, "zero"), sticky=sticky,
+        return reg(round_bf16(m, reg(g4.sign, "g_sign", 4), upper, biased, zero=reg(zero, "zero"), sticky=sticky,
                               name=f"a{lane}"), "a")
 
 

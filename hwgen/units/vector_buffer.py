@@ -1,5 +1,5 @@
 """Rows of bf16, written in granules and read as FP8 with a scale per row."""
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,7 @@ class VectorBuffer(wiring.Component):
 
     Granules of a row are written in order, rows in any interleaving; part 0 restarts the row's largest magnitude, which
     gives the scale of all of the row's codes. A write is always ready, and is seen, data and scale both, by requests
-    taken in later cycles than itself. A row that is written while it is read gives slices with the scale of some
+    taken two cycles later, or after that (``golden.vector_buffer.WRITE_LATENCY``). A row that is written while it is read gives slices with the scale of some
     moment in between. Elements that were never written are 0, until a row is used again.
 
     A request taken in cycle s is answered in cycle s + 4 (``golden.vector_buffer.READ_LATENCY``), one per cycle.
@@ -70,7 +70,7 @@ class VectorBuffer(wiring.Component):
                                                          depth=self._rows * self._slices, init=[])
         m.submodules.keys = keys = memory.Memory(shape=unsigned(9), depth=self._rows, init=[])
 
-        # Write, and in the next cycle the row's largest key
+        # Write; two cycles later, the row's largest key
         w = self.w.payload
         write = elements.write_port(granularity=None if ratio == 1 else self._write_lanes)
         within, part = w.part[:ratio.bit_length() - 1], w.part[ratio.bit_length() - 1:]
@@ -87,10 +87,17 @@ class VectorBuffer(wiring.Component):
             m.d.comb += out.eq(Mux(a > b, a, b))
             return out
 
+        def register(value, name):
+            signal = Signal.like(Value.cast(value), reset_less=True, name=name)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        element_keys = [register(scale_key(m, x, fmt, name=f"w{i}"), f"w{i}_key_1") for i, x in enumerate(w.x)]
+        written1, first1, row1 = Signal(name="written_1"), register(w.part == 0, "first_1"), register(w.row, "row_1")
+        m.d.sync += written1.eq(self.w.valid)
         written, first = Signal(name="written"), Signal(reset_less=True)
         row, key = Signal(range(self._rows), reset_less=True, name="row"), Signal(9, reset_less=True)
-        m.d.sync += [written.eq(self.w.valid), first.eq(w.part == 0), row.eq(w.row),
-                     key.eq(larger([scale_key(m, x, fmt, name=f"w{i}") for i, x in enumerate(w.x)], "largest"))]
+        m.d.sync += [written.eq(written1), first.eq(first1), row.eq(row1), key.eq(larger(element_keys, "largest"))]
         before, update = keys.read_port(domain="comb"), keys.write_port()
         m.d.comb += [before.addr.eq(row), update.addr.eq(row), update.en.eq(written),
                      update.data.eq(Mux(first | (key > before.data), key, before.data))]

@@ -11,7 +11,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..lib.layouts import EXP_BITS, OFFSET_BITS, embed_layout, tile_layout
 from ..lib.pieces import Pieces
 from ..lib.rom import FileRom
-from ..lib.skid import SkidRegister
 from ..lib.steps import numbered
 from ..lib.tiles import TileReader
 from ..params.block import Norm, Project
@@ -60,12 +59,16 @@ def vector_counts(design):
     return [sum(count for _, count in record.vectors) for record in records]
 
 
+_QUEUE = 8       # beats: more than are on their way, from the address to whoever takes them
+
+
 class RomSource(wiring.Component):
     """The weight stream in a block memory on the chip.
 
-    A request taken in cycle s has its first beat valid in cycle s + 3 and then one a cycle; the next request is taken in
-    the cycle that reads the last beat, so that its beats follow without a bubble. The memory's output has a register of its own (a
-    `SkidRegister`): block memories are slow (5.6 ns on an ECP5), and deep ones have multiplexers behind them.
+    A request taken in cycle s has its first beat valid in cycle s + 4 and then one a cycle; the next request is taken in
+    the cycle that reads the last beat, so that its beats follow without a bubble. Block memories are all over a chip, and slow (5.6 ns on an
+    ECP5): their addresses come from registers that nothing else hangs on, they have no enables, and a queue behind them takes what they give.
+    So many beats are asked for as it has places.
 
     Parameters
     ----------
@@ -85,18 +88,20 @@ class RomSource(wiring.Component):
         m = Module()
         hw = self._design.hw
         m.submodules.rom = rom = FileRom(8 * hw.beat_bytes, self._design.stream_beats, file=self._file)
-        active = Signal()
+        active, read = Signal(), Signal(name="read")
         request = Signal(self.req.payload.shape(), reset_less=True)     # what is left of it
-        found = Signal()        # the memory's output holds a beat
-        # Its `ready` is a register: the enables of all block memories hang on it.
-        m.submodules.output = output = SkidRegister(self.beats.payload.shape())
-        connect(m, output.o, flipped(self.beats))
-        move, read = Signal(name="move"), Signal()
-        m.d.comb += [output.i.valid.eq(found), output.i.payload.eq(rom.data), move.eq(~found | output.i.ready), read.eq(active & move),
+        address = Signal.like(rom.address, reset_less=True)
+        asked, found = Signal(name="asked"), Signal()                   # the memory has an address; its output a beat
+        m.submodules.queue = queue = memory.Memory(shape=unsigned(8 * hw.beat_bytes), depth=_QUEUE, init=[])
+        write, first = queue.write_port(), queue.read_port(domain="comb")
+        out, room = Signal(range(_QUEUE + 1), name="out"), Signal(init=1)       # beats asked for and not taken; there may be one more
+        held, taken, more = Signal(range(_QUEUE + 1), name="held"), Signal(name="taken"), Signal(name="more")     # beats in the queue
+        m.d.comb += [read.eq(active & room), taken.eq(self.beats.valid & self.beats.ready), more.eq(read & ~taken),
                      self.req.ready.eq(~active | (read & (request.count == 1))),
-                     rom.en.eq(read), rom.address.eq(request.address)]
-        with m.If(move):
-            m.d.sync += found.eq(active)
+                     rom.en.eq(1), rom.address.eq(address), write.data.eq(rom.data), write.en.eq(found), self.beats.payload.eq(first.data)]
+        m.d.sync += [asked.eq(read), found.eq(asked), address.eq(request.address), out.eq(out + read - taken), held.eq(held + found - taken),
+                     room.eq(Mux(more, out < _QUEUE - 1, (out != _QUEUE) | taken)), write.addr.eq(write.addr + found), first.addr.eq(first.addr + taken),
+                     self.beats.valid.eq(found | (held > 1) | (held == 1) & ~taken)]
         with m.If(read):
             m.d.sync += [request.address.eq(request.address + Mux(request.stride, hw.tile_beats, 1)),
                          request.count.eq(request.count - 1)]
@@ -492,7 +497,8 @@ class Dispatcher(wiring.Component):
             beat = Signal(range(hw.tile_beats))
             last_beat = beat == hw.tile_beats - 1
             kept = [Signal(8 * hw.beat_bytes, name=f"kept{i}", reset_less=True) for i in range(hw.tile_beats - 1)]
-            m.d.comb += [self.tile.payload.eq(Cat(*kept, beats.payload)), beats.ready.eq(Mux(in_tiles, self.tile.ready | ~last_beat, serial_ready))]
+            tile_ready = self.tile.ready | ~last_beat      # for itself: what follows from it does not wait for the other sections' ready
+            m.d.comb += [self.tile.payload.eq(Cat(*kept, beats.payload)), beats.ready.eq(Mux(in_tiles, tile_ready, serial_ready))]
 
         def count_tile():
             """A tile leaves."""
@@ -588,7 +594,7 @@ class Dispatcher(wiring.Component):
                         count_tile()
                 else:
                     m.d.comb += self.tile.valid.eq(beats.valid & last_beat)
-                    with m.If(beats.valid & beats.ready):
+                    with m.If(beats.valid & tile_ready):
                         with m.Switch(beat):
                             for i, register in enumerate(kept):
                                 with m.Case(i):

@@ -1,0 +1,144 @@
+"""The slow paths of a placed design, grouped by the units that they begin and end in.
+
+    python -m tools.critical PLACED.sdf [--slower NS] [--paths N] [--from UNIT] [--to UNIT]
+
+PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing. For each register, memory or
+multiplier that is reached later than ``--slower`` (by default four fifths of the worst) its slowest path counts. ``levels`` are cells on the way, a carry
+chain's as one; ``wire`` is the wires' share of the delay.
+"""
+import argparse
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+__all__ = ["Path", "paths", "read", "unit"]
+
+_CONNECT = re.compile(r"\(INTERCONNECT (\S+) (\S+) \([^:]*:[^:]*:([^)]*)\)")
+_INSTANCE = re.compile(r"\(INSTANCE (\S+)\)")
+_INSIDE = re.compile(r"\(IOPATH (\S+) (\S+) \([^:]*:[^:]*:([^)]*)\)")
+_SETUP = re.compile(r"\(SETUPHOLD \(posedge ([^)]+)\) \(posedge ([^)]+)\) \([^:]*:[^:]*:([^)]*)\)")
+
+
+class Path(NamedTuple):
+    """The slowest way to an input that a clock samples: nanoseconds, and [(cell, port, wire's delay, cell's delay)] from the register that it leaves."""
+    delay: float
+    steps: list
+
+    @property
+    def levels(self):
+        """Cells between the ends; those of a carry chain are one."""
+        return sum(port not in ("FCI", "CIN") for _, port, _, _ in self.steps[1:-1])
+
+    @property
+    def wire(self):
+        return sum(wire for _, _, wire, _ in self.steps)
+
+
+def read(lines):
+    """(arcs within cells: output -> [(input, ns)]; wires: input -> (output, ns); samples: input -> ns; starts: output -> ns) of an SDF file."""
+    inside, wires, samples, starts, clocks, cell = defaultdict(list), {}, {}, {}, set(), None
+    for line in lines:
+        line = line.replace("\\", "")
+        if found := _CONNECT.search(line):
+            wires[found[2]] = found[1], float(found[3]) / 1000
+        elif found := _INSTANCE.search(line):
+            cell, clocks = found[1], set()
+        elif found := _INSIDE.search(line):
+            inside[f"{cell}/{found[2]}"].append((f"{cell}/{found[1]}", float(found[3]) / 1000))
+        elif found := _SETUP.search(line):
+            samples[f"{cell}/{found[1]}"] = float(found[3]) / 1000
+            clocks.add(f"{cell}/{found[2]}")
+        else:
+            continue
+        if cell and _SETUP.search(line):
+            starts.update(dict.fromkeys(clocks, 0.0))
+    return inside, wires, samples, starts
+
+
+def paths(inside, wires, samples, clocks):
+    """The `Path` to each sampled input."""
+    clock_ports = {port.rsplit("/", 1)[1] for port in clocks} | {"CLK", "WCK", "CLKA", "CLKB", "CLK0"}
+    arrival = {}        # output -> (ns, input that it comes by, of which cell's delay)
+
+    def arrive(output):
+        todo = [output]
+        while todo:
+            at = todo[-1]
+            if at in arrival:
+                todo.pop()
+                continue
+            options, missing = [(0.0, None, 0.0)], None
+            for port, delay in inside.get(at, ()):
+                source, wire = wires.get(port, (None, 0.0))
+                if source and source.startswith("$PACKER_"):       # a constant
+                    continue
+                if port.rsplit("/", 1)[1] in clock_ports:
+                    options.append((delay, None, delay))
+                elif source in arrival:
+                    options.append((arrival[source][0] + wire + delay, port, delay))
+                elif source is not None:
+                    missing = source
+                    break
+            if missing in todo:
+                raise SystemExit(f"The design must have no loop of logic, not one through {at}")
+            if missing:
+                todo.append(missing)
+            else:
+                arrival[at] = max(options, key=lambda option: option[0])
+                todo.pop()
+        return arrival[output]
+
+    for port, setup in samples.items():
+        if port not in wires or port.rsplit("/", 1)[1] in clock_ports:
+            continue
+        source, wire = wires[port]
+        if source.startswith("$PACKER_"):
+            continue
+        total, steps = arrive(source)[0] + wire + setup, [(*port.rsplit("/", 1), wire, setup)]
+        while source:
+            _, by, delay = arrival[source]
+            before, wire = wires[by] if by else (None, 0.0)
+            steps.append((*(by or source).rsplit("/", 1), wire, delay))
+            source = before
+        yield Path(total, steps[::-1])
+
+
+_LEVELS = ("machine.machine.decoder.", "machine.machine.", "machine.")
+
+
+def unit(cell):
+    """The unit of a cell, by its name in the flattened design."""
+    for level in _LEVELS:
+        if cell.startswith(level) and "." in cell[len(level):]:
+            return cell[len(level):].split(".")[0]
+    return cell.split(".")[-2] if "." in cell else "top"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sdf")
+    parser.add_argument("--slower", type=float, help="nanoseconds")
+    parser.add_argument("--paths", type=int, default=0, help="print so many of the slowest, step by step")
+    parser.add_argument("--from", dest="begin", help="of paths that begin in this unit")
+    parser.add_argument("--to", dest="end", help="of paths that end in it")
+    arguments = parser.parse_args()
+    with open(arguments.sdf, encoding="utf-8") as file:
+        found = sorted(paths(*read(file)), key=lambda path: -path.delay)
+    ends = {id(path): (unit(path.steps[0][0]), unit(path.steps[-1][0])) for path in found}
+    slower = found[0].delay * 0.8 if arguments.slower is None else arguments.slower
+    chosen = [path for path in found if path.delay > slower and all(wanted in (None, end) for wanted, end in zip((arguments.begin, arguments.end), ends[id(path)]))]
+    groups = defaultdict(list)
+    for path in chosen:
+        groups[ends[id(path)]].append(path)
+    print(f"{len(chosen)} of {len(found)} ends are reached after {slower:.2f} ns, the last after {found[0].delay:.2f} ns")
+    print("| from | to | ends | slowest | levels | wire |\n|---|---|---|---|---|---|")
+    for (begin, end), of in sorted(groups.items(), key=lambda item: -item[1][0].delay):
+        print(f"| {begin} | {end} | {len(of)} | {of[0].delay:.2f} ns | {of[0].levels} | {100 * of[0].wire / of[0].delay:.0f} % |")
+    for path in chosen[:arguments.paths]:
+        print(f"\n{path.delay:.2f} ns")
+        for cell, port, wire, delay in path.steps:
+            print(f"  {wire:6.2f} {delay:6.2f}  {cell}.{port}")
+
+
+if __name__ == "__main__":
+    main()
