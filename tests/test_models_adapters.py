@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from adapter_cases import CASES, SHOWN, TOKENS, matrices, write_adapter
-from hwgen.models import load
+from hwgen.cli import main
+from hwgen.models import DEMO, load
 from hwgen.models.adapters import Adapted, read_adapter
 from hwgen.models.checkpoint import ModelError
 from hwgen.models.reference import Reference
@@ -112,3 +113,36 @@ def test_a_base_whose_matrices_are_changed(base, tmp_path):
 
 def test_a_base_that_is_no_folder(base, tmp_path):
     assert "Base of an adapter must be a folder" in refusal(base.with_tensors(base.tensor), tmp_path)
+
+
+def demo_adapter(folder):
+    """An adapter of the demo model, in a folder."""
+    shapes = {}
+    for module, tensor in load(DEMO).modules.items():
+        if module.endswith(("q_proj", "down_proj")):
+            outputs, inputs = load(DEMO).shape.layer_tensors()[tensor.split(".", 3)[3]]
+            shapes |= {f"base_model.model.{module}.lora_A.weight": (4, inputs), f"base_model.model.{module}.lora_B.weight": (outputs, 4)}
+    return write_adapter(folder, PLAIN["config"] | {"target_modules": ["q_proj", "down_proj"]}, matrices(shapes, size=0.1))
+
+
+def test_a_text_with_an_adapter(tmp_path, capsys):
+    run = ["run", "demo", "--prompt", "She was", "--link", "golden", "--max-tokens", "6", "--shape", "demo,adapters=1"]
+    texts = []
+    for more in ([], ["--adapter", str(demo_adapter(tmp_path / "adapter"))]):
+        assert main(run + more) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1]
+
+
+@pytest.mark.parametrize("command, told", [
+    ("run demo --prompt x --link golden --adapter DIR", "add adapters=1 to --shape"),
+    ("run demo --prompt x --link golden --shape demo,adapters=1 --adapter DIR --speculate 2", "without --speculate"),
+    ("run demo --prompt x --shape demo,adapters=1 --adapter DIR", "Adapters of a shape must be 0"),
+    ("plan engines demo --shape demo,adapters=1", "Adapters of a shape must be 0"),
+    ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR", "at most the machine's 3, not 4: add adapter_rank=4"),
+    ("run demo --prompt x --link golden --shape demo,adapters=1 --adapter DIR/none", "adapter_config.json is missing"),
+])
+def test_commands_that_cannot_be(tmp_path, capsys, command, told):
+    folder = demo_adapter(tmp_path / "adapter")
+    assert main([word.replace("DIR", str(folder)) for word in command.split()]) == 2
+    assert told in (err := capsys.readouterr().err) and err.splitlines()[-1].startswith("hwgen ")

@@ -11,7 +11,7 @@ from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape,
 from .links import chosen_board, is_board_link
 
 __all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
-           "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped"]
+           "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped", "without_adapters"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
@@ -92,7 +92,17 @@ def design_of(options, checkpoint):
                 options.formats = board.formats
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
-        return Design(model=checkpoint.shape, hw=hw_shape(options.shape, checkpoint.shape), recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
+        hw = hw_shape(options.shape, checkpoint.shape)
+        if (options.command, link) != ("run", "golden"):
+            without_adapters(hw)
+        return Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
+
+
+def without_adapters(hw):
+    """The HwShape, if it has no adapters."""
+    if hw.adapters:
+        raise ValueError("Adapters of a shape must be 0 but for hwgen run --link golden: other machines have none yet")
+    return hw
 
 
 def recipe_of(options, kept, source):

@@ -12,7 +12,7 @@ from ..plan.compare import VARIED, candidates, compared, front, size
 from ..plan.compare_picture import front_svg
 from ..plan.fit import FULL, fit, spelled
 from .chips import DOES_NOT_FIT, add_chip, check_clock, chip, shape_of
-from .common import add_command
+from .common import add_command, without_adapters
 
 __all__ = ["add_compare"]
 
@@ -45,7 +45,7 @@ def run_compare(options, screen):
         if kept and options.formats:
             raise ValueError(f"Formats must be those in which {options.model} is: leave out --formats, or name the model it was made from")
         fixed = named_fields(options.shape) if options.shape is not None else set()
-        base = hw_shape(options.shape if options.shape is not None else chosen.shape if chosen else "tiny", model)
+        base = without_adapters(hw_shape(options.shape if options.shape is not None else chosen.shape if chosen else "tiny", model))
         if base.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
         if "slots" in fixed and base.slots < options.texts:

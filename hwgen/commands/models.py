@@ -10,7 +10,7 @@ from ..models.quantize import bf16
 from ..params.design import Design
 from ..params.presets import fraction_is_auto, hw_shape, recipe
 from ..plan.summary import facts
-from .common import MODEL_HELP, add_command, add_formats, add_machine, fitting, loaded, opened
+from .common import MODEL_HELP, add_command, add_formats, add_machine, fitting, loaded, opened, without_adapters
 
 __all__ = ["RECIPES", "add_accuracy", "add_info", "add_quantize"]
 
@@ -62,7 +62,7 @@ def run_accuracy(options, screen):
             raise ValueError(f"Window must be {least} to the model's context {longest}, not {window}")
         if options.parts and not recipes:
             raise ValueError("Option --parts needs --recipe R, the formats whose parts it takes")
-        hw = dataclasses.replace(hw_shape(options.shape, checkpoint.shape), context=window, slots=1, kv_blocks=0)
+        hw = dataclasses.replace(without_adapters(hw_shape(options.shape, checkpoint.shape)), context=window, slots=1, kv_blocks=0)
         for each in (*recipes.values(), *(model.recipe for model in kept.values())):
             Design(model=checkpoint.shape, hw=hw, recipe=each)      # refuses what cannot be
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]

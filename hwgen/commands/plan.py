@@ -16,7 +16,7 @@ from ..plan.costs import KINDS, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
 from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
-from .common import CLOCK, add_clock, add_command, add_machine, recipe_of
+from .common import CLOCK, add_clock, add_command, add_machine, recipe_of, without_adapters
 from .compare import add_compare
 from .die import add_die
 
@@ -73,7 +73,7 @@ def run_plan_board(options, screen):
         shape = options.shape if options.shape is not None else chosen.shape if chosen else "tiny"
         if options.formats is None and chosen and not kept:
             options.formats = chosen.formats
-        design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe_of(options, kept, options.model))
+        design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
         if design.hw.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
         check_clock(options)
@@ -173,7 +173,7 @@ def run_plan_engines(options, screen):
     shape, kept = shape_of(screen, options.model)
     with checked_input():
         asked = options.default_shape if options.shape is None else options.shape
-        design = Design(model=shape, hw=hw_shape(asked, shape), recipe=recipe_of(options, kept, options.model))
+        design = Design(model=shape, hw=without_adapters(hw_shape(asked, shape)), recipe=recipe_of(options, kept, options.model))
         hw = design.hw
         position = hw.context // 2 if options.position is None else options.position
         if not hw.entries <= position + 1 <= hw.context:

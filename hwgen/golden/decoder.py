@@ -9,7 +9,7 @@ import numpy as np
 from ..params.block import Norm, Project
 from ..params.errors import KvOp
 from ..params.stream import BLOCK
-from . import residual
+from . import adapters, residual
 from .admission import admit_pass
 from .attention import attention_entries
 from .convert import convert_gate_up, convert_qkv
@@ -110,7 +110,38 @@ class GoldenDecoder:
             self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # as `embedding`, by position
             self.position_exp, self.position_rows = table.exponent, table.rows
         self.inv_temperature, self.seed, self.saturated = 0, 0, 0
+        self._adapters, self._adapted = {}, None        # number -> {(project, layer): (A, B, exponent)}; the number of each row of the pass
         self.reset()
+
+    def load_adapter(self, number, quantized):
+        """Make an adapter (`hwgen.models.adapter_codes.QuantizedAdapter`) the one of a number, 1 or more."""
+        parts, rank, block = {}, self.design.hw.adapter_rank, self.design.block
+        for (name, layer), part in quantized.parts.items():
+            project = next(project for project in block.of(Project) if project.name == name)
+            weights = getattr(self.weights[layer], name)
+            ranks = rank * len(project.matrices)
+            a, b = np.zeros((ranks, weights.shape[1])), {}
+            for i, matrix in enumerate(project.matrices):
+                size = *self.design.model.matrices()[matrix][:1], ranks
+                b[matrix] = np.zeros(size)
+                if matrix in part.a:
+                    rows = slice(i * rank, i * rank + len(part.a[matrix]))
+                    a[rows] = _padded(self.design, project.inputs, fp8_ints(part.a[matrix], self.design.array_format).T.astype(np.float64)).T
+                    b[matrix][:, rows] = fp8_ints(part.b[matrix], self.design.array_format)
+            parts[name, layer] = a, _rows(self.design, project, b), part.exponent
+        self._adapters[number] = parts
+
+    def _products(self, index, project, values):
+        """`matmul` of a layer's matrix, with what the rows' adapters add."""
+        acc, exp = self.matmul(values, getattr(self.weights[index], project.name))
+        if self._adapted is None:
+            return acc, exp
+        codes = quantize(values, self.design.recipe.activation_format)[0]
+        for number in set(self._adapted) & self._adapters.keys():
+            if part := self._adapters[number].get((project.name, index)):
+                rows = self._adapted == number
+                acc[rows] += adapters.added(self.design, codes[rows], exp[rows], *part)
+        return acc, exp
 
     def reset(self):
         """Forget all keys and values."""
@@ -127,7 +158,7 @@ class GoldenDecoder:
         """The residual and the matrix of one of `Block.added` of a layer times values, normed where the block has a norm of sums."""
         design, layer = self.design, self.weights[index]
         bias, clipped = layer.vectors.get(design.block.bias_of(project).name), []
-        acc, exp = self.matmul(values, getattr(layer, project.name))
+        acc, exp = self._products(index, project, values)
         sums, rows = (acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design, clipped), layer.rows[project.name]
         if norm := design.block.norm_after(project):
             normed = rms_norm(design, residual.set_sums(*sums, bias=bias, rows=rows), layer.gains[norm.name])
@@ -188,7 +219,7 @@ class GoldenDecoder:
     def _sums(self, index, project, y):                                         # -> what `golden.convert` takes
         layer = self.weights[index]
         bias = layer.vectors.get(self.design.block.bias_of(project).name)
-        return *self.matmul(y, getattr(layer, project.name)), layer.exps, self.design, bias, layer.rows[project.name]
+        return *self._products(index, project, y), layer.exps, self.design, bias, layer.rows[project.name]
 
     def attended(self, index, x, values):
         """The residual after attention has given ``values``."""
@@ -228,14 +259,17 @@ class GoldenDecoder:
     def layers(self, entries, signatures=None):
         """The residual after the last layer, int64 [n, hidden_size]; appends each layer's [n] CRCs to ``signatures``.
 
-        ``entries``: (slot, position, token, ...) of each.
+        ``entries``: (slot, position, token, want, key, adapter or nothing) of each, or their beginnings.
         """
         slots, positions, tokens = (np.array([e[i] for e in entries]) for i in range(3))
+        numbers = np.array([e[5] if len(e) > 5 else 0 for e in entries])
+        self._adapted = numbers if numbers.any() else None
         x = self.embedded(tokens, positions)
         for index in range(self.design.layers):
             x = self.layer(index, x, slots, positions)
             if signatures is not None:
                 signatures.append(self.signature(x))
+        self._adapted = None
         return x
 
     def head(self, x):
@@ -245,7 +279,7 @@ class GoldenDecoder:
         return acc if self.head_rows is None else np.ldexp(acc, self.head_rows.astype(np.int32)), exp + self._head_exp
 
     def run_pass(self, entries):
-        """Entries (slot, position, token, want, key) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).
+        """Entries (slot, position, token, want, key, and where the machine has adapters, the number of one) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).
 
         Rows are the entries that were let in, in order.
         """

@@ -55,10 +55,10 @@ class Totals:
             self.counters[name] = self.counters.get(name, 0) + value
 
 
-def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None):
+def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None, adapter=0):
     """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``, ``max_tokens`` or a full context.
 
-    ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode`` are Totals to add to.
+    ``adapter``: the number of a loaded one. ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode`` are Totals to add to.
     """
     design = link.design
     check_prompt(design, prompt, max_tokens)
@@ -68,7 +68,7 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
     for start in range(0, len(prompt), chunk):
         part = prompt[start:start + chunk]
         final = start + len(part) == len(prompt)
-        entries = [Entry(slot, start + i, t, final and i == len(part) - 1) for i, t in enumerate(part)]
+        entries = [Entry(slot, start + i, t, final and i == len(part) - 1, adapter=adapter) for i, t in enumerate(part)]
         result = link.run_pass(entries).check()
         if prefill is not None:
             prefill.add(result, len(part))
@@ -76,7 +76,7 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
             prefilled(start + len(part), len(prompt))
         if final:
             token = result.tokens[len(part) - 1]
-    if hasattr(link, "follow"):     # the machine goes on by itself: no wait for the line between tokens
+    if hasattr(link, "follow") and not adapter:     # the machine goes on by itself: no wait for the line between tokens
         yield token
         room = min(max_tokens - 1, design.hw.context - len(prompt))
         if token not in stop and room:
@@ -96,7 +96,7 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
         max_tokens -= 1
         if token in stop or max_tokens == 0:
             return
-        result = link.run_pass([Entry(slot, position, token, True)]).check()
+        result = link.run_pass([Entry(slot, position, token, True, adapter=adapter)]).check()
         if decode is not None:
             decode.add(result, 1)
         token = result.tokens[0]

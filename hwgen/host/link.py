@@ -75,12 +75,14 @@ class EccState(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do."""
+    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do. ``adapter``: 0, or the
+    number of a loaded one."""
     slot: int
     position: int
     token: int
     want: bool = False
     key: int = None
+    adapter: int = 0
 
     def __post_init__(self):
         if self.key is None:
@@ -125,7 +127,8 @@ def check_fits(design, entries=(), *, slots=(), length=0):
     hw = design.hw
     for noun, largest, values in (
             ("Slot", hw.slots - 1, [*(e.slot for e in entries), *slots]), ("Position", hw.context - 1, [e.position for e in entries]),
-            ("Token", design.model.vocab_size - 1, [e.token for e in entries]), ("Length", hw.context, [length])):
+            ("Token", design.model.vocab_size - 1, [e.token for e in entries]), ("Length", hw.context, [length]),
+            ("Adapter", hw.adapters, [e.adapter for e in entries])):
         for value in values:
             if not 0 <= value < 1 << largest.bit_length():
                 raise ValueError(f"{noun} must be 0 to {largest}, not {value}")
@@ -157,6 +160,10 @@ class Link:
     def operate(self, op, slot, other=0, length=0):
         """An operation of `KvOp` between two passes -> KvAnswer."""
         raise NotImplementedError
+
+    def load_adapter(self, number, quantized):
+        """Make a `QuantizedAdapter` the one of a number, 1 to ``design.hw.adapters``, between two passes."""
+        raise LinkError("Link must be golden to load an adapter: others do not do it yet")
 
     def ecc(self):
         """`EccState` of a design with ``kv_ecc``."""

@@ -116,7 +116,7 @@ def read_adapter(folder, checkpoint):
     wanted = {_PREFIX + module + end for module in config.targets for end in (_A, _B)}
     for name in file.shapes:
         if name not in wanted:
-            raise ModelError(f"{path}: tensor {shown(name)} must be A or B of a module that {CONFIG} targets in {checkpoint.source}: "
+            raise ModelError(f"{path}: tensor {name} must be A or B of a module that {CONFIG} targets in {checkpoint.source}: "
                              "is this the adapter's base?")
     for module, (rank, scale) in config.targets.items():
         tensor = checkpoint.modules[module]

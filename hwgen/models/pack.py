@@ -2,9 +2,9 @@
 import numpy as np
 
 from ..params.block import Norm, Project
-from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
+from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS, Tiling
 
-__all__ = ["model_id", "pack", "pack_file", "sections"]
+__all__ = ["matrix_rows", "model_id", "pack", "pack_file", "sections", "tile_beats", "tiled_inputs"]
 
 
 def model_id(quantized):
@@ -121,7 +121,7 @@ def _heads(values, design, rotary=False):
     return padded.reshape(-1, values.shape[1])
 
 
-def _rows(values, design, project):
+def matrix_rows(values, design, project):
     """Rows of a `Project`'s matrices, as name -> [outputs, n], in the order in which the array has them."""
     found = []
     for name in project.matrices:
@@ -134,7 +134,12 @@ def _rows(values, design, project):
 
 def _codes(layer, design, project):
     """A layer's matrices of a `Project` as the array sees them: uint8 [outputs, inputs]."""
-    codes = _rows({name: getattr(layer, name).codes for name in project.matrices}, design, project)
+    codes = matrix_rows({name: getattr(layer, name).codes for name in project.matrices}, design, project)
+    return tiled_inputs(codes, design, project)
+
+
+def tiled_inputs(codes, design, project):
+    """A matrix [outputs, inputs] with its inputs as the array sees those of a `Project`."""
     return _heads(codes.T, design).T if project.inputs == "heads" else codes
 
 
@@ -143,7 +148,7 @@ def _vector(layer, design, vector):
     block = design.block
     if vector.project:
         project = next(project for project in block.of(Project) if project.name == vector.project)
-        values = _rows({name: getattr(layer, f"{name}_bias", np.zeros(len(getattr(layer, name).codes), np.uint16))[:, None]
+        values = matrix_rows({name: getattr(layer, f"{name}_bias", np.zeros(len(getattr(layer, name).codes), np.uint16))[:, None]
                         for name in project.matrices}, design, project)
     else:
         values = _heads(getattr(layer, vector.name)[:, None], design, rotary=True)
@@ -160,12 +165,17 @@ def _offsets(layer, design, project, part, wanted):
         return None
     found = {name: getattr(getattr(layer, name), part) for name in project.matrices}
     if part == "rows":
-        return _rows({name: offsets[:, None] for name, offsets in found.items()}, design, project)[:, 0]
+        return matrix_rows({name: offsets[:, None] for name, offsets in found.items()}, design, project)[:, 0]
     if project.inputs == "heads" and design.head != design.model.head_dim:      # blocks of the stored inputs: `_check` knows that they are whole
         width = design.model.head_dim // BLOCK
         found = {name: np.pad(offsets.reshape(len(offsets), -1, width), [(0, 0), (0, 0), (0, design.head // BLOCK - width)]).reshape(len(offsets), -1)
                  for name, offsets in found.items()}
-    return _rows(found, design, project)
+    return matrix_rows(found, design, project)
+
+
+def tile_beats(design, matmul, codes):
+    """A matrix [outputs, inputs] of a `Matmul` as tiles without offsets: uint8 [beats, beat_bytes]."""
+    return _tiles(design, Tiling(matmul, design.hw.tile_beats), codes)
 
 
 def _tiles(design, tiling, codes, lo=None, rows=None, blocks=None):

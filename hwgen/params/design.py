@@ -2,6 +2,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from .adapters import AdapterMap
 from .block import Norm, Project
 from .formats import E2M1
 from .hardware import HwShape, Recipe
@@ -44,6 +45,7 @@ class Design:
         object.__setattr__(self, "block", self.model.block)     # what a layer is made of
         self._check_formats()
         self._check_biases()
+        self._check_adapters()
         if self.hw.slots == 1 and self.hw.blocks < (most := self.most_blocks(self.hw.context)):
             raise ValueError(f"KV block count of a single slot must be at least what it has at once, {most}, not {self.hw.blocks}")
         if self.hw.context > self.model.max_position_embeddings:
@@ -76,6 +78,14 @@ class Design:
         if hw.entries // hw.halves > room:
             raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
                              f"(hidden size {self.model.hidden_size}, {hw.columns} columns), not {hw.entries}")
+
+    def _check_adapters(self):
+        if not self.hw.adapters:
+            return
+        if self.array_format.bits != 8:
+            raise ValueError(f"Formats must leave the array 8 bits with adapters, not {self.array_format}: add layers.0-0=e3m4 to --formats")
+        if least := [m.name for m in self.layer_matmuls if m.k_tiles < 2]:
+            raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not {self.hw.lanes}")
 
     def half_batch(self):
         """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""
@@ -190,6 +200,17 @@ class Design:
         """Of a layer, in the order of a pass."""
         return tuple(self.matmul(step.name) for step in self.block.of(Project))
 
+    # -- adapters
+    def adapter_matmuls(self, project):
+        """The `Matmul` s of A and of B of a step `Project`: of all its matrices' adapters, each of the largest rank."""
+        matmul, ranks = self.matmul(project.name), self.hw.adapter_rank * len(project.matrices)
+        return self._matmul(f"{project.name}_a", ranks, matmul.cols), self._matmul(f"{project.name}_b", matmul.rows, ranks)
+
+    @cached_property
+    def adapter_map(self):
+        """Where the numbers of an adapter are: `hwgen.params.adapters.AdapterMap`."""
+        return AdapterMap(self)
+
     def position_matmul(self):
         """The table of learned positions, laid out as the embedding table is."""
         return self._matmul("positions", self.hw.context, self.hidden, self.recipe.codes_per_head_weight)
@@ -245,7 +266,8 @@ class Design:
     def acc_bits(self):
         """Signed width of the array's accumulators: whole sums, never rounded."""
         w, a = self.array_format, self.recipe.activation_format
-        return max(w.accumulator_bits(a, m.cols * m.codes) for m in (*self.layer_matmuls, self.head_matmul))
+        # what an adapter adds is at most three times as much
+        return max(w.accumulator_bits(a, m.cols * m.codes) for m in (*self.layer_matmuls, self.head_matmul)) + (2 if self.hw.adapters else 0)
 
     @property
     def acc_unit(self):

@@ -154,6 +154,8 @@ class HwShape:
     residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
     source              where the weights come from: "rom" (memory image) or "stream" (ports)
     sampler             "greedy", or "gumbel" (greedy and temperature)
+    adapters            adapters that are resident at once, of which each entry names one or none: 0, 1, 3 or 7
+    adapter_rank        their largest rank
     """
     lanes: int = 16
     columns: int = 16
@@ -171,6 +173,11 @@ class HwShape:
     source: str = "rom"
     sampler: str = "greedy"
     dsp_columns: int = 0
+    adapters: int = later(0)
+    adapter_rank: int = later(8)
+
+    def __repr__(self):
+        return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
 
     def __post_init__(self):
         for noun, field in (("Lane count", "lanes"), ("Column count", "columns"), ("Vector lane count", "vector_lanes"),
@@ -208,6 +215,15 @@ class HwShape:
             raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not {self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
+        self._check_adapters()
+
+    def _check_adapters(self):
+        check_int("Adapter count", self.adapters)
+        if self.adapters not in (0, 1, 3, 7):
+            raise ValueError(f"Adapter count must be 0, 1, 3 or 7 (with none they are numbers of whole bits), not {self.adapters}")
+        check_int("Adapter rank", self.adapter_rank, 1, 256)
+        if self.adapters and self.halves == 2:
+            raise ValueError("Half-batch count must be 1 with adapters, not 2")
 
     @property
     def beat_bytes(self):

@@ -65,6 +65,8 @@ class Decoder(wiring.Component):
     """
 
     def __init__(self, design, *, rom_file=None):
+        if design.hw.adapters:
+            raise ValueError(f"Adapter count must be 0 in a machine of Verilog, not {design.hw.adapters}: only the golden model has adapters yet")
         self._design, self._rom_file = design, rom_file
         members = {
             "command": In(stream.Signature(command_layout(design))),

@@ -1,0 +1,115 @@
+"""An adapter in codes: what the golden model computes with, and what the machine's memory for adapters holds."""
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..params.adapters import MAX_SHIFT
+from ..params.block import Project
+from .checkpoint import ModelError
+from .pack import matrix_rows, tile_beats, tiled_inputs
+from .quantize import encode, scale_exponent, score_factor
+
+__all__ = ["QuantizedAdapter", "QuantizedPart", "pack_adapter", "quantize_adapter"]
+
+#: Of B's codes and A's sums together, bits that stay free where the sums are as large as they can be: those of a text are so much smaller.
+_HEADROOM = 6
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedPart:
+    """What an adapter has for a `Project` of a layer, in codes of the array's format.
+
+    Row j of B has the scale of row j of the base's matrix, times 2**exponent; A has the scale 1, for its own is in ``exponent`` too.
+
+    a, b : dict         name of a matrix -> uint8 [rank, inputs], uint8 [outputs, rank]
+    exponent : int
+    """
+    a: dict
+    b: dict
+    exponent: int
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedAdapter:
+    """``parts``: (project, layer) -> `QuantizedPart`. ``source``: for messages."""
+    source: str
+    parts: dict
+
+
+def quantize_adapter(adapter, quantized, design):
+    """An `hwgen.models.adapters.Adapter` in codes, for a machine with adapters and its `QuantizedModel`.
+
+    ModelError if its rank is too large for the machine, or what it adds is.
+    """
+    rank, parts = design.hw.adapter_rank, {}
+    if not design.hw.adapters:
+        raise ValueError("Shape must have room for adapters: add adapters=1 to --shape")
+    if adapter.rank > rank:
+        raise ModelError(f"{adapter.source}: Rank of an adapter must be at most the machine's {rank}, not {adapter.rank}: "
+                         f"add adapter_rank={adapter.rank} to --shape")
+    for layer, codes in enumerate(quantized.layers):
+        for project in design.block.of(Project):
+            found = {name: part for name in project.matrices
+                     if (part := adapter.parts.get(f"model.layers.{layer}.{design.block.matrix(name).tensor}"))}
+            if found:
+                parts[project.name, layer] = _quantized(adapter, design, codes, project, layer, found)
+    return QuantizedAdapter(adapter.source, parts)
+
+
+def _quantized(adapter, design, codes, project, layer, found):
+    fmt, act = design.array_format, design.recipe.activation_format
+    a, b, scales = {}, {}, {}
+    for name, part in found.items():
+        factor = score_factor(design.model) if name == design.block.queries.name and not design.block.qk_norm else 1.0
+        # rows of A alike, so that one scale suits A's sums; powers of two change nothing
+        size = np.linalg.norm(part.a.astype(np.float64), axis=1)
+        power = np.where(size > 0, np.frexp(size)[1], 0)
+        a[name], b[name] = np.ldexp(part.a.astype(np.float64), -power[:, None]), np.ldexp(part.b.astype(np.float64) * part.scale * factor, power)
+        matrix = getattr(codes, name)
+        scales[name] = design.stored_exponent(matrix) + (0 if matrix.rows is None else matrix.rows.astype(np.int64)[:, None])
+    own = scale_exponent(max(float(np.abs(values).max(initial=0)) for values in a.values()), fmt)
+    a = {name: encode(np.ldexp(values, -own), fmt) for name, values in a.items()}
+    values = np.ldexp(fmt.values().astype(np.float64), fmt.unit_exp)
+    bound = max(float(np.abs(values[part]).sum(axis=1).max()) for part in a.values()) * act.max_value       # of A's sums
+    # the exponent of B with which no code of it clips, to the base's rows
+    relative = {name: np.ldexp(part, -scales[name]) for name, part in b.items()}
+    of_b = scale_exponent(max(float(np.abs(part).max(initial=0)) for part in relative.values()), fmt)
+    largest = scale_exponent(bound * (1 + 2.0 ** -8), act)
+    of_b += max(0, _HEADROOM - (of_b + own + largest)) // 2
+    if of_b + own + largest > MAX_SHIFT:
+        raise _too_large(adapter, project, layer)
+    b = {name: encode(np.ldexp(part, -of_b), fmt) for name, part in relative.items()}
+    # in units of the base's sums: A's sums as codes are off by at most half of the last of their 5 (or 4) bits
+    most = max(float(np.abs(values[part]).sum(axis=1).max()) for part in b.values()) * bound * (1 + 2.0 ** -act.man_bits) * 2.0 ** (of_b + own)
+    matmul = design.matmul(project.name)
+    if most > 3 * matmul.cols * fmt.max_value * act.max_value:
+        raise _too_large(adapter, project, layer)
+    return QuantizedPart(a, b, of_b + own)
+
+
+def _too_large(adapter, project, layer):
+    return ModelError(f"{adapter.source}: What an adapter adds must be small enough for the base's units, not as in {project.name} of layer {layer}: "
+                      "is this the adapter's base?")
+
+
+def pack_adapter(adapter, design):
+    """The machine's memory of an adapter: uint8 [design.adapter_map.beats, beat_bytes]."""
+    hw, rank = design.hw, design.hw.adapter_rank
+    beats = np.zeros((design.adapter_map.beats, hw.beat_bytes), np.uint8)
+    projects = {project.name: project for project in design.block.of(Project)}
+    for place in design.adapter_map:
+        part, project = adapter.parts.get((place.project, place.layer)), projects[place.project]
+        if part is None:
+            continue
+        beats[place.address, :2] = np.array([part.exponent & 0xFFFF], "<u2").view(np.uint8)
+        sizes, count = design.model.matrices(), rank * len(project.matrices)
+        a, b = np.zeros((count, sizes[project.matrices[0]][1]), np.uint8), {}
+        for i, name in enumerate(project.matrices):
+            b[name] = np.zeros((sizes[name][0], count), np.uint8)
+            if name in part.a:
+                rows = slice(i * rank, i * rank + len(part.a[name]))
+                a[rows], b[name][:, rows] = part.a[name], part.b[name]
+        beats[place.a_address:place.b_address] = tile_beats(design, place.a, tiled_inputs(a, design, project))
+        beats[place.b_address:place.end] = tile_beats(design, place.b, matrix_rows(b, design, project))
+    return beats

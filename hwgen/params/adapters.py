@@ -1,0 +1,45 @@
+"""Where an adapter's numbers belong in the machine's memory for adapters (docs/adapters.md). Nothing else computes an address of it."""
+from typing import NamedTuple
+
+from .block import Project
+
+__all__ = ["MAX_SHIFT", "AdapterMap", "AdapterPart"]
+
+#: The largest shift of B's sums to the left, before they are added to W's.
+MAX_SHIFT = 15
+
+
+class AdapterPart(NamedTuple):
+    """What an adapter has for a `Project` of a layer: a beat whose first word is its exponent, then the tiles of A, then those of B.
+
+    Row r of A, and column r of B, are of the project's matrix ``r // rank``. a, b: `Matmul` s.
+    """
+    project: str
+    layer: int
+    address: int
+    a: object
+    b: object
+    a_address: int
+    b_address: int
+    end: int
+
+
+class AdapterMap:
+    """The parts of an adapter, in the order of layers and of a layer's projects. ``map[project, layer]`` is one of them."""
+
+    def __init__(self, design):
+        self._parts, address = {}, 0
+        beats = design.hw.tile_beats
+        for layer in range(design.layers):
+            for project in design.block.of(Project):
+                a, b = design.adapter_matmuls(project)
+                starts = address, address + 1, address + 1 + a.tiles * beats
+                address = starts[2] + b.tiles * beats
+                self._parts[project.name, layer] = AdapterPart(project.name, layer, starts[0], a, b, *starts[1:], address)
+        self.beats = address
+
+    def __iter__(self):
+        return iter(self._parts.values())
+
+    def __getitem__(self, key):
+        return self._parts[key]
