@@ -1,0 +1,85 @@
+"""Verilog of a `hwgen.params.wired.Plan`, written as text: Amaranth takes some 100 us and 10 kB for every signal, and a matrix has several for each weight.
+
+Bits that are alike stand together in words of 64, so that a simulator adds 64 pairs of numbers at once.
+"""
+from itertools import groupby
+
+__all__ = ["wires_text"]
+
+_WORD = 64      # bits
+_LINE = 16      # of them in a line
+
+
+def wires_text(plan):
+    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none), x [inputs], and y [outputs]
+    `Plan.latency` cycles later."""
+    network, names, lines = plan.network, {}, []
+    for i in range(network.inputs):
+        names[i, 0, 0] = f"x[{i}]"
+    adders = sorted(range(len(network.adders)), key=plan.adders.__getitem__)
+    words = []      # (time, level, adders) of one word each
+    for (time, level), group in groupby(adders, key=plan.adders.__getitem__):
+        words += [(time, level, of) for of in _chunks(list(group))]
+    for number, (time, level, of) in enumerate(words):
+        kept = level == plan.levels
+        for bit, adder in enumerate(of):
+            names[network.inputs + adder, 0, time + kept] = f"{'r' if kept else 's'}{number}[{bit}]"
+    shifts = _by_time(plan.shifts, lambda at: plan.ready[at[0]][0])
+    delays = _by_time(plan.delays, lambda at: at[2])
+    for number, (time, of) in enumerate(shifts):
+        names.update(((node, shift, time), f"q{number}[{bit}]") for bit, (node, shift) in enumerate(of))
+    for number, (time, of) in enumerate(delays):
+        names.update((at, f"d{number}[{bit}]") for bit, at in enumerate(of))
+
+    lines += ["", "// Numbers come a bit a cycle, the least significant first. A word is up to 64 adders (a, b: what they add; c: carries; s, r: sums), shifts (q) or delays (d)."]
+    lines += [f"  reg [{plan.latency}:1] cleared;"] if plan.latency else []
+    for number, (_, level, of) in enumerate(words):
+        lines.append(f"  wire {_range(of)}a{number}, b{number}, s{number};")
+        lines.append(f"  reg {_range(of)}c{number};")
+        lines += [f"  reg {_range(of)}r{number};"] if level == plan.levels else []
+    for letter, kind in (("q", shifts), ("d", delays)):
+        lines += [f"  reg {_range(of)}{letter}{number};" for number, (_, of) in enumerate(kind)]
+    if plan.latency:
+        lines.append(f"  always @(posedge clk) cleared <= {'{cleared, clear}' if plan.latency > 1 else 'clear'};")
+    for number, (time, level, of) in enumerate(words):
+        negative = "".join(str(network.adders[adder][4]) for adder in reversed(of))
+        rest, clear = f"{len(of)}'h{int(negative, 2):x}", _clear(time)
+        a, b = (_bits(names[plan.operands[adder][side]] for adder in of) for side in (0, 1))
+        lines += [f"  // time {time}, level {level}", f"  assign a{number} = {a};", f"  assign b{number} = {b} ^ {rest};",
+                  f"  assign s{number} = a{number} ^ b{number} ^ c{number};",
+                  f"  always @(posedge clk) c{number} <= {clear} ? {rest} : a{number} & b{number} | c{number} & (a{number} | b{number});"]
+        if level == plan.levels:
+            lines.append(f"  always @(posedge clk) r{number} <= s{number};")
+    for number, (time, of) in enumerate(shifts):
+        bits = _bits(names[node, shift - 1, time] for node, shift in of)
+        lines += [f"  // time {time}", f"  always @(posedge clk) q{number} <= {_clear(time)} ? {len(of)}'h0 : {bits};"]
+    for number, (time, of) in enumerate(delays):
+        lines += [f"  // to time {time}", f"  always @(posedge clk) d{number} <= {_bits(names[node, shift, time - 1] for node, shift, _ in of)};"]
+    lines.append(f"  assign y = {_bits(names[at] if at else chr(49) + chr(39) + 'h0' for at in plan.outputs)};")
+    return "\n".join([f"// Wires: a matrix of {len(plan.outputs)} x {network.inputs} weights as {len(network.adders)} serial adders.",
+                      "// Source: hwgen/lib/wires.py, docs/wired.md", "module {module} (clk, clear, x, y);", "  input clk;", "  wire clk;",
+                      "  input clear;", "  wire clear;", f"  input [{network.inputs - 1}:0] x;", f"  wire [{network.inputs - 1}:0] x;",
+                      f"  output [{len(plan.outputs) - 1}:0] y;", f"  wire [{len(plan.outputs) - 1}:0] y;", *lines, "endmodule", ""])
+
+
+def _chunks(items):
+    return [items[start:start + _WORD] for start in range(0, len(items), _WORD)]
+
+
+def _by_time(items, time):
+    """[(time, items)] of one word each."""
+    return [(at, of) for at, group in groupby(sorted(items, key=time), key=time) for of in _chunks(list(group))]
+
+
+def _range(of):
+    return f"[{len(of) - 1}:0] "
+
+
+def _clear(time):
+    return f"cleared[{time}]" if time else "clear"
+
+
+def _bits(names):
+    """Names, the least significant first, as a vector."""
+    names = list(names)[::-1]
+    return "{" + ",\n      ".join(", ".join(names[start:start + _LINE]) for start in range(0, len(names), _LINE)) + "}"
