@@ -40,6 +40,7 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   reg aligned3_up;
   reg aligned3_zero;
   reg first;
+  reg first_1;
   reg [8:0] key;
   reg [2:0] meta_1;
   reg [2:0] meta_2;
@@ -55,7 +56,10 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   reg pipe_valid1;
   reg pipe_valid2;
   reg pipe_valid3;
+  reg [8:0] w0_key_1;
+  reg [8:0] w1_key_1;
   reg written;
+  reg written_1;
   reg [15:0] x0;
   reg [15:0] x1;
   reg [15:0] x2;
@@ -134,7 +138,6 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   wire [11:0] _difference4;
   wire [11:0] _difference5;
   wire [1:0] _left1;
-  wire _more1;
   wire [4:0] _not12;
   wire _not2;
   wire [4:0] _not24;
@@ -177,6 +180,7 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   initial aligned3_up = 1'h0;
   initial aligned3_zero = 1'h0;
   initial first = 1'h0;
+  initial first_1 = 1'h0;
   initial key = 9'h000;
   initial meta_1 = 3'h0;
   initial meta_2 = 3'h0;
@@ -192,7 +196,10 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   initial pipe_valid1 = 1'h0;
   initial pipe_valid2 = 1'h0;
   initial pipe_valid3 = 1'h0;
+  initial w0_key_1 = 9'h000;
+  initial w1_key_1 = 9'h000;
   initial written = 1'h0;
+  initial written_1 = 1'h0;
   initial x0 = 16'h0000;
   initial x1 = 16'h0000;
   initial x2 = 16'h0000;
@@ -254,9 +261,8 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   assign _not36 = ~ { _and41, _and40, _and39, _and38, _and37 };
   assign _and45 = (code2_wide[8] & ((| code2_wide[7:0]) | code2_wide[9])) & (~((~ _difference4[8]) & (| _difference4[8:3])));
   assign _and10 = w__payload[22] & (w__payload[21] & (w__payload[20] & (w__payload[19] & (w__payload[18] | (w__payload[17] | _and6)))));
-  assign _more1 = { w__payload[14:7], _and5 } > { w__payload[30:23], _and10 };
   assign _and48 = (~ _difference5[8]) & (| _difference5[8:3]);
-  assign largest = _more1 ? { w__payload[14:7], _and5 } : { w__payload[30:23], _and10 };
+  assign largest = (w0_key_1 > w1_key_1) ? w0_key_1 : w1_key_1;
   assign _and49 = (~ _difference5[8]) & (| _difference5[8:3]);
   assign _and50 = (~ _difference5[8]) & (| _difference5[8:3]);
   assign _and51 = (~ _difference5[8]) & (| _difference5[8:3]);
@@ -266,14 +272,23 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
   assign _and56 = (code3_wide[8] & ((| code3_wide[7:0]) | code3_wide[9])) & (~((~ _difference5[8]) & (| _difference5[8:3])));
   assign keys_write__data = (first | (key > keys_read0__data)) ? key : keys_read0__data;
   always @(posedge clk) begin
-    written <= w__valid;
+    w0_key_1 <= { w__payload[14:7], _and5 };
+    w1_key_1 <= { w__payload[30:23], _and10 };
+    first_1 <= ! w__payload[36:32];
+    first <= first_1;
+    key <= largest;
+  end
+  always @(posedge clk) begin
+    written_1 <= w__valid;
     if (rst) begin
-      written <= 1'h0;
+      written_1 <= 1'h0;
     end
   end
   always @(posedge clk) begin
-    first <= ! w__payload[36:32];
-    key <= largest;
+    written <= written_1;
+    if (rst) begin
+      written <= 1'h0;
+    end
   end
   always @(posedge clk) begin
     if (pipe_advance) begin
@@ -382,6 +397,7 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       aligned1_zero <= ~(| x1[14:7]);
     end
   end
+  assign _sum2 = 1'h0 + r__payload[3:0];
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned1_over <= (_difference3[8] | (~(| _difference3[8:0]))) & ($signed(code1_less_1) >= $signed(4'h7));
@@ -392,7 +408,6 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       o1 <= ((| code1_code[6:0]) & (~ aligned1_zero)) ? { aligned1_sign, code1_code[6:0] } : 8'h00;
     end
   end
-  assign _sum2 = 1'h0 + r__payload[3:0];
   always @(posedge clk) begin
     if (pipe_advance) begin
       x2 <= elements_read__data[47:32];
@@ -408,6 +423,7 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       aligned2_kept <= code2_wide[13:9] & _not36;
     end
   end
+  assign _difference1 = keys_read1__data[8:1] - 8'h82;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned2_up <= _and45;
@@ -418,7 +434,6 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       aligned2_field <= (_difference4[8] | (~(| _difference4[8:0]))) ? code2_less_1[2:0] : 3'h0;
     end
   end
-  assign _difference1 = keys_read1__data[8:1] - 8'h82;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned2_zero <= ~(| x2[14:7]);
@@ -434,6 +449,8 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       o2 <= ((| code2_code[6:0]) & (~ aligned2_zero)) ? { aligned2_sign, code2_code[6:0] } : 8'h00;
     end
   end
+  assign elements_write__en = w__valid ? _left1 : 2'h0;
+  assign row_scale = $signed(_difference1) + $signed({ 1'h0, keys_read1__data[0] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       x3 <= elements_read__data[63:48];
@@ -444,8 +461,6 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       aligned3_sign <= x3[15];
     end
   end
-  assign elements_write__en = w__valid ? _left1 : 2'h0;
-  assign row_scale = $signed(_difference1) + $signed({ 1'h0, keys_read1__data[0] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned3_kept <= code3_wide[13:9] & _not48;
@@ -461,6 +476,7 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       aligned3_field <= (_difference5[8] | (~(| _difference5[8:0]))) ? code3_less_1[2:0] : 3'h0;
     end
   end
+  assign _difference2 = $signed(above) - $signed({ 1'h0, x0[14:7] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned3_zero <= ~(| x3[14:7]);
@@ -471,7 +487,6 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       aligned3_over <= (_difference5[8] | (~(| _difference5[8:0]))) & ($signed(code3_less_1) >= $signed(4'h7));
     end
   end
-  assign _difference2 = $signed(above) - $signed({ 1'h0, x0[14:7] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       o3 <= ((| code3_code[6:0]) & (~ aligned3_zero)) ? { aligned3_sign, code3_code[6:0] } : 8'h00;
@@ -487,6 +502,7 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       o_exp_2 <= o_exp_1;
     end
   end
+  assign _any1 = | x0[14:7];
   always @(posedge clk) begin
     if (pipe_advance) begin
       o_exp_3 <= o_exp_2;
@@ -497,7 +513,6 @@ module specimen_vector_buffer_1x64_w2_r4_e3m4_m3 (
       meta_1 <= r__payload[6:4];
     end
   end
-  assign _any1 = | x0[14:7];
   always @(posedge clk) begin
     if (pipe_advance) begin
       meta_2 <= meta_1;
@@ -617,6 +632,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
   reg aligned3_up;
   reg aligned3_zero;
   reg first;
+  reg first_1;
   reg [8:0] key;
   reg [2:0] meta_1;
   reg [2:0] meta_2;
@@ -632,7 +648,9 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
   reg pipe_valid1;
   reg pipe_valid2;
   reg pipe_valid3;
+  reg [8:0] w0_key_1;
   reg written;
+  reg written_1;
   reg [15:0] x0;
   reg [15:0] x1;
   reg [15:0] x2;
@@ -751,6 +769,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
   initial aligned3_up = 1'h0;
   initial aligned3_zero = 1'h0;
   initial first = 1'h0;
+  initial first_1 = 1'h0;
   initial key = 9'h000;
   initial meta_1 = 3'h0;
   initial meta_2 = 3'h0;
@@ -766,7 +785,9 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
   initial pipe_valid1 = 1'h0;
   initial pipe_valid2 = 1'h0;
   initial pipe_valid3 = 1'h0;
+  initial w0_key_1 = 9'h000;
   initial written = 1'h0;
+  initial written_1 = 1'h0;
   initial x0 = 16'h0000;
   initial x1 = 16'h0000;
   initial x2 = 16'h0000;
@@ -866,16 +887,24 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
   assign _sum4 = 6'h00 + r__payload[5:0];
   assign _difference1 = keys_read1__data[8:1] - 8'h82;
   always @(posedge clk) begin
-    written <= w__valid;
+    w0_key_1 <= { w__payload[14:7], _and5 };
+    first_1 <= ! w__payload[23:16];
+    first <= first_1;
+    key <= w0_key_1;
+  end
+  always @(posedge clk) begin
+    written_1 <= w__valid;
+    if (rst) begin
+      written_1 <= 1'h0;
+    end
+  end
+  assign row_scale = $signed(_difference1) + $signed({ 1'h0, keys_read1__data[0] });
+  always @(posedge clk) begin
+    written <= written_1;
     if (rst) begin
       written <= 1'h0;
     end
   end
-  always @(posedge clk) begin
-    first <= ! w__payload[23:16];
-    key <= { w__payload[14:7], _and5 };
-  end
-  assign row_scale = $signed(_difference1) + $signed({ 1'h0, keys_read1__data[0] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       pipe_valid1 <= pipe_enter;
@@ -900,6 +929,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       pipe_valid3 <= 1'h0;
     end
   end
+  assign _difference2 = $signed(above) - $signed({ 1'h0, x0[14:7] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       o__valid <= pipe_valid3;
@@ -913,7 +943,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       above <= $signed(row_scale) + $signed(8'h7d);
     end
   end
-  assign _difference2 = $signed(above) - $signed({ 1'h0, x0[14:7] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       x0 <= elements_read__data[15:0];
@@ -929,6 +958,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned0_kept <= code0_wide[13:9] & _not12;
     end
   end
+  assign _any1 = | x0[14:7];
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned0_up <= _and18;
@@ -939,7 +969,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned0_field <= (_difference2[8] | (~(| _difference2[8:0]))) ? code0_less_1[2:0] : 3'h0;
     end
   end
-  assign _any1 = | x0[14:7];
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned0_zero <= ~(| x0[14:7]);
@@ -955,6 +984,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       o0 <= ((| code0_code[6:0]) & (~ aligned0_zero)) ? { aligned0_sign, code0_code[6:0] } : 8'h00;
     end
   end
+  assign _not3 = ~ { _difference2[8], _difference2[8], _difference2[8] };
   always @(posedge clk) begin
     if (pipe_advance) begin
       x1 <= elements_read__data[31:16];
@@ -965,7 +995,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned1_sign <= x1[15];
     end
   end
-  assign _not3 = ~ { _difference2[8], _difference2[8], _difference2[8] };
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned1_kept <= code1_wide[13:9] & _not24;
@@ -981,6 +1010,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned1_field <= (_difference3[8] | (~(| _difference3[8:0]))) ? code1_less_1[2:0] : 3'h0;
     end
   end
+  assign _and6 = _difference2[2:0] & _not3;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned1_zero <= ~(| x1[14:7]);
@@ -991,7 +1021,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned1_over <= (_difference3[8] | (~(| _difference3[8:0]))) & ($signed(code1_less_1) >= $signed(4'h7));
     end
   end
-  assign _and6 = _difference2[2:0] & _not3;
   always @(posedge clk) begin
     if (pipe_advance) begin
       o1 <= ((| code1_code[6:0]) & (~ aligned1_zero)) ? { aligned1_sign, code1_code[6:0] } : 8'h00;
@@ -1007,6 +1036,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned2_sign <= x2[15];
     end
   end
+  assign code0_wide = { _any1, x0[6:0], 6'h00 } >> _and6;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned2_kept <= code2_wide[13:9] & _not36;
@@ -1017,7 +1047,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned2_up <= _and40;
     end
   end
-  assign code0_wide = { _any1, x0[6:0], 6'h00 } >> _and6;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned2_field <= (_difference4[8] | (~(| _difference4[8:0]))) ? code2_less_1[2:0] : 3'h0;
@@ -1033,6 +1062,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned2_over <= (_difference4[8] | (~(| _difference4[8:0]))) & ($signed(code2_less_1) >= $signed(4'h7));
     end
   end
+  assign code0_less_1 = - $signed(_difference2[8:0]);
   always @(posedge clk) begin
     if (pipe_advance) begin
       o2 <= ((| code2_code[6:0]) & (~ aligned2_zero)) ? { aligned2_sign, code2_code[6:0] } : 8'h00;
@@ -1043,7 +1073,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       x3 <= elements_read__data[63:48];
     end
   end
-  assign code0_less_1 = - $signed(_difference2[8:0]);
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned3_sign <= x3[15];
@@ -1059,6 +1088,8 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned3_up <= _and51;
     end
   end
+  assign _left1 = 1'h1 << w__payload[17:16];
+  assign _sum5 = { aligned0_field, 4'h0 } + aligned0_kept;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned3_field <= (_difference5[8] | (~(| _difference5[8:0]))) ? code3_less_1[2:0] : 3'h0;
@@ -1069,8 +1100,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       aligned3_zero <= ~(| x3[14:7]);
     end
   end
-  assign _left1 = 1'h1 << w__payload[17:16];
-  assign _sum5 = { aligned0_field, 4'h0 } + aligned0_kept;
   always @(posedge clk) begin
     if (pipe_advance) begin
       aligned3_over <= (_difference5[8] | (~(| _difference5[8:0]))) & ($signed(code3_less_1) >= $signed(4'h7));
@@ -1086,6 +1115,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       o_exp_1 <= row_scale;
     end
   end
+  assign code0_code = _sum5 + aligned0_up;
   always @(posedge clk) begin
     if (pipe_advance) begin
       o_exp_2 <= o_exp_1;
@@ -1096,7 +1126,6 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       o_exp_3 <= o_exp_2;
     end
   end
-  assign code0_code = _sum5 + aligned0_up;
   always @(posedge clk) begin
     if (pipe_advance) begin
       meta_1 <= r__payload[8:6];
@@ -1112,12 +1141,12 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
       meta_3 <= meta_2;
     end
   end
+  assign _difference3 = $signed(above) - $signed({ 1'h0, x1[14:7] });
   always @(posedge clk) begin
     if (pipe_advance) begin
       meta_4 <= meta_3;
     end
   end
-  assign _difference3 = $signed(above) - $signed({ 1'h0, x1[14:7] });
   assign _any2 = | x1[14:7];
   assign _not4 = ~ { _difference3[8], _difference3[8], _difference3[8] };
   assign _and7 = _difference3[2:0] & _not4;
@@ -2275,6 +2304,10 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   reg wake;
   reg sequencer__qkv_done;
   reg sequencer__swiglu_done;
+  reg to_activation;
+  reg to_add;
+  reg to_convert;
+  reg to_sampler;
   reg xa_selected;
   reg xh_selected;
   reg xo_selected;
@@ -2381,6 +2414,9 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   wire [94:0] residual_skid__i__payload;
   wire residual_skid__i__valid;
   wire residual_skid__o__ready;
+  wire [11:0] result_register__i__payload;
+  wire result_register__i__valid;
+  wire result_register__o__ready;
   wire rmsnorm__cmd__payload;
   wire rmsnorm__cmd__valid;
   wire [36:0] rmsnorm__gain__payload;
@@ -2463,29 +2499,23 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   wire _and1;
   wire _and2;
   wire _and3;
-  wire _any5;
-  wire _any6;
-  wire _any7;
+  wire _any1;
+  wire _any2;
+  wire _any3;
   wire _equal10;
   wire _equal11;
   wire _equal12;
   wire _equal13;
+  wire _equal14;
+  wire _equal15;
+  wire _equal16;
   wire _equal19;
   wire _equal2;
-  wire _equal25;
-  wire _equal26;
-  wire _equal27;
-  wire _equal28;
-  wire _equal29;
-  wire _equal3;
-  wire _equal30;
-  wire _equal31;
-  wire _equal32;
-  wire _equal33;
-  wire _equal4;
-  wire _equal5;
-  wire _equal6;
-  wire _equal7;
+  wire _equal20;
+  wire _equal21;
+  wire _equal22;
+  wire _equal23;
+  wire _equal24;
   wire _equal8;
   wire _equal9;
   wire _not2;
@@ -2496,6 +2526,10 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   initial wake <= 0;
   initial sequencer__qkv_done = 1'h0;
   initial sequencer__swiglu_done = 1'h0;
+  initial to_activation = 1'h0;
+  initial to_add = 1'h0;
+  initial to_convert = 1'h0;
+  initial to_sampler = 1'h0;
   initial xa_selected = 1'h1;
   initial xh_selected = 1'h0;
   initial xo_selected = 1'h0;
@@ -2514,7 +2548,66 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   always @(posedge clk) begin
     signature_data <= signatures[signature_address];
   end
-  assign _equal4 = phase == 3'h4;
+  assign sampler__i__valid = array__o__valid & to_sampler;
+  always @(posedge clk) begin
+    to_convert <= | { _equal22, _equal21, _equal20, _equal19 };
+    if (rst) begin
+      to_convert <= 1'h0;
+    end
+  end
+  always @(posedge clk) begin
+    to_add <= | { _equal24, _equal23 };
+    if (rst) begin
+      to_add <= 1'h0;
+    end
+  end
+  always @(posedge clk) begin
+    to_sampler <= phase == 4'hb;
+    if (rst) begin
+      to_sampler <= 1'h0;
+    end
+  end
+  always @(posedge clk) begin
+    to_activation <= phase == 4'h8;
+    if (rst) begin
+      to_activation <= 1'h0;
+    end
+  end
+  assign rope__i__valid = convert__o__valid & (~ to_activation);
+  assign swiglu__i__valid = convert__o__valid & to_activation;
+  assign convert__o__ready = to_activation ? swiglu__i__ready : rope__i__ready;
+  assign _sum1 = 4'h0 + rope__o__payload[34:32];
+  assign _equal2 = phase == 3'h4;
+  assign _not2 = ~(phase == 3'h4);
+  assign kv_writer__i__valid = qkv__o__valid & (phase == 3'h4);
+  assign attention__q_i__valid = qkv__o__valid & (~(phase == 3'h4));
+  assign _product2 = layer * 1'h1;
+  assign _sum2 = _product2 + 1'h0;
+  assign _equal8 = phase == 2'h2;
+  assign _equal9 = phase == 3'h7;
+  assign _equal10 = phase == 4'ha;
+  assign _any1 = | { _equal10, _equal9, _equal8 };
+  assign _equal11 = phase == 3'h4;
+  assign _equal12 = phase == 3'h5;
+  assign _any2 = | { _equal12, _equal11 };
+  assign _equal13 = phase == 1'h1;
+  assign _and1 = dispatcher__beats__valid & weights__beats__ready;
+  assign residual__exp = (phase == 3'h6) ? convert__exps[39:30] : convert__exps[29:20];
+  assign _and2 = weights__beats__ready & (~ dispatcher__beats__valid);
+  assign _equal14 = ! feeder__cmd__payload[2:0];
+  assign _equal15 = feeder__cmd__payload[2:0] == 2'h2;
+  assign _equal16 = feeder__cmd__payload[2:0] == 3'h4;
+  assign xa__r__valid = feeder_skid__o__valid & xa_selected;
+  assign _equal19 = phase == 2'h3;
+  assign _equal20 = phase == 4'h8;
+  assign _equal21 = phase == 3'h4;
+  assign _equal22 = phase == 3'h5;
+  assign xo__r__valid = feeder_skid__o__valid & xo_selected;
+  assign _equal23 = phase == 3'h6;
+  assign _equal24 = phase == 4'h9;
+  assign xh__r__valid = feeder_skid__o__valid & xh_selected;
+  assign convert__i__valid = array__o__valid & to_convert;
+  assign residual__i__valid = array__o__valid & to_add;
   always @(posedge clk) begin
     sequencer__qkv_done <= _and3 & rope__o__payload[38];
     if (rst) begin
@@ -2529,7 +2622,7 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   end
   always @(posedge clk) begin
     if (feeder__cmd__valid & sequencer__feed__ready) begin
-      xa_selected <= | { _equal33, _equal32, _equal31 };
+      xa_selected <= | { _equal16, _equal15, _equal14 };
     end
     if (rst) begin
       xa_selected <= 1'h1;
@@ -2543,7 +2636,6 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
       xo_selected <= 1'h0;
     end
   end
-  assign _equal5 = phase == 3'h5;
   always @(posedge clk) begin
     if (feeder__cmd__valid & sequencer__feed__ready) begin
       xh_selected <= feeder__cmd__payload[2:0] == 2'h3;
@@ -2552,46 +2644,6 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
       xh_selected <= 1'h0;
     end
   end
-  assign convert__i__valid = array__o__valid & (| { _equal5, _equal4, _equal3, _equal2 });
-  assign _equal6 = phase == 2'h3;
-  assign _equal7 = phase == 4'h8;
-  assign _equal8 = phase == 3'h4;
-  assign _equal9 = phase == 3'h5;
-  assign _equal10 = phase == 3'h6;
-  assign _equal11 = phase == 4'h9;
-  assign residual__i__valid = array__o__valid & (| { _equal11, _equal10 });
-  assign _equal12 = phase == 3'h6;
-  assign _equal13 = phase == 4'h9;
-  assign sampler__i__valid = array__o__valid & (phase == 4'hb);
-  assign rope__i__valid = convert__o__valid & (~(phase == 4'h8));
-  assign swiglu__i__valid = convert__o__valid & (phase == 4'h8);
-  assign convert__o__ready = (phase == 4'h8) ? swiglu__i__ready : rope__i__ready;
-  assign _sum1 = 4'h0 + rope__o__payload[34:32];
-  assign _equal19 = phase == 3'h4;
-  assign residual__exp = (phase == 3'h6) ? convert__exps[39:30] : convert__exps[29:20];
-  assign _not2 = ~(phase == 3'h4);
-  assign kv_writer__i__valid = qkv__o__valid & (phase == 3'h4);
-  assign attention__q_i__valid = qkv__o__valid & (~(phase == 3'h4));
-  assign _product2 = layer * 1'h1;
-  assign xa__r__valid = feeder_skid__o__valid & xa_selected;
-  assign _sum2 = _product2 + 1'h0;
-  assign _equal25 = phase == 2'h2;
-  assign _equal26 = phase == 3'h7;
-  assign _equal27 = phase == 4'ha;
-  assign _any5 = | { _equal27, _equal26, _equal25 };
-  assign _equal28 = phase == 3'h4;
-  assign _equal29 = phase == 3'h5;
-  assign _any6 = | { _equal29, _equal28 };
-  assign _equal30 = phase == 1'h1;
-  assign _and1 = dispatcher__beats__valid & weights__beats__ready;
-  assign xo__r__valid = feeder_skid__o__valid & xo_selected;
-  assign _and2 = weights__beats__ready & (~ dispatcher__beats__valid);
-  assign _equal31 = ! feeder__cmd__payload[2:0];
-  assign _equal32 = feeder__cmd__payload[2:0] == 2'h2;
-  assign xh__r__valid = feeder_skid__o__valid & xh_selected;
-  assign _equal33 = feeder__cmd__payload[2:0] == 3'h4;
-  assign _equal2 = phase == 2'h3;
-  assign _equal3 = phase == 4'h8;
   specimen_admission admission (
     .ask__payload(kv_cache__ask__payload),
     .ask__ready(admission__ask__ready),
@@ -2617,7 +2669,7 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
     .outcome__ready(outcome__ready),
     .outcome__valid(outcome__valid),
     .result__payload(admission__result__payload),
-    .result__ready(sequencer__outcome__ready),
+    .result__ready(result_register__o__ready),
     .result__valid(admission__result__valid)
   );
   specimen_array array (
@@ -2835,6 +2887,16 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
     .o__ready(residual_skid__o__ready),
     .o__valid(rmsnorm__read_i__valid)
   );
+  specimen_result_register result_register (
+    .column0__clk(clk),
+    .column0__rst(rst),
+    .i__payload(result_register__i__payload),
+    .i__ready(sequencer__outcome__ready),
+    .i__valid(result_register__i__valid),
+    .o__payload(admission__result__payload),
+    .o__ready(result_register__o__ready),
+    .o__valid(admission__result__valid)
+  );
   specimen_rmsnorm rmsnorm (
     .cmd__payload(rmsnorm__cmd__payload),
     .cmd__ready(sequencer__norm__ready),
@@ -2921,9 +2983,9 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
     .norm__ready(sequencer__norm__ready),
     .norm__valid(rmsnorm__cmd__valid),
     .norm_done(sequencer__norm_done),
-    .outcome__payload(admission__result__payload),
+    .outcome__payload(result_register__i__payload),
     .outcome__ready(sequencer__outcome__ready),
-    .outcome__valid(admission__result__valid),
+    .outcome__valid(result_register__i__valid),
     .phase(phase),
     .qkv_done(sequencer__qkv_done),
     .sample__payload(sampler__cmd__payload),
@@ -3069,20 +3131,20 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   always @* begin
     if (wake) begin end
     array__o__ready = 1'h0;
-    if (| { _equal9, _equal8, _equal7, _equal6 }) begin
+    if (to_convert) begin
       array__o__ready = convert__i__ready;
     end
-    if (| { _equal13, _equal12 }) begin
+    if (to_add) begin
       array__o__ready = residual__i__ready;
     end
-    if (phase == 4'hb) begin
+    if (to_sampler) begin
       array__o__ready = sampler__i__ready;
     end
   end
   always @* begin
     if (wake) begin end
     qkv__r__valid = 1'h0;
-    if (_equal19) begin
+    if (_equal2) begin
       qkv__r__valid = kv_writer__r__valid;
     end
     if (_not2) begin
@@ -3092,14 +3154,14 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   always @* begin
     if (wake) begin end
     kv_writer__r__ready = 1'h0;
-    if (_equal19) begin
+    if (_equal2) begin
       kv_writer__r__ready = qkv__r__ready;
     end
   end
   always @* begin
     if (wake) begin end
     qkv__r__payload = 19'h00000;
-    if (_equal19) begin
+    if (_equal2) begin
       qkv__r__payload[2:0] = kv_writer__r__payload[2:0];
       qkv__r__payload[4:3] = kv_writer__r__payload[4:3];
       qkv__r__payload[18:5] = kv_writer__r__payload[18:5];
@@ -3130,12 +3192,12 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   assign signatures_write__addr = _sum2[2:0];
   assign signatures_read__addr = signature_address;
   assign signatures_read__data = signature_data;
-  assign counters__events[9] = _any7;
+  assign counters__events[9] = _any3;
   assign counters__events[8] = _and2;
   assign counters__events[7] = _and1;
-  assign counters__events[6] = _equal30;
-  assign counters__events[5] = _any6;
-  assign counters__events[4] = _any5;
+  assign counters__events[6] = _equal13;
+  assign counters__events[5] = _any2;
+  assign counters__events[4] = _any1;
   assign counters__events[3] = array__blocked;
   assign counters__events[2] = array__starved;
   assign counters__events[1] = array__busy;
@@ -3165,7 +3227,7 @@ module specimen #(parameter ROM_FILE = `specimen_rom_file) (
   assign sequencer__embed_done = residual__embed_done;
   assign sequencer__add_done = residual__done;
   assign _product1 = 4'h0;
-  assign _any7 = residual__saturated;
+  assign _any3 = residual__saturated;
   assign _and3 = qkv__w__valid;
 endmodule
 
@@ -3200,6 +3262,8 @@ module specimen_admission (
   input wire column0__rst
 );
   reg wake;
+  reg answered;
+  reg [3:0] answered_error;
   reg closed;
   reg count;
   reg [18:0] held;
@@ -3229,9 +3293,9 @@ module specimen_admission (
   wire _and26;
   wire _and27;
   wire _and28;
-  wire _and29;
   wire _and31;
   wire _and33;
+  wire _and35;
   wire [3:0] _choice1;
   wire [3:0] _choice2;
   wire [3:0] _choice3;
@@ -3248,6 +3312,8 @@ module specimen_admission (
   initial kv_answer__valid = 1'h0;
   initial opened = 1'h0;
   initial wake <= 0;
+  initial answered = 1'h0;
+  initial answered_error = 4'h0;
   initial closed = 1'h0;
   initial count = 1'h0;
   initial held = 19'h00000;
@@ -3256,6 +3322,7 @@ module specimen_admission (
   initial operation = 9'h000;
   initial rows = 1'h0;
   initial told = 1'h0;
+  assign _and35 = operating & (ask__ready | (~(operating & (! refusal))));
   always @(posedge column0__clk) begin
     if (done) begin
       holding <= 1'h0;
@@ -3276,7 +3343,7 @@ module specimen_admission (
     if (_and27) begin
       opened <= 1'h1;
     end
-    if (_and31) begin
+    if (_and33) begin
       opened <= 1'h0;
     end
     if (column0__rst) begin
@@ -3287,7 +3354,7 @@ module specimen_admission (
     if (_and27) begin
       closed <= command__payload[17];
     end
-    if (_and31) begin
+    if (_and33) begin
       closed <= 1'h0;
     end
     if (column0__rst) begin
@@ -3303,7 +3370,7 @@ module specimen_admission (
     if (_and28) begin
       operating <= 1'h1;
     end
-    if (_and33) begin
+    if (_and35) begin
       operating <= 1'h0;
     end
     if (column0__rst) begin
@@ -3311,10 +3378,18 @@ module specimen_admission (
     end
   end
   always @(posedge column0__clk) begin
-    if (_and29) begin
+    answered <= (asking & (~ answered)) & ask__ready;
+    if (column0__rst) begin
+      answered <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk)
+    answered_error <= error;
+  always @(posedge column0__clk) begin
+    if (_and31) begin
       rows <= _sum1[0];
     end
-    if (_and31) begin
+    if (_and33) begin
       rows <= 1'h0;
     end
     if (column0__rst) begin
@@ -3322,10 +3397,10 @@ module specimen_admission (
     end
   end
   always @(posedge column0__clk) begin
-    if (_and29) begin
+    if (_and31) begin
       count <= _choice5[0];
     end
-    if (_and31) begin
+    if (_and33) begin
       count <= 1'h0;
     end
     if (column0__rst) begin
@@ -3333,10 +3408,10 @@ module specimen_admission (
     end
   end
   always @(posedge column0__clk) begin
-    if (_and29) begin
+    if (_and31) begin
       told <= excess;
     end
-    if (_and31) begin
+    if (_and33) begin
       told <= 1'h0;
     end
     if (column0__rst) begin
@@ -3344,7 +3419,7 @@ module specimen_admission (
     end
   end
   always @(posedge column0__clk) begin
-    if (_and33) begin
+    if (_and35) begin
       kv_answer__valid <= 1'h1;
     end
     if (kv_answer__valid & kv_answer__ready) begin
@@ -3355,7 +3430,7 @@ module specimen_admission (
     end
   end
   always @(posedge column0__clk) begin
-    if (_and33) begin
+    if (_and35) begin
       kv_answer__payload <= (operating & (! refusal)) ? error : refusal;
     end
     if (column0__rst) begin
@@ -3368,29 +3443,28 @@ module specimen_admission (
   assign opens = (command__valid & ((((~ closed) & entry__ready) & (~ operating)) & (opened | (~ kv_command__valid)))) & (~ opened);
   assign _least1 = held[15:6] >= 10'h280;
   assign asking = (holding & (~ held[18])) & (~ wrong);
-  assign admitted = (asking & ask__ready) & (! error);
-  assign done = holding & ((held[18] | wrong) | ask__ready);
+  assign admitted = answered & (! answered_error);
+  assign done = holding & ((held[18] | wrong) | answered);
   assign final_ = (held[17] & (~ admitted)) & (! rows);
   assign entry__valid = admitted | ((done & held[17]) & _unequal1);
   assign _not18 = ~ admitted;
   assign _or6 = (~(((~ held[18]) & (~ admitted)) & (~(excess & told)))) | excess;
   assign _equal3 = ! count;
   assign _choice1 = count ? 4'h0 : 4'h1;
-  assign _choice2 = wrong ? own_error : error;
+  assign _choice2 = wrong ? own_error : answered_error;
   assign _choice3 = (excess & told) ? 4'h0 : _choice2;
-  assign kv_command__ready = (((~ opened) & (~ operating)) & (~ kv_answer__valid)) & entry__ready;
   assign _choice4 = held[18] ? _choice1 : _choice3;
+  assign kv_command__ready = (((~ opened) & (~ operating)) & (~ kv_answer__valid)) & entry__ready;
   assign refusals__w_en = done & ((((~ held[18]) & (~ admitted)) & (~(excess & told))) | final_);
-  assign ask__valid = asking | (operating & (! refusal));
+  assign ask__valid = (asking & (~ answered)) | (operating & (! refusal));
   assign _and26 = entries__o__valid & entries__o__ready;
   assign _and27 = command__valid & command__ready;
   assign _and28 = kv_command__valid & kv_command__ready;
-  assign _and29 = done & (~ held[18]);
+  assign _and31 = done & (~ held[18]);
   assign _sum1 = rows + admitted;
   assign _sum2 = count + 1'h1;
   assign _choice5 = excess ? { 1'h0, count } : _sum2;
-  assign _and31 = (outcome__valid & outcome__ready) & outcome__payload[11];
-  assign _and33 = operating & (ask__ready | (~(operating & (! refusal))));
+  assign _and33 = (outcome__valid & outcome__ready) & outcome__payload[11];
   specimen_admission_entries entries (
     .column0__clk(column0__clk),
     .column0__rst(column0__rst),
@@ -3630,8 +3704,12 @@ module specimen_array (
   reg active;
   reg enable1;
   reg enable2;
+  reg [12:0] fired;
+  reg fires;
   reg [1:0] full;
   reg group;
+  reg loads;
+  reg [127:0] next_tile;
   reg [12:0] op;
   reg [12:0] op1;
   reg [12:0] op2;
@@ -3641,25 +3719,45 @@ module specimen_array (
   reg waiting;
   reg write_row;
   reg [4:0] x0_double;
+  reg [4:0] x0_double_given;
   reg x0_negative;
+  reg x0_negative_given;
   reg [2:0] x0_shift;
+  reg [2:0] x0_shift_given;
   reg [4:0] x0_sig;
+  reg [4:0] x0_sig_given;
   reg [6:0] x0_triple;
+  reg [6:0] x0_triple_given;
   reg [4:0] x1_double;
+  reg [4:0] x1_double_given;
   reg x1_negative;
+  reg x1_negative_given;
   reg [2:0] x1_shift;
+  reg [2:0] x1_shift_given;
   reg [4:0] x1_sig;
+  reg [4:0] x1_sig_given;
   reg [6:0] x1_triple;
+  reg [6:0] x1_triple_given;
   reg [4:0] x2_double;
+  reg [4:0] x2_double_given;
   reg x2_negative;
+  reg x2_negative_given;
   reg [2:0] x2_shift;
+  reg [2:0] x2_shift_given;
   reg [4:0] x2_sig;
+  reg [4:0] x2_sig_given;
   reg [6:0] x2_triple;
+  reg [6:0] x2_triple_given;
   reg [4:0] x3_double;
+  reg [4:0] x3_double_given;
   reg x3_negative;
+  reg x3_negative_given;
   reg [2:0] x3_shift;
+  reg [2:0] x3_shift_given;
   reg [4:0] x3_sig;
+  reg [4:0] x3_sig_given;
   reg [6:0] x3_triple;
+  reg [6:0] x3_triple_given;
   wire column0__first;
   wire [28:0] column0__sum;
   wire column1__first;
@@ -3736,8 +3834,12 @@ module specimen_array (
   initial active = 1'h0;
   initial enable1 = 1'h0;
   initial enable2 = 1'h0;
+  initial fired = 13'h0000;
+  initial fires = 1'h0;
   initial full = 2'h0;
   initial group = 1'h0;
+  initial loads = 1'h0;
+  initial next_tile = 128'h00000000000000000000000000000000;
   initial op = 13'h0000;
   initial op1 = 13'h0000;
   initial op2 = 13'h0000;
@@ -3747,25 +3849,45 @@ module specimen_array (
   initial waiting = 1'h0;
   initial write_row = 1'h0;
   initial x0_double = 5'h00;
+  initial x0_double_given = 5'h00;
   initial x0_negative = 1'h0;
+  initial x0_negative_given = 1'h0;
   initial x0_shift = 3'h0;
+  initial x0_shift_given = 3'h0;
   initial x0_sig = 5'h00;
+  initial x0_sig_given = 5'h00;
   initial x0_triple = 7'h00;
+  initial x0_triple_given = 7'h00;
   initial x1_double = 5'h00;
+  initial x1_double_given = 5'h00;
   initial x1_negative = 1'h0;
+  initial x1_negative_given = 1'h0;
   initial x1_shift = 3'h0;
+  initial x1_shift_given = 3'h0;
   initial x1_sig = 5'h00;
+  initial x1_sig_given = 5'h00;
   initial x1_triple = 7'h00;
+  initial x1_triple_given = 7'h00;
   initial x2_double = 5'h00;
+  initial x2_double_given = 5'h00;
   initial x2_negative = 1'h0;
+  initial x2_negative_given = 1'h0;
   initial x2_shift = 3'h0;
+  initial x2_shift_given = 3'h0;
   initial x2_sig = 5'h00;
+  initial x2_sig_given = 5'h00;
   initial x2_triple = 7'h00;
+  initial x2_triple_given = 7'h00;
   initial x3_double = 5'h00;
+  initial x3_double_given = 5'h00;
   initial x3_negative = 1'h0;
+  initial x3_negative_given = 1'h0;
   initial x3_shift = 3'h0;
+  initial x3_shift_given = 3'h0;
   initial x3_sig = 5'h00;
+  initial x3_sig_given = 5'h00;
   initial x3_triple = 7'h00;
+  initial x3_triple_given = 7'h00;
   reg [9:0] ring [1:0];
   initial begin
     ring[0] = 10'h000;
@@ -3853,6 +3975,45 @@ module specimen_array (
     end
   end
   always @(posedge column0__clk) begin
+    next_tile <= tile__payload;
+    fired <= op;
+    x0_shift_given <= x0_shift;
+    x0_negative_given <= x0_negative;
+    x0_sig_given <= x0_sig;
+    x0_double_given <= x0_double;
+    x0_triple_given <= x0_triple;
+    x1_shift_given <= x1_shift;
+    x1_negative_given <= x1_negative;
+    x1_sig_given <= x1_sig;
+    x1_double_given <= x1_double;
+    x1_triple_given <= x1_triple;
+    x2_shift_given <= x2_shift;
+    x2_negative_given <= x2_negative;
+    x2_sig_given <= x2_sig;
+    x2_double_given <= x2_double;
+    x2_triple_given <= x2_triple;
+    x3_shift_given <= x3_shift;
+    x3_negative_given <= x3_negative;
+    x3_sig_given <= x3_sig;
+    x3_double_given <= x3_double;
+    x3_triple_given <= x3_triple;
+    op1 <= fired;
+    op2 <= op1;
+  end
+  always @(posedge column0__clk) begin
+    loads <= load;
+    if (column0__rst) begin
+      loads <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    fires <= fire;
+    if (column0__rst) begin
+      fires <= 1'h0;
+    end
+  end
+  assign tile__ready = (~ active) | (fire & op[12]);
+  always @(posedge column0__clk) begin
     if (tile__ready) begin
       active <= tile__valid;
     end
@@ -3861,15 +4022,12 @@ module specimen_array (
     end
   end
   always @(posedge column0__clk) begin
-    enable1 <= fire;
+    enable1 <= fires;
     if (column0__rst) begin
       enable1 <= 1'h0;
     end
   end
-  always @(posedge column0__clk) begin
-    op1 <= op;
-    op2 <= op1;
-  end
+  assign load = tile__ready & tile__valid;
   always @(posedge column0__clk) begin
     enable2 <= enable1;
     if (column0__rst) begin
@@ -3894,6 +4052,7 @@ module specimen_array (
       full <= 2'h0;
     end
   end
+  assign take = fire & op[11];
   always @(posedge column0__clk) begin
     if (keep) begin
       write_row <= _choice2[0];
@@ -3918,9 +4077,6 @@ module specimen_array (
       read_row <= 1'h0;
     end
   end
-  assign tile__ready = (~ active) | (fire & op[12]);
-  assign load = tile__ready & tile__valid;
-  assign take = fire & op[11];
   assign keep = enable2 & op2[11];
   assign results__i__valid = | full;
   assign x__ready = (~ waiting) | fire;
@@ -4014,12 +4170,12 @@ module specimen_array (
     .enable(enable2),
     .first(column0__first),
     .keep(keep),
-    .load(load),
+    .load(loads),
     .read_row(read_row),
     .row(write_row),
     .rst(column0__rst),
     .sum(column0__sum),
-    .tile(tile__payload[31:0]),
+    .tile(next_tile[31:0]),
     .x__0(x0),
     .x__1(x1),
     .x__2(x2),
@@ -4030,12 +4186,12 @@ module specimen_array (
     .enable(enable2),
     .first(column1__first),
     .keep(keep),
-    .load(load),
+    .load(loads),
     .read_row(read_row),
     .row(write_row),
     .rst(column0__rst),
     .sum(column1__sum),
-    .tile(tile__payload[63:32]),
+    .tile(next_tile[63:32]),
     .x__0(x0),
     .x__1(x1),
     .x__2(x2),
@@ -4046,12 +4202,12 @@ module specimen_array (
     .enable(enable2),
     .first(column2__first),
     .keep(keep),
-    .load(load),
+    .load(loads),
     .read_row(read_row),
     .row(write_row),
     .rst(column0__rst),
     .sum(column2__sum),
-    .tile(tile__payload[95:64]),
+    .tile(next_tile[95:64]),
     .x__0(x0),
     .x__1(x1),
     .x__2(x2),
@@ -4062,12 +4218,12 @@ module specimen_array (
     .enable(enable2),
     .first(column3__first),
     .keep(keep),
-    .load(load),
+    .load(loads),
     .read_row(read_row),
     .row(write_row),
     .rst(column0__rst),
     .sum(column3__sum),
-    .tile(tile__payload[127:96]),
+    .tile(next_tile[127:96]),
     .x__0(x0),
     .x__1(x1),
     .x__2(x2),
@@ -4112,29 +4268,29 @@ module specimen_array (
   assign results__i__payload[28:0] = _selected1;
   assign results__i__payload[68] = group;
   assign results__i__payload[67:58] = ring_read__data;
-  assign x3[30:24] = x3_triple;
-  assign x3[21:17] = x3_double;
-  assign x3[12:8] = x3_sig;
-  assign x3[7] = x3_negative;
-  assign x3[2:0] = x3_shift;
+  assign x3[30:24] = x3_triple_given;
+  assign x3[21:17] = x3_double_given;
+  assign x3[12:8] = x3_sig_given;
+  assign x3[7] = x3_negative_given;
+  assign x3[2:0] = x3_shift_given;
   assign { x3[31], x3[23:22], x3[16:13], x3[6:3] } = 11'h000;
-  assign x2[30:24] = x2_triple;
-  assign x2[21:17] = x2_double;
-  assign x2[12:8] = x2_sig;
-  assign x2[7] = x2_negative;
-  assign x2[2:0] = x2_shift;
+  assign x2[30:24] = x2_triple_given;
+  assign x2[21:17] = x2_double_given;
+  assign x2[12:8] = x2_sig_given;
+  assign x2[7] = x2_negative_given;
+  assign x2[2:0] = x2_shift_given;
   assign { x2[31], x2[23:22], x2[16:13], x2[6:3] } = 11'h000;
-  assign x1[30:24] = x1_triple;
-  assign x1[21:17] = x1_double;
-  assign x1[12:8] = x1_sig;
-  assign x1[7] = x1_negative;
-  assign x1[2:0] = x1_shift;
+  assign x1[30:24] = x1_triple_given;
+  assign x1[21:17] = x1_double_given;
+  assign x1[12:8] = x1_sig_given;
+  assign x1[7] = x1_negative_given;
+  assign x1[2:0] = x1_shift_given;
   assign { x1[31], x1[23:22], x1[16:13], x1[6:3] } = 11'h000;
-  assign x0[30:24] = x0_triple;
-  assign x0[21:17] = x0_double;
-  assign x0[12:8] = x0_sig;
-  assign x0[7] = x0_negative;
-  assign x0[2:0] = x0_shift;
+  assign x0[30:24] = x0_triple_given;
+  assign x0[21:17] = x0_double_given;
+  assign x0[12:8] = x0_sig_given;
+  assign x0[7] = x0_negative_given;
+  assign x0[2:0] = x0_shift_given;
   assign { x0[31], x0[23:22], x0[16:13], x0[6:3] } = 11'h000;
   assign _equal1 = group;
   assign _left1 = { _any5, x__payload[3:0], 1'h0 };
@@ -5874,7 +6030,7 @@ module specimen_attention_division (
   end
   always @(posedge column0__clk) begin
     if (o_pipe_advance) begin
-      o0_product <= { _any17, n0_bf16_2[6:0] } * reciprocal;
+      o0_product <= { 1'h1, n0_bf16_2[6:0] } * reciprocal;
     end
   end
   always @(posedge column0__clk) begin
@@ -5966,7 +6122,7 @@ module specimen_attention_division (
   end
   always @(posedge column0__clk) begin
     if (o_pipe_advance) begin
-      o1_product <= { _any25, n1_bf16_2[6:0] } * reciprocal;
+      o1_product <= { 1'h1, n1_bf16_2[6:0] } * reciprocal;
     end
   end
   always @(posedge column0__clk) begin
@@ -10677,20 +10833,26 @@ module specimen_dispatcher (
   wire [12:0] _difference1;
   wire _equal12;
   wire _equal16;
-  wire _equal20;
-  wire _equal25;
+  wire _equal17;
+  wire _equal21;
   wire _equal26;
   wire _equal27;
+  wire _equal28;
   wire _equal29;
-  wire _equal30;
   wire _equal31;
+  wire _equal32;
+  wire _equal33;
   wire _equal4;
-  wire _not14;
+  wire _not15;
+  wire _not19;
   wire _not2;
-  wire _or10;
+  wire _not7;
+  wire _or11;
+  wire _or16;
   wire [31:0] _or2;
   wire [31:0] _or3;
   wire [31:0] _or4;
+  wire _or7;
   wire [14:0] _product1;
   wire [9:0] _right1;
   wire [15:0] _sum1;
@@ -10724,11 +10886,12 @@ module specimen_dispatcher (
   initial section = 3'h0;
   initial upper = 1'h0;
   initial waiting = 1'h0;
-  assign _and23 = beats__valid & beats__ready;
-  assign _equal27 = ! left;
-  assign _equal29 = ask_state == 1'h1;
-  assign _equal30 = ask_state == 2'h2;
-  assign _equal31 = ask_state == 2'h3;
+  assign beats__ready = in_tiles ? _or11 : _and20;
+  assign _and23 = beats__valid & _or16;
+  assign _equal29 = ! left;
+  assign _equal31 = ask_state == 1'h1;
+  assign _equal32 = ask_state == 2'h2;
+  assign _equal33 = ask_state == 2'h3;
   always @(posedge column0__clk) begin
     if (cmd__valid & cmd__ready) begin
       row <= { cmd__payload[10], cmd__payload[1:0] };
@@ -10981,8 +11144,8 @@ module specimen_dispatcher (
       3'h2:
           left <= tiles;
       3'h4:
-          if (beats__valid & beats__ready) begin
-            if (_equal16) begin
+          if (beats__valid & _or7) begin
+            if (_equal17) begin
               left <= _difference1[11:0];
             end
           end
@@ -11012,21 +11175,20 @@ module specimen_dispatcher (
   assign _sum1 = 14'h34e4 + _product1;
   assign _sum6 = part + 1'h1;
   assign _difference1 = left - 1'h1;
-  assign body_count = head ? 14'h3ee3 : 14'h34da;
   assign _sum2 = _sum1 + 1'h0;
+  assign body_count = head ? 14'h3ee3 : 14'h34da;
   assign leave = ~((for_embed & (~ embed__ready)) | (for_norm & (~ gain__ready)));
   assign embed__valid = full & for_embed;
   assign gain__valid = full & (granule[2:0] == 2'h3);
   assign _choice7 = granule[35] ? granule[34:19] : granule[18:3];
   assign move = (beats__valid & ((~ full) | leave)) & (~ in_tiles);
+  assign _and4 = req__ready & waiting;
   assign _choice8 = (section == 1'h1) ? row[1:0] : in_beat;
   assign hot = 1'h1 << _choice8;
-  assign _and4 = req__ready & waiting;
   assign _choice9 = second ? 11'h77f : 11'h2ff;
   assign tiles = final_ ? 12'h9ff : { 1'h0, _choice9 };
   assign over = final_ | ((second & (layer == 3'h4)) & (~ head));
   assign _and20 = (((~ full) | leave) & (beat_end | (~ beats__valid))) & (~(! ask_state));
-  assign beats__ready = in_tiles ? _or10 : _and20;
   always @* begin
     if (wake) begin end
     req__valid = 1'h0;
@@ -11111,8 +11273,8 @@ module specimen_dispatcher (
           end
       3'h4:
           if (_and23) begin
-            if (_equal26) begin
-              if (_equal27) begin
+            if (_equal28) begin
+              if (_equal29) begin
                 after = 3'h2;
                 if (over) begin
                   after = 3'h0;
@@ -11158,8 +11320,8 @@ module specimen_dispatcher (
     casez (section)
       3'h4:
           if (_and23) begin
-            if (_equal26) begin
-              if (_equal27) begin
+            if (_equal28) begin
+              if (_equal29) begin
                 run_step = 1'h1;
               end
             end
@@ -11172,8 +11334,8 @@ module specimen_dispatcher (
     casez (section)
       3'h4:
           if (_and23) begin
-            if (_equal26) begin
-              if (_equal27) begin
+            if (_equal28) begin
+              if (_equal29) begin
                 if (over) begin
                   finish = 1'h1;
                 end
@@ -11194,13 +11356,19 @@ module specimen_dispatcher (
   assign _right1 = { 2'h0, cmd__payload[9:2] };
   assign _and6 = req__ready;
   assign _equal4 = granule[35];
-  assign _equal20 = 1'h1;
-  assign _not14 = 1'h0;
-  assign _or10 = tile__ready;
-  assign _sum7 = 2'h1;
   assign _equal16 = 1'h1;
-  assign _equal25 = 1'h1;
+  assign _not7 = 1'h0;
+  assign _or7 = tile__ready;
+  assign _sum7 = 2'h1;
+  assign _equal17 = 1'h1;
+  assign _equal21 = 1'h1;
+  assign _not15 = 1'h0;
+  assign _or11 = tile__ready;
   assign _equal26 = 1'h1;
+  assign _equal27 = 1'h1;
+  assign _not19 = 1'h0;
+  assign _or16 = tile__ready;
+  assign _equal28 = 1'h1;
 endmodule
 
 // Feeder: Addresses of the activations of one matrix and n entries: for each n-tile, k-tile, code (hi, lo) and entry.
@@ -11438,18 +11606,26 @@ module specimen_kv_cache (
   input wire column0__rst
 );
   reg arrived;
+  reg [31:0] k_codes_given3;
+  reg [9:0] k_exp_given3;
   reg k_last1;
   reg k_last2;
+  reg k_last3;
   reg [9:0] k_row1;
+  reg [9:0] k_v_exp_given3;
   reg k_valid1;
   reg k_valid2;
+  reg k_valid3;
   reg [11:0] k_word1;
   reg reading;
+  reg [31:0] v_codes_given3;
   reg v_last1;
   reg v_last2;
+  reg v_last3;
   reg [9:0] v_row1;
   reg v_valid1;
   reg v_valid2;
+  reg v_valid3;
   reg [11:0] v_word1;
   reg [31:0] write_codes;
   reg [9:0] write_exp;
@@ -11468,6 +11644,7 @@ module specimen_kv_cache (
   wire k_move0;
   wire k_move1;
   wire k_move2;
+  wire k_move3;
   wire [9:0] k_row_address;
   wire k_valid0;
   wire [11:0] v_address;
@@ -11482,6 +11659,7 @@ module specimen_kv_cache (
   wire v_move0;
   wire v_move1;
   wire v_move2;
+  wire v_move3;
   wire [9:0] v_row_address;
   wire v_valid0;
   wire write__ready;
@@ -11500,12 +11678,12 @@ module specimen_kv_cache (
   wire _not10;
   wire _not11;
   wire _not12;
+  wire _not13;
   wire _not3;
   wire _not4;
   wire _not5;
   wire _not6;
-  wire _not9;
-  wire _or2;
+  wire _or1;
   wire [4:0] _sum1;
   wire [4:0] _sum10;
   wire [8:0] _sum11;
@@ -11519,41 +11697,103 @@ module specimen_kv_cache (
   wire [7:0] _sum8;
   wire [4:0] _sum9;
   initial arrived = 1'h0;
+  initial k_codes_given3 = 32'd0;
+  initial k_exp_given3 = 10'h000;
   initial k_last1 = 1'h0;
   initial k_last2 = 1'h0;
+  initial k_last3 = 1'h0;
   initial k_row1 = 10'h000;
+  initial k_v_exp_given3 = 10'h000;
   initial k_valid1 = 1'h0;
   initial k_valid2 = 1'h0;
+  initial k_valid3 = 1'h0;
   initial k_word1 = 12'h000;
   initial reading = 1'h0;
+  initial v_codes_given3 = 32'd0;
   initial v_last1 = 1'h0;
   initial v_last2 = 1'h0;
+  initial v_last3 = 1'h0;
   initial v_row1 = 10'h000;
   initial v_valid1 = 1'h0;
   initial v_valid2 = 1'h0;
+  initial v_valid3 = 1'h0;
   initial v_word1 = 12'h000;
   initial write_codes = 32'd0;
   initial write_exp = 10'h000;
   initial write_row = 10'h000;
   initial write_value = 1'h0;
   initial write_word = 12'h000;
+  always @(posedge column0__clk) begin
+    if (v_move1) begin
+      v_valid2 <= v_valid1;
+    end
+    if (column0__rst) begin
+      v_valid2 <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move2) begin
+      v_valid3 <= v_valid2;
+    end
+    if (column0__rst) begin
+      v_valid3 <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move0) begin
+      v_row1 <= { _sum12[5:0], v_req__payload[7:4] };
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move0) begin
+      v_word1 <= { _sum12[5:0], v_req__payload[7:4], v_req__payload[11:10] };
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move0) begin
+      v_last1 <= v_req__payload[12];
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move1) begin
+      v_last2 <= v_last1;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move2) begin
+      v_last3 <= v_last2;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (v_move2) begin
+      v_codes_given3 <= v_codes__read_data;
+    end
+  end
+  always @(posedge column0__clk) begin
+    reading <= (_or1 | k_req__valid) | v_req__valid;
+    if (column0__rst) begin
+      reading <= 1'h0;
+    end
+  end
   assign _sum1 = 1'h0 + _left1;
   assign _sum2 = _sum1[3:0] + write__payload[4];
   assign k_move0 = (~ k_valid1) | k_move1;
   assign k_move1 = (~ k_valid2) | k_move2;
+  assign k_move2 = (~ k_valid3) | k_move3;
   assign _sum5 = 1'h0 + _left3;
   assign _sum6 = _sum5[3:0] + k_req__payload[3];
   assign _sum7 = 1'h0 + _left4;
   assign _sum8 = _sum7[6:0] + k_req__payload[9:8];
-  assign v_move0 = (~ v_valid1) | v_move1;
   assign _sum3 = 1'h0 + _left2;
+  assign v_move0 = (~ v_valid1) | v_move1;
   assign v_move1 = (~ v_valid2) | v_move2;
+  assign v_move2 = (~ v_valid3) | v_move3;
   assign _sum9 = 1'h0 + _left5;
   assign _sum10 = _sum9[3:0] + v_req__payload[3];
   assign _sum11 = 1'h0 + _left6;
-  assign _sum12 = _sum11[6:0] + v_req__payload[9:8];
   assign _sum4 = _sum3[6:0] + write__payload[10:9];
-  assign _or2 = ((| { k_answer__holds, k_valid2, k_valid1 }) | (| { v_answer__holds, v_valid2, v_valid1 })) | k_req__valid;
+  assign _sum12 = _sum11[6:0] + v_req__payload[9:8];
+  assign _or1 = (| { k_answer__holds, k_valid3, k_valid2, k_valid1 }) | (| { v_answer__holds, v_valid3, v_valid2, v_valid1 });
   always @(posedge column0__clk) begin
     arrived <= write__valid;
     if (column0__rst) begin
@@ -11584,6 +11824,14 @@ module specimen_kv_cache (
     end
   end
   always @(posedge column0__clk) begin
+    if (k_move2) begin
+      k_valid3 <= k_valid2;
+    end
+    if (column0__rst) begin
+      k_valid3 <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
     if (k_move0) begin
       k_row1 <= { _sum8[5:0], k_req__payload[7:4] };
     end
@@ -11604,45 +11852,31 @@ module specimen_kv_cache (
     end
   end
   always @(posedge column0__clk) begin
+    if (k_move2) begin
+      k_last3 <= k_last2;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (k_move2) begin
+      k_codes_given3 <= k_codes__read_data;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (k_move2) begin
+      k_exp_given3 <= k_exps__read_data;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (k_move2) begin
+      k_v_exp_given3 <= v_exps__read_data;
+    end
+  end
+  always @(posedge column0__clk) begin
     if (v_move0) begin
       v_valid1 <= v_valid0;
     end
     if (column0__rst) begin
       v_valid1 <= 1'h0;
-    end
-  end
-  always @(posedge column0__clk) begin
-    if (v_move1) begin
-      v_valid2 <= v_valid1;
-    end
-    if (column0__rst) begin
-      v_valid2 <= 1'h0;
-    end
-  end
-  always @(posedge column0__clk) begin
-    if (v_move0) begin
-      v_row1 <= { _sum12[5:0], v_req__payload[7:4] };
-    end
-  end
-  always @(posedge column0__clk) begin
-    if (v_move0) begin
-      v_word1 <= { _sum12[5:0], v_req__payload[7:4], v_req__payload[11:10] };
-    end
-  end
-  always @(posedge column0__clk) begin
-    if (v_move0) begin
-      v_last1 <= v_req__payload[12];
-    end
-  end
-  always @(posedge column0__clk) begin
-    if (v_move1) begin
-      v_last2 <= v_last1;
-    end
-  end
-  always @(posedge column0__clk) begin
-    reading <= _or2 | v_req__valid;
-    if (column0__rst) begin
-      reading <= 1'h0;
     end
   end
   specimen_kv_cache_blocks blocks (
@@ -11661,8 +11895,8 @@ module specimen_kv_cache (
     .column0__rst(column0__rst),
     .holds(k_answer__holds),
     .i__payload(k_answer__i__payload),
-    .i__ready(k_move2),
-    .i__valid(k_valid2),
+    .i__ready(k_move3),
+    .i__valid(k_valid3),
     .o__payload(k_o__payload),
     .o__ready(k_o__ready),
     .o__valid(k_o__valid)
@@ -11690,8 +11924,8 @@ module specimen_kv_cache (
     .column0__rst(column0__rst),
     .holds(v_answer__holds),
     .i__payload(v_answer__i__payload),
-    .i__ready(v_move2),
-    .i__valid(v_valid2),
+    .i__ready(v_move3),
+    .i__valid(v_valid3),
     .o__payload(v_o__payload),
     .o__ready(v_o__ready),
     .o__valid(v_o__valid)
@@ -11721,12 +11955,12 @@ module specimen_kv_cache (
   assign v_row_address = { _sum12[5:0], v_req__payload[7:4] };
   assign v_address = { _sum12[5:0], v_req__payload[7:4], v_req__payload[11:10] };
   assign write__ready = 1'h1;
-  assign v_answer__i__payload[31:0] = v_codes__read_data;
-  assign v_answer__i__payload[32] = v_last2;
-  assign k_answer__i__payload[51:42] = v_exps__read_data;
-  assign k_answer__i__payload[41:32] = k_exps__read_data;
-  assign k_answer__i__payload[31:0] = k_codes__read_data;
-  assign k_answer__i__payload[52] = k_last2;
+  assign v_answer__i__payload[31:0] = v_codes_given3;
+  assign v_answer__i__payload[32] = v_last3;
+  assign k_answer__i__payload[51:42] = k_v_exp_given3;
+  assign k_answer__i__payload[41:32] = k_exp_given3;
+  assign k_answer__i__payload[31:0] = k_codes_given3;
+  assign k_answer__i__payload[52] = k_last3;
   assign _left1 = { write__payload[3:1], 1'h0 };
   assign _left2 = { 1'h0, _sum2, 2'h0 };
   assign k_codes__write_data = write_codes;
@@ -11747,13 +11981,13 @@ module specimen_kv_cache (
   assign k_req__ready = k_move0;
   assign _left3 = { k_req__payload[2:0], 1'h0 };
   assign _left4 = { 1'h0, _sum6, 2'h0 };
-  assign _not9 = 1'h1;
-  assign _and7 = v_req__valid;
   assign _not10 = 1'h1;
-  assign v_valid0 = v_req__valid;
+  assign _and7 = v_req__valid;
   assign _not11 = 1'h1;
-  assign _and8 = v_move0;
+  assign v_valid0 = v_req__valid;
   assign _not12 = 1'h1;
+  assign _and8 = v_move0;
+  assign _not13 = 1'h1;
   assign v_req__ready = v_move0;
   assign _left5 = { v_req__payload[2:0], 1'h0 };
   assign _left6 = { 1'h0, _sum10, 2'h0 };
@@ -12339,6 +12573,7 @@ module specimen_qkv (
   reg aligned3_up;
   reg aligned3_zero;
   reg first;
+  reg first_1;
   reg [8:0] key;
   reg [13:0] meta_1;
   reg [13:0] meta_2;
@@ -12356,7 +12591,11 @@ module specimen_qkv (
   reg pipe_valid3;
   reg [2:0] r_row;
   reg [2:0] row;
+  reg [2:0] row_1;
+  reg [8:0] w0_key_1;
+  reg [8:0] w1_key_1;
   reg written;
+  reg written_1;
   reg [15:0] x0;
   reg [15:0] x1;
   reg [15:0] x2;
@@ -12439,7 +12678,6 @@ module specimen_qkv (
   wire [11:0] _difference4;
   wire [11:0] _difference5;
   wire [1:0] _left1;
-  wire _more1;
   wire [4:0] _not12;
   wire _not2;
   wire [4:0] _not24;
@@ -12482,6 +12720,7 @@ module specimen_qkv (
   initial aligned3_up = 1'h0;
   initial aligned3_zero = 1'h0;
   initial first = 1'h0;
+  initial first_1 = 1'h0;
   initial key = 9'h000;
   initial meta_1 = 14'h0000;
   initial meta_2 = 14'h0000;
@@ -12499,7 +12738,11 @@ module specimen_qkv (
   initial pipe_valid3 = 1'h0;
   initial r_row = 3'h0;
   initial row = 3'h0;
+  initial row_1 = 3'h0;
+  initial w0_key_1 = 9'h000;
+  initial w1_key_1 = 9'h000;
   initial written = 1'h0;
+  initial written_1 = 1'h0;
   initial x0 = 16'h0000;
   initial x1 = 16'h0000;
   initial x2 = 16'h0000;
@@ -12584,9 +12827,8 @@ module specimen_qkv (
   assign _not36 = ~ { _and41, _and40, _and39, _and38, _and37 };
   assign _and45 = (code2_wide[8] & ((| code2_wide[7:0]) | code2_wide[9])) & (~((~ _difference4[8]) & (| _difference4[8:3])));
   assign _and10 = w__payload[22] & (w__payload[21] & (w__payload[20] & (w__payload[19] & (w__payload[18] | (w__payload[17] | _and6)))));
-  assign _more1 = { w__payload[14:7], _and5 } > { w__payload[30:23], _and10 };
   assign _and48 = (~ _difference5[8]) & (| _difference5[8:3]);
-  assign largest = _more1 ? { w__payload[14:7], _and5 } : { w__payload[30:23], _and10 };
+  assign largest = (w0_key_1 > w1_key_1) ? w0_key_1 : w1_key_1;
   assign _and49 = (~ _difference5[8]) & (| _difference5[8:3]);
   assign _and50 = (~ _difference5[8]) & (| _difference5[8:3]);
   assign _and51 = (~ _difference5[8]) & (| _difference5[8:3]);
@@ -12596,15 +12838,25 @@ module specimen_qkv (
   assign _and56 = (code3_wide[8] & ((| code3_wide[7:0]) | code3_wide[9])) & (~((~ _difference5[8]) & (| _difference5[8:3])));
   assign keys_write__data = (first | (key > keys_read0__data)) ? key : keys_read0__data;
   always @(posedge column0__clk) begin
-    written <= w__valid;
+    w0_key_1 <= { w__payload[14:7], _and5 };
+    w1_key_1 <= { w__payload[30:23], _and10 };
+    first_1 <= ! w__payload[37:35];
+    row_1 <= w__payload[34:32];
+    first <= first_1;
+    row <= row_1;
+    key <= largest;
+  end
+  always @(posedge column0__clk) begin
+    written_1 <= w__valid;
     if (column0__rst) begin
-      written <= 1'h0;
+      written_1 <= 1'h0;
     end
   end
   always @(posedge column0__clk) begin
-    first <= ! w__payload[37:35];
-    row <= w__payload[34:32];
-    key <= largest;
+    written <= written_1;
+    if (column0__rst) begin
+      written <= 1'h0;
+    end
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
@@ -12708,6 +12960,7 @@ module specimen_qkv (
       aligned1_up <= _and34;
     end
   end
+  assign _sum2 = { r__payload[2:0], 2'h0 } + r__payload[4:3];
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned1_field <= (_difference3[8] | (~(| _difference3[8:0]))) ? code1_less_1[2:0] : 3'h0;
@@ -12723,7 +12976,6 @@ module specimen_qkv (
       aligned1_over <= (_difference3[8] | (~(| _difference3[8:0]))) & ($signed(code1_less_1) >= $signed(4'h7));
     end
   end
-  assign _sum2 = { r__payload[2:0], 2'h0 } + r__payload[4:3];
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       o1 <= ((| code1_code[6:0]) & (~ aligned1_zero)) ? { aligned1_sign, code1_code[6:0] } : 8'h00;
@@ -12734,6 +12986,7 @@ module specimen_qkv (
       x2 <= elements_read__data[47:32];
     end
   end
+  assign _difference1 = keys_read1__data[8:1] - 8'h82;
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned2_sign <= x2[15];
@@ -12749,7 +13002,6 @@ module specimen_qkv (
       aligned2_up <= _and45;
     end
   end
-  assign _difference1 = keys_read1__data[8:1] - 8'h82;
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned2_field <= (_difference4[8] | (~(| _difference4[8:0]))) ? code2_less_1[2:0] : 3'h0;
@@ -12760,6 +13012,8 @@ module specimen_qkv (
       aligned2_zero <= ~(| x2[14:7]);
     end
   end
+  assign elements_write__en = w__valid ? _left1 : 2'h0;
+  assign row_scale = $signed(_difference1) + $signed({ 1'h0, keys_read1__data[0] });
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned2_over <= (_difference4[8] | (~(| _difference4[8:0]))) & ($signed(code2_less_1) >= $signed(4'h7));
@@ -12775,8 +13029,6 @@ module specimen_qkv (
       x3 <= elements_read__data[63:48];
     end
   end
-  assign elements_write__en = w__valid ? _left1 : 2'h0;
-  assign row_scale = $signed(_difference1) + $signed({ 1'h0, keys_read1__data[0] });
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned3_sign <= x3[15];
@@ -12787,6 +13039,7 @@ module specimen_qkv (
       aligned3_kept <= code3_wide[13:9] & _not48;
     end
   end
+  assign _difference2 = $signed(above) - $signed({ 1'h0, x0[14:7] });
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned3_up <= _and56;
@@ -12802,7 +13055,6 @@ module specimen_qkv (
       aligned3_zero <= ~(| x3[14:7]);
     end
   end
-  assign _difference2 = $signed(above) - $signed({ 1'h0, x0[14:7] });
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       aligned3_over <= (_difference5[8] | (~(| _difference5[8:0]))) & ($signed(code3_less_1) >= $signed(4'h7));
@@ -12813,6 +13065,7 @@ module specimen_qkv (
       o3 <= ((| code3_code[6:0]) & (~ aligned3_zero)) ? { aligned3_sign, code3_code[6:0] } : 8'h00;
     end
   end
+  assign _any1 = | x0[14:7];
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       o_exp_1 <= row_scale;
@@ -12828,7 +13081,6 @@ module specimen_qkv (
       o_exp_3 <= o_exp_2;
     end
   end
-  assign _any1 = | x0[14:7];
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       meta_1 <= r__payload[18:5];
@@ -12839,6 +13091,7 @@ module specimen_qkv (
       meta_2 <= meta_1;
     end
   end
+  assign _not3 = ~ { _difference2[8], _difference2[8], _difference2[8] };
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       meta_3 <= meta_2;
@@ -12849,7 +13102,6 @@ module specimen_qkv (
       meta_4 <= meta_3;
     end
   end
-  assign _not3 = ~ { _difference2[8], _difference2[8], _difference2[8] };
   assign _and11 = _difference2[2:0] & _not3;
   assign code0_wide = { _any1, x0[6:0], 6'h00 } >> _and11;
   assign code0_less_1 = - $signed(_difference2[8:0]);
@@ -14465,6 +14717,86 @@ module specimen_residual_skid (
   end
 endmodule
 
+// SkidRegister: A register stage of an elastic pipeline whose i.ready is a register too: a Skid in front of a register, so that what
+// leaves comes from flip-flops.
+// Source: hwgen/lib/skid.py, docs/architecture.md
+module specimen_result_register (
+  input wire [11:0] i__payload,  // [9:0] token, [10] none, [11] last
+  input wire i__valid,
+  output wire i__ready,
+  output wire [11:0] o__payload,  // [9:0] token, [10] none, [11] last
+  output reg o__valid,
+  input wire o__ready,
+  input wire column0__clk,
+  input wire column0__rst
+);
+  reg [11:0] payload;
+  wire holds;
+  wire [11:0] skid__o__payload;
+  wire skid__o__ready;
+  wire skid__o__valid;
+  initial o__valid = 1'h0;
+  initial payload = 12'h000;
+  assign skid__o__ready = (~ o__valid) | o__ready;
+  assign holds = o__valid | (~ i__ready);
+  always @(posedge column0__clk) begin
+    if (skid__o__ready) begin
+      o__valid <= skid__o__valid;
+    end
+    if (column0__rst) begin
+      o__valid <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (skid__o__ready) begin
+      payload <= skid__o__payload;
+    end
+  end
+  specimen_result_register_skid skid (
+    .column0__clk(column0__clk),
+    .column0__rst(column0__rst),
+    .i__payload(i__payload),
+    .i__ready(i__ready),
+    .i__valid(i__valid),
+    .o__payload(skid__o__payload),
+    .o__ready(skid__o__ready),
+    .o__valid(skid__o__valid)
+  );
+  assign o__payload = payload;
+endmodule
+
+// Skid: One place for an item that its taker did not take.
+// Source: hwgen/lib/skid.py, docs/architecture.md
+module specimen_result_register_skid (
+  input wire [11:0] i__payload,  // [9:0] token, [10] none, [11] last
+  input wire i__valid,
+  output wire i__ready,
+  output wire [11:0] o__payload,  // [9:0] token, [10] none, [11] last
+  output wire o__valid,
+  input wire o__ready,
+  input wire column0__clk,
+  input wire column0__rst
+);
+  reg full;
+  reg [11:0] kept;
+  initial full = 1'h0;
+  initial kept = 12'h000;
+  assign i__ready = ~ full;
+  always @(posedge column0__clk) begin
+    if (~ full) begin
+      kept <= i__payload;
+    end
+  end
+  assign o__valid = i__valid | full;
+  assign o__payload = full ? kept : i__payload;
+  always @(posedge column0__clk) begin
+    full <= o__valid & (~ o__ready);
+    if (column0__rst) begin
+      full <= 1'h0;
+    end
+  end
+endmodule
+
 // RmsNorm: Normalized rows of the residual, one command each.
 // Source: hwgen/units/rmsnorm.py, docs/rmsnorm.md
 module specimen_rmsnorm (
@@ -14500,6 +14832,7 @@ module specimen_rmsnorm (
   reg gains_ready;
   reg [4:0] got;
   reg [38:0] granule;
+  reg [30:0] mag;
   reg [4:0] part;
   reg product_valid1;
   reg product_valid2;
@@ -14528,6 +14861,8 @@ module specimen_rmsnorm (
   reg [4:0] square_end_0;
   reg [1:0] square_end_1;
   reg [1:0] square_flags;
+  reg [1:0] square_front_1;
+  reg [1:0] square_front_2;
   reg [4:0] square_tail_0_1;
   reg [4:0] square_tail_0_2;
   reg [1:0] square_tail_1_1;
@@ -14535,6 +14870,12 @@ module specimen_rmsnorm (
   reg square_valid1;
   reg square_valid2;
   reg square_valid3;
+  reg square_valid4;
+  reg square_valid5;
+  reg [31:0] square_x_0_1;
+  reg [31:0] square_x_0_2;
+  reg [31:0] square_x_1_1;
+  reg [31:0] square_x_1_2;
   reg [21:0] start;
   reg [31:0] sum_x0;
   reg [31:0] sum_x1;
@@ -14609,6 +14950,8 @@ module specimen_rmsnorm (
   reg y1_4_3;
   reg [15:0] y1_5;
   reg [15:0] y1_gain;
+  reg [4:0] zeros_0;
+  reg zeros_1;
   wire converted_ready;
   reg [21:0] epsilon;
   wire factor_ready;
@@ -15288,6 +15631,7 @@ module specimen_rmsnorm (
   initial gains_ready = 1'h0;
   initial got = 5'h00;
   initial granule = 39'h0000000000;
+  initial mag = 31'h00000000;
   initial part = 5'h00;
   initial product_valid1 = 1'h0;
   initial product_valid2 = 1'h0;
@@ -15316,6 +15660,8 @@ module specimen_rmsnorm (
   initial square_end_0 = 5'h00;
   initial square_end_1 = 2'h0;
   initial square_flags = 2'h0;
+  initial square_front_1 = 2'h0;
+  initial square_front_2 = 2'h0;
   initial square_tail_0_1 = 5'h00;
   initial square_tail_0_2 = 5'h00;
   initial square_tail_1_1 = 2'h0;
@@ -15323,6 +15669,12 @@ module specimen_rmsnorm (
   initial square_valid1 = 1'h0;
   initial square_valid2 = 1'h0;
   initial square_valid3 = 1'h0;
+  initial square_valid4 = 1'h0;
+  initial square_valid5 = 1'h0;
+  initial square_x_0_1 = 32'd0;
+  initial square_x_0_2 = 32'd0;
+  initial square_x_1_1 = 32'd0;
+  initial square_x_1_2 = 32'd0;
   initial start = 22'h000000;
   initial sum_x0 = 32'd0;
   initial sum_x1 = 32'd0;
@@ -15397,6 +15749,8 @@ module specimen_rmsnorm (
   initial y1_4_3 = 1'h0;
   initial y1_5 = 16'h0000;
   initial y1_gain = 16'h0000;
+  initial zeros_0 = 5'h00;
+  initial zeros_1 = 1'h0;
   reg [31:0] gains [31:0];
   initial begin
     gains[0] = 32'd0;
@@ -15443,17 +15797,78 @@ module specimen_rmsnorm (
   end
   always @(posedge column0__clk) begin
     if (summing_ready) begin
+      square_valid5 <= square_valid4;
+    end
+    if (column0__rst) begin
+      square_valid5 <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      sums_valid <= square_valid5;
+    end
+    if (column0__rst) begin
+      sums_valid <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      mag <= read_i__payload[94:64];
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      square_x_0_1 <= read_i__payload[31:0];
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      square_x_0_2 <= square_x_0_1;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      square_x_1_1 <= read_i__payload[63:32];
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      square_x_1_2 <= square_x_1_1;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      square_front_1 <= { _equal6, _equal5 };
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      square_front_2 <= square_front_1;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      zeros_0 <= { mag_z3_1, _choice15 };
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
+      zeros_1 <= mag_z4_0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (summing_ready) begin
       shift <= _choice91[4:0];
     end
   end
   always @(posedge column0__clk) begin
     if (summing_ready) begin
-      square_flags <= { _equal6, _equal5 };
+      square_flags <= square_front_2;
     end
   end
   always @(posedge column0__clk) begin
     if (summing_ready) begin
-      sum_x0 <= read_i__payload[31:0];
+      sum_x0 <= square_x_0_2;
     end
   end
   always @(posedge column0__clk) begin
@@ -15463,7 +15878,7 @@ module specimen_rmsnorm (
   end
   always @(posedge column0__clk) begin
     if (summing_ready) begin
-      sum_x1 <= read_i__payload[63:32];
+      sum_x1 <= square_x_1_2;
     end
   end
   always @(posedge column0__clk) begin
@@ -15603,6 +16018,7 @@ module specimen_rmsnorm (
       rsqrt_f <= rsqrt_x_0[9:0];
     end
   end
+  assign _not8 = ~ mag[0];
   always @(posedge column0__clk) begin
     if (rsqrt_advance) begin
       rsqrt_line_0 <= rsqrt_base;
@@ -15664,6 +16080,7 @@ module specimen_rmsnorm (
       row_valid2 <= 1'h0;
     end
   end
+  assign mag_n0_0 = ~ mag[0];
   always @(posedge column0__clk) begin
     if (taking_ready) begin
       row_valid3 <= row_valid2;
@@ -15672,7 +16089,6 @@ module specimen_rmsnorm (
       row_valid3 <= 1'h0;
     end
   end
-  assign _not8 = ~ read_i__payload[64];
   always @(posedge column0__clk) begin
     if (taking_ready) begin
       converted_valid <= row_valid3;
@@ -15726,7 +16142,6 @@ module specimen_rmsnorm (
       x0_3_2 <= | { _any17, _any16, _any15, _any14, _any13 };
     end
   end
-  assign mag_n0_0 = ~ read_i__payload[64];
   always @(posedge column0__clk) begin
     if (taking_ready) begin
       x0_3_3 <= 8'h8e - x0_2_2;
@@ -15747,6 +16162,7 @@ module specimen_rmsnorm (
       x1_1_0 <= read_i__payload[63];
     end
   end
+  assign mag_z0_1 = (~ mag[2]) & (~ mag[1]);
   always @(posedge column0__clk) begin
     if (taking_ready) begin
       x1_1_1 <= _choice64[31:0];
@@ -15772,6 +16188,7 @@ module specimen_rmsnorm (
       x1_2_3 <= x1_z4_0;
     end
   end
+  assign _not11 = ~ mag[2];
   always @(posedge column0__clk) begin
     if (taking_ready) begin
       x1_3_0 <= x1_2_0;
@@ -15802,7 +16219,6 @@ module specimen_rmsnorm (
       x1_4 <= x1_bf16;
     end
   end
-  assign mag_z0_1 = (~ read_i__payload[66]) & (~ read_i__payload[65]);
   always @(posedge column0__clk) begin
     if (taking_ready) begin
       tag_1 <= { rows__r_data, _equal7, got };
@@ -15823,6 +16239,7 @@ module specimen_rmsnorm (
       tag_4 <= tag_3;
     end
   end
+  assign mag_n0_1 = ~ mag[2];
   always @(posedge column0__clk) begin
     if (leave_advance) begin
       front_valid <= leave_enter;
@@ -15831,7 +16248,6 @@ module specimen_rmsnorm (
       front_valid <= 1'h0;
     end
   end
-  assign _not11 = ~ read_i__payload[66];
   always @(posedge column0__clk) begin
     if (leave_advance) begin
       granule <= queue__r_data;
@@ -15897,7 +16313,6 @@ module specimen_rmsnorm (
       tag_o_4 <= tag_o_3;
     end
   end
-  assign mag_n0_1 = ~ read_i__payload[66];
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       tag_o_5 <= tag_o_4;
@@ -15918,6 +16333,7 @@ module specimen_rmsnorm (
       y0_1_2 <= { 1'h1, granule[6:0] } * factor;
     end
   end
+  assign mag_z0_2 = (~ mag[4]) & (~ mag[3]);
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       y0_1_3 <= ~(| granule[14:7]);
@@ -15943,6 +16359,7 @@ module specimen_rmsnorm (
       y0_3_1 <= _sum15 - 7'h7f;
     end
   end
+  assign _not14 = ~ mag[4];
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       y0_3_2 <= { 1'h1, y0_2[6:0] } * { 1'h1, y0_gain[6:0] };
@@ -15973,7 +16390,6 @@ module specimen_rmsnorm (
       y0_4_3 <= y0_3_3;
     end
   end
-  assign mag_z0_2 = (~ read_i__payload[68]) & (~ read_i__payload[67]);
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       y0_5 <= y0_b_bf16;
@@ -15994,12 +16410,12 @@ module specimen_rmsnorm (
       y1_1_2 <= { 1'h1, granule[22:16] } * factor;
     end
   end
+  assign mag_n0_2 = ~ mag[4];
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       y1_1_3 <= ~(| granule[30:23]);
     end
   end
-  assign _not14 = ~ read_i__payload[68];
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       y1_2 <= y1_1_3 ? 16'h0000 : { y1_1_0, _sum8[14:0] };
@@ -16050,7 +16466,6 @@ module specimen_rmsnorm (
       y1_4_3 <= y1_3_3;
     end
   end
-  assign mag_n0_2 = ~ read_i__payload[68];
   always @(posedge column0__clk) begin
     if (joined_ready) begin
       y1_5 <= y1_b_bf16;
@@ -16073,45 +16488,45 @@ module specimen_rmsnorm (
       gains_ready <= 1'h0;
     end
   end
-  assign mag_z0_3 = (~ read_i__payload[70]) & (~ read_i__payload[69]);
-  assign _not17 = ~ read_i__payload[70];
-  assign mag_n0_3 = ~ read_i__payload[70];
-  assign mag_z0_4 = (~ read_i__payload[72]) & (~ read_i__payload[71]);
-  assign _not20 = ~ read_i__payload[72];
-  assign mag_n0_4 = ~ read_i__payload[72];
-  assign mag_z0_5 = (~ read_i__payload[74]) & (~ read_i__payload[73]);
-  assign _not23 = ~ read_i__payload[74];
-  assign mag_n0_5 = ~ read_i__payload[74];
-  assign mag_z0_6 = (~ read_i__payload[76]) & (~ read_i__payload[75]);
-  assign _not26 = ~ read_i__payload[76];
-  assign mag_n0_6 = ~ read_i__payload[76];
-  assign mag_z0_7 = (~ read_i__payload[78]) & (~ read_i__payload[77]);
-  assign _not29 = ~ read_i__payload[78];
-  assign mag_n0_7 = ~ read_i__payload[78];
-  assign mag_z0_8 = (~ read_i__payload[80]) & (~ read_i__payload[79]);
-  assign _not32 = ~ read_i__payload[80];
-  assign mag_n0_8 = ~ read_i__payload[80];
-  assign mag_z0_9 = (~ read_i__payload[82]) & (~ read_i__payload[81]);
-  assign _not35 = ~ read_i__payload[82];
-  assign mag_n0_9 = ~ read_i__payload[82];
-  assign mag_z0_10 = (~ read_i__payload[84]) & (~ read_i__payload[83]);
-  assign _not38 = ~ read_i__payload[84];
-  assign mag_n0_10 = ~ read_i__payload[84];
-  assign mag_z0_11 = (~ read_i__payload[86]) & (~ read_i__payload[85]);
-  assign _not41 = ~ read_i__payload[86];
-  assign mag_n0_11 = ~ read_i__payload[86];
-  assign mag_z0_12 = (~ read_i__payload[88]) & (~ read_i__payload[87]);
-  assign _not44 = ~ read_i__payload[88];
-  assign mag_n0_12 = ~ read_i__payload[88];
-  assign mag_z0_13 = (~ read_i__payload[90]) & (~ read_i__payload[89]);
-  assign _not47 = ~ read_i__payload[90];
-  assign mag_n0_13 = ~ read_i__payload[90];
-  assign mag_z0_14 = (~ read_i__payload[92]) & (~ read_i__payload[91]);
-  assign _not50 = ~ read_i__payload[92];
-  assign mag_n0_14 = ~ read_i__payload[92];
-  assign mag_z0_15 = (~ read_i__payload[94]) & (~ read_i__payload[93]);
-  assign _not53 = ~ read_i__payload[94];
-  assign mag_n0_15 = ~ read_i__payload[94];
+  assign mag_z0_3 = (~ mag[6]) & (~ mag[5]);
+  assign _not17 = ~ mag[6];
+  assign mag_n0_3 = ~ mag[6];
+  assign mag_z0_4 = (~ mag[8]) & (~ mag[7]);
+  assign _not20 = ~ mag[8];
+  assign mag_n0_4 = ~ mag[8];
+  assign mag_z0_5 = (~ mag[10]) & (~ mag[9]);
+  assign _not23 = ~ mag[10];
+  assign mag_n0_5 = ~ mag[10];
+  assign mag_z0_6 = (~ mag[12]) & (~ mag[11]);
+  assign _not26 = ~ mag[12];
+  assign mag_n0_6 = ~ mag[12];
+  assign mag_z0_7 = (~ mag[14]) & (~ mag[13]);
+  assign _not29 = ~ mag[14];
+  assign mag_n0_7 = ~ mag[14];
+  assign mag_z0_8 = (~ mag[16]) & (~ mag[15]);
+  assign _not32 = ~ mag[16];
+  assign mag_n0_8 = ~ mag[16];
+  assign mag_z0_9 = (~ mag[18]) & (~ mag[17]);
+  assign _not35 = ~ mag[18];
+  assign mag_n0_9 = ~ mag[18];
+  assign mag_z0_10 = (~ mag[20]) & (~ mag[19]);
+  assign _not38 = ~ mag[20];
+  assign mag_n0_10 = ~ mag[20];
+  assign mag_z0_11 = (~ mag[22]) & (~ mag[21]);
+  assign _not41 = ~ mag[22];
+  assign mag_n0_11 = ~ mag[22];
+  assign mag_z0_12 = (~ mag[24]) & (~ mag[23]);
+  assign _not44 = ~ mag[24];
+  assign mag_n0_12 = ~ mag[24];
+  assign mag_z0_13 = (~ mag[26]) & (~ mag[25]);
+  assign _not47 = ~ mag[26];
+  assign mag_n0_13 = ~ mag[26];
+  assign mag_z0_14 = (~ mag[28]) & (~ mag[27]);
+  assign _not50 = ~ mag[28];
+  assign mag_n0_14 = ~ mag[28];
+  assign mag_z0_15 = (~ mag[30]) & (~ mag[29]);
+  assign _not53 = ~ mag[30];
+  assign mag_n0_15 = ~ mag[30];
   assign mag_z1_0 = mag_z0_1 & mag_z0_0;
   assign _choice1 = mag_z0_1 ? mag_n0_0 : mag_n0_1;
   assign mag_z1_1 = mag_z0_3 & mag_z0_2;
@@ -16462,11 +16877,11 @@ module specimen_rmsnorm (
   assign _and20 = read_i__valid & read_i__ready;
   assign _sum11 = got + 1'h1;
   assign _equal4 = got == 5'h1f;
-  assign _difference3 = 5'h10 - { mag_z3_1, _choice15 };
-  assign _choice91 = (mag_z4_0 | ({ mag_z3_1, _choice15 } > 5'h10)) ? 6'h00 : _difference3;
-  assign rows__w_en = cmd__valid & cmd__ready;
   assign _equal5 = ! got;
   assign _equal6 = got == 5'h1f;
+  assign rows__w_en = cmd__valid & cmd__ready;
+  assign _difference3 = 5'h10 - zeros_0;
+  assign _choice91 = (zeros_1 | (zeros_0 > 5'h10)) ? 6'h00 : _difference3;
   assign _right2 = $signed(sum_x0) >>> shift;
   assign _right3 = $signed(sum_x1) >>> shift;
   assign _product2 = $signed(q0) * $signed(q0);
@@ -16592,10 +17007,10 @@ module specimen_rmsnorm (
   end
   always @(posedge column0__clk) begin
     if (summing_ready) begin
-      sums_valid <= square_valid3;
+      square_valid4 <= square_valid3;
     end
     if (column0__rst) begin
-      sums_valid <= 1'h0;
+      square_valid4 <= 1'h0;
     end
   end
   specimen_rmsnorm_queue queue (
@@ -17030,7 +17445,7 @@ module specimen_rmsnorm (
   assign summing_ready = (~ sums_valid) | sums_ready;
   assign square_enter = summing_valid;
   assign _not7 = 1'h1;
-  assign mag_z0_0 = ~ read_i__payload[64];
+  assign mag_z0_0 = ~ mag[0];
   assign _not55 = 1'h1;
   assign rsqrt_advance = (~ found_valid) | found_ready;
   assign rsqrt_enter = whole_valid;
@@ -17165,25 +17580,23 @@ module specimen_rmsnorm_queue (
   input wire column0__rst
 );
   reg [2:0] consume;
-  reg [2:0] level;
+  reg [3:0] level;
   reg [2:0] produce;
-  wire [2:0] r_level;
+  wire [3:0] r_level;
   wire [2:0] storage_read__addr;
   wire [38:0] storage_read__data;
   wire [2:0] storage_write__addr;
   wire [38:0] storage_write__data;
   wire storage_write__en;
-  wire [2:0] w_level;
-  wire [3:0] _choice1;
-  wire [3:0] _choice2;
-  wire [3:0] _difference1;
+  wire [3:0] w_level;
+  wire [4:0] _difference1;
   wire [3:0] _sum1;
   wire [3:0] _sum2;
-  wire [3:0] _sum3;
+  wire [4:0] _sum3;
   initial consume = 3'h0;
-  initial level = 3'h0;
+  initial level = 4'h0;
   initial produce = 3'h0;
-  reg [38:0] storage [5:0];
+  reg [38:0] storage [7:0];
   initial begin
     storage[0] = 39'h0000000000;
     storage[1] = 39'h0000000000;
@@ -17191,21 +17604,21 @@ module specimen_rmsnorm_queue (
     storage[3] = 39'h0000000000;
     storage[4] = 39'h0000000000;
     storage[5] = 39'h0000000000;
+    storage[6] = 39'h0000000000;
+    storage[7] = 39'h0000000000;
   end
   always @(posedge column0__clk) begin
     if (storage_write__en)
       storage[produce] <= w_data;
   end
   assign r_data = storage[consume];
-  assign w_rdy = level != 3'h6;
-  assign _sum2 = consume + 1'h1;
-  assign _choice2 = (consume == 3'h5) ? 4'h0 : _sum2;
+  assign w_rdy = level != 4'h8;
   assign _sum3 = level + 1'h1;
-  assign r_rdy = | level;
   assign _difference1 = level - 1'h1;
+  assign r_rdy = | level;
   always @(posedge column0__clk) begin
     if (w_rdy & w_en) begin
-      produce <= _choice1[2:0];
+      produce <= _sum1[2:0];
     end
     if (column0__rst) begin
       produce <= 3'h0;
@@ -17213,26 +17626,26 @@ module specimen_rmsnorm_queue (
   end
   always @(posedge column0__clk) begin
     if (r_rdy & r_en) begin
-      consume <= _choice2[2:0];
+      consume <= _sum2[2:0];
     end
     if (column0__rst) begin
       consume <= 3'h0;
     end
   end
-  assign storage_write__en = w_en & w_rdy;
   always @(posedge column0__clk) begin
     if ((w_rdy & w_en) & (~(r_rdy & r_en))) begin
-      level <= _sum3[2:0];
+      level <= _sum3[3:0];
     end
     if ((r_rdy & r_en) & (~(w_rdy & w_en))) begin
-      level <= _difference1[2:0];
+      level <= _difference1[3:0];
     end
     if (column0__rst) begin
-      level <= 3'h0;
+      level <= 4'h0;
     end
   end
+  assign storage_write__en = w_en & w_rdy;
   assign _sum1 = produce + 1'h1;
-  assign _choice1 = (produce == 3'h5) ? 4'h0 : _sum1;
+  assign _sum2 = consume + 1'h1;
   assign w_level = level;
   assign r_level = level;
   assign storage_write__addr = produce;
@@ -20451,18 +20864,23 @@ module specimen_swiglu (
   reg [9:0] exponent126_0;
   reg [9:0] exponent127_0;
   reg [6:0] f0;
+  reg [4:0] found0_0;
+  reg found0_1;
   reg [15:0] g0_1;
   reg [15:0] g0_2;
   reg [15:0] g0_3;
   reg [7:0] g_exp0_1;
   reg [7:0] g_exp0_2;
+  reg [7:0] g_exp0_3;
   reg [7:0] g_sig0;
   reg g_sign0_1;
   reg g_sign0_2;
   reg g_sign0_3;
+  reg g_sign0_4;
   reg [15:0] h0;
   reg h_zero0;
   reg last_1;
+  reg last_10;
   reg last_2;
   reg last_3;
   reg last_4;
@@ -20473,6 +20891,7 @@ module specimen_swiglu (
   reg last_9;
   reg [14:0] mirrored0;
   reg [7:0] part_1;
+  reg [7:0] part_10;
   reg [7:0] part_2;
   reg [7:0] part_3;
   reg [7:0] part_4;
@@ -20489,7 +20908,9 @@ module specimen_swiglu (
   reg pipe_valid6;
   reg pipe_valid7;
   reg pipe_valid8;
+  reg pipe_valid9;
   reg [22:0] product0;
+  reg [22:0] product_0;
   reg sign0;
   reg [9:0] slope_0;
   reg [15:0] square0;
@@ -20501,6 +20922,7 @@ module specimen_swiglu (
   reg [15:0] u0_5;
   reg [15:0] u0_6;
   reg [15:0] u0_7;
+  reg [15:0] u0_8;
   reg [8:0] upper0_0;
   reg upper0_1;
   reg [13:0] z0;
@@ -20666,18 +21088,23 @@ module specimen_swiglu (
   initial exponent126_0 = 10'h000;
   initial exponent127_0 = 10'h000;
   initial f0 = 7'h00;
+  initial found0_0 = 5'h00;
+  initial found0_1 = 1'h0;
   initial g0_1 = 16'h0000;
   initial g0_2 = 16'h0000;
   initial g0_3 = 16'h0000;
   initial g_exp0_1 = 8'h00;
   initial g_exp0_2 = 8'h00;
+  initial g_exp0_3 = 8'h00;
   initial g_sig0 = 8'h00;
   initial g_sign0_1 = 1'h0;
   initial g_sign0_2 = 1'h0;
   initial g_sign0_3 = 1'h0;
+  initial g_sign0_4 = 1'h0;
   initial h0 = 16'h0000;
   initial h_zero0 = 1'h0;
   initial last_1 = 1'h0;
+  initial last_10 = 1'h0;
   initial last_2 = 1'h0;
   initial last_3 = 1'h0;
   initial last_4 = 1'h0;
@@ -20688,6 +21115,7 @@ module specimen_swiglu (
   initial last_9 = 1'h0;
   initial mirrored0 = 15'h0000;
   initial part_1 = 8'h00;
+  initial part_10 = 8'h00;
   initial part_2 = 8'h00;
   initial part_3 = 8'h00;
   initial part_4 = 8'h00;
@@ -20704,7 +21132,9 @@ module specimen_swiglu (
   initial pipe_valid6 = 1'h0;
   initial pipe_valid7 = 1'h0;
   initial pipe_valid8 = 1'h0;
+  initial pipe_valid9 = 1'h0;
   initial product0 = 23'h000000;
+  initial product_0 = 23'h000000;
   initial sign0 = 1'h0;
   initial slope_0 = 10'h000;
   initial square0 = 16'h0000;
@@ -20716,6 +21146,7 @@ module specimen_swiglu (
   initial u0_5 = 16'h0000;
   initial u0_6 = 16'h0000;
   initial u0_7 = 16'h0000;
+  initial u0_8 = 16'h0000;
   initial upper0_0 = 9'h000;
   initial upper0_1 = 1'h0;
   initial z0 = 14'h0000;
@@ -20755,15 +21186,15 @@ module specimen_swiglu (
   assign _choice14 = lane0_z2_3 ? { lane0_z1_5, _choice11 } : { lane0_z1_7, _choice12 };
   assign lane0_z4_0 = lane0_z3_1 & lane0_z3_0;
   assign _choice15 = lane0_z3_1 ? { lane0_z2_1, _choice13 } : { lane0_z2_3, _choice14 };
-  assign lane0_up4 = lane0_z3_1 ? { product0[6:0], 16'h0000 } : product0;
-  assign lane0_up3 = _choice15[3] ? { lane0_up4[14:0], 8'h00 } : lane0_up4;
-  assign lane0_up2 = _choice15[2] ? { lane0_up3[18:7], 4'h0 } : lane0_up3[22:7];
-  assign lane0_up1 = _choice15[1] ? { lane0_up2[13:4], 2'h0 } : lane0_up2[15:4];
-  assign lane0_up0 = _choice15[0] ? { lane0_up1[10:2], 1'h0 } : lane0_up1[11:2];
+  assign lane0_up4 = found0_0[4] ? { product_0[6:0], 16'h0000 } : product_0;
+  assign lane0_up3 = found0_0[3] ? { lane0_up4[14:0], 8'h00 } : lane0_up4;
+  assign lane0_up2 = found0_0[2] ? { lane0_up3[18:7], 4'h0 } : lane0_up3[22:7];
+  assign lane0_up1 = found0_0[1] ? { lane0_up2[13:4], 2'h0 } : lane0_up2[15:4];
+  assign lane0_up0 = found0_0[0] ? { lane0_up1[10:2], 1'h0 } : lane0_up1[11:2];
   assign _and1 = upper0_0[0] & (_or2 | upper0_0[1]);
   assign _sum2 = $signed({ biased0, upper0_0[7:1] }) + $signed({ 1'h0, _and1 });
   assign _choice16 = ((~ _sum2[16]) & ((| _sum2[16:15]) | (& _sum2[14:7]))) ? 15'h7f7f : _sum2[14:0];
-  assign a0_bf16 = ((_sum2[16] | (~(| _sum2[16:7]))) | zero0) ? 16'h0000 : { g_sign0_3, _choice16 };
+  assign a0_bf16 = ((_sum2[16] | (~(| _sum2[16:7]))) | zero0) ? 16'h0000 : { g_sign0_4, _choice16 };
   assign _choice17 = square0[15] ? { 1'h0, square0 } : _left1;
   assign _choice18 = square0[15] ? exponent126_0 : exponent127_0;
   assign _choice19 = square0[15] ? { 1'h0, square0 } : _left2;
@@ -20778,14 +21209,14 @@ module specimen_swiglu (
   assign _difference2 = 15'h4000 - t0;
   assign _choice24 = g0_3[15] ? _difference2 : { 1'h0, t0 };
   assign _any7 = | g0_3[14:7];
-  assign _sum4 = g_exp0_2 + 1'h1;
+  assign _sum4 = g_exp0_3 + 1'h1;
   assign _any8 = | lane0_up3[6:0];
   assign _any9 = | lane0_up2[3:0];
   assign _any10 = | lane0_up1[1:0];
   assign _any13 = | a0[14:7];
-  assign _any14 = | u0_7[14:7];
-  assign _sum5 = a0[14:7] + u0_7[14:7];
-  assign _sum6 = a0[14:7] + u0_7[14:7];
+  assign _any14 = | u0_8[14:7];
+  assign _sum5 = a0[14:7] + u0_8[14:7];
+  assign _sum6 = a0[14:7] + u0_8[14:7];
   assign _difference1 = 8'h82 - i__payload[14:7];
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
@@ -20854,7 +21285,15 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
-      o__valid <= pipe_valid8;
+      pipe_valid9 <= pipe_valid8;
+    end
+    if (column0__rst) begin
+      pipe_valid9 <= 1'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      o__valid <= pipe_valid9;
     end
     if (column0__rst) begin
       o__valid <= 1'h0;
@@ -20885,12 +21324,12 @@ module specimen_swiglu (
       t0 <= _sum1[14:0];
     end
   end
+  assign _sum1 = $signed({ 1'h0, base_0 }) + $signed(_right1);
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       g0_1 <= i__payload[15:0];
     end
   end
-  assign _sum1 = $signed({ 1'h0, base_0 }) + $signed(_right1);
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       g0_2 <= g0_1;
@@ -20918,6 +21357,21 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
+      found0_0 <= { lane0_z3_1, _choice15 };
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      found0_1 <= lane0_z4_0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      product_0 <= product0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
       g_exp0_1 <= g0_3[14:7];
     end
   end
@@ -20928,7 +21382,12 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
-      biased0 <= _sum4 - { lane0_z3_1, _choice15 };
+      g_exp0_3 <= g_exp0_2;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      biased0 <= _sum4 - found0_0;
     end
   end
   always @(posedge column0__clk) begin
@@ -20958,7 +21417,12 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
-      zero0 <= lane0_z4_0;
+      g_sign0_4 <= g_sign0_3;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      zero0 <= found0_1;
     end
   end
   always @(posedge column0__clk) begin
@@ -21003,7 +21467,12 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
-      square0 <= { _any13, a0[6:0] } * { _any14, u0_7[6:0] };
+      u0_8 <= u0_7;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      square0 <= { _any13, a0[6:0] } * { _any14, u0_8[6:0] };
     end
   end
   always @(posedge column0__clk) begin
@@ -21018,12 +21487,12 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
-      sign0 <= a0[15] ^ u0_7[15];
+      sign0 <= a0[15] ^ u0_8[15];
     end
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
-      h_zero0 <= (~(| a0[14:7])) | (~(| u0_7[14:7]));
+      h_zero0 <= (~(| a0[14:7])) | (~(| u0_8[14:7]));
     end
   end
   always @(posedge column0__clk) begin
@@ -21078,6 +21547,11 @@ module specimen_swiglu (
   end
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
+      part_10 <= part_9;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
       last_1 <= i__payload[40];
     end
   end
@@ -21119,6 +21593,11 @@ module specimen_swiglu (
   always @(posedge column0__clk) begin
     if (pipe_advance) begin
       last_9 <= last_8;
+    end
+  end
+  always @(posedge column0__clk) begin
+    if (pipe_advance) begin
+      last_10 <= last_9;
     end
   end
   assign _not17 = ~ product0[0];
@@ -21695,8 +22174,8 @@ module specimen_swiglu (
   assign a0_packed = _sum2[16:0];
   assign h0_packed = _sum3[16:0];
   assign i__ready = pipe_advance;
-  assign o__payload[24] = last_9;
-  assign o__payload[23:16] = part_9;
+  assign o__payload[24] = last_10;
+  assign o__payload[23:16] = part_10;
   assign o__payload[15:0] = h0;
   assign _not2 = 1'h1;
   assign pipe_advance = (~ o__valid) | o__ready;
@@ -21747,37 +22226,131 @@ module specimen_weights #(parameter ROM_FILE = `specimen_rom_file) (
   input wire req__valid,
   output wire req__ready,
   output wire [127:0] beats__payload,
-  output wire beats__valid,
+  output reg beats__valid,
   input wire beats__ready,
   input wire column0__clk,
   input wire column0__rst
 );
-  reg active;
+  reg [13:0] address;
+  reg asked;
   reg found;
+  reg [3:0] held;
+  reg [3:0] out;
+  reg [2:0] queue_read__addr;
+  reg [2:0] queue_write__addr;
   reg [28:0] request;
-  wire move;
-  wire [127:0] output__i__payload;
-  wire output__i__ready;
+  reg room;
+  reg signal;
+  wire more;
+  wire [127:0] queue_read__data;
+  wire [127:0] queue_write__data;
+  wire queue_write__en;
   wire read;
-  wire _choice1;
-  wire [14:0] _difference1;
-  wire [14:0] _sum1;
-  initial active = 1'h0;
+  wire taken;
+  wire _choice2;
+  wire [5:0] _difference1;
+  wire [5:0] _difference2;
+  wire [14:0] _difference3;
+  wire _less1;
+  wire _or1;
+  wire [4:0] _sum1;
+  wire [4:0] _sum2;
+  wire [3:0] _sum3;
+  wire [3:0] _sum4;
+  wire [14:0] _sum5;
+  initial beats__valid = 1'h0;
+  initial address = 14'h0000;
+  initial asked = 1'h0;
   initial found = 1'h0;
+  initial held = 4'h0;
+  initial out = 4'h0;
+  initial queue_read__addr = 3'h0;
+  initial queue_write__addr = 3'h0;
   initial request = 29'h00000000;
-  assign _difference1 = request[27:14] - 1'h1;
+  initial room = 1'h1;
+  initial signal = 1'h0;
+  reg [127:0] queue [7:0];
+  initial begin
+    queue[0] = 128'h00000000000000000000000000000000;
+    queue[1] = 128'h00000000000000000000000000000000;
+    queue[2] = 128'h00000000000000000000000000000000;
+    queue[3] = 128'h00000000000000000000000000000000;
+    queue[4] = 128'h00000000000000000000000000000000;
+    queue[5] = 128'h00000000000000000000000000000000;
+    queue[6] = 128'h00000000000000000000000000000000;
+    queue[7] = 128'h00000000000000000000000000000000;
+  end
   always @(posedge column0__clk) begin
-    if (move) begin
-      found <= active;
+    if (found)
+      queue[queue_write__addr] <= queue_write__data;
+  end
+  assign beats__payload = queue[queue_read__addr];
+  assign read = signal & room;
+  assign _difference1 = _sum1 - taken;
+  assign _sum2 = held + found;
+  assign _difference2 = _sum2 - taken;
+  assign _less1 = out < 3'h7;
+  assign _or1 = (out != 4'h8) | taken;
+  assign _sum3 = queue_write__addr + found;
+  assign _sum4 = queue_read__addr + taken;
+  assign taken = beats__valid & beats__ready;
+  assign _sum5 = request[13:0] + 1'h1;
+  assign _difference3 = request[27:14] - 1'h1;
+  always @(posedge column0__clk) begin
+    asked <= read;
+    if (column0__rst) begin
+      asked <= 1'h0;
     end
+  end
+  always @(posedge column0__clk) begin
+    found <= asked;
     if (column0__rst) begin
       found <= 1'h0;
     end
   end
+  always @(posedge column0__clk)
+    address <= request[13:0];
+  always @(posedge column0__clk) begin
+    out <= _difference1[3:0];
+    if (column0__rst) begin
+      out <= 4'h0;
+    end
+  end
+  assign more = read & (~ taken);
+  always @(posedge column0__clk) begin
+    held <= _difference2[3:0];
+    if (column0__rst) begin
+      held <= 4'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    room <= more ? _less1 : _or1;
+    if (column0__rst) begin
+      room <= 1'h1;
+    end
+  end
+  always @(posedge column0__clk) begin
+    queue_write__addr <= _sum3[2:0];
+    if (column0__rst) begin
+      queue_write__addr <= 3'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    queue_read__addr <= _sum4[2:0];
+    if (column0__rst) begin
+      queue_read__addr <= 3'h0;
+    end
+  end
+  always @(posedge column0__clk) begin
+    beats__valid <= (found | (held > 1'h1)) | ((held == 1'h1) & (~ taken));
+    if (column0__rst) begin
+      beats__valid <= 1'h0;
+    end
+  end
   always @(posedge column0__clk) begin
     if (read) begin
-      request[13:0] <= _sum1[13:0];
-      request[27:14] <= _difference1[13:0];
+      request[13:0] <= _sum5[13:0];
+      request[27:14] <= _difference3[13:0];
     end
     if (req__ready & req__valid) begin
       request <= req__payload;
@@ -21785,123 +22358,32 @@ module specimen_weights #(parameter ROM_FILE = `specimen_rom_file) (
   end
   always @(posedge column0__clk) begin
     if (req__ready) begin
-      active <= req__valid;
+      signal <= req__valid;
     end
     if (column0__rst) begin
-      active <= 1'h0;
+      signal <= 1'h0;
     end
   end
-  assign move = (~ found) | output__i__ready;
-  assign read = active & move;
-  assign req__ready = (~ active) | (read & (request[27:14] == 1'h1));
-  assign _sum1 = request[13:0] + 1'h1;
-  specimen_weights_output_ output_ (
-    .column0__clk(column0__clk),
-    .column0__rst(column0__rst),
-    .i__payload(output__i__payload),
-    .i__ready(output__i__ready),
-    .i__valid(found),
-    .o__payload(beats__payload),
-    .o__ready(beats__ready),
-    .o__valid(beats__valid)
-  );
+  assign req__ready = (~ signal) | (read & (request[27:14] == 1'h1));
+  assign _sum1 = out + read;
   specimen_weights_rom #(.ROM_FILE(ROM_FILE)) rom (
-    .address(request[13:0]),
+    .address(address),
     .column0__clk(column0__clk),
-    .data(output__i__payload),
-    .en(read)
+    .data(queue_write__data)
   );
-  assign _choice1 = 1'h1;
-endmodule
-
-// SkidRegister: A register stage of an elastic pipeline whose i.ready is a register too: a Skid in front of a register, so that what
-// leaves comes from flip-flops.
-// Source: hwgen/lib/skid.py, docs/architecture.md
-module specimen_weights_output_ (
-  input wire [127:0] i__payload,
-  input wire i__valid,
-  output wire i__ready,
-  output wire [127:0] o__payload,
-  output reg o__valid,
-  input wire o__ready,
-  input wire column0__clk,
-  input wire column0__rst
-);
-  reg [127:0] payload;
-  wire holds;
-  wire [127:0] skid__o__payload;
-  wire skid__o__ready;
-  wire skid__o__valid;
-  initial o__valid = 1'h0;
-  initial payload = 128'h00000000000000000000000000000000;
-  assign skid__o__ready = (~ o__valid) | o__ready;
-  assign holds = o__valid | (~ i__ready);
-  always @(posedge column0__clk) begin
-    if (skid__o__ready) begin
-      o__valid <= skid__o__valid;
-    end
-    if (column0__rst) begin
-      o__valid <= 1'h0;
-    end
-  end
-  always @(posedge column0__clk) begin
-    if (skid__o__ready) begin
-      payload <= skid__o__payload;
-    end
-  end
-  specimen_weights_output__skid skid (
-    .column0__clk(column0__clk),
-    .column0__rst(column0__rst),
-    .i__payload(i__payload),
-    .i__ready(i__ready),
-    .i__valid(i__valid),
-    .o__payload(skid__o__payload),
-    .o__ready(skid__o__ready),
-    .o__valid(skid__o__valid)
-  );
-  assign o__payload = payload;
-endmodule
-
-// Skid: One place for an item that its taker did not take.
-// Source: hwgen/lib/skid.py, docs/architecture.md
-module specimen_weights_output__skid (
-  input wire [127:0] i__payload,
-  input wire i__valid,
-  output wire i__ready,
-  output wire [127:0] o__payload,
-  output wire o__valid,
-  input wire o__ready,
-  input wire column0__clk,
-  input wire column0__rst
-);
-  reg full;
-  reg [127:0] kept;
-  initial full = 1'h0;
-  initial kept = 128'h00000000000000000000000000000000;
-  assign i__ready = ~ full;
-  always @(posedge column0__clk) begin
-    if (~ full) begin
-      kept <= i__payload;
-    end
-  end
-  assign o__valid = i__valid | full;
-  assign o__payload = full ? kept : i__payload;
-  always @(posedge column0__clk) begin
-    full <= o__valid & (~ o__ready);
-    if (column0__rst) begin
-      full <= 1'h0;
-    end
-  end
+  assign queue_write__en = found;
+  assign queue_read__data = beats__payload;
+  assign _choice2 = 1'h1;
 endmodule
 
 // FileRom: Read-only block memory, initialized by $readmemh when a simulation or a synthesis starts.
 // Source: hwgen/lib/rom.py, docs/weights.md
 module specimen_weights_rom #(parameter ROM_FILE = `specimen_rom_file) (
-  input wire en,
   input wire [13:0] address,
   output wire [127:0] data,
   input wire column0__clk
 );
+  wire en;
   specimen_rom #(.FILE(ROM_FILE),
     .ADDRESS_WIDTH(32'd14),
     .DEPTH(32'd16100),
@@ -21910,6 +22392,7 @@ module specimen_weights_rom #(parameter ROM_FILE = `specimen_rom_file) (
     .address(address),
     .clk(column0__clk),
     .data(data),
-    .en(en)
+    .en(1'h1)
   );
+  assign en = 1'h1;
 endmodule
