@@ -13,8 +13,9 @@ from hwgen.params.model import DEMO, LLAMA3_8B
 from hwgen.params.presets import recipe
 from hwgen.plan.die import (ARITHMETIC, HC1, TABLE, _attention, as_json, bits_of, chips_for, die, matrix_units, measured, of_bits, operations_a_second, plan,
                             report, rows_beside)
+from hwgen.units.rom_grid import word_layout
 from model_files import write_folder
-from tools import bench_die
+from tools import bench_die, bench_emit_die
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +41,22 @@ def test_goal(llama):
 
 
 def test_bits(llama):
-    """Counted by hand: 4 bits a weight and an offset to 32, 8 bits of the embedding, keys and values in 8 bits with 10 of exponent."""
+    """Counted by hand: 4 bits a weight, an offset to 32 and a row's to 64, 8 bits of the embedding, keys and values in 8 bits with 10 of exponent."""
     weights = 32 * (4096 * 4096 * 2 + 2 * 1024 * 4096 + 3 * 14336 * 4096)
     head = 251 * 512 * 4096         # rows in whole tiles of 512
     rom = llama.rom
     assert (rom["matrices"], rom["LM head"], rom["embedding"]) == (4 * weights, 4 * head, 8 * head)
-    assert rom["offsets of blocks and rows"] == (weights + head) // 8 + 4 * (32 * (4096 * 2 + 2 * 1024 + 4096 + 28672) + 2 * 251 * 512)
+    assert rom["offsets of blocks and rows"] == (weights + head) // 8 + (weights + head) // 16 + 4 * 251 * 512
     assert llama.sram["keys and values"] == 2 * 32 * 8 * 2048 * (128 * 8 + 10)
     assert llama.sram["adapters"] == 8 * 8 * 32 * (2 * (4096 + 4096) + 2 * (1024 + 4096) + 3 * (4096 + 14336))
     assert llama.read == weights + 128256 * 4096
+
+
+def test_rom_is_that_of_the_grid(llama):
+    """Words of the grid that is emitted, as wide as its layout says, are the bits of matrices and head; the embedding has an offset a row beside."""
+    rows, tiles, words, design = bench_emit_die.grid(llama)
+    bits = rows * tiles * words * word_layout(design).size
+    assert bits == sum(llama.rom[what] for what in ("matrices", "LM head", "offsets of blocks and rows")) - 4 * 251 * 512
 
 
 @pytest.mark.parametrize("users", [1, 3])

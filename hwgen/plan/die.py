@@ -231,8 +231,8 @@ class Plan:
 
 # -- bits
 
-def _rom(design):
-    """{what: bits}, padding to whole tiles with them."""
+def _rom(die, design):
+    """{what: bits}, padding to whole tiles with them. Of matrices as `hwgen.units.rom_grid.word_layout` says: offsets of rows stand in each word."""
     found = {}
 
     def add(what, bits):
@@ -245,7 +245,9 @@ def _rom(design):
         matmul, tiling = section.matmul, section.tiling
         what = {HEAD: "LM head", EMBEDDING: "embedding"}.get(section.name, "matrices" if section.layer is not None else section.name)
         add(what, matmul.rows * matmul.cols * matmul.codes * (4 if tiling.narrow else 8))
-        add("offsets of blocks and rows", 4 * matmul.rows * ((matmul.cols * matmul.codes // BLOCK if tiling.block_steps else 0) + bool(tiling.row_tiles)))
+        inputs, in_words = matmul.cols * matmul.codes, what in ("matrices", "LM head")
+        add("offsets of blocks and rows", 4 * matmul.rows * ((inputs // BLOCK if tiling.block_steps else 0)
+                                                             + (-(-inputs // die.tile_lanes) if in_words else 1) * bool(tiling.row_tiles)))
     add("tables", sum(memory.width * memory.depth for memory in memories(design) if memory.rom and memory.unit != "weights"))
     return found
 
@@ -314,7 +316,7 @@ def _cycles(die, design, base, choice):
 def _planned(die, design, cycles, choice):
     engines, heads, _ = choice
     tiles = -(-design.hw.lanes // die.tile_lanes) * -(-design.hw.columns // die.tile_columns)
-    rom, sram = _rom(design), _sram(die, design, tiles, heads)
+    rom, sram = _rom(die, design), _sram(die, design, tiles, heads)
     transistors = {"ROM": sum(rom.values()) * die.rom_transistors * (1 + die.rom_overhead),
                    **{f"SRAM, {what}": bits * die.sram_transistors * (1 + die.sram_overhead) for what, bits in sram.items()},
                    **_logic(die, design, tiles, engines)}
