@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from hwgen.lib.rom import FileRom
 from hwgen.lib.verilog import emit_design
 from hwgen.units.rom_grid import RomGrid
 from sim.designs import small_design
@@ -15,13 +16,14 @@ SHAPES = {
     # offsets of rows and of blocks, of which a word has one of 32 lanes; and one entry
     "e2m1": (2, 2, _WIDE | dict(lanes=4, columns=4, vector_lanes=2, entries=1, attention_lanes=4, formats="weights=e2m1")),
     # two blocks in a word, columns of E2M1 codes themselves
-    "blocks": (1, 1, _WIDE | dict(lanes=64, columns=2, vector_lanes=2, entries=3, attention_lanes=2, formats="weights=e2m1,scales=matrix,block_range=4")),
+    "blocks": (1, 1, _WIDE | dict(lanes=64, columns=2, vector_lanes=2, entries=3, attention_lanes=2,
+                                  formats="weights=e2m1,scales=matrix,block_range=4")),
     "plain": (3, 1, _WIDE | dict(lanes=2, columns=8, vector_lanes=2, entries=3, attention_lanes=2, weight_format="e4m3")),
 }
 
 
-@pytest.mark.parametrize("shape, cases", [("e2m1", None), ("blocks", "cycles_and_values"), pytest.param("blocks", None, marks=pytest.mark.nightly),
-                                          pytest.param("plain", None, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("shape, cases", [("e2m1", None), ("blocks", "cycles_and_values"),
+                                          *(pytest.param(shape, None, marks=pytest.mark.nightly) for shape in ("blocks", "plain"))])
 def test_rom_grid(shape, cases):
     rows, tiles, changes = SHAPES[shape]
     design = small_design(**changes)
@@ -42,9 +44,15 @@ def test_each_module_once():
 
 
 @pytest.mark.parametrize("arguments, changes, complaint", [
-    ((0, 2, 9), {}, "Grid must have at least 1 row and 1 tile in each, not 0 and 2"), ((1, 1, 1), {}, "ROM of a tile must have at least 2 words, not 1"),
+    ((0, 2, 9), {}, "Grid must have at least 1 row and 1 tile in each, not 0 and 2"),
+    ((1, 1, 1), {}, "ROM of a tile must have at least 2 words, not 1"),
     ((1, 1, 9), dict(tile_beats=2), "Beats per tile must be 1 where a ROM has a tile in each word, not 2"),
     ((1, 1, 9), dict(formats="down=e2m1"), "Weights of a grid with ROMs must all be of 8 bits, or all in e2m1")])
 def test_a_grid_that_cannot_be(arguments, changes, complaint):
     with pytest.raises(ValueError, match=complaint):
         RomGrid(small_design(**changes), *arguments)
+
+
+def test_a_memory_of_its_own_has_a_file():
+    with pytest.raises(ValueError, match="Memory file must be given where each instance has one of its own"):
+        FileRom(8, 4, name="slice", own=True)

@@ -46,7 +46,8 @@ def test_words_make_the_sums(formats, rows, tiles, lanes):
                         base += 4 * hw.columns * groups
                     if design.scaled:
                         at = (word // k_rounds * tiles + h) * hw.columns
-                        assert [field(c, 4, base) for c in range(hw.columns)] == [int(offsets[at + c]) if at + c < len(codes) else 0 for c in range(hw.columns)]
+                        wanted = [int(offsets[at + c]) if at + c < len(codes) else 0 for c in range(hw.columns)]
+                        assert [field(c, 4, base) for c in range(hw.columns)] == wanted
                     for entry in range(2):
                         given = np.array(ops[r][word * 2 + entry]["codes"], np.uint8)
                         sums[word // k_rounds, entry, h] += weights @ fp8_ints(given, design.recipe.activation_format).astype(np.int64)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Emit the grid of the die that `hwgen plan die` plans for Llama-3.1-8B at 17,000 tokens a second: each tile with its ROM, each module once. How long, how large, and lint.
+"""Emit the grid of the die that `hwgen plan die` plans for Llama-3.1-8B at 17,000 tokens a second: each tile with its ROM, each module
+once. How long, how large, and lint.
 
-Lint goes module by module, as in `tools.bench_emit_3m`: at full size; the memory's
-wrapper alone, of a few bits: a Verilator that sees all of its words takes their memory. There are no weights: the memories are initialized from files by name, which are not written. In the ROMs are the
-matrices of all layers and the LM head; the embedding, norms' gains and tables are not the grid's.
+Lint goes module by module, as in `tools.bench_emit_3m`, at full size, but the memory's wrapper with its default of a few bits. There are no
+weights: the memories are initialized from files by name, which are not written. In the ROMs are the matrices of all layers and the LM head;
+the embedding, norms' gains and tables are not the grid's.
 """
 import argparse
 import dataclasses
@@ -18,7 +19,8 @@ from hwgen.lib import verilator
 from hwgen.lib.verilog import emit_design
 from hwgen.params.block import Project
 from hwgen.params.model import PRESETS
-from hwgen.plan.die import HC1, die, plan
+from hwgen.plan.die import die, plan
+from hwgen.plan.published import HC1
 from hwgen.units.rom_grid import RomGrid, word_layout
 from tools import ledger
 from tools.bench_emit_3m import children, interfaces
@@ -37,7 +39,8 @@ def grid(found):
     """(rows, tiles, words of a ROM, design of a tile) of a `Plan`."""
     hw, lanes, columns = found.design.hw, found.die.tile_lanes, found.die.tile_columns
     rows, tiles = hw.lanes // lanes, hw.columns // columns
-    design = dataclasses.replace(found.design, hw=dataclasses.replace(hw, lanes=lanes, columns=columns, vector_lanes=hw.vector_lanes // tiles))
+    shape = dataclasses.replace(hw, lanes=lanes, columns=columns, vector_lanes=hw.vector_lanes // tiles)
+    design = dataclasses.replace(found.design, hw=shape)
     return rows, tiles, sum(n * k for n, k in (rounds(design, rows, tiles, *shape) for shape in shapes(design.model))), design
 
 
@@ -53,12 +56,13 @@ def main():
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         names = re.findall(r"^module (\w+)", text, re.MULTILINE)
         assert len(names) == len(set(names)) and text.count("FILE(\"") == rows * tiles
-        print(f"{rows} x {tiles} tiles of {hw.lanes} x {hw.columns}, ROMs of {words:,} words of {width:,} bits: {seconds:.1f} s ({cpu:.1f} s of CPU), {len(text):,} bytes, "
-              f"{len(names)} modules", flush=True)
+        print(f"{rows} x {tiles} tiles of {hw.lanes} x {hw.columns}, ROMs of {words:,} words of {width:,} bits: {seconds:.1f} s "
+              f"({cpu:.1f} s of CPU), {len(text):,} bytes, {len(names)} modules", flush=True)
         for name in (n for n in names if n == "die" or any(f"_{part}_" in f"{n}_" for part in PARTS)):
             file.write_text(interfaces(text, name, PARTS))
             verilator.lint(file, name)
             print(f"lint of {name}: {children():.1f} s of CPU so far", flush=True)
+    memory = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
     ledger.record("emit_die.json", [
         {"name": "emit_die_multipliers", "value": rows * tiles * hw.lanes * hw.columns, "unit": "multipliers", **entry, "kind": "derived"},
         {"name": "emit_die_tiles", "value": rows * tiles, "unit": "tiles", **entry, "kind": "derived"},
@@ -71,7 +75,7 @@ def main():
         {"name": "emit_die_bytes", "value": len(text), "unit": "bytes", **entry},
         {"name": "emit_die_modules", "value": len(names), "unit": "modules", **entry},
         {"name": "emit_die_lint_seconds", "value": round(children(), 1), "unit": "s of CPU", **entry},
-        {"name": "emit_die_lint_memory", "value": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024), "unit": "MB", **entry}])
+        {"name": "emit_die_lint_memory", "value": memory, "unit": "MB", **entry}])
 
 
 if __name__ == "__main__":

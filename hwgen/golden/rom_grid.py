@@ -42,15 +42,15 @@ def _bits(array, bits):
 
 
 def matrix_words(design, rows, tiles, codes, blocks=None, offsets=None):
-    """The words of one matrix, uint8 [rows, tiles, words, bytes]: n-round by n-round, k-round by k-round. Row r of tiles has the r-th part of the inputs, column h
-    of an n-round the h-th part of the outputs.
+    """The words of one matrix, uint8 [rows, tiles, words, bytes]: n-round by n-round, k-round by k-round. Row r of tiles has the r-th part
+    of the inputs, column h of an n-round the h-th part of the outputs.
 
     codes uint8 [N, K]; blocks uint8 [N, ceil(K / 32)] where blocks have offsets; offsets uint8 [N] where rows have
     """
     hw, (n_rounds, k_rounds) = design.hw, array_grid.rounds(design, rows, tiles, *codes.shape)
     outputs, inputs = n_rounds * tiles * hw.columns, rows * k_rounds * hw.lanes
 
-    def placed(array, width):       # [outputs, ...] in ``width`` elements for each tile -> [rows, tiles, n-rounds, k-rounds, columns, width]
+    def placed(array, width):       # -> [rows, tiles, n-rounds, k-rounds, columns, width]; ``width`` elements of a tile's column
         return array.reshape(n_rounds, tiles, hw.columns, rows, k_rounds, width).transpose(3, 1, 0, 4, 2, 5)
 
     def flat(array):
@@ -61,8 +61,8 @@ def matrix_words(design, rows, tiles, codes, blocks=None, offsets=None):
         of_groups = _parts(blocks, outputs, max(blocks.shape[1], first[-1] + 1))[:, first]
         fields.append(_bits(flat(placed(of_groups, max(1, hw.lanes // BLOCK)).swapaxes(-1, -2)), 4))
     if design.scaled:
-        of_rows = np.broadcast_to(np.pad(offsets, (0, outputs - len(offsets))).reshape(n_rounds, tiles, 1, hw.columns), (n_rounds, tiles, k_rounds, hw.columns))
-        fields.append(_bits(np.broadcast_to(of_rows.swapaxes(0, 1).reshape(1, tiles, -1, hw.columns), (rows, tiles, n_rounds * k_rounds, hw.columns)), 4))
+        of_rows = np.pad(offsets, (0, outputs - len(offsets))).reshape(n_rounds, tiles, 1, hw.columns).swapaxes(0, 1)
+        fields.append(_bits(flat(np.broadcast_to(of_rows, (rows, tiles, n_rounds, k_rounds, hw.columns))), 4))
     return np.packbits(np.concatenate(fields, axis=-1), axis=-1, bitorder="little")
 
 
@@ -77,7 +77,8 @@ def slices(design, rows, tiles, matrices):
 
 
 def rom_grid_cycles(design, n_rounds, k_rounds, n):
-    """Cycle in which each granule is valid at every ``o``, int [n-rounds * n * C/V], if a run and operations are offered from cycle 0 on and nothing is stalled.
+    """Cycle in which each granule is valid at every ``o``, int [n-rounds * n * C/V], if a run and operations are offered from cycle 0 on
+    and nothing is stalled.
 
     All tiles do the same at the same time: what one array does whose tiles come one in a cycle. Behind it is the register of the sums.
     """

@@ -54,6 +54,8 @@ class FileRom(wiring.Component):
     def __init__(self, width, depth, *, file=None, name="rom", own=False):
         if width < 1 or depth < 1:
             raise ValueError(f"Memory must have at least 1 row of 1 bit, not {depth} of {width}")
+        if own and file is None:
+            raise ValueError("Memory file must be given where each instance has one of its own")
         if file is not None and (not file or not file.isprintable() or set(file) & set('"\\{}')):
             raise ValueError(f"Memory file must have a plain name, not {file!r}")
         self._width, self._depth, self._file, self._name, self._own = width, depth, file, name, own

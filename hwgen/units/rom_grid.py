@@ -17,8 +17,8 @@ __all__ = ["ColumnCodes", "RomGrid", "RomTile", "run_layout", "word_layout"]
 
 
 def word_layout(design):
-    """A tile as its ROM has it: codes as those of `hwgen.lib.layouts.tile_layout`, but in E2M1 where all weights are; of each 32 lanes (or of all, if these are
-    fewer) the offsets of the columns' blocks; the offsets of the columns' rows."""
+    """A tile as its ROM has it: codes as those of `hwgen.lib.layouts.tile_layout`, but in E2M1 where all weights are; of each 32 lanes
+    (or of all, if these are fewer) the offsets of the columns' blocks; the offsets of the columns' rows."""
     hw = design.hw
     columns, groups = ArrayLayout(unsigned(OFFSET_BITS), hw.columns), max(1, hw.lanes // BLOCK)
     return StructLayout({
@@ -34,8 +34,8 @@ def run_layout(words):
 
 def _name(design):
     hw = design.hw
-    return (f"{design.array_format}_{design.recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}_a{design.acc_bits}"
-            f"_o{design.largest_block}{'_rows' * design.scaled}")
+    return (f"{design.array_format}_{design.recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}"
+            f"_a{design.acc_bits}_o{design.largest_block}{'_rows' * design.scaled}")
 
 
 class ColumnCodes(wiring.Component):
@@ -47,7 +47,8 @@ class ColumnCodes(wiring.Component):
     def __init__(self, design):
         self._design = design
         lanes = design.hw.lanes
-        super().__init__({"i": In(E2M1.bits * lanes), "blocks": In(OFFSET_BITS * max(1, lanes // BLOCK)), "o": Out(design.array_format.bits * lanes)})
+        super().__init__({"i": In(E2M1.bits * lanes), "blocks": In(OFFSET_BITS * max(1, lanes // BLOCK)),
+                          "o": Out(design.array_format.bits * lanes)})
 
     @property
     def module_name(self):
@@ -55,10 +56,11 @@ class ColumnCodes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        bits = self._design.largest_block.bit_length()
-        m.d.comb += self.o.eq(Cat(
-            expand_e2m1(m, self._design.array_format, self.i.word_select(lane, E2M1.bits), self.blocks.word_select(lane // BLOCK, OFFSET_BITS)[:bits], name=f"code{lane}")
-            for lane in range(self._design.hw.lanes)))
+        fmt, bits, found = self._design.array_format, self._design.largest_block.bit_length(), []
+        for lane in range(self._design.hw.lanes):
+            offset = self.blocks.word_select(lane // BLOCK, OFFSET_BITS)[:bits]
+            found.append(expand_e2m1(m, fmt, self.i.word_select(lane, E2M1.bits), offset, name=f"code{lane}"))
+        m.d.comb += self.o.eq(Cat(found))
         return m
 
 
@@ -107,7 +109,8 @@ class RomTile(wiring.Component):
             columns = [ColumnCodes(design) for _ in range(hw.columns)]
             for c, column in enumerate(columns):
                 m.submodules[f"codes{c}"] = shared(column, column.module_name)
-                m.d.comb += [column.i.eq(codes.word_select(c, E2M1.bits * hw.lanes)), column.blocks.eq(Cat(group[c] for group in word.blocks))]
+                m.d.comb += [column.i.eq(codes.word_select(c, E2M1.bits * hw.lanes)),
+                             column.blocks.eq(Cat(group[c] for group in word.blocks))]
             codes = Cat(column.o for column in columns)
         m.d.comb += array.tile.payload.eq(Cat(codes, word.rows.as_value()) if design.scaled else codes)
         return m
@@ -116,15 +119,18 @@ class RomTile(wiring.Component):
 class RomGrid(wiring.Component):
     """R rows of H tiles, a ROM beside each: R * L lanes by H * C columns, all of whose weights are read in each cycle.
 
-    Row r has a part of the inputs (its own operations), column h of tiles a part of the outputs; the sums of the R rows are added up, whole. A matrix of N outputs and
-    K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) words of each ROM, and as many rounds of n cycles for n entries. All ROMs are read at the same addresses.
+    Row r has a part of the inputs (its own operations), column h of tiles a part of the outputs; the sums of the R rows are added up,
+    whole. A matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) words of each ROM, and as many rounds of n cycles
+    for n entries. All ROMs are read at the same addresses.
 
     Parameters
     ----------
-    design : Design         of one array: lanes, columns, entries, vector_lanes, with tile_beats=1; acc_bits must hold whole sums, of all rows
+    design : Design         of one array: lanes, columns, entries, vector_lanes, with tile_beats=1; acc_bits must hold whole sums, of all
+                            rows
     rows, tiles : int       R and H
     words : int             of each ROM
-    images : str            the ROM of tile h in row r is initialized from the file ``IMAGESrR_hH.hex``, a word a line (`hwgen.lib.rom.hex_lines`)
+    images : str            the ROM of tile h in row r is initialized from the file ``IMAGESrR_hH.hex``, a word a line
+                            (`hwgen.lib.rom.hex_lines`)
 
     Members
     -------
@@ -132,8 +138,9 @@ class RomGrid(wiring.Component):
     x : In(stream of `op_layout`) * R       of a row: goes to its tiles in the same cycle, when all can take it
     o : Out(stream of `result_layout`) * H
 
-    The first tile is at the arrays two cycles after a run was taken; the next run's follow without a gap. Latency: `MacArray`'s and one register. Verilog: one
-    module each of column, tile, memory and sum, whatever R and H. The memory's module is ``<top>_slice``: a macro of a memory compiler takes its place.
+    The first tile is at the arrays two cycles after a run was taken; the next run's follow without a gap. Latency: `MacArray`'s and one
+    register. Verilog: one module each of column, tile, memory and sum, whatever R and H. The memory's module is ``<top>_slice``: a macro
+    of a memory compiler takes its place.
 
     Raises
     ------
