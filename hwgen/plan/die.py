@@ -32,6 +32,7 @@ from .published import HC1
 
 __all__ = ["TABLE", "Die", "Plan", "default_formats", "die", "measured", "plan", "read"]
 
+_MOST_USERS = 256       # each entry of a pass is worked out
 TABLE = Path(__file__).with_name("transistors.json")
 
 
@@ -75,7 +76,7 @@ class Die:
     def __post_init__(self):
         if not 0 < self.tokens <= 1e9:
             raise ValueError(f"Tokens a second must be above 0, at most 1e9, not {self.tokens:g}")
-        check_int("Users", self.users, 1, 1024)
+        check_int("Users", self.users, 1, _MOST_USERS)
         check_int("Context", self.context, 2, self.model.longest_context)
         within(self, none=("position", "rom_overhead", "sram_overhead", "logic_margin", "other", "adapters", "adapter_time"))
         if self.position >= self.context:
