@@ -7,7 +7,7 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
-from hwgen.units import array_grid, attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm, rope, sampler, swiglu, vector_buffer, weights
+from hwgen.units import array_grid, attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm, rom_grid, rope, sampler, swiglu, vector_buffer, weights
 from sim.designs import small_design
 
 from .broken import Break
@@ -159,6 +159,7 @@ _UNITS = {
     "GridRow": dict(make=lambda: array_grid.GridRow(_design(), 2)),
     "GridSum": dict(make=lambda: array_grid.GridSum(_design(), 2)),
     "ArrayGrid": dict(make=lambda: array_grid.ArrayGrid(_design(), 2, 2)),
+    "RomTile": dict(make=lambda: rom_grid.RomTile(_design(), 4)),
     "Attention": dict(make=lambda: attention.Attention(_design()), assume=_answers_follow_requests, unproved=("o",), method="bounded 16"),
 }
 

@@ -156,7 +156,7 @@ WRONG = {
     "no entries": ("plan scale --sweep entries=0:64", "entries must be above 0, not 0"),
     "die without a speed": ("plan die demo", "required: --tokens-per-second"),
     "die that none can be": ("plan die demo --tokens-per-second 1e9", r"Tokens a second must be (at most [\d,]+|fewer than 1,000,000,000) for 1 user"),
-    "die of nobody": ("plan die demo --tokens-per-second 9 --users 0", "Users must be 1 to 1024, not 0"),
+    "die of nobody": ("plan die demo --tokens-per-second 9 --users 0", "Users must be 1 to 256, not 0"),
     "die of a longer context": ("plan die demo --tokens-per-second 9 --context 257", "Context must be 2 to 256, not 257"),
     "die with a tile of twelve lanes": ("plan die demo --tokens-per-second 9 --set tile_lanes=12", "tile_lanes must be a power of two, at least 2, not 12"),
     "die with all time for adapters": ("plan die demo --tokens-per-second 9 --set adapter_time=1", "adapter_time must be below 1, not 1"),

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A die for Llama-3.1-8B at 17,000 tokens/s of one user beside the published chip: transistors by part and a weight. Everything is projected.
+"""A die for Llama-3.1-8B at 17,000 tokens/s of one user beside the published chip: transistors by part and a weight. All is projected.
 
-``--costs`` writes hwgen/plan/transistors.json from docs/results/column.json and synth.json: what a multiplier takes, and for each unit a straight line through
-its two machines, over the lines of LUTs that the planner has. Where a unit grew more than in proportion, its growth goes on; where less, the proportion.
-``--expanders`` synthesizes what makes a code of a column's format of an E2M1 code and its block's offset, for docs/results/die.json, which that file reads too.
+``--costs`` writes hwgen/plan/transistors.json from docs/results/column.json and synth.json: what a multiplier takes, and for each unit a
+straight line through its two machines, over the lines of LUTs that the planner has. Where a unit grew more than in proportion, its growth
+goes on; where less, the proportion. ``--expanders`` synthesizes what makes a code of a column's format of an E2M1 code and its block's
+offset, for docs/results/die.json, which --costs reads too.
 """
 import argparse
 import json
@@ -19,13 +20,16 @@ from hwgen.params.hardware import block_ranges
 from hwgen.params.model import PRESETS
 from hwgen.params.presets import recipe
 from hwgen.plan import costs
-from hwgen.plan.die import ARITHMETIC, HC1, TABLE, bits_of, chips_for, die, matrix_units, of_bits, operations_a_second, plan, rows_beside
+from hwgen.plan.die import TABLE, die, plan
+from hwgen.plan.die_report import bits_of, of_bits, operations_a_second, rows_beside
+from hwgen.plan.published import ARITHMETIC, HC1, chips_for, matrix_units
 from tools import ledger, synth
 from tools.synth_report import SHAPES, design
 
 FORMATS = ("e2m1", "e3m1", "e4m1", "e3m4", "e4m3")
 MEASURED = ("4x4", "8x16")
-CASES = {"e2m1": {}, "e2m1, 1,024 positions": {"context": 1024}, "e2m1, 8,192 positions": {"context": 8192}, "e2m1, 8 users at 5,000 each": {"users": 8, "tokens": 5000.0},
+CASES = {"e2m1": {}, "e2m1, 1,024 positions": {"context": 1024}, "e2m1, 8,192 positions": {"context": 8192},
+         "e2m1, 8 users at 5,000 each": {"users": 8, "tokens": 5000.0},
          "e2m1 without blocks": {"recipe": recipe("weights=e2m1,block_range=0")}, "e3m4": {"recipe": recipe("e3m4")}}
 
 
@@ -47,24 +51,26 @@ def expanders():
     for fmt, most in block_ranges().items():
         if most:
             found = synth.synthesize(synth.Unit(str(fmt), emit_verilog(Expander(fmt), "top")), "cmos")
-            yield {"name": f"expander_{fmt}", "value": found["transistors"], "unit": "transistors", "kind": "measured", "command": "python -m tools.bench_die --expanders"}
+            yield {"name": f"expander_{fmt}", "value": found["transistors"], "unit": "transistors", "kind": "measured",
+                   "command": "python -m tools.bench_die --expanders"}
 
 
 def table():
     """What `hwgen.plan.die.measured` reads."""
     column = {entry["name"]: entry["value"] for entry in ledger.load("column.json")}
-    synth = {entry["name"]: entry["value"] for entry in ledger.load("synth.json")}
+    made = {entry["name"]: entry["value"] for entry in ledger.load("synth.json")}
     units, designs = {}, [design(SHAPES[shape]) for shape in MEASURED]
     lines = [costs.logic(of, "ecp5") for of in designs]
     for unit in lines[0]:
         units[unit] = {}
         for kind, line, name in (("transistors", "LUT", "cmos transistors"), ("FF", "FF", "cmos FF")):
-            (a, b), (low, high) = ([synth.get(f"{shape}/{unit}/{name}", 0) for shape in MEASURED],
-                                   [found[unit][line] / costs.counts(unit, of) if costs.counts(unit, of) else 0 for found, of in zip(lines, designs)])
+            a, b = (made.get(f"{shape}/{unit}/{name}", 0) for shape in MEASURED)
+            low, high = (found[unit][line] / max(1, costs.counts(unit, of)) for found, of in zip(lines, designs))
             grown = (b - a) / (high - low) if high > 1.1 * low else 0
             slope = max(grown, b / high) if high else 0
             units[unit][kind] = [round(b - slope * high, 2), round(slope, 3)]
-    multipliers = {fmt: {"transistors": column[f"column8_{fmt}_transistors_per_mac"], "FF": column[f"column8_{fmt}_ff_per_mac"]} for fmt in FORMATS}
+    multipliers = {fmt: {"transistors": column[f"column8_{fmt}_transistors_per_mac"], "FF": column[f"column8_{fmt}_ff_per_mac"]}
+                   for fmt in FORMATS}
     for entry in ledger.load("die.json"):
         if entry["name"].startswith("expander_"):
             multipliers[entry["name"].partition("_")[2]]["expander"] = entry["value"]
@@ -73,7 +79,8 @@ def table():
 
 def written(found):
     """As the file has it: a line for each of its entries."""
-    groups = [f' "{group}": {{\n' + ",\n".join(f'  "{name}": {json.dumps(of)}' for name, of in rows.items()) + "\n }" for group, rows in found.items()]
+    groups = [f' "{group}": {{\n' + ",\n".join(f'  "{name}": {json.dumps(of)}' for name, of in rows.items()) + "\n }"
+              for group, rows in found.items()]
     return "{\n" + ",\n".join(groups) + "\n}\n"
 
 
@@ -83,8 +90,10 @@ def entries():
     model, plans = PRESETS[HC1.model], {}
     for case, asked in CASES.items():
         plans[case] = found = plan(die(model, **{"tokens": HC1.tokens, **asked}))
-        for column, value, unit in (("a weight", round(found.per_weight, 3), "transistors"), ("all", round(found.total / 1e9, 2), "billion"), ("area", round(found.mm2), "mm2"),
-                                    ("multipliers", found.multipliers, ""), ("attention engines", found.engines[0], ""), ("ROM", round(sum(found.rom.values()) / 1e9, 2), "Gbit"),
+        for column, value, unit in (("a weight", round(found.per_weight, 3), "transistors"),
+                                    ("all", round(found.total / 1e9, 2), "billion"), ("area", round(found.mm2), "mm2"),
+                                    ("multipliers", found.multipliers, ""), ("attention engines", found.engines[0], ""),
+                                    ("ROM", round(sum(found.rom.values()) / 1e9, 2), "Gbit"),
                                     ("SRAM", round(sum(found.sram.values()) / 1e9, 3), "Gbit"), ("speed", round(found.speed), "tokens/s")):
             yield entry(f"case {case}/{column}", value, unit)
     found = plans["e2m1"]
@@ -107,7 +116,8 @@ def entries():
     units, share = matrix_units()
     yield entry("gpu_matrix_transistors", round(units / 1e9, 2), "billion transistors", "derived")
     yield entry("gpu_matrix_share", round(100 * share, 1), "%", "derived")
-    yield entry("served_tokens_per_second", round(ARITHMETIC.people * ARITHMETIC.words / 60 * ARITHMETIC.tokens_a_word), "tokens/s", "derived")
+    tokens = ARITHMETIC.people * ARITHMETIC.words / 60 * ARITHMETIC.tokens_a_word
+    yield entry("served_tokens_per_second", round(tokens), "tokens/s", "derived")
     for chip, rate in operations_a_second(found).items():
         yield entry(f"served {chip}/1e12 operations a second", round(rate / 1e12, 1), "")
         for operations in (3e9, 3e12):

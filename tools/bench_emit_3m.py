@@ -26,15 +26,17 @@ DESIGN = Design(model=LLAMA3_70B, recipe=Recipe(), hw=HwShape(
 PARTS = ("mac_column", "grid_tile", "grid_row", "grid_sum")
 
 
-def interfaces(text, keep):
+def interfaces(text, keep, parts=PARTS):
     """The Verilog with the bodies of the repeated modules left out, but for ``keep``'s."""
     def stub(module):
         name, body = module[1], module[0]
-        if name == keep or not any(f"_{part}_" in name for part in PARTS):
+        if name == keep or not any(f"_{part}_" in f"{name}_" for part in parts):
             return body
-        ports = [line for line in body.splitlines() if re.match(r"\s*(input|output) ", line)]
-        return "\n".join(["/* verilator lint_off UNDRIVEN */", body.split(");", 1)[0] + ");", *ports, "endmodule", "/* verilator lint_on UNDRIVEN */"])
-    return re.sub(r"^module (\w+)\(.*?^endmodule", stub, text, flags=re.MULTILINE | re.DOTALL)
+        header, rest = body.split(");", 1)
+        ports = [line for line in rest.splitlines() if re.match(r"\s*(input|output) ", line)]
+        waived = [f"/* verilator lint_{way} {what} */" for way in ("off", "on") for what in ("UNDRIVEN", "UNUSEDPARAM")]
+        return "\n".join([*waived[:2], header + ");", *ports, "endmodule", *waived[2:]])
+    return re.sub(r"^module (\w+)\b.*?^endmodule", stub, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def children():

@@ -48,23 +48,29 @@ class FileRom(wiring.Component):
     width, depth : int      bits and rows
     file : str              image as `hex_lines` writes it; where the tool that reads the Verilog looks for it. Default: <top>_<name>.hex
     name : str              tells it from other file memories of a design
+    own : bool              there are several of this name, each with a file of its own, which is a parameter of its instance
     """
 
-    def __init__(self, width, depth, *, file=None, name="rom"):
+    def __init__(self, width, depth, *, file=None, name="rom", own=False):
         if width < 1 or depth < 1:
             raise ValueError(f"Memory must have at least 1 row of 1 bit, not {depth} of {width}")
+        if own and file is None:
+            raise ValueError("Memory file must be given where each instance has one of its own")
         if file is not None and (not file or not file.isprintable() or set(file) & set('"\\{}')):
             raise ValueError(f"Memory file must have a plain name, not {file!r}")
-        self._width, self._depth, self._file, self._name = width, depth, file, name
+        self._width, self._depth, self._file, self._name, self._own = width, depth, file, name, own
         super().__init__({"en": In(1), "address": In(range(depth)), "data": Out(width)})
 
     def elaborate(self, platform):
         m = Module()
-        module = verbatim(self._name, _TEXT.replace("{file}", self._file or "{module}.hex"),
-                          raised={"FILE": (f"{self._name.upper()}_FILE", "`{module}_file")})
+        if self._own:
+            module, files = verbatim(self._name, _TEXT.replace("{file}", "{module}.hex")), {"p_FILE": self._file}
+        else:
+            module, files = verbatim(self._name, _TEXT.replace("{file}", self._file or "{module}.hex"),
+                                     raised={"FILE": (f"{self._name.upper()}_FILE", "`{module}_file")}), {}
         bits = max(1, len(self.address))
         m.submodules.memory = Instance(
-            module, p_WIDTH=self._width, p_DEPTH=self._depth, p_ADDRESS_WIDTH=bits, i_clk=ClockSignal(), i_en=self.en,
+            module, p_WIDTH=self._width, p_DEPTH=self._depth, p_ADDRESS_WIDTH=bits, **files, i_clk=ClockSignal(), i_en=self.en,
             i_address=Cat(self.address, Const(0, bits - len(self.address))), o_data=self.data)
         return m
 

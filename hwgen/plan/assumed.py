@@ -47,4 +47,5 @@ def listed(assumptions):
     """[(name, value with its unit, source)]"""
     def spelled(value):
         return f"{value:g}" if isinstance(value, float) and value >= 1e6 else str(value)
-    return [(f.name, f"{spelled(getattr(assumptions, f.name))} {f.metadata['unit']}".strip(), f.metadata["source"]) for f in _fields(assumptions)]
+    return [(f.name, f"{spelled(getattr(assumptions, f.name))} {f.metadata['unit']}".strip(), f.metadata["source"])
+            for f in _fields(assumptions)]

@@ -1,10 +1,10 @@
 """A die that holds its model: weights in ROM beside the multipliers, keys, values and adapters in SRAM, all transistors counted by part.
 
-Cycles are those of the golden model (`pass_timeline`) of the machine that hwgen emits at that size, with two differences, which are derived: attention
-is shared out to engines, by K/V heads and then by positions (the maximum of some maxima, and sums that are whole, so no bit changes), and
-the array is a grid of tiles with a ROM each, which adds up the rows of tiles in one more register. Transistors of logic are measured ones
-(docs/results/column.json, synth.json) in hwgen/plan/transistors.json, which `python -m tools.bench_die --costs` writes; of units beyond the measured sizes they go on in a
-straight line. All of it is projected: nobody has built it.
+Cycles are those of the golden model (`pass_timeline`) of the machine that hwgen emits at that size, with two differences, which are
+derived: attention is shared out to engines, by K/V heads and then by positions (the maximum of some maxima, and sums that are whole, so no
+bit changes), and the array is a grid of tiles with a ROM each, which adds up the rows of tiles in one more register. Transistors of logic
+are measured ones (docs/results/column.json, synth.json) in hwgen/plan/transistors.json, which `python -m tools.bench_die --costs` writes;
+of units beyond the measured sizes they go on in a straight line. All of it is projected: nobody has built it.
 """
 import dataclasses
 import functools
@@ -22,41 +22,18 @@ from ..params.block import Project
 from ..params.checks import check_int
 from ..params.design import Design
 from ..params.hardware import HwShape, Recipe
-from ..params.model import LLAMA3_70B, PRESETS, ModelShape
+from ..params.model import ModelShape
 from ..params.presets import recipe
 from ..params.stream import BLOCK, EMBEDDING, HEAD
 from . import costs
-from .assumed import given, listed, parsed, within
+from .assumed import given, parsed, within
 from .memory import memories
-from .summary import formats
+from .published import HC1
 
-__all__ = ["ARITHMETIC", "HC1", "TABLE", "Die", "Plan", "Published", "as_json", "bits_of", "chips_for", "default_formats", "die", "matrix_units", "measured", "of_bits", "operations_a_second", "plan", "read", "report", "rows_beside"]
+__all__ = ["TABLE", "Die", "Plan", "default_formats", "die", "measured", "plan", "read"]
 
+_MOST_USERS = 256       # each entry of a pass is worked out
 TABLE = Path(__file__).with_name("transistors.json")
-
-_NEXT = "https://www.nextplatform.com/compute/2026/02/19/taalas-etches-ai-models-onto-transistors-to-rocket-boost-inference/4092140"
-_BESTHUB = "https://www.besthub.dev/articles/how-taalas-hc1-embeds-llama-3-1-8b-in-silicon-to-achieve-17k-tokens-s-20ca7864b11a"
-_QUOTED = "https://news.wingman.actor/item/47102601"
-_3_6 = "https://news.lavx.hu/article/how-taalas-prints-llm-models-onto-silicon-chips"
-_ETCHED = "https://www.etched.com/announcing-etched, as quoted at https://web-tau-bice-50.vercel.app/item/40790842"
-_TOKENS = "https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """What is known of a chip that holds its model, with where it is published."""
-    name: str = "Taalas HC1"
-    model: str = "llama-3.1-8b"
-    tokens: float = given(17_000.0, "tokens/s", f"of one user, 1,024 tokens in and as many out: {_BESTHUB}")
-    transistors: float = given(53e9, "", f"{_NEXT} and {_BESTHUB}")
-    mm2: float = given(815.0, "mm2", f"TSMC N6: {_BESTHUB}")
-    watts: float = given(200.0, "W a card", f"{_NEXT}, quoted at https://remix-hn-clone.vercel.app/item/47084843")
-    low_bits: float = given(3.0, "bits", f"of some weights: {_3_6}")
-    high_bits: float = given(6.0, "bits", f"of the others; how many is not published: {_3_6}")
-    bits_per_transistor: float = given(4.0, "bits", f"a ROM transistor stores four bits and does their multiplication, its maker says: {_QUOTED}")
-
-
-HC1 = Published()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +45,29 @@ class Die:
     context: int = 2048
     recipe: Recipe | None = None    # None: `default_formats`
     clock_ghz: float = given(1.0, "GHz", "chosen for N6; no unit here was laid out in it")
-    position: int = given(0, "", "of the users' newest tokens, for the speed; 0: the mean of an answer that fills the second half of the context")
+    position: int = given(0, "", "of the users' newest tokens, for the speed; 0: the mean of an answer that fills the second half of the "
+                          "context")
     rom_transistors: float = given(1.0, "a bit", "one transistor a stored bit, there or not connected: "
                                    "https://courses.cs.washington.edu/courses/cse467/99au/admin/Slides/Week1Lecture3/tsld021.htm")
-    rom_overhead: float = given(0.05, "of the cells", "derived, and rounded up: banks of 256 word lines by 512 bit lines, 12 transistors of decoder and driver a word line, 2 of precharge "
-                                "and selection a bit line, 24 of sense amplifier and output for 8 bit lines make 0.043")
-    sram_transistors: float = given(6.0, "a bit", "6T cell, as in https://www.legitlads.com/hub/tools/ai/design-architecture/sram-area-calculator/")
-    sram_overhead: float = given(0.05, "of the cells", "chosen: the same banks make 0.012; and write drivers, spare rows")
-    ff_transistors: float = given(24.0, "a flip-flop", "two latches of transmission gates and inverters (http://play-hookey.com/digital/alt_flip_flops/cmos_d_flip-flop.html) are 16; "
-                                  "buffers of clock, data and output")
+    rom_overhead: float = given(0.05, "of the cells", "derived, and rounded up: banks of 256 word lines by 512 bit lines, 12 transistors "
+                                "of decoder and driver a word line, 2 of precharge and selection a bit line, 24 of sense amplifier and "
+                                "output for 8 bit lines make 0.043")
+    sram_transistors: float = given(6.0, "a bit", "6T cell: "
+                                    "https://www.legitlads.com/hub/tools/ai/design-architecture/sram-area-calculator/")
+    sram_overhead: float = given(0.05, "of the cells", "chosen: the same banks, with two bit lines, are 0.009; write drivers, spare rows")
+    ff_transistors: float = given(24.0, "a flip-flop", "two latches of transmission gates and inverters "
+                                  "(http://play-hookey.com/digital/alt_flip_flops/cmos_d_flip-flop.html) are 16; buffers of clock, data "
+                                  "and output")
     logic_margin: float = given(0.25, "of the logic", "chosen: buffers, clock tree, scan, which a synthesis of gates has not")
     other: float = given(1e8, "transistors", "chosen: host link, PLL, self-test of memories; no unit here")
     adapters: int = given(1, "of each user", "resident in SRAM; 0: none")
     adapter_rank: int = given(8, "", "of an adapter of all matrices of the layers")
     adapter_bits: float = given(8.0, "bits", "of an adapter's weight: E3M4")
     adapter_time: float = given(0.12, "of the cycles", "the project's goal for a slot with an adapter of rank 8; kept free of the speed")
-    density: float = given(round(HC1.transistors / HC1.mm2 / 1e6, 1), "million transistors a mm2", "that of the published chip, which is ROM for the most part: 53e9 on 815 mm2 "
-                           "(logic alone in N6: 114, https://fuse.wikichip.org/news/2261/tsmc-announces-6-nanometer-process/)")
-    field_mm2: float = given(832.0, "mm2", "26 mm x 32 mm, the largest that is exposed at once: https://news.ycombinator.com/item?id=14310690")
+    density: float = given(round(HC1.transistors / HC1.mm2 / 1e6, 1), "million transistors a mm2", "that of the published chip, which is "
+                           "ROM for the most part: 53e9 on 815 mm2 (logic alone in N6: 114, "
+                           "https://fuse.wikichip.org/news/2261/tsmc-announces-6-nanometer-process/)")
+    field_mm2: float = given(832.0, "mm2", "26 mm x 32 mm, the largest exposed at once: https://news.ycombinator.com/item?id=14310690")
     tile_lanes: int = given(64, "lanes", "chosen, of a tile of the grid")
     tile_columns: int = given(64, "columns", "chosen")
     vector_lanes: int = given(128, "lanes", "chosen, at most; of norms, RoPE, residual")
@@ -94,7 +76,7 @@ class Die:
     def __post_init__(self):
         if not 0 < self.tokens <= 1e9:
             raise ValueError(f"Tokens a second must be above 0, at most 1e9, not {self.tokens:g}")
-        check_int("Users", self.users, 1, 1024)
+        check_int("Users", self.users, 1, _MOST_USERS)
         check_int("Context", self.context, 2, self.model.longest_context)
         within(self, none=("position", "rom_overhead", "sram_overhead", "logic_margin", "other", "adapters", "adapter_time"))
         if self.position >= self.context:
@@ -126,7 +108,8 @@ class Die:
         """The machine with an array of that size."""
         vector = min(self.vector_lanes, self.attention_lanes, lanes, columns)
         return Design(model=self.model, recipe=self.recipe, hw=HwShape(
-            lanes=lanes, columns=columns, entries=self.users, slots=self.users, context=self.context, vector_lanes=vector, attention_lanes=self.attention_lanes))
+            lanes=lanes, columns=columns, entries=self.users, slots=self.users, context=self.context, vector_lanes=vector,
+            attention_lanes=self.attention_lanes))
 
 
 def read(model):
@@ -141,7 +124,10 @@ def default_formats(model):
 
 @functools.cache
 def measured():
-    """{"multipliers": {format: {"transistors", "FF", "expander": transistors, of an E2M1 code with its block's offset}}, "units": {unit: {"transistors", "FF": [base, for each of ECP5's LUTs or flip-flops]}}}"""
+    """{"multipliers": {format: {"transistors", "FF", "expander"}}, "units": {unit: {"transistors", "FF"}}}.
+
+    An expander makes a format's code of an E2M1 code and its block's offset. Of a unit: (base, for each of ECP5's LUTs, or flip-flops).
+    """
     return json.loads(TABLE.read_text())
 
 
@@ -179,8 +165,9 @@ class Plan:
     design              the machine: array, formats, buffers
     tiles               of the grid
     engines             of attention: (all, groups of K/V heads, parts of positions)
-    cycles              {phase: cycles} of a pass at the position, one token of each user. The array waits for its sums to leave (a vector lane takes one a cycle), and at the
-                        beginning of a matrix; the rest are latencies, the embedding, RoPE, the gate, the head's choice
+    cycles              {phase: cycles} of a pass at the position, one token of each user. The array waits for its sums to leave (a
+                        vector lane takes one a cycle), and at the beginning of a matrix; the rest are latencies, the embedding,
+                        RoPE, the gate, the head's choice
     rom, sram           {what: bits}
     transistors         {part: how many}
     """
@@ -231,8 +218,8 @@ class Plan:
 
 # -- bits
 
-def _rom(design):
-    """{what: bits}, padding to whole tiles with them."""
+def _rom(die, design):
+    """{what: bits}, with padding to whole tiles. Matrices are as `hwgen.units.rom_grid.word_layout` says: rows' offsets in each word."""
     found = {}
 
     def add(what, bits):
@@ -245,7 +232,9 @@ def _rom(design):
         matmul, tiling = section.matmul, section.tiling
         what = {HEAD: "LM head", EMBEDDING: "embedding"}.get(section.name, "matrices" if section.layer is not None else section.name)
         add(what, matmul.rows * matmul.cols * matmul.codes * (4 if tiling.narrow else 8))
-        add("offsets of blocks and rows", 4 * matmul.rows * ((matmul.cols * matmul.codes // BLOCK if tiling.block_steps else 0) + bool(tiling.row_tiles)))
+        inputs, in_words = matmul.cols * matmul.codes, what in ("matrices", "LM head")
+        add("offsets of blocks and rows", 4 * matmul.rows * ((inputs // BLOCK if tiling.block_steps else 0)
+                                                             + (-(-inputs // die.tile_lanes) if in_words else 1) * bool(tiling.row_tiles)))
     add("tables", sum(memory.width * memory.depth for memory in memories(design) if memory.rom and memory.unit != "weights"))
     return found
 
@@ -258,17 +247,20 @@ def _sram(die, design, tiles, heads):
     found = {"keys and values": 0, "adapters": round(_adapter_weights(die) * die.adapter_bits) * die.adapters * die.users, "buffers": 0}
     for memory in memories(design):
         if not memory.rom:
-            each = heads if memory.unit == "attention" else 1       # each group of heads has scores of its own; those of the parts are parts of them
+            # each group of heads has scores of its own; those of the parts are parts of them
+            each = heads if memory.unit == "attention" else 1
             found["keys and values" if memory.unit == "kv_cache" else "buffers"] += each * memory.width * memory.depth
     entries = design.hw.entries
-    found["buffers"] += tiles * die.tile_columns * design.acc_bits * (max(2, entries) + (entries if entries > 1 else 0))      # sums in the columns
+    sums = max(2, entries) + (entries if entries > 1 else 0)        # of a column
+    found["buffers"] += tiles * die.tile_columns * design.acc_bits * sums
     return {what: bits for what, bits in found.items() if bits}
 
 
 # -- transistors
 
 #: Units of the tiles, of attention's engines; and of the link to the host, which are in ``other``.
-_TILE, _ENGINE, _LINK = ("array",), ("attention", "dot", "numerators", "kv_cache"), ("axi", "board", "bridge", "commands", "results", "receiver", "transmitter", "registers")
+_TILE, _ENGINE = ("array",), ("attention", "dot", "numerators", "kv_cache")
+_LINK = ("axi", "board", "bridge", "commands", "results", "receiver", "transmitter", "registers")
 
 
 def _units(die, design, names):
@@ -286,13 +278,17 @@ def _units(die, design, names):
 def _logic(die, design, tiles, engines):
     hw, margin = design.hw, 1 + die.logic_margin
     multiplier = measured()["multipliers"][str(design.array_format)]
-    tile = dataclasses.replace(design, hw=dataclasses.replace(hw, lanes=die.tile_lanes, columns=die.tile_columns, vector_lanes=min(hw.vector_lanes, die.tile_lanes, die.tile_columns)))
-    # of the stream there is left what is read a granule at a time: embedding rows and records
-    narrow = dataclasses.replace(design, hw=dataclasses.replace(hw, columns=max(hw.vector_lanes, 2), lanes=max(hw.vector_lanes, 2), tile_beats=1))
+    each = multiplier["transistors"] + die.ff_transistors * multiplier["FF"] + multiplier.get("expander", 0) * bool(design.largest_block)
+
+    def shaped(**shape):
+        return dataclasses.replace(design, hw=dataclasses.replace(hw, **shape))
+    lanes, columns, vector = die.tile_lanes, die.tile_columns, hw.vector_lanes
+    tile = shaped(lanes=lanes, columns=columns, vector_lanes=min(vector, lanes, columns))
+    narrow = shaped(lanes=vector, columns=vector)       # of the stream there is left what is read in granules: embedding rows and records
     stream = ("dispatcher", "weights")
     rest = {*costs.table()["ecp5"], *costs.OWN} - {*_TILE, *_ENGINE, *_LINK, *stream, "column", "dsp_column"}
     return {
-        "multipliers": margin * hw.lanes * hw.columns * (multiplier["transistors"] + die.ff_transistors * multiplier["FF"] + multiplier.get("expander", 0) * bool(design.largest_block)),
+        "multipliers": margin * hw.lanes * hw.columns * each,
         "tiles' control": margin * tiles * _units(die, tile, _TILE),
         "attention": margin * engines * _units(die, design, _ENGINE),
         "vectors and control": margin * (_units(die, design, rest) + _units(die, narrow, stream)),
@@ -308,13 +304,14 @@ def _cycles(die, design, base, choice):
     grid = sums * (1 + design.layers * len(design.block.of(Project)))
     array, waits = base["mac_busy"], base["mac_starved"] + base["mac_blocked"]
     rest = base["cycles"] + GAP - base["attention"] - base["norm"] - array - waits
-    return {"array": array, "array's waits": waits, "attention": _attention(die, design, *choice[1:]), "norms": base["norm"], "the rest": rest + grid}
+    return {"array": array, "array's waits": waits, "attention": _attention(die, design, *choice[1:]), "norms": base["norm"],
+            "the rest": rest + grid}
 
 
 def _planned(die, design, cycles, choice):
     engines, heads, _ = choice
     tiles = -(-design.hw.lanes // die.tile_lanes) * -(-design.hw.columns // die.tile_columns)
-    rom, sram = _rom(design), _sram(die, design, tiles, heads)
+    rom, sram = _rom(die, design), _sram(die, design, tiles, heads)
     transistors = {"ROM": sum(rom.values()) * die.rom_transistors * (1 + die.rom_overhead),
                    **{f"SRAM, {what}": bits * die.sram_transistors * (1 + die.sram_overhead) for what, bits in sram.items()},
                    **_logic(die, design, tiles, engines)}
@@ -350,159 +347,16 @@ def plan(die):
         if found and size > min(p.multipliers for p in found).bit_length() - 1:
             break
     if not found:
+        users = f"{die.users:,} user{'s' * (die.users > 1)} at {die.clock_ghz:g} GHz"
         if fastest is None:
-            raise ValueError(f"Tokens a second must be fewer than {die.tokens:,.0f} for {_users(die)}: no array of {most} x {most} does as many products")
+            raise ValueError(f"Tokens a second must be fewer than {die.tokens:,.0f} for {users}: no array of {most} x {most} is that fast")
         count, cycles = fastest
-        raise ValueError(f"Tokens a second must be at most {die.tokens * die.budget / count:,.0f} for {_users(die)} at {die.clock_ghz:g} GHz "
-                         f"({max(cycles, key=cycles.get)}: {max(cycles.values()):,} of {count:,} cycles), not {die.tokens:,.0f}")
+        binds = max(cycles, key=cycles.get)
+        raise ValueError(f"Tokens a second must be at most {die.tokens * die.budget / count:,.0f} for {users} "
+                         f"({binds}: {cycles[binds]:,} of {count:,} cycles), not {die.tokens:,.0f}")
     return min(found, key=lambda p: p.total)
 
 
 def die(model, text="", **asked):
     """The `Die` of what is asked, and of assumptions as ``field=value`` pairs. ValueError with one line."""
     return Die(model=model, **asked, **parsed(Die, text))
-
-
-# -- beside what is published
-
-def of_bits(found, bits):
-    """Transistors of the same die, if all weights of the ROM had so many bits."""
-    die = found.die
-    return found.total - found.transistors["ROM"] + die.model.parameter_count * bits * die.rom_transistors * (1 + die.rom_overhead)
-
-
-def bits_of(found, transistors):
-    """Bits a weight with which the same die has so many transistors."""
-    die = found.die
-    return (transistors - found.total + found.transistors["ROM"]) / (die.model.parameter_count * die.rom_transistors * (1 + die.rom_overhead))
-
-
-def rows_beside(found, chip=HC1):
-    """[(what, published, planned, how the published one is known)], numbers; None: not known."""
-    weights = found.die.model.parameter_count
-    return [("tokens/s of a user", chip.tokens, found.speed, "published"),
-            ("weights, 1e9", weights / 1e9, weights / 1e9, "its model's"),
-            ("transistors, 1e9", chip.transistors / 1e9, found.total / 1e9, "published"),
-            ("transistors a weight", chip.transistors / weights, found.per_weight, "derived"),
-            ("area, mm2", chip.mm2, found.mm2, "published"),
-            ("million transistors a mm2", chip.transistors / chip.mm2 / 1e6, found.die.density, "derived"),
-            ("weights read a second, 1e12", chip.tokens * found.read / 1e12, found.speed * found.read / 1e12, "derived"),
-            ("weights read a second and million transistors, 1e6", chip.tokens * found.read / chip.transistors, found.speed * found.read / found.total, "derived"),
-            ("bits a weight", None, sum(found.rom.values()) / weights, f"a mix of {chip.low_bits:g} and {chip.high_bits:g}"),
-            ("transistors a weight without the ROM", (chip.transistors - weights * chip.low_bits / chip.bits_per_transistor) / weights,
-             (found.total - found.transistors["ROM"]) / weights, f"at most: {chip.low_bits:g} bits a weight, {chip.bits_per_transistor:g} bits a transistor, as it says")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arithmetic:
-    """The other numbers that speak for such chips, each with its source."""
-    macs_transistors: float = given(10_000.0, "transistors a multiply-add", f"FP16/BF16/FP8: {_ETCHED}")
-    tensor_cores: int = given(528, "tensor cores", f"H100 SXM: {_ETCHED}")
-    core_macs: int = given(4 * 8 * 16, "multiply-adds a core", f"4 x 8 x 16: {_ETCHED}")
-    gpu_transistors: float = given(80e9, "transistors", f"H100: {_ETCHED}; https://techpowerup.com/293177/nvidia-h100-is-a-compute-monster-with-80-billion-transistors-new-compute-units-and-hbm3-memory")
-    gpu_flops: float = given(989e12, "operations a second", f"FP16 without sparsity: {_ETCHED}")
-    gpu_used: float = given(0.3, "of them", "https://www.techradar.com/pro/transformers-would-take-over-the-world-little-known-ai-startup-bet-on-asics-and-claims-it-can-trounce-nvidias-"
-                            "flagship-gpu-the-b200-by-almost-10-times")
-    sohu_tokens: float = given(500_000.0, "tokens/s", "of Llama 70B by a server: https://etched.com/blog-posts/etched-is-making-the-biggest-bet-in-ai")
-    sohu_chips: int = given(8, "chips a server", "https://aibase.com/news/9791")
-    people: float = given(1e7, "users", "asked")
-    words: float = given(600.0, "words a minute", "asked")
-    tokens_a_word: float = given(round(4 / 3, 3), "tokens a word", f"100 tokens are about 75 words: {_TOKENS}")
-
-
-ARITHMETIC = Arithmetic()
-
-
-def matrix_units(of=ARITHMETIC):
-    """(transistors in matrix units, their share) of a GPU."""
-    units = of.tensor_cores * of.core_macs * of.macs_transistors
-    return units, units / of.gpu_transistors
-
-
-def chips_for(operations, a_second, of=ARITHMETIC):
-    """Chips of so many operations a second for all users, at so many operations a token."""
-    return math.ceil(of.people * of.words / 60 * of.tokens_a_word * operations / a_second)
-
-
-def operations_a_second(found, of=ARITHMETIC):
-    """{chip: operations a second that it does}: two for each multiplication that counts."""
-    return {"H100": of.gpu_flops * of.gpu_used, "Sohu": of.sohu_tokens * 2 * LLAMA3_70B.parameter_count / of.sohu_chips,
-            "HC1": HC1.tokens * 2 * read(PRESETS[HC1.model]), "this die": found.speed * found.die.users * 2 * found.read}
-
-
-# -- words
-
-def as_json(found):
-    """All of it, for programs."""
-    rows = [dict(zip(("name", "value", "source"), row)) for of in (found.die, HC1, ARITHMETIC) for row in listed(of)]
-    die, hw, (engines, heads, parts) = found.die, found.design.hw, found.engines
-    return {"kind": "projected", "asked": {"model": die.model.name, "tokens_per_second": die.tokens, "users": die.users, "context": die.context, "formats": formats(die.recipe)},
-            "assumptions": rows,
-            "planned": {"lanes": hw.lanes, "columns": hw.columns, "multipliers": found.multipliers, "tiles": found.tiles, "engines": {"all": engines, "groups": heads, "parts": parts},
-                        "cycles": found.cycles, "tokens_per_second": found.speed, "weights_read_per_token": found.read, "rom_bits": found.rom, "sram_bits": found.sram,
-                        "transistors": found.transistors, "transistors_all": found.total, "transistors_per_weight": found.per_weight, "mm2": found.mm2,
-                        "binds": dict(zip(("time", "size"), found.binds))}}
-
-
-def _users(die):
-    return f"{die.users:,} user{'s' * (die.users > 1)}"
-
-
-def _billions(count):
-    return f"{count / 1e9:,.3f}" if count < 1e9 else f"{count / 1e9:,.2f}"
-
-
-def report(found):
-    """Lines for a person: assumptions, then what follows, then the published chip, then other arithmetic."""
-    die, design, weights = found.die, found.design, found.die.model.parameter_count
-    hw = design.hw
-    yield f"asked    {die.model.name}, {weights:,} weights: {die.tokens:,.0f} tokens/s for each of {_users(die)}, {die.context:,} positions, {formats(die.recipe)}"
-    yield "assumed"
-    for name, value, source in listed(die):
-        yield f"  {name:18}{value:36}{source}"
-    engines, heads, split = found.engines
-    yield "planned (projected)"
-    time, size = found.binds
-    for name, value in {
-            "multipliers": f"{found.multipliers:,} of {design.array_format} x {design.recipe.activation_format}: {hw.lanes} lanes x {hw.columns} columns in {found.tiles:,} tiles, each with its ROM",
-            "attention": f"{engines} engine{'s' * (engines > 1)} of {hw.attention_lanes} lanes: K/V heads in {heads} group{'s' * (heads > 1)}, positions in {split} part{'s' * (split > 1)}",
-            "cycles a pass": f"{found.pass_cycles:,} at position {die.at:,} (" + ", ".join(f"{what} {count:,}" for what, count in found.cycles.items()) + ")",
-            "speed": f"{found.speed:,.0f} tokens/s for each user" + (f", {100 * die.adapter_time:g} % of the time left to adapters" if die.adapters else ""),
-            "weight reads": f"{found.read * found.speed / die.clock_ghz / 1e9:,.0f} a cycle on average, {found.multipliers:,} while the array works; {found.read * found.speed:.3g} a second",
-            "ROM": f"{sum(found.rom.values()) / 1e9:,.4g} Gbit (" + ", ".join(f"{what} {bits / 1e9:,.3g}" for what, bits in found.rom.items()) + ")",
-            "SRAM": f"{sum(found.sram.values()) / 1e9:,.4g} Gbit (" + ", ".join(f"{what} {bits / 1e9:,.3g}" for what, bits in found.sram.items()) + ")",
-            "area": f"{found.mm2:,.0f} mm2" + (f": more than a field of {die.field_mm2:g} mm2, {math.ceil(found.mm2 / die.field_mm2)} dies" if found.mm2 > die.field_mm2 else ""),
-            "binds": f"time: {time} ({found.cycles[time] / found.pass_cycles:.0%}); size: {size} ({found.transistors[size] / found.total:.0%})"}.items():
-        yield f"  {name:18}{value}"
-    yield f"{'transistors':28}{'1e9':>10}{'a weight':>10}{'share':>8}"
-    for part, count in found.transistors.items():
-        yield f"  {part:26}{_billions(count):>10}{count / weights:10.3f}{count / found.total:8.1%}"
-    yield f"  {'all':26}{_billions(found.total):>10}{found.per_weight:10.3f}"
-    yield from _beside(found)
-    yield from _other(found)
-
-
-def _beside(found):
-    if found.die.model.name != HC1.model:
-        return
-    yield f"{'beside ' + HC1.name:52}{'published':>12}{'this die':>12}"
-    for what, published, planned, how in rows_beside(found):
-        yield f"  {what:50}{'' if published is None else f'{published:,.4g}':>12}{planned:12,.4g}  {how}"
-    bits = bits_of(found, HC1.transistors)
-    yield f"  this die with {HC1.low_bits:g} bits a weight: {of_bits(found, HC1.low_bits) / 1e9:.1f} billion transistors; with {HC1.high_bits:g}: {of_bits(found, HC1.high_bits) / 1e9:.1f}" \
-          + f"; {HC1.transistors / 1e9:g} are those of {bits:.2f} bits" * (bits > 0)
-    for name, value, source in listed(HC1):
-        yield f"  {name:20}{value:20}{source}"
-
-
-def _other(found):
-    of, (units, share) = ARITHMETIC, matrix_units()
-    each = found.transistors["multipliers"] / found.multipliers
-    yield "other arithmetic"
-    yield f"  a GPU's matrix units: {of.tensor_cores} x {of.core_macs} multiply-adds x {of.macs_transistors:,.0f} transistors = {units / 1e9:.2f} billion, {share:.1%} of {of.gpu_transistors / 1e9:g} (its source says 3.3 %)"
-    yield f"  the same transistors are {units / each:,.0f} multipliers of this die, {each:,.0f} each; they are {found.transistors['multipliers'] / found.total:.1%} of it"
-    yield f"  {of.people:,.0f} users at {of.words:,.0f} words a minute: {of.people * of.words / 60 * of.tokens_a_word:.3g} tokens/s; chips at 3e9 and 3e12 operations a token:"
-    for chip, rate in operations_a_second(found).items():
-        yield f"    {chip:18}{rate:10.3g} operations/s{chips_for(3e9, rate):12,}{chips_for(3e12, rate):16,}"
-    for name, value, source in listed(of):
-        yield f"  {name:20}{value:38}{source}"

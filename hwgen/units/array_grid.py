@@ -13,7 +13,7 @@ __all__ = ["ArrayGrid", "GridRow", "GridSum", "GridTile"]
 def _name(design):
     """What tells the parts of two designs' grids apart."""
     hw, recipe = design.hw, design.recipe
-    return (f"{recipe.weight_format}_{recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}"
+    return (f"{design.array_format}_{recipe.activation_format}_l{hw.lanes}_c{hw.columns}_t{hw.entries}_v{hw.vector_lanes}"
             f"_b{hw.tile_beats}_a{design.acc_bits}")
 
 
@@ -118,7 +118,7 @@ class GridSum(wiring.Component):
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += self.o.valid.eq(move)
         with m.If(move):
-            m.d.sync += [o[name].eq(parts[0].p[name]) for name in ("entry", "exp", "group")]
+            m.d.sync += [o[name].eq(parts[0].p[name]) for name, _ in result_layout(self._design) if name != "acc"]
             for v in range(self._design.hw.vector_lanes):
                 values = [part.p.acc[v] for part in parts]
                 while len(values) > 1:      # whole sums of all rows fit into acc_bits, so no sum of some of them is cut
