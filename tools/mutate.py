@@ -102,7 +102,9 @@ def mutate(case, count, seed, folder):
     # multiplexers whose undefined input nothing selects.
     read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n"
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
-    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d"
+    # A register that a bench sets must stay one.
+    set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple)) for name in call.internals})
+    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(f" {case.name}/w:{name} %ci1 %d" for name in set_by_benches)
     if not (folder / "complete").exists():
         engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil unmutated.il\n", folder, "list.log")
         engine.yosys(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n", folder, "all.log")
