@@ -39,8 +39,8 @@ UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector
 VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
 TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",)}
-#: Which of a unit's tests run benches on its Verilog, by words for pytest; by default those that are not nightly.
-TESTS = {"decoder": ("-m", "not nightly", "-k", "test_decoder"), "board": ("-k", "test_pins")}
+#: The test of a unit that runs a bench on its Verilog; by default all that are not nightly.
+TESTS = {"decoder": "test_decoder", "board": "test_pins"}
 MUTANTS, CASES = 60, 2
 OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "argued", "explained", "survived")
 
@@ -84,8 +84,8 @@ def cases(unit):
     with mock.patch.object(runner, "run", note), mock.patch.object(runner, "simulators", lambda: ["verilator"]), \
             open(folder / "tests.log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         sys.modules.pop(f"sim.test_{unit}", None)
-        code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS.get(unit, ("-m", "not nightly")), f"--basetemp={folder / 'tmp'}",
-                            f"{ROOT}/sim/test_{unit}.py"])
+        tests = [f"{ROOT}/sim/test_{unit}.py::{TESTS[unit]}"] if unit in TESTS else ["-m", "not nightly", f"{ROOT}/sim/test_{unit}.py"]
+        code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder / 'tmp'}", *tests])
     if code or not found:
         raise SystemExit(f"sim/test_{unit}.py must give designs and pass; see {folder / 'tests.log'}")
     return sorted(found.values(), key=lambda case: "smallest" in case.name)     # in those most faults change nothing
