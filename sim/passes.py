@@ -169,7 +169,9 @@ def corners(design):
     yield [Entry(0, hw.context - 1, 0, True)]
     yield Operation(KvOp.TRUNCATE, 0, 0, hw.context)
     if hw.slots > 1:
-        yield from (Operation(KvOp.FORK, 0, 1, length) for length in (min(1, edge - hw.kv_block), edge, edge))
+        yield from (Operation(KvOp.FORK, 0, 1, length) for length in (min(1, edge - hw.kv_block), edge - 1))
+        yield Operation(KvOp.FREE, 1)
+        yield from (Operation(KvOp.FORK, 0, 1, length) for length in (edge, edge))
     yield from (Operation(KvOp.TRUNCATE, 0, 0, length) for length in (1, edge, 0, 1))
     yield Operation(max(KvOp) + 1, 0)
     if most(hw.slots) >= hw.slots:
