@@ -137,6 +137,7 @@ async def cycles_and_values(dut):
         phases = [[max(0, cycle - start), phase, layer] for cycle, phase, layer in machine.phases if cycle <= end]
         assert phases == expected["phases"]
         assert await machine.signatures(len(expected["entries"])) == expected["signatures"]
+        assert value_of(dut.model_id) == PARAMS.get("weights_id", value_of(dut.model_id))
         for index, event in enumerate(EVENTS):
             assert await machine.read("counter", index) == expected["counters"][event], event
 

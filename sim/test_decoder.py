@@ -8,7 +8,7 @@ from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import PassResult
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
-from hwgen.models.pack import pack
+from hwgen.models.pack import model_id, pack
 from hwgen.params.block import ACTIVATIONS
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design, with_formats
@@ -74,7 +74,7 @@ def test_decoder(simulator, name):
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
     assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
-        params={"changes": {"source": "rom", **changes}, "steps": steps,
+        params={"changes": {"source": "rom", **changes}, "steps": steps, "weights_id": model_id(quantized),
                 "refused": list(bus_steps(design, quantized, [*(corners(design) if design.hw.context < 10 else ()), *History(design, 3, operations=0.5, wrong=0.25).steps(14)],
                                           SAMPLING))}, sim=simulator)
 
