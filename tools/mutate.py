@@ -321,10 +321,30 @@ def summary(counts):
             "argued": counts["argued"], "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
 
 
-def record(name, counts, command):
-    """Write the numbers of a unit, or of all, to the ledger."""
-    ledger.record("mutation.json", [{"name": f"{name}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
+def record(unit, counts, command):
+    """Write the numbers of a unit to the ledger."""
+    ledger.record("mutation.json", [{"name": f"{unit}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
                                     for number, value in summary(counts).items()])
+
+
+def totals(entries):
+    """{name: number} of all units together, from a ledger's entries of each."""
+    counts, units = Counter(), set()
+    for entry in entries:
+        unit, _, number = entry["name"].rpartition("/")
+        if unit in UNITS and number in OUTCOMES:
+            units.add(unit)
+            counts[number] += entry["value"]
+    found = summary(counts)
+    return {"mutation_score": found["score"], "mutation_units": len(units)} | {f"mutation_{name}": found[name] for name in ("mutants", "equivalent", "argued", "explained", "survived")}
+
+
+def record_totals():
+    """Write the numbers of all units together, as the ledger has them."""
+    found = totals(ledger.load("mutation.json"))
+    ledger.record("mutation.json", [{"name": name, "value": value, "unit": "%" if name == "mutation_score" else "", "kind": "derived", "command": "python -m tools.mutate --total"}
+                                    for name, value in found.items()])
+    print("all units in the ledger: " + ", ".join(f"{name} {value}" for name, value in found.items()))
 
 
 def main():
@@ -335,7 +355,11 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prove", type=int, default=20, metavar="SECONDS", help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
     parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
+    parser.add_argument("--total", action="store_true", help="run nothing: add up what docs/results/mutation.json has of each unit")
     options = parser.parse_args()
+    if options.total:
+        record_totals()
+        return False
     how = f"--mutants {options.mutants} --cases {options.cases} --seed {options.seed}"
     units, counted, began, failed = options.unit or list(UNITS), {}, time.monotonic(), False
     for k, unit in enumerate(units):
@@ -357,8 +381,8 @@ def main():
     if counted:
         total = sum(counted.values(), Counter())
         print("all: " + ", ".join(f"{value} {name}" for name, value in summary(total).items()))
-        if not options.unit and not failed:
-            record("all", total, f"python -m tools.mutate {how}")
+        if options.record or not options.unit:
+            record_totals()
     return failed
 
 
