@@ -99,10 +99,11 @@ class Host:
             got = [e for e in self.entry.items[self.given:] if not e["none"]]
             assert [(e["slot"], e["position"], e["token"], e["want"]) for e in got] == [entries[i] for i in want.rows]
             assert [e["last"] for e in self.entry.items[self.given:]][:-1] == [0] * (len(self.entry.items) - self.given - 1)
-            results = [{"entry": row, "token": entries[i][2], "none": 0, "last": 0} for row, i in enumerate(want.rows)]
+            wanted = [(row, i) for row, i in enumerate(want.rows) if entries[i][3]]
+            results = [{"entry": row, "token": entries[i][2], "none": 0, "last": 0} for row, i in wanted] or [{"entry": 0, "token": 0, "none": 1, "last": 0}]
             results[-1]["last"] = 1
             self.result.send(results)
-            answers += [{"entry": i, "token": entries[i][2], "none": 0, "last": int(i == want.rows[-1]), "error": 0} for i in want.rows]
+            answers += [{"entry": i, "token": entries[i][2], "none": 0, "last": int(i == wanted[-1][1]), "error": 0} for _, i in wanted] or [self.answer(None, 0, True)]
         got = [{**o, "token": o["token"] if not o["none"] and not o["error"] else 0, "entry": 0 if o["none"] else o["entry"]}
                for o in await self.outcome.wait(len(answers))]
         assert got == answers

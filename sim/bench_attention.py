@@ -53,20 +53,23 @@ class Memory:
 
 
 class Data:
-    """Random contents. ``kind``: "typical" scores, "wild" exponents, "largest" codes, or "zero"."""
+    """Random contents. ``kind``: "typical" scores, "wild" exponents, "largest" codes, "zero", or "small" codes with typical scores, most values 0."""
 
     def __init__(self, kind, rng):
         d, hw = DESIGN, DESIGN.hw
         fmt = d.recipe.kv_format
         rows = d.layers, hw.slots, hw.context, d.kv_heads
-        def codes(shape):
+        def codes(shape, most=fmt.max_code):
             if kind in ("largest", "zero"):
                 return np.full(shape, fmt.max_code if kind == "largest" else 0, np.uint8)
-            return (rng.integers(0, fmt.max_code + 1, shape) | rng.integers(0, 2, shape) << 7).astype(np.uint8)
+            return (rng.integers(0, most + 1, shape) | rng.integers(0, 2, shape) << 7).astype(np.uint8)
         low, high = (-512, 512) if kind == "wild" else (-3, 4)
-        self.q, self.k, self.v = codes((hw.entries, d.heads, d.head)), codes((*rows, d.head)), codes((*rows, d.head))
+        most = (2 << fmt.man_bits) - 1 if kind == "small" else fmt.max_code         # without an exponent: so the last bits of sums count
+        self.q, self.k, self.v = (codes(shape, most) for shape in ((hw.entries, d.heads, d.head), (*rows, d.head), (*rows, d.head)))
+        if kind == "small":
+            self.v[rng.random(self.v.shape) < 0.7] = 0
         # so that scores differ by a few units of log2
-        middle = -int(np.log2(fmt.max_value ** 2 * d.head)) + 3
+        middle = -int(np.log2(fmt.values()[most] ** 2 * d.head)) + 3
         self.q_exp = rng.integers(low, high, (hw.entries, d.heads))
         self.k_exp, self.v_exp = (rng.integers(low, high, rows) + (0 if kind == "wild" else m) for m in (middle, 0))
         if kind == "wild":      # around the scores' range too, and at both ends
@@ -177,11 +180,11 @@ async def values(dut, pattern):
 
 
 @cocotb.test()
-@cocotb.parametrize(("kind", ["wild", "largest", "zero"]))
+@cocotb.parametrize(("kind", ["wild", "largest", "zero", "small"]))
 async def extremes(dut, kind):
     b = await bench(dut, kind)
     rng = np.random.default_rng([cocotb.RANDOM_SEED, 7])
-    count = 12 if kind == "wild" else 2
+    count = {"wild": 12, "small": 4}.get(kind, 2)
     await b.check([command(rng, DESIGN.hw.context - 1 if i % 2 else None, 1) for i in range(count)])
 
 

@@ -134,7 +134,9 @@ async def lights(dut):
     async def next_shown():
         await count_to(SLOW - 2)
         await clock.edge(3)
-        return await shown() >> 1 & 7
+        first, second = [await shown() >> 1 & 7 for _ in range(2)]
+        assert first == second
+        return first
 
     await count_to(7)
     await next_shown()

@@ -109,6 +109,23 @@ async def values(dut, pattern):
 
 
 @cocotb.test()
+async def the_next_command_waits(dut):
+    """And has the exponents that are there when it is taken."""
+    rng = np.random.default_rng(cocotb.RANDOM_SEED)
+    bench = await Bench().start(dut)
+    commands = [(gate_up, *case(rng, gate_up, 1)) for gate_up in (0, 1)]
+    for gate_up, *_, bias in commands:
+        await bench.biases(gate_up, 0, bias)
+    for gate_up, inputs, exps, *_ in commands:
+        bench.command(gate_up, 1, exps)
+        bench.i.send(inputs)
+        if not gate_up:
+            await bench.cmd.drained()
+    outputs = [item for _, _, _, outputs, _ in commands for item in outputs]
+    assert await bench.o.wait(len(outputs)) == outputs
+
+
+@cocotb.test()
 async def reset_in_flight(dut):
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     bench = await Bench().start(dut)

@@ -38,14 +38,19 @@ def entry_of(rng, position=None, last=1):
 
 
 def pass_of(rng, most=DESIGN.hw.entries + 1):
-    """Entries of a pass, now and then one more than the machine takes."""
-    n = rng.randrange(1, most + 1)
-    return [entry_of(rng, rng.choice([None, 0, CONTEXT - 3, CONTEXT - 1]), last=i == n - 1) for i in range(n)]
+    """Entries of a pass, now and then one more than the machine takes; some passes are ended by a transfer of their own."""
+    n, alone = rng.randrange(1, most + 1), rng.random() < 0.2
+    return [entry_of(rng, rng.choice([None, 0, CONTEXT - 3, CONTEXT - 1]), last=i == n - 1 and not alone) for i in range(n)] \
+        + [entry_of(rng) | {"none": 1}] * alone
+
+
+def real(entries):
+    return [entry for entry in entries if not entry["none"]]
 
 
 def outcomes_of(rng, entries, tokens, errors):
     """What a machine answers: the tokens of those that want one in order, some errors before them; a word for itself where there are none."""
-    results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0} for i, e in enumerate(entries[:DESIGN.hw.entries]) if e["want"]]
+    results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0} for i, e in enumerate(real(entries)[:DESIGN.hw.entries]) if e["want"]]
     for result in results:
         if rng.random() < errors:
             result["error"] = rng.choice(REFUSALS)
@@ -103,7 +108,7 @@ async def passes(dut, pattern):
                 if pattern == (0, 0) and followed:
                     start, cycles = followed.pop()
                     assert bench.command.cycles[first:first + len(entries)] == [start + c for c in cycles]
-                left, going = golden.follow(DESIGN, left, entries, outcomes, stop)
+                left, going = golden.follow(DESIGN, left, real(entries), outcomes, stop)
                 entries = [entry for _, entry in going]
                 followed = [(bench.outcome.cycles[results - 1], [cycle for cycle, _ in going])] if going else []
         await bench.clock.edge(6 + DESIGN.hw.entries)

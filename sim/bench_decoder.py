@@ -8,7 +8,7 @@ import cocotb
 from hwgen.golden.weights import ROM_LATENCY
 from hwgen.host.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
-from hwgen.params.errors import ErrorCode
+from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.phases import EVENTS
 from hwgen.units.weights import request_layout
 from sim.designs import small_design
@@ -137,6 +137,7 @@ async def cycles_and_values(dut):
         phases = [[max(0, cycle - start), phase, layer] for cycle, phase, layer in machine.phases if cycle <= end]
         assert phases == expected["phases"]
         assert await machine.signatures(len(expected["entries"])) == expected["signatures"]
+        assert value_of(dut.model_id) == PARAMS.get("weights_id", value_of(dut.model_id))
         for index, event in enumerate(EVENTS):
             assert await machine.read("counter", index) == expected["counters"][event], event
 
@@ -174,6 +175,22 @@ async def refused(dut):
         assert sorted(r["error"] for r in results if r["error"]) == sorted(told)
         assert {str(r["entry"]): r["token"] for r in results if not r["error"] and not r["none"]} == {str(k): v for k, v in step["tokens"].items()}
         assert await machine.signatures(step["rows"]) == step["signatures"]
+
+
+@cocotb.test(skip=cocotb.SIM_NAME.lower().startswith("icarus"))
+async def ended_by_no_entry(dut):
+    """A pass may be ended by a transfer of its own, which alone is none; and an operation waits for the end of a pass."""
+    machine, expected = Machine(dut, await start_clock_reset(dut)), PASSES[0]
+    end = {"slot": 0, "position": 0, "token": 0, "want": 0, "last": 1, "none": 1}
+    machine.command.send([end])
+    empty, = await machine.outcome.wait(1)
+    assert (empty["error"], empty["none"], empty["last"]) == (ErrorCode.EMPTY_PASS, 1, 1)
+    machine.command.send([*({**command, "last": 0} for command in commands(expected["entries"])), end])
+    await machine.command.drained()
+    machine.kv_command.send([{"op": int(KvOp.FREE), "slot": 0, "other": 0, "length": 0}])
+    assert await machine.kv_answer.wait(1, timeout=200_000) == [{"error": ErrorCode.OK}]
+    check_tokens(machine.outcome.received[1:], expected)
+    assert machine.kv_command.sent[0][0] > machine.outcome.cycles[-1]
 
 
 @cocotb.test()

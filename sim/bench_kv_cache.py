@@ -279,6 +279,24 @@ async def copies_and_readers(dut):
 
 
 @cocotb.test()
+async def forks_of_whole_blocks(dut):
+    """And of none: no block more is shared, in no cycle more."""
+    if not HW.paged or DESIGN.positions_kept:
+        return
+    c = await cache(dut)
+    for length in range(0, HW.context + 1, HW.kv_block):
+        for slot in (0, 1):
+            await c.operate(KvOp.FREE, slot)
+        for _ in range(min(length + 1, HW.context)):
+            await c.admit(0)
+        assert not await c.operate(KvOp.FORK, 0, 1, length)
+    await c.operate(KvOp.FREE, 0)
+    await c.operate(KvOp.FREE, 1)
+    await c.fill()
+    await c.check({name: [c.anywhere() for _ in range(20)] for name in c.sinks})
+
+
+@cocotb.test()
 async def cuts_at_the_window(dut):
     """Forks and truncations to 0, to less than the slot's window still reaches, and to the least that it does."""
     if not DESIGN.positions_kept:

@@ -50,7 +50,7 @@ def fault(c):
 
 async def filled(dut):
     c = await cache(dut)
-    for slot, length in ((1, 3), (0, 2), (1, 2)):
+    for slot, length in ((1, 3), (0, 2), (1, HW.context - 3)):
         for _ in range(length):
             await c.admit(slot)
     await c.write(c.places())
@@ -73,18 +73,18 @@ async def every_single_flip(dut):
 @cocotb.test()
 async def double_flips(dut):
     """All of an exponent, and a sample of a word of codes (`bench_secded` has them all); the first is where `fault` says."""
-    c = await filled(dut)
+    c, last = await filled(dut), HW.context - 1
     for name, bits in MEMORIES.items():
         pairs = list(combinations(range(stored_bits(bits)), 2))
         for pair in pairs if bits == EXP_BITS else c.rng.sample(pairs, 60):
-            handle = word(c, name, 1, 4)
+            handle = word(c, name, 1, last)
             await flip(c, handle, *pair)
-            assert await read(c, 1, 4, right=False) == (0, 1), (name, pair)
+            assert await read(c, 1, last, right=False) == (0, 1), (name, pair)
             await flip(c, handle, *pair)
     await flip(c, word(c, "k_codes", 0, 1), 0, 1)
     assert await read(c, 0, 1, right=False) == (0, 1)
-    assert fault(c) == {"slot": 1, "position": 4}
-    assert await read(c, 1, 4) == (0, 0)
+    assert fault(c) == {"slot": 1, "position": last}
+    assert await read(c, 1, last) == (0, 0)
 
 
 @cocotb.test()

@@ -140,10 +140,14 @@ async def values(dut, pattern):
 
 @cocotb.test()
 async def throughput_recovers(dut):
-    """After a stall that has filled the ring, one operation fires in each cycle again."""
+    """After a stall that has filled the ring, while which a result is offered, one operation fires in each cycle again."""
     product = Product(np.random.default_rng(cocotb.RANDOM_SEED), 6, 2 * C // V + 6, T)
     bench = await Bench().start(dut, stall=lambda cycle: cycle < len(product.ops))
     bench.send(product)
+    await bench.clock.edge(len(product.ops) - 1)
+    await bench.clock.sample()
+    assert value_of(dut.o__valid)
+    await bench.clock.edge()
     assert await bench.results(len(product.results)) == product.results
     assert bench.blocked
     after = [cycle for cycle in bench.busy if cycle > bench.blocked[-1]]

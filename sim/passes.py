@@ -156,6 +156,33 @@ class History:
         return entries
 
 
+def corners(design):
+    """Steps that chance seldom comes to, from a machine without texts back to one: a slot is filled with outputs in the first half alone, and goes on;
+    operations at the edge of a block, on all positions, on none and on too many; slots and operations that are not there; and slots are filled as long as
+    there are blocks, and a little longer. For a short context."""
+    hw, edge = design.hw, design.hw.context // design.hw.kv_block * design.hw.kv_block
+
+    def fill(slot):
+        for at in range(0, hw.context, hw.entries):
+            yield [Entry(slot, at + i, (at + i) % design.model.vocab_size, i < max(1, hw.entries // 2)) for i in range(min(hw.entries, hw.context - at))]
+    yield from fill(0)
+    yield [Entry(0, hw.context - 1, 0, True)]
+    yield Operation(KvOp.TRUNCATE, 0, 0, hw.context)
+    if hw.slots > 1:
+        yield from (Operation(KvOp.FORK, 0, 1, length) for length in (min(1, edge - hw.kv_block), edge - 1))
+        yield Operation(KvOp.FREE, 1)
+        yield from (Operation(KvOp.FORK, 0, 1, length) for length in (edge, edge))
+    yield from (Operation(KvOp.TRUNCATE, 0, 0, length) for length in (1, edge, 0, 1))
+    yield Operation(max(KvOp) + 1, 0)
+    if most(hw.slots) >= hw.slots:
+        yield Operation(KvOp.FREE, most(hw.slots))
+        yield [Entry(most(hw.slots), 0, 0, True)]
+    for slot in range(2, hw.slots):
+        yield from fill(0)
+        yield from fill(slot)
+    yield from (Operation(KvOp.FREE, slot) for slot in range(hw.slots))
+
+
 def run_step(link, step):
     """A step of a `History`, on a link."""
     return link.operate(*step) if isinstance(step, Operation) else link.run_pass(step)

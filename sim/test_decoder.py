@@ -8,20 +8,21 @@ from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import PassResult
 from hwgen.host.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
-from hwgen.models.pack import pack
+from hwgen.models.pack import model_id, pack
 from hwgen.params.block import ACTIVATIONS
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design, with_formats
-from sim.passes import History, bus_steps, expected_steps, random_model, run_step
+from sim.passes import History, bus_steps, corners, expected_steps, random_model, run_step
 from sim.runner import run
 from sim.test_axi import SAMPLING
 from sim.weights_units import image
 
 COCOTB = {
     "two_entries": dict(),
-    # few columns are used: padding outlasts the last head; and norms outlast the matrices above them, so that records wait
+    # few columns are used: padding outlasts the last head; norms outlast the matrices above them, so that records wait; and slots share few blocks, which
+    # they give back behind a window
     "halves": dict(entries=4, halves=2, hidden_size=8, intermediate_size=8, vocab_size=11, head_dim=2, num_attention_heads=1, lanes=4,
-                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22),
+                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22, slots=3, context=8, kv_block=2, kv_blocks=8, sliding_window=3),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1, hidden_size=2,
                      intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      vocab_size=2),
@@ -74,8 +75,9 @@ def test_decoder(simulator, name):
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
     assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
-        params={"changes": {"source": "rom", **changes}, "steps": steps,
-                "refused": list(bus_steps(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14), SAMPLING))}, sim=simulator)
+        params={"changes": {"source": "rom", **changes}, "steps": steps, "weights_id": model_id(quantized),
+                "refused": list(bus_steps(design, quantized, [*(corners(design) if design.hw.context < 10 else ()), *History(design, 3, operations=0.5, wrong=0.25).steps(14)],
+                                          SAMPLING))}, sim=simulator)
 
 
 def checked(design, tmp_path, *, stall=0.0, seed=1):

@@ -42,6 +42,13 @@ def test_a_score_leaves_out_what_is_equivalent_and_counts_what_is_only_explained
     assert mutate.summary(counts) == {"mutants": 17, **counts, "score": 80.0}
 
 
+def test_totals_are_of_units():
+    entries = [{"name": f"{unit}/{number}", "value": value} for unit in ("rope", "axi", "no unit") for number, value in
+               (("killed by values", 6), ("equivalent", 2), ("explained", 1), ("survived", 1), ("score", 75), ("mutants", 10))]
+    assert mutate.totals([*entries, {"name": "mutation_score", "value": 1}]) == {
+        "mutation_score": 75.0, "mutation_units": 2, "mutation_mutants": 20, "mutation_equivalent": 4, "mutation_argued": 0, "mutation_explained": 2, "mutation_survived": 2}
+
+
 def test_explanations_are_of_units():
     assert mutate.explanation("convert", "inv nowhere") == (None, False)
     entries = mutate.explanations()

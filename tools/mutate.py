@@ -39,8 +39,8 @@ UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector
 VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
 TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",)}
-#: Which of a unit's tests run benches on its Verilog, by words for pytest; by default those that are not nightly.
-TESTS = {"decoder": ("-m", "not nightly", "-k", "test_decoder"), "board": ("-k", "test_pins")}
+#: The test of a unit that runs a bench on its Verilog; by default all that are not nightly.
+TESTS = {"decoder": "test_decoder", "board": "test_pins"}
 MUTANTS, CASES = 60, 2
 OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "argued", "explained", "survived")
 
@@ -84,8 +84,8 @@ def cases(unit):
     with mock.patch.object(runner, "run", note), mock.patch.object(runner, "simulators", lambda: ["verilator"]), \
             open(folder / "tests.log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         sys.modules.pop(f"sim.test_{unit}", None)
-        code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS.get(unit, ("-m", "not nightly")), f"--basetemp={folder / 'tmp'}",
-                            f"{ROOT}/sim/test_{unit}.py"])
+        tests = [f"{ROOT}/sim/test_{unit}.py::{TESTS[unit]}"] if unit in TESTS else ["-m", "not nightly", f"{ROOT}/sim/test_{unit}.py"]
+        code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder / 'tmp'}", *tests])
     if code or not found:
         raise SystemExit(f"sim/test_{unit}.py must give designs and pass; see {folder / 'tests.log'}")
     return sorted(found.values(), key=lambda case: "smallest" in case.name)     # in those most faults change nothing
@@ -102,7 +102,9 @@ def mutate(case, count, seed, folder):
     # multiplexers whose undefined input nothing selects.
     read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n"
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
-    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d"
+    # A register that a bench sets must stay one.
+    set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple)) for name in call.internals})
+    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(f" {case.name}/w:{name} %ci1 %d" for name in set_by_benches)
     if not (folder / "complete").exists():
         engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil unmutated.il\n", folder, "list.log")
         engine.yosys(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n", folder, "all.log")
@@ -319,10 +321,30 @@ def summary(counts):
             "argued": counts["argued"], "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
 
 
-def record(name, counts, command):
-    """Write the numbers of a unit, or of all, to the ledger."""
-    ledger.record("mutation.json", [{"name": f"{name}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
+def record(unit, counts, command):
+    """Write the numbers of a unit to the ledger."""
+    ledger.record("mutation.json", [{"name": f"{unit}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
                                     for number, value in summary(counts).items()])
+
+
+def totals(entries):
+    """{name: number} of all units together, from a ledger's entries of each."""
+    counts, units = Counter(), set()
+    for entry in entries:
+        unit, _, number = entry["name"].rpartition("/")
+        if unit in UNITS and number in OUTCOMES:
+            units.add(unit)
+            counts[number] += entry["value"]
+    found = summary(counts)
+    return {"mutation_score": found["score"], "mutation_units": len(units)} | {f"mutation_{name}": found[name] for name in ("mutants", "equivalent", "argued", "explained", "survived")}
+
+
+def record_totals():
+    """Write the numbers of all units together, as the ledger has them."""
+    found = totals(ledger.load("mutation.json"))
+    ledger.record("mutation.json", [{"name": name, "value": value, "unit": "%" if name == "mutation_score" else "", "kind": "derived", "command": "python -m tools.mutate --total"}
+                                    for name, value in found.items()])
+    print("all units in the ledger: " + ", ".join(f"{name} {value}" for name, value in found.items()))
 
 
 def main():
@@ -333,7 +355,11 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prove", type=int, default=20, metavar="SECONDS", help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
     parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
+    parser.add_argument("--total", action="store_true", help="run nothing: add up what docs/results/mutation.json has of each unit")
     options = parser.parse_args()
+    if options.total:
+        record_totals()
+        return False
     how = f"--mutants {options.mutants} --cases {options.cases} --seed {options.seed}"
     units, counted, began, failed = options.unit or list(UNITS), {}, time.monotonic(), False
     for k, unit in enumerate(units):
@@ -355,8 +381,8 @@ def main():
     if counted:
         total = sum(counted.values(), Counter())
         print("all: " + ", ".join(f"{value} {name}" for name, value in summary(total).items()))
-        if not options.unit and not failed:
-            record("all", total, f"python -m tools.mutate {how}")
+        if options.record or not options.unit:
+            record_totals()
     return failed
 
 
