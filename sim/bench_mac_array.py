@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 
 from hwgen.golden.mac_array import latency, mac_array, matmul_cycles, matmul_trace
-from hwgen.lib.layouts import op_layout, result_layout, tile_layout
+from hwgen.lib.layouts import OFFSET_BITS, op_layout, result_layout, tile_layout
 from hwgen.params.design import Matmul
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
@@ -25,6 +25,14 @@ def codes(rng, fmt, shape):
     return (magnitudes | rng.integers(0, 2, shape) << fmt.bits - 1).astype(np.uint8)
 
 
+def with_offsets(rng, codes):
+    """A tile of these codes, as the array takes it, and what its results have of its rows' offsets: {"rows": ...} by group, where there are some."""
+    if not DESIGN.scaled:
+        return codes, [{}] * (C // V)
+    rows = rng.integers(0, 1 << OFFSET_BITS, (C // V, V)).tolist()
+    return {"codes": codes, "rows": sum(rows, [])}, [{"rows": of_group} for of_group in rows]
+
+
 class Product:
     """Codes of a matrix and of n entries, as the array gets them, and the granules it makes."""
 
@@ -34,12 +42,12 @@ class Product:
         x = codes(rng, X_FMT, (n, k_tiles * L)) if x is None else x
         exps = [int(e) for e in rng.integers(-512, 512, n)]
         tiles = w.reshape(n_tiles, C, k_tiles, L).swapaxes(1, 2)
-        self.tiles = [tiles[j, k].reshape(-1).tolist() for j in range(n_tiles) for k in range(k_tiles)]
+        self.tiles, offsets = zip(*[with_offsets(rng, tiles[j, k].reshape(-1).tolist()) for j in range(n_tiles) for k in range(k_tiles)])
         self.ops = [{"codes": x[entry, k * L:][:L].tolist(), "entry": entry, "exp": exps[entry], "first": int(k == 0),
                      "last": int(k == k_tiles - 1), "tile_end": int(entry == n - 1)}
                     for j in range(n_tiles) for k in range(k_tiles) for entry in range(n)]
         acc = mac_array(DESIGN, w, x).reshape(n, n_tiles, C // V, V)
-        self.results = [{"acc": acc[entry, j, group].tolist(), "entry": entry, "exp": exps[entry], "group": group}
+        self.results = [{"acc": acc[entry, j, group].tolist(), "entry": entry, "exp": exps[entry], "group": group, **offsets[(j + 1) * k_tiles - 1][group]}
                         for j in range(n_tiles) for entry in range(n) for group in range(C // V)]
 
 
@@ -163,21 +171,23 @@ async def any_order(dut):
     tiles, ops, expected = [], [], []
     sums = [None] * T
     while len(expected) < (8 if QUICK else 40) * C // V:
-        tiles.append(codes(rng, W_FMT, C * L))
+        w = codes(rng, W_FMT, C * L)
+        tile, offsets = with_offsets(rng, w.tolist())
+        tiles.append(tile)
         while True:
             entry, last, end, exp = chance.randrange(T), chance.random() < 0.3, chance.random() < 0.3, chance.randrange(-512, 512)
             x = codes(rng, X_FMT, L)
             ops.append({"codes": x.tolist(), "entry": entry, "exp": exp, "first": int(sums[entry] is None), "last": int(last),
                         "tile_end": int(end)})
             old = 0 if sums[entry] is None else sums[entry]
-            sums[entry] = old + values_w[tiles[-1].reshape(C, L)] @ values_x[x]
+            sums[entry] = old + values_w[w.reshape(C, L)] @ values_x[x]
             if last:
-                expected += [{"acc": sums[entry][group * V:][:V].tolist(), "entry": entry, "exp": exp, "group": group}
+                expected += [{"acc": sums[entry][group * V:][:V].tolist(), "entry": entry, "exp": exp, "group": group, **offsets[group]}
                              for group in range(C // V)]
                 sums[entry] = None
             if end:
                 break
-    bench.tile.send([tile.tolist() for tile in tiles])
+    bench.tile.send(tiles)
     bench.x.send(ops)
     assert await bench.results(len(expected)) == expected
 

@@ -9,6 +9,7 @@ import numpy as np
 from hwgen.golden import residual as golden
 from hwgen.golden.numbers import bf16_bits, bf16_value
 from hwgen.lib.layouts import bias_layout, embed_layout, residual_read_layout, residual_row_layout, signature_layout
+from hwgen.params.hardware import MAX_ROW
 from hwgen.units.residual import Residual
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
@@ -65,7 +66,7 @@ def patterns(rng, shape):
 
 
 def additions(rng, n):
-    """What is added: bf16 numbers as bits [n, H], or (acc [n, H], exponents [n], weight exponent)."""
+    """What is added: bf16 numbers as bits [n, H], or (acc [n, H], exponents [n], weight exponent, offsets of rows [H] or None)."""
     if NORMED:
         return patterns(rng, (n, H))
     bits = DESIGN.acc_bits
@@ -75,7 +76,8 @@ def additions(rng, n):
     acc[0, 0] = -(1 << (bits - 1))
     acc[:, ADDED:] = 0
     spread = int(rng.choice([6, 6, 6, 500]))
-    return acc, rng.integers(-spread - 4, spread - 4, n).tolist(), int(rng.integers(-spread, spread))
+    exponents = rng.integers(-spread - 4, spread - 4, n).tolist(), int(rng.integers(-spread, spread))
+    return acc, *exponents, rng.integers(0, MAX_ROW + 1, H) if DESIGN.scaled else None
 
 
 def order(n):
@@ -88,9 +90,9 @@ def order(n):
 def add_items(what, n):
     if NORMED:
         return [{"x": what[entry, part * V:][:V].tolist(), "row": entry, "part": part} for entry, part in order(n)]
-    acc, exponents, _ = what
-    return [{"acc": acc[entry, part * V:][:V].tolist(), "entry": entry, "exp": exponents[entry], "group": part % (DESIGN.hw.columns // V)}
-            for entry, part in order(n)]
+    acc, exponents, _, rows = what
+    return [{"acc": acc[entry, part * V:][:V].tolist(), "entry": entry, "exp": exponents[entry], "group": part % (DESIGN.hw.columns // V),
+             **({} if rows is None else {"rows": rows[part * V:][:V].tolist()})} for entry, part in order(n)]
 
 
 def added(x, what, bias, clipped):
@@ -98,7 +100,8 @@ def added(x, what, bias, clipped):
     if NORMED:
         return golden.add_values(x, bf16_value(what), DESIGN, clipped)
     bias = None if bias is None else bf16_value(bias)
-    return golden.set_sums(*what, DESIGN, clipped, bias) if SUMS else golden.add(x, *what, DESIGN, clipped, bias)
+    *sums, rows = what
+    return golden.set_sums(*sums, DESIGN, clipped, bias, rows) if SUMS else golden.add(x, *sums, DESIGN, clipped, bias, rows)
 
 
 class Bench:
@@ -333,7 +336,10 @@ async def commands_in_a_row(dut):
         await bench.bias.drained()
     bench.cmd.send([{"n": T, "final": 1}] * 3)
     for _ in range(3):
-        what = additions(rng, T) if NORMED else (*additions(rng, T)[:2], 0)
+        what = additions(rng, T)
+        if not NORMED:
+            acc, exponents, _, rows = what
+            what = acc, exponents, 0, rows
         bench.i.send(add_items(what, T))
         x = added(x, what, bench.biases[1] if BIASED else None, [])
         expected += [{"entry": entry, "crc": crc} for entry, crc in enumerate(golden.signature(x[:, :ADDED]))]
@@ -358,7 +364,8 @@ async def limits(dut):
         """Sums, or bf16 numbers, of ``values * 2**exponent`` in units of the residual's."""
         if NORMED:
             return np.resize(bf16_bits(np.ldexp(values, exponent - fraction)).astype(np.int64), (T, H))
-        return np.resize(values, (T, H)) * (np.arange(H) < ADDED), [0] * T, exponent - DESIGN.acc_unit - fraction
+        rows = np.zeros(H, int) if DESIGN.scaled else None
+        return np.resize(values, (T, H)) * (np.arange(H) < ADDED), [0] * T, exponent - DESIGN.acc_unit - fraction, rows
 
     # the largest and the least are numbers as others; one beyond is not, and neither is what is added if it is too large by itself
     reach = [([top - 1, -top + 1], 9), ([511, -511], 0)]

@@ -3,6 +3,7 @@ import cocotb
 import numpy as np
 
 from hwgen.golden.sampler import sample, sample_latency, sample_lead
+from hwgen.params.hardware import MAX_HEAD_ROW
 from hwgen.units.sampler import Sampler
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, value_of
@@ -31,6 +32,7 @@ class Case:
                 less = 1 << rng.integers(0, bits[row, 0], len(near))
                 acc[row, near] = np.maximum(acc[row, :VOCAB].max() - less * rng.integers(0, 2, len(near)), -2**(DESIGN.acc_bits - 1))
         acc[:, VOCAB:] = np.maximum(acc[:, VOCAB:], acc[:, :VOCAB].max())        # must be ignored
+        self.offsets = rng.choice([0, 0, 1, MAX_HEAD_ROW], TILES * C) if DESIGN.scaled else np.zeros(TILES * C, int)
         self.acc, self.seed, self.keys = acc, int(rng.integers(2**32)), rng.integers(0, 2**32, T)
         # mostly such that logits of the row are about 2**5, sometimes at the ends
         fit = 5 - bits[:, 0] - DESIGN.acc_unit
@@ -38,13 +40,14 @@ class Case:
         self.exps = np.where(rng.random(n) < 0.2, rng.choice([-512, 511], n), np.clip(fit - self.exp, -512, 511))
 
     def tokens(self):
-        picked = sample(DESIGN, self.acc, self.exps + self.exp, inv_temperature=self.inv_temperature, seed=self.seed,
+        picked = sample(DESIGN, self.acc << self.offsets, self.exps + self.exp, inv_temperature=self.inv_temperature, seed=self.seed,
                         keys=self.keys[:self.n])
         return [{"row": row, "token": int(token)} for row, token in enumerate(picked)]
 
     def granules(self):
         acc = self.acc.reshape(self.n, TILES, GROUPS, V).tolist()
-        return [{"acc": acc[e][t][g], "entry": e, "exp": int(self.exps[e]), "group": g}
+        offsets = self.offsets.reshape(TILES, GROUPS, V).tolist()
+        return [{"acc": acc[e][t][g], "entry": e, "exp": int(self.exps[e]), "group": g, **({"rows": offsets[t][g]} if DESIGN.scaled else {})}
                 for t in range(TILES) for e in range(self.n) for g in range(GROUPS)]
 
 

@@ -7,7 +7,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.params.formats import E3M4
 from hwgen.units.mac_array import Column, MacArray
 from sim.designs import small_design
-from sim.runner import run
+from sim.runner import run, simulators
 
 SHAPES = {
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, entries=1, attention_lanes=2, head_dim=2, num_attention_heads=1,
@@ -28,6 +28,13 @@ def array(shape, sim, **params):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_mac_array(simulator, shape):
     array(SHAPES[shape], simulator)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("formats", ["scales=row", "weights=e2m1"])
+def test_offsets_of_rows(formats):
+    """They leave with the sums of their tile, in 8 bits and in E2M1."""
+    array(dict(SHAPES["wide"], formats=formats, tie_word_embeddings=False), simulators()[-1])
 
 
 @pytest.mark.parametrize("weight", ["e3m4", "e4m3"])

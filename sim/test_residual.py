@@ -28,6 +28,13 @@ KINDS = {
                         block=dict(norms="sandwich", biased=["o", "down"])),
 }
 
+# sums of rows with offsets of their own; tables in E2M5
+OFFSETS = {
+    "rows": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, formats="scales=row", block=dict(biased=["o"])),
+    "rows_sums": dict(entries=2, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, formats="scales=row", block=dict(norms="post")),
+    "five_bits": dict(entries=2, lanes=8, columns=16, vector_lanes=4, hidden_size=48, formats="weights=e2m5,down=e2m1,head=pair", activation_format="e4m3"),
+}
+
 # the rows of positions behind those of tokens
 POSITIONS = {
     "positions": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, learned_positions=True),
@@ -50,6 +57,12 @@ def test_residual(simulator, shape):
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_adds(kind):
     _run(kind, KINDS[kind], simulators()[-1])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", OFFSETS)
+def test_offsets_of_rows(kind):
+    _run(kind, OFFSETS[kind], simulators()[-1])
 
 
 @pytest.mark.parametrize("kind", POSITIONS)

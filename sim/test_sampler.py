@@ -30,6 +30,14 @@ def test_sampler(name, sim):
     run(Sampler(small_design(**DESIGNS[name])), f"sampler_{name}", "bench_sampler", params={"design": DESIGNS[name]}, sim=sim)
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("shape", [dict(), dict(sampler="gumbel", entries=3, vector_lanes=4, vocab_size=24)], ids=["greedy", "gumbel"])
+def test_offsets_of_rows(shape):
+    """Sums of rows with other offsets are compared in one unit."""
+    design = dict(shape, formats="scales=row")
+    run(Sampler(small_design(**design)), "sampler_rows", "bench_sampler", params={"design": design}, sim=simulators()[-1])
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_random_shape(seed):
     pick = random.Random(seed)

@@ -20,6 +20,7 @@ from hwgen.plan import compensate as module
 from hwgen.plan.accuracy import compare, golden
 from hwgen.plan.compensate import calibration_texts, compensate, kept_in
 from model_files import ODD, write_folder
+from tools.spend_bits import OnePart
 
 BLOCKS = {
     "llama": ({}, {}),
@@ -116,6 +117,19 @@ def test_folder_keeps_every_number(kind, text, tmp_path):
     assert quantize(there, model.recipe) is there.kept
     near, exact = (Reference.of(each).logits(list(range(10))) for each in (there, checkpoint))
     assert np.linalg.norm(near - exact) < (0.6 if "e2m1" in text else 0.15) * np.linalg.norm(exact)
+
+
+def test_a_part_in_codes_is_the_models_own(tmp_path):
+    """`tools.spend_bits` puts codes of balanced channels into a model whose channels are not."""
+    model = outlier(random_checkpoint(shape_of("llama")))
+    keep(made(model), model, tmp_path / "kept", largest=1.0, source="a test")
+    there = load_kept(tmp_path / "kept", need_tokenizer=False)
+    assert (there.tensor("model.layers.0.input_layernorm.weight") != model.tensor("model.layers.0.input_layernorm.weight")).any()
+    parts = OnePart(model, there.tensor, [[1, 2, 3]])
+    for matrix in model.shape.block.matrices:
+        parts.coded = {name := f"model.layers.1.{matrix.tensor}"}
+        off = parts.tensor(name) - model.tensor(name)
+        assert 0 < np.linalg.norm(off) < 0.05 * np.linalg.norm(model.tensor(name)), name
 
 
 def kept_mini(folder):

@@ -21,7 +21,7 @@ from ..params.formats import E2M1
 from ..params.stream import HEAD
 from .accuracy import PartlyFp8, fp8_rounded
 
-__all__ = ["balanced", "calibration_texts", "compensate", "identity", "kept_in"]
+__all__ = ["Texts", "balanced", "calibration_texts", "compensate", "identity", "kept_in"]
 
 METHOD = 1      # changes when results do
 
@@ -35,7 +35,7 @@ FURTHEST = 12       # binades that a channel is moved, at most
 TABLE_DAMPING = 0.05
 
 
-class _Texts(Reference):
+class Texts(Reference):
     """A model's layers over several texts at once: a row is a token of one of them, in order."""
 
     def __init__(self, shape, weights, texts):
@@ -55,10 +55,10 @@ class _Texts(Reference):
         return self._layer(i, x, keys, values, self._turns[i])
 
     def _attention(self, q, keys, values, window):
-        return np.concatenate([super(_Texts, self)._attention(q[:, here], keys[:, here], values[:, here], window) for here in self._slices])
+        return np.concatenate([super(Texts, self)._attention(q[:, here], keys[:, here], values[:, here], window) for here in self._slices])
 
 
-class _Exact(_Texts):
+class _Exact(Texts):
     """Float32. ``seen(matrix name in the block, x, weights)`` is called with what goes into each matrix."""
 
     def __init__(self, checkpoint, texts, seen):
@@ -153,7 +153,7 @@ def balanced(checkpoint, powers):
     return checkpoint.with_tensors(read)
 
 
-class _Rounded(PartlyFp8, _Texts):
+class _Rounded(PartlyFp8, Texts):
     """The machine's roundings in float32. A matrix is rounded for its inputs when they come; ``matrices`` has them by the tensors' names."""
 
     def __init__(self, checkpoint, recipe, texts, matrices, done):
@@ -165,7 +165,7 @@ class _Rounded(PartlyFp8, _Texts):
             values = checkpoint.tensor(name)
             return bf16_values(bf16(values)) if values.ndim == 1 else values
 
-        _Texts.__init__(self, checkpoint.shape, weights, texts)
+        Texts.__init__(self, checkpoint.shape, weights, texts)
         self._round(recipe, ("activations", "heads", "p"))
         block = checkpoint.shape.block
         self._of = {matrix.tensor: (matrix, project.name) for project in block.of(Project) for matrix in block.matrices if matrix.name in project.matrices}
