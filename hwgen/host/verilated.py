@@ -10,15 +10,17 @@ import subprocess
 from pathlib import Path
 
 from ..lib import verilator
+from ..lib.generator import generator
 from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..lib.workdir import work_folder
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
+from ..params.tables import some_changed
 from ..units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, refusals
 from .waves import Window, probed
 
-__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "texts"]
+__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "remembered", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
@@ -109,6 +111,35 @@ def kept(name, about, make):
                     shutil.rmtree(folder)
                 done.rename(folder)
     return folder / "model"
+
+
+def _known(about):
+    """The file that says which model `remembered` found for that, or None if none may be taken."""
+    source = None if some_changed() else generator()
+    if source is None:
+        return None
+    digest = hashlib.sha256(repr((about, source, verilator.tool_versions())).encode()).hexdigest()
+    return cache_folder() / "known" / digest
+
+
+def remembered(about, make):
+    """The executable of `kept` that ``make()`` returned for ``about``, a tuple with plain reprs, or returns now.
+
+    So a model is found before its Verilog is there: ``about`` is all that the Verilog and the files beside it are made from, but the
+    generator, and what it is built with. Where a file of hwgen's or a tool is another one, or a table is `changed`, it is made again.
+    """
+    known = _known(about)
+    if known is not None and known.exists():
+        executable = cache_folder() / "models" / known.read_text() / "model"
+        if executable.exists():         # models may be deleted
+            return executable
+    executable = make()
+    if known is not None and known == _known(about):        # no file has changed meanwhile
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with work_folder(known.parent, _BUILDING) as work:
+            (work / "new").write_text(executable.parent.name)
+            (work / "new").replace(known)
+    return executable
 
 
 def compiled(work, sources, top, main, header, **more):
