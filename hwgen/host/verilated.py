@@ -7,11 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from ..lib import verilator
 from ..lib.generator import generator
 from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.quicker import quicker
 from ..lib.workdir import work_folder
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
@@ -24,6 +26,7 @@ __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder",
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
+_QUICKER = sys.modules[quicker.__module__].__file__
 WORK = "run-"       # how names of work folders in the cache begin
 
 _BUILDING, _LEAST = "building-", 1 << 20      # of work folders among the models; bytes that the smallest build takes at least
@@ -93,10 +96,10 @@ def _header(design):
 def kept(name, about, make):
     """A model in the cache: the executable ``model``, and beside it what it reads.
 
-    ``about`` is all that it depends on but the tools. If it is not there yet, ``make(folder)`` makes it in a temporary folder, and returns
+    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it in a temporary folder, and returns
     the files to keep.
     """
-    digest = hashlib.sha256(repr((about, verilator.tool_versions())).encode()).hexdigest()
+    digest = hashlib.sha256(repr((about, texts(_QUICKER), verilator.tool_versions())).encode()).hexdigest()
     folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
     if not (folder / "model").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -143,13 +146,15 @@ def remembered(about, make):
 
 
 def compiled(work, sources, top, main, header, **more):
-    """Compile a model in a folder, with `design.h` and the KV memory open. Returns the executable.
+    """Compile a model in a folder, of what `quicker` makes of its sources, with `design.h` and the KV memory open. Returns the executable.
 
     All that is read lies in that folder: where hwgen itself lies, make might not read (`verilator.build_folder`).
     """
     for file in (main, KV_MEMORY):
         shutil.copy(file, work)
-    sources = [source if source.parent == work else Path(shutil.copy(source, work)) for source in sources]
+    sources = [Path(shutil.copy(source, work)) if source.parent != work else source for source in sources]
+    for source in sources:
+        source.write_text(quicker(source.read_text()))
     (work / "design.h").write_text(header)
     (work / "keep.vlt").write_text(KEEP)
     # the same words in every folder, so that Verilator's own objects are found again
