@@ -169,18 +169,21 @@ def untidied():
 @contextlib.contextmanager
 def made_by():
     """Emitted Verilog, untidied, says of each branch which line of Python made it, in a comment on the line before."""
-    to_rtlil, to_text, latest = hwgen.lib.verilog.to_rtlil, hwgen.lib.verilog.verilog._convert_rtlil_text, None
+    to_rtlil, to_text, notes = hwgen.lib.verilog.to_rtlil, hwgen.lib.verilog.verilog._convert_rtlil_text, _Notes()
 
-    def noted(*args, **options):        # conversions of parts are within that of what has them, and end before it
-        nonlocal latest
-        notes = _Notes()
-        with notes.taken():
+    def noted(*args, **options):
+        of_one = _Notes()       # conversions of parts are within that of what has them
+        with of_one.taken():
             made = to_rtlil(*args, **options)
-        latest = notes
+        notes.processes.update(of_one.processes)
+        notes.choices.update(of_one.choices)
         return made
 
-    def marked(*args, **options):
-        return latest.marked(to_text(*args, **options))
+    def marked(*args, **options):       # of a whole design, in which each module has a name of its own
+        text = notes.marked(to_text(*args, **options))
+        notes.processes.clear()
+        notes.choices.clear()
+        return text
 
     with untidied(), mock.patch.object(hwgen.lib.verilog, "to_rtlil", noted), \
             mock.patch.object(hwgen.lib.verilog, "verilog", SimpleNamespace(_convert_rtlil_text=marked)):

@@ -8,6 +8,7 @@ from hwgen.lib.verilog import emit_design
 from hwgen.units.decode_loop import DecodeLoop
 from sim import branches
 from sim.designs import small_design
+from sim.example_units import Quad
 from tools import coverage
 
 
@@ -50,6 +51,13 @@ def test_verilog_says_of_each_branch_which_line_made_it():
     assert len(made) > 40 and {place.split(":")[0] for place in made} == {"hwgen/units/decode_loop.py"}
     # two branches, one in the other: the register that counts up, and what it is between
     assert sources.count("m.d.sync += index.eq(index + 1)") == 2 and not any(source.startswith(("with", "def", "class")) for source in sources)
+
+
+def test_parts_that_a_design_shares_are_marked_too():
+    with branches.made_by():
+        text = emit_design(Quad(2), "chip")
+    part = text.partition("module chip_register_2")[2].partition("endmodule")[0]
+    assert 'made_by = "sim/example_units.py' in part
 
 
 def test_counts_are_added_up(tmp_path):

@@ -1,6 +1,6 @@
 """The whole decoder in numpy: tokens and signatures of every pass, bit for bit.
 
-Weights are taken as integers (codes in units of the format) in float64, so a matrix product is one BLAS call and exact:
+Weights are taken as integers (codes in units of the format), in float64 where they are multiplied, so a matrix product is BLAS's and exact:
 sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored order of the hardware: heads padded to
 `Design.head`, RoPE pairs side by side, gates and ups in turn.
 """
@@ -25,12 +25,13 @@ from .vector_buffer import quantize
 __all__ = ["GoldenDecoder"]
 
 _SCORES = 4_000_000     # scores at a time: bounds the temporaries of long texts
+_PART = 1 << 17         # weights at a time in float64: all of a large model would take gigabytes, and these stay in the processor's cache
 
 
 class _Layer:
     """One layer's integers, exponents, offsets of rows, gains and biases.
 
-    The matrices of a `Project` are one array, by its name as attribute: float64 [outputs, inputs] as the machine stores them. ``exps``:
+    The matrices of a `Project` are one array, by its name as attribute: integers [outputs, inputs] as the machine stores them. ``exps``:
     exponents by name of the matrix, in units of the array's format. ``rows``: by name of the project, int64 [outputs], or None. ``gains``: bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the
     order of their project's rows, of queries and keys in the stored order of a head.
     """
@@ -39,7 +40,7 @@ class _Layer:
         block = design.block
         for project in block.of(Project):
             rows = _rows(design, project, {name: _ints(getattr(layer, name)) for name in project.matrices})
-            setattr(self, project.name, _padded(design, project.inputs, rows.T).T)
+            setattr(self, project.name, np.ascontiguousarray(_padded(design, project.inputs, rows.T).T))
         self.exps = {matrix.name: design.stored_exponent(getattr(layer, matrix.name)) for matrix in block.matrices}
         self.rows = {project.name: _rows(design, project, {name: getattr(layer, name).rows[:, None].astype(np.int64) for name in project.matrices})[:, 0]
                      if design.scaled else None for project in block.of(Project)}
@@ -80,12 +81,23 @@ def _rows(design, project, values):
     return np.stack(found, axis=1).reshape(-1, found[0].shape[1]) if project.interleaved else np.concatenate(found)
 
 
+def _parts(array):
+    """Slices of a matrix's rows, of some `_PART` elements each."""
+    step = max(1, _PART // array.shape[1])
+    return (slice(start, start + step) for start in range(0, len(array), step))
+
+
 def _ints(matrix):
-    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, float64: [outputs, inputs]. A pair is one integer."""
-    ints = fp8_ints(matrix.codes, matrix.fmt).astype(np.float64)
-    if matrix.blocks is not None:
-        ints = np.ldexp(ints, matrix.blocks.repeat(BLOCK, axis=1)[:, :ints.shape[1]].astype(np.int32))
-    return ints if matrix.lo is None else ints + fp8_ints(matrix.lo, matrix.fmt)
+    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, int16 or int32: [outputs, inputs]. A pair is one integer."""
+    spelled = matrix.fmt.spelled()
+    small = 2 * np.abs(spelled).max() < 1 << 15 and matrix.blocks is None
+    ints = np.empty(matrix.codes.shape, np.int16 if small else np.int32)
+    for part in _parts(ints):
+        values = fp8_ints(matrix.codes[part], matrix.fmt)
+        if matrix.blocks is not None:
+            values = values << matrix.blocks[part].repeat(BLOCK, axis=1)[:, :values.shape[1]].astype(np.int64)
+        ints[part] = values if matrix.lo is None else values + fp8_ints(matrix.lo[part], matrix.fmt)
+    return ints
 
 
 class GoldenDecoder:
@@ -152,7 +164,10 @@ class GoldenDecoder:
     def matmul(self, values, weights):                                          # bf16 [n, k], [m, k] -> acc [n, m], exp [n]
         fmt = self.design.recipe.activation_format
         codes, exponent = quantize(values, fmt)
-        return fp8_ints(codes, fmt).astype(np.float64) @ weights.T, exponent
+        ints, acc = fp8_ints(codes, fmt).astype(np.float64), np.empty((len(codes), len(weights)))
+        for part in _parts(weights):
+            np.matmul(ints, weights[part].T.astype(np.float64), out=acc[:, part])
+        return acc, exponent
 
     def add(self, index, x, values, project):
         """The residual and the matrix of one of `Block.added` of a layer times values, normed where the block has a norm of sums."""

@@ -13,7 +13,7 @@ from .inputs import writing
 from .lines import PinsLine, SerialLine
 from .machine import broken, flipping
 from .register_link import RegisterLink
-from .verilated import WORK, KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, texts
+from .verilated import WORK, KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, remembered, texts
 
 __all__ = ["build_pins", "pins_link", "serial_link", "simulated_pins"]
 
@@ -33,11 +33,15 @@ def build_pins(board, design, quantized, *, divisor=None):
 
     ``divisor`` is the cycles per bit, the board's unless somebody is in a hurry.
     """
-    divisor = divisor or files.divisor(board)
+    divisor, top = divisor or files.divisor(board), files.top(board, "machine")
     cache_folder().mkdir(parents=True, exist_ok=True)
+    return remembered(("pins", top, files.has_pll(board), divisor, design, quantized.digest), lambda: _built_pins(board, design, quantized, divisor, top))
+
+
+def _built_pins(board, design, quantized, divisor, top):
     with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=lambda d: BoardMachine(d, divisor=divisor))
-        (work / "top.v").write_text(files.top(board, "machine"))
+        (work / "top.v").write_text(top)
         (work / "pll.v").write_text(_PLL)
         sources = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if files.has_pll(board) else [])]
         image = work / "machine" / image_name(design, "machine")

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 from ..emit import emit
-from ..emit.images import image_name
+from ..emit.images import image_name, write_image
 from ..lib.workdir import work_folder
 from .faults import FlippingLink, KvFault, WeightFault, rewired
 from .inputs import writing
-from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder
+from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder, remembered
 from .waves import write_views
 
 __all__ = ["broken", "flipping", "simulated"]
@@ -48,18 +48,27 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     with contextlib.ExitStack() as stack:
         cache_folder().mkdir(parents=True, exist_ok=True)
         work = stack.enter_context(work_folder(cache_folder(), WORK))
-        if folder is None:
-            folder = work / name
-            with stage("emitting Verilog"), rewired(design, faults), writing(cache_folder()):
-                emit(design, quantized, folder, name=name)
-        image = folder / image_name(design, name)
+        rom, emitted = design.hw.source == "rom", folder
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
-        with stage("building the Verilator model"), writing(cache_folder()):
-            verilog = (folder / f"{name}.v").read_text()
-            executable = build_model(verilog, name, design, opt=opt, trace=trace and trace.signals,
-                                     fst=trace is not None and trace.path.suffix == ".fst",
-                                     images=[image] if design.hw.source == "rom" else [])
+        how = dict(opt=opt, trace=trace and trace.signals, fst=trace is not None and trace.path.suffix == ".fst")
+
+        def build():
+            nonlocal emitted
+            if emitted is None:
+                emitted = work / name
+                with stage("emitting Verilog"):
+                    emit(design, quantized, emitted, name=name)
+            text, image = emitted / f"{name}.v", emitted / image_name(design, name)
+            with stage("building the Verilator model"):
+                return build_model(text.read_text(), name, design, images=[*([image] if rom else []), *([text] if trace else [])], **how)
+
+        with rewired(design, faults), writing(cache_folder()):
+            executable = remembered((name, design, quantized.digest if rom else "", how), build)
+            image = (executable.parent if rom else emitted or work) / image_name(design, name)
+            if not image.exists():
+                write_image(image, quantized, design)
+        text = executable.with_name(f"{name}.v")        # of a waveform's model
         executable, image = stack.enter_context(broken(executable, image, design, faults))
         partial = None if trace is None else trace.path.with_name(trace.path.name + ".partial")
         more = {} if trace is None else {"trace": partial, "window": trace.window}
@@ -77,4 +86,4 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
             if partial is not None and partial.exists():
                 partial.replace(trace.path)
                 with writing(trace.path):
-                    write_views(trace.path, verilog, name, design)
+                    write_views(trace.path, text.read_text(), name, design)

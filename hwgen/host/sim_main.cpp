@@ -164,13 +164,14 @@ static void dump() {
 static void dump() {}
 #endif
 
-// One cycle: inputs are set by the caller before; outputs can be read between settle() and edge().
+// One cycle: inputs are set by the caller before; outputs can be read between settle() and edge(). The falling edge, which nothing waits for, is
+// seen by the next settle().
 static void settle() { drive_weights(); top->eval(); }
 static void edge() {
     take_weights();
     dump();
     top->clk = 1, top->eval();
-    top->clk = 0, top->eval();
+    top->clk = 0;
     now++;
 }
 

@@ -7,21 +7,26 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from ..lib import verilator
+from ..lib.generator import generator
 from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.quicker import quicker
 from ..lib.workdir import work_folder
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
+from ..params.tables import some_changed
 from ..units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, refusals
 from .waves import Window, probed
 
-__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "texts"]
+__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "remembered", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
+_QUICKER = sys.modules[quicker.__module__].__file__
 WORK = "run-"       # how names of work folders in the cache begin
 
 _BUILDING, _LEAST = "building-", 1 << 20      # of work folders among the models; bytes that the smallest build takes at least
@@ -91,10 +96,10 @@ def _header(design):
 def kept(name, about, make):
     """A model in the cache: the executable ``model``, and beside it what it reads.
 
-    ``about`` is all that it depends on but the tools. If it is not there yet, ``make(folder)`` makes it in a temporary folder, and returns
+    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it in a temporary folder, and returns
     the files to keep.
     """
-    digest = hashlib.sha256(repr((about, verilator.tool_versions())).encode()).hexdigest()
+    digest = hashlib.sha256(repr((about, texts(_QUICKER), verilator.tool_versions())).encode()).hexdigest()
     folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
     if not (folder / "model").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,14 +116,45 @@ def kept(name, about, make):
     return folder / "model"
 
 
+def _known(about):
+    """The file that says which model `remembered` found for that, or None if none may be taken."""
+    source = None if some_changed() else generator()
+    if source is None:
+        return None
+    digest = hashlib.sha256(repr((about, source, verilator.tool_versions())).encode()).hexdigest()
+    return cache_folder() / "known" / digest
+
+
+def remembered(about, make):
+    """The executable of `kept` that ``make()`` returned for ``about``, a tuple with plain reprs, or returns now.
+
+    So a model is found before its Verilog is there: ``about`` is all that the Verilog and the files beside it are made from, but the
+    generator, and what it is built with. Where a file of hwgen's or a tool is another one, or a table is `changed`, it is made again.
+    """
+    known = _known(about)
+    if known is not None and known.exists():
+        executable = cache_folder() / "models" / known.read_text() / "model"
+        if executable.exists():         # models may be deleted
+            return executable
+    executable = make()
+    if known is not None and known == _known(about):        # no file has changed meanwhile
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with work_folder(known.parent, _BUILDING) as work:
+            (work / "new").write_text(executable.parent.name)
+            (work / "new").replace(known)
+    return executable
+
+
 def compiled(work, sources, top, main, header, **more):
-    """Compile a model in a folder, with `design.h` and the KV memory open. Returns the executable.
+    """Compile a model in a folder, of what `quicker` makes of its sources, with `design.h` and the KV memory open. Returns the executable.
 
     All that is read lies in that folder: where hwgen itself lies, make might not read (`verilator.build_folder`).
     """
     for file in (main, KV_MEMORY):
         shutil.copy(file, work)
-    sources = [source if source.parent == work else Path(shutil.copy(source, work)) for source in sources]
+    sources = [Path(shutil.copy(source, work)) if source.parent != work else source for source in sources]
+    for source in sources:
+        source.write_text(quicker(source.read_text()))
     (work / "design.h").write_text(header)
     (work / "keep.vlt").write_text(KEEP)
     # the same words in every folder, so that Verilator's own objects are found again

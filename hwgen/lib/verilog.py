@@ -13,6 +13,7 @@ Every module of a design carries the name of its top as prefix, so two designs f
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+import gc
 import inspect
 import os
 import re
@@ -62,7 +63,7 @@ class _Design:
 
     def __init__(self, prefix, sources=False):
         self.prefix, self.sources = prefix, sources
-        self.texts = {}  # module name: Verilog text
+        self.texts = {}  # module name: Verilog text, or (RTLIL, about) until all is there: Yosys takes longer to start than for most parts
         self.parts = {}  # module name: (type, signature, ports) of the component that was written for it
         self.raised = []  # (module, its parameter, the top's parameter, the default) of parameters that are to be the top's
 
@@ -71,6 +72,20 @@ _design = ContextVar("design", default=None)
 #: Pages of what is not a unit, which has one of its own name; architecture.md for all others.
 _PAGES = {"top.axi": "axi", "top.board": "boards", "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache", "lib.rom": "weights",
           "lib.secded": "kv_cache", "lib.softcap": "attention", "lib.threefry": "sampler"}
+
+
+@contextmanager
+def _seldom_collected():
+    """Within it Python's collector of cycles leaves alone what was there before, and waits longer: a third of an emission's time went to it. It
+    is not off: that takes half as much memory again."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextmanager
@@ -88,20 +103,26 @@ def _builtin_yosys():
 
 
 def _convert(component, name):
+    """(RTLIL, {module: `About`}) of a component and what is in it, but for :func:`shared` parts."""
     design = _design.get()
     sources, taken = (design.sources, design.parts.keys()) if design else (False, ())
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"Module name must be a plain Verilog identifier, not {name!r}")
-    rtlil, about = to_rtlil(component, name, taken, sources)
+    return to_rtlil(component, name, taken, sources)
+
+
+def _verilog(converted, sources=False):
+    """(The line that names the generator, [Verilog]) of what `_convert` gave for several components."""
     with _builtin_yosys():
-        text = verilog._convert_rtlil_text(rtlil, strip_internal_attrs=not sources)
+        text = verilog._convert_rtlil_text("\n".join(rtlil for rtlil, _ in converted), strip_internal_attrs=not sources)
     text = re.sub(r"(?:^ *\(\*.*\*\)\n)*^ *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)        # of no width, and only declared
     version, *modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
-    texts = []
+    texts = [[] for _ in converted]
     for module in modules:
-        of = about[re.match(r"module (\S+?) ?\(", module)[1]]
-        texts.append(_described(of.component) + (module if sources else tidy(module, of.ports, of.fields)))
-    return "\n".join([version.split("\n", 1)[0], *texts])
+        name = re.match(r"module (\S+?) ?\(", module)[1]
+        into, of = next((into, about[name]) for into, (_, about) in zip(texts, converted) if name in about)
+        into.append(_described(of.component) + (module if sources else tidy(module, of.ports, of.fields)))
+    return version.split("\n", 1)[0], ["\n".join(parts) for parts in texts]
 
 
 def _described(component):
@@ -136,9 +157,11 @@ def emit_verilog(component, name):
     """
     token = _design.set(None)
     try:
-        return _convert(component, name)
+        with _seldom_collected():
+            version, (text,) = _verilog([_convert(component, name)])
     finally:
         _design.reset(token)
+    return f"{version}\n{text}"
 
 
 def emit_design(top, name, sources=False):
@@ -152,12 +175,14 @@ def emit_design(top, name, sources=False):
     design = _Design(name, sources)
     token = _design.set(design)
     try:
-        text = _convert(top, name)
+        with _seldom_collected():
+            design.texts[name] = _convert(top, name)
+            pending = {module: text for module, text in design.texts.items() if not isinstance(text, str)}
+            version, texts = _verilog(pending.values(), sources)
     finally:
         _design.reset(token)
-    texts = [*design.texts.values(), text]
-    # Each text opens with the generator's version; once is enough.
-    text = "\n".join([text.split("\n", 1)[0], *(t.split("\n", 1)[1].strip("\n") + "\n" for t in texts)])
+    texts = design.texts | dict(zip(pending, texts))
+    text = "\n".join([version, *(t.strip("\n") + "\n" for t in texts.values())])
     for raised in design.raised:
         text = _raise(text, *raised)
     return text
@@ -187,9 +212,8 @@ def shared(component, name):
     module = f"{design.prefix}_{name}"
     if module not in design.parts:
         design.parts[module] = None  # seen by a component that contains itself
-        text = _convert(component, module)
-        design.texts[module] = text
-        design.parts[module] = (type(component), component.signature, {port.name for port in ports(text, module)})
+        design.texts[module] = _, about = _convert(component, module)
+        design.parts[module] = (type(component), component.signature, {*about[module].ports})
     elif design.parts[module] is None:
         raise ValueError(f"Shared module {name!r} must not contain itself")
     kind, signature, port_names = design.parts[module]
@@ -231,7 +255,7 @@ def verbatim(name, text, raised={}):
     if design.parts.setdefault(module, part) != part:
         raise ValueError(f"Verilog module {name!r} must have one text, not two")
     if module not in design.texts:
-        design.texts[module] = "\n" + text.replace("{module}", module)
+        design.texts[module] = text.replace("{module}", module)
         design.raised += [(module, parameter, of_top, default.replace("{module}", module)) for parameter, (of_top, default) in raised.items()]
     return module
 

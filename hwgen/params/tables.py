@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
+__all__ = ["Pwl", "changed", "some_changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
            "exp2_thresholds", "softcap_table",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
            "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
@@ -29,6 +29,11 @@ def changed(name, table, *args):
         yield
     finally:
         _CHANGED.reset(before)
+
+
+def some_changed():
+    """Whether tables are `changed` now."""
+    return bool(_CHANGED.get())
 
 
 def _specified(function):
