@@ -4,9 +4,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hwgen.golden.adapters import added, codes_of
+from hwgen.golden.adapters import adapted_cycles, added, codes_of, runs
 from hwgen.golden.decoder import GoldenDecoder
 from hwgen.golden.numbers import fp8_ints
+from hwgen.golden.sequencer import pass_timeline
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry, LinkError
 from hwgen.models import quantize, random_checkpoint
@@ -164,3 +165,25 @@ def test_the_memory_holds_each_code_once():
     assert not a[5:8].any() and not a[13:].any()
     b = beats[part.b_address:part.end].reshape(part.b.n_tiles, 2, 16, 8).transpose(0, 2, 1, 3).reshape(-1, 16)
     assert np.array_equal(b[:400:2, :5], codes.parts["gate_up", 1].b["gate"]) and np.array_equal(b[1:400:2, 8:13], codes.parts["gate_up", 1].b["up"])
+
+
+def cycles(numbers, **changes):
+    _, design, _ = machine(hw=dataclasses.replace(HW, **changes))
+    return pass_timeline(design, [3] * len(numbers), [1] * len(numbers), adapters=numbers).counters["cycles"]
+
+
+
+def test_cycles_of_runs():
+    assert runs((0, 2, 2, 0, 2, 1, 0)) == (2, 1, 1) and runs((0, 0)) == ()
+    none, one, same, two = map(cycles, ((0, 0, 0, 0), (0, 1, 0, 0), (1, 1, 1, 1), (1, 1, 2, 2)))
+    assert none < one < same <= two
+    assert cycles((1, 1, 1, 1), tile_beats=8) < cycles((1, 2, 1, 2), tile_beats=8)       # a tile comes once for each run
+
+
+def test_a_matrix_without_a_wait_takes_as_long_as_its_operations():
+    _, design, _ = machine()
+    project = design.block.into_ff
+    a, b = design.adapter_matmuls(project)
+    matmul, tiling = design.matmul("gate_up"), design.stream["gate_up", 0].tiling
+    times = adapted_cycles(design, matmul, (a, b), 4, (4,), 0, 5, 0, tiling, 4)
+    assert times.busy == 4 * (matmul.tiles + a.tiles + b.tiles) == times.last_fire - times.first_fire + 1 and not times.starved

@@ -10,6 +10,10 @@ from hwgen.models import DEMO, load
 from hwgen.models.adapters import Adapted, read_adapter
 from hwgen.models.checkpoint import ModelError
 from hwgen.models.reference import Reference
+from hwgen.params.axi import AxiShape
+from hwgen.params.design import Design
+from hwgen.params.hardware import Recipe
+from hwgen.params.presets import hw_shape
 from model_files import write_folder
 
 RECORDED = json.loads((Path(__file__).parent / "adapters.json").read_text())
@@ -111,6 +115,12 @@ def test_a_base_whose_matrices_are_changed(base, tmp_path):
     assert len(adapter(other, tmp_path, PLAIN).parts) == 4
 
 
+def test_buses_load_none():
+    design = Design(model=load(DEMO).shape, hw=hw_shape("demo,adapters=1", load(DEMO).shape), recipe=Recipe())
+    with pytest.raises(ValueError, match="Adapter count must be 0 on bus axi"):
+        AxiShape().check(design)
+
+
 def test_a_base_that_is_no_folder(base, tmp_path):
     assert "Base of an adapter must be a folder" in refusal(base.with_tensors(base.tensor), tmp_path)
 
@@ -127,17 +137,17 @@ def demo_adapter(folder):
 
 def test_a_text_with_an_adapter(tmp_path, capsys):
     run = ["run", "demo", "--prompt", "She was", "--link", "golden", "--max-tokens", "6", "--shape", "demo,adapters=1"]
-    texts = []
-    for more in ([], ["--adapter", str(demo_adapter(tmp_path / "adapter"))]):
+    texts, adapter = [], ["--adapter", str(demo_adapter(tmp_path / "adapter"))]
+    for more in ([], adapter, [*adapter, "--speculate", "2"]):
         assert main(run + more) == 0
         texts.append(capsys.readouterr().out)
-    assert texts[0] != texts[1]
+    assert texts[0] != texts[1] == texts[2]
 
 
 @pytest.mark.parametrize("command, told", [
     ("run demo --prompt x --link golden --adapter DIR", "add adapters=1 to --shape"),
-    ("run demo --prompt x --link golden --shape demo,adapters=1 --adapter DIR --speculate 2", "without --speculate"),
-    ("run demo --prompt x --shape demo,adapters=1 --adapter DIR", "Adapters of a shape must be 0"),
+    ("run demo --prompt x --link sim-uart --shape demo,adapters=1 --adapter DIR", "Adapters of a shape must be 0"),
+    ("emit demo -o DIR/out --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("plan engines demo --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR", "at most the machine's 3, not 4: add adapter_rank=4"),
     ("run demo --prompt x --link golden --shape demo,adapters=1 --adapter DIR/none", "adapter_config.json is missing"),

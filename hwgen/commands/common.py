@@ -93,7 +93,7 @@ def design_of(options, checkpoint):
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
         hw = hw_shape(options.shape, checkpoint.shape)
-        if (options.command, link) != ("run", "golden"):
+        if options.command != "run" or is_board_link(link):
             without_adapters(hw)
         return Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
 
@@ -101,7 +101,7 @@ def design_of(options, checkpoint):
 def without_adapters(hw):
     """The HwShape, if it has no adapters."""
     if hw.adapters:
-        raise ValueError("Adapters of a shape must be 0 but for hwgen run --link golden: other machines have none yet")
+        raise ValueError("Adapters of a shape must be 0 but for hwgen run, on the simulator or the golden model: nothing else loads any yet")
     return hw
 
 

@@ -117,8 +117,6 @@ def _check_adapter(options, design):
         return
     if not design.hw.adapters:
         raise ValueError("Option --adapter needs a shape with room for one: add adapters=1 to --shape")
-    if options.speculate:
-        raise ValueError("Option --adapter must be alone, without --speculate")
 
 
 def run_demo(options, screen):
@@ -158,7 +156,7 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     prefill, decode, text = Totals(), Totals(), tokenizer.stream(after=prompt)
     began, proposed, accepted = time.monotonic(), 0, 0
     scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
-    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids))
+    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids, adapter=int(bool(options.adapter))))
     if not options.chat:
         screen.echo(options.prompt)
     try:

@@ -11,7 +11,7 @@ __all__ = ["described_ports", "inst_file", "instantiation", "port_table"]
 _STREAMS = {
     "command": "an entry of a pass", "outcome": "a result", "kv_command": "an operation on the KV memory (between passes)",
     "kv_answer": "the answer to it", "weight_req": "a request for beats of weights",
-    "weight_beats": "a beat of weights, in the order asked for"}
+    "weight_beats": "a beat of weights, in the order asked for", "adapter": "a beat of an adapter that is loaded (between passes)"}
 _HANDSHAKE = {"valid": "{} is offered", "ready": "{} is taken, if one is offered", "payload": "{}"}
 
 #: Channels of AMBA's buses, by the start of their signals' names, and the signals.

@@ -39,7 +39,7 @@ def latency(design):
     """Cycles from the firing of a last operation to its first granule at ``o``."""
     # Operands to the columns, product, first sums, accumulator, output; the tree of more than 8 lanes has a register for every two levels more.
     levels = design.hw.lanes.bit_length() - 2
-    return 5 + max(0, (levels + 1) // 2 - 1)
+    return 5 + max(0, (levels + 1) // 2 - 1) + bool(design.hw.adapters)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from ..params.block import Norm, Project, Store
 from ..params.phases import member, phases
 from ..params.stream import FINAL_NORM, HEAD
 from . import admission, feeder, residual, rope, vector_buffer, weights
+from .adapters import adapted_cycles, runs
 from .alternating import alternating_timeline
 from .attention import attention_cycles
 from .engines import norm_end, sink_end
@@ -18,9 +19,9 @@ __all__ = ["Timeline", "pass_timeline"]
 class _Pass:
     """A pass being laid out: the current cycle, and how far the weight stream is."""
 
-    def __init__(self, design, positions):
+    def __init__(self, design, positions, runs=()):
         self.design, self.positions, self.n = design, positions, len(positions)
-        self.numbers = phases(design.block)
+        self.numbers, self.runs = phases(design.block), runs
         self.phases, self.spent = [(0, int(self.numbers.IDLE), 0)], dict.fromkeys(self.numbers, 0)
         self.busy = self.starved = self.blocked = 0
         self.taken = 0          # when the array took the latest tile, or what stands for that behind a record
@@ -44,7 +45,14 @@ class _Pass:
         """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
-        times = matmul_cycles(self.design, section.matmul, n, ops, tile, section.tiling)
+        if self.runs and section.layer is not None:
+            project = next(project for project in self.design.block.of(Project) if project.name == section.name)
+            times = adapted_cycles(self.design, section.matmul, self.design.adapter_matmuls(project), n, self.runs, start, ops, tile, section.tiling,
+                                   vector_buffer.READ_LATENCY)
+        else:
+            if self.runs:       # the base's tiles wait for the command
+                tile = max(tile, start + 1)
+            times = matmul_cycles(self.design, section.matmul, n, ops, tile, section.tiling)
         self.busy += times.busy
         self.starved += times.starved
         self.blocked += times.blocked
@@ -68,16 +76,16 @@ class _Pass:
         return start
 
 
-def pass_timeline(design, positions, wants, closed=None):
+def pass_timeline(design, positions, wants, closed=None, adapters=()):
     """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output.
 
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
-    Without it, all entries are let in without delay.
+    Without it, all entries are let in without delay. ``adapters``: the number of each entry's, or nothing.
     """
     closed = admission.closed_cycle(design, len(positions)) if closed is None else closed
     if design.hw.halves == 2:
         return alternating_timeline(design, positions, wants, closed)
-    p = _Pass(design, list(positions))
+    p = _Pass(design, list(positions), runs(adapters))
     n, wanted = p.n, sum(map(bool, wants))
     asked = closed + 1
     p.taken = asked + weights.record_first(design, n)

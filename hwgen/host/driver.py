@@ -141,6 +141,10 @@ class CheckedLink(Link):
         self.link.configure(inv_temperature, seed)
         self.golden.configure(inv_temperature, seed)
 
+    def load_adapter(self, number, quantized):
+        self.link.load_adapter(number, quantized)
+        self.golden.load_adapter(number, quantized)
+
     def reset(self):
         self.link.reset()
         self.golden.reset()

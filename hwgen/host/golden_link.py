@@ -2,7 +2,7 @@
 from ..golden.decoder import GoldenDecoder
 from ..golden.sequencer import pass_timeline
 from ..params.phases import EVENTS, phases
-from .link import KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors
+from .link import KvAnswer, Link, PassResult, check_fits, check_loaded, checked_adapter, entry_errors
 
 __all__ = ["GoldenLink"]
 
@@ -13,11 +13,10 @@ class GoldenLink(Link):
     def __init__(self, design, quantized):
         self.design = design
         self.decoder = GoldenDecoder(design, quantized)
-        self._loaded = {0}
+        self._loaded = set()
 
     def load_adapter(self, number, quantized):
-        if not 1 <= number <= self.design.hw.adapters:
-            raise ValueError(f"Adapter must be 1 to {self.design.hw.adapters}, not {number}")
+        checked_adapter(self.design, number, quantized)
         self.decoder.load_adapter(number, quantized)
         self._loaded.add(number)
 
@@ -29,8 +28,7 @@ class GoldenLink(Link):
 
     def run_pass(self, entries):
         check_fits(self.design, entries)
-        if missing := {e.adapter for e in entries} - self._loaded:
-            raise LinkError(f"Adapter must be one that is loaded, not {min(missing)}")
+        check_loaded(entries, self._loaded)
         before = self.decoder.saturated
         tokens, signatures, admitted = self.decoder.run_pass([(e.slot, e.position, e.token, e.want, e.key, e.adapter) for e in entries])
         rows, refused = [entries[i] for i in admitted.rows], [answer.cycle for answer in admitted.answers]
@@ -39,9 +37,7 @@ class GoldenLink(Link):
             idle = int(phases(self.design.block).IDLE)
             return PassResult(tokens=tokens, signatures=signatures, phases=[(0, idle, 0)], outcome_cycles=refused,
                               cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
-        if any(e.adapter for e in rows):        # the cycle model does not know them
-            return PassResult(tokens=tokens, signatures=signatures, counters={"saturated": self.decoder.saturated - before}, errors=errors)
-        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed)
+        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed, [e.adapter for e in rows])
         return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,
                           cycles=time.outcomes[-1], counters={**time.counters, "saturated": self.decoder.saturated - before}, errors=errors)
 

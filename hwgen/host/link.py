@@ -2,10 +2,12 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..models.adapter_codes import pack_adapter
 from ..params.checks import one_line
 from ..params.errors import MEANINGS, ErrorCode, KvOp
 
-__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "entry_errors", "noise_key", "refusals"]
+__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "check_loaded", "checked_adapter",
+           "entry_errors", "noise_key", "refusals"]
 
 
 class LinkError(Exception):
@@ -132,6 +134,19 @@ def check_fits(design, entries=(), *, slots=(), length=0):
         for value in values:
             if not 0 <= value < 1 << largest.bit_length():
                 raise ValueError(f"{noun} must be 0 to {largest}, not {value}")
+
+
+def check_loaded(entries, loaded):
+    """LinkError for an entry with an adapter that is not among those loaded: the machine would take what its memory holds."""
+    if missing := {e.adapter for e in entries} - loaded - {0}:
+        raise LinkError(f"Adapter must be one that is loaded, not {min(missing)}")
+
+
+def checked_adapter(design, number, quantized):
+    """The beats of a `QuantizedAdapter` for a machine that has that number. ValueError if it has not."""
+    if not 1 <= number <= design.hw.adapters:
+        raise ValueError(f"Adapter must be 1 to {design.hw.adapters}, not {number}" if design.hw.adapters else "Shape must have room for adapters: add adapters=1")
+    return pack_adapter(quantized, design)
 
 
 def refusals(design, entries, codes):

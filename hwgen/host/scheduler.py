@@ -30,6 +30,7 @@ class Request:
     arrival : int               cycle
     seed : int                  of the noise of its tokens, where the link has a temperature
     stop : tuple of int         tokens after which it ends
+    adapter : int               the number of a loaded one, or 0
     """
     prompt: tuple
     max_tokens: int
@@ -37,6 +38,7 @@ class Request:
     seed: int = 0
     stop: tuple = ()
     name: str = ""
+    adapter: int = 0
 
 
 @dataclass(eq=False)
@@ -264,7 +266,7 @@ class Scheduler:
         for s, count in plan:
             run = [*s.tokens[s.kept:], *s.drafts][:count]
             last = len(s.tokens) - 1
-            entries += [Entry(s.slot, p, token, p >= last, noise_key(s.request.seed, p)) for p, token in enumerate(run, s.kept)]
+            entries += [Entry(s.slot, p, token, p >= last, noise_key(s.request.seed, p), s.request.adapter) for p, token in enumerate(run, s.kept)]
         self._settle()
         result = self.link.run_pass(entries).check()
         when = dict(zip((i for i, e in enumerate(entries) if e.want), result.outcome_cycles))

@@ -1,6 +1,7 @@
 // A decoder's Verilator model behind a pipe: reads commands from stdin, one a line, and answers each with one line of JSON.
 //
-//   pass N        then N lines `slot position token want key`; runs them as one pass (of nothing, if N is 0)
+//   adapter A N   then N lines, a beat each in hexadecimal, byte 0 first: the adapter's memory; A: its number less 1
+//   pass N        then N lines `slot position token want key adapter`; runs them as one pass (of nothing, if N is 0)
 //   kv OP A B N   operation on the KV memory: number, slot, other slot, length; answers {"code": error code, "cycles": c}
 //   flip M W B    flips bit B of word W of the KV memory M (k_codes, v_codes, k_exps, v_exps)
 //   ecc           {"corrected": n, "failed": n, "fault": [slot, position]} since reset, if the model has error correction
@@ -177,6 +178,9 @@ static void edge() {
 
 static void reset() {
     PORT(command, valid) = 0, PORT(outcome, ready) = 1, PORT(kv_command, valid) = 0, PORT(kv_answer, ready) = 1;
+#if HAS_ADAPTERS
+    PORT(adapter, valid) = 0;
+#endif
 #if HAS_WEIGHT_STREAM
     requests.clear(), offering = false;
 #endif
@@ -185,7 +189,24 @@ static void reset() {
     top->rst = 0;
 }
 
-struct Entry { unsigned long slot, position, token, want, key; };
+struct Entry { unsigned long slot, position, token, want, key, adapter; };
+
+#if HAS_ADAPTERS
+// A beat of an adapter, of the line that spells it.
+static void load_beat(uint64_t adapter, bool first, const char *digits) {
+    put(PORT(adapter, payload), ADAPTER_ADAPTER, adapter);
+    put(PORT(adapter, payload), ADAPTER_FIRST, first);
+    int low[] = {ADAPTER_DATA};
+    for (int i = 0; i < BEAT_BYTES; i++) {
+        unsigned byte = 0;
+        if (sscanf(digits + 2 * i, "%2x", &byte) != 1) exit(2);
+        put(PORT(adapter, payload), low[0] + 8 * i, 8, byte);
+    }
+    PORT(adapter, valid) = 1;
+    for (bool taken = false; !taken;) settle(), taken = PORT(adapter, ready), edge();
+    PORT(adapter, valid) = 0;
+}
+#endif
 
 static void pass(const std::vector<Entry> &entries, uint64_t limit) {
     std::string outcomes, phases;
@@ -207,6 +228,9 @@ static void pass(const std::vector<Entry> &entries, uint64_t limit) {
             put(PORT(command, payload), CMD_WANT, entries[sent].want);
 #if HAS_TEMPERATURE
             put(PORT(command, payload), CMD_KEY, entries[sent].key);
+#endif
+#if HAS_ADAPTERS
+            put(PORT(command, payload), CMD_ADAPTER, entries[sent].adapter);
 #endif
         }
         settle();
@@ -314,8 +338,17 @@ int main(int argc, char **argv) {
             std::vector<Entry> entries(n);
             for (Entry &e : entries)
                 if (!fgets(line, sizeof line, stdin) ||
-                    sscanf(line, "%lu %lu %lu %lu %lu", &e.slot, &e.position, &e.token, &e.want, &e.key) != 5) return 2;
+                    sscanf(line, "%lu %lu %lu %lu %lu %lu", &e.slot, &e.position, &e.token, &e.want, &e.key, &e.adapter) != 6) return 2;
             pass(entries, PASS_LIMIT);
+#if HAS_ADAPTERS
+        } else if (sscanf(line, "adapter %lu %lu", &s, &n) == 2) {
+            std::string digits(2 * BEAT_BYTES + 2, 0);
+            for (unsigned long i = 0; i < n; i++) {
+                if (!fgets(&digits[0], digits.size(), stdin)) return 2;
+                load_beat(s, !i, digits.c_str());
+            }
+            printf("{}\n"), fflush(stdout);
+#endif
         } else if (sscanf(line, "config %lu %lu", &t, &s) == 2) {
 #if HAS_TEMPERATURE
             top->inv_temperature = t, top->seed = s;

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from ..lib import verilator
 from ..lib.generator import generator
-from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..lib.quicker import quicker
 from ..lib.workdir import work_folder
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..params.tables import some_changed
 from ..units.weights import request_layout
-from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, refusals
+from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, refusals
 from .waves import Window, probed
 
 __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "remembered", "texts"]
@@ -83,6 +83,9 @@ def _header(design):
     lines.append(f"#define PASS_LIMIT {limit}ull")
     lines += fields("CMD", command_layout(design)) + fields("OUT", outcome_layout(design))
     lines += fields("KV", kv_command_layout(design)) + fields("KV_ANSWER", kv_answer_layout())
+    lines.append(f"#define HAS_ADAPTERS {int(hw.adapters > 0)}")
+    if hw.adapters:
+        lines += fields("ADAPTER", adapter_layout(design))
     if hw.kv_ecc:
         lines += [*fields("FAULT", kv_fault_layout(design)), "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(design).size else "0")]
     if stream:
@@ -202,7 +205,7 @@ class VerilatedLink(Link):
     """
 
     def __init__(self, design, executable, *, weights=None, trace=None, window=Window(), stall=0.0, seed=1):
-        self.design = design
+        self.design, self._loaded = design, set()
         command = [str(executable), "--stall", str(stall), "--seed", str(seed)]
         if weights is not None:
             command += ["--weights", str(Path(weights).resolve())]
@@ -244,7 +247,8 @@ class VerilatedLink(Link):
 
     def run_pass(self, entries):
         check_fits(self.design, entries)
-        lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)} {e.key}\n" for e in entries)
+        check_loaded(entries, self._loaded)
+        lines = "".join(f"{e.slot} {e.position} {e.token} {int(e.want)} {e.key} {e.adapter}\n" for e in entries)
         answer = self._ask(f"pass {len(entries)}\n{lines}")
         return PassResult(
             tokens={entry: token for _, entry, token, none, _, error in answer["outcomes"] if not (none or error)},
@@ -252,6 +256,11 @@ class VerilatedLink(Link):
             phases=[tuple(p) for p in answer["phases"]], cycles=answer["cycles"],
             counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"],
             errors=refusals(self.design, entries, ((None if none else entry, error) for _, entry, _, none, _, error in answer["outcomes"])))
+
+    def load_adapter(self, number, quantized):
+        beats = checked_adapter(self.design, number, quantized)
+        self._ask(f"adapter {number - 1} {len(beats)}\n" + "".join(f"{beat.tobytes().hex()}\n" for beat in beats))
+        self._loaded.add(number)
 
     def operate(self, op, slot, other=0, length=0):
         check_fits(self.design, slots=(slot, other), length=length)

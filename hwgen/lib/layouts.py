@@ -1,16 +1,18 @@
 """Payloads of the streams between units."""
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 
+from ..params.adapters import MAX_SHIFT
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "adapter_layout", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout", "place_layout",
-           "residual_read_layout", "residual_row_layout", "result_layout", "signature_layout", "slice_layout", "tile_layout",
+           "residual_read_layout", "residual_row_layout", "result_layout", "runs_layout", "signature_layout", "slice_layout", "tile_layout",
            "v_row_layout"]
 
 EXP_BITS = 10   # signed power-of-two scales
+SHIFT_BITS = MAX_SHIFT.bit_length()     # of what an adapter adds to sums
 OFFSET_BITS = 4     # of a row's or a block's scale to the matrix's
 ERROR_BITS = max(ErrorCode).bit_length()
 ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside the operations of `KvOp`
@@ -18,8 +20,10 @@ ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside t
 
 def command_layout(design):
     """One entry of a pass; ``last`` closes the pass and starts it. With ``none`` there is no entry, and only ``last`` counts. ``key`` makes
-    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours."""
+    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours. ``adapter``: 0, or the number of
+    a loaded one."""
     key = {"key": 32} if design.hw.sampler == "gumbel" else {}
+    key |= {"adapter": range(design.hw.adapters + 1)} if design.hw.adapters else {}
     return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
                          "token": range(design.model.vocab_size), "want": 1, "last": 1, "none": 1, **key})
 
@@ -57,7 +61,8 @@ def op_layout(design):
     """An operation of the array: a slice of an entry's activation, for the tile that is active.
 
     ``first`` and ``last`` mark the first and last slice of a sum, ``tile_end`` the last operation on the tile; ``exp`` is
-    the activation's scale (that of the ``last`` slice goes with the result).
+    the activation's scale (that of the ``last`` slice goes with the result). Where there are adapters, ``a`` is 1 for an operation of an A, and
+    the products of one of a B are shifted to the left by ``shift``.
     """
     return StructLayout({
         "codes": ArrayLayout(unsigned(8), design.hw.lanes),
@@ -66,6 +71,7 @@ def op_layout(design):
         "first": 1,
         "last": 1,
         "tile_end": 1,
+        **({"a": 1, "shift": SHIFT_BITS} if design.hw.adapters else {}),
     })
 
 
@@ -78,12 +84,25 @@ def result_layout(design):
         "exp": signed(EXP_BITS),
         "group": range(hw.columns // hw.vector_lanes),
         **({"rows": ArrayLayout(unsigned(OFFSET_BITS), hw.vector_lanes)} if design.scaled else {}),
+        **({"a": 1} if hw.adapters else {}),
     })
 
 
 def meta_layout(design):
-    """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`."""
-    return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1})
+    """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`. ``z``: the slice is of A's sums."""
+    return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1, **({"a": 1, "z": 1} if design.hw.adapters else {})})
+
+
+def adapter_layout(design):
+    """A beat of an adapter's memory (`Design.adapter_map`), in order. ``adapter``: its number less 1, which counts with the ``first``."""
+    return StructLayout({"adapter": range(design.hw.adapters), "first": 1, "data": 8 * design.hw.beat_bytes})
+
+
+def runs_layout(design):
+    """Rows of a pass with the same adapter, one after the other: the first and the last row of each of ``count`` runs; ``rows`` in all."""
+    entries = design.hw.entries
+    row = ArrayLayout(Shape.cast(range(entries)), entries)
+    return StructLayout({"first": row, "last": row, "count": range(entries + 1), "rows": range(entries + 1)})
 
 
 def slice_layout(lanes, meta):

@@ -3,13 +3,14 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ..lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..lib.skid import Skid, SkidRegister, cut
 from ..lib.steps import matrices, phase_shape
 from ..lib.verilog import shared
-from ..params.block import Norm
+from ..params.block import Norm, Project
 from ..params.phases import EVENTS, member
 from ..params.stream import FINAL_NORM, HEAD
+from ..units.adapters import AdaptedFeeder, AdapterSums, AdapterTiles
 from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
@@ -59,14 +60,13 @@ class Decoder(wiring.Component):
     counter_data        Out(32)        ... read one cycle later; counters restart with the first entry of a pass
     signature_address   In             layer * T + row; rows are the entries that were not left out ...
     signature_data      Out(32)        ... the CRC-32 of that row's residual after that layer, one cycle later
+    adapter             In(stream)     only with adapters: beats of one that is loaded (`adapter_layout`), between passes
     kv_corrected        Out(32)        only with kv_ecc: rows of the KV memory in which an error was corrected, since reset
     kv_failed           Out(32)        only with kv_ecc: those in which an error could not be corrected ...
     kv_fault            Out            only with kv_ecc: ... and where the first of them was (`kv_fault_layout`)
     """
 
     def __init__(self, design, *, rom_file=None):
-        if design.hw.adapters:
-            raise ValueError(f"Adapter count must be 0 in a machine of Verilog, not {design.hw.adapters}: only the golden model has adapters yet")
         self._design, self._rom_file = design, rom_file
         members = {
             "command": In(stream.Signature(command_layout(design))),
@@ -81,6 +81,8 @@ class Decoder(wiring.Component):
                         "weight_beats": In(stream.Signature(unsigned(beat_layout(design).size)))}
         if design.hw.sampler == "gumbel":
             members |= {"inv_temperature": In(16), "seed": In(32)}
+        if design.hw.adapters:
+            members |= {"adapter": In(stream.Signature(adapter_layout(design)))}
         if design.hw.kv_ecc:
             members |= {"kv_corrected": Out(32), "kv_failed": Out(32), "kv_fault": Out(kv_fault_layout(design))}
         super().__init__(members)
@@ -101,7 +103,7 @@ class Decoder(wiring.Component):
         m.submodules.sequencer = seq = (AlternatingSequencer if alternating else Sequencer)(design)
         m.submodules.dispatcher = dispatcher = Dispatcher(design)
         m.submodules.array = array = MacArray(part)
-        m.submodules.feeder = feeder = Feeder(part)
+        m.submodules.feeder = feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
         biased = block.biased(*block.converted)
         m.submodules.convert = convert = Convert(part, banks=hw.halves if biased else 1)
         residuals = [Residual(part) for _ in range(hw.halves)]
@@ -207,7 +209,10 @@ class Decoder(wiring.Component):
         else:
             connect(m, cut(m, "request_skid", dispatcher.req), flipped(self.weight_req))
             connect(m, flipped(self.weight_beats), dispatcher.beats)
-        connect(m, dispatcher.tile, array.tile)
+        if hw.adapters:
+            adapters, z_sums, xz = self._adapters(m, admission, seq, feeder, dispatcher.tile, array.tile)
+        else:
+            connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)
         m.d.comb += [residual.embed_exp.eq(dispatcher.embed_exp) for residual in residuals]
         _to_one(m, dispatcher.embed, [residual.embed for residual in residuals], dispatcher.embed.p.entry >= rows)
@@ -232,6 +237,13 @@ class Decoder(wiring.Component):
                 m.d.comb += [requests.ready.eq(buffer.r.ready), buffer.o.ready.eq(operations.i.ready), operations.i.valid.eq(buffer.o.valid),
                              operations.i.p.codes.eq(buffer.o.p.codes), operations.i.p.exp.eq(buffer.o.p.exp)]
                 m.d.comb += [operations.i.p[name].eq(buffer.o.p.meta[name]) for name in ("entry", "first", "last", "tile_end")]
+                if hw.adapters:
+                    m.d.comb += operations.i.p.a.eq(buffer.o.p.meta.a)
+        if hw.adapters:     # beside each of them, and in step, is the one that holds A's sums
+            m.d.comb += [xz.r.valid.eq(requests.valid & requests.ready), xz.r.p.row.eq(requests.p.row), xz.r.p.part.eq(requests.p.part), xz.r.p.meta.eq(requests.p.meta),
+                         xz.o.ready.eq(operations.i.valid & operations.i.ready), z_sums.entry.eq(xz.o.p.meta.entry), z_sums.exp.eq(xz.o.p.exp)]
+            with m.If(xz.o.p.meta.z):
+                m.d.comb += [operations.i.p.codes.eq(xz.o.p.codes), operations.i.p.exp.eq(xz.o.p.exp), operations.i.p.shift.eq(z_sums.shift)]
 
         # -- results of the array: to the sink of the phase
         to_convert = steady(phase_is(*block.converted, block.store, block.attend), "to_convert")
@@ -242,6 +254,12 @@ class Decoder(wiring.Component):
             m.d.comb += [sink.valid.eq(array.o.valid & selected), sink.payload.eq(array.o.payload)]
             with m.If(selected):
                 m.d.comb += array.o.ready.eq(sink.ready)
+
+        if hw.adapters:
+            of_a = array.o.p.a
+            m.d.comb += [z_sums.i.valid.eq(array.o.valid & of_a), z_sums.i.payload.eq(array.o.payload)]
+            with m.If(of_a):
+                m.d.comb += [array.o.ready.eq(z_sums.i.ready), *(sink.valid.eq(0) for sink in (convert.i, *(adder.i for adder in adders), sampler.i))]
 
         # -- what convert makes of them: heads to RoPE and the qkv buffer, gates and ups to SwiGLU and xh
         gate_up = steady(phase_is(block.into_ff), "to_activation")
@@ -342,6 +360,29 @@ class Decoder(wiring.Component):
         m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]
         m.d.comb += [counters.address.eq(self.counter_address), self.counter_data.eq(counters.data)]
         return m
+
+
+    def _adapters(self, m, admission, seq, feeder, base, tile):
+        """Adapters, between the base's tiles and the array's: their tiles, A's sums, and the buffer of these."""
+        design, hw = self._design, self._design.hw
+        m.submodules.adapters = tiles = AdapterTiles(design)
+        m.submodules.adapter_sums = sums = AdapterSums(design)
+        count = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
+        xz = VectorBuffer(rows=hw.entries, length=count, write_lanes=hw.vector_lanes, read_lanes=hw.lanes, fmt=design.recipe.activation_format,
+                          meta=feeder.o.p.meta.shape(), least=True)
+        m.submodules.xz = xz
+        connect(m, flipped(self.adapter), tiles.load)
+        connect(m, base, tiles.base)
+        connect(m, tiles.tile, tile)
+        start = seq.feed.valid & seq.feed.ready
+        m.d.comb += [tiles.clear.eq(admission.opens), tiles.enter.eq(admission.entry.valid & admission.entry.ready & ~admission.entry.p.none),
+                     tiles.number.eq(admission.entry.p.adapter), tiles.layer.eq(seq.layer), feeder.runs.eq(tiles.runs), feeder.ready.eq(sums.ready),
+                     sums.runs.eq(tiles.runs), sums.exponents.eq(tiles.exponents), sums.o.ready.eq(1)]
+        for unit in (tiles, sums):
+            m.d.comb += [unit.start.eq(start), unit.matrix.eq(seq.feed.p.matrix)]
+        m.d.comb += [xz.w.valid.eq(sums.o.valid & (sums.o.p.part < count // hw.vector_lanes)),
+                     *(xz.w.p[name].eq(sums.o.p[name]) for name in ("x", "row", "part", "least"))]
+        return tiles, sums, xz
 
 
 def _saturated(m, residuals, sums, design):

@@ -6,7 +6,14 @@ from amaranth.lib.wiring import In, Out
 from ..lib.layouts import meta_layout
 from ..lib.steps import matrices
 
-__all__ = ["Feeder"]
+__all__ = ["Feeder", "feeder_ports"]
+
+
+def feeder_ports(design):
+    """Members of a feeder: see `Feeder`."""
+    entries, k_tiles = design.hw.entries, max(x.k_tiles for x in (*design.layer_matmuls, design.head_matmul))
+    return {"cmd": In(stream.Signature(data.StructLayout({"matrix": matrices(design.block), "n": range(entries + 1)}))),
+            "o": Out(stream.Signature(data.StructLayout({"row": range(entries), "part": range(k_tiles), "meta": meta_layout(design)})))}
 
 
 class Feeder(wiring.Component):
@@ -30,13 +37,7 @@ class Feeder(wiring.Component):
         self._design = design
         Matrix = matrices(design.block)
         self._matmuls = dict(zip(Matrix, (*design.layer_matmuls, design.head_matmul)))
-        entries = design.hw.entries
-        super().__init__({
-            "cmd": In(stream.Signature(data.StructLayout({"matrix": Matrix, "n": range(entries + 1)}))),
-            "o": Out(stream.Signature(data.StructLayout({
-                "row": range(entries), "part": range(max(x.k_tiles for x in self._matmuls.values())),
-                "meta": meta_layout(design)}))),
-        })
+        super().__init__(feeder_ports(design))
 
     def elaborate(self, platform):
         m = Module()

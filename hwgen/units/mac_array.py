@@ -1,12 +1,12 @@
 """The MAC array: C exact dot products of L lanes per cycle, and the ring that their sums leave from."""
-from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, fixed_point, operand_layout
-from ..lib.layouts import EXP_BITS, OFFSET_BITS, op_layout, result_layout, tile_layout
+from ..lib.layouts import EXP_BITS, OFFSET_BITS, SHIFT_BITS, op_layout, result_layout, tile_layout
 from ..lib.skid import SkidRegister
 from ..lib.verilog import shared
 
@@ -34,6 +34,7 @@ class Column(wiring.Component):
     lanes : int                     a power of two
     entries, rows : int             accumulators (T) and finished sums (R)
     acc_bits : int
+    shifts : bool                   sums of products are shifted to the left, in a stage more
     multipliers : bool              products by wide multipliers, which an FPGA has, instead of logic: the same sums in the same cycles
 
     Members
@@ -44,12 +45,13 @@ class Column(wiring.Component):
     enable : In(1)                      at an operation's end: accumulate
     first : In(1)                       at its end: the sum starts from 0. If T = 1, one cycle before the end
     entry : In(range(T))                at its end
+    shift : In(SHIFT_BITS)              with ``shifts``: one cycle before its end
     keep : In(1), row : In(range(R))    at its end: the sum is finished and goes to this row
     read_row : In(range(R))
     sum : Out(signed(acc_bits))         of ``read_row``, in the same cycle
     """
 
-    def __init__(self, *, weight, activation, lanes, entries, rows, acc_bits, multipliers=False):
+    def __init__(self, *, weight, activation, lanes, entries, rows, acc_bits, multipliers=False, shifts=False):
         if lanes < 1 or lanes & (lanes - 1):
             raise ValueError(f"Lane count must be a power of two, at least 1, not {lanes}")
         if acc_bits < weight.accumulator_bits(activation, lanes):
@@ -57,7 +59,7 @@ class Column(wiring.Component):
                              f"not {acc_bits}")
         self._weight, self._activation, self._lanes = weight, activation, lanes
         self._entries, self._rows, self._acc_bits = entries, rows, acc_bits
-        self._stages, self._multipliers = 3 + _middle_stages(lanes), multipliers
+        self._stages, self._multipliers, self._shifts = 3 + _middle_stages(lanes) + shifts, multipliers, shifts
         super().__init__({
             "load": In(1),
             "tile": In(weight.bits * lanes),
@@ -65,6 +67,7 @@ class Column(wiring.Component):
             "enable": In(1),
             "first": In(1),
             "entry": In(range(entries)),
+            **({"shift": In(SHIFT_BITS)} if shifts else {}),
             "keep": In(1),
             "row": In(range(rows)),
             "read_row": In(range(rows)),
@@ -75,7 +78,7 @@ class Column(wiring.Component):
     def module_name(self):
         """Says all parameters, for `hwgen.lib.verilog.shared`."""
         return (f"mac_column_{self._weight}_{self._activation}_l{self._lanes}_t{self._entries}_r{self._rows}"
-                f"_a{self._acc_bits}{'_dsp' if self._multipliers else ''}")
+                f"_a{self._acc_bits}{'_dsp' if self._multipliers else ''}{'_shift' if self._shifts else ''}")
 
     @property
     def stages(self):
@@ -115,13 +118,21 @@ class Column(wiring.Component):
                 signs.append(negative)
 
         levels = 1      # in this stage
-        for stage in range(1, self._stages - 1):
+        for stage in range(1, self._stages - 1 - self._shifts):
             values, signs = add_pairs(m, values, signs, levels, f"stage{stage}")
             values = [register(value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
             if not self._multipliers:
                 signs = [register(sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
             levels = _LEVELS
         (value,), (sign,) = add_pairs(m, values, signs, levels, f"stage{self._stages - 1}")
+        if self._shifts:
+            # A negative sum is a complement whose carry is still to come: what is shifted in is that carry.
+            shifted = value.as_signed()
+            for bit in range(SHIFT_BITS):
+                wide = Signal(self._acc_bits, name=f"shifted{bit}")
+                m.d.comb += wide.eq(Mux(self.shift[bit], Cat(sign.replicate(1 << bit), shifted).as_signed(), shifted))
+                shifted = wide.as_signed()
+            value, sign = register(shifted, "shifted").as_signed(), register(sign, "shifted_sign")
 
         total = Signal(self._acc_bits)
         if self._entries == 1:
@@ -188,14 +199,14 @@ class MacArray(wiring.Component):
     @property
     def latency(self):
         """Cycles from the firing of a last operation to its first granule at ``o``."""
-        return 5 + _middle_stages(self._design.hw.lanes)
+        return 5 + _middle_stages(self._design.hw.lanes) + bool(self._design.hw.adapters)
 
     def elaborate(self, platform):
         m = Module()
         design, hw, rows = self._design, self._design.hw, self.rows
         weight, activation = design.array_format, design.recipe.activation_format
         columns = [Column(weight=weight, activation=activation, lanes=hw.lanes, entries=hw.entries, rows=rows,
-                          acc_bits=design.acc_bits, multipliers=c < hw.dsp_columns) for c in range(hw.columns)]
+                          acc_bits=design.acc_bits, multipliers=c < hw.dsp_columns, shifts=bool(hw.adapters)) for c in range(hw.columns)]
         stages = columns[0].stages
 
         # The waiting operation. Decoded here, once for all columns.
@@ -287,18 +298,21 @@ class MacArray(wiring.Component):
                 column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
                 column.entry.eq(end.entry),
+                *([column.shift.eq(staged[-2].shift)] if hw.adapters else []),
                 column.keep.eq(keep),
                 column.row.eq(write_row),
                 column.read_row.eq(read_row),
             ]
 
-        m.submodules.ring = ring = Memory(shape=StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS)}), depth=rows,
-                                          init=[])
+        m.submodules.ring = ring = Memory(shape=StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS), **({"a": 1} if hw.adapters else {})}),
+                                          depth=rows, init=[])
         read, write = ring.read_port(domain="comb"), ring.write_port()
         m.d.comb += [write.addr.eq(write_row), write.data.entry.eq(end.entry), write.data.exp.eq(end.exp), write.en.eq(keep),
                      read.addr.eq(read_row)]
 
         m.d.comb += [results.i.p.entry.eq(read.data.entry), results.i.p.exp.eq(read.data.exp), results.i.p.group.eq(group)]
+        if hw.adapters:
+            m.d.comb += [write.data.a.eq(end.a), results.i.p.a.eq(read.data.a)]
         if design.scaled:
             of_groups = self._offsets(m, load, take, read_row).word_select(group, OFFSET_BITS * hw.vector_lanes)
             m.d.comb += results.i.p.rows.eq(of_groups)

@@ -25,10 +25,11 @@ class VectorBuffer(wiring.Component):
     write_lanes, read_lanes : int   elements of a granule and of a slice, powers of two
     fmt : Fp8                       format of the codes
     meta : ShapeLike                what goes along with a request
+    least : bool                    rows have a least scale
 
     Members
     -------
-    w : In(stream)    {x: bf16[write_lanes], row, part}
+    w : In(stream)    {x: bf16[write_lanes], row, part}, and with ``least`` the `scale_key` of the least scale that the row may have
     r : In(stream)    {row, part, meta}
     o : Out(stream)   {codes[read_lanes], exp, meta}: element = code value * 2**exp
 
@@ -37,7 +38,7 @@ class VectorBuffer(wiring.Component):
     ValueError        if lanes are not powers of two, or do not divide each other and the length
     """
 
-    def __init__(self, *, rows, length, write_lanes, read_lanes, fmt, meta):
+    def __init__(self, *, rows, length, write_lanes, read_lanes, fmt, meta, least=False):
         for noun, value in (("Write", write_lanes), ("Read", read_lanes)):
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{noun} lane count must be a power of two, not {value}")
@@ -49,10 +50,11 @@ class VectorBuffer(wiring.Component):
             raise ValueError(f"Row length {length} must be a multiple of the read lane count {read_lanes}")
         self._rows, self._slices = rows, length // read_lanes
         self._write_lanes, self._read_lanes, self._fmt = write_lanes, read_lanes, fmt
-        self._meta_bits = Shape.cast(meta).width
+        self._meta_bits, self._least = Shape.cast(meta).width, least
         super().__init__({
             "w": In(stream.Signature(data.StructLayout({
-                "x": data.ArrayLayout(unsigned(16), write_lanes), "row": range(rows), "part": range(length // write_lanes)}))),
+                "x": data.ArrayLayout(unsigned(16), write_lanes), "row": range(rows), "part": range(length // write_lanes),
+                **({"least": 9} if least else {})}))),
             "r": In(stream.Signature(data.StructLayout({"row": range(rows), "part": range(self._slices), "meta": meta}))),
             "o": Out(stream.Signature(slice_layout(read_lanes, meta))),
         })
@@ -60,7 +62,7 @@ class VectorBuffer(wiring.Component):
     @property
     def module_name(self):
         return (f"vector_buffer_{self._rows}x{self._slices * self._read_lanes}_w{self._write_lanes}_r{self._read_lanes}_{self._fmt.name}"
-                f"_m{self._meta_bits}")
+                f"_m{self._meta_bits}{'_least' if self._least else ''}")
 
     def elaborate(self, platform):
         m = Module()
@@ -93,11 +95,12 @@ class VectorBuffer(wiring.Component):
             return signal
 
         element_keys = [register(scale_key(m, x, fmt, name=f"w{i}"), f"w{i}_key_1") for i, x in enumerate(w.x)]
+        candidates = element_keys + ([register(w.least, "least_1")] if self._least else [])
         written1, first1, row1 = Signal(name="written_1"), register(w.part == 0, "first_1"), register(w.row, "row_1")
         m.d.sync += written1.eq(self.w.valid)
         written, first = Signal(name="written"), Signal(reset_less=True)
         row, key = Signal(range(self._rows), reset_less=True, name="row"), Signal(9, reset_less=True)
-        m.d.sync += [written.eq(written1), first.eq(first1), row.eq(row1), key.eq(larger(element_keys, "largest"))]
+        m.d.sync += [written.eq(written1), first.eq(first1), row.eq(row1), key.eq(larger(candidates, "largest"))]
         before, update = keys.read_port(domain="comb"), keys.write_port()
         m.d.comb += [before.addr.eq(row), update.addr.eq(row), update.en.eq(written),
                      update.data.eq(Mux(first | (key > before.data), key, before.data))]

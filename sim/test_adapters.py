@@ -1,0 +1,73 @@
+"""Passes in which rows have adapters: the decoder as the Verilator C++ model, compared with golden in each pass, cycles and counters too."""
+import random
+
+import numpy as np
+import pytest
+
+from hwgen.host.link import Entry
+from hwgen.models.adapter_codes import QuantizedAdapter, QuantizedPart
+from hwgen.params.block import Project
+from sim.designs import small_design
+from sim.test_decoder import checked
+
+TINY = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=4, vocab_size=13, context=12,
+            lanes=4, columns=4, vector_lanes=2, attention_lanes=2, entries=3, slots=3, adapters=3, adapter_rank=3)
+SHAPES = {
+    "beats": dict(tile_beats=4, lanes=4, columns=16, vector_lanes=4, attention_lanes=4, entries=4, slots=4, formats="scales=row", adapters=3, adapter_rank=5),
+    "one_entry": dict(entries=1, slots=2, columns=4, adapters=1, adapter_rank=7, activation_format="e4m3", weight_format="e4m3", hidden_size=40),
+    "sandwich": dict(lanes=4, columns=16, entries=5, slots=3, adapters=7, adapter_rank=2, dsp_columns=5, sampler="gumbel",
+                     block=dict(norms="sandwich", qk_norm=dict(span="head"), biased=["q", "o", "down"], activation="gelu_tanh")),
+    "mixed": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", hidden_size=72, intermediate_size=80, entries=4, slots=4, adapters=3, adapter_rank=8,
+                  tile_beats=2, attention_lanes=4, block=dict(parallel=True, gated=False)),
+}
+
+
+def random_codes(design, seed):
+    """An adapter of any codes, with exponents for which its sums are within what `quantize_adapter` lets in; some parts are missing."""
+    rng, parts, sizes = np.random.default_rng(seed), {}, design.model.matrices()
+    for layer in range(design.layers):
+        for project in design.block.of(Project):
+            def codes(*shape, limit=design.array_format.max_code + 1):
+                return rng.integers(0, limit, shape).astype(np.uint8) | rng.integers(0, 2, shape).astype(np.uint8) << 7
+            names = [name for name in project.matrices if rng.random() < 0.8]
+            ranks = {name: int(rng.integers(1, design.hw.adapter_rank + 1)) for name in names}
+            if names:
+                parts[project.name, layer] = QuantizedPart({name: codes(ranks[name], sizes[name][1]) for name in names},
+                                                           {name: codes(sizes[name][0], ranks[name], limit=32) for name in names}, int(rng.integers(-9, 2)))
+    return QuantizedAdapter("random codes", parts)
+
+
+def passes(design, count, seed=3):
+    """Passes of some rows of each slot, whose adapters change from pass to pass."""
+    rng, hw = random.Random(seed), design.hw
+    lengths = [0] * hw.slots
+    for _ in range(count):
+        numbers = [rng.choice([0, rng.randint(1, hw.adapters)]) for _ in lengths]
+        rows = []
+        for slot in sorted(rng.randrange(hw.slots) for _ in range(rng.randint(1, hw.entries))):
+            if lengths[slot] < hw.context:
+                rows.append(Entry(slot, lengths[slot], rng.randrange(design.model.vocab_size), rng.random() < 0.7, adapter=numbers[slot]))
+                lengths[slot] += 1
+        if rows:
+            yield rows
+
+
+def run(design, tmp_path, count, stall=0.0):
+    """Run passes; the signatures of each."""
+    with checked(design, tmp_path, stall=stall) as link:
+        for number in range(1, design.hw.adapters + 1):
+            link.load_adapter(number, random_codes(design, number))
+        found = [link.run_pass(rows).signatures for rows in passes(design, count)]
+        link.load_adapter(1, random_codes(design, 99))      # another one in its place
+        return found + [link.run_pass(rows).signatures for rows in list(passes(design, count + 3))[count:]]
+
+
+def test_tiny(tmp_path):
+    run(small_design(source="stream", **TINY), tmp_path, 12)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SHAPES)
+def test_shape(name, tmp_path):
+    design = small_design(source="stream", **SHAPES[name])
+    assert run(design, tmp_path, 14) == run(design, tmp_path, 14, stall=0.4)
