@@ -34,7 +34,9 @@ def _harness(**shape):
     ask, refusals = unit.ask, h.inside.refusals
     h.never("no_slot", ask.valid & (ask.p.slot >= design.hw.slots))
     h.never("beyond_context", ask.valid & (ask.p.op == ADMIT) & (ask.p.length >= design.hw.context))
-    h.never("let_in_unasked", unit.entry.valid & ~unit.entry.p.none & ~(ask.valid & ask.ready & (unit.error == 0)))
+    granted = Signal()          # in the cycle before
+    h.m.d.sync += granted.eq(ask.valid & ask.ready & (ask.p.op == ADMIT) & (unit.error == 0))
+    h.never("let_in_unasked", unit.entry.valid & ~unit.entry.p.none & ~granted)
     h.never("refusal_lost", refusals.w_en & ~refusals.w_rdy)
     return h
 
@@ -46,7 +48,7 @@ _BREAKS = {name: Break(Admission, old, new) for name, old, new in [
     ("kv_answer_changed", "self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid", "self.kv_command.ready.eq(~opened & ~operating"),
     ("entry_withdrawn", "self.entry.valid.eq(admitted |", "self.entry.valid.eq(admitted | self.outcome.ready |"),
     ("entry_changed", "self.entry.p.eq(held)", "self.entry.p.eq(self.command.p)"),
-    ("ask_withdrawn", "ask.valid.eq(asking | allowed)", "ask.valid.eq(asking | allowed & self.outcome.ready)"),
+    ("ask_withdrawn", "ask.valid.eq(asking & ~answered | allowed)", "ask.valid.eq(asking & ~answered | allowed & self.outcome.ready)"),
     ("ask_changed", "ask.p.eq(operation)", "ask.p.eq(self.kv_command.p)"),
     ("no_slot", "with m.Elif(beyond(held.slot, hw.slots)):", "with m.Elif(0):"),
     ("beyond_context", "with m.Elif(beyond(held.position, hw.context)):", "with m.Elif(0):"),

@@ -46,7 +46,7 @@ def _harness(design):
     entries, owners, freed = rows("table", hw.slots * hw.blocks_per_slot), rows("owners", hw.blocks), rows("freed", hw.blocks)
     table = [entries[s * hw.blocks_per_slot:(s + 1) * hw.blocks_per_slot] for s in slots]
     lengths, own, head, tail, queued, unused = list(inside.lengths), inside.own, inside.head, inside.tail, inside.queued, inside.unused
-    ready, look, copy, walk = map(h.state, ("READY", "LOOK", "COPY", "WALK"))
+    ready, decide, look, copy, walk = map(h.state, ("READY", "DECIDE", "LOOK", "COPY", "WALK"))
     fork, first, end, step = inside.fork, inside.first, inside.end, inside.step
     asked = [ask.p.slot == s for s in slots]
     other = [ask.p.other == s for s in slots]
@@ -74,7 +74,7 @@ def _harness(design):
     waits = {(k, p): (k < queued) & (ring[index[k]] == p) for k in blocks for p in blocks}
     waiting = [_count(waits[k, p] for k in blocks) for p in blocks]
 
-    h.always("numbers", (head < hw.blocks) & (tail < hw.blocks) & (queued <= unused) & (unused <= hw.blocks) & (ready | look | copy | walk)
+    h.always("numbers", (head < hw.blocks) & (tail < hw.blocks) & (queued <= unused) & (unused <= hw.blocks) & (ready | decide | look | copy | walk)
              & (tail == Mux(head + queued >= hw.blocks, head + queued - hw.blocks, head + queued))
              & Cat(length <= hw.context for length in lengths).all())
     h.never("unknown_free", Cat((k < queued) & (ring[index[k]] >= unused) for k in blocks).any())
@@ -88,7 +88,7 @@ def _harness(design):
 
     # -- what the states say of the request
     length, offset = inside.length, ask.p.length % size
-    h.never("state", ~ready & ~waited
+    h.never("state", ~ready & (~waited | (length != Array(lengths)[ask.p.slot]))
             | (look | copy) & ((ask.p.op != ADMIT) | (ask.p.length != length) | (offset == 0) | own.bit_select(ask.p.slot, 1)
                                | (inside.physical != Array(entries)[ask.p.slot * hw.blocks_per_slot + ask.p.length // size]))
             | copy & (~inside.free | ~Cat((inside.physical == p) & (refs[p] != 0) for p in blocks).any())

@@ -147,7 +147,7 @@ _UNITS = {
     "Convert": dict(make=lambda: convert.Convert(_design())),
     "Dispatcher": dict(make=lambda: weights.Dispatcher(_design())),
     "StreamPort": dict(make=lambda: weights.StreamPort(_design(source="stream"))),
-    "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd*",)),
+    "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
     "VectorBuffer": dict(make=_vector_buffer),
     "Rope": dict(make=lambda: rope.Rope(_design())),
     "QkNorm": dict(make=lambda: qk_norm.QkNorm(_design(block=dict(qk_norm=dict(span="head"))))),

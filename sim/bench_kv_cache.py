@@ -5,7 +5,7 @@ import random
 
 import cocotb
 
-from hwgen.golden.kv_cache import KvBlocks, copy_words, read_latency
+from hwgen.golden.kv_cache import KvBlocks, copy_words, look_up, read_latency
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.units.kv_cache import KvCache
@@ -249,9 +249,9 @@ async def copies_and_readers(dut):
         await c.write(c.places())
         await c.operate(KvOp.FORK, 0, 1, length)
         words = copy_words(DESIGN, length % HW.kv_block)
-        asked = c.clock.cycle + 2
+        asked, decided = c.clock.cycle + 2, c.clock.cycle + 2 + look_up(DESIGN)
         delay = {"before": 0, "amid": 2, "after": 1}[when]      # of the first request: not while a word is copied
-        start = asked + {"before": 0, "amid": c.rng.randrange(2, 1 + words), "after": 2 + words}[when]
+        start = decided + {"before": 0, "amid": c.rng.randrange(2, 1 + words), "after": 2 + words}[when]
         c.start.update(ask=asked, k_req=start, v_req=start)
         c.start[c.rng.choice(("k_req", "v_req"))] += c.rng.randrange(3)
         until[0] = start + c.rng.randrange(LATENCY + 5)
@@ -261,14 +261,14 @@ async def copies_and_readers(dut):
             orders[name] = [copied, *c.rng.choices([at for place in c.places() for at in addresses(*place)], k=c.rng.randrange(40))]
             sink.clear()
             c.read(name, orders[name])
-        assert c.blocks.admit(1, length) == (ErrorCode.OK, 1 + words)
+        assert c.blocks.admit(1, length) == (ErrorCode.OK, look_up(DESIGN) + 1 + words)
         error, waited = await c.ask(ADMIT, 1, length=length)
         assert not error
         if when == "after":
-            assert waited == 1 + words
+            assert waited == look_up(DESIGN) + 1 + words
         else:
-            # a word in each cycle from the second after the question to that of the first request, the others from the second after the last answer
-            assert asked + waited - max(c.sinks[name].cycles[-1] for name in c.sinks) == 1 + words - max(0, start - asked - 1)
+            # a word in each cycle from the second after the decision to that of the first request, the others from the second after the last answer
+            assert asked + waited - max(c.sinks[name].cycles[-1] for name in c.sinks) == 1 + words - max(0, start - decided - 1)
         for name, order in orders.items():
             await c.sinks[name].wait(len(order))
             assert c.sinks[name].items == [c.expected(name, at, i & 1) for i, at in enumerate(order)]

@@ -93,11 +93,11 @@ async def values(dut, pattern):
 
 @cocotb.test()
 async def seen_next_cycle(dut):
-    """A request in the cycle after the last granule sees it, the data and its magnitude; writes are one per cycle."""
+    """A request two cycles after the last granule sees it, the data and its magnitude; writes are one per cycle."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     parts = LENGTH // WRITE
     bench = Bench()
-    await bench.start(dut, idle=lambda cycle: len(bench.w.sent) < parts or cycle == bench.w.sent[-1][0])
+    await bench.start(dut, idle=lambda cycle: len(bench.w.sent) < parts or cycle < bench.w.sent[-1][0] + golden.WRITE_LATENCY)
     for _ in range(4):
         bits = rows(rng)
         row = int(rng.integers(ROWS))

@@ -77,7 +77,7 @@ def test_a_text_that_goes_on_by_itself(machine):
         text(golden, prompt, len(ended) - 1)
         last = golden.run_pass([Entry(0, len(prompt) + len(ended) - 2, ([*prompt, *ended])[len(prompt) + len(ended) - 2], True)])
         assert link.counters() == list(last.counters.values())
-    assert GAP == 1
+    assert GAP == 2
 
 
 def test_what_is_clipped_is_known_of_the_prompt_and_of_the_last_pass(machine):

@@ -190,7 +190,7 @@ def test_one_job_alone(position):
     design = small_design()                                # one K/V head, two query heads, one word in a row
     granules, done = attention_cycles(design, [position])
     queries = 2
-    first = (queries + READ_LATENCY + 1) + (position + 1) + k_stages(design) + 1 + (position + 1) + 1 + 6 + 7
+    first = (queries + READ_LATENCY + 1) + (position + 1) + k_stages(design) + 1 + (position + 1) + 1 + 6 + 8
     assert granules == list(range(first, first + 4)) and done == first + 4
 
 

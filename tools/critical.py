@@ -1,17 +1,20 @@
-"""The slow paths of a placed design, grouped by the units that they begin and end in.
+"""The slow paths of a design, grouped by the units that they begin and end in.
 
-    python -m tools.critical PLACED.sdf [--slower NS] [--paths N] [--from UNIT] [--to UNIT]
+    python -m tools.critical PLACED.sdf|top.json [--slower NS] [--paths N] [--from UNIT] [--to UNIT]
 
-PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing. For each register, memory or
-multiplier that is reached later than ``--slower`` (by default four fifths of the worst) its slowest path counts. ``levels`` are cells on the way, a carry
-chain's as one; ``wire`` is the wires' share of the delay.
+PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing. top.json is Yosys' netlist for ECP5 (in a build's
+folder): then a cell's delay is nextpnr's of speed grade 6, and a wire's a guess from how many cells hang on it. That takes seconds, and finds long logic; what is long because
+it goes across the chip only the placement shows. For each register, memory or multiplier that is reached later than ``--slower`` (by default four fifths of the
+worst) its slowest path counts. ``levels`` are cells on the way, a carry chain's as one; ``wire`` is the wires' share of the delay.
 """
 import argparse
+import json
+import math
 import re
 from collections import defaultdict
 from typing import NamedTuple
 
-__all__ = ["Path", "paths", "read", "unit"]
+__all__ = ["Path", "guess", "paths", "read", "unit"]
 
 _CONNECT = re.compile(r"\(INTERCONNECT (\S+) (\S+) \([^:]*:[^:]*:([^)]*)\)")
 _INSTANCE = re.compile(r"\(INSTANCE (\S+)\)")
@@ -53,6 +56,41 @@ def read(lines):
         if cell and _SETUP.search(line):
             starts.update(dict.fromkeys(clocks, 0.0))
     return inside, wires, samples, starts
+
+
+#: Nanoseconds of cells on an ECP5 of speed grade 6, as nextpnr 0.11.1 has them.
+_LUT, _CARRY_IN, _CARRY_OUT, _CARRY, _REGISTER, _MEMORY, _MULTIPLIER = 0.24, 0.52, 0.44, 0.07, 0.52, 5.61, 3.93
+_SETUP_OF = {"TRELLIS_FF": 0.1, "TRELLIS_DPR16X4": 0.0, "DP16KD": 0.2, "PDPW16KD": 0.2}
+_CLOCKS = {"TRELLIS_FF": "CLK", "TRELLIS_DPR16X4": "WCK", "DP16KD": "CLK", "PDPW16KD": "CLK"}
+
+
+def guess(netlist):
+    """What `read` gives, of Yosys' netlist: a wire to n inputs takes 0.9 + 0.22 log2(n) ns, one within a carry chain or to the register behind a LUT none."""
+    inside, wires, samples, ends = {}, {}, {}, defaultdict(lambda: (None, []))
+    for name, cell in netlist["modules"]["top"]["cells"].items():
+        kind, ports = cell["type"], [(port, f"{name}/{port}{i if len(bits) > 1 else ''}", bit) for port, bits in cell["connections"].items()
+                                     for i, bit in enumerate(bits) if not isinstance(bit, str)]
+        outputs = [(port, pin, bit) for port, pin, bit in ports if cell["port_directions"][port] == "output"]
+        inputs = [(port, pin, bit) for port, pin, bit in ports if cell["port_directions"][port] == "input"]
+        for _, pin, bit in outputs:
+            ends[bit] = pin, ends[bit][1]
+        for _, pin, bit in inputs:
+            ends[bit][1].append(pin)
+        clock = _CLOCKS.get(kind)
+        if clock and kind != "TRELLIS_DPR16X4":
+            inside |= {pin: [(f"{name}/CLK", _REGISTER if kind == "TRELLIS_FF" else _MEMORY)] for _, pin, _ in outputs}
+        elif kind == "CCU2C":
+            inside |= {pin: [(other, _CARRY if (by, port) == ("CIN", "COUT") else _CARRY_IN if port == "COUT" else _CARRY_OUT) for by, other, _ in inputs
+                             if not (port == "S0" and by.endswith("1"))] for port, pin, _ in outputs}
+        elif kind in ("LUT4", "TRELLIS_DPR16X4", "MULT18X18D"):
+            inside |= {pin: [(other, _MULTIPLIER if kind == "MULT18X18D" else _LUT) for by, other, _ in inputs if kind != "TRELLIS_DPR16X4" or by == "RAD"]
+                       for _, pin, _ in outputs}
+        samples |= {pin: _SETUP_OF[kind] for port, pin, _ in inputs if clock and not port.startswith(clock) and port != "RAD"}
+    for source, users in ends.values():
+        if source:
+            delay = 0.9 + 0.22 * math.log2(max(1, len(users)))
+            wires |= {pin: (source, 0.0 if pin.endswith("/CIN") or pin.endswith("/DI") and len(users) == 1 else delay) for pin in users}
+    return inside, wires, samples, {}
 
 
 def paths(inside, wires, samples, clocks):
@@ -116,14 +154,14 @@ def unit(cell):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sdf")
+    parser.add_argument("design", help="an SDF file, or Yosys' netlist in JSON")
     parser.add_argument("--slower", type=float, help="nanoseconds")
     parser.add_argument("--paths", type=int, default=0, help="print so many of the slowest, step by step")
     parser.add_argument("--from", dest="begin", help="of paths that begin in this unit")
     parser.add_argument("--to", dest="end", help="of paths that end in it")
     arguments = parser.parse_args()
-    with open(arguments.sdf, encoding="utf-8") as file:
-        found = sorted(paths(*read(file)), key=lambda path: -path.delay)
+    with open(arguments.design, encoding="utf-8") as file:
+        found = sorted(paths(*(guess(json.load(file)) if arguments.design.endswith(".json") else read(file))), key=lambda path: -path.delay)
     ends = {id(path): (unit(path.steps[0][0]), unit(path.steps[-1][0])) for path in found}
     slower = found[0].delay * 0.8 if arguments.slower is None else arguments.slower
     chosen = [path for path in found if path.delay > slower and all(wanted in (None, end) for wanted, end in zip((arguments.begin, arguments.end), ends[id(path)]))]

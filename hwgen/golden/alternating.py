@@ -60,7 +60,7 @@ def alternating_timeline(design, positions, wants, closed):
             waits = added if block.post_norms else ready[x]         # with norms of sums it is behind all of them
         else:
             waits = ready[x] if step in normed_first else attended if step == block.from_heads else 0
-        start = max(end, waits) + 1
+        start = max(end, waits) + 2                             # in the cycle before, the sequencer sees that it may
         phases.append((end + 1, phase, layer))
         count = wanted[x] if name == HEAD else counts[x]
         fed = start + (design.head_delay if name == HEAD else 0)

@@ -4,7 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
-from .kv_cache import READ_LATENCY as KV_LATENCY
+from .kv_cache import read_latency as kv_latency
 from .numbers import acc_to_bf16, bf16, fp8_ints, saturate, table
 from .softcap import SOFTCAP_STAGES, softcap
 from .vector_buffer import READ_LATENCY as QUERY_LATENCY
@@ -85,7 +85,7 @@ def _exp2_table(fmt, thresholds):
 # Cycles
 
 V_STAGES = 6       # from a word's slot in the V stage to its addition
-O_STAGES = 6       # from the held sums to a granule
+O_STAGES = 7       # from the held sums to a granule
 
 
 def k_stages(design):
@@ -106,7 +106,7 @@ def attention_cycles(design, positions, window=None):
     on its way; a slot after the last word its sums are handed over, if those of the job before have left.
     """
     hw = design.hw
-    assert KV_LATENCY <= QUERY_LATENCY + 1, "or K words come later than the queries"
+    k_latency = 1 + kv_latency(design)                                # a register, and the cache
     parts = design.head // hw.attention_lanes
     queries, granules = design.group * parts, design.group * design.head // hw.vector_lanes
     k, v, depth = _Slots(), _Slots(), k_stages(design)
@@ -117,7 +117,7 @@ def attention_cycles(design, positions, window=None):
     for job, rows in enumerate(rows for rows in seen for _ in range(design.kv_heads)):
         loaded = max(1 + job * queries + QUERY_LATENCY, swap + 1) + queries - 1
         swap = max(loaded + 1, k.cycle(k_last))
-        k_first = k.at_least(swap + 1)
+        k_first = k.at_least(max(swap + 1, 2 + job * queries + k_latency))
         k_last = k_first + rows * parts - 1
         k.delay(k_first + depth, taken + 1)
         take = max(v.at_least(k.cycle(k_last + depth) + 1), v_last + 1)

@@ -2,7 +2,7 @@
 
 __all__ = ["GAP", "follow"]
 
-GAP = 1     # cycles from the transfer of a pass's last result to the offer of the next pass's first entry, if its first goes on
+GAP = 2     # cycles from the transfer of a pass's last result to the offer of the next pass's first entry, if its first goes on
 
 
 def follow(design, left, entries, outcomes, stop=None):

@@ -107,7 +107,7 @@ class AlternatingSequencer(wiring.Component):
         ready = Mux(of_norm, of(half, normed), Mux(kind == kinds[block.from_heads], attended, 1))
         if posts:       # the LM head also waits for the other half's: behind it the pass is over
             ready &= ~(kind_is(head) & self.norming)
-        m.d.comb += go.eq(running & ready)
+        m.d.sync += go.eq(running & ready & ~end)       # a register: commands of all engines hang on it
         given = {name: Signal(name=f"given_{name}") for name in ("feed", "sink")}
         waited = Signal(range(design.head_delay + 1))
         held = (kind == head) & (waited != design.head_delay)

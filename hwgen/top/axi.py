@@ -70,7 +70,8 @@ class AxiDecoder(wiring.Component):
         # The machine itself is reset by software, too: it and what belongs to its passes are in the domain "core".
         m.domains.sync = ClockDomain(local=True)
         m.domains.core = ClockDomain(local=True)
-        resetting, core_reset, closed = Signal(), Signal(init=1), Signal()      # the second is a register, for it goes to everything
+        # Registers, for they go to everything. ``closed``: as long as one of the others, nothing comes in.
+        resetting, core_reset, closed = Signal(), Signal(init=1), Signal(init=1)
         m.d.sync += core_reset.eq(resetting)
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
                      ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(core_reset)]
@@ -78,9 +79,10 @@ class AxiDecoder(wiring.Component):
         m.submodules.decoder = DomainRenamer("core")(decoder)
         m.submodules.registers = regs = AxiRegisters(self._map)
         self._pass_on(m, regs, lite_slave(0))
+        m.d.sync += closed.eq(resetting | regs.control_reset)
         busy = Signal()
         m.d.comb += [self.busy.eq(busy), self.phase.eq(decoder.phase)]
-        m.d.comb += [closed.eq(resetting | core_reset), regs.status_resetting.eq(closed | regs.control_reset), regs.weights_id_value.eq(decoder.model_id)]
+        m.d.comb += [regs.status_resetting.eq(closed | regs.control_reset), regs.weights_id_value.eq(decoder.model_id)]
         if design.hw.source == "stream":
             bad = self._weights(m, decoder, regs, resetting)
         else:

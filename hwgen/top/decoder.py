@@ -215,9 +215,11 @@ class Decoder(wiring.Component):
             connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)
         m.d.comb += [residual.embed_exp.eq(dispatcher.embed_exp) for residual in residuals]
-        _to_one(m, dispatcher.embed, [residual.embed for residual in residuals], dispatcher.embed.p.entry >= rows)
+        # (not where the exponent is of the granule: it would not wait with it)
+        embed = dispatcher.embed if design.scaled or design.model.learned_positions else cut(m, "embed_skid", dispatcher.embed)
+        _to_one(m, embed, [residual.embed for residual in residuals], embed.p.entry >= rows)
         if alternating:
-            m.d.comb += [residual.embed.p.entry.eq(within(dispatcher.embed.p.entry, k)) for k, residual in enumerate(residuals)]
+            m.d.comb += [residual.embed.p.entry.eq(within(embed.p.entry, k)) for k, residual in enumerate(residuals)]
         m.d.comb += self.model_id.eq(dispatcher.model_id)
         if "vector" in dispatcher.signature.members:
             _vectors(m, design, dispatcher, convert, adders, qk_norm if block.qk_norm else None, rmsnorm)
@@ -300,7 +302,7 @@ class Decoder(wiring.Component):
         # of a residual into xa; where it is one of sums, of those into the residual
         of_sums = (seq.norm_sums if alternating else phase_is(*(norm for norm in block.of(Norm) if norm.reads == "sums"))) if sums else None
         source = norm_half if of_sums is None else Cat(norm_half, of_sums) if alternating else of_sums
-        _to_one(m, rmsnorm.read, [unit.read for unit in (*residuals, *sums)], source)
+        _to_one(m, cut(m, "norm_skid", rmsnorm.read), [unit.read for unit in (*residuals, *sums)], source)
         m.submodules.residual_skid = granules = Skid(rmsnorm.read_i.payload.shape())
         _from_one(m, [unit.read_o for unit in (*residuals, *sums)], granules.i, source)
         connect(m, granules.o, rmsnorm.read_i)
@@ -315,8 +317,8 @@ class Decoder(wiring.Component):
                         m.d.comb += [residual.i.valid.eq(rmsnorm.o.valid), rmsnorm.o.ready.eq(residual.i.ready)]
 
         # -- attention
-        writing = seq.writing if alternating else phase_is(block.store)
-        for user, selected in ((kv_writer.r, writing), (attention.q_r, ~writing)):
+        writing = seq.writing if alternating else steady(phase_is(block.store), "writing")
+        for user, selected in ((kv_writer.r, writing), (cut(m, "query_skid", attention.q_r), ~writing)):
             with m.If(selected):
                 m.d.comb += [qkv.r.valid.eq(user.valid), user.ready.eq(qkv.r.ready), qkv.r.p.row.eq(user.p.row),
                              qkv.r.p.part.eq(user.p.part), qkv.r.p.meta.eq(user.p.meta)]

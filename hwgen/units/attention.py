@@ -1,10 +1,12 @@
 """Attention of one entry after another: scores, softmax and weighted sums over the rows of the KV cache."""
+from functools import reduce
+from operator import and_
 from typing import NamedTuple
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.arith import Pipeline, leading_zeros, magnitude, pwl_line, pwl_lookup, round_bf16, shift_up, unpack_bf16
 from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, operand_layout
@@ -12,6 +14,7 @@ from ..lib.layouts import (EXP_BITS, head_meta_layout, head_read_layout, k_row_l
                            v_row_layout)
 from ..lib.norm import one
 from ..lib.ram import BlockRam
+from ..lib.skid import SkidRegister
 from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.verilog import shared
 from ..params.tables import SCORE_BITS, SCORE_FRACTION, exp2_thresholds, reciprocal_table
@@ -156,7 +159,9 @@ class Attention(wiring.Component):
         kv_head, query, part = Signal(range(design.kv_heads), name="kv_head"), Signal(range(design.group), name="query"), Signal(range(self._parts))
         row = Signal.like(r.p.row, reset_less=True)
         last_part, last_query, last_head = part == self._parts - 1, query == design.group - 1, kv_head == design.kv_heads - 1
-        room = k_jobs.w_rdy & v_jobs.w_rdy & entries.w_rdy
+        # of a cycle ago: a place more than one
+        room = Signal(name="room")
+        m.d.sync += room.eq(reduce(and_, (queue.w_level < JOBS - 1 for queue in (k_jobs, v_jobs, entries))))
         m.d.comb += [first.eq((query == 0) & (part == 0)), last.eq(last_part & last_query & last_head),
                      r.valid.eq(busy & (~first | room)), r.p.row.eq(row), r.p.part.eq(part), fire.eq(r.valid & r.ready),
                      cmd.ready.eq(~busy | fire & last)]
@@ -179,9 +184,12 @@ class Attention(wiring.Component):
                      k_jobs.w_en.eq(fire & first), v_jobs.w_en.eq(fire & first), entries.w_en.eq(fire & first & (kv_head == 0))]
         return (k_jobs, job_layout), (v_jobs, job_layout), (entries, entry_layout)
 
-    def _rows(self, m, jobs, request, name):
-        """Asks for all rows of each job in the queue."""
+    def _rows(self, m, jobs, port, name):
+        """Asks for all rows of each job in the queue. What is asked leaves from a register: the cache looks up much of it."""
         fifo, layout = jobs
+        m.submodules[f"{name}_request"] = register = SkidRegister(port.payload.shape())
+        connect(m, register.o, flipped(port))
+        request = register.i
         job = data.View(layout, fifo.r_data[:layout.size])
         position, part = Signal.like(request.p.position, name=f"{name}_position"), Signal(range(self._parts), name=f"{name}_part")
         counted, begun = position, None
@@ -230,6 +238,8 @@ class Attention(wiring.Component):
         q_exp = [Signal.like(exp, name=f"q_exp{g}") for g, exp in enumerate(loaded_exps)]
         taken = Signal()
         m.d.comb += [taken.eq(k.valid & k.ready), swap.eq(complete & (~have | taken & k.p.last))]
+        with m.If(taken):               # words of a row come in turn: the one that is next stands first
+            m.d.sync += [word.eq(following) for words in q for word, following in zip(words, [*words[1:], words[0]]) if parts > 1]
         with m.If(swap):
             m.d.sync += [have.eq(1), Cat(q).eq(Cat(loaded)), Cat(q_exp).eq(Cat(loaded_exps))]
         with m.Elif(taken & k.p.last):
@@ -253,12 +263,10 @@ class Attention(wiring.Component):
         width = fmt.accumulator_bits(fmt, design.head)
         scores = []
         for g in range(group):
-            word = Signal(8 * lanes, name=f"q{g}")
-            m.d.comb += word.eq(Array(q[g])[part] if parts > 1 else q[g][0])
             unit = _Dot(fmt, lanes, width)
             m.submodules[f"dot{g}"] = shared(unit, unit.module_name)
             m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[dot_stages - 1]), unit.starts.eq(starts),
-                         unit.query.eq(word), unit.operands.eq(Cat(operands))]
+                         unit.query.eq(q[g][0]), unit.operands.eq(Cat(operands))]
             dot = unit.dot
             # S = floor(dot * 2**(left - 1) + 1/2), left from the exponents
             left = pipe.reg(q_exp[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
@@ -389,12 +397,13 @@ class Attention(wiring.Component):
         valid, granule, query = Signal(name="valid"), Signal(range(granules), name="granule"), Signal(range(design.group))
         last_granule, last_query = granule == granules - 1, query == design.group - 1
         source = stream.Signature(0).create()
-        pipe = Pipeline(m, source, self.o, stages=6, name="o_pipe")
+        pipe = Pipeline(m, source, self.o, stages=7, name="o_pipe")
         m.d.comb += [free.eq(~valid), source.valid.eq(valid)]
-        with m.If(hand_over):
-            m.d.sync += [valid.eq(1), held_top.eq(top), *(a.eq(b) for a, b in zip(held, flat)),
+        # Until they are handed over, whatever is there is held: so a thousand registers do not wait for what decides.
+        with m.If(~valid):
+            m.d.sync += [valid.eq(hand_over), held_top.eq(top), *(a.eq(b) for a, b in zip(held, flat)),
                          *(a.eq(b) for a, b in zip(held_sums, sums))]
-        with m.Elif(valid & pipe.advance):
+        with m.Elif(pipe.advance):
             m.d.sync += [a.eq(b) for a, b in zip(held, held[v:])]
             m.d.sync += granule.eq(granule + 1)
             with m.If(last_granule):
@@ -433,9 +442,9 @@ class Attention(wiring.Component):
             zero = pipe.reg(zero, name=f"n{i}_zero_3")
             x = unpack_bf16(pipe.reg(round_bf16(m, sign, top, exponent, zero=zero, sticky=sticky, name=f"n{i}"), name=f"n{i}_bf16"))
             product = pipe.reg((one(x) * reciprocal)[:highest + 1], name=f"o{i}_product")
-            normal, exponent = _normal(m, product, [pipe.reg(x.exponent + e, name=f"o{i}_exponent{k}") for k, e in enumerate(exponents)],
-                                       f"o{i}")
-            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign"), normal, exponent, zero=pipe.reg(x.zero, name=f"o{i}_zero"),
+            normal, exponent = pipe.reg(_normal(m, product, [pipe.reg(x.exponent + e, name=f"o{i}_exponent{k}") for k, e in enumerate(exponents)],
+                                                f"o{i}"), name=f"o{i}_normal")
+            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign", stages=2), normal, exponent, zero=pipe.reg(x.zero, name=f"o{i}_zero", stages=2),
                            name=f"o{i}")
             m.d.comb += self.o.p.x[i].eq(pipe.reg(o, name=f"o{i}"))
 

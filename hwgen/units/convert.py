@@ -88,7 +88,10 @@ class Convert(wiring.Component):
         place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
                                    "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
         here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place)
-        row_end = here.part == Mux(gate_up, per_row, per_head) - 1
+        last_part = Signal.like(here.part, reset_less=True, name="last_part")
+        with m.If(self.cmd.valid & self.cmd.ready):
+            m.d.sync += last_part.eq(Mux(self.cmd.payload[self._flag], per_row, per_head) - 1)
+        row_end = here.part == last_part
         matrix_end = row_end & (gate_up | (here.head == design.qkv_heads - 1))
         m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)), after.part.eq(Mux(row_end, 0, here.part + 1)),
                      after.past.eq(here.past | matrix_end)]

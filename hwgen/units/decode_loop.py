@@ -73,18 +73,23 @@ class DecodeLoop(wiring.Component):
                 m.d.sync += [given.eq(0), goes.eq(0), following.eq(0)]
 
         m.d.comb += [outcome.valid.eq(result.valid), outcome.payload.eq(result.payload), result.ready.eq(outcome.ready)]
+        # What follows from a result is found in the cycle behind it.
+        seen, came = Signal(outcome.p.shape(), reset_less=True, name="seen"), Signal(name="came")
+        m.d.sync += [seen.eq(result.p), came.eq(result.valid & result.ready)]
         gave, on = Signal(name="gave"), Signal()           # the pass gave tokens, this one included; this one goes on
         before = Signal()
-        m.d.comb += [on.eq(~result.p.none & (result.p.error == 0) & may.bit_select(result.p.entry, 1) & ~(self.stopping & (result.p.token == self.stop))),
-                     gave.eq(before | ~result.p.none)]
-        with m.If(result.valid & result.ready):
-            with m.If(~result.p.none):
-                m.d.sync += [goes.bit_select(result.p.entry, 1).eq(on), before.eq(1)]
+        m.d.comb += [on.eq(~seen.none & (seen.error == 0) & may.bit_select(seen.entry, 1) & ~(self.stopping & (seen.token == self.stop))),
+                     gave.eq(before | ~seen.none)]
+        with m.If(came):
+            with m.If(~seen.none):
+                m.d.sync += [goes.bit_select(seen.entry, 1).eq(on), before.eq(1)]
                 for i, x in enumerate(table):
-                    with m.If(result.p.entry == i):
-                        m.d.sync += x.token.eq(result.p.token)
-            with m.If(result.p.last):
-                m.d.sync += [under_way.eq(0), before.eq(0)]
+                    with m.If(seen.entry == i):
+                        m.d.sync += x.token.eq(seen.token)
+            with m.If(seen.last):
+                m.d.sync += before.eq(0)
+                with m.If(~(command.valid & command.ready)):        # the next pass has not begun
+                    m.d.sync += under_way.eq(0)
                 with m.If((self.left != 0) & gave):
                     with m.If(on | goes.any()):
                         m.d.sync += [following.eq(1), index.eq(0), self.left.eq(self.left - 1)]

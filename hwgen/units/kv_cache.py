@@ -178,9 +178,9 @@ class KvBlocks(wiring.Component):
             with m.State("DECIDE"):
                 m.next = "READY"
                 if kept:
-                    with m.If(ask.valid & (ask.p.op == ADMIT) & (ask.p.length == length) & ((newly >> block_bits) > behind)):
+                    with m.If((ask.p.op == ADMIT) & (ask.p.length == length) & ((newly >> block_bits) > behind)):
                         m.next = "BEHIND"
-                with (m.Elif if kept else m.If)(ask.valid & (ask.p.op == ADMIT)):
+                with (m.Elif if kept else m.If)(ask.p.op == ADMIT):
                     refuse(not_next, ((used == 0) & ~free, ErrorCode.NO_BLOCK))
                     with m.Elif(used == 0):
                         take_candidate()
@@ -190,7 +190,7 @@ class KvBlocks(wiring.Component):
                     with m.Else():
                         m.d.sync += physical.eq(entry.data)
                         m.next = "LOOK"
-                with m.Elif(ask.valid):
+                with m.Else():
                     refuse((fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots)), ErrorCode.OTHER), too_long, *out_of_sight,
                            (fork & (lengths[ask.p.other] != 0), ErrorCode.OCCUPIED))
                     with m.Elif(first == end):

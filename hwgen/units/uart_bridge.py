@@ -83,7 +83,8 @@ class UartBridge(wiring.Component):
 
         # A byte counts for the CRC one cycle after it came or went: it is known two cycles after the last one.
         counted, counts = Signal(8, reset_less=True, name="counted"), Signal()
-        m.d.sync += counts.eq(0)
+        anew = Signal(name="anew")                  # the CRC is, in the next cycle: no byte counts in that
+        m.d.sync += [counts.eq(0), crc.start.eq(anew)]
         m.d.comb += [crc.data.eq(counted), crc.valid.eq(counts)]
 
         def count(data):
@@ -101,7 +102,7 @@ class UartBridge(wiring.Component):
 
         with m.FSM():
             with m.State("HUNT"):
-                m.d.comb += crc.start.eq(1)
+                m.d.comb += anew.eq(1)
                 m.d.sync += at.eq(0)
                 with m.If(self.rx_valid & (self.rx_data == START)):
                     m.next = "SEQUENCE"
@@ -215,7 +216,7 @@ class UartBridge(wiring.Component):
                         m.next = "WORD"
 
             with m.State("START"):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(START), crc.start.eq(1)]
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(START), anew.eq(1)]
                 m.d.sync += at.eq(0)
                 with m.If(self.tx.ready):
                     m.next = "SEND_SEQUENCE"

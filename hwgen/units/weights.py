@@ -211,18 +211,24 @@ class Dispatcher(wiring.Component):
         m.d.comb += [pieces.both.eq(both), pieces.head.eq(head), pieces.restart.eq(finish)]
         return pieces
 
-    def _body(self, m, both, head, finish):
-        """The requests of the body, one after the other: (address, count, step, this is the last one)."""
+    def _body(self, m, both, head, finish, asking):
+        """The requests of the body, one after the other: (address, count, step, this is the last one, it is there). ``asking``: they are wanted from the next
+        cycle on."""
         design, stream = self._design, self._design.stream
         address, count = Signal(range(design.stream_beats), name="body_address"), Signal(range(design.stream_beats + 1), name="body_count")
         step = Signal(name="body_step")
         if design.hw.halves == 1:
             m.d.comb += [address.eq(stream.body), count.eq(Mux(head, stream[HEAD].end - stream.body, stream[FINAL_NORM].address - stream.body))]
-            return address, count, step, 1
+            return address, count, step, 1, 1
         pieces = self._pieces(m, "asked", both, head, finish)
         if design.mixed_layers:
-            return self._body_of_layers(m, pieces, address, count, step)
+            return *self._body_of_layers(m, pieces, address, count, step), 1
         base = Signal(range(design.stream_beats), init=stream.body)     # of the layer whose number is the round's
+        # The piece's place in its layer stands in registers before it is added to that layer's: the next one is found while one is asked for.
+        place, of, last = (Signal.like(address, name="body_place", reset_less=True), Signal.like(address, name="body_of", reset_less=True),
+                           Signal(name="body_last", reset_less=True))
+        there, find = Signal(name="body_there"), Signal(name="body_find")
+        offset_of, count_of = Signal(signed(len(address) + 1), name="offset_of_piece"), Signal.like(count, name="count_of_piece")
         order = turn(design.block)
         opening, of_mlp = pieces.kinds[order.opening], [pieces.kinds[step] for step in order.mlp]
         with m.Switch(pieces.kind):
@@ -234,17 +240,22 @@ class Dispatcher(wiring.Component):
                     beats = section.beats
                     if kind == opening and beats != stream[FINAL_NORM].beats:      # the final norm's has other vectors
                         beats = Mux(pieces.final, stream[FINAL_NORM].beats, beats)
-                    m.d.comb += [count.eq(beats), address.eq(base + (
+                    m.d.comb += [count_of.eq(beats), offset_of.eq(
                         offset if kind == opening else before if kind in of_mlp else
-                        Mux(pieces.odd, before, offset)))]
+                        Mux(pieces.odd, before, offset))]
             with m.Default():
-                m.d.comb += [address.eq(stream[HEAD].address), count.eq(stream[HEAD].beats)]
-        m.d.comb += pieces.step.eq(step)
+                m.d.comb += count_of.eq(stream[HEAD].beats)
+        of_head = pieces.kind == pieces.kinds[HEAD]
+        m.d.comb += [find.eq((asking | there) & (~there | step) & ~(there & step & last)), pieces.step.eq(find), address.eq(of + place)]
+        with m.If(find):
+            m.d.sync += [there.eq(1), place.eq(offset_of), count.eq(count_of), last.eq(pieces.last), of.eq(Mux(of_head, stream[HEAD].address, base))]
+        with m.Elif(step):
+            m.d.sync += there.eq(0)
         with m.If(finish):
             m.d.sync += base.eq(stream.body)
-        with m.Elif(step & pieces.climb):
+        with m.Elif(find & pieces.climb):
             m.d.sync += base.eq(base + stream.layer_beats)
-        return address, count, step, pieces.last
+        return address, count, step, last, there
 
     def _body_of_layers(self, m, pieces, address, count, step):
         """The same where each layer has a length of its own."""
@@ -320,7 +331,7 @@ class Dispatcher(wiring.Component):
                 with m.If(~second):
                     m.d.sync += address.eq(follows)
         request = self.req.payload
-        body, beats, step, end = self._body(m, both, head, finish)
+        body, beats, step, end, there = self._body(m, both, head, finish, waiting & last)
         with m.FSM(name="ask") as fsm:
             with m.State("IDLE"):
                 m.d.comb += [self.req.valid.eq(self.cmd.valid), self.cmd.ready.eq(self.req.ready),
@@ -338,8 +349,8 @@ class Dispatcher(wiring.Component):
                     with m.If(last):
                         m.next = "BODY"
             with m.State("BODY"):
-                m.d.comb += [self.req.valid.eq(1), request.address.eq(body), request.count.eq(beats), step.eq(self.req.ready)]
-                with m.If(self.req.ready & end):
+                m.d.comb += [self.req.valid.eq(there), request.address.eq(body), request.count.eq(beats), step.eq(self.req.ready & there)]
+                with m.If(step & end):
                     m.next = "ASKED"
             with m.State("ASKED"):
                 with m.If(finish):
