@@ -114,7 +114,8 @@ def _sums_in_order(h, unit):
 
 def _loop(h, unit):
     _loop_is_set_between(h, unit)
-    h.assume(~unit.result.valid | h.inside.under_way)       # the machine has results of a pass only
+    # the machine has results of a pass only, and takes no entry of the next before the last of them
+    h.assume((~unit.result.valid | h.inside.under_way & ~(h.inside.came & h.inside.seen.last)) & ~(unit.command.ready & h.inside.under_way))
 
 
 _SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, head_dim=4, hidden_size=4, intermediate_size=4, num_hidden_layers=1, vocab_size=5,

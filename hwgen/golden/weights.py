@@ -14,7 +14,7 @@ __all__ = ["Piece", "ROM_LATENCY", "beats_taken", "block_offsets", "embed_cycle"
            "expanded", "exps_cycle", "gain_cycle", "model_id", "pieces", "position_exponent", "position_row", "record", "record_end",
            "record_first", "request_list", "row_offset", "row_offsets", "stored_codes", "tile_after_tile_cycle", "tiles", "waits"]
 
-ROM_LATENCY = 4     # cycles from taking a request to its first beat
+ROM_LATENCY = 5     # cycles from taking a request to its first beat
 
 
 # Values

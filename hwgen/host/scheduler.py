@@ -16,7 +16,7 @@ from .policies import Policy
 __all__ = ["PassRecord", "Request", "Scheduler", "Sequence", "TURNAROUND"]
 
 #: Cycles from a pass's last result to the first entry of the next, if the host has it ready: the sequencer's own.
-TURNAROUND = 2
+TURNAROUND = 3
 
 
 @dataclass(frozen=True)

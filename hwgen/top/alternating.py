@@ -195,10 +195,11 @@ class AlternatingSequencer(wiring.Component):
                     m.d.sync += [embedded.eq(0), angled.eq(0), *(s.eq(0) for s in (*counts, *wanted))]
                     m.next = "IDLE"
 
+        m.d.comb += self.sampled.ready.eq(self.outcome.ready)      # whatever the phase: in the last one there is none
         with m.If(fsm.ongoing("FINISH")):
             m.d.comb += [self.outcome.valid.eq(nothing), self.outcome.p.none.eq(1), self.outcome.p.last.eq(1)]
         with m.Else():
-            m.d.comb += [self.outcome.valid.eq(self.sampled.valid), self.sampled.ready.eq(self.outcome.ready)]
+            m.d.comb += self.outcome.valid.eq(self.sampled.valid)
             m.d.comb += [self.outcome.p.entry.eq(entry_of(half, want_row(half, self.sampled.p.row))),
                          self.outcome.p.token.eq(self.sampled.p.token),
                          self.outcome.p.last.eq((self.sampled.p.row + 1 == of(half, wanted)) & (half | ~heads[1]))]

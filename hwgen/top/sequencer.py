@@ -165,10 +165,11 @@ class Sequencer(wiring.Component):
                     m.d.sync += [wanted.eq(0), embedded.eq(0), angled.eq(0)]
                     go(PhaseShape.IDLE)
 
+        m.d.comb += self.sampled.ready.eq(self.outcome.ready)      # whatever the phase: in the last one there is none
         with m.If(self.phase == PhaseShape.FINISH):
             m.d.comb += [self.outcome.valid.eq(wanted == 0), self.outcome.p.none.eq(1), self.outcome.p.last.eq(1)]
         with m.Else():
-            m.d.comb += [self.outcome.valid.eq(self.sampled.valid), self.sampled.ready.eq(self.outcome.ready)]
+            m.d.comb += self.outcome.valid.eq(self.sampled.valid)
             m.d.comb += [self.outcome.p.entry.eq(pick(want_rows, self.sampled.p.row)),
                          self.outcome.p.token.eq(self.sampled.p.token),
                          self.outcome.p.last.eq(self.sampled.p.row + 1 == wanted)]

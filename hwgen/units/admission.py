@@ -71,8 +71,10 @@ class Admission(wiring.Component):
         # -- what comes in: entries of a pass, or operations between passes
         done = Signal()
         m.submodules.entries = entries = Skid(command_layout(design))       # so nobody outside waits for the KV memory's answer, which comes late in the cycle
-        may = ~closed & self.entry.ready & ~operating & (opened | ~self.kv_command.valid)
-        m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & self.entry.ready),
+        ready = Signal(name="ready")            # the sequencer was; while a pass has not been closed it stays so
+        m.d.sync += ready.eq(self.entry.ready)
+        may = ~closed & ready & ~operating & (opened | ~self.kv_command.valid)
+        m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & ready),
                      self.command.ready.eq(entries.i.ready & may), entries.i.valid.eq(self.command.valid & may), entries.i.payload.eq(self.command.p),
                      entries.o.ready.eq(~holding | done), self.opens.eq(self.command.valid & may & ~opened)]
         with m.If(done):

@@ -13,7 +13,7 @@ class DecodeLoop(wiring.Component):
 
     While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order: each with the same
     slot, the next position, its token, the next key. An entry does not go on behind the token ``stop`` if ``stopping``, when its slot
-    is full, or behind an error; an entry that wanted no token does not either. The first is offered the cycle after the pass's last result was taken
+    is full, or behind an error; an entry that wanted no token does not either. The first is offered two cycles after the pass's last result was taken
     by the host, who gets all results as ever (``entry`` counts those of the pass), and slows the loop when it does not take them; each
     entry before another one that goes on takes a cycle, whether it goes on or not. The loop ends (``left`` becomes 0) behind ``left`` passes, or when no entry goes on. A pass
     that gives no token neither starts nor ends it. The host's entries wait while a pass is under way that may be followed.
@@ -25,7 +25,7 @@ class DecodeLoop(wiring.Component):
     Members
     -------
     entry : In(stream)          the host's entries
-    command : Out(stream)       to the machine
+    command : Out(stream)       to the machine, which takes none from a pass's last entry to its last result
     result : In(stream)         from the machine
     outcome : Out(stream)       to the host
     load : In(1), count : In(16)        set ``left``, in any cycle

@@ -65,9 +65,9 @@ _QUEUE = 8       # beats: more than are on their way, from the address to whoeve
 class RomSource(wiring.Component):
     """The weight stream in a block memory on the chip.
 
-    A request taken in cycle s has its first beat valid in cycle s + 4 and then one a cycle; the next request is taken in
+    A request taken in cycle s has its first beat valid in cycle s + 5 and then one a cycle; the next request is taken in
     the cycle that reads the last beat, so that its beats follow without a bubble. Block memories are all over a chip, and slow (5.6 ns on an
-    ECP5): their addresses come from registers that nothing else hangs on, they have no enables, and a queue behind them takes what they give.
+    ECP5): their addresses come from registers that nothing else hangs on, they have no enables, and registers and a queue behind them take what they give.
     So many beats are asked for as it has places.
 
     Parameters
@@ -91,15 +91,16 @@ class RomSource(wiring.Component):
         active, read = Signal(), Signal(name="read")
         request = Signal(self.req.payload.shape(), reset_less=True)     # what is left of it
         address = Signal.like(rom.address, reset_less=True)
-        asked, found = Signal(name="asked"), Signal()                   # the memory has an address; its output a beat
+        asked, given, found = Signal(name="asked"), Signal(name="given"), Signal()      # the memory has an address; its output a beat; the register behind it
+        beat = Signal.like(rom.data, reset_less=True, name="beat")
         m.submodules.queue = queue = memory.Memory(shape=unsigned(8 * hw.beat_bytes), depth=_QUEUE, init=[])
         write, first = queue.write_port(), queue.read_port(domain="comb")
         out, room = Signal(range(_QUEUE + 1), name="out"), Signal(init=1)       # beats asked for and not taken; there may be one more
         held, taken, more = Signal(range(_QUEUE + 1), name="held"), Signal(name="taken"), Signal(name="more")     # beats in the queue
         m.d.comb += [read.eq(active & room), taken.eq(self.beats.valid & self.beats.ready), more.eq(read & ~taken),
                      self.req.ready.eq(~active | (read & (request.count == 1))),
-                     rom.en.eq(1), rom.address.eq(address), write.data.eq(rom.data), write.en.eq(found), self.beats.payload.eq(first.data)]
-        m.d.sync += [asked.eq(read), found.eq(asked), address.eq(request.address), out.eq(out + read - taken), held.eq(held + found - taken),
+                     rom.en.eq(1), rom.address.eq(address), write.data.eq(beat), write.en.eq(found), self.beats.payload.eq(first.data)]
+        m.d.sync += [asked.eq(read), given.eq(asked), found.eq(given), beat.eq(rom.data), address.eq(request.address), out.eq(out + read - taken), held.eq(held + found - taken),
                      room.eq(Mux(more, out < _QUEUE - 1, (out != _QUEUE) | taken)), write.addr.eq(write.addr + found), first.addr.eq(first.addr + taken),
                      self.beats.valid.eq(found | (held > 1) | (held == 1) & ~taken)]
         with m.If(read):
