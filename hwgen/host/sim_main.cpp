@@ -142,7 +142,7 @@ static void take_weights() {
     }
     if (PORT(weight_req, valid) && PORT(weight_req, ready))
         requests.push_back({get(PORT(weight_req, payload), REQ_ADDRESS), get(PORT(weight_req, payload), REQ_COUNT),
-                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + 3});
+                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + WEIGHT_LATENCY});
 }
 #else
 static void drive_weights() {}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..golden.weights import ROM_LATENCY
 from ..lib import verilator
 from ..lib.generator import generator
 from ..lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
@@ -74,7 +75,7 @@ def _header(design):
 
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
-        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes),
+        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes), ("WEIGHT_LATENCY", ROM_LATENCY),
         ("TILE_BEATS", hw.tile_beats), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
