@@ -11,6 +11,7 @@ from .mac_array import matmul_cycles
 from .rmsnorm import norm_cycles
 from .sampler import sample_latency
 from .timeline import Timeline
+from .wired import wired_cycles
 
 __all__ = ["Timeline", "pass_timeline"]
 
@@ -18,8 +19,8 @@ __all__ = ["Timeline", "pass_timeline"]
 class _Pass:
     """A pass being laid out: the current cycle, and how far the weight stream is."""
 
-    def __init__(self, design, positions):
-        self.design, self.positions, self.n = design, positions, len(positions)
+    def __init__(self, design, positions, wires):
+        self.design, self.positions, self.n, self.wires = design, positions, len(positions), wires
         self.numbers = phases(design.block)
         self.phases, self.spent = [(0, int(self.numbers.IDLE), 0)], dict.fromkeys(self.numbers, 0)
         self.busy = self.starved = self.blocked = 0
@@ -40,9 +41,14 @@ class _Pass:
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
-    def matmul(self, section, n, start):
-        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
+    def matmul(self, name, layer, n, start):
+        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the `WiredTimes` of one that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
+        if self.design.hw.wired:
+            times = wired_cycles(self.design, self.wires[name, layer], max(matrix.bits for matrix in self.wires.values()), ops)
+            self.busy += times.busy
+            return times
+        section = self.design.stream[name, layer]
         tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
         times = matmul_cycles(self.design, section.matmul, n, ops, tile, section.tiling)
         self.busy += times.busy
@@ -57,7 +63,7 @@ class _Pass:
         if isinstance(step, Norm):
             return norm_end(design, step, self.norm(design.stream[step.name, layer], n, start))
         if isinstance(step, Project):
-            return sink_end(design, step, self.matmul(design.stream[step.name, layer], n, start), n)
+            return sink_end(design, step, self.matmul(step.name, layer, n, start), n)
         if isinstance(step, Store):
             return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
         return start + attention_cycles(design, self.positions, design.window(layer))[1]
@@ -68,16 +74,18 @@ class _Pass:
         return start
 
 
-def pass_timeline(design, positions, wants, closed=None):
+def pass_timeline(design, positions, wants, closed=None, wires=None):
     """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output.
 
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
-    Without it, all entries are let in without delay.
+    Without it, all entries are let in without delay. ``wires``: of a machine whose matrices are logic, {(name, layer): `FixedMatrix`} (`hwgen.models.wires`).
     """
+    if design.hw.wired and wires is None:
+        raise ValueError("Matrices must be given where they are logic: how long they take depends on them")
     closed = len(positions) - 1 + admission.LATENCY if closed is None else closed
     if design.hw.halves == 2:
         return alternating_timeline(design, positions, wants, closed)
-    p = _Pass(design, list(positions))
+    p = _Pass(design, list(positions), wires)
     n, wanted = p.n, sum(map(bool, wants))
     asked = closed + 1
     p.taken = asked + weights.record_first(design, n)
@@ -87,7 +95,7 @@ def pass_timeline(design, positions, wants, closed=None):
         s = p.layer(layer, s)
     if wanted:
         s = p.phase(FINAL_NORM, 0, s, p.norm(design.stream[FINAL_NORM], wanted, s))
-        times = p.matmul(design.stream[HEAD], wanted, s + design.head_delay)
+        times = p.matmul(HEAD, None, wanted, s + design.head_delay)
         outcomes = [times.granule(-1, row) + sample_latency(design) - 1 for row in range(wanted)]
         s = p.phase(HEAD, 0, s, outcomes[-1] + 1)
     else:

@@ -72,6 +72,8 @@ class AxiShape:
                                   ("Entry count", design.hw.entries, 1 << 16)):
             if value > most:
                 raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
+        if design.hw.wired:
+            raise ValueError("Weight source must be 'rom' or 'stream' on bus axi, not 'wired'")
         size = design.stream_beats * design.hw.beat_bytes
         if design.hw.source == "stream" and size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")

@@ -239,13 +239,14 @@ class FixedMatrix:
     activation : Fp8                        of the inputs
     levels : int                            adders behind each other in a cycle: more of them are fewer registers, and a slower clock
     rows : int [outputs] or None            offsets of rows, which leave with the sums
+    exponents : {name: int}                 of the model's matrices that it is made of, as a record has them
     progress                                as `network`
 
-    ``plan``, ``bits`` (of a sum), ``size`` (outputs, inputs) and ``rows`` are what there is to know of it.
+    ``plan``, ``bits`` (of a sum), ``size`` (outputs, inputs), ``rows`` and ``exponents`` are what there is to know of it.
     """
 
-    def __init__(self, ints, activation, levels=1, rows=None, progress=None):
-        self.size, self.rows = ints.shape, rows
+    def __init__(self, ints, activation, levels=1, rows=None, exponents=None, progress=None):
+        self.size, self.rows, self.exponents = ints.shape, rows, exponents
         self.bits = frame_bits(ints, activation)
         self.plan = Plan(network(ints, progress), levels)
 
