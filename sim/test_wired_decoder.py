@@ -16,7 +16,7 @@ from sim.test_axi import SAMPLING
 from sim.weights_units import image
 
 SHAPES = {
-    "plain": dict(slots=2, num_hidden_layers=2, hidden_size=12, intermediate_size=10, vocab_size=19),
+    "plain": dict(hidden_size=7, intermediate_size=5, vocab_size=19, head_dim=4, attention_lanes=4),
     # offsets of rows and blocks, an LM head of its own, biases, norms of sums
     "formats": dict(formats="weights=e2m1,head=e4m3", tie_word_embeddings=False, block=dict(biased=["q", "o"], norms="sandwich"), columns=16, hidden_size=20,
                     intermediate_size=10, vocab_size=40),
@@ -30,7 +30,8 @@ def decoder(changes):
     return design, quantized, Decoder(design, rom_file=str(image(pack(quantized, design))), wires=fixed_matrices(quantized, design))
 
 
-@pytest.mark.parametrize("name", ["plain", pytest.param("formats", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SHAPES)
 def test_wired_decoder(name):
     design, quantized, unit = decoder(SHAPES[name])
     steps = list(expected_steps(design, quantized, History(design).steps(6)))
