@@ -14,8 +14,8 @@ def codes(rng, fmt, shape):
     return (magnitudes * (rng.random(shape) < 0.9)).astype(np.uint8) | (rng.integers(0, 2, shape) << fmt.bits - 1).astype(np.uint8)
 
 
-def matrices(design, sizes, levels, blocks=0):
-    """{name: (codes, offsets of blocks, FixedMatrix)} of sizes [(outputs, slices)]; the first has a row of zeros and one of negative codes, and two rows alike."""
+def matrices(design, sizes, levels):
+    """{name: (codes, FixedMatrix)} of sizes [(outputs, slices)]; the first has a row of zeros, one of negative codes, and two rows alike."""
     fmt, rng, found = design.array_format, np.random.default_rng(7), {}
     for number, (outputs, slices) in enumerate(sizes):
         w = codes(rng, fmt, (outputs, slices * design.hw.lanes))

@@ -77,6 +77,7 @@ def test_recipe_with_e2m5():
     ("demo,", "nothing left out, not 'demo,'"), ("demo,,lanes=8", "nothing left out"), ("lanes=", "field=value, not 'lanes='"), ("=8", "not '=8'"),
     ("lanes=0x10", "an integer, not '0x10'"), ("lanes=٨", "not '٨'"), ("lanes=1_6", "not '1_6'"), ("slots=" + "9" * 5000, "an integer, not '99999999999999999999'"),
     ("residual_fraction=AUTO", "an integer or auto, not 'AUTO'"), ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"), ("source=disk", "'rom' or 'stream', not 'disk'"),
+    ("source=wired", "on a command line, not 'wired'"),
 ])
 def test_wrong_shapes(text, complaint):
     with pytest.raises(ValueError, match=complaint):

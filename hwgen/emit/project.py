@@ -74,9 +74,11 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
 
     Raises
     ------
-    EmitError                       if the folder or the name is refused
+    EmitError                       if the folder or the name is refused, or matrices are logic
     OSError                         if the folder cannot be written
     """
+    if design.hw.wired:
+        raise EmitError("Weight source must be 'rom' or 'stream' to be emitted as a project, not 'wired'")
     folder = Path(folder)
     try:
         check_output(folder, name)

@@ -12,6 +12,7 @@ from .mac_array import matmul_cycles
 from .rmsnorm import norm_cycles
 from .sampler import sample_latency
 from .timeline import Timeline
+from .wired import wired_cycles
 
 __all__ = ["Timeline", "pass_timeline"]
 
@@ -19,8 +20,8 @@ __all__ = ["Timeline", "pass_timeline"]
 class _Pass:
     """A pass being laid out: the current cycle, and how far the weight stream is."""
 
-    def __init__(self, design, positions, runs=()):
-        self.design, self.positions, self.n = design, positions, len(positions)
+    def __init__(self, design, positions, runs=(), wires=None):
+        self.design, self.positions, self.n, self.wires = design, positions, len(positions), wires
         self.numbers, self.runs = phases(design.block), runs
         self.phases, self.spent = [(0, int(self.numbers.IDLE), 0)], dict.fromkeys(self.numbers, 0)
         self.busy = self.starved = self.blocked = 0
@@ -41,9 +42,14 @@ class _Pass:
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
-    def matmul(self, section, n, start):
-        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`."""
+    def matmul(self, name, layer, n, start):
+        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the `WiredTimes` of one that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
+        if self.design.hw.wired:
+            times = wired_cycles(self.design, self.wires[name, layer], max(matrix.bits for matrix in self.wires.values()), ops)
+            self.busy += times.busy
+            return times
+        section = self.design.stream[name, layer]
         tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
         if self.runs and section.layer is not None:
             project = next(project for project in self.design.block.of(Project) if project.name == section.name)
@@ -65,7 +71,7 @@ class _Pass:
         if isinstance(step, Norm):
             return norm_end(design, step, self.norm(design.stream[step.name, layer], n, start))
         if isinstance(step, Project):
-            return sink_end(design, step, self.matmul(design.stream[step.name, layer], n, start), n)
+            return sink_end(design, step, self.matmul(step.name, layer, n, start), n)
         if isinstance(step, Store):
             return start + kv_write_cycles(design, n, read_latency=vector_buffer.READ_LATENCY)
         return start + attention_cycles(design, self.positions, design.window(layer))[1]
@@ -76,16 +82,19 @@ class _Pass:
         return start
 
 
-def pass_timeline(design, positions, wants, closed=None, adapters=()):
+def pass_timeline(design, positions, wants, closed=None, adapters=(), wires=None):
     """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output.
 
     ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
     Without it, all entries are let in without delay. ``adapters``: the number of each entry's, or nothing.
+    ``wires``: of a machine whose matrices are logic, {(name, layer): `FixedMatrix`} (`hwgen.models.wires`).
     """
+    if design.hw.wired and wires is None:
+        raise ValueError("Matrices must be given where they are logic: how long they take depends on them")
     closed = admission.closed_cycle(design, len(positions)) if closed is None else closed
     if design.hw.halves == 2:
         return alternating_timeline(design, positions, wants, closed)
-    p = _Pass(design, list(positions), runs(adapters))
+    p = _Pass(design, list(positions), runs(adapters), wires)
     n, wanted = p.n, sum(map(bool, wants))
     asked = closed + 1
     p.taken = asked + weights.record_first(design, n)
@@ -95,7 +104,7 @@ def pass_timeline(design, positions, wants, closed=None, adapters=()):
         s = p.layer(layer, s)
     if wanted:
         s = p.phase(FINAL_NORM, 0, s, p.norm(design.stream[FINAL_NORM], wanted, s))
-        times = p.matmul(design.stream[HEAD], wanted, s + design.head_delay)
+        times = p.matmul(HEAD, None, wanted, s + design.head_delay)
         outcomes = [times.granule(-1, row) + sample_latency(design) - 1 for row in range(wanted)]
         s = p.phase(HEAD, 0, s, outcomes[-1] + 1)
     else:

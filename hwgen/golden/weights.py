@@ -107,7 +107,7 @@ def request_list(design, tokens, head, positions=None):
     if hw.halves == 2:
         both = len(tokens) > hw.entries // 2
         return requests + [_piece_request(design, piece) for piece in pieces(design, both, head)]
-    end = stream[HEAD].end if head else stream[FINAL_NORM].address
+    end = stream.all_end if head else stream[FINAL_NORM].address
     return [*requests, (stream.body, end - stream.body, 0)]
 
 

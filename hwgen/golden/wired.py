@@ -21,6 +21,10 @@ class WiredTimes(NamedTuple):
     last: int
     ready: int
 
+    def granule(self, index, entry=-1):
+        """Cycle in which a granule is at ``o``; -1 is the last."""
+        return self.first + index if index >= 0 else self.last + 1 + index
+
 
 def wired_cycles(design, matrix, bits, ops):
     """`WiredTimes` of a `hwgen.params.wired.FixedMatrix` in a unit whose sums have ``bits``, the largest of its matrices'.

@@ -1,6 +1,7 @@
 """The golden model behind the same interface as the hardware: tokens, signatures and the cycles they should take."""
 from ..golden.decoder import GoldenDecoder
 from ..golden.sequencer import pass_timeline
+from ..models.wires import fixed_matrices
 from ..params.phases import EVENTS, phases
 from .link import KvAnswer, Link, PassResult, check_fits, check_loaded, checked_adapter, entry_errors
 
@@ -13,6 +14,7 @@ class GoldenLink(Link):
     def __init__(self, design, quantized):
         self.design = design
         self.decoder = GoldenDecoder(design, quantized)
+        self._wires = fixed_matrices(quantized, design) if design.hw.wired else None
         self._loaded = set()
 
     def load_adapter(self, number, quantized):
@@ -37,7 +39,7 @@ class GoldenLink(Link):
             idle = int(phases(self.design.block).IDLE)
             return PassResult(tokens=tokens, signatures=signatures, phases=[(0, idle, 0)], outcome_cycles=refused,
                               cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
-        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed, [e.adapter for e in rows])
+        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed, [e.adapter for e in rows], self._wires)
         return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,
                           cycles=time.outcomes[-1], counters={**time.counters, "saturated": self.decoder.saturated - before}, errors=errors)
 

@@ -1,4 +1,5 @@
-"""Verilog of a `hwgen.params.wired.Plan`, written as text: Amaranth takes some 100 us and 10 kB for every signal, and a matrix has several for each weight.
+"""Verilog of a `hwgen.params.wired.Plan`, written as text: Amaranth takes 2 ms, 20 kB of memory and 220 bytes of Verilog for
+an adder (4,000 of them: 8 s of CPU), and a matrix has one for every second weight.
 
 Bits that are alike stand together in words of 64, so that a simulator adds 64 pairs of numbers at once.
 """
@@ -8,11 +9,12 @@ __all__ = ["wires_text"]
 
 _WORD = 64      # bits
 _LINE = 16      # of them in a line
+_ZERO = "1'h0"  # an output of a row of zeros
 
 
 def wires_text(plan):
-    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none), x [inputs], and y [outputs]
-    `Plan.latency` cycles later."""
+    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none), x [inputs], and y
+    [outputs] `Plan.latency` cycles later."""
     network, names, lines = plan.network, {}, []
     for i in range(network.inputs):
         names[i, 0, 0] = f"x[{i}]"
@@ -31,7 +33,8 @@ def wires_text(plan):
     for number, (time, of) in enumerate(delays):
         names.update((at, f"d{number}[{bit}]") for bit, at in enumerate(of))
 
-    lines += ["", "// Numbers come a bit a cycle, the least significant first. A word is up to 64 adders (a, b: what they add; c: carries; s, r: sums), shifts (q) or delays (d)."]
+    lines += ["", "  // Numbers come a bit a cycle, the least significant first.",
+              "  // A word is up to 64 adders (a, b: what they add; c: carries; s, r: sums), shifts (q) or delays (d)."]
     lines += [f"  reg [{plan.latency}:1] cleared;"] if plan.latency else []
     for number, (_, level, of) in enumerate(words):
         lines.append(f"  wire {_range(of)}a{number}, b{number}, s{number};")
@@ -40,7 +43,7 @@ def wires_text(plan):
     for letter, kind in (("q", shifts), ("d", delays)):
         lines += [f"  reg {_range(of)}{letter}{number};" for number, (_, of) in enumerate(kind)]
     if plan.latency:
-        lines.append(f"  always @(posedge clk) cleared <= {'{cleared, clear}' if plan.latency > 1 else 'clear'};")
+        lines.append(f"  always @(posedge clk) cleared <= {f'{{cleared[{plan.latency - 1}:1], clear}}' if plan.latency > 1 else 'clear'};")
     for number, (time, level, of) in enumerate(words):
         negative = "".join(str(network.adders[adder][4]) for adder in reversed(of))
         rest, clear = f"{len(of)}'h{int(negative, 2):x}", _clear(time)
@@ -55,7 +58,7 @@ def wires_text(plan):
         lines += [f"  // time {time}", f"  always @(posedge clk) q{number} <= {_clear(time)} ? {len(of)}'h0 : {bits};"]
     for number, (time, of) in enumerate(delays):
         lines += [f"  // to time {time}", f"  always @(posedge clk) d{number} <= {_bits(names[node, shift, time - 1] for node, shift, _ in of)};"]
-    lines.append(f"  assign y = {_bits(names[at] if at else chr(49) + chr(39) + 'h0' for at in plan.outputs)};")
+    lines.append(f"  assign y = {_bits(names[at] if at else _ZERO for at in plan.outputs)};")
     return "\n".join([f"// Wires: a matrix of {len(plan.outputs)} x {network.inputs} weights as {len(network.adders)} serial adders.",
                       "// Source: hwgen/lib/wires.py, docs/wired.md", "module {module} (clk, clear, x, y);", "  input clk;", "  wire clk;",
                       "  input clear;", "  wire clear;", f"  input [{network.inputs - 1}:0] x;", f"  wire [{network.inputs - 1}:0] x;",

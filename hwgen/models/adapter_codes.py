@@ -1,5 +1,4 @@
 """An adapter in codes: what the golden model computes with, and what the machine's memory for adapters holds."""
-import math
 from dataclasses import dataclass
 
 import numpy as np

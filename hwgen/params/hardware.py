@@ -152,7 +152,7 @@ class HwShape:
                         A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context has
     kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
     residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
-    source              where the weights come from: "rom" (memory image) or "stream" (ports)
+    source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a memory image
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once, of which each entry names one or none: 0, 1, 3 or 7
     adapter_rank        their largest rank
@@ -205,8 +205,11 @@ class HwShape:
                              f"vector lane count {self.vector_lanes}")
         if not 0 <= self.residual_fraction <= MOST_FRACTION:
             raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
-        if self.source not in ("rom", "stream"):
+        if self.source not in ("rom", "stream", "wired"):
             raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
+        for noun, value, most in (("Entry count", self.entries, 1), ("Column count with multipliers", self.dsp_columns, 0)):
+            if self.wired and value != most:
+                raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
         check_int("KV block count", self.kv_blocks)
@@ -224,6 +227,13 @@ class HwShape:
         check_int("Adapter rank", self.adapter_rank, 1, 256)
         if self.adapters and self.halves == 2:
             raise ValueError("Half-batch count must be 1 with adapters, not 2")
+        if self.adapters and self.wired:
+            raise ValueError("Weight source must be 'rom' or 'stream' with adapters, not 'wired'")
+
+    @property
+    def wired(self):
+        """Matrices are logic: nothing of them is in the stream, and there is no array."""
+        return self.source == "wired"
 
     @property
     def beat_bytes(self):

@@ -115,7 +115,7 @@ class Stream:
     """The sections of a design's stream, in order. ``stream[name]`` is one of no layer, ``stream[name, layer]`` one of a layer.
 
     A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream once. The table of
-    learned positions has a row for each position that the machine has.
+    learned positions has a row for each position that the machine has. Matrices that are logic have no section, and the head only as a table.
     """
 
     def __init__(self, design):
@@ -127,10 +127,11 @@ class Stream:
                 if isinstance(step, Norm):
                     self._record(step.name, layer, block.exponents(step.name),
                                  tuple((vector.name, design.vector_granules(vector)) for vector in block.vectors(step.name)))
-                elif isinstance(step, Project):
+                elif isinstance(step, Project) and not design.hw.wired:
                     self._matrix(step.name, layer, design.matmul(step.name), design.recipe.format_of(step.name, layer))
         self._record(FINAL_NORM, None, (HEAD,), tuple((vector.name, design.vector_granules(vector)) for vector in block.final_vectors))
-        self._matrix(HEAD, None, design.head_matmul, design.recipe.format_of(HEAD))
+        if not design.hw.wired or design.model.tie_word_embeddings:
+            self._matrix(HEAD, None, design.head_matmul, design.recipe.format_of(HEAD))
         if design.model.tie_word_embeddings:
             self._named[EMBEDDING, None] = self[HEAD]
         else:
@@ -166,6 +167,11 @@ class Stream:
     def body(self):
         """First beat of the layers, which end where the final norm's record begins."""
         return self[HEADER].end
+
+    @property
+    def all_end(self):
+        """Behind the last beat of a pass that wants output: that of the LM head, or, if it is logic, of the record before it."""
+        return self[FINAL_NORM].end if self._design.hw.wired else self[HEAD].end
 
     @property
     def layer_beats(self):

@@ -1,8 +1,9 @@
 """A matrix of fixed weights as a network of adders: what `hwgen.units.wired` makes of wires, and its timing.
 
-Every weight is a sum of few signed powers of two (canonical signed digits), so every output is a sum of shifted inputs with signs. Pairs of such terms that
-many outputs have are made once (Hartley, "Subexpression sharing in filters using canonic signed digit multipliers", IEEE TCAS-II 43, 1996): the commonest
-first, in blocks of inputs, so that the work grows as the number of weights does. What then is left of each output is summed by a tree.
+Every weight is a sum of few signed powers of two (canonical signed digits), so every output is a sum of shifted inputs with signs. Pairs of
+such terms that many outputs have are made once (Hartley, "Subexpression sharing in filters using canonic signed digit multipliers", IEEE TCAS-II
+43, 1996): the commonest first, in blocks of inputs, so that the work grows as the number of weights does. What then is left of each output is
+summed by a tree.
 """
 import heapq
 from collections import Counter
@@ -186,9 +187,9 @@ def _sum(made, depth, terms):
 class Plan:
     """When each number of a `Network` is there, if a number comes a bit a cycle, the least significant first, and which registers that takes.
 
-    An adder is a full adder and a register for its carry. It adds numbers of the same *time*, the cycle of their lowest bit after that of the inputs; of ``levels``
-    adders behind each other the last one has a register for its sum, whose time is one later. A shift by one is a register that is cleared before the
-    lowest bit; a delay is a register. Both are there once for all that want them.
+    An adder is a full adder and a register for its carry. It adds numbers of the same *time*, the cycle of their lowest bit after that of the
+    inputs; of ``levels`` adders behind each other the last one has a register for its sum, whose time is one later. A shift by one is a register
+    that is cleared before the lowest bit; a delay is a register. Both are there once for all that want them.
 
     adders      [(time, level)] of each adder: level 1 .. levels; those of the last have a register
     shifts      [(node, shift)]: shifted so far, by one from (node, shift - 1)
@@ -239,13 +240,14 @@ class FixedMatrix:
     activation : Fp8                        of the inputs
     levels : int                            adders behind each other in a cycle: more of them are fewer registers, and a slower clock
     rows : int [outputs] or None            offsets of rows, which leave with the sums
+    exponents : {name: int}                 of the model's matrices that it is made of, as a record has them
     progress                                as `network`
 
-    ``plan``, ``bits`` (of a sum), ``size`` (outputs, inputs) and ``rows`` are what there is to know of it.
+    ``plan``, ``bits`` (of a sum), ``size`` (outputs, inputs), ``rows`` and ``exponents`` are what there is to know of it.
     """
 
-    def __init__(self, ints, activation, levels=1, rows=None, progress=None):
-        self.size, self.rows = ints.shape, rows
+    def __init__(self, ints, activation, levels=1, rows=None, exponents=None, progress=None):
+        self.size, self.rows, self.exponents = ints.shape, rows, exponents
         self.bits = frame_bits(ints, activation)
         self.plan = Plan(network(ints, progress), levels)
 

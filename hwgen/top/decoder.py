@@ -7,6 +7,7 @@ from ..lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_c
 from ..lib.skid import Skid, SkidRegister, cut
 from ..lib.steps import matrices, phase_shape
 from ..lib.verilog import shared
+from ..models.wires import matrix_name
 from ..params.block import Norm, Project
 from ..params.phases import EVENTS, member
 from ..params.stream import FINAL_NORM, HEAD
@@ -25,6 +26,7 @@ from ..units.rope import Rope
 from ..units.sampler import Sampler
 from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
+from ..units.wired import Wired
 from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
 from .alternating import AlternatingSequencer
 from .sequencer import Sequencer
@@ -42,7 +44,8 @@ class Decoder(wiring.Component):
     Parameters
     ----------
     design : Design
-    rom_file : str      memory image of the weights, for source "rom"
+    rom_file : str      memory image of the weights, for source "rom" and what "wired" leaves of it
+    wires : dict        for source "wired": {(name, layer): FixedMatrix} (`hwgen.models.wires.fixed_matrices`)
 
     Members
     -------
@@ -66,8 +69,10 @@ class Decoder(wiring.Component):
     kv_fault            Out            only with kv_ecc: ... and where the first of them was (`kv_fault_layout`)
     """
 
-    def __init__(self, design, *, rom_file=None):
-        self._design, self._rom_file = design, rom_file
+    def __init__(self, design, *, rom_file=None, wires=None):
+        if design.hw.wired and wires is None:
+            raise ValueError("Matrices must be given to a machine in which they are logic")
+        self._design, self._rom_file, self._wires = design, rom_file, wires
         members = {
             "command": In(stream.Signature(command_layout(design))),
             "outcome": Out(stream.Signature(outcome_layout(design))),
@@ -102,7 +107,7 @@ class Decoder(wiring.Component):
         m.submodules.admission = admission = Admission(design)
         m.submodules.sequencer = seq = (AlternatingSequencer if alternating else Sequencer)(design)
         m.submodules.dispatcher = dispatcher = Dispatcher(design)
-        m.submodules.array = array = MacArray(part)
+        m.submodules.array = array = Wired(part, {matrix_name(*key): matrix for key, matrix in self._wires.items()}) if hw.wired else MacArray(part)
         m.submodules.feeder = feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
         biased = block.biased(*block.converted)
         m.submodules.convert = convert = Convert(part, banks=hw.halves if biased else 1)
@@ -192,17 +197,20 @@ class Decoder(wiring.Component):
         heads_out = qk_norm.o if block.qk_norm and block.qk_norm.after_rotary else rope.o
         m.d.sync += [seq.qkv_done.eq(qkv.w.valid & qkv.w.ready & heads_out.p.last),
                      seq.swiglu_done.eq(xh.w.valid & xh.w.ready & swiglu.o.p.last)]
-        m.d.comb += [seq.exps_in.eq(dispatcher.exps), convert.exps.eq(seq.exps)]
+        exps = seq.exps
+        if hw.wired:
+            exps = self._select(m, seq, array, phase_is)
+        m.d.comb += [seq.exps_in.eq(dispatcher.exps), convert.exps.eq(exps)]
         # each in the record of the norm before it
-        first, second = (seq.exps[block.record_of(step.matrices[0])[1]] for step in block.added)
+        first, second = (exps[block.record_of(step.matrices[0])[1]] for step in block.added)
         m.d.comb += [adder.exp.eq(Mux(phase_is(block.from_heads), first, second)) for adder in adders]
-        m.d.comb += sampler.exp.eq(seq.exps[0])
+        m.d.comb += sampler.exp.eq(exps[0])
 
         if alternating:
             m.d.comb += seq.convert_idle.eq(convert.cmd.ready)
 
         # -- weights
-        if hw.source == "rom":
+        if hw.source != "stream":
             m.submodules.weights = source = RomSource(design, file=self._rom_file)
             connect(m, cut(m, "request_skid", dispatcher.req), source.req)
             connect(m, source.beats, dispatcher.beats)
@@ -211,7 +219,7 @@ class Decoder(wiring.Component):
             connect(m, flipped(self.weight_beats), dispatcher.beats)
         if hw.adapters:
             adapters, z_sums, xz = self._adapters(m, admission, seq, feeder, dispatcher.tile, array.tile)
-        else:
+        elif not hw.wired:
             connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)
         m.d.comb += [residual.embed_exp.eq(dispatcher.embed_exp) for residual in residuals]
@@ -353,7 +361,7 @@ class Decoder(wiring.Component):
         m.d.comb += [read.addr.eq(self.signature_address), self.signature_data.eq(read.data)]
         m.submodules.counters = counters = Counters(EVENTS)
         m.d.comb += counters.clear.eq(admission.opens)
-        events = {"cycles": admission.opened, "mac_busy": array.busy, "mac_starved": array.starved, "mac_blocked": array.blocked,
+        events = {"cycles": admission.opened, "mac_busy": array.busy, "mac_starved": Const(0) if hw.wired else array.starved, "mac_blocked": array.blocked,
                   "norm": seq.norming if alternating else phase_is(*block.of(Norm), FINAL_NORM),
                   "attention": seq.attending if alternating else phase_is(block.store, block.attend), "embed": phase_is("embed"),
                   "weight_beats": dispatcher.beats.valid & dispatcher.beats.ready,
@@ -362,6 +370,25 @@ class Decoder(wiring.Component):
         m.d.comb += [counters.events[name].eq(events[name]) for name in EVENTS]
         m.d.comb += [counters.address.eq(self.counter_address), self.counter_data.eq(counters.data)]
         return m
+
+    def _select(self, m, seq, array, phase_is):
+        """Tell a unit of wired matrices which one is wanted. Returns the exponents of its record, which are logic too: records come without a pause,
+        and the dispatcher has the next one's before this one's matrices are done."""
+        design, block = self._design, self._design.block
+        exps = Signal(seq.exps.shape(), name="exps")
+        numbers = {key: number for number, key in enumerate(self._wires)}
+        projects = [(project, block.exponents(block.record_of(project.matrices[0])[0])) for project in block.of(Project)]
+        for project, names in projects:
+            with m.If(phase_is(project)):
+                m.d.comb += array.matrix.eq(Array(numbers[project.name, layer] for layer in range(design.layers))[seq.layer])
+                for index, name in enumerate(names):
+                    m.d.comb += exps[index].eq(Array(self._wires[self._project_of(name), layer].exponents[name] for layer in range(design.layers))[seq.layer])
+        with m.If(phase_is(HEAD)):
+            m.d.comb += [array.matrix.eq(numbers[HEAD, None]), exps[0].eq(self._wires[HEAD, None].exponents[HEAD])]
+        return exps
+
+    def _project_of(self, name):
+        return next(project.name for project in self._design.block.of(Project) if name in project.matrices)
 
 
     def _adapters(self, m, admission, seq, feeder, base, tile):

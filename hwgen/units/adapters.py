@@ -1,7 +1,7 @@
 """Adapters: their memory, the order in which their tiles and the base's go to the array, and A's sums as activations (docs/adapters.md)."""
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import Pipeline, leading_zeros, magnitude, round_bf16, shift_up, times
 from ..lib.layouts import EXP_BITS, SHIFT_BITS, adapter_layout, result_layout, runs_layout, tile_layout

@@ -1,4 +1,6 @@
 """Asks for the slices of activations that the tiles of a matrix want, in order."""
+from dataclasses import replace
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -17,7 +19,7 @@ def feeder_ports(design):
 
 
 class Feeder(wiring.Component):
-    """Addresses of the activations of one matrix and ``n`` entries: for each n-tile, k-tile, code (hi, lo) and entry.
+    """Addresses of the activations of one matrix and ``n`` entries: for each n-tile, k-tile, code (hi, lo) and entry. Of a matrix that is logic: for each k-tile.
 
     Row ``entry`` and part ``k-tile`` of the vector buffer that holds the matrix's input. The first request is offered the
     cycle after the command was taken, then one per cycle; the next command is taken after the last request.
@@ -36,7 +38,10 @@ class Feeder(wiring.Component):
     def __init__(self, design):
         self._design = design
         Matrix = matrices(design.block)
-        self._matmuls = dict(zip(Matrix, (*design.layer_matmuls, design.head_matmul)))
+        matmuls = (*design.layer_matmuls, design.head_matmul)
+        if design.hw.wired:     # each slice once
+            matmuls = [replace(matmul, n_tiles=1, codes=1) for matmul in matmuls]
+        self._matmuls = dict(zip(Matrix, matmuls))
         super().__init__(feeder_ports(design))
 
     def elaborate(self, platform):

@@ -219,7 +219,7 @@ class Dispatcher(wiring.Component):
         address, count = Signal(range(design.stream_beats), name="body_address"), Signal(range(design.stream_beats + 1), name="body_count")
         step = Signal(name="body_step")
         if design.hw.halves == 1:
-            m.d.comb += [address.eq(stream.body), count.eq(Mux(head, stream[HEAD].end - stream.body, stream[FINAL_NORM].address - stream.body))]
+            m.d.comb += [address.eq(stream.body), count.eq(Mux(head, stream.all_end - stream.body, stream[FINAL_NORM].address - stream.body))]
             return address, count, step, 1, 1
         pieces = self._pieces(m, "asked", both, head, finish)
         if design.mixed_layers:
@@ -499,7 +499,10 @@ class Dispatcher(wiring.Component):
             with m.If(move):
                 m.d.sync += [of_norm.eq(norm), of_half.eq(norm_half)]
         left = Signal.like(tiles)
-        if design.scaled or design.narrow:
+        if hw.wired:
+            last_beat, kept, beat = Const(1), [], Const(0, 0)       # no tile ever comes
+            m.d.comb += beats.ready.eq(serial_ready)
+        elif design.scaled or design.narrow:
             m.submodules.reader = reader = TileReader(design)
             m.d.comb += [reader.beats.valid.eq(beats.valid & in_tiles), reader.beats.payload.eq(beats.payload),
                          beats.ready.eq(Mux(in_tiles, reader.beats.ready, serial_ready))]
@@ -600,8 +603,10 @@ class Dispatcher(wiring.Component):
                         with m.If(vectors_end):
                             m.d.sync += part.eq(0)
                             close_record()
-            with m.Case(Here.TILES):
-                if design.scaled or design.narrow:
+            with m.Case(Here.TILES) if not hw.wired else contextlib.nullcontext():
+                if hw.wired:
+                    pass
+                elif design.scaled or design.narrow:
                     with m.If(self.tile.valid & self.tile.ready):
                         count_tile()
                 else:
@@ -671,7 +676,9 @@ class Dispatcher(wiring.Component):
             with m.If(over):
                 m.d.sync += final.eq(0)
         empty = None
-        if not all(counts):
+        if design.hw.wired:
+            empty = Const(1)
+        elif not all(counts):
             empty = ~final & _one_of(second, [i for i, count in enumerate(counts[:-1]) if not count])
         return tiles, empty, Const(1), over, Mux(final, norms, second) if block.final_vectors else second, final, Const(0)
 

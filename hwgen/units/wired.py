@@ -1,4 +1,7 @@
 """Matrices of fixed weights as logic: what takes the place of the MAC array where no weight ever changes."""
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
@@ -60,7 +63,11 @@ class Wired(wiring.Component):
 
         def of_matrix(numbers):
             """The one of the matrix that is at work."""
-            return Array(numbers)[which] if len(set(numbers)) > 1 else numbers[0]
+            return Array(numbers)[which] if len(matrices) > 1 else numbers[0]
+
+        def selected(values):
+            """The one of the granule that leaves: AND and OR are two values to a LUT4, trees of multiplexers one."""
+            return reduce(or_, (Mux(here[at], value, 0) for at, value in enumerate(values)))
 
         # An entry's activations, in fixed point; then they are shifted out, the sign for as long as it takes.
         which = Signal(range(len(matrices)), reset_less=True)
@@ -120,7 +127,7 @@ class Wired(wiring.Component):
         layout = result_layout(design)
         m.submodules.results = results = SkidRegister(layout)
         connect(m, results.o, flipped(self.o))
-        at, group = Signal(range(max(granules))), Signal(range(groups), name="group")
+        here, group = Signal(max(granules), init=1, name="here"), Signal(range(groups), name="group")     # one bit for each granule
         found, move = Signal(name="found"), Signal(name="move")
         acc = Signal(v * bits, reset_less=True)
         out = results.i.p
@@ -129,15 +136,14 @@ class Wired(wiring.Component):
         kept = Signal(StructLayout({name: field.shape for name, field in layout if name != "acc"}), reset_less=True)
         m.d.comb += [out[name].eq(kept[name]) for name, _ in kept.shape()]
         with m.If(move):
-            m.d.sync += [found.eq(draining), acc.eq(Cat(words).word_select(at, v * bits)),
+            m.d.sync += [found.eq(draining), acc.eq(selected([Cat(words[start:start + v]) for start in range(0, len(words), v)])),
                          kept.entry.eq(held.entry), kept.exp.eq(held.exp), kept.group.eq(group)]
             if design.scaled:
-                offsets = [Array(_offsets(matrix, v, max(granules)))[at] for matrix in matrices]
-                m.d.sync += kept.rows.eq(Array(offsets)[which])
+                m.d.sync += kept.rows.eq(Array([selected(_offsets(matrix, v, max(granules))) for matrix in matrices])[which])
             with m.If(draining):
-                m.d.sync += [at.eq(at + 1), group.eq(Mux(group == groups - 1, 0, group + 1))]
-                with m.If(at == of_matrix([count - 1 for count in granules])):
-                    m.d.sync += [draining.eq(0), at.eq(0)]
+                m.d.sync += [here.eq(here << 1), group.eq(Mux(group == groups - 1, 0, group + 1))]
+                with m.If(of_matrix([here[count - 1] for count in granules])):
+                    m.d.sync += [draining.eq(0), here.eq(1)]
         return m
 
 

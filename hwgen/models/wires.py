@@ -1,0 +1,48 @@
+"""The matrices of a quantized model for a machine in which they are logic."""
+import numpy as np
+
+from ..params.block import Project
+from ..params.stream import BLOCK, HEAD
+from ..params.wired import FixedMatrix
+from .pack import _codes, _offsets
+
+__all__ = ["fixed_matrices", "matrix_name"]
+
+
+def matrix_name(name, layer):
+    """What the matrix of a project of a layer, or the LM head (layer None), is called in the Verilog."""
+    return name if layer is None else f"{name}_{layer}"
+
+
+def fixed_matrices(quantized, design, levels=1, progress=None):
+    """{(project's name, layer): `FixedMatrix`} of all layers, in order, and the LM head's, with layer None.
+
+    ``levels`` and ``progress`` as `FixedMatrix`; weights are counted over all of them.
+    """
+    wanted, block = [], design.block
+    for index, layer in enumerate(quantized.layers):
+        for project in block.of(Project):
+            first = getattr(layer, project.matrices[0])
+            ints = _ints(_codes(layer, design, project), first.fmt, _offsets(layer, design, project, "blocks", first.blocks is not None))
+            exponents = {name: design.stored_exponent(getattr(layer, name)) for name in project.matrices}
+            wanted.append(((project.name, index), ints, _offsets(layer, design, project, "rows", design.scaled), exponents, design.matmul(project.name)))
+    head = quantized.head
+    ints = _ints(head.codes, head.fmt, head.blocks)
+    if head.lo is not None:
+        ints = ints + head.fmt.values()[head.lo]
+    wanted.append(((HEAD, None), ints, head.rows, {HEAD: design.stored_exponent(head)}, design.head_matmul))
+    done, total = 0, sum(ints.size for _, ints, *_ in wanted)
+    found = {}
+    for key, ints, rows, exponents, matmul in wanted:
+        padded = np.pad(ints, [(0, matmul.rows - ints.shape[0]), (0, matmul.cols - ints.shape[1])])
+        found[key] = FixedMatrix(padded, design.recipe.activation_format, levels, rows, exponents)
+        done += ints.size
+        if progress:
+            progress(done, total)
+    return found
+
+
+def _ints(codes, fmt, blocks):
+    """Codes as integers in units of their format, times 2 to the power of their blocks' offsets."""
+    ints = fmt.values()[codes]
+    return ints if blocks is None else ints << blocks.repeat(BLOCK, axis=1)[:, :ints.shape[1]].astype(np.int64)

@@ -1,0 +1,62 @@
+"""A decoder whose matrices are logic, against golden: tokens, signatures, phases and every cycle."""
+import pytest
+
+from hwgen.emit import EmitError, emit
+from hwgen.golden.sequencer import pass_timeline
+from hwgen.models.pack import pack
+from hwgen.models.wires import fixed_matrices
+from hwgen.params.axi import AxiShape
+from hwgen.top.axi import AxiDecoder
+from hwgen.top.board import BoardMachine
+from hwgen.top.decoder import Decoder
+from sim.designs import small_design
+from sim.passes import History, bus_steps, expected_steps, random_model
+from sim.runner import run
+from sim.test_axi import SAMPLING
+from sim.weights_units import image
+
+SHAPES = {
+    "plain": dict(hidden_size=7, intermediate_size=5, vocab_size=19, head_dim=4, attention_lanes=4),
+    # offsets of rows and blocks, an LM head of its own, biases, norms of sums
+    "formats": dict(formats="weights=e2m1,head=e4m3", tie_word_embeddings=False, block=dict(biased=["q", "o"], norms="sandwich"), columns=16, hidden_size=20,
+                    intermediate_size=10, vocab_size=40),
+}
+
+
+def decoder(changes):
+    """(the design, its model, the component)."""
+    design = small_design(source="wired", entries=1, **changes)
+    quantized = random_model(design)
+    return design, quantized, Decoder(design, rom_file=str(image(pack(quantized, design))), wires=fixed_matrices(quantized, design))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SHAPES)
+def test_wired_decoder(name):
+    design, quantized, unit = decoder(SHAPES[name])
+    steps = list(expected_steps(design, quantized, History(design).steps(6)))
+    run(unit, "wired_decoder", "bench_decoder", params={
+        "changes": {"source": "wired", "entries": 1, **SHAPES[name]}, "steps": steps,
+        "refused": list(bus_steps(design, quantized, History(design, 3, operations=0.5, wrong=0.25).steps(14), SAMPLING))})
+
+
+@pytest.mark.parametrize("changes, complaint", [
+    (dict(entries=2), "Entry count must be 1 where matrices are logic, not 2"),
+    (dict(entries=1, dsp_columns=1), "Column count with multipliers must be 0 where matrices are logic, not 1"),
+])
+def test_shapes_refused(changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        small_design(source="wired", **changes)
+
+
+def test_what_has_no_matrices_is_refused():
+    design = small_design(source="wired", entries=1)
+    for make in (Decoder, lambda design: pass_timeline(design, [0], [True])):
+        with pytest.raises(ValueError, match="Matrices must be given"):
+            make(design)
+    with pytest.raises(ValueError, match="on bus axi, not 'wired'"):
+        AxiDecoder(design, AxiShape())
+    with pytest.raises(ValueError, match="source=rom"):
+        BoardMachine(design, divisor=40)
+    with pytest.raises(EmitError, match="emitted as a project, not 'wired'"):
+        emit(design, None, "nowhere", name="top")
