@@ -182,9 +182,11 @@ async def values(dut, pattern):
 @cocotb.test()
 @cocotb.parametrize(("kind", ["wild", "largest", "zero", "small"]))
 async def extremes(dut, kind):
+    if kind == "small" and cocotb.SIM_NAME.lower().startswith("icarus"):       # which takes long for as many as are needed
+        return
     b = await bench(dut, kind)
     rng = np.random.default_rng([cocotb.RANDOM_SEED, 7])
-    count = {"wild": 12, "small": 4}.get(kind, 2)
+    count = {"largest": 4, "zero": 2}.get(kind, 16)
     await b.check([command(rng, DESIGN.hw.context - 1 if i % 2 else None, 1) for i in range(count)])
 
 
