@@ -63,13 +63,13 @@ class Data:
             if kind in ("largest", "zero"):
                 return np.full(shape, fmt.max_code if kind == "largest" else 0, np.uint8)
             return (rng.integers(0, most + 1, shape) | rng.integers(0, 2, shape) << 7).astype(np.uint8)
-        low, high = (-512, 512) if kind == "wild" else (-3, 4)
+        low, high = {"wild": (-512, 512), "small": (-1, 1)}.get(kind, (-3, 4))
         most = (2 << fmt.man_bits) - 1 if kind == "small" else fmt.max_code         # without an exponent: so the last bits of sums count
         self.q, self.k, self.v = (codes(shape, most) for shape in ((hw.entries, d.heads, d.head), (*rows, d.head), (*rows, d.head)))
         if kind == "small":
             self.v[rng.random(self.v.shape) < 0.7] = 0
         # so that scores differ by a few units of log2
-        middle = -int(np.log2(fmt.values()[most] ** 2 * d.head)) + 3
+        middle = -int(np.log2((fmt.values()[most] * 2.0**fmt.unit_exp) ** 2 * d.head)) + 3
         self.q_exp = rng.integers(low, high, (hw.entries, d.heads))
         self.k_exp, self.v_exp = (rng.integers(low, high, rows) + (0 if kind == "wild" else m) for m in (middle, 0))
         if kind == "wild":      # around the scores' range too, and at both ends
@@ -182,9 +182,11 @@ async def values(dut, pattern):
 @cocotb.test()
 @cocotb.parametrize(("kind", ["wild", "largest", "zero", "small"]))
 async def extremes(dut, kind):
+    if kind == "small" and cocotb.SIM_NAME.lower().startswith("icarus"):       # which takes long for as many as are needed
+        return
     b = await bench(dut, kind)
     rng = np.random.default_rng([cocotb.RANDOM_SEED, 7])
-    count = {"wild": 12, "small": 4}.get(kind, 2)
+    count = {"largest": 4, "zero": 2}.get(kind, 16)
     await b.check([command(rng, DESIGN.hw.context - 1 if i % 2 else None, 1) for i in range(count)])
 
 
