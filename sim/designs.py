@@ -7,7 +7,7 @@ import random
 from hwgen.params import presets
 from hwgen.params.block import Attend, Block, Matrix, Norm, Project, QkNorm, Store, dense
 from hwgen.params.design import Design
-from hwgen.params.formats import FORMATS, WEIGHTS, fp8
+from hwgen.params.formats import WEIGHTS, WIDE, fp8
 from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 
@@ -40,7 +40,7 @@ def small_design(**changes):
         elif key in HwShape.__dataclass_fields__:
             hw[key] = value
         elif key in Recipe.__dataclass_fields__:
-            recipe[key] = fp8(value, WEIGHTS if key == "weight_format" else FORMATS) if key.endswith("_format") and isinstance(value, str) else value
+            recipe[key] = fp8(value, WIDE) if key.endswith("_format") and isinstance(value, str) else value
             if key == "overrides":      # as a manifest has them
                 recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"])) if isinstance(of, dict) else of for of in value)
         else:

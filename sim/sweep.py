@@ -27,7 +27,7 @@ from hwgen.models.quantize import quantize
 from hwgen.params.axi import AxiShape
 from hwgen.params.block import ACTIVATIONS, LLAMA, Block, Project, QkNorm, dense
 from hwgen.params.errors import ErrorCode
-from hwgen.params.formats import FORMATS, WEIGHTS, Fp8, fp8
+from hwgen.params.formats import FORMATS, WEIGHTS, WIDE, Fp8, fp8
 from hwgen.params.hardware import HwShape, Override, Recipe, block_ranges
 from hwgen.params.model import DivisorRopeScaling, LayerType, LinearRopeScaling, Llama3RopeScaling, ModelShape
 from hwgen.params.stream import HEAD
@@ -208,7 +208,7 @@ DRAWN = {
         "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"])))},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
-        "weight_format": _one(*(name for name, fmt in WEIGHTS.items() if fmt.bits == 8)),
+        **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),
         "head": _word(Recipe, "head"),
         "scales": lambda rng, _: rng.choice(CHOICES[Recipe, "scales"] if rng.random() < 0.5 else ("matrix",)),
         "overrides": _overrides,

@@ -60,12 +60,13 @@ def test_recipe_with_e2m1():
 
 
 def test_recipe_with_e2m5():
-    """Of weights alone, with offsets of rows."""
+    """Of weights, with offsets of rows, and of keys and values."""
     assert recipe("weights=e2m5") == Recipe(weight_format=E2M5, scales="row") and recipe("weights=e2m5,scales=matrix") == Recipe(weight_format=E2M5)
     mixed = recipe("weights=e2m1,head=e2m5,layers.1.down=e2m5")
     assert (mixed.weight_format, mixed.format_of("down", 1), mixed.format_of("down", 0), mixed.scales) == (E2M5, E2M5, E2M1, "row")
-    with pytest.raises(TypeError, match="^kv_format must be one of the FP8 formats e3m4 and e4m3, not Fp8"):
-        Recipe(kv_format=E2M5)
+    assert recipe("kv=e2m5") == Recipe(kv_format=E2M5)
+    with pytest.raises(TypeError, match="^p_format must be one of the FP8 formats e3m4 and e4m3, not Fp8"):
+        Recipe(p_format=E2M5)
 
 
 @pytest.mark.parametrize("text, complaint", [
@@ -87,7 +88,7 @@ def test_wrong_shapes(text, complaint):
 @pytest.mark.parametrize("text, head, complaint", [
     ("int8", None, "one of e3m4, e4m3, not 'int8'"), ("gate=e3m4", None, "Format field must be one of weights, .*, not 'gate'"),
     ("", None, "Format must be a name"), ("weights=e3m4,weights=e4m3", None, "'weights' must be given once"), (None, "triple", "'single' or 'pair', not 'triple'"),
-    ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("e2m5", None, "one of e3m4, e4m3, not 'e2m5'"),
+    ("e2m1", None, "one of e3m4, e4m3, not 'e2m1'"), ("kv=e2m1", None, "one of e3m4, e4m3, e2m5, not 'e2m1'"), ("e2m5", None, "one of e3m4, e4m3, not 'e2m5'"),
     ("weights=e2m5,activations=e2m5", None, "one of e3m4, e4m3, not 'e2m5'"), ("weights=e3m4,head=e2m5", None, "the same for all"), ("weights=int4", None, "one of e3m4, e4m3, e2m5, e2m1, not 'int4'"),
     ("head=e4m3", None, r"the same for all weights that are not in e2m1 \(weights=e4m3\)"), ("weights=e2m1,head=e4m3,down=e3m4", None, "the same for all"),
     ("layers.5-2=e2m1", None, "the first one before the last, not layers.5-2=e2m1"), ("layers.x=e2m1", None, "layers.FIRST-LAST.PROJECT, not 'layers.x'"),

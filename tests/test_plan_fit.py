@@ -219,6 +219,15 @@ def test_what_blocks_add_is_counted():
     assert more(block=dense(final_bias=True))["rmsnorm"][0] > 500
 
 
+def test_what_recipes_add_and_save_is_counted():
+    """Offsets of rows go through five units; an array of E3M1 is smaller."""
+    model = dataclasses.replace(DEMO, tie_word_embeddings=False)
+    plain, rows, narrow = (costs.estimate(design("demo", model, formats), "ecp5") for formats in (None, "scales=row", "weights=e2m1"))
+    assert {unit for unit in plain if rows[unit]["LUT"] > plain[unit]["LUT"]} == {"array", "convert", "dispatcher", "residual", "sampler"}
+    assert narrow["column"]["LUT"] < 0.75 * plain["column"]["LUT"] == 0.75 * rows["column"]["LUT"]
+    assert not any(costs.unknown(design("demo", model, formats)) for formats in ("scales=row", "weights=e2m1", "weights=e2m5", "down=e2m1"))
+
+
 def test_what_was_never_synthesized_is_said_by_name(monkeypatch, capsys):
     known = {row: kinds for row, kinds in costs.table()["ecp5"].items() if row not in ("sums", "convert, biases")}
     monkeypatch.setattr(costs, "table", lambda: {"ecp5": known})

@@ -48,6 +48,8 @@ _BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"
            "softcap": replace(DEMO, attn_logit_softcapping=50.0), "learned": replace(DEMO, learned_positions=True),
            "final bias": replace(DEMO, block=dense(final_bias=True))}
 BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCKS.items() for shape in ("4x4", "8x16")}
+#: And recipes with finer scales or narrower weights.
+BLOCKS |= {"4x4 rows": (DEMO, SHAPES["4x4"][1], "scales=row"), "4x4 e2m1": (replace(DEMO, tie_word_embeddings=False), SHAPES["4x4"][1], "weights=e2m1")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
 TABLES = {target: ("4x4", "8x16") for target in ("gowin", "gowin5", "ice40", "xilinx7", "cmos")}
@@ -58,8 +60,8 @@ COMMAND = "make synth-report"
 
 
 def design(shape):
-    model, text = shape
-    return Design(model=model, hw=hw_shape(text, model), recipe=recipe())
+    model, text, *formats = shape
+    return Design(model=model, hw=hw_shape(text, model), recipe=recipe(*formats))
 
 
 def changed(unit, design):

@@ -48,7 +48,7 @@ def add_machine(sub, shape="demo", option=""):
 
 def add_formats(sub):
     sub.add_argument("--formats", metavar="F",
-                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights also e2m5 (weights=e2m5), and e2m1: of all "
+                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights and kv also e2m5, weights also e2m1: of all "
                      "matrices (weights=F), the LM head (head=F), those of some kind (qkv=F, o=F, gate_up=F, down=F) or layers (layers.0-1=F, layers.3.down=F), "
                      "of which what comes later counts; a tied head needs head=e3m4 then. scales=row or matrix: exponents (default: matrix, row with e2m1 or e2m5); "
                      "block_range=N: the largest offset of 32 weights in e2m1. As weights=e2m1,head=e3m4,layers.0-1=e3m4: docs/cli.md")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Fp8", "E2M1", "E2M5", "E3M1", "E3M4", "E4M1", "E4M3", "FORMATS", "WEIGHTS", "fp8"]
+__all__ = ["Fp8", "E2M1", "E2M5", "E3M1", "E3M4", "E4M1", "E4M3", "FORMATS", "WEIGHTS", "WIDE", "fp8"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ E3M4 = Fp8("e3m4", exp_bits=3, man_bits=4, bias=3, has_infinity=True)
 #: OCP's E4M3, which FP8 checkpoints use. ml_dtypes calls it float8_e4m3fn.
 E4M3 = Fp8("e4m3", exp_bits=4, man_bits=3, bias=7, has_infinity=False)
 
-#: Of weights alone: five mantissa bits, so half E3M4's error where a row's largest is near the others, which offsets of rows see to. Every code is a number.
+#: Five mantissa bits, so half E3M4's error where a row's largest is near the others: of weights (with offsets of rows), and of queries, keys and values.
+#: Every code is a number.
 E2M5 = Fp8("e2m5", exp_bits=2, man_bits=5, bias=1, has_infinity=False, has_nan=False)
 
 #: OCP's E2M1, the elements of MXFP4: 0, 1/2, 1, 3/2, 2, 3, 4, 6. Of weights alone. ml_dtypes calls it float4_e2m1fn.
@@ -152,9 +153,10 @@ E2M1 = Fp8("e2m1", exp_bits=2, man_bits=1, bias=1, has_infinity=False, has_nan=F
 #: E2M1 with so many more exponents that a value times 2**0 ... 2**4, or 2**12, is one too: of arrays, never of a file.
 E3M1, E4M1 = (Fp8(f"e{bits}m1", exp_bits=bits, man_bits=1, bias=1, has_infinity=False, has_nan=False) for bits in (3, 4))
 
-#: What activations, keys and values, probabilities and tables of embeddings may be in, by name; and weights.
+#: What activations and probabilities may be in, by name; what keys and values (with queries) and tables of embeddings; and weights.
 FORMATS = {f.name: f for f in (E3M4, E4M3)}
-WEIGHTS = FORMATS | {f.name: f for f in (E2M5, E2M1)}
+WIDE = FORMATS | {E2M5.name: E2M5}
+WEIGHTS = WIDE | {E2M1.name: E2M1}
 
 
 def fp8(name, known=FORMATS):

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from .block import Project
 from .checks import check_int, check_power_of_two, later, without_unused
-from .formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3, FORMATS, Fp8
+from .formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3, FORMATS, WIDE, Fp8
 from .stream import HEAD
 
 __all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
@@ -66,7 +66,7 @@ class Recipe:
 
     def __post_init__(self):
         for field in ("weight_format", "activation_format", "kv_format", "p_format"):
-            known = (*FORMATS.values(), *[E2M5] * (field == "weight_format"))
+            known = (WIDE if field in ("weight_format", "kv_format") else FORMATS).values()
             if not isinstance(getattr(self, field), Fp8) or getattr(self, field) not in known:
                 raise TypeError(f"{field} must be one of the FP8 formats {' and '.join(map(str, known))}, not {getattr(self, field)!r}")
         if self.head not in ("single", "pair"):

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from .block import LLAMA, Project
-from .formats import E2M1, E2M5, WEIGHTS, fp8
+from .formats import E2M1, E2M5, FORMATS, WEIGHTS, WIDE, fp8
 from .hardware import HwShape, Override, Recipe
 from .stream import HEAD
 
@@ -156,7 +156,7 @@ def recipe(text=None, head=None):
 
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
 
-    Weights may be in e2m5 too, instead of the other formats of 8 bits, and in e2m1: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's
+    Keys and values may be in e2m5 too. Weights may be in e2m5, instead of the other formats of 8 bits, and in e2m1: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's
     name (``down=``), ``layers.2-5=``, ``layers.3.down=``; what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 or e2m5 somewhere
     it is row if it is not said.
     ``block_range=N``.
@@ -175,7 +175,7 @@ def recipe(text=None, head=None):
         elif key == "head" and value not in WEIGHTS:
             changes[key] = value
         elif key in names and key != "weights":
-            changes[names[key]] = fp8(value)
+            changes[names[key]] = fp8(value, WIDE if key == "kv" else FORMATS)
         else:
             overrides.append(_override(key, fp8(value, WEIGHTS)))
     if head:

@@ -3,8 +3,8 @@
 A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
 costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.
 
-The weights of a unit are those of Llama's block. What another block adds to it, or takes from it, are rows of their own, ``UNIT, WHAT``: of what grows
-with `growth`. Such rows, and units that Llama has not, are of ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
+The weights of a unit are those of Llama's block in 8 bits. What another block or recipe adds to it, or takes from it, are rows of their own, ``UNIT, WHAT``: of what
+grows with `growth`. Such rows, and units that Llama has not, are of ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
 """
 import functools
 import json
@@ -79,10 +79,14 @@ SOFTCAP = "attention, softcap"
 
 
 def growth(row, design, unit=None):
-    """What a block's change of a unit grows with."""
+    """What a block's change of a unit grows with, or a recipe's: that is of each lane, column or weight of a tile alone."""
     if row == SOFTCAP:
         return (design.hw.vector_lanes if unit == "sampler" else design.group,)
-    return 1, design.hw.vector_lanes
+    hw = design.hw
+    of, what = row.split(", ", 1)
+    if what.startswith(("offsets of rows", "weights in", "e2m1")):
+        return ({"column": hw.lanes, "array": hw.columns, "dispatcher": hw.lanes * hw.columns}.get(of, hw.vector_lanes),)
+    return 1, hw.vector_lanes
 
 
 def _changes(design):
