@@ -49,6 +49,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         cache_folder().mkdir(parents=True, exist_ok=True)
         work = stack.enter_context(work_folder(cache_folder(), WORK))
         rom, emitted = design.hw.source == "rom", folder
+        inside = "" if design.hw.source == "stream" else quantized.digest       # of what is built, or lies beside it
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"
         how = dict(opt=opt, trace=trace and trace.signals, fst=trace is not None and trace.path.suffix == ".fst")
@@ -64,7 +65,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
                 return build_model(text.read_text(), name, design, images=[*([image] if rom else []), *([text] if trace else [])], **how)
 
         with rewired(design, faults), writing(cache_folder()):
-            executable = remembered((name, design, quantized.digest if rom else "", how), build)
+            executable = remembered((name, design, inside, how), build)
             image = (executable.parent if rom else emitted or work) / image_name(design, name)
             if not image.exists():
                 write_image(image, quantized, design)
