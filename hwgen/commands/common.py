@@ -68,7 +68,7 @@ def add_sampling(sub, temperature):
 
 
 def add_adapter(sub, many=False):
-    what = "a LoRA adapter, as PEFT saves it; may be given again: requests name them 1, 2 ... in this order" if many else "a LoRA adapter for the text, as PEFT saves it"
+    what = "a LoRA adapter, as PEFT saves it, or devil, which is the demo model's; may be given again: requests name them 1, 2 ... in this order" if many else "a LoRA adapter for the text, as PEFT saves it, or devil, which is the demo model's"
     sub.add_argument("--adapter", metavar="DIR", action="append" if many else "store", type=str if many else lambda folder: [folder], default=[],
                      help=f"{what}; needs a shape with adapters=N (docs/adapters.md)")
 
@@ -100,7 +100,7 @@ def design_of(options, checkpoint):
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
         hw = hw_shape(options.shape, checkpoint.shape)
-        if options.command not in ("run", "trace run") or is_board_link(link):
+        if options.command not in ("info", "run", "trace run") or is_board_link(link):
             without_adapters(hw)
         return Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
 
