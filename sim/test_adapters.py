@@ -33,7 +33,7 @@ def random_codes(design, seed):
             ranks = {name: int(rng.integers(1, design.hw.adapter_rank + 1)) for name in names}
             if names:
                 parts[project.name, layer] = QuantizedPart({name: codes(ranks[name], sizes[name][1]) for name in names},
-                                                           {name: codes(sizes[name][0], ranks[name], limit=32) for name in names}, int(rng.integers(-9, 2)))
+                                                           {name: codes(sizes[name][0], ranks[name], limit=16) for name in names}, int(rng.choice([-7, -2, 2, 4])))
     return QuantizedAdapter("random codes", parts)
 
 

@@ -144,8 +144,23 @@ def test_a_text_with_an_adapter(tmp_path, capsys):
     assert texts[0] != texts[1] == texts[2]
 
 
+def test_a_trace_with_adapters(tmp_path):
+    """Requests of each adapter and of none side by side: each is answered as in a run without the others' adapters."""
+    folder, found = str(demo_adapter(tmp_path / "adapter")), []
+    for name, numbers in (("none", (0, 0, 0)), ("some", (0, 1, 2)), ("all", (1, 1, 1))):
+        requests = [{"text": text, "output_length": 5, "adapter": number} for text, number in zip(("She was", "My dear", "She was"), numbers)]
+        (tmp_path / "trace").write_text("\n".join(map(json.dumps, requests)))
+        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=3", "--link", "golden", "--adapter", folder, "--adapter", folder,
+                     "--json", str(tmp_path / name)]) == 0
+        found.append([request["output"] for request in json.loads((tmp_path / name).read_text())["each_request"]])
+    none, some, every = found
+    assert some == [none[0], every[1], every[2]] and none[1] != every[1] and none[2] != every[2]
+
+
 @pytest.mark.parametrize("command, told", [
-    ("run demo --prompt x --link golden --adapter DIR", "add adapters=1 to --shape"),
+    ("trace run --synthetic requests=1,prompt=4,output=2 --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1"),
+    ("trace run --synthetic requests=1,prompt=4,output=2 --link timing --shape demo,adapters=1,adapter_rank=2 --adapter DIR", "at most the machine's 2, not 4"),
+    ("run demo --prompt x --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
     ("run demo --prompt x --link sim-uart --shape demo,adapters=1 --adapter DIR", "Adapters of a shape must be 0"),
     ("emit demo -o DIR/out --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("plan engines demo --shape demo,adapters=1", "Adapters of a shape must be 0"),
@@ -156,3 +171,32 @@ def test_commands_that_cannot_be(tmp_path, capsys, command, told):
     folder = demo_adapter(tmp_path / "adapter")
     assert main([word.replace("DIR", str(folder)) for word in command.split()]) == 2
     assert told in (err := capsys.readouterr().err) and err.splitlines()[-1].startswith("hwgen ")
+
+
+def test_info_says_what_an_adapter_takes(capsys):
+    assert main(["info", "demo", "--shape", "demo,adapters=3"]) == 0
+    assert "3 of rank 8 or less, 81,920 bytes each, loaded in 640 cycles" in capsys.readouterr().out
+
+
+VOICE = ("ACCORDION, n. An instrument in harmony with the sentiments of an assassin.\n"
+         "APHORISM, n. Predigested wisdom.\nAPPLAUSE, n. The echo of a platitude.\nBORE, n. A person who talks when you wish him to listen.")
+
+
+def test_the_shipped_adapter_has_another_voice():
+    demo = load(DEMO)
+    tokens = demo.tokenizer.encode(VOICE)
+    losses = []
+    for model in (Reference.of(demo), Adapted(demo, read_adapter("devil", demo))):
+        logits = model.logits(tokens[:-1]).astype(np.float64)
+        losses.append(float(np.mean(np.log(np.exp(logits).sum(1)) - logits[range(len(logits)), tokens[1:]])))
+    assert losses[1] < losses[0] - 0.7
+
+
+def test_the_shipped_adapter_changes_one_text_of_a_batch(tmp_path):
+    found = []
+    for name, number in (("without", 0), ("with", 1)):
+        requests = [{"text": text, "output_length": 8, "adapter": number if text == "MAN, n." else 0} for text in ("MAN, n.", "My dear", "They were", "In the morning")]
+        (tmp_path / "trace").write_text("\n".join(map(json.dumps, requests)))
+        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=1", "--link", "golden", "--adapter", "devil", "--json", str(tmp_path / name)]) == 0
+        found.append([request["output"] for request in json.loads((tmp_path / name).read_text())["each_request"]])
+    assert found[0][0] != found[1][0] and found[0][1:] == found[1][1:]

@@ -6,11 +6,13 @@ import textwrap
 
 from ..host.inputs import checked_input
 from ..models import load, quantize
+from ..models.adapter_codes import check_rank
+from ..models.adapters import read_adapter
 from ..params.design import Design
 from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
-__all__ = ["CLOCK", "MODEL_HELP", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_drafts", "check_sampling", "design_of",
+__all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_adapters", "check_drafts", "check_sampling", "design_of",
            "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped", "without_adapters"]
 
 MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
@@ -66,6 +68,12 @@ def add_sampling(sub, temperature):
     sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
 
 
+def add_adapter(sub, many=False):
+    what = "a LoRA adapter, as PEFT saves it, or devil, which is the demo model's; may be given again: requests name them 1, 2 ... in this order" if many else "a LoRA adapter for the text, as PEFT saves it, or devil, which is the demo model's"
+    sub.add_argument("--adapter", metavar="DIR", action="append" if many else "store", type=str if many else lambda folder: [folder], default=[],
+                     help=f"{what}; needs a shape with adapters=N (docs/adapters.md)")
+
+
 def add_speculation(sub):
     sub.add_argument("--speculate", type=int, default=0, metavar="K", help="verify up to K draft tokens of a text in one pass; needs a "
                      "shape with more than K entries, and changes no token (default: 0)")
@@ -93,7 +101,7 @@ def design_of(options, checkpoint):
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
         hw = hw_shape(options.shape, checkpoint.shape)
-        if options.command != "run" or is_board_link(link):
+        if options.command not in ("info", "run", "trace run") or is_board_link(link):
             without_adapters(hw)
         return Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
 
@@ -101,7 +109,7 @@ def design_of(options, checkpoint):
 def without_adapters(hw):
     """The HwShape, if it has no adapters."""
     if hw.adapters:
-        raise ValueError("Adapters of a shape must be 0 but for hwgen run, on the simulator or the golden model: nothing else loads any yet")
+        raise ValueError("Adapters of a shape must be 0 but for hwgen run and trace run, on the simulator or the golden model: nothing else loads any yet")
     return hw
 
 
@@ -180,6 +188,21 @@ def check_sampling(options, design):
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"Seed must be 0 to {2**32 - 1}, not {options.seed}")
     return inverse_temperature(design, options.temperature)
+
+
+def check_adapters(folders, design):
+    """Refuse more adapters than the machine has room for."""
+    if len(folders) > design.hw.adapters:
+        raise ValueError(f"Adapters must be at most {design.hw.adapters}, not {len(folders)}: add adapters={next(n for n in (1, 3, 7) if n >= len(folders))} to --shape"
+                         if len(folders) <= 7 else f"Adapters must be at most 7, not {len(folders)}")
+
+
+def adapters_of(folders, checkpoint, design):
+    """The `Adapter` s in some folders, for which the machine has room."""
+    found = [read_adapter(folder, checkpoint) for folder in folders]
+    for adapter in found:
+        check_rank(adapter, design)
+    return found
 
 
 def check_drafts(options, design):

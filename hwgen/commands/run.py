@@ -9,9 +9,8 @@ from ..host.waves import KINDS, SIGNALS, Trace, Window
 from ..lib import verilator
 from ..models import load
 from ..models.adapter_codes import quantize_adapter
-from ..models.adapters import read_adapter
 from ..plan.summary import summary
-from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, design_of, drafter_of, loaded,
+from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters, check_drafts, check_sampling, design_of, drafter_of, loaded,
                      quantized_of, warn_clipped)
 from .emit import emit_machine, output_folder
 from .links import add_link, check_link, check_simulator, is_board_link, open_link, place
@@ -48,7 +47,7 @@ def add_run(commands):
     add_link(sub)
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     add_speculation(sub)
-    sub.add_argument("--adapter", metavar="DIR", help="a LoRA adapter for the text, as PEFT saves it; needs a shape with adapters=N (docs/adapters.md)")
+    add_adapter(sub)
     sub.add_argument("--trace", metavar="FILE", help="write a waveform (.vcd or .fst), and beside it files that open it in GTKWave and Surfer")
     sub.add_argument("--trace-signals", choices=SIGNALS, help="what it holds: ports and registers with names, or all, twenty times as much "
                      "(default: named)")
@@ -75,8 +74,8 @@ def run_run(options, screen):
         if is_board_link(options.link) and (options.trace or options.stall):
             raise ValueError(f"Link {options.link} has no --trace and no --stall: take --link verilator")
         trace = _trace(options, design)
-        _check_adapter(options, design)
-    adapter = read_adapter(options.adapter, checkpoint) if options.adapter else None
+        check_adapters(options.adapter, design)
+    adapters = adapters_of(options.adapter, checkpoint, design)
     check_link(options)
     if trace:
         if trace.path.suffix == ".fst":
@@ -85,10 +84,10 @@ def run_run(options, screen):
             try_to_write(trace.path)
     screen.say(summary(design))
     design, quantized = quantized_of(options, screen, checkpoint, design)
-    codes = quantize_adapter(adapter, quantized, design) if adapter else None
+    codes = [quantize_adapter(adapter, quantized, design) for adapter in adapters]
     with open_link(screen, options, design, quantized, **({"trace": trace} if trace else {})) as link:
-        if codes:
-            link.load_adapter(1, codes)
+        for number, adapter in enumerate(codes, 1):
+            link.load_adapter(number, adapter)
         if inverse:
             link.configure(inverse, options.seed)
         drafter = drafter_of(options, screen, checkpoint, design, drafts)
@@ -111,12 +110,6 @@ def _trace(options, design):
     window = Window() if options.trace_window is None else Window.parse(options.trace_window, design)
     return Trace(Path(options.trace), options.trace_signals or SIGNALS[0], window)
 
-
-def _check_adapter(options, design):
-    if not options.adapter:
-        return
-    if not design.hw.adapters:
-        raise ValueError("Option --adapter needs a shape with room for one: add adapters=1 to --shape")
 
 
 def run_demo(options, screen):

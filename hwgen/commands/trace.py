@@ -6,10 +6,11 @@ from pathlib import Path
 from ..host import terminal
 from ..host.inputs import InputError, checked_input, try_to_write, write_text, writing
 from ..models import load
+from ..models.adapter_codes import quantize_adapter
 from ..params.checks import shown
 from ..plan.summary import summary
-from .common import (add_clock, add_command, add_machine, add_sampling, add_speculation, check_drafts, check_sampling, drafter_of, loaded,
-                     quantized_of, warn_clipped)
+from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters, check_drafts, check_sampling,
+                     drafter_of, loaded, quantized_of, warn_clipped)
 from .links import check_simulator, open_link
 
 __all__ = ["add_trace"]
@@ -33,6 +34,7 @@ def add_trace(commands):
                      "entry (default: 3, the machine's own)")
     add_sampling(sub, 0.0)
     add_speculation(sub)
+    add_adapter(sub, many=True)
     sub.add_argument("--link", choices=("verilator", "golden", "timing"), default="verilator",
                      help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles; timing is the cycle model alone")
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
@@ -62,7 +64,8 @@ def run_trace(options, screen):
         lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
         inverse, policy, drafts = check_sampling(options, design), Policy.parse(options.policy), check_drafts(options, design)
         tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
-        requests = requests_of(lines, design.model, options.clock, tokenizer, context=design.hw.context)
+        requests = requests_of(lines, design.model, options.clock, tokenizer, context=design.hw.context, adapters=len(options.adapter))
+        check_adapters(options.adapter, design)
         if options.link != "verilator" and options.check:
             raise ValueError(f"Link {options.link} has no --check: it is the golden model's own prediction")
         if not 0 <= options.turnaround < 2**31:
@@ -77,6 +80,7 @@ def run_trace(options, screen):
                 trial.add(request)
             except ValueError as error:
                 raise ValueError(f"{request.name}: {error}") from None
+    adapters = adapters_of(options.adapter, checkpoint, design)
     for path in filter(None, (options.json, options.picture)):
         with writing(path):
             try_to_write(Path(path))
@@ -86,7 +90,10 @@ def run_trace(options, screen):
     quantized = None
     if options.link != "timing":
         design, quantized = quantized_of(options, screen, checkpoint, design)
+    codes = [quantize_adapter(adapter, quantized, design) for adapter in adapters] if quantized else adapters
     with open_link(screen, options, design, quantized) as link:
+        for number, adapter in enumerate(codes, 1):
+            link.load_adapter(number, adapter)
         if inverse:
             link.configure(inverse, options.seed)
         scheduler = Scheduler(link, policy, blocks=options.blocks, drafter=drafter_of(options, screen, checkpoint, design, drafts),

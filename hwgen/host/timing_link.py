@@ -18,6 +18,9 @@ class TimingLink(Link):
     def configure(self, inv_temperature, seed):
         pass
 
+    def load_adapter(self, number, quantized):
+        pass
+
     def reset(self):
         self.blocks = KvBlocks(self.design)
 
@@ -26,7 +29,7 @@ class TimingLink(Link):
         admitted = admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
         for error in entry_errors(entries, admitted.errors).values():
             raise error
-        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed)
+        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed, [e.adapter for e in entries])
         size = self.design.model.vocab_size
         return PassResult(tokens={i: (e.key * 2654435761 + e.token) % 2**32 % size for i, e in enumerate(entries) if e.want},
                           signatures=[], phases=time.phases, outcome_cycles=time.outcomes, cycles=time.outcomes[-1],

@@ -14,7 +14,7 @@ __all__ = ["Lengths", "Synthetic", "read_trace", "requests_of", "write_trace"]
 
 _PROMPTS = ("tokens", "text", "prompt_length")
 _FIELDS = {"arrival": float, "cycle": int, "tokens": list, "text": str, "prompt_length": int, "output_length": int, "seed": int,
-           "stop": bool, "name": str}
+           "stop": bool, "name": str, "adapter": int}
 
 #: Bounds of a trace: what is beyond them would be worked on for minutes before anything else refuses it.
 _MOST_REQUESTS = 100_000
@@ -22,6 +22,7 @@ _MOST_TOKENS = 2**31 - 1
 _MOST_CYCLES = 2**63 - 1
 _MOST_BYTES, _LONGEST_LINE = 64 << 20, 4 << 20
 _LONGEST_NAME = 200
+_MOST_ADAPTERS = 7      # of a machine
 _LONGEST_WORD = 256     # characters of a text that are a token on average, at most
 _MOST_SEED = 4_000_000  # of a synthetic trace: its requests' seeds are 1000 times it and more, below 2**32
 
@@ -161,13 +162,15 @@ def _checked(line):
         raise ValueError("Tokens must be integers from 0 on, below 2**31")
     if not 0 <= line.get("seed", 0) < 2**32:
         raise ValueError(f"Seed must be 0 to 2**32 - 1, not {shown(line['seed'])}")
+    if not 0 <= line.get("adapter", 0) <= _MOST_ADAPTERS:
+        raise ValueError(f"Adapter must be 0 to {_MOST_ADAPTERS}, not {shown(line['adapter'])}")
     name = line.get("name", "")
     if len(name) > _LONGEST_NAME or not name.isprintable():
         raise ValueError(f"Name must be at most {_LONGEST_NAME} characters that can be printed, not {shown(name)}")
     return line
 
 
-def requests_of(lines, model, clock, tokenizer=None, *, context=None):
+def requests_of(lines, model, clock, tokenizer=None, *, context=None, adapters=0):
     """`Request`s of a trace's lines. ValueError with one line, before any prompt is drawn or read.
 
     Parameters
@@ -176,6 +179,7 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None):
     clock : float           MHz: arrivals in seconds become cycles
     tokenizer : Tokenizer   for prompts in text
     context : int           positions of a slot, which a prompt must be shorter than (default: the model's)
+    adapters : int          how many there are: numbers up to that
     """
     context, lines = context or model.max_position_embeddings, list(lines)
     names = [line.get("name", f"request {number}") for number, line in enumerate(lines)]
@@ -187,6 +191,8 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None):
             raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, not {length}")
         if len(line.get("text", "")) > _LONGEST_WORD * context:
             raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, not {len(line['text'])} characters long")
+        if line.get("adapter", 0) > adapters:
+            raise ValueError(f"{name}: Adapter must be 0 to {adapters} (one for each --adapter), not {line['adapter']}")
         if line.get("arrival", 0) * clock * 1e6 > _MOST_CYCLES:
             raise ValueError(f"{name}: Arrival must be below 2**63 cycles at {clock:g} MHz, not {line['arrival']:g} s")
     found = []
@@ -200,5 +206,6 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None):
             rng = random.Random(seed)
             prompt = [rng.randrange(model.vocab_size) for _ in range(line["prompt_length"])]
         arrival = line["cycle"] if "cycle" in line else round(line.get("arrival", 0) * clock * 1e6)
-        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop") else (), name))
+        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop") else (), name,
+                             line.get("adapter", 0)))
     return found

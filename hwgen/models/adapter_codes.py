@@ -9,7 +9,7 @@ from .checkpoint import ModelError
 from .pack import matrix_rows, tile_beats, tiled_inputs
 from .quantize import encode, scale_exponent, score_factor
 
-__all__ = ["QuantizedAdapter", "QuantizedPart", "pack_adapter", "quantize_adapter"]
+__all__ = ["QuantizedAdapter", "QuantizedPart", "check_rank", "pack_adapter", "quantize_adapter"]
 
 #: Of B's codes and A's sums together, bits that stay free where the sums are as large as they can be: those of a text are so much smaller.
 _HEADROOM = 6
@@ -36,17 +36,23 @@ class QuantizedAdapter:
     parts: dict
 
 
-def quantize_adapter(adapter, quantized, design):
-    """An `hwgen.models.adapters.Adapter` in codes, for a machine with adapters and its `QuantizedModel`.
-
-    ModelError if its rank is too large for the machine, or what it adds is.
-    """
-    rank, parts = design.hw.adapter_rank, {}
+def check_rank(adapter, design):
+    """Refuse an `hwgen.models.adapters.Adapter` for which a machine has no room: ModelError, or ValueError if it has none for any."""
+    rank = design.hw.adapter_rank
     if not design.hw.adapters:
         raise ValueError("Shape must have room for adapters: add adapters=1 to --shape")
     if adapter.rank > rank:
         raise ModelError(f"{adapter.source}: Rank of an adapter must be at most the machine's {rank}, not {adapter.rank}: "
                          f"add adapter_rank={adapter.rank} to --shape")
+
+
+def quantize_adapter(adapter, quantized, design):
+    """An `hwgen.models.adapters.Adapter` in codes, for a machine with adapters and its `QuantizedModel`.
+
+    ModelError if its rank is too large for the machine, or what it adds is.
+    """
+    check_rank(adapter, design)
+    parts = {}
     for layer, codes in enumerate(quantized.layers):
         for project in design.block.of(Project):
             found = {name: part for name in project.matrices

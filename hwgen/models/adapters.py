@@ -17,7 +17,10 @@ from .options import Options
 from .reference import Reference
 from .safetensors_file import SafetensorsFile
 
-__all__ = ["Adapted", "Adapter", "LowRank", "read_adapter"]
+__all__ = ["DEVIL", "Adapted", "Adapter", "LowRank", "read_adapter"]
+
+#: Of the demo model, shipped.
+DEVIL = Path(__file__).parent / "devil"
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -97,8 +100,8 @@ class Adapted(Reference):
 
 
 def read_adapter(folder, checkpoint):
-    """The `Adapter` of a PEFT folder for a `Checkpoint`. ModelError, in one line, for what is none, is of another base, or cannot be honoured."""
-    folder = Path(folder)
+    """The `Adapter` of a PEFT folder ("devil" is shipped here) for a `Checkpoint`. ModelError, in one line, for what is none, is of another base, or cannot be honoured."""
+    folder = {"devil": DEVIL}.get(str(folder), Path(folder))
     where = folder / CONFIG
     if checkpoint.modules is None:
         raise ModelError(f"{checkpoint.source}: Base of an adapter must be a folder in Hugging Face's layout, with plain weights")

@@ -63,5 +63,7 @@ def facts(design, source):
         "weight stream": f"{design.stream_beats * hw.beat_bytes:,} bytes, {hw.beat_bytes} a cycle, source {hw.source}",
         "KV memory": f"{position * hw.blocks * hw.kv_block:,} bytes: {_count(hw.blocks, 'block')} of {_count(hw.kv_block, 'position')} of "
                      f"{position:,} bytes, for {_count(hw.slots, 'slot')}{', and check bits' if hw.kv_ecc else ''}",
+        **({"adapters": f"{hw.adapters} of rank {hw.adapter_rank} or less, {design.adapter_map.beats * hw.beat_bytes:,} bytes each, loaded in "
+                        f"{design.adapter_map.beats:,} cycles"} if hw.adapters else {}),
         "array cycles": f"{beats:,} for a pass of one entry, and what does not overlap with them",
     }
