@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from ..golden.weights import ROM_LATENCY
 from ..lib import verilator
 from ..lib.layouts import command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
 from ..lib.workdir import work_folder
@@ -70,7 +71,7 @@ def _header(design):
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
         ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes),
-        ("TILE_BEATS", hw.tile_beats), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
+        ("TILE_BEATS", hw.tile_beats), ("ROM_LATENCY", ROM_LATENCY), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
     beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
