@@ -117,7 +117,7 @@ static bool held_back() {
 }
 
 #if HAS_WEIGHT_STREAM
-// External memory: a request accepted in cycle s has its first beat in cycle s + 2 and then one a cycle, like the ROM.
+// External memory: a request accepted in cycle s has its first beat in cycle s + ROM_LATENCY and then one a cycle, like the ROM.
 static const uint8_t *weights;
 struct Request { uint64_t address, count, step, first; };
 static std::deque<Request> requests;
@@ -142,7 +142,7 @@ static void take_weights() {
     }
     if (PORT(weight_req, valid) && PORT(weight_req, ready))
         requests.push_back({get(PORT(weight_req, payload), REQ_ADDRESS), get(PORT(weight_req, payload), REQ_COUNT),
-                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + WEIGHT_LATENCY});
+                            get(PORT(weight_req, payload), REQ_STRIDE) ? TILE_BEATS : 1ull, now + ROM_LATENCY});
 }
 #else
 static void drive_weights() {}

@@ -75,8 +75,8 @@ def _header(design):
 
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
-        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes), ("WEIGHT_LATENCY", ROM_LATENCY),
-        ("TILE_BEATS", hw.tile_beats), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
+        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes),
+        ("TILE_BEATS", hw.tile_beats), ("ROM_LATENCY", ROM_LATENCY), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
     beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
