@@ -8,7 +8,7 @@ import pytest
 
 from hwgen.golden.attention import attention, attention_cycles, attention_entries, exp2_int, k_stages, scores
 from hwgen.golden.kv_cache import kv_arrays, kv_write
-from hwgen.golden.numbers import bf16, bf16_value, fp8_ints
+from hwgen.golden.numbers import bf16, fp8_ints
 from hwgen.golden.vector_buffer import READ_LATENCY, quantize
 from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.tables import SCORE_BITS, SCORE_FRACTION, reciprocal_table

@@ -7,7 +7,6 @@ simulation would have it, Verilator needs memory in proportion to the arrays; ``
 import argparse
 import re
 import resource
-import subprocess
 import tempfile
 import time
 from pathlib import Path

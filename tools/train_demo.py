@@ -38,7 +38,6 @@ import tempfile
 import time
 import zlib
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F

@@ -393,7 +393,7 @@ class KvCache(wiring.Component):
                 at = selected(source, at, copying)
             row, word = (along(a, what, until=1) for a, what in zip(addresses(*at, name), ("row", "word")))
             last = along(request.p.last, "last")
-            fields, fault = {}, Const(0, 1)
+            fields = {}
             for field, memory_, address, bits in (("codes", codes, word, 8 * lanes), *((f, e, row, EXP_BITS) for f, e in exps)):
                 m.d.comb += [memory_.read_en.eq(move[1]), memory_.read_address.eq(address)]
                 fields[field] = given = along(memory_.read_data, f"{field}_given", first=2, until=3)
