@@ -205,7 +205,9 @@ DRAWN = {
         "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))),
         "source": _word(HwShape, "source"),
         "sampler": _word(HwShape, "sampler"),
-        "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"])))},
+        "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))),
+        # None is loaded: sim/test_adapters.py does that.
+        "adapters": _one(*[0] * 15, 1, 3, 7), "adapter_rank": _one(1, 2, 5, 8)},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
         **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),

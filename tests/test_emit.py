@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from hwgen.emit import EmitError, check_output, emit, project
+from hwgen.emit.testbench import _expected
 from hwgen.lib import verilator
 from hwgen.lib.verilog import ports
 from hwgen.models import quantize, random_checkpoint
@@ -22,6 +23,7 @@ from hwgen.models.pack import pack
 from hwgen.params.block import dense
 from hwgen.units.weights import RomSource
 from sim.designs import small_design
+from sim.passes import random_model
 from tools import take_in
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -356,3 +358,9 @@ def test_places_refused(tmp_path):
         check_output("/proc", "chip")
     check_output(tmp_path / "new" / "deep" / "out", "chip")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("changes, passes", [({}, 2), (dict(context=1), 1), (dict(slots=2, context=2, kv_block=1, kv_blocks=1), 1)])
+def test_a_testbench_has_as_many_passes_as_there_is_room_for(changes, passes):
+    design = small_design(**changes)
+    assert len(_expected(design, random_model(design))) == passes

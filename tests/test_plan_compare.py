@@ -77,10 +77,11 @@ def test_shapes_of_the_table_are_what_plan_board_says_of_them(tmp_path, capsys):
     assert circles.count("front") == len(rows) and len(circles) == len(about["shapes"])
 
 
-def test_formats_are_compared_beside_each_other(capsys):
-    assert main([*COMPARE, "--formats", "e3m4", "--formats", "weights=e2m1,head=e3m4"]) == 0
-    out = capsys.readouterr().out
-    assert " weights=e2m1,head=e3m4 " in out.replace("  ", " ")
+def test_formats_are_compared_beside_each_other(tmp_path, capsys):
+    assert main([*COMPARE, "--formats", "e3m4", "--formats", "weights=e2m1,head=e3m4", "--json", str(tmp_path / "all.json")]) == 0
+    assert re.search(r" (e3m4|weights=e2m1,head=e3m4) +tiny,", capsys.readouterr().out)
+    about = json.loads((tmp_path / "all.json").read_text())
+    assert {shape["formats"] for shape in about["shapes"]} == {"e3m4", "weights=e2m1,head=e3m4"}
 
 
 @pytest.mark.parametrize("words, said", [

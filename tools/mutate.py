@@ -34,13 +34,14 @@ WORK = ROOT / "build" / "mutate"
 EXPLAINED = ROOT / "tools" / "mutants.json"
 #: Units and tops of which the runner in sim/ has a bench, the quick ones first.
 UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop", "axi_registers",
-         "axi_reader", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board")
+         "axi_reader", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
+         "wired", "wired_decoder")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
 VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
-TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",)}
+TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",), "wired_decoder": ("",)}
 #: The test of a unit that runs a bench on its Verilog; by default all that are not nightly.
-TESTS = {"decoder": "test_decoder", "board": "test_pins"}
+TESTS = {"decoder": "test_decoder", "board": "test_pins", "wired_decoder": "test_wired_decoder"}
 MUTANTS, CASES = 60, 2
 OUTCOMES = ("killed by values", "killed by cycles only", "equivalent", "argued", "explained", "survived")
 

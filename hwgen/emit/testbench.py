@@ -232,7 +232,7 @@ def testbench(design, quantized, name, ports, axi=None):
 def _expected(design, quantized):
     """[(token, token after it, signatures)] of a text's first passes, of one entry each."""
     decoder, token, found = GoldenDecoder(design, quantized), min(1, design.model.vocab_size - 1), []
-    for position in range(min(PASSES, design.hw.context)):
+    for position in range(min(PASSES, design.room(1))):
         tokens, signatures, _ = decoder.run_pass([(0, position, token, True, 0)])
         found.append((token, tokens[0], [int(row) for layer in signatures for row in layer]))
         token = tokens[0]
