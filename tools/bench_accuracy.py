@@ -20,7 +20,7 @@ QKV = "weights=e2m1,qkv=e3m4,head=e3m4"
 #: SmolLM2 under 5 bits a weight, all counted: what `tools.spend_bits` finds.
 MIXED = "weights=e2m1,head=e3m4,layers.11.down=e3m4,layers.28.down=e3m4"
 KEPT = Path("build/quantized")      # codes that were made before
-FIVE, FIVE_KV = "weights=e2m5", "weights=e2m5,kv=e2m5"
+FIVE, FIVE_KV, ROW_KV = "weights=e2m5", "weights=e2m5,kv=e2m5", "scales=row,kv=e2m5"
 TABLE = ("e3m4", "scales=row", FIVE, E2M1)
 COMPENSATED = ("e3m4", "scales=row", FIVE, E2M1, QKV)
 ENTRY = {"kind": "measured", "command": "python -m tools.bench_accuracy"}
@@ -112,7 +112,8 @@ def table(checkpoint, name, count, wanted):
     made = {text: lambda text=text: quantize(checkpoint, recipe(text)) for text in TABLE}
     made |= {f"{text} compensated": lambda text=text: compensated(checkpoint, name, text) for text in (*COMPENSATED, *[MIXED] * (name != "demo"))}
     # codes of weights that were made for keys and values in E3M4
-    made[f"{FIVE_KV} compensated"] = lambda: replace(compensated(checkpoint, name, FIVE), recipe=recipe(FIVE_KV))
+    for text, of in ((FIVE_KV, FIVE), (ROW_KV, "scales=row")):
+        made[f"{text} compensated"] = lambda text=text, of=of: replace(compensated(checkpoint, name, of), recipe=recipe(text))
     if unknown := set(wanted) - {*models, *made}:
         raise SystemExit(f"Rows must be of {'; '.join([*models, *made])}, not {unknown.pop()}")
     models, sizes = {label: model for label, model in models.items() if not wanted or label in wanted}, {}
@@ -143,7 +144,8 @@ def with_outliers(checkpoint, name, count, plain):
     rows = rows_of(checkpoint, tokens_of(checkpoint, count), models, f"{name} with outliers")
     ledger.record("accuracy.json", [
         *({"name": f"{name} with outliers {label}/KL", "value": round(row.kl, 5), "unit": "", **ENTRY} for label, row in rows.items()),
-        {"name": f"{name} outlier_kl_ratio", "value": round(rows[f"{text} compensated"].kl / plain.kl, 3), "unit": "", **ENTRY}])
+        *({"name": key, "value": round(rows[f"{text} compensated"].kl / plain.kl, 3), "unit": "", **ENTRY}
+          for key in (f"{name} outlier_kl_ratio", *["outlier_kl_ratio"] * (name != "demo")))])
 
 
 def main():
@@ -162,7 +164,7 @@ def main():
         checkpoint = load(get_smollm2.TARGET)
         rows = table(checkpoint, "smollm2-135m", options.tokens, options.row)
         values = {}
-        for key, text in (("smollm2_e3m4", "scales=row"), ("smollm2_e2m5", FIVE), ("smollm2_e2m5_kv", FIVE_KV), ("smollm2_e2m1", E2M1), ("smollm2_mixed", MIXED)):
+        for key, text in (("smollm2_e3m4", ROW_KV), ("smollm2_e3m4_all", "scales=row"), ("smollm2_e2m5", FIVE), ("smollm2_e2m5_kv", FIVE_KV), ("smollm2_e2m1", E2M1), ("smollm2_mixed", MIXED)):
             if row := rows.get(f"{text} compensated"):
                 values |= {f"{key}_perplexity": row.perplexity_increase, f"{key}_kl": row.kl}
         if {E2M1, f"{E2M1} compensated"} <= set(rows):
