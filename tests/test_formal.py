@@ -1,15 +1,17 @@
 """The quickest proofs, and that the checker itself can say no: `make formal` has them all."""
+import re
 from pathlib import Path
 
 import pytest
 from amaranth.hdl import Signal
 
-from formal import engine, proofs
+from formal import engine, proofs, uart_bridge
 from formal.__main__ import PROOFS, run
 from formal.broken import Break, broken
 from formal.harness import Harness
 from formal.proofs import Proof, ProofFailed, prove, refute
 from hwgen.lib.skid import Skid
+from hwgen.lib.verilog import ports
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +76,10 @@ def test_a_break_must_fit_the_source():
         from hwgen.lib import skid
         assert skid.Skid is not Skid
     assert skid.Skid is Skid
+
+
+def test_what_a_proof_sees_inside_a_unit_has_one_name_on_both_sides():
+    """The port for what a part of the bridge has, of which Amaranth's name has a number."""
+    text = uart_bridge._harness(16, 3).verilog()
+    connected = re.findall(r"\.(\w+)\(", re.search(r"^  top_unit unit \((.*?)\);", text, re.MULTILINE | re.DOTALL)[1])
+    assert set(connected) <= {port.name for port in ports(text, "top_unit")}

@@ -245,7 +245,9 @@ def _set_ports(netlist, module, interface, order):
     for name, (value, flow) in module.ports.items():
         if not covered.issuperset(value):
             if name in found or "$" in name:
-                name = _unique(next((its for signal, its in module.signal_names.items() if value[0] in netlist.signals[signal]), "port") + "_part", names)
+                # Without the number that Amaranth gives to one of several: a name with "$" is anew in each module's text.
+                name = next((its for signal, its in module.signal_names.items() if value[0] in netlist.signals[signal]), "port").split("$")
+                name = _unique(name[0] + "".join(part.lstrip("0123456789") for part in name[1:]) + "_part", names)
             rest[name] = value, flow
             names.add(name)
     clocks = {name: rest.pop(name) for name in _CLOCKS if name in rest}
