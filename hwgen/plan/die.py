@@ -268,7 +268,7 @@ def _units(die, design, names):
     known, total = measured()["units"], 0.0
     for unit, found in costs.logic(design, "ecp5", names).items():
         count = costs.counts(unit, design)
-        like = known.get(unit) or known[costs.OWN[unit]]
+        like = known.get(unit) or known[costs.OWN.get(unit, "residual_skid")]      # registers between units, of which there are no transistors yet
         for kind, each in (("LUT", 1), ("FF", die.ff_transistors)):
             base, slope = like["transistors" if kind == "LUT" else "FF"]
             total += each * max(0.0, count * base + slope * found[kind])
