@@ -87,9 +87,10 @@ def test_formats_are_compared_beside_each_other(tmp_path, capsys):
 @pytest.mark.parametrize("words, said", [
     (["--board", "ulx3s-12f"], "the smallest has too many BRAM"),
     (["--board", "ulx3s-85f", "--shape", "lanes=4,columns=4,context=64", "--clock", "300"], "no shape may reach 300 MHz: the smallest about ")])
-def test_nothing_fits(words, said, capsys):
-    assert main(["plan", "compare", "demo", *words]) == 3
+def test_nothing_fits(words, said, tmp_path, capsys):
+    assert main(["plan", "compare", "demo", *words, "--json", str(tmp_path / "all.json")]) == 3
     assert said in capsys.readouterr().out
+    assert json.loads((tmp_path / "all.json").read_text())["shapes"] == []
 
 
 @pytest.mark.parametrize("words, said", [

@@ -62,17 +62,17 @@ def run_compare(options, screen):
         points = compared(designs, family, capacity, options.texts, options.clock, progress)
     about = f"{model.name} on {title}, {options.texts} text{'s' if options.texts > 1 else ''} at once"
     print(f"{about}: {len(points):,} of {len(designs):,} shapes fit")
-    if not points:
-        print(_why_not(designs, family, capacity, options.clock))
-        return DOES_NOT_FIT
     best, names = front(points, GAIN), {of: name or "default" for name, of in recipes.items()}
-    unit = "tokens/s" if best[-1].mhz else "tokens in a million cycles"
-    result(_table(best, unit, names, len(recipes) > 1))
-    if options.picture:
-        write_text(options.picture, front_svg(f"{about} (projected)", points, best, unit))
+    unit = "tokens/s" if all(point.mhz for point in points) else "tokens in a million cycles"
     if options.json:
         write_text(options.json, json.dumps({"kind": "projected", "model": model.name, "chip": title, "capacity": capacity, "texts": options.texts, "unit": unit,
                                              "shapes": [_facts(point, names, best) for point in sorted(points, key=lambda p: -p.speed)]}, indent=1) + "\n")
+    if not points:
+        print(_why_not(designs, family, capacity, options.clock))
+        return DOES_NOT_FIT
+    result(_table(best, unit, names, len(recipes) > 1))
+    if options.picture:
+        write_text(options.picture, front_svg(f"{about} (projected)", points, best, unit))
     return 0
 
 

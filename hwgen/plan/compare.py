@@ -4,7 +4,7 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-from .fit import FULL, Fit, fit
+from .fit import Fit, fit
 
 __all__ = ["Point", "VARIED", "candidates", "compared", "front", "size"]
 
@@ -37,11 +37,6 @@ class Point:
     def speed(self):
         """Tokens per second; of a family whose clock is not known, per million cycles."""
         return 1e6 * (self.mhz or 1) / self.cycles
-
-    @property
-    def part(self):
-        """The part of the chip's LUTs, of those that can be used."""
-        return self.fit.used["LUT"] / (FULL["LUT"] * self.fit.capacity["LUT"])
 
 
 def candidates(design, family, capacity, texts, fixed=()):
