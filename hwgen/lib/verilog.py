@@ -116,6 +116,7 @@ def _verilog(converted, sources=False):
     with _builtin_yosys():
         text = verilog._convert_rtlil_text("\n".join(rtlil for rtlil, _ in converted), strip_internal_attrs=not sources)
     text = re.sub(r"(?:^ *\(\*.*\*\)\n)*^ *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)        # of no width, and only declared
+    text = re.sub(r"(?:^ *\(\*.*\*\)\n)+(?=module )", "", text, flags=re.MULTILINE)      # a module's own attributes would go with the one before
     version, *modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
     texts = [[] for _ in converted]
     for module in modules:
