@@ -1,7 +1,8 @@
 """The slow paths that `tools.critical` finds."""
 import pytest
 
-from tools.critical import guess, paths, read, unit
+from hwgen.fpga.floorplan import unit
+from tools.critical import guess, paths, read
 
 SDF = """\
 (INTERCONNECT a/Q l/A (900:900:1000) (900:900:1000))

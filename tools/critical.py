@@ -14,7 +14,9 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-__all__ = ["Path", "guess", "paths", "read", "unit"]
+from hwgen.fpga.floorplan import unit
+
+__all__ = ["Path", "guess", "paths", "read"]
 
 _CONNECT = re.compile(r"\(INTERCONNECT (\S+) (\S+) \([^:]*:[^:]*:([^)]*)\)")
 _INSTANCE = re.compile(r"\(INSTANCE (\S+)\)")
@@ -139,17 +141,6 @@ def paths(inside, wires, samples, clocks):
             steps.append((*(by or source).rsplit("/", 1), wire, delay))
             source = before
         yield Path(total, steps[::-1])
-
-
-_LEVELS = ("machine.machine.decoder.", "machine.machine.", "machine.")
-
-
-def unit(cell):
-    """The unit of a cell, by its name in the flattened design."""
-    for level in _LEVELS:
-        if cell.startswith(level) and "." in cell[len(level):]:
-            return cell[len(level):].split(".")[0]
-    return cell.split(".")[-2] if "." in cell else "top"
 
 
 def main():

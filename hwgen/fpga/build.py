@@ -10,6 +10,7 @@ from ..emit.images import image_name
 from ..top.board import BoardMachine
 from . import files
 from .families import FAMILIES
+from .floorplan import floorplan, floorplan_svg
 from .tools import ToolError, run_tool, version
 
 __all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write_sources", "write_text"]
@@ -93,7 +94,7 @@ def sources_digest(board, design, quantized):
 
 
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
-    """Build a board's bitstream; returns the `BuildReport`.
+    """Build a board's bitstream, its report and a picture of its placement; returns the `BuildReport`.
 
     Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an interrupted build
     goes on where it was, and another model, shape, clock or tool starts anew.
@@ -138,14 +139,17 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     for seed in seeds:
         report = work / f"seed-{seed}.json"
         words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
-        placed, routed = f"seed-{seed}.placed", f"seed-{seed}.routed"
+        placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
         if not (work / routed).exists():
             _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
                   placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
         if family.route:
             _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
                   *family.route(board, placed, family.constraints_file, "{out}"), *words)
-            (work / placed).unlink(missing_ok=True)     # it is large
+        netlist = work / (placed if family.route else routed)
+        if not plan.exists() and netlist.exists():
+            write_text(plan, json.dumps(floorplan(json.loads(netlist.read_text()))))
+        (work / placed).unlink(missing_ok=True)         # it is large
         reports[seed] = json.loads(report.read_text())
     speeds = {seed: _fmax(report) for seed, report in reports.items()}
     best = max(speeds, key=lambda seed: (speeds[seed], -seed))
@@ -153,6 +157,9 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     _tool(stage, "packing", bits, work, family.packer, *family.pack(board, f"seed-{best}.routed", "{out}"))
     bitstream = folder / f"{board.name}{family.suffix}"
     bitstream.write_bytes((work / bits).read_bytes())
+    if (plan := work / f"seed-{best}.plan").exists():       # not of a build that an earlier hwgen has routed
+        title = f"{board.title}: {design.model.name}, {speeds[best]:.2f} MHz, seed {best}"
+        write_text(folder / f"{board.name}.svg", floorplan_svg(title, json.loads(plan.read_text()), reports[best]))
     utilization = reports[best]["utilization"]
     made = {"yosys": ["top.json"], family.placer: [f"seed-{best}.placed"] * bool(family.route) + [f"seed-{best}.routed"], family.packer: [bits]}
     seconds = {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2) for tool, names in made.items()}
