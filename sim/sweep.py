@@ -206,6 +206,7 @@ DRAWN = {
         "source": _word(HwShape, "source"),
         "sampler": _word(HwShape, "sampler"),
         "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))),
+        "dsp_pairs": lambda rng, hw: rng.choice((0, 0, rng.randint(0, (hw["columns"] - hw["dsp_columns"]) // 2))),
         # None is loaded: sim/test_adapters.py does that.
         "adapters": _one(*[0] * 15, 1, 3, 7), "adapter_rank": _one(1, 2, 5, 8)},
     Recipe: {

@@ -34,18 +34,18 @@ SHARED_BLOCKS = dict(entries=3, slots=5, context=20, kv_block=4, kv_blocks=13, k
 # shapes for the C++ model: each covers what the others do not (a residual_fraction above 20 clips numbers)
 SHAPES = {
     "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777, hidden_size=72,
-                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8),
-    "narrow_stream": dict(tile_beats=8, columns=16, entries=5, slots=3, num_attention_heads=4, num_key_value_heads=2,
+                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8, dsp_pairs=2),
+    "narrow_stream": dict(tile_beats=8, columns=16, dsp_columns=3, dsp_pairs=5, entries=5, slots=3, num_attention_heads=4, num_key_value_heads=2,
                           hidden_size=40, tie_word_embeddings=False),
     "pair_e4m3": dict(head="pair", residual_fraction=24, weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
     "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
-                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, **SHARED_BLOCKS),
+                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, dsp_pairs=4, **SHARED_BLOCKS),
     "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4, residual_fraction=21),
 }
 
 # offsets of rows and blocks, and matrices in E2M1; E2M5
 FORMATS = {
-    "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, tile_beats=2, hidden_size=40, activation_format="e4m3"),
+    "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, dsp_pairs=1, tile_beats=2, hidden_size=40, activation_format="e4m3"),
     "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2, tile_beats=2, hidden_size=40, vocab_size=90),
     "one_beat": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", tile_beats=1, hidden_size=72, intermediate_size=80,
                      block=dict(biased=["q", "o"], norms="sandwich"), lanes=16),

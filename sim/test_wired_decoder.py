@@ -43,6 +43,7 @@ def test_wired_decoder(name):
 @pytest.mark.parametrize("changes, complaint", [
     (dict(entries=2), "Entry count must be 1 where matrices are logic, not 2"),
     (dict(entries=1, dsp_columns=1), "Column count with multipliers must be 0 where matrices are logic, not 1"),
+    (dict(entries=1, dsp_pairs=1), "Column pair count with multipliers must be 0 where matrices are logic, not 1"),
 ])
 def test_shapes_refused(changes, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -73,6 +73,7 @@ def test_recipe_with_e2m5():
     ("huge", "Shape must be one of tiny, .*, not 'huge'"), ("lane=8", "Shape field must be one of lanes, .*, not 'lane'"),
     ("lanes=many", "Shape field lanes must be an integer, not 'many'"), ("lanes=0", "at least 1, not 0"),
     ("lanes=12", "power of two, at least 1, not 12"), ("lanes=8,lanes=8", "'lanes' must be given once"),
+    ("tiny,dsp_columns=1,dsp_pairs=2", "Column pair count with multipliers must be 0 to 1, of the 3 columns without their own, not 2"),
     ("tiny,halves=2", "even where two half-batches alternate, not 1"), ("tiny,halves=3,entries=6", "Half-batch count must be 1 or 2, not 3"),
     ("tiny,demo", "'demo' must be given once"), ("", "Shape must be a name or field=value"), (" ", "Shape must be"), (",", "Shape must be"),
     ("demo,", "nothing left out, not 'demo,'"), ("demo,,lanes=8", "nothing left out"), ("lanes=", "field=value, not 'lanes='"), ("=8", "not '=8'"),

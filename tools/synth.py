@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "synth"
 TOP = "machine"
 #: Parts of units that are units for themselves, as a machine has many: name -> their modules' names.
-REPEATED = {"column": r"mac_column_\w+(?<!_dsp)", "dsp_column": r"mac_column_\w+_dsp", "dot": r"attention_dot_\w+", "numerators": r"attention_numerators_\w+"}
+REPEATED = {"column": r"mac_column_\w+(?<!_dsp)(?<!_pair)", "dsp_column": r"mac_column_\w+_dsp", "column_pair": r"mac_column_\w+_pair", "dot": r"attention_dot_\w+", "numerators": r"attention_numerators_\w+"}
 _MODULE = re.compile(r"^module (\w+).*?^endmodule\n", re.MULTILINE | re.DOTALL)
 
 
@@ -87,20 +87,20 @@ def split(text, top=TOP):
 
 
 def _of_boards(family):
-    return lambda: files.synthesis_script(["unit.v"], "", family).splitlines()[1:-1]
+    return lambda unit="": files.synthesis_script(["unit.v"], "", family, pairs=unit == "column_pair").splitlines()[1:-1]
 
 
 #: Leaves memories out: what is in them is no logic, and block RAM differs.
 _NO_MEMORY = ["synth -flatten -top top -run begin:fine", "memory -nomap", "opt -full", "chtype -set $__memory t:$mem_v2", "synth -top top -run fine:check"]
 
-#: Target -> lines of Yosys' script after the Verilog is read.
+#: Target -> lines of Yosys' script after the Verilog is read, of a unit of some name.
 TARGETS = {
     "ecp5": _of_boards("ecp5"),
     "gowin": _of_boards("gowin"),
     "gowin5": _of_boards("gowin5"),
-    "ice40": lambda: ["synth_ice40 -dsp -top top"],
-    "xilinx7": lambda: ["synth_xilinx -family xc7 -flatten -top top -noiopad -noclkbuf"],
-    "cmos": lambda: [*_NO_MEMORY, "abc -g cmos4", "opt_clean -purge"],
+    "ice40": lambda unit="": ["synth_ice40 -dsp -top top"],
+    "xilinx7": lambda unit="": ["synth_xilinx -family xc7 -flatten -top top -noiopad -noclkbuf"],
+    "cmos": lambda unit="": [*_NO_MEMORY, "abc -g cmos4", "opt_clean -purge"],
 }
 
 _GOWIN_BRAM = {r"SDPB|SDPX9B|DPB|DPX9B|SP|SPX9|pROM|pROMX9": 1}
@@ -148,7 +148,7 @@ def _kept(said, files, work):
 
 def synthesize(unit, target):
     """{resource: count} of a unit on a target."""
-    script = "\n".join(["read_verilog unit.v", *TARGETS[target](),
+    script = "\n".join(["read_verilog unit.v", *TARGETS[target](unit.name),
                         f"tee -q -o stat.json stat -json{' -tech cmos' if target == 'cmos' else ''}", ""])
 
     def work(folder):
@@ -202,7 +202,7 @@ def whole(unit):
 
 def route(unit):
     """{"MHz": ..., "COMB": ...} of a unit alone on an ECP5 of speed grade 6, placed and routed: seed 1. "LUT": what synthesis made of the same."""
-    script = "\n".join(["read_verilog unit.v", *TARGETS["ecp5"](), ""]).replace("-top top", "-top pads")
+    script = "\n".join(["read_verilog unit.v", *TARGETS["ecp5"](unit.name), ""]).replace("-top top", "-top pads")
     script += "tee -q -o stat.json stat -json\nwrite_json unit.json\n"
     words = ("--25k", "--package", "CABGA381", "--speed", "6", "--json", "unit.json", "--report", "report.json", "--freq", "100", "--seed", "1",
              "--timing-allow-fail", "--router", "router2")

@@ -36,6 +36,8 @@ SHAPES = {"4x4": (DEMO, "tiny"), "8x16": (DEMO, "tiny,lanes=8,columns=16,vector_
 MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=2,attention_lanes=2"),
         "8x8 wide": (WIDE, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,context=128"),
         "8x8 dsp": (DEMO, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_columns=4"),
+        **{f"{name} pairs": (DEMO, f"tiny,{shape}") for name, shape in (("4x4", "dsp_pairs=1"), ("8x8", "lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_pairs=3"),
+            ("16x16", "lanes=16,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,context=256,kv_blocks=16,dsp_pairs=7"))},
         "8x16 batch": (DEMO, "demo,context=128,source=rom"),
         "8x4 slots": (replace(DEMO, num_key_value_heads=1), "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
 #: Blocks that are not Llama's: only those units are synthesized of which they make other ones, for ECP5 and as transistors.

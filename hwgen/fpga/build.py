@@ -126,7 +126,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         for old in (*work.glob("top.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed
     write_text(work / "sources.sha256", digest)
-    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family))
+    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family, pairs=design.hw.dsp_pairs > 0))
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
 
     if family.places:

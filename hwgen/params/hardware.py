@@ -144,6 +144,8 @@ class HwShape:
     context             positions kept for each slot
     dsp_columns         columns of the array whose products are made by an FPGA's multipliers, in fixed point, and not by logic: the same
                         values in the same cycles, ``lanes`` multipliers each
+    dsp_pairs           pairs of columns more of which a multiplier makes two products, one for each column: ``lanes`` multipliers a pair, and
+                        logic that shifts the products; again the same values in the same cycles
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
@@ -175,6 +177,7 @@ class HwShape:
     dsp_columns: int = 0
     adapters: int = later(0)
     adapter_rank: int = later(8)
+    dsp_pairs: int = later(0)
 
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
@@ -198,6 +201,9 @@ class HwShape:
         check_int("Column count with multipliers", self.dsp_columns)
         if not 0 <= self.dsp_columns <= self.columns:
             raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not {self.dsp_columns}")
+        check_int("Column pair count with multipliers", self.dsp_pairs)
+        if not 0 <= self.dsp_pairs <= (others := self.columns - self.dsp_columns) // 2:
+            raise ValueError(f"Column pair count with multipliers must be 0 to {others // 2}, of the {others} columns without their own, not {self.dsp_pairs}")
         if self.tile_beats > self.columns:
             raise ValueError(f"Beats per tile {self.tile_beats} must be at most the column count {self.columns}")
         if self.beat_bytes < 2 * self.vector_lanes:
@@ -207,7 +213,8 @@ class HwShape:
             raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
         if self.source not in ("rom", "stream", "wired"):
             raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
-        for noun, value, most in (("Entry count", self.entries, 1), ("Column count with multipliers", self.dsp_columns, 0)):
+        for noun, value, most in (("Entry count", self.entries, 1), ("Column count with multipliers", self.dsp_columns, 0),
+                                  ("Column pair count with multipliers", self.dsp_pairs, 0)):
             if self.wired and value != most:
                 raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if self.sampler not in ("greedy", "gumbel"):
