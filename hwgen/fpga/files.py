@@ -65,6 +65,9 @@ DSP_WIDTHS = {"A": 9, "B": 7}
 #: ... but for those of column pairs, two weights of 4 to 6 bits by as many: no others are so oblong (`hwgen.lib.fp8_dot.PairedProduct`).
 PAIR_WIDTHS = {"A": 12, "B": 4}
 
+#: Registers that hold the same and stay apart, each beside its multipliers: Yosys would make one of them, from which wires go all over the chip.
+APART = "w:*_given"
+
 
 def synthesis_script(sources, output, family="ecp5", pairs=False):
     """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each. ``pairs``: there are pairs of columns.
@@ -83,7 +86,7 @@ def synthesis_script(sources, output, family="ecp5", pairs=False):
     return "\n".join([
         f"read_verilog {' '.join(sources)}",
         f"{synthesis} -run begin:coarse",
-        "proc", "flatten", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
+        "proc", "flatten", f"setattr -set keep 1 {APART} %ci1 t:$dff %i", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
         "opt_clean", "share", "techmap -map +/cmp2lut.v -D LUT_WIDTH=4", "opt_expr", "opt_clean",
         *[multipliers(PAIR_WIDTHS, oblong)] * pairs,
         multipliers(DSP_WIDTHS),

@@ -294,17 +294,16 @@ class MacArray(wiring.Component):
         fired = Signal(control, name="fired", reset_less=True)
         m.d.sync += [tile.eq(self.tile.payload[:len(tile)]), loads.eq(load), fires.eq(fire), fired.eq(op)]
 
-        def distributed(signal):
-            copy = Signal.like(signal, name=f"{signal.name}_given", reset_less=True)
+        def distributed(signal, to=""):
+            copy = Signal.like(signal, name=f"{to}{signal.name}_given", reset_less=True)
             m.d.sync += copy.eq(signal)
             return copy
 
         if with_multipliers < hw.columns:
             m.d.comb += [x[i][name].eq(distributed(field)) for i, fields in enumerate(held) for name, field in fields.items()]
-        if hw.dsp_columns:
-            fixed = [distributed(signal) for signal in fixed]
-        if pairs:
-            x_of_pairs = [distributed(operand.as_value()) for operand in x_of_pairs]
+        # An FPGA's multipliers stand in rows all over it, so each column has registers of its own there (`hwgen.fpga.files` keeps them apart).
+        given = {c: [distributed(signal, f"column{c}_") for signal in fixed] for c in range(hw.dsp_columns)}
+        given |= {c: [distributed(operand.as_value(), f"column{c}_") for operand in x_of_pairs] for c in pairs}
 
         # The active tile, in the columns.
         m.d.comb += [self.tile.ready.eq(~active | (fire & op.tile_end)), load.eq(self.tile.ready & self.tile.valid)]
@@ -350,7 +349,7 @@ class MacArray(wiring.Component):
         for c, column in sorted((columns | pairs).items()):
             m.submodules[f"column{c}"] = shared(column, column.module_name)
             sums += column.sum if c in pairs else [column.sum]
-            operands = zip(column.x, x_of_pairs) if c in pairs else zip(column.fixed, fixed) if c < hw.dsp_columns else zip(column.x, x)
+            operands = zip(column.fixed if c < hw.dsp_columns else column.x, given.get(c, x))
             m.d.comb += [
                 column.load.eq(loads),
                 column.tile.eq(tile[c * weight.bits * hw.lanes:][:len(column.tile)]),
