@@ -80,7 +80,10 @@ bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the d
 specimen: $(STAMP) ## write rtl_out/specimen again, after a change of the RTL
 	@$(BIN)/hwgen emit demo --shape tiny --name specimen -o rtl_out/specimen
 
-lint: $(STAMP) ## Verilator's warnings on emitted decoders, but for those that are waived
+lint: $(STAMP) ## ruff and mypy on the Python, Verilator's warnings on emitted decoders but for those that are waived
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lint]'
+	@$(BIN)/python -m ruff check --quiet --no-cache
+	@$(BIN)/python -m mypy --cache-dir build/mypy
 	@$(BIN)/python -m tools.lint
 
 env: $(STAMP) ## only the environment

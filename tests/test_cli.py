@@ -12,7 +12,8 @@ from hwgen.plan.summary import facts
 from model_files import write_folder
 from sim.designs import small_design
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "quantize", "plan engines", "plan scale", "plan die", "info")
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "quantize", "plan engines", "plan scale",
+            "plan die", "info")
 
 
 def lines(capsys, command, code=0):
@@ -39,7 +40,8 @@ def test_what_was_taken_and_what_was_left(tmp_path, capsys):
                "logit_scale")
     out, err = lines(capsys, f"info {tmp_path / 'odd'}")
     assert err == [warning] and "  RoPE theta          20000.0 (rope_theta)" in out
-    for command in ("plan board {} --board ulx3s-85f --shape tiny", "plan engines {} --shape tiny", "run {} --link golden --prompt x --max-tokens 1"):
+    for command in ("plan board {} --board ulx3s-85f --shape tiny", "plan engines {} --shape tiny",
+                    "run {} --link golden --prompt x --max-tokens 1"):
         assert lines(capsys, command.format(tmp_path / "odd"))[1][0] == warning, command
 
 

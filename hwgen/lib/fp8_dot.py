@@ -68,8 +68,8 @@ def add_carry(a, b, carry, width):
 
 
 def add_pairs(m, values, carries, levels, name):
-    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number a power
-    of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
+    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number
+    a power of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
     """
     for level in range(levels):
         if len(values) == 1:
@@ -95,8 +95,9 @@ class Product:
         self._w, self._x = w_fmt, x_fmt
         # The weight's shift counts from 1, which takes one gate instead of a subtraction; `align` drops the bit below.
         most = w_fmt.max_shift + 1 + x_fmt.max_shift
-        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the register: so
-        # few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the bit 1,823; so 1,726).
+        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the
+        # register: so few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the
+        # bit 1,823; so 1,726).
         self._whole = w_fmt.exp_bits == 2 and (most - 1).bit_length() < most.bit_length() == _LATE_STAGES + 1
         self._shift_bits = (most - self._whole).bit_length()
         self._early = max(0, self._shift_bits - _LATE_STAGES)
