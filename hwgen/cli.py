@@ -17,6 +17,7 @@ from .commands.emit import add_emit
 from .commands.fpga import add_fpga
 from .commands.models import add_accuracy, add_info, add_quantize
 from .commands.plan import add_plan, spelled_out
+from .commands.report import add_report
 from .commands.run import add_demo, add_run
 from .commands.selftest import add_counters, add_selftest
 from .commands.trace import add_trace
@@ -40,7 +41,7 @@ def _parser():
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # as --help lists them
     for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_counters, add_accuracy, add_quantize,
-                add_plan, add_info):
+                add_plan, add_info, add_report):
         add(commands)
     return parser
 
