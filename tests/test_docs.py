@@ -45,6 +45,14 @@ def test_a_line_that_does_not_come_is_found(shown, missing):
     assert docs_check.difference(shown, "a\nb\nc\n") == missing
 
 
+def test_the_glossary_says_where():
+    rows = [line for line in (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    places = [re.fullmatch(r"\| .+ \| .+ \| (?:in code|`([\w/.]+)`: `(\w+)`) \|", row) for row in rows]
+    assert [row for row, place in zip(rows, places) if not place] == []
+    assert [place[0] for place in places if place[1]
+            and not re.search(rf"\b{place[2]}\b", (ROOT / place[1]).read_text(encoding="utf-8"))] == []
+
+
 def test_index_has_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
