@@ -6,7 +6,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.commands.run import BESIDE
-from tools import docs_check
+from tools import docs_check, draw_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -38,6 +38,10 @@ def test_a_command_prints_what_its_page_shows(capsys):
     session = found["hwgen plan engines smollm2-135m --shape batch-32x32 --position 200"]
     assert len(found) >= 5 and main(session.command.split()[1:]) == 0
     assert docs_check.difference(session.shown, capsys.readouterr().out) is None
+
+
+def test_the_picture_is_what_its_command_draws():
+    assert draw_machine.FILE.read_text(encoding="utf-8") == draw_machine.svg(), "run: python -m tools.draw_machine"
 
 
 @pytest.mark.parametrize("shown, missing", [(["a", "c"], None), (["c", "a"], "a"), (["a", "x"], "x"), (["a", "a"], "a")])
