@@ -54,7 +54,8 @@ class AxiMemory:
         self.mute, self.last = False, None
         self.id_width = id_width
         self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
-                   ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast", "rvalid", "rready")}
+                   ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast",
+                    "rvalid", "rready")}
         self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix}")
         self.addresses, self.words = [], []
         self.rests = []

@@ -7,13 +7,15 @@ from hwgen.fpga.floorplan import floorplan, floorplan_svg, unit
 
 DECODER = "machine.machine.decoder."
 #: Names, kinds and places as nextpnr-ecp5 and nextpnr-himbaechel write them.
-CELLS = {f"{DECODER}mac_array.column0.a_LUT4_Z": ("TRELLIS_COMB", "X3/Y2/SLICEA.LUT0"), f"{DECODER}mac_array.b": ("TRELLIS_FF", "X3/Y2/SLICEA.FF0"),
+CELLS = {f"{DECODER}mac_array.column0.a_LUT4_Z": ("TRELLIS_COMB", "X3/Y2/SLICEA.LUT0"),
+         f"{DECODER}mac_array.b": ("TRELLIS_FF", "X3/Y2/SLICEA.FF0"),
          f"{DECODER}rope.c": ("TRELLIS_COMB", "X3/Y2/SLICEB.LUT0"), f"{DECODER}kv_cache.ram.0.0": ("DP16KD", "X10/Y0/EBR0"),
          "machine.uart.d": ("LUT4", "X4Y7/LUT3"), "$PACKER_VCC": ("TRELLIS_COMB", "X0/Y0/SLICEA.LUT0"), "not_placed": ("LUT4", "")}
 
 
 def placed(cells):
-    return {"modules": {"top": {"cells": {name: {"type": kind, "attributes": {"NEXTPNR_BEL": bel} if bel else {}} for name, (kind, bel) in cells.items()}}}}
+    return {"modules": {"top": {"cells": {
+        name: {"type": kind, "attributes": {"NEXTPNR_BEL": bel} if bel else {}} for name, (kind, bel) in cells.items()}}}}
 
 
 def step(begin, end, delay):

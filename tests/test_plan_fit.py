@@ -90,7 +90,7 @@ def test_memories_of_a_block_are_those_of_its_units(name, shape):
              **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}), **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
     for unit, of in units.items():
         found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)
-        assert found == sorted(costs.counts(unit, made) * [size for size in _clocked(of)]), unit
+        assert found == sorted(costs.counts(unit, made) * list(_clocked(of))), unit
 
 
 def _clocked(unit):

@@ -43,7 +43,7 @@ class Surrounded(wiring.Component):
         m.submodules.column = column = self._column
         last = self.i
         for path, member, value in column.signature.flatten(column):
-            if member.flow == In and len(value := getattr(value, "as_value", lambda: value)()):
+            if member.flow == In and len(value := getattr(value, "as_value", lambda value=value: value)()):
                 chain = Signal(len(value), name="_".join(map(str, path)) + "_chain", reset_less=True)
                 m.d.sync += chain.eq(Cat(last, chain))
                 m.d.comb += value.eq(chain)

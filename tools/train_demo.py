@@ -414,7 +414,8 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     params = sum(p.numel() for p in Llama(CONFIG).parameters())
     sha = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
     options = [f"{o} {v}" for o, v, default in (
-        ("--model", ",".join(f"{k}={v}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60), ("--steps", args.steps, None),
+        ("--model", ",".join(f"{k}={v}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60),
+        ("--steps", args.steps, None),
         ("--workers", args.workers, 2), ("--seed", args.seed, 1)) if v != default]
     if args.text:
         text, licence = ", ".join(f.name for f in args.text), "The text decides; nothing is known about it here."
@@ -430,7 +431,8 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     greedy = next(s for t, p, s in samples if t == 0)
     sampled = [s for t, p, s in samples if t][:2]
     about = ("It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script" if args.model else
-             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a wrong bit is easy to see")
+             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a "
+             "wrong bit is easy to see")
     return f"""# The {"mini" if args.model else "demo"} model
 
 A Llama of {params:,} parameters that has read nothing but {text}. {about}. The
@@ -466,14 +468,15 @@ the torch version, which is why the file's sha256 is above.
 and at temperature 0.7:
 
 {(chr(10) + chr(10)).join(quoted(s) for s in sampled)}
-"""
+"""  # noqa: E501
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--out", type=pathlib.Path, default=REPO / "hwgen/models/demo",
                     help="folder to write (hwgen/models/demo)")
-    ap.add_argument("--model", type=model_fields, default={}, metavar="FIELD=N,...", help="another shape than the demo model's, in config.json's names")
+    ap.add_argument("--model", type=model_fields, default={}, metavar="FIELD=N,...",
+                    help="another shape than the demo model's, in config.json's names")
     ap.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "train_demo",
                     help="downloads, and the best checkpoint so far, which is a Hugging Face folder as well")
     ap.add_argument("--text", type=pathlib.Path, nargs="+", help="train on these files, one document each")
@@ -486,7 +489,8 @@ def main():
     ap.add_argument("--weight-decay", type=float, default=WEIGHT_DECAY, help=f"on the matrices ({WEIGHT_DECAY})")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--eager", action="store_true", help="no torch.compile (it needs g++; a fifth slower without)")
-    ap.add_argument("--calibration", type=pathlib.Path, metavar="FILE", help="do not train: write the text that `hwgen quantize` takes by default")
+    ap.add_argument("--calibration", type=pathlib.Path, metavar="FILE",
+                    help="do not train: write the text that `hwgen quantize` takes by default")
     ap.add_argument("--check", action="store_true", help="do not train: measure --out with transformers, print samples")
     args = ap.parse_args()
     CONFIG.update(args.model)

@@ -23,7 +23,8 @@ def add_emit(commands):
     add_machine(sub)
     sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
     sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
-    sub.add_argument("--bus", choices=("axi",), help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
+    sub.add_argument("--bus", choices=("axi",),
+                     help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
                      "sets source=stream (default: plain streams)")
     for field in dataclasses.fields(AxiShape):
         sub.add_argument(f"--axi-{field.name.replace('_', '-')}", type=field.type, metavar="X" if field.type is str else "N",

@@ -14,7 +14,8 @@ LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a
 
 
 def add_link(sub, golden="; golden is numpy, with predicted cycles"):
-    sub.add_argument("--link", default="verilator", metavar="L", help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
+    sub.add_argument("--link", default="verilator", metavar="L",
+                     help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
     add_board(sub)
 
 
@@ -53,7 +54,8 @@ def check_simulator():
     try:
         check_cache()
     except OSError as error:
-        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room (HWGEN_CACHE "
+        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room "
+                         f"(HWGEN_CACHE "
                          f"names another), not this one: {error.strerror}") from None
 
 

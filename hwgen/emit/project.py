@@ -95,7 +95,7 @@ def emit(design, quantized, folder, *, name, component=None, axi=None):
         image = image_name(design, name)
         digest = write_image(project / image, quantized, design)
         registers = Registers(design, axi, name, model_id(quantized)) if axi else None
-        described = registers.files() if axi else {}
+        described = registers.files() if registers else {}
         if component is None and has_testbench(design):
             described |= {f"{name}_tb.v": ("testbench: two passes, with the tokens and signatures that must come", testbench(design, quantized, name, ports(verilog, name), axi))}
         files = {f"{name}.v": "the machine; every module's name starts with the top's", image: _about_image(design, axi),
@@ -181,8 +181,8 @@ def _uninterrupted():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _about_image(design, axi):

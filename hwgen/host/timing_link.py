@@ -29,7 +29,8 @@ class TimingLink(Link):
         admitted = admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
         for error in entry_errors(entries, admitted.errors).values():
             raise error
-        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed, [e.adapter for e in entries])
+        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed,
+                             [e.adapter for e in entries])
         size = self.design.model.vocab_size
         return PassResult(tokens={i: (e.key * 2654435761 + e.token) % 2**32 % size for i, e in enumerate(entries) if e.want},
                           signatures=[], phases=time.phases, outcome_cycles=time.outcomes, cycles=time.outcomes[-1],

@@ -69,8 +69,8 @@ def add_carry(a, b, carry, width):
 
 
 def add_pairs(m, values, carries, levels, name):
-    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number a power
-    of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
+    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number
+    a power of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
     """
     for level in range(levels):
         if len(values) == 1:
@@ -96,8 +96,9 @@ class Product:
         self._w, self._x = w_fmt, x_fmt
         # The weight's shift counts from 1, which takes one gate instead of a subtraction; `align` drops the bit below.
         most = w_fmt.max_shift + 1 + x_fmt.max_shift
-        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the register: so
-        # few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the bit 1,823; so 1,726).
+        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the
+        # register: so few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the
+        # bit 1,823; so 1,726).
         self._whole = w_fmt.exp_bits == 2 and (most - 1).bit_length() < most.bit_length() == _LATE_STAGES + 1
         self._shift_bits = (most - self._whole).bit_length()
         self._early = max(0, self._shift_bits - _LATE_STAGES)
@@ -166,16 +167,18 @@ class Product:
 class PairedProduct:
     """Two products, of two codes with a third, by one wide multiplier of an FPGA.
 
-    Significands are positive, so those of the two stand in one factor, as far apart as a product is wide, and so do the products. The other factor is
-    the third code's significand, with as much of its shift as saves shifting behind the multiplier (`lift`; what it is worth: docs/mac_array.md).
-    Behind a register `align` shifts each product by the rest; the value is ``signed(bits) + negative`` in units of ``2**w.product_exp(x)``, as that of `Product`.
+    Significands are positive, so those of the two stand in one factor, as far apart as a product is wide, and so do the products. The other
+    factor is the third code's significand, with as much of its shift as saves shifting behind the multiplier (`lift`; what it is worth:
+    docs/mac_array.md). Behind a register `align` shifts each product by the rest; the value is ``signed(bits) + negative`` in units of
+    ``2**w.product_exp(x)``, as that of `Product`.
     """
 
     def __init__(self, w_fmt, x_fmt):
         self._w, self._x = w_fmt, x_fmt
         room = _WIDE_FACTOR - 2 * w_fmt.sig_bits - x_fmt.sig_bits
         if room < 0:
-            raise ValueError(f"Significands must leave room for two products in {_WIDE_FACTOR} bits, not {w_fmt.sig_bits} and {x_fmt.sig_bits} bits")
+            raise ValueError(f"Significands must leave room for two products in {_WIDE_FACTOR} bits, not {w_fmt.sig_bits} and "
+                             f"{x_fmt.sig_bits} bits")
 
         def cost(lift):
             rest = x_fmt.max_shift - lift
@@ -212,7 +215,8 @@ class PairedProduct:
         return products[:self._product_bits], products[self._product_bits:]
 
     def shift(self, m, own, x, *, name):
-        """What to shift a product by, of a weight's shift plus 1 and the rest of the third code's less 1. In gates: carry chains of few bits take more places."""
+        """What to shift a product by, of a weight's shift plus 1 and the rest of the third code's less 1. In gates: carry chains of few
+        bits take more places."""
         def bit(value, i):
             return value[i] if i < len(value) else Const(0, 1)
         rest, carry, total = Value.cast(x.rest), Const(0, 1), []

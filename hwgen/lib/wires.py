@@ -13,8 +13,8 @@ _ZERO = "1'h0"  # an output of a row of zeros
 
 
 def wires_text(plan):
-    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none), x [inputs], and y
-    [outputs] `Plan.latency` cycles later."""
+    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none), x [inputs],
+    and y [outputs] `Plan.latency` cycles later."""
     network, names, lines = plan.network, {}, []
     for i in range(network.inputs):
         names[i, 0, 0] = f"x[{i}]"
@@ -57,7 +57,8 @@ def wires_text(plan):
         bits = _bits(names[node, shift - 1, time] for node, shift in of)
         lines += [f"  // time {time}", f"  always @(posedge clk) q{number} <= {_clear(time)} ? {len(of)}'h0 : {bits};"]
     for number, (time, of) in enumerate(delays):
-        lines += [f"  // to time {time}", f"  always @(posedge clk) d{number} <= {_bits(names[node, shift, time - 1] for node, shift, _ in of)};"]
+        lines += [f"  // to time {time}", f"  always @(posedge clk) d{number} <= "
+                                          f"{_bits(names[node, shift, time - 1] for node, shift, _ in of)};"]
     lines.append(f"  assign y = {_bits(names[at] if at else _ZERO for at in plan.outputs)};")
     return "\n".join([f"// Wires: a matrix of {len(plan.outputs)} x {network.inputs} weights as {len(network.adders)} serial adders.",
                       "// Source: hwgen/lib/wires.py, docs/wired.md", "module {module} (clk, clear, x, y);", "  input clk;", "  wire clk;",

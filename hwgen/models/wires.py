@@ -19,13 +19,15 @@ def fixed_matrices(quantized, design, levels=1, progress=None):
 
     ``levels`` and ``progress`` as `FixedMatrix`; weights are counted over all of them.
     """
-    wanted, block = [], design.block
+    wanted: list[tuple] = []
+    block = design.block
     for index, layer in enumerate(quantized.layers):
         for project in block.of(Project):
             first = getattr(layer, project.matrices[0])
             ints = _ints(_codes(layer, design, project), first.fmt, _offsets(layer, design, project, "blocks", first.blocks is not None))
             exponents = {name: design.stored_exponent(getattr(layer, name)) for name in project.matrices}
-            wanted.append(((project.name, index), ints, _offsets(layer, design, project, "rows", design.scaled), exponents, design.matmul(project.name)))
+            wanted.append(((project.name, index), ints, _offsets(layer, design, project, "rows", design.scaled), exponents,
+                           design.matmul(project.name)))
     head = quantized.head
     ints = _ints(head.codes, head.fmt, head.blocks)
     if head.lo is not None:

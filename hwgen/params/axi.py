@@ -44,7 +44,8 @@ class AxiShape:
     def __post_init__(self):
         for noun, field, low, high in (("AXI data width", "data_width", 8, 1024), ("AXI address width", "address_width", 13, 64),
                                        ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
-                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536), ("Queue length", "queue", 1, 128)):
+                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536),
+                                       ("Queue length", "queue", 1, 128)):
             value = getattr(self, field)
             check_int(noun, value, low, high)
             if field in ("data_width", "burst") and value & (value - 1):

@@ -17,7 +17,8 @@ MOST_FRACTION = 32
 
 @dataclass(frozen=True)
 class Override:
-    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first, last) or, if None, everywhere."""
+    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first, last) or, if None,
+    everywhere."""
     format: Fp8
     project: str = ""
     layers: tuple | None = None
@@ -50,7 +51,8 @@ class Recipe:
     head                "single" (one code per LM-head weight) or "pair" (hi + lo, two passes)
     scales              "matrix": a matrix has one exponent; "row": and each of its outputs an offset to it
     overrides           of `Override`, in ``weight_format`` or E2M1; the last one that covers a matrix counts
-    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None: what the array has room for
+    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None: what the array has
+                        room for
     """
     weight_format: Fp8 = E3M4
     activation_format: Fp8 = E3M4
@@ -93,7 +95,8 @@ class Recipe:
             for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"), (self.head == "pair", "which is in pairs"),
                                (model.head_bias, "which has a bias")):
                 if wrong:
-                    raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: add head={self.weight_format} to --formats")
+                    raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: "
+                                     f"add head={self.weight_format} to --formats")
         if self.block_range is not None:
             if E2M1 not in self.formats(model):
                 raise ValueError("Block range must be left out where no matrix is in e2m1")
@@ -111,7 +114,8 @@ class Recipe:
 
     def formats(self, model):
         """Those of all that goes through the array, of a `ModelShape`: a set."""
-        return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project) for layer in range(model.num_hidden_layers)}
+        return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project)
+                                         for layer in range(model.num_hidden_layers)}
 
     def array_format(self, model):
         """What the array's weights are: ``weight_format``, or if all are in E2M1, the narrowest that has those of all blocks."""
@@ -144,17 +148,19 @@ class HwShape:
     context             positions kept for each slot
     dsp_columns         columns of the array whose products are made by an FPGA's multipliers, in fixed point, and not by logic: the same
                         values in the same cycles, ``lanes`` multipliers each
-    dsp_pairs           pairs of columns more of which a multiplier makes two products, one for each column: ``lanes`` multipliers a pair, and
-                        logic that shifts the products; again the same values in the same cycles
+    dsp_pairs           pairs of columns more of which a multiplier makes two products, one for each column: ``lanes`` multipliers a pair,
+                        and logic that shifts the products; again the same values in the same cycles
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
     kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
-                        A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context has
+                        A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context
+                        has
     kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
     residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
-    source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a memory image
+    source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a
+                        memory image
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once, of which each entry names one or none: 0, 1, 3 or 7
     adapter_rank        their largest rank
@@ -203,7 +209,8 @@ class HwShape:
             raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not {self.dsp_columns}")
         check_int("Column pair count with multipliers", self.dsp_pairs)
         if not 0 <= self.dsp_pairs <= (others := self.columns - self.dsp_columns) // 2:
-            raise ValueError(f"Column pair count with multipliers must be 0 to {others // 2}, of the {others} columns without their own, not {self.dsp_pairs}")
+            raise ValueError(f"Column pair count with multipliers must be 0 to {others // 2}, of the {others} columns without their own, "
+                             f"not {self.dsp_pairs}")
         if self.tile_beats > self.columns:
             raise ValueError(f"Beats per tile {self.tile_beats} must be at most the column count {self.columns}")
         if self.beat_bytes < 2 * self.vector_lanes:
@@ -222,7 +229,8 @@ class HwShape:
         check_int("KV block count", self.kv_blocks)
         full = self.slots * self.blocks_per_slot
         if not 0 <= self.kv_blocks <= full:
-            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not {self.kv_blocks}")
+            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not "
+                             f"{self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
         self._check_adapters()

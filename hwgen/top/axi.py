@@ -32,8 +32,8 @@ class AxiDecoder(wiring.Component):
     s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
     busy, phase                 a pass is under way, and where it is, by number: for lights and logic analyzers
     irq                         high while a cause is set that IRQ_ENABLE enables
-    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host "stream"
-    m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
+    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host
+    "stream" m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
 
     Raises
     ------
@@ -48,7 +48,8 @@ class AxiDecoder(wiring.Component):
         members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
                    "busy": Out(1), "phase": Out(4)}
         if axi.host == "stream":
-            members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"), **stream_master(word_bits(RESULT), "m_axis_result")}
+            members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"),
+                        **stream_master(word_bits(RESULT), "m_axis_result")}
         super().__init__(members)
 
     @property
@@ -174,7 +175,8 @@ class AxiDecoder(wiring.Component):
         m.d.core += offered.eq(command.valid & ~go)
         given = {field.name: word[field.lsb:field.lsb + field.width] for field in fields}
         if self._axi.host == "stream":
-            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_), word.eq(self.s_axis_command_tdata)]
+            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_),
+                         word.eq(self.s_axis_command_tdata)]
             # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
             given["none"] = _beyond(command, given)
             given["last"] |= self.s_axis_command_tlast
@@ -183,7 +185,8 @@ class AxiDecoder(wiring.Component):
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
             written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key')[f.lsb // 32]}_{f.name}") for f in fields}
-            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(command, written)), queue.w_en.eq(regs.command_hi_write),
+            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(command, written)),
+                         queue.w_en.eq(regs.command_hi_write),
                          queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
         m.d.comb += command.payload.as_value().eq(_payload(command, given))
@@ -245,7 +248,8 @@ class AxiDecoder(wiring.Component):
 
 
 def _payload(stream, values):
-    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is constant.)"""
+    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is
+    constant.)"""
     return Cat((values.get(name, Const(0)) | Const(0, field.width))[:field.width] for name, field in stream.p.shape())
 
 

@@ -17,9 +17,10 @@ class KvBlocks(wiring.Component):
     """Lengths of the slots, and which physical block holds a block of a slot: block table, owners of each block, free list.
 
     A request is taken in the cycle in which it is done, and ``error`` says in that cycle how: the second one at the earliest, for the first
-    finds the slot's length (a single slot's is at hand). ``ADMIT`` makes room for a slot's next position: then, unless its last block may have another owner; then the next cycle looks, and if it has one, ``copy`` asks for
-    a copy of the block, whose last cycle is the request's too. FORK and TRUNCATE take a cycle for each block that they share or
-    drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the same in Python.
+    finds the slot's length (a single slot's is at hand). ``ADMIT`` makes room for a slot's next position: then, unless its last block may
+    have another owner; then the next cycle looks, and if it has one, ``copy`` asks for a copy of the block, whose last cycle is the
+    request's too. FORK and TRUNCATE take a cycle for each block that they share or drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the
+    same in Python.
 
     Where all layers have a window (`Design.positions_kept`), an admission may first give back the block that is then behind it, which
     takes two cycles. ``known`` says no for its positions.
@@ -33,7 +34,8 @@ class KvBlocks(wiring.Component):
 
     Members
     -------
-    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's, and an ADMIT's length below the context
+    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's, and an ADMIT's length below
+                                the context
     error : Out                 `ErrorCode` of the request that is taken
     copy : Out(stream)          {old, new, count}: copy the first ``count`` positions of a block; taken in the copy's last cycle
     write, k, v                 In {slot, position}, Out {physical, known}: the block of a position, and whether the slot has come so far;
@@ -325,7 +327,8 @@ class KvCache(wiring.Component):
         # The copy of a block, all layers and heads of some positions: a word of K and of V each cycle, out through the read addresses
         # and, two cycles later, in through the write addresses.
         copying, writing, copied = Const(0, 1), Const(0, 1), Const(0, 1)
-        reading = Signal()          # of the cycle before, what was offered then included: so a copy's start does not wait for the readers' ready
+        # of the cycle before, what was offered then included: so a copy's start does not wait for the readers' ready
+        reading = Signal()
         if paged and hw.kv_block > 1:
             copying, copy = Signal(name="copying"), blocks.copy
             line, offset, part = Signal(range(lines), name="line"), Signal(range(hw.kv_block), name="offset"), Signal(range(parts))
@@ -366,7 +369,8 @@ class KvCache(wiring.Component):
             m.d.comb += [memory_.write_address.eq(address), memory_.write_data.eq(Mux(copied, memory_.read_data, data_)),
                          memory_.write_en.eq(arrived & chosen | copied)]
 
-        # Read: addresses, memories, what they gave (they are slow), (errors,) output registers. Each stage moves when it is empty or the next one moves.
+        # Read: addresses, memories, what they gave (they are slow), (errors,) output registers. Each stage moves when it is empty or the
+        # next one moves.
         def read(name, request, o, port, codes, exps):
             stages = 4 + ecc
             valid = [Signal(name=f"{name}_valid{k}") for k in range(stages)]
@@ -403,8 +407,9 @@ class KvCache(wiring.Component):
                     word_ = along(given[:bits], field, first=3)
                     fields[field] = secded.correct(m, word_, syndrome, name=f"{name}_{field}")
             known = along(known, "known") if paged else Const(1, 1)
-            m.d.comb += [answer.i.p.last.eq(last), *(answer.i.p[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)
-                                                     for field, found in fields.items())]
+            m.d.comb += [answer.i.p.last.eq(last),
+                         *(answer.i.p[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)
+                           for field, found in fields.items())]
             busy = Cat(valid[1:], answer.holds).any()
             if not ecc:
                 return busy, None
