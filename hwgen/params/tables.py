@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Pwl", "changed", "some_changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
+__all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
            "exp2_thresholds", "softcap_table",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
            "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
@@ -45,6 +45,12 @@ def _specified(function):
         given, name = _CHANGED.get(), function.__name__
         return given.get((name, args)) or given.get((name, ())) or kept(*args)
     return table
+
+
+@_specified
+def stuck_register(matrix):
+    """(word, bit, value) of a register of a matrix that is logic, by the matrix's name, which keeps one value. No machine has one, unless it is `changed`."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
