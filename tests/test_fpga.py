@@ -221,7 +221,7 @@ def test_a_clock_that_is_not_met(tools, capsys):
     ("fpga build --seeds 4-1", "Seeds must be numbers of up to 9 digits and ranges"),
     ("fpga build --seeds 1-\u0663", "Seeds must be numbers of up to 9 digits and ranges"),
     ("fpga build --seeds 1-999,1-2", "Seeds must be at most 1000: each takes minutes"),
-    ("fpga build --shape batch-16x16", "take source=rom for the shape"),
+    ("fpga build --shape batch-16x16", "take source=rom or source=wired for the shape"),
     ("fpga program --bitstream none.bit", "none.bit: No such file"),
     ("fpga program --board tang-nano-20k", "tang-nano-20k.fs: No such file: hwgen fpga build --board tang-nano-20k makes it"),
     ("fpga program --board arty-a7-35", "a Vivado project, which makes it: name it with --bitstream"),

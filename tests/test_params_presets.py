@@ -85,8 +85,13 @@ def test_recipe_with_e2m5():
     ("lanes=0x10", "an integer, not '0x10'"), ("lanes=٨", "not '٨'"), ("lanes=1_6", "not '1_6'"),
     ("slots=" + "9" * 5000, "an integer, not '99999999999999999999'"),
     ("residual_fraction=AUTO", "an integer or auto, not 'AUTO'"), ("kv_ecc=maybe", "kv_ecc must be 0 or 1, not 'maybe'"),
-    ("source=disk", "'rom' or 'stream', not 'disk'"),
-    ("source=wired", "on a command line, not 'wired'"),
+    ("source=disk", "'rom', 'stream' or 'wired', not 'disk'"),
+    ("source=wired", "Entry count must be 1 where matrices are logic, not 4"),
+    ("tiny,source=wired,halves=2", "Half-batch count must be 1 where"),
+    ("tiny,source=wired,dsp_pairs=1", "Column pair count with multipliers must be 0 where"),
+    ("tiny,source=wired,adapters=1", "Adapter count must be 0 where"),
+    ("tiny,wire_levels=2", r"must be 1 where no matrices are logic \(source=wired\), not 2"),
+    ("tiny,source=wired,wire_levels=0", "Adders behind each other must be 1 to 64, not 0"),
 ])
 def test_wrong_shapes(text, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -8,6 +8,7 @@ from ..host.inputs import checked_input
 from ..models import load, quantize
 from ..models.adapter_codes import check_rank
 from ..models.adapters import read_adapter
+from ..models.wires import fixed_matrices
 from ..params.design import Design
 from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
@@ -161,6 +162,9 @@ def quantized_of(options, screen, checkpoint, design):
         _say_fraction(screen, fraction, ranges.fitting)
     for sentence in sentences:
         screen.warn(sentence)
+    if design.hw.wired:
+        with screen.bar("making logic of the weights") as progress:
+            fixed_matrices(quantized, design, progress)     # kept for those who ask next
     return design, quantized
 
 

@@ -57,8 +57,8 @@ def run_emit(options, screen):
     with checked_input():
         chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}
         if options.bus:
-            if "source=rom" in (options.shape or "").replace(" ", ""):
-                raise ValueError("Bus axi needs weights that come from outside: leave source=rom out of --shape")
+            if f"source={design.hw.source}" in (options.shape or "").replace(" ", "") and design.hw.inside:
+                raise ValueError(f"Bus axi needs weights that come from outside: leave source={design.hw.source} out of --shape")
             design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, source="stream"))
             axi = AxiShape(**chosen)
             axi.check(design)

@@ -73,7 +73,7 @@ def _tool(stage, name, output, folder, tool, *words):
 
 def write_sources(board, design, quantized, work):
     """Emit a board's machine, and write the top around it, into a folder. Returns the Verilog files' names."""
-    emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=files.divisor(board)))
+    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **wires))
     sources = [f"{MACHINE}.v", "top.v"]
     write_text(work / "top.v", files.top(board, MACHINE))
     if files.pll(board, work):

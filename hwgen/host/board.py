@@ -40,7 +40,7 @@ def build_pins(board, design, quantized, *, divisor=None):
 
 def _built_pins(board, design, quantized, divisor, top):
     with work_folder(cache_folder(), WORK) as work:
-        emit(design, quantized, work / "machine", name="machine", component=lambda d: BoardMachine(d, divisor=divisor))
+        emit(design, quantized, work / "machine", name="machine", component=lambda d, **wires: BoardMachine(d, divisor=divisor, **wires))
         (work / "top.v").write_text(top)
         (work / "pll.v").write_text(_PLL)
         sources = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if files.has_pll(board) else [])]

@@ -3,7 +3,7 @@ import numpy as np
 
 from ..golden import residual
 from ..golden.attention import attention_entries
-from ..golden.convert import convert_qkv
+from ..golden.convert import convert_gate_up, convert_qkv
 from ..golden.numbers import acc_to_bf16, bf16
 from ..golden.qk_norm import qk_norm
 from ..golden.rmsnorm import rms_norm
@@ -127,6 +127,21 @@ class Stages:
             return self._after_add(name, put(self.added[name], r, new))
         norm = self._norm_of[name]
         return self.after_normed(norm, rms_norm(self.design, put(self.rows[norm], r, new), self.layer.gains[norm]))
+
+    def after_sums(self, name, acc, exp):
+        """With other sums of all of a project's rows: [n, m, outputs], m of them of inputs with exponents [m]."""
+        project, design, layer = self.projects[name], self.design, self.layer
+        n, bias, rows = len(acc), layer.vectors.get(design.block.bias_of(project).name), layer.rows[name]
+        acc, exp = acc.reshape(-1, acc.shape[2]), np.tile(exp, n)
+        if project.sink == "heads":
+            return self.after_raw(convert_qkv(acc, exp, layer.exps, design, bias, rows).reshape(n, *self.raw.shape))
+        if project.sink == "activation":
+            return self._after_gates(convert_gate_up(acc, exp, layer.exps, design, bias, rows))
+        sums = acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design
+        if project.sink == "sums":
+            norm = self._norm_of[name]
+            return self.after_normed(norm, rms_norm(design, residual.set_sums(*sums, bias=bias, rows=rows), layer.gains[norm]))
+        return self._after_add(name, residual.add(np.repeat(self.base[name], n, axis=0), *sums, bias=bias, rows=rows))
 
     def _exponents(self, project):
         """Of the matrix of each of a project's rows."""

@@ -75,8 +75,6 @@ class AxiShape:
                 raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
         if design.hw.adapters:
             raise ValueError(f"Adapter count must be 0 on bus axi, not {design.hw.adapters}: its registers load none yet")
-        if design.hw.wired:
-            raise ValueError("Weight source must be 'rom' or 'stream' on bus axi, not 'wired'")
         size = design.stream_beats * design.hw.beat_bytes
         if design.hw.source == "stream" and size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")

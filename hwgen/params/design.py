@@ -342,7 +342,8 @@ class Design:
 
     @property
     def head_address(self):
-        return self.stream[HEAD].address
+        """First beat of the LM head; None where it is logic, and no table."""
+        return self.stream[HEAD].address if HEAD in self.stream else None
 
     @property
     def embed_address(self):

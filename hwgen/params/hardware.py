@@ -161,6 +161,8 @@ class HwShape:
     residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
     source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a
                         memory image
+    wire_levels         adders behind each other in a cycle where matrices are logic: more of them are fewer registers and cycles, and a
+                        slower clock
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once, of which each entry names one or none: 0, 1, 3 or 7
     adapter_rank        their largest rank
@@ -184,6 +186,7 @@ class HwShape:
     adapters: int = later(0)
     adapter_rank: int = later(8)
     dsp_pairs: int = later(0)
+    wire_levels: int = later(1)
 
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
@@ -195,6 +198,11 @@ class HwShape:
             check_power_of_two(noun, getattr(self, field))
         for noun, field in (("Entry count", "entries"), ("Slot count", "slots"), ("Context", "context")):
             check_int(noun, getattr(self, field), 1)
+        for noun, value, most in (("Entry count", self.entries, 1), ("Half-batch count", self.halves, 1),
+                                  ("Column count with multipliers", self.dsp_columns, 0),
+                                  ("Column pair count with multipliers", self.dsp_pairs, 0), ("Adapter count", self.adapters, 0)):
+            if self.wired and value != most:
+                raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if not isinstance(self.halves, int) or self.halves not in (1, 2):
             raise ValueError(f"Half-batch count must be 1 or 2, not {self.halves!r}")
         if self.entries % self.halves:
@@ -219,11 +227,10 @@ class HwShape:
         if not 0 <= self.residual_fraction <= MOST_FRACTION:
             raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
         if self.source not in ("rom", "stream", "wired"):
-            raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
-        for noun, value, most in (("Entry count", self.entries, 1), ("Column count with multipliers", self.dsp_columns, 0),
-                                  ("Column pair count with multipliers", self.dsp_pairs, 0)):
-            if self.wired and value != most:
-                raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
+            raise ValueError(f"Weight source must be 'rom', 'stream' or 'wired', not {self.source!r}")
+        check_int("Adders behind each other", self.wire_levels, 1, 64)
+        if not self.wired and self.wire_levels != 1:
+            raise ValueError(f"Adders behind each other must be 1 where no matrices are logic (source=wired), not {self.wire_levels}")
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
         check_int("KV block count", self.kv_blocks)
@@ -242,13 +249,16 @@ class HwShape:
         check_int("Adapter rank", self.adapter_rank, 1, 256)
         if self.adapters and self.halves == 2:
             raise ValueError("Half-batch count must be 1 with adapters, not 2")
-        if self.adapters and self.wired:
-            raise ValueError("Weight source must be 'rom' or 'stream' with adapters, not 'wired'")
 
     @property
     def wired(self):
         """Matrices are logic: nothing of them is in the stream, and there is no array."""
         return self.source == "wired"
+
+    @property
+    def inside(self):
+        """What is read of the weights is in a memory of the machine's own."""
+        return self.source != "stream"
 
     @property
     def beat_bytes(self):

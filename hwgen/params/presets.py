@@ -143,9 +143,6 @@ def hw_shape(text, model, default="demo"):
             if value not in ("0", "1"):
                 raise ValueError(f"Shape field {key} must be 0 or 1, not {value!r}")
             found[key] = value == "1"
-    if found.get("source") == "wired":
-        raise ValueError("Weight source must be 'rom' or 'stream' on a command line, not 'wired': a machine of wires is made from Python "
-                         "(docs/wired.md)")
     if "context" not in found:
         found["context"] = min(shape.context, model.longest_context)
     return dataclasses.replace(shape, **found)

@@ -162,6 +162,9 @@ class Stream:
     def __getitem__(self, key):
         return self._named[key if isinstance(key, tuple) else (key, None)]
 
+    def __contains__(self, key):
+        return (key if isinstance(key, tuple) else (key, None)) in self._named
+
     @property
     def beats(self):
         """Beats of the whole stream."""

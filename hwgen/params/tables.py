@@ -14,7 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 from types import MappingProxyType
 
-__all__ = ["Pwl", "changed", "some_changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table",
+__all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon",
+           "reciprocal_table",
            "sigmoid_table",
            "exp2_thresholds", "softcap_table",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
@@ -48,6 +49,13 @@ def _specified(function):
         given, name = _CHANGED.get(), function.__name__
         return given.get((name, args)) or given.get((name, ())) or kept(*args)
     return table
+
+
+@_specified
+def stuck_register(matrix):
+    """(word, bit, value) of a register of a matrix that is logic, by the matrix's name, which
+    keeps one value. No machine has one, unless it is `changed`."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

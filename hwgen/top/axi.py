@@ -21,9 +21,9 @@ class AxiDecoder(wiring.Component):
 
     Parameters
     ----------
-    design : Design             with source "rom" there is no bus for the weights
+    design : Design             with source "stream" there is a bus for the weights
     axi : AxiShape
-    rom_file : str              memory image of the weights, for source "rom"
+    rom_file, wires             as of `Decoder`
 
     Members
     -------
@@ -40,9 +40,9 @@ class AxiDecoder(wiring.Component):
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi, *, rom_file=None):
+    def __init__(self, design, axi, *, rom_file=None, wires=None):
         axi.check(design)
-        self._design, self._axi, self._rom_file = design, axi, rom_file
+        self._design, self._axi, self._rom_file, self._wires = design, axi, rom_file, wires
         self._map = register_map(design, axi)
         weights = read_master(axi) if design.hw.source == "stream" else {}
         members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
@@ -76,7 +76,7 @@ class AxiDecoder(wiring.Component):
         m.d.sync += core_reset.eq(resetting)
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
                      ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(core_reset)]
-        decoder = Decoder(design, rom_file=self._rom_file)
+        decoder = Decoder(design, rom_file=self._rom_file, wires=self._wires)
         m.submodules.decoder = DomainRenamer("core")(decoder)
         m.submodules.registers = regs = AxiRegisters(self._map)
         self._pass_on(m, regs, lite_slave(0))

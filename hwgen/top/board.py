@@ -20,9 +20,9 @@ class BoardMachine(wiring.Component):
 
     Parameters
     ----------
-    design : Design         with source "rom"
+    design : Design         with its weights inside
     divisor : int           cycles per bit of the UART
-    rom_file : str          memory image of the weights
+    rom_file, wires         as of `Decoder`
 
     Members
     -------
@@ -35,10 +35,10 @@ class BoardMachine(wiring.Component):
     ValueError              for a design with source "stream"
     """
 
-    def __init__(self, design, *, divisor, rom_file=None):
-        if design.hw.source != "rom":
-            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
-        self._design, self._divisor, self._rom_file = design, divisor, rom_file
+    def __init__(self, design, *, divisor, rom_file=None, wires=None):
+        if not design.hw.inside:
+            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+        self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
         super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8)})
 
     @property
@@ -54,7 +54,7 @@ class BoardMachine(wiring.Component):
         # The machine has a domain "sync" of its own, which another one above it may not have.
         m.domains.board = ClockDomain(local=True)
         m.d.comb += [ClockSignal("board").eq(self.clk), ResetSignal("board").eq(self.rst)]
-        m.submodules.machine = machine = AxiDecoder(self._design, BUSES, rom_file=self._rom_file)
+        m.submodules.machine = machine = AxiDecoder(self._design, BUSES, rom_file=self._rom_file, wires=self._wires)
         width = machine.registers.address_width
         receiver, transmitter = UartReceiver(self._divisor), UartTransmitter(self._divisor)
         bridge = UartBridge(width, self._divisor)
