@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly soc formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench stale docs-check env clean
+.PHONY: help demo test nightly soc formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench stale docs-check site env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -79,6 +79,10 @@ bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the d
 
 docs-check: $(STAMP) ## run the commands whose output pages show, and compare (some minutes)
 	@$(BIN)/python -m tools.docs_check
+
+site: $(STAMP) ## the documentation as a site, with API pages, into build/site/html (links that do not hold fail)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(BIN)/python -m tools.site
 
 stale: $(STAMP) ## results in docs/ whose sources have changed since they were measured, with the commands that measure again
 	@$(BIN)/python -m tools.stale
