@@ -1,6 +1,7 @@
 """Serial ports that are none, that go away, and at whose other end something else answers: on pseudo terminals."""
 import os
 import threading
+import time
 
 import pytest
 
@@ -77,7 +78,8 @@ def test_a_port_that_goes_away(line, operation):
     here = line(bridge(1))
     port = FramePort(here)
     with pytest.raises(LinkError, match=f"^/dev/.*: {GONE} .unplugged"):
-        for _ in range(1000):       # the first write wakes the one who pulls
+        for _ in range(1000):       # the first write wakes the thread that pulls, which takes a while on a busy machine
+            time.sleep(0.005)
             {"write": lambda: here.write(b"x"), "read": lambda: (here.write(b"x"), here.read(1)),
              "transact": lambda: port.read(0)}[operation]()
     here.close()

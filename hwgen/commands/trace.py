@@ -63,28 +63,14 @@ def run_trace(options, screen):
     if (options.file is None) == (options.synthetic is None):
         raise InputError("Trace must be a file or --synthetic SPEC, one of them")
     with checked_input():
-        files = [os.path.realpath(path) for path in (options.file, options.json, options.picture) if path]
-        if len(set(files)) < len(files):
-            raise ValueError("Trace, report and picture must be different files: one would replace another")
+        _check_files(options)
         lines = list(Synthetic.parse(options.synthetic).lines()) if options.file is None else read_trace(options.file)
         inverse, policy, drafts = check_sampling(options, design), Policy.parse(options.policy), check_drafts(options, design)
         tokenizer = load(options.model).tokenizer if any("text" in line for line in lines) else None
         requests = requests_of(lines, design.model, options.clock, tokenizer, context=design.hw.context, adapters=len(options.adapter))
         check_adapters(options.adapter, design)
-        if options.link != "verilator" and options.check:
-            raise ValueError(f"Link {options.link} has no --check: it is the golden model's own prediction")
-        if not 0 <= options.turnaround < 2**31:
-            raise ValueError(f"Turnaround must be 0 to 2**31 - 1 cycles, not {shown(options.turnaround)}")
-        if options.picture and not options.picture.endswith(".svg"):
-            raise ValueError(f"Picture must be a .svg file, not {options.picture!r}")
-        # requests that can never be answered are refused before anything is built
-        from ..host.timing_link import TimingLink
-        trial = Scheduler(TimingLink(design), policy, blocks=options.blocks)
-        for number, request in enumerate(requests):
-            try:
-                trial.add(request)
-            except ValueError as error:
-                raise ValueError(f"{request.name}: {error}") from None
+        _check_play(options)
+        _check_answerable(design, policy, options.blocks, requests)
     adapters = adapters_of(options.adapter, checkpoint, design)
     for path in filter(None, (options.json, options.picture)):
         with writing(path):
@@ -116,6 +102,33 @@ def run_trace(options, screen):
         if path:
             write_text(path, text())
             screen.say(f"written: {path}")
+
+
+def _check_files(options):
+    files = [os.path.realpath(path) for path in (options.file, options.json, options.picture) if path]
+    if len(set(files)) < len(files):
+        raise ValueError("Trace, report and picture must be different files: one would replace another")
+
+
+def _check_play(options):
+    if options.link != "verilator" and options.check:
+        raise ValueError(f"Link {options.link} has no --check: it is the golden model's own prediction")
+    if not 0 <= options.turnaround < 2**31:
+        raise ValueError(f"Turnaround must be 0 to 2**31 - 1 cycles, not {shown(options.turnaround)}")
+    if options.picture and not options.picture.endswith(".svg"):
+        raise ValueError(f"Picture must be a .svg file, not {options.picture!r}")
+
+
+def _check_answerable(design, policy, blocks, requests):
+    """Refuse requests that can never be answered, before anything is built."""
+    from ..host.scheduler import Scheduler
+    from ..host.timing_link import TimingLink
+    trial = Scheduler(TimingLink(design), policy, blocks=blocks)
+    for request in requests:
+        try:
+            trial.add(request)
+        except ValueError as error:
+            raise ValueError(f"{request.name}: {error}") from None
 
 
 def run_trace_make(options, screen):
