@@ -6,7 +6,7 @@ The matrix is gate and up of the demo model's first layer as the machine stores 
 in E3M4; beside da4ml it is the smallest one, o (64 x 64). All goes through the boards' script: LUT4 are with two for each CCU2C. Transistors
 are those of the gates that `abc -g cmos4` makes: of Yosys' estimate what it has for plain flip-flops is taken off; all flip-flops are counted beside.
 
-Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,unit,parallel,emit`` leaves the rest out.
+Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit`` leaves the rest out.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ from hwgen.models.hf import load_folder
 from hwgen.models.quantize import quantize
 from hwgen.params import presets
 from hwgen.params.design import Design
-from hwgen.params.formats import E2M1
+from hwgen.params.formats import E2M1, E2M5, E3M4, E4M3
 from hwgen.params.hardware import HwShape
 from hwgen.params.wired import FixedMatrix
 from hwgen.units.wired import Wired
@@ -103,6 +103,13 @@ def figures(only, levels, project):
         yield row("transistors_per_weight", cmos(text) / weights, "transistors", 1)
         few = FixedMatrix(ints, activation, 4, rows)
         yield row("levels4_ff_per_weight", sum(few.plan.registers().values()) / weights, "flip-flops")
+    if "formats" in only:       # what hwgen/plan/wired.py expects is fitted to such
+        for fmt in (E2M1, E3M4, E4M3, E2M5):
+            normal = np.random.default_rng(1).normal(size=(128, 32))
+            values = np.unique(fmt.values())
+            scaled = normal / np.abs(normal).max(axis=1 if fmt is E2M1 else None, keepdims=True) * values.max()
+            made = FixedMatrix(values[np.abs(values - scaled[..., None]).argmin(-1)], activation, 4)
+            yield row(f"{fmt}_128_adders_per_weight", len(made.plan.network.adders) / normal.size, "adders")
     if "unit" in only:
         lut4, ff = ecp5(emit_design(Wired(design, {project: matrix}), "top"))
         yield row("unit_lut4_per_weight", lut4 / weights, "LUT4")
@@ -127,7 +134,7 @@ def figures(only, levels, project):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="network,unit,parallel,emit", help="what to measure (default: all)")
+    parser.add_argument("--only", default="network,formats,unit,parallel,emit", help="what to measure (default: all)")
     options = parser.parse_args()
     for item in figures(options.only.split(","), 1, "gate_up"):
         ledger.record("wired.json", [item])

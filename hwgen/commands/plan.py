@@ -9,12 +9,14 @@ from rich.table import Table
 from ..fpga.boards import BOARDS
 from ..host.inputs import checked_input, try_to_write, write_text, writing
 from ..host.terminal import result
+from ..models.wires import matrix_name
 from ..params.design import Design
 from ..params.model import PRESETS
 from ..params.presets import hw_shape
 from ..plan.costs import KINDS, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
+from ..plan.wired import expected
 from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
 from .common import CLOCK, add_clock, add_command, add_machine, recipe_of, without_adapters
 from .compare import add_compare
@@ -76,8 +78,6 @@ def run_plan_board(options, screen):
         design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
         if not design.hw.inside:
             raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
-        if design.hw.wired:
-            raise ValueError("Weight source must be 'rom' for hwgen plan board, not 'wired': hwgen emit makes the matrices, whose size depends on every weight")
         check_clock(options)
     if options.json:
         with writing(options.json):
@@ -105,6 +105,10 @@ def run_plan_board(options, screen):
         for unit, costs in sorted(found.units.items(), key=lambda item: -item[1]["LUT"]):
             units.add_row(unit, *(f"{costs[kind]:,.0f}" for kind in KINDS))
         result(units)
+    if hw.wired:
+        if options.units:
+            print("LUT4     of a weight, by matrix: " + ", ".join(f"{matrix_name(*key)} {m.luts / m.size[0] / m.size[1]:.2f}" for key, m in expected(design).items()))
+        print("without  what the weights themselves change: those that are 0 cost nothing (docs/wired.md)")
     smaller = _what_then(options, found, chosen) if found.over else None
     if not found.over:
         print(f"clock    {_clock(found, chosen)}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..params.block import Norm
+from . import wired
 from .memory import memories, place
 
 __all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
@@ -59,7 +60,7 @@ FEATURES = {
     "sampler": lambda d: (1, d.hw.vector_lanes, *_noisy(d)),
     **{buffer: lambda d: (1, d.hw.lanes, d.hw.vector_lanes) for buffer in ("xa", "xo", "xh")},
     "qkv": lambda d: (1, d.hw.attention_lanes, d.hw.vector_lanes),
-    "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1)),
+    "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1 and not d.hw.wired)),
     "kv_cache": lambda d: (1, d.hw.attention_lanes, d.hw.paged, d.hw.slots * d.hw.paged, d.hw.attention_lanes * d.hw.kv_ecc),
     "decoder": lambda d: (1, d.hw.lanes, d.hw.vector_lanes, d.hw.attention_lanes),
     "request_skid": lambda d: (1,),
@@ -126,7 +127,7 @@ def changes(unit, design):
 
 
 def _absent(design):
-    return ({"qk_norm"} if design.block.qk_norm is None else set()) | (set() if design.block.post_norms else {"sums"})
+    return ({"array", "column", "dsp_column"} if design.hw.wired else set()) | ({"qk_norm"} if design.block.qk_norm is None else set()) | (set() if design.block.post_norms else {"sums"})
 
 
 def unknown(design):
@@ -170,7 +171,8 @@ def logic(design, family, only=None):
             found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), growth(row, design, unit)))
         return max(0, found)
 
-    names = [unit for unit in [*known, *(set(ALIKE) - set(known))] if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
+    everywhere = [unit for unit in [*known, *sorted(set(ALIKE) - set(known))] if unit not in OWN and unit not in absent and ", " not in unit]
+    names = everywhere + [unit for unit in OWN if unit not in absent]
     units = {}
     for unit in names:
         if only is None or unit in only:
@@ -182,6 +184,9 @@ def logic(design, family, only=None):
 def estimate(design, family):
     """{unit: {kind: how many}} of a board's machine, memories with their units."""
     units = logic(design, family)
+    if design.hw.wired:
+        luts, ffs = wired.unit(design, wired.expected(design))
+        units["wired"] = {"LUT": luts, "FF": ffs, "BRAM": 0, "DSP": 0}
     for memory in memories(design):
         placed = place(memory, family)
         for kind, count in (("LUT", placed.luts), ("FF", placed.ffs), ("BRAM", placed.blocks)):

@@ -8,6 +8,7 @@ from ..params.design import Design
 from ..params.hardware import HwShape
 from ..params.presets import TINY
 from . import costs
+from .wired import expected
 
 __all__ = ["FULL", "Fit", "fit", "largest", "smallest_change", "spelled"]
 
@@ -39,10 +40,12 @@ class Fit:
         return {kind: self.used[kind] - most for kind, most in limit.items() if self.used[kind] > most}
 
     def cycles(self, texts=1):
-        """Of a decoded token with that many texts at once, the mean over the positions that all of them have room for: from the cycle model, which is exact."""
+        """Of a decoded token with that many texts at once, the mean over the positions that all of them have room for: from the cycle model, which is exact,
+        but for matrices that are logic, whose times depend a little on their weights."""
         last = self.design.room(texts) - 1
         positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
-        passes = (pass_timeline(self.design, [p] * texts, [True] * texts).counters["cycles"] + GAP for p in positions)
+        wires = expected(self.design) if self.design.hw.wired else None
+        passes = (pass_timeline(self.design, [p] * texts, [True] * texts, wires=wires).counters["cycles"] + GAP for p in positions)
         return sum(passes) / len(positions) / texts
 
 
@@ -71,7 +74,7 @@ def smallest_change(design, family, capacity):
     Before anything shrinks, more of the array's columns may take multipliers instead of LUTs: pairs first, of which a multiplier saves most.
     """
     hw = design.hw
-    for more in range(1, hw.columns + 1):
+    for more in range(1, hw.columns + 1) if not hw.wired else ():
         for pairs in range(more, -1, -1):
             changed = _changed(design, dsp_columns=hw.dsp_columns + more - pairs, dsp_pairs=hw.dsp_pairs + pairs)
             if changed is not None and not (tried := fit(changed, family, capacity)).over:

@@ -1,0 +1,55 @@
+"""What matrices that are logic take before their weights are known: from their sizes and formats.
+
+Adders per weight fall with the outputs that share pairs, as a + b / sqrt(outputs): fitted to networks of normal weights with 32 inputs
+and 32, 128 and 512 outputs (`python -m tools.bench_wired --only formats` makes
+some of them again), within 7 % of these; registers within 20 %.
+Weights that were trained so that many of them are 0 take less. An adder is two LUT4.
+"""
+import math
+from typing import NamedTuple
+
+from ..params.block import Project
+from ..params.formats import E3M4
+from ..params.stream import HEAD
+
+__all__ = ["Expected", "expected", "unit"]
+
+#: Weights' format -> (a, b) of the adders of a weight; registers of an adder besides its carry, with one level;
+#: bits of a sum of 32 inputs in E3M4.
+_COSTS = {"e2m1": (0.454, 1.19, 1.7, 19), "e3m4": (0.803, 2.44, 2.5, 25), "e4m3": (0.647, 2.59, 3.2, 32), "e2m5": (0.896, 2.04, 2.0, 23)}
+#: LUT4 of a bit of a sum that is kept and selected
+#: (docs/wired.md, wired_unit_lut4_per_weight less wired_lut4_per_weight)
+_SUM_BIT = 0.8
+
+
+class Expected(NamedTuple):
+    """A matrix: what `golden.wired.wired_cycles` asks of a `FixedMatrix`, and its logic."""
+    size: tuple
+    bits: int
+    latency: int
+    luts: float
+    ffs: float
+
+
+def expected(design):
+    """{(project's name, layer): `Expected`}, in the order of `models.wires.fixed_matrices`."""
+    recipe, levels = design.recipe, design.hw.wire_levels
+
+    def one(matmul, name, layer):
+        a, b, kept, bits = _COSTS[recipe.format_of(name, layer).name]
+        adders = matmul.rows * matmul.cols * (a + b / math.sqrt(matmul.rows)) * (recipe.codes_per_head_weight if name == HEAD else 1)
+        bits += math.ceil(math.log2(matmul.cols / 32)) + recipe.activation_format.int_bits - E3M4.int_bits
+        return Expected((matmul.rows, matmul.cols), min(bits, design.acc_bits), (matmul.cols.bit_length() + 1) // levels,
+                        2 * adders, adders * (1 + kept / levels))
+
+    found = {(project.name, layer): one(design.matmul(project.name), project.name, layer)
+             for layer in range(design.layers) for project in design.block.of(Project)}
+    return found | {(HEAD, None): one(design.head_matmul, HEAD, None)}
+
+
+def unit(design, matrices):
+    """(LUT4, flip-flops) of all of `Wired`."""
+    kept = max(m.bits for m in matrices.values()) * max(m.size[0] for m in matrices.values())
+    lines = (design.recipe.activation_format.int_bits + 1) * max(m.size[1] for m in matrices.values())
+    return (sum(m.luts for m in matrices.values()) + _SUM_BIT * kept + lines + sum(m.size[0] for m in matrices.values()) / 2,
+            sum(m.ffs for m in matrices.values()) + kept + lines)

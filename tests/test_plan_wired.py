@@ -1,0 +1,50 @@
+"""What the plan expects of matrices that are logic, from their sizes alone."""
+import pytest
+
+from hwgen.cli import main
+from hwgen.models import quantize, random_checkpoint
+from hwgen.models.wires import fixed_matrices
+from hwgen.params import presets
+from hwgen.params.design import Design
+from hwgen.params.hardware import HwShape
+from hwgen.params.model import ModelShape
+from hwgen.plan.fit import fit, smallest_change
+from hwgen.plan.wired import expected
+
+SHAPE = HwShape(lanes=8, columns=8, vector_lanes=4, attention_lanes=16, context=128, tile_beats=8, source="wired", wire_levels=4)
+
+
+def design(formats="weights=e2m1", vocabulary=320, ff=96):
+    model = ModelShape(name="x", vocab_size=vocabulary, hidden_size=32, intermediate_size=ff, num_hidden_layers=1, num_attention_heads=2,
+                       num_key_value_heads=2, head_dim=16,
+                       max_position_embeddings=256, rms_norm_eps=1e-5, rope_theta=1e4, tie_word_embeddings=False, bos_token_id=0,
+                       eos_token_ids=(0,))
+    return Design(model=model, hw=SHAPE, recipe=presets.recipe(formats))
+
+
+def test_matrices_are_nearly_what_was_expected():
+    small = design("weights=e2m1,head=e4m3", 64, 40)
+    made, told = fixed_matrices(quantize(random_checkpoint(small.model), small.recipe), small), expected(small)
+    assert list(made) == list(told)
+    for key, matrix in made.items():
+        assert told[key].luts == pytest.approx(2 * len(matrix.plan.network.adders), rel=0.12), key
+        assert told[key].ffs == pytest.approx(sum(matrix.plan.registers().values()), rel=0.2), key
+        assert told[key].size == matrix.size and abs(told[key].bits - matrix.bits) <= 3
+        assert abs(told[key].latency - matrix.latency) <= 2, key
+
+
+def test_a_machine_of_random_weights():
+    """As the boards' script made it: 53,055 LUT4, 3,033 CCU2C, 331 TRELLIS_DPR16X4, 42,859 flip-flops, 21 DP16KD and 30 multipliers."""
+    found = fit(design(), "ecp5", {"LUT": 83640})
+    assert found.used["LUT"] == pytest.approx(53055 + 2 * 3033 + 6 * 331, rel=0.06) and found.used["FF"] == pytest.approx(42859, rel=0.06)
+    assert (found.used["BRAM"], found.used["DSP"]) == (21, 30) and not {"array", "column", "dsp_column"} & set(found.units)
+
+
+def test_a_smaller_machine_of_wires_has_wires():
+    assert smallest_change(design(), "ecp5", {"LUT": 55_000}).design.hw.wired
+
+
+def test_the_plan_says_what_a_weight_takes(capsys):
+    assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", "tiny,source=wired", "--units"]) == 3
+    out = capsys.readouterr().out
+    assert "LUT4     of a weight, by matrix: qkv_0 2.0" in out and "those that are 0 cost nothing" in out
