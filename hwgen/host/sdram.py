@@ -1,0 +1,42 @@
+"""A chip of SDRAM behind a board's pins, in simulation."""
+from pathlib import Path
+
+__all__ = ["chip_verilog", "simulated"]
+
+_HERE = Path(__file__).parent
+_CHIP = """\
+wire [{a}:0] sdram_a;
+  wire [{ba}:0] sdram_ba;
+  wire [{dm}:0] sdram_dm;
+  wire [{dq}:0] sdram_dq;
+  wire sdram_ras_n, sdram_cas_n, sdram_we_n, sdram_cs_n, sdram_cke;
+  // On a board its clock comes a quarter of a cycle behind the controller's; half a cycle is the same to both.
+  sdram_chip #({parameters}) chip (
+      .clk(~{clock}), .cke(sdram_cke), .cs_n(sdram_cs_n), .ras_n(sdram_ras_n), .cas_n(sdram_cas_n), .we_n(sdram_we_n),
+      .ba(sdram_ba), .a(sdram_a), .dm(sdram_dm), .dq(sdram_dq){more});
+"""
+
+#: Verilator's warnings on LiteDRAM's Verilog and on the chip, which are not ours to change, or are a model.
+_LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY"
+
+
+def chip_verilog(memory, clock, wire="clk", **ports):
+    """Verilog that puts a `sdram_chip` and the wires ``sdram_*`` of its pins into a module, for an `Sdram` whose clock is ``wire``, of ``clock`` MHz.
+
+    ``ports`` are more of its ports and what they are joined with.
+    """
+    limits = {f"T_{name.upper()}": memory.cycles(name, clock) for name in ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "refi")}
+    parameters = limits | {"DATA": memory.data_width, "BANK_BITS": memory.banks.bit_length() - 1, "ROW_BITS": memory.rows.bit_length() - 1,
+                           "COLUMN_BITS": memory.columns.bit_length() - 1, "CL": memory.cas_latency, "T_MRD": memory.mode_cycles,
+                           "POWER_UP": round(memory.power_up * clock / 1000)}
+    return _CHIP.format(a=memory.rows.bit_length() - 2, ba=memory.banks.bit_length() - 2, dm=memory.data_width // 8 - 1, dq=memory.data_width - 1, clock=wire,
+                        parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
+                        more="".join(f",\n      .{port}({joined})" for port, joined in (dict(cut="1'b0", flip="1'b0", flip_address="0", flip_bits="0") | ports).items()))
+
+
+def simulated(texts):
+    """Verilog texts of a memory path with what a simulation needs beside them: the chip, the FPGA's cells, and no warnings."""
+    cells = [(_HERE / name).read_text() for name in ("sdram_chip.v", "ecp5_cells.v")]
+    top, *others = texts
+    lint = [f"/* verilator lint_off {name} */" for name in _LINT.split()]
+    return "\n".join([*lint, top, *others, *cells])

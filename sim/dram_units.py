@@ -1,0 +1,61 @@
+"""A memory path and its chip, as a bench has them: LiteDRAM's own Verilog, and what is behind its pins."""
+from hwgen.fpga.dram import axi_ports, memory_verilog
+from hwgen.host.sdram import chip_verilog, simulated
+from hwgen.lib.verilog import emit_design
+
+__all__ = ["chip_address", "memory_and_chip", "power_up", "reader_and_memory"]
+
+_SEEN = {"error": 8, "error_cycle": 32, "refreshes": 32, "activates": 32, "reads": 32, "writes": 32}
+
+_TOP = """\
+module {name} (
+    input wire clk,
+    input wire rst,
+{ports},
+    input wire flip,
+    input wire [{place}:0] flip_address,
+    input wire [{data}:0] flip_bits,
+{seen},
+    output wire memory_ready,
+    output wire memory_failed
+);
+{body}
+  {chip}
+endmodule
+"""
+
+
+def _declared(ports):
+    return ",\n".join(f"    {'output' if out else 'input'} wire [{bits - 1}:0] {name}" for name, bits, out in ports)
+
+
+def _top(name, memory, clock, ports, body):
+    return _TOP.format(name=name, ports=_declared(ports), seen=_declared((n, b, True) for n, b in _SEEN.items()), body=body, data=memory.data_width - 1,
+                       place=(memory.size // (memory.data_width // 8) - 1).bit_length() - 1,
+                       chip=chip_verilog(memory, clock, cut="rst", flip="flip", flip_address="flip_address", flip_bits="flip_bits", **{name: name for name in _SEEN}))
+
+
+def _memory(memory, connections):
+    return "\n".join(["  memory memory (.clk(clk), .rst(rst), .memory_ready(memory_ready), .memory_failed(memory_failed),",
+                      "      " + ", ".join(f".{port}({wire})" for port, wire in connections.items()) + ",",
+                      "      .sdram_a(sdram_a), .sdram_ba(sdram_ba), .sdram_ras_n(sdram_ras_n), .sdram_cas_n(sdram_cas_n), .sdram_we_n(sdram_we_n),",
+                      "      .sdram_cs_n(sdram_cs_n), .sdram_cke(sdram_cke), .sdram_dm(sdram_dm), .sdram_dq(sdram_dq));"])
+
+
+def memory_and_chip(memory, clock, name, **settings):
+    """Verilog of a module whose ports are the memory path's AXI4, and what a chip tells and suffers."""
+    ports = axi_ports(memory)
+    return simulated([_top(name, memory, clock, ports, _memory(memory, {port: port for port, _, _ in ports})),
+                      *memory_verilog(memory, clock, **settings).values()])
+
+
+def power_up(memory, word):
+    """What the chip has at a word of its own address (`chip_address`) behind power-up: numbers, or an array of them."""
+    return (word * 40503 ^ word >> 8) & (1 << memory.data_width) - 1
+
+
+def chip_address(memory, address):
+    """Where LiteDRAM keeps a word of the bus: its number in the chip, bank, row and column one behind the other. Numbers, or arrays of them."""
+    word = address // (memory.data_width // 8)
+    column, bank, row = word % memory.columns, word // memory.columns % memory.banks, word // memory.columns // memory.banks
+    return (bank * memory.rows + row) * memory.columns + column
