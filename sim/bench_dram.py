@@ -24,8 +24,8 @@ async def begin(dut):
 
 def checked(dut):
     """What the chip has counted; it has no complaint."""
-    assert value_of(dut.error) == 0, f"error {value_of(dut.error)} in the chip's cycle {value_of(dut.error_cycle)}"
-    return {name: value_of(getattr(dut, name)) for name in ("refreshes", "activates", "reads", "writes")}
+    assert value_of(dut.chip_error) == 0, f"error {value_of(dut.chip_error)} in the chip's cycle {value_of(dut.chip_error_cycle)}"
+    return {name: value_of(getattr(dut, f"chip_{name}")) for name in ("refreshes", "activates", "reads", "writes")}
 
 
 def garbage(address, length):

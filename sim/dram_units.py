@@ -1,7 +1,8 @@
 """A memory path and its chip, as a bench has them: LiteDRAM's own Verilog, and what is behind its pins."""
 from hwgen.fpga.dram import axi_ports, memory_verilog
 from hwgen.host.sdram import chip_verilog, simulated
-from hwgen.lib.verilog import emit_design
+from hwgen.lib.verilog import emit_design, ports
+from hwgen.units.axi_reader import AxiReader
 
 __all__ = ["chip_address", "memory_and_chip", "power_up", "reader_and_memory"]
 
@@ -25,14 +26,14 @@ endmodule
 """
 
 
-def _declared(ports):
-    return ",\n".join(f"    {'output' if out else 'input'} wire [{bits - 1}:0] {name}" for name, bits, out in ports)
+def _declared(members):
+    return ",\n".join(f"    {'output' if out else 'input'} wire [{bits - 1}:0] {name}" for name, bits, out in members)
 
 
-def _top(name, memory, clock, ports, body):
-    return _TOP.format(name=name, ports=_declared(ports), seen=_declared((n, b, True) for n, b in _SEEN.items()), body=body, data=memory.data_width - 1,
+def _top(name, memory, clock, members, body):
+    return _TOP.format(name=name, ports=_declared(members), seen=_declared((f"chip_{seen}", bits, True) for seen, bits in _SEEN.items()), body=body, data=memory.data_width - 1,
                        place=(memory.size // (memory.data_width // 8) - 1).bit_length() - 1,
-                       chip=chip_verilog(memory, clock, cut="rst", flip="flip", flip_address="flip_address", flip_bits="flip_bits", **{name: name for name in _SEEN}))
+                       chip=chip_verilog(memory, clock, cut="rst", flip="flip", flip_address="flip_address", flip_bits="flip_bits", **{seen: f"chip_{seen}" for seen in _SEEN}))
 
 
 def _memory(memory, connections):
@@ -44,8 +45,8 @@ def _memory(memory, connections):
 
 def memory_and_chip(memory, clock, name, **settings):
     """Verilog of a module whose ports are the memory path's AXI4, and what a chip tells and suffers."""
-    ports = axi_ports(memory)
-    return simulated([_top(name, memory, clock, ports, _memory(memory, {port: port for port, _, _ in ports})),
+    bus = axi_ports(memory)
+    return simulated([_top(name, memory, clock, bus, _memory(memory, {port: port for port, _, _ in bus})),
                       *memory_verilog(memory, clock, **settings).values()])
 
 
@@ -59,3 +60,17 @@ def chip_address(memory, address):
     word = address // (memory.data_width // 8)
     column, bank, row = word % memory.columns, word // memory.columns % memory.banks, word // memory.columns // memory.banks
     return (bank * memory.rows + row) * memory.columns + column
+
+
+def reader_and_memory(memory, clock, design, axi, name, **settings):
+    """Verilog of an `AxiReader` in front of the memory path and its chip; its ports are the reader's but for the bus, and what a chip tells and suffers."""
+    reader = emit_design(AxiReader(design, axi), "reader")
+    own = [port for port in ports(reader, "reader") if not port.name.startswith("m_axi_") and port.name not in ("clk", "rst")]
+    bus = axi_ports(memory)
+    wires = "".join(f"  wire [{bits - 1}:0] {port};\n" for port, bits, _ in bus)
+    held = "".join(f"  assign {port} = 0;\n" for port, _, out in bus if port.startswith(("m_axi_aw", "m_axi_w", "m_axi_b")) and not out)
+    joined = [port.name for port in ports(reader, "reader")]
+    body = wires + held + f"  reader reader ({', '.join(f'.{port}({port})' for port in joined if port in ('clk', 'rst', *(p.name for p in own), *(p for p, _, _ in bus)))});\n" \
+        + _memory(memory, {port: port for port, _, _ in bus})
+    declared = [(port.name, port.width, port.direction == "output") for port in own]
+    return simulated([_top(name, memory, clock, declared, body), *memory_verilog(memory, clock, **settings).values(), reader])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..lib.verilog import emit_design
-from ..params.dram import StartStep
+from ..params.dram import POSTPONED, StartStep
 from ..units.sdram_start import SdramStart
 from .tools import ToolError
 
@@ -26,8 +26,8 @@ name, interval = sys.argv.pop(1), float(sys.argv.pop(1))
 getattr(litedram.modules, name).technology_timings.tREFI = interval
 litedram.gen.main()
 """
-#: Of LiteDRAM's controller, where its default is not the best (docs/dram.md): refreshes are put off until there are so many, as the banks are then closed and opened once.
-SETTINGS = {"refresh_postponing": 8}
+#: Of LiteDRAM's `ControllerSettings`, where the default is not the best (docs/dram.md).
+SETTINGS = {"refresh_postponing": POSTPONED}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def controller(memory, clock, **settings):
                         f"LiteDRAM leaves it {POWER_UP_CYCLES} cycles to power up")
     config = {"cpu": "None", "device": "LFE5U-85F-6BG381C", "memtype": "SDR", "sdram_module": memory.name, "sdram_module_nb": memory.data_width // 8,
               "sdram_phy": "GENSDRPHY", "sys_clk_freq": clock * 1e6, "input_clk_freq": clock * 1e6,
-              "user_ports": {"0": {"type": "axi", "id_width": 1, "data_width": memory.data_width}}, **SETTINGS, **settings}
+              "user_ports": {"0": {"type": "axi", "id_width": 1, "data_width": memory.port_width}}, **SETTINGS, **settings}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "core.yml").write_text(json.dumps(config))      # which YAML contains
@@ -67,6 +67,8 @@ def controller(memory, clock, **settings):
         text = (work / f"made/gateware/{CORE}.v").read_text()
         header = (work / "made/software/include/generated/sdram_phy.h").read_text()
         registers = {words[1]: int(words[2], 16) for line in (work / "csr.csv").read_text().splitlines() if (words := line.split(","))[0] == "csr_register"}
+    if (latency := re.search(r"#define SDRAM_PHY_CL (\d+)", header)) is None or int(latency[1]) != memory.cas_latency:
+        raise ToolError(f"Clock of a memory must be one at which LiteDRAM has a CAS latency of {memory.cas_latency}, not {clock:g} MHz")
     return Controller(_tidied(text, memory), start_steps(header, registers))
 
 
@@ -243,7 +245,7 @@ endmodule
 
 def axi_ports(memory):
     """[(name, bits, whether the memory drives it)] of the port ``m_axi_*``: what a memory needs of a master's."""
-    address, data = memory.address_width, memory.data_width
+    address, data = memory.address_width, memory.port_width
     channel = {"addr": address, "len": 8, "size": 3, "burst": 2, "id": 1, "valid": 1}
     ports = [(f"{c}{name}", bits, False) for c in ("aw", "ar") for name, bits in channel.items()] + [("awready", 1, True), ("arready", 1, True)]
     ports += [("wdata", data, False), ("wstrb", data // 8, False), ("wlast", 1, False), ("wvalid", 1, False), ("wready", 1, True)]

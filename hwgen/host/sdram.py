@@ -17,7 +17,7 @@ wire [{a}:0] sdram_a;
 """
 
 #: Verilator's warnings on LiteDRAM's Verilog and on the chip, which are not ours to change, or are a model.
-_LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY"
+_LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY PINMISSING"
 
 
 def chip_verilog(memory, clock, wire="clk", **ports):
