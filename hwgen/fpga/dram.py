@@ -13,7 +13,7 @@ from ..params.dram import POSTPONED, StartStep
 from ..units.sdram_start import SdramStart
 from .tools import ToolError
 
-__all__ = ["Controller", "SETTINGS", "controller", "memory_verilog", "start_steps"]
+__all__ = ["Controller", "SETTINGS", "axi_ports", "controller", "memory_verilog", "sdram_ports", "start_steps"]
 
 #: The package that makes controllers, and the extra that has it.
 PACKAGE, EXTRA = "litedram", "dram"
@@ -146,16 +146,7 @@ module {module} (
     input  wire        rst,
     output wire        memory_ready,
     output wire        memory_failed,
-{axi_ports},
-    output wire [{a}:0] sdram_a,
-    output wire [{ba}:0] sdram_ba,
-    output wire        sdram_ras_n,
-    output wire        sdram_cas_n,
-    output wire        sdram_we_n,
-    output wire        sdram_cs_n,
-    output wire        sdram_cke,
-    output wire [{dm}:0] sdram_dm,
-    inout  wire [{dq}:0] sdram_dq
+{ports}
 );
   wire [29:0] wb_adr;
   wire [31:0] wb_dat_w;
@@ -229,15 +220,7 @@ module {module} (
       .user_port_0_rresp(m_axi_rresp),
       .user_port_0_rdata(m_axi_rdata),
       .user_port_0_rid(m_axi_rid),
-      .sdram_a(sdram_a),
-      .sdram_ba(sdram_ba),
-      .sdram_ras_n(sdram_ras_n),
-      .sdram_cas_n(sdram_cas_n),
-      .sdram_we_n(sdram_we_n),
-      .sdram_cs_n(sdram_cs_n),
-      .sdram_cke(sdram_cke),
-      .sdram_dm(sdram_dm),
-      .sdram_dq(sdram_dq)
+      {pins}
   );
 endmodule
 """
@@ -254,14 +237,21 @@ def axi_ports(memory):
     return [(f"m_axi_{name}", bits, out) for name, bits, out in ports]
 
 
+def sdram_ports(memory):
+    """[(name, bits, direction)] of the chip's pins, but for its clock."""
+    single = [(f"sdram_{name}", 1, "output") for name in ("cke", "cs_n", "ras_n", "cas_n", "we_n")]
+    return [*single, ("sdram_ba", memory.banks.bit_length() - 1, "output"), ("sdram_a", memory.rows.bit_length() - 1, "output"),
+            ("sdram_dm", memory.data_width // 8, "output"), ("sdram_dq", memory.data_width, "inout")]
+
+
 def memory_verilog(memory, clock, module="memory", **settings):
     """{file name: Verilog} of a memory path with top module ``module``, for an `Sdram` at ``clock`` MHz. More are LiteDRAM's settings.
 
-    Its ports are `clk`, `rst`, those of `axi_ports`, `memory_ready` and `memory_failed`, and the chip's pins but for its clock.
+    Its ports are `clk`, `rst`, those of `axi_ports`, `memory_ready` and `memory_failed`, and the chip's of `sdram_ports`.
     """
     core = controller(memory, clock, **settings)
-    start = f"{module}_start"
-    ports = ",\n".join(f"    {'output' if out else 'input '} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}" for name, bits, out in axi_ports(memory))
-    width = {"a": memory.rows.bit_length() - 2, "ba": memory.banks.bit_length() - 2, "dm": memory.data_width // 8 - 1, "dq": memory.data_width - 1}
-    text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, axi_ports=ports, **width)
+    start, pins = f"{module}_start", sdram_ports(memory)
+    ports = [*((name, bits, "output" if out else "input") for name, bits, out in axi_ports(memory)), *pins]
+    declared = ",\n".join(f"    {kind:6} wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name}" for name, bits, kind in ports)
+    text = _MEMORY.format(name=memory.name, module=module, start=start, core=CORE, ports=declared, pins=",\n      ".join(f".{name}({name})" for name, _, _ in pins))
     return {f"{module}.v": text + "\n" + emit_design(SdramStart(core.steps), start), f"{CORE}.v": core.verilog}
