@@ -32,6 +32,7 @@ class Board:
     formats : str           as for --formats; None: the default
     seed : int              of the placement, one with which the clock is met
     programmer : tuple      words of openFPGALoader's command line
+    memory : Sdram          what holds the weights; None: the FPGA's own
     note : str              what somebody should know before a build
     """
     name: str
@@ -48,6 +49,7 @@ class Board:
     formats: str = None
     seed: int = 1
     programmer: tuple
+    memory: object = None
     note: str = ""
 
     def pins(self):
