@@ -3,11 +3,14 @@ import contextlib
 
 import pytest
 
+from hwgen.cli import main
+from hwgen.fpga.boards import BOARDS
 from hwgen.host.board import build_pins, buses, pins_link
 from hwgen.host.driver import CheckedLink, Mismatch, selftest
 from hwgen.host.golden_link import GoldenLink
 from hwgen.host.link import Entry, LinkError
 from hwgen.host.loader import load_weights
+from hwgen.host.verilated import cache_folder
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
 from hwgen.params.loader import SILENT_BITS
@@ -166,3 +169,28 @@ def test_a_line_that_loses_bytes(machine, lost):
         outcome = load_weights(link, STREAM)
         assert (outcome.sent, outcome.failed) == (2, 1)
         link.check_weights()
+
+
+@pytest.mark.nightly
+def test_commands(monkeypatch, tmp_path, capsys):
+    """hwgen load, interrupted and again; then a text, and a bit that flips."""
+    monkeypatch.setitem(BOARDS, BOARD.name, BOARD)
+    file = cache_folder() / f"memory-{BOARD.name}.bin"
+    file.unlink(missing_ok=True)
+
+    def said(line):
+        code = main([*line.split(), "--board", BOARD.name, "--link", "sim-uart"])
+        return code, *capsys.readouterr()
+    assert said("load mini") [0] == 0
+    with open(file, "r+b") as memory:
+        memory.seek(20_000)
+        memory.write(b"other bytes")
+    code, out, err = said("load mini")
+    assert code == 0 and "0 of 1 blocks are there already" in err and "1 of 1 blocks sent, all read back" in out
+    code, out, err = said("load mini")
+    assert code == 0 and "all of 1 blocks are there already" in err and "0 of 1 blocks sent, all read back" in out
+    code, out, err = said("run mini --prompt She --max-tokens 8 --check")
+    assert code == 0 and "every token and signature" in err and out.strip()
+    code, out, err = said("selftest mini --inject weight:900:3:6")
+    assert code == 1 and "unit: weights" in out and "weight beat 900, byte 3, bit 6" in out
+    assert said("load mini --shape tiny,context=64")[::2] == (2, "hwgen load: error: The weights of with-memory are in its memory: take source=stream for the shape\n")

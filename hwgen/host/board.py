@@ -81,7 +81,7 @@ def _built_pins(board, design, quantized, divisor, top, component):
         image = work / "machine" / image_name(design, "machine")
         header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder") + f"#define DIVISOR {divisor}\n"
         if board.memory:
-            header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {board.memory.data_width // 8}\n"
+            header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {buses(board).word_bytes}\n"
         return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
                     lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
 

@@ -34,7 +34,7 @@ class MemoryState(NamedTuple):
 
     @classmethod
     def of(cls, words):
-        status, count, crc, weights = words
+        status, count, crc, _, weights = words      # from LOAD_STATUS to WEIGHTS_CRC
         code = status >> 8 & 7
         if code not in list(LoadError):
             raise LinkError(f"The machine's loader gave error {code}, which must be below {len(LoadError)}")
@@ -196,7 +196,7 @@ class RegisterLink(Link):
     def memory(self):
         """`MemoryState`, when its start-up is over. LinkError if that fails, or takes too long."""
         def state():
-            found.append(MemoryState.of(self._port.read(self._register("LOAD_STATUS"), 3) + self._port.read(self._register("WEIGHTS_CRC"))))
+            found.append(MemoryState.of(self._port.read(self._register("LOAD_STATUS"), 5)))
             return found[-1].ready or found[-1].failed
         found = []
         self._wait(state, "its memory's start-up")
