@@ -21,4 +21,5 @@ class Memory(NamedTuple):
 
 def memory_board(**more):
     """A `Board`; keywords are of `Memory`."""
-    return dataclasses.replace(board("ulx3s-85f"), name="with-memory", memory=Memory(**more), model="mini", shape="tiny,context=64,source=stream", baud=11_250_000)
+    return dataclasses.replace(board("ulx3s-85f"), name="with-memory", memory=Memory(**more), model="mini",
+                               shape="tiny,context=64,source=stream", baud=11_250_000)

@@ -133,7 +133,8 @@ def test_a_block_whose_beginning_was_asked_for_twice_gets_no_bytes(monkeypatch):
 def test_another_loader(monkeypatch):
     monkeypatch.setattr("tests.test_host_register_link.AXI", memory_buses(AxiShape()))
     port = Port(losses=0)
-    for word, complaint in ((0b10 | 7 << 8, "error 7, which must be below 7"), (0b100, "start-up has failed"), (0, "has not ended its memory's start-up in 0.05 s")):
+    for word, complaint in ((0b10 | 7 << 8, "error 7, which must be below 7"), (0b100, "start-up has failed"),
+                            (0, "has not ended its memory's start-up in 0.05 s")):
         port.words[0x0BC] = word
         with pytest.raises(LinkError, match=complaint):
             link = RegisterLink.__new__(RegisterLink)
@@ -147,7 +148,8 @@ def test_seconds():
 
 
 @pytest.mark.parametrize("changes, complaint", [
-    (dict(address_width=33), "AXI address width with a loader must be 13 to 32, not 33"), (dict(host="stream"), "Host port with a loader must be 'queue', not 'stream'")])
+    (dict(address_width=33), "AXI address width with a loader must be 13 to 32, not 33"),
+    (dict(host="stream"), "Host port with a loader must be 'queue', not 'stream'")])
 def test_buses_that_no_loader_has(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
         LoaderShape(**changes)

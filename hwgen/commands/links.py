@@ -8,7 +8,8 @@ from ..host.inputs import InputError, checked_input
 from ..lib import verilator
 from ..params.model import DEMO as DEMO_SHAPE
 
-__all__ = ["LINKS", "add_board", "add_link", "board_link", "check_link", "check_simulator", "check_source", "chosen_board", "is_board_link", "open_link", "place"]
+__all__ = ["LINKS", "add_board", "add_link", "board_link", "check_link", "check_simulator", "check_source", "chosen_board", "is_board_link",
+           "open_link", "place"]
 
 LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
 
@@ -84,7 +85,8 @@ def open_link(screen, options, design, quantized, **more):
             return
         if is_board_link(options.link):
             link = stack.enter_context(board_link(screen, options, design, quantized, faults=more.get("faults", ())))
-            yield CheckedLink(link, golden, values_only=bool(chosen_board(options).memory)) if golden else link     # golden's weights are never late
+            late = bool(chosen_board(options).memory)       # golden's weights never are
+            yield CheckedLink(link, golden, values_only=late) if golden else link
             return
         from ..host.machine import simulated
         stall = getattr(options, "stall", 0)
@@ -105,7 +107,8 @@ def check_source(chosen, hw):
 
 @contextlib.contextmanager
 def board_link(screen, options, design, quantized, *, faults=(), empty=None):
-    """The link to a board's machine that the options ask for. With ``empty``, the file of a simulated memory's bytes, nothing is said of the weights that are there."""
+    """The link to a board's machine that the options ask for. With ``empty``, the file of a simulated memory's bytes, nothing is said of
+    the weights that are there."""
     from ..host.board import serial_link, simulated_pins
     chosen = chosen_board(options)
     with checked_input():

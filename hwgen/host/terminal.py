@@ -4,8 +4,8 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn,
-                           TransferSpeedColumn)
+from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn,
+                           TimeRemainingColumn, TransferSpeedColumn)
 from rich.table import Table
 
 __all__ = ["Screen", "result", "speed_table", "write"]
@@ -60,8 +60,8 @@ class Screen:
     def transfer(self, text):
         """Yields a function of (bytes done, bytes of all): how fast, and how long yet. Where there is no terminal a line for each tenth."""
         if self.console.is_terminal:
-            with Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-                          console=self.console, transient=True) as progress:
+            with Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+                          TimeRemainingColumn(), console=self.console, transient=True) as progress:
                 task = progress.add_task(text, total=None)
                 yield lambda done, total: progress.update(task, completed=done, total=total)
             return
@@ -72,7 +72,8 @@ class Screen:
             if 10 * done // total > said:
                 said = 10 * done // total
                 seconds = max(1e-3, time.monotonic() - began)
-                self.say(f"{text}: {10 * said} % of {total:,} bytes, {done / seconds:,.0f} bytes/s, {seconds * (total - done) / done:,.0f} s left")
+                self.say(f"{text}: {10 * said} % of {total:,} bytes, {done / seconds:,.0f} bytes/s, "
+                         f"{seconds * (total - done) / done:,.0f} s left")
         yield tell
 
     def table(self, table):

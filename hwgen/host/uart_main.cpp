@@ -10,6 +10,7 @@
 //   memory ready N, memory failed N     its start-up is over, or has failed: it is over some time after the reset by itself
 //   memory refuse BYTE      reads of that word are answered with SLVERR; none is, beyond its end
 //   time N                  cycles that pass before the clock stands still
+//   report FILE             cycles so far, into a file
 // The memory takes an address a cycle, has its first word LATENCY cycles later, and distrusts its master: what a burst may not be ends the program.
 #include <cstdio>
 #include <cstdlib>
@@ -92,6 +93,8 @@ static void control_memory(const char *line, uint64_t now) {
     if (sscanf(line, "memory failed %llu", &a) == 1) failed = a;
     if (sscanf(line, "memory refuse %llu", &a) == 1) refused = a;
     if (sscanf(line, "time %llu", &a) == 1) until = now + a;
+    if (!strncmp(line, "report ", 7))
+        if (FILE *file = fopen(line + 7, "w")) fprintf(file, "%llu\n", (unsigned long long)now), fclose(file);
 }
 #else
 static void memory_cycle(Vtop &, uint64_t) {}

@@ -6,11 +6,12 @@ from ..golden.dram import read_cycles
 from ..golden.sequencer import pass_timeline
 from ..golden.weights import request_list
 from ..params.frames import FRAME_BYTES
-from ..params.loader import BLOCK, ROUND_TRIP
+from ..params.loader import BLOCK, BURST, ROUND_TRIP
 
 __all__ = ["Reading", "check_seconds", "load_seconds", "pass_bytes", "reading"]
 
-#: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a read of five words, and its answer).
+#: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a read of five words,
+#: and its answer).
 _FRAMES = (FRAME_BYTES + 7 + 7) + (FRAME_BYTES + 2) + (FRAME_BYTES + 3) + (FRAME_BYTES + 21)
 #: Of the wire, for a byte: start, 8 data, stop.
 _BITS = 10
@@ -22,9 +23,12 @@ def load_seconds(size, baud):
     return (size + blocks * _FRAMES) * _BITS / baud + 2 * blocks * ROUND_TRIP
 
 
-def check_seconds(size, clock):
-    """Seconds in which the loader reads ``size`` bytes back: a byte a cycle of a clock in MHz (`hwgen.golden.memory_loader.checked`)."""
-    return size / (clock * 1e6)
+def check_seconds(size, clock, axi, latency=20):
+    """Seconds in which the loader reads ``size`` bytes back, at a clock in MHz (`hwgen.golden.memory_loader.checked`): a byte a cycle, or a burst
+    in the cycles that a memory takes for its first word and the others."""
+    words = min(BURST, axi.burst_words)
+    burst = words * axi.word_bytes
+    return size / burst * max(burst, latency + words + 1) / (clock * 1e6)
 
 
 def pass_bytes(design, texts):
@@ -37,7 +41,8 @@ def pass_bytes(design, texts):
 class Reading:
     """A decoded token of ``texts`` at once.
 
-    machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all texts have room for; and those that the memory takes for a pass' weights, at most
+    machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all texts have room for;
+                        and those that the memory takes for a pass' weights, at most
     """
     texts: int
     machine: float
