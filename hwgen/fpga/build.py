@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..emit import emit
 from ..emit.images import image_name
-from ..top.board import BoardMachine
+from ..top.board import BoardMachine, memory_buses
 from . import files
+from .dram import memory_verilog
 from .families import FAMILIES
 from .tools import ToolError, run_tool, version
 
@@ -71,9 +72,14 @@ def _tool(stage, name, output, folder, tool, *words):
 
 
 def write_sources(board, design, quantized, work):
-    """Emit a board's machine, and write the top around it, into a folder. Returns the Verilog files' names."""
-    emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=files.divisor(board)))
+    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the Verilog files' names."""
+    more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi())}
+    emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=files.divisor(board), **more))
     sources = [f"{MACHINE}.v", "top.v"]
+    if board.memory is not None:
+        for name, text in memory_verilog(board.memory, board.clock).items():
+            write_text(work / name, text)
+            sources.append(name)
     write_text(work / "top.v", files.top(board, MACHINE))
     if files.pll(board, work):
         sources.append("pll.v")
@@ -81,8 +87,9 @@ def write_sources(board, design, quantized, work):
 
 
 def sources_digest_of(work, sources, design):
-    """SHA-256 of a folder's Verilog and its memory image."""
-    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, image_name(design, MACHINE)))).hexdigest()
+    """SHA-256 of a folder's Verilog and its memory image, if that goes into the bitstream."""
+    image = [image_name(design, MACHINE)] if design.hw.source == "rom" else []
+    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, *image))).hexdigest()
 
 
 def sources_digest(board, design, quantized):
@@ -115,7 +122,8 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
-    key = hashlib.sha256(repr((board, design, quantized.digest, tools, family.place(board, "", "", ""), family.route and family.route(board, "", "", ""))).encode()).hexdigest()[:12]
+    weights = quantized.digest if design.hw.source == "rom" else None      # they are in the bitstream, or come later
+    key = hashlib.sha256(repr((board, design, weights, tools, family.place(board, "", "", ""), family.route and family.route(board, "", "", ""))).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)
