@@ -6,6 +6,7 @@ import os
 from ..fpga.boards import BOARDS, board
 from ..host.inputs import InputError, checked_input
 from ..lib import verilator
+from ..models.wires import fixed_matrices
 from ..params.model import DEMO as DEMO_SHAPE
 
 __all__ = ["add_board", "add_link", "check_link", "check_simulator", "chosen_board", "is_board_link", "open_link", "place"]
@@ -14,7 +15,8 @@ LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a
 
 
 def add_link(sub, golden="; golden is numpy, with predicted cycles"):
-    sub.add_argument("--link", default="verilator", metavar="L", help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
+    sub.add_argument("--link", default="verilator", metavar="L",
+                     help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
     add_board(sub)
 
 
@@ -53,7 +55,8 @@ def check_simulator():
     try:
         check_cache()
     except OSError as error:
-        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room (HWGEN_CACHE "
+        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room "
+                         f"(HWGEN_CACHE "
                          f"names another), not this one: {error.strerror}") from None
 
 
@@ -80,7 +83,7 @@ def open_link(screen, options, design, quantized, **more):
             return
         if options.link == "timing":
             from ..host.timing_link import TimingLink
-            yield TimingLink(design)
+            yield TimingLink(design, fixed_matrices(quantized, design) if design.hw.wired else None)
             return
         if is_board_link(options.link):
             link = stack.enter_context(_board_link(screen, options, design, quantized, faults=more.get("faults", ())))
@@ -100,8 +103,8 @@ def _board_link(screen, options, design, quantized, *, faults=()):
     from ..host.board import serial_link, simulated_pins
     chosen = chosen_board(options)
     with checked_input():
-        if design.hw.source != "rom":
-            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        if not design.hw.inside:
+            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
     if options.link == "sim-uart":
         with simulated_pins(chosen, design, quantized, screen.stage, faults=faults) as link:
             yield link

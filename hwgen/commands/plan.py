@@ -74,8 +74,10 @@ def run_plan_board(options, screen):
         if options.formats is None and chosen and not kept:
             options.formats = chosen.formats
         design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
-        if design.hw.source != "rom":
-            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        if not design.hw.inside:
+            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+        if design.hw.wired:
+            raise ValueError("Weight source must be 'rom' for hwgen plan board, not 'wired': hwgen emit makes the matrices, whose size depends on every weight")
         check_clock(options)
     if options.json:
         with writing(options.json):
@@ -175,6 +177,8 @@ def run_plan_engines(options, screen):
         asked = options.default_shape if options.shape is None else options.shape
         design = Design(model=shape, hw=without_adapters(hw_shape(asked, shape)), recipe=recipe_of(options, kept, options.model))
         hw = design.hw
+        if hw.wired:
+            raise ValueError("Weight source must be 'rom' or 'stream' for hwgen plan engines, not 'wired': there is no array to keep busy")
         position = hw.context // 2 if options.position is None else options.position
         if not hw.entries <= position + 1 <= hw.context:
             raise ValueError(f"Position must be {hw.entries - 1} to {hw.context - 1}, not {position}")

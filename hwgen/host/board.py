@@ -60,7 +60,8 @@ def buses(board):
 
 
 def _component(board, divisor):
-    return lambda design: BoardMachine(design, divisor=divisor, **({"axi": buses(board)} if board.memory else {}))
+    more = {"axi": buses(board)} if board.memory else {}
+    return lambda design, **wires: BoardMachine(design, divisor=divisor, **more, **wires)
 
 
 def _memory_top(board):

@@ -30,8 +30,9 @@ module board (
   wire sdram_clk;
   {chip}
   top top (
-      .clk(clk), .rx(rx), .tx(tx), .led(led), .sdram_clk(sdram_clk), .sdram_cke(sdram_cke), .sdram_cs_n(sdram_cs_n), .sdram_ras_n(sdram_ras_n),
-      .sdram_cas_n(sdram_cas_n), .sdram_we_n(sdram_we_n), .sdram_ba(sdram_ba), .sdram_a(sdram_a), .sdram_dm(sdram_dm), .sdram_dq(sdram_dq));
+      .clk(clk), .rx(rx), .tx(tx), .led(led), .sdram_clk(sdram_clk), .sdram_cke(sdram_cke), .sdram_cs_n(sdram_cs_n),
+      .sdram_ras_n(sdram_ras_n), .sdram_cas_n(sdram_cas_n), .sdram_we_n(sdram_we_n), .sdram_ba(sdram_ba), .sdram_a(sdram_a),
+      .sdram_dm(sdram_dm), .sdram_dq(sdram_dq));
 endmodule
 """
 
@@ -50,16 +51,20 @@ def chip_verilog(memory, clock, wire="~clk", **ports):
     parameters = limits | {"DATA": memory.data_width, "BANK_BITS": memory.banks.bit_length() - 1, "ROW_BITS": memory.rows.bit_length() - 1,
                            "COLUMN_BITS": memory.columns.bit_length() - 1, "CL": memory.cas_latency, "T_MRD": memory.mode_cycles,
                            "POWER_UP": round(memory.power_up * clock / 1000)}
-    return _CHIP.format(a=memory.rows.bit_length() - 2, ba=memory.banks.bit_length() - 2, dm=memory.data_width // 8 - 1, dq=memory.data_width - 1, clock=wire,
+    ports = dict(cut="1'b0", flip="1'b0", flip_address="0", flip_bits="0") | ports
+    return _CHIP.format(a=memory.rows.bit_length() - 2, ba=memory.banks.bit_length() - 2, dm=memory.data_width // 8 - 1,
+                        dq=memory.data_width - 1, clock=wire,
                         parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
-                        more="".join(f",\n      .{port}({joined})" for port, joined in (dict(cut="1'b0", flip="1'b0", flip_address="0", flip_bits="0") | ports).items()))
+                        more="".join(f",\n      .{port}({joined})" for port, joined in ports.items()))
 
 
 def board_with_chip(memory, clock, leds):
-    """Verilog of a module ``board``: a board's ``top`` with its chip. A bit of it flips with ``flip``; ``chip_error`` is what the chip complains about."""
+    """Verilog of a module ``board``: a board's ``top`` with its chip. A bit of it flips with ``flip``; ``chip_error`` is what the chip
+    complains about."""
     word = (memory.size // (memory.data_width // 8) - 1).bit_length()
-    return _BOARD.format(leds=leds - 1, word=word - 1, data=memory.data_width - 1, chip=chip_verilog(
-        memory, clock, wire="sdram_clk", flip="flip", flip_address="flip_address", flip_bits="flip_bits", error="chip_error", error_cycle="chip_error_cycle"))
+    chip = chip_verilog(memory, clock, wire="sdram_clk", flip="flip", flip_address="flip_address", flip_bits="flip_bits",
+                        error="chip_error", error_cycle="chip_error_cycle")
+    return _BOARD.format(leds=leds - 1, word=word - 1, data=memory.data_width - 1, chip=chip)
 
 
 def simulated(texts):
