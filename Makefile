@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test nightly soc formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench env clean
+.PHONY: help demo test nightly soc formal soak sweep fuzz mutate coverage bitstream synth-report take-in specimen lint bench stale docs-check env clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -77,10 +77,19 @@ bench: $(STAMP) ## all benchmarks (most of an hour), into docs/results and the d
 	  echo "== $$bench"; $(BIN)/python -m tools.$$(basename $$bench .py); done
 	@$(BIN)/python -m tools.tables
 
+docs-check: $(STAMP) ## run the commands whose output pages show, and compare (some minutes)
+	@$(BIN)/python -m tools.docs_check
+
+stale: $(STAMP) ## results in docs/ whose sources have changed since they were measured, with the commands that measure again
+	@$(BIN)/python -m tools.stale
+
 specimen: $(STAMP) ## write rtl_out/specimen again, after a change of the RTL
 	@$(BIN)/hwgen emit demo --shape tiny --name specimen -o rtl_out/specimen
 
-lint: $(STAMP) ## Verilator's warnings on emitted decoders, but for those that are waived
+lint: $(STAMP) ## ruff and mypy on the Python, Verilator's warnings on emitted decoders but for those that are waived
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lint]'
+	@$(BIN)/python -m ruff check --quiet --no-cache
+	@$(BIN)/python -m mypy --cache-dir build/mypy
 	@$(BIN)/python -m tools.lint
 
 env: $(STAMP) ## only the environment

@@ -1,5 +1,6 @@
 """All proofs: `python -m formal`, or `make formal`. Seconds are of processor time."""
 import argparse
+from functools import partial
 import sys
 import time
 
@@ -16,7 +17,8 @@ def run(proofs, say=print):
     """Prove, and refute of broken units, with a line for each. Returns the sentences on what failed."""
     failed = []
     for proof in proofs:
-        for name, step in [(proof.name, lambda: _proved(proof)), *((f"{proof.name}, broken", lambda of=of: _refuted(proof, of)) for of in proof.breaks)]:
+        steps = [(proof.name, partial(_proved, proof)), *((f"{proof.name}, broken", partial(_refuted, proof, of)) for of in proof.breaks)]
+        for name, step in steps:
             try:
                 say(f"{name}: {step()}")
             except (ProofFailed, EngineError) as error:
@@ -46,7 +48,8 @@ def main():
         return 0 if chosen else f"error: --only must be part of one of these names, not {arguments.only!r}"
     begun = time.monotonic()
     failed = run(chosen, lambda line: print(line, flush=True))
-    print(f"{len(chosen)} proofs, {sum(len(proof.breaks) for proof in chosen)} broken units: {processor_seconds():.0f} s of processor time, "
+    print(f"{len(chosen)} proofs, {sum(len(proof.breaks) for proof in chosen)} broken units: "
+          f"{processor_seconds():.0f} s of processor time, "
           f"{time.monotonic() - begun:.0f} s by the clock")
     return "\n".join(f"error: {sentence}" for sentence in failed) or 0
 

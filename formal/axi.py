@@ -66,7 +66,8 @@ def lite_slave(h, unit, prefix="s_axi_"):
     h.never("odd_answer", b.valid & b.payload[0] | r.valid & r.payload[32])  # B1.1.1: no EXOKAY; and DECERR is the interconnect's
     h.never("write_hangs", waits(h, aw.valid & w.valid & b.ready & ~(aw.ready & w.ready), SLAVE_CYCLES, "write")
             | waits(h, (addresses != 0) & (data != 0) & ~b.valid, SLAVE_CYCLES, "b"))
-    h.never("read_hangs", waits(h, ar.valid & ~ar.ready & r.ready, SLAVE_CYCLES, "read") | waits(h, (reads != 0) & ~r.valid, SLAVE_CYCLES, "r"))
+    h.never("read_hangs", waits(h, ar.valid & ~ar.ready & r.ready, SLAVE_CYCLES, "read")
+            | waits(h, (reads != 0) & ~r.valid, SLAVE_CYCLES, "r"))
 
 
 def _lite():
@@ -107,7 +108,8 @@ def _reader_addresses(changes, axi):
     gives(h, ar, "ar")
     first, size = unit.m_axi_araddr, shape.word_bytes
     h.never("ar_crosses_page", ar.valid & ((first % PAGE) + (unit.m_axi_arlen + 1) * size > PAGE))      # A3.4.1
-    h.never("ar_odd", ar.valid & ((first % size != 0) | (1 << unit.m_axi_arsize != size) | (unit.m_axi_arburst != 1) | (unit.m_axi_arid != 0)
+    h.never("ar_odd", ar.valid & ((first % size != 0) | (1 << unit.m_axi_arsize != size) | (unit.m_axi_arburst != 1)
+                                  | (unit.m_axi_arid != 0)
                                   | (unit.m_axi_arlen >= shape.burst_words) | (unit.m_axi_arlock != 0)))
     h.never("piece_empty", h.inside._ask.active & (h.inside._ask.left == 0))        # so that the proof is short: a burst has a word
     h.never("r_refused", ~unit.m_axi_rready)
@@ -135,13 +137,16 @@ def _queued(h, queue, depth, clear=0):
     for i, item in enumerate(items):
         with h.m.If(came & (level - went == i)):
             h.m.d.sync += item.eq(queue.w_data)
-    h.assume((level <= depth) & (queue.r_rdy == (level != 0)) & (queue.w_rdy == (level != depth)) & (~queue.r_rdy | (queue.r_data == items[0])))
+    h.assume((level <= depth) & (queue.r_rdy == (level != 0)) & (queue.w_rdy == (level != depth))
+             & (~queue.r_rdy | (queue.r_data == items[0])))
     return level, items
 
 
 def _memory_row(h, memory, rows, index):
-    """(what a `BlockRam` holds at ``index``, what it shows), of a copy that is written as it is; it is assumed to show what the copy does."""
-    copy, shown = Array(Signal(len(memory.write_data), name=f"row{i}") for i in range(rows)), Signal(len(memory.read_data), name="row_shown")
+    """(what a `BlockRam` holds at ``index``, what it shows), of a copy that is written as it is; it is assumed to show what the copy
+    does."""
+    copy, shown = Array(Signal(len(memory.write_data), name=f"row{i}")
+                        for i in range(rows)), Signal(len(memory.read_data), name="row_shown")
     with h.m.If(memory.read_en):
         h.m.d.sync += shown.eq(copy[memory.read_address])
     with h.m.If(memory.write_en):
@@ -188,7 +193,8 @@ def _reader_words(changes, axi):
         at, shows = _memory_row(h, memory, shape.fifo_words, (memory.read_address + inside.ahead - shown)[:exact_log2(shape.fifo_words)])
         h.never("inside_miscounted", (inside.count != there + shown) | inside.watching & (inside.ahead >= inside.count))
         h.never("ring_torn", (memory.write_address - memory.read_address - there)[:exact_log2(shape.fifo_words)] != 0)
-        h.never("not_where_it_was_put", inside.watching & (Mux(shown & (inside.ahead == 0), shows, at)[:shape.data_width] != inside.watched))
+        h.never("not_where_it_was_put", inside.watching
+                & (Mux(shown & (inside.ahead == 0), shows, at)[:shape.data_width] != inside.watched))
     return h
 
 
@@ -212,9 +218,11 @@ def _named(shape):
 
 _LITE = {name: Break(LiteSlave, old, new) for name, old, new in [
     ("b_withdrawn", "with m.Elif(self.s_axi_bready):", "with m.Else():"),
-    ("b_changed", "with m.Elif(self.s_axi_bready):", "with m.Elif(~self.s_axi_bready):\n            m.d.sync += self.s_axi_bresp[1].eq(0)\n        with m.Else():"),
+    ("b_changed", "with m.Elif(self.s_axi_bready):",
+     "with m.Elif(~self.s_axi_bready):\n            m.d.sync += self.s_axi_bresp[1].eq(0)\n        with m.Else():"),
     ("r_withdrawn", "with m.Elif(self.s_axi_rready):", "with m.Else():"),
-    ("r_changed", "with m.Elif(self.s_axi_rready):", "with m.Elif(~self.s_axi_rready):\n            m.d.sync += self.s_axi_rdata.eq(0)\n        with m.Else():"),
+    ("r_changed", "with m.Elif(self.s_axi_rready):",
+     "with m.Elif(~self.s_axi_rready):\n            m.d.sync += self.s_axi_rdata.eq(0)\n        with m.Else():"),
     ("b_unasked", "self.s_axi_wready.eq(take)", "self.s_axi_wready.eq(take & whole)"),
     ("r_unasked", "with m.If(found):", "with m.If(found | self.s_axi_arvalid):"),
     ("two_at_once", "~self.read & ~looked & ~found & ~self.s_axi_rvalid", "~self.s_axi_rvalid"),
@@ -253,24 +261,29 @@ _READER = {name: Break(AxiReader, old, new) for name, old, new in [
     ("wanted_miscounted", "last | now.stride | (place == n - 1)", "last | (place == n - 1)"),
 ]}
 _WANTED = ("given_beyond", "place_lost", "request_empty", "wanted_miscounted")      # of words wider than beats
-_WORDS = ("ar_too_many", "r_lost", "invented", "altered", "burst_too_long", "burst_not_owed", "index_beyond", "bursts_miscounted", "words_miscounted",
+_WORDS = ("ar_too_many", "r_lost", "invented", "altered", "burst_too_long", "burst_not_owed", "index_beyond", "bursts_miscounted",
+          "words_miscounted",
           "places_miscounted", "inside_miscounted", "ring_torn", "not_where_it_was_put")
 _REGISTERS = [(dict(), dict(address_width=20)), (dict(sampler="gumbel"), dict(host="queue", address_width=40))]
 _TINY = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2)
 #: A stream of 19 beats: their counts are added up.
-_FEW_BEATS = dict(head_dim=2, hidden_size=2, intermediate_size=2, num_attention_heads=1, num_key_value_heads=1, num_hidden_layers=1, vocab_size=2)
+_FEW_BEATS = dict(head_dim=2, hidden_size=2, intermediate_size=2, num_attention_heads=1, num_key_value_heads=1, num_hidden_layers=1,
+                  vocab_size=2)
 _READERS = [(_TINY, dict(data_width=32, burst=2, outstanding=2, prefetch=1, address_width=13)),
-            (_TINY, dict(data_width=64, burst=2, outstanding=1, prefetch=1)), (dict(tile_beats=8), dict(data_width=32, burst=4, outstanding=3, prefetch=3))]
+            (_TINY, dict(data_width=64, burst=2, outstanding=1, prefetch=1)),
+            (dict(tile_beats=8), dict(data_width=32, burst=4, outstanding=3, prefetch=3))]
 
 PROOFS = [
     Proof("LiteSlave", "", _lite, breaks=_LITE),
     *(Proof("AxiRegisters", _named(changes | axi), lambda changes=changes, axi=axi: _registers(changes, axi),
-            breaks={name: change for name, change in _LITE.items() if name not in ("not_once", "write_altered", "read_altered")} if not k else {})
+            breaks={name: change for name, change in _LITE.items() if name not in ("not_once", "write_altered", "read_altered")}
+            if not k else {})
       for k, (changes, axi) in enumerate(_REGISTERS)),
     *(Proof("AxiReader's addresses", _named(changes | axi), lambda changes=changes, axi=axi: _reader_addresses(changes, axi), "induction 2",
             breaks={name: change for name, change in _READER.items() if name not in _WORDS + _WANTED} if not k else {})
       for k, (changes, axi) in enumerate(_READERS)),
-    *(Proof("AxiReader's words", _named(changes | axi), lambda changes=_FEW_BEATS | changes, axi=axi: _reader_words(changes, axi), "induction 1",
+    *(Proof("AxiReader's words", _named(changes | axi), lambda changes=_FEW_BEATS | changes, axi=axi: _reader_words(changes, axi),
+            "induction 1",
             breaks={name: _READER[name] for name in (_WORDS, _WANTED, ())[k]})
       for k, (changes, axi) in enumerate(_READERS)),
 ]

@@ -20,8 +20,8 @@ class OutOfTime(EngineError):
 
 
 class Verdict(NamedTuple):
-    """``kind``: "proved" (in all cycles), "bounded" (in the first ``depth``), "refuted" (``property``, in cycle ``depth``; ``waves`` is the file
-    of a run that shows it) or "open" (out of time). ``seconds``: of processor time."""
+    """``kind``: "proved" (in all cycles), "bounded" (in the first ``depth``), "refuted" (``property``, in cycle ``depth``; ``waves`` is the
+    file of a run that shows it) or "open" (out of time). ``seconds``: of processor time."""
     kind: str
     depth: int = 0
     property: str = ""
@@ -63,8 +63,8 @@ def solve(harness, folder, method, only=None, abstract=(), timeout=600):
 
     Parameters
     ----------
-    method : str        "pdr": property directed reachability, for any number of cycles; "bounded N": the first N cycles; "induction K": K-induction, where the
-                        verdict "open" comes with a run from a state that may be out of reach
+    method : str        "pdr": property directed reachability, for any number of cycles; "bounded N": the first N cycles; "induction K":
+                        K-induction, where the verdict "open" comes with a run from a state that may be out of reach
     only : str          one property, instead of all at once
     abstract : tuple    Yosys selections of cells whose outputs are to be free: what is proved then holds whatever these cells do
     timeout : float     seconds of ABC
@@ -118,7 +118,8 @@ def _outputs(folder):
 def _waves(folder):
     """The VCD of ABC's counterexample."""
     model, names = folder / "model.il", folder / "top.aim"
-    # `sim` takes a name with an index for a memory's, and of several names of a bit the last, where it does not find those with a backslash.
+    # `sim` takes a name with an index for a memory's, and of several names of a bit the last, where it does not find those with a
+    # backslash.
     plain = {path: re.sub(r"(?<=\S)\[(\d+)\]", r".\1", path.read_text()) for path in (model, names)}
     model.write_text(plain[model])
     names.write_text("".join(line for line in plain[names].splitlines(keepends=True) if " \\" not in line))
@@ -127,9 +128,11 @@ def _waves(folder):
 
 
 def yosys(script, folder, log, seconds=None):
-    """Run Yosys' commands in a folder, with at most some seconds of processor time. Returns what it says, which is in the file ``log`` too."""
+    """Run Yosys' commands in a folder, with at most some seconds of processor time. Returns what it says, which is in the file ``log``
+    too."""
     (folder / "script.ys").write_text(script)
-    return _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder, log, "Yosys", seconds)
+    return _run([sys.executable, "-c", "from pyosys import libyosys; libyosys.run_pass('script script.ys', libyosys.Design())"], folder,
+                log, "Yosys", seconds)
 
 
 def abc(commands, folder, log, seconds=None):

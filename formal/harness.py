@@ -27,8 +27,8 @@ class Harness:
     Attributes
     ----------
     m : Module              in its domain ``sync`` the unit is, and what watches it
-    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their names in the source;
-                            those of another method are in a namespace of its name
+    inside : namespace      the local variables of the unit's ``elaborate``: its signals, and its module ``m``, by their names in the
+                            source; those of another method are in a namespace of its name
     started : Signal        the reset is over
     properties : list       their names, in order
     """
@@ -91,8 +91,8 @@ class Harness:
         self.never(name, ~Value.cast(condition).bool())
 
     def verilog(self, induction=0):
-        """Text whose top module is ``top``; to be called once. With ``induction`` it has an input ``stepping``, under which properties are asked only
-        behind that many cycles in which all held."""
+        """Text whose top module is ``top``; to be called once. With ``induction`` it has an input ``stepping``, under which properties are
+        asked only behind that many cycles in which all held."""
         if induction:
             self.free("stepping", 1)
         return emit_design(_Top(self._members, lambda top: self._build(top, induction)), "top")

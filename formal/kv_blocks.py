@@ -20,8 +20,8 @@ def _count(bits):
 
 
 def assumed_of_admission(h, ask, design):
-    """What `Admission` keeps (`formal.admission` proves it): requests wait unchanged, of a slot that there is, for a position in the context. Returns
-    that there was one that was not taken."""
+    """What `Admission` keeps (`formal.admission` proves it): requests wait unchanged, of a slot that there is, for a position in the
+    context. Returns that there was one that was not taken."""
     h.assume(~ask.valid | (ask.p.slot < design.hw.slots) & ((ask.p.op != ADMIT) | (ask.p.length < design.hw.context)))
     return takes(h, ask)
 
@@ -74,7 +74,8 @@ def _harness(design):
     waits = {(k, p): (k < queued) & (ring[index[k]] == p) for k in blocks for p in blocks}
     waiting = [_count(waits[k, p] for k in blocks) for p in blocks]
 
-    h.always("numbers", (head < hw.blocks) & (tail < hw.blocks) & (queued <= unused) & (unused <= hw.blocks) & (ready | decide | look | copy | walk)
+    h.always("numbers", (head < hw.blocks) & (tail < hw.blocks) & (queued <= unused) & (unused <= hw.blocks)
+             & (ready | decide | look | copy | walk)
              & (tail == Mux(head + queued >= hw.blocks, head + queued - hw.blocks, head + queued))
              & Cat(length <= hw.context for length in lengths).all())
     h.never("unknown_free", Cat((k < queued) & (ring[index[k]] >= unused) for k in blocks).any())
@@ -93,14 +94,17 @@ def _harness(design):
                                | (inside.physical != Array(entries)[ask.p.slot * hw.blocks_per_slot + ask.p.length // size]))
             | copy & (~inside.free | ~Cat((inside.physical == p) & (refs[p] != 0) for p in blocks).any())
             | walk & ((ask.p.op == ADMIT) | (step < first) | (step >= end) | (inside.to > length))
-            | walk & fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots) | Cat(other[s] & (lengths[s] != 0) for s in slots).any()
+            | walk & fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots)
+                             | Cat(other[s] & (lengths[s] != 0) for s in slots).any()
                              | Cat((b < step) & (entry != kept) for b in per_slot for entry, kept in [(
-                                 Array(entries)[ask.p.other * hw.blocks_per_slot + b], Array(entries)[ask.p.slot * hw.blocks_per_slot + b])]).any()))
+                                 Array(entries)[ask.p.other * hw.blocks_per_slot + b],
+                                 Array(entries)[ask.p.slot * hw.blocks_per_slot + b])]).any()))
 
     # -- what a slot reads: each position has a bit, and a copy of the bits by slots, as software sees them
     bits = [[Signal(name=f"bit{p}_{k}") for k in range(size)] for p in blocks]
     meant = [[Signal(name=f"meant{s}_{x}") for x in range(hw.context)] for s in slots]
-    fresh = [[Signal(name=f"fresh{s}_{x}") for x in range(hw.context)] for s in slots]        # admitted since the last operation: may be written
+    # admitted since the last operation: may be written
+    fresh = [[Signal(name=f"fresh{s}_{x}") for x in range(hw.context)] for s in slots]
     written = [[Signal(name=f"written{s}_{x}") for x in range(hw.context)] for s in slots]
     write, data = h.free("write_valid", 1), h.free("write_data", 1)
     w = unit.write
@@ -128,10 +132,12 @@ def _harness(design):
                         m.d.sync += bits[new][k].eq(bits[old][k])
     h.never("written_but_shared", Cat(fresh[s][x] & ~operates & ((x >= lengths[s]) | Cat(
         (table[s][x // size] == p) & (refs[p] != 1) for p in blocks).any()) for s in slots for x in range(hw.context)).any())
-    h.never("foreign_read", Cat((x < lengths[s]) & written[s][x] & Cat((table[s][x // size] == p) & (bits[p][x % size] != meant[s][x]) for p in blocks).any()
+    h.never("foreign_read", Cat((x < lengths[s]) & written[s][x] & Cat((table[s][x // size] == p) & (bits[p][x % size] != meant[s][x])
+                                                                       for p in blocks).any()
                                 for s in slots for x in range(hw.context)).any())
     k = unit.k
-    h.never("wrong_place", Cat(k.known & (k.slot == s) & (k.position // size == b) & ((k.physical != table[s][b]) | (lengths[s] <= k.position))
+    h.never("wrong_place", Cat(k.known & (k.slot == s) & (k.position // size == b)
+                               & ((k.physical != table[s][b]) | (lengths[s] <= k.position))
                                for s in slots for b in per_slot).any())
     return h
 
@@ -140,7 +146,8 @@ def _design(slots, context, size, blocks):
     return small_design(slots=slots, context=context, kv_block=size, kv_blocks=blocks)
 
 
-#: (slots, positions of each, positions of a block, blocks): with too few blocks and with enough, a last block that is never full, blocks of one position
+#: (slots, positions of each, positions of a block, blocks): with too few blocks and with enough, a last block that is never full, blocks of
+#: one position
 SHAPES = [(2, 4, 2, 3), (2, 4, 2, 4), (3, 3, 2, 4), (2, 8, 4, 3), (2, 3, 1, 4)]
 
 _BREAKS = {name: Break(KvBlocks, old, new) for name, old, new in [

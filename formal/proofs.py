@@ -14,7 +14,8 @@ FOLDER = Path("build/formal")
 
 
 class ProofFailed(AssertionError):
-    """A property does not hold, or is not proved in time, or holds of the broken unit; the message says which, and where the waveform is."""
+    """A property does not hold, or is not proved in time, or holds of the broken unit; the message says which, and where the waveform
+    is."""
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,6 @@ def refute(proof, name):
     with broken(proof.breaks[name]):
         verdict = engine.solve(proof.make(), proof.folder(f"without {name}"), f"bounded {proof.depth}", only=name, abstract=proof.abstract)
     if verdict.kind != "refuted":
-        raise ProofFailed(f"{proof.name}: property {name!r} holds of a broken unit for {proof.depth} cycles (see {proof.folder(f'without {name}')})")
+        raise ProofFailed(f"{proof.name}: property {name!r} holds of a broken unit for {proof.depth} cycles (see "
+                          f"{proof.folder(f'without {name}')})")
     return verdict

@@ -49,7 +49,8 @@ _SKID = {
 }
 _REGISTER = {
     "o_withdrawn": Break(SkidRegister, "with m.If(skid.o.ready):", "with m.If(1):"),
-    "o_changed": Break(SkidRegister, "payload.eq(skid.o.payload)]", "payload.eq(skid.o.payload)]\n        m.d.sync += payload[0].eq(self.i.payload[0])"),
+    "o_changed": Break(SkidRegister, "payload.eq(skid.o.payload)]",
+                       "payload.eq(skid.o.payload)]\n        m.d.sync += payload[0].eq(self.i.payload[0])"),
     "invented": Break(SkidRegister, "self.o.valid.eq(skid.o.valid)", "self.o.valid.eq(1)"),
     "overfull": Break(SkidRegister, "skid.o.ready.eq(~self.o.valid | self.o.ready)", "skid.o.ready.eq(1)"),
     "altered": Break(SkidRegister, "payload.eq(skid.o.payload)]", "payload.eq(self.i.payload)]"),

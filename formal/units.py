@@ -7,7 +7,8 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
-from hwgen.units import array_grid, attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm, rom_grid, rope, sampler, swiglu, vector_buffer, weights
+from hwgen.units import (array_grid, attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm,
+                         rom_grid, rope, sampler, swiglu, vector_buffer, weights)
 from sim.designs import small_design
 
 from .broken import Break
@@ -30,7 +31,8 @@ def streams(unit, flow):
 
 
 def watched(h, offered):
-    """What is looked at of a stream. A break puts a spoiled one here: then it is a run in which an offer waits that refutes the property."""
+    """What is looked at of a stream. A break puts a spoiled one here: then it is a run in which an offer waits that refutes the
+    property."""
     return offered
 
 
@@ -38,7 +40,8 @@ def spoiled(h, offered, what):
     """A stream that is withdrawn or changed at will."""
     flaw = h["flaw"]
     payload = Value.cast(offered.payload)
-    return SimpleNamespace(valid=offered.valid & ~(flaw & (what == "withdrawn")), ready=offered.ready, payload=payload ^ (flaw & (what == "changed")))
+    return SimpleNamespace(valid=offered.valid & ~(flaw & (what == "withdrawn")), ready=offered.ready,
+                           payload=payload ^ (flaw & (what == "changed")))
 
 
 def _harness(make, assume, unproved):
@@ -67,14 +70,16 @@ def _answers_follow_requests(h, unit):
 
 
 def _sums_in_order(h, unit):
-    """A command is of 1 to T entries, and the sums come in the array's order: all groups of an entry, all entries of a tile, tile after tile.
+    """A command is of 1 to T entries, and the sums come in the array's order: all groups of an entry, all entries of a tile, tile after
+    tile.
 
-    What makes it inductive: in the unit's stages they stand in that order, the oldest last, and of a final command as many rows are complete as
-    entries stand before the oldest in the last tile.
+    What makes it inductive: in the unit's stages they stand in that order, the oldest last, and of a final command as many rows are
+    complete as entries stand before the oldest in the last tile.
     """
     own, hw, design = h.inside, _design().hw, _design()
     sums, cmd, groups, parts = unit.i.payload, unit.cmd, hw.columns // hw.vector_lanes, design.layer_hidden() // hw.vector_lanes
-    place = StructLayout({"group": range(groups), "entry": range(hw.entries), "tile": range(parts // groups + 1)})     # as a number, in that order
+    # as a number, in that order
+    place = StructLayout({"group": range(groups), "entry": range(hw.entries), "tile": range(parts // groups + 1)})
     coming, most = Signal(place), own.top_entry
     h.assume(~cmd.valid | (cmd.payload.n != 0) & (cmd.payload.n <= hw.entries))
     h.assume(~unit.i.valid | (sums.group == coming.group) & (sums.entry == coming.entry))
@@ -100,7 +105,8 @@ def _sums_in_order(h, unit):
     last = oldest.tile == parts // groups - 1
     for k in range(1, 6):
         part = stages[k].tile * groups + stages[k].group
-        wrong += [inside[k] & ((own.op[k].entry != stages[k].entry) | (own.op[k].row_last != (part == parts - 1)) | (own.op[k].row_first != (part == 0))
+        wrong += [inside[k] & ((own.op[k].entry != stages[k].entry) | (own.op[k].row_last != (part == parts - 1))
+                               | (own.op[k].row_first != (part == 0))
                                | (own.op[k].last != ((part == parts - 1) & (stages[k].entry == most)))
                                | (stages[k].entry > most) | (stages[k].tile >= parts // groups))]
     any_inside = Cat(inside[1:]).any()
@@ -118,7 +124,8 @@ def _loop(h, unit):
     h.assume((~unit.result.valid | h.inside.under_way & ~(h.inside.came & h.inside.seen.last)) & ~(unit.command.ready & h.inside.under_way))
 
 
-_SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, head_dim=4, hidden_size=4, intermediate_size=4, num_hidden_layers=1, vocab_size=5,
+_SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, head_dim=4, hidden_size=4, intermediate_size=4, num_hidden_layers=1,
+              vocab_size=5,
               context=4, kv_block=2, max_position_embeddings=4, entries=2, slots=2)
 
 
@@ -128,17 +135,19 @@ def _design(**changes):
 
 def _vector_buffer():
     design = _design()
-    return vector_buffer.VectorBuffer(rows=2, length=4, write_lanes=2, read_lanes=2, fmt=design.recipe.kv_format, meta=head_meta_layout(design))
+    return vector_buffer.VectorBuffer(rows=2, length=4, write_lanes=2, read_lanes=2, fmt=design.recipe.kv_format,
+                                      meta=head_meta_layout(design))
 
 
 _RESIDUAL = {
     "out_of_order": Break(residual.Residual, "base.eq(base + groups)", "base.eq(base)"),
-    "not_done": Break(residual.Residual, "self.done.eq(valid[5] & op[5].last & op[5].add)", "self.done.eq(valid[5] & op[5].row_last & op[5].add)"),
+    "not_done": Break(residual.Residual, "self.done.eq(valid[5] & op[5].last & op[5].add)",
+                      "self.done.eq(valid[5] & op[5].row_last & op[5].add)"),
     "miscounted": Break(residual.Residual, "valid[5] & op[5].add & final & op[5].row_last", "valid[5] & op[5].add & op[5].row_last"),
 }
 
-#: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what is abstracted, and broken units of
-#: properties that its streams do not have.
+#: Unit -> how it is made, what is assumed beside the contract of its inputs, output streams that are not proved, what is abstracted, and
+#: broken units of properties that its streams do not have.
 _UNITS = {
     "KvCache": dict(make=lambda: kv_cache.KvCache(_design())),
     "KvWriter": dict(make=lambda: kv_cache.KvWriter(_design())),
@@ -169,8 +178,10 @@ def _proof(name, make, assume=None, unproved=(), method="pdr", abstract=(), othe
     unit = make()
     unit._MustUse__used = True      # only its signature is looked at
     ports = [port for port, _ in streams(unit, Out) if port not in unproved]
-    breaks = {f"{port}_{what}": Break(watched, "return offered", f'return spoiled(h, offered, "{what}")') for port in ports for what in ("withdrawn", "changed")}
-    return Proof(f"{name}'s streams", "", lambda: _harness(make, assume, unproved), method, breaks | (others or {}), depth=40, abstract=abstract)
+    breaks = {f"{port}_{what}": Break(watched, "return offered", f'return spoiled(h, offered, "{what}")') for port in ports
+              for what in ("withdrawn", "changed")}
+    return Proof(f"{name}'s streams", "", lambda: _harness(make, assume, unproved), method, breaks | (others or {}), depth=40,
+                 abstract=abstract)
 
 
 PROOFS = [_proof(name, **unit) for name, unit in _UNITS.items()]

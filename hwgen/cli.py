@@ -18,6 +18,7 @@ from .commands.fpga import add_fpga
 from .commands.load import add_load
 from .commands.models import add_accuracy, add_info, add_quantize
 from .commands.plan import add_plan, spelled_out
+from .commands.report import add_report
 from .commands.run import add_demo, add_run
 from .commands.selftest import add_counters, add_selftest
 from .commands.trace import add_trace
@@ -39,7 +40,9 @@ def _parser():
     parser = _Parser(prog="hwgen", description="Generate the hardware of one transformer, and run it.",
                      epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_load, add_counters, add_accuracy, add_quantize, add_plan, add_info):     # as --help lists them
+    # as --help lists them
+    for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_load, add_counters, add_accuracy, add_quantize,
+                add_plan, add_info, add_report):
         add(commands)
     return parser
 
@@ -65,7 +68,8 @@ def _every_interrupt():
     """
     def again(dropped):
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
-            return before(dropped)
+            before(dropped)
+            return
         number = dropped.exc_value.args[0] if issubclass(dropped.exc_type, _Terminated) else signal.SIGINT
         here.set()
 

@@ -77,7 +77,8 @@ class Host:
         write, read = self.master.write_if, self.master.read_if
         channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
         if not self.queue:
-            self.commands = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_command"), dut.aclk, dut.aresetn, reset_active_level=False,
+            self.commands = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis_command"), dut.aclk, dut.aresetn,
+                                            reset_active_level=False,
                                             byte_lanes=1)
             self.results = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_result"), dut.aclk, dut.aresetn, reset_active_level=False,
                                          byte_lanes=1)
@@ -135,7 +136,8 @@ class Host:
 
     async def give(self, entries):
         """Entries [(slot, position, token, want, key)] of a pass; the key counts with sampler "gumbel"."""
-        words = [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key, "last": int(i == len(entries) - 1)})
+        words = [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key,
+                                            "last": int(i == len(entries) - 1)})
                  for i, (s, p, t, w, key) in enumerate(entries)]
         if not self.queue:
             await self.commands.send(AxiStreamFrame(words))

@@ -54,7 +54,8 @@ class AxiMemory:
         self.mute, self.last = False, None
         self.id_width = id_width
         self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
-                   ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast", "rvalid", "rready")}
+                   ("arid", "araddr", "arlen", "arsize", "arburst", "arvalid", "arready", "rid", "rdata", "rresp", "rlast",
+                    "rvalid", "rready")}
         self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix}")
         self.addresses, self.words = [], []
         self.rests = []
@@ -142,8 +143,8 @@ class AxiMemory:
 class AxiWrites:
     """The write channels of an `AxiMemory`, whose ``data`` is a bytearray then. One burst at a time, as its master promises.
 
-    Checks of the master: an offer stays as it is, no word before its burst's address, INCR of whole words within 4 KiB, the last word is marked and
-    only it, ``bready`` is always high.
+    Checks of the master: an offer stays as it is, no word before its burst's address, INCR of whole words within 4 KiB, the last word is
+    marked and only it, ``bready`` is always high.
 
     Attributes
     ----------
@@ -160,8 +161,8 @@ class AxiWrites:
         self.memory, self.clock, self.latency, self.stall, self.busy = memory, memory.clock, latency, stall, busy
         self.mute, self.fail = False, lambda address: 0
         self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
-                   ("awid", "awaddr", "awlen", "awsize", "awburst", "awvalid", "awready", "wdata", "wstrb", "wlast", "wvalid", "wready", "bid",
-                    "bresp", "bvalid", "bready")}
+                   ("awid", "awaddr", "awlen", "awsize", "awburst", "awvalid", "awready", "wdata", "wstrb", "wlast", "wvalid", "wready",
+                    "bid", "bresp", "bvalid", "bready")}
         self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix} writes")
         self.addresses, self.words = [], []
         self._task = cocotb.start_soon(self._run())
@@ -202,7 +203,8 @@ class AxiWrites:
                 assert value_of(s["bready"]), f"bready is low in cycle {cycle}"
                 offers = {"aw": self._offer("aw", ("id", "addr", "len", "size", "burst")), "w": self._offer("w", ("data", "strb", "last"))}
                 for channel, taken in (("aw", takes), ("w", hears)):
-                    assert before[channel] in (None, offers[channel]), f"{channel} {before[channel]} became {offers[channel]} in cycle {cycle}"
+                    old, new = before[channel], offers[channel]
+                    assert old in (None, new), f"{channel} {old} became {new} in cycle {cycle}"
                     before[channel] = None if taken else offers[channel]
                 assert offers["w"] is None or burst, f"a word before its address in cycle {cycle}"
                 if answers:
@@ -220,7 +222,8 @@ class AxiWrites:
                     tag, address, length, asize, kind = offers["aw"]
                     assert burst is answer is None, f"burst {offers['aw']} before the answer to the one before, in cycle {cycle}"
                     assert (tag, asize, kind) == (0, size, 1) and address % memory.word == 0, f"burst {offers['aw']} in cycle {cycle}"
-                    assert address // PAGE == (address + length * memory.word) // PAGE, f"burst {offers['aw']} crosses 4 KiB in cycle {cycle}"
+                    end = address + length * memory.word
+                    assert address // PAGE == end // PAGE, f"burst {offers['aw']} crosses 4 KiB in cycle {cycle}"
                     burst = [address, address, length + 1]
                     self.addresses.append((cycle, address, length + 1))
             await self.clock.edge()

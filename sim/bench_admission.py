@@ -67,7 +67,8 @@ class Host:
             position, token = min(ahead[slot], most(HW.context)), self.rng.randrange(DESIGN.model.vocab_size)
             if self.rng.random() < wrong:
                 slot, position, token = self.rng.choice([
-                    (most(HW.slots), position, token), (slot, self.rng.randint(0, most(HW.context)), token), (slot, position, most(DESIGN.model.vocab_size)),
+                    (most(HW.slots), position, token), (slot, self.rng.randint(0, most(HW.context)), token),
+                    (slot, position, most(DESIGN.model.vocab_size)),
                     (slot, most(HW.context), token)])
             elif position < HW.context:
                 ahead[slot] += 1
@@ -100,10 +101,12 @@ class Host:
             assert [(e["slot"], e["position"], e["token"], e["want"]) for e in got] == [entries[i] for i in want.rows]
             assert [e["last"] for e in self.entry.items[self.given:]][:-1] == [0] * (len(self.entry.items) - self.given - 1)
             wanted = [(row, i) for row, i in enumerate(want.rows) if entries[i][3]]
-            results = [{"entry": row, "token": entries[i][2], "none": 0, "last": 0} for row, i in wanted] or [{"entry": 0, "token": 0, "none": 1, "last": 0}]
+            results = [{"entry": row, "token": entries[i][2], "none": 0, "last": 0}
+                       for row, i in wanted] or [{"entry": 0, "token": 0, "none": 1, "last": 0}]
             results[-1]["last"] = 1
             self.result.send(results)
-            answers += [{"entry": i, "token": entries[i][2], "none": 0, "last": int(i == wanted[-1][1]), "error": 0} for _, i in wanted] or [self.answer(None, 0, True)]
+            answers += [{"entry": i, "token": entries[i][2], "none": 0, "last": int(i == wanted[-1][1]), "error": 0}
+                        for _, i in wanted] or [self.answer(None, 0, True)]
         got = [{**o, "token": o["token"] if not o["none"] and not o["error"] else 0, "entry": 0 if o["none"] else o["entry"]}
                for o in await self.outcome.wait(len(answers))]
         assert got == answers
@@ -151,11 +154,13 @@ async def history(dut, pattern):
         else:
             slot = h.rng.randint(0, most(HW.slots)) if h.rng.random() < 0.2 else h.rng.randrange(HW.slots)
             length = h.rng.randint(0, h.blocks.lengths[slot] if slot < HW.slots and h.rng.random() < 0.7 else HW.context)
-            errors.add(await h.operate(h.rng.choice([*2 * [KvOp.FORK, KvOp.TRUNCATE], KvOp.FREE, 3]), slot, h.rng.randint(0, most(HW.slots)), length))
+            errors.add(await h.operate(h.rng.choice([*2 * [KvOp.FORK, KvOp.TRUNCATE], KvOp.FREE, 3]), slot,
+                                       h.rng.randint(0, most(HW.slots)), length))
     if h.exact:
         impossible = {code for code, possible in {
             ErrorCode.SLOT: most(HW.slots) >= HW.slots, ErrorCode.TOKEN: most(DESIGN.model.vocab_size) >= DESIGN.model.vocab_size,
-            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged, ErrorCode.WINDOW: DESIGN.positions_kept}.items() if not possible}
+            ErrorCode.NO_BLOCK: HW.kv_blocks, ErrorCode.OCCUPIED: HW.paged, ErrorCode.WINDOW: DESIGN.positions_kept}.items()
+            if not possible}
         assert errors == set(ErrorCode) - impossible
 
 
@@ -172,7 +177,8 @@ async def all_wrong_and_nobody_listens(dut):
     """The queue of refusals holds a pass's worst case, so the host need not listen while it gives entries."""
     h = await host(dut)
     bad = (0, 1, 0, 1)
-    for entries, closing in (([bad] * HW.entries, True), ([bad] * (HW.entries + 3), False), ([bad] * (HW.entries + 1), True), ([], False), ([bad], False)):
+    for entries, closing in (([bad] * HW.entries, True), ([bad] * (HW.entries + 3), False), ([bad] * (HW.entries + 1), True), ([], False),
+                             ([bad], False)):
         h.deaf, h.exact = True, False
         await h.run(entries, closing)
 

@@ -53,7 +53,8 @@ class Memory:
 
 
 class Data:
-    """Random contents. ``kind``: "typical" scores, "wild" exponents, "largest" codes, "zero", or "small" codes with typical scores, most values 0."""
+    """Random contents. ``kind``: "typical" scores, "wild" exponents, "largest" codes, "zero", or "small" codes with typical scores, most
+    values 0."""
 
     def __init__(self, kind, rng):
         d, hw = DESIGN, DESIGN.hw

@@ -125,7 +125,7 @@ async def somebody_elses_memory(dut):
 @cocotb.test()
 async def kv_operations(dut):
     """Slots are freed and forked by registers; what is refused is refused, and what does not fit is answered with an error."""
-    clock, memory, host = await begin(dut)
+    _, _, host = await begin(dut)
     first = PASSES[0]
     await checked_pass(host, first)
     lengths = [sum(e[0] == slot for e in first["entries"]) for slot in range(DESIGN.hw.slots)]
@@ -162,7 +162,8 @@ async def bus_errors(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     clock, memory, host = await begin(dut, Timing(latency=5))
     first = PASSES[0]
-    offsets = [b.offset + i * AXI.word_bytes for r in requests_of(first["entries"]) for b in golden.bursts(DESIGN, AXI, *r) for i in range(b.words)]
+    offsets = [b.offset + i * AXI.word_bytes for r in requests_of(first["entries"]) for b in golden.bursts(DESIGN, AXI, *r)
+               for i in range(b.words)]
     # the one with the most bits in its address and some that are read later, then all
     many = max(range(len(offsets)), key=lambda i: (offsets[i] % 4096).bit_count())
     later = sorted(set(offsets) - set(offsets[:many + 1]))
@@ -171,7 +172,7 @@ async def bus_errors(dut):
         await host.set_base(base)
         words = [base + offset for offset in offsets]
         broken = [base + offset for offset in which]
-        memory.fail = lambda address: code + 1 if address in broken else 0
+        memory.fail = lambda address, code=code, broken=broken: code + 1 if address in broken else 0
         check(await host.run(first["entries"]), first, bus_error=1)
         assert (await host.fields("IRQ_STATUS"))["error"] and int(dut.irq.value)
         failed = [word for word in words if word in broken]

@@ -1,4 +1,5 @@
-"""Decode passes through the decoder on buses: how much of the memory's bandwidth they use. For `tools.bench_axi`, which gives the parameters."""
+"""Decode passes through the decoder on buses: how much of the memory's bandwidth they use. For `tools.bench_axi`, which gives the
+parameters."""
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -82,7 +82,8 @@ class Bench:
         want = self.model.write(address, data, (1 << size) - 1 << lane, self.refused)
         got = await self.master.write(address + lane, data.to_bytes(4, "little")[lane:lane + size])
         assert int(got.resp) == want, f"write of {address:#x}"
-        await self.clock.edge(2 + self.rng.randrange(2))        # a register that turns over in each cycle is not always seen after an even number
+        # a register that turns over in each cycle is not always seen after an even number
+        await self.clock.edge(2 + self.rng.randrange(2))
         assert self.pulses == self.model.pulses, f"write of {address:#x}"
 
 
@@ -100,7 +101,8 @@ async def begin(dut, seed="", hesitate=0):
 
 @cocotb.test()
 async def each(dut):
-    """Every register reads as described before it was written, and after; what is pushed without a place is lost; and all stay while others are written."""
+    """Every register reads as described before it was written, and after; what is pushed without a place is lost; and all stay while others
+    are written."""
     _, bench = await begin(dut)
     for address in places(bench.rng):
         await bench.read(address)

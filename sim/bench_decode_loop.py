@@ -32,7 +32,8 @@ class Bench:
 
 
 def entry_of(rng, position=None, last=1):
-    values = {"slot": rng.randrange(SLOTS), "position": rng.randrange(CONTEXT) if position is None else position, "token": rng.randrange(VOCAB),
+    values = {"slot": rng.randrange(SLOTS), "position": rng.randrange(CONTEXT) if position is None else position,
+              "token": rng.randrange(VOCAB),
               "want": rng.random() < 0.8, "last": last, "key": rng.getrandbits(32), "none": 0}
     return {name: int(values[name]) for name in COMMAND.members}
 
@@ -49,8 +50,10 @@ def real(entries):
 
 
 def outcomes_of(rng, entries, tokens, errors):
-    """What a machine answers: the tokens of those that want one in order, some errors before them; a word for itself where there are none."""
-    results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0} for i, e in enumerate(real(entries)[:DESIGN.hw.entries]) if e["want"]]
+    """What a machine answers: the tokens of those that want one in order, some errors before them; a word for itself where there are
+    none."""
+    results = [{"entry": i, "token": rng.choice(tokens), "none": 0, "error": 0} for i, e in enumerate(real(entries)[:DESIGN.hw.entries])
+               if e["want"]]
     for result in results:
         if rng.random() < errors:
             result["error"] = rng.choice(REFUSALS)

@@ -21,7 +21,8 @@ PASSES = [step for step in STEPS if "entries" in step]
 
 
 class Weights(StreamSource):
-    """The memory of a machine whose weights are streamed: a request's first beat comes when the ROM's would, the others in the cycles after it."""
+    """The memory of a machine whose weights are streamed: a request's first beat comes when the ROM's would, the others in the cycles after
+    it."""
 
     def __init__(self, dut, clock):
         self._data, self._first = Path(PARAMS["weights"]).read_bytes(), deque()
@@ -45,7 +46,8 @@ class Weights(StreamSource):
             for cycle, request in self._requests.received:
                 step = DESIGN.hw.tile_beats if request["stride"] else 1
                 self._first.extend([cycle + ROM_LATENCY] * request["count"])
-                self.send([int.from_bytes(self._data[size * (request["address"] + i * step):][:size], "little") for i in range(request["count"])])
+                self.send([int.from_bytes(self._data[size * (request["address"] + i * step):][:size], "little")
+                           for i in range(request["count"])])
             self._requests.clear()
 
 
@@ -173,7 +175,8 @@ async def refused(dut):
         told = [error for error in step["errors"] if error != ErrorCode.TOO_MANY_ENTRIES]       # once, however many there are
         told += [ErrorCode.TOO_MANY_ENTRIES] * (ErrorCode.TOO_MANY_ENTRIES in step["errors"])
         assert sorted(r["error"] for r in results if r["error"]) == sorted(told)
-        assert {str(r["entry"]): r["token"] for r in results if not r["error"] and not r["none"]} == {str(k): v for k, v in step["tokens"].items()}
+        assert {str(r["entry"]): r["token"] for r in results if not r["error"]
+                and not r["none"]} == {str(k): v for k, v in step["tokens"].items()}
         assert await machine.signatures(step["rows"]) == step["signatures"]
 
 

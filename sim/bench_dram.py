@@ -51,7 +51,8 @@ async def bursts(dut):
     start = MEMORY.row_bytes * rng.randrange(MEMORY.rows - 1)
     for _ in range(PARAMS["bursts"]):
         # rows side by side, or the same bank's, or anywhere; whole words, or bytes
-        address = rng.choice([start, start + MEMORY.row_bytes * rng.randrange(-4, 5), rng.randrange(MEMORY.size - 2048)]) % (MEMORY.size - 2048)
+        address = rng.choice([start, start + MEMORY.row_bytes * rng.randrange(-4, 5),
+                              rng.randrange(MEMORY.size - 2048)]) % (MEMORY.size - 2048)
         address += rng.choice([0, rng.randrange(MEMORY.row_bytes)])
         length = rng.choice([WORD, 1, rng.randrange(1, 40), rng.randrange(1, 700)])
         if rng.random() < 0.5:
@@ -95,7 +96,8 @@ async def nothing_before_the_start(dut):
     rng = random.Random(cocotb.RANDOM_SEED)
     clock = await start_clock_reset(dut)
     words = [rng.randrange(1 << MEMORY.data_width) for _ in range(2)]
-    for name, value in dict(awaddr=64, awlen=1, awsize=WORD.bit_length() - 1, awburst=1, awvalid=1, wdata=words[0], wstrb=(1 << WORD) - 1, wvalid=1, bready=1,
+    for name, value in dict(awaddr=64, awlen=1, awsize=WORD.bit_length() - 1, awburst=1, awvalid=1, wdata=words[0], wstrb=(1 << WORD) - 1,
+                            wvalid=1, bready=1,
                             araddr=64, arlen=1, arsize=WORD.bit_length() - 1, arburst=1).items():
         getattr(dut, f"m_axi_{name}").value = value
     await Timer(15_000 * clock.period, "ns")

@@ -1,4 +1,5 @@
-"""A reader of the weight stream on LiteDRAM: how many cycles long streams take. For `sim/test_dram.py` and `tools.bench_dram`, which give the parameters."""
+"""A reader of the weight stream on LiteDRAM: how many cycles long streams take. For `sim/test_dram.py` and `tools.bench_dram`, which give
+the parameters."""
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,8 @@ async def streams(dut):
     found, cycles = [], []
     start = clock.cycle
     while len(found) < beats * PARAMS["streams"]:
-        await with_timeout(RisingEdge(dut.beats__valid), 10_000 * clock.period, "ns")      # a beat is several words: it is never there for two cycles
+        # a beat is several words: it is never there for two cycles
+        await with_timeout(RisingEdge(dut.beats__valid), 10_000 * clock.period, "ns")
         await clock.sample()
         found.append(value_of(dut.beats__payload))
         if len(source.sent) == PARAMS["streams"]:

@@ -32,7 +32,8 @@ class Cache:
     def __init__(self, dut, clock, idle=0, stall=0):
         self.dut, self.clock, self.rng = dut, clock, random.Random(cocotb.RANDOM_SEED)
         self.start = dict.fromkeys(("write", "k_req", "v_req", "ask"), 0)       # first cycle of an offer
-        self.sources = {name: StreamSource(dut, name, clock, idle=name != "ask" and idle or (lambda cycle, name=name: cycle < self.start[name]),
+        self.sources = {name: StreamSource(dut, name, clock, idle=name != "ask" and idle
+                                           or (lambda cycle, name=name: cycle < self.start[name]),
                                            shape=getattr(PORTS, name).p.shape()) for name in self.start}
         self.sinks = {name: StreamSink(dut, f"{name}_o", clock, stall=stall, shape=getattr(PORTS, f"{name}_o").p.shape(),
                                        numbers={"codes": DESIGN.recipe.kv_format}, source=self.sources[f"{name}_req"])
@@ -267,7 +268,8 @@ async def copies_and_readers(dut):
         if when == "after":
             assert waited == look_up(DESIGN) + 1 + words
         else:
-            # a word in each cycle from the second after the decision to that of the first request, the others from the second after the last answer
+            # a word in each cycle from the second after the decision to that of the first request, the others from the second after the
+            # last answer
             assert asked + waited - max(c.sinks[name].cycles[-1] for name in c.sinks) == 1 + words - max(0, start - decided - 1)
         for name, order in orders.items():
             await c.sinks[name].wait(len(order))

@@ -1,4 +1,5 @@
-"""Bench of KvCache with error correction: bits of its memories are flipped from outside, as radiation would; needs the design's internals."""
+"""Bench of KvCache with error correction: bits of its memories are flipped from outside, as radiation would; needs the design's
+internals."""
 from itertools import combinations
 
 import cocotb

@@ -1,4 +1,5 @@
-"""Bench of MemoryLoader: bytes in, what stands in the memory, checksums and cycles; a line that loses bytes, and a memory that stalls, fails and is silent."""
+"""Bench of MemoryLoader: bytes in, what stands in the memory, checksums and cycles; a line that loses bytes, and a memory that stalls,
+fails and is silent."""
 import random
 import zlib
 
@@ -23,7 +24,8 @@ class Bench:
         self.dut, self.clock = dut, await start_clock_reset(dut)
         self.rng = random.Random(f"{cocotb.RANDOM_SEED} {stall} {latency}")
         base = self.rng.randrange((1 << AXI.address_width) // SIZE) * SIZE
-        self.memory = AxiMemory(dut, self.clock, bytearray(self.rng.randbytes(SIZE)), base=base, width=AXI.data_width, outstanding=1, timing=timing)
+        self.memory = AxiMemory(dut, self.clock, bytearray(self.rng.randbytes(SIZE)), base=base, width=AXI.data_width, outstanding=1,
+                                timing=timing)
         self.writes = AxiWrites(self.memory, stall=stall, busy=busy, latency=latency)
         self.expected, self.base = bytearray(self.memory.data), base
         return self

@@ -167,7 +167,9 @@ class Bench:
         assert done == self.embed.sent[-1][0] + golden.DONE_LATENCY
         assert len(self.embed.sent) == len(embed_items(codes))
         embedded(codes, exponents, clipped := [])
-        self.check_saturated(self.embed.sent, [clipped[item.get("position", 0) * CODES + item["lo"]][item["entry"]].reshape(-1, V)[item["part"]].any() for item in embed_items(codes)])
+        self.check_saturated(self.embed.sent, [clipped[item.get("position", 0) * CODES
+                                                       + item["lo"]][item["entry"]].reshape(-1, V)[item["part"]].any()
+                                                       for item in embed_items(codes)])
         return done
 
     async def start_rows(self, rng, n):

@@ -26,7 +26,8 @@ def shape(name):
 
 
 def edges(rng, count):
-    """Up to ``count`` rows whose sum of squares is where another factor begins, or one below, and in which that factor shows: all bits of the sum count."""
+    """Up to ``count`` rows whose sum of squares is where another factor begins, or one below, and in which that factor shows: all bits of
+    the sum count."""
     k, fraction, found = DESIGN.model.hidden_size, DESIGN.hw.residual_fraction, []
     epsilon = norm_epsilon(k, DESIGN.model.rms_norm_eps, fraction)
     least, most = max(16, epsilon.bit_length()), (k << 30).bit_length()
@@ -39,7 +40,8 @@ def edges(rng, count):
             rest -= int(row[i]) ** 2
         row *= rng.choice([-1, 1], len(row))
         x = acc_to_bf16(row, -fraction)
-        below, above = (bf16(x * np.ldexp(r.astype(np.float64), e)) for r, e in (inverse_root(k, [total], [fraction]) for total in (edge - 1, edge)))
+        below, above = (bf16(x * np.ldexp(r.astype(np.float64), e))
+                        for r, e in (inverse_root(k, [total], [fraction]) for total in (edge - 1, edge)))
         if not rest and (below != above).any():
             found.append(row)
         if len(found) == count:

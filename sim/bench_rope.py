@@ -40,7 +40,8 @@ def turned_to_zero(rng, bits, positions, which):
     pairs, one = bits.reshape(*bits.shape[:2], -1, 2).copy(), np.zeros(bits.shape)
     one[..., :DESIGN.model.head_dim:2] = 1
     turned = rope(DESIGN, one, positions, which).reshape(pairs.shape)
-    back = np.where(rng.random((*pairs.shape[:3], 1)) < 0.5, turned[..., ::-1], turned * [1, -1]) * 2.0**rng.integers(-20, 20, (*pairs.shape[:3], 1)) + 0.0
+    back = np.where(rng.random((*pairs.shape[:3], 1)) < 0.5, turned[..., ::-1],
+                    turned * [1, -1]) * 2.0**rng.integers(-20, 20, (*pairs.shape[:3], 1)) + 0.0
     chosen = rng.random(pairs.shape[:3])
     pairs[chosen < 0.2] = bf16_bits(back).astype(int)[chosen < 0.2]
     pairs[chosen > 0.9] = 0

@@ -47,7 +47,8 @@ class Case:
     def granules(self):
         acc = self.acc.reshape(self.n, TILES, GROUPS, V).tolist()
         offsets = self.offsets.reshape(TILES, GROUPS, V).tolist()
-        return [{"acc": acc[e][t][g], "entry": e, "exp": int(self.exps[e]), "group": g, **({"rows": offsets[t][g]} if DESIGN.scaled else {})}
+        return [{"acc": acc[e][t][g], "entry": e, "exp": int(self.exps[e]), "group": g,
+                 **({"rows": offsets[t][g]} if DESIGN.scaled else {})}
                 for t in range(TILES) for e in range(self.n) for g in range(GROUPS)]
 
 

@@ -22,8 +22,8 @@ class Chip:
         self.nothing()
 
     def nothing(self):
-        self.dut.cs_n.value, self.dut.ras_n.value, self.dut.cas_n.value, self.dut.we_n.value, self.dut.cke.value, self.dut.dm.value = 0, 1, 1, 1, 1, 0
-        self.dut.driven.value = 0
+        for pin, level in dict(cs_n=0, ras_n=1, cas_n=1, we_n=1, cke=1, dm=0, driven=0).items():
+            getattr(self.dut, pin).value = level
 
     async def cut(self):
         self.nothing()

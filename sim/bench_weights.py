@@ -165,7 +165,7 @@ def some_tokens(rng, n):
 async def cycles(dut):
     """Every transfer of two passes in the cycle that golden says, and as few waits for the source."""
     rng = random.Random(cocotb.RANDOM_SEED)
-    clock, bench = await begin(dut)
+    _, bench = await begin(dut)
     for n, head in ((HW.entries, True), (1, False)) if HW.halves == 1 else ((HW.entries, [1, 1]), (1, [0, 0]), (HW.entries, [0, 1])):
         tokens = some_tokens(rng, n)
         bench.clear()
@@ -180,8 +180,8 @@ async def cycles(dut):
             exps.append(golden.exps_cycle(DESIGN, previous))
             gains += [golden.gain_cycle(DESIGN, previous, i) for i in range(DESIGN.hidden // HW.vector_lanes)]
             previous = golden.record_end(record, previous)
-            for section, i in ((section, i) for section in matrices for i in range(section.matmul.tiles)):
-                previous = golden.tile_after_tile_cycle(section.tiling, previous, i)
+            for tiling, i in ((section.tiling, i) for section in matrices for i in range(section.matmul.tiles)):
+                previous = golden.tile_after_tile_cycle(tiling, previous, i)
                 tiles.append(previous)
         assert bench.gain.cycles == gains
         assert bench.tile.cycles == tiles

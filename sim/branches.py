@@ -1,9 +1,10 @@
-"""Which branches of the RTL the benches take (``make coverage``, docs/coverage.md): Verilator's counters, and the lines of Python behind them.
+"""Which branches of the RTL the benches take (``make coverage``, docs/coverage.md): Verilator's counters, and the lines of Python behind
+them.
 
-The Verilog says of each branch which statement of Python is the first in it, in a comment before it. It is what Yosys writes, before it is made
-readable (`hwgen.lib.verilog_text`): the same registers and branches, but each where Amaranth's statements are.
-All that Verilator builds then counts its branches, benches by ``sim.runner`` and the C++ models of whole machines alike. What is counted of a
-run is kept as a file, beside the Verilog, until ``tools.coverage`` adds all of them up.
+The Verilog says of each branch which statement of Python is the first in it, in a comment before it. It is what Yosys writes, before it is
+made readable (`hwgen.lib.verilog_text`): the same registers and branches, but each where Amaranth's statements are.
+All that Verilator builds then counts its branches, benches by ``sim.runner`` and the C++ models of whole machines alike. What is counted of
+a run is kept as a file, beside the Verilog, until ``tools.coverage`` adds all of them up.
 """
 import contextlib
 import difflib
@@ -78,7 +79,8 @@ def _place(src_loc):
 
 
 class _Notes:
-    """Where the statements of the processes of one conversion are from, by module and what is assigned first; and the multiplexers, by their output."""
+    """Where the statements of the processes of one conversion are from, by module and what is assigned first; and the multiplexers, by
+    their output."""
 
     def __init__(self):
         self.processes, self.choices = defaultdict(list), {}

@@ -11,7 +11,8 @@ from sim import branches, points, runner
 def pytest_addoption(parser):
     parser.addoption("--design", metavar="FOLDER",
                      help="run the benches at the shape of a design that `hwgen emit` wrote (docs/benches.md)")
-    parser.addoption("--coverage", metavar="FOLDER", help="count there the branches and functional points of the benches (docs/coverage.md)")
+    parser.addoption("--coverage", metavar="FOLDER",
+                     help="count there the branches and functional points of the benches (docs/coverage.md)")
 
 
 @pytest.hookimpl(tryfirst=True)         # before pytest looks where to write JUnit's XML
@@ -44,7 +45,8 @@ def pytest_terminal_summary(terminalreporter, config):
     missed = [f"{unit}: not reached: {point}" for unit, found in sorted(reached.items()) for point, times in found.items() if not times]
     (runner.POINTS / "points.txt").write_text("\n".join([*lines, *missed, ""]))
     terminalreporter.section("functional coverage")
-    terminalreporter.write("\n".join([*lines, f"what was not reached: {runner.POINTS / 'points.txt'}", f"JUnit's XML: {config.option.xmlpath}", ""]))
+    terminalreporter.write("\n".join([*lines, f"what was not reached: {runner.POINTS / 'points.txt'}",
+                                      f"JUnit's XML: {config.option.xmlpath}", ""]))
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -28,7 +28,8 @@ def small_design(**changes):
         if key == "formats":
             formats = value
         elif key == "block" and isinstance(value, dict):
-            model[key] = block_of(value) if "steps" in value else dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])} if value.get("qk_norm") else {}))
+            model[key] = block_of(value) if "steps" in value else dense(**value | ({"qk_norm": QkNorm(**value["qk_norm"])}
+                                                                                   if value.get("qk_norm") else {}))
         elif key == "layer_types":
             model[key] = tuple(LayerType(**_with_scaling(of)) if isinstance(of, dict) else of for of in value)
         elif key == "rope_scaling":
@@ -42,7 +43,8 @@ def small_design(**changes):
         elif key in Recipe.__dataclass_fields__:
             recipe[key] = fp8(value, WIDE) if key.endswith("_format") and isinstance(value, str) else value
             if key == "overrides":      # as a manifest has them
-                recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"])) if isinstance(of, dict) else of for of in value)
+                recipe[key] = tuple(Override(fp8(of["format"], WEIGHTS), of["project"], of["layers"] and tuple(of["layers"]))
+                                    if isinstance(of, dict) else of for of in value)
         else:
             raise TypeError(f"{key} is a field of neither ModelShape, HwShape nor Recipe")
     return Design(model=ModelShape(**model), hw=HwShape(**hw), recipe=dataclasses.replace(presets.recipe(formats), **recipe))
@@ -59,8 +61,9 @@ def random_formats(seed, changes):
         found += [f"{name}=e2m1" for name in projects if rng.random() < 0.4]
         if rng.random() < 0.7:
             first = rng.randrange(layers)
-            found.append(f"layers.{first}-{rng.randrange(first, layers)}{rng.choice(['', *('.' + name for name in projects)])}={rng.choice(['e2m1', base])}")
-    if changes.get("tie_word_embeddings", True) or changes.get("head") == "pair" or changes.get("head_bias") or kind != "rows" and rng.random() < 0.3:
+            found.append(f"layers.{first}-{rng.randrange(first, layers)}{rng.choice(['', *('.' + name for name in projects)])}={rng.choice(['e2m1', base])}")  # noqa: E501
+    if changes.get("tie_word_embeddings",
+                   True) or changes.get("head") == "pair" or changes.get("head_bias") or kind != "rows" and rng.random() < 0.3:
         found.append(f"head={base}")
     elif kind == "mixed":
         found.append("head=e2m1")

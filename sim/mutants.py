@@ -1,10 +1,11 @@
 """cocotb's test module in the place of a bench: runs the bench on many mutants of a design in one simulation (``tools/mutate.py``).
 
-The design holds all its mutants, and its input ``mutant`` selects one (0: none). The process imports the bench, and is forked for each mutant before
-the clock's first edge: so a mutant costs neither a build nor a start of Python, only its simulation up to the first test that fails.
+The design holds all its mutants, and its input ``mutant`` selects one (0: none). The process imports the bench, and is forked for each
+mutant before the clock's first edge: so a mutant costs neither a build nor a start of Python, only its simulation up to the first test that
+fails.
 
-Assertions of ``sim/`` are told apart: those on cycles, and all others, which are on values. A failed one on cycles is noted and the test goes on, so
-that a mutant that the values show is never counted as one that only the cycles show. A hang is a failure of values.
+Assertions of ``sim/`` are told apart: those on cycles, and all others, which are on values. A failed one on cycles is noted and the test
+goes on, so that a mutant that the values show is never counted as one that only the cycles show. A hang is a failure of values.
 """
 import ast
 import atexit
@@ -84,13 +85,15 @@ def _assertion_failed(on_cycles, what):
 
 
 def _live(number, times, limit, said):
-    """Make this process the one of a mutant: cocotb, which goes on behind, runs the bench's tests, the quick ones first, up to the first that fails."""
+    """Make this process the one of a mutant: cocotb, which goes on behind, runs the bench's tests, the quick ones first, up to the first
+    that fails."""
     global _said
     _said = said
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (1, 2):
         os.dup2(null, stream)
-    atexit.register(os._exit, 3)        # whatever ends the simulation: Verilator's own exit would wait for its threads, which a fork does not have
+    # whatever ends the simulation: Verilator's own exit would wait for its threads, which a fork does not have
+    atexit.register(os._exit, 3)
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     os.environ["COCOTB_RESULTS_FILE"] = os.devnull
@@ -102,7 +105,8 @@ def _live(number, times, limit, said):
         for test in self._test_queue:
             if test.fullname in times:
                 test.timeout = int(4 * times[test.fullname][1]) + 20_000, "ns"
-        self._test_queue = sorted((test for test in self._test_queue if wanted is None or test.name in wanted), key=lambda test: times.get(test.fullname, [0])[0])
+        self._test_queue = sorted((test for test in self._test_queue if wanted is None or test.name in wanted),
+                                  key=lambda test: times.get(test.fullname, [0])[0])
         start(self)
 
     def score(self, failure, wall, start, stop):
@@ -119,7 +123,8 @@ def _live(number, times, limit, said):
 # In the first process
 
 def _fork(number, times, limit):
-    """What a mutant's process says: {"values": failure or None, "cycles": failure or None, "times": {test: (seconds, ns)}}; None in that process."""
+    """What a mutant's process says: {"values": failure or None, "cycles": failure or None, "times": {test: (seconds, ns)}}; None in that
+    process."""
     hear, say = os.pipe()
     child = os.fork()
     if not child:

@@ -24,8 +24,8 @@ class Operation(NamedTuple):
 
 
 def random_model(design, seed=1, clipped=None):
-    """A quantized model of random weights. If they are to be ``clipped`` the residual is too small for some of its numbers. By default that is so
-    with more than 20 fraction bits."""
+    """A quantized model of random weights. If they are to be ``clipped`` the residual is too small for some of its numbers. By default that
+    is so with more than 20 fraction bits."""
     clipped = design.hw.residual_fraction > 20 if clipped is None else clipped
     checkpoint, limit = random_checkpoint(design.model, seed), 2.0 ** (31 - design.hw.residual_fraction)
 
@@ -52,9 +52,11 @@ def scattered(model, seed):
     recipe, most_block = model.recipe, model.recipe.largest_block(model.shape)
     if recipe.scales == "matrix" and not most_block:
         return model
-    layers = tuple(Layer(**vars(layer) | {name: of(matrix, recipe.row_offsets(name)) for name, matrix in layer.matrices().items()}) for layer in model.layers)
+    layers = tuple(Layer(**vars(layer) | {name: of(matrix, recipe.row_offsets(name)) for name, matrix in layer.matrices().items()})
+                   for layer in model.layers)
     head = of(model.head, recipe.row_offsets(HEAD))
-    return dataclasses.replace(model, layers=layers, head=head, embedding=head if model.shape.tie_word_embeddings else of(model.embedding, recipe.row_offsets(HEAD)),
+    return dataclasses.replace(model, layers=layers, head=head, embedding=head if model.shape.tie_word_embeddings
+                               else of(model.embedding, recipe.row_offsets(HEAD)),
                                positions=model.positions and of(model.positions, recipe.row_offsets(HEAD)))
 
 
@@ -101,7 +103,8 @@ class History:
         self.rng.shuffle(places)
         places.sort(key=lambda place: place[1])
         while places:
-            entries = [Entry(slot, position, self.rng.randrange(self.design.model.vocab_size), True) for slot, position in places[:hw.entries]]
+            entries = [Entry(slot, position, self.rng.randrange(self.design.model.vocab_size), True)
+                       for slot, position in places[:hw.entries]]
             admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
             del places[:hw.entries]
             yield entries
@@ -157,14 +160,15 @@ class History:
 
 
 def corners(design):
-    """Steps that chance seldom comes to, from a machine without texts back to one: a slot is filled with outputs in the first half alone, and goes on;
-    operations at the edge of a block, on all positions, on none and on too many; slots and operations that are not there; and slots are filled as long as
-    there are blocks, and a little longer. For a short context."""
+    """Steps that chance seldom comes to, from a machine without texts back to one: a slot is filled with outputs in the first half alone,
+    and goes on; operations at the edge of a block, on all positions, on none and on too many; slots and operations that are not there; and
+    slots are filled as long as there are blocks, and a little longer. For a short context."""
     hw, edge = design.hw, design.hw.context // design.hw.kv_block * design.hw.kv_block
 
     def fill(slot):
         for at in range(0, hw.context, hw.entries):
-            yield [Entry(slot, at + i, (at + i) % design.model.vocab_size, i < max(1, hw.entries // 2)) for i in range(min(hw.entries, hw.context - at))]
+            yield [Entry(slot, at + i, (at + i) % design.model.vocab_size, i < max(1, hw.entries // 2))
+                   for i in range(min(hw.entries, hw.context - at))]
     yield from fill(0)
     yield [Entry(0, hw.context - 1, 0, True)]
     yield Operation(KvOp.TRUNCATE, 0, 0, hw.context)
@@ -194,7 +198,8 @@ def expected_steps(design, quantized, steps):
     for step in steps:
         result = run_step(golden, step)
         if isinstance(step, Operation):
-            yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error), "cycles": result.cycles}
+            yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error),
+                   "cycles": result.cycles}
         else:
             yield {"entries": [[e.slot, e.position, e.token, int(e.want)] for e in step], "tokens": result.check().tokens,
                    "outcomes": result.outcome_cycles, "phases": result.phases, "counters": result.counters,

@@ -1,9 +1,10 @@
 """Functional points: what a bench has been through, as it is seen at the ports of its design (docs/coverage.md).
 
-`watch` looks at all streams of a design, whatever the bench drives them with, and notes which points are hit; nothing is ticked by hand. Points
-are of two kinds. `declared` makes those of each port from its shape: transfers, both kinds of stalls, transfers in successive cycles, and of the
-fields that are transferred both values of a bit, all of an enumeration, the first and the last of a range. `NAMED` has what needs more than a port:
-each is a function of the transfers between two resets. A process writes the points of its bench, hit or not, when it ends.
+`watch` looks at all streams of a design, whatever the bench drives them with, and notes which points are hit; nothing is ticked by hand.
+Points are of two kinds. `declared` makes those of each port from its shape: transfers, both kinds of stalls, transfers in successive
+cycles, and of the fields that are transferred both values of a bit, all of an enumeration, the first and the last of a range. `NAMED` has
+what needs more than a port: each is a function of the transfers between two resets. A process writes the points of its bench, hit or not,
+when it ends.
 """
 import atexit
 import enum
@@ -79,7 +80,8 @@ def asked(component, bench, params, file):
     members = component.signature.flatten(component)
     payloads = {"__".join(map(str, path[:-1])): member.shape for path, member, _ in members if path[-1] == "payload"}
     changes = params.get("changes", params.get("design", params))
-    return {"unit": unit, "file": str(file), "fields": _fields(component), "changes": changes | ({"source": "stream"} if "axi" in params else {}),
+    return {"unit": unit, "file": str(file), "fields": _fields(component),
+            "changes": changes | ({"source": "stream"} if "axi" in params else {}),
             "all": {port: _numbers(shape) for port, shape in payloads.items()} if unit in NAMED else {}}
 
 
@@ -202,7 +204,8 @@ _PASSES = {
     "pass of one entry": lambda design, seen: any(len(one) == 1 for one in _passes(seen)),
     "pass of all entries": lambda design, seen: any(len(one) == design.hw.entries > 1 for one in _passes(seen)),
     "pass that wants nothing": lambda design, seen: any(not any(e["want"] for e in one) for one in _passes(seen)),
-    "pass that goes on with a slot": lambda design, seen: any(a["slot"] == b["slot"] for one in _passes(seen) for a, b in zip(one, one[1:])),
+    "pass that goes on with a slot": lambda design, seen: any(a["slot"] == b["slot"] for one in _passes(seen)
+                                                              for a, b in zip(one, one[1:])),
 }
 _HALVES = {"outputs in both halves": _halves(True, True), "outputs in the first half alone": _halves(True, False),
            "outputs in the second half alone": _halves(False, True)}
@@ -241,7 +244,8 @@ def _commanded(right):
 def _comes_round(design, seen):
     """A count gets smaller, and was not cleared."""
     cycles = seen["cycles"]
-    return any(b["data"] < a["data"] and not any(c["clear"] for c in cycles[k:k + 3]) and len({c.get("address") for c in cycles[k:k + 3]}) == 1
+    return any(b["data"] < a["data"] and not any(c["clear"] for c in cycles[k:k + 3])
+               and len({c.get("address") for c in cycles[k:k + 3]}) == 1
                for k, (a, b) in enumerate(zip(cycles[1:], cycles[2:])))
 
 
@@ -263,7 +267,8 @@ NAMED = {
     "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"), "a tile of one operation": lambda design, seen: any(
         (k == 0 or seen["x"][k - 1]["tile_end"]) and x["tile_end"] for k, x in enumerate(seen["x"])),
         "a sum of one operation": lambda design, seen: any(x["first"] and x["last"] for x in seen["x"])},
-    "vector_buffer": {"a row's last granule, then its first": _follows("w", "part"), "a row's last slice, then a first": _follows("r", "part")},
+    "vector_buffer": {"a row's last granule, then its first": _follows("w", "part"),
+                      "a row's last slice, then a first": _follows("r", "part")},
     "residual": {"a row's last granule, then a first": _follows("read", "part")},
     "rmsnorm": {"a row's last granule, then a first": _follows("o", "part"), "the last row, then the first": _follows("o", "row")},
     "rope": {"a head's last granule, then a first": _follows("o", "part"), "the last entry, then the first": _follows("o", "entry")},
@@ -301,7 +306,8 @@ class _Segment:
         named = NAMED.get(_about["unit"], {})
         if not named or not self.transfers:
             return
-        seen = defaultdict(list, {port: [{path: bits >> offset & (1 << width) - 1 for path, offset, width in _about["all"].get(port, [])} for bits in items]
+        seen = defaultdict(list, {port: [{path: bits >> offset & (1 << width) - 1 for path, offset, width in _about["all"].get(port, [])}
+                                         for bits in items]
                                   for port, items in self.transfers.items() if port != "cycles"}, cycles=self.transfers["cycles"])
         for point, hit in named.items():
             if hit(_about["design"], seen):
@@ -321,7 +327,8 @@ def _begin():
     _about = json.loads(os.environ["HWGEN_BENCH_POINTS"])
     _about["names"] = [name for name, *_ in json.loads(os.environ["HWGEN_BENCH_PORTS"])]
     _about["points"] = list(dict.fromkeys(declared(_about["names"], _about["fields"])))
-    _about["design"] = small_design(**{name: value for name, value in _about["changes"].items() if name in FIELDS}) if _about["all"] else None
+    _about["design"] = small_design(**{name: value for name, value in _about["changes"].items()
+                                       if name in FIELDS}) if _about["all"] else None
     atexit.register(_write)
 
 

@@ -133,7 +133,8 @@ async def start_clock_reset(dut, *, period=10, cycles=2):
 # Streams
 
 class _Chance:
-    """Whether a cycle is held back: with a probability, in stretches of up to 32 cycles between which there are some of always, and of never."""
+    """Whether a cycle is held back: with a probability, in stretches of up to 32 cycles between which there are some of always, and of
+    never."""
 
     def __init__(self, chance, rng):
         self._chance, self._rng, self._now, self._left = chance, rng, chance, 0

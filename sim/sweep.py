@@ -41,7 +41,7 @@ __all__ = ["CHOICES", "Case", "DRAWN", "Refused", "draw", "play", "undrawn"]
 PASSES = 12
 
 #: Words that a parameter may be. A refusal says them all, so a test sees when there is another one.
-CHOICES = {(HwShape, "source"): ("rom", "stream"), (HwShape, "sampler"): ("greedy", "gumbel"), (HwShape, "halves"): (1, 2),
+CHOICES = {(HwShape, "source"): ("rom", "stream", "wired"), (HwShape, "sampler"): ("greedy", "gumbel"), (HwShape, "halves"): (1, 2),
            (Recipe, "head"): ("single", "pair"), (Recipe, "scales"): ("matrix", "row"), (AxiShape, "host"): ("stream", "queue"),
            (dense, "norms"): ("pre", "post", "sandwich"), (dense, "activation"): ACTIVATIONS}
 
@@ -76,6 +76,17 @@ def _width(rng, hw):
 def _beats(rng, hw):
     fits = [b for b in (1, 2, 4, 8) if b <= hw["columns"] and hw["lanes"] * hw["columns"] // b >= 2 * hw["vector_lanes"]]
     return rng.choice(fits) if fits and rng.random() < 0.99 else rng.choice((1, 8, 32))
+
+
+def _source(rng, hw):
+    """Seldom with matrices that are logic, which take most other fields' smallest values."""
+    *usual, wired = CHOICES[HwShape, "source"]
+    return wired if rng.random() < 0.15 else rng.choice(usual)
+
+
+def _unless_wired(drawing, value):
+    """As drawn, but mostly the only value that goes with matrices that are logic."""
+    return lambda rng, hw: value if hw["source"] == "wired" and rng.random() < 0.99 else drawing(rng, hw)
 
 
 def _halves(rng, hw):
@@ -190,11 +201,13 @@ DRAWN = {
         "final_logit_softcapping": _one(None, None, 30.0, 0.5),
         "head_bias": _head_bias},
     HwShape: {
+        "source": _source,
+        "wire_levels": lambda rng, hw: rng.choice((1, 2, 4, 9)) if hw["source"] == "wired" or rng.random() < 0.01 else 1,
         "vector_lanes": _one(2, 2, 4, 4, 8),
         "lanes": _width,
         "columns": _width,
         "attention_lanes": _width,
-        "entries": _one(1, 1, 2, 2, 3, 4, 4, 5, 6),
+        "entries": _unless_wired(_one(1, 1, 2, 2, 3, 4, 4, 5, 6), 1),
         "halves": _halves,
         "slots": _one(1, 1, 2, 3, 4, 5),
         "context": lambda rng, _: rng.choice((1, 8, 16, *[rng.randint(2, 40)] * 5)),
@@ -203,11 +216,11 @@ DRAWN = {
         "kv_blocks": _kv_blocks,
         "kv_ecc": _chance(0.3),
         "residual_fraction": lambda rng, _: rng.choice((16, 22, rng.randint(0, 24))),
-        "source": _word(HwShape, "source"),
         "sampler": _word(HwShape, "sampler"),
-        "dsp_columns": lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))),
+        "dsp_columns": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))), 0),
+        "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, (hw["columns"] - hw["dsp_columns"]) // 2))), 0),
         # None is loaded: sim/test_adapters.py does that.
-        "adapters": _one(*[0] * 15, 1, 3, 7), "adapter_rank": _one(1, 2, 5, 8)},
+        "adapters": _unless_wired(_one(*[0] * 15, 1, 3, 7), 0), "adapter_rank": _one(1, 2, 5, 8)},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
         **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),
@@ -329,7 +342,7 @@ class _Flips:
 @contextlib.contextmanager
 def _machine(case, design, axi, quantized, folder):
     """A link to the case's machine."""
-    play, rom = case.play, design.hw.source == "rom"
+    play, rom = case.play, design.hw.inside
     project = folder / "swept"
     emit(design, quantized, project, name="swept", axi=axi)
     image, verilog = project / image_name(design, "swept"), (project / "swept.v").read_text()

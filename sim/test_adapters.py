@@ -1,4 +1,5 @@
-"""Passes in which rows have adapters: the decoder as the Verilator C++ model, compared with golden in each pass, cycles and counters too."""
+"""Passes in which rows have adapters: the decoder as the Verilator C++ model, compared with golden in each pass, cycles and counters
+too."""
 import random
 
 import numpy as np
@@ -10,14 +11,18 @@ from hwgen.params.block import Project
 from sim.designs import small_design
 from sim.test_decoder import checked
 
-TINY = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=4, vocab_size=13, context=12,
+TINY = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=4,
+            vocab_size=13, context=12,
             lanes=4, columns=4, vector_lanes=2, attention_lanes=2, entries=3, slots=3, adapters=3, adapter_rank=3)
 SHAPES = {
-    "beats": dict(tile_beats=4, lanes=4, columns=16, vector_lanes=4, attention_lanes=4, entries=4, slots=4, formats="scales=row", adapters=3, adapter_rank=5),
-    "one_entry": dict(entries=1, slots=2, columns=4, adapters=1, adapter_rank=7, activation_format="e4m3", weight_format="e4m3", hidden_size=40),
+    "beats": dict(tile_beats=4, lanes=4, columns=16, vector_lanes=4, attention_lanes=4, entries=4, slots=4, formats="scales=row",
+                  adapters=3, adapter_rank=5),
+    "one_entry": dict(entries=1, slots=2, columns=4, adapters=1, adapter_rank=7, activation_format="e4m3", weight_format="e4m3",
+                      hidden_size=40),
     "sandwich": dict(lanes=4, columns=16, entries=5, slots=3, adapters=7, adapter_rank=2, dsp_columns=5, sampler="gumbel",
                      block=dict(norms="sandwich", qk_norm=dict(span="head"), biased=["q", "o", "down"], activation="gelu_tanh")),
-    "mixed": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", hidden_size=72, intermediate_size=80, entries=4, slots=4, adapters=3, adapter_rank=8,
+    "mixed": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", hidden_size=72, intermediate_size=80, entries=4, slots=4, adapters=3,
+                  adapter_rank=8,
                   tile_beats=2, attention_lanes=4, block=dict(parallel=True, gated=False)),
 }
 
@@ -33,7 +38,8 @@ def random_codes(design, seed):
             ranks = {name: int(rng.integers(1, design.hw.adapter_rank + 1)) for name in names}
             if names:
                 parts[project.name, layer] = QuantizedPart({name: codes(ranks[name], sizes[name][1]) for name in names},
-                                                           {name: codes(sizes[name][0], ranks[name], limit=16) for name in names}, int(rng.choice([-7, -2, 2, 4])))
+                                                           {name: codes(sizes[name][0], ranks[name], limit=16) for name in names},
+                                                           int(rng.choice([-7, -2, 2, 4])))
     return QuantizedAdapter("random codes", parts)
 
 

@@ -28,7 +28,8 @@ def test_each_module_once():
     """Four times the arrays are some more instances, and no more modules."""
     texts = [emit_design(ArrayGrid(small_design(), size, size), "grid") for size in (2, 4)]
     small, large = (re.findall(r"^module (\w+)", text, re.MULTILINE) for text in texts)
-    assert [name for name in small if "_row_" not in name and "_sum_" not in name] == [n for n in large if "_row_" not in n and "_sum_" not in n]
+    assert [name for name in small if "_row_" not in name and "_sum_" not in name] == [n for n in large if "_row_" not in n
+                                                                                       and "_sum_" not in n]
     assert len(small) == len(set(small)) == len(large) and len(texts[1]) < 1.5 * len(texts[0])
 
 

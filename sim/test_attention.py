@@ -19,14 +19,16 @@ SHAPES = {
     # softcaps: a tight one beside windows, and one of which hardly a score is beyond the middle
     "capped": dict(entries=2, context=21, num_attention_heads=4, num_key_value_heads=2, head_dim=6, vector_lanes=2, attention_lanes=4,
                    layer_types=[{"window": 6}, {}], attn_logit_softcapping=1.5),
-    "capped_wide": dict(entries=3, context=13, head_dim=10, vector_lanes=4, attention_lanes=4, kv_format="e4m3", attn_logit_softcapping=3000.0),
+    "capped_wide": dict(entries=3, context=13, head_dim=10, vector_lanes=4, attention_lanes=4, kv_format="e4m3",
+                        attn_logit_softcapping=3000.0),
     # fewer rows than positions in all layers: memories and sums are smaller
     "sliding": dict(entries=1, context=19, sliding_window=5, head_dim=8, vector_lanes=8, attention_lanes=8, kv_format="e4m3"),
 }
 
 
 # One shape on all simulators; the others, to save time, on the one that builds fastest.
-CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1]) for shape in ("smallest", "groups", "windows", "capped", "capped_wide", "sliding"))]
+CASES = [*(("words", sim) for sim in simulators()), *((shape, simulators()[-1])
+                                                      for shape in ("smallest", "groups", "windows", "capped", "capped_wide", "sliding"))]
 
 
 @pytest.mark.parametrize("shape, sim", CASES)

@@ -10,7 +10,8 @@ SMALLEST = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, context=1
                 num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11)
 SHAPES = {
     "stream": (dict(SMALLEST, num_hidden_layers=1, kv_ecc=True, halves=2), dict(data_width=16, burst=16, prefetch=64)),
-    "queue": (dict(SMALLEST, num_hidden_layers=2, entries=3, tile_beats=1, lanes=4, sampler="gumbel", residual_fraction=22), dict(data_width=128, burst=4, host="queue", address_width=34)),
+    "queue": (dict(SMALLEST, num_hidden_layers=2, entries=3, tile_beats=1, lanes=4, sampler="gumbel", residual_fraction=22),
+              dict(data_width=128, burst=4, host="queue", address_width=34)),
 }
 
 
@@ -35,4 +36,5 @@ def test_stream(tmp_path):
 
 def test_queue(tmp_path):
     """What goes through registers instead of streams."""
-    simulate(*SHAPES["queue"], tmp_path, testcase=["passes", "kv_operations", "history", "bus_errors", "numbers_without_bits", "reset_by_software", "not_before_it_may"])
+    simulate(*SHAPES["queue"], tmp_path, testcase=["passes", "kv_operations", "history", "bus_errors", "numbers_without_bits",
+                                                   "reset_by_software", "not_before_it_may"])

@@ -19,10 +19,11 @@ from sim.weights_units import image
 
 COCOTB = {
     "two_entries": dict(),
-    # few columns are used: padding outlasts the last head; norms outlast the matrices above them, so that records wait; and slots share few blocks, which
-    # they give back behind a window
+    # few columns are used: padding outlasts the last head; norms outlast the matrices above them, so that records wait; and slots share few
+    # blocks, which they give back behind a window
     "halves": dict(entries=4, halves=2, hidden_size=8, intermediate_size=8, vocab_size=11, head_dim=2, num_attention_heads=1, lanes=4,
-                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22, slots=3, context=8, kv_block=2, kv_blocks=8, sliding_window=3),
+                   columns=32, vector_lanes=2, attention_lanes=2, residual_fraction=22, slots=3, context=8, kv_block=2, kv_blocks=8,
+                   sliding_window=3),
     "smallest": dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=1, slots=1, context=4, kv_block=1, hidden_size=2,
                      intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                      vocab_size=2),
@@ -34,35 +35,44 @@ SHARED_BLOCKS = dict(entries=3, slots=5, context=20, kv_block=4, kv_blocks=13, k
 # shapes for the C++ model: each covers what the others do not (a residual_fraction above 20 clips numbers)
 SHAPES = {
     "issue": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24, num_hidden_layers=5, vocab_size=777, hidden_size=72,
-                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8),
-    "narrow_stream": dict(tile_beats=8, columns=16, entries=5, slots=3, num_attention_heads=4, num_key_value_heads=2,
-                          hidden_size=40, tie_word_embeddings=False),
-    "pair_e4m3": dict(head="pair", residual_fraction=24, weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4, columns=16),
+                  intermediate_size=200, lanes=16, columns=8, entries=3, slots=2, context=40, vector_lanes=4, attention_lanes=8,
+                  dsp_pairs=2),
+    "narrow_stream": dict(tile_beats=8, columns=16, dsp_columns=3, dsp_pairs=5, entries=5, slots=3, num_attention_heads=4,
+                          num_key_value_heads=2, hidden_size=40, tie_word_embeddings=False),
+    "pair_e4m3": dict(head="pair", residual_fraction=24, weight_format="e4m3", kv_format="e4m3", entries=1, slots=1, tile_beats=2, lanes=4,
+                      columns=16),
     "mixed_formats": dict(weight_format="e4m3", activation_format="e3m4", kv_format="e3m4", p_format="e3m4", num_attention_heads=4,
-                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, **SHARED_BLOCKS),
-    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4, residual_fraction=21),
+                          num_key_value_heads=4, attention_lanes=4, head_dim=6, residual_fraction=12, dsp_pairs=4, **SHARED_BLOCKS),
+    "gumbel": dict(sampler="gumbel", entries=4, halves=2, vocab_size=300, num_hidden_layers=1, columns=4, vector_lanes=4,
+                   residual_fraction=21),
 }
 
 # offsets of rows and blocks, and matrices in E2M1; E2M5
 FORMATS = {
-    "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, tile_beats=2, hidden_size=40, activation_format="e4m3"),
-    "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2, tile_beats=2, hidden_size=40, vocab_size=90),
+    "five_bits": dict(formats="weights=e2m5,kv=e2m5,layers.1.down=e2m1,head=pair", entries=2, dsp_pairs=1, tile_beats=2, hidden_size=40,
+                      activation_format="e4m3"),
+    "narrow": dict(formats="weights=e2m1", tie_word_embeddings=False, sampler="gumbel", entries=4, halves=2, tile_beats=2, hidden_size=40,
+                   vocab_size=90),
     "one_beat": dict(formats="weights=e2m1,head=e4m3,layers.1.down=e4m3", tile_beats=1, hidden_size=72, intermediate_size=80,
                      block=dict(biased=["q", "o"], norms="sandwich"), lanes=16),
-    "layers": dict(formats="layers.0=e2m1,layers.1.o=e2m1,scales=matrix", lanes=4, columns=16, tile_beats=4, entries=4, halves=2, attention_lanes=4, hidden_size=40),
-    "rows": dict(formats="scales=row", sampler="gumbel", entries=4, halves=2, tile_beats=2, columns=16, vocab_size=100, tie_word_embeddings=False),
+    "layers": dict(formats="layers.0=e2m1,layers.1.o=e2m1,scales=matrix", lanes=4, columns=16, tile_beats=4, entries=4, halves=2,
+                   attention_lanes=4, hidden_size=40),
+    "rows": dict(formats="scales=row", sampler="gumbel", entries=4, halves=2, tile_beats=2, columns=16, vocab_size=100,
+                 tie_word_embeddings=False),
 }
 
 # blocks that are not Llama's: together they have everything that a block may have (all families: `python -m tools.check_families`); and one
 # whose slots give back KV blocks behind its window, with texts longer than its KV memory
 BLOCKS = {
     "norms": dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu_tanh", biased=["q", "o"]), entries=4, halves=2,
-                  num_hidden_layers=3, layer_types=[dict(window=5, rope_theta=100.0), dict(rotary=False), dict(window=3)], slots=3, context=20,
+                  num_hidden_layers=3, layer_types=[dict(window=5, rope_theta=100.0), dict(rotary=False), dict(window=3)],
+                  slots=3, context=20,
                   kv_block=4, vector_lanes=2, columns=16, head_dim=6, intermediate_size=28),
     "parallel": dict(block=dict(parallel=True, gated=False, activation="relu2", biased=["q", "k", "v", "o", "up", "down"], final_bias=True),
                      entries=3, slots=3, sliding_window=6, kv_block=2, kv_blocks=12, rotary_dim=4, hidden_size=36, vocab_size=50,
                      tie_word_embeddings=False, head_bias=True),
-    "plain_norms": dict(block=dict(norms="post", qk_norm=dict(span="projection", after_rotary=True), biased=["gate", "down"]), entries=2, halves=2,
+    "plain_norms": dict(block=dict(norms="post", qk_norm=dict(span="projection", after_rotary=True), biased=["gate", "down"]),
+                        entries=2, halves=2,
                         num_key_value_heads=2, num_attention_heads=4, residual_fraction=22),
 }
 
@@ -76,7 +86,9 @@ def test_decoder(simulator, name):
     assert any(step["counters"]["saturated"] for step in steps if "entries" in step) == (design.hw.residual_fraction > 20)
     run(Decoder(design, rom_file=str(image(pack(quantized, design)))), "decoder", "bench_decoder",
         params={"changes": {"source": "rom", **changes}, "steps": steps, "weights_id": model_id(quantized),
-                "refused": list(bus_steps(design, quantized, [*(corners(design) if design.hw.context < 10 else ()), *History(design, 3, operations=0.5, wrong=0.25).steps(14)],
+                "refused": list(bus_steps(design, quantized,
+                                          [*(corners(design) if design.hw.context < 10
+                                             else ()), *History(design, 3, operations=0.5, wrong=0.25).steps(14)],
                                           SAMPLING))}, sim=simulator)
 
 

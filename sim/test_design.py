@@ -1,7 +1,7 @@
 """Benches at the shape of an emitted design: ``pytest sim/ --design rtl_out/mine``; only these tests run then, and without it none of them.
 
-Units are built from the manifest's shape and formats, each with its own bench. The system bench runs on the Verilog of the folder itself, with
-the folder's own weights. What has no bench at a given shape: see docs/benches.md.
+Units are built from the manifest's shape and formats, each with its own bench. The system bench runs on the Verilog of the folder itself,
+with the folder's own weights. What has no bench at a given shape: see docs/benches.md.
 """
 from pathlib import Path
 from unittest import mock
@@ -46,13 +46,16 @@ UNITS = {
     "decode_loop": (DecodeLoop, dict), "feeder": (Feeder, dict), "kv_cache": (KvCache, dict), "kv_writer": (HeadsToAttention, dict),
     "mac_array": (MacArray, lambda changes: {"design": changes, "quick": True}),
     "qk_norm": (lambda design: QkNorm(design, banks=design.hw.halves), lambda changes: {"design": changes, "banks": changes["halves"]}),
-    "residual": (Residual, dict), "rmsnorm": (RmsNorm, lambda changes: {"design": changes}), "rope": (Rope, lambda changes: {"design": changes}),
-    "sampler": (Sampler, lambda changes: {"design": changes}), "sums": (lambda design: Residual(design, sums=True), lambda changes: {**changes, "sums": True}),
+    "residual": (Residual, dict), "rmsnorm": (RmsNorm, lambda changes: {"design": changes}),
+    "rope": (Rope, lambda changes: {"design": changes}),
+    "sampler": (Sampler, lambda changes: {"design": changes}),
+    "sums": (lambda design: Residual(design, sums=True), lambda changes: {**changes, "sums": True}),
     "swiglu": (SwiGlu, lambda changes: {"design": changes, "block": {}, "step": 61, "count": 100}),
     "weights": (lambda design: Weights(design, image(random_stream(design))), dict),
 }
 #: What is other than in the design: the bench of the weight stream has a ROM, and that of the array sums that need wide accumulators.
-CHANGED = {"weights": lambda changes: {"source": "rom"}, "mac_array": lambda changes: {"intermediate_size": max(512, changes["intermediate_size"])}}
+CHANGED = {"weights": lambda changes: {"source": "rom"},
+           "mac_array": lambda changes: {"intermediate_size": max(512, changes["intermediate_size"])}}
 #: What a design must have for a unit to be in it.
 IN = {"qk_norm": lambda design: design.block.qk_norm, "sums": lambda design: design.block.post_norms}
 #: Units whose benches have no offsets of rows.
@@ -105,7 +108,8 @@ class Mine:
         found = unpack(read_image(self.folder / self.about["weights"]["image"], self.design), self.design)
         whole = not self.design.model.learned_positions or self.design.hw.context >= self.design.model.max_position_embeddings
         if whole and found.digest != self.about["model_id"]:
-            raise ValueError(f"Weights of {self.folder.name} must be those of its manifest, {self.about['model_id'][:8]}, not {found.digest[:8]}")
+            raise ValueError(f"Weights of {self.folder.name} must be those of its manifest, {self.about['model_id'][:8]}, not "
+                             f"{found.digest[:8]}")
         return found
 
 
@@ -125,7 +129,8 @@ def test_unit(mine, unit):
         pytest.skip(f"the bench of {unit} has no offsets of rows or blocks, which this design's recipe asks for")
     make, params = UNITS[unit]
     changes = {**mine.changes, **CHANGED.get(unit, dict)(mine.changes)}
-    runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}", params=params(changes), testcase=TESTS.get(unit))
+    runner.run(make(small_design(**changes)), f"{mine.top}_{unit}", f"bench_{BENCHES.get(unit, unit)}", params=params(changes),
+               testcase=TESTS.get(unit))
 
 
 @pytest.mark.parametrize("name", BUFFERS)
@@ -159,6 +164,7 @@ def test_system(mine):
     else:
         if design.hw.source == "rom":
             text = f'`define {mine.about["weights"]["macro"]} "{weights.resolve()}"\n{text}'
-        params = {"changes": mine.changes, "weights": str(weights.resolve()), "steps": list(expected_steps(design, quantized, History(design).steps(3)))}
+        params = {"changes": mine.changes, "weights": str(weights.resolve()),
+                  "steps": list(expected_steps(design, quantized, History(design).steps(3)))}
         bench, testcase = "bench_decoder", None
     runner.run(text, mine.top, bench, params=params, opt="-O2", component=mine.component, testcase=testcase)

@@ -6,9 +6,9 @@ from hwgen.params.dram import MT48LC16M16, POSTPONED
 
 pytest.importorskip("litedram", reason="the extra dram is not installed")
 
-from sim.dram_units import memory_and_chip  # noqa: E402
-from sim.runner import run  # noqa: E402
-from tools.bench_dram import measure  # noqa: E402
+from sim.dram_units import memory_and_chip
+from sim.runner import run
+from tools.bench_dram import measure
 
 CLOCK = 45
 

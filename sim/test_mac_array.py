@@ -14,8 +14,8 @@ SHAPES = {
                      num_key_value_heads=1, hidden_size=2),
     # L < C, rows that are no power of two, one granule per row
     "wide": dict(lanes=4, columns=8, vector_lanes=4, entries=3, tile_beats=2, attention_lanes=4),
-    # a stage more in the adder tree, tiles that arrive slowly, slow drain, two kinds of columns
-    "deep": dict(lanes=16, columns=8, vector_lanes=2, entries=2, tile_beats=8, head="pair", dsp_columns=3),
+    # a stage more in the adder tree, tiles that arrive slowly, slow drain, three kinds of columns
+    "deep": dict(lanes=16, columns=8, vector_lanes=2, entries=2, tile_beats=8, head="pair", dsp_columns=3, dsp_pairs=2),
 }
 
 
@@ -40,14 +40,14 @@ def test_offsets_of_rows(formats):
 @pytest.mark.parametrize("weight", ["e3m4", "e4m3"])
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products(weight, activation):
-    array(dict(lanes=4, columns=4, dsp_columns=2, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
+    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, weight_format=weight, activation_format=activation), "verilator",
           products=True)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products_of_five_mantissa_bits(activation):
-    array(dict(lanes=4, columns=4, dsp_columns=2, entries=4, attention_lanes=4, weight_format="e2m5", activation_format=activation), "verilator", products=True)
+    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, weight_format="e2m5", activation_format=activation), "verilator", products=True)
 
 
 @pytest.mark.nightly
@@ -55,13 +55,14 @@ def test_products_of_five_mantissa_bits(activation):
 @pytest.mark.parametrize("activation", ["e3m4", "e4m3"])
 def test_products_of_narrow_weights(blocks, activation):
     """E2M1, and the formats that hold its blocks."""
-    array(dict(lanes=4, columns=4, dsp_columns=2, entries=4, attention_lanes=4, formats=f"weights=e2m1,scales=matrix,block_range={blocks}", tie_word_embeddings=False,
+    array(dict(lanes=4, columns=4, dsp_columns=1, dsp_pairs=1, entries=4, attention_lanes=4, formats=f"weights=e2m1,scales=matrix,block_range={blocks}", tie_word_embeddings=False,
                activation_format=activation), "verilator", products=True)
 
 
-def test_the_column_is_written_once(tmp_path):
-    text = emit_design(MacArray(small_design(columns=16, entries=1)), "array")
-    assert text.count("\nmodule array_mac_column_") == 1
+@pytest.mark.parametrize("kinds, columns", [(1, {}), (3, dict(dsp_columns=2, dsp_pairs=3))])
+def test_each_column_is_written_once(kinds, columns, tmp_path):
+    text = emit_design(MacArray(small_design(columns=16, entries=1, **columns)), "array")
+    assert text.count("\nmodule array_mac_column_") == kinds
     (tmp_path / "array.v").write_text(text)
     lint(tmp_path / "array.v", "array")
 

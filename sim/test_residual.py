@@ -31,14 +31,17 @@ KINDS = {
 # sums of rows with offsets of their own; tables in E2M5
 OFFSETS = {
     "rows": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, formats="scales=row", block=dict(biased=["o"])),
-    "rows_sums": dict(entries=2, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, formats="scales=row", block=dict(norms="post")),
-    "five_bits": dict(entries=2, lanes=8, columns=16, vector_lanes=4, hidden_size=48, formats="weights=e2m5,down=e2m1,head=pair", activation_format="e4m3"),
+    "rows_sums": dict(entries=2, lanes=4, columns=8, vector_lanes=2, attention_lanes=4, hidden_size=30, sums=True, formats="scales=row",
+                      block=dict(norms="post")),
+    "five_bits": dict(entries=2, lanes=8, columns=16, vector_lanes=4, hidden_size=48, formats="weights=e2m5,down=e2m1,head=pair",
+                      activation_format="e4m3"),
 }
 
 # the rows of positions behind those of tokens
 POSITIONS = {
     "positions": dict(entries=3, lanes=8, columns=8, vector_lanes=4, hidden_size=30, learned_positions=True),
-    "positions_pair": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=2, head="pair", learned_positions=True),
+    "positions_pair": dict(entries=1, lanes=2, columns=2, vector_lanes=2, attention_lanes=2, hidden_size=2, head="pair",
+                           learned_positions=True),
     "positions_close": dict(entries=2, lanes=4, columns=4, vector_lanes=2, attention_lanes=2, hidden_size=4, learned_positions=True,
                             block=dict(norms="post")),
 }

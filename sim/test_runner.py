@@ -161,7 +161,8 @@ def test_a_manifest_gives_its_design(tmp_path):
     with pytest.raises(ValueError, match="must be one that this version emits: acc_bits must"):
         changes_of(tmp_path)
     scaled = {"rope_scaling": {"factor": 2.0}}
-    assert small_design(**scaled, layer_types=[scaled | {"rope_theta": 7.0}, {}]).model.layer_types[0].rope_scaling == LinearRopeScaling(factor=2.0)
+    assert small_design(**scaled, layer_types=[scaled | {"rope_theta": 7.0},
+                                               {}]).model.layer_types[0].rope_scaling == LinearRopeScaling(factor=2.0)
     with pytest.raises(TypeError, match="RoPE scaling must have the fields of one kind, not slope"):
         small_design(rope_scaling={"slope": 1})
 
@@ -222,7 +223,8 @@ def test_the_weights_of_a_folder_are_read_back():
 
 
 @pytest.mark.parametrize("changes", [
-    dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu", biased=["q", "o"], final_bias=True), tie_word_embeddings=False,
+    dict(block=dict(norms="sandwich", qk_norm=dict(span="head"), activation="gelu", biased=["q", "o"], final_bias=True),
+         tie_word_embeddings=False,
          head_bias=True, vector_lanes=2, head_dim=6, hidden_size=13),
     dict(block=dict(parallel=True, gated=False, biased=["k", "up"]), head="pair", rotary_dim=4, entries=1, lanes=16),
     dict(block=dict(qk_norm=dict(span="projection")), learned_positions=True, context=64, intermediate_size=19)])
@@ -248,7 +250,7 @@ def test_failed_build_leaves_nothing(simulator, monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "BUILDS", tmp_path)
     text = "module bad(clk);\n  input clk;\n  wire clk;\n  nonsense\nendmodule\n"
     for _ in range(2):
-        with pytest.raises(Exception):
+        with pytest.raises(Exception):  # noqa: B017  each simulator has its own
             runner.build(text, "bad", sim=simulator)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(("bad-", "partial-"))]
 

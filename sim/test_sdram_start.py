@@ -5,7 +5,8 @@ from hwgen.params.dram import StartStep
 from hwgen.units.sdram_start import SdramStart
 from sim.runner import run, simulators
 
-STEPS = [StartStep(0x0, 0xFFFFFFFF, 0), StartStep(0x804, 0, 1), StartStep(0xFFFFFFFC, 0xA5, 17), StartStep(0x808, 1, 0), StartStep(0x808, 1, 2)]
+STEPS = [StartStep(0x0, 0xFFFFFFFF, 0), StartStep(0x804, 0, 1), StartStep(0xFFFFFFFC, 0xA5, 17), StartStep(0x808, 1, 0),
+         StartStep(0x808, 1, 2)]
 
 
 def simulate(steps, name, simulator):

@@ -112,3 +112,24 @@ def body_of(part):
 def test_faults_that_are_none(spelling, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse_fault(spelling, DESIGN)
+
+
+WIRED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, context=16, hidden_size=10, intermediate_size=12, head_dim=6, vocab_size=29, source="wired", entries=1,
+                     wire_levels=2)
+WIRED_MODEL = random_model(WIRED)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("link", ["verilator", "sim-uart"])
+def test_a_register_of_wires(link):
+    fault = parse_fault("wire:gate_up_0.c1:7:1", WIRED)
+    if link == "verilator":
+        connected = simulated(WIRED, WIRED_MODEL, stage, faults=[fault])
+    else:
+        with rewired(WIRED, [fault]):
+            connected = pins_link(build_pins(board("ulx3s-85f"), WIRED, WIRED_MODEL, divisor=4), WIRED, WIRED_MODEL, faults=[fault])
+    with connected as machine, GoldenLink(WIRED, WIRED_MODEL) as golden:
+        with pytest.raises(Mismatch) as caught:
+            selftest(machine, golden)
+        diagnosis = diagnose(machine, WIRED_MODEL, golden, caught.value)
+    assert names(diagnosis, fault, "wired"), "\n".join(diagnosis.lines())

@@ -1,13 +1,13 @@
 """A decoder whose matrices are logic, against golden: tokens, signatures, phases and every cycle."""
+import re
+
 import pytest
 
-from hwgen.emit import EmitError, emit
+from hwgen.emit import emit
 from hwgen.golden.sequencer import pass_timeline
+from hwgen.lib.verilator import lint
 from hwgen.models.pack import pack
 from hwgen.models.wires import fixed_matrices
-from hwgen.params.axi import AxiShape
-from hwgen.top.axi import AxiDecoder
-from hwgen.top.board import BoardMachine
 from hwgen.top.decoder import Decoder
 from sim.designs import small_design
 from sim.passes import History, bus_steps, expected_steps, random_model
@@ -43,6 +43,7 @@ def test_wired_decoder(name):
 @pytest.mark.parametrize("changes, complaint", [
     (dict(entries=2), "Entry count must be 1 where matrices are logic, not 2"),
     (dict(entries=1, dsp_columns=1), "Column count with multipliers must be 0 where matrices are logic, not 1"),
+    (dict(entries=1, dsp_pairs=1), "Column pair count with multipliers must be 0 where matrices are logic, not 1"),
 ])
 def test_shapes_refused(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -54,9 +55,13 @@ def test_what_has_no_matrices_is_refused():
     for make in (Decoder, lambda design: pass_timeline(design, [0], [True])):
         with pytest.raises(ValueError, match="Matrices must be given"):
             make(design)
-    with pytest.raises(ValueError, match="on bus axi, not 'wired'"):
-        AxiDecoder(design, AxiShape())
-    with pytest.raises(ValueError, match="source=rom"):
-        BoardMachine(design, divisor=40)
-    with pytest.raises(EmitError, match="emitted as a project, not 'wired'"):
-        emit(design, None, "nowhere", name="top")
+
+
+def test_it_is_emitted(tmp_path):
+    """A table that no LM head is; the memory inside has no matrix."""
+    design = small_design(source="wired", entries=1, hidden_size=8, intermediate_size=5, vocab_size=19, head_dim=4, attention_lanes=4, num_hidden_layers=1,
+                          tie_word_embeddings=False)
+    about = emit(design, random_model(design), tmp_path / "top", name="top")
+    lint(tmp_path / "top/top.v", "top")
+    assert about["derived"]["head_address"] is None and "head" not in about["weights"] and about["weights"]["parameter"] == "ROM_FILE"
+    assert {f"top_wires_{name}" for name in ("qkv_0", "o_0", "gate_up_0", "down_0", "head")} <= set(re.findall(r"module (\w+)", (tmp_path / "top/top.v").read_text()))

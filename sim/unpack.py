@@ -23,7 +23,8 @@ def read_image(path, design):
 def unpack(beats, design):
     """The `QuantizedModel` that a weight stream, uint8 [beats, bytes], was packed from."""
     block, model, hw, fmt = design.block, design.model, design.hw, design.recipe.weight_format
-    sizes = {"hidden": model.hidden_size, "ff": model.intermediate_size, "heads": design.heads * design.head, "kv_heads": design.kv_heads * design.head}
+    sizes = {"hidden": model.hidden_size, "ff": model.intermediate_size, "heads": design.heads * design.head,
+             "kv_heads": design.kv_heads * design.head}
 
     def part(*name):
         section = design.stream[name if len(name) > 1 else name[0]]
@@ -76,7 +77,8 @@ def unpack(beats, design):
             codes |= divided(project, heads(found.T).T if project.inputs == "heads" else found)
             if (bias := vectors.get(f"{project.name}_bias")) is not None:
                 biases |= divided(project, bias[:, None])
-        parts = {matrix.name: Matrix(np.ascontiguousarray(codes[matrix.name]), exponents[matrix.name], fmt) for matrix in block.matrices} | gains
+        parts = {matrix.name: Matrix(np.ascontiguousarray(codes[matrix.name]), exponents[matrix.name], fmt)
+                 for matrix in block.matrices} | gains
         for matrix in (block.queries, block.keys) if block.qk_norm else ():
             parts[f"{matrix.name}_gain"] = heads(vectors[f"{matrix.name}_gain"][:, None], rotary=True)[:, 0]
         return Layer(**parts, **{f"{matrix.name}_bias": biases[matrix.name][:, 0] for matrix in block.matrices if matrix.biased})
@@ -89,7 +91,8 @@ def unpack(beats, design):
     exponents, gain, vectors = record(FINAL_NORM)
     head = table(exponents[HEAD], model.vocab_size, HEAD, columns=model.head_inputs)
     return QuantizedModel(
-        shape=model, recipe=design.recipe, layers=tuple(layer(i) for i in range(design.layers)), final_gain=gain[:model.head_inputs], head=head,
+        shape=model, recipe=design.recipe, layers=tuple(layer(i) for i in range(design.layers)),
+        final_gain=gain[:model.head_inputs], head=head,
         embedding=head if model.tie_word_embeddings else table(header[EMBEDDING], model.vocab_size, EMBEDDING),
         final_bias=vectors["final_bias"][:model.head_inputs] if block.final_bias else None,
         positions=table(header[POSITIONS], model.max_position_embeddings, POSITIONS) if model.learned_positions else None)

@@ -18,8 +18,10 @@ CASES = {
                           "alpha_pattern": {"o_proj": 20, r".*\.1\.self_attn.q_proj": 3}},
     "patterns of ranks, rank-stabilized": {"r": 4, "lora_alpha": 8, "target_modules": ["gate_proj", "k_proj"], "use_rslora": True,
                                            "rank_pattern": {"k_proj": 9}, "alpha_pattern": {"gate_proj": 5}},
-    "some layers": {"r": 4, "lora_alpha": 16, "target_modules": ["k_proj", "down_proj"], "layers_to_transform": [1], "exclude_modules": ["self_attn.k_proj"]},
-    "a layer by its list's name": {"r": 2, "lora_alpha": 6, "target_modules": ["gate_proj", "model.layers.1.mlp.up_proj"], "layers_to_transform": 0,
+    "some layers": {"r": 4, "lora_alpha": 16, "target_modules": ["k_proj", "down_proj"], "layers_to_transform": [1],
+                    "exclude_modules": ["self_attn.k_proj"]},
+    "a layer by its list's name": {"r": 2, "lora_alpha": 6, "target_modules": ["gate_proj", "model.layers.1.mlp.up_proj"],
+                                   "layers_to_transform": 0,
                                    "layers_pattern": "layers"},
     "unsloth's pattern": {"r": 4, "lora_alpha": 4, "target_modules": (
         r"(?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense).*?(?:k_proj|v_proj|o_proj).*?)|"

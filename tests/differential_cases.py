@@ -907,7 +907,8 @@ def _gguf_changes():
         *_config("foreign", True, ("expert_count 0", {"llama.expert_count": 0, "llama.expert_used_count": 0}),
                  ("general keys", {"general.name": "x", "general.file_type": 1, "general.quantization_version": 2})),
         # what it is
-        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name), named=(f"Metadata {name}.",)) for name in (
+        *(Change(f"architecture {name}", "type", {"general.architecture": name}, _architecture(name), named=(f"Metadata {name}.",))
+          for name in (
             "qwen2", "granite", "minicpm", "mistral", "mistral3", "llama4", "deci", "arcee")),
         # head
         Change("no output", "head", edit=_drop("output.weight"), must=True),

@@ -1,5 +1,8 @@
 """The program's commands, where they need no simulator."""
 import dataclasses
+import getpass
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,8 @@ from hwgen.plan.summary import facts
 from model_files import write_folder
 from sim.designs import small_design
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "load", "accuracy", "quantize", "plan engines", "plan scale", "plan die", "info")
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "load", "accuracy", "quantize", "plan engines", "plan scale",
+            "plan die", "info", "report")
 
 
 def lines(capsys, command, code=0):
@@ -39,7 +43,8 @@ def test_what_was_taken_and_what_was_left(tmp_path, capsys):
                "logit_scale")
     out, err = lines(capsys, f"info {tmp_path / 'odd'}")
     assert err == [warning] and "  RoPE theta          20000.0 (rope_theta)" in out
-    for command in ("plan board {} --board ulx3s-85f --shape tiny", "plan engines {} --shape tiny", "run {} --link golden --prompt x --max-tokens 1"):
+    for command in ("plan board {} --board ulx3s-85f --shape tiny", "plan engines {} --shape tiny",
+                    "run {} --link golden --prompt x --max-tokens 1"):
         assert lines(capsys, command.format(tmp_path / "odd"))[1][0] == warning, command
 
 
@@ -50,6 +55,23 @@ def test_info(capsys):
     assert facts["array"] == "16 lanes x 16 columns, 8 entries a pass"
     assert facts["formats"].startswith("e4m3, LM head in pairs; probabilities e4m3")
     assert err == []
+
+
+def test_report(tmp_path, capsys, monkeypatch):
+    """Options and versions, and nothing that tells who asks."""
+    monkeypatch.setenv("HWGEN_SEED", "12")
+    write_folder(tmp_path / "secret", config={"rope_theta": 20000.0})
+    out, err = lines(capsys, f"report {tmp_path / 'secret'} --shape tiny,entries=3 --formats e4m3")
+    said = dict(line.split(": ", 1) for line in out[2:-1])
+    assert out[0] == out[-1] == "```" and out[1].startswith("hwgen ") and err == []
+    assert '"rope_theta": 20000.0' in said["model"] and '"entries": 3' in said["shape"] and '"weight_format": "e4m3"' in said["formats"]
+    assert "amaranth 0." in said["packages"] and "c++ " in said["programs"] and (said["design"], said["seed"]) == ("accepted", "12")
+    private = {str(tmp_path), "secret", str(Path.home()), getpass.getuser(), socket.gethostname()} - {"", "/"}
+    assert [word for word in private if word in "\n".join(out)] == []
+    assert '"overrides": ["' in lines(capsys, "report demo --formats weights=e2m1,head=e3m4")[0][-4]
+    out, _ = lines(capsys, "report demo --shape demo,context=99999 --seed 3")
+    assert out[-3:-1] == ["design: refused: Context 99999 must be at most the model's max_position_embeddings 256", "seed: 3"]
+    assert len(lines(capsys, "report --formats weights=e2m1,head=e3m4 --head single")[0]) == 8
 
 
 @pytest.mark.parametrize("bias", [False, True])

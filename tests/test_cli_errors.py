@@ -90,8 +90,10 @@ WRONG = {
     "no lanes": (EMIT.format("good --shape lanes=0"), "Lane count must be a power of two, at least 1, not 0"),
     "twelve lanes": (EMIT.format("good --shape lanes=12"), "Lane count must be a power of two, at least 1, not 12"),
     "no shape": (["emit", "good", "-o", "out", "--shape", ""], "Shape must be a name or field=value"),
-    "prompt of bytes that are no letters": (RUN.format("good").replace("hello", "\udcff"), r"Prompt must be UTF-8, not with '\\udcff' in it"),
-    "trace of what is no letter": ("trace run surrogate.jsonl --model good --link golden", r"surrogate.jsonl:1: Line must be JSON \(half of a surrogate pair\)"),
+    "prompt of bytes that are no letters": (RUN.format("good").replace("hello", "\udcff"),
+                                            r"Prompt must be UTF-8, not with '\\udcff' in it"),
+    "trace of what is no letter": ("trace run surrogate.jsonl --model good --link golden",
+                                   r"surrogate.jsonl:1: Line must be JSON \(half of a surrogate pair\)"),
     "text of a device": ("accuracy good --text /dev/zero", "/dev/zero: Text must be a file, not a device"),
     "trace of a device": ("trace run /dev/zero --model good --link golden", "/dev/zero: Trace must be a file, not a device"),
     "text of a folder": ("accuracy good --text empty", "empty: Is a directory"),
@@ -104,7 +106,8 @@ WRONG = {
     "calibration of an empty name": (["info", "good", "--ranges", "--calibration", ""], "Option --calibration must not be empty"),
     "waveform of an empty name": (["run", "good", "--prompt", "x", "--trace", ""], "Option --trace must not be empty"),
     "report over the trace": ("trace run --model good --link golden file --json ./file", "must be different files"),
-    "report and picture in one": ("trace run --synthetic prompt=3 --model good --link golden --json x.svg --picture x.svg", "must be different files"),
+    "report and picture in one": ("trace run --synthetic prompt=3 --model good --link golden --json x.svg --picture x.svg",
+                                  "must be different files"),
     "unknown shape": (EMIT.format("good --shape enormous"), "Shape must be one of tiny, .* not 'enormous'"),
     "unknown format": (EMIT.format("good --formats int4"), "one of e3m4, e4m3, not 'int4'"),
     "more context than the model has": (EMIT.format("good --shape context=1000"), "Context 1000 must be at most .* 128"),
@@ -115,7 +118,8 @@ WRONG = {
     "no output": ("emit good", "required: -o"),
     "prompt too long": ("run good --link golden --prompt " + "x" * 200, "Prompt must be shorter than the context of 128 tokens, not 200"),
     "no prompt": ("run good --link golden", "required: --prompt"),
-    "temperature of a greedy shape": (RUN.format("good --shape tiny") + " --temperature 0.7", "Temperature must be 0, not 0.7: .* sampler=gumbel"),
+    "temperature of a greedy shape": (RUN.format("good --shape tiny") + " --temperature 0.7",
+                                      "Temperature must be 0, not 0.7: .* sampler=gumbel"),
     "negative temperature": (RUN.format("good") + " --temperature -1", "Temperature must be 0, or"),
     "no tokens wanted": (RUN.format("good") + " --max-tokens 0", "Token count must be at least 1, not 0"),
     "stalls of a ROM": ("run good --prompt x --stall 0.1", "Stalls need weights that come from outside"),
@@ -123,9 +127,11 @@ WRONG = {
     "no clock": (RUN.format("good") + " --clock 0", "Clock must be above 0 MHz, not 0"),
     "trace of golden": (RUN.format("good") + " --trace x.vcd", "Link golden"),
     "waveform of another kind": ("run good --prompt x --trace x.gtkw", "Waveform must be a .vcd or .fst file, not 'x.gtkw'"),
-    "window without a waveform": ("run good --prompt x --trace-window passes=1", "Signals and window must be a waveform's: add --trace FILE"),
+    "window without a waveform": ("run good --prompt x --trace-window passes=1",
+                                  "Signals and window must be a waveform's: add --trace FILE"),
     "signals without a waveform": ("run good --prompt x --trace-signals all", "Signals and window must be a waveform's: add --trace FILE"),
-    "window of nonsense": ("run good --prompt x --trace x.vcd --trace-window colour=red", "Window must be cycles=LOW:HIGH, .* not 'colour=red'"),
+    "window of nonsense": ("run good --prompt x --trace x.vcd --trace-window colour=red",
+                           "Window must be cycles=LOW:HIGH, .* not 'colour=red'"),
     "trace into nowhere": ("run good --prompt x --trace no/x.vcd", "no/x.vcd: No such file"),
     "fault that is none": ("selftest good --inject weight:1", "Fault must be weight:BEAT:BYTE:BIT, not 'weight:1'"),
     "fault outside": ("selftest good --inject weight:99999999:0:0", "Weight beat must be 0 to"),
@@ -133,7 +139,8 @@ WRONG = {
     "text is too short": ("accuracy good --text file", "at least 2 tokens"),
     "no window": ("accuracy good --window 0", "Window must be [0-9] to the model's context 128, not 0"),
     "window of one prediction's prefix": ("accuracy demo --window 2", "Window must be 3 to the model's context 256, not 2"),
-    "speculation with one entry": (RUN.format("good") + " --shape tiny --speculate 2", "Speculation needs more than 1 entry a pass: add entries=N"),
+    "speculation with one entry": (RUN.format("good") + " --shape tiny --speculate 2",
+                                   "Speculation needs more than 1 entry a pass: add entries=N"),
     "more drafts than entries": (RUN.format("good") + " --speculate 4", "Speculation must be 1 to 3 tokens"),
     "draft of an unknown format": (RUN.format("good") + " --speculate 2 --draft int4", "one of e3m4, e4m3, not 'int4'"),
     "no trace": ("trace run --model good --link golden", "Trace must be a file or --synthetic SPEC"),
@@ -143,8 +150,10 @@ WRONG = {
     "synthetic trace of nonsense": ("trace make colour=red -o x.jsonl", "Synthetic trace must be requests=..., .* not 'colour=red'"),
     "synthetic trace without length": ("trace make prompt=0 -o x.jsonl", "Length must be N, LOW:HIGH or ~MEAN"),
     "trace into nowhere to be made": ("trace make requests=2 -o no/x.jsonl", "no/x.jsonl: No such file"),
-    "request that does not fit": ("trace run --synthetic prompt=200 --model good --link golden", "request 0: Prompt must be shorter than .* 128"),
-    "unknown policy": ("trace run --synthetic prompt=3 --model good --link golden --policy best", "Policy must be an order .* not 'best'|Order must be"),
+    "request that does not fit": ("trace run --synthetic prompt=200 --model good --link golden",
+                                  "request 0: Prompt must be shorter than .* 128"),
+    "unknown policy": ("trace run --synthetic prompt=3 --model good --link golden --policy best",
+                       "Policy must be an order .* not 'best'|Order must be"),
     "no KV blocks": ("trace run --synthetic prompt=3 --model good --link golden --blocks 0", "KV blocks must be 1 to 32, not 0"),
     "picture of another kind": ("trace run --synthetic prompt=3 --model good --link golden --picture x.png", "Picture must be a .svg file"),
     "checked prediction": ("trace run --synthetic prompt=3 --model good --link timing --check", "Link timing has no --check"),
@@ -155,10 +164,12 @@ WRONG = {
     "assumption that floats do not hold": ("plan scale --set clock_ghz=1e300", "clock_ghz must be 1e-09 to 1e.15, not 1e.300"),
     "no entries": ("plan scale --sweep entries=0:64", "entries must be above 0, not 0"),
     "die without a speed": ("plan die demo", "required: --tokens-per-second"),
-    "die that none can be": ("plan die demo --tokens-per-second 1e9", r"Tokens a second must be (at most [\d,]+|fewer than 1,000,000,000) for 1 user"),
+    "die that none can be": ("plan die demo --tokens-per-second 1e9",
+                             r"Tokens a second must be (at most [\d,]+|fewer than 1,000,000,000) for 1 user"),
     "die of nobody": ("plan die demo --tokens-per-second 9 --users 0", "Users must be 1 to 256, not 0"),
     "die of a longer context": ("plan die demo --tokens-per-second 9 --context 257", "Context must be 2 to 256, not 257"),
-    "die with a tile of twelve lanes": ("plan die demo --tokens-per-second 9 --set tile_lanes=12", "tile_lanes must be a power of two, at least 2, not 12"),
+    "die with a tile of twelve lanes": ("plan die demo --tokens-per-second 9 --set tile_lanes=12",
+                                        "tile_lanes must be a power of two, at least 2, not 12"),
     "die with all time for adapters": ("plan die demo --tokens-per-second 9 --set adapter_time=1", "adapter_time must be below 1, not 1"),
     "no command": ("", "required: COMMAND"),
     "unknown command": ("bake good", "invalid choice"),
@@ -170,7 +181,7 @@ def test_wrong_input(models, capsys, line, complaint):
     before = tree(models)
     assert main(line if isinstance(line, list) else line.split()) == 2
     out, err = capsys.readouterr()
-    *stages, last = err.splitlines()
+    *_, last = err.splitlines()
     assert out == "" and "Traceback" not in err and last.startswith("hwgen")
     assert re.search(complaint, last), last
     assert tree(models) == before
@@ -205,14 +216,15 @@ def test_a_missing_compiler(models, capsys, monkeypatch, line):
     monkeypatch.setenv("PATH", str(models))
     before = tree(models)
     assert main(line.split()) == 2
-    assert capsys.readouterr().err == (f"hwgen {line.split()[0]}: error: Verilator needs make on the PATH (Debian: apt-get install g++ make)\n")
+    assert capsys.readouterr().err == (f"hwgen {line.split()[0]}: error: Verilator needs make on the PATH (Debian: apt-get install g++ make)\n")  # noqa: E501
     assert tree(models) == before
 
 
 def test_a_cache_that_cannot_be_written(models, capsys, monkeypatch):
     monkeypatch.setenv("HWGEN_CACHE", "file/cache")
     assert main("run good --prompt x".split()) == 2
-    assert capsys.readouterr().err == ("hwgen run: error: file/cache: Cache must be a folder that can be written and has room (HWGEN_CACHE names "
+    assert capsys.readouterr().err == ("hwgen run: error: file/cache: Cache must be a folder that can be written and has room "
+                                       "(HWGEN_CACHE names "
                                        "another), not this one: Not a directory\n")
 
 
@@ -241,7 +253,8 @@ def test_streams_that_take_nothing(tmp_path, stream, code, words, line):
 
 
 def test_letters_that_the_terminal_lacks(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "hwgen", "run", "demo", "--link", "golden", "--max-tokens", "1", "--prompt", "x", "--shape",
+    done = subprocess.run([sys.executable, "-m", "hwgen", "run", "demo", "--link", "golden", "--max-tokens", "1", "--prompt",
+                           "x", "--shape",
                            "tiny,\u00e9=1"], capture_output=True, env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONIOENCODING="ascii"))
     assert done.returncode == 2 and done.stderr.endswith(b"not '\\xe9'\n")
 
@@ -249,7 +262,7 @@ def test_letters_that_the_terminal_lacks(tmp_path):
 @pytest.mark.parametrize("number, code, word", [*STOPS, (signal.SIGHUP, 129, "terminated")])
 def test_interrupted_in_an_import(tmp_path, number, code, word):
     """Before anything is under way: of numpy, in an import that drops what is raised."""
-    (tmp_path / "numpy.py").write_text("import time\nprint('here', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n")
+    (tmp_path / "numpy.py").write_text("import time\nprint('here', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n")  # noqa: E501
     process = start("--help", path=f"{tmp_path}:{ROOT}")
     assert process.stdout.readline() == "here\n"
     process.send_signal(number)
@@ -257,7 +270,8 @@ def test_interrupted_in_an_import(tmp_path, number, code, word):
     assert (process.returncode, out, err) == (code, "", f"hwgen: {word}\n")
 
 
-@pytest.mark.parametrize("command, place, prefix", [("emit slow -o {}/new/machine", "new", ".machine-"), ("run slow --prompt hello", "", "run-")])
+@pytest.mark.parametrize("command, place, prefix", [("emit slow -o {}/new/machine", "new", ".machine-"),
+                                                    ("run slow --prompt hello", "", "run-")])
 def test_what_kill_9_leaves_goes_with_the_next_run(models, tmp_path, command, place, prefix):
     place = tmp_path / place
     process = start(*command.format(tmp_path).split())
@@ -278,7 +292,8 @@ def start(*words, path=ROOT, **more):
     """The program in a process of its own, as a shell starts it."""
     return subprocess.Popen([sys.executable, "-m", "hwgen", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env=dict(os.environ, PYTHONPATH=str(path)), **more,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))      # a shell's background jobs ignore Ctrl-C, and theirs do
+                            # a shell's background jobs ignore Ctrl-C, and theirs do
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_for(condition):

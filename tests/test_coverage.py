@@ -13,7 +13,8 @@ from tools import coverage
 
 
 def about(mark=100, unreachable=()):
-    return {"marks": {"x": {"branches": mark, "points": mark}}, "unreachable": [{"unit": "x", "what": what, "why": "so"} for what in unreachable]}
+    return {"marks": {"x": {"branches": mark, "points": mark}},
+            "unreachable": [{"unit": "x", "what": what, "why": "so"} for what in unreachable]}
 
 
 def judged(missed, **more):
@@ -50,7 +51,8 @@ def test_verilog_says_of_each_branch_which_line_made_it():
     sources = [coverage._source(place) for place in made]
     assert len(made) > 40 and {place.split(":")[0] for place in made} == {"hwgen/units/decode_loop.py"}
     # two branches, one in the other: the register that counts up, and what it is between
-    assert sources.count("m.d.sync += index.eq(index + 1)") == 2 and not any(source.startswith(("with", "def", "class")) for source in sources)
+    assert sources.count("m.d.sync += index.eq(index + 1)") == 2 and not any(source.startswith(("with", "def", "class"))
+                                                                             for source in sources)
 
 
 def test_parts_that_a_design_shares_are_marked_too():
@@ -67,7 +69,8 @@ def test_counts_are_added_up(tmp_path):
     (tmp_path / "verilog" / "a.v").write_text(f"module top (\n{branch}{branch}  a = b;\n")
 
     def run(number, first, second):
-        text = "".join(f"C '\1f\2/x/a.v\1l\2{line}\1n\2{5}\1o\2{kind}\1S\2{line}' {times}\n" for line, kind, times in ((3, "if", first), (5, "if", second), (3, "block", 1)))
+        text = "".join(f"C '\1f\2/x/a.v\1l\2{line}\1n\2{5}\1o\2{kind}\1S\2{line}' {times}\n"
+                       for line, kind, times in ((3, "if", first), (5, "if", second), (3, "block", 1)))
         (tmp_path / "coverage.dat").write_text(text)
         branches.keep(tmp_path / "coverage.dat", tmp_path, "decoder")
         return {str(branch): hit for branch, hit in coverage.add_up(tmp_path)[0]["rope"].items()}

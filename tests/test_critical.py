@@ -1,7 +1,8 @@
 """The slow paths that `tools.critical` finds."""
 import pytest
 
-from tools.critical import guess, paths, read, unit
+from hwgen.fpga.floorplan import unit
+from tools.critical import guess, paths, read
 
 SDF = """\
 (INTERCONNECT a/Q l/A (900:900:1000) (900:900:1000))
@@ -31,7 +32,8 @@ def test_paths_of_a_placed_design():
 
 
 def test_paths_of_a_netlist():
-    cells = {"a": cell("TRELLIS_FF", CLK=0, DI=5, Q=1), "l": cell("LUT4", A=1, Z=2), "m": cell("LUT4", A=2, Z=3), "c": cell("TRELLIS_FF", CLK=0, DI=3, CE=2, Q=4)}
+    cells = {"a": cell("TRELLIS_FF", CLK=0, DI=5, Q=1), "l": cell("LUT4", A=1, Z=2), "m": cell("LUT4", A=2, Z=3),
+             "c": cell("TRELLIS_FF", CLK=0, DI=3, CE=2, Q=4)}
     found = {path.steps[-1][1]: path for path in paths(*guess({"modules": {"top": {"cells": cells}}}))}
     assert {port: (path.delay, path.levels) for port, path in found.items()} == {
         "DI": (pytest.approx(0.52 + 0.9 + 0.24 + 1.12 + 0.24 + 0 + 0.1), 2), "CE": (pytest.approx(0.52 + 0.9 + 0.24 + 1.12 + 0.1), 1)}
@@ -44,5 +46,6 @@ def test_a_loop_is_refused():
 
 
 def test_units_by_their_names():
-    assert [unit(name) for name in ("machine.machine.decoder.array.column0.x_TRELLIS_FF_Q", "machine.machine.loop.left", "machine.bridge.crc", "led_Q")] \
+    assert [unit(name) for name in ("machine.machine.decoder.array.column0.x_TRELLIS_FF_Q", "machine.machine.loop.left",
+                                    "machine.bridge.crc", "led_Q")] \
         == ["array", "loop", "bridge", "top"]

@@ -6,6 +6,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.commands.run import BESIDE
+from tools import docs_check, draw_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,6 +24,37 @@ def test_named_files_exist(page):
     named = re.findall(r"`((?:hwgen|sim|tests|tools|docs|fpga)/[\w./]+\.(?:py|md|cpp))`", page.read_text(encoding="utf-8"))
     examples = re.compile(r"NAME|[/_]x\.")
     assert [name for name in named if not examples.search(name) and not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_waits_to_be_filled_in(page):
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    assert re.findall(r"@[A-Z_]{2,}@|\b(?:TODO|FIXME|TBD|XXX)\b", text) == []
+
+
+def test_a_command_prints_what_its_page_shows(capsys):
+    """One that takes no simulator; `make docs-check` runs all."""
+    found = {session.command: session for session in docs_check.sessions()}
+    session = found["hwgen plan engines smollm2-135m --shape batch-32x32 --position 200"]
+    assert len(found) >= 5 and main(session.command.split()[1:]) == 0
+    assert docs_check.difference(session.shown, capsys.readouterr().out) is None
+
+
+def test_the_picture_is_what_its_command_draws():
+    assert draw_machine.FILE.read_text(encoding="utf-8") == draw_machine.svg(), "run: python -m tools.draw_machine"
+
+
+@pytest.mark.parametrize("shown, missing", [(["a", "c"], None), (["c", "a"], "a"), (["a", "x"], "x"), (["a", "a"], "a")])
+def test_a_line_that_does_not_come_is_found(shown, missing):
+    assert docs_check.difference(shown, "a\nb\nc\n") == missing
+
+
+def test_the_glossary_says_where():
+    rows = [line for line in (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    places = [re.fullmatch(r"\| .+ \| .+ \| (?:in code|`([\w/.]+)`: `(\w+)`) \|", row) for row in rows]
+    assert [row for row, place in zip(rows, places) if not place] == []
+    assert [place[0] for place in places if place[1]
+            and not re.search(rf"\b{place[2]}\b", (ROOT / place[1]).read_text(encoding="utf-8"))] == []
 
 
 def test_index_has_every_page():

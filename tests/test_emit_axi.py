@@ -69,7 +69,8 @@ def test_ports_and_template(chip, tmp_path):
 
 def test_packaging(chip):
     said = check_packaging(chip[0], "chip")
-    assert {"ipx::associate_bus_interfaces -busif m_axi -clock aclk ", "set_property range 8192 ", "set_property value ACTIVE_LOW "} <= set(said)
+    assert {"ipx::associate_bus_interfaces -busif m_axi -clock aclk ", "set_property range 8192 ",
+            "set_property value ACTIVE_LOW "} <= set(said)
 
 
 def test_streams_have_their_bits():
@@ -77,8 +78,8 @@ def test_streams_have_their_bits():
     ports = described_ports(AxiDecoder(small_design(**CHANGES), AxiShape()), small_design(**CHANGES), AxiShape())
     table = port_table(ports)
     assert [name for name, port in ports.items() if not port["text"]] == []
-    assert "| `s_axis_command_tdata` | input | 128 | an entry of a pass: token 31:0, position 51:32, slot 61:52, want 62, last 63, key 95:64 |" in table
-    assert "| `m_axis_result_tdata` | output | 64 | a result: token 31:0, entry 47:32, error 55:48, bus_error 56, none 62, last 63 |" in table
+    assert "| `s_axis_command_tdata` | input | 128 | an entry of a pass: token 31:0, position 51:32, slot 61:52, want 62, last 63, key 95:64 |" in table  # noqa: E501
+    assert "| `m_axis_result_tdata` | output | 64 | a result: token 31:0, entry 47:32, error 55:48, bus_error 56, none 62, last 63 |" in table  # noqa: E501
 
 
 def test_ipxact(chip):
@@ -91,7 +92,8 @@ def test_ipxact(chip):
         compiler = systemrdl.RDLCompiler()
         read(compiler, str(chip[0] / name))
         found.append([(n.inst_name, n.absolute_address, n.get_property("desc"),
-                       [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable, *map(f.get_property, ("onwrite", "reset", "desc")))
+                       [(f.inst_name, f.low, f.width, f.is_sw_writable,
+                         f.is_sw_readable, *map(f.get_property, ("onwrite", "reset", "desc")))
                         for f in n.fields()])
                       for n in compiler.elaborate().top.descendants(unroll=True) if isinstance(n, systemrdl.node.RegNode)])
     assert found[0] == found[1] and len(found[0]) > 50
@@ -108,7 +110,7 @@ def test_another_process_writes_the_same_bytes(chip, tmp_path):
 
 
 def test_c_header(chip):
-    folder, design, _ = chip
+    _, design, _ = chip
     got = values(chip)
     for register in register_map(design, AXI).registers:
         assert got[register.name] == register.offset
@@ -121,7 +123,8 @@ def test_c_header(chip):
 
 def compile_c(folder, text):
     (folder / "test.c").write_text(text)
-    return subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{folder}", folder / "test.c"],
+    return subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{folder}",
+                           folder / "test.c"],
                           capture_output=True, text=True)
 
 
@@ -137,7 +140,7 @@ int main(void)
            chip_result_error(result), chip_result_bus_error(result), chip_result_last(result));
     return 0;
 }
-""")
+""")  # noqa: E501
     subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", f"-I{chip[0]}", "-o", tmp_path / "test", tmp_path / "test.c"], check=True)
     said = subprocess.run([tmp_path / "test"], capture_output=True, text=True, check=True).stdout
     assert said.split() == [f"{0x12345 | 7 << 32 | 3 << 52 | 1 << 62:x}", "12345678", "5", "43", "1", "1"]
@@ -164,10 +167,12 @@ def test_systemverilog(chip, tmp_path):
     """Verilator takes the package, and its constants are the C header's."""
     folder = chip[0]
     constants = values(chip)
-    got = {name: int(value, 16) for name, value in re.findall(r"logic \[31:0\] (\w+) = 32'h([0-9a-f]+);", (folder / "chip_registers.sv").read_text())}
+    got = {name: int(value, 16) for name, value in re.findall(r"logic \[31:0\] (\w+) = 32'h([0-9a-f]+);",
+                                                              (folder / "chip_registers.sv").read_text())}
     assert got == constants
     (tmp_path / "user.sv").write_text("module user(output logic [31:0] o);\n  import chip_registers::*;\n  assign o = QUEUE;\nendmodule\n")
-    subprocess.run([verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNUSEDPARAM", "-Wno-DECLFILENAME", "--top-module", "user",
+    subprocess.run([verilator.root() / "bin/verilator_bin", "--lint-only", "-Wall", "-Wno-UNUSEDPARAM", "-Wno-DECLFILENAME",
+                    "--top-module", "user",
                     folder / "chip_registers.sv", tmp_path / "user.sv"], check=True, env=verilator.environment())
 
 
@@ -181,7 +186,8 @@ def test_systemrdl(chip):
     assert top.inst_name == "chip_registers"
     found = [(n.inst_name, n.absolute_address, [(f.inst_name, f.low, f.width, f.is_sw_writable, f.is_sw_readable) for f in n.fields()])
              for n in top.registers(unroll=True)]
-    assert found == [(r.name, r.offset + 4 * i, [(f.name, f.lsb, f.width, f.access not in ("const", "ro"), f.access not in ("pulse", "push"))
+    assert found == [(r.name, r.offset + 4 * i, [(f.name, f.lsb, f.width, f.access not in ("const", "ro"),
+                                                  f.access not in ("pulse", "push"))
                                                for f in r.fields]) for r in register_map(design, AXI).registers for i in range(r.count)]
 
 

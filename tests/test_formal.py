@@ -29,7 +29,8 @@ def test_quick_proofs(proof):
 def test_names_are_unique_and_every_property_has_a_broken_unit():
     assert len({proof.name for proof in PROOFS}) == len(PROOFS)
     refuted = {(proof.unit.split("'")[0], name) for proof in PROOFS for name in proof.breaks}
-    assert [(proof.name, name) for proof in PROOFS for name in proof.make().properties if (proof.unit.split("'")[0], name) not in refuted] == []
+    assert [(proof.name, name) for proof in PROOFS for name in proof.make().properties
+            if (proof.unit.split("'")[0], name) not in refuted] == []
 
 
 def counter(bound, method, reset_less=False):
@@ -50,7 +51,8 @@ def test_what_is_wrong_after_five_cycles(folder, method, kind):
 
 
 def test_a_failure_names_unit_property_and_a_waveform_that_ends_with_it(folder):
-    with pytest.raises(ProofFailed, match=r"^Counter, to 2: property 'at_bound' does not hold in cycle 3; waveform: \S+counterexample.vcd$") as caught:
+    with pytest.raises(ProofFailed, match=r"^Counter, to 2: property 'at_bound' does not hold in cycle 3; waveform: "
+                                          r"\S+counterexample.vcd$") as caught:
         prove(counter(2, "pdr"))
     text = Path(str(caught.value).split("waveform: ")[1]).read_text()
     name = next(line.split()[3] for line in text.splitlines() if line.endswith(" at_bound $end"))

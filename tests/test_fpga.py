@@ -39,9 +39,11 @@ elif name == "yosys":
 elif name == "nextpnr-ecp5":
     seed = int(words[words.index("--seed") + 1])
     if "--no-route" in words:
-        Path(words[words.index("--write") + 1]).write_text("placement of seed " + str(seed))
+        bel = {{"NEXTPNR_BEL": "X" + str(seed) + "/Y2/SLICEA.LUT0"}}
+        Path(words[words.index("--write") + 1]).write_text(json.dumps({{"modules": {{"top": {{"cells": {{
+            "machine.machine.decoder.rope.x": {{"type": "TRELLIS_COMB", "attributes": bel}}}}}}}}}}))
         sys.exit(0)
-    assert Path(words[words.index("--json") + 1]).read_text() == "placement of seed " + str(seed)
+    assert '"X' + str(seed) + '/Y2' in Path(words[words.index("--json") + 1]).read_text()
     Path(words[words.index("--textcfg") + 1]).write_text("config of seed " + str(seed))
     used = {{"used": 10, "available": 100}}
     Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 69.0 + seed, "constraint": 0}}}},
@@ -52,7 +54,8 @@ elif name == "gowin_pll":
     made = os.environ.get("PRETENDED_PLL", words[words.index("-o") + 1])
     Path("pll.v").write_text("// Achieved output frequency:    " + made + " MHz" + chr(10) + "module pll (input clock_in, output clock_out, locked); endmodule")
 elif name == "nextpnr-himbaechel-gowin":
-    Path(words[words.index("--write") + 1]).write_text("placed")
+    Path(words[words.index("--write") + 1]).write_text(json.dumps({{"modules": {{"top": {{"cells": {{
+        "machine.uart.x": {{"type": "LUT4", "attributes": {{"NEXTPNR_BEL": "X3Y4/LUT0"}}}}}}}}}}}}))
     Path(words[words.index("--report") + 1]).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": 50.0, "constraint": 0}}}},
         "utilization": dict.fromkeys(("LUT4", "DFF", "BSRAM", "MULT18X18", "MULT12X12"), {{"used": 1, "available": 2}})}}))
 elif name == "gowin_pack":
@@ -97,6 +100,7 @@ def test_a_build(tools, tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search(r"50 MHz asked for, 72 MHz reached \(seed 3; others: 1: 70, 2: 71\)", out) and "10%" in out
     assert (tmp_path / "build/fpga/ulx3s-85f.bit").read_bytes() == b"bits of config of seed 3"
+    assert "demo, 72.00 MHz, seed 3" in (picture := (tmp_path / "build/fpga/ulx3s-85f.svg").read_text()) and "rope" in picture
     report = json.loads((tmp_path / "build/fpga/ulx3s-85f.json").read_text())
     assert report["seed"] == 3 and report["fmax"] == 72 and report["run_on_hardware"] is False and report["shape"]["context"] == 16
     assert report["bitstream_sha256"] == hashlib.sha256(b"bits of config of seed 3").hexdigest()
@@ -119,7 +123,7 @@ def test_another_family(tools, tmp_path, monkeypatch, capsys):
     line = "fpga build --board tang-nano-20k --shape tiny,context=16 --mhz 30".split()
     assert main(line) == 0
     assert tools() == ["gowin_pll", "yosys", "nextpnr-himbaechel-gowin 1", "gowin_pack"]
-    assert (tmp_path / "build/fpga/tang-nano-20k.fs").read_bytes() == b"bits of placed"
+    assert (tmp_path / "build/fpga/tang-nano-20k.fs").read_bytes() == b"bits of " + next((tmp_path / "build/fpga").glob("tang-nano-20k-*/seed-1.routed")).read_bytes()
     assert json.loads((tmp_path / "build/fpga/tang-nano-20k.json").read_text())["model"] == "mini"
     work, = (tmp_path / "build/fpga").glob("tang-nano-20k-*")
     assert "module pll (input clkin, output clkout0, locked)" in (work / "pll.v").read_text()
@@ -218,7 +222,7 @@ def test_a_clock_that_is_not_met(tools, capsys):
     ("fpga build --seeds 4-1", "Seeds must be numbers of up to 9 digits and ranges"),
     ("fpga build --seeds 1-\u0663", "Seeds must be numbers of up to 9 digits and ranges"),
     ("fpga build --seeds 1-999,1-2", "Seeds must be at most 1000: each takes minutes"),
-    ("fpga build --shape batch-16x16", "take source=rom for the shape"),
+    ("fpga build --shape batch-16x16", "take source=rom or source=wired for the shape"),
     ("fpga program --bitstream none.bit", "none.bit: No such file"),
     ("fpga program --board tang-nano-20k", "tang-nano-20k.fs: No such file: hwgen fpga build --board tang-nano-20k makes it"),
     ("fpga program --board arty-a7-35", "a Vivado project, which makes it: name it with --bitstream"),

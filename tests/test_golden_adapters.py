@@ -80,7 +80,8 @@ def run(link, numbers):
     """Tokens and signatures of passes in which the slots' texts go on side by side, each with its adapter."""
     found = []
     for position in range(3):
-        result = link.run_pass([Entry(slot, position, 7 * slot + position, True, adapter=number) for slot, number in enumerate(numbers)]).check()
+        result = link.run_pass([Entry(slot, position, 7 * slot + position, True, adapter=number)
+                                for slot, number in enumerate(numbers)]).check()
         found.append([(result.tokens[row], [rows[row] for rows in result.signatures]) for row in range(4)])
     link.reset()
     return [[passed[slot] for passed in found] for slot in range(4)]
@@ -121,7 +122,8 @@ def test_what_is_added_is_exact():
     rng, (_, design, _) = np.random.default_rng(3), machine()
     for own in (-9, -3, 4):
         x = rng.integers(0, 112, 72).astype(np.uint8) | rng.integers(0, 2, 72).astype(np.uint8) << 7
-        a, b = fp8_ints(rng.integers(0, 112, (8, 72)), E3M4).astype(np.float64), fp8_ints(rng.integers(0, 112, (5, 8)), E3M4).astype(np.float64)
+        a, b = fp8_ints(rng.integers(0, 112, (8, 72)),
+                        E3M4).astype(np.float64), fp8_ints(rng.integers(0, 112, (5, 8)), E3M4).astype(np.float64)
         got = added(design, x[None], np.array([-2]), a, b, own)[0]
         z, _ = codes_of(design, (fp8_ints(x, E3M4) @ a.T)[None], np.array([-2]), own)
         assert [Fraction(y) for y in got] == exact(design, x, -2, a, b, own, z[0])
@@ -149,7 +151,8 @@ def test_what_cannot_be_is_refused():
         link.run_pass([Entry(0, 0, 1, adapter=4)])
 
 
-@pytest.mark.parametrize("fields, told", [({"adapters": 2}, "0, 1, 3 or 7"), ({"halves": 2}, "Half-batch count must be 1"), ({"adapter_rank": 0}, "1 to 256")])
+@pytest.mark.parametrize("fields, told", [({"adapters": 2}, "0, 1, 3 or 7"), ({"halves": 2}, "Half-batch count must be 1"),
+                                          ({"adapter_rank": 0}, "1 to 256")])
 def test_shapes_that_cannot_be(fields, told):
     with pytest.raises(ValueError, match=told):
         dataclasses.replace(HW, **fields)
@@ -164,7 +167,8 @@ def test_the_memory_holds_each_code_once():
     assert np.array_equal(a[:5], codes.parts["gate_up", 1].a["gate"]) and np.array_equal(a[8:13], codes.parts["gate_up", 1].a["up"])
     assert not a[5:8].any() and not a[13:].any()
     b = beats[part.b_address:part.end].reshape(part.b.n_tiles, 2, 16, 8).transpose(0, 2, 1, 3).reshape(-1, 16)
-    assert np.array_equal(b[:400:2, :5], codes.parts["gate_up", 1].b["gate"]) and np.array_equal(b[1:400:2, 8:13], codes.parts["gate_up", 1].b["up"])
+    assert np.array_equal(b[:400:2, :5], codes.parts["gate_up",
+                                                     1].b["gate"]) and np.array_equal(b[1:400:2, 8:13], codes.parts["gate_up", 1].b["up"])
 
 
 def cycles(numbers, **changes):

@@ -8,7 +8,8 @@ from hwgen.params.axi import AxiShape
 from hwgen.params.registers import ACCESS, RESULT, command_fields, register_map, word_bits
 from sim.designs import small_design
 
-SHAPES = [(dict(sampler="gumbel"), dict(host="queue", address_width=40)), (dict(), dict()), (dict(entries=1, num_hidden_layers=1), dict(address_width=14)),
+SHAPES = [(dict(sampler="gumbel"), dict(host="queue", address_width=40)), (dict(), dict()),
+          (dict(entries=1, num_hidden_layers=1), dict(address_width=14)),
           (dict(entries=300, num_hidden_layers=9), dict(address_width=64))]
 
 
@@ -36,7 +37,8 @@ def test_the_map_is_sound(changes, axi):
     assert end <= 1 << registers.address_width
 
 
-@pytest.mark.parametrize("fields, bits", [(command_fields(small_design()), 64), (command_fields(small_design(sampler="gumbel")), 128), (RESULT, 64)])
+@pytest.mark.parametrize("fields, bits", [(command_fields(small_design()), 64), (command_fields(small_design(sampler="gumbel")), 128),
+                                          (RESULT, 64)])
 def test_words(fields, bits):
     used = [bit for field in fields for bit in range(field.lsb, field.lsb + field.width)]
     assert len(used) == len(set(used)) and max(used) < bits == word_bits(fields)

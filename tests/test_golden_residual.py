@@ -23,7 +23,8 @@ def test_error_bound(formats):
     for (row, k), value in np.ndenumerate(got):
         addend = int(acc[row, k]) * Fraction(2) ** int(exponents[row] - 3 + design.acc_unit + design.hw.residual_fraction)
         exact = int(x[row, k]) + addend
-        assert clipped[0][row, k] == (not -2**31 < addend or not round(addend) < 2**31 or not -2**31 <= int(x[row, k]) + round(addend) < 2**31)
+        assert clipped[0][row, k] == (not -2**31 < addend or not round(addend) < 2**31 or not -2**31 <= int(x[row, k])
+                                      + round(addend) < 2**31)
         if abs(addend) >= 2**31 or not -2**31 <= exact <= 2**31 - 1:
             beyond += 1                                   # of the addend, then of the sum
             addend = min(max(round(addend), -2**31), 2**31 - 1)

@@ -34,7 +34,7 @@ def test_words_make_the_sums(formats, rows, tiles, lanes):
                 for word in range(n_rounds * k_rounds):
                     value = int.from_bytes(found.words[r, h, first + word].tobytes(), "little")
 
-                    def field(index, width, base=0):
+                    def field(index, width, base=0, value=value):
                         return value >> base + index * width & (1 << width) - 1
                     tile = np.array([[field(c * lanes + lane, bits) for lane in range(lanes)] for c in range(hw.columns)])
                     base = hw.columns * lanes * bits

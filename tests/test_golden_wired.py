@@ -2,10 +2,12 @@
 import numpy as np
 import pytest
 
-from hwgen.golden.wired import wired_cycles
+from hwgen.golden.wired import Effects, wired_cycles
+from hwgen.lib.wires import registers, wires_text
 from hwgen.params.formats import E2M1, E3M4, E4M3
 from hwgen.params.wired import BLOCK_INPUTS, FixedMatrix, Network, Plan, digits, frame_bits, network
 from sim.designs import small_design
+from sim.wired_units import serial_sums
 
 
 def random_ints(fmt, outputs, inputs, seed=1):
@@ -86,3 +88,27 @@ def test_cycles():
     assert times.taken == 102 and times.busy == 30 + matrix.latency
     assert times.last - times.first + 1 == 6 and times.first == times.taken + times.busy + 3
     assert times.ready == times.last - 1
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_registers_that_keep_a_value(levels):
+    """What `Effects` says of each register is what a machine of registers does, cycle by cycle."""
+    matrix, x = FixedMatrix(random_ints(E2M1, 9, 6), E3M4, levels), np.random.default_rng(4).integers(-500, 501, (5, 6))
+    effects, nodes, bits = Effects(matrix), matrix.plan.network.nodes(x), matrix.bits + 3
+    right = serial_sums(matrix, x, bits)
+    assert (right == matrix.plan.network.values(x)).all()
+    of = [register for word in registers(matrix.plan).values() for register in word]
+    assert len(of) == len(set(of)) == sum(matrix.plan.registers().values()) - matrix.latency
+    for register in of:
+        for value in (0, 1):
+            wrong, part = effects.effect(register, value, nodes)
+            assert ((right + np.outer(wrong, part) - serial_sums(matrix, x, bits, (register, value))) % (1 << bits) == 0).all(), (register, value)
+
+
+def test_a_register_that_keeps_a_value_is_one_line():
+    plan = FixedMatrix(random_ints(E2M1, 9, 6), E3M4).plan
+    right = wires_text(plan).splitlines()
+    for word, of in registers(plan).items():
+        for value, end in ((0, f"& ~{len(of)}'h1;"), (1, f"| {len(of)}'h1;")):
+            changed = [a for a, b in zip(wires_text(plan, (word, 0, value)).splitlines(), right, strict=True) if a != b]
+            assert len(changed) == 1 and f" {word} <= " in changed[0] or changed[0].endswith(end)

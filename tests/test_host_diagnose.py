@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 
 from hwgen.golden.decoder import GoldenDecoder
+from hwgen.golden.numbers import fp8_ints
+from hwgen.golden.vector_buffer import quantize as codes_of
 from hwgen.host.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
-from hwgen.host.faults import ConstantFault, FlippingLink, KvFault, WeightFault, constants, rewired
+from hwgen.host.faults import ConstantFault, FlippingLink, KvFault, WeightFault, WireFault, constants, parse_fault, rewired
 from hwgen.host.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
+from hwgen.lib.wires import registers
 from hwgen.models.pack import pack
+from hwgen.models.wires import fixed_matrices
 from hwgen.params.block import dense
 from hwgen.params.tables import rsqrt_table, sigmoid_table
 from sim.designs import small_design
+from sim.wired_units import serial_sums
 
 SHAPE = dict(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, kv_block=4, context=16, hidden_size=10,
              intermediate_size=12, head_dim=6, vocab_size=29, tie_word_embeddings=False, head="pair", weight_format="e4m3")
@@ -219,3 +224,40 @@ def test_a_wrong_token_alone():
     mismatch, diagnosis = found(Machine(wrong))
     assert mismatch.layer is None and not diagnosis.suspects
     assert "the final norm, the LM head's weights, or the sampler" in "\n".join(diagnosis.lines())
+
+
+WIRED = small_design(**SHAPE | dict(entries=1, source="wired", wire_levels=3))
+WIRED_MODEL = quantize(random_checkpoint(WIRED.model), WIRED.recipe)
+
+
+def of_wires(project, layer, kind, number, value):
+    """(`WireFault`, golden machine that has it): its matrix's sums come from registers, cycle by cycle."""
+    machine, wires = Machine(WIRED_MODEL, design=WIRED), fixed_matrices(WIRED_MODEL, WIRED)
+    matrix, bits, fmt = wires[project, layer], max(other.bits for other in wires.values()), WIRED.recipe.activation_format
+    word, bit, register = [(word, bit, register) for word, of in registers(matrix.plan).items() for bit, register in enumerate(of) if register[0] == kind][number]
+    decoder, matmul = machine.decoder, machine.decoder.matmul
+    mine = getattr(decoder.weights[layer], project)
+
+    def wrong(values, weights):
+        if weights is not mine:
+            return matmul(values, weights)
+        x, exp = codes_of(values, fmt)
+        x = np.pad(fp8_ints(x, fmt).astype(np.int64), [(0, 0), (0, matrix.size[1] - values.shape[1])])
+        return serial_sums(matrix, x, bits, (register, value))[:, :len(mine)], exp
+    decoder.matmul = wrong
+    return WireFault(f"{project}_{layer}.{word}", bit, value), machine
+
+
+@pytest.mark.parametrize("place", [("qkv", 0, "carry", 30, 1), ("o", 1, "shift", 3, 0), ("gate_up", 0, "sum", 20, 1), ("down", 1, "delay", 5, 1)], ids=lambda place: place[0])
+def test_registers_of_wires(place):
+    fault, machine = of_wires(*place)
+    _, diagnosis = found(machine, WIRED_MODEL)
+    assert diagnosis.unit == "wired" and named(diagnosis, fault) and diagnosis.again, "\n".join([fault.where(WIRED), *diagnosis.lines()])
+
+
+@pytest.mark.parametrize("spelling, design, complaint", [
+    ("wire:down_0.c0:0:1", DESIGN, "add source=wired"), ("wire:down.c0:0:1", WIRED, "one of qkv_0, .*head, not 'down'"), ("wire:down_0.c0:0:2", WIRED, "Value of a register must be 0 to 1"),
+    ("wire:down_0.y0:0:1", WIRED, "c0 to c.*not 'y0'"), ("wire:down_0.c0:99:1", WIRED, "Bit of down_0.c0 must be 0 to"), ("wire:down_0:1", WIRED, "wire:MATRIX.WORD:BIT:VALUE")])
+def test_wires_that_are_none(spelling, design, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        parse_fault(spelling, design).check_in(fixed_matrices(WIRED_MODEL, WIRED))

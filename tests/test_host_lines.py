@@ -78,7 +78,8 @@ def test_a_port_that_goes_away(line, operation):
     port = FramePort(here)
     with pytest.raises(LinkError, match=f"^/dev/.*: {GONE} .unplugged"):
         for _ in range(1000):       # the first write wakes the one who pulls
-            {"write": lambda: here.write(b"x"), "read": lambda: (here.write(b"x"), here.read(1)), "transact": lambda: port.read(0)}[operation]()
+            {"write": lambda: here.write(b"x"), "read": lambda: (here.write(b"x"), here.read(1)),
+             "transact": lambda: port.read(0)}[operation]()
     here.close()
 
 
@@ -88,7 +89,8 @@ TEXT = "What answers writes text, as a console or a modem does"
 
 @pytest.mark.parametrize("answer, complaint", [
     (lambda data: data, ECHO), (lambda data: b"\r\nERROR\r\n", TEXT + ".*'ERROR"),
-    (lambda data: b"^E^@\r\nboard login: ", TEXT + ".*board login:"), (lambda data: b"\xfe\x00\x80\x01\xf0", "bytes that are none, first fe 00 80 01 f0"),
+    (lambda data: b"^E^@\r\nboard login: ", TEXT + ".*board login:"),
+    (lambda data: b"\xfe\x00\x80\x01\xf0", "bytes that are none, first fe 00 80 01 f0"),
     (lambda data: b"", "no answer in 2 attempts of 0.2 s .is it the right port")])
 def test_something_else_at_the_other_end(line, answer, complaint):
     with pytest.raises(LinkError, match=f"^/dev/.*: .*{complaint}"):
@@ -104,8 +106,10 @@ def test_an_adapter_that_hears_itself_is_no_harm(line):
 def test_ports_that_are_none(tmp_path):
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
-    for device, complaint in (("", "Link serial: must name its device"), (tmp_path / "nowhere", "must be one that is there, not missing .there are: "),
-                              (tmp_path / "file", "not to another file"), (tmp_path, "not to another file"), (tmp_path / "pipe", "not to another"),
+    for device, complaint in (("", "Link serial: must name its device"),
+                              (tmp_path / "nowhere", "must be one that is there, not missing .there are: "),
+                              (tmp_path / "file", "not to another file"), (tmp_path, "not to another file"),
+                              (tmp_path / "pipe", "not to another"),
                               ("/dev/null", "not to another file")):
         with pytest.raises(InputError, match=complaint):
             SerialLine(str(device), 115200)
@@ -137,7 +141,7 @@ def test_a_port_that_goes_away_when_it_is_told_to_stop(capsys, monkeypatch):
         if len(pieces) == 4:
             raise KeyboardInterrupt
     monkeypatch.setattr("hwgen.host.terminal.write", write)
-    monkeypatch.setattr("hwgen.commands.links._board_link", lambda screen, options, design, quantized, faults: Following(design, quantized))
+    monkeypatch.setattr("hwgen.commands.links.board_link", lambda screen, options, design, quantized, faults: Following(design, quantized))
     monkeypatch.setattr("hwgen.commands.links.check_simulator", lambda: None)
     assert main("run demo --prompt x --link sim-uart".split()) == 1
     err = capsys.readouterr().err

@@ -27,13 +27,15 @@ class Registers:
         self.ready = [1 << 63]          # the result of the pass with which the host connects
 
     def transact(self, operations):
-        return [[self._word(op.address + 4 * i) for i in range(op.count)] if hasattr(op, "count") else self._written(op) for op in operations]
+        return [[self._word(op.address + 4 * i) for i in range(op.count)] if hasattr(op, "count") else self._written(op)
+                for op in operations]
 
     def _word(self, address):
         name = {self.map[r].offset: r for r in ("QUEUE", "RESULT_LO", "RESULT_HI")}.get(address)
         if name is None:
             return self.words.get(address, 0)
-        return {"QUEUE": len(self.ready) << 8, "RESULT_LO": self.ready and self.ready[0] & 0xFFFFFFFF, "RESULT_HI": self.ready and self.ready[0] >> 32}[name]
+        return {"QUEUE": len(self.ready) << 8, "RESULT_LO": self.ready and self.ready[0] & 0xFFFFFFFF,
+                "RESULT_HI": self.ready and self.ready[0] >> 32}[name]
 
     def _written(self, operation):
         if operation.address == self.map["QUEUE"].offset and operation.words[0] >> 16:
@@ -62,14 +64,16 @@ def test_results_of_a_pass():
 
 def test_a_pass_of_too_many_entries():
     """Rows are those of the entries that were let in, whatever the one answer for all others is."""
-    found = linked(result(error=ErrorCode.TOO_MANY_ENTRIES, none=1, last=0), result(7, 1)).run_pass([Entry(0, i, 1, i == 1) for i in range(5)])
+    found = linked(result(error=ErrorCode.TOO_MANY_ENTRIES, none=1, last=0),
+                   result(7, 1)).run_pass([Entry(0, i, 1, i == 1) for i in range(5)])
     assert found.tokens == {1: 7} and [len(rows) for rows in found.signatures] == [DESIGN.hw.entries] * DESIGN.layers
     assert {index: error.code for index, error in found.errors.items()} == dict.fromkeys((2, 3, 4), ErrorCode.TOO_MANY_ENTRIES)
 
 
 @pytest.mark.parametrize("bad, words", [
     (result(token=37), "token 37, which must be below 37"), (result(token=2**32 - 1), "token 4294967295"),
-    (result(entry=1), "entry 1, which must be below 1"), (result(error=len(ErrorCode)), f"error {len(ErrorCode)}, which must be below {len(ErrorCode)}"),
+    (result(entry=1), "entry 1, which must be below 1"),
+    (result(error=len(ErrorCode)), f"error {len(ErrorCode)}, which must be below {len(ErrorCode)}"),
     (result(none=1, error=255), "error 255")])
 def test_results_that_no_machine_gives_are_refused(bad, words):
     with pytest.raises(LinkError, match=f"The machine gave a result with {words}"):

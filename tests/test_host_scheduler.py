@@ -82,7 +82,8 @@ def test_batch_invariance(links, seed, inverse):
     expected = [alone(link, r) for r in wanted]
     rng = random.Random(seed)
     blocks = rng.choice([None, 8, 11])
-    plain = Scheduler(link, Policy(rng.choice(list(ORDERS)), rng.choice([None, 1, 3]), rng.choice([None, 2]), rng.choice(["recompute", "keep"])),
+    plain = Scheduler(link, Policy(rng.choice(list(ORDERS)), rng.choice([None, 1, 3]), rng.choice([None, 2]),
+                                   rng.choice(["recompute", "keep"])),
                       blocks=blocks)
     chaos = Chaos(link, seed, blocks=blocks)
     drafts = Chaos(link, seed, blocks=blocks, drafter=Guesser(seed, expected), draft_tokens=rng.randint(1, 4))
@@ -215,7 +216,8 @@ def test_policies_that_are_none(text):
 
 
 @pytest.mark.parametrize("change, complaint", [
-    ({"prompt": ()}, "at least one token"), ({"prompt": (1,) * 32}, "shorter than the context of 32"), ({"prompt": (37,)}, "vocabulary's size 37"),
+    ({"prompt": ()}, "at least one token"), ({"prompt": (1,) * 32}, "shorter than the context of 32"),
+    ({"prompt": (37,)}, "vocabulary's size 37"),
     ({"max_tokens": 0}, "at least 1"), ({"max_tokens": 20}, "must fit into the KV memory of 4 blocks of 4"), ({"arrival": -1}, "Arrival")])
 def test_requests_that_cannot_be(links, change, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -72,17 +72,22 @@ def test_requests():
 
 
 @pytest.mark.parametrize("line, complaint", [
-    ("{", "Line must be JSON"), ("[]", "Request must be an object"), ('{"prompt_length": 3, "size": 1}', "Field must be one of .* not 'size'"),
-    ("{}", "exactly one of tokens, text"), ('{"tokens": [1], "text": "x"}', "exactly one of"), ('{"prompt_length": "3"}', "Field prompt_length"),
-    ('{"prompt_length": true}', "Field prompt_length"), ('{"prompt_length": 0}', "Lengths must be"), ('{"tokens": ["x"]}', "Tokens must be"),
-    ('{"prompt_length": 3, "arrival": -1}', "Arrival must be"), ('{"prompt_length": 3, "arrival": Infinity}', "Line must be JSON .Infinity"),
+    ("{", "Line must be JSON"), ("[]", "Request must be an object"),
+    ('{"prompt_length": 3, "size": 1}', "Field must be one of .* not 'size'"),
+    ("{}", "exactly one of tokens, text"), ('{"tokens": [1], "text": "x"}', "exactly one of"),
+    ('{"prompt_length": "3"}', "Field prompt_length"),
+    ('{"prompt_length": true}', "Field prompt_length"), ('{"prompt_length": 0}', "Lengths must be"),
+    ('{"tokens": ["x"]}', "Tokens must be"),
+    ('{"prompt_length": 3, "arrival": -1}', "Arrival must be"),
+    ('{"prompt_length": 3, "arrival": Infinity}', "Line must be JSON .Infinity"),
     ('{"prompt_length": 3, "arrival": 1, "cycle": 1}', "not both"), ('{"prompt_length": 3, "seed": -1}', "Seed must be"),
     ('{"prompt_length": 2147483648}', "Lengths must be"), ('{"tokens": [1], "output_length": 1' + "0" * 90 + "}", "Lengths must be"),
     ('{"prompt_length": 3, "cycle": 1' + "0" * 99 + "}", "Arrival must be"), ('{"prompt_length": 3, "arrival": 1e300}', "Arrival must be"),
     ('{"prompt_length": 3, "cycle": ' + "9" * 5000 + "}", "Line must be JSON .an integer of 5000 digits"),
     ('{"tokens": ' + "[" * 100_000, "Line must be JSON .it is nested too deeply"), ('{"tokens": [-1]}', "Tokens must be"),
     ('{"prompt_length": 3, "arrival": NaN}', "Line must be JSON .NaN"), ('{"prompt_length": 3, "prompt_length": 3}', "stands twice"),
-    ('{"prompt_length": 3, "stop": 1}', "Field stop must be true or false, not 1"), ('{"text": null}', "Field text must be a string, not None"),
+    ('{"prompt_length": 3, "stop": 1}', "Field stop must be true or false, not 1"),
+    ('{"text": null}', "Field text must be a string, not None"),
     ('{"text": "\\ud800"}', "Line must be JSON .half"), ('{"prompt_length": 3, "name": "a\\nb"}', "Name must be"),
     (" " * (5 << 20), "Trace must be at most")])
 def test_traces_that_are_none(tmp_path, line, complaint):
@@ -141,7 +146,8 @@ def test_percentile():
 
 def report(turnaround=100, policy=Policy()):
     scheduler = Scheduler(TimingLink(DESIGN), policy, turnaround=turnaround)
-    requests = [Request((1,) * 6, 3), Request((2,) * 4, 1, arrival=500), Request((3,) * 2, 2, arrival=10**6), Request((3,), 3), Request((3,), 4)]
+    requests = [Request((1,) * 6, 3), Request((2,) * 4, 1, arrival=500), Request((3,) * 2, 2, arrival=10**6), Request((3,), 3),
+                Request((3,), 4)]
     return Report(scheduler, play(scheduler, requests), 50.0)
 
 
@@ -157,7 +163,8 @@ def test_report():
     assert facts["tokens_per_second"] == pytest.approx(27 / (total * second))
     assert facts["output_tokens_per_second"] == pytest.approx(13 / (total * second))
     first = sorted([a.times[0], b.times[0] - 500, c.times[0] - 10**6, d.times[0], e.times[0]])
-    assert facts["time_to_first_token"] == pytest.approx({"mean": sum(first) / 5 * second, "p50": first[2] * second, "p99": first[4] * second})
+    assert facts["time_to_first_token"] == pytest.approx({"mean": sum(first) / 5 * second, "p50": first[2] * second,
+                                                          "p99": first[4] * second})
     gaps = sorted(y - x for s in r.sequences for x, y in zip(s.times, s.times[1:]))
     assert len(gaps) == 8 and facts["time_per_output_token"]["p99"] == pytest.approx(gaps[-1] * second)
     assert facts["utilization"]["MAC array"] == pytest.approx(sum(p.counters["mac_busy"] for p in passes) / total)

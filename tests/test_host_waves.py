@@ -93,7 +93,8 @@ def declared(verilog):
 
 def test_named_signals():
     text = probed(VERILOG, "dut")
-    assert declared(text) == {"dut_memory": set(), "dut_column_l4": {"i__valid"}, "dut_unit": {"clk", "o__payload"}, "dut_unit_skid": {"o__ready", "kept"},
+    assert declared(text) == {"dut_memory": set(), "dut_column_l4": {"i__valid"}, "dut_unit": {"clk", "o__payload"},
+                              "dut_unit_skid": {"o__ready", "kept"},
                               "dut": {"clk", "phase", "command__valid", "command__ready", "command__payload", "left"}}
     assert re.sub(r"/\*.*?\*/", "", text) == VERILOG
 

@@ -26,7 +26,8 @@ class Wide(wiring.Component):
         total = self.a + self.b
         fits = total[7:].all() | ~total[7:].any()
         m.d.sync += [self.sum.eq(Mux(fits, total[:8], Cat((~total[12]).replicate(7), total[12]))),
-                     self.parity.eq(Cat(Cat(self.a[0], self.a[2:9], self.b[1:8], self.b[11], self.a[4]).xor(), Cat(self.a[:3], self.b[:2]).xor()))]
+                     self.parity.eq(Cat(Cat(self.a[0], self.a[2:9], self.b[1:8], self.b[11], self.a[4]).xor(),
+                                        Cat(self.a[:3], self.b[:2]).xor()))]
         last = Signal(12)
         m.d.sync += last.eq(self.a)
         both = [self.a ^ self.b, self.a ^ last, self.b ^ last, last & self.a, last & self.b, last | self.a, last | self.b, self.a & self.b]

@@ -1,4 +1,5 @@
-"""Skid buffers in Amaranth's simulator: every item once and in order, in the cycle promised, and `ready` that no taker's `ready` reaches."""
+"""Skid buffers in Amaranth's simulator: every item once and in order, in the cycle promised, and `ready` that no taker's `ready`
+reaches."""
 import random
 
 import pytest

@@ -68,6 +68,13 @@ def test_each_shared_module_is_written_once():
     assert modules(emit_design(Quad(2), "chip")) == ["chip_register_2", "chip_pair_2", "chip"]
 
 
+def test_with_sources_a_module_takes_no_attributes_of_the_next():
+    text = emit_design(Quad(2), "chip", sources=True)
+    assert modules(text) == ["chip_register_2", "chip_pair_2", "chip"]
+    assert re.search(r'\(\* src = ".*example_units.py:\d+" \*\)', text)
+    assert {before for before in re.findall(r"(.*)\n(?:module |\Z)", text) if before.lstrip().startswith("(*")} == set()
+
+
 def test_in_place_without_a_design():
     assert modules(emit_verilog(Pair(2), "chip")) == ["chip", "chip_first", "chip_second"]
 

@@ -58,7 +58,8 @@ def test_logits_equal_pefts(base, tmp_path, name):
 @pytest.mark.parametrize("option, value", [
     ("peft_type", "LOHA"), ("bias", "lora_only"), ("use_dora", True), ("lora_bias", True), ("modules_to_save", ["lm_head"]),
     ("init_lora_weights", "pissa_niter_4"), ("init_lora_weights", "olora"), ("init_lora_weights", "loftq"), ("init_lora_weights", 1),
-    ("layer_replication", [[0, 2]]), ("trainable_token_indices", [3]), ("target_parameters", ["weight"]), ("alora_invocation_tokens", [1, 2]),
+    ("layer_replication", [[0, 2]]), ("trainable_token_indices", [3]), ("target_parameters", ["weight"]),
+    ("alora_invocation_tokens", [1, 2]),
     ("use_qalora", True), ("task_type", "SEQ_CLS"), ("r", 0), ("r", "8"), ("rank_pattern", {"q_proj": 0}), ("rank_pattern", {"q_(": 3}),
     ("alpha_pattern", {"q_proj": None}), ("lora_alpha", "x"), ("use_rslora", 1), ("layers_pattern", "layers"), ("target_modules", None),
     ("target_modules", 7), ("target_modules", "(q_proj"), ("target_modules", ["nothing"]), ("invented", 3)])
@@ -148,9 +149,11 @@ def test_a_trace_with_adapters(tmp_path):
     """Requests of each adapter and of none side by side: each is answered as in a run without the others' adapters."""
     folder, found = str(demo_adapter(tmp_path / "adapter")), []
     for name, numbers in (("none", (0, 0, 0)), ("some", (0, 1, 2)), ("all", (1, 1, 1))):
-        requests = [{"text": text, "output_length": 5, "adapter": number} for text, number in zip(("She was", "My dear", "She was"), numbers)]
+        requests = [{"text": text, "output_length": 5, "adapter": number}
+                    for text, number in zip(("She was", "My dear", "She was"), numbers)]
         (tmp_path / "trace").write_text("\n".join(map(json.dumps, requests)))
-        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=3", "--link", "golden", "--adapter", folder, "--adapter", folder,
+        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=3", "--link", "golden", "--adapter", folder,
+                     "--adapter", folder,
                      "--json", str(tmp_path / name)]) == 0
         found.append([request["output"] for request in json.loads((tmp_path / name).read_text())["each_request"]])
     none, some, every = found
@@ -159,12 +162,14 @@ def test_a_trace_with_adapters(tmp_path):
 
 @pytest.mark.parametrize("command, told", [
     ("trace run --synthetic requests=1,prompt=4,output=2 --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1"),
-    ("trace run --synthetic requests=1,prompt=4,output=2 --link timing --shape demo,adapters=1,adapter_rank=2 --adapter DIR", "at most the machine's 2, not 4"),
+    ("trace run --synthetic requests=1,prompt=4,output=2 --link timing --shape demo,adapters=1,adapter_rank=2 --adapter DIR",
+     "at most the machine's 2, not 4"),
     ("run demo --prompt x --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
     ("run demo --prompt x --link sim-uart --shape demo,adapters=1 --adapter DIR", "Adapters of a shape must be 0"),
     ("emit demo -o DIR/out --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("plan engines demo --shape demo,adapters=1", "Adapters of a shape must be 0"),
-    ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR", "at most the machine's 3, not 4: add adapter_rank=4"),
+    ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR",
+     "at most the machine's 3, not 4: add adapter_rank=4"),
     ("run demo --prompt x --link golden --shape demo,adapters=1 --adapter DIR/none", "adapter_config.json is missing"),
 ])
 def test_commands_that_cannot_be(tmp_path, capsys, command, told):
@@ -179,7 +184,7 @@ def test_info_says_what_an_adapter_takes(capsys):
 
 
 VOICE = ("ACCORDION, n. An instrument in harmony with the sentiments of an assassin.\n"
-         "APHORISM, n. Predigested wisdom.\nAPPLAUSE, n. The echo of a platitude.\nBORE, n. A person who talks when you wish him to listen.")
+         "APHORISM, n. Predigested wisdom.\nAPPLAUSE, n. The echo of a platitude.\nBORE, n. A person who talks when you wish him to listen.")  # noqa: E501
 
 
 def test_the_shipped_adapter_has_another_voice():
@@ -195,8 +200,10 @@ def test_the_shipped_adapter_has_another_voice():
 def test_the_shipped_adapter_changes_one_text_of_a_batch(tmp_path):
     found = []
     for name, number in (("without", 0), ("with", 1)):
-        requests = [{"text": text, "output_length": 8, "adapter": number if text == "MAN, n." else 0} for text in ("MAN, n.", "My dear", "They were", "In the morning")]
+        requests = [{"text": text, "output_length": 8, "adapter": number if text == "MAN, n." else 0}
+                    for text in ("MAN, n.", "My dear", "They were", "In the morning")]
         (tmp_path / "trace").write_text("\n".join(map(json.dumps, requests)))
-        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=1", "--link", "golden", "--adapter", "devil", "--json", str(tmp_path / name)]) == 0
+        assert main(["trace", "run", str(tmp_path / "trace"), "--shape", "demo,adapters=1", "--link", "golden", "--adapter", "devil",
+                     "--json", str(tmp_path / name)]) == 0
         found.append([request["output"] for request in json.loads((tmp_path / name).read_text())["each_request"]])
     assert found[0][0] != found[1][0] and found[0][1:] == found[1][1:]

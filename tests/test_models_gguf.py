@@ -139,7 +139,8 @@ def rope_of(path, kind=None, numbers=(), **more):
 
 
 def test_rope_scaling_is_llama_cpps(tmp_path):
-    """A factor without a type is linear, its old name counts, 0 is not given, of type none it counts for nothing; divisors count beside it."""
+    """A factor without a type is linear, its old name counts, 0 is not given, of type none it counts for nothing; divisors count beside
+    it."""
     path, four = tmp_path / "m.gguf", {"scaling.factor": 4.0}
     assert rope_of(path, None, four) == LinearRopeScaling(factor=4.0)
     assert rope_of(path, "linear", four) == LinearRopeScaling(factor=4.0)

@@ -44,7 +44,8 @@ def test_tied(tmp_path):
 
 
 def tables(folder, tied, **changes):
-    """A folder whose configuration ties head and embedding or not; ``changes`` are tensors, None leaves one out. Its Checkpoint, and tensors."""
+    """A folder whose configuration ties head and embedding or not; ``changes`` are tensors, None leaves one out. Its Checkpoint, and
+    tensors."""
     tensors = write_folder(folder, config={"tie_word_embeddings": tied})
     tensors |= {EMBEDDING: tensors[EMBEDDING].astype(np.float32)}
     for name, values in changes.items():
@@ -152,7 +153,7 @@ def test_rope_scaling_that_is_empty(empty):
 
 
 def test_rope_keys_without_effect():
-    shape, _, warnings = about(config(rope_scaling={"type": "linear", "factor": 2.0, "attention_factor": 1.5}))
+    _, _, warnings = about(config(rope_scaling={"type": "linear", "factor": 2.0, "attention_factor": 1.5}))
     assert warnings == ["rope_scaling.attention_factor changes nothing of a linear RoPE, in transformers neither"]
 
 
@@ -218,7 +219,8 @@ def test_defaults_and_end_tokens():
     assert shape_from_config(mistral) == dataclasses.replace(ODD, name="model")
 
 
-ACTIVATIONS = ("one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_pytorch_tanh, gelu_python_tanh, gelu_accurate, quick_gelu, "
+ACTIVATIONS = ("one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_pytorch_tanh, gelu_python_tanh, gelu_accurate, "
+               "quick_gelu, "
                "relu, relu2")
 ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
 
@@ -267,8 +269,10 @@ ROPES = "one of default, linear, llama3, dynamic, yarn, longrope"
     ({"text_config": {}}, "Option text_config must not be there: a model of several parts is not supported"),
     ({"hidden_act": None}, f"Activation must be {ACTIVATIONS}, not None"),
     ({"tie_word_embeddings": None}, "Option tie_word_embeddings must be true or false, not None"),
-    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128]}}, "Option quantization_config.weight_block_size must be two numbers, not 1"),
-    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [0, 128]}}, "Option quantization_config.weight_block_size[0] must be at least 1, not 0"),
+    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128]}},
+     "Option quantization_config.weight_block_size must be two numbers, not 1"),
+    ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [0, 128]}},
+     "Option quantization_config.weight_block_size[0] must be at least 1, not 0"),
     ({"num_key_value_heads": 2}, "Head count 3 must be a multiple of KV head count 2"),
     ({"head_dim": None, "hidden_size": 73}, "Hidden size 73 must be a multiple of head count 3, or head_dim be given"),
     ({"vocab_size": "277"}, "Vocabulary size must be an integer, not '277'"),
@@ -370,7 +374,7 @@ def test_truncated(tmp_path, keep):
     whole = path.read_bytes()
     path.write_bytes(whole[:keep])
     line = refusal(tmp_path)
-    assert line.startswith(f"{path}: File must be at") or line.startswith(f"{path}: File must be {len(whole)} bytes long")
+    assert line.startswith((f"{path}: File must be at", f"{path}: File must be {len(whole)} bytes long"))
     assert "truncated" in line and "fetch it again" in line
 
 

@@ -35,7 +35,8 @@ def random_blocks(rng, rows, inputs, least=120, most=127):
 def exact(blocks, scales):
     """The numbers by ml_dtypes, in float64."""
     codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*scales.shape, 32)
-    return (codes.view(ml_dtypes.float4_e2m1fn).astype(np.float64) * scales.view(ml_dtypes.float8_e8m0fnu).astype(np.float64)[..., None]).reshape(len(scales), -1)
+    return (codes.view(ml_dtypes.float4_e2m1fn).astype(np.float64)
+            * scales.view(ml_dtypes.float8_e8m0fnu).astype(np.float64)[..., None]).reshape(len(scales), -1)
 
 
 def folder(path, rng, without=()):
@@ -57,7 +58,8 @@ def folder(path, rng, without=()):
 
 
 def test_all_codes_and_scales():
-    blocks, scales = np.arange(256, dtype=np.uint8).repeat(255).reshape(-1, 255, 16)[:16], np.arange(255, dtype=np.uint8)[None].repeat(16, axis=0)
+    blocks, scales = np.arange(256, dtype=np.uint8).repeat(255).reshape(-1, 255,
+                                                                        16)[:16], np.arange(255, dtype=np.uint8)[None].repeat(16, axis=0)
     with np.errstate(over="ignore"):
         want = exact(blocks, scales).astype(np.float32)
         assert (dequantized(blocks, scales) == want).all()
@@ -77,7 +79,8 @@ def test_without_scales(tmp_path):
         load(tmp_path / "m", need_tokenizer=False)
 
 
-@pytest.mark.parametrize("make", [quantize, lambda *of: compensate(*of, [list(range(32)), list(range(30))])[0]], ids=["nearest", "compensated"])
+@pytest.mark.parametrize("make", [quantize, lambda *of: compensate(*of, [list(range(32)), list(range(30))])[0]],
+                         ids=["nearest", "compensated"])
 def test_the_machine_has_the_weights_to_the_bit(make, tmp_path):
     """But those of the queries, which have the scale of the scores in them."""
     want = folder(tmp_path / "m", np.random.default_rng(2))

@@ -128,10 +128,12 @@ def test_inputs_of_the_heads_bias_are_made_by_the_final_norm():
 def test_offsets_of_rows_and_blocks(inputs):
     """A weight is its code's value times 2 to the power of the matrix's exponent, its row's offset and its block's."""
     rng = np.random.default_rng(5)
-    codes, rows, blocks = rng.integers(0, 16, (3, inputs), np.uint8), np.array([0, 15, 3], np.uint8), rng.integers(0, 7, (3, -(-inputs // 32)), np.uint8)
+    codes, rows, blocks = rng.integers(0, 16, (3, inputs),
+                                       np.uint8), np.array([0, 15, 3], np.uint8), rng.integers(0, 7, (3, -(-inputs // 32)), np.uint8)
     exact = codes.view(ml_dtypes.float4_e2m1fn).astype(np.float64)
     for r, b in ((rows, blocks), (rows, None), (None, blocks), (None, None)):
-        want = [[exact[i, j] * 2.0 ** (-9 + (0 if r is None else int(r[i])) + (0 if b is None else int(b[i, j // 32]))) for j in range(inputs)] for i in range(3)]
+        want = [[exact[i, j] * 2.0 ** (-9 + (0 if r is None else int(r[i])) + (0 if b is None else int(b[i, j // 32])))
+                 for j in range(inputs)] for i in range(3)]
         assert (Matrix(codes, -9, E2M1, rows=r, blocks=b).values() == want).all()
 
 

@@ -36,7 +36,8 @@ def test_nearest_is_what_encode_does(fmt):
 
 
 @pytest.mark.parametrize("options, share", [
-    (dict(fmt=E3M4), 0.4), (dict(fmt=E4M3), 0.4), (dict(fmt=E3M4, max_row=15), 0.4), (dict(fmt=E3M4, pair=True), 0.063), (dict(fmt=E2M5, max_row=15), 0.4),
+    (dict(fmt=E3M4), 0.4), (dict(fmt=E4M3), 0.4), (dict(fmt=E3M4, max_row=15), 0.4), (dict(fmt=E3M4, pair=True), 0.063),
+    (dict(fmt=E2M5, max_row=15), 0.4),
     (dict(fmt=E2M1, max_row=15, block_range=4), 0.11), (dict(fmt=E2M1, max_row=15), 0.11)], ids=str)
 def test_outputs_change_less(options, share):
     """Than with the nearest codes; offsets are in their range, and codes are numbers of the format."""

@@ -443,4 +443,5 @@ def test_gguf_words_that_are_tokens_need_no_merges():
         tokenizer = build_tokenizer(gguf_fields(pre=pre, tokens=tokens, token_type=types), "here")
         return len(tokenizer.encode("xyz", special=False))
 
-    assert {pre: count(pre) for pre in ("llama-bpe", "tekken", "smaug-bpe", "gpt-2")} == {"llama-bpe": 1, "tekken": 1, "smaug-bpe": 3, "gpt-2": 3}
+    assert {pre: count(pre) for pre in ("llama-bpe", "tekken", "smaug-bpe", "gpt-2")} == {"llama-bpe": 1, "tekken": 1,
+                                                                                          "smaug-bpe": 3, "gpt-2": 3}

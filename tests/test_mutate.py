@@ -14,20 +14,23 @@ VERILOG = ["module x(a);", "  assign y = $1 & a;", "  if ($2 ) begin", "    word
 
 def test_every_unit_has_a_bench_and_every_bench_is_of_a_unit():
     used = {path.stem.removeprefix("test_") for path in (mutate.ROOT / "sim").glob("test_*.py") if "runner import run" in path.read_text()}
-    assert used - {"runner"} == set(mutate.UNITS)
+    others = {"runner", "dram", "sdram_chip"}       # the runner itself, LiteDRAM, and the model of a chip
+    assert used - others == set(mutate.UNITS)
 
 
 def test_a_mutation_in_words():
-    command = "mutate -ctrl mutant 8 3 -mode cnot0 -module x -cell $and$design.v:2$1 -port A -portbit 1 -ctrlbit 2 -wire $2 -wirebit 1 -src design.v:2.1-2.3"
+    command = "mutate -ctrl mutant 8 3 -mode cnot0 -module x -cell $and$design.v:2$1 -port A -portbit 1 -ctrlbit 2 -wire $2 -wirebit 1 -src design.v:2.1-2.3"  # noqa: E501
     assert mutate._where(command, VERILOG, {}) == "cnot0 by [2] x and.A[1] $2=word[1]; Verilog: assign y = $1 & a;"
-    assert mutate._where(f"{command} -src hwgen/units/__init__.py:9", VERILOG, {("\\x", "$and$design.v:2$1"): "\\y"}).endswith("=word[1] -> y; hwgen/units/__init__.py:9")
+    assert mutate._where(f"{command} -src hwgen/units/__init__.py:9", VERILOG,
+                         {("\\x", "$and$design.v:2$1"): "\\y"}).endswith("=word[1] -> y; hwgen/units/__init__.py:9")
 
 
 def test_a_wire_is_named_in_its_own_module():
     other = ["module \\y.z (a);", "  assign other = $2 ;", "endmodule"]
-    command = "mutate -ctrl mutant 8 3 -mode inv -module {} -cell $and$design.v:9$1 -port A -portbit 1 -wire $2 -wirebit 1 -src design.v:2.1-2.3"
+    command = "mutate -ctrl mutant 8 3 -mode inv -module {} -cell $and$design.v:9$1 -port A -portbit 1 -wire $2 -wirebit 1 -src design.v:2.1-2.3"  # noqa: E501
     text = [*other, *VERILOG, "endmodule"]
-    assert [mutate._where(command.format(name), text, {}).split(";")[0] for name in ("x", "\\y.z")] == ["inv x and.A[1] $2=word[1]", "inv \\y.z and.A[1] $2=other[1]"]
+    assert [mutate._where(command.format(name), text, {}).split(";")[0]
+            for name in ("x", "\\y.z")] == ["inv x and.A[1] $2=word[1]", "inv \\y.z and.A[1] $2=other[1]"]
 
 
 def test_what_a_cell_drives_is_named_through_multiplexers():
@@ -46,19 +49,21 @@ def test_totals_are_of_units():
     entries = [{"name": f"{unit}/{number}", "value": value} for unit in ("rope", "axi", "no unit") for number, value in
                (("killed by values", 6), ("equivalent", 2), ("explained", 1), ("survived", 1), ("score", 75), ("mutants", 10))]
     assert mutate.totals([*entries, {"name": "mutation_score", "value": 1}]) == {
-        "mutation_score": 75.0, "mutation_units": 2, "mutation_mutants": 20, "mutation_equivalent": 4, "mutation_argued": 0, "mutation_explained": 2, "mutation_survived": 2}
+        "mutation_score": 75.0, "mutation_units": 2, "mutation_mutants": 20, "mutation_equivalent": 4, "mutation_argued": 0,
+        "mutation_explained": 2, "mutation_survived": 2}
 
 
 def test_explanations_are_of_units():
     assert mutate.explanation("convert", "inv nowhere") == (None, False)
     entries = mutate.explanations()
-    assert all(set(entry) - {"equivalent"} == {"unit", "match", "why"} and entry["unit"] in (*mutate.UNITS, "*") and entry["why"] for entry in entries)
+    assert all(set(entry) - {"equivalent"} == {"unit", "match", "why"} and entry["unit"] in (*mutate.UNITS, "*") and entry["why"]
+               for entry in entries)
 
 
 def test_a_miter_compares_a_payload_only_while_it_is_offered_and_keeps_to_the_streams_rule():
     text = equivalence._miter("x", [*PORTS, Port("mutant", "input", 3)])
     text = text.replace("\\", "").replace(" ", "")
-    assert "xb(.mutant(which),.i__valid(i__valid)" in text and "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text
+    assert "xb(.mutant(which),.i__valid(i__valid)" in text and "(a_o__payload!=b_o__payload&&a_o__valid)" in text and "(a_o__valid!=b_o__valid)" in text  # noqa: E501
     assert "wirewrong=(was_i__valid&&(!i__valid||i__payload!=was_i__payload));" in text
     assert "was_i__valid<=i__valid&&!a_i__ready&&!rst;" in text and "inputclk;" in text
 
@@ -68,5 +73,6 @@ def test_a_unit(monkeypatch, tmp_path):
     monkeypatch.setattr(mutate, "WORK", tmp_path)
     found = mutate.run_unit("secded", 12, 3, 1, 0)
     counts = Counter(entry["verdict"] for entry in found)
-    assert len(found) == 12 and counts["killed by values"] >= 9 and all(re.search("hwgen/lib/|sim/secded_units|Verilog", entry["where"]) for entry in found)
+    assert len(found) == 12 and counts["killed by values"] >= 9 and all(re.search("hwgen/lib/|sim/secded_units|Verilog", entry["where"])
+                                                                        for entry in found)
     assert mutate.run_unit("secded", 12, 3, 1, 0) == found          # from the disk

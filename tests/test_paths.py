@@ -37,7 +37,8 @@ class Passes(wiring.Component):
         inner.d.comb += middle.eq(self.a[1] & ~self.b[0])
         m.submodules.memory = memory = Memory(shape=1, depth=2, init=[0, 1])
         port, write = memory.read_port(domain="comb"), memory.write_port()
-        m.d.comb += [self.through.eq(middle), port.addr.eq(self.address), self.read.eq(port.data), write.en.eq(self.a[0]), write.data.eq(Const(1))]
+        m.d.comb += [self.through.eq(middle), port.addr.eq(self.address), self.read.eq(port.data), write.en.eq(self.a[0]),
+                     write.data.eq(Const(1))]
         m.d.sync += self.late.eq(self.a[0])
         return m
 

@@ -42,10 +42,10 @@ def test_small_steps_are_left_out_but_never_the_fastest():
 
 
 def test_what_is_fixed_stays_and_all_else_is_tried():
-    found = list(candidates(BASE, "ecp5", ULX3S_85F, 4, ("lanes", "vector_lanes", "context")))
+    found = list(candidates(BASE, "ecp5", {**ULX3S_85F, "DSP": 60}, 4, ("lanes", "vector_lanes", "context")))
     assert len(set(found)) == len(found)
     assert {(d.hw.lanes, d.hw.vector_lanes, d.hw.context, d.hw.slots, d.hw.entries) for d in found} == {(4, 2, 64, 4, 4)}
-    assert {name for name in VARIED if len({getattr(d.hw, name) for d in found}) > 1} == {"columns", "attention_lanes", "halves", "dsp_columns", "tile_beats"}
+    assert {name for name in VARIED if len({getattr(d.hw, name) for d in found}) > 1} == {"columns", "attention_lanes", "halves", "dsp_columns", "dsp_pairs", "tile_beats"}
 
 
 def test_shapes_that_are_passed_over_would_not_have_fitted():

@@ -90,7 +90,7 @@ def test_memories_of_a_block_are_those_of_its_units(name, shape):
              **({"sums": Residual(part, sums=True)} if made.block.post_norms else {}), **({"qk_norm": QkNormUnit(part, banks=halves)} if made.block.qk_norm else {})}
     for unit, of in units.items():
         found = sorted((m.width, m.depth) for m in memories(made) if m.unit == unit)
-        assert found == sorted(costs.counts(unit, made) * [size for size in _clocked(of)]), unit
+        assert found == sorted(costs.counts(unit, made) * list(_clocked(of))), unit
 
 
 def _clocked(unit):
@@ -132,8 +132,9 @@ def test_the_smallest_change_fits_and_no_smaller_one_does(capacity):
 def test_multipliers_that_are_left_over_come_before_what_is_slower():
     wide, capacity = design("tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16"), {**ULX3S_85F, "LUT": 80000}
     found = smallest_change(wide, "ecp5", capacity)
-    assert fit(wide, "ecp5", capacity).over and found.design.hw == dataclasses.replace(wide.hw, dsp_columns=found.design.hw.dsp_columns)
-    assert fit(design(f"tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16,dsp_columns={found.design.hw.dsp_columns - 1}"), "ecp5", capacity).over
+    pairs = found.design.hw.dsp_pairs
+    assert fit(wide, "ecp5", capacity).over and found.design.hw == dataclasses.replace(wide.hw, dsp_pairs=pairs)
+    assert fit(design(f"tiny,lanes=16,columns=16,vector_lanes=4,attention_lanes=16,dsp_pairs={pairs - 1}"), "ecp5", capacity).over
     assert found.cycles() == fit(wide, "ecp5", capacity).cycles()
 
 

@@ -173,7 +173,7 @@ def test_an_untied_head_and_its_pair_are_matrices(mini):
 def test_the_cost_is_about_the_golden_models(mini):
     tokens = calibration(mini)
     for text in ("e3m4", "e4m3"):
-        models = {"machine": lambda: golden(mini, recipe(text), HwShape(context=256))}
+        models = {"machine": lambda text=text: golden(mini, recipe(text), HwShape(context=256))}
         row = compare(mini, tokens, models, window=256)["machine"]
         cost = advice(mini, quantize(mini, recipe(text)), 16)[0].cost
         assert cost.kl == pytest.approx(row.kl, rel=0.4) and cost.top1 == pytest.approx(row.top1, abs=0.1)

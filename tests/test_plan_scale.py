@@ -29,7 +29,7 @@ def test_one_chip_is_the_machine(name):
                           attention_lanes=8, entries=32, context=64, tile_beats=4, kv_block=16, slots=1)
     entries = next(steady_passes(ONE, 1))[0]
     time = pass_timeline(design, [position for position, *_ in entries], [want for _, want, _ in entries])
-    layer, end = _half(dataclasses.replace(ONE, model=model), entries, 9)
+    layer, _ = _half(dataclasses.replace(ONE, model=model), entries, 9)
     Phase = phases(model.block)
     starts = [(cycle, phase) for cycle, phase, at in time.phases if at == 1 and phase not in (Phase.NORM_F, Phase.HEAD)]
     ends = [cycle for cycle, *_ in starts[1:]] + [next(c for c, phase, _ in time.phases if phase == Phase.NORM_F)]

@@ -57,7 +57,8 @@ def test_estimates_of_units_at_a_shape_that_they_were_not_fitted_to(name, unit, 
 
 
 def test_lines_go_through_what_they_were_fitted_to():
-    designs = [Design(model=DEMO, hw=hw_shape(f"tiny,lanes={lanes},columns={lanes},vector_lanes={v},attention_lanes={lanes}", DEMO), recipe=recipe())
+    designs = [Design(model=DEMO, hw=hw_shape(f"tiny,lanes={lanes},columns={lanes},vector_lanes={v},attention_lanes={lanes}", DEMO),
+                      recipe=recipe())
                for lanes, v in ((4, 2), (8, 4), (16, 4))]
     weights = fit([(d, {"rmsnorm": {"LUT": 1000 + 70 * d.hw.vector_lanes, "FF": 0}}) for d in designs], "xilinx7")["rmsnorm"]["LUT"]
     from hwgen.plan.memory import memories, place
@@ -123,9 +124,11 @@ def simulate(unit, bench):
 def test_what_a_block_changes_is_fitted_beside_what_llama_has():
     base = costs.table()["ecp5"]
     block = dense(norms="post", qk_norm=QkNorm("projection"))
-    designs = [Design(model=replace(DEMO, block=block), hw=hw_shape(f"tiny,lanes={n},columns={n},vector_lanes={v},attention_lanes={n}", DEMO), recipe=recipe())
+    designs = [Design(model=replace(DEMO, block=block), hw=hw_shape(f"tiny,lanes={n},columns={n},vector_lanes={v},attention_lanes={n}",
+                                                                    DEMO), recipe=recipe())
                for n, v in ((4, 2), (8, 4))]
-    found = changes(base, [(d, {"sums": {"LUT": 500 + 100 * d.hw.vector_lanes, "FF": 9000}, "residual": {"LUT": 100 * d.hw.vector_lanes, "FF": 9000}}) for d in designs])
+    found = changes(base, [(d, {"sums": {"LUT": 500 + 100 * d.hw.vector_lanes, "FF": 9000},
+                                "residual": {"LUT": 100 * d.hw.vector_lanes, "FF": 9000}}) for d in designs])
     assert set(found) == {"sums", "residual, of normed values"}
     for row, unit, line in (("sums", "sums", found), ("residual, of normed values", "residual", base)):
         for d in designs:

@@ -24,7 +24,8 @@ def main():
         for activation in ACTIVATIONS:
             made = unit(activation, gated)
             ecp5, cmos = synth.synthesize(made, "ecp5"), synth.synthesize(made, "cmos")
-            print(f"| `{activation}` | {'yes' if gated else 'no'} | {ecp5['LUT']} | {ecp5['FF']} | {ecp5['DSP']} | {cmos['transistors']:,} |", flush=True)
+            print(f"| `{activation}` | {'yes' if gated else 'no'} | {ecp5['LUT']} | {ecp5['FF']} | {ecp5['DSP']} | "
+                  f"{cmos['transistors']:,} |", flush=True)
 
 
 if __name__ == "__main__":

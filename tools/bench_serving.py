@@ -30,11 +30,14 @@ def main():
         scheduler = Scheduler(TimingLink(design), Policy.parse(policy))
         facts = Report(scheduler, play(scheduler, requests), CLOCK).facts()
         first, each = facts["time_to_first_token"], facts["time_per_output_token"]
-        values = {"first token, mean": (first["mean"], "s"), "first token, p99": (first["p99"], "s"), "per token, mean": (1e3 * each["mean"], "ms"),
+        values = {"first token, mean": (first["mean"], "s"), "first token, p99": (first["p99"], "s"),
+                  "per token, mean": (1e3 * each["mean"], "ms"),
                   "per token, p99": (1e3 * each["p99"], "ms"), "entries a pass": (facts["entries_per_pass"], ""),
-                  "MACs busy": (100 * facts["utilization"]["MAC array"], "%"), "tokens in and out": (facts["tokens_per_second"], "tokens/s")}
+                  "MACs busy": (100 * facts["utilization"]["MAC array"], "%"),
+                  "tokens in and out": (facts["tokens_per_second"], "tokens/s")}
         print(policy, ", ".join(f"{name} {value:,.4g} {unit}" for name, (value, unit) in values.items()), flush=True)
-        entries += [{"name": f"{policy.replace(',', ' ')}/{name.replace(',', '')}", "value": float(f"{value:.4g}"), "unit": unit, "kind": "projected",
+        entries += [{"name": f"{policy.replace(',', ' ')}/{name.replace(',', '')}", "value": float(f"{value:.4g}"), "unit": unit,
+                     "kind": "projected",
                      "command": "python -m tools.bench_serving"} for name, (value, unit) in values.items()]
     ledger.record("serving.json", entries)
 

@@ -88,11 +88,14 @@ def main(run=SMOLLM2, doc=__doc__):
     entry = {"kind": "measured", "command": run.command}
     ledger.record(f"{run.name}.json", [
         {"name": f"{run.name}_seconds_per_token", "value": round(per_token, 3), "unit": "s", **entry},
-        {"name": f"{run.name}_prefill_seconds_per_token", "value": round(sum(timed.seconds[:prefill.passes]) / prefill.tokens, 3), "unit": "s", **entry},
+        {"name": f"{run.name}_prefill_seconds_per_token", "value": round(sum(timed.seconds[:prefill.passes]) / prefill.tokens, 3),
+         "unit": "s", **entry},
         {"name": f"{run.name}_build_seconds", "value": round(built), "unit": "s", **entry},
         {"name": f"{run.name}_cycles_per_token", "value": round(decode.counters["cycles"] / decode.tokens), "unit": "cycles", **entry},
-        {"name": f"{run.name}_mac_utilization", "value": round(decode.counters["mac_busy"] / decode.counters["cycles"], 4), "unit": "", **entry},
-        {"name": f"{run.name}_tokens_per_second_100mhz", "value": round(1e8 * decode.tokens / decode.counters["cycles"]), "unit": "tokens/s",
+        {"name": f"{run.name}_mac_utilization", "value": round(decode.counters["mac_busy"] / decode.counters["cycles"], 4),
+         "unit": "", **entry},
+        {"name": f"{run.name}_tokens_per_second_100mhz", "value": round(1e8 * decode.tokens / decode.counters["cycles"]),
+         "unit": "tokens/s",
          **entry, "kind": "projected"}])
     (DOCS / f"transcript-{run.name}.md").write_text(transcript(run, checkpoint, design, prompt, tokens, answer))
 
@@ -121,7 +124,7 @@ Token ids: {", ".join(map(str, tokens))}
 
 <!-- ledger:{run.name}.json:{run.name}_* -->
 <!-- end -->
-"""
+"""  # noqa: E501
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def emit_memory(tree, work):
 
 
 def golden_memory(tree, work):
-    return {"golden_peak_memory": ran(tree, work, "-m", "hwgen", "run", *SMOLLM2, "--link", "golden", "--prompt", "She was", "--max-tokens", "2")[2]}
+    return {"golden_peak_memory": ran(tree, work, "-m", "hwgen", "run", *SMOLLM2, "--link", "golden", "--prompt", "She was",
+                                      "--max-tokens", "2")[2]}
 
 
 def simulation(tree, work):
@@ -118,7 +119,8 @@ def main():
     entries = []
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
-        with tarfile.open(fileobj=io.BytesIO(subprocess.run(["git", "archive", options.base], cwd=ROOT, capture_output=True, check=True).stdout)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(subprocess.run(["git", "archive", options.base], cwd=ROOT, capture_output=True,
+                                                            check=True).stdout)) as tar:
             tar.extractall(base, filter="data")
         for name in options.only or MEASURES:
             command = f"python -m tools.bench_waiting --only {name}"
@@ -134,7 +136,8 @@ def main():
                 entries += [{"name": f"{what}{of}", "value": round(values[what], 2), "unit": unit, "kind": "measured", "command": command}
                             for of, values in ((f"_of_{options.base}", found[0]), ("", found[1]))]
                 if what in RATIOS:
-                    entries.append({"name": RATIOS[what], "value": round(found[1][what] / found[0][what], 3), "unit": "", "kind": "measured", "command": command})
+                    entries.append({"name": RATIOS[what], "value": round(found[1][what] / found[0][what], 3), "unit": "",
+                                    "kind": "measured", "command": command})
     ledger.record("waiting.json", entries)
 
 

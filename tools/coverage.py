@@ -2,8 +2,9 @@
 """Which branches of the RTL and which functional points the benches reach (``make coverage``; docs/coverage.md).
 
 The benches of ``sim/`` run with ``--coverage``: built by Verilator with its counters, and watched at the ports (``sim/branches.py``,
-``sim/points.py``). What all of them reached is added up, by unit and line of Python; the report is ``build/coverage/index.html``, and a summary is
-printed. Fails if a unit reaches less than its mark in ``tools/coverage.json``, if its benches did not run, or if an explanation explains nothing.
+``sim/points.py``). What all of them reached is added up, by unit and line of Python; the report is ``build/coverage/index.html``, and a
+summary is printed. Fails if a unit reaches less than its mark in ``tools/coverage.json``, if its benches did not run, or if an explanation
+explains nothing.
 """
 import argparse
 import functools
@@ -23,7 +24,8 @@ from tools import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "coverage"
-#: {"marks": {unit: {"branches": %, "points": %}}, "unreachable": [{"unit", "what", "why"}]}, ``what`` a pattern of a branch's or point's whole line
+#: {"marks": {unit: {"branches": %, "points": %}}, "unreachable": [{"unit", "what", "why"}]}, ``what`` a pattern of a branch's or point's
+#: whole line
 MARKS = ROOT / "tools" / "coverage.json"
 #: Tests of sim/ that have no bench of RTL, or the same machines again.
 OTHERS = ("runner", "design", "hwgen", "selftest", "serving", "soak", "board")
@@ -79,15 +81,17 @@ class _Text:
         # the conditions of branches that hold statements of a known line, by module: the same condition may be asked elsewhere
         self._asked = {}
         for i in range(1, len(lines)):
-            if (mark := branches.MARK.match(lines[i - 1])) and not self._empty(i) and not _NEXT.match(mark[1]) and (condition := _CONDITION.search(lines[i])):
+            if (mark := branches.MARK.match(lines[i
+                                                  - 1])) and not self._empty(i) and not _NEXT.match(mark[1]) and (condition := _CONDITION.search(lines[i])):  # noqa: E501
                 self._asked.setdefault((self.modules[i], condition[1]), mark[1])
 
     def _empty(self, i):
-        return re.match(r"\s*(end\b|/\* empty)", next((text for text in self.lines[i + 1:] if not branches.MARK.match(text)), "end")) is not None
+        return re.match(r"\s*(end\b|/\* empty)", next((text for text in self.lines[i + 1:] if not branches.MARK.match(text)),
+                                                      "end")) is not None
 
     def place(self, i):
-        """Where a branch is from: file:line, or the Verilog itself; None if it is none that counts. One that holds nothing does not: where its
-        condition decides on something, it is counted."""
+        """Where a branch is from: file:line, or the Verilog itself; None if it is none that counts. One that holds nothing does not: where
+        its condition decides on something, it is counted."""
         text = self.lines[i]
         if _START.search(text) or (_CONDITION.search(text) or text.endswith(":")) and self._empty(i):
             return None
@@ -104,7 +108,8 @@ def add_up(folder=FOLDER):
     """({unit: {Branch: whether it is reached}}, {unit: {point: times}}) of what is kept in a folder."""
     records = [json.loads(file.read_text()) for file in sorted(folder.glob("branches-*.json"))]
     records += [{"unit": "decoder", "branches": {name: [[line, kind, times] for (line, kind), times in places.items()]
-                                                 for name, places in branches.counts(file).items()}} for file in sorted((folder / "raw").glob("*.dat"))]
+                                                 for name, places in branches.counts(file).items()}}
+                                                 for file in sorted((folder / "raw").glob("*.dat"))]
     runs = defaultdict(Counter)         # (unit, Verilog): {(line, kind, which of its branches): times}, of all runs of a build
     for record in records:
         for name, places in record["branches"].items():
@@ -167,7 +172,7 @@ def judge(reached, of_points, about):
             if mark is not None and not found:
                 complaints.append(f"{unit}: no {kind} were counted: its benches did not run")
             elif units[-1].percent < units[-1].mark:
-                complaints.append(f"{unit}: {units[-1].percent:.2f} % of the {kind} that can be reached are, less than the mark of {mark} %")
+                complaints.append(f"{unit}: {units[-1].percent:.2f} % of the {kind} that can be reached are, less than the mark of {mark} %")  # noqa: E501
     for i, each in enumerate(about["unreachable"]):
         of = [unit for unit in units if re.fullmatch(each["unit"], unit.name)]
         if i not in used and all(unit.total for unit in of):
@@ -182,7 +187,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Coverage 
 text-align:right}}td:first-child,th:first-child{{text-align:left}}.bad{{background:#fdd}}code,pre{{font:12px/1.35 monospace}}pre b{{background:#fdd;font-weight:400}}
 pre i{{background:#dfd;font-style:normal}}li{{font-family:monospace;font-size:12px}}li span{{color:#666}}</style>
 <h1>Coverage of the RTL by the benches</h1><p>{summary}</p>{complaints}<table><tr><th>unit<th>branches<th>reached<th>cannot be<th>%<th>mark<th>points<th>reached
-<th>cannot be<th>%<th>mark</tr>{rows}</table>{units}{files}</html>"""
+<th>cannot be<th>%<th>mark</tr>{rows}</table>{units}{files}</html>"""  # noqa: E501
 
 
 def page(units, complaints, reached):
@@ -191,9 +196,10 @@ def page(units, complaints, reached):
     rows, details = [], []
     for name in sorted({unit.name for unit in units}):
         pair = [unit for unit in units if unit.name == name]
-        cells = "".join(f"<td>{u.total}<td>{u.reached}<td>{u.total - u.reachable}<td{' class=bad' if u.percent < u.mark else ''}>{u.percent:.2f}<td>{u.mark:g}" for u in pair)
+        cells = "".join(f"<td>{u.total}<td>{u.reached}<td>{u.total - u.reachable}<td{' class=bad' if u.percent < u.mark else ''}>{u.percent:.2f}<td>{u.mark:g}" for u in pair)  # noqa: E501
         rows.append(f"<tr><td><a href='#{name}'>{name}</a>{cells}</tr>")
-        missed = "".join(f"<li>{said(what)}<span> {said('cannot be reached: ' + why) if why else ''}</span>" for u in pair for what, why in sorted(u.missed.items(), key=lambda m: m[1]))
+        missed = "".join(f"<li>{said(what)}<span> {said('cannot be reached: ' + why) if why else ''}</span>" for u in pair
+                         for what, why in sorted(u.missed.items(), key=lambda m: m[1]))
         details.append(f"<h2 id='{name}'>{name}</h2><p>Not reached: {'nothing' if not missed else ''}</p><ul>{missed}</ul>")
     files = defaultdict(dict)           # file: {line: whether all of its branches are reached}
     for found in reached.values():
@@ -202,10 +208,12 @@ def page(units, complaints, reached):
             if line.isdigit() and _lines(file):
                 files[file][int(line)] = files[file].get(int(line), True) and hit
     texts = [f"<h2>{said(file)}</h2><pre>" + "\n".join(
-        f"{i:4} " + {None: "{}", True: "<i>{}</i>", False: "<b>{}</b>"}[marks.get(i)].format(said(text)) for i, text in enumerate(_lines(file), 1)) + "</pre>"
+        f"{i:4} " + {None: "{}", True: "<i>{}</i>", False: "<b>{}</b>"}[marks.get(i)].format(said(text))
+        for i, text in enumerate(_lines(file), 1)) + "</pre>"
         for file, marks in sorted(files.items())]
     complained = "<ul>" + "".join(f"<li class=bad>{said(each)}" for each in complaints) + "</ul>" if complaints else ""
-    return _PAGE.format(summary="; ".join(summary(units)), complaints=complained, rows="".join(rows), units="".join(details), files="".join(texts))
+    return _PAGE.format(summary="; ".join(summary(units)), complaints=complained, rows="".join(rows), units="".join(details),
+                        files="".join(texts))
 
 
 def summary(units):
@@ -213,20 +221,22 @@ def summary(units):
     for kind in KINDS:
         of = [unit for unit in units if unit.kind == kind]
         total, reached, reachable = (sum(getattr(unit, name) for unit in of) for name in ("total", "reached", "reachable"))
-        yield f"{kind}: {reached} of {total} reached, {total - reachable} cannot be, {100 * reached / max(1, reachable):.2f} % of the others"
+        yield f"{kind}: {reached} of {total} reached, {total - reachable} cannot be, {100 * reached / max(1, reachable):.2f} % of the others"  # noqa: E501
 
 
 def record(units, command):
     """Write the numbers to the ledger."""
     ledger.record("coverage.json", [
         {"name": f"{unit.name}/{name}", "value": value, "unit": "", "kind": "measured", "command": command}
-        for unit in units if unit.total for name, value in ((unit.kind, unit.total), (f"{unit.kind} reached", unit.reached), (f"{unit.kind} not reachable", unit.total - unit.reachable))])
+        for unit in units if unit.total for name, value in ((unit.kind, unit.total), (f"{unit.kind} reached", unit.reached),
+                                                            (f"{unit.kind} not reachable", unit.total - unit.reachable))])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = sorted(file.stem.removeprefix("test_") for file in (ROOT / "sim").glob("test_*.py"))
-    parser.add_argument("--tests", action="append", choices=[name for name in names if name not in OTHERS], metavar="X", help="only sim/test_X.py (again for more); "
+    parser.add_argument("--tests", action="append", choices=[name for name in names if name not in OTHERS], metavar="X",
+                        help="only sim/test_X.py (again for more); "
                         "what the others reached before counts")
     parser.add_argument("--jobs", default="2", help="processes (%(default)s)")
     parser.add_argument("--report", action="store_true", help="run nothing: report what was reached before")
@@ -237,7 +247,8 @@ def main():
         if not options.tests:
             for file in (*FOLDER.glob("*.json"), *FOLDER.glob("raw/*.dat")):
                 file.unlink()
-        if pytest.main(["-q", "-n", options.jobs, "--dist", "worksteal", "-m", "not nightly", "--coverage", str(FOLDER), *(f"{ROOT}/sim/test_{name}.py" for name in chosen)]):
+        if pytest.main(["-q", "-n", options.jobs, "--dist", "worksteal", "-m", "not nightly", "--coverage",
+                        str(FOLDER), *(f"{ROOT}/sim/test_{name}.py" for name in chosen)]):
             print("the benches must pass before what they reach is worth a report")
             return 1
     reached, of_points = add_up()
@@ -245,7 +256,8 @@ def main():
     (FOLDER / "index.html").write_text(page(units, complaints, reached), encoding="utf-8")
     for unit in units:
         if unit.total:
-            print(f"{unit.name:16} {unit.kind:9} {unit.percent:6.2f} % (mark {unit.mark:g}): {unit.reached} of {unit.total}, {unit.total - unit.reachable} cannot be")
+            print(f"{unit.name:16} {unit.kind:9} {unit.percent:6.2f} % (mark {unit.mark:g}): {unit.reached} of {unit.total}, "
+                  f"{unit.total - unit.reachable} cannot be")
             for what, why in sorted(unit.missed.items()):
                 if not why:
                     print(f"    not reached: {what}")

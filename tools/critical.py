@@ -2,10 +2,11 @@
 
     python -m tools.critical PLACED.sdf|top.json [--slower NS] [--paths N] [--from UNIT] [--to UNIT]
 
-PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing. top.json is Yosys' netlist for ECP5 (in a build's
-folder): then a cell's delay is nextpnr's of speed grade 6, and a wire's a guess from how many cells hang on it. That takes seconds, and finds long logic; what is long because
-it goes across the chip only the placement shows. For each register, memory or multiplier that is reached later than ``--slower`` (by default four fifths of the
-worst) its slowest path counts. ``levels`` are cells on the way, a carry chain's as one; ``wire`` is the wires' share of the delay.
+PLACED.sdf is what nextpnr writes with ``--sdf``, after placing (delays of wires are then estimates) or after routing. top.json is Yosys'
+netlist for ECP5 (in a build's folder): then a cell's delay is nextpnr's of speed grade 6, and a wire's a guess from how many cells hang on
+it. That takes seconds, and finds long logic; what is long because it goes across the chip only the placement shows. For each register,
+memory or multiplier that is reached later than ``--slower`` (by default four fifths of the worst) its slowest path counts. ``levels`` are
+cells on the way, a carry chain's as one; ``wire`` is the wires' share of the delay.
 """
 import argparse
 import json
@@ -14,7 +15,9 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-__all__ = ["Path", "guess", "paths", "read", "unit"]
+from hwgen.fpga.floorplan import unit
+
+__all__ = ["Path", "guess", "paths", "read"]
 
 _CONNECT = re.compile(r"\(INTERCONNECT (\S+) (\S+) \([^:]*:[^:]*:([^)]*)\)")
 _INSTANCE = re.compile(r"\(INSTANCE (\S+)\)")
@@ -23,7 +26,8 @@ _SETUP = re.compile(r"\(SETUPHOLD \(posedge ([^)]+)\) \(posedge ([^)]+)\) \([^:]
 
 
 class Path(NamedTuple):
-    """The slowest way to an input that a clock samples: nanoseconds, and [(cell, port, wire's delay, cell's delay)] from the register that it leaves."""
+    """The slowest way to an input that a clock samples: nanoseconds, and [(cell, port, wire's delay, cell's delay)] from the register that
+    it leaves."""
     delay: float
     steps: list
 
@@ -38,7 +42,8 @@ class Path(NamedTuple):
 
 
 def read(lines):
-    """(arcs within cells: output -> [(input, ns)]; wires: input -> (output, ns); samples: input -> ns; starts: output -> ns) of an SDF file."""
+    """(arcs within cells: output -> [(input, ns)]; wires: input -> (output, ns); samples: input -> ns; starts: output -> ns) of an SDF
+    file."""
     inside, wires, samples, starts, clocks, cell = defaultdict(list), {}, {}, {}, set(), None
     for line in lines:
         line = line.replace("\\", "")
@@ -65,7 +70,8 @@ _CLOCKS = {"TRELLIS_FF": "CLK", "TRELLIS_DPR16X4": "WCK", "DP16KD": "CLK", "PDPW
 
 
 def guess(netlist):
-    """What `read` gives, of Yosys' netlist: a wire to n inputs takes 0.9 + 0.22 log2(n) ns, one within a carry chain or to the register behind a LUT none."""
+    """What `read` gives, of Yosys' netlist: a wire to n inputs takes 0.9 + 0.22 log2(n) ns, one within a carry chain or to the register
+    behind a LUT none."""
     inside, wires, samples, ends = {}, {}, {}, defaultdict(lambda: (None, []))
     for name, cell in netlist["modules"]["top"]["cells"].items():
         kind, ports = cell["type"], [(port, f"{name}/{port}{i if len(bits) > 1 else ''}", bit) for port, bits in cell["connections"].items()
@@ -80,10 +86,12 @@ def guess(netlist):
         if clock and kind != "TRELLIS_DPR16X4":
             inside |= {pin: [(f"{name}/CLK", _REGISTER if kind == "TRELLIS_FF" else _MEMORY)] for _, pin, _ in outputs}
         elif kind == "CCU2C":
-            inside |= {pin: [(other, _CARRY if (by, port) == ("CIN", "COUT") else _CARRY_IN if port == "COUT" else _CARRY_OUT) for by, other, _ in inputs
+            inside |= {pin: [(other, _CARRY if (by, port) == ("CIN", "COUT") else _CARRY_IN if port == "COUT" else _CARRY_OUT)
+                             for by, other, _ in inputs
                              if not (port == "S0" and by.endswith("1"))] for port, pin, _ in outputs}
         elif kind in ("LUT4", "TRELLIS_DPR16X4", "MULT18X18D"):
-            inside |= {pin: [(other, _MULTIPLIER if kind == "MULT18X18D" else _LUT) for by, other, _ in inputs if kind != "TRELLIS_DPR16X4" or by == "RAD"]
+            inside |= {pin: [(other, _MULTIPLIER if kind == "MULT18X18D" else _LUT) for by, other, _ in inputs if kind != "TRELLIS_DPR16X4"
+                             or by == "RAD"]
                        for _, pin, _ in outputs}
         samples |= {pin: _SETUP_OF[kind] for port, pin, _ in inputs if clock and not port.startswith(clock) and port != "RAD"}
     for source, users in ends.values():
@@ -141,17 +149,6 @@ def paths(inside, wires, samples, clocks):
         yield Path(total, steps[::-1])
 
 
-_LEVELS = ("machine.machine.decoder.", "machine.machine.", "machine.")
-
-
-def unit(cell):
-    """The unit of a cell, by its name in the flattened design."""
-    for level in _LEVELS:
-        if cell.startswith(level) and "." in cell[len(level):]:
-            return cell[len(level):].split(".")[0]
-    return cell.split(".")[-2] if "." in cell else "top"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("design", help="an SDF file, or Yosys' netlist in JSON")
@@ -164,7 +161,8 @@ def main():
         found = sorted(paths(*(guess(json.load(file)) if arguments.design.endswith(".json") else read(file))), key=lambda path: -path.delay)
     ends = {id(path): (unit(path.steps[0][0]), unit(path.steps[-1][0])) for path in found}
     slower = found[0].delay * 0.8 if arguments.slower is None else arguments.slower
-    chosen = [path for path in found if path.delay > slower and all(wanted in (None, end) for wanted, end in zip((arguments.begin, arguments.end), ends[id(path)]))]
+    chosen = [path for path in found if path.delay > slower
+              and all(wanted in (None, end) for wanted, end in zip((arguments.begin, arguments.end), ends[id(path)]))]
     groups = defaultdict(list)
     for path in chosen:
         groups[ends[id(path)]].append(path)

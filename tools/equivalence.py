@@ -1,10 +1,11 @@
-"""Whether a mutant differs from its unit at all: a proof for any number of cycles by Yosys and ABC, both from PyPI (pip install 'hwgen[formal]').
+"""Whether a mutant differs from its unit at all: a proof for any number of cycles by Yosys and ABC, both from PyPI (pip install
+'hwgen[formal]').
 
-The unit and the mutant get the same inputs. They are equivalent if no output ever differs, but for the payload of an offer that is not made (its
-``valid`` is 0), and as long as the inputs keep the rule of streams: an offer that was not taken stays, and stays the same.
+The unit and the mutant get the same inputs. They are equivalent if no output ever differs, but for the payload of an offer that is not made
+(its ``valid`` is 0), and as long as the inputs keep the rule of streams: an offer that was not taken stays, and stays the same.
 
-Memories that are written, and large ones, are taken out: what is written to them must be the same too, and where they are read; then what they answer is. That is more than is asked for,
-so of a unit with memories it is not said that a mutant is different.
+Memories that are written, and large ones, are taken out: what is written to them must be the same too, and where they are read; then what
+they answer is. That is more than is asked for, so of a unit with memories it is not said that a mutant is different.
 """
 import re
 
@@ -75,7 +76,8 @@ def _miter(top, ports):
              f"  (* keep *) reg [{width - 1}:0] which = 0;", "  always @(posedge clk) which <= which;"]
     for copy, mutant in (("a", "0"), ("b", "which")):
         lines += [f"  wire [{port.width - 1}:0] \\{copy}_{port.name} ;" for port in outputs]
-        pins = [f".mutant({mutant})", *(f".\\{p.name} (\\{p.name} )" for p in inputs), *(f".\\{p.name} (\\{copy}_{p.name} )" for p in outputs)]
+        pins = [f".mutant({mutant})", *(f".\\{p.name} (\\{p.name} )"
+                                        for p in inputs), *(f".\\{p.name} (\\{copy}_{p.name} )" for p in outputs)]
         lines += [f"  {top} {copy}({', '.join(pins)});"]
     differ = []
     for port in outputs:
@@ -129,7 +131,8 @@ def compare(folder, top, number, limit, parts=()):
         engine.yosys(_MITER, folder, "miter.log")
     (work / "miter.aig").write_bytes(_of((folder / "miter.aig").read_bytes(), (folder / "miter.aim").read_text(), number))
     try:
-        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; lcorr; scleanup; write_aiger reduced.aig; scorr; write_aiger reduced.aig; pdr -T {limit}; print_status", work, "prove.log", 2 * limit)
+        said = engine.abc(f"read_aiger miter.aig; zero; scleanup; lcorr; scleanup; write_aiger reduced.aig; scorr; write_aiger "
+                          f"reduced.aig; pdr -T {limit}; print_status", work, "prove.log", 2 * limit)
     except engine.OutOfTime:
         return "open"
     size, output, *_ = (work / "reduced.aig").read_bytes().split(b"\n", 2)

@@ -44,20 +44,23 @@ def fit(figures, family):
 
 
 def scaled(base, base_figures, figures, family, base_family="ecp5"):
-    """The weights of another family, which was synthesized at fewer shapes: each of ``base``'s units times what it takes there, on average."""
+    """The weights of another family, which was synthesized at fewer shapes: each of ``base``'s units times what it takes there, on
+    average."""
     own, out = fit(figures, family), {}
     for unit, kinds in own.items():
         out[unit] = {}
         for kind, weights in kinds.items():
             here = sum(_logic(d, unit, found[unit], family)[kind] for d, found in figures)
-            there = sum(_logic(d, unit, found[unit], base_family)[kind] for d, found in base_figures if any(d == other for other, _ in figures))
-            out[unit][kind] = [round(weight * here / there, 3) for weight in base[unit][kind]] if there > 0 and kind in base.get(unit, {}) else weights
+            there = sum(_logic(d, unit, found[unit], base_family)[kind] for d, found in base_figures
+                        if any(d == other for other, _ in figures))
+            out[unit][kind] = [round(weight * here / there, 3)
+                               for weight in base[unit][kind]] if there > 0 and kind in base.get(unit, {}) else weights
     return out
 
 
 def changes(base, figures):
-    """Rows of what blocks change, {"UNIT, WHAT": {kind: weights}}, and of the units that Llama has not, from [(design, {unit: {kind: count}})] of ECP5.
-    A design may change a unit in one way."""
+    """Rows of what blocks change, {"UNIT, WHAT": {kind: weights}}, and of the units that Llama has not, from [(design, {unit: {kind:
+    count}})] of ECP5. A design may change a unit in one way."""
     own = {unit: [(design, found) for design, found in figures if unit in found and not costs.changes(unit, design)] for unit in costs.OWN}
     out = {unit: fit([(design, {unit: found[unit]}) for design, found in seen], "ecp5")[unit] for unit, seen in own.items() if seen}
     known = base | out
@@ -69,6 +72,7 @@ def changes(base, figures):
                 plain = {kind: sum(w * f for w, f in zip(known[unit].get(kind, ()), costs.features(unit, design, kind))) for kind in FITTED}
                 rows.setdefault(row, []).append((costs.growth(row, design), {kind: logic[kind] - plain[kind] for kind in FITTED}))
     for row, seen in rows.items():
-        weights = {kind: np.linalg.lstsq(np.array([line for line, _ in seen], float), np.array([logic[kind] for _, logic in seen]), rcond=None)[0] for kind in FITTED}
+        weights = {kind: np.linalg.lstsq(np.array([line for line, _ in seen], float), np.array([logic[kind] for _, logic in seen]),
+                                         rcond=None)[0] for kind in FITTED}
         out[row] = {kind: [round(float(w), 3) for w in found] for kind, found in weights.items() if np.abs(found).max() > 0.01}
     return out

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Damaged files and answers by the ten thousand: each must be read or refused in one line, in 2 s and 500 MB.
 
-An input is a function of target, seed and number alone, so that a finding can be made again. Changes know the structure (other types, extreme
-numbers, keys dropped and doubled, nesting) or are blind (bits, cuts). What may be raised is what the commands turn into one line; everything else,
-a warning or words on stderr included, is a finding. Those that fail at the same place are one, and its smallest input is kept in build/fuzz.
+An input is a function of target, seed and number alone, so that a finding can be made again. Changes know the structure (other types,
+extreme numbers, keys dropped and doubled, nesting) or are blind (bits, cuts). What may be raised is what the commands turn into one line;
+everything else, a warning or words on stderr included, is a finding. Those that fail at the same place are one, and its smallest input is
+kept in build/fuzz.
 """
 import argparse
 import contextlib
@@ -56,7 +57,8 @@ SECONDS, WAIT, MEGABYTES = 2.0, 20.0, 500   # of processor time, by the clock, o
 LONGEST = 1100                              # characters of a refusal
 FOLDER = Path("build/fuzz")
 
-SHAPE = ModelShape(name="fuzzed", vocab_size=270, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+SHAPE = ModelShape(name="fuzzed", vocab_size=270, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+                   num_key_value_heads=1,
                    head_dim=8, rms_norm_eps=1e-5, max_position_embeddings=64, bos_token_id=1, eos_token_ids=(2,))
 TEXTS = ("the rein", "", " é\n\x00\u2028\U0001f600", "</s><s>")
 
@@ -64,9 +66,12 @@ TEXTS = ("the rein", "", " é\n\x00\u2028\U0001f600", "</s><s>")
 # -- changes
 
 RAW = "@raw:"       # a string that stands for the JSON text behind it
-VALUES = (None, True, False, 0, -1, 1, 2, 3, 0.5, 1e-9, -1e308, 1e308, 2**31, 2**32, 2**63, 2**64, 10**6, 10**9, 10**30, -2**63, float("nan"), float("inf"), "", "x",
-          "0", "１２", "a\0b", "a\nb\x1b[2J", "../x", "/dev/zero", "é" * 300, "a" * 10_000, [], {}, [[]], [None], {"a": 1}, [0] * 1000, ["x"], "none", "null",
-          RAW + '"\\ud800"', RAW + "9" * 5000, RAW + "1e999", RAW + "-0", RAW + "[" * 5000 + "]" * 5000, RAW + '{"a":' * 5000 + "1" + "}" * 5000, RAW + "[" * 99_999)
+VALUES = (None, True, False, 0, -1, 1, 2, 3, 0.5, 1e-9, -1e308, 1e308, 2**31, 2**32, 2**63, 2**64, 10**6, 10**9, 10**30, -2**63,
+          float("nan"), float("inf"), "", "x",
+          "0", "１２", "a\0b", "a\nb\x1b[2J", "../x", "/dev/zero", "é" * 300, "a" * 10_000, [], {}, [[]], [None], {"a": 1}, [0] * 1000, ["x"],  # noqa: E501
+          "none", "null",
+          RAW + '"\\ud800"', RAW + "9" * 5000, RAW + "1e999", RAW + "-0", RAW + "[" * 5000 + "]" * 5000,
+          RAW + '{"a":' * 5000 + "1" + "}" * 5000, RAW + "[" * 99_999)
 
 
 def places(value, path=()):
@@ -136,7 +141,8 @@ def text_of(rng, value):
     elif kind < 0.12:
         data = blind(rng, data)
     elif kind < 0.14:
-        data = rng.choice([b"\xef\xbb\xbf" + data, text.encode("utf-16", "surrogatepass"), b"", b"\0" * 100, b"[" * 200_000, data + data, LFS, b"<html>", b"PK\x03\x04" + data])
+        data = rng.choice([b"\xef\xbb\xbf" + data, text.encode("utf-16", "surrogatepass"), b"", b"\0" * 100, b"[" * 200_000, data + data,
+                           LFS, b"<html>", b"PK\x03\x04" + data])
     return data
 
 
@@ -247,12 +253,15 @@ class Config(Target):
         (self.base / "model.safetensors").unlink()
         self.files = {path.name: path.read_bytes() for path in self.base.iterdir()}
         self.config = self.json("config.json") | {
-            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
-            "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}, "attention_bias": False, "sliding_window": None, "torch_dtype": "float32",
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                             "original_max_position_embeddings": 32},
+            "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}, "attention_bias": False,
+            "sliding_window": None, "torch_dtype": "float32",
             "partial_rotary_factor": 1.0, "pretraining_tp": 1}
 
     def make(self, rng):
-        config = {key: value for key, value in self.config.items() if key not in ("rope_scaling", "quantization_config") or rng.random() < 0.5}
+        config = {key: value for key, value in self.config.items() if key not in ("rope_scaling", "quantization_config")
+                  or rng.random() < 0.5}
         files = {"config.json": damaged(rng, config)}
         if rng.random() < 0.3:
             files["generation_config.json"] = damaged(rng, {"eos_token_id": [2, 3], "bos_token_id": 1, "temperature": 0.6})
@@ -286,7 +295,8 @@ class Gguf(Target):
             for _ in range(rng.choice([1, 1, 2])):
                 i = rng.randrange(len(fields))
                 key, value = fields[i]
-                fields[i:i + 1] = rng.choice([[(key, rng.choice(GGUF_VALUES))]] * 6 + [[], [(key, value)] * 2, [(key + b"x", value)], [(key, fields[rng.randrange(len(fields))][1])]])
+                fields[i:i + 1] = rng.choice([[(key, rng.choice(GGUF_VALUES))]] * 6 + [[], [(key, value)] * 2, [(key + b"x", value)],
+                                                                                       [(key, fields[rng.randrange(len(fields))][1])]])
             return {"model.gguf": gguf_file(whole, fields, rest)}
         return {"model.gguf": blind(rng, whole, len(whole) - 8000)}
 
@@ -296,11 +306,16 @@ class Gguf(Target):
 
 class TokenizerFiles(Target):
     weight = 3
-    TEMPLATES = ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "{{ 'a' * 10**9 }}", "{{ [0] * 10**10 }}", "{{ 10**10**8 }}",
-                 "{% include 'x' %}", "{{ messages.foo.bar }}", "{{ messages[0].content.format(*messages) }}", "{{ raise_exception('a\nb') }}", "{{ raise_exception() }}",
-                 "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{" * 5000, "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "{% if %}", "{{ 1 / 0 }}", "{{ messages | tojson(indent=-1) }}",
-                 "{{ strftime_now(1) }}", "{{ strftime_now('%') }}", "{{ messages.__class__.__mro__ }}", "{{ ''.join(messages) }}", "{{ [] | first }}", "{{ 'x' | indent('y') }}",
-                 "{{ '%999999999d' % 1 }}", "{{ lipsum(n=10**9) }}", "{{ messages | batch(0) | list }}", "{% set ns = namespace(x=messages) %}{% set ns.x = ns %}{{ ns | tojson }}", "\ud800")
+    TEMPLATES = ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "{{ 'a' * 10**9 }}",
+                 "{{ [0] * 10**10 }}", "{{ 10**10**8 }}",
+                 "{% include 'x' %}", "{{ messages.foo.bar }}", "{{ messages[0].content.format(*messages) }}",
+                 "{{ raise_exception('a\nb') }}", "{{ raise_exception() }}",
+                 "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{" * 5000, "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "{% if %}",
+                 "{{ 1 / 0 }}", "{{ messages | tojson(indent=-1) }}",
+                 "{{ strftime_now(1) }}", "{{ strftime_now('%') }}", "{{ messages.__class__.__mro__ }}", "{{ ''.join(messages) }}",
+                 "{{ [] | first }}", "{{ 'x' | indent('y') }}",
+                 "{{ '%999999999d' % 1 }}", "{{ lipsum(n=10**9) }}", "{{ messages | batch(0) | list }}",
+                 "{% set ns = namespace(x=messages) %}{% set ns.x = ns %}{{ ns | tojson }}", "\ud800")
 
     def make(self, rng):
         files, kind = {}, rng.random()
@@ -309,8 +324,10 @@ class TokenizerFiles(Target):
             files["tokenizer.json"] = damaged(rng, core) if rng.random() < 0.9 else blind(rng, self.files["tokenizer.json"])
         if kind > 0.3:
             options = self.json("tokenizer_config.json") | {
-                "added_tokens_decoder": {str(i): {"content": token, "special": True, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
-                                         for i, token in enumerate(("<unk>", "<s>", "</s>"))}, "add_bos_token": True, "model_max_length": int(1e30)}
+                "added_tokens_decoder": {str(i): {"content": token, "special": True, "lstrip": False, "rstrip": False, "normalized": False,
+                                                  "single_word": False}
+                                         for i, token in enumerate(("<unk>", "<s>", "</s>"))}, "add_bos_token": True,
+                                         "model_max_length": int(1e30)}
             if rng.random() < 0.3:
                 options["chat_template"] = [{"name": "default", "template": options["chat_template"]}]
             if rng.random() < 0.2:
@@ -334,7 +351,8 @@ class Manifest(Target):
 
     def __init__(self, work):
         self.files = {"top.v": b"module top; endmodule\n"}
-        self.about = {"generator": {"hwgen": "0.1.0", "amaranth": "0.5"}, "top": "top", "files": {"top.v": "the machine", "manifest.json": "shape"}, "model": {"name": "x"}}
+        self.about = {"generator": {"hwgen": "0.1.0", "amaranth": "0.5"}, "top": "top",
+                      "files": {"top.v": "the machine", "manifest.json": "shape"}, "model": {"name": "x"}}
 
     def make(self, rng):
         return {"manifest.json": damaged(rng, self.about)}
@@ -348,7 +366,8 @@ class Manifest(Target):
 
 class Trace(Target):
     weight = 3
-    LINES = ({"tokens": [1, 2, 3], "output_length": 4, "arrival": 0.001, "seed": 3, "stop": True, "name": "a"}, {"prompt_length": 9, "cycle": 1000}, {"text": "the rein", "output_length": 2})
+    LINES = ({"tokens": [1, 2, 3], "output_length": 4, "arrival": 0.001, "seed": 3, "stop": True, "name": "a"},
+             {"prompt_length": 9, "cycle": 1000}, {"text": "the rein", "output_length": 2})
     SPECS = ("requests=9,prompt=3:6,output=~4,rate=100,longest=20,seed=2", "prompt=~9", "decode-first,budget=8,chunk=4,full=keep")
 
     def __init__(self, work):
@@ -375,10 +394,12 @@ class Trace(Target):
                 words = text.split(",")
                 i = rng.randrange(len(words))
                 key, _, value = words[i].partition("=")
-                value = rng.choice([value, "9" * rng.choice([3, 9, 10, 11, 5000]), "-1", "nan", "1e400", "1e-320", "~", ":", "１２", "1:", "~1:2", "", " 3 ", "0x10", "1_0", "2**31"])
+                value = rng.choice([value, "9" * rng.choice([3, 9, 10, 11, 5000]), "-1", "nan", "1e400", "1e-320", "~", ":", "１２", "1:",
+                                    "~1:2", "", " 3 ", "0x10", "1_0", "2**31"])
                 words[i] = rng.choice([key, key + "=" + value, "=" + value, value])
                 text = ",".join(words)
-                (Policy if "budget" in text else Synthetic).parse(text) if rng.random() < 0.5 else [line for line in Synthetic.parse(text).lines()]
+                (Policy if "budget" in text
+                 else Synthetic).parse(text) if rng.random() < 0.5 else list(Synthetic.parse(text).lines())
         yield play
         yield spec
 
@@ -388,7 +409,8 @@ class Uart(Target):
 
     def __init__(self, work):
         self.files = {}
-        model = ModelShape(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        model = ModelShape(name="tiny", vocab_size=37, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+                           num_key_value_heads=1,
                            head_dim=8, rms_norm_eps=1e-5, max_position_embeddings=64, tie_word_embeddings=True)
         self.design, self.axi = Design(model=model, hw=hw_shape("tiny,source=stream", model), recipe=recipe()), AxiShape(host="queue")
         self.model = quantize(random_checkpoint(model), self.design.recipe)
@@ -405,9 +427,11 @@ class Uart(Target):
             port = FramePort(_Line(rng, kind), timeout=0.002, attempts=3)
             for _ in range(5):
                 wanted = [Read(4 * rng.randrange(99), rng.randint(1, 63), rng.random() < 0.2) if rng.random() < 0.6 else
-                          Write(4 * rng.randrange(99), tuple(rng.getrandbits(32) for _ in range(rng.randint(1, 62)))) for _ in range(rng.randint(0, 9))]
+                          Write(4 * rng.randrange(99), tuple(rng.getrandbits(32) for _ in range(rng.randint(1, 62))))
+                          for _ in range(rng.randint(0, 9))]
                 found = port.transact(wanted)
-                if [None if isinstance(op, Write) else op.count for op in wanted] != [None if words is None else len(words) for words in found]:
+                if [None if isinstance(op, Write) else op.count
+                    for op in wanted] != [None if words is None else len(words) for words in found]:
                     raise AssertionError(f"{wanted} were answered with {found}")
 
         def machine():
@@ -423,7 +447,8 @@ class Uart(Target):
     def _bridge(self, rng):
         """A machine that says it is the right one; its other registers hold anything."""
         name = self.design.model.name.encode().ljust(16, b"\0")
-        known = {"ID": MAGIC, "VERSION": VERSION, "DESIGN_ID": design_id(self.design, self.axi), "WEIGHTS_ID": model_id(self.model), "STATUS": 0,
+        known = {"ID": MAGIC, "VERSION": VERSION, "DESIGN_ID": design_id(self.design, self.axi), "WEIGHTS_ID": model_id(self.model),
+                 "STATUS": 0,
                  **{f"NAME{i}": int.from_bytes(name[4 * i:4 * i + 4], "little") for i in range(4)}}
         words = {self.map[register].offset: word for register, word in known.items() if rng.random() < 0.99}
         results = {self.map[r].offset: r for r in ("QUEUE", "RESULT_LO", "RESULT_HI", "KV_ANSWER", "LOOP")}
@@ -432,7 +457,8 @@ class Uart(Target):
             if address in results:
                 return {"QUEUE": rng.choice([0, 1, 1, 2, 255]) << 8, "RESULT_LO": rng.choice([0, 5, 36, 37, rng.getrandbits(32)]),
                         "RESULT_HI": rng.choice([0, 1, 1 << 16, 1 << 24, 1 << 30, rng.getrandbits(32)]) | rng.choice([0, 1, 1]) << 31,
-                        "KV_ANSWER": rng.choice([0, 0, 3 << 8, rng.getrandbits(16)]), "LOOP": rng.choice([0, 0, 1 << 16])}[results[address]], 0
+                        "KV_ANSWER": rng.choice([0, 0, 3 << 8, rng.getrandbits(16)]),
+                        "LOOP": rng.choice([0, 0, 1 << 16])}[results[address]], 0
             return words.get(address, rng.choice([0, rng.getrandbits(32)])), 0 if rng.random() < 0.999 else rng.randrange(4)
         return UartBridge(read, lambda address, word: 0, read_cycles=3, write_cycles=3)
 
@@ -443,16 +469,20 @@ class _Line:
 
     def __init__(self, rng, kind, bridge=None, faults=0.1):
         self.rng, self.kind, self.faults, self.out = rng, kind, faults, b""
-        self.bridge = bridge or UartBridge(lambda address: (rng.getrandbits(32), 0 if rng.random() < 0.9999 else rng.randrange(4)), lambda address, word: 0, read_cycles=3, write_cycles=3)
+        self.bridge = bridge or UartBridge(lambda address: (rng.getrandbits(32), 0 if rng.random() < 0.9999 else rng.randrange(4)),
+                                           lambda address, word: 0, read_cycles=3, write_cycles=3)
 
     def write(self, data):
         rng, found = self.rng, self.bridge.receive(data)
         answer = found[0] if found else b""
-        kind = self.kind if self.kind != "mixed" else rng.choice(["noise", "frames", "lengths", "echo"]) if rng.random() < self.faults else "right"
+        kind = self.kind if self.kind != "mixed" else rng.choice(["noise", "frames", "lengths",
+                                                                  "echo"]) if rng.random() < self.faults else "right"
         if len(data) <= 5 and rng.random() < 0.9:       # connecting succeeds mostly
             kind = "right"
-        self.out += {"right": lambda: answer, "noise": lambda: rng.choice([rng.randbytes(rng.randrange(400)), b"\xa5" * 300, blind(rng, answer)]),
-                     "frames": lambda: frame(rng.choice([data[1], rng.randrange(256)]), rng.randbytes(rng.randrange(256))) * rng.choice([1, 3]),
+        self.out += {"right": lambda: answer, "noise": lambda: rng.choice([rng.randbytes(rng.randrange(400)), b"\xa5" * 300,
+                                                                           blind(rng, answer)]),
+                     "frames": lambda: frame(rng.choice([data[1], rng.randrange(256)]), rng.randbytes(rng.randrange(256)))
+                     * rng.choice([1, 3]),
                      "lengths": lambda: frame(data[1], bytes(rng.randrange(256))), "echo": lambda: data}[kind]()
 
     def read(self, seconds):
@@ -500,7 +530,8 @@ def gguf_file(whole, fields, tensors):
     for _ in range(described):
         at += 8 + int.from_bytes(whole[at:at + 8], "little")
         at += 4 + 8 * int.from_bytes(whole[at:at + 4], "little") + 12
-    head = whole[:16] + struct.pack("<Q", len(fields)) + b"".join(struct.pack("<Q", len(key)) + key + value for key, value in fields) + whole[tensors:at]
+    head = whole[:16] + struct.pack("<Q", len(fields)) + b"".join(struct.pack("<Q", len(key)) + key + value
+                                                                  for key, value in fields) + whole[tensors:at]
     return head + bytes(-len(head) % 32) + whole[at + -at % 32:]
 
 
@@ -510,25 +541,36 @@ def _gguf_text(text):
 
 #: Values of GGUF, as type and bytes.
 GGUF_VALUES = [struct.pack("<I", kind) + value for kind, value in (
-    (4, struct.pack("<I", 0)), (4, struct.pack("<I", 1)), (4, struct.pack("<I", 3)), (4, struct.pack("<I", 10**6)), (4, b"\xff" * 4), (5, struct.pack("<i", -1)), (0, b"\x02"), (1, b"\xff"),
-    (6, struct.pack("<f", float("nan"))), (6, struct.pack("<f", float("inf"))), (6, struct.pack("<f", 0.5)), (6, struct.pack("<f", -1.0)), (6, bytes(4)), (7, b"\1"), (7, b"\0"), (7, b"\7"),
-    (10, b"\xff" * 8), (10, struct.pack("<Q", 2**63)), (10, struct.pack("<Q", 10**9)), (11, struct.pack("<q", -2**63)), (12, struct.pack("<d", 1e300)), (12, struct.pack("<d", 64.0)),
-    (8, _gguf_text(b"")), (8, _gguf_text(b"x")), (8, _gguf_text(b"\xff\xfe")), (8, _gguf_text(b"a\nb\x1b[2J")), (8, _gguf_text(b"linear")), (8, _gguf_text(b"yarn")), (8, _gguf_text(b"none")),
-    (8, _gguf_text(b"a" * 10_000)), (8, _gguf_text(b"{{ 1 / 0 }}")), (8, _gguf_text(b"llama-bpe")), (8, _gguf_text(b"llama")), (8, _gguf_text(b"gpt2")), (8, _gguf_text(b"qwen2")),
-    (9, struct.pack("<IQ", 8, 0)), (9, struct.pack("<IQ", 4, 0)), (9, struct.pack("<IQ", 8, 1) + _gguf_text(b"a b")), (9, struct.pack("<IQ", 8, 2) + _gguf_text(b"x") * 2),
-    (9, struct.pack("<IQ", 8, 1) + _gguf_text(b"\xff")), (9, struct.pack("<IQII", 4, 2, 1, 2)), (9, struct.pack("<IQiii", 5, 3, -1, 9, 2**31 - 1)), (9, struct.pack("<IQ", 6, 270) + bytes(1080)),
-    (9, struct.pack("<IQ", 6, 270) + struct.pack("<f", float("nan")) * 270), (9, struct.pack("<IQ", 8, 270) + _gguf_text(b"a") * 270), (9, struct.pack("<IQ", 5, 270) + b"\xff" * 1080),
+    (4, struct.pack("<I", 0)), (4, struct.pack("<I", 1)), (4, struct.pack("<I", 3)), (4, struct.pack("<I", 10**6)), (4, b"\xff" * 4),
+    (5, struct.pack("<i", -1)), (0, b"\x02"), (1, b"\xff"),
+    (6, struct.pack("<f", float("nan"))), (6, struct.pack("<f", float("inf"))), (6, struct.pack("<f", 0.5)), (6, struct.pack("<f", -1.0)),
+    (6, bytes(4)), (7, b"\1"), (7, b"\0"), (7, b"\7"),
+    (10, b"\xff" * 8), (10, struct.pack("<Q", 2**63)), (10, struct.pack("<Q", 10**9)), (11, struct.pack("<q", -2**63)),
+    (12, struct.pack("<d", 1e300)), (12, struct.pack("<d", 64.0)),
+    (8, _gguf_text(b"")), (8, _gguf_text(b"x")), (8, _gguf_text(b"\xff\xfe")), (8, _gguf_text(b"a\nb\x1b[2J")), (8, _gguf_text(b"linear")),
+    (8, _gguf_text(b"yarn")), (8, _gguf_text(b"none")),
+    (8, _gguf_text(b"a" * 10_000)), (8, _gguf_text(b"{{ 1 / 0 }}")), (8, _gguf_text(b"llama-bpe")), (8, _gguf_text(b"llama")),
+    (8, _gguf_text(b"gpt2")), (8, _gguf_text(b"qwen2")),
+    (9, struct.pack("<IQ", 8, 0)), (9, struct.pack("<IQ", 4, 0)), (9, struct.pack("<IQ", 8, 1) + _gguf_text(b"a b")),
+    (9, struct.pack("<IQ", 8, 2) + _gguf_text(b"x") * 2),
+    (9, struct.pack("<IQ", 8, 1) + _gguf_text(b"\xff")), (9, struct.pack("<IQII", 4, 2, 1, 2)),
+    (9, struct.pack("<IQiii", 5, 3, -1, 9, 2**31 - 1)), (9, struct.pack("<IQ", 6, 270) + bytes(1080)),
+    (9, struct.pack("<IQ", 6, 270) + struct.pack("<f", float("nan")) * 270), (9, struct.pack("<IQ", 8, 270) + _gguf_text(b"a") * 270),
+    (9, struct.pack("<IQ", 5, 270) + b"\xff" * 1080),
     (9, struct.pack("<IQ", 9, 1) + struct.pack("<IQI", 4, 1, 1)), (9, struct.pack("<IQ", 4, 2**40)), (9, struct.pack("<IQ", 8, 10**6)))]
 
-TARGETS = {"safetensors": Safetensors, "config": Config, "gguf": Gguf, "tokenizer": TokenizerFiles, "manifest": Manifest, "trace": Trace, "uart": Uart}
+TARGETS = {"safetensors": Safetensors, "config": Config, "gguf": Gguf, "tokenizer": TokenizerFiles, "manifest": Manifest, "trace": Trace,
+           "uart": Uart}
 
 
 def write_gguf(path, kind):
     """A small GGUF file with a byte-level or a SentencePiece tokenizer."""
     checkpoint = random_checkpoint(SHAPE)
     writer = gguf.GGUFWriter(path, "llama")
-    for add, value in (("context_length", 64), ("embedding_length", 16), ("block_count", 1), ("feed_forward_length", 24), ("head_count", 2), ("head_count_kv", 1), ("key_length", 8),
-                       ("rope_dimension_count", 8), ("rope_freq_base", 1e4), ("layer_norm_rms_eps", 1e-5), ("tokenizer_model", kind), ("bos_token_id", 1), ("eos_token_id", 2),
+    for add, value in (("context_length", 64), ("embedding_length", 16), ("block_count", 1), ("feed_forward_length", 24), ("head_count", 2),
+                       ("head_count_kv", 1), ("key_length", 8),
+                       ("rope_dimension_count", 8), ("rope_freq_base", 1e4), ("layer_norm_rms_eps", 1e-5), ("tokenizer_model", kind),
+                       ("bos_token_id", 1), ("eos_token_id", 2),
                        ("chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}")):
         getattr(writer, f"add_{add}")(value)
     if kind == "gpt2":
@@ -542,8 +584,10 @@ def write_gguf(path, kind):
         writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * 7)
         writer.add_token_scores([float(-i) for i in range(len(tokens))])
     writer.add_token_list(tokens)
-    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output", "model.layers.0.input_layernorm": "blk.0.attn_norm",
-             "model.layers.0.post_attention_layernorm": "blk.0.ffn_norm", **{f"model.layers.0.self_attn.{m}_proj": f"blk.0.attn_{'output' if m == 'o' else m}" for m in "qkvo"},
+    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+             "model.layers.0.input_layernorm": "blk.0.attn_norm",
+             "model.layers.0.post_attention_layernorm": "blk.0.ffn_norm",
+             **{f"model.layers.0.self_attn.{m}_proj": f"blk.0.attn_{'output' if m == 'o' else m}" for m in "qkvo"},
              **{f"model.layers.0.mlp.{m}_proj": f"blk.0.ffn_{m}" for m in ("gate", "up", "down")}}
     for name in checkpoint.names():
         writer.add_tensor(names[name.removesuffix(".weight")] + ".weight", checkpoint.tensor(name).astype(np.float32))
@@ -770,13 +814,15 @@ def main():
             folder.mkdir(parents=True, exist_ok=True)
             for file, data in Bench(name, options.seed, Path(tempfile.mkdtemp(dir=work))).files(smallest.number).items():
                 (folder / file).write_bytes(data)
-            print(f"\n{name}: {place} ({1 + len(others)} inputs)\n  {smallest.text}\n  {folder}: python -m tools.fuzz --only {name} --seed {options.seed} "
+            print(f"\n{name}: {place} ({1 + len(others)} inputs)\n  {smallest.text}\n  {folder}: python -m tools.fuzz --only {name} "
+                  f"--seed {options.seed} "
                   f"--first {smallest.number} --inputs 1")
     print(f"\n{'target':12} {'inputs':>8} {'accepted':>9} {'refused':>8} {'findings':>9}")
     for name in names:
         row = [counts[name, outcome] for outcome in ("accepted", "refused", "finding")]
         print(f"{name:12} {sum(row):8,} {row[0]:9,} {row[1]:8,} {row[2]:9,}")
-    print(f"\nfuzz: {counts.total():,} inputs with seed {options.seed} in {time.monotonic() - start:.0f} s: {len(findings)} findings at {len(places)} places")
+    print(f"\nfuzz: {counts.total():,} inputs with seed {options.seed} in {time.monotonic() - start:.0f} s: {len(findings)} findings at "
+          f"{len(places)} places")
     return 1 if findings else 0
 
 

@@ -17,8 +17,10 @@ from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe
 
 #: (shape, formats, buses): between them every unit in every form
-DECODERS = (("tiny", "", None), ("demo", "head=pair", None), ("demo,entries=3,slots=2,tile_beats=4,source=stream,sampler=gumbel,kv_blocks=20,kv_ecc=1", "e4m3", None),
-            ("tiny,entries=4,halves=2,slots=3,source=stream", "", None), ("tiny,source=stream", "", AxiShape()), ("tiny,entries=2,source=stream,sampler=gumbel", "", AxiShape(data_width=512, address_width=40, host="queue")))
+DECODERS = (("tiny", "", None), ("demo", "head=pair", None),
+            ("demo,entries=3,slots=2,tile_beats=4,source=stream,sampler=gumbel,kv_blocks=20,kv_ecc=1", "e4m3", None),
+            ("tiny,entries=4,halves=2,slots=3,source=stream", "", None), ("tiny,source=stream", "", AxiShape()),
+            ("tiny,entries=2,source=stream,sampler=gumbel", "", AxiShape(data_width=512, address_width=40, host="queue")))
 
 
 def main():

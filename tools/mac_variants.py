@@ -1,6 +1,7 @@
 """Multiply-accumulate units that hwgen does not use, to be measured beside its exact column: INT8, and FP8 into an fp32 accumulator.
 
-Registers stand where `hwgen.units.mac_array.Column` has them: weights, products, every second level of the adder tree, accumulator, and finished sums.
+Registers stand where `hwgen.units.mac_array.Column` has them: weights, products, every second level of the adder tree, accumulator, and
+finished sums.
 """
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -26,7 +27,8 @@ class IntColumn(wiring.Component):
 
     def __init__(self, lanes, acc_bits=32, weight_bits=8):
         self._lanes, self._bits, self._weight_bits = lanes, acc_bits, weight_bits
-        super().__init__({"load": In(1), "tile": In(weight_bits * lanes), "x": In(8 * lanes), "enable": In(1), "first": In(1), "keep": In(1),
+        super().__init__({"load": In(1), "tile": In(weight_bits * lanes), "x": In(8 * lanes), "enable": In(1), "first": In(1),
+                          "keep": In(1),
                           "row": In(range(ROWS)), "read_row": In(range(ROWS)), "sum": Out(signed(acc_bits))})
 
     def elaborate(self, platform):
@@ -40,7 +42,8 @@ class IntColumn(wiring.Component):
             m.d.sync += out.eq(value)
             return out
 
-        values = [register(weights.word_select(i, self._weight_bits).as_signed() * self.x.word_select(i, 8).as_signed(), f"product{i}") for i in range(self._lanes)]
+        values = [register(weights.word_select(i, self._weight_bits).as_signed() * self.x.word_select(i, 8).as_signed(), f"product{i}")
+                  for i in range(self._lanes)]
         level = 0
         while len(values) > 1:
             values = [a + b for a, b in zip(values[::2], values[1::2])]

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Break each unit a little, many times, and see whether its bench notices (``make mutate``; docs/mutation.md).
 
-The netlist of a unit, as its bench in ``sim/`` builds it, gets small faults by Yosys' ``mutate``: a bit that is inverted, stuck, or depends on its
-neighbour. All mutants of a netlist are in one Verilog text, and an input selects one: one build serves them all (``sim/mutants.py`` runs them).
-Those that no bench notices are compared with the unit by a proof; what is left must be explained in ``tools/mutants.json``.
+The netlist of a unit, as its bench in ``sim/`` builds it, gets small faults by Yosys' ``mutate``: a bit that is inverted, stuck, or depends
+on its neighbour. All mutants of a netlist are in one Verilog text, and an input selects one: one build serves them all (``sim/mutants.py``
+runs them). Those that no bench notices are compared with the unit by a proof; what is left must be explained in ``tools/mutants.json``.
 
 Results are kept in ``build/mutate/``, for the netlist and the bench that they belong to: a run that was stopped goes on where it was.
 """
@@ -33,8 +33,10 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutate"
 EXPLAINED = ROOT / "tools" / "mutants.json"
 #: Units and tops of which the runner in sim/ has a bench, the quick ones first.
-UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop", "axi_registers",
-         "axi_reader", "memory_loader", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
+UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop",
+         "axi_registers",
+         "axi_reader", "memory_loader", "sdram_start", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache",
+         "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
          "wired", "wired_decoder")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
 VERSION = 3
@@ -99,15 +101,17 @@ def mutate(case, count, seed, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "design.v").write_text(_beside(case.verilog, folder))
     width = count.bit_length() + 1
-    # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times are read by nothing. And `proc` makes
-    # multiplexers whose undefined input nothing selects.
+    # Cells that do the same are one, as in any synthesis: else most bits of an expression that is used several times are read by nothing.
+    # And `proc` makes multiplexers whose undefined input nothing selects.
     read = f"read_verilog design.v\nhierarchy -top {case.name}\nproc\nopt_expr -mux_undef\nopt_clean\nopt_merge\nopt_clean\n"
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
     # A register that a bench sets must stay one.
     set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple)) for name in call.internals})
-    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(f" {case.name}/w:{name} %ci1 %d" for name in set_by_benches)
+    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(f" {case.name}/w:{name} %ci1 %d"
+                                                                                            for name in set_by_benches)
     if not (folder / "complete").exists():
-        engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil unmutated.il\n", folder, "list.log")
+        engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil "
+                     f"unmutated.il\n", folder, "list.log")
         engine.yosys(f"{read}script mutants.ys\nopt_clean\nwrite_rtlil mutated.il\nwrite_verilog -noattr mutated.v\n", folder, "all.log")
         (folder / "complete").touch()
     lines, drives = case.verilog.splitlines(), _drives((folder / "unmutated.il").read_text())
@@ -178,7 +182,8 @@ def _drives(rtlil):
 
 
 def _where(command, verilog, drives):
-    """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of Python that made it (or of Verilog)."""
+    """A mutation in words: what it does to which port of which cell, the wire, what the cell drives, and the line of Python that made it
+    (or of Verilog)."""
     options = dict(re.findall(r"-(\w+) (\S+)", re.sub(r"-ctrl mutant \d+ \d+", "", command)))
     module = _module(tuple(verilog), options["module"].lstrip("\\"))
     cell = re.match(r"\$?([a-z_0-9]+)", options["cell"].lstrip("\\"))
@@ -197,7 +202,7 @@ def _where(command, verilog, drives):
             if file == "design.v":
                 said = f"Verilog: {verilog[int(line.split('.')[0]) - 1].strip()}"
                 break
-    return f"{options['mode']}{control} {options['module']} {cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]{wire}{drive}; {said}"
+    return f"{options['mode']}{control} {options['module']} {cell[1] if cell else '?'}.{options['port']}[{options['portbit']}]{wire}{drive}; {said}"  # noqa: E501
 
 
 # Runs
@@ -219,12 +224,14 @@ def _params(params):
 
 
 def run_case(case, count, seed):
-    """{"name", "mutants": [{"number", "where", "values", "cycles", "seconds"}]}: of each mutant the first failures; from the disk if they are there."""
+    """{"name", "mutants": [{"number", "where", "values", "cycles", "seconds"}]}: of each mutant the first failures; from the disk if they
+    are there."""
     benches = [(call.bench, _bench_text(call.bench), call.testcase, _params(call.params), call.seed) for call in case.calls]
     netlist = re.sub(r'[(][*] src = "[^"]*" [*][)]', "", case.verilog)      # lines may move
     folder = WORK / case.unit / f"{case.name}-{_digest(netlist, count, seed, VERSION)}"
     verilog, mutants = mutate(case, count, seed, folder)
-    alive = {mutant.number: {"number": mutant.number, "where": mutant.where, "values": None, "cycles": None, "seconds": 0} for mutant in mutants}
+    alive = {mutant.number: {"number": mutant.number, "where": mutant.where, "values": None, "cycles": None, "seconds": 0}
+             for mutant in mutants}
     done = dict(alive)
     for call, bench in zip(case.calls, benches):
         results = folder / f"{call.bench}-{_digest(verilog, bench)}.jsonl"
@@ -250,8 +257,10 @@ def _results(path):
 
 
 def _simulate(case, call, verilog, numbers, results):
-    plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase, "mutants": numbers, "results": str(results)}
-    with mock.patch.dict(os.environ, {"HWGEN_MUTANTS": json.dumps(plan)}), open(results.with_suffix(".log"), "w", encoding="utf-8") as log, \
+    plan = {"bench": call.bench, "testcase": [call.testcase] if isinstance(call.testcase, str) else call.testcase, "mutants": numbers,
+            "results": str(results)}
+    with mock.patch.dict(os.environ, {"HWGEN_MUTANTS": json.dumps(plan)}), \
+            open(results.with_suffix(".log"), "w", encoding="utf-8") as log, \
             contextlib.redirect_stdout(log):
         runner.run(verilog, case.name, "sim.mutants", params=call.params, seed=call.seed, internals=call.internals, waves=False,
                    opt="-O0")        # most of the time is the build
@@ -318,13 +327,16 @@ def summary(counts):
     total = sum(counts.values())
     real = total - counts["equivalent"] - counts["argued"]
     killed = counts[OUTCOMES[0]] + counts[OUTCOMES[1]]
-    return {"mutants": total, "killed by values": counts[OUTCOMES[0]], "killed by cycles only": counts[OUTCOMES[1]], "equivalent": counts["equivalent"],
-            "argued": counts["argued"], "explained": counts["explained"], "survived": counts["survived"], "score": round(100 * killed / real, 2) if real else 100.0}
+    return {"mutants": total, "killed by values": counts[OUTCOMES[0]], "killed by cycles only": counts[OUTCOMES[1]],
+            "equivalent": counts["equivalent"],
+            "argued": counts["argued"], "explained": counts["explained"], "survived": counts["survived"],
+            "score": round(100 * killed / real, 2) if real else 100.0}
 
 
 def record(unit, counts, command):
     """Write the numbers of a unit to the ledger."""
-    ledger.record("mutation.json", [{"name": f"{unit}/{number}", "value": value, "unit": "%" if number == "score" else "", "kind": "measured", "command": command}
+    ledger.record("mutation.json", [{"name": f"{unit}/{number}", "value": value, "unit": "%" if number == "score" else "",
+                                     "kind": "measured", "command": command}
                                     for number, value in summary(counts).items()])
 
 
@@ -337,13 +349,16 @@ def totals(entries):
             units.add(unit)
             counts[number] += entry["value"]
     found = summary(counts)
-    return {"mutation_score": found["score"], "mutation_units": len(units)} | {f"mutation_{name}": found[name] for name in ("mutants", "equivalent", "argued", "explained", "survived")}
+    return {"mutation_score": found["score"], "mutation_units": len(units)} | {f"mutation_{name}": found[name]
+                                                                               for name in ("mutants", "equivalent", "argued", "explained",
+                                                                                            "survived")}
 
 
 def record_totals():
     """Write the numbers of all units together, as the ledger has them."""
     found = totals(ledger.load("mutation.json"))
-    ledger.record("mutation.json", [{"name": name, "value": value, "unit": "%" if name == "mutation_score" else "", "kind": "derived", "command": "python -m tools.mutate --total"}
+    ledger.record("mutation.json", [{"name": name, "value": value, "unit": "%" if name == "mutation_score" else "", "kind": "derived",
+                                     "command": "python -m tools.mutate --total"}
                                     for name, value in found.items()])
     print("all units in the ledger: " + ", ".join(f"{name} {value}" for name, value in found.items()))
 
@@ -354,8 +369,10 @@ def main():
     parser.add_argument("--mutants", type=int, default=MUTANTS, help="of each unit (%(default)s)")
     parser.add_argument("--cases", type=int, default=CASES, help="designs of each unit among those that its bench builds (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--prove", type=int, default=20, metavar="SECONDS", help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
-    parser.add_argument("--record", action="store_true", help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
+    parser.add_argument("--prove", type=int, default=20, metavar="SECONDS",
+                        help="limit of the proof that a mutant is equivalent; 0: none (%(default)s)")
+    parser.add_argument("--record", action="store_true",
+                        help="write docs/results/mutation.json, unit by unit; without --unit that is done anyway")
     parser.add_argument("--total", action="store_true", help="run nothing: add up what docs/results/mutation.json has of each unit")
     options = parser.parse_args()
     if options.total:
@@ -378,7 +395,8 @@ def main():
               + f"; {spent:.0f} s, {len(units) - k - 1} units to go, about {spent / (k + 1) * (len(units) - k - 1):.0f} s", flush=True)
         for entry in mutants:
             if entry["verdict"] in ("survived", "explained", "argued"):
-                print(f"  {entry['verdict']} {entry['case']} {entry['number']} ({entry['proof']}): {entry['where']}" + (f"\n    {entry['why']}" if entry.get("why") else ""), flush=True)
+                print(f"  {entry['verdict']} {entry['case']} {entry['number']} ({entry['proof']}): {entry['where']}"
+                      + (f"\n    {entry['why']}" if entry.get("why") else ""), flush=True)
     if counted:
         total = sum(counted.values(), Counter())
         print("all: " + ", ".join(f"{value} {name}" for name, value in summary(total).items()))

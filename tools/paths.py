@@ -11,7 +11,8 @@ _SCRIPT = "hierarchy -top {top}\nproc\nflatten\nsimplemap\nwrite_json netlist.js
 
 
 def combinational(folder, top, clocks=("clk", "aclk")):
-    """{output port: [input ports from which a path leads to it]} of the module ``top`` in ``folder``/``top``.v, whose other files are beside it.
+    """{output port: [input ports from which a path leads to it]} of the module ``top`` in ``folder``/``top``.v, whose other files are
+    beside it.
 
     Bit by bit, but for arithmetic, where each bit of the result is taken to hang on all of the operands.
     """
@@ -32,7 +33,8 @@ def paths(module, clocks=()):
         for port, bits in cell["connections"].items():
             if directions[port] == "output":
                 drivers |= dict.fromkeys(bits, sources)
-    inputs = {bit: name for name, port in module["ports"].items() if port["direction"] == "input" and name not in clocks for bit in port["bits"]}
+    inputs = {bit: name for name, port in module["ports"].items() if port["direction"] == "input" and name not in clocks
+              for bit in port["bits"]}
     found = {}
     for name, port in module["ports"].items():
         if port["direction"] == "output":

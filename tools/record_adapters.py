@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 def record(options, folder):
     """What PEFT saves and computes: options, shapes of tensors, logits."""
     base, saved = folder / "base", folder / "adapter"
-    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), peft.LoraConfig(task_type="CAUSAL_LM", **options))
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+                                peft.LoraConfig(task_type="CAUSAL_LM", **options))
     model.save_pretrained(saved)
     config, path = json.loads((saved / "adapter_config.json").read_text()), saved / "adapter_model.safetensors"
     shapes = {name: list(values.shape) for name, values in safetensors.numpy.load_file(path).items()}

@@ -47,7 +47,7 @@ def transformers_logits(folder, tokens):
             return model.eval()(torch.tensor([tokens])).logits[0].float().numpy()
     except Failed:
         raise
-    except Exception as error:  # noqa: BLE001  whatever a library raises for a bad folder is its answer
+    except Exception as error:  # whatever a library raises for a bad folder is its answer
         raise Failed(_one_line(error)) from None
 
 

@@ -1,6 +1,7 @@
 """Units in Oklahoma State University's 0.18 um standard cells, where Debian's packages are installed: area from Yosys, clock from OpenSTA.
 
-`apt-get install qflow-tech-osu018 opensta` brings both. $OSU018_LIBERTY names another Liberty file of the same cells. Clocked memories are left out.
+`apt-get install qflow-tech-osu018 opensta` brings both. $OSU018_LIBERTY names another Liberty file of the same cells. Clocked memories are
+left out.
 """
 import os
 import re
@@ -31,13 +32,15 @@ def missing():
 
 def area_and_clock(folder, script, clock):
     """{"um2": ..., "MHz": ...} of unit.v in a folder, after the lines of ``script``; ``clock`` is the clock's port."""
-    (folder / "cells.constr").write_text("set_driving_cell INVX4\nset_load 0.05 [all_outputs]\n")      # with it abc inserts buffers and sizes gates
+    # with it abc inserts buffers and sizes gates
+    (folder / "cells.constr").write_text("set_driving_cell INVX4\nset_load 0.05 [all_outputs]\n")
     (folder / "cells.lib").write_text(LIBERTY.read_text())
     (folder / "cells.ys").write_text("\n".join(["read_verilog unit.v", *script, SCRIPT]))
     run_tool("yosys", "-q", "cells.ys", folder=folder, log="cells.log")
     area = re.search(r"Chip area for module '\\top': *([\d.]+)", (folder / "area.txt").read_text())
     (folder / "cells.tcl").write_text("\n".join([
-        "read_liberty cells.lib", "read_verilog cells.v", "link_design top", f"create_clock -name clock -period {PERIOD} [get_ports {{{clock}}}]",
+        "read_liberty cells.lib", "read_verilog cells.v", "link_design top",
+        f"create_clock -name clock -period {PERIOD} [get_ports {{{clock}}}]",
         "report_worst_slack", "exit", ""]))
     done = subprocess.run(["sta", "-no_splash", "-exit", "cells.tcl"], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     slack = re.search(r"worst slack (-?[\d.]+)", done.stdout)

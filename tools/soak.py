@@ -18,15 +18,16 @@ DEFAULT = 2000
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--passes", type=int, default=DEFAULT, help=f"at least so many; fewer than {DEFAULT} are not recorded (default: {DEFAULT})")
+    parser.add_argument("--passes", type=int, default=DEFAULT,
+                        help=f"at least so many; fewer than {DEFAULT} are not recorded (default: {DEFAULT})")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     total, start = Counter(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for part, (design, stall) in enumerate((design, stall) for design in (DESIGN, HALVES) for stall in (0.0, 0.3)):
-            about = f"{design.hw.entries} entries in {design.hw.halves} halves, {design.hw.slots} slots, {design.hw.blocks} blocks, stall {stall}"
+            about = f"{design.hw.entries} entries in {design.hw.halves} halves, {design.hw.slots} slots, {design.hw.blocks} blocks, stall {stall}"  # noqa: E501
             total += soak(Path(folder), -(-options.passes // 4), 4 * options.seed + part, stall,
-                          lambda done: done % 100 or print(f"{about}: {done} passes", flush=True), design)
+                          lambda done, about=about: done % 100 or print(f"{about}: {done} passes", flush=True), design)
     for name, count in total.most_common():
         print(f"{count:8,} {name.lower()}")
     print(f"{time.monotonic() - start:.0f} s; every pass and operation equals the golden model's")

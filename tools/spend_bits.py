@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Which matrices of a model in E2M1 are worth 8 bits: what is lost with the codes of one part of one layer, by the bits that 8 a weight would take.
+"""Which matrices of a model in E2M1 are worth 8 bits: what is lost with the codes of one part of one layer, by the bits that 8 a weight
+would take.
 
-For each part of each layer ("down" of layer 3) the model is float32, but for that part, which has the codes that it has in a folder of `hwgen quantize`; the KL
-divergence of the next token, on the start of the calibration text, is what these cost alone. (What the folder's model gains where one part is exact again is smaller
-than how it changes by chance: tried.) Parts are printed by KL for each Mbit, and those with the largest sum of KL that fit in what is left below --bits.
+For each part of each layer ("down" of layer 3) the model is float32, but for that part, which has the codes that it has in a folder of
+`hwgen quantize`; the KL divergence of the next token, on the start of the calibration text, is what these cost alone. (What the folder's
+model gains where one part is exact again is smaller
+than how it changes by chance: tried.) Parts are printed by KL for each Mbit, and those with the largest sum of KL that fit in what is left
+below --bits.
 """
 import argparse
 import itertools
@@ -87,7 +90,8 @@ def main():
     parser.add_argument("--bits", type=float, default=5.0, help="a weight, all counted (default: 5)")
     options = parser.parse_args()
     checkpoint, kept = load(options.model), load(options.quantized, need_tokenizer=False)
-    recipe, total = kept.kept.recipe, sum(layer.codes.size for part in kept.kept.layers for layer in part.matrices().values()) + kept.kept.head.codes.size
+    recipe, total = kept.kept.recipe, sum(layer.codes.size for part in kept.kept.layers
+                                          for layer in part.matrices().values()) + kept.kept.head.codes.size
     left = (options.bits - bits(kept.kept)) * total
     model = OnePart(checkpoint, kept.tensor, calibration_texts(checkpoint, None, options.tokens))
     exact, _ = model.of_part(checkpoint.shape.num_hidden_layers, None)
@@ -104,7 +108,8 @@ def main():
         print(f"{name:20} KL {kl:.5f}  {kl / cost * 1e6:.5f} a Mbit of {cost / 1e6:.2f}")
     sets = (some for n in range(1, MOST + 1) for some in itertools.combinations(found[:24], n) if sum(cost for _, cost, _ in some) <= left)
     best = max(sets, key=lambda some: sum(kl for kl, *_ in some), default=())
-    print(f"{bits(kept.kept):.3f} bits a weight; {left / 1e6:.2f} Mbit are left below {options.bits:g}: {', '.join(name for *_, name in best)} in 8 bits")
+    print(f"{bits(kept.kept):.3f} bits a weight; {left / 1e6:.2f} Mbit are left below {options.bits:g}: "
+          f"{', '.join(name for *_, name in best)} in 8 bits")
 
 
 if __name__ == "__main__":

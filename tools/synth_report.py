@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What each unit of a machine costs: LUTs, flip-flops, multipliers, block RAM on four families of FPGAs, transistors, and clocks on an ECP5.
+"""What each unit of a machine costs: LUTs, flip-flops, multipliers, block RAM on four families of FPGAs, transistors, and clocks on an
+ECP5.
 
-Synthesis is Yosys': on ECP5 and Gowin with the script that boards use, on iCE40 and Xilinx 7 with `synth_ice40` and `synth_xilinx`, for transistors
-`abc -g cmos4` (of the gates: flip-flops are counted beside them, and memories are left out), in 0.18 um standard cells where qflow-tech-osu018 and opensta
-are installed. Clocks on ECP5 are those of a unit alone between registers, placed and routed. Results go to docs/results/synth.json and docs/cost.svg; the planner's
-table, hwgen/plan/costs.json, is fitted to them and to some more shapes. What was made is kept in build/synth, and only made again if its Verilog changes.
+Synthesis is Yosys': on ECP5 and Gowin with the script that boards use, on iCE40 and Xilinx 7 with `synth_ice40` and `synth_xilinx`, for
+transistors `abc -g cmos4` (of the gates: flip-flops are counted beside them, and memories are left out), in 0.18 um standard cells where
+qflow-tech-osu018 and opensta are installed. Clocks on ECP5 are those of a unit alone between registers, placed and routed. Results go to
+docs/results/synth.json and docs/cost.svg; the planner's table, hwgen/plan/costs.json, is fitted to them and to some more shapes. What was
+made is kept in build/synth, and only made again if its Verilog changes.
 """
 import argparse
 import itertools
@@ -27,8 +29,10 @@ from tools.bench_column import LANES, column
 from tools.fit_costs import changes, fit, scaled
 from tools.mac_variants import FloatMac, IntColumn
 
-MINI = replace(DEMO, name="mini", hidden_size=48, intermediate_size=128, num_hidden_layers=3, head_dim=8, num_attention_heads=6, vocab_size=256)
-WIDE = replace(DEMO, name="wide", hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32, num_key_value_heads=4, vocab_size=1024)
+MINI = replace(DEMO, name="mini", hidden_size=48, intermediate_size=128, num_hidden_layers=3, head_dim=8, num_attention_heads=6,
+               vocab_size=256)
+WIDE = replace(DEMO, name="wide", hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32, num_key_value_heads=4,
+               vocab_size=1024)
 #: In the tables: what boards use.
 SHAPES = {"4x4": (DEMO, "tiny"), "8x16": (DEMO, "tiny,lanes=8,columns=16,vector_lanes=4,attention_lanes=16,context=128"),
           "16x16": (DEMO, "tiny,lanes=16,columns=16,vector_lanes=8,attention_lanes=16,context=128,dsp_columns=6")}
@@ -36,23 +40,29 @@ SHAPES = {"4x4": (DEMO, "tiny"), "8x16": (DEMO, "tiny,lanes=8,columns=16,vector_
 MORE = {"4x4 mini": (MINI, "tiny,context=32"), "4x2 mini": (MINI, "tiny,columns=2,attention_lanes=2"),
         "8x8 wide": (WIDE, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,context=128"),
         "8x8 dsp": (DEMO, "tiny,lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_columns=4"),
+        **{f"{name} pairs": (DEMO, f"tiny,{shape}") for name, shape in (
+            ("4x4", "dsp_pairs=1"), ("8x8", "lanes=8,columns=8,vector_lanes=4,attention_lanes=8,dsp_pairs=3"),
+            ("16x16", "lanes=16,columns=16,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,context=256,"
+                      "kv_blocks=16,dsp_pairs=7"))},
         "8x16 batch": (DEMO, "demo,context=128,source=rom"),
         "8x4 slots": (replace(DEMO, num_key_value_heads=1), "tiny,lanes=8,columns=4,attention_lanes=8,entries=2,slots=2,context=32")}
 #: Blocks that are not Llama's: only those units are synthesized of which they make other ones, for ECP5 and as transistors.
 _ALL = ("q", "k", "v", "o", "gate", "up", "down")
 _BLOCKS = {"norms": replace(DEMO, block=dense(biased=_ALL, qk_norm=QkNorm("head"), norms="sandwich", activation="gelu_tanh")),
            "post": replace(DEMO, block=dense(qk_norm=QkNorm("projection"), norms="post", activation="relu2")),
-           "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2", gated=False), rotary_dim=0),
+           "bias": replace(DEMO, block=dense(biased=[name for name in _ALL if name != "gate"], activation="relu2", gated=False),
+                           rotary_dim=0),
            "gelu": replace(DEMO, block=dense(activation="gelu", gated=False)),
            "relu": replace(DEMO, block=dense(activation="relu")), "relu alone": replace(DEMO, block=dense(activation="relu", gated=False)),
            "softcap": replace(DEMO, attn_logit_softcapping=50.0), "learned": replace(DEMO, learned_positions=True),
            "final bias": replace(DEMO, block=dense(final_bias=True))}
 BLOCKS = {f"{shape} {name}": (model, SHAPES[shape][1]) for name, model in _BLOCKS.items() for shape in ("4x4", "8x16")}
 #: And recipes with finer scales or narrower weights.
-BLOCKS |= {"4x4 rows": (DEMO, SHAPES["4x4"][1], "scales=row"), "4x4 e2m1": (replace(DEMO, tie_word_embeddings=False), SHAPES["4x4"][1], "weights=e2m1")}
+BLOCKS |= {"4x4 rows": (DEMO, SHAPES["4x4"][1], "scales=row"),
+           "4x4 e2m1": (replace(DEMO, tie_word_embeddings=False), SHAPES["4x4"][1], "weights=e2m1")}
 FAMILIES = ("ecp5", "gowin", "gowin5", "ice40", "xilinx7")        # of which the planner has a table
 #: Of fewer shapes: a target's syntheses take long, and ECP5's tell how units grow.
-TABLES = {target: ("4x4", "8x16") for target in ("gowin", "gowin5", "ice40", "xilinx7", "cmos")}
+TABLES = dict.fromkeys(("gowin", "gowin5", "ice40", "xilinx7", "cmos"), ("4x4", "8x16"))
 ALONE = "8x16"      # the shape of which there are clocks, and standard cells
 TARGETS = (*synth.TARGETS, "routed", "osu018")
 UNITS = {"LUT": "LUT", "FF": "flip-flops", "DSP": "DSP", "BRAM": "blocks", "transistors": "transistors", "MHz": "MHz", "um2": "um2"}
@@ -118,7 +128,8 @@ def draw(figures, units):
         found["array"] += found.pop("column") + found.pop("dsp_column", 0) + found.pop("operation_skid")
         found["attention"] += found.pop("dot") + found.pop("numerators")
         found["buffers"] = sum(found.pop(name) for name in ("xa", "xo", "xh", "qkv"))
-        found["UART and registers"] = sum(found.pop(name) for name in ("bridge", "receiver", "transmitter", "registers", "loop", "commands", "results", "axi", "board"))
+        found["UART and registers"] = sum(found.pop(name) for name in ("bridge", "receiver", "transmitter", "registers", "loop", "commands",
+                                                                       "results", "axi", "board"))
     names = sorted(sizes["16x16"], key=sizes["16x16"].get, reverse=True)
     shown = names[:9]
     figure, axes = pyplot.subplots(figsize=(9, 2.8))
@@ -141,8 +152,10 @@ def draw(figures, units):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="syntheses at a time (default: 1)")
-    parser.add_argument("--targets", default=",".join(TARGETS), help=f"only some of {', '.join(TARGETS)} (the planner's table is made again with ecp5)")
-    parser.add_argument("--blocks", action="store_true", help="only the units that other blocks than Llama's change, on ECP5 and as transistors; "
+    parser.add_argument("--targets", default=",".join(TARGETS),
+                        help=f"only some of {', '.join(TARGETS)} (the planner's table is made again with ecp5)")
+    parser.add_argument("--blocks", action="store_true",
+                        help="only the units that other blocks than Llama's change, on ECP5 and as transistors; "
                         f"of all of {', '.join(BLOCKS)}, or of those of --shapes")
     parser.add_argument("--shapes", default=",".join([*SHAPES, *MORE]), help="only some of these (the planner's table is made of all)")
     options = parser.parse_args()
@@ -169,7 +182,8 @@ def report(options):
             print(f"emitting {name}", flush=True)
             designs[name] = design(shape)
             units[name] = synth.split(synth.emit(designs[name]))
-    tasks = [(name, unit, target) for target in targets if target in synth.TARGETS for name in units if target == "ecp5" or name in TABLES.get(target, SHAPES)
+    tasks = [(name, unit, target) for target in targets if target in synth.TARGETS for name in units if target == "ecp5"
+             or name in TABLES.get(target, SHAPES)
              for unit in units[name]]
     macs = variants()
     tasks += [("mac", unit, target) for target in ("ecp5", "cmos") if target in targets for unit, _ in macs.values()]
@@ -220,7 +234,8 @@ def write_changes(figures, designs, keep):
 def write_costs(figures, designs):
     """The planner's table."""
     seen = {family: [(shape, {unit: found for (s, unit, target), found in figures.items() if (s, target) == (name, family)})
-                     for name, shape in designs.items() if any(s == name and target == family for s, _, target in figures)] for family in FAMILIES}
+                     for name, shape in designs.items() if any(s == name and target == family for s, _, target in figures)]
+                     for family in FAMILIES}
     base = fit(seen["ecp5"], "ecp5")
     table = dict(costs.table())
     for family in FAMILIES:
@@ -232,7 +247,8 @@ def write_costs(figures, designs):
 
 def _write(about, table):
     text = json.dumps({"made": about, "families": table}, indent=1)
-    costs.TABLE.write_text(re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n")
+    costs.TABLE.write_text(re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"),
+                                  text) + "\n")
     costs.table.cache_clear()
 
 

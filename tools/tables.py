@@ -10,8 +10,8 @@ an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline``
 ``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``).
 
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
-``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how many
-families these are. Between ``<!-- shape -->`` and the end marker, a table of the fields of a hardware shape, of `HwShape`'s own words.
+``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how
+many families these are. Between ``<!-- shape -->`` and the end marker, a table of the fields of a hardware shape, of `HwShape`'s own words.
 """
 
 import argparse
@@ -74,7 +74,8 @@ def as_families(results):
 
 def as_shape():
     """A row for each field of `HwShape`."""
-    return table(["field", "default", "what it is"], [[f"`{name}`", f"`{int(default) if isinstance(default, bool) else default}`", said.replace("``", "`")]
+    return table(["field", "default", "what it is"],
+                 [[f"`{name}`", f"`{int(default) if isinstance(default, bool) else default}`", said.replace("``", "`")]
                                                       for name, (default, said) in field_meanings().items()])
 
 
@@ -114,7 +115,8 @@ def render(text, results=None):
 
 
 def documents(root=ROOT):
-    return [path for path in [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))] if path.exists()]
+    return [path for path in [root / "README.md", *sorted((root / "docs").rglob("*.md")), *sorted((root / "fpga").rglob("*.md"))]
+            if path.exists()]
 
 
 def stale(root=ROOT):

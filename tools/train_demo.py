@@ -24,6 +24,7 @@ examples:
   python tools/train_demo.py --check --out x         only measure and sample a folder that exists
 """
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -179,14 +180,38 @@ class Norm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, CONFIG["rms_norm_eps"])
 
 
+class Matrix(nn.Linear):
+    """Weights that are rounded to E2M1 where --e2m1 says so, 32 inputs of an output with one power of two:
+    as hwgen stores them, times ``factor``.
+
+    Training sees the rounded ones; gradients go to the others, as if there were no rounding (Bengio et al. 2013, straight-through)."""
+    narrow = False
+
+    def __init__(self, inputs, outputs, factor=1.0):
+        super().__init__(inputs, outputs, bias=False)
+        self.factor = factor
+
+    def rounded(self):
+        w = self.weight.detach() * self.factor
+        blocks = F.pad(w, (0, -w.shape[1] % 32)).unflatten(1, (-1, 32))
+        scale = torch.exp2(torch.ceil(torch.log2(blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20) / 6)))
+        x = blocks.abs() / scale
+        step = torch.where(x < 2, 0.5, torch.where(x < 4, 1.0, 2.0))        # of 0, 0.5, 1, 1.5, 2, 3, 4, 6
+        x = torch.round(x / step) * step * scale * blocks.sign()
+        return x.flatten(1)[:, :w.shape[1]] / self.factor
+
+    def forward(self, x):
+        return F.linear(x, self.weight + (self.rounded() - self.weight.detach()) if Matrix.narrow else self.weight)
+
+
 class Attention(nn.Module):
     def __init__(self, c):
         super().__init__()
         h, d = c["hidden_size"], c["head_dim"]
-        self.q_proj = nn.Linear(h, c["num_attention_heads"] * d, bias=False)
-        self.k_proj = nn.Linear(h, c["num_key_value_heads"] * d, bias=False)
-        self.v_proj = nn.Linear(h, c["num_key_value_heads"] * d, bias=False)
-        self.o_proj = nn.Linear(c["num_attention_heads"] * d, h, bias=False)
+        self.q_proj = Matrix(h, c["num_attention_heads"] * d, math.log2(math.e) / d ** 0.5)     # the machine's scores are in log2 units
+        self.k_proj = Matrix(h, c["num_key_value_heads"] * d)
+        self.v_proj = Matrix(h, c["num_key_value_heads"] * d)
+        self.o_proj = Matrix(c["num_attention_heads"] * d, h)
         self.head_dim = d
 
     def forward(self, x, cos, sin):
@@ -207,9 +232,9 @@ def rope(x, cos, sin):
 class Mlp(nn.Module):
     def __init__(self, c):
         super().__init__()
-        self.gate_proj = nn.Linear(c["hidden_size"], c["intermediate_size"], bias=False)
-        self.up_proj = nn.Linear(c["hidden_size"], c["intermediate_size"], bias=False)
-        self.down_proj = nn.Linear(c["intermediate_size"], c["hidden_size"], bias=False)
+        self.gate_proj = Matrix(c["hidden_size"], c["intermediate_size"])
+        self.up_proj = Matrix(c["hidden_size"], c["intermediate_size"])
+        self.down_proj = Matrix(c["intermediate_size"], c["hidden_size"])
 
     def forward(self, x):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -239,6 +264,9 @@ class Llama(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
         nn.init.normal_(self.embed_tokens.weight, std=0.05)
+        if not c["tie_word_embeddings"]:
+            self.lm_head = Matrix(c["hidden_size"], c["vocab_size"])
+            nn.init.normal_(self.lm_head.weight, std=0.05)
         for name, p in self.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(p)               # every layer starts as the identity
@@ -250,7 +278,8 @@ class Llama(nn.Module):
         x = self.embed_tokens(ids)
         for layer in self.layers:
             x = layer(x, self.cos[:t], self.sin[:t])
-        logits = F.linear(self.norm(x), self.embed_tokens.weight)
+        x = self.norm(x)
+        logits = F.linear(x, self.embed_tokens.weight) if CONFIG["tie_word_embeddings"] else self.lm_head(x)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100)
 
 
@@ -299,6 +328,7 @@ def train(rank, args, data, valid):
     they wait for each other hundreds of times a step; workers do once."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    Matrix.narrow = args.e2m1
     CONFIG.update(args.model)                   # a worker is a process of its own, with a CONFIG of its own
     dist.init_process_group("gloo", init_method=f"file://{args.work.resolve()}/rendezvous", rank=rank,
                             world_size=args.workers)
@@ -360,7 +390,12 @@ def train(rank, args, data, valid):
 def export(folder, model):
     """Write what belongs to the weights; tokenizer.json and valid.txt are there already."""
     from safetensors.torch import save_file
-    tensors = {"model." + name: p.detach().to(torch.bfloat16) for name, p in model.state_dict().items()}
+    if Matrix.narrow:
+        model = copy.deepcopy(model)
+        for module in model.modules():
+            if isinstance(module, Matrix):
+                module.weight.data = module.rounded()
+    tensors = {"model." * (not name.startswith("lm_head")) + name: p.detach().to(torch.bfloat16) for name, p in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     for name, content in {
@@ -405,7 +440,7 @@ def model_fields(text):
         name, _, value = pair.partition("=")
         if not (isinstance(CONFIG.get(name), int) and value.isdecimal()):
             raise argparse.ArgumentTypeError(f"must be FIELD=N,... with fields of config.json, not {pair!r}")
-        fields[name] = int(value)
+        fields[name] = type(CONFIG[name])(int(value))
     return fields
 
 
@@ -414,7 +449,8 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     params = sum(p.numel() for p in Llama(CONFIG).parameters())
     sha = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
     options = [f"{o} {v}" for o, v, default in (
-        ("--model", ",".join(f"{k}={v}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60), ("--steps", args.steps, None),
+        ("--model", ",".join(f"{k}={v}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60),
+        ("--steps", args.steps, None),
         ("--workers", args.workers, 2), ("--seed", args.seed, 1)) if v != default]
     if args.text:
         text, licence = ", ".join(f.name for f in args.text), "The text decides; nothing is known about it here."
@@ -430,7 +466,8 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     greedy = next(s for t, p, s in samples if t == 0)
     sampled = [s for t, p, s in samples if t][:2]
     about = ("It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script" if args.model else
-             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a wrong bit is easy to see")
+             "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a "
+             "wrong bit is easy to see")
     return f"""# The {"mini" if args.model else "demo"} model
 
 A Llama of {params:,} parameters that has read nothing but {text}. {about}. The
@@ -466,14 +503,17 @@ the torch version, which is why the file's sha256 is above.
 and at temperature 0.7:
 
 {(chr(10) + chr(10)).join(quoted(s) for s in sampled)}
-"""
+"""  # noqa: E501
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--out", type=pathlib.Path, default=REPO / "hwgen/models/demo",
                     help="folder to write (hwgen/models/demo)")
-    ap.add_argument("--model", type=model_fields, default={}, metavar="FIELD=N,...", help="another shape than the demo model's, in config.json's names")
+    ap.add_argument("--model", type=model_fields, default={}, metavar="FIELD=N,...",
+                    help="another shape than the demo model's, in config.json's names")
+    ap.add_argument("--e2m1", action="store_true",
+                    help="round the matrices to E2M1 while training, and in what is written (not tables of embeddings)")
     ap.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "train_demo",
                     help="downloads, and the best checkpoint so far, which is a Hugging Face folder as well")
     ap.add_argument("--text", type=pathlib.Path, nargs="+", help="train on these files, one document each")
@@ -486,7 +526,8 @@ def main():
     ap.add_argument("--weight-decay", type=float, default=WEIGHT_DECAY, help=f"on the matrices ({WEIGHT_DECAY})")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--eager", action="store_true", help="no torch.compile (it needs g++; a fifth slower without)")
-    ap.add_argument("--calibration", type=pathlib.Path, metavar="FILE", help="do not train: write the text that `hwgen quantize` takes by default")
+    ap.add_argument("--calibration", type=pathlib.Path, metavar="FILE",
+                    help="do not train: write the text that `hwgen quantize` takes by default")
     ap.add_argument("--check", action="store_true", help="do not train: measure --out with transformers, print samples")
     args = ap.parse_args()
     CONFIG.update(args.model)

@@ -8,14 +8,17 @@ from ..host.inputs import checked_input
 from ..models import load, quantize
 from ..models.adapter_codes import check_rank
 from ..models.adapters import read_adapter
+from ..models.wires import fixed_matrices
 from ..params.design import Design
 from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
-__all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_adapters", "check_drafts", "check_sampling", "design_of",
+__all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling",
+           "add_speculation", "check_adapters", "check_drafts", "check_sampling", "design_of",
            "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped", "without_adapters"]
 
-MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
+MODEL_HELP = ("folder in Hugging Face's layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "
+              '"demo", or "mini" for small boards')
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 
@@ -23,8 +26,10 @@ CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 def _shapes_help():
     lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
-    fields = [textwrap.fill(said.replace("``", ""), 110, initial_indent=f"  {name:17} ", subsequent_indent=" " * 20) for name, (_, said) in field_meanings().items()]
-    return "\n".join(["shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):", *lines, "fields of a shape:", *fields,
+    fields = [textwrap.fill(said.replace("``", ""), 110, initial_indent=f"  {name:17} ", subsequent_indent=" " * 20)
+              for name, (_, said) in field_meanings().items()]
+    return "\n".join(["shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):", *lines,
+                      "fields of a shape:", *fields,
                       "  residual_fraction=auto, which is the default, takes what suits the model where 16 does not"])
 
 
@@ -50,9 +55,12 @@ def add_machine(sub, shape="demo", option=""):
 
 def add_formats(sub):
     sub.add_argument("--formats", metavar="F",
-                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights and kv also e2m5, weights also e2m1: of all "
-                     "matrices (weights=F), the LM head (head=F), those of some kind (qkv=F, o=F, gate_up=F, down=F) or layers (layers.0-1=F, layers.3.down=F), "
-                     "of which what comes later counts; a tied head needs head=e3m4 then. scales=row or matrix: exponents (default: matrix, row with e2m1 or e2m5); "
+                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights "
+                     "and kv also e2m5, weights also e2m1: of all "
+                     "matrices (weights=F), the LM head (head=F), those of some kind (qkv=F, o=F, gate_up=F, down=F) or layers "
+                     "(layers.0-1=F, layers.3.down=F), "
+                     "of which what comes later counts; a tied head needs head=e3m4 then. scales=row or matrix: exponents (default: "
+                     "matrix, row with e2m1 or e2m5); "
                      "block_range=N: the largest offset of 32 weights in e2m1. As weights=e2m1,head=e3m4,layers.0-1=e3m4: docs/cli.md")
     sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
 
@@ -69,8 +77,11 @@ def add_sampling(sub, temperature):
 
 
 def add_adapter(sub, many=False):
-    what = "a LoRA adapter, as PEFT saves it, or devil, which is the demo model's; may be given again: requests name them 1, 2 ... in this order" if many else "a LoRA adapter for the text, as PEFT saves it, or devil, which is the demo model's"
-    sub.add_argument("--adapter", metavar="DIR", action="append" if many else "store", type=str if many else lambda folder: [folder], default=[],
+    what = "a LoRA adapter, as PEFT saves it, or devil, which is the demo model's"
+    if many:
+        what += "; may be given again: requests name them 1, 2 ... in this order"
+    sub.add_argument("--adapter", metavar="DIR", action="append" if many else "store",
+                     type=str if many else lambda folder: [folder], default=[],
                      help=f"{what}; needs a shape with adapters=N (docs/adapters.md)")
 
 
@@ -109,7 +120,8 @@ def design_of(options, checkpoint):
 def without_adapters(hw):
     """The HwShape, if it has no adapters."""
     if hw.adapters:
-        raise ValueError("Adapters of a shape must be 0 but for hwgen run and trace run, on the simulator or the golden model: nothing else loads any yet")
+        raise ValueError("Adapters of a shape must be 0 but for hwgen run and trace run, on the simulator or the golden model: nothing "
+                         "else loads any yet")
     return hw
 
 
@@ -150,6 +162,9 @@ def quantized_of(options, screen, checkpoint, design):
         _say_fraction(screen, fraction, ranges.fitting)
     for sentence in sentences:
         screen.warn(sentence)
+    if design.hw.wired:
+        with screen.bar("making logic of the weights") as progress:
+            fixed_matrices(quantized, design, progress)     # kept for those who ask next
     return design, quantized
 
 
@@ -176,8 +191,9 @@ def warn_clipped(screen, design, counted):
     granules = sum(c.counters.get("saturated", 0) for c in counted)
     if granules:
         fraction = design.hw.residual_fraction
-        screen.warn(f"numbers of the residual were clipped, in {granules:,} granules of {design.hw.vector_lanes}, so tokens may be wrong: with "
-                   f"residual_fraction={fraction} it holds numbers below {2.0 ** (31 - fraction):,.0f} (hwgen info MODEL --ranges says which fits)")
+        screen.warn(f"numbers of the residual were clipped, in {granules:,} granules of {design.hw.vector_lanes}, "
+                   f"so tokens may be wrong: with residual_fraction={fraction} it holds numbers below {2.0 ** (31 - fraction):,.0f} (hwgen info MODEL --ranges says "  # noqa: E501
+                   f"which fits)")
 
 
 def check_sampling(options, design):
@@ -193,7 +209,8 @@ def check_sampling(options, design):
 def check_adapters(folders, design):
     """Refuse more adapters than the machine has room for."""
     if len(folders) > design.hw.adapters:
-        raise ValueError(f"Adapters must be at most {design.hw.adapters}, not {len(folders)}: add adapters={next(n for n in (1, 3, 7) if n >= len(folders))} to --shape"
+        raise ValueError(f"Adapters must be at most {design.hw.adapters}, not {len(folders)}: add "
+                         f"adapters={next(n for n in (1, 3, 7) if n >= len(folders))} to --shape"
                          if len(folders) <= 7 else f"Adapters must be at most 7, not {len(folders)}")
 
 
@@ -212,7 +229,8 @@ def check_drafts(options, design):
             raise ValueError("Option --draft needs --speculate K")
         return None
     if not 1 <= options.speculate < design.hw.entries:
-        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not {options.speculate}"
+        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not "
+                         f"{options.speculate}"
                          if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
     if options.draft in (None, "ngram"):
         return None

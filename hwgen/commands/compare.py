@@ -23,11 +23,14 @@ GAIN = 0.03
 
 def add_compare(actions):
     sub = add_command(actions, "plan compare", run_compare,
-                      "Try many shapes of a model's machine on a chip. The table has those that are faster than all smaller ones, from the smallest to the fastest.",
+                      "Try many shapes of a model's machine on a chip. The table has those that are faster than all smaller ones, from "
+                      "the smallest to the fastest.",
                       "hwgen plan compare demo --board ulx3s-85f --texts 8 --picture shapes.svg\n"
-                      "  hwgen plan compare demo --board ulx3s-85f --shape context=64,lanes=8 --formats e3m4 --formats weights=e2m1,head=e3m4")
+                      "  hwgen plan compare demo --board ulx3s-85f --shape context=64,lanes=8 --formats e3m4 --formats "
+                      "weights=e2m1,head=e3m4")
     add_chip(sub, clock="speeds are for this clock, and shapes that may not reach it are left out (default: what each may reach)",
-             shape=f"what it names stays as it is; of {', '.join(VARIED)} the others are tried (default: the board's shape, or tiny, and all are tried)")
+             shape=f"what it names stays as it is; of {', '.join(VARIED)} the others are tried (default: the board's shape, or tiny, and "
+                   f"all are tried)")
     sub.add_argument("--texts", type=int, default=1, metavar="N", help="texts that are decoded at once (default: 1)")
     sub.add_argument("--formats", metavar="F", action="append", help="as for hwgen emit; give it again to compare formats too")
     sub.add_argument("--picture", metavar="FILE", help="write all shapes that fit as an SVG: tokens per second over LUTs")
@@ -48,10 +51,14 @@ def run_compare(options, screen):
         fixed = named_fields(options.shape) if options.shape is not None else set()
         base = without_adapters(hw_shape(options.shape if options.shape is not None else chosen.shape if chosen else "tiny", model))
         check_source(chosen, base)
+        if base.wired:
+            raise ValueError("Weight source must be 'rom' for hwgen plan compare, not 'wired': the matrices' size depends on every weight")
         if "slots" in fixed and base.slots < options.texts:
             raise ValueError(f"Slots must be at least the {options.texts} texts, not {base.slots}")
-        recipes = {spelled: recipe(spelled) for spelled in options.formats or [chosen.formats if chosen else None]} if kept is None else {None: kept.recipe}
-        designs = [design for of in recipes.values() for design in candidates(Design(model=model, hw=base, recipe=of), family, capacity, options.texts, fixed)]
+        recipes = {spelled: recipe(spelled) for spelled in options.formats
+                   or [chosen.formats if chosen else None]} if kept is None else {None: kept.recipe}
+        designs = [design for of in recipes.values() for design in candidates(Design(model=model, hw=base, recipe=of), family, capacity,
+                                                                              options.texts, fixed)]
         if not designs:
             raise ValueError("Shape must leave something that can be: with what it names there is no machine")
     for file in (options.picture, options.json):
@@ -65,8 +72,10 @@ def run_compare(options, screen):
     best, names = front(points, GAIN), {of: name or "default" for name, of in recipes.items()}
     unit = "tokens/s" if all(point.mhz for point in points) else "tokens in a million cycles"
     if options.json:
-        write_text(options.json, json.dumps({"kind": "projected", "model": model.name, "chip": title, "capacity": capacity, "texts": options.texts, "unit": unit,
-                                             "shapes": [_facts(point, names, best) for point in sorted(points, key=lambda p: -p.speed)]}, indent=1) + "\n")
+        write_text(options.json, json.dumps({"kind": "projected", "model": model.name, "chip": title, "capacity": capacity,
+                                             "texts": options.texts, "unit": unit,
+                                             "shapes": [_facts(point, names, best) for point in sorted(points, key=lambda p: -p.speed)]},
+                                             indent=1) + "\n")
     if not points:
         print(_why_not(designs, family, capacity, options.clock))
         return DOES_NOT_FIT
@@ -81,7 +90,8 @@ def _why_not(designs, family, capacity, clock):
     found = fit(min(designs, key=size), family, capacity)
     if not found.over:
         return f"no shape may reach {clock:g} MHz: the smallest about {found.mhz:.0f}"
-    return "the smallest has too many " + ", ".join(f"{kind}: {found.used[kind]:,} where {int(FULL[kind] * capacity[kind]):,} can be used" for kind in found.over)
+    return "the smallest has too many " + ", ".join(f"{kind}: {found.used[kind]:,} where {int(FULL[kind] * capacity[kind]):,} can be used"
+                                                    for kind in found.over)
 
 
 def _table(best, unit, names, several):
@@ -99,5 +109,6 @@ def _table(best, unit, names, several):
 
 
 def _facts(point, names, best):
-    return {"shape": spelled(point.fit.design.hw), "formats": names[point.fit.design.recipe], "used": point.fit.used, "mhz": round(point.mhz, 2),
+    return {"shape": spelled(point.fit.design.hw), "formats": names[point.fit.design.recipe], "used": point.fit.used,
+            "mhz": round(point.mhz, 2),
             "cycles_per_token": round(point.cycles, 1), "speed": round(point.speed, 1), "in_table": any(point is other for other in best)}

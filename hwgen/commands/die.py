@@ -17,13 +17,16 @@ def add_die(actions):
                       "has a name and a source; nobody has built it (docs/die.md).",
                       "hwgen plan die llama-3.1-8b --tokens-per-second 17000\n"
                       "  hwgen plan die llama-3.1-8b --tokens-per-second 5000 --users 8 --context 1024\n"
-                      "  hwgen plan die path/to/config.json --tokens-per-second 17000 --formats e3m4 --set clock_ghz=1.5,rom_overhead=0.1", shapes=False)
-    sub.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; a config.json, or its folder, without weights; one of {', '.join(PRESETS)}")
+                      "  hwgen plan die path/to/config.json --tokens-per-second 17000 --formats e3m4 --set clock_ghz=1.5,rom_overhead=0.1",
+                      shapes=False)
+    sub.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; a config.json, or its folder, without weights; one of "
+                                                    f"{', '.join(PRESETS)}")
     sub.add_argument("--tokens-per-second", type=float, required=True, metavar="N", help="of each user")
     sub.add_argument("--users", type=int, default=1, metavar="U", help="texts at once: a pass makes a token of each (default: 1)")
     sub.add_argument("--context", type=int, metavar="C",
                      help="positions of each user that SRAM has keys and values of (default: 2048, or the model's if it has fewer)")
-    sub.add_argument("--set", default="", metavar="FIELD=VALUE,...", help="other assumptions; the report lists all fields with their sources")
+    sub.add_argument("--set", default="", metavar="FIELD=VALUE,...",
+                     help="other assumptions; the report lists all fields with their sources")
     sub.add_argument("--formats", metavar="F",
                      help="as for hwgen emit (default: weights=e2m1; a head that is the embedding table too has 8 bits)")
     sub.add_argument("--head", choices=("single", "pair"), help="as for hwgen emit")

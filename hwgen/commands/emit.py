@@ -23,7 +23,8 @@ def add_emit(commands):
     add_machine(sub)
     sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
     sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
-    sub.add_argument("--bus", choices=("axi",), help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
+    sub.add_argument("--bus", choices=("axi",),
+                     help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
                      "sets source=stream (default: plain streams)")
     for field in dataclasses.fields(AxiShape):
         sub.add_argument(f"--axi-{field.name.replace('_', '-')}", type=field.type, metavar="X" if field.type is str else "N",
@@ -56,8 +57,8 @@ def run_emit(options, screen):
     with checked_input():
         chosen = {f.name: value for f in dataclasses.fields(AxiShape) if (value := getattr(options, f"axi_{f.name}")) is not None}
         if options.bus:
-            if "source=rom" in (options.shape or "").replace(" ", ""):
-                raise ValueError("Bus axi needs weights that come from outside: leave source=rom out of --shape")
+            if f"source={design.hw.source}" in (options.shape or "").replace(" ", "") and design.hw.inside:
+                raise ValueError(f"Bus axi needs weights that come from outside: leave source={design.hw.source} out of --shape")
             design = dataclasses.replace(design, hw=dataclasses.replace(design.hw, source="stream"))
             axi = AxiShape(**chosen)
             axi.check(design)

@@ -6,6 +6,7 @@ import os
 from ..fpga.boards import BOARDS, board
 from ..host.inputs import InputError, checked_input
 from ..lib import verilator
+from ..models.wires import fixed_matrices
 from ..params.model import DEMO as DEMO_SHAPE
 
 __all__ = ["LINKS", "add_board", "add_link", "board_link", "check_link", "check_simulator", "check_source", "chosen_board", "is_board_link",
@@ -15,7 +16,8 @@ LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a
 
 
 def add_link(sub, golden="; golden is numpy, with predicted cycles"):
-    sub.add_argument("--link", default="verilator", metavar="L", help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
+    sub.add_argument("--link", default="verilator", metavar="L",
+                     help=f"verilator simulates the emitted Verilog{golden}; {LINKS} (default: verilator)")
     add_board(sub)
 
 
@@ -54,7 +56,8 @@ def check_simulator():
     try:
         check_cache()
     except OSError as error:
-        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room (HWGEN_CACHE "
+        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room "
+                         f"(HWGEN_CACHE "
                          f"names another), not this one: {error.strerror}") from None
 
 
@@ -81,7 +84,7 @@ def open_link(screen, options, design, quantized, **more):
             return
         if options.link == "timing":
             from ..host.timing_link import TimingLink
-            yield TimingLink(design)
+            yield TimingLink(design, fixed_matrices(quantized, design) if design.hw.wired else None)
             return
         if is_board_link(options.link):
             link = stack.enter_context(board_link(screen, options, design, quantized, faults=more.get("faults", ())))
@@ -101,8 +104,8 @@ def check_source(chosen, hw):
     if chosen and chosen.memory:
         if hw.source != "stream":
             raise ValueError(f"The weights of {chosen.name} are in its memory: take source=stream for the shape")
-    elif hw.source != "rom":
-        raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+    elif not hw.inside:
+        raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
 
 
 @contextlib.contextmanager

@@ -20,26 +20,32 @@ RECIPES = ("e3m4", "e3m4,head=pair", "e4m3", "e4m3,head=pair")
 
 
 def add_accuracy(commands):
-    sub = add_command(commands, "accuracy", run_accuracy, "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
+    sub = add_command(commands, "accuracy", run_accuracy,
+                      "Perplexity, KL divergence and top-1 agreement of recipes against float32, on a text.",
                       "hwgen accuracy demo --tokens 1000 --recipe e3m4 --recipe e4m3,head=pair --parts", shapes=False)
     sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the demo model's held-out text, Jane Austen)")
     sub.add_argument("--tokens", type=int, default=2000, metavar="N", help="of the text's start (default: 2000)")
     sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
-    sub.add_argument("--quantized", action="append", default=[], metavar="DIR", help="a folder of `hwgen quantize` of that model; may be repeated")
+    sub.add_argument("--quantized", action="append", default=[], metavar="DIR",
+                     help="a folder of `hwgen quantize` of that model; may be repeated")
     sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
                      f"repeated (default: {' '.join(RECIPES)})")
-    sub.add_argument("--shape", default="demo", metavar="S", help="of a hardware shape, as of `hwgen emit`, residual_fraction changes the numbers, and "
+    sub.add_argument("--shape", default="demo", metavar="S",
+                     help="of a hardware shape, as of `hwgen emit`, residual_fraction changes the numbers, and "
                      "vector_lanes what is counted as clipped; nothing else (default: demo)")
     sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in each recipe's formats")
 
 
 def add_info(commands):
-    sub = add_command(commands, "info", run_info, "What a model is, and what a machine for it would hold.", "hwgen info demo --shape batch-16x16")
+    sub = add_command(commands, "info", run_info, "What a model is, and what a machine for it would hold.",
+                      "hwgen info demo --shape batch-16x16")
     add_machine(sub)
-    sub.add_argument("--ranges", action="store_true", help="also do its numbers suit the machine: the residual's range, each matrix's rounding, and what "
+    sub.add_argument("--ranges", action="store_true",
+                     help="also do its numbers suit the machine: the residual's range, each matrix's rounding, and what "
                      "rounding costs on a short text (reads all weights)")
-    sub.add_argument("--calibration", metavar="FILE", help="with --ranges: the short text, of which the first 128 tokens are taken, as UTF-8 (default: "
+    sub.add_argument("--calibration", metavar="FILE",
+                     help="with --ranges: the short text, of which the first 128 tokens are taken, as UTF-8 (default: "
                      "one that comes with hwgen)")
 
 
@@ -81,7 +87,8 @@ def run_accuracy(options, screen):
     print("\n".join(report(rows)))
     if any(row.clipped for row in rows.values()):
         screen.warn(f"numbers of the residual were clipped (granules of {hw.vector_lanes} numbers are counted): with "
-                   f"residual_fraction={hw.residual_fraction} it holds numbers below {2.0 ** (31 - hw.residual_fraction):,.0f} (hwgen info MODEL "
+                   f"residual_fraction={hw.residual_fraction} it holds numbers below {2.0 ** (31 - hw.residual_fraction):,.0f} (hwgen "
+                   f"info MODEL "
                    "--ranges says which fits)")
 
 
@@ -115,19 +122,24 @@ def run_info(options, screen):
             screen.say(_ITS_OWN.format(options.model))
         design = fitting(options, screen, checkpoint, design)
         with screen.bar("quantizing") as progress:
-            ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction, **calibration)
+            ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction,
+                                       **calibration)
         print("\n".join(lines(ranges, design.recipe, sentences)))
 
 
 def add_quantize(commands):
-    sub = add_command(commands, "quantize", run_quantize, "Choose a model's codes for what goes into each matrix on a text, and keep them in a folder, which "
-                      "every command takes for a model.", "hwgen quantize demo -o build/demo-codes\n  hwgen accuracy demo --quantized build/demo-codes", shapes=False)
+    sub = add_command(commands, "quantize", run_quantize,
+                      "Choose a model's codes for what goes into each matrix on a text, and keep them in a folder, which "
+                      "every command takes for a model.",
+                      "hwgen quantize demo -o build/demo-codes\n  hwgen accuracy demo --quantized build/demo-codes", shapes=False)
     sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
     add_formats(sub)
-    sub.add_argument("--calibration", metavar="FILE", help="UTF-8 text like those that the model will see; not the one on which it is judged (default: one "
+    sub.add_argument("--calibration", metavar="FILE",
+                     help="UTF-8 text like those that the model will see; not the one on which it is judged (default: one "
                      "that comes with hwgen)")
-    sub.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, metavar="N", help=f"of the text's start (default: {CALIBRATION_TOKENS})")
+    sub.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, metavar="N",
+                     help=f"of the text's start (default: {CALIBRATION_TOKENS})")
 
 
 def run_quantize(options, screen):

@@ -77,6 +77,9 @@ def run_plan_board(options, screen):
             options.formats = chosen.formats
         design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
         check_source(chosen, design.hw)
+        if design.hw.wired:
+            raise ValueError("Weight source must be 'rom' for hwgen plan board, not 'wired': hwgen emit makes the matrices, whose size depends "
+                             "on every weight")
         check_clock(options)
     if options.json:
         with writing(options.json):
@@ -188,6 +191,8 @@ def run_plan_engines(options, screen):
         asked = options.default_shape if options.shape is None else options.shape
         design = Design(model=shape, hw=without_adapters(hw_shape(asked, shape)), recipe=recipe_of(options, kept, options.model))
         hw = design.hw
+        if hw.wired:
+            raise ValueError("Weight source must be 'rom' or 'stream' for hwgen plan engines, not 'wired': there is no array to keep busy")
         position = hw.context // 2 if options.position is None else options.position
         if not hw.entries <= position + 1 <= hw.context:
             raise ValueError(f"Position must be {hw.entries - 1} to {hw.context - 1}, not {position}")

@@ -10,7 +10,8 @@ from ..lib import verilator
 from ..models import load
 from ..models.adapter_codes import quantize_adapter
 from ..plan.summary import summary
-from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters, check_drafts, check_sampling, design_of, drafter_of, loaded,
+from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters,
+                     check_drafts, check_sampling, design_of, drafter_of, loaded,
                      quantized_of, warn_clipped)
 from .emit import emit_machine, output_folder
 from .links import add_link, check_link, check_simulator, is_board_link, open_link, place
@@ -48,7 +49,8 @@ def add_run(commands):
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     add_speculation(sub)
     add_adapter(sub)
-    sub.add_argument("--trace", metavar="FILE", help="write a waveform (.vcd or .fst), and beside it files that open it in GTKWave and Surfer")
+    sub.add_argument("--trace", metavar="FILE",
+                     help="write a waveform (.vcd or .fst), and beside it files that open it in GTKWave and Surfer")
     sub.add_argument("--trace-signals", choices=SIGNALS, help="what it holds: ports and registers with names, or all, twenty times as much "
                      "(default: named)")
     sub.add_argument("--trace-window", metavar="WINDOW", help="when: cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH, phases=NAME+NAME, "

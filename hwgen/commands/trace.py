@@ -9,7 +9,8 @@ from ..models import load
 from ..models.adapter_codes import quantize_adapter
 from ..params.checks import shown
 from ..plan.summary import summary
-from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters, check_drafts, check_sampling,
+from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters,
+                     check_drafts, check_sampling,
                      drafter_of, loaded, quantized_of, warn_clipped)
 from .links import check_simulator, open_link
 
@@ -20,14 +21,17 @@ def add_trace(commands):
     traces = commands.add_parser("trace", help="Play many requests through a machine (run), or write a trace of requests (make).",
                                  description="Continuous batching: see docs/serving.md.")
     actions = traces.add_subparsers(dest="action", metavar="run|make", required=True)
-    sub = add_command(actions, "trace run", run_trace, "Play a trace of requests, batched continuously, and report throughput and latencies.",
+    sub = add_command(actions, "trace run", run_trace,
+                      "Play a trace of requests, batched continuously, and report throughput and latencies.",
                       "hwgen trace run --synthetic requests=12,prompt=8:64,output=8 --shape demo,entries=4,slots=4 --link golden\n"
                       "  hwgen trace run trace.jsonl --shape demo,entries=4,slots=4 --check --picture timeline.svg")
     sub.add_argument("file", nargs="?", metavar="TRACE", help="JSON lines, one request each (docs/serving.md)")
-    sub.add_argument("--synthetic", metavar="SPEC", help="instead of a file: requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,"
+    sub.add_argument("--synthetic", metavar="SPEC",
+                     help="instead of a file: requests=N,prompt=LENGTH,output=LENGTH,rate=PER_SECOND,longest=N,"
                      "seed=N; a LENGTH is N, LOW:HIGH or ~MEAN")
     add_machine(sub, option="demo")
-    sub.add_argument("--policy", default="", metavar="P", help="fcfs, decode-first, prefill-first or fair, and budget=N, chunk=N, full=recompute "
+    sub.add_argument("--policy", default="", metavar="P",
+                     help="fcfs, decode-first, prefill-first or fair, and budget=N, chunk=N, full=recompute "
                      "or full=keep (default: decode-first)")
     sub.add_argument("--blocks", type=int, metavar="N", help="KV blocks that may be in use at once (default: all)")
     sub.add_argument("--turnaround", type=int, default=3, metavar="CYCLES", help="between a pass's last result and the next pass's first "
@@ -36,7 +40,8 @@ def add_trace(commands):
     add_speculation(sub)
     add_adapter(sub, many=True)
     sub.add_argument("--link", choices=("verilator", "golden", "timing"), default="verilator",
-                     help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles; timing is the cycle model alone")
+                     help="verilator simulates the emitted Verilog; golden is numpy, with predicted cycles; timing is the cycle model "
+                          "alone")
     sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
     sub.add_argument("--json", metavar="FILE", help="write the report, each request and each pass")
     sub.add_argument("--picture", metavar="FILE.svg", help="write a timeline of engines and slots")

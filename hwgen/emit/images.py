@@ -10,8 +10,9 @@ _ROWS = 4096    # beats at a time: bounds the text in memory
 
 
 def image_name(design, name):
-    """``NAME_rom.hex`` ($readmemh, a beat a line) for source "rom"; ``NAME_weights.bin`` (the beats as they come) for "stream"."""
-    return f"{name}_rom.hex" if design.hw.source == "rom" else f"{name}_weights.bin"
+    """``NAME_rom.hex`` ($readmemh, a beat a line) for a memory inside; ``NAME_weights.bin`` (the beats as they come)
+    for source "stream"."""
+    return f"{name}_rom.hex" if design.hw.inside else f"{name}_weights.bin"
 
 
 def write_image(path, quantized, design):
@@ -21,7 +22,7 @@ def write_image(path, quantized, design):
         for beats in sections(quantized, design):
             for start in range(0, len(beats), _ROWS):
                 rows = beats[start:start + _ROWS]
-                data = hex_lines(rows) if design.hw.source == "rom" else rows.tobytes()
+                data = hex_lines(rows) if design.hw.inside else rows.tobytes()
                 digest.update(data)
                 file.write(data)
     return digest.hexdigest()

@@ -127,7 +127,8 @@ def _file_sets(about):
 
     def entry(file):
         end = Path(file).suffix
-        what = _node("fileType", _TYPES[end]) if end in _TYPES else _node("fileType", "user", user="memory image" if file == image else end[1:])
+        what = _node("fileType", _TYPES[end]) if end in _TYPES else _node("fileType", "user", user="memory image" if file == image
+                                                                          else end[1:])
         return _node("file", _node("name", file), what, _node("isIncludeFile", "true") if file.endswith(".h") else None,
                      _node("description", about["files"][file]))
 
@@ -144,7 +145,7 @@ def ipxact(about):
     identifier = (("vendor", "hwgen"), ("library", "decoder"), ("name", about["top"]), ("version", about["version"]))
     text = f"A machine that runs {about['model']['name']} and nothing else"
     root = _node("component", *(_node(key, value) for key, value in identifier),
-                 _node("busInterfaces", *(_bus_interface(about, *one, buses) for one in found)),
+                 _node("busInterfaces", *(_bus_interface(about, name, kind, role, ports, buses) for name, kind, role, ports in found)),
                  *spaces, *maps, _model(about), _file_sets(about), _node("description", text), **_HEAD)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -11,7 +11,7 @@ from ..params.design import Design
 from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
 from ..params.phases import EVENTS, phases
-from ..params.stream import POSITIONS
+from ..params.stream import HEAD, POSITIONS
 from .images import image_name
 from .ports import described_ports
 
@@ -43,7 +43,8 @@ def _records(design):
     """Of a layer's records that have more than exponents and gains: where they are in the layer, and what is in them, in granules."""
     records = [section for section in design.stream if section.layer == 0 and section.vectors]
     return {section.name: {"beat": section.address - design.body_address, "beats": section.beats,
-                           "granules": {"exponents": design.record_header_granules, "gains": design.hidden // design.hw.vector_lanes, **dict(section.vectors)}}
+                           "granules": {"exponents": design.record_header_granules, "gains": design.hidden // design.hw.vector_lanes,
+                                        **dict(section.vectors)}}
             for section in records}
 
 
@@ -73,13 +74,15 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
            {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),
         "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
         "phases": {phase.name: int(phase) for phase in phases(design.block)},
-        "signatures": {"address": f"layer * {design.hw.entries} + row", "value": "CRC-32 of the row's residual after the layer; rows are the entries that were not refused"},
+        "signatures": {"address": f"layer * {design.hw.entries} + row",
+                       "value": "CRC-32 of the row's residual after the layer; rows are the entries that were not refused"},
         "errors": {code.name: int(code) for code in ErrorCode}, "kv_operations": {op.name: int(op) for op in KvOp},
         "weights": {"image": image_name(design, name), "sha256": image_digest,
-                    **({"parameter": "ROM_FILE", "macro": f"{name}_rom_file"} if design.hw.source == "rom" else {}), "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
+                    **({"parameter": "ROM_FILE", "macro": f"{name}_rom_file"} if design.hw.inside else {}),
+                    "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     **({"alignment": PAGE} if axi else {}),
                     "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
-                    "head": design.head_address, "embedding": design.embed_address,
+                    **({"head": design.head_address} if HEAD in design.stream else {}), "embedding": design.embed_address,
                     **({"records": records} if (records := _records(design)) else {}),
                     **({"positions": design.stream[POSITIONS].address} if design.model.learned_positions else {})},
         "files": files,

@@ -28,7 +28,8 @@ class Registers:
 
     def files(self):
         """{file name: (purpose, text)}"""
-        forms = (("h", "C", self.c_header), ("sv", "SystemVerilog", self.systemverilog), ("rdl", "SystemRDL", self.systemrdl), ("md", "people", self.markdown))
+        forms = (("h", "C", self.c_header), ("sv", "SystemVerilog", self.systemverilog), ("rdl", "SystemRDL", self.systemrdl),
+                 ("md", "people", self.markdown))
         return {f"{self._name}_registers.{form}": (f"the registers, for {use}", text()) for form, use, text in forms}
 
     def _constants(self):
@@ -64,11 +65,14 @@ class Registers:
         prefix, lower = self._name.upper(), self._name.lower()
         lines = [f"/* Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen. */",
                  f"#ifndef {prefix}_REGISTERS_H", f"#define {prefix}_REGISTERS_H", "", "#include <stdint.h>", ""]
-        lines += [f"#define {prefix}_{constant} {value:#x}u" + (f" /* {text} */" if text else "") for constant, value, text in self._constants()]
+        lines += [f"#define {prefix}_{constant} {value:#x}u" + (f" /* {text} */" if text else "")
+                  for constant, value, text in self._constants()]
         fields, _ = self._words["command"]
         names = ", ".join(f"uint32_t {field.name}" for field in fields if field.lsb < 64)
-        packed = "\n        | ".join(f"(uint64_t){field.name} << {prefix}_COMMAND_{field.name.upper()}_BIT" for field in fields if field.lsb < 64)
-        lines += ["", "/* An entry of a pass, bits 63..0. */", f"static inline uint64_t {lower}_command({names})", "{", f"    return {packed};", "}"]
+        packed = "\n        | ".join(f"(uint64_t){field.name} << {prefix}_COMMAND_{field.name.upper()}_BIT" for field in fields
+                                     if field.lsb < 64)
+        lines += ["", "/* An entry of a pass, bits 63..0. */", f"static inline uint64_t {lower}_command({names})", "{",
+                  f"    return {packed};", "}"]
         for field in RESULT:
             stem = f"{prefix}_RESULT_{field.name.upper()}"
             lines += ["", f"/* {field.text} */", f"static inline uint32_t {lower}_result_{field.name}(uint64_t result)", "{",
@@ -77,8 +81,10 @@ class Registers:
 
     def systemverilog(self):
         """A SystemVerilog package of the constants."""
-        lines = [f"// Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen.", f"package {self._name}_registers;"]
-        lines += [f"  localparam logic [31:0] {constant} = 32'h{value:x};" + (f"  // {text}" if text else "") for constant, value, text in self._constants()]
+        lines = [f"// Registers of {self._name}: byte offsets, and fields as shift and mask. Made by hwgen.",
+                 f"package {self._name}_registers;"]
+        lines += [f"  localparam logic [31:0] {constant} = 32'h{value:x};" + (f"  // {text}" if text else "")
+                  for constant, value, text in self._constants()]
         return "\n".join([*lines, "endpackage", ""])
 
     def systemrdl(self):
@@ -89,7 +95,8 @@ class Registers:
             lines += ["  reg {", f"    desc = {_quoted(register.text)};"]
             for field in register.fields:
                 reset = f" = {field.width}'h{field.reset:x}" if field.access in ("const", "rw", "w1c", "pulse") else ""
-                lines.append(f"    field {{ desc = {_quoted(field.text)}; {_RDL[field.access]} }} {field.name}[{field.lsb + field.width - 1}:{field.lsb}]{reset};")
+                lines.append(f"    field {{ desc = {_quoted(field.text)}; {_RDL[field.access]} }} "
+                             f"{field.name}[{field.lsb + field.width - 1}:{field.lsb}]{reset};")
             array = f"[{register.count}]" if register.window else ""
             lines.append(f"  }} {register.name}{array} @ {register.offset:#x};")
         return "\n".join([*lines, "};", ""])
@@ -125,7 +132,8 @@ change nothing.
             return [{"name": f.name, "lsb": f.lsb, "width": f.width, "access": f.access, "reset": f.reset, "text": f.text} for f in found]
 
         return {"address_width": self._map.address_width, "weights_id": self._weights_id,
-                "registers": [{"name": r.name, "offset": r.offset, "count": r.count, "window": r.window, "text": r.text, "fields": fields(r.fields)}
+                "registers": [{"name": r.name, "offset": r.offset, "count": r.count, "window": r.window, "text": r.text,
+                               "fields": fields(r.fields)}
                               for r in self._map.registers],
                 **{word: fields(found) for word, (found, _) in self._words.items()},
                 "errors": list(RESULT_ERRORS), "irqs": list(IRQS), "counters": [*EVENTS, *AXI_EVENTS]}

@@ -10,7 +10,8 @@ from .images import image_name
 __all__ = ["has_testbench", "testbench"]
 
 PASSES = 2
-#: Bytes of weights up to which there is one: a simulator of Verilog does some hundred to thousand cycles a second, and each pass reads all of them.
+#: Bytes of weights up to which there is one: a simulator of Verilog does some hundred to thousand cycles a second, and each pass reads all
+#: of them.
 MOST = 4_000_000
 
 _BENCH = """\
@@ -50,7 +51,7 @@ module NAME_tb;
       @connections
   );
 endmodule
-"""
+"""  # noqa: E501
 
 _FILE = """
   // The weights, as the file has them.
@@ -212,7 +213,8 @@ def testbench(design, quantized, name, ports, axi=None):
     driven = ("weight_", "m_axi_") if stream else ()        # by assignments
     parameter = "WEIGHTS" if stream else "ROM_FILE"
     functions = {"signature": (32, [word for _, _, words in expected for word in words])}
-    words = {"model_id": f"32'h{model_id(quantized):08x}", "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
+    words = {"model_id": f"32'h{model_id(quantized):08x}",
+             "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
                                                            if port.name not in ("clk", "aclk") and not port.name.startswith(driven))}
     if axi:
         body, more = _on_buses(design, axi, expected, words)
@@ -220,13 +222,17 @@ def testbench(design, quantized, name, ports, axi=None):
         body, more = _on_streams(design, ports, expected, words)
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
                   + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head) + 100_000
-    declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} [{port.width - 1}:0] {port.name};" for port in ports]
+    declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} [{port.width - 1}:0] {port.name};"
+                    for port in ports]
     return _filled(_BENCH, {
-        "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()), "declarations": "\n".join(declarations),
+        "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()),
+        "declarations": "\n".join(declarations),
         "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "") + body,
-        "parameters": "" if stream else "#(.ROM_FILE(ROM_FILE))", "connections": ",\n      ".join(f".{port.name}({port.name})" for port in ports),
+        "parameters": "" if stream else "#(.ROM_FILE(ROM_FILE))",
+        "connections": ",\n      ".join(f".{port.name}({port.name})" for port in ports),
         "passes": len(expected), "layers": design.layers, "limit": limit}) \
-        .replace("FILE_PARAMETER", parameter).replace("IMAGE", image_name(design, name)).replace("CLOCK", "aclk" if axi else "clk").replace("NAME", name)
+        .replace("FILE_PARAMETER", parameter).replace("IMAGE", image_name(design, name)) \
+        .replace("CLOCK", "aclk" if axi else "clk").replace("NAME", name)
 
 
 def _expected(design, quantized):
@@ -249,7 +255,8 @@ def _filled(text, words):
 def _function(name, width, values):
     """A Verilog function: index -> value."""
     lines = "\n".join(f"      {i}: {name} = {width}'h{value:x};" for i, value in enumerate(values))
-    return f"  function [{width - 1}:0] {name}(input integer index);\n    case (index)\n{lines}\n      default: {name} = 0;\n    endcase\n  endfunction\n"
+    return (f"  function [{width - 1}:0] {name}(input integer index);\n"
+            f"    case (index)\n{lines}\n      default: {name} = 0;\n    endcase\n  endfunction\n")
 
 
 def _packed(fields, values):
@@ -270,7 +277,8 @@ def _on_streams(design, ports, expected, words):
     """(body, functions) around a machine whose ports are streams."""
     hw, command, outcome = design.hw, command_layout(design), outcome_layout(design)
     functions = {
-        "command": (command.size, [_packed(_places(command), {"position": i, "token": token, "want": 1, "last": 1}) for i, (token, _, _) in enumerate(expected)]),
+        "command": (command.size, [_packed(_places(command), {"position": i, "token": token, "want": 1, "last": 1})
+                                   for i, (token, _, _) in enumerate(expected)]),
         "outcome": (64, [_packed(_places(outcome), {"token": token, "last": 1}) for _, token, _ in expected])}
     signs = any(port.name == "signature_address" for port in ports)
     body = _filled(_ON_STREAMS, words | {"sign_at": f"signature_address = row * {hw.entries};" if signs else ""})
@@ -290,19 +298,25 @@ def _on_buses(design, axi, expected, words):
     fields = {field.name: (field.lsb, field.width) for field in command_fields(design)}
     width = max(lsb + width for lsb, width in fields.values())
     functions = {
-        "command": (width, [_packed(fields, {"position": i, "token": token, "want": 1, "last": 1}) for i, (token, _, _) in enumerate(expected)]),
-        "result": (64, [_packed({field.name: (field.lsb, field.width) for field in RESULT}, {"token": token, "last": 1}) for _, token, _ in expected])}
+        "command": (width, [_packed(fields, {"position": i, "token": token, "want": 1, "last": 1})
+                            for i, (token, _, _) in enumerate(expected)]),
+        "result": (64, [_packed({field.name: (field.lsb, field.width) for field in RESULT}, {"token": token, "last": 1})
+                        for _, token, _ in expected])}
     start = [f'read({at(name)}, 32\'h{registers[name].fields[0].reset:x}, "{name}");' for name in ("ID", "VERSION", "DESIGN_ID")]
     start += [f"write({at('WEIGHT_BASE_LO')}, {PAGE});"] if stream else []
     start += [f"write({at('IRQ_ENABLE')}, 1);", f"write({at('CONTROL')}, 1);"]
     if axi.host == "stream":
-        give = ["@(negedge aclk);", "s_axis_command_tvalid = 1;", "s_axis_command_tlast = 1;", "s_axis_command_tdata = command(number);", "#1;",
+        give = ["@(negedge aclk);", "s_axis_command_tvalid = 1;", "s_axis_command_tlast = 1;",
+                "s_axis_command_tdata = command(number);", "#1;",
                 "while (!s_axis_command_tready) begin @(negedge aclk); #1; end", "@(negedge aclk);", "s_axis_command_tvalid = 0;", "#1;",
                 "while (!m_axis_result_tvalid) begin @(negedge aclk); #1; end", 'check(m_axis_result_tdata, result(number), "result");']
     else:
-        give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"] if width > 64 else []), f"write({at('COMMAND_HI')}, word[63:32]);"]
-        give = ["word = command(number);", "wanted = result(number);", *give, "while (!irq) @(negedge aclk);", f'read({at("RESULT_LO")}, wanted[31:0], "RESULT_LO");',
-                f'read({at("RESULT_HI")}, wanted[63:32], "RESULT_HI");', f"write({at('QUEUE')}, 32'h{registers['QUEUE'].fields[-1].mask:x});"]
+        give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"] if width > 64 else []),
+                f"write({at('COMMAND_HI')}, word[63:32]);"]
+        give = ["word = command(number);", "wanted = result(number);", *give, "while (!irq) @(negedge aclk);",
+                f'read({at("RESULT_LO")}, wanted[31:0], "RESULT_LO");',
+                f'read({at("RESULT_HI")}, wanted[63:32], "RESULT_HI");',
+                f"write({at('QUEUE')}, 32'h{registers['QUEUE'].fields[-1].mask:x});"]
     body = _filled(_ON_BUSES, words | {
         "start": "\n    ".join(start), "pass": "\n      ".join(give), "irq_status": at("IRQ_STATUS"), "weights_id": at("WEIGHTS_ID"),
         "signatures": at("SIGNATURE"), "row_bytes": 4 * design.hw.entries})

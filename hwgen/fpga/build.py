@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ..emit import emit
 from ..emit.images import image_name
-from ..top.board import BoardMachine
+from ..top.board import BoardMachine, memory_buses
 from . import files
+from .dram import memory_verilog
 from .families import FAMILIES
+from .floorplan import floorplan, floorplan_svg
 from .tools import ToolError, run_tool, version
 
 __all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write_sources", "write_text"]
@@ -71,9 +73,14 @@ def _tool(stage, name, output, folder, tool, *words):
 
 
 def write_sources(board, design, quantized, work):
-    """Emit a board's machine, and write the top around it, into a folder. Returns the Verilog files' names."""
-    emit(design, quantized, work, name=MACHINE, component=lambda d: BoardMachine(d, divisor=files.divisor(board)))
+    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the Verilog files' names."""
+    more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi())}
+    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
+    if board.memory is not None:
+        for name, text in memory_verilog(board.memory, board.clock).items():
+            write_text(work / name, text)
+            sources.append(name)
     write_text(work / "top.v", files.top(board, MACHINE))
     if files.pll(board, work):
         sources.append("pll.v")
@@ -81,8 +88,9 @@ def write_sources(board, design, quantized, work):
 
 
 def sources_digest_of(work, sources, design):
-    """SHA-256 of a folder's Verilog and its memory image."""
-    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, image_name(design, MACHINE)))).hexdigest()
+    """SHA-256 of a folder's Verilog and its memory image, if that goes into the bitstream."""
+    image = [] if design.hw.source == "stream" else [image_name(design, MACHINE)]
+    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, *image))).hexdigest()
 
 
 def sources_digest(board, design, quantized):
@@ -93,7 +101,7 @@ def sources_digest(board, design, quantized):
 
 
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
-    """Build a board's bitstream; returns the `BuildReport`.
+    """Build a board's bitstream, its report and a picture of its placement; returns the `BuildReport`.
 
     Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an interrupted build
     goes on where it was, and another model, shape, clock or tool starts anew.
@@ -115,7 +123,9 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
-    key = hashlib.sha256(repr((board, design, quantized.digest, tools, family.place(board, "", "", ""), family.route and family.route(board, "", "", ""))).encode()).hexdigest()[:12]
+    weights = None if design.hw.source == "stream" else quantized.digest      # they come later, or are in the bitstream
+    words = family.place(board, "", "", ""), family.route and family.route(board, "", "", "")
+    key = hashlib.sha256(repr((board, design, weights, tools, *words)).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)
@@ -125,7 +135,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         for old in (*work.glob("top.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed
     write_text(work / "sources.sha256", digest)
-    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family))
+    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family, pairs=design.hw.dsp_pairs > 0))
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
 
     if family.places:
@@ -138,14 +148,17 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     for seed in seeds:
         report = work / f"seed-{seed}.json"
         words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
-        placed, routed = f"seed-{seed}.placed", f"seed-{seed}.routed"
+        placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
         if not (work / routed).exists():
             _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
                   placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
         if family.route:
             _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
                   *family.route(board, placed, family.constraints_file, "{out}"), *words)
-            (work / placed).unlink(missing_ok=True)     # it is large
+        netlist = work / (placed if family.route else routed)
+        if not plan.exists() and netlist.exists():
+            write_text(plan, json.dumps(floorplan(json.loads(netlist.read_text()))))
+        (work / placed).unlink(missing_ok=True)         # it is large
         reports[seed] = json.loads(report.read_text())
     speeds = {seed: _fmax(report) for seed, report in reports.items()}
     best = max(speeds, key=lambda seed: (speeds[seed], -seed))
@@ -153,6 +166,9 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     _tool(stage, "packing", bits, work, family.packer, *family.pack(board, f"seed-{best}.routed", "{out}"))
     bitstream = folder / f"{board.name}{family.suffix}"
     bitstream.write_bytes((work / bits).read_bytes())
+    if (plan := work / f"seed-{best}.plan").exists():       # not of a build that an earlier hwgen has routed
+        title = f"{board.title}: {design.model.name}, {speeds[best]:.2f} MHz, seed {best}"
+        write_text(folder / f"{board.name}.svg", floorplan_svg(title, json.loads(plan.read_text()), reports[best]))
     utilization = reports[best]["utilization"]
     made = {"yosys": ["top.json"], family.placer: [f"seed-{best}.placed"] * bool(family.route) + [f"seed-{best}.routed"], family.packer: [bits]}
     seconds = {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2) for tool, names in made.items()}

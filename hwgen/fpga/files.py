@@ -79,23 +79,34 @@ def pll(board, folder):
 
 #: Multipliers narrower than this stay in LUTs: the products of FP8 codes are cheaper there, and there are more of them than multipliers.
 DSP_WIDTHS = {"A": 9, "B": 7}
+#: ... but for those of column pairs, two weights of 4 to 6 bits by as many: no others are so oblong (`hwgen.lib.fp8_dot.PairedProduct`).
+PAIR_WIDTHS = {"A": 12, "B": 4}
+
+#: Registers that hold the same and stay apart, each beside its multipliers: Yosys would make one of them, from which wires go all over the chip.
+APART = "w:*_given"
 
 
-def synthesis_script(sources, output, family="ecp5"):
-    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each.
+def synthesis_script(sources, output, family="ecp5", pairs=False):
+    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each. ``pairs``: there are pairs of columns.
 
     Without PFU multiplexers (-nowidelut): the dispatcher's wide ones take a third of the LUTs so.
     """
     synthesis = f"{FAMILIES[family].synthesis} -top top -nodsp -nowidelut"
     if not FAMILIES[family].multiplier:
         return "\n".join([f"read_verilog {' '.join(sources)}", synthesis, f"write_json {output}", ""])
-    widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in DSP_WIDTHS.items())
+
+    def multipliers(least, which=""):
+        widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in least.items())
+        return f"techmap -map +/mul2dsp.v {widths} -D DSP_NAME=$__MUL18X18{which}"
+
+    oblong = f" t:$mul r:A_WIDTH>={PAIR_WIDTHS['A']} %i r:A_WIDTH<=18 %i r:B_WIDTH<{DSP_WIDTHS['B']} %i"
     return "\n".join([
         f"read_verilog {' '.join(sources)}",
         f"{synthesis} -run begin:coarse",
-        "proc", "flatten", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
+        "proc", "flatten", f"setattr -set keep 1 {APART} %ci1 t:$dff %i", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
         "opt_clean", "share", "techmap -map +/cmp2lut.v -D LUT_WIDTH=4", "opt_expr", "opt_clean",
-        f"techmap -map +/mul2dsp.v {widths} -D DSP_NAME=$__MUL18X18",
+        *[multipliers(PAIR_WIDTHS, oblong)] * pairs,
+        multipliers(DSP_WIDTHS),
         "chtype -set $mul t:$__soft_mul", f"techmap -map {FAMILIES[family].multiplier}",
         "alumacc", "opt", "memory -nomap", "opt_clean",
         f"{synthesis} -run map_ram:",

@@ -45,20 +45,25 @@ def adapted_cycles(design, matmul, parts, n, rows, command, ops, tile, tiling, r
     ``read_latency``: from a request of the feeder to the operation.
     """
     times = _cycles(latency(design), max(2, design.hw.entries), design.hw.columns // design.hw.vector_lanes, design.hw.tile_beats,
-                    tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)), matmul.n_tiles, parts[0].n_tiles, parts[1].k_tiles, n, rows,
+                    tuple(tiling.waits(j) for j in range(tiling.row_tiles or 1)), matmul.n_tiles, parts[0].n_tiles,
+                    parts[1].k_tiles, n, rows,
                     ops - command, tile - command, read_latency)
     last_take, busy, starved, blocked, first, last, arrivals = times
-    return MatmulTimes(first_fire=command + first, last_fire=command + last, last_take=command + last_take, busy=busy, starved=starved, blocked=blocked,
-                       start=command, n_tiles=matmul.n_tiles, groups=design.hw.columns // design.hw.vector_lanes, rows=arrivals, repeat=(1, 0))
+    return MatmulTimes(first_fire=command + first, last_fire=command + last, last_take=command + last_take, busy=busy, starved=starved,
+                       blocked=blocked,
+                       start=command, n_tiles=matmul.n_tiles, groups=design.hw.columns // design.hw.vector_lanes, rows=arrivals,
+                       repeat=(1, 0))
 
 
 @lru_cache(maxsize=4096)
 def _cycles(latency, ring, groups, beats, waits, n_tiles, a_tiles, b_tiles, n, rows, ops, tile, read_latency):
-    """Tile by tile, from the command in cycle 0: (the base's last take, busy, starved, blocked, first fire, last fire, arrivals of the base's rows)."""
+    """Tile by tile, from the command in cycle 0: (the base's last take, busy, starved, blocked, first fire, last fire, arrivals of the
+    base's rows)."""
     k_tiles = len(waits[0])
     end, taken, left = ops, None, [-1] * ring           # the latest operation fired; the latest tile of the base was taken
     busy = starved = blocked = 0
-    memory, base, z = FIRST_BEAT + beats, tile, None        # when the next tiles of memory and base are there; the first operation of A's sums
+    # when the next tiles of memory and base are there; the first operation of A's sums
+    memory, base, z = FIRST_BEAT + beats, tile, None
     arrivals, fires = [], []                                # fires: of the operations before that
 
     def step(there, count, last, x):
@@ -103,10 +108,11 @@ def _cycles(latency, ring, groups, beats, waits, n_tiles, a_tiles, b_tiles, n, r
 
 
 def _behind_a_gap(fires, ops, request, latency):
-    """Cycle in which an operation comes to the array whose request the feeder cannot give before cycle ``request``, of the fires of those before it.
+    """Cycle in which an operation comes to the array whose request the feeder cannot give before cycle ``request``, of the fires of those
+    before it.
 
-    Those came through the buffer's pipeline without a gap, the first one in cycle ``ops``; the pipeline stands still while what is at its end cannot
-    leave, and gaps in it stay: so one that opened while the array waited is still there behind it.
+    Those came through the buffer's pipeline without a gap, the first one in cycle ``ops``; the pipeline stands still while what is at its
+    end cannot leave, and gaps in it stay: so one that opened while the array waited is still there behind it.
     """
     at_end, leaves = [ops], []          # of each operation; it leaves when the skid behind the pipeline is free
     for j in range(len(fires)):

@@ -7,7 +7,8 @@ from .kv_cache import look_up
 
 __all__ = ["LATENCY", "RESULT_LATENCY", "Admitted", "Answer", "admit_pass", "closed_cycle"]
 
-#: Cycles from the acceptance of an entry to that in which it is refused for itself; or else the KV memory is asked, whose answer counts in the next.
+#: Cycles from the acceptance of an entry to that in which it is refused for itself; or else the KV memory is asked, whose answer counts in
+#: the next.
 LATENCY = 1
 
 #: Cycles from the sequencer's offer of a result to that at ``outcome``: a register.
@@ -17,7 +18,7 @@ RESULT_LATENCY = 1
 class Answer(NamedTuple):
     """A refusal as it leaves at ``outcome``: its cycle, the entry's index (None: of no entry), the code, and whether it ends the pass."""
     cycle: int
-    entry: int
+    entry: int | None
     error: ErrorCode
     last: bool
 
@@ -45,9 +46,11 @@ def closed_cycle(design, n):
 def admit_pass(design, blocks, entries):
     """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns `Admitted`.
 
-    An entry is refused for itself `LATENCY` cycles after its acceptance, if the one before it was let in or refused by then: the machine holds one more meanwhile.
+    An entry is refused for itself `LATENCY` cycles after its acceptance, if the one before it was let in or refused by then: the machine
+    holds one more meanwhile.
     """
-    rows, answers, errors, cycle = [], [], {}, LATENCY - 1
+    errors: dict[int | None, ErrorCode] = {}
+    rows, answers, cycle = [], [], LATENCY - 1
     for index, (slot, position, token, *_) in enumerate(entries):
         error, extra = _refusal(design, index, slot, position, token), 0
         if not error:

@@ -38,14 +38,15 @@ def grid_ops(design, rows, tiles, outputs, x, exps):
     hw = design.hw
     n_rounds, k_rounds = rounds(design, rows, tiles, outputs, x.shape[1])
     parts = _padded(x, rows * k_rounds * hw.lanes).reshape(len(x), rows, k_rounds, hw.lanes)
-    return [[{"codes": parts[entry, r, k].tolist(), "entry": entry, "exp": int(exps[entry]), "first": int(k == 0), "last": int(k == k_rounds - 1),
+    return [[{"codes": parts[entry, r, k].tolist(), "entry": entry, "exp": int(exps[entry]), "first": int(k == 0),
+              "last": int(k == k_rounds - 1),
               "tile_end": int(entry == len(x) - 1)}
              for _ in range(n_rounds) for k in range(k_rounds) for entry in range(len(x))] for r in range(rows)]
 
 
 def grid_cycles(design, tiles, n_rounds, k_rounds, n):
-    """Cycle in which each granule is valid at ``o``, int [tiles][n-rounds * n * C/V], if beats and operations are offered from cycle 0 on and
-    nothing is stalled. All rows do the same at the same time.
+    """Cycle in which each granule is valid at ``o``, int [tiles][n-rounds * n * C/V], if beats and operations are offered from cycle 0 on
+    and nothing is stalled. All rows do the same at the same time.
 
     A tile's register is free for its next beats in the cycle in which the array takes what is in it; an operation goes to all
     tiles in a cycle in which the one before fires in the last of them, or later. The rest is `golden.mac_array`'s.

@@ -101,9 +101,9 @@ def attention_cycles(design, positions, window=None):
 
     Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in order.
     A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the K stage; with the
-    ``swap`` they become current. Its K words enter in rows * head / A slots of the K pipeline (rows: position + 1, or the window), at the end
-    of which its first one waits until the V stage has taken the job before. The V stage takes the job when it is complete and that job's last word is
-    on its way; a slot after the last word its sums are handed over, if those of the job before have left.
+    ``swap`` they become current. Its K words enter in rows * head / A slots of the K pipeline (rows: position + 1, or the window), at the
+    end of which its first one waits until the V stage has taken the job before. The V stage takes the job when it is complete and that
+    job's last word is on its way; a slot after the last word its sums are handed over, if those of the job before have left.
     """
     hw = design.hw
     k_latency = 1 + kv_latency(design)                                # a register, and the cache

@@ -32,8 +32,9 @@ class _Layer:
     """One layer's integers, exponents, offsets of rows, gains and biases.
 
     The matrices of a `Project` are one array, by its name as attribute: integers [outputs, inputs] as the machine stores them. ``exps``:
-    exponents by name of the matrix, in units of the array's format. ``rows``: by name of the project, int64 [outputs], or None. ``gains``: bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the
-    order of their project's rows, of queries and keys in the stored order of a head.
+    exponents by name of the matrix, in units of the array's format. ``rows``: by name of the project, int64 [outputs], or None. ``gains``:
+    bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the order of their project's rows, of
+    queries and keys in the stored order of a head.
     """
 
     def __init__(self, design, layer):
@@ -42,7 +43,8 @@ class _Layer:
             rows = _rows(design, project, {name: _ints(getattr(layer, name)) for name in project.matrices})
             setattr(self, project.name, np.ascontiguousarray(_padded(design, project.inputs, rows.T).T))
         self.exps = {matrix.name: design.stored_exponent(getattr(layer, matrix.name)) for matrix in block.matrices}
-        self.rows = {project.name: _rows(design, project, {name: getattr(layer, name).rows[:, None].astype(np.int64) for name in project.matrices})[:, 0]
+        self.rows = {project.name: _rows(design, project,
+                                         {name: getattr(layer, name).rows[:, None].astype(np.int64) for name in project.matrices})[:, 0]
                      if design.scaled else None for project in block.of(Project)}
         self.gains = {norm.name: bf16_value(getattr(layer, norm.gain)) for norm in block.of(Norm)}
         self.vectors = {}
@@ -51,14 +53,16 @@ class _Layer:
                              for name in (block.gain_of(matrix).name for matrix in (block.queries, block.keys))}
         for project in block.of(Project):
             if block.biased(project):
-                biases = {name: bf16_value(getattr(layer, f"{name}_bias")) if block.matrix(name).biased else np.zeros(getattr(layer, name).size[0])
+                biases = {name: bf16_value(getattr(layer, f"{name}_bias")) if block.matrix(name).biased
+                          else np.zeros(getattr(layer, name).size[0])
                           for name in project.matrices}
                 rows = _rows(design, project, {name: bias[:, None] for name, bias in biases.items()})
                 self.vectors[block.bias_of(project).name] = rows[:, 0]
 
 
 def _padded(design, kind, rows, rotary=False):
-    """Rows that are those of heads, of the MLP or of the residual, [n, m], as the machine stores them; the residual's padding is left out."""
+    """Rows that are those of heads, of the MLP or of the residual, [n, m], as the machine stores them; the residual's padding is left
+    out."""
     model = design.model
     if kind == "ff":
         return np.pad(rows, [(0, design.ff - model.intermediate_size), (0, 0)])
@@ -88,7 +92,8 @@ def _parts(array):
 
 
 def _ints(matrix):
-    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, int16 or int32: [outputs, inputs]. A pair is one integer."""
+    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, int16 or int32: [outputs, inputs]. A pair is one
+    integer."""
     spelled = matrix.fmt.spelled()
     small = 2 * np.abs(spelled).max() < 1 << 15 and matrix.blocks is None
     ints = np.empty(matrix.codes.shape, np.int16 if small else np.int32)
@@ -113,13 +118,16 @@ class GoldenDecoder:
         self.weights = [_Layer(design, layer) for layer in quantized.layers]
         self._final_gain = bf16_value(quantized.final_gain)
         self._final_bias = bf16_value(quantized.final_bias) if design.block.final_bias else None
-        self.head_weights, self._head_exp, self.head_rows = _ints(quantized.head), design.stored_exponent(quantized.head), quantized.head.rows
+        self.head_weights, self.head_rows = _ints(quantized.head), quantized.head.rows
+        self._head_exp = design.stored_exponent(quantized.head)
         table = quantized.embedding
-        self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # [vocab_size, codes, hidden_size]
+        # [vocab_size, codes, hidden_size]
+        self.embedding = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)
         self.embed_exp, self.embed_rows = table.exponent, table.rows       # [vocab_size], or None
         if design.model.learned_positions:
             table = quantized.positions
-            self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)    # as `embedding`, by position
+            # as `embedding`, by position
+            self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)
             self.position_exp, self.position_rows = table.exponent, table.rows
         self.inv_temperature, self.seed, self.saturated = 0, 0, 0
         self._adapters, self._adapted = {}, None        # number -> {(project, layer): (A, B, exponent)}; the number of each row of the pass
@@ -138,7 +146,8 @@ class GoldenDecoder:
                 b[matrix] = np.zeros(size)
                 if matrix in part.a:
                     rows = slice(i * rank, i * rank + len(part.a[matrix]))
-                    a[rows] = _padded(self.design, project.inputs, fp8_ints(part.a[matrix], self.design.array_format).T.astype(np.float64)).T
+                    a[rows] = _padded(self.design, project.inputs,
+                                      fp8_ints(part.a[matrix], self.design.array_format).T.astype(np.float64)).T
                     b[matrix][:, rows] = fp8_ints(part.b[matrix], self.design.array_format)
             parts[name, layer] = a, _rows(self.design, project, b), part.exponent
         self._adapters[number] = parts
@@ -205,7 +214,7 @@ class GoldenDecoder:
         """What a layer turns its heads by at some positions, or None."""
         return rope_angles(self.design, positions, self.design.model.rope_of(index))
 
-    def stored(self, index, heads, angles):                                     # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
+    def stored(self, index, heads, angles):         # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
         norm, heads = self.design.block.qk_norm, turned(self.design, heads, angles)
         return quantize(self._qk_norm(index, heads) if norm and norm.after_rotary else heads, self.design.recipe.kv_format)
 
@@ -218,10 +227,10 @@ class GoldenDecoder:
         for slot in np.unique(slots):
             of = np.flatnonzero(slots == slot)
             length = positions[of].max() + 1
-            rows = self.kv.slot(index, slot, length)
+            k_codes, k_exp, v_codes, v_exp = self.kv.slot(index, slot, length)
             for part in np.array_split(of, -(-len(of) * length * design.heads // _SCORES)):
-                out[part] = attention_entries(design, codes[part, queries], exps[part, queries], positions[part], *rows,
-                                              window=design.window(index))
+                out[part] = attention_entries(design, codes[part, queries], exps[part, queries], positions[part],
+                                              k_codes, k_exp, v_codes, v_exp, window=design.window(index))
         return out.reshape(len(x), -1)
 
     def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
@@ -267,7 +276,9 @@ class GoldenDecoder:
 
     def position_exponents(self, positions):
         """The same of the table of learned positions."""
-        return self.position_exp if self.position_rows is None else self.position_exp + self.position_rows[positions][:, None].astype(np.int64)
+        if self.position_rows is None:
+            return self.position_exp
+        return self.position_exp + self.position_rows[positions][:, None].astype(np.int64)
 
     # -- passes
 
@@ -294,7 +305,8 @@ class GoldenDecoder:
         return acc if self.head_rows is None else np.ldexp(acc, self.head_rows.astype(np.int32)), exp + self._head_exp
 
     def run_pass(self, entries):
-        """Entries (slot, position, token, want, key, and where the machine has adapters, the number of one) in order -> ({entry index: token}, signatures [layers][rows], `Admitted`).
+        """Entries (slot, position, token, want, key, and where the machine has adapters, the number of one) in order -> ({entry index:
+        token}, signatures [layers][rows], `Admitted`).
 
         Rows are the entries that were let in, in order.
         """

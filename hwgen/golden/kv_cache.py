@@ -6,7 +6,8 @@ import numpy as np
 from ..params.errors import ErrorCode, KvOp
 from .vector_buffer import READ_LATENCY as HEAD_LATENCY
 
-__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write", "kv_write_cycles", "look_up", "read_latency"]
+__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write", "kv_write_cycles", "look_up",
+           "read_latency"]
 
 #: Cycles from an accepted read request to its row, without error correction.
 READ_LATENCY = 4

@@ -35,7 +35,8 @@ def bursts(axi, address, length):
 
 
 def loaded(axi, address, came, latency):
-    """`Block` of bytes that come in the cycles ``came``, into a memory that takes all at once and answers ``latency`` cycles after a burst's last word."""
+    """`Block` of bytes that come in the cycles ``came``, into a memory that takes all at once and answers ``latency`` cycles after a
+    burst's last word."""
     size = axi.data_width // 8
     whole = [*came[size - 1::size]]                     # cycle in which each word is
     if len(came) % size:

@@ -17,7 +17,8 @@ def embed(codes, exponent, design, clipped=None, x=None):
     """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n, hidden].
 
     ``exponent`` of the table, or of each row, [n, 1].
-    ``x``: rows to which they are added, as those of learned positions are. Appends to ``clipped``, for hi and for lo codes, which numbers were: bool [n, hidden].
+    ``x``: rows to which they are added, as those of learned positions are. Appends to ``clipped``, for hi and for lo codes, which numbers
+    were: bool [n, hidden].
     """
     fmt = design.recipe.weight_format
     x = np.zeros(np.shape(codes)[::2], np.int64) if x is None else x

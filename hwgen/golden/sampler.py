@@ -75,8 +75,8 @@ def sample(design, acc, exponents=None, *, inv_temperature=0, seed=0, keys=None)
     if not inv_temperature:
         return acc.argmax(axis=-1)                                                # argmax: the first of equals
     # row by row: a vocabulary of scores at a time is enough
-    return np.array([scores(design, *row, inv_temperature, seed, key).argmax()
-                     for *row, key in zip(acc, exponents, keys)], np.int64)
+    return np.array([scores(design, row, exponent, inv_temperature, seed, key).argmax()
+                     for row, exponent, key in zip(acc, exponents, keys)], np.int64)
 
 
 def sample_latency(design):

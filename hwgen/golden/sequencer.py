@@ -43,7 +43,8 @@ class _Pass:
         return self.normed
 
     def matmul(self, name, layer, n, start):
-        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the `WiredTimes` of one that is logic."""
+        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the `WiredTimes` of one
+        that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         if self.design.hw.wired:
             times = wired_cycles(self.design, self.wires[name, layer], max(matrix.bits for matrix in self.wires.values()), ops)
@@ -53,7 +54,8 @@ class _Pass:
         tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
         if self.runs and section.layer is not None:
             project = next(project for project in self.design.block.of(Project) if project.name == section.name)
-            times = adapted_cycles(self.design, section.matmul, self.design.adapter_matmuls(project), n, self.runs, start, ops, tile, section.tiling,
+            times = adapted_cycles(self.design, section.matmul, self.design.adapter_matmuls(project), n, self.runs, start, ops, tile,
+                                   section.tiling,
                                    vector_buffer.READ_LATENCY)
         else:
             if self.runs:       # the base's tiles wait for the command

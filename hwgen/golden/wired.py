@@ -1,9 +1,12 @@
 """Golden twin of hwgen/units/wired.py: the array's exact sums, and the cycles that they take a bit at a time."""
+from collections import defaultdict
 from typing import NamedTuple
+
+import numpy as np
 
 from .mac_array import mac_array as sums
 
-__all__ = ["WiredTimes", "sums", "wired_cycles"]
+__all__ = ["Effects", "WiredTimes", "sums", "wired_cycles"]
 
 
 class WiredTimes(NamedTuple):
@@ -37,3 +40,50 @@ def wired_cycles(design, matrix, bits, ops):
     busy = matrix.latency + bits
     drain = taken + 1 + busy        # a granule is selected, then it is in the output's register
     return WiredTimes(taken, busy, drain + 2, drain + 1 + granules, drain + granules)
+
+
+class Effects:
+    """What registers of a `hwgen.params.wired.FixedMatrix` that keep one value do to its sums.
+
+    All behind a register is a sum of what is there, modulo two to the power of the sums' bits, so that a wrong number of it
+    gives wrong sums in proportion.
+
+    Registers are ("carry", adder), ("sum", adder), ("shift", node, shift) and ("delay", node, shift, time), as `Plan` has them.
+    """
+
+    def __init__(self, matrix):
+        plan, self._network = matrix.plan, matrix.plan.network
+        inputs, (outputs, _) = self._network.inputs, matrix.size
+        self._uses = defaultdict(list)      # of a node: (shift, time, its part of each output)
+        parts = np.zeros((inputs + len(plan.adders), outputs), np.int64)
+        for output, at in enumerate(plan.outputs):
+            if at:
+                one = np.zeros(outputs, np.int64)
+                one[output] = 1
+                self._uses[at[0]].append((at[1], at[2], one))
+                parts[at[0], output] += 1 << at[1]
+        for number in reversed(range(len(plan.adders))):
+            mine = parts[inputs + number]
+            for sign, (node, shift, time) in zip((1, -1 if self._network.adders[number][4] else 1), plan.operands[number]):
+                self._uses[node].append((shift, time, sign * mine))
+                parts[node] += sign * mine << shift
+        self._parts = parts
+
+    def effect(self, register, value, nodes):
+        """What a register that is always ``value`` adds to the sums, as the product of int64 [m] and int64
+        [outputs]; ``nodes``: those of `Network.nodes`, int64 [m] each."""
+        kind, at, *rest = register
+        if kind == "carry":
+            a, shift_a, b, shift_b, negative = self._network.adders[at]
+            node = self._network.inputs + at
+            return (nodes[a] << shift_a ^ nodes[b] << shift_b ^ -negative ^ -value) - nodes[node], self._parts[node]
+        if kind == "sum":
+            node = self._network.inputs + at
+            return -value - nodes[node], self._parts[node]
+        shift = rest[0]
+        zero = np.zeros(self._parts.shape[1], np.int64)
+        if kind == "shift":
+            part = sum((part << further - shift for further, _, part in self._uses[at] if further >= shift), zero)
+        else:
+            part = sum((part for same, time, part in self._uses[at] if same == shift and time >= rest[1]), zero)
+        return -value - (nodes[at] << shift), part

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In
 from ..emit import emit
 from ..emit.images import image_name
 from ..fpga import files
+from ..fpga.dram import memory_verilog
 from ..lib.workdir import work_folder
 from ..models.pack import pack
 from ..top.board import BUSES, BoardMachine, memory_buses, memory_ports
@@ -18,9 +19,10 @@ from .lines import PinsLine, SerialLine
 from .loader import load_weights
 from .machine import broken, flipping
 from .register_link import RegisterLink
+from .sdram import board_with_chip, simulated
 from .verilated import WORK, KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, remembered, texts
 
-__all__ = ["build_pins", "buses", "pins_link", "serial_link", "simulated_pins"]
+__all__ = ["build_pins", "build_with_chip", "buses", "pins_link", "serial_link", "simulated_pins"]
 
 MAIN = Path(__file__).with_name("uart_main.cpp")
 
@@ -28,6 +30,15 @@ MAIN = Path(__file__).with_name("uart_main.cpp")
 _PLL = """\
 module pll (input wire clkin, output wire clkout0, output wire locked);
   assign clkout0 = clkin;
+  assign locked = 1'b1;
+endmodule
+"""
+
+#: The same of two clocks. The chip's is half a cycle behind, as good as a quarter to both.
+_PLL_2 = """\
+module pll (input wire clkin, output wire clkout0, output wire clkout1, output wire locked);
+  assign clkout0 = clkin;
+  assign clkout1 = ~clkin;
   assign locked = 1'b1;
 endmodule
 """
@@ -49,7 +60,8 @@ def buses(board):
 
 
 def _component(board, divisor):
-    return lambda design: BoardMachine(design, divisor=divisor, **({"axi": buses(board)} if board.memory else {}))
+    more = {"axi": buses(board)} if board.memory else {}
+    return lambda design, **wires: BoardMachine(design, divisor=divisor, **more, **wires)
 
 
 def _memory_top(board):
@@ -84,6 +96,24 @@ def _built_pins(board, design, quantized, divisor, top, component):
             header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {buses(board).word_bytes}\n"
         return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
                     lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
+
+
+def build_with_chip(board, design, quantized, *, divisor=None):
+    """As `build_pins`, of the top that goes into the bitstream of a board with a memory: with LiteDRAM's controller, and a chip behind its pins (docs/dram.md).
+
+    ToolError if LiteDRAM is not installed.
+    """
+    divisor = divisor or files.divisor(board)
+    memory = board.memory
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with work_folder(cache_folder(), WORK) as work:
+        emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor))
+        path = memory_verilog(memory, board.clock)
+        (work / "board.v").write_text(simulated([board_with_chip(memory, board.clock, len(board.pins()["led"])), files.top(board, "machine"), *path.values(), _PLL_2]))
+        sources = [work / "machine/machine.v", work / "board.v"]
+        numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows, "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
+        header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder") + "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
+        return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)), lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])
 
 
 @contextlib.contextmanager

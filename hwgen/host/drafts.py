@@ -68,7 +68,8 @@ class LinkDrafter(Drafter):
         while len(drafts) < count:
             part = tokens[len(kept):][:self.link.design.hw.entries]
             last = len(kept) + len(part) == len(tokens)
-            result = self.link.run_pass([Entry(slot, p, token, last and p == len(tokens) - 1) for p, token in enumerate(part, len(kept))]).check()
+            result = self.link.run_pass([Entry(slot, p, token, last and p == len(tokens) - 1)
+                                         for p, token in enumerate(part, len(kept))]).check()
             self.passes += 1
             kept += part
             if last:

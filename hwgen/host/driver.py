@@ -1,6 +1,7 @@
 """Text through a decoder: prefill in chunks, one entry per decoded token, the same over every link."""
 import contextlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..params.errors import KvOp
 from ..params.phases import EVENTS
@@ -17,7 +18,10 @@ class Mismatch(Exception):
     layer, row      of the first signature that differs, or None
     number, runs    in a `selftest`: the pass, and (entries, result) of all its passes
     """
-    layer = row = number = runs = None
+    layer: int | None = None
+    row: int | None = None
+    number: int | None = None
+    runs: list | None = None
 
 
 def check_prompt(design, prompt, max_tokens):
@@ -56,14 +60,16 @@ class Totals:
 
 
 def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None, adapter=0):
-    """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``, ``max_tokens`` or a full context.
+    """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``, ``max_tokens`` or a full
+    context.
 
-    ``adapter``: the number of a loaded one. ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode`` are Totals to add to.
+    ``adapter``: the number of a loaded one. ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode``
+    are Totals to add to.
     """
     design = link.design
     check_prompt(design, prompt, max_tokens)
     chunk = design.hw.entries
-    token = None
+    token: Any = None       # a prompt is never empty
     link.free(slot)
     for start in range(0, len(prompt), chunk):
         part = prompt[start:start + chunk]
@@ -178,8 +184,8 @@ class CheckedLink(Link):
 
 
 def selftest(link, golden, totals=None):
-    """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises Mismatch, of the first that did not.
-    The machine's counters are added to ``totals``, if given.
+    """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises Mismatch, of the first that
+    did not. The machine's counters are added to ``totals``, if given.
 
     The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries of a pass,
     uses two slots, and is long enough for attention to have something to choose from.

@@ -18,3 +18,8 @@ module TRELLIS_IO #(parameter DIR = "INPUT") (inout B, input I, input T, output 
   assign B = T ? 1'bz : I;
   assign O = B;
 endmodule
+
+// A clock on a pin: its two levels are constants here.
+module ODDRX1F(input D0, input D1, input SCLK, input RST, output Q);
+  assign Q = SCLK ? D0 : D1;
+endmodule

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from ..golden.admission import admit_pass
 from ..golden.kv_cache import KvBlocks
 from ..lib.layouts import EXP_BITS
+from ..lib.wires import registers
+from ..models.wires import matrix_name
+from ..params.block import Project
 from ..params.secded import check_bits, pieces
+from ..params.stream import HEAD
 from ..params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
                              sigmoid_table, softcap_table)
 from ..plan.stream_map import describe
 from .link import Link
 
-__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "constants", "parse_fault", "rewired", "rope_entry"]
+__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants", "parse_fault", "rewired", "rope_entry"]
 
 KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
-SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT"}
+SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT",
+             "wire": "wire:MATRIX.WORD:BIT:VALUE"}
 
 
 def parse_fault(text, design):
@@ -26,7 +31,7 @@ def parse_fault(text, design):
     name, numbers = ([], words) if kind == "weight" else (words[:1], words[1:])
     if kind not in SPELLINGS or len(words) != 3 or not all(n.isdecimal() for n in numbers):
         raise ValueError(f"Fault must be {SPELLINGS.get(kind) or ' or '.join(SPELLINGS.values())}, not {text!r}")
-    fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault}[kind](*name, *map(int, numbers))
+    fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault, "wire": WireFault}[kind](*name, *map(int, numbers))
     fault.check(design)
     return fault
 
@@ -261,12 +266,50 @@ class ConstantFault:
         return table.changed(table.flipped(self.entry, self.bit))
 
 
+@dataclass(frozen=True)
+class WireFault:
+    """A register of a matrix that is logic, which keeps one value: bit ``bit`` of ``word``, as "gate_up_0.c12" (`hwgen.lib.wires.registers`)."""
+    word: str
+    bit: int
+    value: int
+    unit = "wired"
+
+    @property
+    def matrix(self):
+        return self.word.partition(".")[0]
+
+    def check(self, design):
+        if not design.hw.wired:
+            raise ValueError("Faults of wires must be of matrices that are logic: add source=wired to --shape")
+        names = [*(matrix_name(project.name, layer) for layer in range(design.layers) for project in design.block.of(Project)), matrix_name(HEAD, None)]
+        if self.matrix not in names:
+            raise ValueError(f"Matrix of a wire must be one of {', '.join(names)}, not {self.matrix!r}")
+        _check("Value of a register", self.value, 2)
+
+    def check_in(self, wires):
+        """ValueError if a register is none of a machine's matrices: {(name, layer): `FixedMatrix`}."""
+        words = next(registers(matrix.plan) for key, matrix in wires.items() if matrix_name(*key) == self.matrix)
+        word = self.word.partition(".")[2]
+        if word not in words:
+            kinds = {letter: len([name for name in words if name[0] == letter]) for letter in "crqd"}
+            raise ValueError(f"Word of registers of {self.matrix} must be one of "
+                             f"{', '.join(f'{letter}0 to {letter}{count - 1}' for letter, count in kinds.items() if count)}, not {word!r}")
+        _check(f"Bit of {self.word}", self.bit, len(words[word]))
+
+    def where(self, design):
+        return f"register {self.word}, bit {self.bit}, is always {self.value}"
+
+    def changed(self, design):
+        """Context manager: within it the matrix has that register."""
+        return changed("stuck_register", (self.word.partition(".")[2], self.bit, self.value), self.matrix)
+
+
 @contextlib.contextmanager
 def rewired(design, faults):
-    """Within it, Verilog is emitted with the constants' faults in it."""
+    """Within it, Verilog is emitted with the faults of constants and registers in it."""
     with contextlib.ExitStack() as stack:
         for fault in faults:
-            if isinstance(fault, ConstantFault):
+            if isinstance(fault, (ConstantFault, WireFault)):
                 stack.enter_context(fault.changed(design))
         yield
 

@@ -39,7 +39,8 @@ class GoldenLink(Link):
             idle = int(phases(self.design.block).IDLE)
             return PassResult(tokens=tokens, signatures=signatures, phases=[(0, idle, 0)], outcome_cycles=refused,
                               cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
-        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed, [e.adapter for e in rows], self._wires)
+        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed, [e.adapter for e in rows],
+                             self._wires)
         return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,
                           cycles=time.outcomes[-1], counters={**time.counters, "saturated": self.decoder.saturated - before}, errors=errors)
 

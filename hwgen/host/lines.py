@@ -90,7 +90,8 @@ class PinsLine:
         self.name = "simulated UART"
         theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE,
                                          cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
         os.close(theirs)
 

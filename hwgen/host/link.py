@@ -1,12 +1,13 @@
 """What every link to a decoder speaks: passes in, results out, whether it is simulated, emulated or on a board."""
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..models.adapter_codes import pack_adapter
 from ..params.checks import one_line
 from ..params.errors import MEANINGS, ErrorCode, KvOp
 
-__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "check_loaded", "checked_adapter",
+__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "check_loaded",
+           "checked_adapter",
            "entry_errors", "noise_key", "refusals"]
 
 
@@ -52,7 +53,7 @@ class KvError(LinkError):
 class KvAnswer(NamedTuple):
     """An operation's code, and the cycles from its acceptance to the answer (None: unknown)."""
     error: ErrorCode
-    cycles: int = None
+    cycles: int | None = None
 
 
 def noise_key(seed, position):
@@ -72,18 +73,18 @@ class EccState(NamedTuple):
     """
     corrected: int
     failed: int
-    fault: tuple = None
+    fault: tuple | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do. ``adapter``: 0, or the
-    number of a loaded one."""
+    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do. ``adapter``: 0, or
+    the number of a loaded one."""
     slot: int
     position: int
     token: int
     want: bool = False
-    key: int = None
+    key: int | None = None
     adapter: int = 0
 
     def __post_init__(self):
@@ -105,10 +106,10 @@ class PassResult:
     A link that cannot know a field leaves it None.
     """
     tokens: dict
-    signatures: list
-    phases: list = None
-    outcome_cycles: list = None
-    cycles: int = None
+    signatures: list | None
+    phases: list | None = None
+    outcome_cycles: list | None = None
+    cycles: int | None = None
     counters: dict = field(default_factory=dict)
     errors: dict = field(default_factory=dict)
 
@@ -145,12 +146,14 @@ def check_loaded(entries, loaded):
 def checked_adapter(design, number, quantized):
     """The beats of a `QuantizedAdapter` for a machine that has that number. ValueError if it has not."""
     if not 1 <= number <= design.hw.adapters:
-        raise ValueError(f"Adapter must be 1 to {design.hw.adapters}, not {number}" if design.hw.adapters else "Shape must have room for adapters: add adapters=1")
+        raise ValueError(f"Adapter must be 1 to {design.hw.adapters}, not {number}" if design.hw.adapters
+                         else "Shape must have room for adapters: add adapters=1")
     return pack_adapter(quantized, design)
 
 
 def refusals(design, entries, codes):
-    """{index: EntryError} from what a machine says: pairs of an entry's number (None: of no entry) and a code. It has one for all that are too many."""
+    """{index: EntryError} from what a machine says: pairs of an entry's number (None: of no entry) and a code. It has one for all that are
+    too many."""
     found = {}
     for index, code in codes:
         if code == ErrorCode.TOO_MANY_ENTRIES:
@@ -163,7 +166,7 @@ def refusals(design, entries, codes):
 class Link:
     """A decoder that takes passes. Use as a context manager, or close()."""
 
-    design = None
+    design: Any = None
 
     def run_pass(self, entries):
         """Run at most ``design.hw.entries`` entries as one pass: list of Entry -> PassResult.

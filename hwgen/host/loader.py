@@ -30,10 +30,12 @@ class Loaded:
 
 
 def load_weights(link, data, *, block=BLOCK, progress=lambda done, total: None, found=lambda wrong, blocks: None):
-    """Make the memory of a `RegisterLink`'s machine hold ``data``, the stream of its weights, from address 0 on, and say so to the machine. Returns `Loaded`.
+    """Make the memory of a `RegisterLink`'s machine hold ``data``, the stream of its weights, from address 0 on, and say so to the
+    machine. Returns `Loaded`.
 
-    Blocks that are there already are not sent, so an interrupted load goes on where it was. ``found(wrong, blocks)`` is called when it is known how many are to be sent,
-    ``progress(done, total)`` with bytes of those. ``block`` is how many bytes are written and checked at once. LinkError if the line or the memory does not do it.
+    Blocks that are there already are not sent, so an interrupted load goes on where it was. ``found(wrong, blocks)`` is called when it is
+    known how many are to be sent, ``progress(done, total)`` with bytes of those. ``block`` is how many bytes are written and checked at
+    once. LinkError if the line or the memory does not do it.
     """
     data = memoryview(data).cast("B")
     began, parts = time.monotonic(), [(start, data[start:start + block]) for start in range(0, len(data), block)]
@@ -44,14 +46,15 @@ def load_weights(link, data, *, block=BLOCK, progress=lambda done, total: None, 
     for _ in range(ROUNDS):
         total, done = sum(len(part) for _, part in wrong), 0
         for start, part in wrong:
-            _send(link, start, part, outcome, lambda count: progress(done + count, total))
+            _send(link, start, part, outcome, lambda count, done=done, total=total: progress(done + count, total))
             done += len(part)
         if not wrong or _right(link, 0, data):
             link.seal(zlib.crc32(data))
             outcome.seconds = time.monotonic() - began
             return outcome
         wrong = _wrong(link, data, parts)
-    raise LinkError(f"The board's memory does not keep what is written to it{f', at {wrong[0][0]:#x} for one' if wrong else ''}: it is faulty, or its timing is not met")
+    where = f", at {wrong[0][0]:#x} for one" if wrong else ""
+    raise LinkError(f"The board's memory does not keep what is written to it{where}: it is faulty, or its timing is not met")
 
 
 def _right(link, start, part):

@@ -48,7 +48,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     with contextlib.ExitStack() as stack:
         cache_folder().mkdir(parents=True, exist_ok=True)
         work = stack.enter_context(work_folder(cache_folder(), WORK))
-        rom, emitted = design.hw.source == "rom", folder
+        rom, emitted = design.hw.inside, folder
         inside = "" if design.hw.source == "stream" else quantized.digest       # of what is built, or lies beside it
         # a small model is simulated in less time than an optimizing compiler needs for it
         opt = "-O1" if design.stream_beats * design.hw.beat_bytes < 4_000_000 else "-O3"

@@ -66,7 +66,7 @@ def timeline_svg(report):
 
     facts = report.facts()
     for engine, counter in ENGINES.items():
-        area(engine, _binned(passes, cycles, lambda p: p.counters[counter] / max(1, p.cycles)), "#37474f",
+        area(engine, _binned(passes, cycles, lambda p, counter=counter: p.counters[counter] / max(1, p.cycles)), "#37474f",
              f"{facts['utilization'][engine]:.1%} busy")
     y += 10
     for slot in range(slots):
@@ -78,14 +78,16 @@ def timeline_svg(report):
         y += _ROW
     y += 10
     kv, queue = facts["kv_positions"], facts["queue"]
-    area("KV memory", _binned(passes, cycles, lambda p: p.kept / kv["of"]), "#00897b", f"at most {kv['largest']:,} of {kv['of']:,} positions")
+    area("KV memory", _binned(passes, cycles, lambda p: p.kept / kv["of"]), "#00897b",
+         f"at most {kv['largest']:,} of {kv['of']:,} positions")
     area("queue", _binned(passes, cycles, lambda p: p.waiting / max(1, queue["largest"])), "#8d6e63", f"at most {queue['largest']}")
     axis = y + 14
     for i in range(6):
         text(_LEFT + i * _WIDTH / 5, axis, f"{cycles * i / 5 / report.clock / 1e3:,.2f} ms", 'text-anchor="middle"')
     height = y + 30
-    title = (f"{facts['requests']} requests, {facts['policy']}: {facts['tokens_per_second']:,.0f} tokens/s in and out at {report.clock:g} MHz, "
-             "projected. Dark: prompt, light: output, between: with drafts.")
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 200}" height="{height}" font-family="sans-serif" font-size="12">\n'
+    title = (f"{facts['requests']} requests, {facts['policy']}: {facts['tokens_per_second']:,.0f} tokens/s in and out "
+             f"at {report.clock:g} MHz, projected. Dark: prompt, light: output, between: with drafts.")
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 200}" height="{height}" font-family="sans-serif" '
+            f'font-size="12">\n'
             f'<rect width="100%" height="100%" fill="white"/>\n<text x="{_LEFT}" y="20" font-size="14">{escape(title)}</text>\n'
             + "\n".join(out) + "\n</svg>\n")

@@ -28,8 +28,8 @@ class Policy:
                         more wait with what it has, and frees only when nothing else can go on
     """
     order: str = "decode-first"
-    budget: int = None
-    chunk: int = None
+    budget: int | None = None
+    chunk: int | None = None
     full: str = "recompute"
 
     def __post_init__(self):
@@ -64,7 +64,8 @@ class Policy:
                                        if getattr(self, field.name) != getattr(default, field.name))])
 
     def plan(self, sequences, entries):
-        """[(sequence, tokens)] of the next pass: ``sequences`` oldest first, each with ``wanted`` tokens to run, at most ``entries`` in all."""
+        """[(sequence, tokens)] of the next pass: ``sequences`` oldest first, each with ``wanted`` tokens to run, at most ``entries`` in
+        all."""
         plan, budget = [], entries if self.budget is None else self.budget
         for sequence in sorted(sequences, key=ORDERS[self.order]):
             count = min(sequence.wanted, entries)

@@ -14,12 +14,15 @@ from ..golden.rope import rope_angles
 from ..golden.swiglu import activate
 from ..golden.vector_buffer import quantize
 from ..golden.weights import block_offsets, expanded, stored_codes
+from ..golden.wired import Effects
 from ..lib.layouts import EXP_BITS
+from ..lib.wires import registers
 from ..models.pack import sections as packed
+from ..models.wires import fixed_matrices, matrix_name
 from ..params.hardware import MAX_HEAD_ROW
 from ..params.stream import BLOCK, EMBEDDING
 from ..params.tables import ROPE_BLOCK
-from .faults import ConstantFault, KvFault, WeightFault, constants, rope_entry
+from .faults import ConstantFault, KvFault, WeightFault, WireFault, constants, rope_entry
 from .stages import Stages, put
 
 __all__ = ["PROBES", "Case", "Suspect"]
@@ -160,8 +163,8 @@ def _rope_rows(name, positions, rope):
 
 
 def _exponents(case):
-    """Of the matrices, in the records."""
-    for norm in case.stages.norms:
+    """Of the matrices, in the records; those of matrices that are logic are logic too."""
+    for norm in case.stages.norms if not case.design.hw.wired else ():
         section = case.design.stream[norm, case.index]
         for i, name in enumerate(section.exponents):
             for bit in range(EXP_BITS):
@@ -256,7 +259,7 @@ def _embedding(case):
                     own = case.decoder.positions[[len(case.x) - 1]].repeat(len(i), axis=0)
                     x = residual.embed(own, case.decoder.position_exponents([len(case.x) - 1]), design, x=x)
                 for hit in i[case.hits(case.stages.after_x(x))]:
-                    alter = _embed(case.token, code, hit, wrong[hit], design.model.tie_word_embeddings)
+                    alter = _embed(case.token, code, hit, wrong[hit], _tied(design))
                     yield case.weight(section, design.stream.byte(section, case.token, hit, code), bit, alter, local=False)
 
 
@@ -273,7 +276,7 @@ def _embedding_offset(case):
 
         def alter(decoder, wrong=wrong):
             decoder.embed_rows = wrong
-            if design.model.tie_word_embeddings:
+            if _tied(design):
                 decoder.head_rows = wrong & MAX_HEAD_ROW
         broken = case.altered(alter)
         x = broken.embedded([case.token], [len(case.x) - 1])
@@ -282,8 +285,8 @@ def _embedding_offset(case):
 
 
 def _matrices(case):
-    """Every bit of the codes of each project's matrix."""
-    for name in case.stages.projects:
+    """Every bit of the codes of each project's matrix, where it is in the stream."""
+    for name in case.stages.projects if not case.design.hw.wired else ():
         size = getattr(case.layer, name).size
         if 8 * size * case.stages.behind(name) > _MOST:
             case.untried.append(f"weights of {name}, of which there are too many")
@@ -383,6 +386,62 @@ def _wrong(case, name, row, column, value):
     return alter
 
 
+def _wires(case):
+    """Every register of the matrices that are logic, always 0 and always 1."""
+    design, fmt = case.design, case.design.recipe.activation_format
+    if not design.hw.wired:
+        return
+    wires = fixed_matrices(case.quantized, design)
+    for name in case.stages.projects:
+        matrix, ints = wires[name, case.index], getattr(case.layer, name)
+        words = registers(matrix.plan)
+        if 2 * sum(map(len, words.values())) * (ints.size + case.stages.behind(name)) > _MOST:
+            case.untried.append(f"registers of {name}, of which there are too many")
+            continue
+        codes, exp = quantize(case.stages.inputs[name], fmt)
+        a = fp8_ints(codes, fmt).astype(np.int64)
+        acc, stuck = a @ ints.T.astype(np.int64), _Stuck(matrix, wires)
+        nodes = stuck.nodes(a)
+        places = [(word, bit, value, register) for word, of in words.items() for bit, register in enumerate(of) for value in (0, 1)]
+        case.tried += len(places)
+        for part in _batches(len(places), len(case.x) * max(acc.shape[1], case.design.ff)):
+            new = np.array([stuck.sums(acc, register, value, nodes) for *_, value, register in places[part]])
+            felt = np.flatnonzero((new != acc).any(axis=(1, 2)))
+            for hit in felt[case.hits(case.stages.after_sums(name, new[felt], exp))] if len(felt) else ():
+                word, bit, value, register = places[part.start + hit]
+                fault = WireFault(f"{matrix_name(name, case.index)}.{word}", bit, value)
+                yield Suspect(fault, "wired", f"{fault.where(design)}: layer {case.index}, {name}, {_register_text(register)}", _keeps(ints, stuck, register, value))
+
+
+def _register_text(register):
+    kind, at, *rest = register
+    return {"carry": f"carry of adder {at}", "sum": f"sum of adder {at}", "shift": f"number {at} times {1 << rest[0] if rest else 1}",
+            "delay": f"number {at}, delayed"}[kind]
+
+
+def _keeps(ints, stuck, register, value):
+    """What puts a register that keeps a value into a decoder."""
+    def alter(decoder):
+        decoder.stuck = ints, stuck, register, value
+    return alter
+
+
+class _Stuck:
+    """Sums of a matrix with a register that keeps one value, in the bits that a unit of these matrices has for them."""
+
+    def __init__(self, matrix, wires):
+        self._matrix, self._effects, self._half = matrix, Effects(matrix), 1 << max(other.bits for other in wires.values()) - 1
+
+    def nodes(self, x):
+        """Of inputs int64 [m, inputs], without those that fill a slice."""
+        return self._matrix.plan.network.nodes(np.pad(x, [(0, 0), (0, self._matrix.size[1] - x.shape[1])]))
+
+    def sums(self, acc, register, value, nodes):
+        """int64 [m, outputs] -> what they become."""
+        wrong, part = self._effects.effect(register, value, nodes)
+        return (acc + np.outer(wrong, part[:acc.shape[1]]) + self._half & 2 * self._half - 1) - self._half
+
+
 def _kv_memory(case):
     """Every bit of the rows that earlier passes have written, flipped between that and this pass."""
     design, block, stages, kv, old = case.design, case.design.block, case.stages, case.design.kv_heads, case.old
@@ -427,7 +486,7 @@ def _kv_suspect(case, memory, position, head, element, bit):
 
 
 #: What each tries: callables of a `Case` that yield `Suspect` s. A new kind of engine brings its own.
-PROBES = (_constants, _vectors, _exponents, _embedding, _embedding_offset, _matrices, _kv_memory)
+PROBES = (_constants, _vectors, _exponents, _embedding, _embedding_offset, _matrices, _wires, _kv_memory)
 
 
 def _cut(product, bits):
@@ -438,9 +497,14 @@ def _cut(product, bits):
 class _Broken(GoldenDecoder):
     """A golden decoder with something wrong. ``weight``: (matrix, row, column or columns) of one, or of a block, whose code may not be finite."""
     weight = None, None, None
+    stuck = None, None, None, None      # (matrix, its `_Stuck`, register, value)
 
     def matmul(self, values, weights):
         acc, exp = super().matmul(values, weights)
+        matrix, stuck, register, value = self.stuck
+        if weights is matrix:
+            a = fp8_ints(quantize(values, self.design.recipe.activation_format)[0], self.design.recipe.activation_format)
+            return stuck.sums(acc.astype(np.int64), register, value, stuck.nodes(a.astype(np.int64))), exp
         matrix, row, column = self.weight
         if weights is matrix:
             fmt = self.design.recipe.activation_format
@@ -454,6 +518,11 @@ def _flip_exp(value, bit):
     """Of a signed exponent of EXP_BITS bits; arrays too."""
     half = 1 << EXP_BITS - 1
     return ((value & 2 * half - 1 ^ 1 << bit) + half & 2 * half - 1) - half
+
+
+def _tied(design):
+    """Whether the LM head reads what the embedding reads."""
+    return design.model.tie_word_embeddings and not design.hw.wired
 
 
 def _embed(token, code, i, wrong, tied):

@@ -256,7 +256,7 @@ class RegisterLink(Link):
             while not ended:
                 found = []
 
-                def there():
+                def there(found=found, texts=texts):
                     found.extend(self._pop(len(texts)))
                     return bool(found)
                 self._wait(there, "its pass")

@@ -57,9 +57,9 @@ class Sequence:
     tokens: list
     kept: int = 0
     reached: int = 0
-    slot: int = None
+    slot: int | None = None
     times: list = field(default_factory=list)
-    started: int = None
+    started: int | None = None
     last_pass: int = -1
     preempted: int = 0
     recomputed: int = 0     # positions whose keys and values were there before
@@ -266,7 +266,8 @@ class Scheduler:
         for s, count in plan:
             run = [*s.tokens[s.kept:], *s.drafts][:count]
             last = len(s.tokens) - 1
-            entries += [Entry(s.slot, p, token, p >= last, noise_key(s.request.seed, p), s.request.adapter) for p, token in enumerate(run, s.kept)]
+            entries += [Entry(s.slot, p, token, p >= last, noise_key(s.request.seed, p), s.request.adapter)
+                        for p, token in enumerate(run, s.kept)]
         self._settle()
         result = self.link.run_pass(entries).check()
         when = dict(zip((i for i, e in enumerate(entries) if e.want), result.outcome_cycles))

@@ -1,6 +1,7 @@
 """A trace played through a scheduler, and what came of it: throughput, latencies, occupancy, utilization."""
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 
@@ -34,7 +35,7 @@ def play(scheduler, requests, progress=None):
 @dataclass(frozen=True)
 class Report:
     """What a run of a scheduler was like; times at a clock (MHz) that is an assumption, so all seconds are projected."""
-    scheduler: object
+    scheduler: Any
     sequences: list
     clock: float
 
@@ -80,7 +81,8 @@ class Report:
         """`facts`, with each request and each pass (times in cycles)."""
         return self.facts() | {
             "each_request": [{"name": s.request.name, "arrival": s.request.arrival, "started": s.started, "prompt": len(s.request.prompt),
-                              "output": s.output, "times": s.times, "ended": s.why_ended(), "preempted": s.preempted} for s in self.sequences],
+                              "output": s.output, "times": s.times, "ended": s.why_ended(), "preempted": s.preempted}
+                              for s in self.sequences],
             "each_pass": [{"start": p.start, "cycles": p.cycles, "waiting": p.waiting, "kv_positions": p.kept, "counters": p.counters,
                            "parts": [dict(zip(("slot", "request", "prefill", "decode", "drafts", "accepted"), part)) for part in p.parts]}
                           for p in self.scheduler.passes]}

@@ -3,7 +3,7 @@ import numpy as np
 
 from ..golden import residual
 from ..golden.attention import attention_entries
-from ..golden.convert import convert_qkv
+from ..golden.convert import convert_gate_up, convert_qkv
 from ..golden.numbers import acc_to_bf16, bf16
 from ..golden.qk_norm import qk_norm
 from ..golden.rmsnorm import rms_norm
@@ -73,7 +73,8 @@ class Stages:
     def _convert(self, y):
         project = self.design.block.into_heads
         bias = self.layer.vectors.get(self.design.block.bias_of(project).name)
-        return convert_qkv(*self.decoder.matmul(y, getattr(self.layer, project.name)), self.layer.exps, self.design, bias, self.layer.rows[project.name])
+        acc, exp = self.decoder.matmul(y, getattr(self.layer, project.name))
+        return convert_qkv(acc, exp, self.layer.exps, self.design, bias, self.layer.rows[project.name])
 
     def _early_norm(self, heads):
         norm = self.design.block.qk_norm
@@ -90,7 +91,8 @@ class Stages:
     def outputs(self, name, r, acc, exp, bias=None, rows=None):
         """What a project's sums [m, n] of its rows r become behind the array: [m, n].
 
-        Numbers of ``raw``; of ``products``; of the residual after the add; or of the sums that a norm takes. ``exp``: exponents of the inputs [m];
+        Numbers of ``raw``; of ``products``; of the residual after the add; or of the sums that a norm takes. ``exp``: exponents of the
+        inputs [m];
         ``bias``, ``rows``: their biases and offsets, if they are not the layer's.
         """
         project, design, layer = self.projects[name], self.design, self.layer
@@ -101,7 +103,9 @@ class Stages:
             rows = layer.rows[name][r]
         if project.sink in ("residual", "sums"):
             sums = np.asarray(acc, np.int64), exp, layer.exps[project.matrices[0]], design
-            return residual.set_sums(*sums, bias=bias, rows=rows) if project.sink == "sums" else residual.add(self.base[name][:, r], *sums, bias=bias, rows=rows)
+            if project.sink == "sums":
+                return residual.set_sums(*sums, bias=bias, rows=rows)
+            return residual.add(self.base[name][:, r], *sums, bias=bias, rows=rows)
         values = acc_to_bf16(acc, exp[:, None] + self._exponents(project)[r] + (0 if rows is None else rows) + design.acc_unit)
         values = values if bias is None else bf16(values + bias)
         if project.sink == "heads":
@@ -123,6 +127,21 @@ class Stages:
             return self._after_add(name, put(self.added[name], r, new))
         norm = self._norm_of[name]
         return self.after_normed(norm, rms_norm(self.design, put(self.rows[norm], r, new), self.layer.gains[norm]))
+
+    def after_sums(self, name, acc, exp):
+        """With other sums of all of a project's rows: [n, m, outputs], m of them of inputs with exponents [m]."""
+        project, design, layer = self.projects[name], self.design, self.layer
+        n, bias, rows = len(acc), layer.vectors.get(design.block.bias_of(project).name), layer.rows[name]
+        acc, exp = acc.reshape(-1, acc.shape[2]), np.tile(exp, n)
+        if project.sink == "heads":
+            return self.after_raw(convert_qkv(acc, exp, layer.exps, design, bias, rows).reshape(n, *self.raw.shape))
+        if project.sink == "activation":
+            return self._after_gates(convert_gate_up(acc, exp, layer.exps, design, bias, rows))
+        sums = acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design
+        if project.sink == "sums":
+            norm = self._norm_of[name]
+            return self.after_normed(norm, rms_norm(design, residual.set_sums(*sums, bias=bias, rows=rows), layer.gains[norm]))
+        return self._after_add(name, residual.add(np.repeat(self.base[name], n, axis=0), *sums, bias=bias, rows=rows))
 
     def _exponents(self, project):
         """Of the matrix of each of a project's rows."""
@@ -190,9 +209,10 @@ class Stages:
         """The same, from what is stored: candidates are K/V heads of one entry that sees them all."""
         design, block, (n, rows) = self.design, self.design.block, codes.shape[:2]
         keys, values, queries = map(design.heads_of, (block.keys, block.values, block.queries))
-        parts = (part[:, :, which].swapaxes(0, 1).reshape(rows, n * design.kv_heads, *part.shape[3:]) for which in (keys, values)
-                 for part in (codes, exps))
-        return self.weighted(*parts, codes[:, -1, queries].reshape(-1, design.head), exps[:, -1, queries].reshape(-1)).reshape(n, -1)
+        k, k_exp, v, v_exp = (part[:, :, which].swapaxes(0, 1).reshape(rows, n * design.kv_heads, *part.shape[3:])
+                              for which in (keys, values) for part in (codes, exps))
+        q, q_exp = codes[:, -1, queries].reshape(-1, design.head), exps[:, -1, queries].reshape(-1)
+        return self.weighted(k, k_exp, v, v_exp, q, q_exp).reshape(n, -1)
 
     def weighted(self, k, k_exp, v, v_exp, q, q_exp):
         """Attention of K/V heads [p + 1, m, head] with exponents [p + 1, m], and their groups' queries [m * group, head] -> as those."""
@@ -200,7 +220,8 @@ class Stages:
         return attention_entries(self.design, q[None], q_exp[None], self.positions[-1:], k, k_exp, v, v_exp, window)[0]
 
     def after_attention(self, values, x=None, gates=None):
-        """Results of attention [n, heads * head], in some cases with other residuals before the layer, or other `gates` of a parallel block."""
+        """Results of attention [n, heads * head], in some cases with other residuals before the layer, or other `gates` of a parallel
+        block."""
         return self._after_middle(self.decoder.attended(self.index, self.own if x is None else x, values), gates)
 
     def _after_middle(self, x, gates=None):

@@ -9,10 +9,10 @@ __all__ = ["TimingLink"]
 
 class TimingLink(Link):
     """The cycle model as a link. Cycles and counters are those of the golden model; the tokens mean nothing (they depend on key and
-    token only) and there are no signatures."""
+    token only) and there are no signatures. ``wires`` as of `golden.sequencer.pass_timeline`."""
 
-    def __init__(self, design):
-        self.design = design
+    def __init__(self, design, wires=None):
+        self.design, self._wires = design, wires
         self.reset()
 
     def configure(self, inv_temperature, seed):
@@ -29,7 +29,8 @@ class TimingLink(Link):
         admitted = admit_pass(self.design, self.blocks, [(e.slot, e.position, e.token) for e in entries])
         for error in entry_errors(entries, admitted.errors).values():
             raise error
-        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed, [e.adapter for e in entries])
+        time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed,
+                             [e.adapter for e in entries], self._wires)
         size = self.design.model.vocab_size
         return PassResult(tokens={i: (e.key * 2654435761 + e.token) % 2**32 % size for i, e in enumerate(entries) if e.want},
                           signatures=[], phases=time.phases, outcome_cycles=time.outcomes, cycles=time.outcomes[-1],

@@ -86,7 +86,8 @@ class Synthetic:
         for part in filter(None, (part.strip() for part in text.split(","))):
             key, equals, value = (word.strip() for word in part.partition("="))
             if not equals or key not in cls.__dataclass_fields__ or key in found:
-                raise ValueError(f"Synthetic trace must be {', '.join(f'{f}=...' for f in cls.__dataclass_fields__)}, each once, not {shown(part)}")
+                raise ValueError(f"Synthetic trace must be {', '.join(f'{f}=...' for f in cls.__dataclass_fields__)}, each once, not "
+                                 f"{shown(part)}")
             make = {"prompt": Lengths, "output": Lengths, "rate": float}.get(key, _number)
             try:
                 found[key] = make(value)
@@ -153,8 +154,9 @@ def _checked(line):
         raise ValueError(f"Request must have exactly one of {', '.join(_PROMPTS)}")
     if "arrival" in line and "cycle" in line:
         raise ValueError("Request must have arrival (seconds) or cycle, not both")
-    if not 0 <= line.get("arrival", line.get("cycle", 0)) <= _MOST_CYCLES:
-        raise ValueError(f"Arrival must be at least 0 and below 2**63, not {shown(line.get('arrival', line.get('cycle')))}")
+    arrival = line["arrival"] if "arrival" in line else line.get("cycle", 0)
+    if not 0 <= arrival <= _MOST_CYCLES:
+        raise ValueError(f"Arrival must be at least 0 and below 2**63, not {shown(arrival)}")
     for key in ("prompt_length", "output_length"):
         if not 1 <= line.get(key, 1) <= _MOST_TOKENS:
             raise ValueError(f"Lengths must be at least 1 and below 2**31, not {shown(line[key])}")
@@ -190,7 +192,8 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None, adapters=0
         if length >= context:
             raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, not {length}")
         if len(line.get("text", "")) > _LONGEST_WORD * context:
-            raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, not {len(line['text'])} characters long")
+            raise ValueError(f"{name}: Prompt must be shorter than the context of {context} tokens, "
+                             f"not {len(line['text'])} characters long")
         if line.get("adapter", 0) > adapters:
             raise ValueError(f"{name}: Adapter must be 0 to {adapters} (one for each --adapter), not {line['adapter']}")
         if line.get("arrival", 0) * clock * 1e6 > _MOST_CYCLES:
@@ -206,6 +209,7 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None, adapters=0
             rng = random.Random(seed)
             prompt = [rng.randrange(model.vocab_size) for _ in range(line["prompt_length"])]
         arrival = line["cycle"] if "cycle" in line else round(line.get("arrival", 0) * clock * 1e6)
-        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop") else (), name,
+        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop")
+                             else (), name,
                              line.get("adapter", 0)))
     return found

@@ -11,6 +11,8 @@
 //   memory refuse BYTE      reads of that word are answered with SLVERR; none is, beyond its end
 //   time N                  cycles that pass before the clock stands still
 //   report FILE             cycles so far, into a file
+// and of a top with a chip of SDRAM behind its pins, whose first complaint ends the program:
+//   memory flip BYTE BIT    a bit of it, by its address on the bus
 // The memory takes an address a cycle, has its first word LATENCY cycles later, and distrusts its master: what a burst may not be ends the program.
 #include <cstdio>
 #include <cstdlib>
@@ -95,6 +97,20 @@ static void control_memory(const char *line, uint64_t now) {
     if (sscanf(line, "time %llu", &a) == 1) until = now + a;
     if (!strncmp(line, "report ", 7))
         if (FILE *file = fopen(line + 7, "w")) fprintf(file, "%llu\n", (unsigned long long)now), fclose(file);
+}
+#elif SDRAM_BANKS
+static unsigned long long chip_byte, chip_bit;
+static bool flips;
+
+static void memory_cycle(Vtop &top, uint64_t) {
+    if (top.chip_error) fprintf(stderr, "the chip: error %u in its cycle %u (sdram_chip.v)\n", top.chip_error, top.chip_error_cycle), exit(4);
+    const uint64_t word = chip_byte / SDRAM_WORD, bank = word / SDRAM_COLUMNS % SDRAM_BANKS, row = word / SDRAM_COLUMNS / SDRAM_BANKS;
+    top.flip = flips, top.flip_bits = 1u << (chip_byte % SDRAM_WORD * 8 + chip_bit);
+    top.flip_address = (bank * SDRAM_ROWS + row) * SDRAM_COLUMNS + word % SDRAM_COLUMNS;
+    flips = false;
+}
+static void control_memory(const char *line, uint64_t) {
+    flips = sscanf(line, "memory flip %llu %llu", &chip_byte, &chip_bit) == 2;
 }
 #else
 static void memory_cycle(Vtop &, uint64_t) {}

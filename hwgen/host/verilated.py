@@ -23,7 +23,8 @@ from ..units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, refusals
 from .waves import Window, probed
 
-__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header", "remembered", "texts"]
+__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header",
+           "remembered", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
@@ -76,7 +77,8 @@ def _header(design):
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
         ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes),
-        ("TILE_BEATS", hw.tile_beats), ("ROM_LATENCY", ROM_LATENCY), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
+        ("TILE_BEATS", hw.tile_beats), ("ROM_LATENCY", ROM_LATENCY), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers),
+        ("ENTRIES", hw.entries),
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
     beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
@@ -88,7 +90,8 @@ def _header(design):
     if hw.adapters:
         lines += fields("ADAPTER", adapter_layout(design))
     if hw.kv_ecc:
-        lines += [*fields("FAULT", kv_fault_layout(design)), "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(design).size else "0")]
+        lines += [*fields("FAULT", kv_fault_layout(design)),
+                  "#define KV_FAULT " + ("top->kv_fault" if kv_fault_layout(design).size else "0")]
     if stream:
         lines += fields("REQ", request_layout(design))
     # ports of no width are not in the Verilog
@@ -100,8 +103,8 @@ def _header(design):
 def kept(name, about, make):
     """A model in the cache: the executable ``model``, and beside it what it reads.
 
-    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it in a temporary folder, and returns
-    the files to keep.
+    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it in a temporary
+    folder, and returns the files to keep.
     """
     digest = hashlib.sha256(repr((about, texts(_QUICKER), verilator.tool_versions())).encode()).hexdigest()
     folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
@@ -170,8 +173,8 @@ def compiled(work, sources, top, main, header, **more):
 def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", images=(), progress=None, headers=False):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
-    ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none. It writes VCD, or ``fst``.
-    ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
+    ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none. It writes VCD,
+    or ``fst``. ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
     one line when a build really starts. ``headers`` is as of `hwgen.lib.verilator.build`.
     """
     header = _header(design) + kv_header(top)
@@ -219,11 +222,19 @@ class VerilatedLink(Link):
         if trace is not None:
             self._ask(f"trace {window.command()} {Path(trace).resolve()}\n")
 
+    @property
+    def _pipes(self):
+        """(stdin, stdout, stderr) of the process."""
+        process = self._process
+        assert process.stdin and process.stdout and process.stderr
+        return process.stdin, process.stdout, process.stderr
+
     def _ask(self, text):
+        given, answers, _ = self._pipes
         try:
-            self._process.stdin.write(text)
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            given.write(text)
+            given.flush()
+            line = answers.readline()
         except BrokenPipeError:
             line = ""
         if not line:
@@ -235,7 +246,7 @@ class VerilatedLink(Link):
 
     def _died(self):
         """Raise what ended the process."""
-        code, said = self._process.wait(), self._process.stderr.read().strip()
+        code, said = self._process.wait(), self._pipes[2].read().strip()
         if code == 3:       # sim_main.cpp's TRACE_FAILED
             raise TraceError(f"The waveform cannot be written: {said.splitlines()[-1] if said else code}")
         raise LinkError(f"The simulation ended with code {code}" + (f": {said.splitlines()[-1]}" if said else ""))
@@ -282,11 +293,12 @@ class VerilatedLink(Link):
 
     def close(self):
         process = self._process
-        with process.stdout, process.stderr:
+        given, answers, said = self._pipes
+        with answers, said:
             if process.poll() is None:
                 try:
-                    process.stdin.write("quit\n")
-                    process.stdin.close()
+                    given.write("quit\n")
+                    given.close()
                     process.wait(timeout=20)
                 except (BrokenPipeError, subprocess.TimeoutExpired):
                     process.kill()
@@ -295,4 +307,4 @@ class VerilatedLink(Link):
                     self._died()
             else:
                 with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
+                    given.close()

@@ -1,7 +1,7 @@
 """What a waveform holds and how a viewer shows it: which signals, which cycles, and files that open it with the important ones in sight."""
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vcd.gtkw import GTKWSave, make_translation_filter
 
@@ -13,7 +13,8 @@ __all__ = ["KINDS", "SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_
 KINDS = (".vcd", ".fst")
 SIGNALS = ("named", "all")
 
-_DECLARATION = re.compile(r"  (?:input|output|wire|reg) +(?:wire |reg )? *(?:\[(?:\d+):(?:\d+)\] *)?(\w+) ?(?:\[\d+:\d+\])?[,;]?(?: *//.*)?$")
+_DECLARATION = re.compile(r"  (?:input|output|wire|reg) +(?:wire |reg )? *(?:\[(?:\d+):(?:\d+)\] *)?"
+                          r"(\w+) ?(?:\[\d+:\d+\])?[,;]?(?: *//.*)?$")
 _MODULE = re.compile(r"module (\w+)")
 _STREAM = re.compile(r"\w+__(valid|ready|payload)")
 _WIDEST = 32        # bits of a register to see: wider ones hold data that a stream has shown
@@ -46,7 +47,7 @@ def probed(verilog, top):
     for name, module in modules.items():
         for part, _ in module.instances:
             users.setdefault(part, []).append(name)
-    users |= {name: () for name in modules.keys() - users.keys() - {top}}     # never seen
+    users |= dict.fromkeys(modules.keys() - users.keys() - {top}, ())     # never seen
     for line in verilog.split("\n"):
         if match := _MODULE.match(line):
             named = _named(match[1], modules[match[1]], users)
@@ -74,16 +75,16 @@ class Window(NamedTuple):
     phases   numbers of phases, a set
     """
 
-    cycles: tuple = None
-    passes: tuple = None
-    layers: tuple = None
-    phases: frozenset = None
+    cycles: tuple | None = None
+    passes: tuple | None = None
+    layers: tuple | None = None
+    phases: frozenset | None = None
 
     @classmethod
     def parse(cls, text, design):
         """The window of a text like ``passes=1:2,phases=scores+output``. ValueError says what is right."""
         names = [phase.name.lower() for phase in phases(design.block)]
-        given = {}
+        given: dict[str, Any] = {}
         for part in text.split(","):
             key, equals, value = part.partition("=")
             if key not in cls._fields or not equals or key in given:
@@ -126,7 +127,7 @@ def _important(scope, units):
     groups = [("machine", [(f"{scope}.{port}", machine[port]) for port in first])]
     for path, ports in units:
         streams = [port for port in ports if _STREAM.fullmatch(port)]
-        streams.sort(key=lambda port: (port.split("__")[0], "valid ready payload".split().index(_STREAM.fullmatch(port)[1])))
+        streams.sort(key=lambda port: (port.split("__")[0], "valid ready payload".split().index(_STREAM.findall(port)[0])))
         if streams:
             groups.append((".".join(path) or "streams of the machine",
                            [(".".join((scope, *path, port)), ports[port]) for port in streams]))

@@ -6,11 +6,12 @@ the other factor select a multiple instead of adding two. A negative value is ca
 each adder of a sum takes one of the signs as its carry (`add_carry`): n values have n - 1 adders and an accumulator.
 """
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
-from amaranth.lib.data import Field, FlexibleLayout
+from amaranth.lib.data import Field, FlexibleLayout, StructLayout
 
-__all__ = ["Product", "add_carry", "add_pairs", "decode_operand", "expand_e2m1", "fixed_point", "operand_layout"]
+__all__ = ["PairedProduct", "Product", "add_carry", "add_pairs", "decode_operand", "expand_e2m1", "fixed_point", "operand_layout"]
 
 _LATE_STAGES = 3     # shift stages behind the product's register
+_WIDE_FACTOR = 18    # bits of a factor of an FPGA's multiplier, without sign: ECP5's MULT18X18D; Xilinx' DSP48E1 has more
 
 
 def operand_layout(fmt):
@@ -68,8 +69,8 @@ def add_carry(a, b, carry, width):
 
 
 def add_pairs(m, values, carries, levels, name):
-    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number a power
-    of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
+    """Up to so many levels of a tree that adds pairs: (values, carries) that are left. A pair is worth ``value + carry``, and their number
+    a power of two. Each adder takes one of the carries in, those of the first level the first ones; one is left at the end.
     """
     for level in range(levels):
         if len(values) == 1:
@@ -95,8 +96,9 @@ class Product:
         self._w, self._x = w_fmt, x_fmt
         # The weight's shift counts from 1, which takes one gate instead of a subtraction; `align` drops the bit below.
         most = w_fmt.max_shift + 1 + x_fmt.max_shift
-        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the register: so
-        # few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the bit 1,823; so 1,726).
+        # Of E2M1 weights the subtraction is two gates. Where it saves a stage, there is no bit below, and all shifts are behind the
+        # register: so few bits are complemented before it (transistors of an 8-lane column with E3M4 activations, a MAC: 1,855; without the
+        # bit 1,823; so 1,726).
         self._whole = w_fmt.exp_bits == 2 and (most - 1).bit_length() < most.bit_length() == _LATE_STAGES + 1
         self._shift_bits = (most - self._whole).bit_length()
         self._early = max(0, self._shift_bits - _LATE_STAGES)
@@ -160,3 +162,76 @@ class Product:
         most = ((1 << len(amount)) - 1) << from_stage
         width = min(len(value) + most, self.width)
         return (Cat(value, Const(0, width - len(value))) << Cat(Const(0, from_stage), amount))[:width]
+
+
+class PairedProduct:
+    """Two products, of two codes with a third, by one wide multiplier of an FPGA.
+
+    Significands are positive, so those of the two stand in one factor, as far apart as a product is wide, and so do the products. The other
+    factor is the third code's significand, with as much of its shift as saves shifting behind the multiplier (`lift`; what it is worth:
+    docs/mac_array.md). Behind a register `align` shifts each product by the rest; the value is ``signed(bits) + negative`` in units of
+    ``2**w.product_exp(x)``, as that of `Product`.
+    """
+
+    def __init__(self, w_fmt, x_fmt):
+        self._w, self._x = w_fmt, x_fmt
+        room = _WIDE_FACTOR - 2 * w_fmt.sig_bits - x_fmt.sig_bits
+        if room < 0:
+            raise ValueError(f"Significands must leave room for two products in {_WIDE_FACTOR} bits, not {w_fmt.sig_bits} and "
+                             f"{x_fmt.sig_bits} bits")
+
+        def cost(lift):
+            rest = x_fmt.max_shift - lift
+            return (w_fmt.max_shift + rest).bit_length(), rest > 0, lift       # stages of shifters, an adder, bits
+        self.lift = min(range(min(room, x_fmt.max_shift) + 1), key=cost)
+        self._shift_bits = cost(self.lift)[0]
+        self._product_bits = w_fmt.sig_bits + x_fmt.sig_bits + self.lift
+        self.layout = StructLayout({"factor": x_fmt.sig_bits + self.lift, "rest": range(-1, x_fmt.max_shift - self.lift), "negative": 1})
+
+    @property
+    def width(self):
+        """Bits of a signed product."""
+        return self._w.product_bits(self._x) + 1
+
+    def decode(self, code):
+        """The fields of `layout`, as expressions, of the third code. ``rest`` is the shift that is left, less 1."""
+        fields, lift = decode_operand(self._x, code), self.lift
+        shift = fields["shift"][:self._x.max_shift.bit_length()]
+        lifted, rest = Mux(shift > lift, lift, shift), Mux(shift > lift, shift - lift, 0) - 1
+        return {"factor": (fields["sig"] << lifted)[:self._x.sig_bits + lift], "rest": rest, "negative": fields["negative"]}
+
+    def weight(self, code):
+        """Of one of the two what stands before the multiplier: (significand, shift plus 1, negative), as expressions."""
+        w, code = self._w, Value.cast(code)
+        exponent = code[w.man_bits:w.bits - 1]
+        normal = exponent.any()
+        return Cat(code[:w.man_bits], normal), Cat(exponent[0] | ~normal, exponent[1:]), code[w.bits - 1]
+
+    def multiply(self, m, significands, x, *, name):
+        """Both products, of the two significands and a view of `layout`."""
+        first, second = significands
+        products = Signal(2 * self._product_bits, name=f"{name}_products")
+        m.d.comb += products.eq(Cat(first, Const(0, self._product_bits - len(first)), second) * x.factor)
+        return products[:self._product_bits], products[self._product_bits:]
+
+    def shift(self, m, own, x, *, name):
+        """What to shift a product by, of a weight's shift plus 1 and the rest of the third code's less 1. In gates: carry chains of few
+        bits take more places."""
+        def bit(value, i):
+            return value[i] if i < len(value) else Const(0, 1)
+        rest, carry, total = Value.cast(x.rest), Const(0, 1), []
+        for i in range(self._shift_bits):
+            a, b = bit(own, i), rest[min(i, len(rest) - 1)]
+            total.append(a ^ b ^ carry)
+            above = Signal(name=f"{name}_carry{i}")
+            m.d.comb += above.eq(a & b | (a | b) & carry)
+            carry = above
+        return Cat(*total)
+
+    def align(self, m, magnitude, negative, shift, *, name):
+        """A product in ``width`` bits, complemented if negative."""
+        most = self.width - 1
+        shifted = (Cat(magnitude, Const(0, most - len(magnitude))) << shift)[:most]
+        value = Signal(self.width, name=f"{name}_value")
+        m.d.comb += value.eq(Cat(shifted, Const(0, 1)) ^ negative.replicate(self.width))
+        return value

@@ -5,7 +5,8 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from ..params.adapters import MAX_SHIFT
 from ..params.errors import ErrorCode, KvOp
 
-__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "adapter_layout", "ask_layout", "bias_layout", "command_layout", "converted_layout", "embed_layout",
+__all__ = ["ADMIT", "ERROR_BITS", "EXP_BITS", "OFFSET_BITS", "SHIFT_BITS", "adapter_layout", "ask_layout", "bias_layout", "command_layout",
+           "converted_layout", "embed_layout",
            "glu_layout", "head_meta_layout", "head_read_layout", "k_row_layout", "kv_answer_layout", "kv_command_layout", "kv_fault_layout",
            "kv_read_layout", "kv_write_layout", "meta_layout", "normed_layout", "op_layout", "outcome_layout", "place_layout",
            "residual_read_layout", "residual_row_layout", "result_layout", "runs_layout", "signature_layout", "slice_layout", "tile_layout",
@@ -20,8 +21,8 @@ ADMIT = max(KvOp) + 1   # what the admission unit asks of the KV memory beside t
 
 def command_layout(design):
     """One entry of a pass; ``last`` closes the pass and starts it. With ``none`` there is no entry, and only ``last`` counts. ``key`` makes
-    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours. ``adapter``: 0, or the number of
-    a loaded one."""
+    the noise of a row that is sampled: the host's to choose, so that no token depends on slot or neighbours. ``adapter``: 0, or the number
+    of a loaded one."""
     key = {"key": 32} if design.hw.sampler == "gumbel" else {}
     key |= {"adapter": range(design.hw.adapters + 1)} if design.hw.adapters else {}
     return StructLayout({"slot": range(design.hw.slots), "position": range(design.hw.context),
@@ -52,7 +53,8 @@ def ask_layout(design):
 
 
 def tile_layout(design):
-    """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant bits. Where rows have offsets, those of the columns follow."""
+    """A weight tile, C columns of L codes: lane 0 of column 0 in the least significant bits. Where rows have offsets, those of the columns
+    follow."""
     codes = ArrayLayout(unsigned(design.array_format.bits), design.hw.columns * design.hw.lanes)
     return StructLayout({"codes": codes, "rows": ArrayLayout(unsigned(OFFSET_BITS), design.hw.columns)}) if design.scaled else codes
 
@@ -61,8 +63,8 @@ def op_layout(design):
     """An operation of the array: a slice of an entry's activation, for the tile that is active.
 
     ``first`` and ``last`` mark the first and last slice of a sum, ``tile_end`` the last operation on the tile; ``exp`` is
-    the activation's scale (that of the ``last`` slice goes with the result). Where there are adapters, ``a`` is 1 for an operation of an A, and
-    the products of one of a B are shifted to the left by ``shift``.
+    the activation's scale (that of the ``last`` slice goes with the result). Where there are adapters, ``a`` is 1 for an operation of an A,
+    and the products of one of a B are shifted to the left by ``shift``.
     """
     return StructLayout({
         "codes": ArrayLayout(unsigned(8), design.hw.lanes),
@@ -90,7 +92,8 @@ def result_layout(design):
 
 def meta_layout(design):
     """What the feeder sends around a vector buffer with each slice: the rest of `op_layout`. ``z``: the slice is of A's sums."""
-    return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1, **({"a": 1, "z": 1} if design.hw.adapters else {})})
+    return StructLayout({"entry": range(design.hw.entries), "first": 1, "last": 1, "tile_end": 1,
+                         **({"a": 1, "z": 1} if design.hw.adapters else {})})
 
 
 def adapter_layout(design):
@@ -133,7 +136,8 @@ def embed_layout(design):
     """
     v = design.hw.vector_lanes
     return StructLayout({"codes": ArrayLayout(unsigned(8), v), "entry": range(design.hw.entries),
-                         "part": range(design.hidden // v), "lo": 1, "last": 1, **({"position": 1} if design.model.learned_positions else {})})
+                         "part": range(design.hidden // v), "lo": 1, "last": 1,
+                         **({"position": 1} if design.model.learned_positions else {})})
 
 
 def bias_layout(design):

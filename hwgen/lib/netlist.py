@@ -22,7 +22,8 @@ _CLOCKS = ("clk", "rst")
 _PORT, _OWN, _NAMELESS, _PART = range(4)
 #: What results of operators are called.
 _OPERATORS = {"+": "sum", "-": "difference", "*": "product", "~": "not", "b": "any", "r|": "any", "r&": "all", "r^": "parity",
-              "&": "and", "|": "or", "^": "xor", "==": "equal", "!=": "unequal", "<<": "left", "u>>": "right", "s>>": "right", "m": "choice",
+              "&": "and", "|": "or", "^": "xor", "==": "equal", "!=": "unequal", "<<": "left", "u>>": "right", "s>>": "right",
+              "m": "choice",
               "u<": "less", "s<": "less", "u>": "more", "s>": "more", "u<=": "most", "s<=": "most", "u>=": "least", "s>=": "least"}
 
 
@@ -52,7 +53,8 @@ class About(NamedTuple):
 
 
 def flat_ports(component):
-    """[(name, flow, signal, shape)] of a component's signature, in its order: ``a.b`` is called ``a__b``, and what has no width is left out."""
+    """[(name, flow, signal, shape)] of a component's signature, in its order: ``a.b`` is called ``a__b``, and what has no width is left
+    out."""
     found = []
     for path, member, value in component.signature.flatten(component):
         signal = Value.cast(value)
@@ -70,8 +72,8 @@ def _interface(component):
 
 
 def to_rtlil(component, name, taken=(), sources=False):
-    """(RTLIL of a component and what is in it, {module: `About`}). ``name`` is the top's; others are called ``name_<instance>_<instance>``, unless
-    that is one of the names ``taken``.
+    """(RTLIL of a component and what is in it, {module: `About`}). ``name`` is the top's; others are called ``name_<instance>_<instance>``,
+    unless that is one of the names ``taken``.
 
     With ``sources`` it says of each cell which line of Python made it.
     """
@@ -109,7 +111,9 @@ def _fields(layout, start=0, prefix=""):
             words.append(_fields(field.shape, low, f"{name}."))
         elif field.width:
             bits = f"[{low + field.width - 1}:{low}]" if field.width > 1 else f"[{low}]"
-            elements = f" ({field.shape.length} x {Shape.cast(field.shape.elem_shape).width})" if isinstance(field.shape, data.ArrayLayout) else ""
+            elements = ""
+            if isinstance(field.shape, data.ArrayLayout):
+                elements = f" ({field.shape.length} x {Shape.cast(field.shape.elem_shape).width})"
             words.append(f"{bits} {name}{elements}")
     return ", ".join(filter(None, words))
 
@@ -192,7 +196,8 @@ def _name_memory(design, fragment, owners):
 
 
 def _name_signals(design, fragment, info, owners, taken):
-    """Names in one module. Numbers behind them go to the later of those that come first: its ports, then its own signals, then those of its parts."""
+    """Names in one module. Numbers behind them go to the later of those that come first: its ports, then its own signals, then those of its
+    parts."""
     named = []
     for signal in info.used_signals:
         if not len(signal):     # it would be declared, and as two bits
@@ -261,7 +266,8 @@ class _Emitter(rtlil.ModuleEmitter):
         super().__init__(builder, netlist, module, _ast.SignalDict(), empty_checker)
         self._names, self._aliases, self._counts, self._next, self._part_wires = names, aliases, {}, {}, {}
         self._used = {*module.signal_names.values(), *module.ports, *(netlist.modules[index].name[-1] for index in module.submodules),
-                      *(cell.name for cell in map(netlist.cells.__getitem__, module.cells) if isinstance(cell, (_nir.Memory, _nir.Instance)))}
+                      *(cell.name for cell in map(netlist.cells.__getitem__, module.cells)
+                        if isinstance(cell, (_nir.Memory, _nir.Instance)))}
 
     def assign_value_names(self):
         super().assign_value_names()

@@ -25,7 +25,8 @@ def reduced(pipe, terms, combine, *, name):
 
 
 def inverse_root(m, pipe, total, shift, *, lengths, base, which=0, unit="rmsnorm"):
-    """(r, e), four stages later: ``sqrt(length / total) * 2**(base - shift) = r * 2**(e - 14)`` by `rsqrt_table`; bit 14 is the highest of r.
+    """(r, e), four stages later: ``sqrt(length / total) * 2**(base - shift) = r * 2**(e - 14)`` by `rsqrt_table`; bit 14 is the highest of
+    r.
 
     Parameters
     ----------

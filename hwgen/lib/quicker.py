@@ -1,7 +1,8 @@
 """Verilog that a simulator takes less time for. What it means stays the same, bit by bit; it is for nobody to read, and is not kept.
 
-What `hwgen.lib.verilog` writes has an operator for each bit of a sum that is repeated or looked at, and concatenations of hundreds of single bits
-under one parity: a synthesis tool sees one gate in them, but Verilator makes code of each piece. `quicker` rewrites, in each module,
+What `hwgen.lib.verilog` writes has an operator for each bit of a sum that is repeated or looked at, and concatenations of hundreds of
+single bits under one parity: a synthesis tool sees one gate in them, but Verilator makes code of each piece. `quicker` rewrites, in each
+module,
 
 - results without a name in the source (`_sum12`) that are the same expression: one of them is left;
 - pieces of a concatenation that repeat: ``{ a, b, b, b }`` becomes ``{ a, {3{b}} }``;

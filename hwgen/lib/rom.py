@@ -40,8 +40,8 @@ class FileRom(wiring.Component):
     """Read-only block memory, initialized by ``$readmemh`` when a simulation or a synthesis starts.
 
     Data of the address of cycle c are at ``data`` in cycle c + 1 if ``en`` in cycle c, and stay otherwise. Not for Amaranth's own
-    simulator. In an emitted design it is the module ``<top>_<name>``. Another file is named by the top's parameter ``<NAME>_FILE`` (in upper
-    case) or by the macro ``<top>_<name>_file``.
+    simulator. In an emitted design it is the module ``<top>_<name>``. Another file is named by the top's parameter ``<NAME>_FILE`` (in
+    upper case) or by the macro ``<top>_<name>_file``.
 
     Parameters
     ----------

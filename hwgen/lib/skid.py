@@ -36,8 +36,8 @@ class Skid(wiring.Component):
 
 
 class SkidRegister(wiring.Component):
-    """A register stage of an elastic pipeline whose ``i.ready`` is a register too: a `Skid` in front of a register, so that what leaves comes
-    from flip-flops. One cycle, one item per cycle.
+    """A register stage of an elastic pipeline whose ``i.ready`` is a register too: a `Skid` in front of a register, so that what leaves
+    comes from flip-flops. One cycle, one item per cycle.
 
     Parameters
     ----------

@@ -15,15 +15,17 @@ __all__ = ["TileReader", "matrix_layout"]
 def matrix_layout(design):
     """Of the matrix whose beats come: steps of an n-tile and n-tiles, each less 1, and whether it is in E2M1."""
     matmuls = [section.matmul for section in design.stream if section.matmul]
-    return StructLayout({"steps": range(max(matmul.k_tiles * matmul.codes for matmul in matmuls)), "n_tiles": range(max(matmul.n_tiles for matmul in matmuls)),
+    return StructLayout({"steps": range(max(matmul.k_tiles * matmul.codes for matmul in matmuls)),
+                         "n_tiles": range(max(matmul.n_tiles for matmul in matmuls)),
                          "narrow": 1})
 
 
 class TileReader(wiring.Component):
-    """Makes tiles of beats that stand as `hwgen.params.stream.Tiling` says: the rows' offsets go along with each tile, E2M1 codes become, with
-    their blocks' offsets, codes of the array's format.
+    """Makes tiles of beats that stand as `hwgen.params.stream.Tiling` says: the rows' offsets go along with each tile, E2M1 codes become,
+    with their blocks' offsets, codes of the array's format.
 
-    A tile's last beat is passed through beside those that were kept, so a tile comes with its last beat; beats of offsets are taken in between.
+    A tile's last beat is passed through beside those that were kept, so a tile comes with its last beat; beats of offsets are taken in
+    between.
 
     Members
     -------
@@ -63,7 +65,8 @@ class TileReader(wiring.Component):
         # Offsets: those that come next stand in the lowest bits of what is left of their beat.
         of_row, of_block, offsets = Const(0), Const(0), []
         if row_tiles:
-            rows = self._offsets(m, "row", row_tiles, 1, step_end, matrix_end | step_end & (n_tile[:row_tiles.bit_length() - 1].all() if row_tiles > 1 else 1))
+            rows = self._offsets(m, "row", row_tiles, 1, step_end,
+                                 matrix_end | step_end & (n_tile[:row_tiles.bit_length() - 1].all() if row_tiles > 1 else 1))
             of_row = ~rows[1]
         if block_steps:
             per_step = max(1, hw.lanes // BLOCK)                # groups of a step ...
@@ -73,7 +76,8 @@ class TileReader(wiring.Component):
             blocks = self._offsets(m, "block", block_steps * per_step // steps, per_step, shift, ends)
             of_block = narrow & ~blocks[1] & ~of_row
             bits, columns = design.largest_block.bit_length(), hw.columns
-            offsets = [[blocks[0].word_select(group * columns + column, OFFSET_BITS)[:bits] for column in range(columns)] for group in range(per_step)]
+            offsets = [[blocks[0].word_select(group * columns + column, OFFSET_BITS)[:bits] for column in range(columns)]
+                       for group in range(per_step)]
         of_code = Signal()
         m.d.comb += of_code.eq(~(of_row | of_block))
         for offset, group in ((of_row, rows if row_tiles else None), (of_block, blocks if block_steps else None)):
@@ -118,12 +122,14 @@ class TileReader(wiring.Component):
             parts = [*kept[:-1], Mux(narrow, parts[0], kept[-1]), Mux(narrow, parts[1], self.beats.payload)]
         else:
             parts = [*kept, *parts]
-        m.d.comb += [self.tile.valid.eq(self.beats.valid & of_code & last_beat), self.tile.payload.eq(Cat(*parts, rows[0][:OFFSET_BITS * hw.columns] if row_tiles else ())),
+        m.d.comb += [self.tile.valid.eq(self.beats.valid & of_code & last_beat),
+                     self.tile.payload.eq(Cat(*parts, rows[0][:OFFSET_BITS * hw.columns] if row_tiles else ())),
                      self.beats.ready.eq(Mux(of_code, Mux(last_beat, self.tile.ready & done, 1), 1))]
         return m
 
     def _offsets(self, m, name, groups, per_shift, shift, end):
-        """(What is left of a beat of offsets; it is there). There are so many groups of C offsets in it, and some leave with each ``shift``."""
+        """(What is left of a beat of offsets; it is there). There are so many groups of C offsets in it, and some leave with each
+        ``shift``."""
         columns, beat = self._design.hw.columns, 8 * self._design.hw.beat_bytes
         left, there = Signal(OFFSET_BITS * columns * groups, name=f"{name}_offsets", reset_less=True), Signal(name=f"{name}_offsets_there")
         assert len(left) <= beat
@@ -141,5 +147,6 @@ class TileReader(wiring.Component):
         column, lane = divmod(index, hw.lanes)
         group, step = offsets[lane // BLOCK % len(offsets)], per_beat // hw.lanes
         beats = max(1, hw.tile_beats // 2)
-        offset = group[column] if beats == 1 else Array(group[column + i * step] for i in range(beats))[beat[:max(1, (beats - 1).bit_length())]]
+        offset = group[column] if beats == 1 else Array(group[column + i * step]
+                                                        for i in range(beats))[beat[:max(1, (beats - 1).bit_length())]]
         return expand_e2m1(m, fmt, code, offset, name=f"code{index}")

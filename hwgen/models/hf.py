@@ -249,8 +249,8 @@ class _Folder:
                 raise ModelError(f"{file.path}: tensor {scales} is missing: {name} is in MXFP4, and its scales must be in the file")
             shape = mxfp4.matrix_shape(self.shapes.pop(codes), self.shapes.pop(scales))
             if shape is None or name in self._files:
-                raise ModelError(f"{file.path}: tensor {codes} must be [rows, inputs / 32, 16] with scales [rows, inputs / 32], and there once, "
-                                 f"not {list(file.shapes[codes])} with {list(self._files[scales].shapes[scales])}")
+                raise ModelError(f"{file.path}: tensor {codes} must be [rows, inputs / 32, 16] with scales [rows, inputs / 32], "
+                                 f"and there once, not {list(file.shapes[codes])} with {list(self._files[scales].shapes[scales])}")
             self.shapes[name] = shape
             self.in_blocks.add(name)
 

@@ -1,8 +1,8 @@
 """A quantized model in a folder, which stands for a model wherever one is named.
 
-``quantized.json`` has shape, recipe, exponents, digest and what the numbers were made from, ``codes.safetensors`` codes and offsets as the machine has
-them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. A digest covers all numbers, another one the tokenizer: a folder that was
-damaged is refused.
+``quantized.json`` has shape, recipe, exponents, digest and what the numbers were made from, ``codes.safetensors`` codes and offsets as the
+machine has them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. A digest covers all numbers, another one the
+tokenizer: a folder that was damaged is refused.
 """
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,8 @@ def _write(folder, quantized, checkpoint, largest, source):
     write_safetensors(folder / CODES, dict(_arrays(quantized)))
     exponents = {name: matrix.exponent for name, matrix in _matrices(quantized)}
     formats = {name: matrix.fmt.name for name, matrix in _matrices(quantized)}
-    about = {"version": VERSION, "shape": _plain(quantized.shape), "recipe": _plain(quantized.recipe), "exponents": exponents, "formats": formats,
+    about = {"version": VERSION, "shape": _plain(quantized.shape), "recipe": _plain(quantized.recipe), "exponents": exponents,
+             "formats": formats,
              "digest": quantized.digest, "largest residual": largest, "made from": source}
     if tokenizer := checkpoint.tokenizer:
         (folder / TOKENIZER).write_text(tokenizer.stored(), encoding="utf-8")
@@ -135,7 +137,8 @@ def load_kept(folder, *, need_tokenizer=True):
             raise ValueError(f"Version must be {VERSION}, not {about['version']}")
         shape, recipe = _read(take(about, "shape", dict)), _read(take(about, "recipe", dict))
         largest, source = take(about, "largest residual", float), take(about, "made from", str)
-        quantized = _model(shape, recipe, SafetensorsFile(folder / CODES), take(about, "exponents", dict, of=int), take(about, "formats", dict, of=str))
+        quantized = _model(shape, recipe, SafetensorsFile(folder / CODES), take(about, "exponents", dict, of=int),
+                           take(about, "formats", dict, of=str))
         if quantized.digest != (digest := take(about, "digest", str)):
             raise ValueError(f"Codes must be those that were written, of digest {digest[:16]}, not {quantized.digest[:16]}")
         tokenizer = None
@@ -194,13 +197,14 @@ def _model(shape, recipe, file, exponents, formats):
     arrays = {name: file.stored(name) for name in file.shapes}
 
     def matrix(name):
-        parts = {part: arrays.get(f"{name}.{part}") for part in _PARTS}
+        parts: dict[str, Any] = {part: arrays.get(f"{name}.{part}") for part in _PARTS}
         return Matrix(parts["codes"], exponents[name], fp8(formats[name], WEIGHTS), parts["lo"], parts["rows"], parts["blocks"])
 
     def layer(i):
         prefix = f"layers.{i}."
         own = [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
-        return Layer(**{m.name: matrix(prefix + m.name) for m in shape.block.matrices}, **{name: arrays[prefix + name] for name in own if "." not in name})
+        return Layer(**{m.name: matrix(prefix + m.name) for m in shape.block.matrices},
+                     **{name: arrays[prefix + name] for name in own if "." not in name})
 
     head = matrix("head")
     return QuantizedModel(
@@ -216,7 +220,8 @@ def _values(quantized, name):
         return bf16_values(quantized.final_gain[:shape.hidden_size])
     if name == "model.norm.bias":
         return bf16_values(quantized.final_bias[:shape.hidden_size])
-    tables = {"model.embed_tokens.weight": quantized.embedding, "model.embed_positions.weight": quantized.positions, "lm_head.weight": quantized.head}
+    tables = {"model.embed_tokens.weight": quantized.embedding, "model.embed_positions.weight": quantized.positions,
+              "lm_head.weight": quantized.head}
     if name in tables:
         return tables[name].values()[:, :shape.hidden_size]
     if name == "lm_head.bias":
@@ -232,7 +237,8 @@ def _values(quantized, name):
             return bf16_values(getattr(layer, f"{matrix.name}_bias")) / (factor if scores else np.float32(1))
     if block.qk_norm and tensor in (block.qk_norm.q_tensor, block.qk_norm.k_tensor):
         queries = tensor == block.qk_norm.q_tensor
-        return bf16_values(getattr(layer, block.gain_of(block.queries if queries else block.keys).name)) / (factor if queries else np.float32(1))
+        return bf16_values(getattr(layer, block.gain_of(block.queries if queries
+                                                        else block.keys).name)) / (factor if queries else np.float32(1))
     gain = next(norm.gain for norm in block.of(blocks.Norm) if norm.tensor == tensor)
     return bf16_values(getattr(layer, gain))
 

@@ -59,11 +59,13 @@ def sections(quantized, design):
             yield _tiles(design, section.tiling, table.codes, table.lo, table.rows, table.blocks)
         elif section.name in gains:
             layer = quantized.layers[section.layer]
-            yield _words(design, [design.stored_exponent(getattr(layer, name)) for name in section.exponents], getattr(layer, gains[section.name]),
+            yield _words(design, [design.stored_exponent(getattr(layer, name)) for name in section.exponents],
+                         getattr(layer, gains[section.name]),
                          [_vector(layer, design, vector) for vector in block.vectors(section.name)])
         else:
             layer, project = quantized.layers[section.layer], projects[section.name]
-            yield _tiles(design, section.tiling, _codes(layer, design, project), None, _offsets(layer, design, project, "rows", section.tiling.row_tiles),
+            yield _tiles(design, section.tiling, _codes(layer, design, project), None,
+                         _offsets(layer, design, project, "rows", section.tiling.row_tiles),
                          _offsets(layer, design, project, "blocks", section.tiling.block_steps))
 
 
@@ -76,11 +78,14 @@ def _check(quantized, design):
     for section, matrix in sections:
         tiling = section.tiling
         if section.layer is None and matrix.rows is not None and matrix.exponent + int(matrix.rows.max(initial=0)) > 511:
-            raise ValueError(f"Scale exponent of {section.name} must fit 10 bits with its rows' offsets, not {matrix.exponent} + {matrix.rows.max()}")
-        for part, wanted, most, noun in ((matrix.rows, tiling.row_tiles, design.recipe.row_offsets(HEAD if section.layer is None else section.name), "rows"),
+            raise ValueError(f"Scale exponent of {section.name} must fit 10 bits with its rows' offsets, not {matrix.exponent} + "
+                             f"{matrix.rows.max()}")
+        for part, wanted, most, noun in ((matrix.rows, tiling.row_tiles,
+                                          design.recipe.row_offsets(HEAD if section.layer is None else section.name), "rows"),
                                          (matrix.blocks, tiling.block_steps, design.largest_block, "blocks")):
             if (part is not None) != bool(wanted) or part is not None and part.max(initial=0) > most:
-                raise ValueError(f"Offsets of {noun} of {section.name} must be {f'0 to {most}' if wanted else 'none'}, as the recipe says: quantize again")
+                raise ValueError(f"Offsets of {noun} of {section.name} must be {f'0 to {most}' if wanted else 'none'}, as the recipe "
+                                 f"says: quantize again")
 
 
 def _matrices(quantized, design, section):
@@ -160,15 +165,18 @@ def _padded(values, design, vector):
 
 
 def _offsets(layer, design, project, part, wanted):
-    """The offsets of a project's rows [outputs], or of their blocks [outputs, blocks], as the array sees them; None where there are none."""
+    """The offsets of a project's rows [outputs], or of their blocks [outputs, blocks], as the array sees them; None where there are
+    none."""
     if not wanted:
         return None
     found = {name: getattr(getattr(layer, name), part) for name in project.matrices}
     if part == "rows":
         return matrix_rows({name: offsets[:, None] for name, offsets in found.items()}, design, project)[:, 0]
-    if project.inputs == "heads" and design.head != design.model.head_dim:      # blocks of the stored inputs: `_check` knows that they are whole
+    # blocks of the stored inputs: `_check` knows that they are whole
+    if project.inputs == "heads" and design.head != design.model.head_dim:
         width = design.model.head_dim // BLOCK
-        found = {name: np.pad(offsets.reshape(len(offsets), -1, width), [(0, 0), (0, 0), (0, design.head // BLOCK - width)]).reshape(len(offsets), -1)
+        found = {name: np.pad(offsets.reshape(len(offsets), -1, width),
+                              [(0, 0), (0, 0), (0, design.head // BLOCK - width)]).reshape(len(offsets), -1)
                  for name, offsets in found.items()}
     return matrix_rows(found, design, project)
 
@@ -200,7 +208,8 @@ def _tiles(design, tiling, codes, lo=None, rows=None, blocks=None):
     for j, tile in enumerate(tiles):
         beats[tiling.n_tile(j):tiling.n_tile(j) + len(tile)] = tile
     if tiling.row_tiles:
-        beats[[tiling.rows(j) for j in range(0, matmul.n_tiles, tiling.row_tiles)]] = _groups(hw, rows[:matmul.rows, None], tiling.row_tiles, matmul.n_tiles)
+        beats[[tiling.rows(j) for j in range(0, matmul.n_tiles, tiling.row_tiles)]] = _groups(hw, rows[:matmul.rows, None],
+                                                                                              tiling.row_tiles, matmul.n_tiles)
     return beats
 
 

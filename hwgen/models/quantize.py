@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,8 @@ def quantize_matrix(weights, fmt, *, pair=False, rows=0, blocks=0):
 
     ``rows``: and an offset of each output's, 0 to ``rows``; the exponent is then that of the least row, but no row clips.
 
-    In E2M1 scales are those with the least squared error: of each block, with an offset of 0 to ``blocks`` to its row's; of rows if that is 0.
+    In E2M1 scales are those with the least squared error: of each block, with an offset of 0 to ``blocks`` to its row's; of rows if that is
+    0.
     """
     if fmt == E2M1:
         if pair:
@@ -150,7 +152,8 @@ def _in_blocks(weights, rows, blocks):
     if not real.any():
         best, real = np.zeros_like(best), np.ones_like(real)
     highest = np.where(real, best, _NONE).max(axis=1)
-    lowest = np.maximum(np.where(real, best, -_NONE).min(axis=1), highest - blocks)         # of each row, with which its blocks are in range
+    # of each row, with which its blocks are in range
+    lowest = np.maximum(np.where(real, best, -_NONE).min(axis=1), highest - blocks)
     some = highest > _NONE
     exponent = int(max(lowest[some].min(), lowest[some].max() - rows))
     offsets = np.where(some, np.maximum(lowest - exponent, 0), 0)
@@ -164,7 +167,8 @@ _NONE = -10_000      # an exponent of a block of zeros: it may have any
 
 
 def _least_error(part):
-    """The exponent of each block, float [outputs, blocks, width] -> int32 [outputs, blocks]: the least that holds it, or one less, which clips."""
+    """The exponent of each block, float [outputs, blocks, width] -> int32 [outputs, blocks]: the least that holds it, or one less, which
+    clips."""
     mantissa, exponent = np.frexp(np.abs(part).max(axis=-1))
     holds = exponent + (mantissa > E2M1.max_value / 8) - 3
     table, errors = (E2M1.values() * 2.0 ** E2M1.unit_exp).astype(np.float32), []
@@ -218,8 +222,8 @@ class Layer:
     A matrix is a `Matrix`. A vector is bfloat16 bit patterns, uint16: gains of norms [hidden_size], and `params.block.Vector` s as the
     checkpoint has them: gains of queries and keys, and biases by the name of their matrix and "_bias".
 
-    What makes queries holds ``log2(e) * score scale`` already (matrix and bias, or, where queries are normed, their gain), so that scores come
-    out in the log2 domain and softmax is ``2**(score - maximum)``, without a multiplier for either factor.
+    What makes queries holds ``log2(e) * score scale`` already (matrix and bias, or, where queries are normed, their gain), so that scores
+    come out in the log2 domain and softmax is ``2**(score - maximum)``, without a multiplier for either factor.
     """
 
     def __init__(self, **parts):
@@ -236,10 +240,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantizedModel:
-    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has one, and
-    ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of `ModelShape.head_inputs` elements."""
+    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has
+    one, and ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of `ModelShape.head_inputs` elements."""
 
-    shape: object       # ModelShape
+    shape: Any          # ModelShape
     recipe: Recipe
     layers: tuple       # of Layer
     final_gain: np.ndarray
@@ -280,8 +284,8 @@ def score_factor(shape):
 def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     """All of a checkpoint in codes, reading one tensor at a time.
 
-    ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name -> the `Matrix` that it has
-    become already (that of queries with `score_factor` in it). A checkpoint that has codes in that recipe keeps them.
+    ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name -> the `Matrix` that it
+    has become already (that of queries with `score_factor` in it). A checkpoint that has codes in that recipe keeps them.
     """
     if checkpoint.kept is not None and checkpoint.kept.recipe == recipe:
         return checkpoint.kept
@@ -311,7 +315,8 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
         for matrix in block.matrices:
             name = prefix + matrix.tensor
             parts[matrix.name] = matrices.get(name) or quantize_matrix(
-                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i), rows=recipe.row_offsets(matrix.name), blocks=blocks)
+                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i), rows=recipe.row_offsets(matrix.name),
+                blocks=blocks)
         for norm in block.of(Norm):
             parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain else read(prefix + norm.tensor))
         if block.qk_norm:
@@ -323,7 +328,8 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
         return Layer(**parts)
 
     def table(name):
-        return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair", rows=recipe.row_offsets(HEAD))
+        return matrices.get(name) or quantize_matrix(read(name), recipe.weight_format, pair=recipe.head == "pair",
+                                                     rows=recipe.row_offsets(HEAD))
 
     embedding = table("model.embed_tokens.weight")
     positions = table("model.embed_positions.weight") if shape.learned_positions else None
@@ -337,6 +343,7 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     else:
         head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None, gains, blocks)
     if shape.head_bias:
+        assert final_bias is not None       # `ModelShape` has checked it
         final_gain, final_bias = (np.append(vector, bf16(np.full(HEAD_BIAS_COLUMNS, value)))
                                   for vector, value in ((final_gain, 0.0), (final_bias, behind)))
     return QuantizedModel(shape=shape, recipe=recipe, layers=layers, final_gain=final_gain, head=head,

@@ -1,9 +1,9 @@
 """Rounding a matrix to the machine's codes so that what it makes of its inputs changes least.
 
-The error of a row w rounded to q, over inputs x, is (w - q) H (w - q)', with H the sum of x'x. GPTQ (Frantar et al., 2022, arXiv 2210.17323)
-rounds one column after the other and lets those to come take up its error, through the Cholesky factor of H's inverse; what it leaves is
-improved by coordinate descent (QuantEase, Behdin et al., 2023, arXiv 2309.01885): each weight is rounded anew, the others as they are.
-Exponents of rows and blocks are those with the least error before that, one binade below what holds the largest weight included.
+The error of a row w rounded to q, over inputs x, is (w - q) H (w - q)', with H the sum of x'x. GPTQ (Frantar et al., 2022, arXiv
+2210.17323) rounds one column after the other and lets those to come take up its error, through the Cholesky factor of H's inverse; what it
+leaves is improved by coordinate descent (QuantEase, Behdin et al., 2023, arXiv 2309.01885): each weight is rounded anew, the others as they
+are. Exponents of rows and blocks are those with the least error before that, one binade below what holds the largest weight included.
 
 Here matrices are float32 [inputs, outputs], so that a column's step is on contiguous numbers, in units of their rows' scales.
 """
@@ -112,7 +112,7 @@ class _Rounding:
                 steps[i] = new - q[start + i]
                 q[start + i] = new
                 slope[start + i:end] += here[i:, i, None] * steps[i]
-            changed += np.count_nonzero(steps)
+            changed += int(np.count_nonzero(steps))
             slope[end:] += self.hessian[end:, start:end] @ steps
         return changed
 

@@ -5,6 +5,7 @@ What is followed is ``AutoTokenizer.from_pretrained(folder)`` of transformers 5.
 classes make the tokenizer anew from the vocabulary instead of taking ``tokenizer.json`` as it is.
 """
 from pathlib import Path
+from typing import Any
 
 from .checkpoint import ModelError
 from .files import open_file
@@ -261,11 +262,11 @@ def _made_anew(name, core, layout, files, named):
     if model.get("type", "BPE") != "BPE":
         raise ModelError(f"{files.folder / 'tokenizer.json'}: Model must be BPE for tokenizer class {name}, "
                          f"not {model.get('type')}")
-    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges", [])]
+    merges: list[Any] = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges", [])]
     code = name == "CodeLlamaTokenizer"
     llama = code or name == "LlamaTokenizer"
     space = files.flag("add_prefix_space", llama)
-    options = {"fuse_unk": True, "byte_fallback": True} if llama else {
+    options: dict[str, Any] = {"fuse_unk": True, "byte_fallback": True} if llama else {
         "continuing_subword_prefix": "", "end_of_word_suffix": ""}
     if code:
         options["unk_token"] = named["unk_token"].content if "unk_token" in named else "None"

@@ -14,18 +14,32 @@ def matrix_name(name, layer):
     return name if layer is None else f"{name}_{layer}"
 
 
-def fixed_matrices(quantized, design, levels=1, progress=None):
+#: The latest of `fixed_matrices`: a machine's Verilog and its golden model want the same, one after the other.
+_LATEST = {}
+
+
+def fixed_matrices(quantized, design, progress=None):
     """{(project's name, layer): `FixedMatrix`} of all layers, in order, and the LM head's, with layer None.
 
-    ``levels`` and ``progress`` as `FixedMatrix`; weights are counted over all of them.
+    ``progress`` as `FixedMatrix`; weights are counted over all of them.
     """
+    key = quantized.digest, design
+    if key not in _LATEST:
+        found = _made(quantized, design, progress)
+        _LATEST.clear()
+        _LATEST[key] = found
+    return _LATEST[key]
+
+
+def _made(quantized, design, progress):
     wanted, block = [], design.block
     for index, layer in enumerate(quantized.layers):
         for project in block.of(Project):
             first = getattr(layer, project.matrices[0])
             ints = _ints(_codes(layer, design, project), first.fmt, _offsets(layer, design, project, "blocks", first.blocks is not None))
             exponents = {name: design.stored_exponent(getattr(layer, name)) for name in project.matrices}
-            wanted.append(((project.name, index), ints, _offsets(layer, design, project, "rows", design.scaled), exponents, design.matmul(project.name)))
+            wanted.append(((project.name, index), ints, _offsets(layer, design, project, "rows", design.scaled), exponents,
+                           design.matmul(project.name)))
     head = quantized.head
     ints = _ints(head.codes, head.fmt, head.blocks)
     if head.lo is not None:
@@ -35,11 +49,15 @@ def fixed_matrices(quantized, design, levels=1, progress=None):
     found = {}
     for key, ints, rows, exponents, matmul in wanted:
         padded = np.pad(ints, [(0, matmul.rows - ints.shape[0]), (0, matmul.cols - ints.shape[1])])
-        found[key] = FixedMatrix(padded, design.recipe.activation_format, levels, rows, exponents)
+        found[key] = FixedMatrix(padded, design.recipe.activation_format, design.hw.wire_levels, rows, exponents,
+                                 progress and _from(progress, done, total, ints.size / padded.size))
         done += ints.size
-        if progress:
-            progress(done, total)
     return found
+
+
+def _from(progress, done, total, part):
+    """Progress of one matrix as that of all."""
+    return lambda weights, _: progress(done + round(part * weights), total)
 
 
 def _ints(codes, fmt, blocks):

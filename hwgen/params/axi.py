@@ -46,7 +46,8 @@ class AxiShape:
     def __post_init__(self):
         for noun, field, low, high in (("AXI data width", "data_width", 8, 1024), ("AXI address width", "address_width", 13, 64),
                                        ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
-                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536), ("Queue length", "queue", 1, 128)):
+                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536),
+                                       ("Queue length", "queue", 1, 128)):
             value = getattr(self, field)
             check_int(noun, value, low, high)
             if field in ("data_width", "burst") and value & (value - 1):
@@ -76,8 +77,6 @@ class AxiShape:
                 raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
         if design.hw.adapters:
             raise ValueError(f"Adapter count must be 0 on bus axi, not {design.hw.adapters}: its registers load none yet")
-        if design.hw.wired:
-            raise ValueError("Weight source must be 'rom' or 'stream' on bus axi, not 'wired'")
         size = design.stream_beats * design.hw.beat_bytes
         if design.hw.source == "stream" and size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")
@@ -85,8 +84,8 @@ class AxiShape:
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderShape(AxiShape):
-    """Buses of a machine that has its memory for itself, and loads it over its line (`hwgen.units.memory_loader`): with host "queue", and 32 bits
-    of addresses at most."""
+    """Buses of a machine that has its memory for itself, and loads it over its line (`hwgen.units.memory_loader`): with host "queue", and
+    32 bits of addresses at most."""
     host: str = "queue"
     loader = True
 

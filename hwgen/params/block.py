@@ -118,7 +118,8 @@ class Block:
                 and other norms behind `from_heads` and `from_ff`
     activation  of the gate, or, where there is no matrix "gate", of "up": one of `ACTIVATIONS`
     qk_norm     None, or of keys and queries
-    final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next matrix's bias can hold.)
+    final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next matrix's bias can
+                hold.)
     """
     matrices: tuple
     steps: tuple
@@ -294,7 +295,8 @@ def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="s
         *mlp, Matrix("down", "mlp.down_proj.weight", "hidden"))
     unknown = set(biased) - {matrix.name for matrix in matrices}
     if unknown:
-        raise ValueError(f"Matrices with a bias must be of {', '.join(matrix.name for matrix in matrices)}, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"Matrices with a bias must be of {', '.join(matrix.name for matrix in matrices)}, not "
+                         f"{', '.join(sorted(unknown))}")
     pre, post = norms != "post", norms != "pre"
     sink = "sums" if post else "residual"
 

@@ -1,6 +1,7 @@
 """Model + hardware shape + recipe, and every number that follows from them. Nothing else computes these."""
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, ClassVar
 
 from .adapters import AdapterMap
 from .block import Norm, Project
@@ -40,9 +41,10 @@ class Design:
     model: ModelShape
     hw: HwShape
     recipe: Recipe
+    block: ClassVar[Any]        # the model's: what a layer is made of. Of each design, but no field, which a manifest would list
 
     def __post_init__(self):
-        object.__setattr__(self, "block", self.model.block)     # what a layer is made of
+        object.__setattr__(self, "block", self.model.block)
         self._check_formats()
         self._check_biases()
         self._check_adapters()
@@ -57,8 +59,10 @@ class Design:
         recipe.check(self.model)
         if self.largest_block and self.head != self.model.head_dim and (self.head % BLOCK or self.model.head_dim % BLOCK) and any(
                 recipe.format_of(self.block.from_heads.name, layer) == E2M1 for layer in range(self.layers)):
-            raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} attention lanes, or of {BLOCK} as they are, "
-                             f"where {self.block.from_heads.name} is in e2m1 with offsets of blocks (add block_range=0 to --formats, or attention_lanes=N to --shape)")
+            raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} attention lanes, or of "
+                             f"{BLOCK} as they are, "
+                             f"where {self.block.from_heads.name} is in e2m1 with offsets of blocks (add block_range=0 to --formats, or "
+                             f"attention_lanes=N to --shape)")
         if (self.scaled or self.narrow) and hw.tile_beats > min(64, 2 * hw.lanes):
             raise ValueError(f"Beats per tile {hw.tile_beats} must be at most {min(64, 2 * hw.lanes)} with offsets of rows or blocks "
                              "(64, and twice the lane count)")
@@ -73,8 +77,8 @@ class Design:
         before += (self.layer_hidden() - hw.columns) // hw.vector_lanes     # the last tile's are the last ones
         room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
         if room < 1:
-            raise ValueError(f"Column count must be smaller, or the hidden size larger, where a parallel block's down projection has a bias, not "
-                             f"{hw.columns} with a hidden size of {self.model.hidden_size}")
+            raise ValueError(f"Column count must be smaller, or the hidden size larger, where a parallel block's down projection "
+                             f"has a bias, not {hw.columns} with a hidden size of {self.model.hidden_size}")
         if hw.entries // hw.halves > room:
             raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
                              f"(hidden size {self.model.hidden_size}, {hw.columns} columns), not {hw.entries}")
@@ -83,7 +87,8 @@ class Design:
         if not self.hw.adapters:
             return
         if self.array_format.bits != 8:
-            raise ValueError(f"Formats must leave the array 8 bits with adapters, not {self.array_format}: add layers.0-0=e3m4 to --formats")
+            raise ValueError(f"Formats must leave the array 8 bits with adapters, not {self.array_format}: "
+                             "add layers.0-0=e3m4 to --formats")
         if least := [m.name for m in self.layer_matmuls if m.k_tiles < 2]:
             raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not {self.hw.lanes}")
 
@@ -157,8 +162,8 @@ class Design:
     def positions_kept(self):
         """How many of its newest positions a slot keeps, where all layers have a window and it gives back blocks behind it; None: all.
 
-        The T newest, of which a pass may be made, and what the oldest of them sees: so its entries find what they see, and a slot may go back
-        by all of them.
+        The T newest, of which a pass may be made, and what the oldest of them sees: so its entries find what they see, and a slot may go
+        back by all of them.
         """
         kept = self.rows_seen() + self.hw.entries - 1
         return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None
@@ -267,7 +272,8 @@ class Design:
         """Signed width of the array's accumulators: whole sums, never rounded."""
         w, a = self.array_format, self.recipe.activation_format
         # what an adapter adds is at most three times as much
-        return max(w.accumulator_bits(a, m.cols * m.codes) for m in (*self.layer_matmuls, self.head_matmul)) + (2 if self.hw.adapters else 0)
+        return max(w.accumulator_bits(a, m.cols * m.codes)
+                   for m in (*self.layer_matmuls, self.head_matmul)) + (2 if self.hw.adapters else 0)
 
     @property
     def acc_unit(self):
@@ -294,8 +300,8 @@ class Design:
         return -(-self.record_granules // self.granules_per_beat)
 
     def vector_granules(self, vector):
-        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, that of the final norm as its gains; a gain of
-        queries or keys has one for each element of a stored head."""
+        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, that of the final norm as its gains; a gain
+        of queries or keys has one for each element of a stored head."""
         if vector.project:
             length = self.matmul(vector.project).rows
         elif vector.matrix:
@@ -336,7 +342,8 @@ class Design:
 
     @property
     def head_address(self):
-        return self.stream[HEAD].address
+        """First beat of the LM head; None where it is logic, and no table."""
+        return self.stream[HEAD].address if HEAD in self.stream else None
 
     @property
     def embed_address(self):

@@ -17,7 +17,8 @@ MOST_FRACTION = 32
 
 @dataclass(frozen=True)
 class Override:
-    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first, last) or, if None, everywhere."""
+    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first, last) or, if None,
+    everywhere."""
     format: Fp8
     project: str = ""
     layers: tuple | None = None
@@ -50,7 +51,8 @@ class Recipe:
     head                "single" (one code per LM-head weight) or "pair" (hi + lo, two passes)
     scales              "matrix": a matrix has one exponent; "row": and each of its outputs an offset to it
     overrides           of `Override`, in ``weight_format`` or E2M1; the last one that covers a matrix counts
-    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None: what the array has room for
+    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None: what the array has
+                        room for
     """
     weight_format: Fp8 = E3M4
     activation_format: Fp8 = E3M4
@@ -93,7 +95,8 @@ class Recipe:
             for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"), (self.head == "pair", "which is in pairs"),
                                (model.head_bias, "which has a bias")):
                 if wrong:
-                    raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: add head={self.weight_format} to --formats")
+                    raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: "
+                                     f"add head={self.weight_format} to --formats")
         if self.block_range is not None:
             if E2M1 not in self.formats(model):
                 raise ValueError("Block range must be left out where no matrix is in e2m1")
@@ -111,7 +114,8 @@ class Recipe:
 
     def formats(self, model):
         """Those of all that goes through the array, of a `ModelShape`: a set."""
-        return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project) for layer in range(model.num_hidden_layers)}
+        return {self.format_of(HEAD)} | {self.format_of(project.name, layer) for project in model.block.of(Project)
+                                         for layer in range(model.num_hidden_layers)}
 
     def array_format(self, model):
         """What the array's weights are: ``weight_format``, or if all are in E2M1, the narrowest that has those of all blocks."""
@@ -144,15 +148,21 @@ class HwShape:
     context             positions kept for each slot
     dsp_columns         columns of the array whose products are made by an FPGA's multipliers, in fixed point, and not by logic: the same
                         values in the same cycles, ``lanes`` multipliers each
+    dsp_pairs           pairs of columns more of which a multiplier makes two products, one for each column: ``lanes`` multipliers a pair,
+                        and logic that shifts the products; again the same values in the same cycles
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
     kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
-                        A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context has
+                        A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context
+                        has
     kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
     residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
-    source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a memory image
+    source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a
+                        memory image
+    wire_levels         adders behind each other in a cycle where matrices are logic: more of them are fewer registers and cycles, and a
+                        slower clock
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once, of which each entry names one or none: 0, 1, 3 or 7
     adapter_rank        their largest rank
@@ -175,6 +185,8 @@ class HwShape:
     dsp_columns: int = 0
     adapters: int = later(0)
     adapter_rank: int = later(8)
+    dsp_pairs: int = later(0)
+    wire_levels: int = later(1)
 
     def __repr__(self):
         return f"HwShape({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in without_unused(self))})"
@@ -186,6 +198,11 @@ class HwShape:
             check_power_of_two(noun, getattr(self, field))
         for noun, field in (("Entry count", "entries"), ("Slot count", "slots"), ("Context", "context")):
             check_int(noun, getattr(self, field), 1)
+        for noun, value, most in (("Entry count", self.entries, 1), ("Half-batch count", self.halves, 1),
+                                  ("Column count with multipliers", self.dsp_columns, 0),
+                                  ("Column pair count with multipliers", self.dsp_pairs, 0), ("Adapter count", self.adapters, 0)):
+            if self.wired and value != most:
+                raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if not isinstance(self.halves, int) or self.halves not in (1, 2):
             raise ValueError(f"Half-batch count must be 1 or 2, not {self.halves!r}")
         if self.entries % self.halves:
@@ -198,6 +215,10 @@ class HwShape:
         check_int("Column count with multipliers", self.dsp_columns)
         if not 0 <= self.dsp_columns <= self.columns:
             raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not {self.dsp_columns}")
+        check_int("Column pair count with multipliers", self.dsp_pairs)
+        if not 0 <= self.dsp_pairs <= (others := self.columns - self.dsp_columns) // 2:
+            raise ValueError(f"Column pair count with multipliers must be 0 to {others // 2}, of the {others} columns without their own, "
+                             f"not {self.dsp_pairs}")
         if self.tile_beats > self.columns:
             raise ValueError(f"Beats per tile {self.tile_beats} must be at most the column count {self.columns}")
         if self.beat_bytes < 2 * self.vector_lanes:
@@ -206,16 +227,17 @@ class HwShape:
         if not 0 <= self.residual_fraction <= MOST_FRACTION:
             raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
         if self.source not in ("rom", "stream", "wired"):
-            raise ValueError(f"Weight source must be 'rom' or 'stream', not {self.source!r}")
-        for noun, value, most in (("Entry count", self.entries, 1), ("Column count with multipliers", self.dsp_columns, 0)):
-            if self.wired and value != most:
-                raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
+            raise ValueError(f"Weight source must be 'rom', 'stream' or 'wired', not {self.source!r}")
+        check_int("Adders behind each other", self.wire_levels, 1, 64)
+        if not self.wired and self.wire_levels != 1:
+            raise ValueError(f"Adders behind each other must be 1 where no matrices are logic (source=wired), not {self.wire_levels}")
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
         check_int("KV block count", self.kv_blocks)
         full = self.slots * self.blocks_per_slot
         if not 0 <= self.kv_blocks <= full:
-            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not {self.kv_blocks}")
+            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not "
+                             f"{self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
         self._check_adapters()
@@ -227,13 +249,16 @@ class HwShape:
         check_int("Adapter rank", self.adapter_rank, 1, 256)
         if self.adapters and self.halves == 2:
             raise ValueError("Half-batch count must be 1 with adapters, not 2")
-        if self.adapters and self.wired:
-            raise ValueError("Weight source must be 'rom' or 'stream' with adapters, not 'wired'")
 
     @property
     def wired(self):
         """Matrices are logic: nothing of them is in the stream, and there is no array."""
         return self.source == "wired"
+
+    @property
+    def inside(self):
+        """What is read of the weights is in a memory of the machine's own."""
+        return self.source != "stream"
 
     @property
     def beat_bytes(self):

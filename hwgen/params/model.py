@@ -123,7 +123,8 @@ class ModelShape:
     eos_token_ids : tuple of int      any of them ends a text
     block : Block                     what its layers are made of
     score_scale : float or None       what the products of queries and keys are multiplied with; None: 1 / sqrt(head_dim)
-    rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies are those of a head of that size
+    rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies are those of a head
+                                      of that size
     layer_types : tuple of LayerType  of each layer, or () where all are alike: then ``sliding_window`` is that of all
     learned_positions : bool          a row of a table, that of the token's position, is added to its embedding
     attn_logit_softcapping : float or None      a score s is ``c * tanh(s / c)`` before the softmax; None: it stays
@@ -261,7 +262,8 @@ class ModelShape:
         return {matrix.name: (sizes[matrix.rows], sizes[inputs[matrix.name]]) for matrix in self.block.matrices}
 
     def layer_tensors(self):
-        """Name -> shape of every tensor of a layer of the checkpoint, in order: matrices, gains of norms, those of queries and keys, biases."""
+        """Name -> shape of every tensor of a layer of the checkpoint, in order: matrices, gains of norms, those of queries and keys,
+        biases."""
         block, sizes = self.block, self.matrices()
         names = {matrix.tensor: sizes[matrix.name] for matrix in block.matrices}
         names |= {norm.tensor: (self.hidden_size,) for norm in block.of(Norm) if not norm.plain}
@@ -301,8 +303,8 @@ class ModelShape:
     def rope_frequencies(self, rope=None):
         """Radians per position of each rotary pair, float64 [head_dim/2]; pair i is elements i and i + head_dim/2.
 
-        With ``rotary_dim`` R pair i is elements i and i + R/2 for i < R/2; the others are not turned: their frequency is 0. ``rope``: one of
-        `ropes`, or the model's own.
+        With ``rotary_dim`` R pair i is elements i and i + R/2 for i < R/2; the others are not turned: their frequency is 0. ``rope``: one
+        of `ropes`, or the model's own.
         """
         theta, scaling = (self.rope_theta, self.rope_scaling) if rope is None else rope
         turned = self.head_dim if self.rotary_dim is None else self.rotary_dim

@@ -40,6 +40,7 @@ class Turn(NamedTuple):
 def turn(block):
     """The `Turn` of a block: x has come to a layer's attention, y to the MLP of the layer before or, if x is half-batch 1, of the same."""
     opening, *steps = (step for step in block.steps if isinstance(step, (Norm, Project)))
+    assert isinstance(opening, Norm)
     attended, mlp = steps.index(block.from_heads), steps.index(block.into_ff)
     return Turn(tuple(steps[:attended]), tuple(steps[mlp:]), opening, tuple(steps[attended:mlp]))
 

@@ -3,6 +3,7 @@ import dataclasses
 import inspect
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from .block import LLAMA, Project
 from .formats import E2M1, E2M5, FORMATS, WEIGHTS, WIDE, fp8
@@ -65,11 +66,13 @@ SHAPES = {preset.name: preset for preset in
 
 
 def _pairs(text, noun, known, pattern=None):
-    """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of "". Keys may also be of a ``pattern`` (text for messages, expression)."""
+    """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of "". Keys may also be of a ``pattern`` (text for messages,
+    expression)."""
     found = {}
     for part in (part.strip() for part in text.split(",")):
         if not part:
-            raise ValueError(f"{noun.split()[0]} must be a name or field=value, with commas between them and nothing left out, not {text!r}")
+            raise ValueError(f"{noun.split()[0]} must be a name or field=value, with commas between them and nothing left out, "
+                             f"not {text!r}")
         key, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
             key, value = "", part
@@ -100,10 +103,10 @@ def fraction_is_auto(text):
 
 def field_meanings():
     """{field of `HwShape`: (its default, what it is)}, from the class's own words."""
-    said = re.split(r"^(?=\w)", inspect.getdoc(HwShape).partition("----------\n")[2], flags=re.MULTILINE)
+    said = re.split(r"^(?=\w)", (inspect.getdoc(HwShape) or "").partition("----------\n")[2], flags=re.MULTILINE)
     found = {}
     for paragraph in filter(str.strip, said):
-        names, text = re.match(r"((?:\w+, )*\w+) {2,}(.*)", paragraph, re.DOTALL).groups()
+        names, text = re.findall(r"\A((?:\w+, )*\w+) {2,}(.*)", paragraph, re.DOTALL)[0]
         for name in names.split(", "):
             found[name] = HwShape.__dataclass_fields__[name].default, " ".join(text.split())
     return found
@@ -117,7 +120,8 @@ def named_fields(text):
 def hw_shape(text, model, default="demo"):
     """The HwShape that ``text`` spells: a preset's name, ``field=value`` pairs that override it, or both, with commas.
 
-    ``residual_fraction=auto`` is its default, which `plan.ranges.fitting_fraction` may change. Without a ``context`` it is the preset's, or the model's if that is shorter.
+    ``residual_fraction=auto`` is its default, which `plan.ranges.fitting_fraction` may change. Without a ``context`` it is the preset's, or
+    the model's if that is shorter.
 
     Raises
     ------
@@ -139,8 +143,6 @@ def hw_shape(text, model, default="demo"):
             if value not in ("0", "1"):
                 raise ValueError(f"Shape field {key} must be 0 or 1, not {value!r}")
             found[key] = value == "1"
-    if found.get("source") == "wired":
-        raise ValueError("Weight source must be 'rom' or 'stream' on a command line, not 'wired': a machine of wires is made from Python (docs/wired.md)")
     if "context" not in found:
         found["context"] = min(shape.context, model.longest_context)
     return dataclasses.replace(shape, **found)
@@ -148,18 +150,20 @@ def hw_shape(text, model, default="demo"):
 
 #: Names of the projects of a layer, which are those of every block.
 _PROJECTS = tuple(step.name for step in LLAMA.of(Project))
-_LAYERS = ("layers.N, layers.FIRST-LAST or layers.FIRST-LAST.PROJECT", rf"layers\.([0-9]{{1,4}})(?:-([0-9]{{1,4}}))?(?:\.({'|'.join(_PROJECTS)}))?")
+_LAYERS = ("layers.N, layers.FIRST-LAST or layers.FIRST-LAST.PROJECT",
+           rf"layers\.([0-9]{{1,4}})(?:-([0-9]{{1,4}}))?(?:\.({'|'.join(_PROJECTS)}))?")
 
 
 def recipe(text=None, head=None):
-    """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and ``field=value`` pairs after it.
+    """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and ``field=value`` pairs after
+    it.
 
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
 
-    Keys and values may be in e2m5 too. Weights may be in e2m5, instead of the other formats of 8 bits, and in e2m1: ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's
-    name (``down=``), ``layers.2-5=``, ``layers.3.down=``; what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 or e2m5 somewhere
-    it is row if it is not said.
-    ``block_range=N``.
+    Keys and values may be in e2m5 too. Weights may be in e2m5, instead of the other formats of 8 bits, and in e2m1: ``weights=`` (all
+    matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's name (``down=``), ``layers.2-5=``, ``layers.3.down=``;
+    what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 or e2m5 somewhere it is
+    row if it is not said. ``block_range=N``.
     """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
     found = {} if text is None else _pairs(text, "Format field", [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
@@ -195,7 +199,8 @@ def recipe(text=None, head=None):
         del overrides[0]
     fine = changes.get("weight_format") == E2M5 or any(override.format == E2M1 for override in overrides)
     scales = {"scales": "row"} if fine else {}
-    return Recipe(**scales | {"overrides": tuple(overrides)} | changes)
+    fields: dict[str, Any] = scales | {"overrides": tuple(overrides)} | changes
+    return Recipe(**fields)
 
 
 def _override(key, fmt):
@@ -204,5 +209,5 @@ def _override(key, fmt):
         return Override(fmt)
     if not key.startswith("layers"):
         return Override(fmt, HEAD if key == "head" else key)
-    first, last, project = re.fullmatch(_LAYERS[1], key).groups()
+    first, last, project = re.findall(rf"\A(?:{_LAYERS[1]})\Z", key)[0]
     return Override(fmt, project or "", (int(first), int(last or first)))

@@ -1,6 +1,6 @@
 """The weight stream: its sections, and where each byte of them belongs. Nothing else computes an address of it."""
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .block import Norm, Project
 
@@ -9,18 +9,20 @@ __all__ = ["BLOCK", "EMBEDDING", "FINAL_NORM", "HEAD", "HEADER", "POSITIONS", "P
 #: Inputs of a block of E2M1 weights, which share an exponent: as in OCP's MXFP4.
 BLOCK = 32
 
-HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS = "header", "norm_f", "head", "embedding", "positions"       # beside the names of a block's steps
+# beside the names of a block's steps
+HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS = "header", "norm_f", "head", "embedding", "positions"
 
 
 @dataclass(frozen=True)
 class Tiling:
     """How a matrix stands in its section: in which beat what is, counted from the section's first.
 
-    An n-tile is ``steps`` tiles one after the other (k-tiles, and of a pair hi and lo); each takes ``beats`` beats, or, if it is ``narrow``, half as
-    many: of a single beat two tiles. The rows' offsets of ``row_tiles`` n-tiles stand in a beat before them, those of the blocks of ``block_steps``
-    steps in one before these; 0: there are none.
+    An n-tile is ``steps`` tiles one after the other (k-tiles, and of a pair hi and lo); each takes ``beats`` beats, or, if it is
+    ``narrow``, half as
+    many: of a single beat two tiles. The rows' offsets of ``row_tiles`` n-tiles stand in a beat before them, those of the blocks of
+    ``block_steps`` steps in one before these; 0: there are none.
     """
-    matmul: object
+    matmul: Any                 # `hwgen.params.design.Matmul`
     beats: int
     narrow: bool = False
     row_tiles: int = 0
@@ -62,7 +64,8 @@ class Tiling:
     def waits(self, j):
         """Cycles from one tile's take to the next one's arrival, for each step of an n-tile: its beats, and those of offsets before it."""
         beats = max(1, self.beats >> self.narrow)
-        return tuple(beats + bool(self.block_steps and k % self.block_steps == 0) + bool(k == 0 and self.row_tiles and j % self.row_tiles == 0)
+        return tuple(beats + bool(self.block_steps and k % self.block_steps == 0)
+                     + bool(k == 0 and self.row_tiles and j % self.row_tiles == 0)
                      for k in range(self.steps))
 
     @property
@@ -102,8 +105,8 @@ class Section(NamedTuple):
 class Place(NamedTuple):
     """Where a byte of a matrix belongs: row, column, and which code of a pair (0: the high one).
 
-    ``of``: "codes"; or "rows" or "blocks", whose offsets are of this output and the next one (from this input on), as E2M1 codes are of this input and
-    the next one; or "" where it is nothing.
+    ``of``: "codes"; or "rows" or "blocks", whose offsets are of this output and the next one (from this input on), as E2M1 codes are of
+    this input and the next one; or "" where it is nothing.
     """
     output: int
     input: int
@@ -115,7 +118,8 @@ class Stream:
     """The sections of a design's stream, in order. ``stream[name]`` is one of no layer, ``stream[name, layer]`` one of a layer.
 
     A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream once. The table of
-    learned positions has a row for each position that the machine has. Matrices that are logic have no section, and the head only as a table.
+    learned positions has a row for each position that the machine has. Matrices that are logic have no section, and the head only as a
+    table.
     """
 
     def __init__(self, design):
@@ -158,6 +162,9 @@ class Stream:
     def __getitem__(self, key):
         return self._named[key if isinstance(key, tuple) else (key, None)]
 
+    def __contains__(self, key):
+        return (key if isinstance(key, tuple) else (key, None)) in self._named
+
     @property
     def beats(self):
         """Beats of the whole stream."""
@@ -189,12 +196,14 @@ class Stream:
         """The `Place` of a byte of a beat, of a section that is a matrix."""
         hw, matmul, tiling = self._design.hw, section.matmul, section.tiling
         beat -= section.address
-        j = next(j for j in reversed(range(matmul.n_tiles)) if beat >= tiling.n_tile(j) - bool(tiling.row_tiles and j % tiling.row_tiles == 0))
+        j = next(j for j in reversed(range(matmul.n_tiles)) if beat >= tiling.n_tile(j)
+                 - bool(tiling.row_tiles and j % tiling.row_tiles == 0))
         group, column = divmod(2 * byte, hw.columns)
         if beat < tiling.n_tile(j):
             here = group < tiling.row_tiles and j + group < matmul.n_tiles
             return Place((j + group) * hw.columns + column, 0, 0, "rows" if here else "")
-        k = next(k for k in reversed(range(tiling.steps)) if beat >= tiling.step(j, k) - bool(tiling.block_steps and k % tiling.block_steps == 0))
+        k = next(k for k in reversed(range(tiling.steps)) if beat >= tiling.step(j, k)
+                 - bool(tiling.block_steps and k % tiling.block_steps == 0))
         if beat < tiling.step(j, k):
             block = group
             first = k // tiling.block_steps * tiling.block_steps * hw.lanes + BLOCK * block
@@ -210,7 +219,8 @@ class Stream:
         return Place(j * hw.columns + column, k_tile * hw.lanes + lane, code, "codes" if k < tiling.steps else "")
 
     def byte(self, section, output, input, code=0):
-        """Byte of a weight's code, from the start of its section: `place` the other way round. (An E2M1 code is its lower half if the input is even.)"""
+        """Byte of a weight's code, from the start of its section: `place` the other way round. (An E2M1 code is its lower half if the input
+        is even.)"""
         hw, tiling = self._design.hw, section.tiling
         k = input // hw.lanes * section.matmul.codes + code
         place = output % hw.columns * hw.lanes + input % hw.lanes

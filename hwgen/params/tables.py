@@ -7,23 +7,27 @@ stored here and each computes ``base[i] + (slope[i] * f >> shift)`` in its own c
 import contextlib
 import functools
 import math
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from types import MappingProxyType
 
-__all__ = ["Pwl", "changed", "some_changed", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon", "reciprocal_table", "sigmoid_table",
+__all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon",
+           "reciprocal_table",
+           "sigmoid_table",
            "exp2_thresholds", "softcap_table",
            "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
            "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
-_CHANGED = ContextVar("changed", default={})
+_CHANGED: ContextVar[Mapping] = ContextVar("changed", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager
 def changed(name, table, *args):
-    """Within it the function ``name`` of this module gives ``table``, for these arguments or, without any, for all: for machines with a wrong
-    constant, and what they compute."""
+    """Within it the function ``name`` of this module gives ``table``, for these arguments or, without any, for all: for machines with a
+    wrong constant, and what they compute."""
     before = _CHANGED.set({**_CHANGED.get(), (name, args): table})
     try:
         yield
@@ -45,6 +49,13 @@ def _specified(function):
         given, name = _CHANGED.get(), function.__name__
         return given.get((name, args)) or given.get((name, ())) or kept(*args)
     return table
+
+
+@_specified
+def stuck_register(matrix):
+    """(word, bit, value) of a register of a matrix that is logic, by the matrix's name, which
+    keeps one value. No machine has one, unless it is `changed`."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,11 +205,12 @@ def exp2_thresholds(fmt):
 
 @_specified
 def softcap_table(cap):
-    """``cap * tanh(x / cap)`` for x >= 0, of scores or logits: input and result in units of 2**-SCORE_FRACTION, both below 2**(SCORE_BITS - 1).
+    """``cap * tanh(x / cap)`` for x >= 0, of scores or logits: input and result in units of 2**-SCORE_FRACTION, both below 2**(SCORE_BITS -
+    1).
 
     Error below ``cap * 2**-13 + 1.5 * 2**-SCORE_FRACTION``. Its lines meet: it begins at 0 exactly, falls nowhere, and ends at
-    ``base[-1] + slope[-1]``, which is the result of all larger inputs: ``cap`` itself, unless that is beyond the scores' range. 256 segments
-    end at the first power of two that is at least 5 times the cap, where 1 - tanh is 2**-13.4; or with the range.
+    ``base[-1] + slope[-1]``, which is the result of all larger inputs: ``cap`` itself, unless that is beyond the scores' range. 256
+    segments end at the first power of two that is at least 5 times the cap, where 1 - tanh is 2**-13.4; or with the range.
     """
     unit, largest = 2.0**SCORE_FRACTION, (1 << SCORE_BITS - 1) - 1
     bits = min(max(SCORE_FRACTION, math.ceil(math.log2(5 * cap)) + SCORE_FRACTION), SCORE_BITS - 1)

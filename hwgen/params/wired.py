@@ -50,14 +50,17 @@ class Network:
     adders: list = field(default_factory=list)
     outputs: list = field(default_factory=list)
 
-    def values(self, x):
-        """Outputs of inputs int64 [..., inputs], by the adders: int64 [..., outputs]."""
-        x = np.asarray(x, np.int64)
-        nodes = list(np.moveaxis(x, -1, 0))
+    def nodes(self, x):
+        """All numbers that inputs int64 [..., inputs] make: [int64 [...]] of each node."""
+        nodes = list(np.moveaxis(np.asarray(x, np.int64), -1, 0))
         for a, shift_a, b, shift_b, negative in self.adders:
             left, right = nodes[a] << shift_a, nodes[b] << shift_b
             nodes.append(left - right if negative else left + right)
-        zero = np.zeros(x.shape[:-1], np.int64)
+        return nodes
+
+    def values(self, x):
+        """Outputs of inputs int64 [..., inputs], by the adders: int64 [..., outputs]."""
+        nodes, zero = self.nodes(x), np.zeros(np.shape(x)[:-1], np.int64)
         return np.stack([zero if at is None else nodes[at[0]] << at[1] for at in self.outputs], axis=-1)
 
 

@@ -14,7 +14,8 @@ VARIED = {
     "lanes": (2, 4, 8, 16, 32, 64), "columns": (2, 4, 8, 16, 32, 64), "vector_lanes": (2, 4, 8, 16), "attention_lanes": (2, 4, 8, 16, 32, 64),
     "halves": (1, 2),
     "entries": (),          # as many as texts
-    "dsp_columns": (),      # none, or what the chip's multipliers are enough for
+    "dsp_columns": (),      # none, or what the chip's multipliers are enough for ...
+    "dsp_pairs": (),        # ... or as many pairs, and columns that have their own if there are more than for all pairs
     "tile_beats": ()}       # as many as the array does not wait for: the memory of the weights is narrower so
 #: An array that is more oblong has more of what goes with its lanes, or its columns, than multipliers.
 OBLONG = 4
@@ -50,7 +51,7 @@ def candidates(design, family, capacity, texts, fixed=()):
     @functools.cache
     def spare(vector):
         """Multipliers that the vector engines leave."""
-        one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2), vector_lanes=vector, tile_beats=1, dsp_columns=0)
+        one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2), vector_lanes=vector, tile_beats=1, dsp_columns=0, dsp_pairs=0)
         return max(0, capacity.get("DSP", 0) - fit(dataclasses.replace(design, hw=one), family, capacity).used["DSP"])
 
     values = {name: tried if tried and name not in fixed else (getattr(hw, name),) for name, tried in VARIED.items()}
@@ -62,15 +63,18 @@ def candidates(design, family, capacity, texts, fixed=()):
         entries = hw.entries if "entries" in fixed else texts
         if "halves" not in fixed and halves == 2 and entries < 4:
             continue
-        dsp = min(columns, spare(vector) // lanes)
-        for dsp_columns in (hw.dsp_columns,) if "dsp_columns" in fixed else sorted({0, dsp}):
+        enough = min(columns, spare(vector) // lanes)
+        own = max(0, 2 * enough - columns)
+        kinds = {(0, 0), (enough, 0), (own, enough - own)}
+        kinds = {(hw.dsp_columns if "dsp_columns" in fixed else of, hw.dsp_pairs if "dsp_pairs" in fixed else pairs) for of, pairs in kinds}
+        for dsp_columns, dsp_pairs in sorted(kinds):
             for beats in (hw.tile_beats,) if "tile_beats" in fixed else (4, 2, 1):
                 if "tile_beats" not in fixed and beats > max(1, entries // halves):
                     continue
                 try:
                     found = dataclasses.replace(design, hw=dataclasses.replace(
                         hw, lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, entries=entries, halves=halves, tile_beats=beats,
-                        dsp_columns=dsp_columns))
+                        dsp_columns=dsp_columns, dsp_pairs=dsp_pairs))
                 except ValueError:      # there is no such shape
                     continue
                 yield found
@@ -80,7 +84,7 @@ def candidates(design, family, capacity, texts, fixed=()):
 def size(design):
     """What sorts designs so that a smaller one comes before a larger one."""
     hw = design.hw
-    return hw.lanes * hw.columns, hw.vector_lanes, hw.attention_lanes, hw.entries, -hw.dsp_columns
+    return hw.lanes * hw.columns, hw.vector_lanes, hw.attention_lanes, hw.entries, -hw.dsp_columns - hw.dsp_pairs
 
 
 def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, total: None, memory=None):
@@ -89,7 +93,7 @@ def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, t
     designs.sort(key=size)
     for done, design in enumerate(designs):
         progress(done, len(designs))
-        hw, key = design.hw, (design.recipe, design.hw.dsp_columns > 0)
+        hw, key = design.hw, (design.recipe, design.hw.dsp_columns > 0, design.hw.dsp_pairs > 0)
         if any(small.lanes <= hw.lanes and small.columns <= hw.columns and small.vector_lanes <= hw.vector_lanes and small.entries <= hw.entries
                and small.attention_lanes <= hw.attention_lanes and small.halves <= hw.halves for small in too_large.get(key, ())):
             continue

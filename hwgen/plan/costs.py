@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..params.block import Norm
 from .memory import memories, place
 
-__all__ = ["BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
+__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -48,7 +48,8 @@ FEATURES = {
     "dot": lambda d: (1, d.hw.attention_lanes),
     "numerators": lambda d: (1, d.hw.attention_lanes, d.head),
     "dsp_column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
-    "array": lambda d: (1, d.hw.lanes, (d.hw.columns - d.hw.vector_lanes) * d.acc_bits, d.hw.lanes * (d.hw.dsp_columns > 0)),
+    "column_pair": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
+    "array": lambda d: (1, d.hw.lanes, (d.hw.columns - d.hw.vector_lanes) * d.acc_bits, d.hw.lanes * (d.hw.dsp_columns > 0), d.hw.lanes * (d.hw.dsp_pairs > 0)),
     "attention": lambda d: (1, d.group, d.group * d.head, d.group * d.hw.attention_lanes, d.hw.vector_lanes),
     "rmsnorm": lambda d: (1, d.hw.vector_lanes),
     "residual": lambda d: (1, d.hw.vector_lanes, d.half_batch().hw.entries > 1),
@@ -76,6 +77,8 @@ FEATURES = {
 
 #: Units that Llama has not -> the unit that is most like it.
 OWN = {"qk_norm": "rmsnorm", "sums": "residual"}
+#: And units that no machine has of which another family's table is made.
+ALIKE = {"dsp_column": "column", "column_pair": "column"}
 
 
 #: A softcap, of one query head's scores or one lane's logits.
@@ -135,14 +138,14 @@ def unknown(design):
 
 def features(unit, design, kind):
     if kind == "DSP":       # of vectors, but for the array's
-        return (design.hw.lanes,) if unit == "dsp_column" else (1, design.hw.vector_lanes, *_noisy(design))
+        return (design.hw.lanes,) if unit in ALIKE else (1, design.hw.vector_lanes, *_noisy(design))
     return FEATURES.get(unit, lambda d: (1, d.hw.slots > 1, d.hw.sampler == "gumbel"))(design)
 
 
 def counts(unit, design):
     """How many of a unit a machine has."""
     hw = design.hw
-    return {"column": hw.columns - hw.dsp_columns, "dsp_column": hw.dsp_columns, "dot": design.group, "numerators": design.group, "residual": hw.halves,
+    return {"column": hw.columns - hw.dsp_columns - 2 * hw.dsp_pairs, "dsp_column": hw.dsp_columns, "column_pair": hw.dsp_pairs, "dot": design.group, "numerators": design.group, "residual": hw.halves,
             "sums": hw.halves}.get(unit, 1)
 
 
@@ -160,14 +163,14 @@ def logic(design, family, only=None):
         return sum(w * f for w, f in zip(of.get(unit, {}).get(kind, ()), features(unit, design, kind)))
 
     def one(unit, kind, rows):
-        like = OWN.get(unit, unit)
+        like = OWN.get(unit, unit if unit in known else ALIKE.get(unit, unit))
         scale = line(like, kind, known) / there if (there := line(like, kind, base)) else 1
-        found = scale * line(unit, kind, base) if unit in OWN else line(unit, kind, known)
+        found = line(unit, kind, known) if like == unit else scale * line(unit, kind, base)
         for row in rows:
             found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), growth(row, design, unit)))
         return max(0, found)
 
-    names = [unit for unit in known if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
+    names = [unit for unit in [*known, *(set(ALIKE) - set(known))] if unit not in OWN and ", " not in unit] + [unit for unit in OWN if unit not in absent]
     units = {}
     for unit in names:
         if only is None or unit in only:

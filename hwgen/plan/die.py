@@ -286,7 +286,7 @@ def _logic(die, design, tiles, engines):
     tile = shaped(lanes=lanes, columns=columns, vector_lanes=min(vector, lanes, columns))
     narrow = shaped(lanes=vector, columns=vector)       # of the stream there is left what is read in granules: embedding rows and records
     stream = ("dispatcher", "weights")
-    rest = {*costs.table()["ecp5"], *costs.OWN} - {*_TILE, *_ENGINE, *_LINK, *stream, "column", "dsp_column"}
+    rest = {*costs.table()["ecp5"], *costs.OWN} - {*_TILE, *_ENGINE, *_LINK, *stream, "column", *costs.ALIKE}
     return {
         "multipliers": margin * hw.lanes * hw.columns * each,
         "tiles' control": margin * tiles * _units(die, tile, _TILE),

@@ -14,7 +14,7 @@ __all__ = ["FULL", "Fit", "fit", "largest", "smallest_change", "spelled"]
 #: Part of a resource that can be used: with more of its LUTs a chip is hardly routed.
 FULL = {"LUT": 0.95, "FF": 1.0, "BRAM": 1.0, "DSP": 1.0}
 #: What may shrink, and how far.
-SHRINKING = {"lanes": 2, "columns": 2, "vector_lanes": 2, "attention_lanes": 2, "context": 16, "slots": 1, "entries": 1, "dsp_columns": 0}
+SHRINKING = {"lanes": 2, "columns": 2, "vector_lanes": 2, "attention_lanes": 2, "context": 16, "slots": 1, "entries": 1, "dsp_columns": 0, "dsp_pairs": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,14 @@ def _changed(design, **changes):
 def smallest_change(design, family, capacity):
     """The `Fit` of the shape that fits with the fewest halvings of what may shrink; of several the fastest. None if none fits.
 
-    Before anything shrinks, more of the array's columns may take multipliers instead of LUTs.
+    Before anything shrinks, more of the array's columns may take multipliers instead of LUTs: pairs first, of which a multiplier saves most.
     """
     hw = design.hw
-    for columns in range(hw.dsp_columns + 1, hw.columns + 1):
-        if not (tried := fit(_changed(design, dsp_columns=columns), family, capacity)).over:
-            return tried
+    for more in range(1, hw.columns + 1):
+        for pairs in range(more, -1, -1):
+            changed = _changed(design, dsp_columns=hw.dsp_columns + more - pairs, dsp_pairs=hw.dsp_pairs + pairs)
+            if changed is not None and not (tried := fit(changed, family, capacity)).over:
+                return tried
     steps = {name: list(dict.fromkeys(getattr(hw, name) >> k for k in range(16) if k == 0 or getattr(hw, name) >> k >= least))
              for name, least in SHRINKING.items()}
     if hw.halves == 2:
@@ -86,7 +88,7 @@ def smallest_change(design, family, capacity):
             if sum(chosen) != halvings:
                 continue
             changes = {name: values[k] for (name, values), k in zip(steps.items(), chosen)}
-            if changes["dsp_columns"] > changes["columns"]:
+            if changes["dsp_columns"] + 2 * changes["dsp_pairs"] > changes["columns"]:
                 continue
             smaller = _changed(design, **changes, kv_blocks=0, tile_beats=min(hw.tile_beats, changes["columns"]))
             if smaller is not None and not (tried := fit(smaller, family, capacity)).over:

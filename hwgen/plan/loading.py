@@ -24,8 +24,8 @@ def load_seconds(size, baud):
 
 
 def check_seconds(size, clock, axi, latency=20):
-    """Seconds in which the loader reads ``size`` bytes back, at a clock in MHz (`hwgen.golden.memory_loader.checked`): a byte a cycle, or a burst
-    in the cycles that a memory takes for its first word and the others."""
+    """Seconds in which the loader reads ``size`` bytes back, at a clock in MHz (`hwgen.golden.memory_loader.checked`): a byte a cycle, or
+    a burst in the cycles that a memory takes for its first word and the others."""
     words = min(BURST, axi.burst_words)
     burst = words * axi.word_bytes
     return size / burst * max(burst, latency + words + 1) / (clock * 1e6)
@@ -41,8 +41,8 @@ def pass_bytes(design, texts):
 class Reading:
     """A decoded token of ``texts`` at once.
 
-    machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all texts have room for;
-                        and those that the memory takes for a pass' weights, at most
+    machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all texts have
+                        room for; and those that the memory takes for a pass' weights, at most
     """
     texts: int
     machine: float

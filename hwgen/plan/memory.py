@@ -67,7 +67,7 @@ def memories(design):
     """The `Memory` list of a board's machine."""
     hw, head = design.hw, design.head
     v, rows = hw.vector_lanes, design.half_batch().hw.entries
-    made = [Memory("weights", 8 * hw.beat_bytes, design.stream_beats, rom=True)] if hw.source == "rom" else []
+    made = [Memory("weights", 8 * hw.beat_bytes, design.stream_beats, rom=True)] if hw.inside else []
 
     kept = stored_bits if hw.kv_ecc else lambda bits: bits
     positions = design.layers * design.kv_heads * hw.blocks * hw.kv_block

@@ -19,9 +19,9 @@ __all__ = ["AlternatingSequencer"]
 class AlternatingSequencer(wiring.Component):
     """Takes the entries of a pass and drives every engine through it, two half-batches in turn.
 
-    The first T / 2 entries are half-batch 0, the others 1. The sequencer walks through the pieces of the weight stream (`hwgen.lib.pieces`).
-    A matrix takes the array from the cycle in which its input is there to its engine's `done`; the next piece follows in the
-    cycle after that. A record takes one cycle and sets off its norm, which then runs beside the array, as KV write and attention
+    The first T / 2 entries are half-batch 0, the others 1. The sequencer walks through the pieces of the weight stream
+    (`hwgen.lib.pieces`). A matrix takes the array from the cycle in which its input is there to its engine's `done`; the next piece follows
+    in the cycle after that. A record takes one cycle and sets off its norm, which then runs beside the array, as KV write and attention
     do after a QKV matrix. `golden.alternating` has the cycles.
 
     Entries of one slot must come in the order of their positions: those of half-batch 0 do not see the keys of 1.
@@ -239,7 +239,8 @@ class AlternatingSequencer(wiring.Component):
             m.d.comb += self.norm.p.final.eq(is_final)
         m.d.comb += [self.norming.eq(pending[0] | pending[1]),
                      count.eq(Mux(is_final, Mux(here, wanted[1], wanted[0]), Mux(here, counts[1], counts[0]))),
-                     self.norm.valid.eq(self.norming & (index != count)), self.norm.p.row.eq(index), self.norm.p.last.eq(index + 1 == count),
+                     self.norm.valid.eq(self.norming & (index != count)), self.norm.p.row.eq(index),
+                     self.norm.p.last.eq(index + 1 == count),
                      self.norm.p.entry.eq(Mux(is_final, want_row(here, index), index)), last.eq(ends),
                      self.exps.eq(Mux(pieces.half, exps[1].as_value(), exps[0].as_value()))]
         with m.If(self.norm.valid & self.norm.ready):

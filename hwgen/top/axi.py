@@ -24,9 +24,9 @@ class AxiDecoder(wiring.Component):
 
     Parameters
     ----------
-    design : Design             with source "rom" there is no bus for the weights
+    design : Design             with source "stream" there is a bus for the weights
     axi : AxiShape
-    rom_file : str              memory image of the weights, for source "rom"
+    rom_file, wires             as of `Decoder`
     silence : int               cycles without a byte that end a block, for a `LoaderShape`
 
     Members
@@ -36,7 +36,8 @@ class AxiDecoder(wiring.Component):
     s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
     busy, phase                 a pass is under way, and where it is, by number: for lights and logic analyzers
     irq                         high while a cause is set that IRQ_ENABLE enables
-    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host "stream"
+    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host
+                                "stream"
     m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
     With a `LoaderShape` m_axi_* has the write channels too, and there are:
     rx_valid, rx_data, raw      bytes of the line, and that they are weights now
@@ -47,17 +48,19 @@ class AxiDecoder(wiring.Component):
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi, *, rom_file=None, silence=None):
+    def __init__(self, design, axi, *, rom_file=None, wires=None, silence=None):
         axi.check(design)
-        self._design, self._axi, self._rom_file, self._silence = design, axi, rom_file, silence
+        self._design, self._axi, self._rom_file, self._wires, self._silence = design, axi, rom_file, wires, silence
         self._map = register_map(design, axi)
         weights = read_master(axi) if design.hw.source == "stream" else {}
         members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
                    "busy": Out(1), "phase": Out(4)}
         if axi.host == "stream":
-            members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"), **stream_master(word_bits(RESULT), "m_axis_result")}
+            members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"),
+                        **stream_master(word_bits(RESULT), "m_axis_result")}
         if axi.loader:
-            members |= {**write_master(axi), "rx_valid": In(1), "rx_data": In(8), "raw": Out(1), "memory_ready": In(1), "memory_failed": In(1)}
+            members |= {**write_master(axi), "rx_valid": In(1), "rx_data": In(8), "raw": Out(1),
+                        "memory_ready": In(1), "memory_failed": In(1)}
         super().__init__(members)
 
     @property
@@ -84,7 +87,7 @@ class AxiDecoder(wiring.Component):
         m.d.sync += core_reset.eq(resetting)
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn),
                      ClockSignal("core").eq(self.aclk), ResetSignal("core").eq(core_reset)]
-        decoder = Decoder(design, rom_file=self._rom_file)
+        decoder = Decoder(design, rom_file=self._rom_file, wires=self._wires)
         m.submodules.decoder = DomainRenamer("core")(decoder)
         m.submodules.registers = regs = AxiRegisters(self._map)
         self._pass_on(m, regs, lite_slave(0))
@@ -170,7 +173,8 @@ class AxiDecoder(wiring.Component):
     def _load(self, m, regs, command, busy, closed):
         """The loader, what software sees of it, and whether weights are there for passes."""
         axi, loader, size = self._axi, self._loader, self._design.stream_beats * self._design.hw.beat_bytes
-        m.d.comb += [loader.rx_valid.eq(self.rx_valid), loader.rx_data.eq(self.rx_data), self.raw.eq(loader.raw), loader.timeout.eq(regs.timeout_value)]
+        m.d.comb += [loader.rx_valid.eq(self.rx_valid), loader.rx_data.eq(self.rx_data), self.raw.eq(loader.raw),
+                     loader.timeout.eq(regs.timeout_value)]
 
         # A pass has ended for good when nothing has moved for some cycles: the loop's next one would have begun.
         still = Signal(4)
@@ -180,9 +184,11 @@ class AxiDecoder(wiring.Component):
         length = regs.load_value                # and of CHECK, for they are the bus's
         end = regs.load_address_value + length
         wrong = moves | ~still.all() | ~usable | loader.busy | (length == 0) | (end > 1 << axi.address_width)
-        m.d.comb += [regs.load_refuse.eq(wrong), regs.check_refuse.eq(wrong), loader.load.eq(regs.load_write), loader.check.eq(regs.check_write),
+        m.d.comb += [regs.load_refuse.eq(wrong), regs.check_refuse.eq(wrong), loader.load.eq(regs.load_write),
+                     loader.check.eq(regs.check_write),
                      loader.address.eq(regs.load_address_value), loader.length.eq(length)]
-        m.d.comb += [regs.load_status_busy.eq(loader.busy), regs.load_status_ready.eq(self.memory_ready), regs.load_status_failed.eq(self.memory_failed),
+        m.d.comb += [regs.load_status_busy.eq(loader.busy), regs.load_status_ready.eq(self.memory_ready),
+                     regs.load_status_failed.eq(self.memory_failed),
                      regs.load_status_error.eq(loader.error), regs.load_count_value.eq(loader.count), regs.load_crc_value.eq(loader.crc)]
 
         # Weights are there when all of them were read back as software knows them.
@@ -240,7 +246,8 @@ class AxiDecoder(wiring.Component):
         if self._axi.loader:
             given["none"] = self._refusal[0]
         if self._axi.host == "stream":
-            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_), word.eq(self.s_axis_command_tdata)]
+            m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_),
+                         word.eq(self.s_axis_command_tdata)]
             # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
             given["none"] = _beyond(command, given)
             given["last"] |= self.s_axis_command_tlast
@@ -249,7 +256,8 @@ class AxiDecoder(wiring.Component):
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
             written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key')[f.lsb // 32]}_{f.name}") for f in fields}
-            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(command, written)), queue.w_en.eq(regs.command_hi_write),
+            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(command, written)),
+                         queue.w_en.eq(regs.command_hi_write),
                          queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
         m.d.comb += command.payload.as_value().eq(_payload(command, given))
@@ -314,7 +322,8 @@ class AxiDecoder(wiring.Component):
 
 
 def _payload(stream, values):
-    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is constant.)"""
+    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is
+    constant.)"""
     return Cat((values.get(name, Const(0)) | Const(0, field.width))[:field.width] for name, field in stream.p.shape())
 
 

@@ -33,9 +33,10 @@ class BoardMachine(wiring.Component):
 
     Parameters
     ----------
-    design : Design         with source "rom", or "stream" for weights in a memory on AXI4, which come over the UART once (docs/memory_loader.md)
+    design : Design         with its weights inside, or with source "stream" for weights in a memory on AXI4, which come over the
+                            UART once (docs/memory_loader.md)
     divisor : int           cycles per bit of the UART
-    rom_file : str          memory image of the weights
+    rom_file, wires         as of `Decoder`
     axi : LoaderShape       the port of the memory, for source "stream"
 
     Members
@@ -51,11 +52,13 @@ class BoardMachine(wiring.Component):
     ValueError              for a design with source "stream" without a memory, or the other way round
     """
 
-    def __init__(self, design, *, divisor, rom_file=None, axi=None):
-        if design.hw.source != ("stream" if axi else "rom"):
-            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape" if not axi else
-                             f"Weight source must be 'stream' on a board with a memory, not {design.hw.source!r}")
-        self._design, self._divisor, self._rom_file, self._axi = design, divisor, rom_file, axi or BUSES
+    def __init__(self, design, *, divisor, rom_file=None, wires=None, axi=None):
+        if axi and design.hw.source != "stream":
+            raise ValueError(f"Weight source must be 'stream' on a board with a memory, not {design.hw.source!r}")
+        if not axi and not design.hw.inside:
+            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+        self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
+        self._axi = axi or BUSES
         self._memory = memory_ports(axi) if axi else {}
         super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8), **self._memory})
 
@@ -72,7 +75,8 @@ class BoardMachine(wiring.Component):
         # The machine has a domain "sync" of its own, which another one above it may not have.
         m.domains.board = ClockDomain(local=True)
         m.d.comb += [ClockSignal("board").eq(self.clk), ResetSignal("board").eq(self.rst)]
-        m.submodules.machine = machine = AxiDecoder(self._design, self._axi, rom_file=self._rom_file, silence=SILENT_BITS * self._divisor)
+        m.submodules.machine = machine = AxiDecoder(self._design, self._axi, rom_file=self._rom_file, wires=self._wires,
+                                                    silence=SILENT_BITS * self._divisor)
         width = machine.registers.address_width
         receiver, transmitter = UartReceiver(self._divisor), UartTransmitter(self._divisor)
         bridge = UartBridge(width, self._divisor)
@@ -82,7 +86,8 @@ class BoardMachine(wiring.Component):
         m.d.comb += [machine.aclk.eq(self.clk), machine.aresetn.eq(~self.rst), receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx),
                      bridge.rx_data.eq(receiver.data)]
         if self._memory:
-            m.d.comb += [machine.rx_valid.eq(receiver.valid), machine.rx_data.eq(receiver.data), bridge.rx_valid.eq(receiver.valid & ~machine.raw)]
+            m.d.comb += [machine.rx_valid.eq(receiver.valid), machine.rx_data.eq(receiver.data),
+                         bridge.rx_valid.eq(receiver.valid & ~machine.raw)]
             for name, member in self._memory.items():
                 ours, theirs = getattr(self, name), getattr(machine, name)
                 m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)

@@ -218,7 +218,7 @@ class Decoder(wiring.Component):
             connect(m, cut(m, "request_skid", dispatcher.req), flipped(self.weight_req))
             connect(m, flipped(self.weight_beats), dispatcher.beats)
         if hw.adapters:
-            adapters, z_sums, xz = self._adapters(m, admission, seq, feeder, dispatcher.tile, array.tile)
+            _, z_sums, xz = self._adapters(m, admission, seq, feeder, dispatcher.tile, array.tile)
         elif not hw.wired:
             connect(m, dispatcher.tile, array.tile)
         connect(m, dispatcher.gain, rmsnorm.gain)

@@ -22,7 +22,8 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    command         In(stream)     entries of a pass, at least one and at most T; ``last`` comes with the final one, or after it with ``none``
+    command         In(stream)     entries of a pass, at least one and at most T; ``last`` comes with the final one, or after it with
+                                   ``none``
     outcome         Out(stream)    one result per entry that wanted output, in order of the entries
     phase, layer    Out            where the machine is; for waveforms, traces and routing
     dispatch, angle, norm, kv_write, attend, feed, convert, add, sample    Out(streams)    commands of the engines
@@ -196,7 +197,8 @@ def sequencer_ports(design):
         "command": In(stream.Signature(command_layout(design))),
         "outcome": Out(stream.Signature(row_result_layout(design))),
         "phase": Out(phase_shape(block)), "layer": Out(layer),
-        "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves, **({"position": position} if design.model.learned_positions else {})),
+        "dispatch": command(entry=entry, token=token, last=1, head=design.hw.halves,
+                            **({"position": position} if design.model.learned_positions else {})),
         "angle": command(entry=entry, position=position, last=1),
         "norm": command(entry=row, row=row, last=1, **({"plain": 1} if any(step.plain for step in block.of(Norm)) else {}),
                         **({"final": 1} if block.final_bias else {})),

@@ -22,10 +22,10 @@ _Source = numbered("TileSource", ["wait", "a", "most", "b", "rest", "all"])
 class AdapterTiles(wiring.Component):
     """The memory of all adapters, and the tiles on their way to the array.
 
-    The rows of a pass are told as they are let in, from which `runs` follow. While there are none, the base's tiles pass. Else they pass as the
-    commands of the feeder say: of a layer's matrix behind the tiles of A, with those of B before the last of each n-tile.
-    A command of cycle s has A's first tile at ``tile`` in cycle s + 3 + B; each other one is there B cycles after the one before it was taken,
-    and the first of a run's A one later.
+    The rows of a pass are told as they are let in, from which `runs` follow. While there are none, the base's tiles pass. Else they pass as
+    the commands of the feeder say: of a layer's matrix behind the tiles of A, with those of B before the last of each n-tile. A command of
+    cycle s has A's first tile at ``tile`` in cycle s + 3 + B; each other one is there B cycles after the one before it was taken, and the
+    first of a run's A one later.
 
     Members
     -------
@@ -42,7 +42,8 @@ class AdapterTiles(wiring.Component):
         self._design = design
         tile = stream.Signature(unsigned(tile_layout(design).size))
         super().__init__({
-            "load": In(stream.Signature(adapter_layout(design))), "clear": In(1), "enter": In(1), "number": In(range(design.hw.adapters + 1)),
+            "load": In(stream.Signature(adapter_layout(design))), "clear": In(1), "enter": In(1),
+            "number": In(range(design.hw.adapters + 1)),
             "start": In(1), "matrix": In(matrices(design.block)), "layer": In(range(design.layers)), "base": In(tile), "tile": Out(tile),
             "runs": Out(runs_layout(design)), "exponents": Out(data.ArrayLayout(signed(EXP_BITS), design.hw.entries)),
         })
@@ -61,7 +62,8 @@ class AdapterTiles(wiring.Component):
         m.submodules.memory = memory = BlockRam(8 * hw.beat_bytes, size * hw.adapters)
         write = Signal(range(size * hw.adapters + 1), name="write", reset_less=True)
         place = Mux(self.load.p.first, times(self.load.p.adapter, size), write)
-        m.d.comb += [self.load.ready.eq(1), memory.write_en.eq(self.load.valid), memory.write_address.eq(place), memory.write_data.eq(self.load.p.data)]
+        m.d.comb += [self.load.ready.eq(1), memory.write_en.eq(self.load.valid), memory.write_address.eq(place),
+                     memory.write_data.eq(self.load.p.data)]
         with m.If(self.load.valid):
             m.d.sync += write.eq(place + 1)
 
@@ -74,7 +76,8 @@ class AdapterTiles(wiring.Component):
         longest = max(1 + part.a.tiles * hw.tile_beats for part in parts.values())
         left = Signal(range(max(longest, max(part.b.k_tiles for part in parts.values()) * hw.tile_beats)), name="left", reset_less=True)
         n_left = Signal(range(max(part.b.n_tiles for part in parts.values())), name="n_left", reset_less=True)
-        a_at, b_at = (Signal(range(size + 1), name=name, reset_less=True) for name in ("a_at", "b_at"))     # in an adapter: of the part's A, of the n-tile's B
+        # in an adapter: of the part's A, of the n-tile's B
+        a_at, b_at = (Signal(range(size + 1), name=name, reset_less=True) for name in ("a_at", "b_at"))
         a_beats, b_beats = Signal(range(longest + 1), name="a_beats"), Signal.like(left, name="b_beats")
         matrix = Signal(Matrix, name="held_matrix", reset_less=True)
         at, b_start = Signal(range(size + 1), name="at"), Signal(range(size + 1), name="b_start")
@@ -82,18 +85,21 @@ class AdapterTiles(wiring.Component):
             for key, part in parts.items():
                 with m.Case(key):
                     m.d.comb += [a_beats.eq(1 + part.a.tiles * hw.tile_beats), b_beats.eq(part.b.k_tiles * hw.tile_beats),
-                                 at.eq(times(self.layer, layer_beats) + part.address), b_start.eq(times(self.layer, layer_beats) + part.b_address)]
+                                 at.eq(times(self.layer, layer_beats) + part.address),
+                                 b_start.eq(times(self.layer, layer_beats) + part.b_address)]
 
         found, record, of_run = Signal(name="found"), Signal(name="record", reset_less=True), Signal.like(run, name="of_run")
         m.submodules.output = output = SkidRegister(data.StructLayout({"data": 8 * hw.beat_bytes, "record": 1, "run": range(hw.entries)}))
         move, read = Signal(name="move"), Signal(name="read")
-        m.d.comb += [output.i.valid.eq(found), output.i.p.data.eq(memory.read_data), output.i.p.record.eq(record), output.i.p.run.eq(of_run),
+        m.d.comb += [output.i.valid.eq(found), output.i.p.data.eq(memory.read_data), output.i.p.record.eq(record),
+                     output.i.p.run.eq(of_run),
                      move.eq(~found | output.i.ready), read.eq(busy & move), memory.read_en.eq(read), memory.read_address.eq(address)]
         with m.If(move):
             m.d.sync += [found.eq(busy), record.eq(~in_b & (left == a_beats - 1)), of_run.eq(run)]
         of_last = run + 1 == runs.count
         with m.If(adapted):
-            m.d.sync += [busy.eq(1), in_b.eq(0), run.eq(0), matrix.eq(self.matrix), a_at.eq(at), b_at.eq(b_start), address.eq(bases[0] + at),
+            m.d.sync += [busy.eq(1), in_b.eq(0), run.eq(0), matrix.eq(self.matrix), a_at.eq(at), b_at.eq(b_start),
+                         address.eq(bases[0] + at),
                          left.eq(a_beats - 1)]
             with m.Switch(self.matrix):
                 for key, part in parts.items():
@@ -103,7 +109,8 @@ class AdapterTiles(wiring.Component):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
             with m.If(left == 0):
                 with m.If(~of_last):
-                    m.d.sync += [run.eq(run + 1), address.eq(_at(bases, run + 1) + Mux(in_b, b_at, a_at)), left.eq(Mux(in_b, b_beats, a_beats) - 1)]
+                    m.d.sync += [run.eq(run + 1), address.eq(_at(bases, run + 1) + Mux(in_b, b_at, a_at)),
+                                 left.eq(Mux(in_b, b_beats, a_beats) - 1)]
                 with m.Else():
                     after = Mux(in_b, b_at + b_beats, b_at)
                     m.d.sync += [run.eq(0), in_b.eq(1), b_at.eq(after), address.eq(bases[0] + after), left.eq(b_beats - 1)]
@@ -149,7 +156,8 @@ class AdapterTiles(wiring.Component):
                 m.d.sync += runs.rows.eq(runs.rows + 1)
                 for i in range(hw.entries):
                     with m.If((self.number != before) & (runs.count == i)):
-                        m.d.sync += [runs.first[i].eq(row), runs.last[i].eq(row), bases[i].eq(times((self.number - 1)[:len(self.number)], size)), runs.count.eq(i + 1)]
+                        m.d.sync += [runs.first[i].eq(row), runs.last[i].eq(row),
+                                     bases[i].eq(times((self.number - 1)[:len(self.number)], size)), runs.count.eq(i + 1)]
                     with m.Elif((self.number == before) & (runs.count == i + 1)):
                         m.d.sync += runs.last[i].eq(row)
         return bases
@@ -158,20 +166,23 @@ class AdapterTiles(wiring.Component):
         """The tiles of the base and those of adapters, in order."""
         design, runs = self._design, self.runs
         source = Signal(_Source, name="source")
-        tiles_left = Signal(range(max(max(part.a.tiles, design.matmul(part.project).k_tiles) for part in parts.values())), name="tiles_left", reset_less=True)
+        tiles_left = Signal(range(max(max(part.a.tiles, design.matmul(part.project).k_tiles) for part in parts.values())),
+                            name="tiles_left", reset_less=True)
         runs_left = Signal(range(design.hw.entries), name="runs_left", reset_less=True)
         n_tiles = Signal(range(max(part.b.n_tiles for part in parts.values())), name="n_tiles", reset_less=True)
         matrix = Signal(self.matrix.shape(), name="of_matrix", reset_less=True)
         from_base = (runs.count == 0) | (source == _Source.MOST) | (source == _Source.REST) | (source == _Source.ALL)
         from_memory = (runs.count != 0) & ((source == _Source.A) | (source == _Source.B))
-        m.d.comb += [self.tile.valid.eq(Mux(from_memory, valid, self.base.valid & from_base)), self.tile.payload.eq(Mux(from_memory, whole, self.base.payload)),
+        m.d.comb += [self.tile.valid.eq(Mux(from_memory, valid, self.base.valid & from_base)),
+                     self.tile.payload.eq(Mux(from_memory, whole, self.base.payload)),
                      ready.eq(from_memory & self.tile.ready), self.base.ready.eq(from_base & self.tile.ready)]
         taken = self.tile.valid & self.tile.ready
 
         def enter(state, key):
             """Begin a state, of a matrix."""
             part = parts[key]
-            count = {_Source.A: part.a.tiles, _Source.B: part.b.k_tiles, _Source.MOST: design.matmul(part.project).k_tiles - 1, _Source.REST: 1}[state]
+            count = {_Source.A: part.a.tiles, _Source.B: part.b.k_tiles, _Source.MOST: design.matmul(part.project).k_tiles - 1,
+                     _Source.REST: 1}[state]
             m.d.sync += [source.eq(state), tiles_left.eq(count - 1), runs_left.eq(runs.count - 1)]
 
         def each(key_of, then):
@@ -248,7 +259,8 @@ class AdaptedFeeder(wiring.Component):
             ("b_tiles", max(b.k_tiles for _, b in projects.values()) + 1), ("codes", 3)))
         n_left = counter("n_left", max(w.n_tiles for w, _, _ in matmuls.values()))
         k_left, a_left, b_left, codes_left = (Signal.like(of, name=f"{of.name}_left") for of in (k_tiles, a_tiles, b_tiles, codes))
-        part, run, top_entry, entry = Signal.like(o.part, name="part"), counter("run", hw.entries), counter("top_entry", hw.entries), counter("entry", hw.entries)
+        part, run, top_entry, entry = (Signal.like(o.part, name="part"), counter("run", hw.entries), counter("top_entry", hw.entries),
+                                       counter("entry", hw.entries))
         first = Signal(name="first", reset_less=True)
         with m.Switch(matrix):
             for key, (w, a, b) in matmuls.items():
@@ -260,7 +272,8 @@ class AdaptedFeeder(wiring.Component):
         of_a, of_b = source == _Source.A, source == _Source.B
         in_run, end = of_a | of_b, Signal(name="end")
         m.d.comb += [
-            self.cmd.ready.eq(~busy), self.o.valid.eq(busy & ~(of_b & ~self.ready)), o.row.eq(entry), o.part.eq(part), o.meta.entry.eq(entry),
+            self.cmd.ready.eq(~busy), self.o.valid.eq(busy & ~(of_b & ~self.ready)), o.row.eq(entry), o.part.eq(part),
+            o.meta.entry.eq(entry),
             end.eq(entry == Mux(in_run, _at(runs.last, run), top_entry)), o.meta.tile_end.eq(end), o.meta.first.eq(first & ~of_b),
             o.meta.last.eq(Mux(of_b, 0, (k_left == 0) & (codes_left == 0))), o.meta.a.eq(of_a), o.meta.z.eq(of_b)]
         last_run = run + 1 == runs.count
@@ -312,7 +325,8 @@ class AdaptedFeeder(wiring.Component):
                             row(0)
                             m.d.sync += [source.eq(_Source.B), run.eq(0), b_left.eq(b_tiles - 1), part.eq(0)]
                     with m.Else():
-                        m.d.sync += [source.eq(_Source.MOST), k_left.eq(k_tiles - 1), codes_left.eq(codes - 1), part.eq(0), first.eq(1), n_left.eq(n_left - 1)]
+                        m.d.sync += [source.eq(_Source.MOST), k_left.eq(k_tiles - 1), codes_left.eq(codes - 1), part.eq(0), first.eq(1),
+                                     n_left.eq(n_left - 1)]
                         with m.If(n_left == 0):
                             m.d.sync += busy.eq(0)
         return m
@@ -321,7 +335,8 @@ class AdaptedFeeder(wiring.Component):
 class AdapterSums(wiring.Component):
     """A's sums as bf16, with the least scale that each row may have, and by how much B's sums of it are shifted.
 
-    A granule taken in cycle s is at ``o`` in cycle s + 4. `ready` is 1 from the cycle after the last one of the command until the next command.
+    A granule taken in cycle s is at ``o`` in cycle s + 4. `ready` is 1 from the cycle after the last one of the command until the next
+    command.
 
     Members
     -------
@@ -373,7 +388,8 @@ class AdapterSums(wiring.Component):
 
         pipe = Pipeline(m, self.i, self.o, stages=self.STAGES)
         exponent = Signal(signed(EXP_BITS), name="exponent")
-        shifts = [Signal(signed(EXP_BITS + 1), name=f"shift{k}", reset_less=True) for k in range(hw.entries)]    # less the exponent of the row's codes
+        # less the exponent of the row's codes
+        shifts = [Signal(signed(EXP_BITS + 1), name=f"shift{k}", reset_less=True) for k in range(hw.entries)]
         m.d.comb += exponent.eq(_at(self.exponents, i.entry))
         with m.If(self.i.valid & self.i.ready):
             for k, shift in enumerate(shifts):
@@ -397,8 +413,10 @@ class AdapterSums(wiring.Component):
             top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
             biased = pipe.reg(highest - count, name=f"{name}_biased")
             zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
-            m.d.comb += self.o.p.x[lane].eq(pipe.reg(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name), name=f"{name}_o"))
-        m.d.comb += [self.o.p.row.eq(pipe.reg(i.entry, name="row", stages=self.STAGES)), self.o.p.part.eq(pipe.reg(part, name="at", stages=self.STAGES)),
+            m.d.comb += self.o.p.x[lane].eq(pipe.reg(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name),
+                                                     name=f"{name}_o"))
+        m.d.comb += [self.o.p.row.eq(pipe.reg(i.entry, name="row", stages=self.STAGES)),
+                     self.o.p.part.eq(pipe.reg(part, name="at", stages=self.STAGES)),
                      self.o.p.least.eq(Cat(Const(0, 1), clipped))]
         ended = pipe.reg(end, name="ended", stages=self.STAGES)
         with m.If(self.start):

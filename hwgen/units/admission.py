@@ -19,8 +19,8 @@ def row_result_layout(design):
 class Admission(wiring.Component):
     """Stands between the host and the sequencer: lets in the entries of a pass that are right, and refuses the others.
 
-    An entry that is accepted in cycle s is refused in cycle s + 1 if it is wrong by itself. The others are let in or refused in cycle s + 2, or
-    s + 3 where slots share blocks; later only where the KV memory must look at a block's owners (a
+    An entry that is accepted in cycle s is refused in cycle s + 1 if it is wrong by itself. The others are let in or refused in cycle s +
+    2, or s + 3 where slots share blocks; later only where the KV memory must look at a block's owners (a
     cycle) or copy a block for it (`golden.admission`). One more entry is accepted meanwhile. It is refused with the first of: more
     entries than T, slot, token, position beyond the context, position not the slot's next, no block. What is wrong with one entry is
     nothing to those of other slots. A refusal is at ``outcome`` from the next cycle on, before all tokens of the pass; it waits in a
@@ -29,8 +29,9 @@ class Admission(wiring.Component):
     The ``last`` entry, right or wrong, closes the pass; the sequencer then runs those that were let in, or, if there are none, the last
     refusal ends the pass.
 
-    Operations on the KV memory are accepted between passes, one at a time, before a pass that is offered at the same time. The answer to one
-    that is accepted in cycle s is there in cycle s + 2, or s + 3 where slots share blocks, and a cycle later for each block that it shares or drops.
+    Operations on the KV memory are accepted between passes, one at a time, before a pass that is offered at the same time. The answer to
+    one that is accepted in cycle s is there in cycle s + 2, or s + 3 where slots share blocks, and a cycle later for each block that it
+    shares or drops.
 
     Parameters
     ----------
@@ -70,12 +71,14 @@ class Admission(wiring.Component):
 
         # -- what comes in: entries of a pass, or operations between passes
         done = Signal()
-        m.submodules.entries = entries = Skid(command_layout(design))       # so nobody outside waits for the KV memory's answer, which comes late in the cycle
+        # so nobody outside waits for the KV memory's answer, which comes late in the cycle
+        m.submodules.entries = entries = Skid(command_layout(design))
         ready = Signal(name="ready")            # the sequencer was; while a pass has not been closed it stays so
         m.d.sync += ready.eq(self.entry.ready)
         may = ~closed & ready & ~operating & (opened | ~self.kv_command.valid)
         m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & ready),
-                     self.command.ready.eq(entries.i.ready & may), entries.i.valid.eq(self.command.valid & may), entries.i.payload.eq(self.command.p),
+                     self.command.ready.eq(entries.i.ready & may), entries.i.valid.eq(self.command.valid & may),
+                     entries.i.payload.eq(self.command.p),
                      entries.o.ready.eq(~holding | done), self.opens.eq(self.command.valid & may & ~opened)]
         with m.If(done):
             m.d.sync += holding.eq(0)

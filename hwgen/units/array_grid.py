@@ -130,8 +130,8 @@ class GridSum(wiring.Component):
 class ArrayGrid(wiring.Component):
     """R rows of H arrays: R * L lanes by H * C columns.
 
-    Row r has a part of the inputs (its own operations and weights), column h of tiles a part of the outputs; the sums of the R rows are added
-    up, whole. So a matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) rounds, each of n operations in every
+    Row r has a part of the inputs (its own operations and weights), column h of tiles a part of the outputs; the sums of the R rows are
+    added up, whole. So a matrix of N outputs and K inputs is ceil(N / (H * C)) * ceil(K / (R * L)) rounds, each of n operations in every
     row, and a round costs max(n, H * tile_beats) cycles: the H tiles of a row are loaded one after the other while the round before runs.
 
     Parameters

@@ -156,7 +156,8 @@ class Attention(wiring.Component):
 
         busy, first, last, fire = Signal(name="busy"), Signal(name="first"), Signal(name="last"), Signal(name="fire")
         place = Signal(place_layout(design), reset_less=True)
-        kv_head, query, part = Signal(range(design.kv_heads), name="kv_head"), Signal(range(design.group), name="query"), Signal(range(self._parts))
+        kv_head, query, part = (Signal(range(design.kv_heads), name="kv_head"), Signal(range(design.group), name="query"),
+                                Signal(range(self._parts)))
         row = Signal.like(r.p.row, reset_less=True)
         last_part, last_query, last_head = part == self._parts - 1, query == design.group - 1, kv_head == design.kv_heads - 1
         # of a cycle ago: a place more than one
@@ -362,7 +363,8 @@ class Attention(wiring.Component):
             sums.append(total)
 
         # Weighted rows: words of a row come in turn, and the sums turn with them
-        weighs, ends = Signal(name="weighs"), Signal()       # valid[4] & ~clears[4], valid[6] & clears[6]: registers, for all stages wait for them
+        # valid[4] & ~clears[4], valid[6] & clears[6]: registers, for all stages wait for them
+        weighs, ends = Signal(name="weighs"), Signal()
         with m.If(pipe.advance):
             m.d.sync += [weighs.eq(pipe.valid[3] & ~clears[3]), ends.eq(pipe.valid[5] & clears[5])]
         m.d.comb += [starved.eq(weighs & ~v.valid), v.ready.eq(weighs & pipe.advance)]
@@ -442,9 +444,11 @@ class Attention(wiring.Component):
             zero = pipe.reg(zero, name=f"n{i}_zero_3")
             x = unpack_bf16(pipe.reg(round_bf16(m, sign, top, exponent, zero=zero, sticky=sticky, name=f"n{i}"), name=f"n{i}_bf16"))
             product = pipe.reg((one(x) * reciprocal)[:highest + 1], name=f"o{i}_product")
-            normal, exponent = pipe.reg(_normal(m, product, [pipe.reg(x.exponent + e, name=f"o{i}_exponent{k}") for k, e in enumerate(exponents)],
+            normal, exponent = pipe.reg(_normal(m, product,
+                                                [pipe.reg(x.exponent + e, name=f"o{i}_exponent{k}") for k, e in enumerate(exponents)],
                                                 f"o{i}"), name=f"o{i}_normal")
-            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign", stages=2), normal, exponent, zero=pipe.reg(x.zero, name=f"o{i}_zero", stages=2),
+            o = round_bf16(m, pipe.reg(x.sign, name=f"o{i}_sign", stages=2), normal, exponent,
+                           zero=pipe.reg(x.zero, name=f"o{i}_zero", stages=2),
                            name=f"o{i}")
             m.d.comb += self.o.p.x[i].eq(pipe.reg(o, name=f"o{i}"))
 

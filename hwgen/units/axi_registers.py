@@ -83,7 +83,8 @@ class AxiRegisters(wiring.Component):
         read = [Signal(name=f"reads_{register.name.lower()}") for register in self._map.registers]
         m.d.sync += [one.eq(slave.read_address.matches(self._words(register)) & self._within(register, slave.read_address))
                      for one, register in zip(read, self._map.registers)]
-        m.d.sync += [slave.read_data.eq(reduce(or_, (Mux(one, self._value(register), 0) for one, register in zip(read, self._map.registers)))),
+        m.d.sync += [slave.read_data.eq(reduce(or_, (Mux(one, self._value(register), 0)
+                                                     for one, register in zip(read, self._map.registers)))),
                      slave.read_refused.eq(~Cat(read).any())]
         for register in self._map.registers:
             if register.window:

@@ -34,7 +34,7 @@ class Counters(wiring.Component):
         if not self._names:
             raise ValueError("Event names must be at least one, not none")
         self._width = width
-        super().__init__({"events": In(StructLayout({name: 1 for name in self._names})), "clear": In(1),
+        super().__init__({"events": In(StructLayout(dict.fromkeys(self._names, 1))), "clear": In(1),
                           "address": In(range(len(self._names))), "data": Out(width)})
 
     def elaborate(self, platform):

@@ -13,10 +13,11 @@ class DecodeLoop(wiring.Component):
 
     While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order: each with the same
     slot, the next position, its token, the next key. An entry does not go on behind the token ``stop`` if ``stopping``, when its slot
-    is full, or behind an error; an entry that wanted no token does not either. The first is offered two cycles after the pass's last result was taken
-    by the host, who gets all results as ever (``entry`` counts those of the pass), and slows the loop when it does not take them; each
-    entry before another one that goes on takes a cycle, whether it goes on or not. The loop ends (``left`` becomes 0) behind ``left`` passes, or when no entry goes on. A pass
-    that gives no token neither starts nor ends it. The host's entries wait while a pass is under way that may be followed.
+    is full, or behind an error; an entry that wanted no token does not either. The first is offered two cycles after the pass's last result
+    was taken by the host, who gets all results as ever (``entry`` counts those of the pass), and slows the loop when it does not take them;
+    each entry before another one that goes on takes a cycle, whether it goes on or not. The loop ends (``left`` becomes 0) behind ``left``
+    passes, or when no entry goes on. A pass that gives no token neither starts nor ends it. The host's entries wait while a pass is under
+    way that may be followed.
 
     Parameters
     ----------
@@ -54,7 +55,8 @@ class DecodeLoop(wiring.Component):
         later = (goes >> index)[1:].any() if n > 1 else 0           # another one goes on
         own = data.View(command.p.shape(), Array(x.as_value() for x in table)[index] if n > 1 else table[0].as_value())
         hold = under_way & (self.left != 0)
-        m.d.comb += [command.valid.eq(Mux(following, goes.bit_select(index, 1), entry.valid & ~hold)), entry.ready.eq(command.ready & ~following & ~hold),
+        m.d.comb += [command.valid.eq(Mux(following, goes.bit_select(index, 1), entry.valid & ~hold)),
+                     entry.ready.eq(command.ready & ~following & ~hold),
                      command.payload.eq(Mux(following, own.as_value(), entry.payload.as_value()))]
         with m.If(following):
             m.d.comb += command.p.last.eq(~later)
@@ -64,7 +66,8 @@ class DecodeLoop(wiring.Component):
             # entries move up: what follows an entry is written no later than where it is read
             for i, x in enumerate(table):
                 with m.If((given == i) & ~command.p.none):
-                    m.d.sync += [given.eq(i + 1), x.slot.eq(command.p.slot), x.position.eq(command.p.position + 1), x.want.eq(1), x.none.eq(0),
+                    m.d.sync += [given.eq(i + 1), x.slot.eq(command.p.slot), x.position.eq(command.p.position + 1), x.want.eq(1),
+                                 x.none.eq(0),
                                  may[i].eq(command.p.want & (command.p.position != self._design.hw.context - 1))]
                     if "key" in command.p.shape().members:
                         m.d.sync += x.key.eq(command.p.key + 1)

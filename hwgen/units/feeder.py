@@ -19,7 +19,8 @@ def feeder_ports(design):
 
 
 class Feeder(wiring.Component):
-    """Addresses of the activations of one matrix and ``n`` entries: for each n-tile, k-tile, code (hi, lo) and entry. Of a matrix that is logic: for each k-tile.
+    """Addresses of the activations of one matrix and ``n`` entries: for each n-tile, k-tile, code (hi, lo) and entry. Of a matrix that is
+    logic: for each k-tile.
 
     Row ``entry`` and part ``k-tile`` of the vector buffer that holds the matrix's input. The first request is offered the
     cycle after the command was taken, then one per cycle; the next command is taken after the last request.

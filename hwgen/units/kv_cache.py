@@ -17,9 +17,10 @@ class KvBlocks(wiring.Component):
     """Lengths of the slots, and which physical block holds a block of a slot: block table, owners of each block, free list.
 
     A request is taken in the cycle in which it is done, and ``error`` says in that cycle how: the second one at the earliest, for the first
-    finds the slot's length (a single slot's is at hand). ``ADMIT`` makes room for a slot's next position: then, unless its last block may have another owner; then the next cycle looks, and if it has one, ``copy`` asks for
-    a copy of the block, whose last cycle is the request's too. FORK and TRUNCATE take a cycle for each block that they share or
-    drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the same in Python.
+    finds the slot's length (a single slot's is at hand). ``ADMIT`` makes room for a slot's next position: then, unless its last block may
+    have another owner; then the next cycle looks, and if it has one, ``copy`` asks for a copy of the block, whose last cycle is the
+    request's too. FORK and TRUNCATE take a cycle for each block that they share or drop, and one. `hwgen.golden.kv_cache.KvBlocks` says the
+    same in Python.
 
     Where all layers have a window (`Design.positions_kept`), an admission may first give back the block that is then behind it, which
     takes two cycles. ``known`` says no for its positions.
@@ -33,7 +34,8 @@ class KvBlocks(wiring.Component):
 
     Members
     -------
-    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's, and an ADMIT's length below the context
+    ask : In(stream)            `ask_layout`: {op, slot, other, length}; the slot must be one of the design's, and an ADMIT's length below
+                                the context
     error : Out                 `ErrorCode` of the request that is taken
     copy : Out(stream)          {old, new, count}: copy the first ``count`` positions of a block; taken in the copy's last cycle
     write, k, v                 In {slot, position}, Out {physical, known}: the block of a position, and whether the slot has come so far;
@@ -54,12 +56,13 @@ class KvBlocks(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        hw, ask = self._design.hw, self.ask
+        hw, ask, asked = self._design.hw, self.ask, self.ask.p
         block_bits = hw.kv_block.bit_length() - 1
         lengths = Array(Signal(range(hw.context + 1), name=f"length{i}") for i in range(hw.slots))
         length = Signal.like(lengths[0], name="length")
-        if hw.paged:        # one of several, and much follows from it: a cycle of its own
-            m.d.sync += length.eq(lengths[ask.p.slot])
+        if hw.paged:        # one of several, and much follows from it and from the request: a cycle of its own
+            asked = Signal(asked.shape(), reset_less=True, name="asked")
+            m.d.sync += [length.eq(lengths[ask.p.slot]), asked.eq(ask.p)]
         else:
             m.d.comb += length.eq(lengths[ask.p.slot])
 
@@ -72,13 +75,13 @@ class KvBlocks(wiring.Component):
                 with m.Elif(broken) if index else m.If(broken):
                     answer(error)
 
-        fork, to = ask.p.op == KvOp.FORK, Mux(ask.p.op == KvOp.FREE, 0, ask.p.length)
-        not_next = (ask.p.length != length, Mux(length == hw.context, ErrorCode.CONTEXT, ErrorCode.POSITION))
+        fork, to = asked.op == KvOp.FORK, Mux(asked.op == KvOp.FREE, 0, asked.length)
+        not_next = (asked.length != length, Mux(length == hw.context, ErrorCode.CONTEXT, ErrorCode.POSITION))
         too_long = (to > length, ErrorCode.LENGTH)
         kept = self._design.positions_kept
 
         if not hw.paged:
-            with m.If(ask.valid & (ask.p.op == ADMIT)):
+            with m.If(ask.valid & (asked.op == ADMIT)):
                 refuse(not_next)
                 with m.Else():
                     answer()
@@ -108,8 +111,8 @@ class KvBlocks(wiring.Component):
         out_of_sight = ()
         if kept:
             behinds = Array(Signal(range(hw.blocks_per_slot), name=f"behind{i}") for i in range(hw.slots))
-            behind, newly = Signal.like(behinds[0], name="behind"), Signal(signed(len(ask.p.length) + 2))
-            m.d.comb += [behind.eq(behinds[ask.p.slot]), newly.eq(ask.p.length + (1 - kept))]
+            behind, newly = Signal.like(behinds[0], name="behind"), Signal(signed(len(asked.length) + 2))
+            m.d.comb += [behind.eq(behinds[asked.slot]), newly.eq(asked.length + (1 - kept))]
             out_of_sight = (((to != 0) & (behind != 0) & (to + 1 < (behind << block_bits) + self._design.rows_seen()), ErrorCode.WINDOW),)
 
         table, entry, set_entry = store("table", block_shape, hw.slots * hw.blocks_per_slot)
@@ -135,13 +138,13 @@ class KvBlocks(wiring.Component):
 
         # The block in question, and its owners
         own = Signal(hw.slots)                              # known: the slot's last block is its alone
-        used = ask.p.length[:block_bits]                    # positions of the last block that are taken
+        used = asked.length[:block_bits]                    # positions of the last block that are taken
         step, first, end = (Signal(range(hw.blocks_per_slot + 1), name=name) for name in ("step", "first", "end"))
         physical = Signal(block_shape, reset_less=True)
         walked = Mux((to == 0) ^ fork, behind, blocks_of(to)) if kept else Mux(fork, 0, blocks_of(to))
-        m.d.comb += [first.eq(walked), end.eq(blocks_of(Mux(fork, ask.p.length, length))),
-                     entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), owned.addr.eq(physical), dropped.addr.eq(entry.data),
-                     set_entry.addr.eq(row(ask.p.slot, ask.p.length[block_bits:])), set_entry.data.eq(candidate),
+        m.d.comb += [first.eq(walked), end.eq(blocks_of(Mux(fork, asked.length, length))),
+                     entry.addr.eq(row(asked.slot, asked.length[block_bits:])), owned.addr.eq(physical), dropped.addr.eq(entry.data),
+                     set_entry.addr.eq(row(asked.slot, asked.length[block_bits:])), set_entry.data.eq(candidate),
                      set_owned.addr.eq(physical), set_newest.data.eq(entry.data),
                      self.copy.p.old.eq(physical), self.copy.p.new.eq(candidate), self.copy.p.count.eq(used)]
 
@@ -155,15 +158,15 @@ class KvBlocks(wiring.Component):
 
         def admit():
             answer()
-            m.d.sync += [lengths[ask.p.slot].eq(length + 1), own.bit_select(ask.p.slot, 1).eq(1)]
+            m.d.sync += [lengths[asked.slot].eq(length + 1), own.bit_select(asked.slot, 1).eq(1)]
 
         def set_length():
             with m.If(fork):
-                m.d.sync += lengths[ask.p.other].eq(to)
+                m.d.sync += lengths[asked.other].eq(to)
             with m.Else():
-                m.d.sync += lengths[ask.p.slot].eq(to)
+                m.d.sync += lengths[asked.slot].eq(to)
             if kept:
-                m.d.sync += behinds[Mux(fork, ask.p.other, ask.p.slot)].eq(Mux(to == 0, 0, behind))
+                m.d.sync += behinds[Mux(fork, asked.other, asked.slot)].eq(Mux(to == 0, 0, behind))
 
         def drop():
             """The block that ``entry`` finds has an owner less."""
@@ -178,21 +181,21 @@ class KvBlocks(wiring.Component):
             with m.State("DECIDE"):
                 m.next = "READY"
                 if kept:
-                    with m.If((ask.p.op == ADMIT) & (ask.p.length == length) & ((newly >> block_bits) > behind)):
+                    with m.If((asked.op == ADMIT) & (asked.length == length) & ((newly >> block_bits) > behind)):
                         m.next = "BEHIND"
-                with (m.Elif if kept else m.If)(ask.p.op == ADMIT):
+                with (m.Elif if kept else m.If)(asked.op == ADMIT):
                     refuse(not_next, ((used == 0) & ~free, ErrorCode.NO_BLOCK))
                     with m.Elif(used == 0):
                         take_candidate()
                         admit()
-                    with m.Elif(own.bit_select(ask.p.slot, 1)):
+                    with m.Elif(own.bit_select(asked.slot, 1)):
                         admit()
                     with m.Else():
                         m.d.sync += physical.eq(entry.data)
                         m.next = "LOOK"
                 with m.Else():
-                    refuse((fork & ((ask.p.other == ask.p.slot) | (ask.p.other >= hw.slots)), ErrorCode.OTHER), too_long, *out_of_sight,
-                           (fork & (lengths[ask.p.other] != 0), ErrorCode.OCCUPIED))
+                    refuse((fork & ((asked.other == asked.slot) | (asked.other >= hw.slots)), ErrorCode.OTHER), too_long, *out_of_sight,
+                           (fork & (lengths[asked.other] != 0), ErrorCode.OCCUPIED))
                     with m.Elif(first == end):
                         answer()
                         set_length()
@@ -216,10 +219,10 @@ class KvBlocks(wiring.Component):
                     admit()
                     m.next = "READY"
             with m.State("WALK"):                           # over the blocks that are shared or dropped
-                m.d.comb += [entry.addr.eq(row(ask.p.slot, step)), set_owned.addr.eq(entry.data),
+                m.d.comb += [entry.addr.eq(row(asked.slot, step)), set_owned.addr.eq(entry.data),
                              set_owned.en.eq(1)]
                 with m.If(fork):
-                    m.d.comb += [set_entry.en.eq(1), set_entry.addr.eq(row(ask.p.other, step)), set_entry.data.eq(entry.data),
+                    m.d.comb += [set_entry.en.eq(1), set_entry.addr.eq(row(asked.other, step)), set_entry.data.eq(entry.data),
                                  set_owned.data.eq(dropped.data + 1)]
                 with m.Else():
                     drop()
@@ -227,15 +230,15 @@ class KvBlocks(wiring.Component):
                 with m.If(step + 1 == end):
                     answer()
                     set_length()
-                    m.d.sync += own.bit_select(ask.p.slot, 1).eq(0)
+                    m.d.sync += own.bit_select(asked.slot, 1).eq(0)
                     with m.If(fork):
-                        m.d.sync += own.bit_select(ask.p.other, 1).eq(0)
+                        m.d.sync += own.bit_select(asked.other, 1).eq(0)
                     m.next = "READY"
             if kept:
                 with m.State("BEHIND"):
-                    m.d.comb += [entry.addr.eq(row(ask.p.slot, behind)), set_owned.addr.eq(entry.data), set_owned.en.eq(1)]
+                    m.d.comb += [entry.addr.eq(row(asked.slot, behind)), set_owned.addr.eq(entry.data), set_owned.en.eq(1)]
                     drop()
-                    m.d.sync += behinds[ask.p.slot].eq(behind + 1)
+                    m.d.sync += behinds[asked.slot].eq(behind + 1)
                     m.next = "DECIDE"
         return m
 
@@ -324,7 +327,8 @@ class KvCache(wiring.Component):
         # The copy of a block, all layers and heads of some positions: a word of K and of V each cycle, out through the read addresses
         # and, two cycles later, in through the write addresses.
         copying, writing, copied = Const(0, 1), Const(0, 1), Const(0, 1)
-        reading = Signal()          # of the cycle before, what was offered then included: so a copy's start does not wait for the readers' ready
+        # of the cycle before, what was offered then included: so a copy's start does not wait for the readers' ready
+        reading = Signal()
         if paged and hw.kv_block > 1:
             copying, copy = Signal(name="copying"), blocks.copy
             line, offset, part = Signal(range(lines), name="line"), Signal(range(hw.kv_block), name="offset"), Signal(range(parts))
@@ -365,7 +369,8 @@ class KvCache(wiring.Component):
             m.d.comb += [memory_.write_address.eq(address), memory_.write_data.eq(Mux(copied, memory_.read_data, data_)),
                          memory_.write_en.eq(arrived & chosen | copied)]
 
-        # Read: addresses, memories, what they gave (they are slow), (errors,) output registers. Each stage moves when it is empty or the next one moves.
+        # Read: addresses, memories, what they gave (they are slow), (errors,) output registers. Each stage moves when it is empty or the
+        # next one moves.
         def read(name, request, o, port, codes, exps):
             stages = 4 + ecc
             valid = [Signal(name=f"{name}_valid{k}") for k in range(stages)]
@@ -402,8 +407,9 @@ class KvCache(wiring.Component):
                     word_ = along(given[:bits], field, first=3)
                     fields[field] = secded.correct(m, word_, syndrome, name=f"{name}_{field}")
             known = along(known, "known") if paged else Const(1, 1)
-            m.d.comb += [answer.i.p.last.eq(last), *(answer.i.p[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)
-                                                     for field, found in fields.items())]
+            m.d.comb += [answer.i.p.last.eq(last),
+                         *(answer.i.p[field].eq(Mux(known, found[0], 0) if ecc else Mux(known, found, 0) if paged else found)
+                           for field, found in fields.items())]
             busy = Cat(valid[1:], answer.holds).any()
             if not ecc:
                 return busy, None

@@ -5,12 +5,12 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..lib.fp8_dot import Product, add_carry, add_pairs, decode_operand, fixed_point, operand_layout
+from ..lib.fp8_dot import PairedProduct, Product, add_carry, add_pairs, decode_operand, fixed_point, operand_layout
 from ..lib.layouts import EXP_BITS, OFFSET_BITS, SHIFT_BITS, op_layout, result_layout, tile_layout
 from ..lib.skid import SkidRegister
 from ..lib.verilog import shared
 
-__all__ = ["Column", "MacArray"]
+__all__ = ["Column", "ColumnPair", "MacArray"]
 
 _LEVELS = 2      # adder levels per pipeline stage behind the first
 
@@ -19,6 +19,12 @@ def _middle_stages(lanes):
     """Stages between the first adder level and the accumulator's stage."""
     levels = max(0, lanes.bit_length() - 2)
     return max(0, -(-levels // _LEVELS) - 1)
+
+
+def _register(m, value, name):
+    signal = Signal(len(value), name=name, reset_less=True)
+    m.d.sync += signal.eq(value)
+    return signal
 
 
 class Column(wiring.Component):
@@ -72,7 +78,11 @@ class Column(wiring.Component):
             "row": In(range(rows)),
             "read_row": In(range(rows)),
             "sum": Out(signed(acc_bits)),
-        })
+        } | self._own_members())
+
+    def _own_members(self):
+        """Those that are others than a column's."""
+        return {}
 
     @property
     def module_name(self):
@@ -85,75 +95,114 @@ class Column(wiring.Component):
         """Cycles from an operation's operands to the first in which its sum can be read."""
         return self._stages
 
+    def _active(self, m, value, name):
+        """What a weight is until the next tile comes."""
+        signal = Signal(value.shape(), name=name, reset_less=True)
+        with m.If(self.load):
+            m.d.sync += signal.eq(value)
+        return signal
+
     def elaborate(self, platform):
         m = Module()
         lanes = range(self._lanes)
-
-        def register(value, name):
-            signal = Signal(len(value), name=name, reset_less=True)
-            m.d.sync += signal.eq(value)
-            return signal
-
-        def active(value, name):
-            signal = Signal(value.shape(), name=name, reset_less=True)
-            with m.If(self.load):
-                m.d.sync += signal.eq(value)
-            return signal
-
         values, signs = [], []
         if self._multipliers:
             # Weights are shifted as they are loaded, so that nothing stands before a multiplier but registers.
             width = self._weight.int_bits + self._activation.int_bits + 1
             for i in lanes:
-                weight = active(fixed_point(self._weight, self.tile.word_select(i, self._weight.bits)).as_signed(), f"lane{i}_weight")
-                values.append(register((weight * self.fixed[i])[:width], f"lane{i}_product"))
+                weight = self._active(m, fixed_point(self._weight, self.tile.word_select(i, self._weight.bits)).as_signed(), f"lane{i}_weight")
+                values.append(_register(m, (weight * self.fixed[i])[:width], f"lane{i}_product"))
             signs = [Const(0, 1)] * self._lanes
         else:
-            product, weights = Product(self._weight, self._activation), active(self.tile, "weights")
+            product, weights = Product(self._weight, self._activation), self._active(m, self.tile, "weights")
             for i in lanes:
                 parts = product.multiply(m, weights.word_select(i, self._weight.bits), self.x[i], name=f"lane{i}")
-                magnitude, negative, shift = (register(part, f"lane{i}_{name}_r")
+                magnitude, negative, shift = (_register(m, part, f"lane{i}_{name}_r")
                                               for part, name in zip(parts, ("magnitude", "negative", "shift")))
                 values.append(product.align(m, magnitude, negative, shift, name=f"lane{i}"))
                 signs.append(negative)
+        self._accumulate(m, values, signs, self.sum)
+        return m
 
+    def _accumulate(self, m, values, signs, sum, prefix=""):
+        """The tree behind the products, accumulators and finished sums of one column. ``prefix`` of its names."""
         levels = 1      # in this stage
         for stage in range(1, self._stages - 1 - self._shifts):
-            values, signs = add_pairs(m, values, signs, levels, f"stage{stage}")
-            values = [register(value, f"stage{stage}_sum{i}") for i, value in enumerate(values)]
+            values, signs = add_pairs(m, values, signs, levels, f"{prefix}stage{stage}")
+            values = [_register(m, value, f"{prefix}stage{stage}_sum{i}") for i, value in enumerate(values)]
             if not self._multipliers:
-                signs = [register(sign, f"stage{stage}_sign{i}") for i, sign in enumerate(signs)]
+                signs = [_register(m, sign, f"{prefix}stage{stage}_sign{i}") for i, sign in enumerate(signs)]
             levels = _LEVELS
-        (value,), (sign,) = add_pairs(m, values, signs, levels, f"stage{self._stages - 1}")
+        (value,), (sign,) = add_pairs(m, values, signs, levels, f"{prefix}stage{self._stages - 1}")
         if self._shifts:
             # A negative sum is a complement whose carry is still to come: what is shifted in is that carry.
             shifted = value.as_signed()
             for bit in range(SHIFT_BITS):
-                wide = Signal(self._acc_bits, name=f"shifted{bit}")
+                wide = Signal(self._acc_bits, name=f"{prefix}shifted{bit}")
                 m.d.comb += wide.eq(Mux(self.shift[bit], Cat(sign.replicate(1 << bit), shifted).as_signed(), shifted))
                 shifted = wide.as_signed()
-            value, sign = register(shifted, "shifted").as_signed(), register(sign, "shifted_sign")
+            value, sign = _register(m, shifted, f"{prefix}shifted").as_signed(), _register(m, sign, f"{prefix}shifted_sign")
 
-        total = Signal(self._acc_bits)
+        total = Signal(self._acc_bits, name=f"{prefix}total")
         if self._entries == 1:
             # Cleared by the next sum's start, which synthesis makes the register's own synchronous reset.
-            acc = Signal(self._acc_bits, reset_less=True)
+            acc = Signal(self._acc_bits, name=f"{prefix}acc", reset_less=True)
             with m.If(self.enable):
                 m.d.sync += acc.eq(total)
             with m.If(self.first):
                 m.d.sync += acc.eq(0)
         else:
-            m.submodules.accs = accs = Memory(shape=unsigned(self._acc_bits), depth=self._entries, init=[])
+            m.submodules[f"{prefix}accs"] = accs = Memory(shape=unsigned(self._acc_bits), depth=self._entries, init=[])
             read, write = accs.read_port(domain="comb"), accs.write_port()
-            acc = Signal(self._acc_bits)
+            acc = Signal(self._acc_bits, name=f"{prefix}acc")
             m.d.comb += [read.addr.eq(self.entry), acc.eq(Mux(self.first, 0, read.data)),
                          write.addr.eq(self.entry), write.data.eq(total), write.en.eq(self.enable)]
         m.d.comb += total.eq(add_carry(acc, value, sign, self._acc_bits))
 
-        m.submodules.ring = ring = Memory(shape=unsigned(self._acc_bits), depth=self._rows, init=[])
+        m.submodules[f"{prefix}ring"] = ring = Memory(shape=unsigned(self._acc_bits), depth=self._rows, init=[])
         read, write = ring.read_port(domain="comb"), ring.write_port()
         m.d.comb += [write.addr.eq(self.row), write.data.eq(total), write.en.eq(self.keep),
-                     read.addr.eq(self.read_row), self.sum.eq(read.data)]
+                     read.addr.eq(self.read_row), sum.eq(read.data)]
+
+
+class ColumnPair(Column):
+    """Two columns that share their multipliers (`hwgen.lib.fp8_dot.PairedProduct`): sums and cycles of two of `Column`.
+
+    Parameters and members are those of a column, but for these:
+
+    tile : In(2 * L codes)              of the one column, then of the other
+    x : In(PairedProduct.layout) * L
+    sum : Out(signed(acc_bits)) * 2
+    """
+
+    def _own_members(self):
+        return {"tile": In(2 * self._weight.bits * self._lanes), "x": In(self._product.layout).array(self._lanes), "sum": Out(signed(self._acc_bits)).array(2)}
+
+    @property
+    def _product(self):
+        return PairedProduct(self._weight, self._activation)
+
+    @property
+    def module_name(self):
+        return f"{super().module_name}_pair"
+
+    def elaborate(self, platform):
+        m = Module()
+        product, terms = self._product, ([], [])
+        for i in range(self._lanes):
+            weights = []
+            for c in range(2):
+                parts = product.weight(self.tile.word_select(c * self._lanes + i, self._weight.bits))
+                weights.append([self._active(m, part, f"column{c}_lane{i}_{name}") for part, name in zip(parts, ("sig", "own", "sign"))])
+            magnitudes = product.multiply(m, [sig for sig, _, _ in weights], self.x[i], name=f"lane{i}")
+            for c, (magnitude, (_, own, sign)) in enumerate(zip(magnitudes, weights)):
+                name = f"column{c}_lane{i}"
+                magnitude = _register(m, magnitude, f"{name}_magnitude")
+                negative = _register(m, sign ^ self.x[i].negative, f"{name}_negative")
+                shift = _register(m, product.shift(m, own, self.x[i], name=name), f"{name}_shift")
+                terms[c].append((product.align(m, magnitude, negative, shift, name=name), negative))
+        for c, of_column in enumerate(terms):
+            self._accumulate(m, *zip(*of_column), self.sum[c], prefix=f"column{c}_")
         return m
 
 
@@ -205,9 +254,11 @@ class MacArray(wiring.Component):
         m = Module()
         design, hw, rows = self._design, self._design.hw, self.rows
         weight, activation = design.array_format, design.recipe.activation_format
-        columns = [Column(weight=weight, activation=activation, lanes=hw.lanes, entries=hw.entries, rows=rows,
-                          acc_bits=design.acc_bits, multipliers=c < hw.dsp_columns, shifts=bool(hw.adapters)) for c in range(hw.columns)]
-        stages = columns[0].stages
+        shape = dict(weight=weight, activation=activation, lanes=hw.lanes, entries=hw.entries, rows=rows, acc_bits=design.acc_bits, shifts=bool(hw.adapters))
+        with_multipliers = hw.dsp_columns + 2 * hw.dsp_pairs      # so many columns, the first ones
+        pairs = {c: ColumnPair(**shape) for c in range(hw.dsp_columns, with_multipliers, 2)}
+        columns = {c: Column(**shape, multipliers=c < hw.dsp_columns) for c in range(hw.columns) if not hw.dsp_columns <= c < with_multipliers}
+        stages = next(iter((columns | pairs).values())).stages
 
         # The waiting operation. Decoded here, once for all columns.
         control = StructLayout({name: field.shape for name, field in op_layout(design) if name != "codes"})
@@ -225,12 +276,16 @@ class MacArray(wiring.Component):
         ]
         # A register for each field: bits between fields that nothing writes would be registers on which Yosys' opt fails.
         held = [{name: Signal(x[i][name].shape(), name=f"x{i}_{name}", reset_less=True) for name, _ in x[i].shape()} for i in range(hw.lanes)]
+        paired = PairedProduct(weight, activation)
+        x_of_pairs = [Signal(paired.layout, name=f"pair{i}", reset_less=True) for i in range(hw.lanes)]
         with m.If(self.x.ready):
             m.d.sync += waiting.eq(self.x.valid)
             m.d.sync += [op[name].eq(self.x.payload[name]) for name, _ in control]
             for i in range(hw.lanes):
                 decoded = decode_operand(activation, self.x.payload.codes[i])
                 m.d.sync += [held[i][name].eq(value) for name, value in decoded.items()]
+                if pairs:
+                    m.d.sync += [x_of_pairs[i][name].eq(value) for name, value in paired.decode(self.x.payload.codes[i]).items()]
                 if hw.dsp_columns:
                     m.d.sync += fixed[i].eq(fixed_point(activation, self.x.payload.codes[i]))
 
@@ -239,15 +294,16 @@ class MacArray(wiring.Component):
         fired = Signal(control, name="fired", reset_less=True)
         m.d.sync += [tile.eq(self.tile.payload[:len(tile)]), loads.eq(load), fires.eq(fire), fired.eq(op)]
 
-        def distributed(signal):
-            copy = Signal.like(signal, name=f"{signal.name}_given", reset_less=True)
+        def distributed(signal, to=""):
+            copy = Signal.like(signal, name=f"{to}{signal.name}_given", reset_less=True)
             m.d.sync += copy.eq(signal)
             return copy
 
-        if hw.dsp_columns < hw.columns:
+        if with_multipliers < hw.columns:
             m.d.comb += [x[i][name].eq(distributed(field)) for i, fields in enumerate(held) for name, field in fields.items()]
-        if hw.dsp_columns:
-            fixed = [distributed(signal) for signal in fixed]
+        # An FPGA's multipliers stand in rows all over it, so each column has registers of its own there (`hwgen.fpga.files` keeps them apart).
+        given = {c: [distributed(signal, f"column{c}_") for signal in fixed] for c in range(hw.dsp_columns)}
+        given |= {c: [distributed(operand.as_value(), f"column{c}_") for operand in x_of_pairs] for c in pairs}
 
         # The active tile, in the columns.
         m.d.comb += [self.tile.ready.eq(~active | (fire & op.tile_end)), load.eq(self.tile.ready & self.tile.valid)]
@@ -289,12 +345,15 @@ class MacArray(wiring.Component):
         with m.If(free):
             m.d.sync += advance(read_row, rows)
 
-        for c, column in enumerate(columns):
+        sums = []
+        for c, column in sorted((columns | pairs).items()):
             m.submodules[f"column{c}"] = shared(column, column.module_name)
+            sums += column.sum if c in pairs else [column.sum]
+            operands = zip(column.fixed if c < hw.dsp_columns else column.x, given.get(c, x))
             m.d.comb += [
                 column.load.eq(loads),
-                column.tile.eq(tile.word_select(c, weight.bits * hw.lanes)),
-                *(column.fixed[i].eq(fixed[i]) if c < hw.dsp_columns else column.x[i].eq(x[i]) for i in range(hw.lanes)),
+                column.tile.eq(tile[c * weight.bits * hw.lanes:][:len(column.tile)]),
+                *(port.eq(operand) for port, operand in operands),
                 column.enable.eq(enable[-1]),
                 column.first.eq(end.first if hw.entries > 1 else enable[-2] & staged[-2].first),
                 column.entry.eq(end.entry),
@@ -317,7 +376,7 @@ class MacArray(wiring.Component):
             of_groups = self._offsets(m, load, take, read_row).word_select(group, OFFSET_BITS * hw.vector_lanes)
             m.d.comb += results.i.p.rows.eq(of_groups)
         for v in range(hw.vector_lanes):
-            m.d.comb += results.i.p.acc[v].eq(Array(columns[g * hw.vector_lanes + v].sum for g in range(groups))[group])
+            m.d.comb += results.i.p.acc[v].eq(Array(sums[g * hw.vector_lanes + v] for g in range(groups))[group])
         return m
 
     def _offsets(self, m, load, take, read_row):

@@ -14,9 +14,10 @@ __all__ = ["MemoryLoader"]
 class MemoryLoader(wiring.Component):
     """Writes blocks of bytes that come one by one into a memory, and reads blocks back, of which it says the CRC-32 (that of zlib).
 
-    While a block is loaded all bytes are its own (``raw``), up to its length. Words gather in a FIFO; a burst is offered when all of its words are
-    there, so the memory never waits for the line, and the line has the time of a burst's bytes for what the memory does. A block that falls silent
-    is given up: then what comes is thrown away until there was something and another silence, for it may be the rest of the block.
+    While a block is loaded all bytes are its own (``raw``), up to its length. Words gather in a FIFO; a burst is offered when all of its
+    words are there, so the memory never waits for the line, and the line has the time of a burst's bytes for what the memory does. A
+    block that falls silent is given up: then what comes is thrown away until there was something and another silence, for it may be the
+    rest of the block.
 
     A check reads bursts for which there is room, one at a time, and takes a byte a cycle. Errors are kept, the first, and end nothing
     but a block of which words were lost: so the bus is owed nothing when ``busy`` ends. Cycles: `hwgen.golden.memory_loader`.
@@ -154,7 +155,8 @@ class MemoryLoader(wiring.Component):
         for channel in "aw", "ar":
             out = {name: getattr(self, f"m_axi_{channel}{name}") for name in ("size", "burst", "cache", "addr", "len")}
             # a burst that is offered lies behind ``at``, which goes on when it is taken
-            m.d.comb += [out["size"].eq(size), out["burst"].eq(1), out["cache"].eq(0b0011), out["addr"].eq(Cat(Const(0, size), at)), out["len"].eq(length - 1)]
+            m.d.comb += [out["size"].eq(size), out["burst"].eq(1), out["cache"].eq(0b0011), out["addr"].eq(Cat(Const(0, size), at)),
+                         out["len"].eq(length - 1)]
         odd = self._last_bytes(m)
         last = index == length - 1
         m.d.comb += [self.m_axi_wdata.eq(words.r_data), self.m_axi_wlast.eq(last), self.m_axi_wstrb.eq(Mux(last & (left == 0), odd, -1)),

@@ -4,7 +4,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..lib.arith import Pipeline, clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, unpack_bf16, window_amount
-from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout, result_layout,
+from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout,
+                           result_layout,
                            signature_layout)
 
 __all__ = ["Residual"]
@@ -89,7 +90,8 @@ class Residual(wiring.Component):
 
         # The command, and where a granule of sums, or of the norm's results, belongs
         adding, final, busy = Signal(name="adding"), Signal(name="final"), Signal()
-        top_entry, exp = Signal(range(entries), reset_less=True, name="top_entry"), Signal(signed(EXP_BITS), reset_less=True, name="held_exp")
+        top_entry, exp = (Signal(range(entries), reset_less=True, name="top_entry"),
+                          Signal(signed(EXP_BITS), reset_less=True, name="held_exp"))
         base = Signal(range(parts))                      # the tile's first granule
         sent, complete = Signal(range(entries + 1), name="sent"), Signal(range(entries + 1))   # signatures
         if normed:
@@ -167,8 +169,8 @@ class Residual(wiring.Component):
             m.d.sync += amount1.eq(amount)
         biases = self._bias(m, op) if biased else None
 
-        # What was fetched misses the last three operations. Only lo codes can come so soon after their hi codes, and a position's codes after
-        # those of the token.
+        # What was fetched misses the last three operations. Only lo codes can come so soon after their hi codes, and a position's codes
+        # after those of the token.
         near = [back for back in (1, 2, 3) if (pair or learned) and back >= (design.hw.lanes // v if pair else parts)]
         same2 = {back: Signal(name=f"same{back}_2", reset_less=True) for back in near}    # in stage 2
         same3 = {back: Signal(name=f"same{back}_3", reset_less=True) for back in near}    # in stage 3
@@ -180,7 +182,7 @@ class Residual(wiring.Component):
         for lane in range(v):
             name = f"lane{lane}"
 
-            def reg(value, what):
+            def reg(value, what, name=name):
                 value = Value.cast(value)
                 register = Signal(value.shape(), name=f"{name}_{what}", reset_less=True)
                 m.d.sync += register.eq(value)

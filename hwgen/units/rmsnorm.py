@@ -41,8 +41,8 @@ class RmsNorm(wiring.Component):
 
     Members
     -------
-    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a norm is,
-                                             ``final`` where the final norm has a bias
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a
+                                             norm is, ``final`` where the final norm has a bias
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held

@@ -22,9 +22,9 @@ class Sampler(wiring.Component):
     """The best token of each row, while the LM head's results go by: a granule per cycle.
 
     Greedy: the largest sum, the lowest index on a tie; a softcap of the logits changes nothing of that. With sampler "gumbel", and a
-    temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel noise, which is a sample of the softmax; the noise of a token depends on seed, row
-    key and token only. Rows beyond vocab_size are ignored. A result leaves when its row's last granule has passed:
-    ``golden.sampler.sample_latency`` cycles from that granule to ``done``.
+    temperature that is not 0: the largest sum of logit (or softcapped logit) / temperature and Gumbel noise, which is a sample of the
+    softmax; the noise of a token depends on seed, row key and token only. Rows beyond vocab_size are ignored. A result leaves when its
+    row's last granule has passed: ``golden.sampler.sample_latency`` cycles from that granule to ``done``.
 
     Parameters
     ----------

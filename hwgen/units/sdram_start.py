@@ -7,10 +7,11 @@ __all__ = ["SdramStart"]
 
 
 class SdramStart(wiring.Component):
-    """A Wishbone master that writes a list of registers once, from the reset on, with pauses, as software would to start a memory controller.
+    """A Wishbone master that writes a list of registers once, from the reset on, with pauses, as software would to start a memory
+    controller.
 
-    A write is offered until it is acknowledged; one cycle and its pause later the next is. ``ready`` follows the last one's pause. A write that is refused
-    ends it: ``failed``. `golden.sdram_start` has the cycles.
+    A write is offered until it is acknowledged; one cycle and its pause later the next is. ``ready`` follows the last one's pause. A
+    write that is refused ends it: ``failed``. `golden.sdram_start` has the cycles.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ class SdramStart(wiring.Component):
         for step in self._steps:
             if step.address % 4:
                 raise ValueError(f"Address of a start-up step must be a multiple of 4, not {step.address:#x}")
-        super().__init__({"wb_adr": Out(30), "wb_dat_w": Out(32), "wb_cyc": Out(1), "wb_stb": Out(1), "wb_we": Out(1), "wb_ack": In(1), "wb_err": In(1),
+        super().__init__({"wb_adr": Out(30), "wb_dat_w": Out(32), "wb_cyc": Out(1), "wb_stb": Out(1), "wb_we": Out(1), "wb_ack": In(1),
+                          "wb_err": In(1),
                           "ready": Out(1), "failed": Out(1)})
 
     def elaborate(self, platform):
@@ -45,7 +47,8 @@ class SdramStart(wiring.Component):
         index = Signal(range(len(steps) + 1))
         left = Signal(range(max(step.wait for step in steps) + 1))      # cycles of the pause
         pause = Signal(left.shape(), reset_less=True)                   # behind the step that is offered
-        m.d.comb += [self.wb_stb.eq(self.wb_cyc), self.wb_we.eq(self.wb_cyc), self.ready.eq((index == len(steps)) & (left == 0) & ~self.failed)]
+        m.d.comb += [self.wb_stb.eq(self.wb_cyc), self.wb_we.eq(self.wb_cyc),
+                     self.ready.eq((index == len(steps)) & (left == 0) & ~self.failed)]
         with m.If(self.wb_cyc):
             with m.If(self.wb_ack | self.wb_err):
                 m.d.sync += [self.wb_cyc.eq(0), index.eq(index + 1), left.eq(pause), self.failed.eq(self.wb_err)]

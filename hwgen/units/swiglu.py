@@ -43,7 +43,7 @@ class SwiGlu(wiring.Component):
         first = 1 if cut else 2 if squared else 8                                  # stages of the function
         pipe = Pipeline(m, self.i, self.o, stages=first + 2 if gated else first)
         for lane in range(self._lanes):
-            def reg(value, name, stages=1):
+            def reg(value, name, stages=1, lane=lane):
                 return pipe.reg(value, name=f"{name}{lane}", stages=stages)
 
             g_in = self.i.payload.x[2 * lane if gated else lane]
@@ -87,7 +87,8 @@ class SwiGlu(wiring.Component):
         mirrored = reg(Mux(g4.sign, one - t, t)[:table.out_fraction + 1], "mirrored")
         # 5, 6, 7, 8: times g, its highest bit, normalized, rounded
         product = reg(reg(g4.significand, "g_sig") * mirrored, "product")
-        (count, zero), product = (reg(value, name) for value, name in ((leading_zeros(m, product, name=f"lane{lane}"), "found"), (product, "product_")))
+        (count, zero), product = (reg(value, name) for value, name in ((leading_zeros(m, product, name=f"lane{lane}"), "found"),
+                                                                       (product, "product_")))
         # the product's highest bit is worth 2**2 when the exponent is 0: [1, 2) * [1, 2) takes two below it
         biased = reg(reg(g4.exponent, "g_exp", 3) + (len(product) - 1 - 7 - table.out_fraction) - count, "biased")
         upper, sticky = reg(shift_up(m, product, count, 9, name=f"lane{lane}"), "upper")

@@ -14,8 +14,8 @@ class VectorBuffer(wiring.Component):
 
     Granules of a row are written in order, rows in any interleaving; part 0 restarts the row's largest magnitude, which
     gives the scale of all of the row's codes. A write is always ready, and is seen, data and scale both, by requests
-    taken two cycles later, or after that (``golden.vector_buffer.WRITE_LATENCY``). A row that is written while it is read gives slices with the scale of some
-    moment in between. Elements that were never written are 0, until a row is used again.
+    taken two cycles later, or after that (``golden.vector_buffer.WRITE_LATENCY``). A row that is written while it is read gives slices with
+    the scale of some moment in between. Elements that were never written are 0, until a row is used again.
 
     A request taken in cycle s is answered in cycle s + 4 (``golden.vector_buffer.READ_LATENCY``), one per cycle.
 

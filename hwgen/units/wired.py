@@ -12,6 +12,7 @@ from ..lib.layouts import EXP_BITS, op_layout, result_layout
 from ..lib.skid import SkidRegister
 from ..lib.verilog import verbatim
 from ..lib.wires import wires_text
+from ..params.tables import stuck_register
 
 __all__ = ["Wired"]
 
@@ -99,7 +100,7 @@ class Wired(wiring.Component):
         sums = []
         for number, (name, matrix) in enumerate(self._matrices.items()):
             y = Signal(matrix.size[0], name=f"y{number}")
-            m.submodules[name] = Instance(verbatim(f"wires_{name}", wires_text(matrix.plan)), i_clk=ClockSignal(), i_clear=~running,
+            m.submodules[name] = Instance(verbatim(f"wires_{name}", wires_text(matrix.plan, stuck_register(name))), i_clk=ClockSignal(), i_clear=~running,
                                           i_x=serial[:matrix.size[1]], o_y=y)
             sums.append(y)
 

@@ -1,5 +1,6 @@
 """A family of models: how a Hugging Face folder of it is read."""
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ...params.block import ACTIVATIONS, dense
 from ...params.checks import shown
@@ -120,7 +121,9 @@ class Given:
 
     def __init__(self, family, options, about, where):
         self.family, self.options, self.about, self.where = family, options, about, where
-        self.layers = self.shape = self.ropes = None
+        self.layers: Any = None         # these three are known when the options have been read
+        self.shape: Any = None
+        self.ropes: Any = None
 
     def name(self, option):
         """The family's name of Llama's option."""
@@ -191,7 +194,8 @@ class Given:
     def plan(self, shape, sizes, tied):
         """The `Plan` of the tensors, with what it folds among the notes."""
         plan = tensors.Plan(shape, sizes, self.family.spelled, self.own_biases, tied, self.family.transposed)
-        said = [fold(plan, self) for fold in self.family.folds] + [tensors.attention_factor(plan, [rope.factor if rope else 1.0 for rope in self.ropes])]
+        said = [*(fold(plan, self) for fold in self.family.folds),
+                tensors.attention_factor(plan, [rope.factor if rope else 1.0 for rope in self.ropes])]
         if tied and not shape.tie_word_embeddings:
             said.append("the head is a table of its own")
         said = [words for words in said if words]

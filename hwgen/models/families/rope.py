@@ -140,7 +140,8 @@ def _llama3(rope, theta, size, context, original):
 
 
 def yarn(rope, theta, size, context, original):
-    """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those divided by the factor."""
+    """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those divided by the
+    factor."""
     factor, positions = rope.take("factor", float), original()
     check_number("RoPE scaling factor", factor)
     if theta <= 1:

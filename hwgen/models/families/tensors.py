@@ -6,12 +6,14 @@ apply to weights and biases alike, so that their order is that of the sums: what
 to the rows of a matrix.
 """
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from ...params.block import Norm
 
-__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused", "interleaved",
+__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused",
+           "interleaved",
            "no_final_bias", "no_gains", "norm_biases", "plus_one", "stacked", "two_norms"]
 
 POSITIONS = "model.embed_positions.weight"
@@ -27,7 +29,7 @@ class Recipe:
     make : callable     (name -> float32 array) -> float32 array
     """
     needs: dict
-    make: object
+    make: Callable
 
     def then(self, function):
         """This, and then a function of the array."""
@@ -88,12 +90,14 @@ class Plan:
         return frozenset(name for name, recipe in self.recipes.items() if recipe.needs and recipe.needs.keys() <= set(files))
 
     def modules(self, spelled):
-        """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else; None for others. ``spelled``: see `Plan`."""
+        """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else; None for others.
+        ``spelled``: see `Plan`."""
         users = [file for recipe in self.recipes.values() for file in recipe.needs]
         found = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
         for name, recipe in self.recipes.items():
             if len(self.sizes[name]) == 2:
-                alone = name.startswith("model.layers.") and recipe is self._stored[name] and all(users.count(file) == 1 for file in recipe.needs)
+                alone = (name.startswith("model.layers.") and recipe is self._stored[name]
+                         and all(users.count(file) == 1 for file in recipe.needs))
                 module = spelled(name) if alone or not name.startswith("model.layers.") else next(iter(recipe.needs), name)
                 found[module.removesuffix(".weight")] = name if alone else None
         return found
@@ -133,7 +137,8 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
 
 
 def attention_factor(plan, factors):
-    """A factor of cosines and sines, of each layer: its square goes into the turned elements of the queries, or into the gains of their norm."""
+    """A factor of cosines and sines, of each layer: its square goes into the turned elements of the queries, or into the gains of their
+    norm."""
     shape, norm = plan.shape, plan.shape.block.qk_norm
     turned = shape.head_dim if shape.rotary_dim is None else shape.rotary_dim
     for i, factor in enumerate(factors):

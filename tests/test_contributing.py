@@ -1,0 +1,82 @@
+"""The lists of docs/CONTRIBUTING.md: each file of a list is there for everything of that kind."""
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hwgen.fpga.boards import BOARDS
+from hwgen.models.families import FAMILIES
+from hwgen.params.block import ACTIVATIONS
+from hwgen.params.formats import WEIGHTS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+KINDS = {"unit": sorted(path.stem for path in (ROOT / "hwgen" / "units").glob("*.py") if not path.stem.startswith("_")),
+         "activation": sorted(ACTIVATIONS), "family": sorted(FAMILIES), "board": sorted(BOARDS), "format": sorted(WEIGHTS)}
+
+#: (name, file) that do without, each with its reason.
+EXEMPT = {
+    ("adapters", "sim/bench_adapters.py"): "sim/test_adapters.py compares whole decoders that have it",
+    ("adapters", "tools/mutate.py"): "a pass of a whole decoder for each mutant would take days",
+    ("adapters", "tools/coverage.json"): "made after the last coverage run",
+    ("rom_grid", "tools/coverage.json"): "made after the last coverage run",
+    ("wired", "tools/coverage.json"): "made after the last coverage run",
+    ("relu", "hwgen/params/tables.py"): "has no table",
+    ("relu2", "hwgen/params/tables.py"): "has no table",
+}
+
+
+class Item(NamedTuple):
+    file: str
+    text: str       # that it must have, or ""
+
+    def missing(self, name, root=ROOT):
+        """What is not there for a thing of that name, or None."""
+        file, text = (part.replace("NAME", name) for part in self)
+        if (name, file) in EXEMPT:
+            return None
+        if not (root / file).is_file():
+            return f"{file} is not there"
+        if text and text.lower() not in (root / file).read_text(encoding="utf-8").lower():
+            return f"{file} does not have {text}"
+        return None
+
+
+def lists(page):
+    """{kind: its items}"""
+    found = {}
+    for section in re.split(r"^## ", page, flags=re.MULTILINE):
+        if match := re.match(r"Add an? (\w+)\n", section):
+            items = [Item(file, text) for file, text in re.findall(r"^- `([^`]+)`(?: with `([^`]+)`)?:", section, re.MULTILINE)]
+            if items:
+                found[match[1]] = items
+    return found
+
+
+LISTS = lists(PAGE)
+
+
+def test_each_kind_has_a_list():
+    assert sorted(LISTS) == sorted(KINDS) and min(map(len, LISTS.values())) >= 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_there_has_its_files(kind):
+    missing = [f"{name}: {said}" for name in KINDS[kind] for item in LISTS[kind] if (said := item.missing(name))]
+    assert missing == []
+
+
+@pytest.mark.parametrize("item, said", [
+    (Item("hwgen/NAME.py", ""), "hwgen/x.py is not there"), (Item("page.md", "(NAME.md)"), "page.md does not have (x.md)"),
+    (Item("page.md", "y.md"), None)])
+def test_what_is_missing_is_said(tmp_path, item, said):
+    (tmp_path / "page.md").write_text("[y](y.md)")
+    assert item.missing("x", tmp_path) == said
+
+
+def test_exemptions_are_of_what_is_there():
+    names = {name for of in KINDS.values() for name in of}
+    assert [key for key in EXEMPT if key[0] not in names or (ROOT / key[1]).is_file() and key[1].endswith(".py")
+            and key[0] in (ROOT / key[1]).read_text(encoding="utf-8")] == []

@@ -1,0 +1,29 @@
+"""ruff finds nothing, and the lists of what it and mypy leave out only get shorter."""
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOL = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+LONG = sorted(file for file, rules in TOOL["ruff"]["lint"]["per-file-ignores"].items() if "E501" in rules)
+UNTYPED, = (each["module"] for each in TOOL["mypy"]["overrides"] if each.get("ignore_errors"))
+
+
+def test_ruff_finds_nothing():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise"], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", LONG)
+def test_a_file_that_may_have_long_lines_has_one(file):
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines)) > TOOL["ruff"]["line-length"], "take it off the list in pyproject.toml"
+
+
+@pytest.mark.parametrize("module", UNTYPED)
+def test_a_module_that_is_not_checked_is_there(module):
+    assert (ROOT / f"{module.replace('.', '/')}.py").exists(), "take it off the list in pyproject.toml"
