@@ -30,7 +30,7 @@ test: $(STAMP) ## the tests: each bench on the first simulator at all its shapes
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not nightly" $(PYTEST_ARGS) sim tests
 
 nightly: $(STAMP) ## all tests, at all shapes on all installed simulators; then each family's machine on RTL (an hour)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[soc]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[soc,dram]'
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS) sim tests
 	@$(BIN)/python -m tools.check_families --jobs $(JOBS)
 	@$(BIN)/python -m tools.take_in

@@ -15,6 +15,7 @@ import warnings
 
 from .commands.emit import add_emit
 from .commands.fpga import add_fpga
+from .commands.load import add_load
 from .commands.models import add_accuracy, add_info, add_quantize
 from .commands.plan import add_plan, spelled_out
 from .commands.report import add_report
@@ -40,7 +41,7 @@ def _parser():
                      epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # as --help lists them
-    for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_counters, add_accuracy, add_quantize,
+    for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_load, add_counters, add_accuracy, add_quantize,
                 add_plan, add_info, add_report):
         add(commands)
     return parser

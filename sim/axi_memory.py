@@ -1,4 +1,4 @@
-"""A memory on an AXI4 read port, as a DRAM controller behaves, that distrusts its master."""
+"""A memory on an AXI4 port, as a DRAM controller behaves, that distrusts its master."""
 import random
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from cocotb.triggers import ReadOnly
 
 from sim.stream_bench import value_of
 
-__all__ = ["AxiMemory", "Timing"]
+__all__ = ["AxiMemory", "AxiWrites", "Timing"]
 
 PAGE = 4096
 
@@ -137,4 +137,93 @@ class AxiMemory:
                     assert (tag, asize, kind) == (0, size, 1) and address % self.word == 0, f"burst {offer} in cycle {cycle}"
                     assert address // PAGE == (address + length * self.word) // PAGE, f"burst {offer} crosses 4 KiB in cycle {cycle}"
                     self._take(cycle, address, length + 1)
+            await self.clock.edge()
+
+
+class AxiWrites:
+    """The write channels of an `AxiMemory`, whose ``data`` is a bytearray then. One burst at a time, as its master promises.
+
+    Checks of the master: an offer stays as it is, no word before its burst's address, INCR of whole words within 4 KiB, the last word is
+    marked and only it, ``bready`` is always high.
+
+    Attributes
+    ----------
+    latency : int           cycles from a burst's last word to its answer
+    stall, busy             probability of a cycle that takes no word, or no address
+    mute : bool             take nothing, answer nothing
+    fail : callable         byte address of a burst -> its answer (0 is OKAY)
+    addresses               (cycle, byte address, words) of each burst
+    words                   cycle of each word
+    """
+
+    def __init__(self, memory, *, latency=1, stall=0, busy=0, prefix="m_axi"):
+        dut = memory.dut
+        self.memory, self.clock, self.latency, self.stall, self.busy = memory, memory.clock, latency, stall, busy
+        self.mute, self.fail = False, lambda address: 0
+        self._s = {name: getattr(dut, f"{prefix}_{name}") for name in
+                   ("awid", "awaddr", "awlen", "awsize", "awburst", "awvalid", "awready", "wdata", "wstrb", "wlast", "wvalid", "wready",
+                    "bid", "bresp", "bvalid", "bready")}
+        self._rng = random.Random(f"{cocotb.RANDOM_SEED} {prefix} writes")
+        self.addresses, self.words = [], []
+        self._task = cocotb.start_soon(self._run())
+
+    def clear(self):
+        """Forget what was noted."""
+        self.addresses.clear()
+        self.words.clear()
+
+    def _offer(self, channel, names):
+        return tuple(value_of(self._s[channel + name]) for name in names) if value_of(self._s[channel + "valid"]) else None
+
+    def _store(self, address, data, strobe):
+        memory = self.memory
+        for k in range(memory.word):
+            if strobe >> k & 1:
+                assert 0 <= address + k - memory.base < len(memory.data), f"byte {address + k:#x} is not the memory's"
+                memory.data[address + k - memory.base] = data >> 8 * k & 0xFF
+
+    async def _run(self):
+        s, memory, size = self._s, self.memory, (self.memory.word - 1).bit_length()
+        s["bid"].value = s["bresp"].value = 0
+        burst = answer = None           # [first, next address, words left]; (cycle, code)
+        before = {"aw": None, "w": None}
+        while True:
+            cycle = self.clock.cycle
+            takes = not self.mute and not (self.busy and self._rng.random() < self.busy)
+            hears = not self.mute and not (self.stall and self._rng.random() < self.stall)
+            answers = answer is not None and not self.mute and cycle >= answer[0]
+            s["awready"].value, s["wready"].value, s["bvalid"].value = int(takes), int(hears), int(answers)
+            if answers:
+                s["bresp"].value = answer[1]
+            await ReadOnly()
+            if self.clock.in_reset:
+                burst = answer = None
+                before = {"aw": None, "w": None}
+            else:
+                assert value_of(s["bready"]), f"bready is low in cycle {cycle}"
+                offers = {"aw": self._offer("aw", ("id", "addr", "len", "size", "burst")), "w": self._offer("w", ("data", "strb", "last"))}
+                for channel, taken in (("aw", takes), ("w", hears)):
+                    old, new = before[channel], offers[channel]
+                    assert old in (None, new), f"{channel} {old} became {new} in cycle {cycle}"
+                    before[channel] = None if taken else offers[channel]
+                assert offers["w"] is None or burst, f"a word before its address in cycle {cycle}"
+                if answers:
+                    answer = None
+                if hears and offers["w"]:
+                    data, strobe, last = offers["w"]
+                    self._store(burst[1], data, strobe)
+                    self.words.append(cycle)
+                    burst[1] += memory.word
+                    burst[2] -= 1
+                    assert last == (burst[2] == 0), f"wlast is {last} in cycle {cycle}"
+                    if last:
+                        burst, answer = None, (cycle + self.latency, self.fail(burst[0]))
+                if takes and offers["aw"]:
+                    tag, address, length, asize, kind = offers["aw"]
+                    assert burst is answer is None, f"burst {offers['aw']} before the answer to the one before, in cycle {cycle}"
+                    assert (tag, asize, kind) == (0, size, 1) and address % memory.word == 0, f"burst {offers['aw']} in cycle {cycle}"
+                    end = address + length * memory.word
+                    assert address // PAGE == end // PAGE, f"burst {offers['aw']} crosses 4 KiB in cycle {cycle}"
+                    burst = [address, address, length + 1]
+                    self.addresses.append((cycle, address, length + 1))
             await self.clock.edge()

@@ -15,7 +15,7 @@ from hwgen.plan.summary import facts
 from model_files import write_folder
 from sim.designs import small_design
 
-COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "accuracy", "quantize", "plan engines", "plan scale",
+COMMANDS = ("demo", "emit", "run", "trace run", "trace make", "selftest", "load", "accuracy", "quantize", "plan engines", "plan scale",
             "plan die", "info", "report")
 
 
@@ -142,7 +142,7 @@ def test_a_boards_speed_is_projected_at_its_clock(capsys, monkeypatch, more, clo
     """The board's link is the golden model here: only the clock matters."""
     def link(screen, options, design, quantized, faults):
         return GoldenLink(design, quantized)
-    monkeypatch.setattr("hwgen.commands.links._board_link", link)
+    monkeypatch.setattr("hwgen.commands.links.board_link", link)
     monkeypatch.setattr("hwgen.commands.links.check_simulator", lambda: None)
     _, err = lines(capsys, ["run", "demo", "--link", "sim-uart", "--prompt", "x", "--max-tokens", "2", *more.split()])
     assert any(line.startswith(f"  tokens/s at {clock} MHz, projected") for line in err)

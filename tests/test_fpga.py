@@ -17,6 +17,7 @@ from hwgen.fpga.families import FAMILIES
 from hwgen.fpga.tools import ToolError, run_tool
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
+from hwgen.params.dram import MT48LC16M16
 from hwgen.params.presets import hw_shape, recipe
 
 TOOL = """#!{python}
@@ -288,3 +289,17 @@ def test_a_top_without_pll():
     chosen = board("ulx3s-85f")
     assert "pll pll" in files.top(chosen, "machine")
     assert "assign clock = clk" in files.top(dataclasses.replace(chosen, clock=25), "machine")
+
+
+def test_a_top_with_a_memory(tools, tmp_path):
+    """Its pins are constrained, each of them; the chip has a clock of its own, which the PLL makes."""
+    chosen = dataclasses.replace(board("ulx3s-85f"), memory=MT48LC16M16)
+    text, lpf = files.top(chosen, "machine"), FAMILIES["ecp5"].constraints(chosen)
+    ports = [f"{name}[{i}]" if top_bit else name for top_bit, name in re.findall(r"^ +(?:input|output|inout) +wire +(?:\[(\d+):0\])? *(\w+)", text, re.MULTILINE)
+             for i in range(int(top_bit or 0) + 1)]
+    assert sorted(re.findall(r'^LOCATE COMP "(\S+)" SITE', lpf, re.MULTILINE)) == sorted(ports) and len(ports) == 11 + 39
+    assert 'LOCATE COMP "sdram_dq[15]" SITE "J17";' in lpf and 'LOCATE COMP "sdram_clk" SITE "F19";' in lpf
+    assert "ODDRX1F memory_clock (.SCLK(shifted)" in text and ".clkout1(shifted)" in text
+    assert files.pll(chosen, tmp_path) and files.pll(dataclasses.replace(chosen, clock=25), tmp_path)
+    assert "--clkout1 45 --phase1 90" in (tmp_path / "log").read_text()
+    assert "sdram" not in files.top(board("ulx3s-85f"), "machine") + FAMILIES["ecp5"].constraints(board("ulx3s-85f"))

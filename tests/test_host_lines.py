@@ -143,7 +143,7 @@ def test_a_port_that_goes_away_when_it_is_told_to_stop(capsys, monkeypatch):
         if len(pieces) == 4:
             raise KeyboardInterrupt
     monkeypatch.setattr("hwgen.host.terminal.write", write)
-    monkeypatch.setattr("hwgen.commands.links._board_link", lambda screen, options, design, quantized, faults: Following(design, quantized))
+    monkeypatch.setattr("hwgen.commands.links.board_link", lambda screen, options, design, quantized, faults: Following(design, quantized))
     monkeypatch.setattr("hwgen.commands.links.check_simulator", lambda: None)
     assert main("run demo --prompt x --link sim-uart".split()) == 1
     err = capsys.readouterr().err

@@ -35,8 +35,8 @@ EXPLAINED = ROOT / "tools" / "mutants.json"
 #: Units and tops of which the runner in sim/ has a bench, the quick ones first.
 UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop",
          "axi_registers",
-         "axi_reader", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache", "mac_array", "array_grid", "rom_grid",
-         "attention", "decoder", "axi", "board",
+         "axi_reader", "memory_loader", "sdram_start", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache",
+         "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
          "wired", "wired_decoder")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
 VERSION = 3

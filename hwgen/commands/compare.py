@@ -13,6 +13,7 @@ from ..plan.compare_picture import front_svg
 from ..plan.fit import FULL, fit, spelled
 from .chips import DOES_NOT_FIT, add_chip, check_clock, chip, shape_of
 from .common import add_command, without_adapters
+from .links import check_source
 
 __all__ = ["add_compare"]
 
@@ -49,8 +50,9 @@ def run_compare(options, screen):
             raise ValueError(f"Formats must be those in which {options.model} is: leave out --formats, or name the model it was made from")
         fixed = named_fields(options.shape) if options.shape is not None else set()
         base = without_adapters(hw_shape(options.shape if options.shape is not None else chosen.shape if chosen else "tiny", model))
-        if base.source != "rom":
-            raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        check_source(chosen, base)
+        if base.wired:
+            raise ValueError("Weight source must be 'rom' for hwgen plan compare, not 'wired': the matrices' size depends on every weight")
         if "slots" in fixed and base.slots < options.texts:
             raise ValueError(f"Slots must be at least the {options.texts} texts, not {base.slots}")
         recipes = {spelled: recipe(spelled) for spelled in options.formats
@@ -64,7 +66,7 @@ def run_compare(options, screen):
             with writing(file):
                 try_to_write(Path(file))
     with screen.bar("trying shapes") as progress:
-        points = compared(designs, family, capacity, options.texts, options.clock, progress)
+        points = compared(designs, family, capacity, options.texts, options.clock, progress, memory=chosen and chosen.memory)
     about = f"{model.name} on {title}, {options.texts} text{'s' if options.texts > 1 else ''} at once"
     print(f"{about}: {len(points):,} of {len(designs):,} shapes fit")
     best, names = front(points, GAIN), {of: name or "default" for name, of in recipes.items()}

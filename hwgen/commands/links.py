@@ -9,7 +9,8 @@ from ..lib import verilator
 from ..models.wires import fixed_matrices
 from ..params.model import DEMO as DEMO_SHAPE
 
-__all__ = ["add_board", "add_link", "check_link", "check_simulator", "chosen_board", "is_board_link", "open_link", "place"]
+__all__ = ["LINKS", "add_board", "add_link", "board_link", "check_link", "check_simulator", "check_source", "chosen_board", "is_board_link",
+           "open_link", "place"]
 
 LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
 
@@ -86,8 +87,9 @@ def open_link(screen, options, design, quantized, **more):
             yield TimingLink(design, fixed_matrices(quantized, design) if design.hw.wired else None)
             return
         if is_board_link(options.link):
-            link = stack.enter_context(_board_link(screen, options, design, quantized, faults=more.get("faults", ())))
-            yield CheckedLink(link, golden) if golden else link
+            link = stack.enter_context(board_link(screen, options, design, quantized, faults=more.get("faults", ())))
+            late = bool(chosen_board(options).memory)       # golden's weights never are
+            yield CheckedLink(link, golden, values_only=late) if golden else link
             return
         from ..host.machine import simulated
         stall = getattr(options, "stall", 0)
@@ -97,19 +99,29 @@ def open_link(screen, options, design, quantized, **more):
         yield CheckedLink(link, golden, values_only=stall > 0) if golden else link
 
 
+def check_source(chosen, hw):
+    """ValueError for an `HwShape` whose weights are not where a board (or None: an FPGA) has them."""
+    if chosen and chosen.memory:
+        if hw.source != "stream":
+            raise ValueError(f"The weights of {chosen.name} are in its memory: take source=stream for the shape")
+    elif not hw.inside:
+        raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+
+
 @contextlib.contextmanager
-def _board_link(screen, options, design, quantized, *, faults=()):
-    """The link to a board's machine that the options ask for."""
+def board_link(screen, options, design, quantized, *, faults=(), empty=None):
+    """The link to a board's machine that the options ask for. With ``empty``, the file of a simulated memory's bytes, nothing is said of
+    the weights that are there."""
     from ..host.board import serial_link, simulated_pins
     chosen = chosen_board(options)
     with checked_input():
-        if not design.hw.inside:
-            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+        check_source(chosen, design.hw)
     if options.link == "sim-uart":
-        with simulated_pins(chosen, design, quantized, screen.stage, faults=faults) as link:
+        more = {"memory": empty, "loaded": False} if empty else {}
+        with simulated_pins(chosen, design, quantized, screen.stage, faults=faults, **more) as link:
             yield link
     else:
         if faults:
             raise InputError("Faults can be injected into simulations only: take --link verilator or --link sim-uart")
-        with serial_link(options.link.removeprefix("serial:"), chosen, design, quantized) as link:
+        with serial_link(options.link.removeprefix("serial:"), chosen, design, quantized, weights=not empty) as link:
             yield link

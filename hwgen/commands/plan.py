@@ -15,12 +15,14 @@ from ..params.model import PRESETS
 from ..params.presets import hw_shape
 from ..plan.costs import KINDS, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
+from ..plan.loading import load_seconds, reading
 from ..plan.summary import summary
 from ..plan.wired import expected
 from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
 from .common import CLOCK, add_clock, add_command, add_machine, recipe_of, without_adapters
 from .compare import add_compare
 from .die import add_die
+from .links import check_source
 
 __all__ = ["add_plan", "spelled_out"]
 
@@ -76,8 +78,7 @@ def run_plan_board(options, screen):
         if options.formats is None and chosen and not kept:
             options.formats = chosen.formats
         design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
-        if not design.hw.inside:
-            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+        check_source(chosen, design.hw)
         check_clock(options)
     if options.json:
         with writing(options.json):
@@ -87,8 +88,11 @@ def run_plan_board(options, screen):
     clock = options.clock or min((mhz for mhz in (found.mhz, chosen.clock if chosen else 0) if mhz), default=0)
     hw = design.hw
     counts = sorted({1, min(hw.entries, hw.slots, hw.blocks)})
-    speeds = {} if found.over else {texts: found.cycles(texts) for texts in counts}
-    print(f"{'does not fit' if found.over else 'fits'}: {model.name} on {title}")
+    memory, size = chosen and chosen.memory, design.stream_beats * hw.beat_bytes
+    too_large = bool(memory) and size > memory.size
+    readings = {texts: reading(design, memory, clock, texts) for texts in counts} if memory and not (found.over or too_large) else {}
+    speeds = {} if found.over or too_large else {texts: readings[texts].cycles if memory else found.cycles(texts) for texts in counts}
+    print(f"{'does not fit' if found.over or too_large else 'fits'}: {model.name} on {title}")
     rows = Table("", "about", "of", "", box=None, header_style="bold", padding=(0, 2))
     for column in rows.columns[1:]:
         column.justify = "right"
@@ -107,25 +111,35 @@ def run_plan_board(options, screen):
         result(units)
     if hw.wired:
         if options.units:
-            print("LUT4     of a weight, by matrix: " + ", ".join(f"{matrix_name(*key)} {m.luts / m.size[0] / m.size[1]:.2f}" for key, m in expected(design).items()))
+            print("LUT4     of a weight, by matrix: "
+                  + ", ".join(f"{matrix_name(*key)} {m.luts / m.size[0] / m.size[1]:.2f}" for key, m in expected(design).items()))
         print("without  what the weights themselves change: those that are 0 cost nothing (docs/wired.md)")
-    smaller = _what_then(options, found, chosen) if found.over else None
-    if not found.over:
+    if memory:
+        print("         without the memory's controller, the reader of weights and the loader")
+        print(f"memory   {memory.title}: {size:,} bytes of weights of {memory.size:,}"
+              + (": too many, take a smaller model or --formats weights=e2m1" if too_large else
+                 f"; {load_seconds(size, chosen.baud):,.1f} s to load them, at {chosen.baud:,} baud"))
+    smaller = _what_then(options, found, chosen) if found.over and not too_large else None
+    if speeds:
         print(f"clock    {_clock(found, chosen)}")
         if options.clock and found.mhz and options.clock > found.mhz:
             print(f"         {options.clock:g} MHz is more than it may reach")
         for texts, cycles in speeds.items():
-            print(f"{'speed' if texts == 1 else '':8} {_speed(cycles, clock)}, " + ("one text" if texts == 1 else f"{texts} texts of {design.room(texts)} at once"))
+            print(f"{'speed' if texts == 1 else '':8} {_speed(cycles, clock)}, " + ("one text" if texts == 1 else f"{texts} texts of {design.room(texts)} at once")
+                  + (f"; {readings[texts].binds} binds: {readings[texts].memory:,.0f} cycles of a pass for its weights, {readings[texts].machine:,.0f} for the rest" if memory else ""))
         context, slots = largest(found, "context", model.longest_context), largest(found, "slots", 256)
         print(f"room     for a context of {context}" + (" (all that the model has)" if context == model.longest_context else "")
               + f", or for {slots} slot{'s' if slots > 1 else ''} of {hw.context}")
     if options.json:
-        about = {"kind": "projected", "model": model.name, "chip": title, "family": family, "shape": spelled(hw), "fits": not found.over, "used": found.used,
+        about = {"kind": "projected", "model": model.name, "chip": title, "family": family, "shape": spelled(hw), "fits": not (found.over or too_large), "used": found.used,
                  "capacity": capacity, "without": missing, "units": {unit: {kind: round(count) for kind, count in costs.items()} for unit, costs in found.units.items()},
                  "mhz": round(found.mhz, 2), "clock": clock, "smaller": smaller,
                  "speeds": [{"texts": texts, "cycles_per_token": round(cycles, 1), "tokens_per_second": round(1e6 * clock / cycles, 1)} for texts, cycles in speeds.items()]}
+        if memory:
+            about["memory"] = {"title": memory.title, "bytes": memory.size, "weights": size, "load_seconds": round(load_seconds(size, chosen.baud), 1),
+                               "passes": [{"texts": texts, "memory_cycles": each.memory, "machine_cycles": round(each.machine, 1), "binds": each.binds} for texts, each in readings.items()]}
         write_text(options.json, json.dumps(about, indent=1) + "\n")
-    return DOES_NOT_FIT if found.over else 0
+    return DOES_NOT_FIT if found.over or too_large else 0
 
 
 def _what_then(options, found, chosen):
@@ -144,8 +158,9 @@ def _what_then(options, found, chosen):
             print("         --head single takes half the bytes for its last matrix")
     else:
         print(f"smaller  --shape {spelled(smaller.design.hw)}")
-        print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(smaller.cycles(), smaller.mhz)}")
-    larger = [other for other in BOARDS.values() if chosen is not None and other.name != chosen.name
+        cycles = reading(smaller.design, chosen.memory, smaller.mhz or chosen.clock, 1).cycles if chosen and chosen.memory else smaller.cycles()
+        print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(cycles, smaller.mhz)}")
+    larger = [other for other in BOARDS.values() if chosen is not None and other.name != chosen.name and bool(other.memory) == bool(chosen.memory)
               and other.family in table() and not fit(found.design, other.family, capacity_of(other)).over]
     if larger:
         print(f"larger   --board {' or '.join(other.name for other in larger)}, with --shape {spelled(found.design.hw)}")

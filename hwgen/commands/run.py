@@ -167,7 +167,12 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     screen.say(f"drafts: {draft_text({'proposed': proposed, 'accepted': accepted})}")
     screen.say(f"{len(scheduler.passes)} passes in {time.monotonic() - began:.1f} s on the {place(options)}")
     if options.check:
-        screen.say("every token and signature, cycle and counter equals the golden model's")
+        _say_equal(screen, link)
+
+
+def _say_equal(screen, link):
+    """What a `CheckedLink` has compared."""
+    screen.say("every token and signature" + ("" if link.values_only else ", cycle and counter") + " equals the golden model's")
 
 
 def _say_end(screen, design, why, options):
@@ -204,8 +209,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
     warn_clipped(screen, link.design, (prefill, decode, *columns.values()))
     screen.say(f"{prefill.passes + decode.passes + passes} passes in {seconds:.1f} s on the {place(options)}")
     if options.check:
-        screen.say("every token and signature" + ("" if getattr(options, "stall", 0) else ", cycle and counter")
-                   + " equals the golden model's")
+        _say_equal(screen, link)
 
 
 def _beside(screen, link, tokenizer, options):

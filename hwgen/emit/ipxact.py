@@ -99,8 +99,8 @@ def _memory_map(bus):
 
 
 def _address_space(about):
-    axi = about["bus"]["axi"]
-    space = _named("addressSpace", "m_axi", _node("range", 1 << axi["address_width"]), _node("width", axi["data_width"]),
+    address, data = (about["ports"][f"m_axi_{port}"]["width"] for port in ("araddr", "rdata"))
+    space = _named("addressSpace", "m_axi", _node("range", 1 << address), _node("width", data),
                    _node("addressUnitBits", 8), text="the memory with the weights")
     return _node("addressSpaces", space)
 

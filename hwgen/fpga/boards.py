@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 __all__ = ["BOARDS", "Board", "Pin", "board"]
 
 
+#: {port of a top: its name in amaranth-boards}. What is there the inverse of a level is named by that level here.
+SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sdram_ras_n": "ras", "sdram_cas_n": "cas", "sdram_we_n": "we", "sdram_ba": "ba",
+              "sdram_a": "a", "sdram_dm": "dqm", "sdram_dq": "dq"}
+
+
 @dataclass(frozen=True)
 class Pin:
     """A pin of the package, and its attributes in the words of the tools."""
@@ -32,6 +37,7 @@ class Board:
     formats : str           as for --formats; None: the default
     seed : int              of the placement, one with which the clock is met
     programmer : tuple      words of openFPGALoader's command line
+    memory : Sdram          what holds the weights; None: the FPGA's own
     note : str              what somebody should know before a build
     """
     name: str
@@ -48,10 +54,11 @@ class Board:
     formats: str = None
     seed: int = 1
     programmer: tuple
+    memory: object = None
     note: str = ""
 
     def pins(self):
-        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board. ``rx`` is what the machine receives."""
+        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" of its memory's chip. ``rx`` is what the machine receives."""
         module, name = self.platform.split(":")
         platform = getattr(importlib.import_module(module), name)
         found = {(r.name, r.number): r for r in platform.resources}
@@ -61,8 +68,9 @@ class Board:
             return [Pin(pin, io.invert, tuple(sorted(resource.attrs.items()))) for pin in io.names]
 
         uart = found["uart", 0]
+        memory = {port: pins(found["sdram", 0], part) for port, part in SDRAM_PINS.items()} if self.memory else {}
         return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
-                "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])]}
+                "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])], **memory}
 
 
 BOARDS = {b.name: b for b in (

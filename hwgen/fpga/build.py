@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..emit import emit
 from ..emit.images import image_name
-from ..top.board import BoardMachine
+from ..top.board import BoardMachine, memory_buses
 from . import files
+from .dram import memory_verilog
 from .families import FAMILIES
 from .floorplan import floorplan, floorplan_svg
 from .tools import ToolError, run_tool, version
@@ -72,9 +73,14 @@ def _tool(stage, name, output, folder, tool, *words):
 
 
 def write_sources(board, design, quantized, work):
-    """Emit a board's machine, and write the top around it, into a folder. Returns the Verilog files' names."""
-    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **wires))
+    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the Verilog files' names."""
+    more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi())}
+    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
+    if board.memory is not None:
+        for name, text in memory_verilog(board.memory, board.clock).items():
+            write_text(work / name, text)
+            sources.append(name)
     write_text(work / "top.v", files.top(board, MACHINE))
     if files.pll(board, work):
         sources.append("pll.v")
@@ -82,8 +88,9 @@ def write_sources(board, design, quantized, work):
 
 
 def sources_digest_of(work, sources, design):
-    """SHA-256 of a folder's Verilog and its memory image."""
-    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, image_name(design, MACHINE)))).hexdigest()
+    """SHA-256 of a folder's Verilog and its memory image, if that goes into the bitstream."""
+    image = [] if design.hw.source == "stream" else [image_name(design, MACHINE)]
+    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, *image))).hexdigest()
 
 
 def sources_digest(board, design, quantized):
@@ -116,7 +123,9 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
-    key = hashlib.sha256(repr((board, design, quantized.digest, tools, family.place(board, "", "", ""), family.route and family.route(board, "", "", ""))).encode()).hexdigest()[:12]
+    weights = None if design.hw.source == "stream" else quantized.digest      # they come later, or are in the bitstream
+    words = family.place(board, "", "", ""), family.route and family.route(board, "", "", "")
+    key = hashlib.sha256(repr((board, design, weights, tools, *words)).encode()).hexdigest()[:12]
     work = folder / f"{board.name}-{key}"
     with stage(f"emitting Verilog into {work}"):
         sources = write_sources(board, design, quantized, work)

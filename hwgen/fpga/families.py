@@ -15,7 +15,8 @@ class Family:
     Parameters
     ----------
     resources : dict        {"lut", "ff", "bram", "dsp": the placer's name}, as in a board's capacity
-    pll : callable          (board, folder) -> None; writes pll.v there: module ``pll``, ports clkin, clkout0, locked
+    pll : callable          (board, folder) -> None; writes pll.v there: module ``pll``, ports clkin, clkout0, locked; with a memory also clkout1, its clock
+    clock_pin : str         Verilog that gives the clock ``shifted`` to the pin ``sdram_clk``; "" where no board has a memory
     constraints : callable  board -> text of pins and clocks
     constraints_file : str  its name
     synthesis : str         Yosys' command
@@ -33,6 +34,7 @@ class Family:
     constraints: Callable
     constraints_file: str
     synthesis: str
+    clock_pin: str = ""
     multiplier: str = ""
     placer: str = ""
     packer: str = ""
@@ -47,7 +49,7 @@ def _ports(board):
     """(port, pin) of all that a machine needs of a board."""
     for port, pins in board.pins().items():
         for i, pin in enumerate(pins):
-            yield f"{port}[{i}]" if port == "led" else port, pin
+            yield f"{port}[{i}]" if port == "led" or len(pins) > 1 else port, pin
 
 
 def _told(board, got):
@@ -56,10 +58,14 @@ def _told(board, got):
         raise ToolError(f"{board.title}: The clock can be {got:g} MHz of {board.oscillator:g} MHz, not {board.clock:g}: take --mhz {got:g}")
 
 
+#: Degrees by which a memory's clock comes behind the machine's, as LiteX has it for the ULX3S: a quarter of a cycle for a command to get there, and three for data to come back.
+MEMORY_PHASE = 90
+
 # -- Lattice ECP5, with Project Trellis
 
 def _ecp5_pll(board, folder):
-    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-f", "pll.v", "--module", "pll", folder=folder, log="pll.log")
+    shifted = ("--clkout1", f"{board.clock:g}", "--phase1", f"{MEMORY_PHASE}") if board.memory else ()
+    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", *shifted, "-f", "pll.v", "--module", "pll", folder=folder, log="pll.log")
     _told(board, float(re.search(r"clkout0 frequency: *([\d.]+)", (folder / "pll.log").read_text())[1]))
 
 
@@ -75,6 +81,7 @@ def _lpf(board):
 ECP5 = Family(
     name="ecp5", resources={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
     pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
+    clock_pin="  ODDRX1F memory_clock (.SCLK(shifted), .RST(1'b0), .D0(1'b1), .D1(1'b0), .Q(sdram_clk));\n",
     placer="nextpnr-ecp5", packer="ecppack",
     place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--placer", "static", "--no-route", "--write", output),
     route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--textcfg", output),

@@ -1,4 +1,5 @@
 """The files around a machine on a board: its top with clock and reset, and the script of the synthesis."""
+from .dram import axi_ports, sdram_ports
 from .families import FAMILIES
 
 __all__ = ["divisor", "has_pll", "pll", "synthesis_script", "top"]
@@ -8,10 +9,10 @@ _TOP = """\
 module top (
     input  wire       clk,
     input  wire       rx,
-    output wire       tx{led_port}
+    output wire       tx{led_port}{memory_ports}
 );
   wire clock, locked;
-{clocking}
+{memory_wires}{clocking}
   // Reset while the PLL is not locked, and 16 cycles from then on.
   reg [4:0] settled;
   initial settled = 0;
@@ -24,15 +25,15 @@ module top (
       .rst(!settled[4]),
       .rx(rx),
       .tx(tx),
-      .led({led_use})
+      .led({led_use}){memory_use}
   );
-endmodule
+{memory}endmodule
 """
 
 
 def has_pll(board):
-    """Whether the machine's clock is another one than the oscillator's."""
-    return board.clock != board.oscillator
+    """Whether the machine's clock is another one than the oscillator's, or there are two."""
+    return board.clock != board.oscillator or board.memory is not None
 
 
 def divisor(board):
@@ -41,16 +42,32 @@ def divisor(board):
 
 
 def top(board, machine):
-    """Verilog of the top module."""
+    """Verilog of the top module. With a memory it has the chip's pins, and a module ``memory`` (`hwgen.fpga.dram`) between machine and pins."""
     leds = board.pins()["led"]
     invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
-    clocking = "  pll pll (.clkin(clk), .clkout0(clock), .locked(locked));\n" if has_pll(board) else \
+    more = "" if board.memory is None else ".clkout1(shifted), "
+    clocking = f"  pll pll (.clkin(clk), .clkout0(clock), {more}.locked(locked));\n" if has_pll(board) else \
         "  assign clock = clk;\n  assign locked = 1'b1;\n"
     n = len(leds)
     return _TOP.format(title=board.title, machine=machine, clocking=clocking,
                        led_port=f",\n    output wire [{n - 1}:0] led" if n else "",
                        led_wire=f"  wire [7:0] light;\n  assign led = light[{n - 1}:0] ^ {n}'b{invert};\n" if n else "  wire [7:0] light;\n",
-                       led_use="light")
+                       led_use="light", **_memory(board))
+
+
+def _memory(board):
+    """What a memory adds to a top."""
+    if board.memory is None:
+        return dict.fromkeys(("memory_wires", "memory_ports", "memory_use", "memory"), "")
+    pins, bus = sdram_ports(board.memory), axi_ports(board.memory)
+    wires = [*((name, bits) for name, bits, _ in bus), ("memory_ready", 1), ("memory_failed", 1)]
+    joined = "".join(f",\n      .{name}({name})" for name, _ in wires)
+    return {
+        "memory_wires": "".join(f"  wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name};\n" for name, bits in wires) + "  wire shifted;\n",
+        "memory_ports": ",\n    output wire       sdram_clk" + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}" for name, bits, kind in pins),
+        "memory_use": joined,
+        "memory": FAMILIES[board.family].clock_pin + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])" + joined
+        + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}
 
 
 def pll(board, folder):

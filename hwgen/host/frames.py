@@ -98,6 +98,10 @@ class FramePort:
         """Words to an address and those behind it."""
         self.transact([Write(address, words)])
 
+    def send(self, data):
+        """Bytes that are no frame: a block of weights, which the request before has begun."""
+        self._line.write(data)
+
     def close(self):
         self._line.close()
 

@@ -81,13 +81,17 @@ class SerialLine:
 
 
 class PinsLine:
-    """The UART pins of a simulated board: a process whose stdin and stdout are what is on the wires (`uart_main.cpp`)."""
+    """The UART pins of a simulated board: a process whose stdin and stdout are what is on the wires (`uart_main.cpp`).
 
-    def __init__(self, executable):
+    ``memory``: the file whose bytes are those of the board's memory, if it has one.
+    """
+
+    def __init__(self, executable, memory=None):
         self.name = "simulated UART"
         theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen([str(executable), str(theirs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE,
                                          cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
         os.close(theirs)
 
@@ -100,7 +104,11 @@ class PinsLine:
 
     def flip(self, memory, word, bit):
         """Flip a bit of a word of the KV memory, before anything that is written afterwards arrives."""
-        os.write(self._control, f"flip {memory} {word} {bit}\n".encode())
+        self.control(f"flip {memory} {word} {bit}")
+
+    def control(self, line):
+        """Something that happens to the simulation, in the words of `uart_main.cpp`, before anything that is written afterwards arrives."""
+        os.write(self._control, f"{line}\n".encode())
 
     def read(self, seconds):
         out = self._process.stdout.fileno()

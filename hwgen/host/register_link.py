@@ -1,14 +1,44 @@
 """A link to a machine by its registers (docs/axi.md), whatever they are reached over."""
 import time
+from typing import NamedTuple
 
 from ..models.pack import model_id
 from ..params.errors import ErrorCode
+from ..params.loader import LoadError
 from ..params.phases import EVENTS
 from ..params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .frames import Read, Write
 from .link import Entry, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors, refusals
 
-__all__ = ["RegisterLink"]
+__all__ = ["MemoryState", "RegisterLink"]
+
+CHUNK = 4096        # bytes that a line is given at once
+
+
+class MemoryState(NamedTuple):
+    """What a loader says of its memory, and of the latest block.
+
+    busy, ready, failed, loaded : bool
+    error : LoadError       of the block
+    count, crc : int        of the block's bytes
+    weights : int           CRC-32 of the weights that are there
+    """
+    busy: bool
+    ready: bool
+    failed: bool
+    loaded: bool
+    error: LoadError
+    count: int
+    crc: int
+    weights: int
+
+    @classmethod
+    def of(cls, words):
+        status, count, crc, _, weights = words      # from LOAD_STATUS to WEIGHTS_CRC
+        code = status >> 8 & 7
+        if code not in list(LoadError):
+            raise LinkError(f"The machine's loader gave error {code}, which must be below {len(LoadError)}")
+        return cls(*(bool(status >> bit & 1) for bit in range(4)), LoadError(code), count, crc, weights)
 
 
 class RegisterLink(Link):
@@ -24,22 +54,38 @@ class RegisterLink(Link):
     quantized : QuantizedModel      the model that it should hold
     patience : float                seconds for a pass
     details : bool                  read counters and signatures after each pass
+    weights : bool                  it must hold the model's weights now; without, `check_weights` is for later
     """
 
-    def __init__(self, port, design, axi, quantized, *, patience=10.0, details=True):
+    def __init__(self, port, design, axi, quantized, *, patience=10.0, details=True, weights=True):
         self.design, self._port, self._patience, self.details = design, port, patience, details
+        self._quantized = quantized
         self._map = registers = register_map(design, axi)
         self._check_identity(design, axi)
         self.reset()
+        if axi.loader:
+            self._port.write(registers["TIMEOUT"].offset, 1 << 24)
+        if weights:
+            self.check_weights()
+
+    def check_weights(self):
+        """LinkError unless the machine has the model's weights."""
+        loader = self._map if "LOAD" in self._map else None
+        if loader and not self.memory().loaded:
+            raise LinkError(f"The board's memory holds no weights that were loaded since it was switched on: {self._load_them()}")
         # the weights say what they are when they are read
-        port.write(registers["CONTROL"].offset, 1)
+        self.reset()
         self._give([Entry(0, 0, 0)])
         self._results(1)
-        found, wanted = port.read(registers["WEIGHTS_ID"].offset)[0], model_id(quantized)
+        found, wanted = self._port.read(self._register("WEIGHTS_ID"))[0], model_id(self._quantized)
         if found != wanted:
-            raise LinkError(f"{self._name()} runs with weights {found:#010x}, and {design.model.name} in these formats has {wanted:#010x}: "
-                            "build its bitstream again")
+            raise LinkError(f"{self._name()} runs with weights {found:#010x}, and {self.design.model.name} in these formats has {wanted:#010x}: "
+                            + (self._load_them() if loader else "build its bitstream again"))
         self.reset()
+
+    @staticmethod
+    def _load_them():
+        return "hwgen load MODEL --board B --link L writes them"
 
     def _name(self):
         words = self._port.read(self._map["NAME0"].offset, 4)
@@ -144,6 +190,52 @@ class RegisterLink(Link):
         if code >= len(ErrorCode):
             raise LinkError(f"The machine answered an operation on its KV memory with code {code}, which must be below {len(ErrorCode)}")
         return KvAnswer(ErrorCode(code))
+
+    # -- the memory of a machine that has a loader
+
+    def memory(self):
+        """`MemoryState`, when its start-up is over. LinkError if that fails, or takes too long."""
+        def state():
+            found.append(MemoryState.of(self._port.read(self._register("LOAD_STATUS"), 5)))
+            return found[-1].ready or found[-1].failed
+        found = []
+        self._wait(state, "its memory's start-up")
+        if found[-1].failed:
+            raise LinkError("The board's memory does not work: its start-up has failed")
+        return found[-1]
+
+    def check_block(self, address, length):
+        """`MemoryState` behind a block that was read back."""
+        return self._block("CHECK", address, length)
+
+    def load_block(self, address, data, sent=lambda count: None):
+        """`MemoryState` behind a block that was written; it says whether that went well. ``sent(count)`` is called as bytes go."""
+        repeats = self._port.repeats
+        self._port.transact([Write(self._register("LOAD_ADDRESS"), (address,)), Write(self._register("LOAD"), (len(data),))])
+        if self._port.repeats == repeats:       # or the answer was lost, and the block has taken the question for its bytes
+            for start in range(0, len(data), CHUNK):
+                self._port.send(data[start:start + CHUNK])
+                sent(min(start + CHUNK, len(data)))
+        return self._ended()
+
+    def seal(self, crc):
+        """Says that weights of this CRC are in the memory, of which all have just been read back."""
+        self._port.write(self._register("SEAL"), crc)
+
+    def _block(self, register, address, length):
+        self._port.transact([Write(self._register("LOAD_ADDRESS"), (address,)), Write(self._register(register), (length,))])
+        return self._ended()
+
+    def _ended(self):
+        """`MemoryState` when no block is under way."""
+        state = None
+
+        def done():
+            nonlocal state
+            state = self.memory()
+            return not state.busy
+        self._wait(done, "a block of its memory")
+        return state
 
     def counters(self):
         """The machine's counters of the latest pass, in the order of `params.phases.EVENTS`."""

@@ -4,7 +4,8 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn,
+                           TimeRemainingColumn, TransferSpeedColumn)
 from rich.table import Table
 
 __all__ = ["Screen", "result", "speed_table", "write"]
@@ -54,6 +55,26 @@ class Screen:
         else:
             self.say(text)
             yield lambda done, total: None
+
+    @contextlib.contextmanager
+    def transfer(self, text):
+        """Yields a function of (bytes done, bytes of all): how fast, and how long yet. Where there is no terminal a line for each tenth."""
+        if self.console.is_terminal:
+            with Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+                          TimeRemainingColumn(), console=self.console, transient=True) as progress:
+                task = progress.add_task(text, total=None)
+                yield lambda done, total: progress.update(task, completed=done, total=total)
+            return
+        began, said = time.monotonic(), 0
+
+        def tell(done, total):
+            nonlocal said
+            if 10 * done // total > said:
+                said = 10 * done // total
+                seconds = max(1e-3, time.monotonic() - began)
+                self.say(f"{text}: {10 * said} % of {total:,} bytes, {done / seconds:,.0f} bytes/s, "
+                         f"{seconds * (total - done) / done:,.0f} s left")
+        yield tell
 
     def table(self, table):
         _print(self.console, table)

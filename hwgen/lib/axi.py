@@ -3,7 +3,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["LiteSlave", "read_master", "lite_slave", "stream_master", "stream_slave"]
+__all__ = ["LiteSlave", "read_master", "lite_slave", "stream_master", "stream_slave", "write_master"]
 
 
 def read_master(axi, prefix="m_axi_"):
@@ -12,6 +12,16 @@ def read_master(axi, prefix="m_axi_"):
         "arid": Out(axi.id_width), "araddr": Out(axi.address_width), "arlen": Out(8), "arsize": Out(3), "arburst": Out(2),
         "arlock": Out(1), "arcache": Out(4), "arprot": Out(3), "arqos": Out(4), "arvalid": Out(1), "arready": In(1),
         "rid": In(axi.id_width), "rdata": In(axi.data_width), "rresp": In(2), "rlast": In(1), "rvalid": In(1), "rready": Out(1)}
+    return {prefix + name: member for name, member in members.items()}
+
+
+def write_master(axi, prefix="m_axi_"):
+    """Members of the three write channels of an AXI4 master, for an `AxiShape`."""
+    members = {
+        "awid": Out(axi.id_width), "awaddr": Out(axi.address_width), "awlen": Out(8), "awsize": Out(3), "awburst": Out(2),
+        "awlock": Out(1), "awcache": Out(4), "awprot": Out(3), "awqos": Out(4), "awvalid": Out(1), "awready": In(1),
+        "wdata": Out(axi.data_width), "wstrb": Out(axi.word_bytes), "wlast": Out(1), "wvalid": Out(1), "wready": In(1),
+        "bid": In(axi.id_width), "bresp": In(2), "bvalid": In(1), "bready": Out(1)}
     return {prefix + name: member for name, member in members.items()}
 
 

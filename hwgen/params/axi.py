@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from .checks import check_int
 
-__all__ = ["AXI_EVENTS", "AxiShape", "PAGE"]
+__all__ = ["AXI_EVENTS", "AxiShape", "LoaderShape", "PAGE"]
 
 PAGE = 4096     # bytes that no burst crosses; the weights start at a multiple
 
@@ -40,6 +40,8 @@ class AxiShape:
     prefetch: int = 256
     host: str = "stream"
     queue: int = 4
+    #: Whether the machine itself writes the memory: `LoaderShape`.
+    loader = False
 
     def __post_init__(self):
         for noun, field, low, high in (("AXI data width", "data_width", 8, 1024), ("AXI address width", "address_width", 13, 64),
@@ -78,3 +80,22 @@ class AxiShape:
         size = design.stream_beats * design.hw.beat_bytes
         if design.hw.source == "stream" and size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderShape(AxiShape):
+    """Buses of a machine that has its memory for itself, and loads it over its line (`hwgen.units.memory_loader`): with host "queue", and
+    32 bits of addresses at most."""
+    host: str = "queue"
+    loader = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_int("AXI address width with a loader", self.address_width, 13, 32)
+        if self.host != "queue":
+            raise ValueError(f"Host port with a loader must be 'queue', not {self.host!r}")
+
+    def check(self, design):
+        super().check(design)
+        if design.hw.source != "stream":
+            raise ValueError(f"Weight source must be 'stream' with a loader, not {design.hw.source!r}")

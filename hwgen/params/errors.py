@@ -34,6 +34,9 @@ class ErrorCode(IntEnum):
     LENGTH = 10
     OPERATION = 11
     WINDOW = 12
+    MEMORY = 13
+    MEMORY_FAILED = 14
+    NO_WEIGHTS = 15
 
 
 #: What is right, in words.
@@ -51,4 +54,7 @@ MEANINGS = {
     ErrorCode.LENGTH: "the length must be at most the slot's",
     ErrorCode.OPERATION: "the operation must be one of KvOp",
     ErrorCode.WINDOW: "the length must be 0, or one whose sliding window the slot still has (blocks behind the window are given back)",
+    ErrorCode.MEMORY: "the memory of the weights must be ready: it starts up, or is loaded or checked",
+    ErrorCode.MEMORY_FAILED: "the memory of the weights must work: its start-up has failed",
+    ErrorCode.NO_WEIGHTS: "the memory must hold the model's weights, loaded and checked (hwgen load)",
 }

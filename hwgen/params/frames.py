@@ -6,9 +6,10 @@ A request's bytes are operations: one byte (WRITE, FIXED, words - 1), the byte a
 words (low byte first). For each there is a status byte in the answer and, for a read, behind it the words.
 """
 
-__all__ = ["FIXED", "FIRST", "MALFORMED", "MAX_BYTES", "MAX_WORDS", "SILENCE", "START", "WRITE"]
+__all__ = ["FIXED", "FIRST", "FRAME_BYTES", "MALFORMED", "MAX_BYTES", "MAX_WORDS", "SILENCE", "START", "WRITE"]
 
 START = 0xA5
+FRAME_BYTES = 5         # of a frame beside its data
 MAX_BYTES = 255         # of a request's operations, and of an answer's
 WRITE = 0x80            # in an operation's first byte: it writes
 FIXED = 0x40            # all words have the same address; otherwise each has the next

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .axi import AXI_EVENTS
 from .errors import MEANINGS, OPERATIONS
+from .loader import LOAD_MEANINGS
 from .phases import EVENTS
 
 __all__ = ["ACCESS", "Field", "IRQS", "Register", "RegisterMap", "RESULT", "RESULT_ERRORS", "command_fields", "design_id", "register_map", "word_bits"]
@@ -148,6 +149,24 @@ def _bus_registers(register, value, axi):
     register(0x054, "TIMEOUT", "of reads", value("rw", "cycles without a word, while some are owed, that are an error; 0: never"))
 
 
+def _loader_registers(register, value):
+    """Registers of the loader of the weights' memory, for which LOAD_ADDRESS is written first."""
+    register(0x0B0, "LOAD_ADDRESS", "of the next block", value("rw", "address of its first byte: of a whole word of the memory"))
+    never = "Answered with an error while a pass or another block is under way, the memory is not ready, or the block is empty or goes beyond the addresses"
+    register(0x0B4, "LOAD", f"a block comes: the next bytes of the line go into the memory, and no frame is understood before the block is whole, or the line was silent. {never}",
+             value("push", "bytes of the block"))
+    register(0x0B8, "CHECK", f"a block is read back, for its CRC. {never}", value("push", "bytes of the block"))
+    register(0x0BC, "LOAD_STATUS", "of the memory and the latest block", _field("busy", 0, 1, "ro", "the block is under way"),
+             _field("ready", 1, 1, "ro", "the memory's start-up is over"), _field("failed", 2, 1, "ro", "the memory's start-up has failed"),
+             _field("loaded", 3, 1, "ro", "weights are there, as SEAL says"),
+             _field("error", 8, 3, "ro", "; ".join(f"{code.value}: {text}" for code, text in LOAD_MEANINGS.items())))
+    register(0x0C0, "LOAD_COUNT", "of the latest block", value("ro", "bytes that came, or were read"))
+    register(0x0C4, "LOAD_CRC", "of the latest block", value("ro", "CRC-32 of these bytes (IEEE 802.3, as zlib's)"))
+    register(0x0C8, "SEAL", "weights are there: from now on passes run, until a block comes. Answered with an error if the latest block was not a whole stream of weights at WEIGHT_BASE, "
+             "checked, without an error and with this CRC", value("push", "CRC-32 of all weights"))
+    register(0x0CC, "WEIGHTS_CRC", "which weights are there", value("ro", "what SEAL said of them; 0: none are"))
+
+
 def register_map(design, axi):
     """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``. Without a bus for the weights it has no registers of that."""
     model, hw = design.model, design.hw
@@ -211,6 +230,8 @@ def register_map(design, axi):
         register(0x090, "LOOP", "a text that goes on by itself", _field("count", 0, 16, "push", "so many passes follow, of the entries that gave tokens, each with its token"),
                  _field("left", 16, 16, "ro", "of them"))
         register(0x094, "STOP", "where it ends", _field("token", 0, 31, "rw", "behind this token"), _field("enable", 31, 1, "rw", "there is such a token"))
+    if axi.loader:
+        _loader_registers(register, value)
     name = model.name.encode("ascii", "replace")[:16].ljust(16, b"\0")
     for i in range(4):
         register(0x0A0 + 4 * i, f"NAME{i}", "of the model", value("const", "four characters, the first lowest", reset=int.from_bytes(name[4 * i:4 * i + 4], "little")))

@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass
 
 from .fit import Fit, fit
+from .loading import reading
 
 __all__ = ["Point", "VARIED", "candidates", "compared", "front", "size"]
 
@@ -86,8 +87,8 @@ def size(design):
     return hw.lanes * hw.columns, hw.vector_lanes, hw.attention_lanes, hw.entries, -hw.dsp_columns - hw.dsp_pairs
 
 
-def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, total: None):
-    """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all)."""
+def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, total: None, memory=None):
+    """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all). ``memory``: a board's, which the weights are read from."""
     designs, points, too_large = list(designs), [], {}
     designs.sort(key=size)
     for done, design in enumerate(designs):
@@ -102,7 +103,8 @@ def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, t
         if found.over or mhz and found.mhz and mhz > found.mhz:
             continue
         at_once = min(texts, hw.entries)
-        points.append(Point(fit=found, texts=at_once, mhz=mhz or found.mhz, cycles=found.cycles(at_once)))
+        clock = mhz or found.mhz
+        points.append(Point(fit=found, texts=at_once, mhz=clock, cycles=reading(design, memory, clock, at_once).cycles if memory else found.cycles(at_once)))
     progress(len(designs), len(designs))
     return points
 

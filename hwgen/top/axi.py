@@ -3,14 +3,17 @@ from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Mo
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from ..lib.axi import lite_slave, read_master, stream_master, stream_slave
+from ..lib.axi import lite_slave, read_master, stream_master, stream_slave, write_master
+from ..lib.layouts import ERROR_BITS
 from ..params.axi import AXI_EVENTS
+from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
 from ..params.registers import RESULT, command_fields, register_map, word_bits
 from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
 from ..units.counters import Counters
 from ..units.decode_loop import DecodeLoop
+from ..units.memory_loader import MemoryLoader
 from .decoder import Decoder
 
 __all__ = ["AxiDecoder"]
@@ -24,6 +27,7 @@ class AxiDecoder(wiring.Component):
     design : Design             with source "stream" there is a bus for the weights
     axi : AxiShape
     rom_file, wires             as of `Decoder`
+    silence : int               cycles without a byte that end a block, for a `LoaderShape`
 
     Members
     -------
@@ -33,16 +37,20 @@ class AxiDecoder(wiring.Component):
     busy, phase                 a pass is under way, and where it is, by number: for lights and logic analyzers
     irq                         high while a cause is set that IRQ_ENABLE enables
     s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host
-    "stream" m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
+                                "stream"
+    m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
+    With a `LoaderShape` m_axi_* has the write channels too, and there are:
+    rx_valid, rx_data, raw      bytes of the line, and that they are weights now
+    memory_ready, memory_failed the memory's start-up is over, or has failed. Before, and before it holds weights, passes are refused
 
     Raises
     ------
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi, *, rom_file=None, wires=None):
+    def __init__(self, design, axi, *, rom_file=None, wires=None, silence=None):
         axi.check(design)
-        self._design, self._axi, self._rom_file, self._wires = design, axi, rom_file, wires
+        self._design, self._axi, self._rom_file, self._wires, self._silence = design, axi, rom_file, wires, silence
         self._map = register_map(design, axi)
         weights = read_master(axi) if design.hw.source == "stream" else {}
         members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
@@ -50,6 +58,9 @@ class AxiDecoder(wiring.Component):
         if axi.host == "stream":
             members |= {**stream_slave(word_bits(command_fields(design)), "s_axis_command"),
                         **stream_master(word_bits(RESULT), "m_axis_result")}
+        if axi.loader:
+            members |= {**write_master(axi), "rx_valid": In(1), "rx_data": In(8), "raw": Out(1),
+                        "memory_ready": In(1), "memory_failed": In(1)}
         super().__init__(members)
 
     @property
@@ -90,6 +101,8 @@ class AxiDecoder(wiring.Component):
             bad = Const(0)
             m.d.sync += resetting.eq(regs.control_reset)
         command, outcome = self._loop(m, decoder, regs)
+        if self._axi.loader:
+            self._load(m, regs, command, busy, closed)
         self._commands(m, command, regs, closed)
         taken, last = self._results(m, outcome, regs, bad, closed)
         self._kv_operations(m, decoder, regs, closed)
@@ -123,7 +136,10 @@ class AxiDecoder(wiring.Component):
     def _weights(self, m, decoder, regs, resetting):
         """The reader and what software sees of it. Returns: the pass has beats that could not be read."""
         m.submodules.reader = self._reader = reader = AxiReader(self._design, self._axi)
-        self._pass_on(m, reader, read_master(self._axi))
+        if self._axi.loader:
+            self._share(m, reader)
+        else:
+            self._pass_on(m, reader, read_master(self._axi))
         connect(m, decoder.weight_req, reader.req)
         connect(m, reader.beats, decoder.weight_beats)
         high = getattr(regs, "weight_base_hi_value", Const(0, 0))
@@ -140,6 +156,59 @@ class AxiDecoder(wiring.Component):
         with m.Elif(decoder.outcome.valid & decoder.outcome.ready & decoder.outcome.p.last):
             m.d.core += bad.eq(0)
         return bad
+
+    def _share(self, m, reader):
+        """Reader and loader have the bus, one at a time: a block is read back only between passes."""
+        m.submodules.loader = self._loader = loader = MemoryLoader(self._axi, self._silence)
+        self._pass_on(m, loader, write_master(self._axi))
+        for name, member in read_master(self._axi).items():
+            bus, ours, other = getattr(self, name), getattr(reader, name), getattr(loader, name)
+            if member.flow == Out:
+                m.d.comb += bus.eq(Mux(loader.reads, other, ours))
+            elif name in ("m_axi_arready", "m_axi_rvalid"):
+                m.d.comb += [ours.eq(bus & ~loader.reads), other.eq(bus & loader.reads)]
+            else:
+                m.d.comb += [ours.eq(bus), other.eq(bus)]
+
+    def _load(self, m, regs, command, busy, closed):
+        """The loader, what software sees of it, and whether weights are there for passes."""
+        axi, loader, size = self._axi, self._loader, self._design.stream_beats * self._design.hw.beat_bytes
+        m.d.comb += [loader.rx_valid.eq(self.rx_valid), loader.rx_data.eq(self.rx_data), self.raw.eq(loader.raw),
+                     loader.timeout.eq(regs.timeout_value)]
+
+        # A pass has ended for good when nothing has moved for some cycles: the loop's next one would have begun.
+        still = Signal(4)
+        moves = busy | command.valid | (regs.loop_left != 0) | ~self._reader.flushed | closed
+        m.d.sync += still.eq(Mux(moves, 0, still + ~still.all()))
+        usable = self.memory_ready & ~self.memory_failed
+        length = regs.load_value                # and of CHECK, for they are the bus's
+        end = regs.load_address_value + length
+        wrong = moves | ~still.all() | ~usable | loader.busy | (length == 0) | (end > 1 << axi.address_width)
+        m.d.comb += [regs.load_refuse.eq(wrong), regs.check_refuse.eq(wrong), loader.load.eq(regs.load_write),
+                     loader.check.eq(regs.check_write),
+                     loader.address.eq(regs.load_address_value), loader.length.eq(length)]
+        m.d.comb += [regs.load_status_busy.eq(loader.busy), regs.load_status_ready.eq(self.memory_ready),
+                     regs.load_status_failed.eq(self.memory_failed),
+                     regs.load_status_error.eq(loader.error), regs.load_count_value.eq(loader.count), regs.load_crc_value.eq(loader.crc)]
+
+        # Weights are there when all of them were read back as software knows them.
+        base = regs.weight_base_lo_value
+        whole, loaded, place, crc = Signal(), Signal(), Signal.like(base), Signal(32, name="sealed")
+        here = loaded & (place == base)
+        with m.If(regs.check_write):
+            m.d.sync += whole.eq((regs.load_address_value == Cat(Const(0, 12), base)) & (regs.check_value == size))
+        with m.If(regs.load_write):
+            m.d.sync += [whole.eq(0), loaded.eq(0)]
+        m.d.comb += [regs.seal_refuse.eq(~whole | loader.busy | (loader.error != 0) | (loader.crc != regs.seal_value)),
+                     regs.load_status_loaded.eq(here), regs.weights_crc_value.eq(Mux(here, crc, 0))]
+        with m.If(regs.seal_write):
+            m.d.sync += [loaded.eq(1), place.eq(base), crc.eq(regs.seal_value)]
+
+        # What is found before its first entry counts for a pass.
+        self._refusal = refused, why = Signal(), Signal(ERROR_BITS, name="why")
+        with m.If(~busy & ~(command.valid & command.ready)):
+            m.d.core += [refused.eq(~usable | loader.busy | ~here), why.eq(Mux(self.memory_failed, ErrorCode.MEMORY_FAILED, Mux(
+                ~self.memory_ready | loader.busy, ErrorCode.MEMORY, ErrorCode.NO_WEIGHTS)))]
 
     def _count_bus(self, m, decoder, regs, first, busy):
         """The reader's counters, behind the machine's."""
@@ -174,6 +243,8 @@ class AxiDecoder(wiring.Component):
         m.d.comb += [command.valid.eq(valid & open_), go.eq(command.valid & command.ready)]
         m.d.core += offered.eq(command.valid & ~go)
         given = {field.name: word[field.lsb:field.lsb + field.width] for field in fields}
+        if self._axi.loader:
+            given["none"] = self._refusal[0]
         if self._axi.host == "stream":
             m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_),
                          word.eq(self.s_axis_command_tdata)]
@@ -218,6 +289,9 @@ class AxiDecoder(wiring.Component):
     def _results(self, m, outcome, regs, bad, resetting):
         """Results go to the host. Returns (one goes, it is the pass's last)."""
         given = {name: outcome.p[name] for name in outcome.p.shape().members} | {"bus_error": bad}
+        if self._axi.loader:
+            refused, why = self._refusal
+            given["error"] = Mux(refused & (given["error"] == ErrorCode.EMPTY_PASS), why, given["error"])
         word, last = _packed(RESULT, given), outcome.p.last
         if self._axi.host == "stream":
             m.d.comb += [self.m_axis_result_tvalid.eq(outcome.valid & ~resetting), outcome.ready.eq(self.m_axis_result_tready & ~resetting),

@@ -1,18 +1,31 @@
-"""The machine as it goes onto a board: weights inside, registers over a UART."""
+"""The machine as it goes onto a board: weights inside or in a memory beside it, registers over a UART."""
+from dataclasses import fields
+
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from ..lib.axi import lite_slave
-from ..params.axi import AxiShape
+from ..lib.axi import lite_slave, read_master, write_master
+from ..params.axi import AxiShape, LoaderShape
+from ..params.loader import SILENT_BITS
 from ..units.uart import UartReceiver, UartTransmitter
 from ..units.uart_bridge import UartBridge
 from .axi import AxiDecoder
 
-__all__ = ["BUSES", "BoardMachine"]
+__all__ = ["BUSES", "BoardMachine", "memory_buses", "memory_ports"]
 
 #: Results that wait for a host that asks for several at a time.
 BUSES = AxiShape(host="queue", queue=32)
+
+
+def memory_buses(axi):
+    """`LoaderShape` of a board's machine whose memory wants an `AxiShape`."""
+    return LoaderShape(**{field.name: getattr(axi, field.name) for field in fields(AxiShape)} | {"host": BUSES.host, "queue": BUSES.queue})
+
+
+def memory_ports(axi):
+    """Members of a machine whose weights are in a memory beside it."""
+    return {**write_master(axi), **read_master(axi), "memory_ready": In(1), "memory_failed": In(1)}
 
 
 class BoardMachine(wiring.Component):
@@ -20,26 +33,34 @@ class BoardMachine(wiring.Component):
 
     Parameters
     ----------
-    design : Design         with its weights inside
+    design : Design         with its weights inside, or with source "stream" for weights in a memory on AXI4, which come over the
+                            UART once (docs/memory_loader.md)
     divisor : int           cycles per bit of the UART
     rom_file, wires         as of `Decoder`
+    axi : LoaderShape       the port of the memory, for source "stream"
 
     Members
     -------
     clk, rst                clock, and synchronous reset
     rx, tx                  the UART
     led                     0: alive, 1: a pass is under way, 2: a byte came, 3: one went, 7..4: phase of the pass
+    m_axi_*                 AXI4 master of the memory, for source "stream"
+    memory_ready, memory_failed     its start-up is over, or has failed: levels, of the machine's clock
 
     Raises
     ------
-    ValueError              for a design with source "stream"
+    ValueError              for a design with source "stream" without a memory, or the other way round
     """
 
-    def __init__(self, design, *, divisor, rom_file=None, wires=None):
-        if not design.hw.inside:
+    def __init__(self, design, *, divisor, rom_file=None, wires=None, axi=None):
+        if axi and design.hw.source != "stream":
+            raise ValueError(f"Weight source must be 'stream' on a board with a memory, not {design.hw.source!r}")
+        if not axi and not design.hw.inside:
             raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
         self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
-        super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8)})
+        self._axi = axi or BUSES
+        self._memory = memory_ports(axi) if axi else {}
+        super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8), **self._memory})
 
     @property
     def design(self):
@@ -47,14 +68,15 @@ class BoardMachine(wiring.Component):
 
     @property
     def axi(self):
-        return BUSES
+        return self._axi
 
     def elaborate(self, platform):
         m = Module()
         # The machine has a domain "sync" of its own, which another one above it may not have.
         m.domains.board = ClockDomain(local=True)
         m.d.comb += [ClockSignal("board").eq(self.clk), ResetSignal("board").eq(self.rst)]
-        m.submodules.machine = machine = AxiDecoder(self._design, BUSES, rom_file=self._rom_file, wires=self._wires)
+        m.submodules.machine = machine = AxiDecoder(self._design, self._axi, rom_file=self._rom_file, wires=self._wires,
+                                                    silence=SILENT_BITS * self._divisor)
         width = machine.registers.address_width
         receiver, transmitter = UartReceiver(self._divisor), UartTransmitter(self._divisor)
         bridge = UartBridge(width, self._divisor)
@@ -62,7 +84,15 @@ class BoardMachine(wiring.Component):
             m.submodules[name] = DomainRenamer("board")(unit)
         connect(m, bridge.tx, transmitter.i)
         m.d.comb += [machine.aclk.eq(self.clk), machine.aresetn.eq(~self.rst), receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx),
-                     bridge.rx_valid.eq(receiver.valid), bridge.rx_data.eq(receiver.data)]
+                     bridge.rx_data.eq(receiver.data)]
+        if self._memory:
+            m.d.comb += [machine.rx_valid.eq(receiver.valid), machine.rx_data.eq(receiver.data),
+                         bridge.rx_valid.eq(receiver.valid & ~machine.raw)]
+            for name, member in self._memory.items():
+                ours, theirs = getattr(self, name), getattr(machine, name)
+                m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)
+        else:
+            m.d.comb += bridge.rx_valid.eq(receiver.valid)
         for name, member in lite_slave(width).items():
             ours, theirs = getattr(bridge, name.replace("s_axi", "m_axi")), getattr(machine, name)
             m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)

@@ -1,0 +1,37 @@
+"""How long a stream from a board's SDRAM takes at most: LiteDRAM's controller as its source has it (docs/dram.md)."""
+from ..params.dram import POSTPONED
+
+__all__ = ["group_cycles", "read_cycles", "row_cycles"]
+
+#: From the address of a stream's first word to the word, beside what the chip takes: through buffers of the port, the bank and the pins.
+_LATENCY = 14
+#: A bank's queue is empty before another bank may be asked: the last command of one is done in the cycle in which the first of the next
+#: would be.
+_ROW = 3
+#: To finish what is under way before refreshes, and to begin again.
+_GROUP = 8
+
+
+def row_cycles(memory, clock):
+    """Cycles that are lost where a stream goes on in another row: it lies in the next bank, where one is to be closed and one to be
+    opened."""
+    return _ROW + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
+
+
+def group_cycles(memory, clock, postponed=POSTPONED):
+    """Cycles that are lost for ``postponed`` refreshes one behind the other."""
+    rp, rcd, rfc = (memory.cycles(name, clock) for name in ("rp", "rcd", "rfc"))
+    return postponed * (rp + rfc + 1) + rp + rcd + _GROUP
+
+
+def read_cycles(memory, clock, count, postponed=POSTPONED):
+    """A bound: cycles from the first address to the last word of a stream of ``count`` bytes, read by one that always has room, at
+    ``clock`` MHz.
+
+    A word comes each cycle but where a row ends, and but for refreshes.
+    """
+    group = group_cycles(memory, clock, postponed)
+    words, rows = -(-count * 8 // memory.data_width), -(-count // memory.row_bytes) + 1
+    busy = words + rows * row_cycles(memory, clock) + memory.cas_latency + _LATENCY
+    between = postponed * memory.cycles("refi", clock) - group     # cycles for words between two groups
+    return busy + (-(-busy // between) + 1) * group

@@ -1,0 +1,73 @@
+"""Golden twin of hwgen/units/memory_loader.py: which bursts, when, and what is known of the bytes."""
+import zlib
+from dataclasses import dataclass
+
+__all__ = ["BURST", "Block", "bursts", "checked", "checksum", "loaded"]
+
+BURST = 16      # words of a burst, at most
+_PAGE = 4096
+
+
+@dataclass
+class Block:
+    """What becomes of a block. Cycle 0 begins it.
+
+    addresses   [(cycle, byte address, words)]: when each burst's address is taken
+    words       cycle of each word on the bus
+    end         first cycle in which the loader is not busy
+    """
+    addresses: list
+    words: list
+    end: int
+
+
+def bursts(axi, address, length):
+    """[(byte address, words)] of a block: each burst ends where the block does, or at a multiple of the longest."""
+    size = axi.data_width // 8
+    longest = min(BURST, axi.burst, _PAGE // size) * size
+    start, found = address // size * size, []
+    end = start + -(-length // size) * size
+    while start < end:
+        stop = min(end, (start // longest + 1) * longest)
+        found.append((start, (stop - start) // size))
+        start = stop
+    return found
+
+
+def loaded(axi, address, came, latency):
+    """`Block` of bytes that come in the cycles ``came``, into a memory that takes all at once and answers ``latency`` cycles after a
+    burst's last word."""
+    size = axi.data_width // 8
+    whole = [*came[size - 1::size]]                     # cycle in which each word is
+    if len(came) % size:
+        whole.append(came[-1] + size - len(came) % size)
+    found, gather = Block([], [], 0), 2
+    for start, count in bursts(axi, address, len(came)):
+        taken = max(gather, whole[len(found.words) + count - 1] + 2) + 1
+        found.addresses.append((taken, start, count))
+        found.words += [taken + 1 + k for k in range(count)]
+        gather = found.words[-1] + latency + 2
+    found.end = gather + 1
+    return found
+
+
+def checked(axi, address, length, latency):
+    """`Block` that is read from a memory that has an address' first word ``latency`` cycles later, and then one a cycle."""
+    size = axi.data_width // 8
+    longest = min(BURST, axi.burst, _PAGE // size)
+    found, gather, leaves = Block([], [], 0), 2, []     # ``leaves``: when each word leaves the FIFO
+    for start, count in bursts(axi, address, length):
+        if len(leaves) > longest:
+            gather = max(gather, leaves[-longest - 1] + 1)
+        found.addresses.append((gather + 1, start, count))
+        for k in range(count):
+            found.words.append(gather + 1 + latency + k)
+            leaves.append(max(found.words[-1] + 1, leaves[-1] + size if leaves else 0))
+        gather = max(gather + 3, found.words[-1] + 1)
+    found.end = leaves[-1] + length - size * (len(leaves) - 1) + 1
+    return found
+
+
+def checksum(data):
+    """What the loader says of bytes."""
+    return zlib.crc32(data)

@@ -1,0 +1,85 @@
+"""What the planner says of a board whose weights are in a memory."""
+import dataclasses
+import json
+
+import pytest
+
+from hwgen.cli import main
+from hwgen.fpga.boards import BOARDS, board
+from hwgen.golden.decode_loop import GAP
+from hwgen.golden.dram import read_cycles
+from hwgen.golden.memory_loader import checked
+from hwgen.golden.sequencer import pass_timeline
+from hwgen.params.axi import AxiShape
+from hwgen.params.design import Design
+from hwgen.params.dram import MT48LC16M16
+from hwgen.params.model import DEMO
+from hwgen.params.presets import hw_shape, recipe
+from hwgen.plan.compare import compared
+from hwgen.plan.costs import KINDS
+from hwgen.plan.loading import check_seconds, load_seconds, pass_bytes, reading
+
+SHAPE = "lanes=8,columns=4,vector_lanes=4,attention_lanes=8,entries=4,slots=4,tile_beats=4,context=32,source=stream"
+SDRAM = dataclasses.replace(board("ulx3s-85f"), name="with-sdram", memory=MT48LC16M16, shape=SHAPE, baud=3_000_000)
+
+
+def design(shape):
+    return Design(model=DEMO, hw=hw_shape(shape, DEMO), recipe=recipe())
+
+
+@pytest.fixture(autouse=True)
+def with_sdram(monkeypatch):
+    monkeypatch.setitem(BOARDS, SDRAM.name, SDRAM)
+
+
+def test_a_pass_reads_its_weights_once_or_for_each_half_and_a_row_for_each_text():
+    made = design(SHAPE)
+    size, row = made.stream_beats * made.hw.beat_bytes, made.hw.beat_bytes * made.head_matmul.k_tiles
+    assert [pass_bytes(made, texts) for texts in (1, 4)] == [size + row, size + 4 * row]        # the table is the LM head
+    halves = design(f"{SHAPE},halves=2")
+    assert size < pass_bytes(halves, 2) < 1.1 * size and 1.9 * size < pass_bytes(halves, 4) < 2.1 * size
+
+
+def test_what_binds():
+    """A port of 16 bits is slower than an array of 8 x 4; one of 2 x 2 is slower yet, with four texts."""
+    fast = reading(design(SHAPE), MT48LC16M16, 45, 1)
+    small = "lanes=2,columns=2,vector_lanes=2,attention_lanes=2,entries=4,slots=4,context=32,source=stream"
+    slow = reading(design(small), MT48LC16M16, 45, 4)
+    assert fast.binds == "the memory" and fast.cycles == fast.memory == read_cycles(MT48LC16M16, 45, pass_bytes(design(SHAPE), 1))
+    middle = pass_timeline(design(SHAPE), [16], [True]).counters["cycles"] + GAP
+    assert fast.machine == pytest.approx(middle, rel=0.1)
+    assert slow.binds == "the machine" and slow.cycles == slow.machine / 4
+
+
+def test_shapes_are_compared_with_the_memory_in_mind():
+    made = [design(SHAPE), design(SHAPE.replace("lanes=8,columns=4", "lanes=8,columns=8"))]
+    points = compared(made, "ecp5", dict(zip(KINDS, SDRAM.capacity.values())), 4, 45, memory=MT48LC16M16)
+    assert {point.cycles for point in points} == {reading(each, MT48LC16M16, 45, 4).cycles for each in made}
+
+
+def test_seconds():
+    """135 MB over a UART, and over the memory's port."""
+    assert 450 < load_seconds(135_000_000, 3_000_000) < 470
+    axi, size = MT48LC16M16.axi(), 1 << 16
+    assert check_seconds(size, 45, axi, 20) * 45e6 == pytest.approx(checked(axi, 0, size, 20).end, rel=0.01)
+    axi = AxiShape(data_width=64)
+    assert check_seconds(size, 45, axi, 20) * 45e6 == pytest.approx(checked(axi, 0, size, 20).end, rel=0.01)
+    assert check_seconds(size, 45, axi, 20) * 45e6 == pytest.approx(size, rel=0.01)
+
+
+def test_the_plan_of_a_board(capsys, tmp_path):
+    assert main(["plan", "demo", "--board", SDRAM.name, "--json", str(tmp_path / "plan.json")]) == 0
+    out = capsys.readouterr().out
+    about = json.loads((tmp_path / "plan.json").read_text())
+    assert "32 MB of SDRAM: 257," in out and "s to load them, at 3,000,000 baud" in out and "the memory binds" in out
+    one = about["memory"]["passes"][0]
+    assert one["binds"] == "the memory" and about["speeds"][0]["cycles_per_token"] == one["memory_cycles"]
+
+
+@pytest.mark.parametrize("line, code, said", [
+    ("smollm2-135m", 3, "134,550,640 bytes of weights of 33,554,432: too many"),
+    ("demo --shape tiny", 2, "The weights of with-sdram are in its memory: take source=stream for the shape")])
+def test_what_does_not_fit(capsys, line, code, said):
+    assert main(["plan", *line.split(), "--board", SDRAM.name]) == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Read long streams of weights through LiteDRAM's own Verilog from a simulated chip of SDRAM: how much of its bandwidth the machine's
+reader gets.
+
+Every word is compared, and the chip must have no complaint. Beside the settings that are taken: refreshes each alone, and a port of 64
+bits.
+
+``--decode``: instead, a board's whole top through its UART pins: the demo model is loaded over the line, and writes; each token must be
+golden's. Its own counters say how much of the chip's bandwidth a pass uses. The array is small: the memory is the limit. It needs the
+extra `dram`.
+"""
+import argparse
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from hwgen.fpga.boards import board
+from hwgen.golden.dram import read_cycles
+from hwgen.host.board import build_with_chip, buses, pins_link
+from hwgen.host.golden_link import GoldenLink
+from hwgen.host.link import Entry
+from hwgen.host.loader import load_weights
+from hwgen.models import load, quantize
+from hwgen.models.pack import pack
+from hwgen.params.axi import AXI_EVENTS
+from hwgen.params.design import Design
+from hwgen.params.dram import MT48LC16M16
+from hwgen.params.hardware import Recipe
+from hwgen.params.phases import EVENTS
+from hwgen.params.presets import hw_shape
+from sim.designs import small_design
+from sim.dram_units import reader_and_memory
+from sim.runner import run
+from tools import ledger
+
+#: Streams of 44,544 bytes in beats of 32.
+CHANGES = dict(source="stream", hidden_size=64, intermediate_size=128, vocab_size=256, num_hidden_layers=1, lanes=8, columns=8,
+               vector_lanes=4, tile_beats=2)
+
+
+#: A machine that its memory keeps waiting; cycles per bit of a line that a simulation does not wait long for.
+SHAPE, DIVISOR = "tiny,entries=1,slots=1,sampler=greedy,source=stream,context=64", 4
+
+
+def measure(*, clock, streams=2, port_width=MT48LC16M16.port_width, **settings):
+    """What the bench counted of some streams: ``cycles`` from the first request to the last beat, for ``bytes``; ``words`` of the chip in
+    ``steady`` cycles, behind the first beat. ``settings`` are LiteDRAM's."""
+    memory, design = replace(MT48LC16M16, port_width=port_width), small_design(**CHANGES)
+    axi = memory.axi(burst=min(256, 4096 // port_width))
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work) / "counts.json"
+        run(reader_and_memory(memory, clock, design, axi, "dram_bandwidth", **settings), "dram_bandwidth", "bench_dram_bandwidth",
+            params={"changes": CHANGES, "axi": asdict(axi), "base": 0x40000, "streams": streams, "out": str(out)})
+        return json.loads(out.read_text()) | {"bytes": streams * design.stream_beats * design.hw.beat_bytes}
+
+
+def decode(tokens, *, shape=SHAPE, prompt="She was", progress=lambda done, total: None):
+    """(Text behind the prompt, counters of each of its passes, `Loaded`) of a board's top that decodes the demo model from its chip, as
+    golden does."""
+    chosen = replace(board("ulx3s-85f"), memory=MT48LC16M16)
+    checkpoint = load("demo")
+    design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
+    quantized = quantize(checkpoint, design.recipe)
+    executable = build_with_chip(chosen, design, quantized, divisor=DIVISOR)
+    words = checkpoint.tokenizer.encode(prompt)
+    golden, passes, text = GoldenLink(design, quantized), [], []
+    with pins_link(executable, design, quantized, axi=buses(chosen), loaded=False, timeout=600) as link:
+        loaded = load_weights(link, pack(quantized, design), progress=progress)
+        link.check_weights()
+        for position in range(len(words) + tokens - 1):
+            token = words[position] if position < len(words) else text[-1]
+            entry = Entry(0, position, token, position >= len(words) - 1)
+            result, wanted = link.run_pass([entry]), golden.run_pass([entry])
+            assert result.tokens == wanted.tokens, f"token {position}: {result.tokens}, golden {wanted.tokens}"
+            if entry.want:
+                text.append(result.tokens[0])
+                counts = link._port.read(link._register("COUNTER"), len(EVENTS) + len(AXI_EVENTS))
+                passes.append(dict(zip((*EVENTS, *AXI_EVENTS), counts, strict=True)))
+    return checkpoint.tokenizer.decode(text), passes, loaded
+
+
+def of_decode(tokens):
+    """The ledger's rows of a text that a board's top writes."""
+    text, passes, loaded = decode(tokens, progress=lambda done, total: print(f"\r{done:,} of {total:,} bytes", end="", flush=True))
+    cycles, words = (sum(counts[name] for counts in passes) for name in ("cycles", "axi_words"))
+    print(f"\n{text!r}: {cycles / tokens:,.0f} cycles a token, {words / cycles:.4f} of the chip's bandwidth; "
+          f"{loaded.size:,} bytes loaded in {loaded.sent} blocks")
+    how = {"kind": "measured", "command": f"python -m tools.bench_dram --decode {tokens}"}
+    return [{"name": "sdram_decode_utilization", "value": round(words / cycles, 4), "unit": "", **how},
+            {"name": "sdram_cycles_per_token", "value": round(cycles / tokens), "unit": "cycles", **how}]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clock", type=int, default=45, help="MHz (default: 45)")
+    parser.add_argument("--streams", type=int, default=4, help="one behind the other (default: 4)")
+    parser.add_argument("--decode", type=int, metavar="N", help="only the board's top, for a text of N tokens")
+    options = parser.parse_args()
+    if options.decode:
+        ledger.record("dram.json", of_decode(options.decode))
+        return
+    words = "".join(f" --{name} {value}" for name, value in vars(options).items() if value != parser.get_default(name))
+    how = {"unit": "", "command": f"python -m tools.bench_dram{words}"}
+    entries = []
+    for name, settings in (("sdram_bandwidth_utilization", {}), ("sdram_bandwidth_utilization_refreshes_alone", {"refresh_postponing": 1}),
+                           ("sdram_bandwidth_utilization_64", {"port_width": 64})):
+        counts = measure(clock=options.clock, streams=options.streams, **settings)
+        used = counts["words"] / counts["steady"]
+        print(f"{name}: {used:.4f}: {counts['words']:,} words in {counts['steady']:,} cycles, {counts['activates']} rows opened, "
+              f"{counts['refreshes']} refreshes", flush=True)
+        entries.append({"name": name, "value": round(used, 4), "kind": "measured", **how})
+        if not settings:
+            bound = read_cycles(MT48LC16M16, options.clock, counts["bytes"])
+            print(f"at most {bound:,} cycles for {counts['bytes']:,} bytes by the model: {counts['cycles']:,}, "
+                  f"{counts['cycles'] / bound:.2%} of that")
+            entries.append({"name": "sdram_bound_reached", "value": round(counts["cycles"] / bound, 4), "kind": "measured", **how})
+    ledger.record("dram.json", entries)
+
+
+if __name__ == "__main__":
+    main()

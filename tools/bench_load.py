@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""How long it takes to load weights into the memory of a board over its line: derived of the whole, and simulated on a part.
+
+The part is a block that goes through the UART pins of the simulated top of a small machine, at the board's cycles per bit; the cycles are
+the simulation's. What the host's serial driver adds is assumed (`hwgen.params.loader.ROUND_TRIP`). Nothing has run on hardware.
+"""
+import argparse
+import dataclasses
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from hwgen.fpga import files
+from hwgen.fpga.boards import board
+from hwgen.host.board import build_pins, buses, pins_link
+from hwgen.models import quantize, random_checkpoint
+from hwgen.params.design import Design
+from hwgen.params.loader import BLOCK, ROUND_TRIP
+from hwgen.params.model import DEMO, SMOLLM2_135M
+from hwgen.params.presets import hw_shape, recipe
+from hwgen.plan.loading import check_seconds, load_seconds
+from sim.designs import small_design
+from sim.memory_board import Memory
+from tools import ledger
+
+BOARD = "ulx3s-85f-sdram"
+#: Of a machine that has no part in it.
+SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=4,
+             intermediate_size=3, num_attention_heads=1, num_key_value_heads=1, head_dim=2, vocab_size=11, num_hidden_layers=2,
+             source="stream")
+
+
+def simulated(chosen, size):
+    """(cycles that a block of ``size`` bytes takes, cycles of reading it back), through the pins."""
+    small = dataclasses.replace(chosen, memory=Memory())
+    design = small_design(**SMALL)
+    quantized = quantize(random_checkpoint(design.model), design.recipe)
+    executable = build_pins(small, design, quantized, divisor=files.divisor(chosen))
+    with tempfile.TemporaryDirectory() as folder:
+        memory, report = Path(folder) / "memory.bin", Path(folder) / "cycles"
+        memory.touch()
+        with pins_link(executable, design, quantized, axi=buses(small), memory=memory, loaded=False, timeout=600) as link:
+            def cycles():
+                link.control(f"report {report}")
+                link.memory()           # which is answered behind it
+                while not report.exists():
+                    time.sleep(0.01)
+                number = int(report.read_text())
+                report.unlink()
+                return number
+            data = random.Random(1).randbytes(size)
+            counts = [cycles()]
+            for state in (link.load_block(0, data), link.check_block(0, size)):
+                assert not state.error and state.count == size
+                counts.append(cycles())
+            assert memory.read_bytes()[:size] == data
+    return tuple(later - before for before, later in zip(counts, counts[1:]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bytes", type=int, default=BLOCK, help="of the part that is simulated (default: a block)")
+    options = parser.parse_args()
+    chosen = board(BOARD)
+    command = "python -m tools.bench_load" + (f" --bytes {options.bytes}" if options.bytes != BLOCK else "")
+    rows = []
+    for name, model in (("load_seconds", SMOLLM2_135M), ("load_seconds_demo", DEMO)):
+        design = Design(model=model, hw=hw_shape(chosen.shape, model), recipe=recipe(chosen.formats))
+        size = design.stream_beats * design.hw.beat_bytes
+        rows += [(name, load_seconds(size, chosen.baud), "s", "derived"), (name.replace("seconds", "bytes"), size, "bytes", "derived"),
+                 (name.replace("load", "check"), check_seconds(size, chosen.clock, chosen.memory.axi()), "s", "derived")]
+    sent, read = simulated(chosen, options.bytes)
+    rows += [("load_baud", chosen.baud, "baud", "derived"), ("load_part_bytes", options.bytes, "bytes", "derived"),
+             ("load_part_seconds", sent / chosen.clock / 1e6, "s", "measured"),
+             ("load_part_seconds_derived", load_seconds(options.bytes, chosen.baud) - 2 * ROUND_TRIP, "s", "derived"),
+             ("check_part_cycles_per_byte", read / options.bytes, "cycles", "measured")]
+    for name, value, unit, _ in rows:
+        print(f"{name:28} {value:,.6g} {unit}")
+    ledger.record("load.json", [{"name": name, "value": round(value, 4), "unit": unit, "kind": kind, "command": command}
+                                for name, value, unit, kind in rows])
+
+
+if __name__ == "__main__":
+    main()
