@@ -275,13 +275,18 @@ def test_pins(name):
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_board_is_given_what_it_holds(name):
-    """Its weights go into its block RAM, 18 kbit each in all these families, with room for K and V; and its UART's bits are true to 2 %."""
+    """Its weights go into its memory, or its block RAM, 18 kbit each in all these families, which has room for K and V; and its UART's bits
+    are true to 2 %."""
     chosen = board(name)
     shape = load(chosen.model, need_tokenizer=False).shape
     design = Design(model=shape, hw=hw_shape(chosen.shape, shape), recipe=recipe(chosen.formats))
     kv = 2 * design.layers * design.kv_heads * design.head * design.hw.context
-    assert design.hw.source == "rom"
-    assert design.stream_beats * design.hw.beat_bytes + kv <= chosen.capacity[FAMILIES[chosen.family].resources["bram"]] * 18 * 1024 // 8
+    weights = design.stream_beats * design.hw.beat_bytes
+    assert design.hw.source == ("stream" if chosen.memory else "rom")
+    if chosen.memory:
+        assert weights <= chosen.memory.size
+        kv, weights = kv * design.hw.kv_blocks * design.hw.kv_block // design.hw.context, 0
+    assert weights + kv <= chosen.capacity[FAMILIES[chosen.family].resources["bram"]] * 18 * 1024 // 8
     assert abs(chosen.clock * 1e6 / chosen.baud / files.divisor(chosen) - 1) < 0.02
 
 
