@@ -165,7 +165,7 @@ class LossyLine:
 @pytest.mark.parametrize("lost", [3, 200])
 def test_a_line_that_loses_bytes(machine, lost):
     """Few are made up for by the question behind the block, many by the silence."""
-    with machine(loaded=False, line=lambda pins: LossyLine(pins, lost), timeout=3.0) as link:
+    with machine(loaded=False, line=lambda pins: LossyLine(pins, lost), timeout=4.0, attempts=30) as link:
         outcome = load_weights(link, STREAM)
         assert (outcome.sent, outcome.failed) == (2, 1)
         link.check_weights()
