@@ -193,5 +193,3 @@ def test_commands(monkeypatch, tmp_path, capsys):
     assert code == 0 and "every token and signature" in err and out.strip()
     code, out, err = said("selftest mini --inject weight:900:3:6")
     assert code == 1 and "unit: weights" in out and "weight beat 900, byte 3, bit 6" in out
-    refused = "hwgen load: error: The weights of with-memory are in its memory: take source=stream for the shape\n"
-    assert said("load mini --shape tiny,context=64")[::2] == (2, refused)
