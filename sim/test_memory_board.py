@@ -165,7 +165,7 @@ class LossyLine:
 @pytest.mark.parametrize("lost", [3, 200])
 def test_a_line_that_loses_bytes(machine, lost):
     """Few are made up for by the question behind the block, many by the silence."""
-    with machine(loaded=False, line=lambda pins: LossyLine(pins, lost), timeout=3.0) as link:
+    with machine(loaded=False, line=lambda pins: LossyLine(pins, lost), timeout=4.0, attempts=30) as link:
         outcome = load_weights(link, STREAM)
         assert (outcome.sent, outcome.failed) == (2, 1)
         link.check_weights()
@@ -193,5 +193,3 @@ def test_commands(monkeypatch, tmp_path, capsys):
     assert code == 0 and "every token and signature" in err and out.strip()
     code, out, err = said("selftest mini --inject weight:900:3:6")
     assert code == 1 and "unit: weights" in out and "weight beat 900, byte 3, bit 6" in out
-    refused = "hwgen load: error: The weights of with-memory are in its memory: take source=stream for the shape\n"
-    assert said("load mini --shape tiny,context=64")[::2] == (2, refused)

@@ -275,13 +275,18 @@ def test_pins(name):
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_board_is_given_what_it_holds(name):
-    """Its weights go into its block RAM, 18 kbit each in all these families, with room for K and V; and its UART's bits are true to 2 %."""
+    """Its weights go into its memory, or its block RAM, 18 kbit each in all these families, which has room for K and V; and its UART's bits
+    are true to 2 %."""
     chosen = board(name)
     shape = load(chosen.model, need_tokenizer=False).shape
     design = Design(model=shape, hw=hw_shape(chosen.shape, shape), recipe=recipe(chosen.formats))
     kv = 2 * design.layers * design.kv_heads * design.head * design.hw.context
-    assert design.hw.source == "rom"
-    assert design.stream_beats * design.hw.beat_bytes + kv <= chosen.capacity[FAMILIES[chosen.family].resources["bram"]] * 18 * 1024 // 8
+    weights = design.stream_beats * design.hw.beat_bytes
+    assert design.hw.source == ("stream" if chosen.memory else "rom")
+    if chosen.memory:
+        assert weights <= chosen.memory.size
+        kv, weights = kv * design.hw.kv_blocks * design.hw.kv_block // design.hw.context, 0
+    assert weights + kv <= chosen.capacity[FAMILIES[chosen.family].resources["bram"]] * 18 * 1024 // 8
     assert abs(chosen.clock * 1e6 / chosen.baud / files.divisor(chosen) - 1) < 0.02
 
 
@@ -303,3 +308,22 @@ def test_a_top_with_a_memory(tools, tmp_path):
     assert files.pll(chosen, tmp_path) and files.pll(dataclasses.replace(chosen, clock=25), tmp_path)
     assert "--clkout1 45 --phase1 90" in (tmp_path / "log").read_text()
     assert "sdram" not in files.top(board("ulx3s-85f"), "machine") + FAMILIES["ecp5"].constraints(board("ulx3s-85f"))
+
+
+def test_a_build_with_a_memory(tools, tmp_path, monkeypatch, capsys):
+    """What is between machine and pins is synthesized with it."""
+    monkeypatch.setattr("hwgen.fpga.build.memory_verilog", lambda memory, clock: {"memory.v": f"// {memory.name} at {clock:g} MHz\n"})
+    line = "fpga build --board ulx3s-85f-sdram --shape tiny,context=16,source=stream"
+    assert main(line.split()) == 0
+    assert "yosys" in tools()
+    work, = (tmp_path / "build/fpga").glob("ulx3s-85f-sdram-*")
+    assert (work / "memory.v").read_text() == "// MT48LC16M16 at 45 MHz\n"
+    assert "read_verilog machine.v top.v memory.v pll.v\n" in (work / "synth.ys").read_text()
+    assert main("fpga build --board ulx3s-85f-sdram --shape tiny,context=16".split()) == 2
+    assert "error: Weight source must be 'stream' on a board with a memory, not 'rom'" in capsys.readouterr().err
+
+
+def test_a_build_without_litedram(tools, monkeypatch, capsys):
+    monkeypatch.setattr("hwgen.fpga.dram.importlib.util.find_spec", lambda name: None)
+    assert main("fpga build --board ulx3s-85f-sdram --shape tiny,context=16,source=stream".split()) == 2
+    assert "error: LiteDRAM is not installed: pip install 'hwgen[dram]'" in capsys.readouterr().err

@@ -77,9 +77,11 @@ def test_the_plan_of_a_board(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("line, code, said", [
-    ("smollm2-135m", 3, "134,550,640 bytes of weights of 33,554,432: too many"),
-    ("demo --shape tiny", 2, "The weights of with-sdram are in its memory: take source=stream for the shape")])
+    ("plan smollm2-135m", 3, "134,550,640 bytes of weights of 33,554,432: too many"),
+    ("plan demo --shape tiny", 2, "The weights of with-sdram are in its memory: take source=stream for the shape"),
+    ("load demo --shape tiny --link sim-uart", 2, "hwgen load: error: The weights of with-sdram are in its memory: take source=stream"),
+    ("load demo --link verilator", 2, "Link must be sim-uart or serial:DEVICE, not 'verilator'")])
 def test_what_does_not_fit(capsys, line, code, said):
-    assert main(["plan", *line.split(), "--board", SDRAM.name]) == code
+    assert main([*line.split(), "--board", SDRAM.name]) == code
     shown = capsys.readouterr()
     assert said in shown.out + shown.err

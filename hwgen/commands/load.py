@@ -7,7 +7,7 @@ from ..models.pack import model_id, pack
 from ..plan.loading import check_seconds, load_seconds
 from ..plan.summary import summary
 from .common import add_command, add_machine, loaded, quantized_of
-from .links import LINKS, add_board, board_link, check_link, chosen_board, is_board_link
+from .links import LINKS, add_board, board_link, check_link, check_source, chosen_board, is_board_link
 
 __all__ = ["add_load"]
 
@@ -34,6 +34,8 @@ def run_load(options, screen):
             there = ", ".join(board.name for board in BOARDS.values() if board.memory) or "none yet"
             raise ValueError(f"Board must be one with a memory for weights ({there}), not {chosen.name}: its bitstream has them")
     checkpoint, design = loaded(options, screen)
+    with checked_input():
+        check_source(chosen, design.hw)
     check_link(options)
     screen.say(summary(design))
     design, quantized = quantized_of(options, screen, checkpoint, design)

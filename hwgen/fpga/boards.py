@@ -2,6 +2,8 @@
 import importlib
 from dataclasses import dataclass, field
 
+from ..params.dram import MT48LC16M16
+
 __all__ = ["BOARDS", "Board", "Pin", "board"]
 
 
@@ -79,6 +81,11 @@ BOARDS = {b.name: b for b in (
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
           oscillator=25, clock=45, baud=1_000_000, programmer=("--board", "ulx3s"),
           shape="lanes=16,columns=8,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,context=256,kv_blocks=16,sampler=greedy"),
+    Board(name="ulx3s-85f-sdram", title="Radiona ULX3S, LFE5U-85F, weights in its SDRAM", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
+          device=("--85k", "--package", "CABGA381", "--speed", "6"),
+          capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
+          oscillator=25, clock=45, baud=3_000_000, programmer=("--board", "ulx3s"), memory=MT48LC16M16,
+          shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,context=256,kv_blocks=48,sampler=greedy,source=stream"),
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform", family="ecp5",
           device=("--12k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 24288, "TRELLIS_FF": 24288, "DP16KD": 56, "MULT18X18D": 28},

@@ -43,6 +43,9 @@ class SerialLine:
             self._port.reset_input_buffer()
         except (*_GONE, serial.SerialException, ValueError) as error:
             raise InputError(self._refused(error)) from None
+        # Otherwise an FTDI bridge keeps an answer for up to 16 ms. Linux alone can be asked, and not for a port that is none.
+        with contextlib.suppress(*_GONE, ValueError, NotImplementedError, AttributeError):
+            self._port.set_low_latency_mode(True)
 
     def _refused(self, error):
         """Why it cannot be opened."""
