@@ -10,6 +10,7 @@ from ..params.design import Design
 from ..params.presets import hw_shape, named_fields, recipe
 from ..plan.compare import VARIED, candidates, compared, front, size
 from ..plan.compare_picture import front_svg
+from ..plan.costs import check_pairs
 from ..plan.fit import FULL, fit, spelled
 from .chips import DOES_NOT_FIT, add_chip, check_clock, chip, shape_of
 from .common import add_command, without_adapters
@@ -48,6 +49,7 @@ def run_compare(options, screen):
         base = without_adapters(hw_shape(options.shape if options.shape is not None else chosen.shape if chosen else "tiny", model))
         if base.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        check_pairs(base, family)
         if "slots" in fixed and base.slots < options.texts:
             raise ValueError(f"Slots must be at least the {options.texts} texts, not {base.slots}")
         recipes = {spelled: recipe(spelled) for spelled in options.formats or [chosen.formats if chosen else None]} if kept is None else {None: kept.recipe}

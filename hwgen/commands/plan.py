@@ -12,7 +12,7 @@ from ..host.terminal import result
 from ..params.design import Design
 from ..params.model import PRESETS
 from ..params.presets import hw_shape
-from ..plan.costs import KINDS, table, unknown
+from ..plan.costs import KINDS, PAIRED, check_pairs, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.summary import summary
 from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
@@ -76,6 +76,7 @@ def run_plan_board(options, screen):
         design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
         if design.hw.source != "rom":
             raise ValueError("A board's machine keeps its weights in its own memory: take source=rom for the shape")
+        check_pairs(design.hw, family)
         check_clock(options)
     if options.json:
         with writing(options.json):
@@ -140,7 +141,7 @@ def _what_then(options, found, chosen):
         print(f"smaller  --shape {spelled(smaller.design.hw)}")
         print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(smaller.cycles(), smaller.mhz)}")
     larger = [other for other in BOARDS.values() if chosen is not None and other.name != chosen.name
-              and other.family in table() and not fit(found.design, other.family, capacity_of(other)).over]
+              and other.family in table() and (other.family in PAIRED or not found.design.hw.dsp_pairs) and not fit(found.design, other.family, capacity_of(other)).over]
     if larger:
         print(f"larger   --board {' or '.join(other.name for other in larger)}, with --shape {spelled(found.design.hw)}")
     return smaller and spelled(smaller.design.hw)
