@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from hwgen.fpga import files
+from hwgen.fpga.families import FAMILIES
+from hwgen.fpga.tools import run_tool
 from hwgen.lib.verilog import emit_verilog
 from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
@@ -15,6 +18,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from hwgen.plan.memory import memories, place
 from hwgen.units.convert import Convert
+from hwgen.units.mac_array import Column, ColumnPair
 from hwgen.units.swiglu import SwiGlu
 from tools import ledger, synth
 from tools.fit_costs import changes, fit
@@ -136,3 +140,38 @@ def test_what_a_block_changes_is_fitted_beside_what_llama_has():
             logic += 0 if row == unit else sum(w * f for w, f in zip(found[row]["LUT"], costs.growth(row, d)))
             taken = sum(place(m, "ecp5").luts for m in memories(d) if m.unit == unit)
             assert logic + taken == pytest.approx((500 if unit == "sums" else 0) + 100 * d.hw.vector_lanes, abs=1)
+
+
+def yosys(folder, *lines):
+    """Run a script of Yosys; ToolError if it fails."""
+    (folder / "test.ys").write_text("\n".join([*lines, ""]))
+    run_tool("yosys", "-q", "test.ys", folder=folder, log="test.log")
+
+
+@pytest.mark.parametrize("family, kind, words, cell", [
+    ("gowin5", Column, dict(own=True), "MULT12X12"), ("ecp5", ColumnPair, dict(pairs=True), "MULT18X18D")])
+def test_a_multiplier_in_each_lane(family, kind, words, cell, tmp_path):
+    """Of a column of its own, and in E4M3, whose factors are narrow, of a pair."""
+    fmt = E3M4 if kind is Column else E4M3
+    column = kind(weight=fmt, activation=fmt, lanes=2, entries=1, rows=2, acc_bits=48, multipliers=kind is Column)
+    (tmp_path / "unit.v").write_text(emit_verilog(column, "top"))
+    script = files.synthesis_script(["unit.v"], "", family, **words).splitlines()
+    last = max(i for i, line in enumerate(script) if line.startswith("techmap -map"))
+    yosys(tmp_path, *script[:last + 1], f"select -assert-count 2 t:{cell}")
+
+
+def test_the_techmap_of_gw5a_multiplies(tmp_path):
+    """All factors of 6 and 5 bits, and the largest product there is, against a model of the block: as Gowin's manual (UG1253) has it
+    without registers."""
+    (tmp_path / "map.v").write_text(FAMILIES["gowin5"].product)
+    model = "module MULT12X12(output signed [23:0] DOUT, input signed [11:0] A, B, input [1:0] CLK, CE, RESET);\n{}\n" \
+            "assign DOUT = A * B;\nendmodule\n"
+    names = [f'{register}REG_{what}' for register in "ABPO" for what in ("CLK", "CE", "RESET")]
+    (tmp_path / "model.v").write_text(model.format("\n".join(f'parameter {name} = "";' for name in names)))
+    product = "module {}(input signed [{}:0] a, input signed [{}:0] b, output signed [{}:0] y); assign y = a * b; endmodule\n"
+    (tmp_path / "products.v").write_text(product.format("gold", 5, 4, 10) + product.format("gate", 5, 4, 10)
+                                         + product.format("wide", 10, 10, 20))
+    yosys(tmp_path, "read_verilog products.v", "wreduce", "techmap -map map.v gate wide", "select -assert-count 2 t:MULT12X12",
+          "read_verilog model.v", "hierarchy",
+          "proc", "flatten", "miter -equiv -make_assert -flatten gold gate miter", "sat -verify -prove-asserts miter",
+          "sat -verify -set a 11'd1024 -set b 11'd1024 -prove y 21'd1048576 wide")

@@ -60,7 +60,7 @@ def synthesized(chosen):
         work = write_project(chosen, design, quantize(checkpoint, design.recipe), Path(folder), stage=stage)
         sources = [name for name in ("machine.v", "top.v", "pll.v") if (work / name).exists()]
         if family.places:
-            script = files.synthesis_script(sources, "top.json", family.name, pairs=design.hw.dsp_pairs > 0)
+            script = files.synthesis_script(sources, "top.json", family.name, own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0)
         else:
             script = f"read_verilog {' '.join(sources)}\n{family.synthesis} -top top -flatten\ntee -o stat.json stat -json\n"
         (work / "synth.ys").write_text(script)

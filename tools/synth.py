@@ -90,7 +90,8 @@ def split(text, top=TOP):
 
 
 def _of_boards(family):
-    return lambda unit="": files.synthesis_script(["unit.v"], "", family, pairs=unit == "column_pair").splitlines()[1:-1]
+    return lambda unit="": files.synthesis_script(["unit.v"], "", family, own=unit == "dsp_column",
+                                                  pairs=unit == "column_pair").splitlines()[1:-1]
 
 
 #: Leaves memories out: what is in them is no logic, and block RAM differs.

@@ -10,6 +10,7 @@ from ..params.design import Design
 from ..params.presets import hw_shape, named_fields, recipe
 from ..plan.compare import VARIED, candidates, compared, front, size
 from ..plan.compare_picture import front_svg
+from ..plan.costs import check_pairs
 from ..plan.fit import FULL, fit, spelled
 from .chips import DOES_NOT_FIT, add_chip, check_clock, chip, shape_of
 from .common import add_command, without_adapters
@@ -53,6 +54,7 @@ def run_compare(options, screen):
         check_source(chosen, base)
         if base.wired:
             raise ValueError("Weight source must be 'rom' for hwgen plan compare, not 'wired': the matrices' size depends on every weight")
+        check_pairs(base, family)
         if "slots" in fixed and base.slots < options.texts:
             raise ValueError(f"Slots must be at least the {options.texts} texts, not {base.slots}")
         recipes = {spelled: recipe(spelled) for spelled in options.formats

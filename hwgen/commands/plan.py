@@ -13,7 +13,7 @@ from ..models.wires import matrix_name
 from ..params.design import Design
 from ..params.model import PRESETS
 from ..params.presets import hw_shape
-from ..plan.costs import KINDS, table, unknown
+from ..plan.costs import KINDS, PAIRED, check_pairs, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
 from ..plan.loading import load_seconds, reading
 from ..plan.summary import summary
@@ -79,6 +79,7 @@ def run_plan_board(options, screen):
             options.formats = chosen.formats
         design = Design(model=model, hw=without_adapters(hw_shape(shape, model)), recipe=recipe_of(options, kept, options.model))
         check_source(chosen, design.hw)
+        check_pairs(design.hw, family)
         check_clock(options)
     if options.json:
         with writing(options.json):
@@ -161,7 +162,8 @@ def _what_then(options, found, chosen):
         cycles = reading(smaller.design, chosen.memory, smaller.mhz or chosen.clock, 1).cycles if chosen and chosen.memory else smaller.cycles()
         print(f"         {', '.join(f'{smaller.used[kind]:,} {kind}' for kind in smaller.capacity)}; {_speed(cycles, smaller.mhz)}")
     larger = [other for other in BOARDS.values() if chosen is not None and other.name != chosen.name and bool(other.memory) == bool(chosen.memory)
-              and other.family in table() and not fit(found.design, other.family, capacity_of(other)).over]
+              and other.family in table() and (other.family in PAIRED or not found.design.hw.dsp_pairs)
+              and not fit(found.design, other.family, capacity_of(other)).over]
     if larger:
         print(f"larger   --board {' or '.join(other.name for other in larger)}, with --shape {spelled(found.design.hw)}")
     return smaller and spelled(smaller.design.hw)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..emit import emit
 from ..emit.images import image_name
+from ..plan.costs import check_pairs
 from ..top.board import BoardMachine, memory_buses
 from . import files
 from .dram import memory_verilog
@@ -118,8 +119,10 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     Raises
     ------
     ToolError               if a tool is missing or fails, with one line
+    ValueError              if there are pairs of columns, and the family's multipliers are too narrow
     """
     family = FAMILIES[board.family]
+    check_pairs(design.hw, board.family)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
@@ -135,7 +138,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         for old in (*work.glob("top.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed
     write_text(work / "sources.sha256", digest)
-    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family, pairs=design.hw.dsp_pairs > 0))
+    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family, own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0))
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
 
     if family.places:

@@ -20,7 +20,8 @@ class Family:
     constraints : callable  board -> text of pins and clocks
     constraints_file : str  its name
     synthesis : str         Yosys' command
-    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command, or to LUTs where it has none
+    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command, or to LUTs where it has none ...
+    product : str           ... but for the products of the array's columns with multipliers: a techmap of ours, in Verilog, of those alone
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
     place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
@@ -36,6 +37,7 @@ class Family:
     synthesis: str
     clock_pin: str = ""
     multiplier: str = ""
+    product: str = ""
     placer: str = ""
     packer: str = ""
     place: Callable = None
@@ -122,7 +124,32 @@ GOWIN = Family(
     pack=lambda board, placed, output: ("-d", board.device[1], "-o", output, placed))
 
 
-# The published database of the GW5AST-138C (Apycula 0.32) has no PLL, and Yosys 0.70 no multipliers of the family: logic does both.
+# The published database of the GW5AST-138C (Apycula 0.32) has no PLL, and Yosys 0.70 no multipliers of the family. nextpnr 0.11.1 places them, two of 12 x 12 bits in a
+# block, and times nothing that goes through one: so only products between registers take them, those of the array's columns (11 x 11 bits in E3M4). They are
+# signed, and without registers so (Gowin, UG1253).
+
+_MULT12X12 = """\
+(* techmap_celltype = "$mul" *)
+module product (A, B, Y);
+  parameter A_SIGNED = 0;
+  parameter B_SIGNED = 0;
+  parameter A_WIDTH = 1;
+  parameter B_WIDTH = 1;
+  parameter Y_WIDTH = 1;
+  input [A_WIDTH-1:0] A;
+  input [B_WIDTH-1:0] B;
+  output [Y_WIDTH-1:0] Y;
+  wire _TECHMAP_FAIL_ = !A_SIGNED || !B_SIGNED || A_WIDTH > 12 || B_WIDTH > 12 || Y_WIDTH > 24;
+  wire [11:0] a = $signed(A), b = $signed(B);
+  wire [23:0] y;
+  MULT12X12 #(
+      .AREG_CLK("BYPASS"), .BREG_CLK("BYPASS"), .PREG_CLK("BYPASS"), .OREG_CLK("BYPASS"),
+      .AREG_CE("CE0"), .BREG_CE("CE0"), .PREG_CE("CE0"), .OREG_CE("CE0"),
+      .AREG_RESET("RESET0"), .BREG_RESET("RESET0"), .PREG_RESET("RESET0"), .OREG_RESET("RESET0")
+  ) _TECHMAP_REPLACE_ (.DOUT(y), .A(a), .B(b), .CLK(2'b00), .CE(2'b00), .RESET(2'b00));
+  assign Y = y[Y_WIDTH-1:0];
+endmodule
+"""
 
 _HALVES = """\
 // {oscillator:g} MHz halved to {clock:g} MHz.
@@ -149,7 +176,7 @@ def _halves(board, folder):
 
 GOWIN5 = Family(
     name="gowin5", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT12X12"},
-    pll=_halves, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw5a",
+    pll=_halves, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw5a", product=_MULT12X12,
     placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", place=GOWIN.place,
     pack=lambda board, placed, output: ("--cpu_as_gpio", "--compress", "-d", board.device[1], "-o", output, placed))
 

@@ -81,19 +81,25 @@ def pll(board, folder):
 DSP_WIDTHS = {"A": 9, "B": 7}
 #: ... but for those of column pairs, two weights of 4 to 6 bits by as many: no others are so oblong (`hwgen.lib.fp8_dot.PairedProduct`).
 PAIR_WIDTHS = {"A": 12, "B": 4}
+#: A factor of a product of the array's columns with multipliers (`hwgen.units.mac_array.Column`).
+PRODUCT = "lane*_weight"
 
 #: Registers that hold the same and stay apart, each beside its multipliers: Yosys would make one of them, from which wires go all over the chip.
 APART = "w:*_given"
 
 
-def synthesis_script(sources, output, family="ecp5", pairs=False):
-    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each. ``pairs``: there are pairs of columns.
+def synthesis_script(sources, output, family="ecp5", own=False, pairs=False):
+    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each. ``own``: there are columns with multipliers of
+    their own, ``pairs``: pairs of columns.
 
     Without PFU multiplexers (-nowidelut): the dispatcher's wide ones take a third of the LUTs so.
     """
     synthesis = f"{FAMILIES[family].synthesis} -top top -nodsp -nowidelut"
     if not FAMILIES[family].multiplier:
-        return "\n".join([f"read_verilog {' '.join(sources)}", synthesis, f"write_json {output}", ""])
+        products = [
+            "design -save machine", "design -reset", f"read_verilog <<END\n{FAMILIES[family].product}END", "design -stash product", "design -load machine", "proc",
+            f"select -set products w:{PRODUCT} %co1 t:$mul %i", "wreduce @products", "techmap -map %product @products"] if own and FAMILIES[family].product else []
+        return "\n".join([f"read_verilog {' '.join(sources)}", *products, synthesis, f"write_json {output}", ""])
 
     def multipliers(least, which=""):
         widths = " ".join(f"-D DSP_{side}_MAXWIDTH=18 -D DSP_{side}_MINWIDTH={width}" for side, width in least.items())

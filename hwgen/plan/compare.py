@@ -4,6 +4,7 @@ import functools
 import itertools
 from dataclasses import dataclass
 
+from .costs import PAIRED
 from .fit import Fit, fit
 from .loading import reading
 
@@ -65,7 +66,7 @@ def candidates(design, family, capacity, texts, fixed=()):
             continue
         enough = min(columns, spare(vector) // lanes)
         own = max(0, 2 * enough - columns)
-        kinds = {(0, 0), (enough, 0), (own, enough - own)}
+        kinds = {(0, 0), (enough, 0), *([(own, enough - own)] if family in PAIRED else [])}
         kinds = {(hw.dsp_columns if "dsp_columns" in fixed else of, hw.dsp_pairs if "dsp_pairs" in fixed else pairs) for of, pairs in kinds}
         for dsp_columns, dsp_pairs in sorted(kinds):
             for beats in (hw.tile_beats,) if "tile_beats" in fixed else (4, 2, 1):

@@ -15,7 +15,7 @@ from ..params.block import Norm
 from . import wired
 from .memory import memories, place
 
-__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "changes", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
+__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "PAIRED", "changes", "check_pairs", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -80,6 +80,14 @@ FEATURES = {
 OWN = {"qk_norm": "rmsnorm", "sums": "residual"}
 #: And units that no machine has of which another family's table is made.
 ALIKE = {"dsp_column": "column", "column_pair": "column"}
+#: Families whose multipliers have 18 bits, as a pair of columns needs.
+PAIRED = ("ecp5", "gowin", "xilinx7")
+
+
+def check_pairs(hw, family):
+    """ValueError if there are pairs of columns, and the family's multipliers are too narrow."""
+    if hw.dsp_pairs and family not in PAIRED:
+        raise ValueError(f"Column pair count with multipliers must be 0 on {family}, whose multipliers are too narrow, not {hw.dsp_pairs}: take dsp_columns")
 
 
 #: A softcap, of one query head's scores or one lane's logits.
