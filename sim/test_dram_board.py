@@ -1,7 +1,5 @@
 """The whole top of a board with SDRAM, as it goes into the bitstream, and a chip behind its pins: through its UART pins. It needs the
 extra `dram`."""
-import dataclasses
-
 import pytest
 
 from hwgen.fpga.boards import board
@@ -12,14 +10,13 @@ from hwgen.host.link import Entry, LinkError
 from hwgen.host.loader import load_weights
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
-from hwgen.params.dram import MT48LC16M16
 from sim.designs import small_design
 from sim.passes import History, random_model, run_step
 from sim.test_board import CHANGES, DIVISOR
 
 pytest.importorskip("litedram", reason="the extra dram is not installed")
 
-BOARD = dataclasses.replace(board("ulx3s-85f"), memory=MT48LC16M16)
+BOARD = board("ulx3s-85f-sdram")
 DESIGN = small_design(**CHANGES | dict(source="stream"))
 MODEL = random_model(DESIGN, 49)
 STREAM = pack(MODEL, DESIGN).tobytes()

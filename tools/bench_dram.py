@@ -58,7 +58,7 @@ def measure(*, clock, streams=2, port_width=MT48LC16M16.port_width, **settings):
 def decode(tokens, *, shape=SHAPE, prompt="She was", progress=lambda done, total: None):
     """(Text behind the prompt, counters of each of its passes, `Loaded`) of a board's top that decodes the demo model from its chip, as
     golden does."""
-    chosen = replace(board("ulx3s-85f"), memory=MT48LC16M16)
+    chosen = board("ulx3s-85f-sdram")
     checkpoint = load("demo")
     design = Design(model=checkpoint.shape, hw=hw_shape(shape, checkpoint.shape), recipe=Recipe())
     quantized = quantize(checkpoint, design.recipe)
