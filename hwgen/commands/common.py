@@ -16,7 +16,7 @@ from .links import chosen_board, is_board_link
 __all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling", "add_speculation", "check_adapters", "check_drafts", "check_sampling", "design_of",
            "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped", "without_adapters"]
 
-MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", or "mini" for small boards'
+MODEL_HELP = 'folder in Hugging Face\'s layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "demo", "mini" for small boards, or "wire" for matrices that are logic'
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 
