@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from hwgen.models import DEMO, MINI, load
+from hwgen.models import DEMO, MINI, WIRE, load
 from hwgen.models.reference import Reference
 from hwgen.params import model as shapes
 
-pytestmark = pytest.mark.parametrize("folder", [DEMO, MINI], ids=lambda folder: folder.name)
+pytestmark = pytest.mark.parametrize("folder", [DEMO, MINI, WIRE], ids=lambda folder: folder.name)
 
 
 def card(folder):
@@ -19,7 +19,7 @@ def card(folder):
 
 def test_folder(folder):
     size = sum(path.stat().st_size for path in folder.iterdir())
-    assert size <= {"demo": 700_000, "mini": 250_000}[folder.name]
+    assert size <= {"demo": 700_000, "mini": 250_000, "wire": 150_000}[folder.name]
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     shape = load(folder.name).shape
     assert f"`{digest}`" in card(folder) and f"A Llama of {shape.parameter_count:,} parameters" in card(folder)

@@ -3,7 +3,7 @@
 matrix; and how long a million weights take.
 
 The matrix is gate and up of the demo model's first layer as the machine stores it (320 x 64), weights in E2M1 with offsets of blocks, activations
-in E3M4; beside da4ml it is the smallest one, o (64 x 64). All goes through the boards' script: LUT4 are with two for each CCU2C. Transistors
+in E3M4; beside da4ml it is o of the model wire (32 x 32), whose parallel circuit a synthesis tool ends in minutes. All goes through the boards' script: LUT4 are with two for each CCU2C. Transistors
 are those of the gates that `abc -g cmos4` makes: of Yosys' estimate what it has for plain flip-flops is taken off; all flip-flops are counted beside.
 
 Needs da4ml (`pip install 'hwgen[wired]'`); ``--only network,formats,unit,parallel,emit`` leaves the rest out.
@@ -38,10 +38,10 @@ FORMATS = "weights=e2m1,head=e3m4"
 PLAIN_FLIP_FLOP = 16        # transistors, in Yosys' estimate
 
 
-def demo(project):
-    """(design, integers of a project's matrices, their rows' offsets) of the demo model's first layer."""
-    checkpoint = load_folder(ROOT / "hwgen" / "models" / "demo", need_tokenizer=False)
-    design = Design(model=checkpoint.shape, hw=HwShape(), recipe=presets.recipe(FORMATS))
+def real(model, project, formats):
+    """(design, integers of a project's matrices, their rows' offsets) of a shipped model's first layer."""
+    checkpoint = load_folder(ROOT / "hwgen" / "models" / model, need_tokenizer=False)
+    design = Design(model=checkpoint.shape, hw=HwShape(), recipe=presets.recipe(formats))
     layer = GoldenDecoder(design, quantize(checkpoint, design.recipe)).weights[0]
     return design, getattr(layer, project).astype(np.int64), layer.rows[project]
 
@@ -86,7 +86,7 @@ def parallel(ints, low, high):
 
 def figures(only, levels, project):
     """Rows of the ledger, as they come."""
-    design, ints, rows = demo(project)
+    design, ints, rows = real("demo", project, FORMATS)
     weights, activation = ints.size, design.recipe.activation_format
     command = COMMAND
 
@@ -115,7 +115,7 @@ def figures(only, levels, project):
         yield row("unit_lut4_per_weight", lut4 / weights, "LUT4")
         yield row("unit_ff_per_weight", ff / weights, "flip-flops")
     if "parallel" in only:
-        _, small, _ = demo("o")
+        _, small, _ = real("wire", "o", "weights=e2m1")
         lut4, _ = ecp5(wires_text(FixedMatrix(small, activation, levels).plan).replace("{module}", "top"))
         yield row("o_lut4_per_weight", lut4 / small.size, "LUT4")
         for name, low, high in (("da4ml", -activation.max_int, activation.max_int), ("da4ml_int8", -128, 127)):

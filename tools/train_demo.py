@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Train the demo model that ships in hwgen/models/demo, a Llama of 257 thousand parameters, or a smaller one (hwgen/models/mini).
+"""Train the demo model that ships in hwgen/models/demo, a Llama of 257 thousand parameters, or a smaller one
+(hwgen/models/mini, hwgen/models/wire).
 
 It is small enough to simulate gate by gate, and it writes English.  The result is an ordinary Hugging Face
 folder, so that every importer, test and demo meets the demo model exactly as it meets a real one.
@@ -20,6 +21,8 @@ examples:
   python tools/train_demo.py --minutes 3 --out x     a quick one, to see that everything works
   python tools/train_demo.py --model hidden_size=48,intermediate_size=64,num_hidden_layers=3,num_attention_heads=2,vocab_size=384 \\
       --out hwgen/models/mini --steps 8000 --workers 1           the small boards' model
+  python tools/train_demo.py --model hidden_size=32,intermediate_size=80,num_hidden_layers=1,num_attention_heads=2,vocab_size=320,\\
+      tie_word_embeddings=0 --out hwgen/models/wire --e2m1 --eager --steps 8000 --workers 1           the one that is logic
   python tools/train_demo.py --text a.txt b.txt      other text (UTF-8, blank lines between paragraphs)
   python tools/train_demo.py --check --out x         only measure and sample a folder that exists
 """
@@ -449,9 +452,9 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     params = sum(p.numel() for p in Llama(CONFIG).parameters())
     sha = hashlib.sha256((args.out / "model.safetensors").read_bytes()).hexdigest()
     options = [f"{o} {v}" for o, v, default in (
-        ("--model", ",".join(f"{k}={v}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60),
-        ("--steps", args.steps, None),
-        ("--workers", args.workers, 2), ("--seed", args.seed, 1)) if v != default]
+        ("--model", ",".join(f"{k}={int(v)}" for k, v in args.model.items()), ""), ("--minutes", args.minutes, 60),
+        ("--steps", args.steps, None), ("--workers", args.workers, 2), ("--seed", args.seed, 1)) if v != default]
+    options += ["--e2m1"] * args.e2m1 + ["--eager"] * args.eager
     if args.text:
         text, licence = ", ".join(f.name for f in args.text), "The text decides; nothing is known about it here."
         middle = "document, in the order given"
@@ -465,18 +468,21 @@ def card(args, steps, minutes, train_bytes, nats, bits, samples):
     quoted = lambda s: "\n".join("> " + line if line else ">" for line in s.split("\n"))
     greedy = next(s for t, p, s in samples if t == 0)
     sampled = [s for t, p, s in samples if t][:2]
-    about = ("It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script" if args.model else
+    about = ("Its matrices are in\nE2M1 as it was trained, so that a machine of logic has just these numbers: it is what a board of medium "
+             "size holds without an array, by the\nsame script as the demo model" if args.e2m1 else
+             "It is what the\nsmall boards hold: less than a quarter of the demo model, by the same script" if args.model else
              "It is what hwgen's tests, demos and\nexamples run: small enough to simulate gate by gate, and its output is English, so a "
              "wrong bit is easy to see")
-    return f"""# The {"mini" if args.model else "demo"} model
+    head = "tied embeddings" if c["tie_word_embeddings"] else "an LM head of its own"
+    return f"""# The {args.out.name} model
 
 A Llama of {params:,} parameters that has read nothing but {text}. {about}. The
 folder is an ordinary Hugging Face checkpoint and needs no special case anywhere.
 
 | | |
 |---|---|
-| shape | hidden {c["hidden_size"]}, {c["num_hidden_layers"]} layers, {c["num_attention_heads"]} heads of {c["head_dim"]}, {c["num_key_value_heads"]} KV heads, intermediate {c["intermediate_size"]}, vocabulary {c["vocab_size"]}, tied embeddings, context {c["max_position_embeddings"]} |
-| weights | {params:,} parameters, bf16; {size / 1000:.0f} kB with tokenizer and held-out text |
+| shape | hidden {c["hidden_size"]}, {c["num_hidden_layers"]} layers, {c["num_attention_heads"]} heads of {c["head_dim"]}, {c["num_key_value_heads"]} KV heads, intermediate {c["intermediate_size"]}, vocabulary {c["vocab_size"]}, {head}, context {c["max_position_embeddings"]} |
+| weights | {params:,} parameters, bf16{", matrices of values that E2M1 has" * args.e2m1}; {size / 1000:.0f} kB with tokenizer and held-out text |
 | validation loss | **{nats:.4f} nats per token, {bits:.4f} bits per byte** on `valid.txt` |
 | training | {minutes:.0f} minutes, {args.workers} CPU core{"s" * (args.workers > 1)}, {steps:,} steps, {tokens / 1e6:.0f} million tokens out of {train_bytes / 1e6:.2f} MB of text |
 | sha256 of `model.safetensors` | `{sha}` |

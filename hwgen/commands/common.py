@@ -18,7 +18,7 @@ __all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "ad
            "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped", "without_adapters"]
 
 MODEL_HELP = ("folder in Hugging Face's layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "
-              '"demo", or "mini" for small boards')
+              '"demo", "mini" for small boards, or "wire" for matrices that are logic')
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
 
