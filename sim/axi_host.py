@@ -134,11 +134,15 @@ class Host:
             pass
         self.forget()
 
+    def words(self, entries, last=1):
+        """Of entries [(slot, position, token, want, key)]; the ``last`` bit of the last of them."""
+        return [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key,
+                                           "last": last * (i == len(entries) - 1)})
+                for i, (s, p, t, w, key) in enumerate(entries)]
+
     async def give(self, entries):
         """Entries [(slot, position, token, want, key)] of a pass; the key counts with sampler "gumbel"."""
-        words = [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key,
-                                            "last": int(i == len(entries) - 1)})
-                 for i, (s, p, t, w, key) in enumerate(entries)]
+        words = self.words(entries)
         if not self.queue:
             await self.commands.send(AxiStreamFrame(words))
             return

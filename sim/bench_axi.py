@@ -3,7 +3,7 @@ import random
 from pathlib import Path
 
 import cocotb
-from cocotbext.axi import AxiRamRead, AxiReadBus
+from cocotbext.axi import AxiRamRead, AxiReadBus, AxiStreamFrame
 import pytest
 
 from hwgen.golden import axi_reader as golden
@@ -237,6 +237,43 @@ async def numbers_without_bits(dut):
         except BusError:
             continue
         raise AssertionError(f"an operation with {numbers} was taken")
+
+
+@cocotb.test(skip=AXI.host != "stream")
+async def either_last(dut):
+    """A pass ends with the bit in its last entry, TLAST or not, and with TLAST alone."""
+    _, _, host = await begin(dut)
+    first, second = (expected["entries"] for expected in PASSES[:2])
+    await host.commands.send(AxiStreamFrame([*host.words(first), *host.words(second, last=0)]))
+    for expected in PASSES[:2]:
+        check(await host.take(), expected)
+
+
+@cocotb.test(skip=AXI.host != "stream")
+async def each_bit_without_a_place(dut):
+    """An entry with one of them is none: alone it makes an empty pass, and a note."""
+    _, _, host = await begin(dut)
+    room = {"slot": (DESIGN.hw.slots - 1).bit_length(), "position": (DESIGN.hw.context - 1).bit_length(),
+            "token": (DESIGN.model.vocab_size - 1).bit_length()}
+    for field in (field for field in host.entry_fields if field.name in room):
+        for bit in range(room[field.name], field.width):
+            await host.commands.send(AxiStreamFrame([1 << field.lsb + bit]))
+            result, = await host.take()
+            assert (result["none"], result["error"]) == (1, ErrorCode.EMPTY_PASS), (field.name, bit)
+            assert (await host.fields("IRQ_STATUS"))["dropped"], (field.name, bit)
+            await host.write("IRQ_STATUS", dropped=1)
+            assert not (await host.fields("IRQ_STATUS"))["dropped"]
+
+
+@cocotb.test()
+async def each_bit_of_an_address(dut):
+    """One bit off, it is another register or none."""
+    _, _, host = await begin(dut, start=False)
+    there = {register.offset + 4 * index for register in MAP.registers for index in range(register.count)}
+    for bit in range(2, MAP.address_width):
+        if (address := MAP["ID"].offset ^ 1 << bit) not in there:
+            result = await host.master.read(address, 4)
+            assert result.resp != 0, f"{address:#x}"
 
 
 @cocotb.test(skip=not (DESIGN.hw.kv_ecc and cocotb.SIM_NAME.lower().startswith("icarus")))      # which shows a bench the memories
