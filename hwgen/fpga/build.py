@@ -20,8 +20,6 @@ __all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write
 MACHINE = "machine"
 #: The part of a family's `Family.places` beyond which its placer is not asked.
 FULL = 0.95
-#: Placer and router are asked for this much more than the clock: asked for just the clock they stop before it (docs/boards.md).
-AIM = 1.07
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +150,7 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     reports = {}
     for seed in seeds:
         report = work / f"seed-{seed}.json"
-        words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock * AIM:g}", "--timing-allow-fail", "--router", "router2")
+        words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
         placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
         if not (work / routed).exists():
             _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
