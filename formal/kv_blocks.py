@@ -89,7 +89,7 @@ def _harness(design):
 
     # -- what the states say of the request
     length, offset = inside.length, ask.p.length % size
-    h.never("state", ~ready & (~waited | (length != Array(lengths)[ask.p.slot]))
+    h.never("state", ~ready & (~waited | (length != Array(lengths)[ask.p.slot]) | (inside.asked.as_value() != ask.p.as_value()))
             | (look | copy) & ((ask.p.op != ADMIT) | (ask.p.length != length) | (offset == 0) | own.bit_select(ask.p.slot, 1)
                                | (inside.physical != Array(entries)[ask.p.slot * hw.blocks_per_slot + ask.p.length // size]))
             | copy & (~inside.free | ~Cat((inside.physical == p) & (refs[p] != 0) for p in blocks).any())
@@ -160,7 +160,7 @@ _BREAKS = {name: Break(KvBlocks, old, new) for name, old, new in [
     ("leak", "with m.If(dropped.data == 1):", "with m.If(0):"),
     ("miscounted", "set_owned.data.eq(dropped.data + 1)", "set_owned.data.eq(dropped.data)"),
     ("twice_in_a_slot", "unused.eq(unused + 1)", "unused.eq(unused)"),
-    ("own_but_shared", "m.d.sync += own.bit_select(ask.p.slot, 1).eq(0)", "m.d.sync += own.bit_select(ask.p.slot, 1).eq(1)"),
+    ("own_but_shared", "m.d.sync += own.bit_select(asked.slot, 1).eq(0)", "m.d.sync += own.bit_select(asked.slot, 1).eq(1)"),
     ("state", "m.d.sync += step.eq(first)", "m.d.sync += step.eq(0)"),
     ("written_but_shared", "with m.If(owned.data == 1):", "with m.If(owned.data != 0):"),
     ("foreign_read", "self.copy.p.count.eq(used)", "self.copy.p.count.eq(used >> 1)"),
