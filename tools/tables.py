@@ -50,7 +50,7 @@ def percent(entry):
     """A fraction of 1, which has no unit."""
     if entry["unit"]:
         raise ledger.LedgerError(f"Entry {entry['name']} must be a fraction without a unit, not in {entry['unit']}")
-    return f"{number(100 * entry['value'])} %"
+    return f"{100 * entry['value']:.2f} %"
 
 
 def table(header, rows):
