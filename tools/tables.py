@@ -6,8 +6,8 @@ Between the marker lines, a table of the entries of ``docs/results/speed.json`` 
     <!-- end -->
 
 Patterns are those of a shell, several with commas. After a further colon comes the form: ``list`` (the default: one row
-an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline`` (one value with its unit, for prose:
-``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``).
+an entry), ``pivot`` (names ``row/column``, one row each ``row``), ``inline`` (one value with its unit, for prose:
+``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``), or ``percent`` (the same of a fraction, times 100: 42.5 %).
 
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
 ``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how
@@ -27,7 +27,7 @@ from tools import ledger
 
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline))? -->)(.*?)(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline|percent))? -->)(.*?)(<!-- end -->)", re.DOTALL)
 LIST = re.compile(r"(<!-- families -->)(.*?)(<!-- end -->)", re.DOTALL)
 COUNT = re.compile(r"(<!-- families:count -->)(.*?)(<!-- end -->)", re.DOTALL)
 SHAPE = re.compile(r"(<!-- shape -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -44,6 +44,13 @@ def number(value):
 
 def quantity(entry):
     return f"{number(entry['value'])} {entry['unit']}".strip()
+
+
+def percent(entry):
+    """A fraction of 1, which has no unit."""
+    if entry["unit"]:
+        raise ledger.LedgerError(f"Entry {entry['name']} must be a fraction without a unit, not in {entry['unit']}")
+    return f"{100 * entry['value']:.2f} %"
 
 
 def table(header, rows):
@@ -94,6 +101,8 @@ def render(text, results=None):
             raise ledger.LedgerError(f"Marker {opening} must select entries of its form")
         if form == "inline":
             return opening + ", ".join(map(quantity, entries)) + closing
+        if form == "percent":
+            return opening + ", ".join(map(percent, entries)) + closing
         return f"{opening}\n{(as_pivot if form == 'pivot' else as_list)(entries)}\n{closing}"
 
     # Markers in code are examples of markers.
