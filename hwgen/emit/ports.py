@@ -1,4 +1,4 @@
-"""The ports of a top by its signature: order, bits and what each is for, for manifest, README, template and IP-XACT."""
+"""The ports of a top by its signature: order, bits and purpose, for manifest, README, template and IP-XACT."""
 from amaranth.hdl import Shape, Value
 from amaranth.lib import data, wiring
 

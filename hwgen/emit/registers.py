@@ -1,4 +1,4 @@
-"""A register map as others read it: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
+"""A register map in other languages: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
 from ..params.axi import AXI_EVENTS, PAGE
 from ..params.errors import MEANINGS, OPERATIONS, ErrorCode, KvOp
 from ..params.phases import EVENTS

@@ -1,4 +1,4 @@
-"""What an adapter adds to a matrix's sums (docs/adapters.md): exact, in the sums' own units; and when its tiles pass the array."""
+"""Adapters (docs/adapters.md): their part of a matrix's sums, exact and in the sums' own units, and the cycles of their tiles."""
 from functools import lru_cache
 from itertools import groupby
 

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.admission`: which entries of a pass are let in, how the others are answered, and when."""
+"""Twin of `hwgen.units.admission`: which entries of a pass are admitted, how the others are answered, and when."""
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.top.alternating`: when everything in a pass of two alternating half-batches happens."""
+"""Twin of `hwgen.top.alternating`: the cycle of every event in a pass of two alternating half-batches."""
 from ..params.block import Norm
 from ..params.phases import member, phases as phases_of
 from ..params.stream import FINAL_NORM, HEAD

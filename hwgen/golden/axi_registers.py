@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.axi_registers`: what software sees of registers, from their description.
+"""Twin of `hwgen.units.axi_registers`: software's view of the registers, from their description.
 
 ``inputs`` is what the hardware shows: {(register, field): value} of "ro" fields, {(register, index): value} of windows.
 """

@@ -1,4 +1,4 @@
-"""The counters' twin."""
+"""Golden twin of hwgen/units/counters.py: counts of events."""
 import numpy as np
 
 __all__ = ["READ_LATENCY", "counts"]

@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/decode_loop.py: what follows a pass."""
+"""Golden twin of hwgen/units/decode_loop.py: the entries of the pass that follows a pass."""
 
 __all__ = ["GAP", "follow"]
 

@@ -1,4 +1,4 @@
-"""How long a stream from a board's SDRAM takes at most: LiteDRAM's controller as its source has it (docs/dram.md)."""
+"""An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller (docs/dram.md)."""
 from ..params.dram import POSTPONED
 
 __all__ = ["group_cycles", "read_cycles", "row_cycles"]

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.kv_cache`: the keys and values of all slots, who owns their blocks, and when all that happens."""
+"""Twin of `hwgen.units.kv_cache`: the keys and values of all slots, the owners of their blocks, and all cycles."""
 from typing import NamedTuple
 
 import numpy as np

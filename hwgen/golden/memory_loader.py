@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/memory_loader.py: which bursts, when, and what is known of the bytes."""
+"""Golden twin of hwgen/units/memory_loader.py: bursts and their cycles, and the CRC of the bytes."""
 import zlib
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.rom_grid`: what stands in each tile's ROM, sums, and the cycle of every granule."""
+"""Twin of `hwgen.units.rom_grid`: the content of each tile's ROM, sums, and the cycle of every granule."""
 from typing import NamedTuple
 
 import numpy as np

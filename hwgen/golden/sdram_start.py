@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/sdram_start.py: which registers are written when."""
+"""Golden twin of hwgen/units/sdram_start.py: the register writes and their cycles."""
 
 __all__ = ["start"]
 

@@ -1,4 +1,4 @@
-"""The dispatcher's twin: what it hands out, and when, with a source like the ROM and nobody who stalls.
+"""The dispatcher's twin: its outputs and their cycles, with a source like the ROM and without stalls.
 
 Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that takes
 the pass's first command; all entries' commands are offered without a gap.

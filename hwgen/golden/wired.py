@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/wired.py: the array's exact sums, and the cycles that they take a bit at a time."""
+"""Golden twin of hwgen/units/wired.py: the array's exact sums, and their cycles at a bit a cycle."""
 from collections import defaultdict
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Where an adapter's numbers belong in the machine's memory for adapters (docs/adapters.md). Nothing else computes an address of it."""
+"""Addresses in the machine's memory for adapters (docs/adapters.md). No other module computes them."""
 from typing import NamedTuple
 
 from .block import Project

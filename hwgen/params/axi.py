@@ -1,4 +1,4 @@
-"""What a user chooses of the buses around a machine, and what follows."""
+"""The buses around a machine: what a user chooses, and the sizes that follow."""
 from dataclasses import dataclass
 
 from .checks import check_int

@@ -1,4 +1,4 @@
-"""A transformer layer as data: its matrices, and the steps of a pass through it. What the weight stream holds follows from it.
+"""A transformer layer as data: its matrices, and the steps of a pass through it. The content of the weight stream follows from it.
 
 A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in `ModelShape`.
 """

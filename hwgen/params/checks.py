@@ -1,4 +1,4 @@
-"""Checks of what a user gives: TypeError for what is no such thing, ValueError for one out of bounds. ``noun`` starts the message."""
+"""Checks of a user's values: TypeError for a wrong type, ValueError for a value out of bounds. ``noun`` starts the message."""
 
 import dataclasses
 import math

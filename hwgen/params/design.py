@@ -1,4 +1,4 @@
-"""Model + hardware shape + recipe, and every number that follows from them. Nothing else computes these."""
+"""Model + hardware shape + recipe, and every number that follows from them. No other module computes these."""
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar

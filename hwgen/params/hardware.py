@@ -1,4 +1,4 @@
-"""What a user chooses: the hardware shape and the number formats."""
+"""The hardware shape and the number formats, which a user chooses."""
 from dataclasses import dataclass
 
 from .block import Project

@@ -1,4 +1,4 @@
-"""How weights get into a machine's memory, byte by byte over its line: what unit, golden model and host agree on."""
+"""Constants of the memory loader, which writes weights byte by byte from a line: unit, golden model and host share them."""
 from enum import IntEnum
 
 __all__ = ["BLOCK", "BURST", "LOAD_MEANINGS", "LoadError", "ROUND_TRIP", "SILENT_BITS"]

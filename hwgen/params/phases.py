@@ -1,4 +1,4 @@
-"""The phases of a pass by number, and the order of two half-batches: what RTL, golden model and traces must agree on."""
+"""The phases of a pass by number, and the order of two half-batches: RTL, golden model and traces share them."""
 import functools
 from enum import IntEnum
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The registers of an `AxiDecoder`, described once: RTL, golden model, C header, SystemVerilog, SystemRDL and pages read it here."""
+"""The registers of an `AxiDecoder`: RTL, golden model, C header, SystemVerilog, SystemRDL and pages use this one description."""
 import zlib
 from dataclasses import dataclass
 

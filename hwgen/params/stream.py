@@ -1,4 +1,4 @@
-"""The weight stream: its sections, and where each byte of them belongs. Nothing else computes an address of it."""
+"""The weight stream: its sections, and the address of each byte. No other module computes an address in it."""
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""A matrix of fixed weights as a network of adders: what `hwgen.units.wired` makes of wires, and its timing.
+"""A matrix of fixed weights as a network of adders, which `hwgen.units.wired` builds as logic, and its timing.
 
 Every weight is a sum of few signed powers of two (canonical signed digits), so every output is a sum of shifted inputs with signs. Pairs of
 such terms that many outputs have are made once (Hartley, "Subexpression sharing in filters using canonic signed digit multipliers", IEEE TCAS-II

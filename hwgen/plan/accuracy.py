@@ -1,4 +1,4 @@
-"""What FP8 costs: perplexity, KL divergence and top-1 agreement of a recipe against the float32 model, on a text."""
+"""Accuracy of a recipe: perplexity, KL divergence and top-1 agreement with the float32 model, on a text."""
 import numpy as np
 
 from ..golden.decoder import GoldenDecoder

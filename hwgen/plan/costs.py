@@ -1,4 +1,4 @@
-"""What the units of a machine cost on an FPGA: straight lines through the figures of `make synth-report`.
+"""The cost of a machine's units on an FPGA: linear estimates, fitted to the figures of `make synth-report`.
 
 A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
 costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.

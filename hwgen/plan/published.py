@@ -1,4 +1,4 @@
-"""What is published of chips that are like the planned ones, and the arithmetic that speaks for them: numbers with their sources."""
+"""Published numbers of chips like the planned ones, and of the arithmetic for them, with their sources."""
 import math
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Do a model's numbers suit the machine? The residual's range, each matrix's rounding, their cost on a text."""
+"""Whether a model's numbers suit the machine: the residual's range, each matrix's rounding, their cost on a text."""
 import dataclasses
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a byte of the weight stream belongs, in words: for people who have flipped one, or found one flipped."""
+"""The place of a byte of the weight stream in the model, in words: for injected faults, and for faults that were found."""
 from ..params.block import Norm
 from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 

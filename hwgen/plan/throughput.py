@@ -1,4 +1,4 @@
-"""How busy a machine's engines would be, and the lanes that its array needs beside it: from the cycle model, for any shape."""
+"""Utilization of a machine's engines, and the lanes that keep its array busy: from the cycle model, for any shape."""
 import dataclasses
 
 from ..golden.sequencer import pass_timeline
