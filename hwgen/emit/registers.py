@@ -102,7 +102,8 @@ class Registers:
         return "\n".join([*lines, "};", ""])
 
     def table(self, constants=True):
-        """Markdown: registers and fields (and, with ``constants``, values of this machine), what the accesses mean, entries and results."""
+        """Markdown: registers and fields (and, with ``constants``, values of this machine), the meaning of the accesses, entries and
+        results."""
         shown = ("const", "rw", "w1c") if constants else ("rw", "w1c")
         lines = ["| offset | register | bits | field | access | reset | |", "|---|---|---|---|---|---|---|"]
         for register in self._map.registers:

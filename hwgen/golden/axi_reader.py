@@ -20,7 +20,7 @@ class Burst:
 
 @dataclass
 class Reading:
-    """What some requests lead to.
+    """The bus's transfers, the beats and their cycles, for some requests.
 
     addresses   [(cycle, Burst)]: when each burst's address is taken
     words       cycle in which each word comes

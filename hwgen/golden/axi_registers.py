@@ -11,7 +11,7 @@ WRITE_CYCLES = 2    # from the first cycle of address and data
 
 
 class RegisterModel:
-    """Registers of a `RegisterMap`; ``pulses`` has what writes did: (register, field, value)."""
+    """Registers of a `RegisterMap`; ``pulses`` lists the effects of writes: (register, field, value)."""
 
     def __init__(self, registers):
         self._at = {r.offset + 4 * i: (r, i) for r in registers.registers for i in range(r.count)}

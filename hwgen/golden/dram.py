@@ -13,7 +13,7 @@ _GROUP = 8
 
 
 def row_cycles(memory, clock):
-    """Cycles that are lost where a stream goes on in another row: it lies in the next bank, where one is to be closed and one to be
+    """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and another
     opened."""
     return _ROW + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
 

@@ -13,7 +13,7 @@ def norm_end(design, norm, done):
 
 
 def sink_end(design, project, times, n):
-    """When the result of a layer's matrix of n entries can be read: the `done` of what its sums go to."""
+    """The cycle in which the result of a layer's matrix of n entries can be read: the `done` of its sink."""
     v = design.hw.vector_lanes
     converted = convert.latency(design)
     if project.sink == "heads":

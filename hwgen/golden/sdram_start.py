@@ -4,7 +4,7 @@ __all__ = ["start"]
 
 
 def start(steps, answers):
-    """What the unit does from cycle 0, the first without reset.
+    """The unit's writes from cycle 0, the first without reset.
 
     ``answers`` are the cycles from each write's offer to its acknowledge (0: at once), and whether it was refused: one (cycles, refused)
     a step. Returns ([(cycle of the offer, address, data)], cycle in which ``ready`` or ``failed`` is there, whether it failed).

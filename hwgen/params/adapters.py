@@ -10,7 +10,7 @@ MAX_SHIFT = 15
 
 
 class AdapterPart(NamedTuple):
-    """What an adapter has for a `Project` of a layer: a beat whose first word is its exponent, then the tiles of A, then those of B.
+    """An adapter's numbers for a `Project` of a layer: a beat whose first word is the exponent, then the tiles of A, then those of B.
 
     Row r of A, and column r of B, are of the project's matrix ``r // rank``. a, b: `Matmul` s.
     """

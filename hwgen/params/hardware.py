@@ -84,7 +84,7 @@ class Recipe:
             check_int("Block range", self.block_range, 0, max(block_ranges().values()))
 
     def check(self, model):
-        """ValueError if a `ModelShape` has not what the recipe names, or cannot be in these formats."""
+        """ValueError if a `ModelShape` lacks a matrix or layer that the recipe names, or cannot be in these formats."""
         names = [project.name for project in model.block.of(Project)]
         for override in self.overrides:
             if override.project not in ("", HEAD, *names):
@@ -118,7 +118,7 @@ class Recipe:
                                          for layer in range(model.num_hidden_layers)}
 
     def array_format(self, model):
-        """What the array's weights are: ``weight_format``, or if all are in E2M1, the narrowest that has those of all blocks."""
+        """The format of the array's weights: ``weight_format``, or if all are in E2M1, the narrowest that holds those of all blocks."""
         if self.formats(model) != {E2M1}:
             return self.weight_format
         wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
@@ -257,7 +257,7 @@ class HwShape:
 
     @property
     def inside(self):
-        """What is read of the weights is in a memory of the machine's own."""
+        """Whether the machine reads its weights from a memory of its own."""
         return self.source != "stream"
 
     @property

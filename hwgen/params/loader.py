@@ -12,7 +12,8 @@ SILENT_BITS = 1 << 16   # bit times without a byte, after which a block that is 
 
 
 class LoadError(IntEnum):
-    """What went wrong first while a block was written or read back. The first four are the bus's, as the reader of weights numbers them."""
+    """The first error while a block was written or read back. The first four are the bus's, with the numbers of the reader of
+    weights."""
     NONE = 0
     SLAVE = 1
     DECODE = 2

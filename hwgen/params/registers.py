@@ -25,7 +25,7 @@ ACCESS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or what an rw field starts with."""
+    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or the first value of an rw field."""
     name: str
     lsb: int
     width: int

@@ -188,7 +188,8 @@ def _sum(made, depth, terms):
 
 
 class Plan:
-    """When each number of a `Network` is there, if a number comes a bit a cycle, the least significant first, and which registers that takes.
+    """The cycle in which each number of a `Network` is available, a bit a cycle and the least significant first, and the registers that
+    this takes.
 
     An adder is a full adder and a register for its carry. It adds numbers of the same *time*, the cycle of their lowest bit after that of the
     inputs; of ``levels`` adders behind each other the last one has a register for its sum, whose time is one later. A shift by one is a register

@@ -25,7 +25,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Placed:
-    """What a memory takes: blocks, LUTs (of distributed memory and of what selects between blocks), flip-flops."""
+    """The resources of a memory: blocks, LUTs (of distributed memory and of multiplexers between blocks), flip-flops."""
     blocks: int = 0
     luts: int = 0
     ffs: int = 0

@@ -20,7 +20,7 @@ def traffic(hw, position):
 
 
 def engine_use(design, positions, wants):
-    """Of one pass: its cycles, and the part of them in which each engine is at work.
+    """Cycles of a pass, and the part of them in which each engine is at work.
 
     Returns a dict: ``cycles``; ``array`` (busy), ``starved`` (an operation and no tile), ``norm``, ``attention`` (with the KV write),
     ``weights`` (a beat taken), each 0 to 1.

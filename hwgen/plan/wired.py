@@ -23,7 +23,7 @@ _SUM_BIT = 0.8
 
 
 class Expected(NamedTuple):
-    """A matrix: what `golden.wired.wired_cycles` asks of a `FixedMatrix`, and its logic."""
+    """A matrix: the numbers of a `FixedMatrix` that `golden.wired.wired_cycles` reads, and its logic."""
     size: tuple
     bits: int
     latency: int
