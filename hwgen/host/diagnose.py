@@ -1,8 +1,9 @@
 """Which unit of a machine is wrong, from nothing but the signatures that a self-test has read.
 
-Up to the first wrong residual the golden model knows every number in the machine. So each single wrong bit that can reach that residual (in
-the weights of its layer, in the KV rows that it reads, in the tables of constants) is tried on the golden model: what it would make of
-it is compared with what the machine has made of it, 32 bits of CRC. What passes is then run as a whole, against all that the machine gave.
+Up to the first wrong residual the golden model knows every number in the machine. So each single wrong bit that can
+reach that residual (in the weights of its layer, in the KV rows that it reads, in the tables of constants) is tried on
+the golden model: what it would make of it is compared with what the machine has made of it, 32 bits of CRC. What passes
+is then run as a whole, against all that the machine gave.
 """
 import copy
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ __all__ = ["Diagnosis", "diagnose"]
 
 @dataclass
 class Diagnosis:
-    """What can be said. ``suspects`` are those that explain most passes; ``again`` says whether a second run was as the first."""
+    """What can be said: ``suspects`` are those that explain most passes, ``again`` is whether a second run was the same."""
     suspects: list
     passes: int
     tried: int
@@ -30,7 +31,9 @@ class Diagnosis:
     def unit(self):
         """The unit, or what it cannot be told from."""
         units = list(dict.fromkeys(suspect.unit for suspect in self.suspects))
-        return ("cannot tell between " if len(units) > 1 else "") + " and ".join(units) if units else "cannot tell the unit"
+        if not units:
+            return "cannot tell the unit"
+        return ("cannot tell between " if len(units) > 1 else "") + " and ".join(units)
 
     def lines(self):
         found = self.suspects
@@ -38,21 +41,24 @@ class Diagnosis:
         yield from (f"  {suspect.where}" for suspect in found[:4])
         if len(found) > 4:
             yield f"  or {len(found) - 4} other bits with the same effect"
-        if found:
-            whole = found[0].explained == self.passes
-            yield (f"because: of {self.tried:,} wrong bits tried on the golden model, {'only this gives' if len(found) == 1 else 'only these give'} what "
-                   "the machine gave " + (f"in all {self.passes} passes" if whole else f"in the first {found[0].explained} passes; then something else "
-                                                                                     "is wrong too"))
-        else:
-            yield f"because: {self.hint}"
+        yield f"because: {self._reason() if found else self.hint}"
         if self.untried:
             yield f"not tried: {', '.join(self.untried)}"
         yield ("a second run gave the same: the fault stays" if self.again else
                "a second run gave something else: a bit flipped once, or timing is not met")
 
+    def _reason(self):
+        """Why the suspects are those that are left."""
+        explained = self.suspects[0].explained
+        only = "only this gives" if len(self.suspects) == 1 else "only these give"
+        passes = (f"all {self.passes} passes" if explained == self.passes else
+                  f"the first {explained} passes; then something else is wrong too")
+        return f"of {self.tried:,} wrong bits tried on the golden model, {only} what the machine gave in {passes}"
+
 
 def diagnose(link, quantized, golden, mismatch):
-    """A `Diagnosis` of the machine behind ``link``, from a `Mismatch` of `driver.selftest` with the same golden model."""
+    """A `Diagnosis` of the machine behind ``link``, from a `Mismatch` of `driver.selftest` with the same golden model.
+    """
     design, runs, number = link.design, mismatch.runs, mismatch.number
     layer, row = mismatch.layer, mismatch.row
     try:
@@ -61,7 +67,8 @@ def diagnose(link, quantized, golden, mismatch):
     except LinkError:
         again = False
     if layer is None:
-        return Diagnosis([], len(runs), 0, [], again, "all residuals are right, so it is the final norm, the LM head's weights, or the sampler")
+        hint = "all residuals are right, so it is the final norm, the LM head's weights, or the sampler"
+        return Diagnosis([], len(runs), 0, [], again, hint)
     entry = runs[number][0][row]
     search = _Search(design, quantized, golden, runs, number, layer, entry)
     suspects, case = search.suspects(again), search.case
@@ -74,18 +81,22 @@ def _same(a, b):
 
 def _hint(entry, tried):
     """What is left if no single wrong bit explains it."""
-    return (f"none of {tried:,} wrong bits tried on the golden model gives what the machine gave, so several are wrong, or logic or timing. "
-            + ("Position 0 was right in all layers, where rope, the scores of attention and all that makes queries and keys do nothing: look there first"
-               if entry.position else "It is not rope or the scores of attention, which do nothing at position 0"))
+    where = ("Position 0 was right in all layers, where rope, the scores of attention and all that makes queries and "
+             "keys do nothing: look there first" if entry.position else
+             "It is not rope or the scores of attention, which do nothing at position 0")
+    return (f"none of {tried:,} wrong bits tried on the golden model gives what the machine gave, so several are "
+            f"wrong, or logic or timing. {where}")
 
 
 class _Search:
-    """Wrong bits that the probes find for the first wrong signature, and what they do to all the rest that the machine gave."""
+    """Wrong bits that the probes find for the first wrong signature, and what they do to the rest of the signatures."""
 
     def __init__(self, design, quantized, golden, runs, number, layer, entry):
         self.design, self.runs, self.number = design, runs, number
-        of = [(e, row[0]) for entries, result in runs for e, *row in zip(entries, result.signatures[layer]) if e.slot == entry.slot]
-        n, d, tokens, positions = entry.position + 1, copy.copy(golden.decoder), np.array([e.token for e, _ in of]), np.arange(len(of))
+        of = [(e, signature) for entries, result in runs for e, signature in zip(entries, result.signatures[layer])
+              if e.slot == entry.slot]
+        n, tokens, positions = entry.position + 1, np.array([e.token for e, _ in of]), np.arange(len(of))
+        d = copy.copy(golden.decoder)
         d.reset()
         x = d.embedded(tokens, positions)
         for i in range(layer):
@@ -96,11 +107,15 @@ class _Search:
                          token=int(tokens[n - 1]), old=old)
 
     def suspects(self, again):
-        """All wrong bits that give what the machine gave; those that do so in most passes. ``again``: a second run was as the first."""
+        """Of the wrong bits that give what the machine gave, those that do so in most passes.
+
+        ``again``: a second run was as the first.
+        """
         found = [suspect for probe in PROBES for suspect in probe(self.case)]
         if not again:                       # weights and constants stay wrong
             found = [s for s in found if isinstance(s.fault, KvFault)] or found
-        # Many bits have the same effect on one entry. Those of the layer alone must have it on the slot's others too, before a whole machine is tried.
+        # Many bits have the same effect on one entry. Those of the layer alone must have it on the slot's others too,
+        # before a whole machine is tried.
         for end in range(len(self.case.x) + 1, len(self.whole[0]) + 1):
             left = [s for s in found if not s.local or self._continues(s, end)]
             if not any(s.local for s in left):
@@ -130,7 +145,8 @@ class _Search:
             for number, (entries, result) in enumerate(self.runs):
                 if flips and number == self.number:
                     suspect.alter(decoder)
-                tokens, signatures, _ = decoder.run_pass([(e.slot, e.position, e.token, e.want, e.key) for e in entries])
+                plain = [(e.slot, e.position, e.token, e.want, e.key) for e in entries]
+                tokens, signatures, _ = decoder.run_pass(plain)
                 if (tokens, signatures) != (result.tokens, result.signatures):
                     return number
         return len(self.runs)

@@ -1,24 +1,25 @@
-"""One layer of the golden model by stages: what is at each, and what would come out of the layer if something else were."""
+"""One layer of the golden model by stages: what is at each, and what the layer would give with something else there."""
 import numpy as np
 
-from ..golden import residual
-from ..golden.attention import attention_entries
-from ..golden.convert import convert_gate_up, convert_qkv
-from ..golden.numbers import acc_to_bf16, bf16
-from ..golden.qk_norm import qk_norm
-from ..golden.rmsnorm import rms_norm
-from ..golden.rope import turned
-from ..golden.swiglu import activate
-from ..golden.vector_buffer import quantize
-from ..params.block import Norm, Project
+from ...golden import residual
+from ...golden.attention import attention_entries
+from ...golden.convert import convert_gate_up, convert_qkv
+from ...golden.numbers import acc_to_bf16, bf16
+from ...golden.qk_norm import qk_norm
+from ...golden.rmsnorm import rms_norm
+from ...golden.rope import turned
+from ...golden.swiglu import activate
+from ...golden.vector_buffer import quantize
+from ...params.block import Norm, Project
 
 __all__ = ["Stages", "put"]
 
 
 class Stages:
-    """What is at each stage of a layer for the entry at position p of a slot, and ways from there to the end: methods `after_...`.
+    """What is at each stage of a layer for the entry at position p of a slot, and ways from there to the end.
 
-    Those take n candidates side by side, arrays of n rows, and give the entry's n residuals after the layer.
+    The ways, methods `after_...`, take n candidates side by side, arrays of n rows, and give the entry's n residuals
+    after the layer.
 
     Parameters
     ----------
@@ -32,7 +33,8 @@ class Stages:
     rows        fixed-point rows that each norm reads, by its name: [p + 1, hidden_size] or [1, hidden_size]
     raw         [p + 1, qkv_heads, head], before a norm of queries and keys
     heads       the same, before RoPE; stored: codes and exponents, as attention reads them
-    base        residual [1, hidden_size] that the sums of `Block.added` are added to, by their names; ``added``: after that
+    base        residual [1, hidden_size] that the sums of `Block.added` are added to, by their names
+    added       the same, after that
     gates, products     [1, outputs of `Block.into_ff`], [1, ff]
     """
 
@@ -43,9 +45,11 @@ class Stages:
         self.projects = {project.name: project for project in block.of(Project)}
         self.norms = {norm.name: norm for norm in block.of(Norm)}
         self._norm_of = {project.name: norm.name for project in block.added if (norm := block.norm_after(project))}
-        heads, attended, mlp, last = (project.name for project in (block.into_heads, block.from_heads, block.into_ff, block.from_ff))
+        projects = block.into_heads, block.from_heads, block.into_ff, block.from_ff
+        heads, attended, mlp, last = (project.name for project in projects)
 
-        self.inputs, self.rows = {heads: d.normed(index, block.into_heads, x)}, {block.norm_before(block.into_heads).name: x}
+        self.inputs = {heads: d.normed(index, block.into_heads, x)}
+        self.rows = {block.norm_before(block.into_heads).name: x}
         self.raw = self._convert(self.inputs[heads])
         self.angles = d.angles(index, self.positions)                           # [p + 1, head/2, 2], or None
         late = block.qk_norm is not None and block.qk_norm.after_rotary
@@ -67,7 +71,8 @@ class Stages:
         """Fill in what a project makes of its inputs behind the array."""
         if name in self._norm_of:
             r = np.arange(self.design.model.hidden_size)
-            self.rows[self._norm_of[name]] = self.outputs(name, r, *self.decoder.matmul(self.inputs[name], getattr(self.layer, name)))
+            sums = self.decoder.matmul(self.inputs[name], getattr(self.layer, name))
+            self.rows[self._norm_of[name]] = self.outputs(name, r, *sums)
         self.added[name] = self.decoder.add(self.index, self.base[name], self.inputs[name], self.projects[name])
 
     def _convert(self, y):
@@ -91,9 +96,8 @@ class Stages:
     def outputs(self, name, r, acc, exp, bias=None, rows=None):
         """What a project's sums [m, n] of its rows r become behind the array: [m, n].
 
-        Numbers of ``raw``; of ``products``; of the residual after the add; or of the sums that a norm takes. ``exp``: exponents of the
-        inputs [m];
-        ``bias``, ``rows``: their biases and offsets, if they are not the layer's.
+        Numbers of ``raw``; of ``products``; of the residual after the add; or of the sums that a norm takes.
+        ``exp``: exponents of the inputs [m]; ``bias``, ``rows``: their biases and offsets, if they are not the layer's.
         """
         project, design, layer = self.projects[name], self.design, self.layer
         if bias is None and design.block.biased(project):
@@ -106,7 +110,8 @@ class Stages:
             if project.sink == "sums":
                 return residual.set_sums(*sums, bias=bias, rows=rows)
             return residual.add(self.base[name][:, r], *sums, bias=bias, rows=rows)
-        values = acc_to_bf16(acc, exp[:, None] + self._exponents(project)[r] + (0 if rows is None else rows) + design.acc_unit)
+        offsets = 0 if rows is None else rows
+        values = acc_to_bf16(acc, exp[:, None] + self._exponents(project)[r] + offsets + design.acc_unit)
         values = values if bias is None else bf16(values + bias)
         if project.sink == "heads":
             return values
@@ -140,7 +145,8 @@ class Stages:
         sums = acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design
         if project.sink == "sums":
             norm = self._norm_of[name]
-            return self.after_normed(norm, rms_norm(design, residual.set_sums(*sums, bias=bias, rows=rows), layer.gains[norm]))
+            row = residual.set_sums(*sums, bias=bias, rows=rows)
+            return self.after_normed(norm, rms_norm(design, row, layer.gains[norm]))
         return self._after_add(name, residual.add(np.repeat(self.base[name], n, axis=0), *sums, bias=bias, rows=rows))
 
     def _exponents(self, project):
@@ -215,13 +221,14 @@ class Stages:
         return self.weighted(k, k_exp, v, v_exp, q, q_exp).reshape(n, -1)
 
     def weighted(self, k, k_exp, v, v_exp, q, q_exp):
-        """Attention of K/V heads [p + 1, m, head] with exponents [p + 1, m], and their groups' queries [m * group, head] -> as those."""
+        """Attention of K/V heads [p + 1, m, head] with exponents [p + 1, m], and their groups' queries
+        [m * group, head] -> as those."""
         window = self.design.window(self.index)
         return attention_entries(self.design, q[None], q_exp[None], self.positions[-1:], k, k_exp, v, v_exp, window)[0]
 
     def after_attention(self, values, x=None, gates=None):
-        """Results of attention [n, heads * head], in some cases with other residuals before the layer, or other `gates` of a parallel
-        block."""
+        """Results of attention [n, heads * head], in some cases with other residuals before the layer, or other `gates`
+        of a parallel block."""
         return self._after_middle(self.decoder.attended(self.index, self.own if x is None else x, values), gates)
 
     def _after_middle(self, x, gates=None):
@@ -242,7 +249,8 @@ class Stages:
 
 
 def put(base, r, new):
-    """Copies of an array of m rows [m, ...] with element r of all the rows after the first axis set: [n, m, ...], or [n, ...] if m is 1."""
+    """Copies of an array of m rows [m, ...] with element r of all the rows after the first axis set: [n, m, ...], or
+    [n, ...] if m is 1."""
     out = np.repeat(base.reshape(1, len(base), -1), len(r), axis=0)
     out[np.arange(len(r)), :, r] = new.T
     out = out.reshape(len(r), *base.shape)
