@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ...models.pack import sections as packed
-from ..faults import WeightFault
+from ..diagnosis.faults import WeightFault
 from .broken import BrokenDecoder
 from .stages import Stages
 

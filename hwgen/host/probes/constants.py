@@ -9,7 +9,7 @@ from ...golden.rmsnorm import norm_factor
 from ...golden.rope import rope_angles
 from ...golden.swiglu import activate
 from ...params.tables import ROPE_BLOCK
-from ..faults import Constant, ConstantFault, constants, rope_entry
+from ..diagnosis.faults import Constant, ConstantFault, constants, rope_entry
 from .case import Case, Suspect
 
 __all__ = ["probe_constants"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...lib.layouts import EXP_BITS
-from ..faults import KvFault
+from ..diagnosis.faults import KvFault
 from .broken import flipped_exponent
 from .case import Case, Suspect, batches
 

@@ -7,7 +7,7 @@ from ...golden.numbers import fp8_ints
 from ...golden.vector_buffer import quantize
 from ...lib.wires import registers
 from ...models.wires import fixed_matrices, matrix_name
-from ..faults import WireFault
+from ..diagnosis.faults import WireFault
 from .broken import Stuck
 from .case import MOST, Alter, Case, Suspect, batches
 

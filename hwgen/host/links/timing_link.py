@@ -1,7 +1,7 @@
 """Time without values: for traces that would take the golden model too long, and models of which there are no weights."""
-from ..golden.admission import admit_pass
-from ..golden.kv_cache import KvBlocks
-from ..golden.sequencer import pass_timeline
+from ...golden.admission import admit_pass
+from ...golden.kv_cache import KvBlocks
+from ...golden.sequencer import pass_timeline
 from .link import KvAnswer, Link, PassResult, check_fits, entry_errors
 
 __all__ = ["TimingLink"]

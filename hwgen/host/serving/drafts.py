@@ -1,6 +1,6 @@
 """Draft tokens: guesses that a pass verifies all at once. A wrong one costs an entry, and no draft changes what is answered."""
-from ..params.errors import ErrorCode
-from .link import Entry, KvError
+from ...params.errors import ErrorCode
+from ..links.link import Entry, KvError
 
 __all__ = ["Drafter", "LinkDrafter", "NgramDrafter"]
 

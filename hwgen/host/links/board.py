@@ -5,16 +5,16 @@ from pathlib import Path
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import In
 
-from ..emit import emit
-from ..emit.images import image_name
-from ..fpga import files
-from ..fpga.dram import memory_verilog
-from ..lib.workdir import work_folder
-from ..models.pack import pack
-from ..top.board import BUSES, BoardMachine, memory_buses, memory_ports
-from .faults import WeightFault, rewired
+from ...emit import emit
+from ...emit.images import image_name
+from ...fpga import files
+from ...fpga.dram import memory_verilog
+from ...lib.workdir import work_folder
+from ...models.pack import pack
+from ...top.board import BUSES, BoardMachine, memory_buses, memory_ports
+from ..diagnosis.faults import WeightFault, rewired
 from .frames import FramePort
-from .inputs import writing
+from ..inputs import writing
 from .lines import PinsLine, SerialLine
 from .loader import load_weights
 from .machine import broken, flipping
@@ -134,7 +134,7 @@ def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), 
 def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES, memory=None, loaded=True):
     """A `RegisterLink` to what `build_pins` made.
 
-    ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.faults`) constants must have been in it when it was built. With a `LoaderShape` ``memory`` is the
+    ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have been in it when it was built. With a `LoaderShape` ``memory`` is the
     file of the memory's bytes, at its beginning; what it has of the weights is checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
     """
     with contextlib.ExitStack() as stack:

@@ -5,9 +5,9 @@ import random
 import re
 from dataclasses import dataclass
 
-from ..models.json_file import decode_json, take
-from ..params.checks import shown
-from .inputs import InputError, check_no_device, write_text, writing
+from ...models.json_file import decode_json, take
+from ...params.checks import shown
+from ..inputs import InputError, check_no_device, write_text, writing
 from .scheduler import Request
 
 __all__ = ["Lengths", "Synthetic", "read_trace", "requests_of", "write_trace"]

@@ -7,7 +7,7 @@ import binascii
 import time
 from dataclasses import dataclass
 
-from ..params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, MAX_WORDS, START, WRITE
+from ...params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, MAX_WORDS, START, WRITE
 from .link import LinkError
 
 __all__ = ["FramePort", "Read", "Write"]

@@ -2,9 +2,9 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..models.adapter_codes import pack_adapter
-from ..params.checks import one_line
-from ..params.errors import MEANINGS, ErrorCode, KvOp
+from ...models.adapter_codes import pack_adapter
+from ...params.checks import one_line
+from ...params.errors import MEANINGS, ErrorCode, KvOp
 
 __all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "check_loaded",
            "checked_adapter",

@@ -1,7 +1,7 @@
 """A timeline as SVG: what every engine and every slot did, pass by pass."""
 from html import escape
 
-from .serving import ENGINES
+from .report import ENGINES
 
 __all__ = ["timeline_svg"]
 

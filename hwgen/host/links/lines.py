@@ -8,7 +8,7 @@ import subprocess
 import termios
 import time
 
-from .inputs import InputError
+from ..inputs import InputError
 from .link import LinkError
 
 __all__ = ["NoisyLine", "PinsLine", "SerialLine"]

@@ -10,18 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..golden.weights import ROM_LATENCY
-from ..lib import verilator
-from ..lib.generator import generator
-from ..lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
-from ..lib.quicker import quicker
-from ..lib.workdir import work_folder
-from ..params.errors import ErrorCode
-from ..params.phases import EVENTS
-from ..params.tables import some_changed
-from ..units.weights import request_layout
+from ...golden.weights import ROM_LATENCY
+from ...lib import verilator
+from ...lib.generator import generator
+from ...lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ...lib.quicker import quicker
+from ...lib.workdir import work_folder
+from ...params.errors import ErrorCode
+from ...params.phases import EVENTS
+from ...params.tables import some_changed
+from ...units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, refusals
-from .waves import Window, probed
+from ..diagnosis.waves import Window, probed
 
 __all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header",
            "remembered", "texts"]
@@ -173,9 +173,9 @@ def compiled(work, sources, top, main, header, **more):
 def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", images=(), progress=None, headers=False):
     """Compile the Verilog text of a decoder. Returns the executable; a second call with the same text finds it built.
 
-    ``trace`` says which signals a waveform is to hold, of `hwgen.host.waves.SIGNALS`; by default the model can write none. It writes VCD,
-    or ``fst``. ``images`` are files that the Verilog reads with $readmemh, copied beside the executable. ``progress`` is called with
-    one line when a build really starts. ``headers`` is as of `hwgen.lib.verilator.build`.
+    ``trace`` says which signals a waveform is to hold, of `hwgen.host.diagnosis.waves.SIGNALS`; by default the model
+    can write none. It writes VCD, or ``fst``. ``images`` are files that the Verilog reads with $readmemh, copied beside
+    the executable. ``progress`` is called with one line when a build really starts. ``headers`` is as of `hwgen.lib.verilator.build`.
     """
     header = _header(design) + kv_header(top)
     if trace == "named":

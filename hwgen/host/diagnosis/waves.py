@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from vcd.gtkw import GTKWSave, make_translation_filter
 
-from ..lib.verilog import written
-from ..params.phases import phases
+from ...lib.verilog import written
+from ...params.phases import phases
 
 __all__ = ["KINDS", "SIGNALS", "Trace", "Window", "hierarchy", "probed", "write_views"]
 

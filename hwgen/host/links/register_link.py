@@ -2,11 +2,11 @@
 import time
 from typing import NamedTuple
 
-from ..models.pack import model_id
-from ..params.errors import ErrorCode
-from ..params.loader import LoadError
-from ..params.phases import EVENTS
-from ..params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
+from ...models.pack import model_id
+from ...params.errors import ErrorCode
+from ...params.loader import LoadError
+from ...params.phases import EVENTS
+from ...params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .frames import Read, Write
 from .link import Entry, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors, refusals
 

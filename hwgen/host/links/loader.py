@@ -3,7 +3,7 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from ..params.loader import BLOCK, LOAD_MEANINGS, LoadError
+from ...params.loader import BLOCK, LOAD_MEANINGS, LoadError
 from .link import LinkError
 
 __all__ = ["Loaded", "load_weights"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .faults import KvFault, rewired
-from .link import LinkError
-from .probes import PROBES, Case
+from ..links.link import LinkError
+from ..probes import PROBES, Case
 
 __all__ = ["Diagnosis", "diagnose"]
 

@@ -5,18 +5,18 @@ import math
 import os
 from dataclasses import dataclass
 
-from ..golden.admission import admit_pass
-from ..golden.kv_cache import KvBlocks
-from ..lib.layouts import EXP_BITS
-from ..lib.wires import registers
-from ..models.wires import matrix_name
-from ..params.block import Project
-from ..params.secded import check_bits, pieces
-from ..params.stream import HEAD
-from ..params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
+from ...golden.admission import admit_pass
+from ...golden.kv_cache import KvBlocks
+from ...lib.layouts import EXP_BITS
+from ...lib.wires import registers
+from ...models.wires import matrix_name
+from ...params.block import Project
+from ...params.secded import check_bits, pieces
+from ...params.stream import HEAD
+from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
                              sigmoid_table, softcap_table)
-from ..plan.stream_map import describe
-from .link import Link
+from ...plan.stream_map import describe
+from ..links.link import Link
 
 __all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants", "parse_fault", "rewired", "rope_entry"]
 

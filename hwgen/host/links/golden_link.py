@@ -1,8 +1,8 @@
 """The golden model behind the same interface as the hardware: tokens, signatures and the cycles they should take."""
-from ..golden.decoder import GoldenDecoder
-from ..golden.sequencer import pass_timeline
-from ..models.wires import fixed_matrices
-from ..params.phases import EVENTS, phases
+from ...golden.decoder import GoldenDecoder
+from ...golden.sequencer import pass_timeline
+from ...models.wires import fixed_matrices
+from ...params.phases import EVENTS, phases
 from .link import KvAnswer, Link, PassResult, check_fits, check_loaded, checked_adapter, entry_errors
 
 __all__ = ["GoldenLink"]

@@ -7,10 +7,10 @@ nothing but the request: not on its slot, its neighbours, the chunks of its prom
 import bisect
 from dataclasses import dataclass, field
 
-from ..params.design import up_to
-from ..params.errors import KvOp
-from .driver import check_prompt, why_ended
-from .link import Entry, KvError, noise_key
+from ...params.design import up_to
+from ...params.errors import KvOp
+from ..driver import check_prompt, why_ended
+from ..links.link import Entry, KvError, noise_key
 from .policies import Policy
 
 __all__ = ["PassRecord", "Request", "Scheduler", "Sequence", "TURNAROUND"]
@@ -117,7 +117,7 @@ class Scheduler:
     link : Link
     policy : Policy
     blocks : int            blocks of the KV memory that may be in use at once (default: all)
-    drafter : Drafter       proposes tokens that are verified in one pass (`hwgen.host.drafts`)
+    drafter : Drafter       proposes tokens that are verified in one pass (`hwgen.host.serving.drafts`)
     draft_tokens : int      at most so many at a time
     turnaround : int        cycles between two passes
     on_token : callable     called with (sequence, token) as tokens come

@@ -3,13 +3,13 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from ..emit import emit
-from ..emit.images import image_name, write_image
-from ..lib.workdir import work_folder
-from .faults import FlippingLink, KvFault, WeightFault, rewired
-from .inputs import writing
+from ...emit import emit
+from ...emit.images import image_name, write_image
+from ...lib.workdir import work_folder
+from ..diagnosis.faults import FlippingLink, KvFault, WeightFault, rewired
+from ..inputs import writing
 from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder, remembered
-from .waves import write_views
+from ..diagnosis.waves import write_views
 
 __all__ = ["broken", "flipping", "simulated"]
 
@@ -43,7 +43,7 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     stage : callable        text -> context manager: called around what takes long
     folder : path           a folder that `emit` wrote for the same design and model; without it there is a temporary one
     trace : Trace           the waveform to write: its file appears when it is whole, and beside it what opens it
-    faults : list           of `hwgen.host.faults`
+    faults : list           of `hwgen.host.diagnosis.faults`
     """
     with contextlib.ExitStack() as stack:
         cache_folder().mkdir(parents=True, exist_ok=True)
