@@ -6,7 +6,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.commands.run import BESIDE
-from tools import docs_check, draw_machine
+from tools import bench_shapes, docs_check, draw_machine, ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -40,8 +40,10 @@ def test_a_command_prints_what_its_page_shows(capsys):
     assert docs_check.difference(session.shown, capsys.readouterr().out) is None
 
 
-def test_the_picture_is_what_its_command_draws():
+def test_pictures_are_what_their_commands_draw():
     assert draw_machine.FILE.read_text(encoding="utf-8") == draw_machine.svg(), "run: python -m tools.draw_machine"
+    drawn = bench_shapes.svg(ledger.load("shapes.json"))
+    assert bench_shapes.FILE.read_text(encoding="utf-8") == drawn, "run: python -m tools.bench_shapes --draw"
 
 
 @pytest.mark.parametrize("shown, missing", [(["a", "c"], None), (["c", "a"], "a"), (["a", "x"], "x"), (["a", "a"], "a")])
