@@ -8,12 +8,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..lib.pick import pick
 from ..lib.pieces import Pieces
 from ..lib.steps import matrices, phase_shape
 from ..params.block import Norm, Project
 from ..params.phases import member, turn
 from ..params.stream import FINAL_NORM, HEAD
-from .sequencer import pick, sequencer_ports, sums_biased, take_entries
+from .sequencer import sequencer_ports, sums_biased, take_entries
 
 __all__ = ["AlternatingSequencer"]
 
