@@ -5,11 +5,10 @@ from ..lib.steps import phase_shape
 from ..lib.verilog import shared
 from ..models.wires import matrix_name
 from ..params.phases import member
-from ..units.adapters import AdaptedFeeder
 from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
-from ..units.feeder import Feeder
+from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
 from ..units.qk_norm import QkNorm
