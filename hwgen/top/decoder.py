@@ -16,6 +16,7 @@ from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
 from ..units.counters import Counters
+from ..units.dispatcher import Dispatcher
 from ..units.feeder import Feeder
 from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
@@ -27,7 +28,7 @@ from ..units.sampler import Sampler
 from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
 from ..units.wired import Wired
-from ..units.weights import Dispatcher, RomSource, beat_layout, request_layout
+from ..units.weights import RomSource, beat_layout, request_layout
 from .alternating import AlternatingSequencer
 from .sequencer import Sequencer
 
