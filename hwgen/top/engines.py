@@ -8,6 +8,7 @@ from ..params.phases import member
 from ..units.admission import Admission
 from ..units.attention import Attention
 from ..units.convert import Convert
+from ..units.dispatcher import Dispatcher
 from ..units.feeder import AdaptedFeeder, Feeder
 from ..units.kv_cache import KvCache, KvWriter
 from ..units.mac_array import MacArray
@@ -18,7 +19,6 @@ from ..units.rope import Rope
 from ..units.sampler import Sampler
 from ..units.swiglu import SwiGlu
 from ..units.vector_buffer import VectorBuffer
-from ..units.weights import Dispatcher
 from ..units.wired import Wired
 from .alternating import AlternatingSequencer
 from .sequencer import Sequencer
