@@ -22,7 +22,8 @@ def _binned(passes, cycles, value):
 
 
 def _spans(passes, slot):
-    """[start, end, request, kind] of a slot, passes that follow each other with the same joined. Kind: prompt, output or drafts."""
+    """[start, end, request, kind] of a slot, passes that follow each other with the same joined. Kind: prompt, output
+    or drafts."""
     spans = []
     for p in passes:
         for where, number, prefill, _, drafts, _ in p.parts:
@@ -66,8 +67,8 @@ def timeline_svg(report):
 
     facts = report.facts()
     for engine, counter in ENGINES.items():
-        area(engine, _binned(passes, cycles, lambda p, counter=counter: p.counters[counter] / max(1, p.cycles)), "#37474f",
-             f"{facts['utilization'][engine]:.1%} busy")
+        area(engine, _binned(passes, cycles, lambda p, counter=counter: p.counters[counter] / max(1, p.cycles)),
+             "#37474f", f"{facts['utilization'][engine]:.1%} busy")
     y += 10
     for slot in range(slots):
         text(_LEFT - 8, y + 15, f"slot {slot}", 'text-anchor="end"')
@@ -80,14 +81,16 @@ def timeline_svg(report):
     kv, queue = facts["kv_positions"], facts["queue"]
     area("KV memory", _binned(passes, cycles, lambda p: p.kept / kv["of"]), "#00897b",
          f"at most {kv['largest']:,} of {kv['of']:,} positions")
-    area("queue", _binned(passes, cycles, lambda p: p.waiting / max(1, queue["largest"])), "#8d6e63", f"at most {queue['largest']}")
+    area("queue", _binned(passes, cycles, lambda p: p.waiting / max(1, queue["largest"])), "#8d6e63",
+         f"at most {queue['largest']}")
     axis = y + 14
     for i in range(6):
         text(_LEFT + i * _WIDTH / 5, axis, f"{cycles * i / 5 / report.clock / 1e3:,.2f} ms", 'text-anchor="middle"')
     height = y + 30
     title = (f"{facts['requests']} requests, {facts['policy']}: {facts['tokens_per_second']:,.0f} tokens/s in and out "
              f"at {report.clock:g} MHz, projected. Dark: prompt, light: output, between: with drafts.")
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 200}" height="{height}" font-family="sans-serif" '
-            f'font-size="12">\n'
-            f'<rect width="100%" height="100%" fill="white"/>\n<text x="{_LEFT}" y="20" font-size="14">{escape(title)}</text>\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 200}" height="{height}" '
+            'font-family="sans-serif" font-size="12">\n'
+            '<rect width="100%" height="100%" fill="white"/>\n'
+            f'<text x="{_LEFT}" y="20" font-size="14">{escape(title)}</text>\n'
             + "\n".join(out) + "\n</svg>\n")
