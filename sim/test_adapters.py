@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from hwgen.host.link import Entry
+from hwgen.host.links.link import Entry
 from hwgen.models.adapter_codes import QuantizedAdapter, QuantizedPart
 from hwgen.params.block import Project
 from sim.designs import small_design

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
+from hwgen.lib.verilog import PARTS
 from sim import branches, points
 from tools import ledger
 
@@ -64,9 +65,9 @@ def _source(place):
 
 
 def _unit(place, unit):
-    """A branch is of the unit whose file it is in; what is in hwgen/lib or Amaranth is of the unit whose bench it is."""
+    """A branch is of the unit whose file it is in, or a part of; what is in hwgen/lib or Amaranth is of the unit whose bench it is."""
     found = re.match(r"hwgen/(units|top|golden)/(\w+)\.py:", place)
-    return found[2] if found else unit
+    return PARTS.get(found[2], found[2]) if found else unit
 
 
 class _Text:

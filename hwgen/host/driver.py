@@ -5,7 +5,7 @@ from typing import Any
 
 from ..params.errors import KvOp
 from ..params.phases import EVENTS
-from .link import Entry, Link, PassResult
+from .links.link import Entry, Link, PassResult
 
 __all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature", "selftest", "why_ended"]
 

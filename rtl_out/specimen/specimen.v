@@ -11059,7 +11059,7 @@ module specimen_counters (
 endmodule
 
 // Dispatcher: Asks for what a pass needs of the weight stream, and hands out what comes.
-// Source: hwgen/units/weights.py, docs/weights.md
+// Source: hwgen/units/dispatcher.py, docs/weights.md
 module specimen_dispatcher (
   input wire [11:0] cmd__payload,  // [9:0] token, [10] last, [11] head
   input wire cmd__valid,
