@@ -32,6 +32,8 @@ OTHERS = ("runner", "design", "hwgen", "selftest", "serving", "soak", "board")
 KINDS = ("branches", "points")
 #: Benches of several units at once: what they share with others counts for the units alone.
 COMPOSED = ("axi", "decoder", "kv_writer")
+#: Modules of hwgen/top that are a part of another one's component.
+PARTS = {"paths": "decoder"}
 #: Written by Yosys' generator of Verilog to start a simulation, and never true.
 _START = re.compile(r"if \(\\\$(start|auto\$\S*) ?\)")
 
@@ -66,7 +68,7 @@ def _source(place):
 def _unit(place, unit):
     """A branch is of the unit whose file it is in; what is in hwgen/lib or Amaranth is of the unit whose bench it is."""
     found = re.match(r"hwgen/(units|top|golden)/(\w+)\.py:", place)
-    return found[2] if found else unit
+    return PARTS.get(found[2], found[2]) if found else unit
 
 
 class _Text:
