@@ -33,6 +33,8 @@ OTHERS = ("runner", "design", "hwgen", "selftest", "serving", "soak", "board")
 KINDS = ("branches", "points")
 #: Benches of several units at once: what they share with others counts for the units alone.
 COMPOSED = ("axi", "decoder", "kv_writer")
+#: Modules of hwgen/top that are a part of another one's component.
+PARTS = {"paths": "decoder"}
 #: Written by Yosys' generator of Verilog to start a simulation, and never true.
 _START = re.compile(r"if \(\\\$(start|auto\$\S*) ?\)")
 
