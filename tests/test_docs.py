@@ -6,7 +6,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.commands.run import BESIDE
-from tools import bench_shapes, docs_check, draw_cost, draw_halves, draw_machine, ledger
+from tools import bench_shapes, docs_check, draw_cost, draw_halves, draw_machine, draw_peers, ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,6 +45,7 @@ def test_pictures_are_what_their_commands_draw():
     drawn = bench_shapes.svg(ledger.load("shapes.json"))
     assert bench_shapes.FILE.read_text(encoding="utf-8") == drawn, "run: python -m tools.bench_shapes --draw"
     assert draw_cost.FILE.read_text(encoding="utf-8") == draw_cost.svg(ledger.load("synth.json")), "run: python -m tools.draw_cost"
+    assert draw_peers.FILE.read_text(encoding="utf-8") == draw_peers.svg(), "run: python -m tools.draw_peers"
 
 
 def test_the_picture_of_half_batches_is_what_its_command_draws():
