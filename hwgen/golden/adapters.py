@@ -11,7 +11,7 @@ from .numbers import acc_to_bf16, bf16_bits, fp8_codes, fp8_ints, scale_exponent
 __all__ = ["added", "adapted_cycles", "codes_of", "runs"]
 
 FIRST_BEAT = 3      # from the cycle that takes a command to the one that offers the first beat of the memory
-SUMS_LATENCY = 5    # from the cycle that takes a granule of A's sums to the first whose requests see it
+SUMS_LATENCY = 6    # from the cycle that takes a granule of A's sums to the first whose requests see it
 
 
 def codes_of(design, sums, exponents, own):

@@ -237,8 +237,8 @@ class AdapterTiles(wiring.Component):
 class AdapterSums(wiring.Component):
     """A's sums as bf16, with the least scale that each row may have, and by how much B's sums of it are shifted.
 
-    A granule taken in cycle s is at ``o`` in cycle s + 4. `ready` is 1 from the cycle after the last one of the command
-    until the next command.
+    A granule taken in cycle s is at ``o`` in cycle s + 4. `ready` is 1 from two cycles after the last one of the
+    command until the next command.
 
     Members
     -------
@@ -275,9 +275,12 @@ class AdapterSums(wiring.Component):
         m.d.comb += [self.o.p.row.eq(pipe.reg(self.i.p.entry, name="row", stages=self.STAGES)),
                      self.o.p.part.eq(pipe.reg(part, name="at", stages=self.STAGES)), self.o.p.least.eq(least)]
         ended = pipe.reg(end, name="ended", stages=self.STAGES)
+        # the buffer knows a row's scale two cycles after its last granule, and is asked for it one cycle after a request
+        written = Signal(name="written")
+        m.d.sync += written.eq(self.o.valid & ended)
         with m.If(self.start):
             m.d.sync += self.ready.eq(0)
-        with m.Elif(self.o.valid & ended):
+        with m.Elif(written):
             m.d.sync += self.ready.eq(1)
         return m
 

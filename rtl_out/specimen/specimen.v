@@ -12332,7 +12332,7 @@ module specimen_kv_cache (
 endmodule
 
 // KvBlocks: Lengths of the slots, and which physical block holds a block of a slot: block table, owners of each block, free list.
-// Source: hwgen/units/kv_cache.py, docs/kv_cache.md
+// Source: hwgen/units/kv_blocks.py, docs/kv_cache.md
 module specimen_kv_cache_blocks (
   input wire [8:0] ask__payload,  // [1:0] op, [8:2] length
   input wire ask__valid,

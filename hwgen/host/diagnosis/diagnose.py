@@ -19,7 +19,7 @@ __all__ = ["Diagnosis", "diagnose"]
 
 @dataclass
 class Diagnosis:
-    """What can be said: ``suspects`` are those that explain most passes, ``again`` is whether a second run was the same."""
+    """What can be said: ``suspects`` explain most passes, ``again`` says whether a second run was the same."""
     suspects: list
     passes: int
     tried: int

@@ -1,4 +1,5 @@
-"""Single wrong bits, in weights, KV memory and constants: what a self-test injects into a simulation, and what it looks for."""
+"""Single wrong bits, in weights, KV memory and constants: what a self-test injects into a simulation, and what it looks
+for."""
 import contextlib
 import dataclasses
 import math
@@ -13,12 +14,14 @@ from ...models.wires import matrix_name
 from ...params.block import Project
 from ...params.secded import check_bits, pieces
 from ...params.stream import HEAD
-from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table, rope_factors, rsqrt_table,
+from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table,
+                              rope_factors, rsqrt_table,
                              sigmoid_table, softcap_table)
 from ...plan.stream_map import describe
 from ..links.link import Link
 
-__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants", "parse_fault", "rewired", "rope_entry"]
+__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants",
+           "parse_fault", "rewired", "rope_entry"]
 
 KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
 SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT",
@@ -31,7 +34,8 @@ def parse_fault(text, design):
     name, numbers = ([], words) if kind == "weight" else (words[:1], words[1:])
     if kind not in SPELLINGS or len(words) != 3 or not all(n.isdecimal() for n in numbers):
         raise ValueError(f"Fault must be {SPELLINGS.get(kind) or ' or '.join(SPELLINGS.values())}, not {text!r}")
-    fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault, "wire": WireFault}[kind](*name, *map(int, numbers))
+    fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault,
+             "wire": WireFault}[kind](*name, *map(int, numbers))
     fault.check(design)
     return fault
 
@@ -104,7 +108,8 @@ class KvFault:
             raise ValueError(f"KV memory must be one of {', '.join(KV_MEMORIES)}, not {self.memory!r}")
         width, parts = self._shape(design)
         check = sum(check_bits(n) for _, n in pieces(width)) if design.hw.kv_ecc else 0
-        _check(f"Word of {self.memory}", self.word, design.layers * design.kv_heads * design.hw.blocks * design.hw.kv_block * parts)
+        rows = design.layers * design.kv_heads * design.hw.blocks * design.hw.kv_block
+        _check(f"Word of {self.memory}", self.word, rows * parts)
         _check(f"Bit of a word of {self.memory}", self.bit, width + check)
 
     def _shape(self, design):
@@ -120,8 +125,8 @@ class KvFault:
             what = f"exponent, bit {self.bit}"
         else:
             what = f"element {part * design.hw.attention_lanes + self.bit // 8}, bit {self.bit % 8}"
-        return (f"KV memory {self.memory}, word {self.word}, bit {self.bit}: layer {layer}, {self.memory[0].upper()} head {head}, "
-                f"position {offset} of block {block}, {what}")
+        return (f"KV memory {self.memory}, word {self.word}, bit {self.bit}: layer {layer}, {self.memory[0].upper()} "
+                f"head {head}, position {offset} of block {block}, {what}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ class Constant:
     """A table of a unit.
 
     unit                    whose it is
-    function, args          name of what gives it, in `hwgen.params.tables`, and for which arguments it is the unit's (for all, if there are none)
+    function, args          name of what gives it, in `hwgen.params.tables`, and for which arguments it is the unit's
+                            (for all, if there are none)
     entries, bits, signed   its numbers
     replaced                callable: (entry, number) -> the table with that number instead
     valid                   callable: (such a table, entry) -> whether the circuits behind it are made for that entry
@@ -155,7 +161,8 @@ class Constant:
 
 
 def constants(design):
-    """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise and softcap are not among them."""
+    """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise and softcap are
+    not among them."""
     found = {}
     lines = [("rmsnorm", "rsqrt", rsqrt_table, (design.model.hidden_size, "rmsnorm"))]
     lines += [("qk_norm", name, rsqrt_table, (length, "qk_norm")) for name, length in _qk_lengths(design).items()]
@@ -197,16 +204,20 @@ def _with(values, index, value):
 
 def _line(unit, function, table, field, bits, args):
     """Bases or slopes of a `Pwl`."""
-    entries, high = getattr(table, field), 1 << table.out_bits                   # what comes behind has bits for these octaves
+    # what comes behind has bits for these octaves
+    entries, high = getattr(table, field), 1 << table.out_bits
     low = 1 << max(0, min(min(b, b + s) for b, s in zip(table.base, table.slope)).bit_length() - 1)
-    return Constant(unit, function, entries, bits, field == "slope", lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
-                    lambda other, i: all(low <= y < high for y in (other.base[i], other.base[i] + other.slope[i])), args)
+    return Constant(unit, function, entries, bits, field == "slope",
+                    lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
+                    lambda other, i: all(low <= y < high for y in (other.base[i], other.base[i] + other.slope[i])),
+                    args)
 
 
 def _capped(table, field, bits, cap):
     """Bases or slopes of the scores' softcap."""
     def end(other):
-        return (other.base[-1] + other.slope[-1]).bit_length()                   # bits of the largest result, which is that of all beyond the table
+        # bits of the largest result, which is that of all beyond the table
+        return (other.base[-1] + other.slope[-1]).bit_length()
 
     found = _line("attention", "softcap_table", table, field, bits, (cap,))
     return dataclasses.replace(found, valid=lambda other, i: end(other) == end(table) and all(
@@ -214,7 +225,8 @@ def _capped(table, field, bits, cap):
 
 
 def rope_entry(design, entry):
-    """(row, index in `ModelShape.ropes`, pair, 0 for its cosine or 1 for its sine) of an entry of rope_low or rope_high."""
+    """(row, index in `ModelShape.ropes`, pair, 0 for its cosine or 1 for its sine) of an entry of rope_low or
+    rope_high."""
     pairs = design.model.head_dim // 2
     row, at = divmod(entry, 2 * pairs * len(design.model.ropes()))
     return row, *divmod(at // 2, pairs), at % 2
@@ -249,7 +261,8 @@ class ConstantFault:
         _check(f"Entry of {self.table}", self.entry, len(table.entries))
         _check(f"Bit of an entry of {self.table}", self.bit, table.bits)
         if table.flipped(self.entry, self.bit) is None:
-            raise ValueError(f"Entry {self.entry} of {self.table} cannot have bit {self.bit} wrong: its unit has no bits for what comes out")
+            raise ValueError(f"Entry {self.entry} of {self.table} cannot have bit {self.bit} wrong: its unit has no "
+                             "bits for what comes out")
 
     def where(self, design):
         table = constants(design)[self.table]
@@ -257,8 +270,10 @@ class ConstantFault:
             return f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}"
         position, rope, pair, part = rope_entry(design, self.entry)
         which = f" of RoPE {rope}" if len(design.model.ropes()) > 1 else ""
-        return (f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}, {('cosine', 'sine')[part]} of pair {pair}{which} at "
-                + (f"positions that are {position} modulo 64" if self.table == "rope_low" else f"positions {64 * position} to {64 * position + 63}"))
+        return (f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}, "
+                f"{('cosine', 'sine')[part]} of pair {pair}{which} at "
+                + (f"positions that are {position} modulo 64" if self.table == "rope_low"
+                   else f"positions {64 * position} to {64 * position + 63}"))
 
     def changed(self, design):
         """Context manager: within it tables are those of the faulty machine."""
@@ -268,7 +283,8 @@ class ConstantFault:
 
 @dataclass(frozen=True)
 class WireFault:
-    """A register of a matrix that is logic, which keeps one value: bit ``bit`` of ``word``, as "gate_up_0.c12" (`hwgen.lib.wires.registers`)."""
+    """A register of a matrix that is logic, which keeps one value: bit ``bit`` of ``word``, as "gate_up_0.c12"
+    (`hwgen.lib.wires.registers`)."""
     word: str
     bit: int
     value: int
@@ -281,7 +297,8 @@ class WireFault:
     def check(self, design):
         if not design.hw.wired:
             raise ValueError("Faults of wires must be of matrices that are logic: add source=wired to --shape")
-        names = [*(matrix_name(project.name, layer) for layer in range(design.layers) for project in design.block.of(Project)), matrix_name(HEAD, None)]
+        names = [*(matrix_name(project.name, layer) for layer in range(design.layers)
+                   for project in design.block.of(Project)), matrix_name(HEAD, None)]
         if self.matrix not in names:
             raise ValueError(f"Matrix of a wire must be one of {', '.join(names)}, not {self.matrix!r}")
         _check("Value of a register", self.value, 2)
@@ -292,8 +309,8 @@ class WireFault:
         word = self.word.partition(".")[2]
         if word not in words:
             kinds = {letter: len([name for name in words if name[0] == letter]) for letter in "crqd"}
-            raise ValueError(f"Word of registers of {self.matrix} must be one of "
-                             f"{', '.join(f'{letter}0 to {letter}{count - 1}' for letter, count in kinds.items() if count)}, not {word!r}")
+            names = ", ".join(f"{letter}0 to {letter}{count - 1}" for letter, count in kinds.items() if count)
+            raise ValueError(f"Word of registers of {self.matrix} must be one of {names}, not {word!r}")
         _check(f"Bit of {self.word}", self.bit, len(words[word]))
 
     def where(self, design):
@@ -315,7 +332,8 @@ def rewired(design, faults):
 
 
 class FlippingLink(Link):
-    """A link to a simulated machine, the bits of whose KV memory flip between passes: each once, when its word has been written.
+    """A link to a simulated machine, the bits of whose KV memory flip between passes: each once, when its word has been
+    written.
 
     Parameters
     ----------
@@ -341,7 +359,8 @@ class FlippingLink(Link):
     def _holds(self, fault):
         hw, (_, _, block, offset, _) = self.design.hw, fault.place(self.design)
         tables = self._blocks.tables if hw.paged else [range(hw.blocks)]
-        return any(block in table and table.index(block) * hw.kv_block + offset < length for table, length in zip(tables, self._blocks.lengths))
+        return any(block in table and table.index(block) * hw.kv_block + offset < length
+                   for table, length in zip(tables, self._blocks.lengths))
 
     def operate(self, op, slot, other=0, length=0):
         answer = self._link.operate(op, slot, other, length)

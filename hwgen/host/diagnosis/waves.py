@@ -1,4 +1,5 @@
-"""What a waveform holds and how a viewer shows it: which signals, which cycles, and files that open it with the important ones in sight."""
+"""What a waveform holds and how a viewer shows it: which signals, which cycles, and files that open it with the
+important ones in sight."""
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,9 +40,10 @@ def _named(name, module, users):
 def probed(verilog, top):
     """The Verilog with marks for Verilator that leave named signals in a waveform, line by line what it was.
 
-    Those are the ports of the machine and its units, and registers of up to 32 bits whose name has no number: what is numbered belongs to a
-    lane or a pipeline stage, the insides of arithmetic. Of what is inside a unit, streams show whether they are valid and ready; of parts
-    that are written once for many places (`hwgen.lib.verilog.shared`: vector buffers, columns, memories), streams alone.
+    Those are the ports of the machine and its units, and registers of up to 32 bits whose name has no number: what is
+    numbered belongs to a lane or a pipeline stage, the insides of arithmetic. Of what is inside a unit, streams show
+    whether they are valid and ready; of parts that are written once for many places (`hwgen.lib.verilog.shared`: vector
+    buffers, columns, memories), streams alone.
     """
     modules, lines, off, named, users = written(verilog), [], False, {top}, {}
     for name, module in modules.items():
@@ -67,7 +69,8 @@ def hierarchy(verilog, top):
 
 
 class Window(NamedTuple):
-    """The cycles that a waveform holds: those that are in all of its ranges. Each is (lowest, highest), or None for all.
+    """The cycles that a waveform holds: those that are in all of its ranges. Each is (lowest, highest), or None for
+    all.
 
     cycles   of the simulation, whose reset begins in cycle 0
     passes   0 is the first; a pass begins when the one before has ended
@@ -88,8 +91,8 @@ class Window(NamedTuple):
         for part in text.split(","):
             key, equals, value = part.partition("=")
             if key not in cls._fields or not equals or key in given:
-                raise ValueError("Window must be cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH and phases=NAME+NAME, "
-                                 f"each at most once, not {part!r}")
+                raise ValueError("Window must be cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH and "
+                                 f"phases=NAME+NAME, each at most once, not {part!r}")
             if key == "phases":
                 wanted = value.split("+")
                 if not set(wanted) <= set(names):
@@ -109,11 +112,13 @@ class Window(NamedTuple):
         """The words of it for sim_main.cpp."""
         everything = 0, (1 << 64) - 1
         mask = sum(1 << phase for phase in self.phases) if self.phases else everything[1]
-        return " ".join(str(n) for pair in (self.cycles, self.passes, self.layers) for n in pair or everything) + f" {mask}"
+        pairs = (pair or everything for pair in (self.cycles, self.passes, self.layers))
+        return " ".join(str(n) for pair in pairs for n in pair) + f" {mask}"
 
 
 class Trace(NamedTuple):
-    """A waveform to write: its file, FST if it ends like that and else VCD, which signals (of `SIGNALS`), and which cycles."""
+    """A waveform to write: its file, FST if it ends like that and else VCD, which signals (of `SIGNALS`), and which
+    cycles."""
 
     path: Path
     signals: str = "named"
@@ -127,7 +132,8 @@ def _important(scope, units):
     groups = [("machine", [(f"{scope}.{port}", machine[port]) for port in first])]
     for path, ports in units:
         streams = [port for port in ports if _STREAM.fullmatch(port)]
-        streams.sort(key=lambda port: (port.split("__")[0], "valid ready payload".split().index(_STREAM.findall(port)[0])))
+        streams.sort(key=lambda port: (port.split("__")[0],
+                                       "valid ready payload".split().index(_STREAM.findall(port)[0])))
         if streams:
             groups.append((".".join(path) or "streams of the machine",
                            [(".".join((scope, *path, port)), ports[port]) for port in streams]))
@@ -135,10 +141,11 @@ def _important(scope, units):
 
 
 def write_views(trace, verilog, top, design):
-    """Write what opens a waveform with the important signals in sight. Returns the paths, the first for GTKWave, the second for Surfer.
+    """Write what opens a waveform with the important signals in sight. Returns the paths, the first for GTKWave, the
+    second for Surfer.
 
-    Beside ``FILE.vcd``: FILE.gtkw with FILE.phases.txt for GTKWave; FILE.sucl for Surfer, and .surfer/mappings/FILE.phases, where Surfer
-    looks for names of values if it is started in that folder.
+    Beside ``FILE.vcd``: FILE.gtkw with FILE.phases.txt for GTKWave; FILE.sucl for Surfer, and
+    .surfer/mappings/FILE.phases, where Surfer looks for names of values if it is started in that folder.
     """
     trace = Path(trace).absolute()
     units, scope, stem = hierarchy(verilog, top), f"TOP.{top}", trace.stem
@@ -158,9 +165,11 @@ def write_views(trace, verilog, top, design):
         for title, signals in groups:
             with view.group(title):
                 for signal, width in signals:
-                    view.trace(_bits(signal, width), alias=signal.removeprefix(f"{scope}."), datafmt="hex" if width > 1 else "bin")
+                    view.trace(_bits(signal, width), alias=signal.removeprefix(f"{scope}."),
+                               datafmt="hex" if width > 1 else "bin")
     mapping.parent.mkdir(parents=True, exist_ok=True)
-    mapping.write_text("\n".join([f"Name = {mapping.name}", f"Bits = {bits}", *(f"{value} {name}" for value, name in names)]) + "\n")
+    lines = [f"Name = {mapping.name}", f"Bits = {bits}", *(f"{value} {name}" for value, name in names)]
+    mapping.write_text("\n".join(lines) + "\n")
     # the phase is the only item, so `a`, when its format is set
     lines = [f"variable_add {phase}", f"item_focus a_{phase}", f"item_set_format {mapping.name}", "item_unfocus"]
     for title, signals in groups:

@@ -1,4 +1,5 @@
-"""Links to a board's machine: on its serial port, or with its UART pins in a simulation of the very top that goes into the bitstream."""
+"""Links to a board's machine: on its serial port, or with its UART pins in a simulation of the very top that goes into
+the bitstream."""
 import contextlib
 from pathlib import Path
 
@@ -67,7 +68,11 @@ def _component(board, divisor):
 def _memory_top(board):
     """Verilog of a machine's top in a simulation, whose memory is outside."""
     members = memory_ports(buses(board))
-    ports = "".join(f", {'input' if member.flow == In else 'output'} wire [{Shape.cast(member.shape).width - 1}:0] {name}" for name, member in members.items())
+
+    def port(name, member):
+        width = Shape.cast(member.shape).width
+        return f", {'input' if member.flow == In else 'output'} wire [{width - 1}:0] {name}"
+    ports = "".join(port(name, member) for name, member in members.items())
     return _MEMORY_TOP.format(ports=ports, connections="".join(f", .{name}({name})" for name in members))
 
 
@@ -80,7 +85,8 @@ def build_pins(board, design, quantized, *, divisor=None):
     component = _component(board, divisor)
     top = _memory_top(board) if board.memory else files.top(board, "machine")
     cache_folder().mkdir(parents=True, exist_ok=True)
-    return remembered(("pins", top, files.has_pll(board), divisor, design, buses(board), quantized.digest), lambda: _built_pins(board, design, quantized, divisor, top, component))
+    return remembered(("pins", top, files.has_pll(board), divisor, design, buses(board), quantized.digest),
+                      lambda: _built_pins(board, design, quantized, divisor, top, component))
 
 
 def _built_pins(board, design, quantized, divisor, top, component):
@@ -99,7 +105,8 @@ def _built_pins(board, design, quantized, divisor, top, component):
 
 
 def build_with_chip(board, design, quantized, *, divisor=None):
-    """As `build_pins`, of the top that goes into the bitstream of a board with a memory: with LiteDRAM's controller, and a chip behind its pins (docs/dram.md).
+    """As `build_pins`, of the top that goes into the bitstream of a board with a memory: with LiteDRAM's controller,
+    and a chip behind its pins (docs/dram.md).
 
     ToolError if LiteDRAM is not installed.
     """
@@ -109,17 +116,23 @@ def build_with_chip(board, design, quantized, *, divisor=None):
     with work_folder(cache_folder(), WORK) as work:
         emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor))
         path = memory_verilog(memory, board.clock)
-        (work / "board.v").write_text(simulated([board_with_chip(memory, board.clock, len(board.pins()["led"])), files.top(board, "machine"), *path.values(), _PLL_2]))
+        (work / "board.v").write_text(simulated([board_with_chip(memory, board.clock, len(board.pins()["led"])),
+                                                 files.top(board, "machine"), *path.values(), _PLL_2]))
         sources = [work / "machine/machine.v", work / "board.v"]
-        numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows, "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
-        header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder") + "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
-        return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)), lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])
+        numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows,
+                   "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
+        header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder")
+        header += "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
+        return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)),
+                    lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])
 
 
 @contextlib.contextmanager
 def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), **more):
-    """A `RegisterLink` over the UART pins of a board's simulated top. More arguments are those of `pins_link`; a memory holds the weights unless they say ``memory``."""
-    with stage("emitting and building the Verilator model of the board's top"), rewired(design, faults), writing(cache_folder()):
+    """A `RegisterLink` over the UART pins of a board's simulated top. More arguments are those of `pins_link`; a memory
+    holds the weights unless they say ``memory``."""
+    building = stage("emitting and building the Verilator model of the board's top")
+    with building, rewired(design, faults), writing(cache_folder()):
         executable = build_pins(board, design, quantized, divisor=divisor)
     with contextlib.ExitStack() as stack:
         if board.memory:
@@ -131,17 +144,20 @@ def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), 
 
 
 @contextlib.contextmanager
-def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES, memory=None, loaded=True):
+def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES,
+              memory=None, loaded=True):
     """A `RegisterLink` to what `build_pins` made.
 
-    ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have been in it when it was built. With a `LoaderShape` ``memory`` is the
-    file of the memory's bytes, at its beginning; what it has of the weights is checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
+    ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have
+    been in it when it was built. With a `LoaderShape` ``memory`` is the file of the memory's bytes, at its beginning;
+    what it has of the weights is checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
     """
     with contextlib.ExitStack() as stack:
         if axi.loader:
             pins = PinsLine(executable, memory)
             stack.callback(pins.close)
-            link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized, patience=600, weights=False)
+            link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized,
+                                patience=600, weights=False)
             link.flip, link.control = pins.flip, pins.control
             if loaded:
                 load_weights(link, pack(quantized, design))
@@ -151,10 +167,12 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
                     pins.control(f"memory flip {fault.beat * design.hw.beat_bytes + fault.byte} {fault.bit}")
             yield flipping(link, faults)
             return
-        executable, _ = stack.enter_context(broken(executable, executable.with_name(image_name(design, "machine")), design, faults))
+        executable, _ = stack.enter_context(broken(executable, executable.with_name(image_name(design, "machine")),
+                                                   design, faults))
         pins = PinsLine(executable)
         stack.callback(pins.close)
-        link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized, patience=600)
+        link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized,
+                            patience=600)
         link.flip = pins.flip
         yield flipping(link, faults)
 

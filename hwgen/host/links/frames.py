@@ -1,7 +1,7 @@
 """Registers over a line that loses, breaks and repeats bytes: the host's end of `hwgen.units.uart_bridge`.
 
-One request at a time. A request whose answer does not come is sent again with the same number, so that it is executed once;
-an answer with another number is an old one.
+One request at a time. A request whose answer does not come is sent again with the same number, so that it is executed
+once; an answer with another number is an old one.
 """
 import binascii
 import time
@@ -57,8 +57,8 @@ class FramePort:
 
     Parameters
     ----------
-    line                    has ``write(bytes)``, ``read(seconds) -> bytes`` (what has come, at least one byte unless the time is over),
-                            and a ``name`` for messages
+    line                    has ``write(bytes)``, ``read(seconds) -> bytes`` (what has come, at least one byte unless
+                            the time is over), and a ``name`` for messages
     timeout : float         seconds for an answer before the request is sent again
     attempts : int          how often it is sent in all
 
@@ -123,20 +123,22 @@ class FramePort:
         """What is wrong where no answer comes, by what comes instead."""
         heard = bytes(self._heard)
         if heard and (frame in heard or frame.startswith(heard)):
-            return ("The line sends back what is written to it, and nothing answers: check the wiring (TX and RX must not be joined), and that the "
-                    "board's bitstream is loaded")
+            return ("The line sends back what is written to it, and nothing answers: check the wiring (TX and RX must "
+                    "not be joined), and that the board's bitstream is loaded")
         letters = sum(32 <= byte < 127 or byte in b"\r\n\t\x1b" for byte in heard)
         if len(heard) >= 4 and letters >= 0.8 * len(heard):
             words = " ".join("".join(chr(byte) if 32 <= byte < 127 else " " for byte in heard).split())
-            return f"What answers writes text, as a console or a modem does, and is no machine of hwgen: {words[:60]!r} (is it the right port?)"
+            return ("What answers writes text, as a console or a modem does, and is no machine of hwgen: "
+                    f"{words[:60]!r} (is it the right port?)")
         tries = f"no answer in {self._attempts} attempts of {self._timeout:g} s"
         if heard:
-            return (f"{tries}, only {len(heard)} bytes that are none, first {heard[:8].hex(' ')} (is the baud rate right, and the board's --mhz, "
-                    "is it the right port?)")
+            return (f"{tries}, only {len(heard)} bytes that are none, first {heard[:8].hex(' ')} (is the baud rate "
+                    "right, and the board's --mhz, is it the right port?)")
         return f"{tries} (is it the right port, is the machine configured, is the baud rate right?)"
 
     def _answer(self, deadline, echo):
-        """The bytes of the answer to the current request, or None if it does not come in time. The request itself is not its answer."""
+        """The bytes of the answer to the current request, or None if it does not come in time. The request itself is
+        not its answer."""
         while True:
             while (found := self._next_frame()) is not None:
                 sequence, data = found
@@ -151,7 +153,8 @@ class FramePort:
             self._heard = (self._heard + came)[:_HEARD]
 
     def _next_frame(self):
-        """(sequence, bytes) of the first whole frame of what has come, or None. What cannot be one's start is dropped."""
+        """(sequence, bytes) of the first whole frame of what has come, or None. What cannot be one's start is
+        dropped."""
         buffer = self._buffer
         while True:
             start = buffer.find(START)
@@ -172,7 +175,8 @@ class FramePort:
             status = answer[at] if at < len(answer) else MALFORMED
             if status:
                 kind = "Write to" if isinstance(operation, Write) else "Read of"
-                raise LinkError(f"{self._line.name}: {kind} register {operation.address:#05x} was refused: {_RESPONSES.get(status, status)}")
+                raise LinkError(f"{self._line.name}: {kind} register {operation.address:#05x} was refused: "
+                                f"{_RESPONSES.get(status, status)}")
             if isinstance(operation, Read):
                 data = answer[at + 1:at + operation.answer_bytes]
                 results.append([int.from_bytes(data[i:i + 4], "little") for i in range(0, len(data), 4)])
@@ -180,5 +184,6 @@ class FramePort:
                 results.append(None)
             at += operation.answer_bytes
         if at != len(answer):
-            raise LinkError(f"{self._line.name}: Answer must be {at} bytes long, not {len(answer)}: what answers is no machine of hwgen")
+            raise LinkError(f"{self._line.name}: Answer must be {at} bytes long, not {len(answer)}: what answers is "
+                            "no machine of hwgen")
         return results

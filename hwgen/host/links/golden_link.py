@@ -32,17 +32,20 @@ class GoldenLink(Link):
         check_fits(self.design, entries)
         check_loaded(entries, self._loaded)
         before = self.decoder.saturated
-        tokens, signatures, admitted = self.decoder.run_pass([(e.slot, e.position, e.token, e.want, e.key, e.adapter) for e in entries])
+        plain = [(e.slot, e.position, e.token, e.want, e.key, e.adapter) for e in entries]
+        tokens, signatures, admitted = self.decoder.run_pass(plain)
         rows, refused = [entries[i] for i in admitted.rows], [answer.cycle for answer in admitted.answers]
         errors = entry_errors(entries, admitted.errors)
         if not rows:
             idle = int(phases(self.design.block).IDLE)
             return PassResult(tokens=tokens, signatures=signatures, phases=[(0, idle, 0)], outcome_cycles=refused,
-                              cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]}, errors=errors)
-        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed, [e.adapter for e in rows],
-                             self._wires)
-        return PassResult(tokens=tokens, signatures=signatures, phases=time.phases, outcome_cycles=refused + time.outcomes,
-                          cycles=time.outcomes[-1], counters={**time.counters, "saturated": self.decoder.saturated - before}, errors=errors)
+                              cycles=refused[-1], counters={**dict.fromkeys(EVENTS, 0), "cycles": refused[-1]},
+                              errors=errors)
+        time = pass_timeline(self.design, [e.position for e in rows], [e.want for e in rows], admitted.closed,
+                             [e.adapter for e in rows], self._wires)
+        return PassResult(tokens=tokens, signatures=signatures, phases=time.phases,
+                          outcome_cycles=refused + time.outcomes, cycles=time.outcomes[-1],
+                          counters={**time.counters, "saturated": self.decoder.saturated - before}, errors=errors)
 
     def operate(self, op, slot, other=0, length=0):
         check_fits(self.design, slots=(slot, other), length=length)

@@ -13,13 +13,14 @@ from .link import LinkError
 
 __all__ = ["NoisyLine", "PinsLine", "SerialLine"]
 
-#: What pyserial raises when a port goes away, in its different operations: its SerialException is an OSError, and a port that it has closed
-#: has no number.
+#: What pyserial raises when a port goes away, in its different operations: its SerialException is an OSError, and a
+#: port that it has closed has no number.
 _GONE = OSError, TypeError, termios.error
 
 
 #: errno of an open that fails -> what to do
-_OPEN = {errno.EAGAIN: "is in use by another program: end it first", errno.EBUSY: "is in use by another program: end it first",
+_OPEN = {errno.EAGAIN: "is in use by another program: end it first",
+         errno.EBUSY: "is in use by another program: end it first",
          errno.EACCES: "may not be opened by you: add yourself to its group (often dialout), and log in again"}
 
 
@@ -43,7 +44,8 @@ class SerialLine:
             self._port.reset_input_buffer()
         except (*_GONE, serial.SerialException, ValueError) as error:
             raise InputError(self._refused(error)) from None
-        # Otherwise an FTDI bridge keeps an answer for up to 16 ms. Linux alone can be asked, and not for a port that is none.
+        # Otherwise an FTDI bridge keeps an answer for up to 16 ms. Linux alone can be asked, and not for a port that is
+        # none.
         with contextlib.suppress(*_GONE, ValueError, NotImplementedError, AttributeError):
             self._port.set_low_latency_mode(True)
 
@@ -64,9 +66,11 @@ class SerialLine:
         try:
             yield
         except serial.SerialTimeoutException:
-            raise LinkError(f"{self.name}: The line takes no bytes (flow control, or a device that hangs): is it the right port?") from None
+            raise LinkError(f"{self.name}: The line takes no bytes (flow control, or a device that hangs): is it the "
+                            "right port?") from None
         except _GONE:
-            raise LinkError(f"{self.name}: The board's serial port is gone (unplugged?): plug it in, and start again") from None
+            raise LinkError(f"{self.name}: The board's serial port is gone (unplugged?): plug it in, and start "
+                            "again") from None
 
     def write(self, data):
         with self._there():
@@ -93,8 +97,8 @@ class PinsLine:
         self.name = "simulated UART"
         theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE,
+        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
         os.close(theirs)
 
@@ -110,7 +114,8 @@ class PinsLine:
         self.control(f"flip {memory} {word} {bit}")
 
     def control(self, line):
-        """Something that happens to the simulation, in the words of `uart_main.cpp`, before anything that is written afterwards arrives."""
+        """Something that happens to the simulation, in the words of `uart_main.cpp`, before anything that is written
+        afterwards arrives."""
         os.write(self._control, f"{line}\n".encode())
 
     def read(self, seconds):
@@ -140,11 +145,13 @@ class NoisyLine:
     ----------
     line                the line that is disturbed
     drop, flip          probability that a byte is lost, or has a bit flipped
-    late                probability that what has come is kept back until something else comes, or ``hold`` seconds are over
+    late                probability that what has come is kept back until something else comes, or ``hold`` seconds are
+                        over
     """
 
     def __init__(self, line, *, drop=0.0, flip=0.0, late=0.0, hold=0.05, seed=1):
-        self._line, self._rng, self._drop, self._flip, self._late, self._hold = line, random.Random(seed), drop, flip, late, hold
+        self._line, self._rng = line, random.Random(seed)
+        self._drop, self._flip, self._late, self._hold = drop, flip, late, hold
         self._kept, self._until = b"", 0.0
         self.name = f"{line.name} with noise"
         self.lost = self.flipped = self.delayed = 0

@@ -6,8 +6,8 @@ from ...models.adapter_codes import pack_adapter
 from ...params.checks import one_line
 from ...params.errors import MEANINGS, ErrorCode, KvOp
 
-__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits", "check_loaded",
-           "checked_adapter",
+__all__ = ["EccState", "Entry", "EntryError", "KvAnswer", "KvError", "Link", "LinkError", "PassResult", "check_fits",
+           "check_loaded", "checked_adapter",
            "entry_errors", "noise_key", "refusals"]
 
 
@@ -30,7 +30,8 @@ class EntryError(LinkError):
 
     def __init__(self, index, entry, code):
         self.index, self.entry, self.code = index, entry, ErrorCode(code)
-        what = "Pass" if entry is None else f"Entry {index} (slot {entry.slot}, position {entry.position}, token {entry.token})"
+        what = ("Pass" if entry is None else
+                f"Entry {index} (slot {entry.slot}, position {entry.position}, token {entry.token})")
         super().__init__(f"{what} was refused: {MEANINGS[self.code]}")
 
 
@@ -46,7 +47,8 @@ class KvError(LinkError):
 
     def __init__(self, op, slot, other, length, code):
         self.op, self.slot, self.other, self.length, self.code = KvOp(op), slot, other, length, ErrorCode(code)
-        to = {KvOp.FORK: f" to slot {other} with {length} positions", KvOp.TRUNCATE: f" to {length} positions", KvOp.FREE: ""}[self.op]
+        to = {KvOp.FORK: f" to slot {other} with {length} positions", KvOp.TRUNCATE: f" to {length} positions",
+              KvOp.FREE: ""}[self.op]
         super().__init__(f"{self.op.name.capitalize()} of slot {slot}{to} was refused: {MEANINGS[self.code]}")
 
 
@@ -57,9 +59,11 @@ class KvAnswer(NamedTuple):
 
 
 def noise_key(seed, position):
-    """Key of the sampler's noise at a position of a text: by its seed and nothing else, so neither slot nor batch changes a token.
+    """Key of the sampler's noise at a position of a text: by its seed and nothing else, so neither slot nor batch
+    changes a token.
 
-    32 bits. Seeds below 2**14 with positions below 2**17 have keys of their own (Weyl's sequence: multiples of the golden ratio).
+    32 bits. Seeds below 2**14 with positions below 2**17 have keys of their own (Weyl's sequence: multiples of the
+    golden ratio).
     """
     return (seed * 0x9E3779B9 + position) % 2**32
 
@@ -78,8 +82,8 @@ class EccState(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do. ``adapter``: 0, or
-    the number of a loaded one."""
+    """One entry of a pass. ``key`` makes the noise of its token where one is sampled; without it, slot and position do.
+    ``adapter``: 0, or the number of a loaded one."""
     slot: int
     position: int
     token: int
@@ -97,12 +101,14 @@ class PassResult:
     """What a pass gave.
 
     tokens            {entry index: token} of the entries that wanted output
-    signatures        [layers][rows] CRC-32 of the residual after each layer; rows are the entries that were not refused, in order
+    signatures        [layers][rows] CRC-32 of the residual after each layer; rows are the entries that were not
+                      refused, in order
     phases            [(cycle, phase, layer)]: when each phase began; cycle 0 accepts the first entry
     outcome_cycles    cycle of each outcome
     cycles            cycle of the last outcome
     counters          {event: cycles}; a link that cannot know an event leaves it out
-    errors            {entry index: EntryError} of the entries that were refused; {None: EntryError} for a pass without entries
+    errors            {entry index: EntryError} of the entries that were refused; {None: EntryError} for a pass without
+                      entries
     A link that cannot know a field leaves it None.
     """
     tokens: dict
@@ -122,15 +128,18 @@ class PassResult:
 
 def entry_errors(entries, codes):
     """{index: code} -> {index: EntryError}, in the order of the entries."""
-    return {i: EntryError(i, None if i is None else entries[i], code) for i, code in sorted(codes.items(), key=lambda item: item[0] or 0)}
+    return {i: EntryError(i, None if i is None else entries[i], code)
+            for i, code in sorted(codes.items(), key=lambda item: item[0] or 0)}
 
 
 def check_fits(design, entries=(), *, slots=(), length=0):
     """ValueError for a number that the machine's ports have no bits for, so that it could not even be refused there."""
     hw = design.hw
     for noun, largest, values in (
-            ("Slot", hw.slots - 1, [*(e.slot for e in entries), *slots]), ("Position", hw.context - 1, [e.position for e in entries]),
-            ("Token", design.model.vocab_size - 1, [e.token for e in entries]), ("Length", hw.context, [length]),
+            ("Slot", hw.slots - 1, [*(e.slot for e in entries), *slots]),
+            ("Position", hw.context - 1, [e.position for e in entries]),
+            ("Token", design.model.vocab_size - 1, [e.token for e in entries]),
+            ("Length", hw.context, [length]),
             ("Adapter", hw.adapters, [e.adapter for e in entries])):
         for value in values:
             if not 0 <= value < 1 << largest.bit_length():
@@ -138,7 +147,8 @@ def check_fits(design, entries=(), *, slots=(), length=0):
 
 
 def check_loaded(entries, loaded):
-    """LinkError for an entry with an adapter that is not among those loaded: the machine would take what its memory holds."""
+    """LinkError for an entry with an adapter that is not among those loaded: the machine would take what its memory
+    holds."""
     if missing := {e.adapter for e in entries} - loaded - {0}:
         raise LinkError(f"Adapter must be one that is loaded, not {min(missing)}")
 
@@ -152,8 +162,8 @@ def checked_adapter(design, number, quantized):
 
 
 def refusals(design, entries, codes):
-    """{index: EntryError} from what a machine says: pairs of an entry's number (None: of no entry) and a code. It has one for all that are
-    too many."""
+    """{index: EntryError} from what a machine says: pairs of an entry's number (None: of no entry) and a code. It has
+    one for all that are too many."""
     found = {}
     for index, code in codes:
         if code == ErrorCode.TOO_MANY_ENTRIES:
@@ -171,7 +181,8 @@ class Link:
     def run_pass(self, entries):
         """Run at most ``design.hw.entries`` entries as one pass: list of Entry -> PassResult.
 
-        An entry's position must be its slot's length. Those that are refused are in ``PassResult.errors``, and the others run.
+        An entry's position must be its slot's length. Those that are refused are in ``PassResult.errors``, and the
+        others run.
         """
         raise NotImplementedError
 

@@ -1,4 +1,5 @@
-"""Weights into a board's memory: what is there already is found by its checksums, the rest is sent, and all of it read back."""
+"""Weights into a board's memory: what is there already is found by its checksums, the rest is sent, and all of it read
+back."""
 import time
 import zlib
 from dataclasses import dataclass
@@ -30,12 +31,12 @@ class Loaded:
 
 
 def load_weights(link, data, *, block=BLOCK, progress=lambda done, total: None, found=lambda wrong, blocks: None):
-    """Make the memory of a `RegisterLink`'s machine hold ``data``, the stream of its weights, from address 0 on, and say so to the
-    machine. Returns `Loaded`.
+    """Make the memory of a `RegisterLink`'s machine hold ``data``, the stream of its weights, from address 0 on, and
+    say so to the machine. Returns `Loaded`.
 
-    Blocks that are there already are not sent, so an interrupted load goes on where it was. ``found(wrong, blocks)`` is called when it is
-    known how many are to be sent, ``progress(done, total)`` with bytes of those. ``block`` is how many bytes are written and checked at
-    once. LinkError if the line or the memory does not do it.
+    Blocks that are there already are not sent, so an interrupted load goes on where it was. ``found(wrong, blocks)`` is
+    called when it is known how many are to be sent, ``progress(done, total)`` with bytes of those. ``block`` is how
+    many bytes are written and checked at once. LinkError if the line or the memory does not do it.
     """
     data = memoryview(data).cast("B")
     began, parts = time.monotonic(), [(start, data[start:start + block]) for start in range(0, len(data), block)]
@@ -54,7 +55,8 @@ def load_weights(link, data, *, block=BLOCK, progress=lambda done, total: None, 
             return outcome
         wrong = _wrong(link, data, parts)
     where = f", at {wrong[0][0]:#x} for one" if wrong else ""
-    raise LinkError(f"The board's memory does not keep what is written to it{where}: it is faulty, or its timing is not met")
+    raise LinkError(f"The board's memory does not keep what is written to it{where}: it is faulty, or its timing is "
+                    "not met")
 
 
 def _right(link, start, part):
@@ -66,7 +68,8 @@ def _right(link, start, part):
 
 
 def _wrong(link, data, parts):
-    """(address, bytes) of the blocks that the memory has not: it is asked for groups of them, and for each of a group that is wrong."""
+    """(address, bytes) of the blocks that the memory has not: it is asked for groups of them, and for each of a group
+    that is wrong."""
     wrong = []
     for first in range(0, len(parts), GROUP):
         group = parts[first:first + GROUP]
@@ -84,4 +87,5 @@ def _send(link, start, part, outcome, sent):
             return
         outcome.failed += 1
     why = LOAD_MEANINGS[state.error] if state.error else "what arrived is not what was sent"
-    raise LinkError(f"The weights at {start:#x} did not arrive in {TRIES} attempts: {why} (is the baud rate right, the cable good?)")
+    raise LinkError(f"The weights at {start:#x} did not arrive in {TRIES} attempts: {why} (is the baud rate right, "
+                    "the cable good?)")

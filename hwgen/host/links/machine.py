@@ -16,7 +16,8 @@ __all__ = ["broken", "flipping", "simulated"]
 
 @contextlib.contextmanager
 def broken(executable, image, design, faults):
-    """(executable, image) of copies with the faults' wrong bits in the weights: a model reads the image that lies beside it."""
+    """(executable, image) of copies with the faults' wrong bits in the weights: a model reads the image that lies
+    beside it."""
     if not any(isinstance(fault, WeightFault) for fault in faults):
         yield executable, image
         return
@@ -41,7 +42,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
     Parameters
     ----------
     stage : callable        text -> context manager: called around what takes long
-    folder : path           a folder that `emit` wrote for the same design and model; without it there is a temporary one
+    folder : path           a folder that `emit` wrote for the same design and model; without it there is a temporary
+                            one
     trace : Trace           the waveform to write: its file appears when it is whole, and beside it what opens it
     faults : list           of `hwgen.host.diagnosis.faults`
     """
@@ -62,7 +64,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
                     emit(design, quantized, emitted, name=name)
             text, image = emitted / f"{name}.v", emitted / image_name(design, name)
             with stage("building the Verilator model"):
-                return build_model(text.read_text(), name, design, images=[*([image] if rom else []), *([text] if trace else [])], **how)
+                return build_model(text.read_text(), name, design,
+                                   images=[*([image] if rom else []), *([text] if trace else [])], **how)
 
         with rewired(design, faults), writing(cache_folder()):
             executable = remembered((name, design, inside, how), build)
@@ -74,8 +77,8 @@ def simulated(design, quantized, stage, *, folder=None, name="top", trace=None, 
         partial = None if trace is None else trace.path.with_name(trace.path.name + ".partial")
         more = {} if trace is None else {"trace": partial, "window": trace.window}
         try:
-            with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None, stall=stall, seed=seed,
-                               **more) as link:
+            with VerilatedLink(design, executable, weights=image if design.hw.source == "stream" else None,
+                               stall=stall, seed=seed, **more) as link:
                 yield flipping(link, faults)
                 if trace is not None and not link.traced():
                     raise TraceError("The waveform cannot be written: no cycle was within its window")

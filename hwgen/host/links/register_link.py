@@ -44,7 +44,8 @@ class MemoryState(NamedTuple):
 class RegisterLink(Link):
     """A machine whose registers are that of ``register_map(design, axi)``, with host "queue".
 
-    Connecting resets the machine, and refuses another one than expected: by its registers' version, its shape and its model.
+    Connecting resets the machine, and refuses another one than expected: by its registers' version, its shape and its
+    model.
 
     Parameters
     ----------
@@ -72,14 +73,16 @@ class RegisterLink(Link):
         """LinkError unless the machine has the model's weights."""
         loader = self._map if "LOAD" in self._map else None
         if loader and not self.memory().loaded:
-            raise LinkError(f"The board's memory holds no weights that were loaded since it was switched on: {self._load_them()}")
+            raise LinkError("The board's memory holds no weights that were loaded since it was switched on: "
+                            f"{self._load_them()}")
         # the weights say what they are when they are read
         self.reset()
         self._give([Entry(0, 0, 0)])
         self._results(1)
         found, wanted = self._port.read(self._register("WEIGHTS_ID"))[0], model_id(self._quantized)
         if found != wanted:
-            raise LinkError(f"{self._name()} runs with weights {found:#010x}, and {self.design.model.name} in these formats has {wanted:#010x}: "
+            raise LinkError(f"{self._name()} runs with weights {found:#010x}, and {self.design.model.name} in these "
+                            f"formats has {wanted:#010x}: "
                             + (self._load_them() if loader else "build its bitstream again"))
         self.reset()
 
@@ -96,16 +99,20 @@ class RegisterLink(Link):
         if magic != MAGIC:
             raise LinkError(f"What answers is no machine of hwgen: its ID is {magic:#010x}, not {MAGIC:#010x}")
         if version != VERSION:
-            raise LinkError(f"The machine has version {version} of the registers, and this hwgen knows {VERSION}: build the bitstream again")
+            raise LinkError(f"The machine has version {version} of the registers, and this hwgen knows {VERSION}: "
+                            "build the bitstream again")
         name, wanted = self._name(), design.model.name[:16]
         if name != wanted:
-            raise LinkError(f"The machine is built for the model {name if name.isprintable() else repr(name)}, not for {wanted}: configure the board with the bitstream of {wanted}")
+            raise LinkError(f"The machine is built for the model {name if name.isprintable() else repr(name)}, not "
+                            f"for {wanted}: configure the board with the bitstream of {wanted}")
         found = self._port.read(self._map["DESIGN_ID"].offset)[0]
         if found != design_id(design, axi):
-            lanes, capacity, context = (self._port.read(self._map[r].offset)[0] for r in ("ARRAY", "CAPACITY", "CONTEXT"))
+            lanes, capacity, context = (self._port.read(self._map[r].offset)[0]
+                                        for r in ("ARRAY", "CAPACITY", "CONTEXT"))
             hw = design.hw
-            raise LinkError(f"The machine has another shape: {lanes & 0xFFFF} x {lanes >> 16} multipliers, {capacity & 0xFFFF} entries, "
-                            f"{capacity >> 16} slots of {context} tokens; asked for are {hw.lanes} x {hw.columns}, {hw.entries}, "
+            raise LinkError(f"The machine has another shape: {lanes & 0xFFFF} x {lanes >> 16} multipliers, "
+                            f"{capacity & 0xFFFF} entries, {capacity >> 16} slots of {context} tokens; asked for are "
+                            f"{hw.lanes} x {hw.columns}, {hw.entries}, "
                             f"{hw.slots} of {hw.context}: build its bitstream again, or name its --shape and --formats")
 
     def _register(self, name):
@@ -128,11 +135,13 @@ class RegisterLink(Link):
                 raise LinkError(f"The machine has not ended {what} in {self._patience:g} s")
 
     def _give(self, entries):
-        """Write the entries of a pass; the machine takes them when all are there, so that the line's speed is none of its cycles."""
+        """Write the entries of a pass; the machine takes them when all are there, so that the line's speed is none of
+        its cycles."""
         fields, control = command_fields(self.design), self._register("CONTROL")
         operations = [Write(control, (0,))]
         for index, e in enumerate(entries):
-            values = {"token": e.token, "position": e.position, "slot": e.slot, "want": int(e.want), "last": int(index == len(entries) - 1), "key": e.key}
+            values = {"token": e.token, "position": e.position, "slot": e.slot, "want": int(e.want),
+                      "last": int(index == len(entries) - 1), "key": e.key}
             word = sum(values.get(f.name, 0) << f.lsb for f in fields)
             operations.append(Write(self._register("COMMAND_LO"), (word & 0xFFFFFFFF,)))
             if "COMMAND_KEY" in self._map:
@@ -144,12 +153,15 @@ class RegisterLink(Link):
         """The results that are there of a pass of so many entries, oldest first: dicts of `params.registers.RESULT`."""
         count = self._port.read(self._register("QUEUE"))[0] >> 8 & 0xFF
         pop = Write(self._register("QUEUE"), (1 << 16,))
-        words = self._port.transact([op for _ in range(count) for op in (Read(self._register("RESULT_LO"), 2), pop)]) if count else []
+        words = self._port.transact([op for _ in range(count)
+                                     for op in (Read(self._register("RESULT_LO"), 2), pop)]) if count else []
         results = [_fields(low | high << 32) for low, high in words[::2]]
         for result in results:
-            for field, count in (("token", self.design.model.vocab_size), ("entry", entries), ("error", len(ErrorCode))):
+            for field, count in (("token", self.design.model.vocab_size), ("entry", entries),
+                                 ("error", len(ErrorCode))):
                 if result[field] >= count and not (result["none"] and field != "error"):
-                    raise LinkError(f"The machine gave a result with {field} {result[field]}, which must be below {count}")
+                    raise LinkError(f"The machine gave a result with {field} {result[field]}, which must be below "
+                                    f"{count}")
         return results
 
     def _results(self, entries):
@@ -167,7 +179,8 @@ class RegisterLink(Link):
     def run_pass(self, entries):
         check_fits(self.design, entries)
         if not entries:     # the registers have no word for it
-            return PassResult(tokens={}, signatures=[[] for _ in range(self.design.layers)], errors=entry_errors([], {None: ErrorCode.EMPTY_PASS}))
+            return PassResult(tokens={}, signatures=[[] for _ in range(self.design.layers)],
+                              errors=entry_errors([], {None: ErrorCode.EMPTY_PASS}))
         self._give(entries)
         results = self._results(len(entries))
         tokens = {r["entry"]: r["token"] for r in results if not r["none"] and not r["error"]}
@@ -184,11 +197,13 @@ class RegisterLink(Link):
     def operate(self, op, slot, other=0, length=0):
         check_fits(self.design, slots=(slot, other), length=length)
         answer = self._register("KV_ANSWER")
-        self._port.transact([Write(self._register("KV_LENGTH"), (length,)), Write(self._register("KV_COMMAND"), (op | slot << 4 | other << 16,))])
+        self._port.transact([Write(self._register("KV_LENGTH"), (length,)),
+                             Write(self._register("KV_COMMAND"), (op | slot << 4 | other << 16,))])
         self._wait(lambda: not self._port.read(answer)[0] & 1, "the operation on its KV memory")
         code = self._port.read(answer)[0] >> 8 & 0xFF
         if code >= len(ErrorCode):
-            raise LinkError(f"The machine answered an operation on its KV memory with code {code}, which must be below {len(ErrorCode)}")
+            raise LinkError(f"The machine answered an operation on its KV memory with code {code}, which must be "
+                            f"below {len(ErrorCode)}")
         return KvAnswer(ErrorCode(code))
 
     # -- the memory of a machine that has a loader
@@ -209,10 +224,13 @@ class RegisterLink(Link):
         return self._block("CHECK", address, length)
 
     def load_block(self, address, data, sent=lambda count: None):
-        """`MemoryState` behind a block that was written; it says whether that went well. ``sent(count)`` is called as bytes go."""
+        """`MemoryState` behind a block that was written; it says whether that went well. ``sent(count)`` is called as
+        bytes go."""
         repeats = self._port.repeats
-        self._port.transact([Write(self._register("LOAD_ADDRESS"), (address,)), Write(self._register("LOAD"), (len(data),))])
-        if self._port.repeats == repeats:       # or the answer was lost, and the block has taken the question for its bytes
+        self._port.transact([Write(self._register("LOAD_ADDRESS"), (address,)),
+                             Write(self._register("LOAD"), (len(data),))])
+        # or the answer was lost, and the block has taken the question for its bytes
+        if self._port.repeats == repeats:
             for start in range(0, len(data), CHUNK):
                 self._port.send(data[start:start + CHUNK])
                 sent(min(start + CHUNK, len(data)))
@@ -223,7 +241,8 @@ class RegisterLink(Link):
         self._port.write(self._register("SEAL"), crc)
 
     def _block(self, register, address, length):
-        self._port.transact([Write(self._register("LOAD_ADDRESS"), (address,)), Write(self._register(register), (length,))])
+        self._port.transact([Write(self._register("LOAD_ADDRESS"), (address,)),
+                             Write(self._register(register), (length,))])
         return self._ended()
 
     def _ended(self):
@@ -242,8 +261,9 @@ class RegisterLink(Link):
         return self._port.read(self._register("COUNTER"), len(EVENTS))
 
     def follow(self, entries, count, stop=None):
-        """Run a pass, and up to ``count`` more of the entries that gave tokens by the machine alone (`hwgen.units.decode_loop`): one text for
-        each entry, in slots of their own. Yields (index of the entry, token) as they come, pass by pass.
+        """Run a pass, and up to ``count`` more of the entries that gave tokens by the machine alone
+        (`hwgen.units.decode_loop`): one text for each entry, in slots of their own. Yields (index of the entry, token)
+        as they come, pass by pass.
 
         The machine does not wait for the line between tokens: it is as fast as its passes are.
         """
@@ -251,7 +271,8 @@ class RegisterLink(Link):
         self._port.transact([Write(self._register("STOP"), ((stop or 0) | (stop is not None) << 31,)),
                              Write(self._register("LOOP"), (min(count, 0xFFFF),))])
         self._give(entries)
-        texts, going, passes, ended = range(len(entries)), [], 0, False     # of the pass under way; of the next; passes that ended
+        # of the pass under way; of the next; passes that ended
+        texts, going, passes, ended = range(len(entries)), [], 0, False
         try:
             while not ended:
                 found = []
@@ -262,7 +283,8 @@ class RegisterLink(Link):
                 self._wait(there, "its pass")
                 for result in found:
                     if result["entry"] >= len(texts):   # of the next pass, and found with the results of the one before
-                        raise LinkError(f"The machine gave a result with entry {result['entry']}, which must be below {len(texts)}")
+                        raise LinkError(f"The machine gave a result with entry {result['entry']}, which must be below "
+                                        f"{len(texts)}")
                     if result["error"]:
                         raise entry_errors(entries, {texts[result["entry"]]: result["error"]})[texts[result["entry"]]]
                     if not result["none"]:

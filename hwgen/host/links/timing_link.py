@@ -1,4 +1,5 @@
-"""Time without values: for traces that would take the golden model too long, and models of which there are no weights."""
+"""Time without values: for traces that would take the golden model too long, and models of which there are no
+weights."""
 from ...golden.admission import admit_pass
 from ...golden.kv_cache import KvBlocks
 from ...golden.sequencer import pass_timeline
@@ -8,8 +9,8 @@ __all__ = ["TimingLink"]
 
 
 class TimingLink(Link):
-    """The cycle model as a link. Cycles and counters are those of the golden model; the tokens mean nothing (they depend on key and
-    token only) and there are no signatures. ``wires`` as of `golden.sequencer.pass_timeline`."""
+    """The cycle model as a link. Cycles and counters are those of the golden model; the tokens mean nothing (they
+    depend on key and token only) and there are no signatures. ``wires`` as of `golden.sequencer.pass_timeline`."""
 
     def __init__(self, design, wires=None):
         self.design, self._wires = design, wires
@@ -32,7 +33,8 @@ class TimingLink(Link):
         time = pass_timeline(self.design, [e.position for e in entries], [e.want for e in entries], admitted.closed,
                              [e.adapter for e in entries], self._wires)
         size = self.design.model.vocab_size
-        return PassResult(tokens={i: (e.key * 2654435761 + e.token) % 2**32 % size for i, e in enumerate(entries) if e.want},
+        return PassResult(tokens={i: (e.key * 2654435761 + e.token) % 2**32 % size
+                                  for i, e in enumerate(entries) if e.want},
                           signatures=[], phases=time.phases, outcome_cycles=time.outcomes, cycles=time.outcomes[-1],
                           counters=time.counters)
 

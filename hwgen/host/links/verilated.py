@@ -13,7 +13,8 @@ from pathlib import Path
 from ...golden.weights import ROM_LATENCY
 from ...lib import verilator
 from ...lib.generator import generator
-from ...lib.layouts import adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout, outcome_layout
+from ...lib.layouts import (adapter_layout, command_layout, kv_answer_layout, kv_command_layout, kv_fault_layout,
+                            outcome_layout)
 from ...lib.quicker import quicker
 from ...lib.workdir import work_folder
 from ...params.errors import ErrorCode
@@ -23,18 +24,19 @@ from ...units.weights import request_layout
 from .link import EccState, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, refusals
 from ..diagnosis.waves import Window, probed
 
-__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept", "kv_header",
-           "remembered", "texts"]
+__all__ = ["TraceError", "VerilatedLink", "WORK", "build_model", "cache_folder", "check_cache", "compiled", "kept",
+           "kv_header", "remembered", "texts"]
 
 MAIN = Path(__file__).with_name("sim_main.cpp")
 KV_MEMORY = Path(__file__).with_name("kv_memory.h")
 _QUICKER = sys.modules[quicker.__module__].__file__
 WORK = "run-"       # how names of work folders in the cache begin
 
-_BUILDING, _LEAST = "building-", 1 << 20      # of work folders among the models; bytes that the smallest build takes at least
+# of work folders among the models; bytes that the smallest build takes at least
+_BUILDING, _LEAST = "building-", 1 << 20
 
-#: The rows of the KV memory are open: a bit of them may flip. Columns whose tiles the optimizer may not look into share their code, and
-#: without its data-flow pass the rest builds in half the time and runs as fast.
+#: The rows of the KV memory are open: a bit of them may flip. Columns whose tiles the optimizer may not look into share
+#: their code, and without its data-flow pass the rest builds in half the time and runs as fast.
 KEEP = """\
 `verilator_config
 public_flat_rw -module "*block_ram*" -var "rows"
@@ -52,10 +54,14 @@ def kv_header(decoder):
     return f"#define KV_MEMORY(name) top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n"
 
 
+def _user_cache():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def cache_folder():
     """Where built models are kept: $HWGEN_CACHE, or the user's cache folder. OSError if there is no home."""
     try:
-        base = os.environ.get("HWGEN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwgen"
+        base = os.environ.get("HWGEN_CACHE") or _user_cache() / "hwgen"
     except RuntimeError:
         raise FileNotFoundError(errno.ENOENT, "No home folder", "HWGEN_CACHE") from None
     return Path(base).absolute()
@@ -76,13 +82,14 @@ def _header(design):
 
     stream, hw = design.hw.source == "stream", design.hw
     lines = [f"#define {name} {int(value)}" for name, value in (
-        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc), ("BEAT_BYTES", hw.beat_bytes),
-        ("TILE_BEATS", hw.tile_beats), ("ROM_LATENCY", ROM_LATENCY), ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers),
-        ("ENTRIES", hw.entries),
+        ("HAS_WEIGHT_STREAM", stream), ("HAS_TEMPERATURE", hw.sampler == "gumbel"), ("HAS_ECC", hw.kv_ecc),
+        ("BEAT_BYTES", hw.beat_bytes), ("TILE_BEATS", hw.tile_beats), ("ROM_LATENCY", ROM_LATENCY),
+        ("STREAM_BEATS", design.stream_beats), ("LAYERS", design.layers), ("ENTRIES", hw.entries),
         ("COUNTERS", len(EVENTS)))]
     # cycles after which a pass that did not end is given up: ten times a pass with nothing overlapped
     beats = sum(m.tiles for m in design.layer_matmuls) * design.layers + design.head_matmul.tiles
-    limit = 10 * hw.entries * (beats * hw.tile_beats + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head) + 100000
+    attention = design.layers * design.kv_heads * (4 * hw.context + 200) * design.head
+    limit = 10 * hw.entries * (beats * hw.tile_beats + attention) + 100000
     lines.append(f"#define PASS_LIMIT {limit}ull")
     lines += fields("CMD", command_layout(design)) + fields("OUT", outcome_layout(design))
     lines += fields("KV", kv_command_layout(design)) + fields("KV_ANSWER", kv_answer_layout())
@@ -96,15 +103,16 @@ def _header(design):
         lines += fields("REQ", request_layout(design))
     # ports of no width are not in the Verilog
     lines.append("#define LAYER_PORT " + ("top->layer" if design.layers > 1 else "0"))
-    lines.append("#define SIGNATURE_ADDRESS(x) " + ("top->signature_address = (x)" if design.layers * hw.entries > 1 else "(void)(x)"))
+    address = "top->signature_address = (x)" if design.layers * hw.entries > 1 else "(void)(x)"
+    lines.append(f"#define SIGNATURE_ADDRESS(x) {address}")
     return "\n".join(lines) + "\n"
 
 
 def kept(name, about, make):
     """A model in the cache: the executable ``model``, and beside it what it reads.
 
-    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it in a temporary
-    folder, and returns the files to keep.
+    ``about`` is all that it depends on but the tools and `quicker`. If it is not there yet, ``make(folder)`` makes it
+    in a temporary folder, and returns the files to keep.
     """
     digest = hashlib.sha256(repr((about, texts(_QUICKER), verilator.tool_versions())).encode()).hexdigest()
     folder = cache_folder() / "models" / f"{name}-{digest[:16]}"
@@ -135,8 +143,9 @@ def _known(about):
 def remembered(about, make):
     """The executable of `kept` that ``make()`` returned for ``about``, a tuple with plain reprs, or returns now.
 
-    So a model is found before its Verilog is there: ``about`` is all that the Verilog and the files beside it are made from, but the
-    generator, and what it is built with. Where a file of hwgen's or a tool is another one, or a table is `changed`, it is made again.
+    So a model is found before its Verilog is there: ``about`` is all that the Verilog and the files beside it are made
+    from, but the generator, and what it is built with. Where a file of hwgen's or a tool is another one, or a table is
+    `changed`, it is made again.
     """
     known = _known(about)
     if known is not None and known.exists():
@@ -153,7 +162,8 @@ def remembered(about, make):
 
 
 def compiled(work, sources, top, main, header, **more):
-    """Compile a model in a folder, of what `quicker` makes of its sources, with `design.h` and the KV memory open. Returns the executable.
+    """Compile a model in a folder, of what `quicker` makes of its sources, with `design.h` and the KV memory open.
+    Returns the executable.
 
     All that is read lies in that folder: where hwgen itself lies, make might not read (`verilator.build_folder`).
     """
@@ -165,8 +175,8 @@ def compiled(work, sources, top, main, header, **more):
     (work / "design.h").write_text(header)
     (work / "keep.vlt").write_text(KEEP)
     # the same words in every folder, so that Verilator's own objects are found again
-    return verilator.build([work / "keep.vlt", *sources], top, cpp=[work / main.name], folder=work / "obj", executable="model",
-                           cflags="-I..", cache=cache_folder() / "verilator-runtime",
+    return verilator.build([work / "keep.vlt", *sources], top, cpp=[work / main.name], folder=work / "obj",
+                           executable="model", cflags="-I..", cache=cache_folder() / "verilator-runtime",
                            args=["--x-assign", "fast", "--x-initial", "fast", "-fno-dfg"], **more)
 
 
@@ -175,7 +185,8 @@ def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", image
 
     ``trace`` says which signals a waveform is to hold, of `hwgen.host.diagnosis.waves.SIGNALS`; by default the model
     can write none. It writes VCD, or ``fst``. ``images`` are files that the Verilog reads with $readmemh, copied beside
-    the executable. ``progress`` is called with one line when a build really starts. ``headers`` is as of `hwgen.lib.verilator.build`.
+    the executable. ``progress`` is called with one line when a build really starts. ``headers`` is as of
+    `hwgen.lib.verilator.build`.
     """
     header = _header(design) + kv_header(top)
     if trace == "named":
@@ -185,7 +196,8 @@ def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", image
         if progress:
             progress(f"building the Verilator model of {top} ({len(verilog) // 1000} kB of Verilog)")
         (work / "design.v").write_text(verilog)
-        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace and ("fst" if fst else "vcd"), opt=opt, headers=headers),
+        return [compiled(work, [work / "design.v"], top, MAIN, header, trace=trace and ("fst" if fst else "vcd"),
+                         opt=opt, headers=headers),
                 *images]
 
     return kept(top, (verilog, top, header, KEEP, texts(MAIN, KV_MEMORY, *images), trace, fst, opt), make)
@@ -205,7 +217,8 @@ class VerilatedLink(Link):
     weights       the packed stream as a file, for designs with source "stream"
     trace         a VCD or FST file to write (the model must be built with tracing)
     window        the cycles that are written to it
-    stall, seed   probability that a weight beat is late, an entry is, or a result is not taken at once; and the seed of those stalls
+    stall, seed   probability that a weight beat is late, an entry is, or a result is not taken at once; and the seed of
+                  those stalls
     """
 
     def __init__(self, design, executable, *, weights=None, trace=None, window=Window(), stall=0.0, seed=1):
@@ -215,10 +228,12 @@ class VerilatedLink(Link):
             command += ["--weights", str(Path(weights).resolve())]
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                             bufsize=1, cwd=Path(executable).parent, start_new_session=True)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=subprocess.PIPE, text=True, bufsize=1, cwd=Path(executable).parent,
+                                             start_new_session=True)
         except OSError as error:
-            raise LinkError(f"{executable}: {error.strerror} (may programs be executed there? HWGEN_CACHE names another folder)") from None
+            raise LinkError(f"{executable}: {error.strerror} (may programs be executed there? HWGEN_CACHE names "
+                            "another folder)") from None
         if trace is not None:
             self._ask(f"trace {window.command()} {Path(trace).resolve()}\n")
 
@@ -267,7 +282,8 @@ class VerilatedLink(Link):
             outcome_cycles=[cycle for cycle, *_ in answer["outcomes"]],
             phases=[tuple(p) for p in answer["phases"]], cycles=answer["cycles"],
             counters=dict(zip(EVENTS, answer["counters"])), signatures=answer["signatures"],
-            errors=refusals(self.design, entries, ((None if none else entry, error) for _, entry, _, none, _, error in answer["outcomes"])))
+            errors=refusals(self.design, entries, ((None if none else entry, error)
+                                                   for _, entry, _, none, _, error in answer["outcomes"])))
 
     def load_adapter(self, number, quantized):
         beats = checked_adapter(self.design, number, quantized)

@@ -1,4 +1,5 @@
-"""Draft tokens: guesses that a pass verifies all at once. A wrong one costs an entry, and no draft changes what is answered."""
+"""Draft tokens: guesses that a pass verifies all at once. A wrong one costs an entry, and no draft changes what is
+answered."""
 from ...params.errors import ErrorCode
 from ..links.link import Entry, KvError
 
@@ -17,7 +18,8 @@ class Drafter:
 
 
 class NgramDrafter(Drafter):
-    """What followed the last few tokens where they stood before ("prompt lookup"): for text that repeats itself, and free.
+    """What followed the last few tokens where they stood before ("prompt lookup"): for text that repeats itself, and
+    free.
 
     The longest match of at most ``longest`` tokens counts, and of several the latest.
     """

@@ -20,12 +20,12 @@ class Policy:
 
     Parameters
     ----------
-    order : str         fcfs: who came first; decode-first: nobody's next token waits for another's prompt; prefill-first: first tokens
-                        come early; fair: who waited longest
+    order : str         fcfs: who came first; decode-first: nobody's next token waits for another's prompt;
+                        prefill-first: first tokens come early; fair: who waited longest
     budget : int        most prompt tokens in a pass, of all sequences (None: as many as entries are free)
     chunk : int         most prompt tokens of one sequence in a pass (None: no limit)
-    full : str          KV memory full: "recompute" frees the youngest's at once, to compute it again later; "keep" lets whoever needs
-                        more wait with what it has, and frees only when nothing else can go on
+    full : str          KV memory full: "recompute" frees the youngest's at once, to compute it again later; "keep" lets
+                        whoever needs more wait with what it has, and frees only when nothing else can go on
     """
     order: str = "decode-first"
     budget: int | None = None
@@ -49,8 +49,8 @@ class Policy:
             key, equals, value = part.partition("=")
             key, value = (key.strip(), value.strip()) if equals else ("order", part)
             if key not in cls.__dataclass_fields__ or key in found:
-                raise ValueError(f"Policy must be an order ({', '.join(ORDERS)}), budget=N, chunk=N, full=recompute or full=keep, each "
-                                 f"once, not {part!r}")
+                raise ValueError(f"Policy must be an order ({', '.join(ORDERS)}), budget=N, chunk=N, full=recompute "
+                                 f"or full=keep, each once, not {part!r}")
             if key in ("budget", "chunk"):
                 if not re.fullmatch("[0-9]{1,10}", value):
                     raise ValueError(f"Policy's {key} must be an integer of up to 10 digits, not {value[:20]!r}")
@@ -60,12 +60,13 @@ class Policy:
 
     def __str__(self):
         default = type(self)()
-        return ",".join([self.order, *(f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self)[1:]
+        return ",".join([self.order, *(f"{field.name}={getattr(self, field.name)}"
+                                       for field in dataclasses.fields(self)[1:]
                                        if getattr(self, field.name) != getattr(default, field.name))])
 
     def plan(self, sequences, entries):
-        """[(sequence, tokens)] of the next pass: ``sequences`` oldest first, each with ``wanted`` tokens to run, at most ``entries`` in
-        all."""
+        """[(sequence, tokens)] of the next pass: ``sequences`` oldest first, each with ``wanted`` tokens to run, at
+        most ``entries`` in all."""
         plan, budget = [], entries if self.budget is None else self.budget
         for sequence in sorted(sequences, key=ORDERS[self.order]):
             count = min(sequence.wanted, entries)

@@ -1,8 +1,8 @@
 """Continuous batching: requests are admitted and retired at every pass, and each pass mixes prompts with decoding.
 
-Over any `Link`: a pass is the same command whether its entries are of one text or of many. What a request is answered with depends on
-nothing but the request: not on its slot, its neighbours, the chunks of its prompt, or how often it was put off
-(tests/test_host_scheduler.py). Time is the machine's, in cycles.
+Over any `Link`: a pass is the same command whether its entries are of one text or of many. What a request is answered
+with depends on nothing but the request: not on its slot, its neighbours, the chunks of its prompt, or how often it was
+put off (tests/test_host_scheduler.py). Time is the machine's, in cycles.
 """
 import bisect
 from dataclasses import dataclass, field
@@ -93,7 +93,8 @@ class PassRecord:
     """What a pass did: for reports.
 
     start, cycles       when, and until its last result
-    parts               [(slot, request number, tokens of the prompt or computed again, of the output, drafts, drafts accepted)]
+    parts               [(slot, request number, tokens of the prompt or computed again, of the output, drafts, drafts
+                        accepted)]
     waiting             requests that have arrived and have no slot
     kept                positions in the KV memory after the pass
     """
@@ -125,7 +126,8 @@ class Scheduler:
     Deterministic: the same requests over the same design give the same passes.
     """
 
-    def __init__(self, link, policy=Policy(), *, blocks=None, drafter=None, draft_tokens=0, turnaround=TURNAROUND, on_token=None):
+    def __init__(self, link, policy=Policy(), *, blocks=None, drafter=None, draft_tokens=0, turnaround=TURNAROUND,
+                 on_token=None):
         self.link, self.policy, self.turnaround, self.on_token = link, policy, turnaround, on_token
         hw = link.design.hw
         most = hw.blocks
@@ -133,7 +135,8 @@ class Scheduler:
         if not 1 <= self.blocks <= most:
             raise ValueError(f"KV blocks must be 1 to {most}, not {self.blocks}")
         if drafter is not None and not 1 <= draft_tokens < hw.entries:
-            raise ValueError(f"Drafts must be 1 to {hw.entries - 1} tokens with {hw.entries} entries a pass, not {draft_tokens}"
+            raise ValueError(f"Drafts must be 1 to {hw.entries - 1} tokens with {hw.entries} entries a pass, not "
+                             f"{draft_tokens}"
                              if hw.entries > 1 else "Drafts need more than 1 entry a pass: add entries=N to the shape")
         self.drafter, self.draft_tokens = drafter, draft_tokens
         self.now = 0
@@ -162,10 +165,12 @@ class Scheduler:
         design = self.link.design
         check_prompt(design, request.prompt, request.max_tokens)
         if any(not 0 <= token < design.model.vocab_size for token in request.prompt):
-            raise ValueError(f"Prompt's tokens must be below the vocabulary's size {design.model.vocab_size}, not {max(request.prompt)}")
+            raise ValueError(f"Prompt's tokens must be below the vocabulary's size {design.model.vocab_size}, not "
+                             f"{max(request.prompt)}")
         longest = min(len(request.prompt) + request.max_tokens - 1, design.hw.context)
         if design.most_blocks(longest) > self.blocks:
-            raise ValueError(f"Request of {longest} positions must fit into the KV memory of {self.blocks} blocks of {design.hw.kv_block}")
+            raise ValueError(f"Request of {longest} positions must fit into the KV memory of {self.blocks} blocks of "
+                             f"{design.hw.kv_block}")
         if request.arrival < self.now:
             raise ValueError(f"Arrival must not be before cycle {self.now}, not {request.arrival}")
         number = len(self.future) + len(self.waiting) + len(self.running) + len(self.done)
@@ -229,7 +234,8 @@ class Scheduler:
                     s.drafts = tuple(self.drafter.propose(s, count))[:count]
 
     def _reserve(self, plan):
-        """What of a plan the KV memory has room for. The oldest go first; a younger one gives way where the policy says so."""
+        """What of a plan the KV memory has room for. The oldest go first; a younger one gives way where the policy says
+        so."""
         free, granted = self._free_blocks(), {}
         for sequence, count in sorted(plan, key=lambda p: self._age(p[0])):
             if sequence not in self.running:        # it gave way to an older one

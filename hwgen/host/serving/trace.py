@@ -13,8 +13,8 @@ from .scheduler import Request
 __all__ = ["Lengths", "Synthetic", "read_trace", "requests_of", "write_trace"]
 
 _PROMPTS = ("tokens", "text", "prompt_length")
-_FIELDS = {"arrival": float, "cycle": int, "tokens": list, "text": str, "prompt_length": int, "output_length": int, "seed": int,
-           "stop": bool, "name": str, "adapter": int}
+_FIELDS = {"arrival": float, "cycle": int, "tokens": list, "text": str, "prompt_length": int, "output_length": int,
+           "seed": int, "stop": bool, "name": str, "adapter": int}
 
 #: Bounds of a trace: what is beyond them would be worked on for minutes before anything else refuses it.
 _MOST_REQUESTS = 100_000
@@ -55,7 +55,8 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A trace from a seed: Poisson arrivals, lengths from distributions. The defaults have the 16 to 1 of 2048 tokens in and 128 out.
+    """A trace from a seed: Poisson arrivals, lengths from distributions. The defaults have the 16 to 1 of 2048 tokens
+    in and 128 out.
 
     requests            how many
     prompt, output      `Lengths`
@@ -81,18 +82,20 @@ class Synthetic:
 
     @classmethod
     def parse(cls, text):
-        """From ``requests=16,prompt=16:64,output=~8,rate=300,longest=200,seed=1``, all of them optional. ValueError with one line."""
+        """From ``requests=16,prompt=16:64,output=~8,rate=300,longest=200,seed=1``, all of them optional. ValueError
+        with one line."""
         found = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             key, equals, value = (word.strip() for word in part.partition("="))
             if not equals or key not in cls.__dataclass_fields__ or key in found:
-                raise ValueError(f"Synthetic trace must be {', '.join(f'{f}=...' for f in cls.__dataclass_fields__)}, each once, not "
-                                 f"{shown(part)}")
+                raise ValueError(f"Synthetic trace must be {', '.join(f'{f}=...' for f in cls.__dataclass_fields__)}, "
+                                 f"each once, not {shown(part)}")
             make = {"prompt": Lengths, "output": Lengths, "rate": float}.get(key, _number)
             try:
                 found[key] = make(value)
             except ValueError as error:
-                raise ValueError(str(error) if make is Lengths else f"{key.capitalize()} must be a number, not {shown(value)}") from None
+                raise ValueError(str(error) if make is Lengths
+                                 else f"{key.capitalize()} must be a number, not {shown(value)}") from None
         return cls(**found)
 
     def lines(self):
@@ -105,7 +108,8 @@ class Synthetic:
             if self.longest:
                 output = min(output, self.longest - 1)
                 prompt = min(prompt, self.longest - output)
-            yield {"arrival": round(arrival, 9), "prompt_length": prompt, "output_length": output, "seed": self.seed * 1000 + number}
+            yield {"arrival": round(arrival, 9), "prompt_length": prompt, "output_length": output,
+                   "seed": self.seed * 1000 + number}
 
 
 def write_trace(path, lines):
@@ -123,8 +127,8 @@ def read_trace(path):
                 break
             size += len(row)
             if len(row) > _LONGEST_LINE or size > _MOST_BYTES or len(lines) > _MOST_REQUESTS:
-                raise InputError(f"{path}:{number}: Trace must be at most {_MOST_REQUESTS} requests and {_MOST_BYTES >> 20} MiB long, "
-                                 f"a line at most {_LONGEST_LINE >> 20} MiB")
+                raise InputError(f"{path}:{number}: Trace must be at most {_MOST_REQUESTS} requests and "
+                                 f"{_MOST_BYTES >> 20} MiB long, a line at most {_LONGEST_LINE >> 20} MiB")
             if row.strip():
                 lines.append(_parsed(row, f"{path}:{number}"))
     if not lines:
@@ -160,7 +164,8 @@ def _checked(line):
     for key in ("prompt_length", "output_length"):
         if not 1 <= line.get(key, 1) <= _MOST_TOKENS:
             raise ValueError(f"Lengths must be at least 1 and below 2**31, not {shown(line[key])}")
-    if not all(isinstance(t, int) and not isinstance(t, bool) and 0 <= t <= _MOST_TOKENS for t in line.get("tokens", ())):
+    if not all(isinstance(t, int) and not isinstance(t, bool) and 0 <= t <= _MOST_TOKENS
+               for t in line.get("tokens", ())):
         raise ValueError("Tokens must be integers from 0 on, below 2**31")
     if not 0 <= line.get("seed", 0) < 2**32:
         raise ValueError(f"Seed must be 0 to 2**32 - 1, not {shown(line['seed'])}")
@@ -209,7 +214,8 @@ def requests_of(lines, model, clock, tokenizer=None, *, context=None, adapters=0
             rng = random.Random(seed)
             prompt = [rng.randrange(model.vocab_size) for _ in range(line["prompt_length"])]
         arrival = line["cycle"] if "cycle" in line else round(line.get("arrival", 0) * clock * 1e6)
-        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed, model.eos_token_ids if line.get("stop")
+        found.append(Request(tuple(prompt), line.get("output_length", 16), arrival, seed,
+                             model.eos_token_ids if line.get("stop")
                              else (), name,
                              line.get("adapter", 0)))
     return found
