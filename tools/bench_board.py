@@ -123,9 +123,16 @@ def built(name):
     return rows
 
 
+#: Tokens/s of the boards' builds at commit be760d8, as that commit's docs/results/boards.json has them.
+BEFORE = {"ulx3s-85f": 20_037, "ulx3s-12f": 11_283, "tang-console-138k": 6_387}
+
+
 def bench(name):
     rows, prefix = built(name) if (ROOT / "fpga" / name / "report.json").exists() else synthesized(board(name)), name.replace("-", "_")
     rows = [(f"{prefix}_{n}", *rest) for n, *rest in rows]
+    if name in BEFORE:
+        found = next(value for n, value, *_ in rows if n == f"{prefix}_tokens_per_second")
+        rows.append((f"{prefix}_speedup", round(found / BEFORE[name], 3), "", "derived", f"python -m tools.bench_board --board {name}"))
     if name == smallest():
         rows += [(f"smallest_board_{n}", *next(rest for full, *rest in rows if full == f"{prefix}_{n}")) for n in ("tokens_per_second", "build_cpu")]
     ledger.record("boards.json", [{"name": n, "value": value, "unit": unit, "kind": kind, "command": command} for n, value, unit, kind, command in rows])
