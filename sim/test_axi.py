@@ -24,7 +24,8 @@ def simulate(changes, axi, tmp_path, *, seed=1, testcase=None):
     quantized = random_model(design, seed)
     weights = tmp_path / "weights.bin"
     weights.write_bytes(pack(quantized, design).tobytes())
-    run(AxiDecoder(design, AxiShape(**axi)), "axi_decoder", "bench_axi", sim=simulators()[-1], testcase=testcase, params={
+    counts = ["reader.silent", *(["decoder.kv_cache.corrected", "decoder.kv_cache.failed"] if design.hw.kv_ecc else [])]
+    run(AxiDecoder(design, AxiShape(**axi)), "axi_decoder", "bench_axi", sim=simulators()[-1], testcase=testcase, internals=counts, params={
         "changes": changes, "axi": axi, "weights": str(weights), "weights_id": model_id(quantized), "sampling": SAMPLING,
         "passes": list(bus_steps(design, quantized, History(design, seed, operations=0).steps(5), SAMPLING)),
         "steps": list(bus_steps(design, quantized, History(design, seed + 1, operations=0.4, wrong=0.2).steps(6), SAMPLING))})
@@ -37,4 +38,4 @@ def test_stream(tmp_path):
 def test_queue(tmp_path):
     """What goes through registers instead of streams."""
     simulate(*SHAPES["queue"], tmp_path, testcase=["passes", "kv_operations", "history", "bus_errors", "numbers_without_bits",
-                                                   "reset_by_software", "not_before_it_may"])
+                                                   "offers_stay", "reset_by_software", "not_before_it_may"])
