@@ -2,10 +2,10 @@
 import contextlib
 from pathlib import Path
 
-from hwgen.host.frames import Read
-from hwgen.host.link import EccState, LinkError
-from hwgen.host.register_link import RegisterLink
-from hwgen.host.verilated import KEEP, KV_MEMORY, VerilatedLink, compiled, kept, kv_header, texts
+from hwgen.host.links.frames import Read
+from hwgen.host.links.link import EccState, LinkError
+from hwgen.host.links.register_link import RegisterLink
+from hwgen.host.links.verilated import KEEP, KV_MEMORY, VerilatedLink, compiled, kept, kv_header, texts
 from hwgen.params.axi import PAGE
 from hwgen.params.registers import RESULT, command_fields, register_map
 
@@ -15,7 +15,7 @@ MAIN = Path(__file__).with_name("axi_main.cpp")
 
 
 def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False):
-    """As `hwgen.host.verilated.build_model`, of an `AxiDecoder`."""
+    """As `hwgen.host.links.verilated.build_model`, of an `AxiDecoder`."""
     header = kv_header(f"{top}__DOT__decoder") + "".join(f"#define {name} {int(value)}\n" for name, value in (
         ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"),
         ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
@@ -31,7 +31,7 @@ class AxiPort(VerilatedLink):
     """The model's buses. It is a port of a `RegisterLink`; ``give`` and ``take`` are its streams."""
 
     def transact(self, operations):
-        """As `hwgen.host.frames.FramePort.transact`."""
+        """As `hwgen.host.links.frames.FramePort.transact`."""
         return [self.read(op.address, op.count) if isinstance(op, Read) else self._all(op) for op in operations]
 
     def _all(self, operation):

@@ -7,8 +7,8 @@ import numpy as np
 
 from hwgen.golden.admission import admit_pass
 from hwgen.golden.kv_cache import KvBlocks
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry
 from hwgen.models.checkpoint import Checkpoint, random_checkpoint
 from hwgen.models.quantize import Layer, quantize
 from hwgen.params.errors import KvOp

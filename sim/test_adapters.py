@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hwgen.host.link import Entry
+from hwgen.host.links.link import Entry
 from hwgen.models.adapter_codes import random_adapter
 from sim.designs import small_design
 from sim.test_decoder import checked

@@ -8,13 +8,13 @@ import pytest
 
 from hwgen.fpga.boards import board
 from hwgen.golden.decode_loop import GAP
-from hwgen.host.board import build_pins, pins_link
+from hwgen.host.links.board import build_pins, pins_link
 from hwgen.host.driver import CheckedLink, Totals, generate
-from hwgen.host.frames import FramePort
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.lines import NoisyLine, PinsLine
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.register_link import RegisterLink
+from hwgen.host.links.frames import FramePort
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.lines import NoisyLine, PinsLine
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.register_link import RegisterLink
 from hwgen.models import ModelError
 from hwgen.models.adapter_codes import quantize_adapter, random_adapter
 from hwgen.models.adapters import Adapter, LowRank

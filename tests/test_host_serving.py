@@ -7,14 +7,14 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from hwgen.cli import main
-from hwgen.host import trace
+from hwgen.host.serving import trace
 from hwgen.host.inputs import InputError
-from hwgen.host.picture import timeline_svg
-from hwgen.host.policies import Policy
-from hwgen.host.scheduler import Request, Scheduler
-from hwgen.host.serving import Report, percentile, play
-from hwgen.host.timing_link import TimingLink
-from hwgen.host.trace import Lengths, Synthetic, read_trace, requests_of, write_trace
+from hwgen.host.serving.picture import timeline_svg
+from hwgen.host.serving.policies import Policy
+from hwgen.host.serving.scheduler import Request, Scheduler
+from hwgen.host.serving.report import Report, percentile, play
+from hwgen.host.links.timing_link import TimingLink
+from hwgen.host.serving.trace import Lengths, Synthetic, read_trace, requests_of, write_trace
 from sim.designs import small_design
 
 DESIGN = small_design(entries=4, slots=3, context=32, kv_block=4)

@@ -12,7 +12,7 @@ from pathlib import Path
 from hwgen.fpga import files
 from hwgen.fpga.boards import board
 from hwgen.golden.sequencer import pass_timeline
-from hwgen.host.board import build_pins, pins_link
+from hwgen.host.links.board import build_pins, pins_link
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.adapter_codes import random_adapter
 from hwgen.params.design import Design

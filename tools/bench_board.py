@@ -22,8 +22,8 @@ from hwgen.fpga.families import FAMILIES
 from hwgen.fpga.tools import run_tool
 from hwgen.fpga.vivado import write_project
 from hwgen.golden.decode_loop import GAP
-from hwgen.host.board import simulated_pins
-from hwgen.host.link import Entry
+from hwgen.host.links.board import simulated_pins
+from hwgen.host.links.link import Entry
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape

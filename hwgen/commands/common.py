@@ -238,12 +238,12 @@ def check_drafts(options, design):
 
 def drafter_of(options, screen, checkpoint, design, formats):
     """What proposes drafts, or None."""
-    from ..host.drafts import LinkDrafter, NgramDrafter
+    from ..host.serving.drafts import LinkDrafter, NgramDrafter
     if not options.speculate:
         return None
     if formats is None:
         return NgramDrafter()
-    from ..host.golden_link import GoldenLink
+    from ..host.links.golden_link import GoldenLink
     other = Design(model=design.model, hw=design.hw, recipe=formats)
     with screen.bar("quantizing the draft model") as progress:
         return LinkDrafter(GoldenLink(other, quantize(checkpoint, formats, progress)))
