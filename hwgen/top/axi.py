@@ -1,4 +1,5 @@
-"""The decoder on standard buses: weights from an AXI4 memory, registers on AXI4-Lite, commands and results as streams or registers."""
+"""The decoder on standard buses: weights from an AXI4 memory, registers on AXI4-Lite, commands and results as streams
+or registers."""
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -33,16 +34,18 @@ class AxiDecoder(wiring.Component):
     Members
     -------
     aclk, aresetn               clock, and synchronous reset, active low
-    m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on. Only with source "stream"
+    m_axi_*                     AXI4 read master: the weights, from the address in WEIGHT_BASE on. Only with source
+                                "stream"
     s_axi_*                     AXI4-Lite slave of 32 bits: `hwgen.params.registers.register_map`
     busy, phase                 a pass is under way, and where it is, by number: for lights and logic analyzers
     irq                         high while a cause is set that IRQ_ENABLE enables
-    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does. Only with host
-                                "stream"
+    s_axis_command_t*           entries of passes (`registers.command_fields`); TLAST closes a pass as ``last`` does.
+                                Only with host "stream"
     m_axis_result_t*            results (`registers.RESULT`), TLAST on the pass's last. Only with host "stream"
     With a `LoaderShape` m_axi_* has the write channels too, and there are:
     rx_valid, rx_data, raw      bytes of the line, and that they are weights now
-    memory_ready, memory_failed the memory's start-up is over, or has failed. Before, and before it holds weights, passes are refused
+    memory_ready, memory_failed the memory's start-up is over, or has failed. Before, and before it holds weights,
+    passes are refused
 
     Raises
     ------
@@ -127,10 +130,12 @@ class AxiDecoder(wiring.Component):
         m.d.comb += regs.status_busy.eq(busy)
         m.d.comb += [regs.irq_status_done_set.eq(taken & last), regs.irq_status_result_set.eq(taken)]
         irqs = [field.name for field in self._map["IRQ_STATUS"].fields]
-        m.d.comb += self.irq.eq(Cat(getattr(regs, f"irq_status_{n}") & getattr(regs, f"irq_enable_{n}") for n in irqs).any())
+        causes = (getattr(regs, f"irq_status_{name}") & getattr(regs, f"irq_enable_{name}") for name in irqs)
+        m.d.comb += self.irq.eq(Cat(causes).any())
 
         m.d.comb += [decoder.counter_address.eq(regs.counter_address), regs.counter_data.eq(decoder.counter_data),
-                     decoder.signature_address.eq(regs.signature_address), regs.signature_data.eq(decoder.signature_data)]
+                     decoder.signature_address.eq(regs.signature_address),
+                     regs.signature_data.eq(decoder.signature_data)]
         if design.hw.source == "stream":
             self._count_bus(m, decoder, regs, entry & ~busy, busy)
         return m
@@ -151,8 +156,8 @@ class AxiDecoder(wiring.Component):
         connect(m, decoder.weight_req, reader.req)
         connect(m, reader.beats, decoder.weight_beats)
         high = getattr(regs, "weight_base_hi_value", Const(0, 0))
-        m.d.comb += [reader.base.eq(Cat(Const(0, 12), regs.weight_base_lo_value, high)), reader.timeout.eq(regs.timeout_value),
-                     reader.flush.eq(resetting)]
+        m.d.comb += [reader.base.eq(Cat(Const(0, 12), regs.weight_base_lo_value, high)),
+                     reader.timeout.eq(regs.timeout_value), reader.flush.eq(resetting)]
         with m.If(regs.control_reset):
             m.d.sync += resetting.eq(1)
         with m.Elif(reader.flushed):
@@ -197,7 +202,8 @@ class AxiDecoder(wiring.Component):
                      loader.address.eq(regs.load_address_value), loader.length.eq(length)]
         m.d.comb += [regs.load_status_busy.eq(loader.busy), regs.load_status_ready.eq(self.memory_ready),
                      regs.load_status_failed.eq(self.memory_failed),
-                     regs.load_status_error.eq(loader.error), regs.load_count_value.eq(loader.count), regs.load_crc_value.eq(loader.crc)]
+                     regs.load_status_error.eq(loader.error), regs.load_count_value.eq(loader.count),
+                     regs.load_crc_value.eq(loader.crc)]
 
         # Weights are there when all of them were read back as software knows them.
         base = regs.weight_base_lo_value
@@ -215,8 +221,9 @@ class AxiDecoder(wiring.Component):
         # What is found before its first entry counts for a pass.
         self._refusal = refused, why = Signal(), Signal(ERROR_BITS, name="why")
         with m.If(~busy & ~(command.valid & command.ready)):
-            m.d.core += [refused.eq(~usable | loader.busy | ~here), why.eq(Mux(self.memory_failed, ErrorCode.MEMORY_FAILED, Mux(
-                ~self.memory_ready | loader.busy, ErrorCode.MEMORY, ErrorCode.NO_WEIGHTS)))]
+            not_yet = Mux(~self.memory_ready | loader.busy, ErrorCode.MEMORY, ErrorCode.NO_WEIGHTS)
+            m.d.core += [refused.eq(~usable | loader.busy | ~here),
+                         why.eq(Mux(self.memory_failed, ErrorCode.MEMORY_FAILED, not_yet))]
 
     def _count_bus(self, m, decoder, regs, first, busy):
         """The reader's counters, behind the machine's."""
@@ -256,7 +263,8 @@ class AxiDecoder(wiring.Component):
         if self._axi.host == "stream":
             m.d.comb += [valid.eq(self.s_axis_command_tvalid), self.s_axis_command_tready.eq(command.ready & open_),
                          word.eq(self.s_axis_command_tdata)]
-            # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
+            # An entry with a number that does not fit could not be refused by the machine, which would see another:
+            # it is none.
             given["none"] = _beyond(command, given)
             if self._adapters:
                 given["none"] |= self._adapters.missing(given["adapter"])
@@ -271,7 +279,8 @@ class AxiDecoder(wiring.Component):
                 wrong |= self._adapters.missing(written["adapter"])
             m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | wrong),
                          queue.w_en.eq(regs.command_hi_write),
-                         queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
+                         queue.w_data.eq(_packed(fields, written)),
+                         regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
         m.d.comb += command.payload.as_value().eq(_payload(command, given))
         if self._axi.host == "queue":
@@ -281,10 +290,12 @@ class AxiDecoder(wiring.Component):
     def _kv_operations(self, m, decoder, regs, resetting):
         """An operation on the KV memory waits for the end of the pass; its answer stays until the next."""
         command, answer, busy = decoder.kv_command, decoder.kv_answer, regs.kv_answer_busy
-        taken = {name: getattr(regs, f"kv_command_{name}") for name in ("op", "slot", "other")} | {"length": regs.kv_length_value}
+        taken = {name: getattr(regs, f"kv_command_{name}") for name in ("op", "slot", "other")}
+        taken["length"] = regs.kv_length_value
         held = Signal.like(command.payload.as_value(), reset_less=True)
         offered, error = Signal(name="offered"), Signal.like(answer.p.error, name="error")
-        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)), command.valid.eq(offered & ~resetting),
+        m.d.comb += [regs.kv_command_refuse.eq(busy | resetting | _beyond(command, taken)),
+                     command.valid.eq(offered & ~resetting),
                      command.payload.as_value().eq(held), answer.ready.eq(busy), regs.kv_answer_error.eq(error)]
         with m.If(regs.kv_command_write):
             m.d.core += [held.eq(_payload(command, taken)), offered.eq(1), busy.eq(1)]
@@ -295,7 +306,8 @@ class AxiDecoder(wiring.Component):
             m.d.core += [busy.eq(0), error.eq(answer.p.error)]
         if self._design.hw.kv_ecc:
             m.d.comb += [regs.kv_corrected_value.eq(decoder.kv_corrected), regs.kv_failed_value.eq(decoder.kv_failed),
-                         regs.kv_fault_slot.eq(decoder.kv_fault.slot), regs.kv_fault_position.eq(decoder.kv_fault.position)]
+                         regs.kv_fault_slot.eq(decoder.kv_fault.slot),
+                         regs.kv_fault_position.eq(decoder.kv_fault.position)]
 
     @property
     def _queue_depth(self):
@@ -310,16 +322,18 @@ class AxiDecoder(wiring.Component):
             given["error"] = Mux(refused & (given["error"] == ErrorCode.EMPTY_PASS), why, given["error"])
         word, last = _packed(RESULT, given), outcome.p.last
         if self._axi.host == "stream":
-            m.d.comb += [self.m_axis_result_tvalid.eq(outcome.valid & ~resetting), outcome.ready.eq(self.m_axis_result_tready & ~resetting),
+            m.d.comb += [self.m_axis_result_tvalid.eq(outcome.valid & ~resetting),
+                         outcome.ready.eq(self.m_axis_result_tready & ~resetting),
                          self.m_axis_result_tdata.eq(word), self.m_axis_result_tlast.eq(last)]
         else:
             queue = fifo.SyncFIFO(width=64, depth=self._queue_depth)
             m.submodules.results = DomainRenamer("core")(queue)
-            m.d.comb += [queue.w_en.eq(outcome.valid), outcome.ready.eq(queue.w_rdy & ~resetting), queue.w_data.eq(word),
-                         regs.queue_results.eq(queue.level), queue.r_en.eq(regs.queue_pop)]
+            m.d.comb += [queue.w_en.eq(outcome.valid), outcome.ready.eq(queue.w_rdy & ~resetting),
+                         queue.w_data.eq(word), regs.queue_results.eq(queue.level), queue.r_en.eq(regs.queue_pop)]
             for field in RESULT:
                 half = "hi" if field.lsb >= 32 else "lo"
-                m.d.comb += getattr(regs, f"result_{half}_{field.name}").eq(queue.r_data[field.lsb:field.lsb + field.width])
+                value = queue.r_data[field.lsb:field.lsb + field.width]
+                m.d.comb += getattr(regs, f"result_{half}_{field.name}").eq(value)
         return outcome.valid & outcome.ready, last
 
     def _errors(self, m, reader, regs):
@@ -338,8 +352,8 @@ class AxiDecoder(wiring.Component):
 
 
 def _payload(stream, values):
-    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part that is
-    constant.)"""
+    """The bits of a stream's payload; a field without a value is 0. (In one piece: some simulators never look at a part
+    that is constant.)"""
     return Cat((values.get(name, Const(0)) | Const(0, field.width))[:field.width] for name, field in stream.p.shape())
 
 

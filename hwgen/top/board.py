@@ -20,7 +20,8 @@ BUSES = AxiShape(host="queue", queue=32)
 
 def memory_buses(axi):
     """`LoaderShape` of a board's machine whose memory wants an `AxiShape`."""
-    return LoaderShape(**{field.name: getattr(axi, field.name) for field in fields(AxiShape)} | {"host": BUSES.host, "queue": BUSES.queue})
+    of_memory = {field.name: getattr(axi, field.name) for field in fields(AxiShape)}
+    return LoaderShape(**of_memory | {"host": BUSES.host, "queue": BUSES.queue})
 
 
 def memory_ports(axi):
@@ -33,8 +34,8 @@ class BoardMachine(wiring.Component):
 
     Parameters
     ----------
-    design : Design         with its weights inside, or with source "stream" for weights in a memory on AXI4, which come over the
-                            UART once (docs/memory_loader.md)
+    design : Design         with its weights inside, or with source "stream" for weights in a memory on AXI4, which come
+                            over the UART once (docs/memory_loader.md)
     divisor : int           cycles per bit of the UART
     rom_file, wires         as of `Decoder`
     axi : LoaderShape       the port of the memory, for source "stream"
@@ -56,11 +57,13 @@ class BoardMachine(wiring.Component):
         if axi and design.hw.source != "stream":
             raise ValueError(f"Weight source must be 'stream' on a board with a memory, not {design.hw.source!r}")
         if not axi and not design.hw.inside:
-            raise ValueError("A board's machine keeps its weights in itself: take source=rom or source=wired for the shape")
+            raise ValueError("A board's machine keeps its weights in itself: "
+                             "take source=rom or source=wired for the shape")
         self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
         self._axi = axi or BUSES
         self._memory = memory_ports(axi) if axi else {}
-        super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8), **self._memory})
+        super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8),
+                          **self._memory})
 
     @property
     def design(self):
@@ -83,8 +86,8 @@ class BoardMachine(wiring.Component):
         for name, unit in (("receiver", receiver), ("transmitter", transmitter), ("bridge", bridge)):
             m.submodules[name] = DomainRenamer("board")(unit)
         connect(m, bridge.tx, transmitter.i)
-        m.d.comb += [machine.aclk.eq(self.clk), machine.aresetn.eq(~self.rst), receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx),
-                     bridge.rx_data.eq(receiver.data)]
+        m.d.comb += [machine.aclk.eq(self.clk), machine.aresetn.eq(~self.rst), receiver.rx.eq(self.rx),
+                     self.tx.eq(transmitter.tx), bridge.rx_data.eq(receiver.data)]
         if self._memory:
             m.d.comb += [machine.rx_valid.eq(receiver.valid), machine.rx_data.eq(receiver.data),
                          bridge.rx_valid.eq(receiver.valid & ~machine.raw)]
