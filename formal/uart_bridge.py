@@ -37,9 +37,9 @@ def _harness(address_width, divisor):
     inside = h.inside
     accepted = state("CHECK") & rx & (unit.rx_data == inside.crc.crc[:8])
     known, last = Signal(), Signal(8)           # what a sender knows: the number of the frame that was accepted before
-    new = ~known | (inside.sequence != last) | (inside.sequence == FIRST)
+    new = ~known | (inside.request.sequence != last) | (inside.request.sequence == FIRST)
     with h.m.If(accepted):
-        h.m.d.sync += [known.eq(1), last.eq(inside.sequence)]
+        h.m.d.sync += [known.eq(1), last.eq(inside.request.sequence)]
     receiving = Cat(state(name) for name in ("HUNT", "SEQUENCE", "LENGTH", "BYTES", "CHECK")).any()
     executing = Cat(state(name) for name in ("OPERATION", "ADDRESS", "FIT", "MALFORMED", "WORD", "WRITE", "READ", "READING", "KEEP", "NEXT")).any()
     was = h.before(Cat(accepted & new, accepted & ~new, executing, receiving))
@@ -47,8 +47,8 @@ def _harness(address_width, divisor):
     h.never("left_out", was[0] & ~executing)
     h.never("unasked", executing & ~was[2] & ~was[0])
     h.never("bus_touched", (aw.valid | w.valid | ar.valid | (addresses != 0) | (data != 0) | (reads != 0)) & ~executing)
-    h.never("forgotten", (inside.known != known) | known & (inside.last != last))
-    h.never("request_lost", executing & h.before(executing) & (inside.sequence != h.before(inside.sequence)))
+    h.never("forgotten", (inside.request.known != known) | known & (inside.request.last != last))
+    h.never("request_lost", executing & h.before(executing) & (inside.request.sequence != h.before(inside.request.sequence)))
 
     # A word of a write is written once, and one of a read is read once: by the time that it is done with, both channels were taken.
     done = state("NEXT") & h.before(state("WRITE"))
@@ -62,9 +62,9 @@ def _harness(address_width, divisor):
 
 
 #: The bridge takes WVALID back when ...
-_W_TAKEN = "with m.If(self.m_axi_wready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"
-_W_LATER = "with m.If(self.m_axi_wready & self.tx.ready):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"
-_W_LAST = "with m.If(self.m_axi_bvalid):\n                    m.d.sync += self.m_axi_wvalid.eq(0)"
+_W_TAKEN = "with m.If(self.m_axi_wready):\n                m.d.sync += self.m_axi_wvalid.eq(0)"
+_W_LATER = "with m.If(self.m_axi_wready & self.tx.ready):\n                m.d.sync += self.m_axi_wvalid.eq(0)"
+_W_LAST = "with m.If(self.m_axi_bvalid):\n                m.d.sync += self.m_axi_wvalid.eq(0)"
 _BREAKS = {name: Break(UartBridge, old, new) for name, old, new in [
     ("aw_withdrawn", "with m.If(self.m_axi_awready):", "with m.If(1):"),
     ("aw_changed", "self.m_axi_awaddr.eq(address)", "self.m_axi_awaddr.eq(address ^ self.m_axi_awready)"),
@@ -81,11 +81,11 @@ _BREAKS = {name: Break(UartBridge, old, new) for name, old, new in [
     ("answer_refused", "m.d.comb += self.m_axi_rready.eq(1)", "m.d.comb += self.m_axi_rready.eq(self.tx.ready)"),
     ("repeated", "(sequence != last)", "1"),
     ("left_out", "(sequence != last) |", "(sequence != last) &"),
-    ("unasked", "with m.If(self.rx_data == crc.crc[:8]):\n                        # the memory",
-     "with m.If(1):\n                        # the memory"),
+    ("unasked", "with m.If(self.rx_data == crc.crc[:8]):\n                    # the memory",
+     "with m.If(1):\n                    # the memory"),
     ("bus_touched", _W_TAKEN, _W_LATER),
     ("forgotten", "last.eq(sequence)", "last.eq(length)"),
-    ("request_lost", "m.d.sync += [operation.eq(byte),", "m.d.sync += [sequence.eq(byte), operation.eq(byte),"),
+    ("request_lost", "m.d.sync += [operation.code.eq(byte),", "m.d.sync += [request.sequence.eq(byte), operation.code.eq(byte),"),
     ("not_once", _W_TAKEN, _W_LATER),
 ]}
 

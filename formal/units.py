@@ -76,7 +76,8 @@ def _sums_in_order(h, unit):
     What makes it inductive: in the unit's stages they stand in that order, the oldest last, and of a final command as many rows are
     complete as entries stand before the oldest in the last tile.
     """
-    own, hw, design = h.inside, _design().hw, _design()
+    own = SimpleNamespace(**h.inside.command._asdict(), **h.inside.line._asdict(), base=h.inside._place.base)
+    hw, design = _design().hw, _design()
     sums, cmd, groups, parts = unit.i.payload, unit.cmd, hw.columns // hw.vector_lanes, design.layer_hidden() // hw.vector_lanes
     # as a number, in that order
     place = StructLayout({"group": range(groups), "entry": range(hw.entries), "tile": range(parts // groups + 1)})

@@ -5,7 +5,8 @@ import pytest
 from hwgen.lib.verilator import lint
 from hwgen.lib.verilog import emit_design
 from hwgen.params.formats import E3M4
-from hwgen.units.mac_array import Column, MacArray
+from hwgen.units.mac_array import MacArray
+from hwgen.units.mac_column import Column
 from sim.designs import small_design
 from sim.runner import run, simulators
 

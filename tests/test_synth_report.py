@@ -18,7 +18,7 @@ from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
 from hwgen.plan.memory import memories, place
 from hwgen.units.convert import Convert
-from hwgen.units.mac_array import Column, ColumnPair
+from hwgen.units.mac_column import Column, ColumnPair
 from hwgen.units.swiglu import SwiGlu
 from tools import ledger, synth
 from tools.fit_costs import changes, fit

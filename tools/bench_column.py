@@ -23,7 +23,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.verilog import emit_verilog
 from hwgen.params.formats import E2M1, E2M5, E3M1, E3M4, E4M1, E4M3
-from hwgen.units.mac_array import Column, ColumnPair
+from hwgen.units.mac_column import Column, ColumnPair
 from tools import ledger, synth
 from tools.mac_variants import IntColumn
 

@@ -1,6 +1,6 @@
 """Multiply-accumulate units that hwgen does not use, to be measured beside its exact column: INT8, and FP8 into an fp32 accumulator.
 
-Registers stand where `hwgen.units.mac_array.Column` has them: weights, products, every second level of the adder tree, accumulator, and
+Registers stand where `hwgen.units.mac_column.Column` has them: weights, products, every second level of the adder tree, accumulator, and
 finished sums.
 """
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed

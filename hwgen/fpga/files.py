@@ -81,7 +81,7 @@ def pll(board, folder):
 DSP_WIDTHS = {"A": 9, "B": 7}
 #: ... but for those of column pairs, two weights of 4 to 6 bits by as many: no others are so oblong (`hwgen.lib.fp8_dot.PairedProduct`).
 PAIR_WIDTHS = {"A": 12, "B": 4}
-#: A factor of a product of the array's columns with multipliers (`hwgen.units.mac_array.Column`).
+#: A factor of a product of the array's columns with multipliers (`hwgen.units.mac_column.Column`).
 PRODUCT = "lane*_weight"
 
 #: Registers that hold the same and stay apart, each beside its multipliers: Yosys would make one of them, from which wires go all over the chip.

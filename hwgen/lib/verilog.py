@@ -73,7 +73,7 @@ class _Design:
 
 _design = ContextVar("design", default=None)
 #: File in hwgen/units -> the unit that it is a part of: page, golden twin, bench and marks are that unit's.
-PARTS = {"dispatcher": "weights", "kv_blocks": "kv_cache"}
+PARTS = {"dispatcher": "weights", "kv_blocks": "kv_cache", "mac_column": "mac_array"}
 #: Pages of what is not a unit, which has one of its own name; architecture.md for all others.
 _PAGES = {"top.axi": "axi", "top.board": "boards", "lib.attention_sums": "attention",
           "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache",

@@ -11,6 +11,8 @@ A module's body is made of statements, which begin two spaces from the left. `ti
 import re
 from collections import Counter
 
+from .verilog_cases import AWAKE, without_empty
+
 __all__ = ["tidy"]
 
 #: Characters up to which results are put to where they are used.
@@ -18,11 +20,11 @@ _LINE = 120
 
 _NAME = r"[A-Za-z_]\w*"
 _HEADER = re.compile(rf"module ({_NAME}) ?\(([^;]*)\);\n")
-_DECLARATION = re.compile(rf"  (input|output|wire|reg) (signed )?(\[\d+:\d+\] )?({_NAME}) ?(\[\d+:\d+\])?(?: *= ([^;]+))?;$")
+_DECLARATION = re.compile(rf"  (input|output|wire|reg) (signed )?(\[\d+:\d+\] )?({_NAME}) ?(\[\d+:\d+\])?"
+                          r"(?: *= ([^;]+))?;$")
 _ASSIGN = re.compile(rf"  assign ({_NAME}) ?= (.*);$")
 _FLIP_FLOP = re.compile(rf"  always @\((\w+ {_NAME}) ?\)\n    ({_NAME}) ?<= (.*?) ?;$")
 _BLOCK = "  always @* begin\n"
-_AWAKE = re.compile(r"    if \((\w+)\) begin end\n")        # Yosys has a register that wakes up each block at time 0
 _TARGET = re.compile(rf"^ +({_NAME}) ?(?:\[[^]]*\])? = ", re.MULTILINE)
 _TOKEN = re.compile(r"\d+'s?[bdoh][0-9a-fxz?_]+|\$?[A-Za-z_]\w*")
 _CONDITION = re.compile(rf"(?<=if \()({_NAME}) ?(?=\) begin)")
@@ -53,7 +55,10 @@ def _with_plain_names(text):
     escaped = dict.fromkeys(re.findall(r"\\\S+ ", text))
     taken = {*re.findall(r"\w+", text)} if escaped else set()
     for name in escaped:
-        plain = "wake" if "$auto$verilog_backend" in name else "_value" if "$" in name else re.sub(r"\W+", "_", name[1:-1])
+        if "$auto$verilog_backend" in name:
+            plain = "wake"
+        else:
+            plain = "_value" if "$" in name else re.sub(r"\W+", "_", name[1:-1])
         number = 1 if plain == "_value" else ""
         while f"{plain}{number}" in taken:
             number = int(number or 1) + 1
@@ -93,9 +98,10 @@ class _Module:
         self.kinds, self.ranges, self.initial, self.memories = {}, {}, {}, []
         self.ports = {}             # name: direction
         self.assigned = {}          # name: right side
-        self.statements = []        # text, (name,) of what is assigned, or (clock's edge, register, right side) of a register
+        # text, (name,) of what is assigned, or (clock's edge, register, right side) of a register
+        self.statements = []
         self.gone = set()
-        self.wakers = {*_AWAKE.findall(text)}
+        self.wakers = {*AWAKE.findall(text)}
         for attributes, statement in _statements(text[header.end():text.rindex("endmodule")]):
             self._add(attributes, statement)
         self._drop_copies_of_unnamed()
@@ -133,9 +139,10 @@ class _Module:
         """A register behind a memory gets the name of the only signal that is assigned it."""
         names = {right: name for name, right in self.assigned.items() if _UNNAMED.fullmatch(right)}
         for register, name in names.items():
-            self.statements = [re.sub(rf"\b{register}\b", name, each) if isinstance(each, str) else each for each in self.statements
+            whole = re.compile(rf"\b{register}\b")
+            self.statements = [whole.sub(name, each) if isinstance(each, str) else each for each in self.statements
                                if each != (name,)]
-            self.assigned = {left: re.sub(rf"\b{register}\b", name, right) for left, right in self.assigned.items() if left != name}
+            self.assigned = {left: whole.sub(name, right) for left, right in self.assigned.items() if left != name}
             self.kinds[name] = self.kinds.pop(register)
             del self.ranges[register]
 
@@ -156,7 +163,7 @@ class _Module:
                 block = self.statements[blocks[following]]
                 if self.count[following] != sum(token.strip() == following for token in _TOKEN.findall(block)) + 1:
                     continue
-                body = _AWAKE.sub("", block[len(_BLOCK):], count=1)
+                body = AWAKE.sub("", block[len(_BLOCK):], count=1)
                 name = re.escape(following)
                 body = re.sub(rf"^    {name} ?= {re.escape(register)} ?;\n", "", body, count=1)
                 body = re.sub(rf"^( +){name} ?(\[[^]]*\])? = ",
@@ -176,7 +183,8 @@ class _Module:
 
     def _put_to_use(self):
         self.count = Counter(token.strip() for each in self.statements for token in _TOKEN.findall(self._source(each)))
-        made = [name for name in self.assigned if _MADE.fullmatch(name) and self.count[name] == 2 and name not in self.ports]
+        made = [name for name in self.assigned
+                if _MADE.fullmatch(name) and self.count[name] == 2 and name not in self.ports]
         self.single = set(made)
         self.done = {}
         for name in self.assigned:
@@ -199,7 +207,8 @@ class _Module:
             if name in self.done:
                 continue
             right = self.assigned[name]
-            uses = [token for token in map(str.strip, _TOKEN.findall(right)) if token in self.single and token not in self.done]
+            uses = [token for token in map(str.strip, _TOKEN.findall(right))
+                    if token in self.single and token not in self.done]
             if not ready and uses:
                 pending += [(name, True), *((use, False) for use in uses)]
             else:
@@ -210,7 +219,8 @@ class _Module:
         room = _LINE - len(name) - 12
         if whole := self._taken(right, self._width(name), _LINE - room):
             return whole
-        if (found := _BITWISE.fullmatch(right)) and self._width(name) == 1 and self._is_bit(found[1]) and self._is_bit(found[3]):
+        found = _BITWISE.fullmatch(right)
+        if found and self._width(name) == 1 and self._is_bit(found[1]) and self._is_bit(found[3]):
             for side in (1, 3):
                 operand = found[side].strip()
                 if (inner := self._condition(operand, len(right), "({})")) is not None:
@@ -272,7 +282,7 @@ class _Module:
         for each in self.statements:
             if isinstance(each, str):
                 if re.match(r"  always .* begin\n", each):
-                    each, awake = _without_empty(each)
+                    each, awake = without_empty(each)
                     wake = wake or awake
                 if each:
                     body.append(each)
@@ -290,13 +300,15 @@ class _Module:
                  and (name == wake or name not in self.wakers)]
         names.sort(key=lambda name: (_MADE.fullmatch(name) is not None, name not in self.initial))
         declarations = [self._declared(self.kinds[name], name, ";") for name in names]
-        # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know the name. What
-        # wakes up blocks is set late, when all listen.
-        declarations += [f"  initial {name} {'<=' if name == wake else '='} {self.initial[name]};" for name in [*self.ports, *names]
-                         if name in self.initial]
+        # A register with a value at its declaration is a warning of Verilator's of which its older releases do not know
+        # the name. What wakes up blocks is set late, when all listen.
+        declarations += [f"  initial {name} {'<=' if name == wake else '='} {self.initial[name]};"
+                         for name in [*self.ports, *names] if name in self.initial]
         ports = [name for name in order if name in self.ports] + [name for name in self.ports if name not in order]
-        header = [self._declared(f"{self.ports[name]} {self.kinds.get(name, 'wire')}", name, "," * (name != ports[-1])) for name in ports]
-        return "\n".join([f"module {self.name} (", *header, ");", *declarations, *self.memories, *body, "endmodule", ""])
+        header = [self._declared(f"{self.ports[name]} {self.kinds.get(name, 'wire')}", name, "," * (name != ports[-1]))
+                  for name in ports]
+        lines = [f"module {self.name} (", *header, ");", *declarations, *self.memories, *body, "endmodule", ""]
+        return "\n".join(lines)
 
     def _declared(self, kind, name, end):
         comment = f"  // {self.comments[name]}" if name in self.comments else ""
@@ -308,123 +320,3 @@ def _enumeration(attributes):
     found = [_ATTRIBUTE.fullmatch(attribute) for attribute in attributes]
     return ", ".join(f"{int(match[1].removeprefix('enum_value_'), 2)} {match[2].strip(chr(34))}" for match in found
                      if match and match[1].startswith("enum_value_"))
-
-
-# Empty cases
-
-def _without_empty(block):
-    """(An ``always`` block without branches in which nothing happens, "" if nothing is left of it; what wakes it up, or None)."""
-    first, *lines, last = block.split("\n")
-    awake = _AWAKE.fullmatch(f"{lines[0]}\n")
-    body = _pruned(lines[1:] if awake else lines)
-    if not body:
-        return "", None
-    return "\n".join([first, *(lines[:1] if awake else []), *body, last]), awake and awake[1]
-
-
-def _indent(line):
-    return len(line) - len(line.lstrip(" "))
-
-
-def _pruned(lines):
-    """Statements without those that do nothing."""
-    found, place = [], 0
-    while place < len(lines):
-        line, depth = lines[place], _indent(lines[place])
-        attributes = []
-        while line.lstrip().startswith("(*"):
-            attributes.append(line)
-            place += 1
-            line = lines[place]
-        word = line.lstrip()
-        if word.startswith("if (") and word.endswith(" begin"):
-            place, branches = _branches(lines, place, depth)
-            found += _conditional(branches, depth)
-        elif word.startswith("case"):
-            end = place + 1
-            while not (_indent(lines[end]) == depth and lines[end].lstrip().startswith("endcase")):
-                end += 1
-            found += _case(attributes, line, lines[place + 1:end], depth)
-            place = end + 1
-        else:
-            if word != "/* empty */;":
-                found += [*attributes, line]
-            place += 1
-    return found
-
-
-def _branches(lines, place, depth):
-    """(the line behind it, [(condition or None, statements)]) of an ``if``."""
-    branches, condition, body = [], lines[place].strip()[len("if ("):-len(") begin")], []
-    place += 1
-    while True:
-        line = lines[place]
-        place += 1
-        if _indent(line) == depth and line.lstrip().startswith("end"):
-            branches.append((condition, body))
-            rest = line.strip()
-            if rest == "end":
-                return place, branches
-            condition, body = rest[len("end else if ("):-len(") begin")] if rest.startswith("end else if (") else None, []
-        else:
-            body.append(line)
-
-
-def _conditional(branches, depth):
-    branches = [(condition, _pruned(body)) for condition, body in branches]
-    while branches and not branches[-1][1]:
-        branches.pop()
-    if not branches:
-        return []
-    if len(branches) == 2 and not branches[0][1] and branches[1][0] is None:
-        condition = branches[0][0].strip()
-        plain = re.fullmatch(r"[\w\[\]:]+", condition)
-        branches = [(f"!{condition}" if plain else f"!({condition})", branches[1][1])]
-    space, lines = " " * depth, []
-    for number, (condition, body) in enumerate(branches):
-        said = f"if ({condition.strip()}) begin" if condition is not None else "begin"
-        lines += [f"{space}{'end else ' if number else ''}{said}", *body]
-    return [*lines, f"{space}end"]
-
-
-def _case(attributes, head, lines, depth):
-    items = []
-    for line in lines:
-        if _indent(line) == depth + 2:
-            items.append((line.strip().removesuffix(":"), []))
-        else:
-            items[-1][1].append(line)
-    kept, space = [], " " * depth
-    for label, body in reversed(items):
-        body = _pruned(body)
-        if body or any(_overlap(label, later) for later, _ in kept):
-            kept.append((label, body))
-    if not any(body for _, body in kept):
-        return []
-    kept.reverse()
-    # that nothing else can come, Yosys' attribute says; a default says it too
-    full = len(kept) == len(items) and not any(label == "default" for label, _ in kept)
-    found = [*(attribute for attribute in attributes if full or "full_case" not in attribute), head]
-    for label, body in kept:
-        found += [f"{space}  {label}:", *body] if body else [f"{space}  {label}: ;"]
-    return [*found, f"{space}endcase"]
-
-
-def _overlap(label, later):
-    """Whether a value may be of both labels of a ``casez``."""
-    if "default" in (label, later):
-        return True
-    return any(len(one) == len(other) and all(a == b or "?" in (a, b) for a, b in zip(one, other))
-               for one in _patterns(label) for other in _patterns(later))
-
-
-def _patterns(label):
-    """Patterns of a label, bit by bit."""
-    found = []
-    for pattern in label.split(","):
-        width, base, digits = re.fullmatch(r"(\d+)'([bdh])([0-9a-f?xz]+)", pattern.strip()).groups()
-        if base == "d":         # Yosys writes 32 bits so
-            digits = f"{int(digits):b}"
-        bits = digits if base != "h" else "".join(f"{int(digit, 16):04b}" if digit != "?" else "????" for digit in digits)
-        found.append(bits.rjust(int(width), "0")[-int(width):])
-    return found

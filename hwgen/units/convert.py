@@ -1,4 +1,6 @@
 """The array's sums of QKV and of gate/up, scaled and rounded to bf16."""
+from typing import NamedTuple
+
 from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -11,19 +13,29 @@ from ..lib.pipeline import Pipeline
 __all__ = ["Convert"]
 
 
+class _Command(NamedTuple):
+    """The command under way: there is one; it is of the second of `Block.converted`; its last entry; the exponents of
+    its record."""
+    busy: Signal
+    second: Signal
+    top_entry: Signal
+    exps: object
+
+
 class Convert(wiring.Component):
-    """Sums to bf16: ``acc * 2**(e_w + e_a + acc_unit)``, rounded once to nearest even; then the bias, with a rounding of its own.
-    Padding is dropped.
+    """Sums to bf16: ``acc * 2**(e_w + e_a + acc_unit)``, rounded once to nearest even; then the bias, with a rounding
+    of its own. Padding is dropped.
 
     A command names the matrix; then its results are taken, in the array's order (n-tile, entry, group) and all of them,
     padding included, before the next command. They leave in that order with their place: head (K heads, V heads, Q
     heads) and granule in the head, or granule in the gate/up row. ``last`` marks the last real granule of the command.
 
-    A granule taken in cycle s is offered in cycle s + 4, or s + 10 where the block has a bias (``golden.convert.latency``), one per
-    cycle; the first is taken no earlier than the cycle after the command, and the next command in the cycle after the last.
+    A granule taken in cycle s is offered in cycle s + 4, or s + 10 where the block has a bias
+    (``golden.convert.latency``), one per cycle; the first is taken no earlier than the cycle after the command, and the
+    next command in the cycle after the last.
 
-    Biases are kept for each biased matrix and bank. Those of a command are to be taken at ``bias`` before the command, and not to be
-    changed before its last granule has been offered.
+    Biases are kept for each biased matrix and bank. Those of a command are to be taken at ``bias`` before the command,
+    and not to be changed before its last granule has been offered.
 
     Parameters
     ----------
@@ -32,11 +44,13 @@ class Convert(wiring.Component):
 
     Members
     -------
-    cmd : In(stream)     {flag, n}: which of `Block.converted`, called like the second one, and the number of entries, at least 1
-    exps : In            exponents of the matrix's record, at the places of `Block.record_of`; taken over with the command
+    cmd : In(stream)     {flag, n}: which of `Block.converted`, called like the second one, and the number of entries,
+                         at least 1
+    exps : In            exponents of the matrix's record, at the places of `Block.record_of`; taken over with the
+                         command
     bank : In(1)         only with two banks of biases: of the command, taken over with it
-    bias : In(stream)    only where the block has biases: {x, flag, bank, part}, V numbers in bf16 of granule ``part`` of the matrix's
-                         stored rows (bank only if there are two); always ready
+    bias : In(stream)    only where the block has biases: {x, flag, bank, part}, V numbers in bf16 of granule ``part``
+                         of the matrix's stored rows (bank only if there are two); always ready
     i : In(stream)       `result_layout`
     o : Out(stream)      `converted_layout`
     """
@@ -66,43 +80,70 @@ class Convert(wiring.Component):
 
     def _region(self, gate_up, bank):
         """Where the biases of a matrix and bank begin; of one without, anywhere."""
-        first, second = (Mux(gate_up, self._regions.get((1, b), 0), self._regions.get((0, b), 0)) for b in (0, self._banks - 1))
+        first, second = (Mux(gate_up, self._regions.get((1, b), 0), self._regions.get((0, b), 0))
+                         for b in (0, self._banks - 1))
         return Mux(bank, second, first)
 
     def elaborate(self, platform):
         m = Module()
-        design, v = self._design, self._design.hw.vector_lanes
-        groups, per_head = design.hw.columns // v, design.head // v
-        per_row = len(design.block.into_ff.matrices) * design.ff // v
+        command = self._command(m)
+        here, matrix_end = self._count(m, command)
+
+        # Sums to bf16: magnitude, its highest bit, shift, round
+        gate = stream.Signature(result_layout(self._design)).create(path=("gate",))
+        m.d.comb += [gate.valid.eq(self.i.valid & command.busy), self.i.ready.eq(gate.ready & command.busy)]
+        stages = 4 + (ADD_BF16_STAGES if self._regions else 0)
+        pipe = Pipeline(m, gate, self.o, stages=stages, take=~here.past)
         i = self.i.payload
+        of_head = self._head_exponent(command.exps, here.head)
+        bias = self._bias(m, pipe, here.at, command.second) if self._regions else None
+        highest = self._highest(pipe, command, of_head)
+        for lane in range(self._design.hw.vector_lanes):
+            rounded = self._round(m, pipe, i.acc[lane], highest[lane % len(highest)], f"lane{lane}")
+            if bias is not None:
+                rounded = add_bf16(m, pipe, rounded, bias[lane], name=f"lane{lane}_sum")
+            m.d.comb += self.o.payload.x[lane].eq(rounded)
+        for field, value in (("entry", i.entry), ("head", here.head), ("part", here.part),
+                             ("last", matrix_end & (i.entry == command.top_entry))):
+            m.d.comb += self.o.payload[field].eq(pipe.reg(value, name=field, stages=stages))
+        return m
 
-        # The command
-        busy, gate_up = Signal(name="busy"), Signal(reset_less=True, name=self._flag)
-        top_entry = Signal(range(design.hw.entries), reset_less=True)                   # n - 1
-        exps = Signal(self.exps.shape(), reset_less=True, name="held_exps")
-        m.d.comb += self.cmd.ready.eq(~busy)
+    def _command(self, m):
+        """Takes a command when there is none: the `_Command` under way."""
+        command = _Command(
+            busy=Signal(name="busy"), second=Signal(reset_less=True, name=self._flag),
+            top_entry=Signal(range(self._design.hw.entries), reset_less=True, name="top_entry"),
+            exps=Signal(self.exps.shape(), reset_less=True, name="held_exps"))
+        m.d.comb += self.cmd.ready.eq(~command.busy)
         with m.If(self.cmd.valid & self.cmd.ready):
-            m.d.sync += [busy.eq(1), gate_up.eq(self.cmd.payload[self._flag]), top_entry.eq(self.cmd.payload.n - 1),
-                         exps.eq(self.exps)]
+            m.d.sync += [command.busy.eq(1), command.second.eq(self.cmd.payload[self._flag]),
+                         command.top_entry.eq(self.cmd.payload.n - 1), command.exps.eq(self.exps)]
+        return command
 
-        # Where a granule belongs: it goes up by one with each, and back to the tile's start with the tile's next entry.
+    def _count(self, m, command):
+        """(Where the granule at ``i`` belongs; it is the matrix's last real one of its entry).
+
+        The place goes up by one with each, and back to the tile's start with the tile's next entry.
+        """
+        design, v, i = self._design, self._design.hw.vector_lanes, self.i.payload
+        per_row, per_head = len(design.block.into_ff.matrices) * design.ff // v, design.head // v
         place = data.StructLayout({"head": range(design.qkv_heads), "part": range(max(design.head, 2 * design.ff) // v),
                                    "past": 1, **({"at": range(max(2, self._depth))} if self._regions else {})})
-        here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place)
+        here, after, start = Signal(place, name="here"), Signal(place, name="after"), Signal(place, name="start")
         last_part = Signal.like(here.part, reset_less=True, name="last_part")
         with m.If(self.cmd.valid & self.cmd.ready):
             m.d.sync += last_part.eq(Mux(self.cmd.payload[self._flag], per_row, per_head) - 1)
         row_end = here.part == last_part
-        matrix_end = row_end & (gate_up | (here.head == design.qkv_heads - 1))
-        m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)), after.part.eq(Mux(row_end, 0, here.part + 1)),
-                     after.past.eq(here.past | matrix_end)]
+        matrix_end = row_end & (command.second | (here.head == design.qkv_heads - 1))
+        m.d.comb += [after.head.eq(Mux(row_end, here.head + 1, here.head)),
+                     after.part.eq(Mux(row_end, 0, here.part + 1)), after.past.eq(here.past | matrix_end)]
         if self._regions:
             m.d.comb += after.at.eq(here.at + 1)
             with m.If(self.cmd.valid & self.cmd.ready):
                 at = self._region(self.cmd.payload[self._flag], self.bank if self._banks == 2 else Const(0, 1))
                 m.d.sync += [here.at.eq(at), start.at.eq(at)]
-        entry_end = i.group == groups - 1
-        tile_end = entry_end & (i.entry == top_entry)
+        entry_end = i.group == design.hw.columns // v - 1
+        tile_end = entry_end & (i.entry == command.top_entry)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += here.eq(after)
             with m.If(entry_end):
@@ -110,48 +151,49 @@ class Convert(wiring.Component):
             with m.If(tile_end):
                 m.d.sync += [here.eq(after), start.eq(after)]
                 with m.If(after.past):
-                    m.d.sync += [here.eq(0), start.eq(0), busy.eq(0)]
+                    m.d.sync += [here.eq(0), start.eq(0), command.busy.eq(0)]
+        return here, matrix_end
 
-        # Sums to bf16: magnitude, its highest bit, shift, round
-        gate = stream.Signature(result_layout(design)).create(path=("gate",))
-        m.d.comb += [gate.valid.eq(self.i.valid & busy), self.i.ready.eq(gate.ready & busy)]
-        stages = 4 + (ADD_BF16_STAGES if self._regions else 0)
-        pipe = Pipeline(m, gate, self.o, stages=stages, take=~here.past)
+    def _exponent(self, exps, name):
+        """Of a matrix."""
+        return exps[self._design.block.record_of(name)[1]]
 
-        def exp_of(name):
-            return exps[design.block.record_of(name)[1]]
-
+    def _head_exponent(self, exps, head):
+        """Of the matrix that has the rows of a head."""
+        design = self._design
         *others, last = design.block.into_heads.matrices
-        of_head = exp_of(last)
+        found = self._exponent(exps, last)
         for name in reversed(others):
-            of_head = Mux(here.head < design.heads_of(design.block.matrix(name)).stop, exp_of(name), of_head)
-        if self._regions:
-            bias = self._bias(m, pipe, here.at, gate_up)
-        # of a magnitude's highest bit, biased as in a bf16; gates and ups are in turn
-        by_row = design.scaled
-        highest = [pipe.reg(Mux(gate_up, exp_of(name), of_head) + i.exp + (design.acc_unit + design.acc_bits - 1 + 127),
-                            name=f"highest{lane}", stages=1 if by_row else 2) for lane, name in enumerate(design.block.into_ff.matrices)]
-        if by_row:
-            offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(v)]
-            highest = [pipe.reg(highest[lane % len(highest)] + offsets[lane], name=f"own_highest{lane}") for lane in range(v)]
-        for lane in range(v):
-            name = f"lane{lane}"
-            sign, mag = magnitude(m, i.acc[lane], name=name)
-            sign, mag = pipe.reg(sign, name=f"{name}_sign", stages=3), pipe.reg(mag, name=f"{name}_m1")
-            count, zero = leading_zeros(m, mag, name=name)
-            count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
-            top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
-            biased = pipe.reg(highest[lane % len(highest)] - count, name=f"{name}_biased")
-            zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
-            rounded = round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name)
-            rounded = pipe.reg(rounded, name=f"{name}_o")
-            if self._regions:
-                rounded = add_bf16(m, pipe, rounded, bias[lane], name=f"{name}_sum")
-            m.d.comb += self.o.payload.x[lane].eq(rounded)
-        for field, value in (("entry", i.entry), ("head", here.head), ("part", here.part),
-                             ("last", matrix_end & (i.entry == top_entry))):
-            m.d.comb += self.o.payload[field].eq(pipe.reg(value, name=field, stages=stages))
-        return m
+            found = Mux(head < design.heads_of(design.block.matrix(name)).stop, self._exponent(exps, name), found)
+        return found
+
+    def _highest(self, pipe, command, of_head):
+        """Exponents of a magnitude's highest bit, biased as in a bf16, two stages later: of lane k that of k modulo
+        their number.
+
+        Gates and ups are in turn; with offsets of rows each lane has its own.
+        """
+        design, i, by_row = self._design, self.i.payload, self._design.scaled
+        found = [pipe.reg(Mux(command.second, self._exponent(command.exps, name), of_head) + i.exp
+                          + (design.acc_unit + design.acc_bits - 1 + 127),
+                          name=f"highest{lane}", stages=1 if by_row else 2)
+                 for lane, name in enumerate(design.block.into_ff.matrices)]
+        if not by_row:
+            return found
+        offsets = [pipe.reg(i.rows[lane], name=f"offset{lane}") for lane in range(design.hw.vector_lanes)]
+        return [pipe.reg(found[lane % len(found)] + offset, name=f"own_highest{lane}")
+                for lane, offset in enumerate(offsets)]
+
+    def _round(self, m, pipe, acc, highest, name):
+        """bf16 of a sum, four stages later."""
+        sign, mag = magnitude(m, acc, name=name)
+        sign, mag = pipe.reg(sign, name=f"{name}_sign", stages=3), pipe.reg(mag, name=f"{name}_m1")
+        count, zero = leading_zeros(m, mag, name=name)
+        count, mag = pipe.reg(count, name=f"{name}_count"), pipe.reg(mag, name=f"{name}_m2")
+        top, sticky = pipe.reg(shift_up(m, mag, count, 9, name=name), name=f"{name}_m3")
+        biased = pipe.reg(highest - count, name=f"{name}_biased")
+        zero = pipe.reg(zero, name=f"{name}_zero", stages=2)
+        return pipe.reg(round_bf16(m, sign, top, biased, zero=zero, sticky=sticky, name=name), name=f"{name}_o")
 
     def _bias(self, m, pipe, at, gate_up):
         """V biases, those at place ``at``, four stages later; 0 where the matrix has none."""

@@ -20,14 +20,15 @@ __all__ = ["QkNorm"]
 class QkNorm(wiring.Component):
     """Normalizes K and Q heads; V heads pass unchanged and in order, ahead of them.
 
-    K and Q granules are stored as they come, one per cycle. With the one that has ``last`` the command is complete: then nothing is
-    taken until all that was stored has left normalized, a granule per cycle: entry by entry, K heads before Q heads. A granule of a V
-    head taken in cycle s is offered in s + 1. The last normalized granule of n entries is offered
-    ``n * (kv_heads + heads) * head/V + longest vector/V + 2 * tree + 17`` cycles after the one with ``last`` was taken
-    (`golden.qk_norm.cycles`), with ``last``.
+    K and Q granules are stored as they come, one per cycle. With the one that has ``last`` the command is complete:
+    then nothing is taken until all that was stored has left normalized, a granule per cycle: entry by entry, K heads
+    before Q heads. A granule of a V head taken in cycle s is offered in s + 1. The last normalized granule of n entries
+    is offered ``n * (kv_heads + heads) * head/V + longest vector/V + 2 * tree + 17`` cycles after the one with ``last``
+    was taken (`golden.qk_norm.cycles`), with ``last``.
 
-    Granules are read once, and wait in a queue for the factor of their vector. The queue is as long as the longest vector and the way of
-    its factor, and a granule is read when there is a place for it; so nothing on that way ever waits.
+    Granules are read once, and wait in a queue for the factor of their vector. The queue is as long as the longest
+    vector and the way of its factor, and a granule is read when there is a place for it; so nothing on that way ever
+    waits.
 
     Parameters
     ----------
@@ -36,10 +37,13 @@ class QkNorm(wiring.Component):
 
     Members
     -------
-    i : In(stream heads_layout)             granules of n entries 0 to n - 1, those of a head in order, the entries' last Q granule last
+    i : In(stream heads_layout)             granules of n entries 0 to n - 1, those of a head in order, the entries'
+                                            last Q granule last
     o : Out(stream heads_layout)
-    gain : In(stream {x, key, bank, part})  bf16 gains of queries, or (``key``) of keys; always ready. ``bank`` if there are 2 banks
-    bank : In(1)                            if there are 2: which gains; stable from a command's first granule to the last one at ``o``
+    gain : In(stream {x, key, bank, part})  bf16 gains of queries, or (``key``) of keys; always ready. ``bank`` if there
+                                            are 2 banks
+    bank : In(1)                            if there are 2: which gains; stable from a command's first granule to the
+                                            last one at ``o``
 
     Raises
     ------
@@ -96,13 +100,15 @@ class QkNorm(wiring.Component):
         normed_granule = self._multiply(m, *sweep, top_entry, normed)
 
         pipe = Pipeline(m, out, self.o, stages=1, name="out_pipe")
-        m.d.comb += self.o.payload.as_value().eq(pipe.reg(Mux(sweeping, normed_granule.as_value(), i.as_value()), name="out_granule"))
+        granule = pipe.reg(Mux(sweeping, normed_granule.as_value(), i.as_value()), name="out_granule")
+        m.d.comb += self.o.payload.as_value().eq(granule)
         with m.If(sweeping & self.o.valid & self.o.ready & self.o.payload.last):
             m.d.sync += sweeping.eq(0)
         return m
 
     def _store(self, m, taken, rows, before, update):
-        """Stores granules and, through ``before`` and ``update``, each vector's largest exponent. Returns that the last one is found."""
+        """Stores granules and, through ``before`` and ``update``, each vector's largest exponent. Returns that the last
+        one is found."""
         design, i = self._design, self.i.payload
         always = Link("always")
         store = Link("store")
@@ -139,11 +145,13 @@ class QkNorm(wiring.Component):
         return choices[0] if len(choices) == 1 else Mux(query, choices[1], choices[0])
 
     def _walk(self, m, step, top_entry, name):
-        """Counters through the stored granules in order: (entry, head, part, granule of the vector), query, vector's end, all's end."""
+        """Counters through the stored granules in order: (entry, head, part, granule of the vector), query, vector's
+        end, all's end."""
         design, parts = self._design, self._parts
         entry = Signal(range(design.hw.entries), name=f"{name}_entry")
         head, part = Signal(range(design.qkv_heads), name=f"{name}_head"), Signal(range(parts), name=f"{name}_part")
-        query, keys_end, heads_end = Signal(name=f"{name}_query"), head == design.kv_heads - 1, head == design.qkv_heads - 1
+        query = Signal(name=f"{name}_query")
+        keys_end, heads_end = head == design.kv_heads - 1, head == design.qkv_heads - 1
         row_end = part == parts - 1
         within, vector_end = part, row_end
         if self._whole:
@@ -163,55 +171,87 @@ class QkNorm(wiring.Component):
         return (entry, head, part, within), query, vector_end, end
 
     def _sweep(self, m, start, top_entry, rows, exponents):
-        """Reads all rows once; returns `Link` and granule, `Link` and factor (r, e) of the vector that the granule is of.
+        """Reads all rows once; returns `Link` and granule, `Link` and factor (r, e) of the vector that the granule is
+        of.
 
         From the read to the factor nothing waits: a read is made when the queue has a place for its granule.
         """
-        lanes = self._design.hw.vector_lanes
-        tree = tree_stages(lanes)
+        lanes, tree = self._design.hw.vector_lanes, tree_stages(self._design.hw.vector_lanes)
         depth = max(self._vectors) + 9 + tree        # so that reads do not wait unless granules are not taken
-        reading, used, leaves = Signal(name="reading"), Signal(range(depth + 1), name="used"), Signal()
-        address, vector = Signal.like(rows.read_address, name="address"), Signal.like(exponents.addr, name="vector_address")
-        read, sums, whole, found = Link("read"), Link("sums"), Link("whole"), Link("found")
-        (_, _, _, within), query, vector_end, end = self._walk(m, read.valid, top_entry, "read")
-        m.d.comb += [read.valid.eq(reading & (used != depth)), sums.ready.eq(1), found.ready.eq(1),
-                     rows.read_en.eq(1), rows.read_address.eq(address)]
-        m.d.sync += used.eq(used + read.valid - leaves)
-        with m.If(start):
-            m.d.sync += [reading.eq(1), address.eq(0), vector.eq(0)]
-        with m.Elif(read.valid):
-            m.d.sync += [reading.eq(~end), address.eq(address + 1), vector.eq(vector + vector_end)]
+        read, sums, found, leaves = Link("read"), Link("sums"), Link("found"), Signal(name="leaves")
+        address, vector, within, query, vector_end = self._read(m, read, start, top_entry, rows, exponents, leaves,
+                                                                depth)
+        m.d.comb += [sums.ready.eq(1), found.ready.eq(1), rows.read_en.eq(1), rows.read_address.eq(address)]
 
         # Stages 1, 2: memories.
         pipe = Pipeline(m, read, sums, stages=4 + tree, name="square")
         m.d.comb += exponents.addr.eq(pipe.reg(vector, name="vector"))
         common = pipe.reg(exponents.data, name="common")
         first, vector_end, query = pipe.reg((within == 0, vector_end, query), name="flags", stages=2)
-        read_valid = pipe.valid[2]
         granule = data.View(data.ArrayLayout(16, lanes), pipe.reg(rows.read_data, name="square_x"))
-        # Stages 3, 4: the square of the significand, in units of 4**(common - 142).
+        term = self._squares(pipe, granule, common)
+        epsilon = self._epsilon(m, pipe, common, query)
+        tail = pipe.reg((first, vector_end, query, common), name="square_tail", stages=2 + tree)
+        factor, scale = self._factor(m, sums, found, term, epsilon, tail, depth)
+        front, held = self._queue(m, pipe.valid[2], granule, leaves, depth)
+        return front, held, factor, scale
+
+    def _read(self, m, read, start, top_entry, rows, exponents, leaves, depth):
+        """Asks for granule after granule, as many as the queue has places.
+
+        Gives the addresses of the granule and of its vector's exponent, its number in the vector, and whether it is of
+        a query and the vector's last.
+        """
+        reading, used = Signal(name="reading"), Signal(range(depth + 1), name="used")
+        address = Signal.like(rows.read_address, name="address")
+        vector = Signal.like(exponents.addr, name="vector_address")
+        (_, _, _, within), query, vector_end, end = self._walk(m, read.valid, top_entry, "read")
+        m.d.comb += read.valid.eq(reading & (used != depth))
+        m.d.sync += used.eq(used + read.valid - leaves)
+        with m.If(start):
+            m.d.sync += [reading.eq(1), address.eq(0), vector.eq(0)]
+        with m.Elif(read.valid):
+            m.d.sync += [reading.eq(~end), address.eq(address + 1), vector.eq(vector + vector_end)]
+        return address, vector, within, query, vector_end
+
+    def _squares(self, pipe, granule, common):
+        """The sum of a granule's squares, in units of 4**(common - 142): stages 3 and 4, and those of the tree."""
         terms = []
         for k, x in enumerate(map(unpack_bf16, granule)):
             below = (common - x.exponent)[:8]
             far = below[4:].any()                    # 16 places leave nothing
-            square, places = pipe.reg((x.significand * x.significand, Cat(below[:4] & ~far.replicate(4), far)), name=f"square{k}")
+            places = Cat(below[:4] & ~far.replicate(4), far)
+            square, places = pipe.reg((x.significand * x.significand, places), name=f"square{k}")
             terms.append(pipe.reg((Cat(Const(0, 16), square) >> Cat(Const(0, 1), places))[:32], name=f"term{k}"))
-        term = reduced(pipe, terms, operator.add, name="tree")
+        return reduced(pipe, terms, operator.add, name="tree")
+
+    def _epsilon(self, m, pipe, common, query):
+        """Epsilon in the same units, in the same stage."""
         above = pipe.reg((common - self._of_kind([least for least, _ in self._epsilons], query))[:8], name="above")
         later_query = pipe.reg(query, name="query_3")
-        epsilons = [constant_rom(m, [value >> 2 * k for k in range(min(256, value.bit_length() // 2 + 1))], above, range(value + 1),
-                                 name=f"epsilon{number}") for number, (_, value) in enumerate(self._epsilons)]
-        epsilon = pipe.reg(self._of_kind(epsilons, later_query), name="epsilon", stages=1 + tree)
-        first, vector_end, query, common = pipe.reg((first, vector_end, query, common), name="square_tail", stages=2 + tree)
+        epsilons = [constant_rom(m, [value >> 2 * k for k in range(min(256, value.bit_length() // 2 + 1))], above,
+                                 range(value + 1), name=f"epsilon{number}")
+                    for number, (_, value) in enumerate(self._epsilons)]
+        stages = 1 + tree_stages(self._design.hw.vector_lanes)
+        return pipe.reg(self._of_kind(epsilons, later_query), name="epsilon", stages=stages)
 
-        # The sum of a vector's squares and epsilon, and its factor
-        total = Signal(range(max(self._lengths) * 2**32 + max(value for _, value in self._epsilons) + 1), reset_less=True)
+    def _factor(self, m, sums, found, term, epsilon, tail, depth):
+        """The sum of a vector's squares and epsilon, and its factor, which waits: (`Link`, (r, e)).
+
+        ``tail``: of a granule, whether it is its vector's first one, the last one, and of a query; the vector's
+        exponent.
+        """
+        first, vector_end, query, common = tail
+        whole = Link("whole")
+        most = max(self._lengths) * 2**32 + max(value for _, value in self._epsilons)
+        total = Signal(range(most + 1), reset_less=True)
         total_query, total_common = Signal(reset_less=True, name="total_query"), Signal(8, reset_less=True)
         m.d.sync += whole.valid.eq(sums.valid & vector_end)
         with m.If(sums.valid):
             m.d.sync += [total.eq(Mux(first, epsilon, total) + term), total_common.eq(common), total_query.eq(query)]
         pipe = Pipeline(m, whole, found, stages=4, name="rsqrt")
-        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query, unit="qk_norm")
+        r, e = inverse_root(m, pipe, total, total_common, lengths=self._lengths, base=142, which=total_query,
+                            unit="qk_norm")
         r = r[:15]
         pairs = -(-(depth + 2) // sum(self._vectors))
         m.submodules.factors = factors = SyncFIFO(width=len(r) + len(e), depth=2 * pairs + 1)
@@ -219,24 +259,28 @@ class QkNorm(wiring.Component):
         factor = Link("factor")
         pipe = Pipeline(m, factors.r_stream, factor, stages=1, name="factor_pipe")
         bits = pipe.reg(factors.r_data, name="factor_bits")
+        return factor, (bits[:len(r)], bits[len(r):].as_signed())
 
-        # The queue
-        m.submodules.queue = queue = BlockRam(16 * lanes, depth)
+    def _queue(self, m, write, granule, leaves, depth):
+        """Granules wait for their vector's factor: (`Link`, granule). ``leaves``: one goes, in this cycle."""
+        m.submodules.queue = queue = BlockRam(16 * self._design.hw.vector_lanes, depth)
         waiting, front = Link("waiting"), Link("front")
-        held, write_at, read_at = Signal(range(depth + 1), name="held"), Signal(range(depth), name="write_at"), Signal(range(depth))
-        write = Signal()
+        held = Signal(range(depth + 1))
+        write_at, read_at = Signal(range(depth), name="write_at"), Signal(range(depth))
+        written = Signal(name="write")
         fetch = Pipeline(m, waiting, front, stages=2, name="fetch")
         m.d.comb += [
-            write.eq(read_valid), queue.write_en.eq(write), queue.write_address.eq(write_at), queue.write_data.eq(granule.as_value()),
+            written.eq(write), queue.write_en.eq(written), queue.write_address.eq(write_at),
+            queue.write_data.eq(granule.as_value()),
             waiting.valid.eq(held != 0), leaves.eq(waiting.valid & waiting.ready),
             queue.read_en.eq(fetch.advance), queue.read_address.eq(read_at),
         ]
-        m.d.sync += held.eq(held + write - leaves)
-        with m.If(write):
+        m.d.sync += held.eq(held + written - leaves)
+        with m.If(written):
             m.d.sync += write_at.eq(Mux(write_at == depth - 1, 0, write_at + 1))
         with m.If(leaves):
             m.d.sync += read_at.eq(Mux(read_at == depth - 1, 0, read_at + 1))
-        return front, fetch.reg(queue.read_data, name="front_x"), factor, (bits[:len(r)], bits[len(r):].as_signed())
+        return front, fetch.reg(queue.read_data, name="front_x")
 
     def _multiply(self, m, front, granule, factor, scale, top_entry, normed):
         """bf16(bf16(x * r * 2**(e - 14)) * gain); returns the granule at ``normed``."""
@@ -258,7 +302,8 @@ class QkNorm(wiring.Component):
             return Mux(bank, Mux(key, both + queries, both), Mux(key, queries, 0)) + part
 
         m.d.comb += [
-            self.gain.ready.eq(1), gains.write_en.eq(self.gain.valid), gains.write_data.eq(self.gain.payload.x.as_value()),
+            self.gain.ready.eq(1), gains.write_en.eq(self.gain.valid),
+            gains.write_data.eq(self.gain.payload.x.as_value()),
             gains.write_address.eq(place(self.gain.payload.key, into, self.gain.payload.part)),
             gains.read_en.eq(pipe.advance), gains.read_address.eq(place(~query, bank, within)),
         ]

@@ -23,19 +23,20 @@ _ONE = 0x3F80    # in bf16
 class RmsNorm(wiring.Component):
     """Normalized rows of the residual, one command each.
 
-    Reads a row twice: for its sum of squares, then to multiply it. Both sweeps and successive commands follow each other
-    without a gap, because the second sweep's granules wait in a queue while the reciprocal square root is taken: with reads
-    that are answered after R cycles, n commands that wait in line take ``R + 2 * n * hidden/V + adder tree + 16`` cycles
-    (`golden.rmsnorm.norm_cycles`).
+    Reads a row twice: for its sum of squares, then to multiply it. Both sweeps and successive commands follow each
+    other without a gap, because the second sweep's granules wait in a queue while the reciprocal square root is taken:
+    with reads that are answered after R cycles, n commands that wait in line take ``R + 2 * n * hidden/V + adder tree +
+    16`` cycles (`golden.rmsnorm.norm_cycles`).
 
     After a command with ``last`` none is taken until its ``done``, at which the gains are given up.
 
-    Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing else, in the same
-    cycles; the gains are taken as for any norm, and not looked at.
+    Where a norm of the block is plain, a command says whether it is one: then its row is rounded to bf16 and nothing
+    else, in the same cycles; the gains are taken as for any norm, and not looked at.
 
-    Where the final norm has a bias, a command says whether it is of the final norm: then the bias is added to its row. It is to be taken at
-    ``bias`` behind the gains, each time, and a granule waits until two of the bias beyond its own, or all, have been. Every row takes
-    ``ADD_BF16_STAGES`` more cycles then; to the others 0 is added, which changes nothing.
+    Where the final norm has a bias, a command says whether it is of the final norm: then the bias is added to its row.
+    It is to be taken at ``bias`` behind the gains, each time, and a granule waits until two of the bias beyond its own,
+    or all, have been. Every row takes ``ADD_BF16_STAGES`` more cycles then; to the others 0 is added, which changes
+    nothing.
 
     Parameters
     ----------
@@ -43,8 +44,8 @@ class RmsNorm(wiring.Component):
 
     Members
     -------
-    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase; and ``plain`` where a
-                                             norm is, ``final`` where the final norm has a bias
+    cmd : In(stream {entry, row, last})      normalize residual row ``entry`` into row ``row``; ``last`` of the phase;
+                                             and ``plain`` where a norm is, ``final`` where the final norm has a bias
     read : Out(stream {entry, part})         requests of residual granules, answered in order at
     read_i : In(stream {x, mag})             int32 elements; ``mag``: OR over the whole row of x ^ (x >> 31)
     gain : In(stream {g, part})              bf16 gains, part 0 to the last; waits while gains are held
@@ -75,15 +76,31 @@ class RmsNorm(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        lanes, parts = self._design.hw.vector_lanes, self._parts
-        last_part = parts - 1
-
-        # Requests: two sweeps per command. A queue tells the receiver what the answers belong to.
         m.submodules.rows = rows = SyncFIFO(width=len(self.cmd.payload.row) + 1 + len(self._flags), depth=4)
         closing = Signal()                           # a command with `last` is on its way
+        self._request(m, rows, closing)
+        summing, taking, got = self._sort_answers(m, rows)
+        first, end, factor = got == 0, got == self._parts - 1, Link("factor")
+        # A command's first granule is there after the command itself.
+        plain = [rows.r_data[-len(self._flags)]] if self._plain else []
+        scale = self._factor(m, summing, Cat(first, end, *plain), factor)
+        front, elements, tag = self._hold_row(m, taking, Cat(got, end, rows.r_data))
+        joined = self._join(m, front, factor, tag)
+        self._multiply(m, joined, elements, scale, tag, closing)
+        return m
+
+    def _tag(self, tag):
+        """(Granule, it is its row's last, the command's ``last``, row) of what goes along with a granule; flags
+        follow."""
+        bits = len(self.gain.payload.part)
+        return tag[:bits], tag[bits], tag[bits + 1], tag[bits + 2:len(tag) - len(self._flags)]
+
+    def _request(self, m, rows, closing):
+        """Requests: two sweeps per command. The queue ``rows`` tells the receiver what the answers belong to."""
+        last_part = self._parts - 1
         active, again = Signal(name="active"), Signal()
         entry = Signal.like(self.cmd.payload.entry, reset_less=True)
-        part = Signal(range(parts))
+        part = Signal(range(self._parts))
         finishing = Signal()
         m.d.comb += [
             self.read.valid.eq(active),
@@ -92,7 +109,8 @@ class RmsNorm(wiring.Component):
             finishing.eq(self.read.ready & again & (part == last_part)),
             self.cmd.ready.eq((~active | finishing) & rows.w_rdy & ~closing),
             rows.w_en.eq(self.cmd.valid & self.cmd.ready),
-            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row, *(self.cmd.payload[flag] for flag in self._flags))),
+            rows.w_data.eq(Cat(self.cmd.payload.last, self.cmd.payload.row,
+                               *(self.cmd.payload[flag] for flag in self._flags))),
         ]
         with m.If(active & self.read.ready):
             m.d.sync += part.eq(part + 1)
@@ -103,11 +121,12 @@ class RmsNorm(wiring.Component):
         with m.Elif(finishing):
             m.d.sync += active.eq(0)
 
-        # Answers: to the sum, then to the product.
+    def _sort_answers(self, m, rows):
+        """Answers go to the sum, then to the product: (`Link` to the one, to the other, number of the granule)."""
         summing, taking = Link("summing"), Link("taking")
         second = Signal()
-        got = Signal(range(parts))
-        first, end = got == 0, got == last_part
+        got = Signal(range(self._parts))
+        end = got == self._parts - 1
         m.d.comb += [
             summing.valid.eq(self.read_i.valid & ~second),
             taking.valid.eq(self.read_i.valid & second & rows.r_rdy),
@@ -118,68 +137,80 @@ class RmsNorm(wiring.Component):
             m.d.sync += got.eq(got + 1)
             with m.If(end):
                 m.d.sync += [got.eq(0), second.eq(~second)]
+        return summing, taking, got
 
-        factor = Link("factor")
-        # A command's first granule is there after the command itself.
-        r, e = self._factor(m, summing, Cat(first, end, *([rows.r_data[-len(self._flags)]] if self._plain else [])), factor)
-
-        # The product starts when its row, its factor and the gains are there; rows wait in a queue for their factor, which
-        # comes 5 + tree cycles later.
-        converted, front, joined = Link("converted"), Link("front"), Link("joined")
+    def _hold_row(self, m, taking, tag):
+        """Granules as bf16 wait in a queue for the factor of their row, which comes 5 + tree cycles later: (`Link`,
+        elements, tag)."""
+        lanes = self._design.hw.vector_lanes
+        converted, front = Link("converted"), Link("front")
         row = Pipeline(m, taking, converted, stages=4, name="row")
         elements = [self._to_bf16(m, row, x, f"x{i}") for i, x in enumerate(self.read_i.payload.x)]
-        tag = row.reg(Cat(got, end, rows.r_data), name="tag", stages=4)
+        tag = row.reg(tag, name="tag", stages=4)
         m.submodules.queue = queue = SyncFIFO(width=16 * lanes + len(tag), depth=7 + tree_stages(lanes))
-        m.d.comb += [queue.w_data.eq(Cat(*elements, tag)), queue.w_en.eq(converted.valid), converted.ready.eq(queue.w_rdy)]
+        m.d.comb += [queue.w_data.eq(Cat(*elements, tag)), queue.w_en.eq(converted.valid),
+                     converted.ready.eq(queue.w_rdy)]
         leave = Pipeline(m, queue.r_stream, front, stages=1, name="leave")
         granule = leave.reg(queue.r_data, name="granule")
-        elements, tag = [granule[16 * i:16 * i + 16] for i in range(lanes)], granule[16 * lanes:]
-        ready = Signal()
+        return front, [granule[16 * i:16 * i + 16] for i in range(lanes)], granule[16 * lanes:]
+
+    def _join(self, m, front, factor, tag):
+        """The product starts when its row, its factor and the gains are there, and the bias if it has one: a `Link`."""
+        part, row_end, *_ = self._tag(tag)
+        joined, ready = Link("joined"), Signal()
         held = self.gains_ready
         if self._final:
-            held = held & (~tag[-1] | self._bias_there(m, tag[:len(got)]))
+            held = held & (~tag[-1] | self._bias_there(m, part))
         m.d.comb += [
             ready.eq(joined.ready & held),
             joined.valid.eq(front.valid & factor.valid & held),
             front.ready.eq(ready & factor.valid),
-            factor.ready.eq(ready & front.valid & tag[len(got)]),
+            factor.ready.eq(ready & front.valid & row_end),
         ]
-        stages = 5 + (ADD_BF16_STAGES if self._final else 0)
-        product = Pipeline(m, joined, self.o, stages=stages, name="product")
+        return joined
 
-        m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), lanes), depth=max(2, parts), init=[])
+    def _gains(self, m, pipe, part):
+        """(The gains of a granule, one stage later; one is written). They are held from the last one of a vector on."""
+        m.submodules.gains = gains = Memory(shape=data.ArrayLayout(unsigned(16), self._design.hw.vector_lanes),
+                                            depth=max(2, self._parts), init=[])
         write, read = gains.write_port(), gains.read_port()
         m.d.comb += [
             self.gain.ready.eq(~self.gains_ready),
             write.addr.eq(self.gain.payload.part),
             write.data.eq(self.gain.payload.g),
             write.en.eq(self.gain.valid & self.gain.ready),
-            read.addr.eq(tag[:len(got)]),
-            read.en.eq(product.advance),
+            read.addr.eq(part),
+            read.en.eq(pipe.advance),
         ]
-        gain = read.data
+        return read.data, write.en
+
+    def _multiply(self, m, joined, elements, scale, tag, closing):
+        """Rows times factor times gains, and a bias; with the last granule of the last row the gains are given up."""
+        stages = 5 + (ADD_BF16_STAGES if self._final else 0)
+        pipe = Pipeline(m, joined, self.o, stages=stages, name="product")
+        gain, written = self._gains(m, pipe, self._tag(tag)[0])
         if self._plain:
-            plain = product.reg(tag[-len(self._flags)], name="plain")
+            plain = pipe.reg(tag[-len(self._flags)], name="plain")
             gain = [Mux(plain, _ONE, g) for g in gain]
         if self._final:
-            tag = product.reg(tag, name="tag_bias", stages=4)
-            bias = self._bias(m, product, tag)
-        tag = product.reg(tag, name="tag_o", stages=stages - 4 if self._final else 5)
+            tag = pipe.reg(tag, name="tag_bias", stages=4)
+            bias = self._bias(m, pipe, tag)
+        tag = pipe.reg(tag, name="tag_o", stages=stages - 4 if self._final else 5)
         for i, x in enumerate(elements):
-            y = self._product(m, product, x, r, e, gain[i], f"y{i}")
-            m.d.comb += self.o.payload.x[i].eq(add_bf16(m, product, y, bias[i], name=f"sum{i}") if self._final else y)
+            y = self._product(m, pipe, x, *scale, gain[i], f"y{i}")
+            m.d.comb += self.o.payload.x[i].eq(add_bf16(m, pipe, y, bias[i], name=f"sum{i}") if self._final else y)
 
-        last_of_row, last = tag[len(got)], tag[len(got) + 1]
-        m.d.comb += [self.o.payload.part.eq(tag[:len(got)]), self.o.payload.row.eq(tag[len(got) + 2:len(tag) - len(self._flags)])]
-        m.d.sync += self.done.eq(self.o.valid & self.o.ready & last_of_row)
-        with m.If(self.o.valid & self.o.ready & last_of_row & last):
+        part, row_end, last, row = self._tag(tag)
+        m.d.comb += [self.o.payload.part.eq(part), self.o.payload.row.eq(row)]
+        m.d.sync += self.done.eq(self.o.valid & self.o.ready & row_end)
+        with m.If(self.o.valid & self.o.ready & row_end & last):
             m.d.sync += [closing.eq(0), self.gains_ready.eq(0)]
-        with m.If(write.en & (self.gain.payload.part == last_part)):
+        with m.If(written & (self.gain.payload.part == self._parts - 1)):
             m.d.sync += self.gains_ready.eq(1)
-        return m
 
     def _bias_there(self, m, part):
-        """Whether the bias of granule ``part``, which goes up by at most 1 in a cycle, has been taken since gains were last given up."""
+        """Whether the bias of granule ``part``, which goes up by at most 1 in a cycle, has been taken since gains were
+        last given up."""
         parts = self._parts
         count, there = Signal(range(parts + 1), name="bias_count"), Signal(name="bias_there")
         i = self.bias.payload
@@ -196,7 +227,8 @@ class RmsNorm(wiring.Component):
         m.submodules.biases = biases = Memory(shape=self.bias.payload.x.shape(), depth=max(2, self._parts), init=[])
         write, read = biases.write_port(), biases.read_port()
         m.d.comb += [
-            self.bias.ready.eq(1), write.en.eq(self.bias.valid), write.addr.eq(self.bias.payload.part), write.data.eq(self.bias.payload.x),
+            self.bias.ready.eq(1), write.en.eq(self.bias.valid), write.addr.eq(self.bias.payload.part),
+            write.data.eq(self.bias.payload.x),
             read.en.eq(pipe.advance), read.addr.eq(tag[:len(self.gain.payload.part)]),
         ]
         final = pipe.reg(tag[-1], name="final")
@@ -205,7 +237,8 @@ class RmsNorm(wiring.Component):
     def _factor(self, m, i, flags, o):
         """From granules at ``i`` to the factor ``r * 2**(e - 14)`` of their row at ``o``; r has its bit 14 set.
 
-        flags: whether a granule is its row's first, whether it is the last, and, where a norm is plain, whether this one is
+        flags: whether a granule is its row's first, whether it is the last, and, where a norm is plain, whether this
+        one is
         """
         design = self._design
         k, fraction, lanes = design.model.hidden_size, design.hw.residual_fraction, design.hw.vector_lanes
@@ -215,7 +248,8 @@ class RmsNorm(wiring.Component):
         tree = tree_stages(lanes)
         pipe = Pipeline(m, i, sums, stages=5 + tree, name="square")
         # Stages 1, 2, 3: the shift that leaves 16 bits of the row's largest element: max(0, bit length of mag - 15).
-        mag, x, flags = pipe.reg(mag, name="mag"), pipe.reg([*x], name="square_x", stages=2), pipe.reg(flags, name="square_front", stages=2)
+        mag, x = pipe.reg(mag, name="mag"), pipe.reg([*x], name="square_x", stages=2)
+        flags = pipe.reg(flags, name="square_front", stages=2)
         zeros, zero = pipe.reg(leading_zeros(m, mag, name="mag"), name="zeros")
         shift = pipe.reg(Mux(zero | (zeros > 16), 0, 16 - zeros)[:5], name="shift")
         flags = pipe.reg(flags, name="square_flags")
@@ -234,7 +268,8 @@ class RmsNorm(wiring.Component):
         whole = Link("whole")
         total_shift = Signal.like(shift, reset_less=True)
         total_plain = Signal(reset_less=True)
-        # Nothing can be lost by waiting: behind a row's last sum comes at least one granule of its second sweep. And a chain ends here.
+        # Nothing can be lost by waiting: behind a row's last sum comes at least one granule of its second sweep. And a
+        # chain ends here.
         m.d.comb += sums.ready.eq(~whole.valid)
         with m.If(sums.ready & sums.valid):
             m.d.sync += [whole.valid.eq(flags[1]), total.eq(Mux(flags[0], start, total) + term), total_shift.eq(shift)]
@@ -251,7 +286,8 @@ class RmsNorm(wiring.Component):
             plain = pipe.reg(total_plain, name="rsqrt_plain", stages=4)
             y, exponent = Mux(plain, 1 << 14, y), Mux(plain, 0, exponent)
         # It stays until its row has passed, with the next one on its way.
-        factor = Signal(15, reset_less=True, name="factor"), Signal(exponent.shape(), reset_less=True, name="factor_exponent")
+        factor = (Signal(15, reset_less=True, name="factor"),
+                  Signal(exponent.shape(), reset_less=True, name="factor_exponent"))
         m.d.comb += found.ready.eq(~o.valid)
         with m.If(found.ready):
             m.d.sync += [o.valid.eq(found.valid), factor[0].eq(y), factor[1].eq(exponent)]

@@ -1205,7 +1205,7 @@ module specimen_vector_buffer_1x160_w1_r4_e3m4_m3 (
 endmodule
 
 // Column: One column: its weights, L products, their sum, accumulators of T entries and R finished sums.
-// Source: hwgen/units/mac_array.py, docs/mac_array.md
+// Source: hwgen/units/mac_column.py, docs/mac_array.md
 module specimen_mac_column_e3m4_e3m4_l4_t1_r2_a29 (
   input wire clk,
   input wire rst,
