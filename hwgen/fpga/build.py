@@ -1,4 +1,5 @@
-"""From a model to a board's bitstream: emit, synthesize, place and route, pack. What is done is kept, and not done again."""
+"""From a model to a board's bitstream: emit, synthesize, place and route, pack. What is done is kept, and not done
+again."""
 import dataclasses
 import hashlib
 import json
@@ -33,7 +34,8 @@ class BuildReport:
     used, available     {resource: count}, by nextpnr's names
     seeds               {seed: MHz} of all that were routed
     cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
-    *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make the same of it everywhere
+    *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make
+                        the same of it everywhere
     """
     board: str
     model: str
@@ -66,20 +68,24 @@ def write_text(path, text):
 
 
 def _tool(stage, name, output, folder, tool, *words):
-    """Run a tool unless its output is there; ``words`` may say {out}, which is renamed to ``output`` when it is whole."""
+    """Run a tool unless its output is there; ``words`` may say {out}, which is renamed to ``output`` when it is
+    whole."""
     if (folder / output).exists():
         return
     partial = f"partial-{output}"
     with stage(name):
-        seconds = run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder, log=f"{output}.log")
+        seconds = run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder,
+                           log=f"{output}.log")
     (folder / f"{output}.seconds").write_text(f"{seconds:.2f}")
     (folder / partial).rename(folder / output)
 
 
 def write_sources(board, design, quantized, work):
-    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the Verilog files' names."""
+    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the
+    Verilog files' names."""
     more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi())}
-    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
+    emit(design, quantized, work, name=MACHINE,
+         component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
     if board.memory is not None:
         for name, text in memory_verilog(board.memory, board.clock).items():
@@ -92,7 +98,8 @@ def write_sources(board, design, quantized, work):
 
 
 def sources_digest_of(work, sources, design):
-    """SHA-256 of a folder's Verilog, without its lines of comment, and its memory image, if that goes into the bitstream."""
+    """SHA-256 of a folder's Verilog, without its lines of comment, and its memory image, if that goes into the
+    bitstream."""
     image = [] if design.hw.source == "stream" else [image_name(design, MACHINE)]
     digest = hashlib.sha256()
     for source in (*sources, *image):
@@ -110,8 +117,8 @@ def sources_digest(board, design, quantized):
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
     """Build a board's bitstream, its report and a picture of its placement; returns the `BuildReport`.
 
-    Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an interrupted build
-    goes on where it was, and another model, shape, clock or tool starts anew.
+    Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an
+    interrupted build goes on where it was, and another model, shape, clock or tool starts anew.
 
     Parameters
     ----------
@@ -144,23 +151,27 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         for old in (*work.glob("top.json"), *work.glob("seed-*")):
             old.unlink()        # hwgen itself has changed
     write_text(work / "sources.sha256", digest)
-    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family, own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0))
+    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family,
+                                                         own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0))
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
 
     if family.places:
-        taken, there = family.places(json.loads((work / "top.json").read_text())), board.capacity[family.resources["lut"]]
+        there = board.capacity[family.resources["lut"]]
+        taken = family.places(json.loads((work / "top.json").read_text()))
         if taken > FULL * there:
-            raise ToolError(f"{board.title}: The machine takes the places of {taken:,} of {there:,} LUTs, which leaves the placer too few: take a smaller "
-                            "--shape or --model")
+            raise ToolError(f"{board.title}: The machine takes the places of {taken:,} of {there:,} LUTs, which "
+                            "leaves the placer too few: take a smaller --shape or --model")
 
     reports = {}
     for seed in seeds:
         report = work / f"seed-{seed}.json"
-        words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
+        words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail",
+                 "--router", "router2")
         placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
         if not (work / routed).exists():
-            _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
-                  placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
+            _tool(stage, f"placing, seed {seed} (many minutes)" if family.route
+                  else f"place and route, seed {seed} (many minutes)", placed if family.route else routed, work,
+                  family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
         if family.route:
             _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
                   *family.route(board, placed, family.constraints_file, "{out}"), *words)
@@ -179,14 +190,18 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         title = f"{board.title}: {design.model.name}, {speeds[best]:.2f} MHz, seed {best}"
         write_text(folder / f"{board.name}.svg", floorplan_svg(title, json.loads(plan.read_text()), reports[best]))
     utilization = reports[best]["utilization"]
-    made = {"yosys": ["top.json"], family.placer: [f"seed-{best}.placed"] * bool(family.route) + [f"seed-{best}.routed"], family.packer: [bits]}
-    seconds = {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2) for tool, names in made.items()}
+    made = {"yosys": ["top.json"], family.placer: [f"seed-{best}.placed"] * bool(family.route)
+            + [f"seed-{best}.routed"], family.packer: [bits]}
+    seconds = {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2)
+               for tool, names in made.items()}
     result = BuildReport(
-        board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
-        fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
-        used={name: utilization[name]["used"] for name in board.capacity}, available={name: utilization[name]["available"] for name in board.capacity},
-        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, cpu_seconds=seconds, tools=tools, bitstream=str(bitstream),
-        bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(), verilog_sha256=digest)
+        board=board.name, model=design.model.name, model_id=quantized.digest,
+        shape=dataclasses.asdict(design.hw), seed=best, fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
+        used={name: utilization[name]["used"] for name in board.capacity},
+        available={name: utilization[name]["available"] for name in board.capacity},
+        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, cpu_seconds=seconds, tools=tools,
+        bitstream=str(bitstream), bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(),
+        verilog_sha256=digest)
     write_text(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     return result
 
