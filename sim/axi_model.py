@@ -32,7 +32,11 @@ class AxiPort(VerilatedLink):
 
     def transact(self, operations):
         """As `hwgen.host.links.frames.FramePort.transact`."""
-        return [self.read(op.address, op.count) if isinstance(op, Read) else self.write(op.address, *op.words) for op in operations]
+        return [self.read(op.address, op.count) if isinstance(op, Read) else self._all(op) for op in operations]
+
+    def _all(self, operation):
+        for i, word in enumerate(operation.words):
+            self.write(operation.address + 4 * i * (not operation.fixed), word)
 
     def _done(self, text):
         answer = self._ask(text)
@@ -76,13 +80,15 @@ class AxiLink(RegisterLink):
             return
         fields = command_fields(self.design)
         for index, e in enumerate(entries):
-            values = dict(token=e.token, position=e.position, slot=e.slot, want=int(e.want), last=int(index == len(entries) - 1), key=e.key)
+            values = dict(token=e.token, position=e.position, slot=e.slot, want=int(e.want), last=int(index == len(entries) - 1), key=e.key,
+                          adapter=e.adapter)
             word = sum(values[field.name] << field.lsb for field in fields)
             if self._axi.host == "stream":
                 self._port.give(word, values["last"])
                 continue
             self._wait(lambda: self._port.read(self._register("QUEUE"))[0] & 0xFF, "its queue")
-            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_HI", word >> 32)):
+            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_ADAPTER", word >> 96),
+                               ("COMMAND_HI", word >> 32)):
                 if name in self._map:
                     self._port.write(self._register(name), part & 0xFFFFFFFF)
 

@@ -353,11 +353,11 @@ Entries that are wrong are left out, and have a result with `error`; `kv_command
 def _on_buses(about):
     """How to use a machine on buses."""
     name, weights, bus = about["top"], about["weights"], about["bus"]["axi"]
-    streams = "stream" == bus["host"]
+    streams, adapter = "stream" == bus["host"], ", COMMAND_ADAPTER" if "adapters" in about else ""
     give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the "
             "pass's last."
             if streams
-            else "Write entries to COMMAND_LO, COMMAND_KEY (if there is one) and COMMAND_HI, last of all with `last`; read results from\n"
+            else f"Write entries to COMMAND_LO, COMMAND_KEY (if there is one){adapter} and COMMAND_HI, last of all with `last`; read results from\n"
             "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
     host = ", `s_axis_command` and `m_axis_result` AXI4-Streams of entries and results" if streams else ""
     return f"""Verilog-2005, one clock. `m_axi` is an AXI4 read master of {bus["data_width"]} bits, which reads the weights, `s_axi` an AXI4-Lite slave with the registers
@@ -372,7 +372,7 @@ Bring-up:
 3. Write WEIGHT_BASE_LO (and _HI), TIMEOUT, IRQ_ENABLE; then CONTROL.run.
 4. {give}
 5. After the first pass compare WEIGHTS_ID with the header's. On IRQ_STATUS.error read ERROR and ERROR_ADDRESS, then write the bit.
-
+{_bus_adapters(about)}
 {_tools(about).rstrip()}
 """
 
@@ -389,6 +389,17 @@ There is room for {room["count"]} of rank {room["rank"]} or less. One is loaded 
 `adapter`, the number less 1; all are taken at once. Load between passes that use it. An entry names one by its number in `adapter`, or has 0; a number that was never loaded
 is taken for what the memory holds.{f" Images of adapters, beat after beat: {images}." * bool(images)}
 """
+
+
+def _bus_adapters(about):
+    """How adapters get into a machine on buses, if it has room for some."""
+    if "adapters" not in about:
+        return ""
+    room, images = about["adapters"], ", ".join(f"`{image}`" for image in _adapters_of(about))
+    return f"""
+There is room for {room["count"]} adapters of rank {room["rank"]} or less. Write a number from 1 on to ADAPTER_LOAD, then the ADAPTER_WORDS words of the adapter to ADAPTER_DATA, the first byte
+lowest, at any time when no entry with that number waits or runs; ADAPTER_STATUS says whether it is there. An entry names it by its number in `adapter`, or has 0.
+{f"Images of adapters: {images}.{chr(10)}" * bool(images)}"""
 
 
 def _tools(about):

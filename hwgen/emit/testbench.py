@@ -96,6 +96,12 @@ _LOAD_ON_STREAMS = """\
     adapter__valid = 0;
 """
 
+_LOAD_ON_BUSES = """\
+    write(@first, 1);
+    for (beat = 0; beat < @last; beat = beat + 4)
+      write(@data, @word);
+"""
+
 _SERVE = """
   // Requests are answered beat after beat.
   reg serving, stride;
@@ -249,7 +255,7 @@ def testbench(design, quantized, name, ports, axi=None, adapters=()):
                                                            if port.name not in ("clk", "aclk")
                                                            and not port.name.startswith(driven))}
     if axi:
-        body, more = _on_buses(design, axi, expected, words)
+        body, more = _on_buses(design, axi, expected, words, bool(adapters))
     else:
         body, more = _on_streams(design, ports, expected, words, bool(adapters))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
@@ -337,7 +343,7 @@ def _on_streams(design, ports, expected, words, adapted=False):
     return body, functions
 
 
-def _on_buses(design, axi, expected, words):
+def _on_buses(design, axi, expected, words, adapted=False):
     """(body, functions) around a machine on buses."""
     registers, stream = register_map(design, axi), design.hw.source == "stream"
 
@@ -347,7 +353,8 @@ def _on_buses(design, axi, expected, words):
     fields = {field.name: (field.lsb, field.width) for field in command_fields(design)}
     width = max(lsb + width for lsb, width in fields.values())
     functions = {
-        "command": (width, [_packed(fields, {"position": i, "token": token, "want": 1, "last": 1})
+        "command": (width, [_packed(fields, {"position": i, "token": token, "want": 1, "last": 1,
+                                             "adapter": adapted and i == len(expected) - 1})
                             for i, (token, _, _) in enumerate(expected)]),
         "result": (64, [_packed({field.name: (field.lsb, field.width) for field in RESULT}, {"token": token, "last": 1})
                         for _, token, _ in expected])}
@@ -364,14 +371,18 @@ def _on_buses(design, axi, expected, words):
                 'check(m_axis_result_tdata, result(number), "result");']
     else:
         give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"]
-                                                             if width > 64 else []),
+                                                             if "key" in fields else []),
+                *([f"write({at('COMMAND_ADAPTER')}, word[{width - 1}:96]);"] if "adapter" in fields else []),
                 f"write({at('COMMAND_HI')}, word[63:32]);"]
         give = ["word = command(number);", "wanted = result(number);", *give, "while (!irq) @(negedge aclk);",
                 f'read({at("RESULT_LO")}, wanted[31:0], "RESULT_LO");',
                 f'read({at("RESULT_HI")}, wanted[63:32], "RESULT_HI");',
                 f"write({at('QUEUE')}, 32'h{registers['QUEUE'].fields[-1].mask:x});"]
+    load = _filled(_LOAD_ON_BUSES, {"first": at("ADAPTER_LOAD"), "data": at("ADAPTER_DATA"),
+                                    "last": design.adapter_map.beats * design.hw.beat_bytes,
+                                    "word": _word(4, "beat", "adapter_bytes")}) if adapted else ""
     body = _filled(_ON_BUSES, words | {
-        "load": "", "start": "\n    ".join(start),
+        "load": load, "start": "\n    ".join(start),
         "pass": "\n      ".join(give), "irq_status": at("IRQ_STATUS"), "weights_id": at("WEIGHTS_ID"),
         "signatures": at("SIGNATURE"), "row_bytes": 4 * design.hw.entries})
     if axi.host == "queue":

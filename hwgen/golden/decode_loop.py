@@ -13,7 +13,7 @@ def follow(design, left, entries, outcomes, stop=None):
     ----------
     left : int          passes that may follow
     entries : [dict]    the pass's entries, without those that are ``none``: slot, position, token, want, last, and key
-                        if the machine has it
+                        and adapter if the machine has them
     outcomes : [dict]   its results: entry, token, none, error
     stop : int          a token behind which nothing follows, or None
 

@@ -85,12 +85,12 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
             prefilled(start + len(part), len(prompt))
         if final:
             token = result.tokens[len(part) - 1]
-    if hasattr(link, "follow") and not adapter:     # the machine goes on by itself: no wait for the line between tokens
+    if hasattr(link, "follow"):     # the machine goes on by itself: no wait for the line between tokens
         yield token
         room = min(max_tokens - 1, design.hw.context - len(prompt))
         if token not in stop and room:
             # closed here and not by the garbage collector, which would drop what goes wrong at the end
-            with contextlib.closing(link.follow([Entry(slot, len(prompt), token, True)], room - 1,
+            with contextlib.closing(link.follow([Entry(slot, len(prompt), token, True, adapter=adapter)], room - 1,
                                                 stop=min(stop, default=None))) as tokens:
                 for _, token in tokens:
                     if decode is not None:

@@ -75,7 +75,8 @@ _design = ContextVar("design", default=None)
 #: File in hwgen/units -> the unit that it is a part of: page, golden twin, bench and marks are that unit's.
 PARTS = {"dispatcher": "weights", "kv_blocks": "kv_cache"}
 #: Pages of what is not a unit, which has one of its own name; architecture.md for all others.
-_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache",
+_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.attention_sums": "attention",
+          "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache",
           "lib.rom": "weights",
           "lib.secded": "kv_cache", "lib.softcap": "attention", "lib.threefry": "sampler"}
 

@@ -7,7 +7,8 @@ A request's bytes are operations: one byte (WRITE, FIXED, words - 1), the byte a
 the words (low byte first). For each there is a status byte in the answer and, for a read, behind it the words.
 """
 
-__all__ = ["FIXED", "FIRST", "FRAME_BYTES", "MALFORMED", "MAX_BYTES", "MAX_WORDS", "SILENCE", "START", "WRITE"]
+__all__ = ["FIXED", "FIRST", "FRAME_BYTES", "MALFORMED", "MAX_BYTES", "MAX_WORDS", "MOST_WRITTEN", "SILENCE",
+           "START", "WRITE"]
 
 START = 0xA5
 FRAME_BYTES = 5         # of a frame beside its data
@@ -15,6 +16,7 @@ MAX_BYTES = 255         # of a request's operations, and of an answer's
 WRITE = 0x80            # in an operation's first byte: it writes
 FIXED = 0x40            # all words have the same address; otherwise each has the next
 MAX_WORDS = 64          # of an operation
+MOST_WRITTEN = 62       # of a write that fits into a request
 # a request with this sequence number is always executed; any other one only if the one before had another
 FIRST = 0
 

@@ -86,6 +86,7 @@ _COMMAND = (
 )
 _KEY = _field("key", 64, 32, "rw", "makes the noise of the token after it, together with SEED: another one for each "
                                    "token of a text")
+_ADAPTER = _field("adapter", 96, 3, "rw", "the number of its adapter, which is loaded, or 0")
 
 
 def _value(access, text, width=32, reset=0):
@@ -95,7 +96,7 @@ def _value(access, text, width=32, reset=0):
 
 def command_fields(design):
     """Fields of an entry of a pass, which has `word_bits` of them."""
-    return (*_COMMAND, _KEY) if design.hw.sampler == "gumbel" else _COMMAND
+    return (*_COMMAND, *[_KEY] * (design.hw.sampler == "gumbel"), *[_ADAPTER] * bool(design.hw.adapters))
 
 
 def word_bits(fields):
@@ -189,6 +190,20 @@ def _loader_registers(register):
     register(0x0CC, "WEIGHTS_CRC", "which weights are there", _value("ro", "what SEAL said of them; 0: none are"))
 
 
+def _adapter_registers(register, design):
+    """Registers of the adapters' memory."""
+    words = design.adapter_map.beats * design.hw.beat_bytes // 4
+    register(0x0D0, "ADAPTER_WORDS", "of an adapter", _value("const", "words of 32 bits", reset=words))
+    register(0x0D4, "ADAPTER_LOAD", "an adapter comes, in words for ADAPTER_DATA: until all are there, entries that "
+             "name it are refused. Answered with an error if the machine has no room of that number, or entries that "
+             "name it wait or run", _field("number", 0, 3, "push", "which one it is from now on, from 1 on"))
+    register(0x0D8, "ADAPTER_DATA", "the next word. Answered with an error if none is wanted",
+             _value("push", "four bytes, the first lowest"))
+    register(0x0DC, "ADAPTER_STATUS", "of the adapters' memory",
+             _field("loaded", 0, design.hw.adapters, "ro", "a bit for each adapter, the first lowest: it is there"),
+             _field("missing", 8, 24, "ro", "words that are still to come"))
+
+
 def _machine_registers(register, design, axi):
     """Which machine it is."""
     model, hw = design.model, design.hw
@@ -210,9 +225,11 @@ def _machine_registers(register, design, axi):
              _value("const", "bytes, modulo 2^32", reset=design.stream_beats * hw.beat_bytes & 0xFFFFFFFF))
 
 
-def _control_registers(register, bus):
-    """Run, reset, and interrupts; ``bus``: weights come over one."""
-    irqs = {name: text for name, text in IRQS.items() if bus or name != "error"}
+def _control_registers(register, hw):
+    """Run, reset, and interrupts."""
+    irqs = {name: text for name, text in IRQS.items() if hw.source == "stream" or name != "error"}
+    if hw.adapters:
+        irqs["dropped"] = irqs["dropped"].replace(" no bits for:", " no bits for, or an adapter that is not there:")
     register(0x030, "CONTROL", "what the machine is to do",
              _field("run", 0, 1, "rw", "take commands; what was taken is finished in any case"),
              _field("reset", 1, 1, "pulse", "forget everything but these registers, slots included; STATUS.resetting "
@@ -234,14 +251,14 @@ def _sampler_registers(register):
     register(0x05C, "SEED", "of the sampler's noise", _value("rw", "any"))
 
 
-def _queue_registers(register, keyed):
-    """Entries and results, where software writes and reads them; ``keyed``: entries have a key for noise."""
+def _queue_registers(register, hw):
+    """Entries and results, where software writes and reads them."""
     register(0x060, "COMMAND_LO", "the next entry of a pass, bits 31..0", *_split(_COMMAND, 0, "rw"))
-    if keyed:
+    if hw.sampler == "gumbel":
         register(0x064, "COMMAND_KEY", "bits 95..64", *_split((_KEY,), 2, "rw"))
     register(0x068, "COMMAND_HI", "bits 63..32, to be written last: that gives the entry to the machine, or is "
                                   "answered with an error: if QUEUE.space is 0, or the machine has no bits "
-                                  "for a number",
+                                  "for a number" + ", or its adapter is not there" * bool(hw.adapters),
              *_split(_COMMAND, 1, "push"))
     register(0x06C, "RESULT_LO", "the oldest result, bits 31..0", *_split(RESULT, 0, "ro"))
     register(0x070, "RESULT_HI", "bits 63..32", *_split(RESULT, 1, "ro"))
@@ -270,14 +287,16 @@ def _kv_registers(register, ecc):
                  _field("slot", 20, 10, "ro", "slot"))
 
 
-def _loop_registers(register):
-    """Passes that the machine goes on with by itself."""
+def _loop_registers(register, hw):
+    """Passes that the machine goes on with by itself; and what a fourth word of an entry says."""
     register(0x090, "LOOP", "a text that goes on by itself",
              _field("count", 0, 16, "push", "so many passes follow, of the entries that gave tokens, each "
                                             "with its token"),
              _field("left", 16, 16, "ro", "of them"))
     register(0x094, "STOP", "where it ends", _field("token", 0, 31, "rw", "behind this token"),
              _field("enable", 31, 1, "rw", "there is such a token"))
+    if hw.adapters:
+        register(0x098, "COMMAND_ADAPTER", "bits 127..96 of the next entry", *_split((_ADAPTER,), 3, "rw"))
 
 
 def _name_registers(register, model):
@@ -296,8 +315,8 @@ def _result_registers(register, design, events):
              _value("ro", "cycles"), count=len(events), window=True)
     rows = design.layers * design.hw.entries
     register(max(0x1000, 1 << (4 * rows - 1).bit_length()), "SIGNATURE",
-             f"[layer * {design.hw.entries} + row] the residual after a layer; rows are the entries that were not refused",
-             _value("ro", "CRC-32"), count=rows, window=True)
+             f"[layer * {design.hw.entries} + row] the residual after a layer; rows are the entries that were "
+             "not refused", _value("ro", "CRC-32"), count=rows, window=True)
 
 
 def register_map(design, axi):
@@ -310,18 +329,20 @@ def register_map(design, axi):
         found.append(Register(name=name, offset=offset, text=text, fields=fields, **window))
 
     _machine_registers(register, design, axi)
-    _control_registers(register, bus)
+    _control_registers(register, hw)
     if bus:
         _bus_registers(register, axi)
     if hw.sampler == "gumbel":
         _sampler_registers(register)
     if axi.host == "queue":
-        _queue_registers(register, hw.sampler == "gumbel")
+        _queue_registers(register, hw)
     _kv_registers(register, hw.kv_ecc)
     if axi.host == "queue":
-        _loop_registers(register)
+        _loop_registers(register, hw)
     if axi.loader:
         _loader_registers(register)
     _name_registers(register, design.model.name)
+    if hw.adapters:
+        _adapter_registers(register, design)
     _result_registers(register, design, {**EVENTS, **(AXI_EVENTS if bus else {})})
     return RegisterMap(registers=tuple(found))

@@ -6,9 +6,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, magnitude, round_bf16, shift_up, times
+from ..lib.arith import leading_zeros, magnitude, round_bf16, shift_up, times
 from ..lib.layouts import EXP_BITS, SHIFT_BITS, adapter_layout, result_layout, runs_layout, tile_layout
 from ..lib.pick import pick
+from ..lib.pipeline import Pipeline
 from ..lib.ram import BlockRam
 from ..lib.skid import SkidRegister
 from ..lib.steps import matrices

@@ -1475,7 +1475,7 @@ module specimen_block_ram #(
 endmodule
 
 // Dot: A query head's dot products: emitted once, one instance per query head of a group.
-// Source: hwgen/units/attention.py, docs/attention.md
+// Source: hwgen/lib/attention_sums.py, docs/attention.md
 module specimen_attention_dot_e3m4_l4_w25 (
   input wire clk,
   input wire rst,
@@ -1749,7 +1749,7 @@ module specimen_attention_dot_e3m4_l4_w25 (
 endmodule
 
 // Numerators: A query head's weighted sums: emitted once, one instance per query head of a group.
-// Source: hwgen/units/attention.py, docs/attention.md
+// Source: hwgen/lib/attention_sums.py, docs/attention.md
 module specimen_attention_numerators_e4m3_e3m4_l4_p4_b34 (
   input wire clk,
   input wire rst,

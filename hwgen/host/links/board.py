@@ -173,7 +173,7 @@ def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=
         stack.callback(pins.close)
         link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized,
                             patience=600)
-        link.flip = pins.flip
+        link.flip, link.control = pins.flip, pins.control
         yield flipping(link, faults)
 
 

@@ -2,13 +2,17 @@
 import time
 from typing import NamedTuple
 
+import numpy as np
+
 from ...models.pack import model_id
 from ...params.errors import ErrorCode
+from ...params.frames import MOST_WRITTEN
 from ...params.loader import LoadError
 from ...params.phases import EVENTS
 from ...params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .frames import Read, Write
-from .link import Entry, KvAnswer, Link, LinkError, PassResult, check_fits, entry_errors, refusals
+from .link import (Entry, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter,
+                   entry_errors, refusals)
 
 __all__ = ["MemoryState", "RegisterLink"]
 
@@ -60,7 +64,7 @@ class RegisterLink(Link):
 
     def __init__(self, port, design, axi, quantized, *, patience=10.0, details=True, weights=True):
         self.design, self._port, self._patience, self.details = design, port, patience, details
-        self._quantized = quantized
+        self._quantized, self._loaded = quantized, set()
         self._map = registers = register_map(design, axi)
         self._check_identity(design, axi)
         self.reset()
@@ -141,11 +145,13 @@ class RegisterLink(Link):
         operations = [Write(control, (0,))]
         for index, e in enumerate(entries):
             values = {"token": e.token, "position": e.position, "slot": e.slot, "want": int(e.want),
-                      "last": int(index == len(entries) - 1), "key": e.key}
+                      "last": int(index == len(entries) - 1), "key": e.key, "adapter": e.adapter}
             word = sum(values.get(f.name, 0) << f.lsb for f in fields)
             operations.append(Write(self._register("COMMAND_LO"), (word & 0xFFFFFFFF,)))
             if "COMMAND_KEY" in self._map:
-                operations.append(Write(self._register("COMMAND_KEY"), (word >> 64,)))
+                operations.append(Write(self._register("COMMAND_KEY"), (word >> 64 & 0xFFFFFFFF,)))
+            if "COMMAND_ADAPTER" in self._map:
+                operations.append(Write(self._register("COMMAND_ADAPTER"), (word >> 96,)))
             operations.append(Write(self._register("COMMAND_HI"), (word >> 32 & 0xFFFFFFFF,)))
         self._port.transact([*operations, Write(control, (1,))])
 
@@ -176,8 +182,21 @@ class RegisterLink(Link):
             raise LinkError("The machine could not read its weights")
         return results
 
+    def load_adapter(self, number, quantized):
+        """As `Link.load_adapter`. LinkError if entries with the adapter of that number wait or run."""
+        words = np.frombuffer(checked_adapter(self.design, number, quantized).tobytes(), "<u4").tolist()
+        data = self._register("ADAPTER_DATA")
+        parts = (words[i:i + MOST_WRITTEN] for i in range(0, len(words), MOST_WRITTEN))
+        self._loaded.discard(number)
+        self._port.transact([Write(self._register("ADAPTER_LOAD"), (number,)),
+                             *(Write(data, tuple(part), fixed=True) for part in parts)])
+        if not self._port.read(self._register("ADAPTER_STATUS"))[0] >> number - 1 & 1:
+            raise LinkError(f"The machine has not taken adapter {number} as a whole")
+        self._loaded.add(number)
+
     def run_pass(self, entries):
         check_fits(self.design, entries)
+        check_loaded(entries, self._loaded)
         if not entries:     # the registers have no word for it
             return PassResult(tokens={}, signatures=[[] for _ in range(self.design.layers)],
                               errors=entry_errors([], {None: ErrorCode.EMPTY_PASS}))
@@ -268,6 +287,7 @@ class RegisterLink(Link):
         The machine does not wait for the line between tokens: it is as fast as its passes are.
         """
         check_fits(self.design, entries)
+        check_loaded(entries, self._loaded)
         self._port.transact([Write(self._register("STOP"), ((stop or 0) | (stop is not None) << 31,)),
                              Write(self._register("LOOP"), (min(count, 0xFFFF),))])
         self._give(entries)

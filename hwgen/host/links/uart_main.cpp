@@ -5,12 +5,12 @@
 //
 // CONTROL is the number of an open file with lines, each done before the bytes that are sent after it:
 //   flip MEMORY WORD BIT    kv_memory.h
+//   time N                  cycles that pass before the clock stands still
+//   report FILE             cycles so far, into a file
 // and of a top with an AXI4 memory, whose bytes are the file MEMORY:
 //   memory flip BYTE BIT    a bit of it
 //   memory ready N, memory failed N     its start-up is over, or has failed: it is over some time after the reset by itself
 //   memory refuse BYTE      reads of that word are answered with SLVERR; none is, beyond its end
-//   time N                  cycles that pass before the clock stands still
-//   report FILE             cycles so far, into a file
 // and of a top with a chip of SDRAM behind its pins, whose first complaint ends the program:
 //   memory flip BYTE BIT    a bit of it, by its address on the bus
 // The memory takes an address a cycle, has its first word LATENCY cycles later, and distrusts its master: what a burst may not be ends the program.
@@ -88,15 +88,12 @@ static void memory_cycle(Vtop &top, uint64_t now) {
         writing = true;
     }
 }
-static void control_memory(const char *line, uint64_t now) {
+static void control_memory(const char *line) {
     unsigned long long a, b;
     if (sscanf(line, "memory flip %llu %llu", &a, &b) == 2 && a < MEMORY_BYTES) memory[a] ^= 1 << b;
     if (sscanf(line, "memory ready %llu", &a) == 1) up = a;
     if (sscanf(line, "memory failed %llu", &a) == 1) failed = a;
     if (sscanf(line, "memory refuse %llu", &a) == 1) refused = a;
-    if (sscanf(line, "time %llu", &a) == 1) until = now + a;
-    if (!strncmp(line, "report ", 7))
-        if (FILE *file = fopen(line + 7, "w")) fprintf(file, "%llu\n", (unsigned long long)now), fclose(file);
 }
 #elif SDRAM_BANKS
 static unsigned long long chip_byte, chip_bit;
@@ -109,13 +106,21 @@ static void memory_cycle(Vtop &top, uint64_t) {
     top.flip_address = (bank * SDRAM_ROWS + row) * SDRAM_COLUMNS + word % SDRAM_COLUMNS;
     flips = false;
 }
-static void control_memory(const char *line, uint64_t) {
+static void control_memory(const char *line) {
     flips = sscanf(line, "memory flip %llu %llu", &chip_byte, &chip_bit) == 2;
 }
 #else
 static void memory_cycle(Vtop &, uint64_t) {}
-static void control_memory(const char *, uint64_t) {}
+static void control_memory(const char *) {}
 #endif
+
+static void control_any(const char *line, uint64_t now) {
+    unsigned long long cycles;
+    if (sscanf(line, "time %llu", &cycles) == 1) until = now + cycles;
+    if (!strncmp(line, "report ", 7))
+        if (FILE *file = fopen(line + 7, "w")) fprintf(file, "%llu\n", (unsigned long long)now), fclose(file);
+    control_memory(line);
+}
 
 int main(int argc, char **argv) {
     VerilatedContext context;
@@ -144,7 +149,7 @@ int main(int argc, char **argv) {
                 char text[4096] = {};
                 if (read(control, text, sizeof text - 1) > 0)
                     for (char *line = strtok(text, "\n"); line; line = strtok(nullptr, "\n"))
-                        if (!flip_kv(&top, line)) control_memory(line, now);
+                        if (!flip_kv(&top, line)) control_any(line, now);
             } else if (from[0].revents) {
                 unsigned char bytes[256];
                 ssize_t n = read(0, bytes, sizeof bytes);

@@ -40,8 +40,10 @@ def _binned(passes, cycles, value):
 
 
 def _spans(passes, slot):
-    """[start, end, request, kind] of a slot, passes that follow each other with the same joined. Kind: prompt, output
-    or drafts."""
+    """[start, end, request, kind] of a slot, passes that follow each other with the same joined.
+
+    Kind: prompt, output or drafts.
+    """
     spans = []
     for p in passes:
         for where, number, prefill, _, drafts, _ in p.parts:
@@ -83,8 +85,7 @@ def timeline_svg(report):
 
     for engine, counter in ENGINES.items():
         area(engine, _binned(passes, cycles, lambda p, counter=counter: p.counters[counter] / max(1, p.cycles)),
-             "level",
-             f"{100 * facts['utilization'][engine]:.1f} % busy")
+             "level", f"{100 * facts['utilization'][engine]:.1f} % busy")
     y += 14
     kinds = set()
     for slot in range(scheduler.link.design.hw.slots):
@@ -115,11 +116,10 @@ def timeline_svg(report):
         left = _LEFT + 260 * number
         out.append(f'<rect class="{kind}" x="{left}" y="{y - 19}" width="24" height="24"/>')
         text(left + 34, y, words)
-    text(_LEFT, 28,
-         f"{facts['requests']} requests, {facts['policy']}: {facts['tokens_per_second']:,.0f} tokens/s in and out "
-                    f"at {report.clock:g} MHz, projected")
+    text(_LEFT, 28, f"{facts['requests']} requests, {facts['policy']}: "
+                    f"{facts['tokens_per_second']:,.0f} tokens/s in and out at {report.clock:g} MHz, projected")
     text(_LEFT, 56, "a row is full where an engine is always busy, the KV memory is full, or the queue is longest",
          "small")
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + _RIGHT} {y + 24}" '
-                      f'role="img">',
+    size = f"{_LEFT + _WIDTH + _RIGHT} {y + 24}"
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" role="img">',
                       f"<style>{_STYLE}</style>", *out, "</svg>", ""])
