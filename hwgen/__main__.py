@@ -1,4 +1,5 @@
-"""The program ``hwgen``, also as ``python -m hwgen``: ready to be stopped before the rest is imported, which takes a second."""
+"""The program ``hwgen``, also as ``python -m hwgen``: ready to be stopped before the rest is imported, which takes a
+second."""
 import os
 import signal
 import sys

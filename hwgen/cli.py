@@ -41,8 +41,8 @@ def _parser():
                      epilog="first: hwgen demo        then: hwgen COMMAND --help, each with an example")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # as --help lists them
-    for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_load, add_counters, add_accuracy, add_quantize,
-                add_plan, add_info, add_report):
+    for add in (add_demo, add_emit, add_run, add_trace, add_selftest, add_fpga, add_load, add_counters, add_accuracy,
+                add_quantize, add_plan, add_info, add_report):
         add(commands)
     return parser
 
@@ -51,7 +51,8 @@ def _check_words(options):
     """Refuse empty words for files and names: of a shell's variable that is not set, and taken for nothing at all."""
     for name in "output", "file", "trace", "json", "picture", "text", "bitstream", "name", "calibration":
         if getattr(options, name, None) == "":
-            raise InputError(f"Option --{name} must not be empty" if name != "file" else "Trace must be a file, not an empty name")
+            raise InputError(f"Option --{name} must not be empty" if name != "file"
+                             else "Trace must be a file, not an empty name")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -62,9 +63,9 @@ class _Terminated(KeyboardInterrupt):
 def _every_interrupt():
     """Ctrl-C and termination end the program in order, wherever they strike.
 
-    Python drops what is raised in a finalizer, KeyboardInterrupt too, and Amaranth's objects all have one: that interrupt comes
-    again a little later, until it strikes elsewhere. SIGTERM is an interrupt with another exit code, so that nothing half-written
-    and no tool is left behind; so is the end of the terminal.
+    Python drops what is raised in a finalizer, KeyboardInterrupt too, and Amaranth's objects all have one: that
+    interrupt comes again a little later, until it strikes elsewhere. SIGTERM is an interrupt with another exit code, so
+    that nothing half-written and no tool is left behind; so is the end of the terminal.
     """
     def again(dropped):
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
@@ -135,7 +136,8 @@ def main(arguments=None):
         return complain(f"failed: {error}", 1)
     except KeyboardInterrupt as stop:
         warnings.simplefilter("ignore")     # Amaranth's, about components that were not finished
-        return complain("terminated", 128 + stop.args[0]) if isinstance(stop, _Terminated) else complain("interrupted", 130)
+        return (complain("terminated", 128 + stop.args[0]) if isinstance(stop, _Terminated)
+                else complain("interrupted", 130))
     except MemoryError as error:
         return complain(f"error: Memory must be more than there is{f': {error}' if str(error) else ''}", 2)
     except OSError as error:

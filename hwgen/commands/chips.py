@@ -18,8 +18,10 @@ DOES_NOT_FIT = 3        # exit code
 def add_chip(sub, clock="speeds are for this clock (default: the board's, if the machine may reach it)",
              shape="hardware shape, see below (default: the board's, or tiny)"):
     """Model, FPGA, shape and clock."""
-    sub.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; a folder with config.json alone, or one of {', '.join(PRESETS)}")
-    sub.add_argument("--board", choices=[*BOARDS], help="the board (default: what --family, --lut, --ff, --bram and --dsp say)")
+    sub.add_argument("model", metavar="MODEL", help=f"{MODEL_HELP}; a folder with config.json alone, or one of "
+                                                    f"{', '.join(PRESETS)}")
+    sub.add_argument("--board", choices=[*BOARDS],
+                     help="the board (default: what --family, --lut, --ff, --bram and --dsp say)")
     sub.add_argument("--family", choices=[*table()], help="of an FPGA without a board here (default: ecp5)")
     for kind, noun in (("lut", "LUTs of 4 inputs (xilinx7: of 6)"), ("ff", "flip-flops"),
                        ("bram", "memory blocks (ecp5, gowin, xilinx7: 18 kbit; ice40: 4 kbit)"),

@@ -13,11 +13,13 @@ from ..params.design import Design
 from ..params.presets import SHAPES, field_meanings, fraction_is_auto, hw_shape, recipe
 from .links import chosen_board, is_board_link
 
-__all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "add_command", "add_formats", "add_machine", "add_sampling",
-           "add_speculation", "check_adapters", "check_drafts", "check_sampling", "design_of",
+__all__ = ["CLOCK", "MODEL_HELP", "adapters_of", "add_adapter", "add_clock", "add_command", "add_formats",
+           "add_machine", "add_sampling", "add_speculation", "check_adapters", "check_drafts",
+           "check_sampling", "design_of",
            "drafter_of", "fitting", "loaded", "opened", "quantized_of", "recipe_of", "warn_clipped", "without_adapters"]
 
-MODEL_HELP = ("folder in Hugging Face's layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes with hwgen: "
+MODEL_HELP = ("folder in Hugging Face's layout, a .gguf file, a folder of `hwgen quantize`, or a model that comes "
+              "with hwgen: "
               '"demo", "mini" for small boards, or "wire" for matrices that are logic')
 CLOCK = 100.0       # MHz, for speeds of machines that are on no board
 
@@ -28,8 +30,8 @@ def _shapes_help():
     lines = [f"  {p.name:14} {p.purpose} ({p.status})" for p in SHAPES.values()]
     fields = [textwrap.fill(said.replace("``", ""), 110, initial_indent=f"  {name:17} ", subsequent_indent=" " * 20)
               for name, (_, said) in field_meanings().items()]
-    return "\n".join(["shapes for --shape, each of which field=value pairs change (--shape demo,entries=4,context=128):", *lines,
-                      "fields of a shape:", *fields,
+    return "\n".join(["shapes for --shape, each of which field=value pairs change (--shape "
+                      "demo,entries=4,context=128):", *lines, "fields of a shape:", *fields,
                       "  residual_fraction=auto, which is the default, takes what suits the model where 16 does not"])
 
 
@@ -45,7 +47,8 @@ def add_command(group, name, run, summary, example, shapes=True):
 def add_machine(sub, shape="demo", option=""):
     """Model, shape and formats; ``option``: the model is an option, and that by default."""
     if option:
-        sub.add_argument("--model", default=None if shape is None else option, metavar="MODEL", help=f"{MODEL_HELP} (default: {option})")
+        sub.add_argument("--model", default=None if shape is None else option, metavar="MODEL",
+                         help=f"{MODEL_HELP} (default: {option})")
     else:
         sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sub.add_argument("--shape", metavar="S", help=f"hardware shape, see below (default: {shape})")
@@ -55,25 +58,30 @@ def add_machine(sub, shape="demo", option=""):
 
 def add_formats(sub):
     sub.add_argument("--formats", metavar="F",
-                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, p=e4m3); weights "
-                     "and kv also e2m5, weights also e2m1: of all "
-                     "matrices (weights=F), the LM head (head=F), those of some kind (qkv=F, o=F, gate_up=F, down=F) or layers "
-                     "(layers.0-1=F, layers.3.down=F), "
-                     "of which what comes later counts; a tied head needs head=e3m4 then. scales=row or matrix: exponents (default: "
-                     "matrix, row with e2m1 or e2m5); "
-                     "block_range=N: the largest offset of 32 weights in e2m1. As weights=e2m1,head=e3m4,layers.0-1=e3m4: docs/cli.md")
-    sub.add_argument("--head", choices=("single", "pair"), help="codes per LM head weight: one, or hi + lo (default: single)")
+                     help="FP8 format e3m4 or e4m3 of everything, or weights=F,activations=F,kv=F,p=F (default: e3m4, "
+                     "p=e4m3); weights and kv also e2m5, weights also e2m1: of all "
+                     "matrices (weights=F), the LM head (head=F), those of some kind (qkv=F, o=F, gate_up=F, "
+                     "down=F) or layers (layers.0-1=F, layers.3.down=F), "
+                     "of which what comes later counts; a tied head needs head=e3m4 then. scales=row or matrix: "
+                     "exponents (default: matrix, row with e2m1 or e2m5); "
+                     "block_range=N: the largest offset of 32 weights in e2m1. As "
+                     "weights=e2m1,head=e3m4,layers.0-1=e3m4: docs/cli.md")
+    sub.add_argument("--head", choices=("single", "pair"),
+                     help="codes per LM head weight: one, or hi + lo (default: single)")
 
 
 def add_clock(sub, board=False):
     sub.add_argument("--clock", type=float, metavar="MHz",
-                     help=f"clock for projected speeds (default: {CLOCK:g}" + ("; a board's own with its links)" if board else ")"))
+                     help=f"clock for projected speeds (default: {CLOCK:g}"
+                     + ("; a board's own with its links)" if board else ")"))
 
 
 def add_sampling(sub, temperature):
-    sub.add_argument("--temperature", type=float, default=temperature, metavar="T", help="0 takes the likeliest token; others "
+    sub.add_argument("--temperature", type=float, default=temperature, metavar="T",
+                     help="0 takes the likeliest token; others "
                      f"need a shape with sampler=gumbel (default: {temperature:g})")
-    sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
+    sub.add_argument("--seed", type=int, default=1, metavar="N",
+                     help="of the sampler's noise and of stalls (default: 1)")
 
 
 def add_adapter(sub, many=False, who="requests"):
@@ -86,7 +94,8 @@ def add_adapter(sub, many=False, who="requests"):
 
 
 def add_speculation(sub):
-    sub.add_argument("--speculate", type=int, default=0, metavar="K", help="verify up to K draft tokens of a text in one pass; needs a "
+    sub.add_argument("--speculate", type=int, default=0, metavar="K",
+                     help="verify up to K draft tokens of a text in one pass; needs a "
                      "shape with more than K entries, and changes no token (default: 0)")
     sub.add_argument("--draft", metavar="D", help="where drafts come from: ngram (what followed the last tokens "
                      "before), or the model in other formats on the golden model, as --formats (default: ngram)")
@@ -102,7 +111,8 @@ def design_of(options, checkpoint):
         board = chosen_board(options) if is_board_link(link) else None
         if "link" in options and board is None:
             if getattr(options, "mhz", None) is not None:
-                raise ValueError("Option --mhz is the clock of a board's machine: give --clock, or --link sim-uart or serial:DEVICE")
+                raise ValueError("Option --mhz is the clock of a board's machine: give --clock, or --link sim-uart or "
+                                 "serial:DEVICE")
             if getattr(options, "board", None) is not None:
                 raise ValueError("Option --board needs --link sim-uart or serial:DEVICE: others run no board's machine")
         if options.shape is None:
@@ -128,8 +138,10 @@ def recipe_of(options, kept, source):
     """What the options say, or the recipe of a quantized model, if there is one."""
     if kept is None:
         return recipe(options.formats, options.head)
-    if (options.formats is not None or options.head is not None) and recipe(options.formats, options.head) != kept.recipe:
-        raise ValueError(f"Formats must be those in which {source} is: leave out --formats and --head, or name the model it was made from")
+    given = options.formats is not None or options.head is not None
+    if given and recipe(options.formats, options.head) != kept.recipe:
+        raise ValueError(f"Formats must be those in which {source} is: leave out --formats and --head, or name the "
+                         "model it was made from")
     return kept.recipe
 
 
@@ -148,13 +160,15 @@ def loaded(options, screen, need_tokenizer=False):
 
 
 def quantized_of(options, screen, checkpoint, design):
-    """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and warnings."""
+    """(design, QuantizedModel), with a residual_fraction that suits the model where the shape leaves it open, and
+    warnings."""
     from ..plan.ranges import advice
     fraction = design.hw.residual_fraction
     with screen.bar("quantizing") as progress:
         quantized = quantize(checkpoint, design.recipe, progress)
         ranges, sentences = advice(checkpoint, quantized, fraction)
-        if other := fraction_is_auto(options.shape) and ranges.fitting not in (None, fraction):     # seldom: the text is run again
+        # seldom: the text is run again
+        if other := fraction_is_auto(options.shape) and ranges.fitting not in (None, fraction):
             design = _with_fraction(design, ranges.fitting)
             _, sentences = advice(checkpoint, quantized, ranges.fitting)
     if other:
@@ -186,13 +200,15 @@ def _with_fraction(design, fraction):
 
 
 def warn_clipped(screen, design, counted):
-    """Say what the residual clipped in passes, of which ``counted`` has the counters: pass results, records or `Totals`."""
+    """Say what the residual clipped in passes, of which ``counted`` has the counters: pass results, records or
+    `Totals`."""
     granules = sum(c.counters.get("saturated", 0) for c in counted)
     if granules:
         fraction = design.hw.residual_fraction
-        screen.warn(f"numbers of the residual were clipped, in {granules:,} granules of {design.hw.vector_lanes}, "
-                   f"so tokens may be wrong: with residual_fraction={fraction} it holds numbers below {2.0 ** (31 - fraction):,.0f} (hwgen info MODEL --ranges says "  # noqa: E501
-                   f"which fits)")
+        below = f"{2.0 ** (31 - fraction):,.0f}"
+        screen.warn(f"numbers of the residual were clipped, in {granules:,} granules of {design.hw.vector_lanes}, so "
+                    f"tokens may be wrong: with residual_fraction={fraction} it holds numbers below {below} (hwgen "
+                    "info MODEL --ranges says which fits)")
 
 
 def check_sampling(options, design):
@@ -228,12 +244,14 @@ def check_drafts(options, design):
             raise ValueError("Option --draft needs --speculate K")
         return None
     if not 1 <= options.speculate < design.hw.entries:
-        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries a pass, not "
-                         f"{options.speculate}"
-                         if design.hw.entries > 1 else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
+        raise ValueError(f"Speculation must be 1 to {design.hw.entries - 1} tokens with {design.hw.entries} entries "
+                         f"a pass, not {options.speculate}"
+                         if design.hw.entries > 1
+                         else "Speculation needs more than 1 entry a pass: add entries=N to --shape")
     if options.draft in (None, "ngram"):
         return None
-    return Design(model=design.model, hw=design.hw, recipe=recipe(options.draft)).recipe    # which refuses what cannot be
+    # which refuses what cannot be
+    return Design(model=design.model, hw=design.hw, recipe=recipe(options.draft)).recipe
 
 
 def drafter_of(options, screen, checkpoint, design, formats):

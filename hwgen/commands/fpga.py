@@ -23,23 +23,29 @@ __all__ = ["add_fpga"]
 
 def _boards_help():
     """A line for each board."""
-    return "boards:\n" + "\n".join(f"  {b.name:{max(map(len, BOARDS))}} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}{b.note and f' ({b.note})'}" for b in BOARDS.values())
+    width = max(map(len, BOARDS))
+    lines = [f"  {b.name:{width}} {b.title}, {b.clock:g} MHz, --model {b.model} --shape {b.shape}"
+             f"{b.note and f' ({b.note})'}" for b in BOARDS.values()]
+    return "\n".join(["boards:", *lines])
 
 
 def add_fpga(commands):
-    fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).", description="Machines on FPGA boards.",
-                               epilog=_boards_help(), formatter_class=argparse.RawDescriptionHelpFormatter)
+    fpga = commands.add_parser("fpga", help="Build a board's bitstream (build), or load it (program).",
+                               description="Machines on FPGA boards.", epilog=_boards_help(),
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = fpga.add_subparsers(dest="action", metavar="ACTION", required=True)
     sub = add_command(actions, "fpga build", run_build,
-                      "From a model to a board's bitstream: emit, synthesize, place and route, pack. An interrupted build goes on where it was.",
+                      "From a model to a board's bitstream: emit, synthesize, place and route, pack. An interrupted "
+                      "build goes on where it was.",
                       "hwgen fpga build --board ulx3s-85f\n\n" + _boards_help(), shapes=False)
     add_machine(sub, shape=None, option="the board's")
     add_board(sub)
     sub.add_argument("--seeds", metavar="N,A-B", help="of the placement; the fastest is taken (default: the board's)")
     sub.add_argument("--clean", action="store_true", help="forget what earlier builds for the board have left")
-    sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR", help="where bitstream and report go (default: build/fpga)")
-    sub = add_command(actions, "fpga program", run_program, "Load a bitstream into a board, with openFPGALoader.", "hwgen fpga program --board ulx3s-85f",
-                      shapes=False)
+    sub.add_argument("-o", "--output", default="build/fpga", metavar="DIR",
+                     help="where bitstream and report go (default: build/fpga)")
+    sub = add_command(actions, "fpga program", run_program, "Load a bitstream into a board, with openFPGALoader.",
+                      "hwgen fpga program --board ulx3s-85f", shapes=False)
     add_board(sub)
     sub.add_argument("--bitstream", metavar="FILE", help="default: that of hwgen fpga build")
     sub.add_argument("--flash", action="store_true", help="into the flash, where it stays without power")
@@ -53,7 +59,8 @@ def _seeds(text):
     seeds = []
     for part in text.split(","):
         low, dash, high = part.partition("-")
-        if not re.fullmatch("[0-9]{1,9}", low) or dash and not re.fullmatch("[0-9]{1,9}", high) or dash and int(high) < int(low):
+        numbers = [low, high] if dash else [low]
+        if not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers) or int(numbers[-1]) < int(low):
             raise ValueError(f"Seeds must be numbers of up to 9 digits and ranges, as 1-4 or 1,5, not {shown(text)}")
         if len(seeds) + int(high or low) - int(low) >= _MOST_SEEDS:
             raise ValueError(f"Seeds must be at most {_MOST_SEEDS}: each takes minutes")
@@ -76,7 +83,8 @@ def run_build(options, screen):
     design, quantized = quantized_of(options, screen, checkpoint, design)
     if options.clean:
         for old in folder.glob(f"{chosen.name}-*"):
-            if re.fullmatch("-[0-9a-f]{12}", old.name.removeprefix(chosen.name)) and old.is_dir():     # as `build` names them
+            # as `build` names them
+            if re.fullmatch("-[0-9a-f]{12}", old.name.removeprefix(chosen.name)) and old.is_dir():
                 with writing(old):
                     shutil.rmtree(old)
     try:
@@ -95,12 +103,15 @@ def run_build(options, screen):
         table.add_row(name, f"{used:,}", f"{report.available[name]:,}", f"{used / report.available[name]:.0%}")
     result(table)
     print(f"clock      {report.clock:g} MHz asked for, {report.fmax:g} MHz reached (seed {report.seed}"
-          + (f"; others: {', '.join(f'{s}: {f:g}' for s, f in report.seeds.items() if int(s) != report.seed)}" if len(report.seeds) > 1 else "") + ")")
-    print(f"CPU        {sum(report.cpu_seconds.values()) / 60:.1f} minutes: " + ", ".join(f"{tool} {s:.0f} s" for tool, s in report.cpu_seconds.items()))
+          + (f"; others: {', '.join(f'{s}: {f:g}' for s, f in report.seeds.items() if int(s) != report.seed)}"
+             if len(report.seeds) > 1 else "") + ")")
+    print(f"CPU        {sum(report.cpu_seconds.values()) / 60:.1f} minutes: "
+          + ", ".join(f"{tool} {s:.0f} s" for tool, s in report.cpu_seconds.items()))
     print(f"bitstream  {report.bitstream}")
     print(f"report     {folder / f'{chosen.name}.json'}")
     if not report.met:
-        raise InputError(f"The clock of {report.clock:g} MHz is not met: build with --mhz {int(report.fmax)}, or try other --seeds")
+        raise InputError(f"The clock of {report.clock:g} MHz is not met: build with --mhz {int(report.fmax)}, or try "
+                         "other --seeds")
 
 
 def run_program(options, screen):
@@ -108,12 +119,13 @@ def run_program(options, screen):
     chosen = chosen_board(options)
     bitstream = Path(options.bitstream or f"build/fpga/{chosen.name}{FAMILIES[chosen.family].suffix}")
     if not bitstream.is_file():
-        makes = "makes it" if FAMILIES[chosen.family].placer else "writes a Vivado project, which makes it: name it with --bitstream"
+        makes = ("makes it" if FAMILIES[chosen.family].placer
+                 else "writes a Vivado project, which makes it: name it with --bitstream")
         raise InputError(f"{bitstream}: No such file: hwgen fpga build --board {chosen.name} {makes}")
     loader = shutil.which("openFPGALoader")
     if loader is None:
-        raise InputError("openFPGALoader is not installed: apt-get install openfpgaloader (Debian 12), brew install openfpgaloader, or "
-                         "https://trabucayre.github.io/openFPGALoader")
+        raise InputError("openFPGALoader is not installed: apt-get install openfpgaloader (Debian 12), brew install "
+                         "openfpgaloader, or https://trabucayre.github.io/openFPGALoader")
     command = [loader, *chosen.programmer, *(["--write-flash"] if options.flash else []), str(bitstream)]
     screen.say(" ".join(command))
     if subprocess.run(command).returncode:

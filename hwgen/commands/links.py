@@ -9,8 +9,8 @@ from ..lib import verilator
 from ..models.wires import fixed_matrices
 from ..params.model import DEMO as DEMO_SHAPE
 
-__all__ = ["LINKS", "add_board", "add_link", "board_link", "check_link", "check_simulator", "check_source", "chosen_board", "is_board_link",
-           "open_link", "place"]
+__all__ = ["LINKS", "add_board", "add_link", "board_link", "check_link", "check_simulator", "check_source",
+           "chosen_board", "is_board_link", "open_link", "place"]
 
 LINKS = "sim-uart (the UART pins of the board's simulated top), serial:DEVICE (a board, as serial:/dev/ttyUSB0)"
 
@@ -22,8 +22,8 @@ def add_link(sub, golden="; golden is numpy, with predicted cycles"):
 
 
 def add_board(sub):
-    sub.add_argument("--board", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its shape is taken "
-                     "unless --shape names one")
+    sub.add_argument("--board", metavar="B", help=f"one of {', '.join(BOARDS)} (default: ulx3s-85f); its "
+                     "shape is taken unless --shape names one")
     sub.add_argument("--mhz", type=float, metavar="MHz", help="clock of the board's machine (default: the board's)")
 
 
@@ -56,8 +56,8 @@ def check_simulator():
     try:
         check_cache()
     except OSError as error:
-        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be written and has room "
-                         f"(HWGEN_CACHE "
+        raise InputError(f"{os.environ.get('HWGEN_CACHE') or error.filename}: Cache must be a folder that can be "
+                         f"written and has room (HWGEN_CACHE "
                          f"names another), not this one: {error.strerror}") from None
 
 
@@ -110,8 +110,8 @@ def check_source(chosen, hw):
 
 @contextlib.contextmanager
 def board_link(screen, options, design, quantized, *, faults=(), empty=None):
-    """The link to a board's machine that the options ask for. With ``empty``, the file of a simulated memory's bytes, nothing is said of
-    the weights that are there."""
+    """The link to a board's machine that the options ask for. With ``empty``, the file of a simulated memory's bytes,
+    nothing is said of the weights that are there."""
     from ..host.links.board import serial_link, simulated_pins
     chosen = chosen_board(options)
     with checked_input():

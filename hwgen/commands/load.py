@@ -13,8 +13,8 @@ __all__ = ["add_load"]
 
 
 def add_load(commands):
-    sub = add_command(commands, "load", run_load, "Write a model's weights into the memory of a board, once, over its line. What is there "
-                      "already stays: an interrupted load goes on where it was.",
+    sub = add_command(commands, "load", run_load, "Write a model's weights into the memory of a board, once, over its "
+                      "line. What is there already stays: an interrupted load goes on where it was.",
                       "hwgen load models/smollm2-135m-instruct.gguf --board B --link serial:/dev/ttyUSB0")
     add_machine(sub)
     sub.add_argument("--link", required=True, metavar="L",
@@ -27,12 +27,13 @@ def run_load(options, screen):
     from ..host.links.verilated import cache_folder
     with checked_input():
         if not is_board_link(options.link):
-            raise ValueError(f"Link must be sim-uart or serial:DEVICE, not {options.link!r}: other machines are given their weights "
-                             "as a file")
+            raise ValueError(f"Link must be sim-uart or serial:DEVICE, not {options.link!r}: other machines are given "
+                             "their weights as a file")
         chosen = chosen_board(options)
         if not chosen.memory:
             there = ", ".join(board.name for board in BOARDS.values() if board.memory) or "none yet"
-            raise ValueError(f"Board must be one with a memory for weights ({there}), not {chosen.name}: its bitstream has them")
+            raise ValueError(f"Board must be one with a memory for weights ({there}), not {chosen.name}: its "
+                             "bitstream has them")
     checkpoint, design = loaded(options, screen)
     with checked_input():
         check_source(chosen, design.hw)
@@ -41,7 +42,8 @@ def run_load(options, screen):
     design, quantized = quantized_of(options, screen, checkpoint, design)
     data = pack(quantized, design).reshape(-1)
     sends, reads = load_seconds(len(data), chosen.baud), check_seconds(len(data), chosen.clock, chosen.memory.axi())
-    screen.say(f"{len(data):,} bytes: about {_time(sends)} at {chosen.baud:,} baud if none are there, and {_time(reads)} to read them back")
+    screen.say(f"{len(data):,} bytes: about {_time(sends)} at {chosen.baud:,} baud if none are there, and "
+               f"{_time(reads)} to read them back")
     file = cache_folder() / f"memory-{chosen.name}.bin"
     if options.link == "sim-uart":
         with writing(file):
@@ -61,8 +63,8 @@ def run_load(options, screen):
         if outcome.failed:
             screen.warn(f"{outcome.failed} of {outcome.sent} blocks did not arrive whole, and were sent again")
         link.check_weights()
-    print(f"loaded: {design.model.name}, weights {model_id(quantized):#010x}, {len(data):,} bytes with CRC-32 {wanted:#010x}; "
-          f"{outcome.sent:,} of {outcome.blocks:,} blocks sent, all read back, {outcome.seconds:.1f} s")
+    print(f"loaded: {design.model.name}, weights {model_id(quantized):#010x}, {len(data):,} bytes with CRC-32 "
+          f"{wanted:#010x}; {outcome.sent:,} of {outcome.blocks:,} blocks sent, all read back, {outcome.seconds:.1f} s")
 
 
 def _time(seconds):

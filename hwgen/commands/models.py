@@ -26,15 +26,18 @@ def add_accuracy(commands):
     sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the demo model's held-out text, Jane Austen)")
     sub.add_argument("--tokens", type=int, default=2000, metavar="N", help="of the text's start (default: 2000)")
-    sub.add_argument("--window", type=int, metavar="N", help="context: the text is cut into such pieces (default: 256, or the model's)")
+    sub.add_argument("--window", type=int, metavar="N",
+                     help="context: the text is cut into such pieces (default: 256, or the model's)")
     sub.add_argument("--quantized", action="append", default=[], metavar="DIR",
                      help="a folder of `hwgen quantize` of that model; may be repeated")
-    sub.add_argument("--recipe", action="append", metavar="R", help="formats as --formats of `hwgen emit`, and head=pair; may be "
+    sub.add_argument("--recipe", action="append", metavar="R",
+                     help="formats as --formats of `hwgen emit`, and head=pair; may be "
                      f"repeated (default: {' '.join(RECIPES)})")
     sub.add_argument("--shape", default="demo", metavar="S",
                      help="of a hardware shape, as of `hwgen emit`, residual_fraction changes the numbers, and "
                      "vector_lanes what is counted as clipped; nothing else (default: demo)")
-    sub.add_argument("--parts", action="store_true", help="also float32 with only weights, only activations ... in each recipe's formats")
+    sub.add_argument("--parts", action="store_true",
+                     help="also float32 with only weights, only activations ... in each recipe's formats")
 
 
 def add_info(commands):
@@ -42,8 +45,8 @@ def add_info(commands):
                       "hwgen info demo --shape batch-16x16")
     add_machine(sub)
     sub.add_argument("--ranges", action="store_true",
-                     help="also do its numbers suit the machine: the residual's range, each matrix's rounding, and what "
-                     "rounding costs on a short text (reads all weights)")
+                     help="also do its numbers suit the machine: the residual's range, each matrix's "
+                     "rounding, and what rounding costs on a short text (reads all weights)")
     sub.add_argument("--calibration", metavar="FILE",
                      help="with --ranges: the short text, of which the first 128 tokens are taken, as UTF-8 (default: "
                      "one that comes with hwgen)")
@@ -55,7 +58,8 @@ def run_accuracy(options, screen):
     checkpoint = opened(screen, options.model, need_tokenizer=True)
     path = Path(options.text) if options.text else DEMO / "valid.txt"
     with checked_input():
-        recipes = {text: recipe(text) for text in options.recipe or ([] if checkpoint.kept or options.quantized else RECIPES)}
+        recipes = {text: recipe(text) for text in options.recipe
+                   or ([] if checkpoint.kept or options.quantized else RECIPES)}
         kept = {str(path): _kept(path, checkpoint) for path in options.quantized}
         if checkpoint.kept and not options.recipe:      # it is its own reference, so only activations cost something
             kept[checkpoint.source] = checkpoint.kept
@@ -68,7 +72,8 @@ def run_accuracy(options, screen):
             raise ValueError(f"Window must be {least} to the model's context {longest}, not {window}")
         if options.parts and not recipes:
             raise ValueError("Option --parts needs --recipe R, the formats whose parts it takes")
-        hw = dataclasses.replace(without_adapters(hw_shape(options.shape, checkpoint.shape)), context=window, slots=1, kv_blocks=0)
+        hw = dataclasses.replace(without_adapters(hw_shape(options.shape, checkpoint.shape)), context=window, slots=1,
+                                 kv_blocks=0)
         for each in (*recipes.values(), *(model.recipe for model in kept.values())):
             Design(model=checkpoint.shape, hw=hw, recipe=each)      # refuses what cannot be
         tokens = checkpoint.tokenizer.encode(read_text(path, "Text"), special=False)[:options.tokens]
@@ -87,8 +92,8 @@ def run_accuracy(options, screen):
     print("\n".join(report(rows)))
     if any(row.clipped for row in rows.values()):
         screen.warn(f"numbers of the residual were clipped (granules of {hw.vector_lanes} numbers are counted): with "
-                   f"residual_fraction={hw.residual_fraction} it holds numbers below {2.0 ** (31 - hw.residual_fraction):,.0f} (hwgen "
-                   f"info MODEL "
+                   f"residual_fraction={hw.residual_fraction} it holds numbers below "
+                   f"{2.0 ** (31 - hw.residual_fraction):,.0f} (hwgen info MODEL "
                    "--ranges says which fits)")
 
 
@@ -122,22 +127,24 @@ def run_info(options, screen):
             screen.say(_ITS_OWN.format(options.model))
         design = fitting(options, screen, checkpoint, design)
         with screen.bar("quantizing") as progress:
-            ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress), design.hw.residual_fraction,
-                                       **calibration)
+            ranges, sentences = advice(checkpoint, quantize(checkpoint, design.recipe, progress),
+                                       design.hw.residual_fraction, **calibration)
         print("\n".join(lines(ranges, design.recipe, sentences)))
 
 
 def add_quantize(commands):
     sub = add_command(commands, "quantize", run_quantize,
-                      "Choose a model's codes for what goes into each matrix on a text, and keep them in a folder, which "
-                      "every command takes for a model.",
-                      "hwgen quantize demo -o build/demo-codes\n  hwgen accuracy demo --quantized build/demo-codes", shapes=False)
+                      "Choose a model's codes for what goes into each matrix on a text, and keep them in a "
+                      "folder, which every command takes for a model.",
+                      "hwgen quantize demo -o build/demo-codes\n  hwgen accuracy demo --quantized build/demo-codes",
+                      shapes=False)
     sub.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
+    sub.add_argument("-o", "--output", required=True, metavar="DIR",
+                     help="the folder: new, or an earlier output of this command")
     add_formats(sub)
     sub.add_argument("--calibration", metavar="FILE",
-                     help="UTF-8 text like those that the model will see; not the one on which it is judged (default: one "
-                     "that comes with hwgen)")
+                     help="UTF-8 text like those that the model will see; not the one on which it is judged "
+                     "(default: one that comes with hwgen)")
     sub.add_argument("--tokens", type=int, default=CALIBRATION_TOKENS, metavar="N",
                      help=f"of the text's start (default: {CALIBRATION_TOKENS})")
 
@@ -157,7 +164,8 @@ def run_quantize(options, screen):
         formats.check(checkpoint.shape)
         if options.tokens < 2:
             raise ValueError(f"Token count must be at least 2, not {options.tokens}")
-        texts = calibration_texts(checkpoint, read_text(options.calibration, "Text") if options.calibration else None, options.tokens)
+        texts = calibration_texts(checkpoint, read_text(options.calibration, "Text") if options.calibration else None,
+                                  options.tokens)
     with screen.bar("quantizing") as progress, writing(folder):
         quantized, there = kept_in(folder, checkpoint, formats, texts, progress)
     if there:

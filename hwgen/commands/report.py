@@ -25,20 +25,24 @@ _PROGRAMS = {"c++": "--version", "make": "--version", "iverilog": "-V", "vvp": "
 
 def add_report(commands):
     sub = add_command(commands, "report", run_report,
-                      "Versions, the model's options without its weights, the shape and the seed: to paste into a bug report. No path, no "
-                      "name of a user, a machine or a folder is in it.", "hwgen report demo --shape demo,entries=4 --seed 7")
-    sub.add_argument("model", nargs="?", metavar="MODEL", help=f"{MODEL_HELP}; a folder with config.json alone (default: no model)")
+                      "Versions, the model's options without its weights, the shape and the seed: to paste into a bug "
+                      "report. No path, no name of a user, a machine or a folder is in "
+                      "it.", "hwgen report demo --shape demo,entries=4 --seed 7")
+    sub.add_argument("model", nargs="?", metavar="MODEL",
+                     help=f"{MODEL_HELP}; a folder with config.json alone (default: no model)")
     sub.add_argument("--shape", default="demo", metavar="S", help="hardware shape, see below (default: demo)")
     add_formats(sub)
-    sub.add_argument("--seed", type=int, metavar="N", help="of the run or the bench that failed (default: HWGEN_SEED, if that is set)")
+    sub.add_argument("--seed", type=int, metavar="N",
+                     help="of the run or the bench that failed (default: HWGEN_SEED, if that is set)")
 
 
 def run_report(options, screen):
     seed = os.environ.get("HWGEN_SEED") if options.seed is None else options.seed
-    lines = [f"hwgen {importlib.metadata.version('hwgen')}{_commit()}", f"system: {platform.system()} {platform.machine()}, "
+    lines = [f"hwgen {importlib.metadata.version('hwgen')}{_commit()}",
+             f"system: {platform.system()} {platform.machine()}, "
              f"{' '.join(filter(None, platform.libc_ver())) or 'libc unknown'}, {os.cpu_count()} cores",
-             f"python: {platform.python_implementation()} {platform.python_version()}", f"packages: {', '.join(_packages())}",
-             f"programs: {', '.join(_programs()) or 'none'}"]
+             f"python: {platform.python_implementation()} {platform.python_version()}",
+             f"packages: {', '.join(_packages())}", f"programs: {', '.join(_programs()) or 'none'}"]
     if options.model is not None:
         lines += _of_model(options, screen)
     lines.append(f"seed: {'not set' if seed is None else seed}")
@@ -48,7 +52,8 @@ def run_report(options, screen):
 def _commit():
     """The commit of a checkout."""
     try:
-        done = subprocess.run(["git", "-C", Path(__file__).parent, "describe", "--always", "--abbrev=10", "--dirty", "--exclude=*"],
+        done = subprocess.run(["git", "-C", Path(__file__).parent, "describe", "--always", "--abbrev=10", "--dirty",
+                               "--exclude=*"],
                               capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -72,11 +77,13 @@ def _programs():
     for name, option in _PROGRAMS.items():
         if program := shutil.which(name):
             try:
-                done = subprocess.run([program, option], capture_output=True, text=True, errors="replace", timeout=20, check=False)
+                done = subprocess.run([program, option], capture_output=True, text=True, errors="replace", timeout=20,
+                                      check=False)
             except (OSError, subprocess.TimeoutExpired):
                 version = "that does not start"
             else:
-                version = next(iter(re.findall(r"\b\d+(?:\.\d+)+\S*", done.stdout + done.stderr)), "of unknown version").strip("(),;")
+                version = next(iter(re.findall(r"\b\d+(?:\.\d+)+\S*", done.stdout + done.stderr)),
+                               "of unknown version").strip("(),;")
             yield f"{name} {version}"
 
 
@@ -90,7 +97,8 @@ def _of_model(options, screen):
         verdict = "accepted"
     except ValueError as error:
         verdict = f"refused: {error}"
-    return [f"model: {_fields(shape, 'name')}", f"shape: {_fields(hw)}", f"formats: {_fields(recipe)}", f"design: {verdict}"]
+    return [f"model: {_fields(shape, 'name')}", f"shape: {_fields(hw)}", f"formats: {_fields(recipe)}",
+            f"design: {verdict}"]
 
 
 def _fields(value, *without):
@@ -103,4 +111,5 @@ def _fields(value, *without):
 def _plain(value):
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, (Fp8, Override)) else str(value)
+    return (dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, (Fp8, Override))
+            else str(value))

@@ -10,8 +10,8 @@ from ..lib import verilator
 from ..models import load
 from ..models.adapter_codes import quantize_adapter
 from ..plan.summary import summary
-from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation, check_adapters,
-                     check_drafts, check_sampling, design_of, drafter_of, loaded,
+from .common import (adapters_of, add_adapter, add_clock, add_command, add_machine, add_sampling, add_speculation,
+                     check_adapters, check_drafts, check_sampling, design_of, drafter_of, loaded,
                      quantized_of, warn_clipped)
 from .emit import emit_machine, output_folder
 from .links import add_link, check_link, check_simulator, is_board_link, open_link, place
@@ -24,12 +24,15 @@ BESIDE_TOKENS = 24
 
 
 def add_demo(commands):
-    sub = add_command(commands, "demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with the golden model.",
+    sub = add_command(commands, "demo", run_demo, "Emit the demo model's machine, simulate it, and compare it with "
+                                                  "the golden model.",
                       'hwgen demo --prompt "It is a truth universally acknowledged"', shapes=False)
-    sub.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"what the text starts with (default: {PROMPT!r})")
+    sub.add_argument("--prompt", default=PROMPT, metavar="TEXT",
+                     help=f"what the text starts with (default: {PROMPT!r})")
     sub.add_argument("--max-tokens", type=int, default=60, metavar="N", help="tokens to generate (default: 60)")
     add_sampling(sub, 0.6)
-    sub.add_argument("-o", "--output", default="build/demo", metavar="DIR", help="where the Verilog goes (default: build/demo)")
+    sub.add_argument("-o", "--output", default="build/demo", metavar="DIR",
+                     help="where the Verilog goes (default: build/demo)")
     sub.add_argument("--link", choices=("verilator", "golden"), default="verilator",
                      help="golden writes the same without Verilog and simulator")
     add_clock(sub)
@@ -41,21 +44,26 @@ def add_run(commands):
                       '  hwgen run models/smollm2-135m-instruct.gguf --chat --prompt "What is the capital of France?" '
                       "--shape latency-32x32")
     add_machine(sub)
-    sub.add_argument("--prompt", required=True, metavar="TEXT", help="what the text starts with; with --chat a user's message")
+    sub.add_argument("--prompt", required=True, metavar="TEXT",
+                     help="what the text starts with; with --chat a user's message")
     sub.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
     sub.add_argument("--max-tokens", type=int, default=64, metavar="N", help="tokens to generate (default: 64)")
     add_sampling(sub, 0.0)
     add_link(sub)
-    sub.add_argument("--check", action="store_true", help="compare every token, signature and cycle with the golden model")
+    sub.add_argument("--check", action="store_true",
+                     help="compare every token, signature and cycle with the golden model")
     add_speculation(sub)
     add_adapter(sub)
     sub.add_argument("--trace", metavar="FILE",
                      help="write a waveform (.vcd or .fst), and beside it files that open it in GTKWave and Surfer")
-    sub.add_argument("--trace-signals", choices=SIGNALS, help="what it holds: ports and registers with names, or all, twenty times as much "
+    sub.add_argument("--trace-signals", choices=SIGNALS,
+                     help="what it holds: ports and registers with names, or all, twenty times as much "
                      "(default: named)")
-    sub.add_argument("--trace-window", metavar="WINDOW", help="when: cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH, phases=NAME+NAME, "
+    sub.add_argument("--trace-window", metavar="WINDOW",
+                     help="when: cycles=LOW:HIGH, passes=LOW:HIGH, layers=LOW:HIGH, phases=NAME+NAME, "
                      "or several with commas (default: always)")
-    sub.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a weight beat is late (source=stream)")
+    sub.add_argument("--stall", type=float, default=0.0, metavar="P",
+                     help="probability that a weight beat is late (source=stream)")
     add_clock(sub, board=True)
 
 
@@ -96,7 +104,8 @@ def run_run(options, screen):
         if drafter:
             _generate_drafted(screen, link, checkpoint.tokenizer, prompt, options, drafter)
         else:
-            _generate(screen, link, checkpoint.tokenizer, prompt, options, lambda: options.chat or screen.echo(options.prompt))
+            _generate(screen, link, checkpoint.tokenizer, prompt, options,
+                      lambda: options.chat or screen.echo(options.prompt))
     if trace:
         screen.say(f"waveform: {trace.path} (gtkwave {trace.path.with_suffix('.gtkw')})")
 
@@ -150,8 +159,10 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     from ..host.serving.report import draft_text
     prefill, decode, text = Totals(), Totals(), tokenizer.stream(after=prompt)
     began, proposed, accepted = time.monotonic(), 0, 0
-    scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
-    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids, adapter=int(bool(options.adapter))))
+    scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate,
+                          on_token=lambda _, token: terminal.write(text.push(token)))
+    scheduler.add(Request(tuple(prompt), options.max_tokens, stop=link.design.model.eos_token_ids,
+                          adapter=int(bool(options.adapter))))
     if not options.chat:
         screen.echo(options.prompt)
     try:
@@ -172,18 +183,20 @@ def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
 
 def _say_equal(screen, link):
     """What a `CheckedLink` has compared."""
-    screen.say("every token and signature" + ("" if link.values_only else ", cycle and counter") + " equals the golden model's")
+    screen.say("every token and signature" + ("" if link.values_only else ", cycle and counter")
+               + " equals the golden model's")
 
 
 def _say_end(screen, design, why, options):
     """Why the text has no more tokens."""
-    screen.say({"stop": "ended by the model's end token", "length": f"ended after {options.max_tokens} tokens (--max-tokens)",
+    screen.say({"stop": "ended by the model's end token",
+                "length": f"ended after {options.max_tokens} tokens (--max-tokens)",
                 "context": f"ended early: the context of {design.hw.context} tokens is full"}[why])
 
 
 def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({}, 0)):
-    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes, ``more()`` when it has
-    ended: it gives more columns of the table, and the passes that they took."""
+    """Stream the text, and say how it went. ``start()`` is called when the prompt is in and the text comes, ``more()``
+    when it has ended: it gives more columns of the table, and the passes that they took."""
     from ..host.driver import Totals, generate, why_ended
     prefill, decode = Totals(), Totals()
     text, stop, output = tokenizer.stream(after=prompt), link.design.model.eos_token_ids, []
@@ -192,8 +205,8 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
         stack.callback(start)
         bar = stack.enter_context(screen.bar("prefill"))
         try:
-            tokens = generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill, decode=decode,
-                              adapter=int(bool(getattr(options, "adapter", None))))
+            tokens = generate(link, prompt, options.max_tokens, stop=stop, prefilled=bar, prefill=prefill,
+                              decode=decode, adapter=int(bool(getattr(options, "adapter", None))))
             with contextlib.closing(tokens):
                 for token in tokens:
                     stack.close()       # the bar is gone before the text comes
@@ -221,7 +234,8 @@ def _beside(screen, link, tokenizer, options):
     scheduler, decode = Scheduler(link), Totals()
     for number, text in enumerate(texts):
         prompt = tuple(tokenizer.encode(text))
-        scheduler.add(Request(prompt, min(BESIDE_TOKENS, options.max_tokens), seed=number, stop=link.design.model.eos_token_ids))
+        scheduler.add(Request(prompt, min(BESIDE_TOKENS, options.max_tokens), seed=number,
+                              stop=link.design.model.eos_token_ids))
     sequences = scheduler.run()
     for text, sequence in zip(texts, sequences):
         stream = tokenizer.stream(after=sequence.request.prompt)
@@ -229,6 +243,7 @@ def _beside(screen, link, tokenizer, options):
     if full := sum(s.why_ended() == "context" for s in sequences):
         screen.say(f"{full} of {len(texts)} texts ended early: the context of {link.design.hw.context} tokens is full")
     for record in scheduler.passes:
-        if len(record.parts) == len(texts) == record.entries and all(decoded for _, _, _, decoded, _, _ in record.parts):
+        decodes = all(decoded for _, _, _, decoded, _, _ in record.parts)
+        if decodes and len(record.parts) == len(texts) == record.entries:
             decode.add(record, record.entries)
     return {f"{len(texts)} at once": decode}, len(scheduler.passes)

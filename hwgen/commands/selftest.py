@@ -10,21 +10,29 @@ __all__ = ["add_counters", "add_selftest"]
 
 def add_selftest(commands):
     sub = add_command(commands, "selftest", run_selftest,
-                      "Compare the residual after each layer with the golden model; name the first that differs, and the unit.",
-                      "hwgen selftest demo\n  hwgen selftest demo --inject weight:900:3:6          bit 6 of byte 3 of beat 900 of the weights\n"
-                      "  hwgen selftest demo --inject kv:v_codes:70:5        bit 5 of word 70 of the values' memory, while the prompt runs\n"
+                      "Compare the residual after each layer with the golden model; name the first that differs, "
+                      "and the unit.",
+                      "hwgen selftest demo\n  hwgen selftest demo --inject weight:900:3:6          bit 6 of byte 3 of "
+                      "beat 900 of the weights\n"
+                      "  hwgen selftest demo --inject kv:v_codes:70:5        bit 5 of word 70 of the values' memory, "
+                      "while the prompt runs\n"
                       "  hwgen selftest demo --inject constant:rope_low:21:9  bit 9 of entry 21 of the angles' table\n"
-                      "  hwgen selftest mini --shape tiny,source=wired --inject wire:down_0.c3:7:1  a carry of a matrix that is logic is always 1")
+                      "  hwgen selftest mini --shape tiny,source=wired --inject wire:down_0.c3:7:1  a carry of a "
+                      "matrix that is logic is always 1")
     add_machine(sub)
     add_link(sub, golden="")
-    sub.add_argument("--inject", action="append", default=[], metavar="FAULT", help="a wrong bit for the simulated machine, to see it found: "
-                     "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or v_exps, which flips once when the "
-                     "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, qk_rsqrt, sigmoid or reciprocal with _base or _slope, exp2, "
-                     "rope_low or rope_high; or wire:MATRIX.WORD:BIT:VALUE, a register of a matrix that is logic which keeps that value; may be repeated")
+    sub.add_argument("--inject", action="append", default=[], metavar="FAULT",
+                     help="a wrong bit for the simulated machine, to see it found: "
+                     "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or "
+                     "v_exps, which flips once when the word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, "
+                     "qk_rsqrt, sigmoid or reciprocal with _base or _slope, exp2, "
+                     "rope_low or rope_high; or wire:MATRIX.WORD:BIT:VALUE, a register of a matrix that is logic "
+                     "which keeps that value; may be repeated")
 
 
 def add_counters(commands):
-    sub = add_command(commands, "counters", run_counters, "Run one pass, and print the machine's counters.", "hwgen counters demo --link sim-uart")
+    sub = add_command(commands, "counters", run_counters, "Run one pass, and print the machine's counters.",
+                      "hwgen counters demo --link sim-uart")
     add_machine(sub)
     add_link(sub)
 
@@ -56,7 +64,8 @@ def run_selftest(options, screen):
             print(f"{mismatch}\n" + "\n".join(found.lines()))
             raise Mismatch(str(mismatch).partition(" is the first")[0] + f": {found.unit}") from None
     warn_clipped(screen, design, [totals])
-    print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in {passes} passes"
+    print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in "
+          f"{passes} passes"
           + ("; no pass felt what was injected" if faults else ""))
 
 

@@ -8,7 +8,8 @@ _NAMESPACE = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
 _HEAD = {"xmlns:ipxact": _NAMESPACE, "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
          "xsi:schemaLocation": f"{_NAMESPACE} {_NAMESPACE}/index.xsd"}
 
-#: Kinds of bus interface: (vendor, library, bus, version). AMBA's names are ARM's own; for single wires there are only Xilinx's.
+#: Kinds of bus interface: (vendor, library, bus, version). AMBA's names are ARM's own; for single wires there are only
+#: Xilinx's.
 _BUSES = {
     "axi": ("amba.com", "AMBA4", "AXI4", "r0p0_0"), "lite": ("amba.com", "AMBA4", "AXI4-Lite", "r0p0_0"),
     "stream": ("amba.com", "AMBA4", "AXI4Stream", "r0p0_1"), "clock": ("xilinx.com", "signal", "clock", "1.0"),
@@ -22,8 +23,8 @@ _INTERFACES = (
     ("s_axis_command", "stream", "slave", None), ("m_axis_result", "stream", "master", None))
 
 #: What software may do with a field of each access: (access, what a written 1 does).
-_ACCESS = {"const": ("read-only", None), "ro": ("read-only", None), "rw": ("read-write", None), "w1c": ("read-write", "oneToClear"),
-           "pulse": ("write-only", None), "push": ("write-only", None)}
+_ACCESS = {"const": ("read-only", None), "ro": ("read-only", None), "rw": ("read-write", None),
+           "w1c": ("read-write", "oneToClear"), "pulse": ("write-only", None), "push": ("write-only", None)}
 
 #: Types of files by the end of their names; others are "user".
 _TYPES = {".v": "verilogSource", ".sv": "systemVerilogSource", ".h": "cSource"}
@@ -70,13 +71,15 @@ def _bus_interface(about, name, kind, role, ports, buses):
 
     maps = (_node("portMap", _node("logicalPort", _node("name", logical)), _node("physicalPort", _node("name", port)))
             for logical, port in ports.items())
-    inside = {"axi": _node("addressSpaceRef", addressSpaceRef=name), "lite": _node("memoryMapRef", memoryMapRef="registers")}.get(kind)
-    clocked = {"ASSOCIATED_RESET": "aresetn" if name == "aclk" else "rst"} | ({"ASSOCIATED_BUSIF": ":".join(buses)} if buses else {})
-    parameters = {"reset": {"POLARITY": "ACTIVE_LOW" if name == "aresetn" else "ACTIVE_HIGH"}, "interrupt": {"SENSITIVITY": "LEVEL_HIGH"},
-                  "clock": clocked}
+    inside = {"axi": _node("addressSpaceRef", addressSpaceRef=name),
+              "lite": _node("memoryMapRef", memoryMapRef="registers")}.get(kind)
+    clocked = {"ASSOCIATED_RESET": "aresetn" if name == "aclk"
+               else "rst"} | ({"ASSOCIATED_BUSIF": ":".join(buses)} if buses else {})
+    parameters = {"reset": {"POLARITY": "ACTIVE_LOW" if name == "aresetn" else "ACTIVE_HIGH"},
+                  "interrupt": {"SENSITIVITY": "LEVEL_HIGH"}, "clock": clocked}
     abstraction = _node("abstractionType", reference("abstractionRef", "_rtl"), _node("portMaps", *maps))
-    return _named("busInterface", name, reference("busType", ""), _node("abstractionTypes", abstraction), _node(role, inside),
-                  _parameters("parameter", parameters.get(kind, {})))
+    return _named("busInterface", name, reference("busType", ""), _node("abstractionTypes", abstraction),
+                  _node(role, inside), _parameters("parameter", parameters.get(kind, {})))
 
 
 def _field(field):
@@ -89,12 +92,13 @@ def _field(field):
 
 
 def _memory_map(bus):
-    registers = (_named("register", register["name"], _node("dim", register["count"]) if register["count"] > 1 else None,
-                        _node("addressOffset", f"'h{register['offset']:x}"), _node("size", 32), *map(_field, register["fields"]),
-                        text=register["text"])
+    registers = (_named("register", register["name"], _node("dim", register["count"])
+                        if register["count"] > 1 else None,
+                        _node("addressOffset", f"'h{register['offset']:x}"),
+                        _node("size", 32), *map(_field, register["fields"]), text=register["text"])
                  for register in bus["registers"])
-    block = _named("addressBlock", "registers", _node("baseAddress", 0), _node("range", 1 << bus["address_width"]), _node("width", 32),
-                   _node("usage", "register"), *registers)
+    block = _named("addressBlock", "registers", _node("baseAddress", 0), _node("range", 1 << bus["address_width"]),
+                   _node("width", 32), _node("usage", "register"), *registers)
     return _node("memoryMaps", _named("memoryMap", "registers", block, _node("addressUnitBits", 8)))
 
 
@@ -106,15 +110,17 @@ def _address_space(about):
 
 
 def _port(name, port):
-    vector = _node("vectors", _node("vector", _node("left", port["width"] - 1), _node("right", 0))) if port["width"] > 1 else None
+    vector = _node("vectors", _node("vector", _node("left", port["width"] - 1),
+                                    _node("right", 0))) if port["width"] > 1 else None
     return _named("port", name, _node("wire", _node("direction", port["direction"][:-3]), vector), text=port["text"])
 
 
 def _model(about):
     name, weights = about["top"], about["weights"]
-    parameters = _parameters("moduleParameter", {weights["parameter"]: weights["image"]} if "parameter" in weights else {})
-    verilog = _named("componentInstantiation", "verilog", _node("language", "verilog", strict="true"), _node("moduleName", name),
-                     parameters, _node("fileSetRef", _node("localName", "rtl")))
+    parameters = _parameters("moduleParameter", {weights["parameter"]: weights["image"]}
+                             if "parameter" in weights else {})
+    verilog = _named("componentInstantiation", "verilog", _node("language", "verilog", strict="true"),
+                     _node("moduleName", name), parameters, _node("fileSetRef", _node("localName", "rtl")))
     view = _named("view", "rtl", _node("componentInstantiationRef", "verilog"))
     ports = _node("ports", *(_port(*port) for port in about["ports"].items()))
     return _node("model", _node("views", view), _node("instantiations", verilog), ports)
@@ -127,8 +133,10 @@ def _file_sets(about):
 
     def entry(file):
         end = Path(file).suffix
-        what = _node("fileType", _TYPES[end]) if end in _TYPES else _node("fileType", "user", user="memory image" if file == image
-                                                                          else end[1:])
+        if end in _TYPES:
+            what = _node("fileType", _TYPES[end])
+        else:
+            what = _node("fileType", "user", user="memory image" if file == image else end[1:])
         return _node("file", _node("name", file), what, _node("isIncludeFile", "true") if file.endswith(".h") else None,
                      _node("description", about["files"][file]))
 
@@ -145,7 +153,8 @@ def ipxact(about):
     identifier = (("vendor", "hwgen"), ("library", "decoder"), ("name", about["top"]), ("version", about["version"]))
     text = f"A machine that runs {about['model']['name']} and nothing else"
     root = _node("component", *(_node(key, value) for key, value in identifier),
-                 _node("busInterfaces", *(_bus_interface(about, name, kind, role, ports, buses) for name, kind, role, ports in found)),
+                 _node("busInterfaces", *(_bus_interface(about, name, kind, role, ports, buses)
+                                          for name, kind, role, ports in found)),
                  *spaces, *maps, _model(about), _file_sets(about), _node("description", text), **_HEAD)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -40,11 +40,12 @@ def _derived(design):
 
 
 def _records(design):
-    """Of a layer's records that have more than exponents and gains: where they are in the layer, and what is in them, in granules."""
+    """Of a layer's records that have more than exponents and gains: where they are in the layer, and what is in them,
+    in granules."""
     records = [section for section in design.stream if section.layer == 0 and section.vectors]
     return {section.name: {"beat": section.address - design.body_address, "beats": section.beats,
-                           "granules": {"exponents": design.record_header_granules, "gains": design.hidden // design.hw.vector_lanes,
-                                        **dict(section.vectors)}}
+                           "granules": {"exponents": design.record_header_granules,
+                                        "gains": design.hidden // design.hw.vector_lanes, **dict(section.vectors)}}
             for section in records}
 
 
@@ -73,7 +74,8 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
         "manifest": VERSION,
         # Of the FuseSoC core: another number for each design and each set of weights.
         "version": f"{importlib.metadata.version(package)}.{int(digest[:8], 16)}",
-        "generator": {"hwgen": importlib.metadata.version(package), **{t: importlib.metadata.version(t) for t in _TOOLS}},
+        "generator": {"hwgen": importlib.metadata.version(package),
+                      **{t: importlib.metadata.version(t) for t in _TOOLS}},
         "top": name,
         "model": _plain(design.model), "model_id": model_id,
         "hardware": _plain(design.hw), "recipe": _plain(design.recipe), "derived": _derived(design),
@@ -81,7 +83,8 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
         **({"clock": "aclk, rising edge", "reset": "aresetn, synchronous, active low",
             "bus": {"axi": _plain(axi), "fifo_words": axi.fifo_words, **registers.json()}} if axi else
            {"clock": "clk, rising edge", "reset": "rst, synchronous, active high"}),
-        "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"} for i, (event, text) in enumerate(EVENTS.items())],
+        "counters": [{"address": i, "name": event, "counts": f"cycles in which {text}"}
+                     for i, (event, text) in enumerate(EVENTS.items())],
         "phases": {phase.name: int(phase) for phase in phases(design.block)},
         "signatures": {"address": f"layer * {design.hw.entries} + row",
                        "value": "CRC-32 of the row's residual after the layer; rows are the entries that were not refused"},
@@ -90,8 +93,9 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
                     **({"parameter": "ROM_FILE", "macro": f"{name}_rom_file"} if design.hw.inside else {}),
                     "beats": design.stream_beats, "bytes_per_beat": design.hw.beat_bytes,
                     **({"alignment": PAGE} if axi else {}),
-                    "header": 0, "body": design.body_address, "layer": design.layer_beats, "final": design.final_address,
-                    **({"head": design.head_address} if HEAD in design.stream else {}), "embedding": design.embed_address,
+                    "header": 0, "body": design.body_address, "layer": design.layer_beats,
+                    "final": design.final_address, **({"head": design.head_address} if HEAD in design.stream else {}),
+                    "embedding": design.embed_address,
                     **({"records": records} if (records := _records(design)) else {}),
                     **({"positions": design.stream[POSITIONS].address} if design.model.learned_positions else {})},
         **({"adapters": _adapters(design, name, adapters)} if design.hw.adapters else {}),

@@ -9,16 +9,20 @@ __all__ = ["described_ports", "inst_file", "instantiation", "port_table"]
 
 #: Streams of three ports, and what goes over each.
 _STREAMS = {
-    "command": "an entry of a pass", "outcome": "a result", "kv_command": "an operation on the KV memory (between passes)",
-    "kv_answer": "the answer to it", "weight_req": "a request for beats of weights",
-    "weight_beats": "a beat of weights, in the order asked for", "adapter": "a beat of an adapter that is loaded (between passes)"}
+    "command": "an entry of a pass", "outcome": "a result",
+    "kv_command": "an operation on the KV memory (between passes)", "kv_answer": "the answer to it",
+    "weight_req": "a request for beats of weights",
+    "weight_beats": "a beat of weights, in the order asked for",
+    "adapter": "a beat of an adapter that is loaded (between passes)"}
 _HANDSHAKE = {"valid": "{} is offered", "ready": "{} is taken, if one is offered", "payload": "{}"}
 
 #: Channels of AMBA's buses, by the start of their signals' names, and the signals.
-_CHANNELS = {"aw": "write address", "w": "write data", "b": "write response", "ar": "read address", "r": "read data", "t": "stream"}
+_CHANNELS = {"aw": "write address", "w": "write data", "b": "write response", "ar": "read address", "r": "read data",
+             "t": "stream"}
 _SIGNALS = {
-    "id": "identifier", "addr": "byte address", "len": "words of the burst, less one", "size": "binary logarithm of a word's bytes",
-    "burst": "kind of the burst", "lock": "exclusive access", "cache": "attributes of the memory", "prot": "protection",
+    "id": "identifier", "addr": "byte address", "len": "words of the burst, less one",
+    "size": "binary logarithm of a word's bytes", "burst": "kind of the burst", "lock": "exclusive access",
+    "cache": "attributes of the memory", "prot": "protection",
     "qos": "quality of service", "data": "the word", "strb": "its bytes that are written: all, or the answer is SLVERR",
     "resp": "0 OKAY, 2 SLVERR, 3 DECERR", "last": "the burst's last",
     "valid": "it is offered", "ready": "it is taken, if it is offered"}
@@ -38,7 +42,8 @@ def _text(name, design, axi):
         "counter_address": "number of the counter that is read", "counter_data": "that counter, one cycle later",
         "signature_address": f"layer * {design.hw.entries} + row of the signature that is read; rows are the entries that were not refused",
         "signature_data": "that signature, one cycle later: CRC-32 of the row's residual after the layer",
-        "inv_temperature": "1 / temperature, in units of 1/256; 0: the likeliest token", "seed": "of the sampler's noise: any",
+        "inv_temperature": "1 / temperature, in units of 1/256; 0: the likeliest token",
+        "seed": "of the sampler's noise: any",
         "kv_corrected": "rows of the KV memory in which an error was corrected, since reset",
         "kv_failed": "rows of the KV memory in which an error could not be corrected, since reset",
         "kv_fault": "where the first of those was",
@@ -48,8 +53,10 @@ def _text(name, design, axi):
         "m_axis_result_tvalid": f"{result} is offered", "m_axis_result_tready": f"{result} is taken, if one is offered"}
     if axi:
         size = axi.word_bytes.bit_length() - 1
-        always = {"id": 0, "size": size, "burst": "1 (INCR)", "lock": 0, "cache": "3 (modifiable, bufferable)", "prot": 0, "qos": 0}
-        singles |= {f"m_axi_ar{signal}": f"read address: {_SIGNALS[signal]}, always {value}" for signal, value in always.items()}
+        always = {"id": 0, "size": size, "burst": "1 (INCR)", "lock": 0, "cache": "3 (modifiable, bufferable)",
+                  "prot": 0, "qos": 0}
+        singles |= {f"m_axi_ar{signal}": f"read address: {_SIGNALS[signal]}, always {value}"
+                    for signal, value in always.items()}
         singles |= {"m_axi_rready": "read data: it is taken, always"}
     if name in singles:
         return singles[name]
@@ -79,7 +86,8 @@ def _layout(shape, offset=0):
 def described_ports(component, design, axi=None):
     """The ports of a component as the manifest has them: {name: {direction, width, text, payload}}.
 
-    Clock and reset come first, then the others as its signature orders them. Those of no width are left out, as in the Verilog.
+    Clock and reset come first, then the others as its signature orders them. Those of no width are left out, as in the
+    Verilog.
     """
     clocks = {} if axi else {name: {"direction": "input", "width": 1} for name in ("clk", "rst")}
     found = {name: port | {"text": _text(name, design, axi)} for name, port in clocks.items()}
@@ -115,12 +123,14 @@ def port_table(ports):
 
 
 def inst_file(name):
-    """The name of the template's file. It is not a module and not a source: tools that read all .v files of a folder leave it alone."""
+    """The name of the template's file. It is not a module and not a source: tools that read all .v files of a folder
+    leave it alone."""
     return f"{name}_inst.vh"
 
 
 def instantiation(about):
-    """Verilog to paste into a module, or to `include there: wires, and an instance of a manifest's top that they are connected to."""
+    """Verilog to paste into a module, or to `include there: wires, and an instance of a manifest's top that they are
+    connected to."""
     name, ports, weights = about["top"], about["ports"], about["weights"]
     wide = max(len(port) for port in ports)
     ranges = {port: f"[{p['width'] - 1}:0]" if p["width"] > 1 else "" for port, p in ports.items()}
@@ -130,6 +140,7 @@ def instantiation(about):
     opening = f"{name} #(.{parameter}(\"{weights['image']}\")) {name}_0 (" if parameter else f"{name} {name}_0 ("
     final = list(ports)[-1]
     wired = {port: f"({name}_{port})" + ("" if port == final else ",") for port in ports}
-    rows = [f"    .{port:{wide}} {wired[port]:{wide + len(name) + 4}}  // {p['direction']}: {_about(p)}" for port, p in ports.items()]
+    rows = [f"    .{port:{wide}} {wired[port]:{wide + len(name) + 4}}  // {p['direction']}: {_about(p)}"
+            for port, p in ports.items()]
     title = f"// An instance of {name}, to paste into a module: connect the wires, or put your own signals in their place. Made by hwgen."
     return "\n".join([title, *wires, "", opening, *rows, ");", ""])

@@ -35,7 +35,8 @@ class EmitError(Exception):
 
 
 def check_output(folder, name):
-    """Refuse a folder that is not ours to replace, or cannot be written. Raises ValueError or OSError; writes nothing."""
+    """Refuse a folder that is not ours to replace, or cannot be written. Raises ValueError or OSError; writes
+    nothing."""
     folder = Path(folder)
     if not name.isidentifier() or not name.isascii() or name in RESERVED:
         raise ValueError(f"Top module's name must be a plain Verilog identifier and no keyword, not {name!r}")
@@ -43,9 +44,11 @@ def check_output(folder, name):
         if not folder.is_dir():
             raise ValueError(f"Output must be a folder, and {folder} is a file")
         if os.path.ismount(folder):     # it cannot be moved
-            raise ValueError(f"Output must be a folder that can be replaced, and {folder} is a mount: name a folder in it")
+            raise ValueError(f"Output must be a folder that can be replaced, and {folder} is a mount: name a "
+                             "folder in it")
         if any(folder.iterdir()) and not _is_ours(folder):
-            raise ValueError(f"Output folder must be new, empty or an earlier output (with manifest.json), and {folder} is none of these")
+            raise ValueError("Output folder must be new, empty or an earlier output (with manifest.json), and "
+                             f"{folder} is none of these")
     parent = folder.absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent
@@ -58,9 +61,9 @@ def check_output(folder, name):
 def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=()):
     """Write a decoder's project: Verilog, memory image, manifest, file list, FuseSoC core, README.
 
-    Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing (after a kill -9 it is the
-    next call that removes it), and an earlier output stays until the new one is whole. Files in there that are not of an output stay. The bytes depend on the arguments and
-    on the versions of Amaranth and its Yosys only.
+    Everything is written beside ``folder`` and moved there at the end: an interruption leaves nothing (after a kill -9
+    it is the next call that removes it), and an earlier output stays until the new one is whole. Files in there that
+    are not of an output stay. The bytes depend on the arguments and on the versions of Amaranth and its Yosys only.
 
     Parameters
     ----------
@@ -68,8 +71,10 @@ def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=
     quantized : QuantizedModel      of the same model and recipe
     folder : path                   new, empty, or an earlier output
     name : str                      top module, and prefix of all modules
-    component : callable            Design (and ``wires`` as of `Decoder`, where matrices are logic) -> the component to emit, if not the decoder
-    axi : AxiShape                  on buses: the decoder is `hwgen.top.axi.AxiDecoder`, and its registers are described in several forms
+    component : callable            Design (and ``wires`` as of `Decoder`, where matrices are logic) -> the component to
+                                    emit, if not the decoder
+    axi : AxiShape                  on buses: the decoder is `hwgen.top.axi.AxiDecoder`, and its registers are described
+                                    in several forms
     adapters : [QuantizedAdapter]   whose images are written too; the first is the testbench's
 
     Returns the manifest, a dict.
@@ -91,7 +96,8 @@ def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=
         project = work / "project"
         project.mkdir()
         wires = {"wires": fixed_matrices(quantized, design)} if design.hw.wired else {}
-        top = component(design, **wires) if component else AxiDecoder(design, axi, **wires) if axi else Decoder(design, **wires)
+        top = (component(design, **wires) if component else AxiDecoder(design, axi, **wires)
+               if axi else Decoder(design, **wires))
         verilog = emit_design(top, name)
         image = image_name(design, name)
         digest = write_image(project / image, quantized, design)
@@ -100,18 +106,26 @@ def emit(design, quantized, folder, *, name, component=None, axi=None, adapters=
         registers = Registers(design, axi, name, model_id(quantized)) if axi else None
         described = registers.files() if registers else {}
         if component is None and has_testbench(design):
-            described |= {f"{name}_tb.v": ("testbench: two passes, with the tokens and signatures that must come", testbench(design, quantized, name, ports(verilog, name), axi, adapters))}
-        files = {f"{name}.v": "the machine; every module's name starts with the top's", image: _about_image(design, axi),
-                 "manifest.json": "shape, formats, ports, counters, memory map", f"{name}.f": "file list", f"{name}.core": "FuseSoC core", f"{name}.vlt": "waivers of Verilator's warnings in the machine, each with its reason",
+            described |= {f"{name}_tb.v": ("testbench: two passes, with the tokens and signatures that must come",
+                                           testbench(design, quantized, name, ports(verilog, name), axi, adapters))}
+        files = {f"{name}.v": "the machine; every module's name starts with the top's",
+                 image: _about_image(design, axi), "manifest.json": "shape, formats, ports, counters, memory map",
+                 f"{name}.f": "file list", f"{name}.core": "FuseSoC core",
+                 f"{name}.vlt": "waivers of Verilator's warnings in the machine, each with its reason",
                  f"{name}_hierarchy.json": "each instance of the machine: its module, and the source and the page on that",
-                 inst_file(name): "an instance of it, to paste into a module", ipxact_file(name): "IP-XACT (IEEE 1685-2014)",
-                 script_file(name): "packages it as an IP of Vivado's (written, not run)", "README.md": "how to use these files",
+                 inst_file(name): "an instance of it, to paste into a module",
+                 ipxact_file(name): "IP-XACT (IEEE 1685-2014)",
+                 script_file(name): "packages it as an IP of Vivado's (written, not run)",
+                 "README.md": "how to use these files",
                  **{file: f"adapter {number}: its beats, as they are loaded" for number, file in enumerate(loaded, 1)},
                  **{file: purpose for file, (purpose, _) in described.items()}}
-        about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files, axi=axi, registers=registers, adapters=digests)
-        texts = {f"{name}.v": verilog, f"{name}_hierarchy.json": _hierarchy(verilog, name), "manifest.json": json.dumps(about, indent=1) + "\n",
-                 f"{name}.f": f"{name}.v\n", f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"), inst_file(name): instantiation(about),
-                 ipxact_file(name): ipxact(about), script_file(name): packaging(about), "README.md": _readme(about),
+        about = manifest(top, design, verilog, name, model_id=quantized.digest, image_digest=digest, files=files,
+                         axi=axi, registers=registers, adapters=digests)
+        texts = {f"{name}.v": verilog, f"{name}_hierarchy.json": _hierarchy(verilog, name),
+                 "manifest.json": json.dumps(about, indent=1) + "\n", f"{name}.f": f"{name}.v\n",
+                 f"{name}.core": _core(about), f"{name}.vlt": waiver_file(f"{name}.v"),
+                 inst_file(name): instantiation(about), ipxact_file(name): ipxact(about),
+                 script_file(name): packaging(about), "README.md": _readme(about),
                  **{file: text for file, (_, text) in described.items()}}
         for file, text in texts.items():
             (project / file).write_text(text, encoding="utf-8", newline="\n")
@@ -174,7 +188,8 @@ def _rescue(folder, old):
 def _uninterrupted():
     """Ctrl-C, termination and the end of the terminal wait until the end of this.
 
-    A mask would not do: it is one thread's, numpy and progress bars have others, and a signal that any of them gets strikes the main one.
+    A mask would not do: it is one thread's, numpy and progress bars have others, and a signal that any of them gets
+    strikes the main one.
     """
     came, before = [], {}
     try:
@@ -199,7 +214,8 @@ def _about_image(design, axi):
 
 def _hierarchy(verilog, name):
     """Where each instance comes from, one a line."""
-    places = [{"instance": ".".join((name, *place.path)), "module": place.module, "source": place.source, "page": place.page} for place in hierarchy(verilog, name)]
+    places = [{"instance": ".".join((name, *place.path)), "module": place.module, "source": place.source,
+               "page": place.page} for place in hierarchy(verilog, name)]
     return "[\n" + ",\n".join(f" {json.dumps(place)}" for place in places) + "\n]\n"
 
 
@@ -211,27 +227,36 @@ def _adapters_of(about):
 def _core(about):
     """A FuseSoC (CAPI2) description."""
     name, hw, files = about["top"], about["hardware"], about["files"]
-    description = json.dumps(f"Decoder of {about['model']['name']}, {hw['lanes']} x {hw['columns']} multipliers, generated by hwgen")
+    description = json.dumps(f"Decoder of {about['model']['name']}, {hw['lanes']} x {hw['columns']} multipliers, "
+                             "generated by hwgen")
     image, rom, bench = about["weights"]["image"], hw["source"] != "stream", f"{name}_tb.v" in files
-    copied = f"{image} : {{file_type : user, copyto : {image}}}"        # under that name, which is no other machine's, where tools run
+    # under that name, which is no other machine's, where tools run
+    copied = f"{image} : {{file_type : user, copyto : {image}}}"
     adapters = [f"{file} : {{file_type : user, copyto : {file}}}" for file in _adapters_of(about)]
     parameter = "ROM_FILE" if rom else "WEIGHTS"
-    filesets = {"rtl": [f"{name}.v : {{file_type : verilogSource-2005}}", *([copied] if rom else [])], "waivers": [f"{name}.vlt : {{file_type : vlt}}"],
+    filesets = {"rtl": [f"{name}.v : {{file_type : verilogSource-2005}}", *([copied] if rom else [])],
+                "waivers": [f"{name}.vlt : {{file_type : vlt}}"],
                 "hierarchy": [f"{name}_hierarchy.json : {{file_type : user}}"]}
     if "bus" in about:
         kinds = {"h": "cSource, is_include_file : true", "sv": "systemVerilogSource"}
-        filesets["registers"] = [f"{name}_registers.{form} : {{file_type : {kinds.get(form, 'user')}}}" for form in ("h", "sv", "rdl", "md")]
+        filesets["registers"] = [f"{name}_registers.{form} : {{file_type : {kinds.get(form, 'user')}}}"
+                                 for form in ("h", "sv", "rdl", "md")]
     if bench:
         filesets["testbench"] = [f"{name}_tb.v : {{file_type : verilogSource-2005}}", *([] if rom else [copied]), *adapters]
-    targets = [_target("default", name, "rtl, tool_verilator ? (waivers), hierarchy ? (hierarchy)" + (", registers ? (registers)" if "bus" in about else "")),
+    targets = [_target("default", name, "rtl, tool_verilator ? (waivers), hierarchy ? (hierarchy)"
+                       + (", registers ? (registers)" if "bus" in about else "")),
                _target("lint", name, "rtl, waivers", "lint", "tool : verilator, verilator_options : [-Wall]")]
     if bench:
-        targets += [_target("sim", f"{name}_tb", "rtl, testbench", "sim", "tool : icarus, iverilog_options : [-g2005]", parameter),
-                    _target("sim_verilator", f"{name}_tb", "rtl, testbench, waivers", "sim", "tool : verilator, mode : binary, verilator_options : [--timing]", parameter)]
+        targets += [_target("sim", f"{name}_tb", "rtl, testbench", "sim",
+                            "tool : icarus, iverilog_options : [-g2005]", parameter),
+                    _target("sim_verilator", f"{name}_tb", "rtl, testbench, waivers", "sim",
+                            "tool : verilator, mode : binary, verilator_options : [--timing]", parameter)]
     for arch, options in (("ecp5", "-nowidelut"), ("xilinx", "-flatten")):
         targets.append(_target(f"synth_{arch}", name, "rtl", "generic",
-                               f"tool : yosys, arch : {arch}, output_format : json, yosys_synth_options : [{options}]", parameter if rom else ""))
-    listed = "\n".join(f"  {key}:\n    files:\n" + "\n".join(f"      - {file}" for file in of) for key, of in filesets.items())
+                               f"tool : yosys, arch : {arch}, output_format : json, yosys_synth_options : [{options}]",
+                               parameter if rom else ""))
+    listed = "\n".join(f"  {key}:\n    files:\n" + "\n".join(f"      - {file}" for file in of)
+                       for key, of in filesets.items())
     parameters = f"""
 parameters:
   {parameter}:
@@ -250,7 +275,8 @@ targets:
 
 def _target(name, toplevel, filesets, flow="", options="", parameter=""):
     """A target of a FuseSoC core."""
-    lines = [f"  {name}:", f"    toplevel: {toplevel}", "    filesets: [" + ", ".join(f'"{part}"' for part in filesets.split(", ")) + "]"]
+    lines = [f"  {name}:", f"    toplevel: {toplevel}",
+             "    filesets: [" + ", ".join(f'"{part}"' for part in filesets.split(", ")) + "]"]
     lines += [f"    flow: {flow}", f"    flow_options: {{{options}}}"] if flow else []
     lines += [f"    parameters: [{parameter}]"] if parameter else []
     return "\n".join([*lines, ""])
@@ -276,15 +302,22 @@ def _on_streams(about):
     """How to use a machine whose ports are streams."""
     name, weights, hw = about["top"], about["weights"], about["hardware"]
     if hw["source"] != "stream":
-        source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from where the tool runs (Yosys: or from "
-                  f"beside\n`{name}.v`). The top's parameter `{weights['parameter']}` names another place, as does the macro `{weights['macro']}`: "
-                  f"`.{weights['parameter']}(\"path/{weights['image']}\")` where\nit is instantiated, `verilator '-G{weights['parameter']}=\"path/{weights['image']}\"'` "
-                  f"or `iverilog '-P{name}.{weights['parameter']}=\"path/{weights['image']}\"'` where it is the\ntop. A file that is not there is only a "
-                  f"warning in some tools: compare `model_id` after the first pass with `32'h{about['model_id'][:8]}`.")
+        source = (f"The memory `{name}_rom` reads `{weights['image']}` when a simulation or a synthesis starts, from "
+                  "where the tool runs (Yosys: or from "
+                  f"beside\n`{name}.v`). The top's parameter `{weights['parameter']}` names another place, as does "
+                  f"the macro `{weights['macro']}`: "
+                  f"`.{weights['parameter']}(\"path/{weights['image']}\")` where\nit is instantiated, `verilator "
+                  f"'-G{weights['parameter']}=\"path/{weights['image']}\"'` "
+                  f"or `iverilog '-P{name}.{weights['parameter']}=\"path/{weights['image']}\"'` where it is the\ntop. "
+                  "A file that is not there is only a warning in some tools: compare `model_id` after the first pass "
+                  f"with `32'h{about['model_id'][:8]}`.")
     else:
-        source = (f"A request at `weight_req` wants `count` beats of {weights['bytes_per_beat']} bytes, from beat `address` on: each is 1 "
-                  f"further than the one before,\nor {hw['tile_beats']} with `stride`. Serve the beats of all requests in order at "
-                  f"`weight_beats`; beat n is the bytes from n * {weights['bytes_per_beat']}\nof `{weights['image']}`, the first in the lowest bits.")
+        source = (f"A request at `weight_req` wants `count` beats of {weights['bytes_per_beat']} bytes, from beat "
+                  "`address` on: each is 1 "
+                  f"further than the one before,\nor {hw['tile_beats']} with `stride`. Serve the beats of all "
+                  "requests in order at "
+                  f"`weight_beats`; beat n is the bytes from n * {weights['bytes_per_beat']}\nof "
+                  f"`{weights['image']}`, the first in the lowest bits.")
     errors = "\n".join(f"| {code.value} | {code.name} | {text} |" for code, text in MEANINGS.items())
     operations = "\n".join(f"| {op.value} | {op.name} | {text} |" for op, text in OPERATIONS.items())
     return f"""Verilog-2005, one clock (`clk`, rising edge), synchronous reset (`rst`, active high) for one cycle or more. Streams are three
@@ -321,8 +354,10 @@ def _on_buses(about):
     """How to use a machine on buses."""
     name, weights, bus = about["top"], about["weights"], about["bus"]["axi"]
     streams, adapter = "stream" == bus["host"], ", COMMAND_ADAPTER" if "adapters" in about else ""
-    give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the pass's last."
-            if streams else f"Write entries to COMMAND_LO, COMMAND_KEY (if there is one){adapter} and COMMAND_HI, last of all with `last`; read results from\n"
+    give = ("Send entries at `s_axis_command`, TLAST on a pass's last; results come at `m_axis_result`, TLAST on the "
+            "pass's last."
+            if streams
+            else f"Write entries to COMMAND_LO, COMMAND_KEY (if there is one){adapter} and COMMAND_HI, last of all with `last`; read results from\n"
             "RESULT_LO and RESULT_HI while QUEUE.results is not 0, and write QUEUE.pop after each.")
     host = ", `s_axis_command` and `m_axis_result` AXI4-Streams of entries and results" if streams else ""
     return f"""Verilog-2005, one clock. `m_axi` is an AXI4 read master of {bus["data_width"]} bits, which reads the weights, `s_axi` an AXI4-Lite slave with the registers
@@ -370,6 +405,8 @@ lowest, at any time when no entry with that number waits or runs; ADAPTER_STATUS
 def _tools(about):
     """What the files for tools are for."""
     name = about["top"]
-    bench = (f"`{name}_tb.v` compares two passes with what must come, in any simulator: `iverilog -g2005 -o sim {name}_tb.v {name}.v && ./sim`.\n"
-             if f"{name}_tb.v" in about["files"] else "There is no testbench: a simulator of Verilog would take hours for a pass of these weights.\n")
+    bench = (f"`{name}_tb.v` compares two passes with what must come, in any simulator: `iverilog -g2005 -o sim "
+             f"{name}_tb.v {name}.v && ./sim`.\n"
+             if f"{name}_tb.v" in about["files"]
+             else "There is no testbench: a simulator of Verilog would take hours for a pass of these weights.\n")
     return f"{bench}`{name}.f` lists the sources for any tool, `{name}.core` is for FuseSoC, `{name}.vlt` for Verilator's lint. "

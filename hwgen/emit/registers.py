@@ -7,8 +7,8 @@ from ..params.registers import ACCESS, IRQS, RESULT, RESULT_ERRORS, command_fiel
 __all__ = ["Registers"]
 
 #: SystemRDL of each access.
-_RDL = {"const": "sw = r; hw = na;", "ro": "sw = r; hw = w;", "rw": "sw = rw; hw = r;", "w1c": "sw = rw; hw = r; woclr; hwset;",
-        "pulse": "sw = w; hw = r; singlepulse;", "push": "sw = w; hw = r;"}
+_RDL = {"const": "sw = r; hw = na;", "ro": "sw = r; hw = w;", "rw": "sw = rw; hw = r;",
+        "w1c": "sw = rw; hw = r; woclr; hwset;", "pulse": "sw = w; hw = r; singlepulse;", "push": "sw = w; hw = r;"}
 
 
 class Registers:
@@ -28,8 +28,8 @@ class Registers:
 
     def files(self):
         """{file name: (purpose, text)}"""
-        forms = (("h", "C", self.c_header), ("sv", "SystemVerilog", self.systemverilog), ("rdl", "SystemRDL", self.systemrdl),
-                 ("md", "people", self.markdown))
+        forms = (("h", "C", self.c_header), ("sv", "SystemVerilog", self.systemverilog),
+                 ("rdl", "SystemRDL", self.systemrdl), ("md", "people", self.markdown))
         return {f"{self._name}_registers.{form}": (f"the registers, for {use}", text()) for form, use, text in forms}
 
     def _constants(self):
@@ -69,14 +69,15 @@ class Registers:
                   for constant, value, text in self._constants()]
         fields, _ = self._words["command"]
         names = ", ".join(f"uint32_t {field.name}" for field in fields if field.lsb < 64)
-        packed = "\n        | ".join(f"(uint64_t){field.name} << {prefix}_COMMAND_{field.name.upper()}_BIT" for field in fields
+        packed = "\n        | ".join(f"(uint64_t){field.name} << {prefix}_COMMAND_{field.name.upper()}_BIT"
+                                     for field in fields
                                      if field.lsb < 64)
         lines += ["", "/* An entry of a pass, bits 63..0. */", f"static inline uint64_t {lower}_command({names})", "{",
                   f"    return {packed};", "}"]
         for field in RESULT:
             stem = f"{prefix}_RESULT_{field.name.upper()}"
-            lines += ["", f"/* {field.text} */", f"static inline uint32_t {lower}_result_{field.name}(uint64_t result)", "{",
-                      f"    return (uint32_t)(result >> {stem}_BIT & ((UINT64_C(1) << {stem}_BITS) - 1));", "}"]
+            lines += ["", f"/* {field.text} */", f"static inline uint32_t {lower}_result_{field.name}(uint64_t result)",
+                      "{", f"    return (uint32_t)(result >> {stem}_BIT & ((UINT64_C(1) << {stem}_BITS) - 1));", "}"]
         return "\n".join([*lines, "", "#endif", ""])
 
     def systemverilog(self):
@@ -89,8 +90,8 @@ class Registers:
 
     def systemrdl(self):
         """SystemRDL 2.0."""
-        lines = [f"addrmap {self._name}_registers {{", f"  name = {_quoted(f'Registers of {self._name}')};", "  default regwidth = 32;",
-                 "  default accesswidth = 32;", "  littleendian;"]
+        lines = [f"addrmap {self._name}_registers {{", f"  name = {_quoted(f'Registers of {self._name}')};",
+                 "  default regwidth = 32;", "  default accesswidth = 32;", "  littleendian;"]
         for register in self._map.registers:
             lines += ["  reg {", f"    desc = {_quoted(register.text)};"]
             for field in register.fields:
@@ -102,8 +103,8 @@ class Registers:
         return "\n".join([*lines, "};", ""])
 
     def table(self, constants=True):
-        """Markdown: registers and fields (and, with ``constants``, values of this machine), the meaning of the accesses, entries and
-        results."""
+        """Markdown: registers and fields (and, with ``constants``, values of this machine), the meaning of the
+        accesses, entries and results."""
         shown = ("const", "rw", "w1c") if constants else ("rw", "w1c")
         lines = ["| offset | register | bits | field | access | reset | |", "|---|---|---|---|---|---|---|"]
         for register in self._map.registers:
@@ -112,7 +113,8 @@ class Registers:
             for field in register.fields:
                 reset = f"{field.reset:#x}" if field.access in shown else ""
                 lines.append(f"| | | {_range(field)} | {field.name} | {field.access} | {reset} | {field.text} |")
-        lines += ["", "| access | software may |", "|---|---|", *(f"| {key} | {text} |" for key, text in ACCESS.items())]
+        lines += ["", "| access | software may |",
+                  "|---|---|", *(f"| {key} | {text} |" for key, text in ACCESS.items())]
         for word, (fields, text) in self._words.items():
             lines += ["", f"A `{word}`, {text}:", "", "| bits | field | |", "|---|---|---|"]
             lines += [f"| {_range(field)} | {field.name} | {field.text} |" for field in fields]
@@ -130,7 +132,8 @@ change nothing.
     def json(self):
         """The map as the manifest has it."""
         def fields(found):
-            return [{"name": f.name, "lsb": f.lsb, "width": f.width, "access": f.access, "reset": f.reset, "text": f.text} for f in found]
+            return [{"name": f.name, "lsb": f.lsb, "width": f.width, "access": f.access, "reset": f.reset,
+                     "text": f.text} for f in found]
 
         return {"address_width": self._map.address_width, "weights_id": self._weights_id,
                 "registers": [{"name": r.name, "offset": r.offset, "count": r.count, "window": r.window, "text": r.text,

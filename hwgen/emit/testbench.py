@@ -10,8 +10,8 @@ from .images import adapter_name, image_name
 __all__ = ["has_testbench", "testbench"]
 
 PASSES = 2
-#: Bytes of weights up to which there is one: a simulator of Verilog does some hundred to thousand cycles a second, and each pass reads all
-#: of them.
+#: Bytes of weights up to which there is one: a simulator of Verilog does some hundred to thousand cycles a second, and
+#: each pass reads all of them.
 MOST = 4_000_000
 
 _BENCH = """\
@@ -252,7 +252,8 @@ def testbench(design, quantized, name, ports, axi=None, adapters=()):
     functions = {"signature": (32, [word for _, _, words in expected for word in words])}
     words = {"model_id": f"32'h{model_id(quantized):08x}",
              "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
-                                                           if port.name not in ("clk", "aclk") and not port.name.startswith(driven))}
+                                                           if port.name not in ("clk", "aclk")
+                                                           and not port.name.startswith(driven))}
     if axi:
         body, more = _on_buses(design, axi, expected, words, bool(adapters))
     else:
@@ -260,13 +261,16 @@ def testbench(design, quantized, name, ports, axi=None, adapters=()):
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
                   + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head
                   + (design.adapter_map.beats * hw.beat_bytes if adapters else 0)) + 100_000
-    declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} [{port.width - 1}:0] {port.name};"
+    declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} "
+                    f"[{port.width - 1}:0] {port.name};"
                     for port in ports]
     return _filled(_BENCH, {
         "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()),
         "declarations": "\n".join(declarations),
-        "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "") + (_filled(_ADAPTER, {
-            "image": adapter_name(name, 1), "last": design.adapter_map.beats * hw.beat_bytes - 1}) if adapters else "") + body,
+        "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "")
+        + (_filled(_ADAPTER, {
+            "image": adapter_name(name, 1), "last": design.adapter_map.beats * hw.beat_bytes - 1}) if adapters
+            else "") + body,
         "parameters": "" if stream else "#(.ROM_FILE(ROM_FILE))",
         "connections": ",\n      ".join(f".{port.name}({port.name})" for port in ports),
         "passes": len(expected), "layers": design.layers, "limit": limit}) \
@@ -330,10 +334,12 @@ def _on_streams(design, ports, expected, words, adapted=False):
     if adapted:
         load = _filled(_LOAD_ON_STREAMS, {"beats": design.adapter_map.beats, "number": f", {number}'d0" * bool(number),
                                           "word": _word(hw.beat_bytes, f"beat * {hw.beat_bytes}", "adapter_bytes")})
-    body = _filled(_ON_STREAMS, words | {"load": load, "sign_at": f"signature_address = row * {hw.entries};" if signs else ""})
+    body = _filled(_ON_STREAMS, words | {"load": load, "sign_at": f"signature_address = row * {hw.entries};"
+                                         if signs else ""})
     if hw.source == "stream":
         bits = {name: f"{lsb + width - 1}:{lsb}" for name, (lsb, width) in _places(request_layout(design)).items()}
-        body = _filled(_SERVE, bits | {"beat": _word(hw.beat_bytes, f"at * {hw.beat_bytes}"), "tile_beats": hw.tile_beats}) + body
+        body = _filled(_SERVE, bits | {"beat": _word(hw.beat_bytes, f"at * {hw.beat_bytes}"),
+                                       "tile_beats": hw.tile_beats}) + body
     return body, functions
 
 
@@ -352,16 +358,20 @@ def _on_buses(design, axi, expected, words, adapted=False):
                             for i, (token, _, _) in enumerate(expected)]),
         "result": (64, [_packed({field.name: (field.lsb, field.width) for field in RESULT}, {"token": token, "last": 1})
                         for _, token, _ in expected])}
-    start = [f'read({at(name)}, 32\'h{registers[name].fields[0].reset:x}, "{name}");' for name in ("ID", "VERSION", "DESIGN_ID")]
+    start = [f'read({at(name)}, 32\'h{registers[name].fields[0].reset:x}, "{name}");'
+             for name in ("ID", "VERSION", "DESIGN_ID")]
     start += [f"write({at('WEIGHT_BASE_LO')}, {PAGE});"] if stream else []
     start += [f"write({at('IRQ_ENABLE')}, 1);", f"write({at('CONTROL')}, 1);"]
     if axi.host == "stream":
         give = ["@(negedge aclk);", "s_axis_command_tvalid = 1;", "s_axis_command_tlast = 1;",
                 "s_axis_command_tdata = command(number);", "#1;",
-                "while (!s_axis_command_tready) begin @(negedge aclk); #1; end", "@(negedge aclk);", "s_axis_command_tvalid = 0;", "#1;",
-                "while (!m_axis_result_tvalid) begin @(negedge aclk); #1; end", 'check(m_axis_result_tdata, result(number), "result");']
+                "while (!s_axis_command_tready) begin @(negedge aclk); #1; end", "@(negedge aclk);",
+                "s_axis_command_tvalid = 0;", "#1;",
+                "while (!m_axis_result_tvalid) begin @(negedge aclk); #1; end",
+                'check(m_axis_result_tdata, result(number), "result");']
     else:
-        give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"] if "key" in fields else []),
+        give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"]
+                                                             if "key" in fields else []),
                 *([f"write({at('COMMAND_ADAPTER')}, word[{width - 1}:96]);"] if "adapter" in fields else []),
                 f"write({at('COMMAND_HI')}, word[63:32]);"]
         give = ["word = command(number);", "wanted = result(number);", *give, "while (!irq) @(negedge aclk);",
@@ -378,5 +388,6 @@ def _on_buses(design, axi, expected, words, adapted=False):
     if axi.host == "queue":
         body = f"\n  reg [{width - 1}:0] word;\n  reg [63:0] wanted;\n" + body
     if stream:
-        body = _filled(_MEMORY, {"high": axi.address_width - 1, "word_bytes": axi.word_bytes, "word": _word(axi.word_bytes, "at")}) + body
+        body = _filled(_MEMORY, {"high": axi.address_width - 1, "word_bytes": axi.word_bytes,
+                                 "word": _word(axi.word_bytes, "at")}) + body
     return body, functions

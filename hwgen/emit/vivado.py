@@ -1,4 +1,5 @@
-"""A script that packages a machine as an IP for Vivado. hwgen writes it and does not run it: the vendor's tool cannot be shipped."""
+"""A script that packages a machine as an IP for Vivado. hwgen writes it and does not run it: the vendor's tool cannot
+be shipped."""
 __all__ = ["packaging", "script_file"]
 
 _SCRIPT = """\
@@ -69,10 +70,12 @@ def packaging(about):
     names = ("m_axi", "s_axi", "s_axis_command", "m_axis_result")
     buses = [start for start in names if any(port.startswith(f"{start}_") for port in ports)]
     files = [f"{name}.v", *([image] if rom else [])]
-    words = {"interfaces": _INFER + (_REGISTERS if bus else ""), "sources": "".join(f" [file join $here {file}]" for file in files),
+    words = {"interfaces": _INFER + (_REGISTERS if bus else ""),
+             "sources": "".join(f" [file join $here {file}]" for file in files),
              "memory": f"set_property file_type {{Memory Initialization Files}} [get_files {image}]\n" if rom else "",
-             "kinds": " ".join(f"{port} xilinx.com:signal:{kind}_rtl:1.0" for port, kind in kinds), "buses": " ".join(buses),
-             "polarity": "ACTIVE_LOW" if bus else "ACTIVE_HIGH", "clock": clock, "reset": reset,
+             "kinds": " ".join(f"{port} xilinx.com:signal:{kind}_rtl:1.0" for port, kind in kinds),
+             "buses": " ".join(buses), "polarity": "ACTIVE_LOW" if bus else "ACTIVE_HIGH",
+             "clock": clock, "reset": reset,
              "range": 1 << about["bus"]["address_width"] if bus else "",
              "version": ".".join(about["version"].split(".")[:2]),      # Vivado's are two numbers
              "model": about["model"]["name"], "name": name}

@@ -8,8 +8,8 @@ __all__ = ["BOARDS", "Board", "Pin", "board"]
 
 
 #: {port of a top: its name in amaranth-boards}. What is there the inverse of a level is named by that level here.
-SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sdram_ras_n": "ras", "sdram_cas_n": "cas", "sdram_we_n": "we", "sdram_ba": "ba",
-              "sdram_a": "a", "sdram_dm": "dqm", "sdram_dq": "dq"}
+SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sdram_ras_n": "ras", "sdram_cas_n": "cas",
+              "sdram_we_n": "we", "sdram_ba": "ba", "sdram_a": "a", "sdram_dm": "dqm", "sdram_dq": "dq"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Board:
     note: str = ""
 
     def pins(self):
-        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" of its memory's chip. ``rx`` is what the machine receives."""
+        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" of its memory's chip.
+        ``rx`` is what the machine receives."""
         module, name = self.platform.split(":")
         platform = getattr(importlib.import_module(module), name)
         found = {(r.name, r.number): r for r in platform.resources}
@@ -72,37 +73,44 @@ class Board:
         uart = found["uart", 0]
         memory = {port: pins(found["sdram", 0], part) for port, part in SDRAM_PINS.items()} if self.memory else {}
         return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
-                "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])], **memory}
+                "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])],
+                **memory}
 
 
 BOARDS = {b.name: b for b in (
-    Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
-          device=("--85k", "--package", "CABGA381", "--speed", "6"),
+    Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
+          family="ecp5", device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
           oscillator=25, clock=45, baud=1_000_000, programmer=("--board", "ulx3s"),
-          shape="lanes=16,columns=8,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,context=256,kv_blocks=16,sampler=greedy"),
-    Board(name="ulx3s-85f-sdram", title="Radiona ULX3S, LFE5U-85F, weights in its SDRAM", platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
+          shape="lanes=16,columns=8,vector_lanes=4,attention_lanes=8,entries=8,slots=8,halves=2,tile_beats=2,"
+                "context=256,kv_blocks=16,sampler=greedy"),
+    Board(name="ulx3s-85f-sdram", title="Radiona ULX3S, LFE5U-85F, weights in its SDRAM",
+          platform="amaranth_boards.ulx3s:ULX3S_85F_Platform", family="ecp5",
           device=("--85k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
           oscillator=25, clock=45, baud=3_000_000, programmer=("--board", "ulx3s"), memory=MT48LC16M16,
-          shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,context=256,kv_blocks=48,sampler=greedy,source=stream"),
-    Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform", family="ecp5",
-          device=("--12k", "--package", "CABGA381", "--speed", "6"),
+          shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
+                "context=256,kv_blocks=48,sampler=greedy,source=stream"),
+    Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform",
+          family="ecp5", device=("--12k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 24288, "TRELLIS_FF": 24288, "DP16KD": 56, "MULT18X18D": 28},
-          oscillator=25, clock=82.1429, baud=1_000_000, model="mini", shape="tiny,columns=8,dsp_pairs=2,context=64,attention_lanes=8", seed=3,
-          programmer=("--board", "ulx3s")),
-    Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18", platform="hwgen.fpga.platforms:TangNano20KPlatform", family="gowin",
+          oscillator=25, clock=82.1429, baud=1_000_000, model="mini",
+          shape="tiny,columns=8,dsp_pairs=2,context=64,attention_lanes=8", seed=3, programmer=("--board", "ulx3s")),
+    Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18",
+          platform="hwgen.fpga.platforms:TangNano20KPlatform", family="gowin",
           device=("GW2AR-LV18QN88C8/I7", "GW2A-18C", "GW2AR-18 C8/I7"),
           capacity={"LUT4": 20736, "DFF": 15552, "BSRAM": 46, "MULT18X18": 48},
           oscillator=27, clock=27, baud=115_200, model="mini", shape="tiny,columns=2,attention_lanes=2,context=64",
           programmer=("--board", "tangnano20k"), note="does not fit"),
-    Board(name="tang-console-138k", title="Sipeed Tang Console 138K, GW5AST-138", platform="hwgen.fpga.platforms:TangConsole138KPlatform", family="gowin5",
+    Board(name="tang-console-138k", title="Sipeed Tang Console 138K, GW5AST-138",
+          platform="hwgen.fpga.platforms:TangConsole138KPlatform", family="gowin5",
           device=("GW5AST-LV138PG484AC1/I0", "GW5AST-138C"),
           capacity={"LUT4": 138240, "DFF": 138240, "BSRAM": 340, "MULT12X12": 596},
           oscillator=50, clock=50, baud=1_000_000, shape="tiny,lanes=8,columns=8,context=256",
           programmer=("--board", "tangconsole")),
-    Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T", platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7",
-          device=("xc7a35ticsg324-1L",), capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
+    Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T",
+          platform="amaranth_boards.arty_a7:ArtyA7_35Platform", family="xilinx7", device=("xc7a35ticsg324-1L",),
+          capacity={"LUT": 20800, "FF": 41600, "RAMB18E1": 100, "DSP48E1": 90},
           oscillator=100, clock=50, baud=1_000_000, model="mini", shape="tiny,context=64",
           programmer=("--board", "arty_a7_35t"), note="a Vivado project, not run"),
 )}

@@ -1,4 +1,5 @@
-"""From a model to a board's bitstream: emit, synthesize, place and route, pack. What is done is kept, and not done again."""
+"""From a model to a board's bitstream: emit, synthesize, place and route, pack. What is done is kept, and not done
+again."""
 import dataclasses
 import hashlib
 import json
@@ -33,7 +34,8 @@ class BuildReport:
     used, available     {resource: count}, by nextpnr's names
     seeds               {seed: MHz} of all that were routed
     cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
-    *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make the same of it everywhere
+    *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make
+                        the same of it everywhere
     """
     board: str
     model: str
@@ -66,20 +68,24 @@ def write_text(path, text):
 
 
 def _tool(stage, name, output, folder, tool, *words):
-    """Run a tool unless its output is there; ``words`` may say {out}, which is renamed to ``output`` when it is whole."""
+    """Run a tool unless its output is there; ``words`` may say {out}, which is renamed to ``output`` when it is
+    whole."""
     if (folder / output).exists():
         return
     partial = f"partial-{output}"
     with stage(name):
-        seconds = run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder, log=f"{output}.log")
+        seconds = run_tool(tool, *(word.replace("{out}", partial) for word in words), folder=folder,
+                           log=f"{output}.log")
     (folder / f"{output}.seconds").write_text(f"{seconds:.2f}")
     (folder / partial).rename(folder / output)
 
 
 def write_sources(board, design, quantized, work):
-    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the Verilog files' names."""
+    """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the
+    Verilog files' names."""
     more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi())}
-    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
+    emit(design, quantized, work, name=MACHINE,
+         component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
     if board.memory is not None:
         for name, text in memory_verilog(board.memory, board.clock).items():
@@ -92,7 +98,8 @@ def write_sources(board, design, quantized, work):
 
 
 def sources_digest_of(work, sources, design):
-    """SHA-256 of a folder's Verilog, without its lines of comment, and its memory image, if that goes into the bitstream."""
+    """SHA-256 of a folder's Verilog, without its lines of comment, and its memory image, if that goes into the
+    bitstream."""
     image = [] if design.hw.source == "stream" else [image_name(design, MACHINE)]
     digest = hashlib.sha256()
     for source in (*sources, *image):
@@ -110,8 +117,8 @@ def sources_digest(board, design, quantized):
 def build(board, design, quantized, folder, *, seeds=(1,), stage):
     """Build a board's bitstream, its report and a picture of its placement; returns the `BuildReport`.
 
-    Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an interrupted build
-    goes on where it was, and another model, shape, clock or tool starts anew.
+    Everything goes into a folder of its own below ``folder``, named by a digest of all that it depends on: an
+    interrupted build goes on where it was, and another model, shape, clock or tool starts anew.
 
     Parameters
     ----------
@@ -132,43 +139,11 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tools = {tool: version(tool) for tool in ("yosys", family.placer, family.packer)}
-    weights = None if design.hw.source == "stream" else quantized.digest      # they come later, or are in the bitstream
-    words = family.place(board, "", "", ""), family.route and family.route(board, "", "", "")
-    key = hashlib.sha256(repr((board, design, weights, tools, *words)).encode()).hexdigest()[:12]
-    work = folder / f"{board.name}-{key}"
-    with stage(f"emitting Verilog into {work}"):
-        sources = write_sources(board, design, quantized, work)
-    write_text(work / family.constraints_file, family.constraints(board))
-    digest = sources_digest_of(work, sources, design)
-    if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
-        for old in (*work.glob("top.json"), *work.glob("seed-*")):
-            old.unlink()        # hwgen itself has changed
-    write_text(work / "sources.sha256", digest)
-    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family, own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0))
+    work = folder / f"{board.name}-{_key(board, design, quantized, tools)}"
+    digest = _prepare(board, design, quantized, work, stage)
     _tool(stage, "synthesis (minutes)", "top.json", work, "yosys", "-q", "synth.ys")
-
-    if family.places:
-        taken, there = family.places(json.loads((work / "top.json").read_text())), board.capacity[family.resources["lut"]]
-        if taken > FULL * there:
-            raise ToolError(f"{board.title}: The machine takes the places of {taken:,} of {there:,} LUTs, which leaves the placer too few: take a smaller "
-                            "--shape or --model")
-
-    reports = {}
-    for seed in seeds:
-        report = work / f"seed-{seed}.json"
-        words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail", "--router", "router2")
-        placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
-        if not (work / routed).exists():
-            _tool(stage, f"placing, seed {seed} (many minutes)" if family.route else f"place and route, seed {seed} (many minutes)",
-                  placed if family.route else routed, work, family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
-        if family.route:
-            _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
-                  *family.route(board, placed, family.constraints_file, "{out}"), *words)
-        netlist = work / (placed if family.route else routed)
-        if not plan.exists() and netlist.exists():
-            write_text(plan, json.dumps(floorplan(json.loads(netlist.read_text()))))
-        (work / placed).unlink(missing_ok=True)         # it is large
-        reports[seed] = json.loads(report.read_text())
+    _check_places(board, work)
+    reports = {seed: _place_and_route(board, work, seed, stage) for seed in seeds}
     speeds = {seed: _fmax(report) for seed, report in reports.items()}
     best = max(speeds, key=lambda seed: (speeds[seed], -seed))
     bits = f"seed-{best}{family.suffix}"
@@ -179,16 +154,82 @@ def build(board, design, quantized, folder, *, seeds=(1,), stage):
         title = f"{board.title}: {design.model.name}, {speeds[best]:.2f} MHz, seed {best}"
         write_text(folder / f"{board.name}.svg", floorplan_svg(title, json.loads(plan.read_text()), reports[best]))
     utilization = reports[best]["utilization"]
-    made = {"yosys": ["top.json"], family.placer: [f"seed-{best}.placed"] * bool(family.route) + [f"seed-{best}.routed"], family.packer: [bits]}
-    seconds = {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2) for tool, names in made.items()}
     result = BuildReport(
-        board=board.name, model=design.model.name, model_id=quantized.digest, shape=dataclasses.asdict(design.hw), seed=best,
-        fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
-        used={name: utilization[name]["used"] for name in board.capacity}, available={name: utilization[name]["available"] for name in board.capacity},
-        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()}, cpu_seconds=seconds, tools=tools, bitstream=str(bitstream),
+        board=board.name, model=design.model.name, model_id=quantized.digest,
+        shape=dataclasses.asdict(design.hw), seed=best, fmax=round(speeds[best], 2), clock=board.clock, baud=board.baud,
+        used={name: utilization[name]["used"] for name in board.capacity},
+        available={name: utilization[name]["available"] for name in board.capacity},
+        seeds={str(seed): round(speed, 2) for seed, speed in speeds.items()},
+        cpu_seconds=_seconds(family, work, best, bits), tools=tools, bitstream=str(bitstream),
         bitstream_sha256=hashlib.sha256(bitstream.read_bytes()).hexdigest(), verilog_sha256=digest)
     write_text(folder / f"{board.name}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     return result
+
+
+def _key(board, design, quantized, tools):
+    """Digest of all that a build depends on, but hwgen itself."""
+    family = FAMILIES[board.family]
+    weights = None if design.hw.source == "stream" else quantized.digest      # they come later, or are in the bitstream
+    words = family.place(board, "", "", ""), family.route and family.route(board, "", "", "")
+    return hashlib.sha256(repr((board, design, weights, tools, *words)).encode()).hexdigest()[:12]
+
+
+def _prepare(board, design, quantized, work, stage):
+    """Write what synthesis reads; results of other Verilog are removed. Returns the digest of the Verilog."""
+    family = FAMILIES[board.family]
+    with stage(f"emitting Verilog into {work}"):
+        sources = write_sources(board, design, quantized, work)
+    write_text(work / family.constraints_file, family.constraints(board))
+    digest = sources_digest_of(work, sources, design)
+    if (work / "sources.sha256").exists() and (work / "sources.sha256").read_text() != digest:
+        for old in (*work.glob("top.json"), *work.glob("seed-*")):
+            old.unlink()        # hwgen itself has changed
+    write_text(work / "sources.sha256", digest)
+    write_text(work / "synth.ys", files.synthesis_script(sources, "partial-top.json", board.family,
+                                                         own=design.hw.dsp_columns > 0, pairs=design.hw.dsp_pairs > 0))
+    return digest
+
+
+def _check_places(board, work):
+    """ToolError for a netlist that leaves the placer too few places."""
+    family = FAMILIES[board.family]
+    if not family.places:
+        return
+    there = board.capacity[family.resources["lut"]]
+    taken = family.places(json.loads((work / "top.json").read_text()))
+    if taken > FULL * there:
+        raise ToolError(f"{board.title}: The machine takes the places of {taken:,} of {there:,} LUTs, which "
+                        "leaves the placer too few: take a smaller --shape or --model")
+
+
+def _place_and_route(board, work, seed, stage):
+    """Place and route with a seed, in one step or two, and keep where the cells are. Returns the tool's report."""
+    family = FAMILIES[board.family]
+    report = work / f"seed-{seed}.json"
+    placed, routed, plan = f"seed-{seed}.placed", f"seed-{seed}.routed", work / f"seed-{seed}.plan"
+    words = ("--report", report.name, "--seed", str(seed), "--freq", f"{board.clock:g}", "--timing-allow-fail",
+             "--router", "router2")
+    first, made = ("placing", placed) if family.route else ("place and route", routed)
+    if not (work / routed).exists():
+        _tool(stage, f"{first}, seed {seed} (many minutes)", made, work,
+              family.placer, *family.place(board, "top.json", family.constraints_file, "{out}"), *words)
+    if family.route:
+        _tool(stage, f"routing, seed {seed} (many minutes)", routed, work, family.placer,
+              *family.route(board, placed, family.constraints_file, "{out}"), *words)
+    netlist = work / made
+    if not plan.exists() and netlist.exists():
+        write_text(plan, json.dumps(floorplan(json.loads(netlist.read_text()))))
+    (work / placed).unlink(missing_ok=True)         # it is large
+    return json.loads(report.read_text())
+
+
+def _seconds(family, work, best, bits):
+    """{tool: CPU seconds} of the steps that made the best seed's bitstream."""
+    made = {"yosys": ["top.json"],
+            family.placer: [f"seed-{best}.placed"] * bool(family.route) + [f"seed-{best}.routed"],
+            family.packer: [bits]}
+    return {tool: round(sum(float((work / f"{name}.seconds").read_text()) for name in names), 2)
+            for tool, names in made.items()}
 
 
 def _fmax(report):

@@ -15,18 +15,24 @@ class Family:
     Parameters
     ----------
     resources : dict        {"lut", "ff", "bram", "dsp": the placer's name}, as in a board's capacity
-    pll : callable          (board, folder) -> None; writes pll.v there: module ``pll``, ports clkin, clkout0, locked; with a memory also clkout1, its clock
-    clock_pin : str         Verilog that gives the clock ``shifted`` to the pin ``sdram_clk``; "" where no board has a memory
+    pll : callable          (board, folder) -> None; writes pll.v there: module ``pll``, ports clkin, clkout0, locked;
+                            with a memory also clkout1, its clock
+    clock_pin : str         Verilog that gives the clock ``shifted`` to the pin ``sdram_clk``; "" where no board has a
+                            memory
     constraints : callable  board -> text of pins and clocks
     constraints_file : str  its name
     synthesis : str         Yosys' command
-    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command, or to LUTs where it has none ...
-    product : str           ... but for the products of the array's columns with multipliers: a techmap of ours, in Verilog, of those alone
+    multiplier : str        its techmap for 18 x 18 multipliers; "" leaves multipliers to the command, or to LUTs where
+                            it has none ...
+    product : str           ... but for the products of the array's columns with multipliers: a techmap of ours, in
+                            Verilog, of those alone
     placer, packer : str    tools; empty where the vendor's make the bitstream (`hwgen.fpga.vivado`)
-    place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless there is
+    place : callable        (board, netlist, constraints, output) -> words for the placer: it routes as well, unless
+                            there is
     route : callable        (board, placed, constraints, output) -> words for the placer to route what it placed
     pack : callable         (board, placed, output) -> words for the packer
-    places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell but searches on
+    places : callable       Yosys' netlist (JSON) -> LUTs whose places it takes at least, where the placer does not tell
+                            but searches on
     suffix : str            of a bitstream
     """
     name: str
@@ -57,17 +63,20 @@ def _ports(board):
 def _told(board, got):
     """Refuse a clock that the board cannot have: the UART would miss its bits."""
     if abs(got / board.clock - 1) > 0.005:
-        raise ToolError(f"{board.title}: The clock can be {got:g} MHz of {board.oscillator:g} MHz, not {board.clock:g}: take --mhz {got:g}")
+        raise ToolError(f"{board.title}: The clock can be {got:g} MHz of {board.oscillator:g} MHz, not "
+                        f"{board.clock:g}: take --mhz {got:g}")
 
 
-#: Degrees by which a memory's clock comes behind the machine's, as LiteX has it for the ULX3S: a quarter of a cycle for a command to get there, and three for data to come back.
+#: Degrees by which a memory's clock comes behind the machine's, as LiteX has it for the ULX3S: a quarter of a cycle for
+#: a command to get there, and three for data to come back.
 MEMORY_PHASE = 90
 
 # -- Lattice ECP5, with Project Trellis
 
 def _ecp5_pll(board, folder):
     shifted = ("--clkout1", f"{board.clock:g}", "--phase1", f"{MEMORY_PHASE}") if board.memory else ()
-    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", *shifted, "-f", "pll.v", "--module", "pll", folder=folder, log="pll.log")
+    run_tool("ecppll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", *shifted, "-f", "pll.v", "--module",
+             "pll", folder=folder, log="pll.log")
     _told(board, float(re.search(r"clkout0 frequency: *([\d.]+)", (folder / "pll.log").read_text())[1]))
 
 
@@ -79,25 +88,29 @@ def _lpf(board):
     return "\n".join(lines) + "\n"
 
 
-# The analytic placer, `static`, makes wires a quarter shorter than the default one on a full chip. The router alone only counts wires that
-# are wanted twice, and lets some go far around: a placement of the 12F with 82 MHz became 75. With `--tmg-ripup` it also takes up again
-# wires that are too slow: 82 MHz stayed 82 (docs/boards.md).
+# The analytic placer, `static`, makes wires a quarter shorter than the default one on a full chip. The router alone
+# only counts wires that are wanted twice, and lets some go far around: a placement of the 12F with 82 MHz became 75.
+# With `--tmg-ripup` it also takes up again wires that are too slow: 82 MHz stayed 82 (docs/boards.md).
 ECP5 = Family(
     name="ecp5", resources={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
-    pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5", multiplier="+/lattice/dsp_map_18x18.v",
+    pll=_ecp5_pll, constraints=_lpf, constraints_file="top.lpf", synthesis="synth_lattice -family ecp5",
+    multiplier="+/lattice/dsp_map_18x18.v",
     clock_pin="  ODDRX1F memory_clock (.SCLK(shifted), .RST(1'b0), .D0(1'b1), .D1(1'b0), .Q(sdram_clk));\n",
     placer="nextpnr-ecp5", packer="ecppack",
-    place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints, "--placer", "static", "--no-route", "--write", output),
-    route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints, "--no-pack", "--no-place", "--tmg-ripup",
+    place=lambda board, netlist, constraints, output: (*board.device, "--json", netlist, "--lpf", constraints,
+                                                       "--placer", "static", "--no-route", "--write", output),
+    route=lambda board, placed, constraints, output: (*board.device, "--json", placed, "--lpf", constraints,
+                                                      "--no-pack", "--no-place", "--tmg-ripup",
                                                   "--textcfg", output),
     pack=lambda board, placed, output: ("--compress", "--input", placed, "--bit", output))
 
 
-# -- Gowin LittleBee and Arora, with Project Apicula: a device is a part, its chip database and, for a PLL, gowin_pll's name of it
+# -- Gowin LittleBee and Arora, with Project Apicula: a device is a part, its chip database and, for a PLL, gowin_pll's
+# name of it
 
 def _gowin_pll(board, folder):
-    run_tool("gowin_pll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-d", board.device[2], "-m", "pll", "-f", "pll.v", folder=folder,
-             log="pll.log")
+    run_tool("gowin_pll", "-i", f"{board.oscillator:g}", "-o", f"{board.clock:g}", "-d", board.device[2], "-m", "pll",
+             "-f", "pll.v", folder=folder, log="pll.log")
     text = (folder / "pll.v").read_text()
     _told(board, float(re.search(r"Achieved output frequency: *([\d.]+)", text)[1]))
     (folder / "pll.v").write_text(re.sub(r"\bclock_in\b", "clkin", re.sub(r"\bclock_out\b", "clkout0", text)))
@@ -112,24 +125,30 @@ def _cst(board):
 
 
 def _gowin_places(netlist):
-    """Each LUT and ALU takes a place, a RAM16SDP4 the eight of its tile, and a register one, unless the LUT or ALU of its place drives it: it has no other input."""
+    """Each LUT and ALU takes a place, a RAM16SDP4 the eight of its tile, and a register one, unless the LUT or ALU of
+    its place drives it: it has no other input."""
     cells = [(cell["type"], cell["connections"]) for cell in netlist["modules"]["top"]["cells"].values()]
-    driven = {bit for kind, nets in cells for port in ("F", "SUM") if kind.startswith(("LUT", "ALU")) for bit in nets.get(port, ())}
-    return sum(8 if kind == "RAM16SDP4" else kind.startswith(("LUT", "ALU")) or (kind.startswith("DFF") and nets["D"][0] not in driven) for kind, nets in cells)
+    driven = {bit for kind, nets in cells for port in ("F", "SUM") if kind.startswith(("LUT", "ALU"))
+              for bit in nets.get(port, ())}
+    return sum(8 if kind == "RAM16SDP4" else kind.startswith(("LUT", "ALU"))
+               or (kind.startswith("DFF") and nets["D"][0] not in driven) for kind, nets in cells)
 
 
 GOWIN = Family(
     name="gowin", resources={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT18X18"},
-    pll=_gowin_pll, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw2a", multiplier="+/gowin/dsp_map.v",
-    placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs", places=_gowin_places,
-    place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt", f"family={board.device[1]}", "--vopt", f"cst={constraints}",
+    pll=_gowin_pll, constraints=_cst, constraints_file="top.cst", synthesis="synth_gowin -family gw2a",
+    multiplier="+/gowin/dsp_map.v", placer="nextpnr-himbaechel-gowin", packer="gowin_pack", suffix=".fs",
+    places=_gowin_places,
+    place=lambda board, netlist, constraints, output: ("--device", board.device[0], "--vopt",
+                                                       f"family={board.device[1]}", "--vopt", f"cst={constraints}",
                                                        "--json", netlist, "--write", output),
     pack=lambda board, placed, output: ("-d", board.device[1], "-o", output, placed))
 
 
-# The published database of the GW5AST-138C (Apycula 0.32) has no PLL, and Yosys 0.70 no multipliers of the family. nextpnr 0.11.1 places them, two of 12 x 12 bits in a
-# block, and times nothing that goes through one: so only products between registers take them, those of the array's columns (11 x 11 bits in E3M4). They are
-# signed, and without registers so (Gowin, UG1253).
+# The published database of the GW5AST-138C (Apycula 0.32) has no PLL, and Yosys 0.70 no multipliers of the family.
+# nextpnr 0.11.1 places them, two of 12 x 12 bits in a block, and times nothing that goes through one: so only products
+# between registers take them, those of the array's columns (11 x 11 bits in E3M4). They are signed, and without
+# registers so (Gowin, UG1253).
 
 _MULT12X12 = """\
 (* techmap_celltype = "$mul" *)
@@ -214,12 +233,14 @@ endmodule
 
 
 def _xilinx7_pll(board, folder):
-    choices = [(abs(board.oscillator * times / by - board.clock), by, times) for times in range(2, 65) if 800 <= board.oscillator * times <= 1600
+    choices = [(abs(board.oscillator * times / by - board.clock), by, times) for times in range(2, 65)
+               if 800 <= board.oscillator * times <= 1600
                for by in range(1, 129)]
     _, by, times = min(choices)
     vco = board.oscillator * times
     _told(board, vco / by)
-    (folder / "pll.v").write_text(_PLLE2.format(oscillator=board.oscillator, times=times, by=by, clock=vco / by, vco=vco, period=1000 / board.oscillator))
+    (folder / "pll.v").write_text(_PLLE2.format(oscillator=board.oscillator, times=times, by=by, clock=vco / by,
+                                                vco=vco, period=1000 / board.oscillator))
 
 
 def _xdc(board):

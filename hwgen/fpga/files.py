@@ -42,7 +42,8 @@ def divisor(board):
 
 
 def top(board, machine):
-    """Verilog of the top module. With a memory it has the chip's pins, and a module ``memory`` (`hwgen.fpga.dram`) between machine and pins."""
+    """Verilog of the top module. With a memory it has the chip's pins, and a module ``memory`` (`hwgen.fpga.dram`)
+    between machine and pins."""
     leds = board.pins()["led"]
     invert = "".join("1" if pin.inverted else "0" for pin in reversed(leds))
     more = "" if board.memory is None else ".clkout1(shifted), "
@@ -51,8 +52,8 @@ def top(board, machine):
     n = len(leds)
     return _TOP.format(title=board.title, machine=machine, clocking=clocking,
                        led_port=f",\n    output wire [{n - 1}:0] led" if n else "",
-                       led_wire=f"  wire [7:0] light;\n  assign led = light[{n - 1}:0] ^ {n}'b{invert};\n" if n else "  wire [7:0] light;\n",
-                       led_use="light", **_memory(board))
+                       led_wire=f"  wire [7:0] light;\n  assign led = light[{n - 1}:0] ^ {n}'b{invert};\n" if n
+                       else "  wire [7:0] light;\n", led_use="light", **_memory(board))
 
 
 def _memory(board):
@@ -63,42 +64,51 @@ def _memory(board):
     wires = [*((name, bits) for name, bits, _ in bus), ("memory_ready", 1), ("memory_failed", 1)]
     joined = "".join(f",\n      .{name}({name})" for name, _ in wires)
     return {
-        "memory_wires": "".join(f"  wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name};\n" for name, bits in wires) + "  wire shifted;\n",
-        "memory_ports": ",\n    output wire       sdram_clk" + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}" for name, bits, kind in pins),
+        "memory_wires": "".join(f"  wire {f'[{bits - 1}:0] ' if bits > 1 else ''}{name};\n" for name, bits in wires)
+        + "  wire shifted;\n",
+        "memory_ports": ",\n    output wire       sdram_clk"
+        + "".join(f",\n    {kind:6} wire {f'[{bits - 1}:0]' if bits > 1 else '':6} {name}"
+                  for name, bits, kind in pins),
         "memory_use": joined,
-        "memory": FAMILIES[board.family].clock_pin + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])" + joined
+        "memory": FAMILIES[board.family].clock_pin + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])"
+        + joined
         + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}
 
 
 def pll(board, folder):
-    """Write pll.v, the module ``pll``, by the vendor's or its open project's tool. Returns whether the board's clock needs one."""
+    """Write pll.v, the module ``pll``, by the vendor's or its open project's tool. Returns whether the board's clock
+    needs one."""
     if has_pll(board):
         FAMILIES[board.family].pll(board, folder)
     return has_pll(board)
 
 
-#: Multipliers narrower than this stay in LUTs: the products of FP8 codes are cheaper there, and there are more of them than multipliers.
+#: Multipliers narrower than this stay in LUTs: the products of FP8 codes are cheaper there, and there are more of them
+#: than multipliers.
 DSP_WIDTHS = {"A": 9, "B": 7}
-#: ... but for those of column pairs, two weights of 4 to 6 bits by as many: no others are so oblong (`hwgen.lib.fp8_dot.PairedProduct`).
+#: ... but for those of column pairs, two weights of 4 to 6 bits by as many: no others are so oblong
+#: (`hwgen.lib.fp8_dot.PairedProduct`).
 PAIR_WIDTHS = {"A": 12, "B": 4}
 #: A factor of a product of the array's columns with multipliers (`hwgen.units.mac_column.Column`).
 PRODUCT = "lane*_weight"
 
-#: Registers that hold the same and stay apart, each beside its multipliers: Yosys would make one of them, from which wires go all over the chip.
+#: Registers that hold the same and stay apart, each beside its multipliers: Yosys would make one of them, from which
+#: wires go all over the chip.
 APART = "w:*_given"
 
 
 def synthesis_script(sources, output, family="ecp5", own=False, pairs=False):
-    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would give a DSP each. ``own``: there are columns with multipliers of
-    their own, ``pairs``: pairs of columns.
+    """Yosys' script: what a family's `synth_` command does, but for small multipliers, which its own DSP step would
+    give a DSP each. ``own``: there are columns with multipliers of their own, ``pairs``: pairs of columns.
 
     Without PFU multiplexers (-nowidelut): the dispatcher's wide ones take a third of the LUTs so.
     """
     synthesis = f"{FAMILIES[family].synthesis} -top top -nodsp -nowidelut"
     if not FAMILIES[family].multiplier:
         products = [
-            "design -save machine", "design -reset", f"read_verilog <<END\n{FAMILIES[family].product}END", "design -stash product", "design -load machine", "proc",
-            f"select -set products w:{PRODUCT} %co1 t:$mul %i", "wreduce @products", "techmap -map %product @products"] if own and FAMILIES[family].product else []
+            "design -save machine", "design -reset", f"read_verilog <<END\n{FAMILIES[family].product}END",
+            "design -stash product", "design -load machine", "proc", f"select -set products w:{PRODUCT} %co1 t:$mul %i",
+            "wreduce @products", "techmap -map %product @products"] if own and FAMILIES[family].product else []
         return "\n".join([f"read_verilog {' '.join(sources)}", *products, synthesis, f"write_json {output}", ""])
 
     def multipliers(least, which=""):
@@ -109,8 +119,9 @@ def synthesis_script(sources, output, family="ecp5", own=False, pairs=False):
     return "\n".join([
         f"read_verilog {' '.join(sources)}",
         f"{synthesis} -run begin:coarse",
-        "proc", "flatten", f"setattr -set keep 1 {APART} %ci1 t:$dff %i", "tribuf -logic", "deminout", "opt_expr", "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt",
-        "opt_clean", "share", "techmap -map +/cmp2lut.v -D LUT_WIDTH=4", "opt_expr", "opt_clean",
+        "proc", "flatten", f"setattr -set keep 1 {APART} %ci1 t:$dff %i", "tribuf -logic", "deminout", "opt_expr",
+        "opt_clean", "opt -nodffe -nosdff", "fsm", "opt", "wreduce", "peepopt", "opt_clean", "share",
+        "techmap -map +/cmp2lut.v -D LUT_WIDTH=4", "opt_expr", "opt_clean",
         *[multipliers(PAIR_WIDTHS, oblong)] * pairs,
         multipliers(DSP_WIDTHS),
         "chtype -set $mul t:$__soft_mul", f"techmap -map {FAMILIES[family].multiplier}",

@@ -11,7 +11,8 @@ _PLACE = re.compile(r"X(\d+)/?Y(\d+)")
 _BLOCKS = re.compile(r"DP16KD|PDPW16KD|MULT|BSRAM|DPX?9?B|SDPX?9?B|SPX?9?B|pROMX?9?")
 _SIDE, _LEGEND, _TOP = 7, 250, 44
 #: The units with most cells have a colour each, the others are grey.
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99", "#ffaabb", "#997700", "#7755cc",
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99", "#ffaabb",
+            "#997700", "#7755cc",
             "#bbcc33")
 _STYLE = """<style>
   text { font: 13px sans-serif; fill: #222; } .page { fill: #fff; } .chip { fill: #f3f3f3; } .other { fill: #aaa; }
@@ -33,8 +34,8 @@ def unit(cell):
 
 
 def floorplan(placed):
-    """What `floorplan_svg` draws, of a netlist that nextpnr has placed (its JSON): {"x,y": [the unit with most cells there, whether a
-    memory or a multiplier is among them]}, and {unit: cells}."""
+    """What `floorplan_svg` draws, of a netlist that nextpnr has placed (its JSON): {"x,y": [the unit with most cells
+    there, whether a memory or a multiplier is among them]}, and {unit: cells}."""
     tiles, blocks, cells = defaultdict(Counter), set(), Counter()
     for name, cell in placed["modules"]["top"]["cells"].items():
         place = _PLACE.search(cell.get("attributes", {}).get("NEXTPNR_BEL", ""))
@@ -50,8 +51,8 @@ def floorplan(placed):
 
 
 def floorplan_svg(title, plan, report):
-    """The picture as text: a square for each place in the colour of its unit, frames around memories and multipliers, and the slowest path
-    of nextpnr's report from register to register."""
+    """The picture as text: a square for each place in the colour of its unit, frames around memories and multipliers,
+    and the slowest path of nextpnr's report from register to register."""
     tiles = {tuple(map(int, at.split(","))): found for at, found in plan["tiles"].items()}
     across, down = (max((at[i] for at in tiles), default=0) + 1 for i in (0, 1))
     colours = dict(zip(plan["cells"], _COLOURS))
@@ -60,7 +61,8 @@ def floorplan_svg(title, plan, report):
         squares = [at for at, (of, _) in tiles.items() if of == name or name is None and of not in colours]
         fill = f'fill="{colours[name]}"' if name else 'class="other"'
         if squares:
-            out.append(f'<path {fill} d="{"".join(map(_square, sorted(squares)))}"><title>{escape(name or "others")}</title></path>')
+            out.append(f'<path {fill} '
+                       f'd="{"".join(map(_square, sorted(squares)))}"><title>{escape(name or "others")}</title></path>')
     out.append(f'<path class="block" d="{"".join(_square(at) for at, (_, block) in sorted(tiles.items()) if block)}"/>')
     steps = _slowest(report)
     if steps:
@@ -74,7 +76,8 @@ def floorplan_svg(title, plan, report):
     shown = [(name, plan["cells"][name]) for name in colours]
     for name, cells in [*shown, *([("others", rest)] if rest else [])]:
         fill = f'fill="{colours[name]}"' if name in colours else 'class="other"'
-        out += [f'<rect {fill} x="{at}" y="{y - 11}" width="13" height="13"/>', f'<text x="{at + 20}" y="{y}">{escape(name)}</text>',
+        out += [f'<rect {fill} x="{at}" y="{y - 11}" width="13" height="13"/>',
+                f'<text x="{at + 20}" y="{y}">{escape(name)}</text>',
                 f'<text x="{at + _LEGEND - 25}" y="{y}" text-anchor="end">{cells / max(1, total):.1%}</text>']
         y += 20
     out += [f'<rect class="block" x="{at}" y="{y - 11}" width="13" height="13"/>',
@@ -86,8 +89,10 @@ def floorplan_svg(title, plan, report):
                 f'<text x="{at + 20}" y="{y + 20}">slowest path, {delay:.2f} ns:</text>',
                 f'<text x="{at + 20}" y="{y + 38}">{escape(ends[0])} to {escape(ends[1])}</text>']
     width, height = across * _SIDE + 20 + _LEGEND, max(_TOP + down * _SIDE, y + 50) + 6
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n{_STYLE}\n'
-            f'<rect class="page" width="{width}" height="{height}"/>\n<text x="4" y="24" style="font-size: 16px">{escape(title)}</text>\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} '
+            f'{height}">\n{_STYLE}\n'
+            f'<rect class="page" width="{width}" height="{height}"/>\n<text x="4" y="24" style="font-size: '
+            f'16px">{escape(title)}</text>\n'
             + "\n".join(out) + "\n</svg>\n")
 
 
@@ -101,6 +106,7 @@ def _middle(x, y):
 
 
 def _slowest(report):
-    """The steps of the slowest path between registers in nextpnr's report: [{"from", "to": {"cell", "loc"}, "delay"}]."""
+    """The steps of the slowest path between registers in nextpnr's report: [{"from", "to": {"cell", "loc"},
+    "delay"}]."""
     found = [path for path in report.get("critical_paths", ()) if "<async>" not in (path["from"], path["to"])]
     return max((path["path"] for path in found), key=lambda steps: sum(step["delay"] for step in steps), default=[])

@@ -1,4 +1,5 @@
-"""Running the open FPGA tools: those of PyPI (YoWASP), or others of the same name on the PATH where the environment says so."""
+"""Running the open FPGA tools: those of PyPI (YoWASP), or others of the same name on the PATH where the environment
+says so."""
 import importlib.metadata
 import os
 import resource
@@ -18,7 +19,8 @@ def _command(tool):
     """The program: $TOOL (as YOSYS=yosys), or YoWASP's beside this Python."""
     chosen = os.environ.get(tool.replace("-", "_").upper())
     name = tool if tool.startswith("gowin_") else f"yowasp-{tool}"      # Apicula's are Python
-    found = shutil.which(chosen) if chosen else shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    found = (shutil.which(chosen) if chosen else shutil.which(name, path=str(Path(sys.executable).parent))
+             or shutil.which(name))
     if found is None:
         raise ToolError(f"{chosen or name} is not installed: pip install 'hwgen[fpga]'")
     return found
@@ -27,8 +29,8 @@ def _command(tool):
 def run_tool(tool, *words, folder, log):
     """Run a tool in a folder; its output goes to the file ``log`` there. Returns the seconds of CPU it took.
 
-    A tool of YoWASP sees nothing else of the disk. By default it has a mount for each folder above its own too, and these take
-    memory, on whose addresses the order of nextpnr 0.11.1's router hangs: another depth, another bitstream.
+    A tool of YoWASP sees nothing else of the disk. By default it has a mount for each folder above its own too, and
+    these take memory, on whose addresses the order of nextpnr 0.11.1's router hangs: another depth, another bitstream.
 
     Raises
     ------
@@ -37,8 +39,8 @@ def run_tool(tool, *words, folder, log):
     path = folder / log
     command, before = _command(tool), _children()
     with open(path, "w", encoding="utf-8") as file:
-        process = subprocess.Popen([command, *words], cwd=folder, env=dict(os.environ, YOWASP_MOUNT="/=."), stdin=subprocess.DEVNULL,
-                                   stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([command, *words], cwd=folder, env=dict(os.environ, YOWASP_MOUNT="/=."),
+                                   stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         try:
             code = process.wait()
         except BaseException:

@@ -33,8 +33,9 @@ write_bitstream -force {bitstream}
 
 def script(board, sources):
     """Vivado's commands. It finds the memory image that machine.v reads beside that file."""
-    return _SCRIPT.format(title=board.title, sources="\n".join(f"read_verilog {source}" for source in sources), part=board.device[0],
-                          constraints=FAMILIES[board.family].constraints_file, clock=board.clock, bitstream=f"{board.name}.bit")
+    return _SCRIPT.format(title=board.title, sources="\n".join(f"read_verilog {source}" for source in sources),
+                          part=board.device[0], constraints=FAMILIES[board.family].constraints_file, clock=board.clock,
+                          bitstream=f"{board.name}.bit")
 
 
 def write_project(board, design, quantized, folder, *, stage):
@@ -44,7 +45,8 @@ def write_project(board, design, quantized, folder, *, stage):
         sources = write_sources(board, design, quantized, work)
     write_text(work / family.constraints_file, family.constraints(board))
     write_text(work / SCRIPT, script(board, sources))
-    about = {"board": board.name, "model": design.model.name, "model_id": quantized.digest, "shape": dataclasses.asdict(design.hw), "clock": board.clock,
-             "baud": board.baud, "verilog_sha256": sources_digest_of(work, sources, design), "run": False, "run_on_hardware": False}
+    about = {"board": board.name, "model": design.model.name, "model_id": quantized.digest,
+             "shape": dataclasses.asdict(design.hw), "clock": board.clock, "baud": board.baud,
+             "verilog_sha256": sources_digest_of(work, sources, design), "run": False, "run_on_hardware": False}
     write_text(folder / f"{board.name}.json", json.dumps(about, indent=1) + "\n")
     return work

@@ -7,8 +7,8 @@ from .kv_cache import look_up
 
 __all__ = ["LATENCY", "RESULT_LATENCY", "Admitted", "Answer", "admit_pass", "closed_cycle"]
 
-#: Cycles from the acceptance of an entry to that in which it is refused for itself; or else the KV memory is asked, whose answer counts in
-#: the next.
+#: Cycles from the acceptance of an entry to that in which it is refused for itself; or else the KV memory is asked,
+#: whose answer counts in the next.
 LATENCY = 1
 
 #: Cycles from the sequencer's offer of a result to that at ``outcome``: a register.
@@ -16,7 +16,8 @@ RESULT_LATENCY = 1
 
 
 class Answer(NamedTuple):
-    """A refusal as it leaves at ``outcome``: its cycle, the entry's index (None: of no entry), the code, and whether it ends the pass."""
+    """A refusal as it leaves at ``outcome``: its cycle, the entry's index (None: of no entry), the code, and whether it
+    ends the pass."""
     cycle: int
     entry: int | None
     error: ErrorCode
@@ -39,15 +40,17 @@ class Admitted:
 
 
 def closed_cycle(design, n):
-    """The cycle in which the sequencer takes the end of a pass of n entries that are all right, and for which no block is looked at."""
+    """The cycle in which the sequencer takes the end of a pass of n entries that are all right, and for which no block
+    is looked at."""
     return LATENCY - 1 + n * (2 + look_up(design))
 
 
 def admit_pass(design, blocks, entries):
-    """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns `Admitted`.
+    """Entries (slot, position, token, ...), the final one closing the pass, against `KvBlocks`, which follows. Returns
+    `Admitted`.
 
-    An entry is refused for itself `LATENCY` cycles after its acceptance, if the one before it was let in or refused by then: the machine
-    holds one more meanwhile.
+    An entry is refused for itself `LATENCY` cycles after its acceptance, if the one before it was let in or refused by
+    then: the machine holds one more meanwhile.
     """
     errors: dict[int | None, ErrorCode] = {}
     rows, answers, cycle = [], [], LATENCY - 1

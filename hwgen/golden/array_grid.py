@@ -16,7 +16,8 @@ def _padded(array, size):
 
 
 def array_grid(design, rows, tiles, weights, x):
-    """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: the columns' results. weights uint8 [N, K], x uint8 [n, K]."""
+    """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: the columns' results. weights uint8 [N, K], x uint8 [n,
+    K]."""
     n_rounds, _ = rounds(design, rows, tiles, *weights.shape)
     sums = mac_array.mac_array(design, weights, x)                                                      # [n, N]
     width = tiles * design.hw.columns
@@ -24,7 +25,8 @@ def array_grid(design, rows, tiles, weights, x):
 
 
 def grid_beats(design, rows, tiles, weights):
-    """Beats of each row, ints [rows][...]: n-round by n-round, k-round by k-round, tile by tile. Row r has the r-th part of the inputs."""
+    """Beats of each row, ints [rows][...]: n-round by n-round, k-round by k-round, tile by tile. Row r has the r-th
+    part of the inputs."""
     hw = design.hw
     n_rounds, k_rounds = rounds(design, rows, tiles, *weights.shape)
     padded = np.zeros((n_rounds * tiles * hw.columns, rows * k_rounds * hw.lanes), np.uint8)
@@ -45,11 +47,12 @@ def grid_ops(design, rows, tiles, outputs, x, exps):
 
 
 def grid_cycles(design, tiles, n_rounds, k_rounds, n):
-    """Cycle in which each granule is valid at ``o``, int [tiles][n-rounds * n * C/V], if beats and operations are offered from cycle 0 on
-    and nothing is stalled. All rows do the same at the same time.
+    """Cycle in which each granule is valid at ``o``, int [tiles][n-rounds * n * C/V], if beats and operations are
+    offered from cycle 0 on and nothing is stalled. All rows do the same at the same time.
 
-    A tile's register is free for its next beats in the cycle in which the array takes what is in it; an operation goes to all
-    tiles in a cycle in which the one before fires in the last of them, or later. The rest is `golden.mac_array`'s.
+    A tile's register is free for its next beats in the cycle in which the array takes what is in it; an operation goes
+    to all tiles in a cycle in which the one before fires in the last of them, or later. The rest is
+    `golden.mac_array`'s.
     """
     hw, each = design.hw, range(tiles)
     ring, groups = max(2, hw.entries), hw.columns // hw.vector_lanes

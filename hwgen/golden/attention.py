@@ -15,21 +15,24 @@ __all__ = ["attention", "attention_cycles", "attention_entries", "exp2_int", "sc
 def attention(design, q_codes, q_exp, k_codes, k_exp, v_codes, v_exp, window=None):
     """One entry at position p: its query heads over the rows 0..p of its slot, or the last ``window`` of them.
 
-    q_codes : uint8 [heads, head], q_exp [heads]; k_codes, v_codes : uint8 [p + 1, kv_heads, head]; k_exp, v_exp [p + 1, kv_heads]
+    q_codes : uint8 [heads, head], q_exp [heads]; k_codes, v_codes : uint8 [p + 1, kv_heads, head]; k_exp, v_exp [p + 1,
+        kv_heads]
     -> bf16 values [heads, head]
     """
-    return attention_entries(design, q_codes[None], q_exp[None], [len(k_codes) - 1], k_codes, k_exp, v_codes, v_exp, window)[0]
+    return attention_entries(design, q_codes[None], q_exp[None], [len(k_codes) - 1], k_codes, k_exp, v_codes,
+                             v_exp, window)[0]
 
 
 def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes, v_exp, window=None):
     """n entries of one slot, each at its position over the rows up to that: a chunk of prefill (n = 1: decode).
 
-    q_codes : uint8 [n, heads, head], q_exp [n, heads], positions [n]; K and V as in `attention`, at least max(positions) + 1 rows
+    q_codes : uint8 [n, heads, head], q_exp [n, heads], positions [n]; K and V as in `attention`, at least
+        max(positions) + 1 rows
     window: of so many rows each sees only the last ones (`Design.window` of the layer), None: all
     -> bf16 values [n, heads, head]
 
-    Matrix products are float64: every sum of magnitudes stays below 2**53 (dot products by far, numerators up to a context of
-    2**17 even where P and V are both E4M3), so they are exact whatever the order.
+    Matrix products are float64: every sum of magnitudes stays below 2**53 (dot products by far, numerators up to a
+    context of 2**17 even where P and V are both E4M3), so they are exact whatever the order.
     """
     kv, p_fmt = design.recipe.kv_format, design.recipe.p_format
     if p_fmt.max_int * kv.max_int * len(k_codes) >= 2**53:
@@ -37,30 +40,40 @@ def attention_entries(design, q_codes, q_exp, positions, k_codes, k_exp, v_codes
     n, heads, head = q_codes.shape
     rows, kv_heads = np.asarray(k_exp).shape
     q = fp8_ints(q_codes, kv).astype(np.float64).reshape(n, kv_heads, heads // kv_heads, head).transpose(1, 0, 2, 3)
-    k = fp8_ints(k_codes, kv).astype(np.float64).transpose(1, 2, 0)                                 # [kv_heads, head, rows]
-    v = fp8_ints(v_codes, kv).astype(np.float64).transpose(1, 0, 2)                                 # [kv_heads, rows, head]
-    k_exp, v_exp = (np.asarray(e, np.int64).T[:, None, None, :] for e in (k_exp, v_exp))           # [kv_heads, 1, 1, rows]
-    q_exp = np.asarray(q_exp, np.int64).reshape(n, kv_heads, -1, 1).transpose(1, 0, 2, 3)           # [kv_heads, n, group, 1]
+    # [kv_heads, head, rows]
+    k = fp8_ints(k_codes, kv).astype(np.float64).transpose(1, 2, 0)
+    # [kv_heads, rows, head]
+    v = fp8_ints(v_codes, kv).astype(np.float64).transpose(1, 0, 2)
+    # [kv_heads, 1, 1, rows]
+    k_exp, v_exp = (np.asarray(e, np.int64).T[:, None, None, :] for e in (k_exp, v_exp))
+    # [kv_heads, n, group, 1]
+    q_exp = np.asarray(q_exp, np.int64).reshape(n, kv_heads, -1, 1).transpose(1, 0, 2, 3)
     before = np.asarray(positions)[:, None] - np.arange(rows)                                       # [n, rows]
     seen = ((before >= 0) & (before < (window or rows)))[None, :, None, :]                          # [1, n, 1, rows]
 
     dot = (q.reshape(kv_heads, -1, head) @ k).reshape(kv_heads, n, -1, rows)
     s = np.where(seen, softcap(design.model.score_cap, scores(dot, q_exp + k_exp, kv)), -(1 << (SCORE_BITS - 1)))
-    top = np.where(seen, v_exp, -(1 << 30)).max(-1, keepdims=True)                                   # EV [kv_heads, n, 1, 1]
-    d = s.max(-1, keepdims=True) - s                                                                # [kv_heads, n, group, rows]
+    # EV [kv_heads, n, 1, 1]
+    top = np.where(seen, v_exp, -(1 << 30)).max(-1, keepdims=True)
+    # [kv_heads, n, group, rows]
+    d = s.max(-1, keepdims=True) - s
     z = np.where(seen, exp2_int(d, p_fmt), 0).sum(-1, keepdims=True)
     p = np.where(seen, exp2_int(d + (np.maximum(top - v_exp, 0) << SCORE_FRACTION), p_fmt), 0)
-    numerator = p.reshape(kv_heads, -1, rows).astype(np.float64) @ v                                # [kv_heads, n * group, head]
+    # [kv_heads, n * group, head]
+    numerator = p.reshape(kv_heads, -1, rows).astype(np.float64) @ v
 
-    h = np.frexp(z.astype(np.float64))[1].astype(np.int64) - 1                                      # z = (1 + x / 2**15) * 2**h
+    # z = (1 + x / 2**15) * 2**h
+    h = np.frexp(z.astype(np.float64))[1].astype(np.int64) - 1
     x = np.floor(np.ldexp(z.astype(np.float64), 15 - h)).astype(np.int64) - (1 << 15)
     reciprocal = np.ldexp(table(reciprocal_table(), x).astype(np.float64), -14 - h)
-    o = bf16(acc_to_bf16(numerator.reshape(*h.shape[:-1], head), top + kv.unit_exp) * reciprocal)   # 8 by 15 bits: exact
+    # 8 by 15 bits: exact
+    o = bf16(acc_to_bf16(numerator.reshape(*h.shape[:-1], head), top + kv.unit_exp) * reciprocal)
     return o.transpose(1, 0, 2, 3).reshape(n, heads, head)
 
 
 def scores(dot, exponent, fmt):
-    """Exact dot products in units of ``2**(2 * fmt.unit_exp)``, times ``2**exponent`` -> scores, rounded half up and saturated.
+    """Exact dot products in units of ``2**(2 * fmt.unit_exp)``, times ``2**exponent`` -> scores, rounded half up and
+    saturated.
 
     float64: dot has at most 45 bits, so adding one half is exact wherever it can change the floor.
     """
@@ -69,7 +82,8 @@ def scores(dot, exponent, fmt):
 
 
 def exp2_int(d, fmt):
-    """``2**(fmt.max_exp - d)`` for d >= 0 in units of 2**-SCORE_FRACTION, rounded to ``fmt``, in units of ``2**fmt.unit_exp``."""
+    """``2**(fmt.max_exp - d)`` for d >= 0 in units of 2**-SCORE_FRACTION, rounded to ``fmt``, in units of
+    ``2**fmt.unit_exp``."""
     values = _exp2_table(fmt, exp2_thresholds(fmt))
     return values[np.minimum(d, len(values) - 1)]
 
@@ -95,15 +109,17 @@ def k_stages(design):
 
 
 def attention_cycles(design, positions, window=None):
-    """(cycle of each granule, cycle of `done`) of commands at these positions that follow each other, the final one with ``last``.
+    """(cycle of each granule, cycle of `done`) of commands at these positions that follow each other, the final one
+    with ``last``.
 
     All are of a layer with this window (`Design.window`), or, where it is a sequence, each of one with its own.
 
-    Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in order.
-    A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the K stage; with the
-    ``swap`` they become current. Its K words enter in rows * head / A slots of the K pipeline (rows: position + 1, or the window), at the
-    end of which its first one waits until the V stage has taken the job before. The V stage takes the job when it is complete and that
-    job's last word is on its way; a slot after the last word its sums are handed over, if those of the job before have left.
+    Counted from the accept of the first command, with nobody waiting at the output. Jobs are an entry's K/V heads, in
+    order. A job's queries are asked for one after the other, from cycle 1 on, and loaded while the job before is in the
+    K stage; with the ``swap`` they become current. Its K words enter in rows * head / A slots of the K pipeline (rows:
+    position + 1, or the window), at the end of which its first one waits until the V stage has taken the job before.
+    The V stage takes the job when it is complete and that job's last word is on its way; a slot after the last word its
+    sums are handed over, if those of the job before have left.
     """
     hw = design.hw
     k_latency = 1 + kv_latency(design)                                # a register, and the cache
@@ -131,7 +147,8 @@ def attention_cycles(design, positions, window=None):
 
 
 class _Slots:
-    """The cycles of a pipeline's slots, which follow each other but for delays of some. All registers share one enable."""
+    """The cycles of a pipeline's slots, which follow each other but for delays of some. All registers share one
+    enable."""
 
     def __init__(self):
         self._spans = [(-1, 0)]                                       # (first slot, delay from there on)

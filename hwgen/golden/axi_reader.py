@@ -1,7 +1,7 @@
 """Twin of `hwgen.units.axi_reader`: its bursts and beats and their cycles, with a memory that never stalls.
 
-Cycle 0 offers the first request, and the next ones follow without a gap. The memory takes every address at once, and has the
-words of an address taken in cycle a from a + latency on, one a cycle, in order. Beats are taken as they come.
+Cycle 0 offers the first request, and the next ones follow without a gap. The memory takes every address at once, and
+has the words of an address taken in cycle a from a + latency on, one a cycle, in order. Beats are taken as they come.
 """
 from dataclasses import dataclass
 

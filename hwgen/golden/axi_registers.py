@@ -18,7 +18,8 @@ class RegisterModel:
         self.reset()
 
     def reset(self):
-        self.kept = {(r.name, f.name): f.reset for r, _ in self._at.values() for f in r.fields if f.access in ("rw", "w1c")}
+        self.kept = {(r.name, f.name): f.reset for r, _ in self._at.values() for f in r.fields
+                     if f.access in ("rw", "w1c")}
         self.pulses = []
 
     def happen(self, register, field):

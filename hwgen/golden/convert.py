@@ -13,8 +13,8 @@ def convert_qkv(acc, exponents, exps, design, bias=None, rows=None):
     """Sums of the QKV matrix -> bf16 values of the heads, padding dropped.
 
     acc int64 [n, rows or more], exponents [n] of the activations, exps {matrix: exponent} (others are ignored),
-    bias None or bf16 [rows or more]: added to the rounded sums; rows None or int64 [rows or more]: added to the exponent of each
-    -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
+    bias None or bf16 [rows or more]: added to the rounded sums; rows None or int64 [rows or more]: added to the
+    exponent of each -> float64 [n, qkv_heads, head]: K heads, V heads, Q heads
     """
     weight = np.empty(design.qkv_heads, np.int64)
     for name in design.block.into_heads.matrices:
@@ -37,12 +37,14 @@ def convert_gate_up(acc, exponents, exps, design, bias=None, rows=None):
 
 
 def _biased(x, bias):
-    """bf16(x + bias) of each row. Where float64 rounds a sum, the smaller number is too small to change the larger one in bf16."""
+    """bf16(x + bias) of each row. Where float64 rounds a sum, the smaller number is too small to change the larger one
+    in bf16."""
     return x if bias is None else bf16(x + np.asarray(bias)[:x[0].size].reshape(x[0].shape))
 
 
 def granules(design, gate_up, n):
-    """(n-tile, entry, group, head, part, last) of each granule of a command, in order; head is None where it is padding."""
+    """(n-tile, entry, group, head, part, last) of each granule of a command, in order; head is None where it is
+    padding."""
     block = design.block
     matmul = design.matmul((block.into_ff if gate_up else block.into_heads).name)
     v = design.hw.vector_lanes

@@ -2,7 +2,8 @@
 
 __all__ = ["GAP", "follow"]
 
-GAP = 2     # cycles from the transfer of a pass's last result to the offer of the next pass's first entry, if its first goes on
+# cycles from the transfer of a pass's last result to the offer of the next pass's first entry, if its first goes on
+GAP = 2
 
 
 def follow(design, left, entries, outcomes, stop=None):
@@ -11,19 +12,22 @@ def follow(design, left, entries, outcomes, stop=None):
     Parameters
     ----------
     left : int          passes that may follow
-    entries : [dict]    the pass's entries, without those that are ``none``: slot, position, token, want, last, and key and adapter if the
-                        machine has them
+    entries : [dict]    the pass's entries, without those that are ``none``: slot, position, token, want, last, and key
+                        and adapter if the machine has them
     outcomes : [dict]   its results: entry, token, none, error
     stop : int          a token behind which nothing follows, or None
 
-    Returns [(cycle, entry)] of the pass that follows, if the machine takes each at once: cycles from the transfer of the last result.
+    Returns [(cycle, entry)] of the pass that follows, if the machine takes each at once: cycles from the transfer of
+    the last result.
     """
     given = {o["entry"]: o for o in outcomes if not o["none"]}
     if left == 0 or not given:
         return left, []
     going = []
     for index, (entry, outcome) in enumerate(zip(entries[:design.hw.entries], map(given.get, range(len(entries))))):
-        if outcome and entry["want"] and entry["position"] != design.hw.context - 1 and not outcome["error"] and outcome["token"] != stop:
+        if not outcome or outcome["error"] or outcome["token"] == stop:
+            continue
+        if entry["want"] and entry["position"] != design.hw.context - 1:
             entry = {**entry, "position": entry["position"] + 1, "token": outcome["token"], "want": 1, "last": 0}
             if "key" in entry:
                 entry["key"] = (entry["key"] + 1) % 2**32

@@ -1,8 +1,8 @@
 """The whole decoder in numpy: tokens and signatures of every pass, bit for bit.
 
-Weights are taken as integers (codes in units of the format), in float64 where they are multiplied, so a matrix product is BLAS's and exact:
-sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored order of the hardware: heads padded to
-`Design.head`, RoPE pairs side by side, gates and ups in turn.
+Weights are taken as integers (codes in units of the format), in float64 where they are multiplied, so a matrix product
+is BLAS's and exact: sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored order of the
+hardware: heads padded to `Design.head`, RoPE pairs side by side, gates and ups in turn.
 """
 import numpy as np
 
@@ -25,16 +25,17 @@ from .vector_buffer import quantize
 __all__ = ["GoldenDecoder"]
 
 _SCORES = 4_000_000     # scores at a time: bounds the temporaries of long texts
-_PART = 1 << 17         # weights at a time in float64: all of a large model would take gigabytes, and these stay in the processor's cache
+# weights at a time in float64: all of a large model would take gigabytes, and these stay in the processor's cache
+_PART = 1 << 17
 
 
 class _Layer:
     """One layer's integers, exponents, offsets of rows, gains and biases.
 
-    The matrices of a `Project` are one array, by its name as attribute: integers [outputs, inputs] as the machine stores them. ``exps``:
-    exponents by name of the matrix, in units of the array's format. ``rows``: by name of the project, int64 [outputs], or None. ``gains``:
-    bf16 values by name of the norm. ``vectors``: bf16 values by name of the `Vector`, of biases in the order of their project's rows, of
-    queries and keys in the stored order of a head.
+    The matrices of a `Project` are one array, by its name as attribute: integers [outputs, inputs] as the machine
+    stores them. ``exps``: exponents by name of the matrix, in units of the array's format. ``rows``: by name of the
+    project, int64 [outputs], or None. ``gains``: bf16 values by name of the norm. ``vectors``: bf16 values by name of
+    the `Vector`, of biases in the order of their project's rows, of queries and keys in the stored order of a head.
     """
 
     def __init__(self, design, layer):
@@ -44,12 +45,14 @@ class _Layer:
             setattr(self, project.name, np.ascontiguousarray(_padded(design, project.inputs, rows.T).T))
         self.exps = {matrix.name: design.stored_exponent(getattr(layer, matrix.name)) for matrix in block.matrices}
         self.rows = {project.name: _rows(design, project,
-                                         {name: getattr(layer, name).rows[:, None].astype(np.int64) for name in project.matrices})[:, 0]
+                                         {name: getattr(layer, name).rows[:, None].astype(np.int64)
+                                          for name in project.matrices})[:, 0]
                      if design.scaled else None for project in block.of(Project)}
         self.gains = {norm.name: bf16_value(getattr(layer, norm.gain)) for norm in block.of(Norm)}
         self.vectors = {}
         if block.qk_norm:
-            self.vectors |= {name: _padded(design, "heads", bf16_value(getattr(layer, name))[:, None], rotary=True)[:, 0]
+            self.vectors |= {name: _padded(design, "heads", bf16_value(getattr(layer, name))[:, None],
+                                           rotary=True)[:, 0]
                              for name in (block.gain_of(matrix).name for matrix in (block.queries, block.keys))}
         for project in block.of(Project):
             if block.biased(project):
@@ -61,8 +64,8 @@ class _Layer:
 
 
 def _padded(design, kind, rows, rotary=False):
-    """Rows that are those of heads, of the MLP or of the residual, [n, m], as the machine stores them; the residual's padding is left
-    out."""
+    """Rows that are those of heads, of the MLP or of the residual, [n, m], as the machine stores them; the residual's
+    padding is left out."""
     model = design.model
     if kind == "ff":
         return np.pad(rows, [(0, design.ff - model.intermediate_size), (0, 0)])
@@ -92,8 +95,8 @@ def _parts(array):
 
 
 def _ints(matrix):
-    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, int16 or int32: [outputs, inputs]. A pair is one
-    integer."""
+    """A Matrix's values in units of 2**(unit_exp + exponent), and of its rows' offsets, int16 or int32: [outputs,
+    inputs]. A pair is one integer."""
     spelled = matrix.fmt.spelled()
     small = 2 * np.abs(spelled).max() < 1 << 15 and matrix.blocks is None
     ints = np.empty(matrix.codes.shape, np.int16 if small else np.int32)
@@ -108,9 +111,10 @@ def _ints(matrix):
 class GoldenDecoder:
     """The decoder of one design and one quantized model (`hwgen.models.quantize.QuantizedModel`), with its KV memory.
 
-    What it computes does not depend on the hardware shape, only on model, recipe and residual_fraction; what it admits does. `blocks`
-    is who owns the KV memory (`golden.kv_cache.KvBlocks`), `kv` what is in it, and `weights`
-    what the layers compute with. `saturated` counts the residual's granules of which a number was clipped, in all passes and texts.
+    What it computes does not depend on the hardware shape, only on model, recipe and residual_fraction; what it admits
+    does. `blocks` is who owns the KV memory (`golden.kv_cache.KvBlocks`), `kv` what is in it, and `weights`
+    what the layers compute with. `saturated` counts the residual's granules of which a number was clipped, in all
+    passes and texts.
     """
 
     def __init__(self, design, quantized):
@@ -130,7 +134,8 @@ class GoldenDecoder:
             self.positions = table.codes[:, None] if table.lo is None else np.stack([table.codes, table.lo], axis=1)
             self.position_exp, self.position_rows = table.exponent, table.rows
         self.inv_temperature, self.seed, self.saturated = 0, 0, 0
-        self._adapters, self._adapted = {}, None        # number -> {(project, layer): (A, B, exponent)}; the number of each row of the pass
+        # number -> {(project, layer): (A, B, exponent)}; the number of each row of the pass
+        self._adapters, self._adapted = {}, None
         self.reset()
 
     def load_adapter(self, number, quantized):
@@ -170,7 +175,8 @@ class GoldenDecoder:
 
     # -- pieces of a layer; x is the residual, int64 [n, hidden_size]
 
-    def matmul(self, values, weights):                                          # bf16 [n, k], [m, k] -> acc [n, m], exp [n]
+    # bf16 [n, k], [m, k] -> acc [n, m], exp [n]
+    def matmul(self, values, weights):
         fmt = self.design.recipe.activation_format
         codes, exponent = quantize(values, fmt)
         ints, acc = fp8_ints(codes, fmt).astype(np.float64), np.empty((len(codes), len(weights)))
@@ -179,11 +185,13 @@ class GoldenDecoder:
         return acc, exponent
 
     def add(self, index, x, values, project):
-        """The residual and the matrix of one of `Block.added` of a layer times values, normed where the block has a norm of sums."""
+        """The residual and the matrix of one of `Block.added` of a layer times values, normed where the block has a
+        norm of sums."""
         design, layer = self.design, self.weights[index]
         bias, clipped = layer.vectors.get(design.block.bias_of(project).name), []
         acc, exp = self._products(index, project, values)
-        sums, rows = (acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design, clipped), layer.rows[project.name]
+        sums, rows = (acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design,
+                      clipped), layer.rows[project.name]
         if norm := design.block.norm_after(project):
             normed = rms_norm(design, residual.set_sums(*sums, bias=bias, rows=rows), layer.gains[norm.name])
             x = residual.add_values(x, normed, design, clipped)
@@ -208,7 +216,8 @@ class GoldenDecoder:
 
     def _qk_norm(self, index, heads):
         block, vectors = self.design.block, self.weights[index].vectors
-        return qk_norm(self.design, heads, *(vectors[block.gain_of(matrix).name] for matrix in (block.queries, block.keys)))
+        return qk_norm(self.design, heads, *(vectors[block.gain_of(matrix).name]
+                                             for matrix in (block.queries, block.keys)))
 
     def angles(self, index, positions):
         """The angles by which a layer rotates its heads at some positions, or None."""
@@ -216,7 +225,8 @@ class GoldenDecoder:
 
     def stored(self, index, heads, angles):         # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
         norm, heads = self.design.block.qk_norm, turned(self.design, heads, angles)
-        return quantize(self._qk_norm(index, heads) if norm and norm.after_rotary else heads, self.design.recipe.kv_format)
+        return quantize(self._qk_norm(index, heads) if norm and norm.after_rotary else heads,
+                        self.design.recipe.kv_format)
 
     def _attention(self, index, x, slots, positions):                           # -> bf16 [n, heads * head]
         design, block = self.design, self.design.block
@@ -233,9 +243,10 @@ class GoldenDecoder:
                                               k_codes, k_exp, v_codes, v_exp, window=design.window(index))
         return out.reshape(len(x), -1)
 
-    def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
-        """Gates and ups from the residual that the MLP's norm reads: that after attention, or in a parallel block that before the
-        layer."""
+    # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
+    def gates(self, index, x):
+        """Gates and ups from the residual that the MLP's norm reads: that after attention, or in a parallel block that
+        before the layer."""
         return self.converted_gates(index, self.normed(index, self.design.block.into_ff, x))
 
     def converted_gates(self, index, y):
@@ -273,7 +284,8 @@ class GoldenDecoder:
 
     def embed_exponents(self, tokens):
         """Exponents of tokens' rows of the embedding table: [n, 1], or one number for all."""
-        return self.embed_exp if self.embed_rows is None else self.embed_exp + self.embed_rows[tokens][:, None].astype(np.int64)
+        return (self.embed_exp if self.embed_rows is None
+                else self.embed_exp + self.embed_rows[tokens][:, None].astype(np.int64))
 
     def position_exponents(self, positions):
         """The same of the table of learned positions."""
@@ -300,14 +312,15 @@ class GoldenDecoder:
         return x
 
     def head(self, x):
-        """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp + acc_unit)."""
+        """Accumulators of the LM head, float64 [n, vocab_size], and their rows' exponents [n]: logit = acc * 2**(exp +
+        acc_unit)."""
         x = np.pad(x, [(0, 0), (0, self.design.model.head_inputs - x.shape[1])])
         acc, exp = self.matmul(rms_norm(self.design, x, self._final_gain, bias=self._final_bias), self.head_weights)
         return acc if self.head_rows is None else np.ldexp(acc, self.head_rows.astype(np.int32)), exp + self._head_exp
 
     def run_pass(self, entries):
-        """Entries (slot, position, token, want, key, and where the machine has adapters, the number of one) in order -> ({entry index:
-        token}, signatures [layers][rows], `Admitted`).
+        """Entries (slot, position, token, want, key, and where the machine has adapters, the number of one) in order ->
+        ({entry index: token}, signatures [layers][rows], `Admitted`).
 
         Rows are the entries that were let in, in order.
         """
@@ -332,7 +345,9 @@ class GoldenDecoder:
         return error, cycles
 
     def logits(self, tokens):
-        """Logits after each of the tokens of a text, float64 [n, vocab_size], in slot 0 from position 0; softcapped in float64."""
+        """Logits after each of the tokens of a text, float64 [n, vocab_size], in slot 0 from position 0; softcapped in
+        float64."""
         acc, exponents = self.head(self.layers([(0, i, t) for i, t in enumerate(tokens)]))
-        logits, cap = np.ldexp(acc, (exponents + self.design.acc_unit)[:, None]), self.design.model.final_logit_softcapping
+        cap = self.design.model.final_logit_softcapping
+        logits = np.ldexp(acc, (exponents + self.design.acc_unit)[:, None])
         return logits if cap is None else cap * np.tanh(logits / cap)

@@ -1,20 +1,22 @@
-"""An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller (docs/dram.md)."""
+"""An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller
+(docs/dram.md)."""
 from ..params.dram import POSTPONED
 
 __all__ = ["group_cycles", "read_cycles", "row_cycles"]
 
-#: From the address of a stream's first word to the word, beside what the chip takes: through buffers of the port, the bank and the pins.
+#: From the address of a stream's first word to the word, beside what the chip takes: through buffers of the port, the
+#: bank and the pins.
 _LATENCY = 14
-#: A bank's queue is empty before another bank may be asked: the last command of one is done in the cycle in which the first of the next
-#: would be.
+#: A bank's queue is empty before another bank may be asked: the last command of one is done in the cycle in which the
+#: first of the next would be.
 _ROW = 3
 #: To finish what is under way before refreshes, and to begin again.
 _GROUP = 8
 
 
 def row_cycles(memory, clock):
-    """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and another
-    opened."""
+    """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and
+    another opened."""
     return _ROW + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
 
 
@@ -25,8 +27,8 @@ def group_cycles(memory, clock, postponed=POSTPONED):
 
 
 def read_cycles(memory, clock, count, postponed=POSTPONED):
-    """A bound: cycles from the first address to the last word of a stream of ``count`` bytes, read by one that always has room, at
-    ``clock`` MHz.
+    """A bound: cycles from the first address to the last word of a stream of ``count`` bytes, read by one that always
+    has room, at ``clock`` MHz.
 
     A word comes each cycle but where a row ends, and but for refreshes.
     """

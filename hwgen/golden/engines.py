@@ -1,9 +1,11 @@
-"""The engine that a step of a layer starts, and the cycle in which it ends: the engines' twins by the names in `hwgen.params.block`."""
+"""The engine that a step of a layer starts, and the cycle in which it ends: the engines' twins by the names in
+`hwgen.params.block`."""
 from . import convert, qk_norm, residual, rope, swiglu
 
 __all__ = ["WRITTEN", "norm_end", "sink_end"]
 
-WRITTEN = 1        # from the cycle that takes a result to `done`: whoever reads it begins in the cycle after that, and asks one later
+# from the cycle that takes a result to `done`: whoever reads it begins in the cycle after that, and asks one later
+WRITTEN = 1
 
 
 def norm_end(design, norm, done):

@@ -6,8 +6,8 @@ import numpy as np
 from ..params.errors import ErrorCode, KvOp
 from .vector_buffer import READ_LATENCY as HEAD_LATENCY
 
-__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write", "kv_write_cycles", "look_up",
-           "read_latency"]
+__all__ = ["READ_LATENCY", "KvBlocks", "KvRows", "copy_words", "kv_arrays", "kv_copy", "kv_write",
+           "kv_write_cycles", "look_up", "read_latency"]
 
 #: Cycles from an accepted read request to its row, without error correction.
 READ_LATENCY = 4
@@ -43,7 +43,8 @@ def kv_arrays(design):
 
 
 def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
-    """One entry's heads [kv_heads, head] and exponents [kv_heads]; arrays of slots and positions write several entries."""
+    """One entry's heads [kv_heads, head] and exponents [kv_heads]; arrays of slots and positions write several
+    entries."""
     for array, value in zip(rows, (k_codes, k_exp, v_codes, v_exp)):
         array[layer, slot, position] = value
 
@@ -61,8 +62,9 @@ class KvBlocks:
     position is written only to a block of one owner: before a shared one is written its slot gets a copy. A block
     without owner is free. Freed blocks are taken again in the order in which they were freed, before those never used.
 
-    Where all layers have a window, a slot gives back the blocks that it will not need again (`Design.given_back`): at most one as a
-    position is admitted, before that takes a block. They stay given back whatever is truncated, and a fork has them neither.
+    Where all layers have a window, a slot gives back the blocks that it will not need again (`Design.given_back`): at
+    most one as a position is admitted, before that takes a block. They stay given back whatever is truncated, and a
+    fork has them neither.
 
     Attributes
     ----------
@@ -90,7 +92,8 @@ class KvBlocks:
         return self._unused - 1
 
     def admit(self, slot, position):
-        """Make room for a slot's next position. Returns (`ErrorCode`, cycles more than the one in which it is asked for)."""
+        """Make room for a slot's next position. Returns (`ErrorCode`, cycles more than the one in which it is asked
+        for)."""
         hw = self._design.hw
         if position != self.lengths[slot]:
             return ErrorCode.CONTEXT if self.lengths[slot] == hw.context else ErrorCode.POSITION, look_up(self._design)
@@ -172,7 +175,8 @@ class KvBlocks:
         return ErrorCode.OK
 
     def check(self):
-        """AssertionError unless each block is free once, or owned as often as tables name it; and tables are as long as they should be."""
+        """AssertionError unless each block is free once, or owned as often as tables name it; and tables are as long as
+        they should be."""
         hw = self._design.hw
         named = [block for table in self.tables for block in _owned(table)]
         free = [*self._freed, *range(self._unused, hw.blocks)]
@@ -188,15 +192,16 @@ def _owned(table):
 
 
 def copy_words(design, positions):
-    """Words of K (and as many of V, at the same time) that a copy of a block's first ``positions`` reads and writes: a cycle each."""
+    """Words of K (and as many of V, at the same time) that a copy of a block's first ``positions`` reads and writes: a
+    cycle each."""
     return design.layers * design.kv_heads * positions * (design.head // design.hw.attention_lanes)
 
 
 def kv_write_cycles(design, entries, *, read_latency=2):
     """Cycle of `done` of `KvWriter`, from the accept of the first of ``entries`` commands that follow each other.
 
-    A command's first request goes out in the cycle after it, and the next command is taken with the last request of this one.
-    A slice that the buffer answers is taken in the same cycle, and is readable in the next.
+    A command's first request goes out in the cycle after it, and the next command is taken with the last request of
+    this one. A slice that the buffer answers is taken in the same cycle, and is readable in the next.
     """
     requests = entries * 2 * design.kv_heads * (design.head // design.hw.attention_lanes)
     return requests + HEAD_LATENCY + 1

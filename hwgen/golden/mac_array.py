@@ -4,8 +4,8 @@ Time in the array, for operation m on tile q, with D = `latency`, R rows of the 
 
 - tile q becomes active in cycle ``take(q) = max(valid(q), fire(last operation on tile q-1))``;
 - operation m fires in cycle ``max(fire(m-1), take(q), cycle at x) + 1``; if last, not before ``left(r-R) + 1``;
-- the granules of row r leave the ring from cycle ``max(fire + D - 1, left(r-1) + 1)`` on, one per cycle, the last one in ``left(r)``, and
-  each is at ``o`` one cycle later.
+- the granules of row r leave the ring from cycle ``max(fire + D - 1, left(r-1) + 1)`` on, one per cycle, the last one
+  in ``left(r)``, and each is at ``o`` one cycle later.
 """
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,20 +24,22 @@ def mac_array(design, weights, x):
 
     weights : uint8 [N, K]; x : uint8 [n, K] -> int64 [n, N]
 
-    float64 is exact here: products are integers, and the magnitudes of K of them sum to less than 2**53, so no partial sum
-    is ever rounded, in whatever order they are added.
+    float64 is exact here: products are integers, and the magnitudes of K of them sum to less than 2**53, so no partial
+    sum is ever rounded, in whatever order they are added.
     """
     w_fmt, x_fmt = design.array_format, design.recipe.activation_format
     weights = np.asarray(weights)
     if w_fmt.accumulator_bits(x_fmt, weights.shape[1]) > 54:
-        raise ValueError(f"Sums must stay below 2**53 to be exact in float64, which those of {weights.shape[1]} products may not")
+        raise ValueError(f"Sums must stay below 2**53 to be exact in float64, which those of {weights.shape[1]} "
+                         "products may not")
     w, a = fp8_ints(weights, w_fmt).astype(np.float64), fp8_ints(x, x_fmt).astype(np.float64)
     return (a @ w.T).astype(np.int64)
 
 
 def latency(design):
     """Cycles from the firing of a last operation to its first granule at ``o``."""
-    # Operands to the columns, product, first sums, accumulator, output; the tree of more than 8 lanes has a register for every two levels more.
+    # Operands to the columns, product, first sums, accumulator, output; the tree of more than 8 lanes has a register
+    # for every two levels more.
     levels = design.hw.lanes.bit_length() - 2
     return 5 + max(0, (levels + 1) // 2 - 1) + bool(design.hw.adapters)
 
@@ -60,7 +62,8 @@ class MatmulTimes:
     n_tiles: int
     groups: int                 # granules of a row
     rows: tuple                 # of the first n-tiles: when the first granule of each entry is at o ...
-    repeat: tuple               # ... and (tiles, cycles): each later one is as the one so many tiles before, plus cycles
+    # ... and (tiles, cycles): each later one is as the one so many tiles before, plus cycles
+    repeat: tuple
 
     def granule(self, index, entry=-1):
         """Cycle in which granule ``index`` of an entry (by default the last) is at ``o``; -1 is the matrix's last."""
@@ -78,13 +81,15 @@ def _waits(tiling):
 def matmul_cycles(design, matmul, n, ops, tile, tiling=None):
     """`MatmulTimes` of ``matmul`` for n entries.
 
-    ``ops``: cycle in which the first operation is at ``x``; the others follow without a gap. ``tile``: cycle in which the first tile is
-    at ``tile``, when no other is active any more; each of the others is there ``tile_beats`` cycles after the one before it was
-    taken, or as many as `Tiling.waits` of ``tiling`` says. Nothing stalls ``o``, and the ring is empty in the beginning.
+    ``ops``: cycle in which the first operation is at ``x``; the others follow without a gap. ``tile``: cycle in which
+    the first tile is at ``tile``, when no other is active any more; each of the others is there ``tile_beats`` cycles
+    after the one before it was taken, or as many as `Tiling.waits` of ``tiling`` says. Nothing stalls ``o``, and the
+    ring is empty in the beginning.
     """
     hw = design.hw
     waits = _waits(tiling or Tiling(matmul, hw.tile_beats))
-    times = _cycles(latency(design), max(2, hw.entries), hw.columns // hw.vector_lanes, waits, matmul.n_tiles, n, tile - ops)
+    times = _cycles(latency(design), max(2, hw.entries), hw.columns // hw.vector_lanes, waits, matmul.n_tiles,
+                    n, tile - ops)
     return replace(times, first_fire=times.first_fire + ops, last_fire=times.last_fire + ops,
                    last_take=times.last_take + ops, start=ops)
 
@@ -123,8 +128,9 @@ def _cycles(latency, rows, groups, waits, n_tiles, n, tile):
             break
     else:
         last, repeat = clocks[-1], (1, 0)
-    return MatmulTimes(first_fire=max(0, tile) + 1, last_fire=last.end, last_take=last.taken, busy=n_tiles * len(waits[0]) * n,
-                       starved=last.starved, blocked=last.blocked, start=0, n_tiles=n_tiles, groups=groups,
+    return MatmulTimes(first_fire=max(0, tile) + 1, last_fire=last.end, last_take=last.taken,
+                       busy=n_tiles * len(waits[0]) * n, starved=last.starved, blocked=last.blocked, start=0,
+                       n_tiles=n_tiles, groups=groups,
                        rows=tuple(arrivals), repeat=repeat)
 
 
@@ -155,7 +161,8 @@ def _n_tile(clock, latency, groups, waits, n):
 
 
 def matmul_trace(design, matmul, n, ops, tile, tiling=None):
-    """The same times one by one, straight from the equations: (takes [tiles], fires [tiles, n], granules [n_tiles, n, C/V])."""
+    """The same times one by one, straight from the equations: (takes [tiles], fires [tiles, n], granules [n_tiles, n,
+    C/V])."""
     hw = design.hw
     rows, groups, steps = max(2, hw.entries), hw.columns // hw.vector_lanes, matmul.k_tiles * matmul.codes
     tiling = tiling or Tiling(matmul, hw.tile_beats)

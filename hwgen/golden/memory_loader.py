@@ -35,8 +35,8 @@ def bursts(axi, address, length):
 
 
 def loaded(axi, address, came, latency):
-    """`Block` of bytes that come in the cycles ``came``, into a memory that takes all at once and answers ``latency`` cycles after a
-    burst's last word."""
+    """`Block` of bytes that come in the cycles ``came``, into a memory that takes all at once and answers ``latency``
+    cycles after a burst's last word."""
     size = axi.data_width // 8
     whole = [*came[size - 1::size]]                     # cycle in which each word is
     if len(came) % size:
@@ -52,7 +52,8 @@ def loaded(axi, address, came, latency):
 
 
 def checked(axi, address, length, latency):
-    """`Block` that is read from a memory that has an address' first word ``latency`` cycles later, and then one a cycle."""
+    """`Block` that is read from a memory that has an address' first word ``latency`` cycles later, and then one a
+    cycle."""
     size = axi.data_width // 8
     longest = min(BURST, axi.burst, _PAGE // size)
     found, gather, leaves = Block([], [], 0), 2, []     # ``leaves``: when each word leaves the FIFO

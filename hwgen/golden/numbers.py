@@ -58,7 +58,8 @@ def acc_to_fixed(acc, left, bits=32):
 
 
 def clip_to_fixed(acc, left, bits=32):
-    """(`acc_to_fixed`, whether the number was beyond the limits: rounded more than the largest, or before that not above the least)."""
+    """(`acc_to_fixed`, whether the number was beyond the limits: rounded more than the largest, or before that not
+    above the least)."""
     acc = np.asarray(acc, np.int64)
     # beyond these shifts the answer is 0 or saturated whatever the exact amount, and float64 knows the magnitude
     left = np.broadcast_to(np.asarray(left, np.int64), acc.shape)
@@ -93,7 +94,8 @@ def fp8_codes(x, exponent, fmt):
     e_min = 1 - fmt.bias                                  # of the smallest normal
     step = np.maximum(e, e_min) - fmt.man_bits            # exponent of its unit in the last place
     q = np.rint(np.ldexp(mag, np.clip(-exponent - step, -2000, 2000)))
-    # q counts units of 2**step; q == 2**(man_bits+1) carries into the next exponent, which the sum below gives by itself
+    # q counts units of 2**step; q == 2**(man_bits+1) carries into the next exponent, which the sum below gives by
+    # itself
     biased = np.maximum(e, e_min) + fmt.bias
     code = np.where(mag > 0, ((biased - 1) << fmt.man_bits) + q.astype(np.int64), 0)
     code = np.minimum(code, fmt.max_code)

@@ -33,7 +33,8 @@ def norm_vectors(x, gain, length, epsilon):  # bf16 [n, k], bf16 [k] -> bf16 [n,
 def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], bf16 [k] -> bf16 [n, qkv_heads, head]
     """All head vectors of the entries (K heads, V heads, Q heads): K and Q normalized, V as it is.
 
-    Gains are in the stored order of elements, `Design.head` of them, or of ``span="projection"`` as many for each head of the kind.
+    Gains are in the stored order of elements, `Design.head` of them, or of ``span="projection"`` as many for each head
+    of the kind.
     """
     model, out = design.model, np.array(x, np.float64)
     for matrix, gain in ((design.block.keys, k_gain), (design.block.queries, q_gain)):
@@ -47,12 +48,14 @@ def qk_norm(design, x, q_gain, k_gain):  # bf16 [n, qkv_heads, head], bf16 [k], 
 
 def order(design, n):
     """(entry, head, part) of each granule that is stored, in the order in which they leave."""
-    heads = [head for matrix in (design.block.keys, design.block.queries) for head in range(design.qkv_heads)[design.heads_of(matrix)]]
+    heads = [head for matrix in (design.block.keys, design.block.queries)
+             for head in range(design.qkv_heads)[design.heads_of(matrix)]]
     return [(e, h, p) for e in range(n) for h in heads for p in range(design.head // design.hw.vector_lanes)]
 
 
 def cycles(design, n):
-    """Cycles from the acceptance of the granule with ``last`` of a command of ``n`` entries to the offer of the last one that leaves."""
+    """Cycles from the acceptance of the granule with ``last`` of a command of ``n`` entries to the offer of the last
+    one that leaves."""
     parts = design.head // design.hw.vector_lanes
     longest = parts * (design.heads if design.block.qk_norm.span == "projection" else 1)
     return n * (design.kv_heads + design.heads) * parts + longest + 2 * tree_stages(design.hw.vector_lanes) + 17

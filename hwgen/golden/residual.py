@@ -5,30 +5,35 @@ import numpy as np
 
 from .numbers import clip_to_fixed, fp8_ints, saturate
 
-ADD_LATENCY = 5        # from the cycle that takes a granule (of sums or of an embedding) to the first whose reads see it
+# from the cycle that takes a granule (of sums or of an embedding) to the first whose reads see it
+ADD_LATENCY = 5
 DONE_LATENCY = 6       # from the cycle that takes the last granule to the one of `done`
 SIGNATURE_LATENCY = 6  # from the cycle that takes an entry's last granule to the one that offers its signature
 SATURATED_LATENCY = 5  # from the cycle that takes a granule to the one that says whether numbers of it were clipped
-BIAS_LATENCY = 2       # from the cycle that takes a granule of a bias to the first that takes sums to which that is added
+# from the cycle that takes a granule of a bias to the first that takes sums to which that is added
+BIAS_LATENCY = 2
 READ_LATENCY = 2       # from the cycle that takes an address to the first that offers the granule
 
 
 def embed(codes, exponent, design, clipped=None, x=None):
-    """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n, hidden].
+    """FP8 codes of embedding rows -> residual. codes uint8 [n, codes per weight, hidden] (hi, then lo) -> int64 [n,
+    hidden].
 
     ``exponent`` of the table, or of each row, [n, 1].
-    ``x``: rows to which they are added, as those of learned positions are. Appends to ``clipped``, for hi and for lo codes, which numbers
-    were: bool [n, hidden].
+    ``x``: rows to which they are added, as those of learned positions are. Appends to ``clipped``, for hi and for lo
+    codes, which numbers were: bool [n, hidden].
     """
     fmt = design.recipe.weight_format
     x = np.zeros(np.shape(codes)[::2], np.int64) if x is None else x
     for part in np.moveaxis(np.asarray(codes), 1, 0):
-        x = _sum(x, clip_to_fixed(fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction), clipped=clipped)
+        x = _sum(x, clip_to_fixed(fp8_ints(part, fmt), exponent + fmt.unit_exp + design.hw.residual_fraction),
+                 clipped=clipped)
     return x
 
 
 def add(x, acc, exponents, weight_exponent, design, clipped=None, bias=None, rows=None):
-    """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations (+ bias, bf16 [hidden]).
+    """Residual int64 [n, hidden] + sums int64 [n, hidden] in the array's units, exponents [n] of the activations (+
+    bias, bf16 [hidden]).
 
     ``rows``: offsets of the weights' rows, int64 [hidden]. Appends to ``clipped`` which numbers were: bool [n, hidden].
     """
@@ -51,7 +56,8 @@ def add_values(x, values, design, clipped=None):
 def _fixed(values, design):
     """`clip_to_fixed` of bf16 values."""
     mantissa, exponent = np.frexp(values)
-    return clip_to_fixed(np.ldexp(mantissa, 8).astype(np.int64), exponent.astype(np.int64) - 8 + design.hw.residual_fraction)
+    return clip_to_fixed(np.ldexp(mantissa, 8).astype(np.int64),
+                         exponent.astype(np.int64) - 8 + design.hw.residual_fraction)
 
 
 def _sum(x, *addends, clipped):
@@ -59,19 +65,23 @@ def _sum(x, *addends, clipped):
     exact = x + sum(addend for addend, _ in addends)
     limited = saturate(exact, 32)
     if clipped is not None:
-        clipped.append(np.logical_or.reduce([np.broadcast_to(beyond, exact.shape) for _, beyond in addends]) | (limited != exact))
+        clipped.append(np.logical_or.reduce([np.broadcast_to(beyond, exact.shape) for _, beyond in addends])
+                       | (limited != exact))
     return limited
 
 
 def saturated(clipped, design):
-    """The count of the event ``saturated``: granules with a clipped number, from the arrays that were appended to ``clipped``."""
+    """The count of the event ``saturated``: granules with a clipped number, from the arrays that were appended to
+    ``clipped``."""
     v = design.hw.vector_lanes
     pad = [(0, 0), (0, -design.model.hidden_size % v)]
-    return sum(int(np.pad(c[:, :design.model.hidden_size], pad).reshape(len(c), -1, v).any(axis=-1).sum()) for c in clipped)
+    return sum(int(np.pad(c[:, :design.model.hidden_size], pad).reshape(len(c), -1, v).any(axis=-1).sum())
+               for c in clipped)
 
 
 def magnitude(x):
-    """OR over a row of x ^ (x >> 31): int64 [n, hidden] -> int64 [n]. Its bit length is that of the largest magnitude."""
+    """OR over a row of x ^ (x >> 31): int64 [n, hidden] -> int64 [n]. Its bit length is that of the largest
+    magnitude."""
     return np.bitwise_or.reduce(np.asarray(x) ^ (np.asarray(x) >> 31), axis=-1)
 
 

@@ -16,19 +16,21 @@ def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
     squares = ((x >> s[:, None]) ** 2).sum(axis=-1)     # at most hidden * 2**30: exact in int64
     epsilon = norm_epsilon(k, design.model.rms_norm_eps, fraction)
     # Python integers: epsilon may be wide. A total is above 0: epsilon >= 1, and q >= 2**14 somewhere if s > 0
-    return inverse_root(k, [total + (epsilon >> 2 * shift) for shift, total in zip(s.tolist(), squares.tolist())], fraction - s)
+    return inverse_root(k, [total + (epsilon >> 2 * shift) for shift, total in zip(s.tolist(), squares.tolist())],
+                        fraction - s)
 
 
 def inverse_root(length, totals, exponents, unit="rmsnorm"):  # ints [n] above 0, ints [n] -> int [n], int [n]
     """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``. ``unit`` names the unit of the `rsqrt_table`."""
     tops = [total.bit_length() - 1 for total in totals]
     index = [(top & 1) << 15 | (total << 15 >> top) & 0x7FFF for top, total in zip(tops, totals)]
-    return table(rsqrt_table(length, unit), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14
+    return (table(rsqrt_table(length, unit), index), rsqrt_exponent(length)
+            + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14)
 
 
 def rms_norm(design, x, gain, plain=False, bias=None):  # int [n, hidden], bf16 [hidden] -> bf16 [n, hidden]
-    """Rows of the residual, normalized, plus ``bias``; or, ``plain``, as they are. ``gain``, ``bias`` and padding elements of ``x`` are 0
-    beyond hidden_size."""
+    """Rows of the residual, normalized, plus ``bias``; or, ``plain``, as they are. ``gain``, ``bias`` and padding
+    elements of ``x`` are 0 beyond hidden_size."""
     xb = acc_to_bf16(x, -design.hw.residual_fraction)
     if plain:
         return xb
@@ -47,8 +49,8 @@ def tree_stages(lanes):
 def norm_cycles(design, n=1, *, read_latency=1):
     """Cycles from the acceptance of the first of ``n`` commands offered back to back to the last one's ``done``.
 
-    ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``. Where the final norm
-    has a bias, every norm takes the 6 cycles of its sum.
+    ``read_latency``: cycles from a read's acceptance to its granule. Each command alone takes ``norm_cycles(design)``.
+    Where the final norm has a bias, every norm takes the 6 cycles of its sum.
     """
     parts = design.hidden // design.hw.vector_lanes
     return read_latency + 2 * parts * n + tree_stages(design.hw.vector_lanes) + 16 + 6 * design.block.final_bias

@@ -14,16 +14,19 @@ FIRST_TILE = 2      # cycles from a run to its first tile at the arrays
 
 
 class Slices(NamedTuple):
-    """The ROMs of a grid. ``words`` : uint8 [rows, tiles, words, bytes], byte 0 the lowest; ``runs``: (first, last) word of each matrix."""
+    """The ROMs of a grid. ``words`` : uint8 [rows, tiles, words, bytes], byte 0 the lowest; ``runs``: (first, last)
+    word of each matrix."""
     words: np.ndarray
     runs: list
 
 
 def array_codes(design, codes, blocks=None):
-    """The array's codes of a matrix, uint8 [N, K]: as they are, or of E2M1 codes with the offsets of their blocks, uint8 [N, blocks]."""
+    """The array's codes of a matrix, uint8 [N, K]: as they are, or of E2M1 codes with the offsets of their blocks,
+    uint8 [N, blocks]."""
     if not design.largest_block:
         return np.asarray(codes, np.uint8)
-    return expanded(codes, np.repeat(blocks, BLOCK, axis=1)[:, :codes.shape[1]], design.array_format, design.largest_block)
+    return expanded(codes, np.repeat(blocks, BLOCK, axis=1)[:, :codes.shape[1]], design.array_format,
+                    design.largest_block)
 
 
 def rom_grid(design, rows, tiles, codes, x, blocks=None):
@@ -42,15 +45,16 @@ def _bits(array, bits):
 
 
 def matrix_words(design, rows, tiles, codes, blocks=None, offsets=None):
-    """The words of one matrix, uint8 [rows, tiles, words, bytes]: n-round by n-round, k-round by k-round. Row r of tiles has the r-th part
-    of the inputs, column h of an n-round the h-th part of the outputs.
+    """The words of one matrix, uint8 [rows, tiles, words, bytes]: n-round by n-round, k-round by k-round. Row r of
+    tiles has the r-th part of the inputs, column h of an n-round the h-th part of the outputs.
 
     codes uint8 [N, K]; blocks uint8 [N, ceil(K / 32)] where blocks have offsets; offsets uint8 [N] where rows have
     """
     hw, (n_rounds, k_rounds) = design.hw, array_grid.rounds(design, rows, tiles, *codes.shape)
     outputs, inputs = n_rounds * tiles * hw.columns, rows * k_rounds * hw.lanes
 
-    def placed(array, width):       # -> [rows, tiles, n-rounds, k-rounds, columns, width]; ``width`` elements of a tile's column
+    # -> [rows, tiles, n-rounds, k-rounds, columns, width]; ``width`` elements of a tile's column
+    def placed(array, width):
         return array.reshape(n_rounds, tiles, hw.columns, rows, k_rounds, width).transpose(3, 1, 0, 4, 2, 5)
 
     def flat(array):
@@ -77,11 +81,13 @@ def slices(design, rows, tiles, matrices):
 
 
 def rom_grid_cycles(design, n_rounds, k_rounds, n):
-    """Cycle in which each granule is valid at every ``o``, int [n-rounds * n * C/V], if a run and operations are offered from cycle 0 on
-    and nothing is stalled.
+    """Cycle in which each granule is valid at every ``o``, int [n-rounds * n * C/V], if a run and operations are
+    offered from cycle 0 on and nothing is stalled.
 
-    All tiles do the same at the same time: what one array does whose tiles come one in a cycle. Behind it is the register of the sums.
+    All tiles do the same at the same time: what one array does whose tiles come one in a cycle. Behind it is the
+    register of the sums.
     """
-    matmul = Matmul(name="", rows=n_rounds * design.hw.columns, cols=k_rounds * design.hw.lanes, n_tiles=n_rounds, k_tiles=k_rounds)
+    matmul = Matmul(name="", rows=n_rounds * design.hw.columns, cols=k_rounds * design.hw.lanes, n_tiles=n_rounds,
+                    k_tiles=k_rounds)
     _, _, granules = mac_array.matmul_trace(design, matmul, n, 0, FIRST_TILE)
     return (granules + 1).reshape(-1).tolist()

@@ -45,7 +45,8 @@ def rotate(x, angles):  # bf16 [..., 2 * pairs], int [..., pairs, 2] -> bf16 [..
 
 
 def rope(design, x, positions, rope=0):  # bf16 [n, qkv_heads, head], int [n] -> bf16 [n, qkv_heads, head]
-    """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is; all as they are if ``rope`` is None."""
+    """All head vectors of the entries (K heads, V heads, Q heads): K and Q turned, V as it is; all as they are if
+    ``rope`` is None."""
     return turned(design, x, rope_angles(design, positions, rope))
 
 

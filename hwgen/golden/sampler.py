@@ -53,7 +53,8 @@ def gumbel_noise(words):  # int [...], 32 bits -> int [...]
     return np.where(upper, 0, n) + y >> (NOISE_FRACTION - SCORE_FRACTION)
 
 
-def scores(design, acc, exponents, inv_temperature, seed, keys):  # int [..., vocab], [...], int, int, [...] -> int [..., vocab]
+# int [..., vocab], [...], int, int, [...] -> int [..., vocab]
+def scores(design, acc, exponents, inv_temperature, seed, keys):
     """Scores of rows, of which the largest is chosen. ``exponents``: weight exponent + activation exponent."""
     left = np.asarray(exponents, np.int64)[..., None] + design.acc_unit + SCORE_FRACTION
     logits = softcap(design.model.final_logit_softcapping, acc_to_fixed(acc, left, SCORE_BITS))

@@ -6,8 +6,9 @@ __all__ = ["start"]
 def start(steps, answers):
     """The unit's writes from cycle 0, the first without reset.
 
-    ``answers`` are the cycles from each write's offer to its acknowledge (0: at once), and whether it was refused: one (cycles, refused)
-    a step. Returns ([(cycle of the offer, address, data)], cycle in which ``ready`` or ``failed`` is there, whether it failed).
+    ``answers`` are the cycles from each write's offer to its acknowledge (0: at once), and whether it was refused: one
+    (cycles, refused) a step. Returns ([(cycle of the offer, address, data)], cycle in which ``ready`` or ``failed`` is
+    there, whether it failed).
     """
     cycle, writes = 0, []
     for step, (late, refused) in zip(steps, answers, strict=True):

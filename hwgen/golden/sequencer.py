@@ -36,26 +36,28 @@ class _Pass:
         return end + 1
 
     def norm(self, section, n, start):
-        """Norm n rows from the cycle that gives the first command, with the gains of a record. Returns the cycle of the last `done`."""
+        """Norm n rows from the cycle that gives the first command, with the gains of a record. Returns the cycle of the
+        last `done`."""
         # the record waits in the dispatcher's register until the norm before it has given up its gains
         self.taken = weights.record_end(section, max(self.taken, self.normed - 2))
         self.normed = start + norm_cycles(self.design, n, read_latency=residual.READ_LATENCY)
         return self.normed
 
     def matmul(self, name, layer, n, start):
-        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the `WiredTimes` of one
-        that is logic."""
+        """Feed a matrix to the array from the cycle that gives the command. Returns the array's `MatmulTimes`, or the
+        `WiredTimes` of one that is logic."""
         ops = start + feeder.REQUEST_LATENCY + vector_buffer.READ_LATENCY
         if self.design.hw.wired:
-            times = wired_cycles(self.design, self.wires[name, layer], max(matrix.bits for matrix in self.wires.values()), ops)
+            times = wired_cycles(self.design, self.wires[name, layer],
+                                 max(matrix.bits for matrix in self.wires.values()), ops)
             self.busy += times.busy
             return times
         section = self.design.stream[name, layer]
         tile = weights.tile_after_tile_cycle(section.tiling, self.taken)
         if self.runs and section.layer is not None:
             project = next(project for project in self.design.block.of(Project) if project.name == section.name)
-            times = adapted_cycles(self.design, section.matmul, self.design.adapter_matmuls(project), n, self.runs, start, ops, tile,
-                                   section.tiling,
+            times = adapted_cycles(self.design, section.matmul, self.design.adapter_matmuls(project), n, self.runs,
+                                   start, ops, tile, section.tiling,
                                    vector_buffer.READ_LATENCY)
         else:
             if self.runs:       # the base's tiles wait for the command
@@ -87,8 +89,8 @@ class _Pass:
 def pass_timeline(design, positions, wants, closed=None, adapters=(), wires=None):
     """`Timeline` of a pass of entries at ``positions``, of which those with a true ``wants`` want output.
 
-    ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows from there.
-    Without it, all entries are let in without delay. ``adapters``: the number of each entry's, or nothing.
+    ``closed`` is the cycle in which the sequencer takes the end of the pass (`golden.admission`): everything follows
+    from there. Without it, all entries are let in without delay. ``adapters``: the number of each entry's, or nothing.
     ``wires``: of a machine whose matrices are logic, {(name, layer): `FixedMatrix`} (`hwgen.models.wires`).
     """
     if design.hw.wired and wires is None:
@@ -122,5 +124,6 @@ def pass_timeline(design, positions, wants, closed=None, adapters=(), wires=None
     block = design.block
     return Timeline(phases=[x for x in p.phases if x[0] <= outcomes[-1]], outcomes=outcomes, counters={
         "cycles": outcomes[-1], "mac_busy": p.busy, "mac_starved": p.starved, "mac_blocked": p.blocked,
-        "norm": spent(*block.of(Norm), FINAL_NORM), "attention": spent(block.store, block.attend), "embed": spent("embed"),
-        "weight_beats": weights.beats_taken(design, n, wanted > 0), "weight_waits": weights.waits(design)})
+        "norm": spent(*block.of(Norm), FINAL_NORM), "attention": spent(block.store, block.attend),
+        "embed": spent("embed"), "weight_beats": weights.beats_taken(design, n, wanted > 0),
+        "weight_waits": weights.waits(design)})

@@ -10,8 +10,8 @@ SOFTCAP_STAGES = 4      # of a pipeline that has one
 
 
 def softcap(cap, values):
-    """``cap * tanh(values / cap)`` as `softcap_table` has it, odd: int [...] of SCORE_BITS bits -> the same; as they are if ``cap`` is
-    None."""
+    """``cap * tanh(values / cap)`` as `softcap_table` has it, odd: int [...] of SCORE_BITS bits -> the same; as they
+    are if ``cap`` is None."""
     if cap is None:
         return values
     pwl, size = softcap_table(cap), np.abs(values)

@@ -21,7 +21,8 @@ def sigmoid(g, activation="silu"):
 
 
 def activate(block, x):
-    """bf16 values of gate and up in turn [..., 2K] -> bf16 values [..., K]. Without a gate: of up [..., K] -> [..., K]."""
+    """bf16 values of gate and up in turn [..., 2K] -> bf16 values [..., K]. Without a gate: of up [..., K] -> [...,
+    K]."""
     x = np.asarray(x)
     g = x[..., 0::2] if block.gated else x
     # 8 + 15 and 8 + 8 significant bits: the products are exact before their one rounding.

@@ -6,7 +6,8 @@ BITS = 10       # of a byte on the wire: start, 8 data, stop
 
 
 def waveform(data, divisor):
-    """Levels of the wire from the start bit of the first byte on, one per cycle, bytes following each other without a gap."""
+    """Levels of the wire from the start bit of the first byte on, one per cycle, bytes following each other without a
+    gap."""
     levels = []
     for byte in data:
         for bit in (0, *((byte >> i) & 1 for i in range(8)), 1):
@@ -15,6 +16,6 @@ def waveform(data, divisor):
 
 
 def received_cycle(start, divisor):
-    """Cycle in which the receiver has the byte whose start bit is on the wire from cycle ``start`` on: two flip-flops and one cycle to see
-    it, then half a bit, nine bits, and one cycle."""
+    """Cycle in which the receiver has the byte whose start bit is on the wire from cycle ``start`` on: two flip-flops
+    and one cycle to see it, then half a bit, nine bits, and one cycle."""
     return start + 2 + divisor // 2 + (BITS - 1) * divisor + 1

@@ -51,7 +51,8 @@ class UartBridge:
 
     def _execute(self, request):
         """(bytes of the answer, cycles)."""
-        answer, at, cycles = bytearray(), 0, 1      # the first byte of the request takes a cycle more than those of later operations
+        # the first byte of the request takes a cycle more than those of later operations
+        answer, at, cycles = bytearray(), 0, 1
         while at < len(request):
             kind, count = request[at] & (WRITE | FIXED), (request[at] & 63) + 1
             address = request[at + 1:at + 3]

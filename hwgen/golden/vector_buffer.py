@@ -4,7 +4,8 @@ import numpy as np
 from .numbers import bf16_bits, fp8_codes, scale_exponent
 
 READ_LATENCY = 4     # from the cycle that takes a request to the first one that offers the slice
-# from the cycle that takes a granule to the first one whose requests see it: engines are done a cycle before, as a request comes later
+# from the cycle that takes a granule to the first one whose requests see it: engines are done a cycle before, as a
+# request comes later
 WRITE_LATENCY = 2
 
 

@@ -1,7 +1,7 @@
 """The dispatcher's twin: its outputs and their cycles, with a source like the ROM and without stalls.
 
-Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that takes
-the pass's first command; all entries' commands are offered without a gap.
+Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that
+takes the pass's first command; all entries' commands are offered without a gap.
 """
 from typing import NamedTuple
 
@@ -10,9 +10,11 @@ import numpy as np
 from ..params.phases import turn
 from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
-__all__ = ["Piece", "ROM_LATENCY", "beats_taken", "block_offsets", "embed_cycle", "embed_done_cycle", "embed_exponent", "embedding_row",
-           "expanded", "exps_cycle", "gain_cycle", "model_id", "pieces", "position_exponent", "position_row", "record", "record_end",
-           "record_first", "request_list", "row_offset", "row_offsets", "stored_codes", "tile_after_tile_cycle", "tiles", "waits"]
+__all__ = ["Piece", "ROM_LATENCY", "beats_taken", "block_offsets", "embed_cycle", "embed_done_cycle", "embed_exponent",
+           "embedding_row", "expanded", "exps_cycle", "gain_cycle", "model_id", "pieces", "position_exponent",
+           "position_row", "record", "record_end",
+           "record_first", "request_list", "row_offset", "row_offsets", "stored_codes", "tile_after_tile_cycle",
+           "tiles", "waits"]
 
 ROM_LATENCY = 5     # cycles from taking a request to its first beat
 
@@ -45,7 +47,8 @@ def model_id(stream, design):
 
 
 class Piece(NamedTuple):
-    """A section of the stream by its name, a record or a matrix, as one half-batch needs it. ``layer``: 0 if it is of no layer."""
+    """A section of the stream by its name, a record or a matrix, as one half-batch needs it. ``layer``: 0 if it is of
+    no layer."""
     name: str
     half: int
     layer: int
@@ -86,15 +89,18 @@ def _piece_request(design, piece):
 
 
 def _row_request(design, name, row):
-    """[(address, count, stride)] of a row of a table: before its codes comes the beat that has its offset, if it has one."""
+    """[(address, count, stride)] of a row of a table: before its codes comes the beat that has its offset, if it has
+    one."""
     hw, section = design.hw, design.stream[name]
     tile, column = divmod(row, hw.columns)
-    codes = section.address + section.tiling.n_tile(tile) + column * hw.tile_beats // hw.columns, section.tiling.steps, 1
+    codes = (section.address + section.tiling.n_tile(tile)
+             + column * hw.tile_beats // hw.columns, section.tiling.steps, 1)
     return [(section.address + section.tiling.rows(tile), 1, 0), codes] if design.scaled else [codes]
 
 
 def request_list(design, tokens, head, positions=None):
-    """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches alternate, by each.
+    """[(address, count, stride)] that a pass asks for. ``head``: the LM head is wanted; where two half-batches
+    alternate, by each.
 
     ``positions``: of the entries, where they are learned.
     """
@@ -136,7 +142,8 @@ def _table_row(stream, design, name, number):
 
 
 def record(stream, design, section):
-    """(exponents int64 [block.record_words], gains uint16 [hidden], words uint16 of the vectors behind them) of a section that is a record."""
+    """(exponents int64 [block.record_words], gains uint16 [hidden], words uint16 of the vectors behind them) of a
+    section that is a record."""
     words = _words(stream, design, section.address, section.beats)
     start, v = design.record_header_granules * design.hw.vector_lanes, design.hw.vector_lanes
     gains, vectors = words[start:start + design.hidden], words[start + design.hidden:section.granules * v]
@@ -148,7 +155,8 @@ def tiles(stream, design, section):
     codes = stored_codes(stream, design, section)
     if section.tiling.narrow:
         blocks = np.arange(section.matmul.k_tiles * design.hw.lanes) // BLOCK
-        offsets = block_offsets(stream, design, section)[:, blocks] if section.tiling.block_steps else np.zeros((section.matmul.rows, len(blocks)), np.uint8)
+        offsets = (block_offsets(stream, design, section)[:, blocks] if section.tiling.block_steps
+                   else np.zeros((section.matmul.rows, len(blocks)), np.uint8))
         offsets = offsets.reshape(section.matmul.n_tiles, design.hw.columns, -1, design.hw.lanes).swapaxes(1, 2)
         codes = expanded(codes, offsets, design.array_format, design.largest_block)
     return codes.reshape(section.matmul.tiles, -1)
@@ -164,7 +172,9 @@ def stored_codes(stream, design, section):
     for j in range(shape[0]):
         for k in range(shape[1]):
             codes = beats[tiling.step(j, k):][:max(1, tiling.beats >> tiling.narrow)].reshape(-1)
-            found[j, k] = _nibbles(codes).reshape(-1, found.shape[2])[k % 2 if tiling.beats == 1 else 0] if tiling.narrow else codes
+            if tiling.narrow:       # a beat may have the codes of two steps
+                codes = _nibbles(codes).reshape(-1, found.shape[2])[k % 2 if tiling.beats == 1 else 0]
+            found[j, k] = codes
     return found.reshape(shape)
 
 
@@ -181,14 +191,18 @@ def row_offsets(stream, design, section):
 
 
 def block_offsets(stream, design, section):
-    """Offsets of the blocks of a section in E2M1, as they are stored: uint8 [rows, blocks], as many blocks as there is room for."""
+    """Offsets of the blocks of a section in E2M1, as they are stored: uint8 [rows, blocks], as many blocks as there is
+    room for."""
     tiling, columns = section.tiling, design.hw.columns
-    return np.concatenate([np.concatenate([_nibbles(stream[section.address + tiling.blocks(j, k)]).reshape(-1, columns).T
-                                           for k in range(0, tiling.steps, tiling.block_steps)], axis=1) for j in range(section.matmul.n_tiles)])
+    return np.concatenate([np.concatenate([_nibbles(stream[section.address
+                                                           + tiling.blocks(j, k)]).reshape(-1, columns).T
+                                           for k in range(0, tiling.steps, tiling.block_steps)], axis=1)
+                                           for j in range(section.matmul.n_tiles)])
 
 
 def expanded(codes, offsets, fmt, largest):
-    """E2M1 codes times 2**offset in another format, uint8: by their bits, for all codes. The offset has the bits of ``largest``."""
+    """E2M1 codes times 2**offset in another format, uint8: by their bits, for all codes. The offset has the bits of
+    ``largest``."""
     codes, offsets = np.asarray(codes, np.int64), np.asarray(offsets, np.int64) & (1 << largest.bit_length()) - 1
     exponent, fraction = codes >> 1 & 3, codes & 1 & (codes >> 1 & 3 != 0)
     place, man = exponent + offsets, fmt.man_bits           # the highest bit of the magnitude
@@ -206,7 +220,8 @@ def _row_granules(design):
 
 def embed_cycle(design, granule):
     """Cycle that transfers an embedding granule; they are counted over the whole pass."""
-    # The header's granules enter the register from cycle ROM_LATENCY on, the rows' right behind them, each behind its offset if it has one.
+    # The header's granules enter the register from cycle ROM_LATENCY on, the rows' right behind them, each behind its
+    # offset if it has one.
     offsets = granule // (_row_granules(design) // design.embedding_rows()) + 1 if design.scaled else 0
     return ROM_LATENCY + design.record_header_granules + offsets + granule + 1
 
@@ -232,7 +247,8 @@ def gain_cycle(design, previous, granule):
 
 
 def record_end(section, previous):
-    """The cycle that counts as a record's take of a tile, from the cycle that took the tile before the record, whose `Section` it is.
+    """The cycle that counts as a record's take of a tile, from the cycle that took the tile before the record, whose
+    `Section` it is.
 
     A record that follows another one begins behind that one's `record_end`.
     """

@@ -30,7 +30,8 @@ class WiredTimes(NamedTuple):
 
 
 def wired_cycles(design, matrix, bits, ops):
-    """`WiredTimes` of a `hwgen.params.wired.FixedMatrix` in a unit whose sums have ``bits``, the largest of its matrices'.
+    """`WiredTimes` of a `hwgen.params.wired.FixedMatrix` in a unit whose sums have ``bits``, the largest of its
+    matrices'.
 
     ``ops``: the first slice is at ``x``, and the unit takes it; the others follow without a gap. Nothing stalls ``o``.
     """
@@ -45,10 +46,11 @@ def wired_cycles(design, matrix, bits, ops):
 class Effects:
     """The effect of registers that are stuck on the sums of a `hwgen.params.wired.FixedMatrix`.
 
-    All behind a register is a sum of what is there, modulo two to the power of the sums' bits, so that a wrong number of it
-    gives wrong sums in proportion.
+    All behind a register is a sum of what is there, modulo two to the power of the sums' bits, so that a wrong number
+    of it gives wrong sums in proportion.
 
-    Registers are ("carry", adder), ("sum", adder), ("shift", node, shift) and ("delay", node, shift, time), as `Plan` has them.
+    Registers are ("carry", adder), ("sum", adder), ("shift", node, shift) and ("delay", node, shift, time), as `Plan`
+    has them.
     """
 
     def __init__(self, matrix):
@@ -64,7 +66,8 @@ class Effects:
                 parts[at[0], output] += 1 << at[1]
         for number in reversed(range(len(plan.adders))):
             mine = parts[inputs + number]
-            for sign, (node, shift, time) in zip((1, -1 if self._network.adders[number][4] else 1), plan.operands[number]):
+            for sign, (node, shift, time) in zip((1, -1 if self._network.adders[number][4] else 1),
+                                                 plan.operands[number]):
                 self._uses[node].append((shift, time, sign * mine))
                 parts[node] += sign * mine << shift
         self._parts = parts

@@ -4,14 +4,15 @@ from pathlib import Path
 from .checkpoint import Checkpoint, ModelError, random_checkpoint
 from .quantize import QuantizedModel, quantize
 
-__all__ = ["DEMO", "MINI", "WIRE", "Checkpoint", "ModelError", "QuantizedModel", "load", "quantize", "random_checkpoint"]
+__all__ = ["DEMO", "MINI", "WIRE", "Checkpoint", "ModelError", "QuantizedModel", "load", "quantize",
+           "random_checkpoint"]
 
 DEMO, MINI, WIRE = (Path(__file__).parent / name for name in ("demo", "mini", "wire"))
 
 
 def load(path, *, need_tokenizer=True):
-    """The model at ``path``: a Hugging Face folder, a .gguf file, or a folder of ``hwgen quantize``; "demo", "mini" and "wire"
-    are shipped here.
+    """The model at ``path``: a Hugging Face folder, a .gguf file, or a folder of ``hwgen quantize``; "demo", "mini" and
+    "wire" are shipped here.
 
     Raises :class:`ModelError`, with one line that says what is wrong, before any weight is read.
     """

@@ -7,7 +7,8 @@ KL_CAP = 0.25       # nats, of `Agreement.capped_kl`
 
 
 def windows(tokens, length):
-    """The text in consecutive pieces of ``length`` tokens (the last may be shorter; one token alone predicts nothing)."""
+    """The text in consecutive pieces of ``length`` tokens (the last may be shorter; one token alone predicts
+    nothing)."""
     pieces = [tokens[start:start + length] for start in range(0, len(tokens), length)]
     return [piece for piece in pieces if len(piece) > 1]
 
@@ -71,7 +72,8 @@ class Agreement:
 
     @property
     def capped_kl(self):
-        """:attr:`kl` with at most 0.25 nats for each token: on a short text its mean is not that of the few that go wrong altogether."""
+        """:attr:`kl` with at most 0.25 nats for each token: on a short text its mean is not that of the few that go
+        wrong altogether."""
         return float(self._capped / self.tokens)
 
     @property

@@ -11,7 +11,8 @@ from .quantize import encode, scale_exponent, score_factor
 
 __all__ = ["QuantizedAdapter", "QuantizedPart", "check_rank", "pack_adapter", "quantize_adapter", "random_adapter"]
 
-#: Of B's codes and A's sums together, bits that stay free where the sums are as large as they can be: those of a text are so much smaller.
+#: Of B's codes and A's sums together, bits that stay free where the sums are as large as they can be: those of a text
+#: are so much smaller.
 _HEADROOM = 6
 
 
@@ -19,7 +20,8 @@ _HEADROOM = 6
 class QuantizedPart:
     """What an adapter has for a `Project` of a layer, in codes of the array's format.
 
-    Row j of B has the scale of row j of the base's matrix, times 2**exponent; A has the scale 1, for its own is in ``exponent`` too.
+    Row j of B has the scale of row j of the base's matrix, times 2**exponent; A has the scale 1, for its own is in
+    ``exponent`` too.
 
     a, b : dict         name of a matrix -> uint8 [rank, inputs], uint8 [outputs, rank]
     exponent : int
@@ -37,13 +39,14 @@ class QuantizedAdapter:
 
 
 def check_rank(adapter, design):
-    """Refuse an `hwgen.models.adapters.Adapter` for which a machine has no room: ModelError, or ValueError if it has none for any."""
+    """Refuse an `hwgen.models.adapters.Adapter` for which a machine has no room: ModelError, or ValueError if it has
+    none for any."""
     rank = design.hw.adapter_rank
     if not design.hw.adapters:
         raise ValueError("Shape must have room for adapters: add adapters=1 to --shape")
     if adapter.rank > rank:
-        raise ModelError(f"{adapter.source}: Rank of an adapter must be at most the machine's {rank}, not {adapter.rank}: "
-                         f"add adapter_rank={adapter.rank} to --shape")
+        raise ModelError(f"{adapter.source}: Rank of an adapter must be at most the machine's {rank}, not "
+                         f"{adapter.rank}: add adapter_rank={adapter.rank} to --shape")
 
 
 def quantize_adapter(adapter, quantized, design):
@@ -73,7 +76,8 @@ def _quantized(adapter, design, codes, project, layer, found):
         a[name] = np.ldexp(part.a.astype(np.float64), -power[:, None])
         b[name] = np.ldexp(part.b.astype(np.float64) * part.scale * factor, power)
         matrix = getattr(codes, name)
-        scales[name] = design.stored_exponent(matrix) + (0 if matrix.rows is None else matrix.rows.astype(np.int64)[:, None])
+        scales[name] = (design.stored_exponent(matrix)
+                        + (0 if matrix.rows is None else matrix.rows.astype(np.int64)[:, None]))
     own = scale_exponent(max(float(np.abs(values).max(initial=0)) for values in a.values()), fmt)
     a = {name: encode(np.ldexp(values, -own), fmt) for name, values in a.items()}
     bound = _largest_sum(a, fmt) * act.max_value       # of A's sums
@@ -102,40 +106,46 @@ def _scale_of_sums(bound, act):
 
 
 def _part_of_room(design, project, product):
-    """How much of the room of a step's accumulators its sums of B take, which are at most ``product`` in units of the base's sums.
+    """How much of the room of a step's accumulators its sums of B take, which are at most ``product`` in units of the
+    base's sums.
 
     A's sums as codes are off by at most half of the last of their 5 (or 4) bits.
     """
     act = design.recipe.activation_format
-    return product * (1 + 2.0 ** -act.man_bits) / (3 * design.matmul(project.name).cols * design.array_format.max_value * act.max_value)
+    return product * (1 + 2.0 ** -act.man_bits) / (3 * design.matmul(project.name).cols * design.array_format.max_value
+                                                   * act.max_value)
 
 
 def random_adapter(design, seed, whole=True):
-    """A `QuantizedAdapter` of any codes, as large as `quantize_adapter` lets in at most, for tests: with all ranks of all matrices if
-    ``whole``."""
+    """A `QuantizedAdapter` of any codes, as large as `quantize_adapter` lets in at most, for tests: with all ranks of
+    all matrices if ``whole``."""
     fmt, act, sizes = design.array_format, design.recipe.activation_format, design.model.matrices()
     rng, parts, rank = np.random.default_rng(seed), {}, design.hw.adapter_rank
 
     def codes(*shape):
-        return rng.integers(0, fmt.max_code + 1, shape).astype(np.uint8) | rng.integers(0, 2, shape).astype(np.uint8) << 7
+        magnitudes = rng.integers(0, fmt.max_code + 1, shape).astype(np.uint8)
+        return magnitudes | rng.integers(0, 2, shape).astype(np.uint8) << 7
 
     for layer in range(design.layers):
         for project in design.block.of(Project):
-            ranks = {name: rank if whole else int(rng.integers(1, rank + 1)) for name in project.matrices if whole or rng.random() < 0.8}
+            ranks = {name: rank if whole else int(rng.integers(1, rank + 1)) for name in project.matrices if whole
+                     or rng.random() < 0.8}
             if not ranks:
                 continue
-            a, b = ({name: codes(*(count, sizes[name][1]) if of_a else (sizes[name][0], count)) for name, count in ranks.items()}
+            a, b = ({name: codes(*(count, sizes[name][1]) if of_a else (sizes[name][0], count))
+                     for name, count in ranks.items()}
                     for of_a in (True, False))
             bound = _largest_sum(a, fmt) * act.max_value
             room = _part_of_room(design, project, _largest_sum(b, fmt) * bound)
-            most = min(MAX_SHIFT - _scale_of_sums(bound, act) if bound else 0, -int(np.frexp(room)[1]))      # frexp's mantissa is below 1
+            # frexp's mantissa is below 1
+            most = min(MAX_SHIFT - _scale_of_sums(bound, act) if bound else 0, -int(np.frexp(room)[1]))
             parts[project.name, layer] = QuantizedPart(a, b, most - int(rng.choice([0, 0, 1, 3, 8])))
     return QuantizedAdapter("random adapter", parts)
 
 
 def _too_large(adapter, project, layer):
-    return ModelError(f"{adapter.source}: What an adapter adds must be small enough for the base's units, not as in {project.name} of "
-                      f"layer {layer}: "
+    return ModelError(f"{adapter.source}: What an adapter adds must be small enough for the base's units, not as in "
+                      f"{project.name} of layer {layer}: "
                       "is this the adapter's base?")
 
 

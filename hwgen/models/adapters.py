@@ -1,7 +1,7 @@
 """LoRA adapters as PEFT publishes them: a folder with adapter_config.json and adapter_model.safetensors.
 
-What an option means is what PEFT 0.21 makes of it (https://github.com/huggingface/peft, tuners/lora/config.py and tuners_utils.py). An
-option that changes what the model computes is honoured or refused by its name.
+What an option means is what PEFT 0.21 makes of it (https://github.com/huggingface/peft, tuners/lora/config.py and
+tuners_utils.py). An option that changes what the model computes is honoured or refused by its name.
 """
 import math
 import re
@@ -28,7 +28,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."       # before a module's name in the file
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
-#: Options with which an adapter is more than two matrices beside a fixed one: the values that are right, and why others are not.
+#: Options with which an adapter is more than two matrices beside a fixed one: the values that are right, and why others
+#: are not.
 _NEUTRAL: dict[str, tuple[Any, str]] = {
     "bias": (("none",), "the base keeps its biases (train with bias=\"none\")"),
     "use_dora": ((False, None), "this hardware has no norm of weights (merge the adapter, or train without DoRA)"),
@@ -48,15 +49,18 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "auto_mapping": (..., ""), "base_model_name_or_path": (..., ""), "inference_mode": (..., ""), "revision": (..., ""),
     "peft_version": (..., ""),
     # of training alone; fan_in_fan_out is of how the base is stored, and A and B are stored alike whatever it says
-    "lora_dropout": (..., ""), "fan_in_fan_out": (..., ""), "megatron_core": (..., ""), "loftq_config": (..., ""), "eva_config": (..., ""),
-    "corda_config": (..., ""), "lora_ga_config": (..., ""), "qalora_group_size": (..., ""), "ensure_weight_tying": (..., ""),
+    "lora_dropout": (..., ""), "fan_in_fan_out": (..., ""), "megatron_core": (..., ""), "loftq_config": (..., ""),
+    "eva_config": (..., ""), "corda_config": (..., ""), "lora_ga_config": (..., ""), "qalora_group_size": (..., ""),
+    "ensure_weight_tying": (..., ""),
     "task_type": (("CAUSAL_LM", None), "this hardware writes text"),
 }
 
-#: Beginnings of A and B that leave the base as it is. Others (pissa, olora, corda, loftq, lora_ga) take something away from it.
+#: Beginnings of A and B that leave the base as it is. Others (pissa, olora, corda, loftq, lora_ga) take something away
+#: from it.
 _STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 
-#: Of a regular expression, for those of a file may be made to take for ever: Python's backtrack. (unsloth writes one of 5.)
+#: Of a regular expression, for those of a file may be made to take for ever: Python's backtrack. (unsloth writes one of
+#: 5.)
 _MOST_REPEATS, _LONGEST = 5, 2000
 
 
@@ -79,8 +83,8 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What :func:`read_adapter` returns: ``parts`` is tensor name of the base (as `tensor_shapes` has it) -> `LowRank`; ``source`` is for
-    messages."""
+    """What :func:`read_adapter` returns: ``parts`` is tensor name of the base (as `tensor_shapes` has it) -> `LowRank`;
+    ``source`` is for messages."""
     source: str
     parts: dict
 
@@ -103,14 +107,16 @@ class Adapted(Reference):
 
 
 def read_adapter(folder, checkpoint):
-    """The `Adapter` of a PEFT folder ("devil" is shipped here) for a `Checkpoint`. ModelError, in one line, for what is none, is of another
-    base, or cannot be honoured."""
+    """The `Adapter` of a PEFT folder ("devil" is shipped here) for a `Checkpoint`. ModelError, in one line, for what is
+    none, is of another base, or cannot be honoured."""
     folder = {"devil": DEVIL}.get(str(folder), Path(folder))
     where = folder / CONFIG
     if checkpoint.modules is None:
-        raise ModelError(f"{checkpoint.source}: Base of an adapter must be a folder in Hugging Face's layout, with plain weights")
+        raise ModelError(f"{checkpoint.source}: Base of an adapter must be a folder in Hugging Face's layout, with "
+                         "plain weights")
     if not where.exists():
-        raise ModelError(f"{where} is missing: an adapter's folder has {CONFIG} and {WEIGHTS} (save_pretrained of peft)")
+        raise ModelError(f"{where} is missing: an adapter's folder has {CONFIG} and {WEIGHTS} "
+                         "(save_pretrained of peft)")
     try:
         config = _Config(read_json(where), checkpoint.modules)
     except (TypeError, ValueError) as error:
@@ -123,12 +129,13 @@ def read_adapter(folder, checkpoint):
     wanted = {_PREFIX + module + end for module in config.targets for end in (_A, _B)}
     for name in file.shapes:
         if name not in wanted:
-            raise ModelError(f"{path}: tensor {name} must be A or B of a module that {CONFIG} targets in {checkpoint.source}: "
-                             "is this the adapter's base?")
+            raise ModelError(f"{path}: tensor {name} must be A or B of a module that {CONFIG} targets in "
+                             f"{checkpoint.source}: is this the adapter's base?")
     for module, (rank, scale) in config.targets.items():
         tensor = checkpoint.modules[module]
         outputs, inputs = shapes[tensor.split(".", 3)[3]]
-        a, b = (_read(file, path, _PREFIX + module + end, size) for end, size in ((_A, (rank, inputs)), (_B, (outputs, rank))))
+        a, b = (_read(file, path, _PREFIX + module + end, size)
+                for end, size in ((_A, (rank, inputs)), (_B, (outputs, rank))))
         parts[tensor] = LowRank(a, b, scale)
     return Adapter(str(folder), parts)
 
@@ -137,12 +144,14 @@ def _read(file, path, name, size):
     if name not in file.shapes:
         raise ModelError(f"{path}: tensor {name} is missing: {CONFIG} targets its module")
     if tuple(file.shapes[name]) != size:
-        raise ModelError(f"{path}: tensor {name} must be {list(size)} by the base and {CONFIG}, not {list(file.shapes[name])}")
+        raise ModelError(f"{path}: tensor {name} must be {list(size)} by the base and {CONFIG}, not "
+                         f"{list(file.shapes[name])}")
     return finite(file.read(name), f"{path}: tensor {name}")
 
 
 class _Config:
-    """An adapter_config.json. ``targets``: module -> (rank, scale). TypeError or ValueError for what is not honoured."""
+    """An adapter_config.json. ``targets``: module -> (rank, scale). TypeError or ValueError for what is not
+    honoured."""
 
     def __init__(self, values, modules):
         self._options = options = Options(values)
@@ -155,8 +164,8 @@ class _Config:
                 raise ValueError(f"Option {name} must be {shown(right[0])}, not {shown(value)}: {why}")
         start = options.raw("init_lora_weights", True)
         if not any(type(start) is type(other) and start == other for other in _STARTS):
-            raise ValueError(f"Option init_lora_weights must be one that leaves the base as it is, not {shown(start)}: save the adapter "
-                             f"as a plain one "
+            raise ValueError("Option init_lora_weights must be one that leaves the base as it is, not "
+                             f"{shown(start)}: save the adapter as a plain one "
                              "(path_initial_model_for_weight_conversion of peft's save_pretrained)")
         self._rank, self._alpha = options.take("r", int, 8, low=1), options.take("lora_alpha", float, 8)
         self._rslora = options.take("use_rslora", bool, False)
@@ -171,15 +180,17 @@ class _Config:
         found = [module for module in modules if self._is_target(module)]
         for module in found:
             if modules[module] is None:
-                raise ValueError(f"Target modules must be matrices of layers that the machine has as the file has them, not {module}")
+                raise ValueError("Target modules must be matrices of layers that the machine has as the file has "
+                                 f"them, not {module}")
         if not found:
-            raise ValueError(f"Option target_modules must name modules of the base, not {shown(options.raw('target_modules'))}: is this "
-                             f"the adapter's base?")
+            raise ValueError("Option target_modules must name modules of the base, not "
+                             f"{shown(options.raw('target_modules'))}: is this the adapter's base?")
         self.targets = {module: self._scaled(module) for module in found}
 
     def _scaled(self, module):
         """(rank, scale) of a module: the first pattern that ends its name counts."""
-        rank, alpha = ((next((value for key, value in patterns.items() if _matches(name, key, module, within=r"(.*\.)?({})$")), default))
+        rank, alpha = ((next((value for key, value in patterns.items()
+                              if _matches(name, key, module, within=r"(.*\.)?({})$")), default))
                        for name, patterns, default in (("rank_pattern", self._ranks, self._rank),
                                                        ("alpha_pattern", self._alphas, self._alpha)))
         return rank, alpha / (math.sqrt(rank) if self._rslora else rank)
@@ -202,7 +213,8 @@ class _Config:
             if patterns:
                 raise ValueError("Option layers_pattern must be missing where layers_to_transform is")
             return None
-        layers = [self._options.take("layers_to_transform", int)] if not isinstance(layers, list) else self._options.take(
+        layers = [self._options.take("layers_to_transform",
+                                     int)] if not isinstance(layers, list) else self._options.take(
             "layers_to_transform", list, of=int)
         if isinstance(self._targeted, str):
             raise ValueError("Option layers_to_transform must be missing where target_modules is no list")
@@ -217,20 +229,23 @@ class _Config:
         if not _is_named("target_modules", self._targeted, module):
             return False
         # a name that is there in full is not confined to layers
-        return isinstance(self._targeted,
-                          str) or module in self._targeted or self._layers is None or self._layer_of(module) in self._layers[0]
+        if isinstance(self._targeted, str) or module in self._targeted:
+            return True
+        return self._layers is None or self._layer_of(module) in self._layers[0]
 
     def _layer_of(self, module):
         _, patterns = self._layers
         if patterns:
-            found = [_matches("layers_pattern", pattern, module, within=r"(?:^|.*?\.){}\.(?P<idx>\d+)\.") for pattern in patterns]
+            found = [_matches("layers_pattern", pattern, module, within=r"(?:^|.*?\.){}\.(?P<idx>\d+)\.")
+                     for pattern in patterns]
         else:
             found = [re.match(r".*?\.[^.]*\.(?P<idx>\d+)\.", module)]
         return next((int(match["idx"]) for match in found if match), None)
 
 
 #: Last parts of names of modules that "all-linear" leaves out.
-_NO_LINEAR = ("lm_head", "embed_tokens", "wte", "wpe", "embed_in", "embed_out", "embed_positions", "word_embeddings", "output_layer")
+_NO_LINEAR = ("lm_head", "embed_tokens", "wte", "wpe", "embed_in", "embed_out", "embed_positions", "word_embeddings",
+              "output_layer")
 
 
 def _is_named(option, names, module):
@@ -241,7 +256,8 @@ def _is_named(option, names, module):
 
 
 def _matches(option, pattern, module, match=re.match, within="{}"):
-    """The match of a pattern of the file's, in one of ours, with a name. ValueError for a pattern that might take for ever."""
+    """The match of a pattern of the file's, in one of ours, with a name. ValueError for a pattern that might take for
+    ever."""
     repeats, in_class, i = 0, False, 0
     while i < len(pattern):
         c = pattern[i]
@@ -259,7 +275,8 @@ def _matches(option, pattern, module, match=re.match, within="{}"):
                 raise ValueError(f"Option {option} must not repeat a group, as {shown(pattern)} does")
         i += 1
     if repeats > _MOST_REPEATS or len(pattern) > _LONGEST:
-        raise ValueError(f"Option {option} must be of at most {_LONGEST} letters and {_MOST_REPEATS} repetitions, not {shown(pattern)}")
+        raise ValueError(f"Option {option} must be of at most {_LONGEST} letters and {_MOST_REPEATS} repetitions, not "
+                         f"{shown(pattern)}")
     try:
         return match(within.format(pattern), module)
     except (re.error, RecursionError, OverflowError) as error:

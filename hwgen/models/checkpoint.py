@@ -33,7 +33,8 @@ def tensor_shapes(shape):
 
 
 def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lambda name: name, wanted=None):
-    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has, or ``wanted``.
+    """ModelError unless ``found`` (name -> shape, from the files' headers) is what a model of that shape has, or
+    ``wanted``.
 
     ``ignored`` says of a name whether it may be there all the same, ``spelled`` what the file calls a tensor.
     """
@@ -50,7 +51,8 @@ def check_tensors(shape, found, source, ignored=lambda name: False, spelled=lamb
                              f"not {list(found[name])}")
     for name in found:
         if name not in wanted and not ignored(name):
-            raise ModelError(f"{source}: tensor {spelled(name)} is none of this model: its architecture is not supported")
+            raise ModelError(f"{source}: tensor {spelled(name)} is none of this model: its architecture is "
+                             "not supported")
 
 
 def finite(values, noun):
@@ -60,7 +62,8 @@ def finite(values, noun):
         total = values.sum(dtype=np.float64)
     if not np.isfinite(total):
         where = np.argwhere(~np.isfinite(values))[0]
-        raise ModelError(f"{noun} must be finite, not {values[tuple(where)]} at {where.tolist()}: the file is damaged or overflowed")
+        raise ModelError(f"{noun} must be finite, not {values[tuple(where)]} at {where.tolist()}: the file is damaged "
+                         "or overflowed")
     return values
 
 
@@ -80,8 +83,9 @@ class Checkpoint:
     kept : QuantizedModel or None              where the files have codes: its tensors are what these stand for
     largest_residual : float or None           and the residual's largest magnitude on the text for which they were made
     in_blocks : set                            names of tensors that the files have in MXFP4, and that are nothing else
-    modules : dict or None                     of a folder: transformers' name of each module with a matrix -> the tensor that it is, or
-                                               None where the machine has not the file's matrix of a layer as it is
+    modules : dict or None                     of a folder: transformers' name of each module with a matrix -> the
+                                               tensor that it is, or None where the machine has not the file's matrix of
+                                               a layer as it is
     """
 
     kept = largest_residual = modules = None
@@ -103,7 +107,8 @@ class Checkpoint:
     @property
     def notes(self):
         """What was taken from where, for people: label -> text."""
-        return {key: text for source in (self._about, self.tokenizer) for key, text in getattr(source, "notes", {}).items()}
+        return {key: text for source in (self._about, self.tokenizer)
+                for key, text in getattr(source, "notes", {}).items()}
 
     @property
     def warnings(self):

@@ -1,4 +1,5 @@
-"""Opening a model's files: what is in the place of a file that was not fetched whole is named, and nothing is waited for."""
+"""Opening a model's files: what is in the place of a file that was not fetched whole is named, and nothing is waited
+for."""
 import os
 import re
 import stat
@@ -11,7 +12,8 @@ __all__ = ["open_file"]
 _OTHERS = (
     (re.compile(rb"\s*<(!doctype|html|\?xml)", re.I), "a web page: the download failed, fetch the file again"),
     (re.compile(rb"PK\x03\x04"), "a zip archive (PyTorch's .bin and .pt are): save the model with safetensors"),
-    (re.compile(rb"\x80[\x02-\x05][}c\x8a\x95]"), "a pickle (PyTorch's .bin and .pt are): save the model with safetensors"),
+    (re.compile(rb"\x80[\x02-\x05][}c\x8a\x95]"), "a pickle (PyTorch's .bin and .pt are): save the model with "
+                                                  "safetensors"),
     (re.compile(rb"\x1f\x8b"), "compressed by gzip: unpack it"),
     (re.compile(rb"\x28\xb5\x2f\xfd"), "compressed by zstd: unpack it"),
 )
@@ -20,8 +22,9 @@ _OTHERS = (
 def open_file(path):
     """A regular file, open for reading in binary; the caller closes it.
 
-    ModelError names what is there instead: a folder, a pipe or a device (opening these could wait for ever), an empty file,
-    a Git LFS pointer, a web page, PyTorch's own format. FileNotFoundError is passed on, because what to do depends on the file.
+    ModelError names what is there instead: a folder, a pipe or a device (opening these could wait for ever), an empty
+    file, a Git LFS pointer, a web page, PyTorch's own format. FileNotFoundError is passed on, because what to do
+    depends on the file.
     """
     try:
         found = os.stat(path)   # before it is opened: opening a device can do things

@@ -1,9 +1,11 @@
-"""Architectures of GGUF files under llama.cpp's names: what each stores otherwise than Llama, and what it computes otherwise.
+"""Architectures of GGUF files under llama.cpp's names: what each stores otherwise than Llama, and what it computes
+otherwise.
 
-Sources: llama.cpp, `src/llama-model.cpp`, `src/models/` and `conversion/`: names of keys and tensors, defaults, windows that are built in,
-whose rotary pairs stand side by side. Gains mean what they say: where 1 is to be added, the converter has done so. llama.cpp's logits for a
-tiny model of each are in `tests/gguf_families.json`. Where llama.cpp computes otherwise than the model that was converted, the model
-counts: its exact GELU (llama.cpp has the tanh form for all), its biases (OLMo-2, ERNIE), its window (Phi-3, EXAONE-4 of other sizes).
+Sources: llama.cpp, `src/llama-model.cpp`, `src/models/` and `conversion/`: names of keys and tensors, defaults, windows
+that are built in, whose rotary pairs stand side by side. Gains mean what they say: where 1 is to be added, the
+converter has done so. llama.cpp's logits for a tiny model of each are in `tests/gguf_families.json`. Where llama.cpp
+computes otherwise than the model that was converted, the model counts: its exact GELU (llama.cpp has the tanh form for
+all), its biases (OLMo-2, ERNIE), its window (Phi-3, EXAONE-4 of other sizes).
 """
 import math
 from dataclasses import dataclass, field, replace
@@ -16,27 +18,31 @@ __all__ = ["ARCHITECTURES", "Architecture", "MISSING"]
 
 _HEADS, _PROJECTION = QkNorm("head"), QkNorm("projection")
 
-# Fields behind the architecture's name that change what a model computes, in llama.cpp or in what its converters write them for, and the
-# values at which they do not.
+# Fields behind the architecture's name that change what a model computes, in llama.cpp or in what its converters write
+# them for, and the values at which they do not.
 _NEUTRAL = {
     "attention.causal": (True,), "use_parallel_residual": (False,),
     **dict.fromkeys((
         "attention.clamp_kqv", "attention.max_alibi_bias", "attn_logit_softcapping", "final_logit_softcapping",
         "attention.temperature_length", "expert_used_count", "expert_shared_count", "leading_dense_block_count",
         "nextn_predict_layers", "interleave_moe_layer_step", "pooling_type", "attention.q_lora_rank",
-        "attention.kv_lora_rank", "attention.shared_kv_layers", "rope.scaling.yarn_log_multiplier", "rope.scaling.alpha",
-        "attention.sliding_window", "attention.sliding_window_pattern", "attention.scale", "rope.freq_base_swa",
+        "attention.kv_lora_rank", "attention.shared_kv_layers", "rope.scaling.yarn_log_multiplier",
+        "rope.scaling.alpha", "attention.sliding_window", "attention.sliding_window_pattern", "attention.scale",
+        "rope.freq_base_swa",
         "attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"), (0,)),
-    **dict.fromkeys(("logit_scale", "residual_scale", "embedding_scale", "attention.output_scale", "attention.value_scale",
-                     "attention.temperature_scale"), (1, 0)),
+    **dict.fromkeys(("logit_scale", "residual_scale", "embedding_scale", "attention.output_scale",
+                     "attention.value_scale", "attention.temperature_scale"), (1, 0)),
     "rope.scaling.attn_factor": (1,), "hidden_activation": ("silu", "swiglu")}
 
-_ACTIVATIONS = {"silu": ("silu", "swiglu"), "relu2": ("relu2",), "gelu_tanh": ("gelu_pytorch_tanh", "gelu_new", "gelu"), "gelu": ("gelu",)}
+_ACTIVATIONS = {"silu": ("silu", "swiglu"), "relu2": ("relu2",), "gelu_tanh": ("gelu_pytorch_tanh", "gelu_new", "gelu"),
+                "gelu": ("gelu",)}
 
-_NAMES = {"model.embed_tokens": "token_embd", "model.embed_positions": "position_embd", "model.norm": "output_norm", "lm_head": "output"}
+_NAMES = {"model.embed_tokens": "token_embd", "model.embed_positions": "position_embd", "model.norm": "output_norm",
+          "lm_head": "output"}
 _LAYER_NAMES = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
     "post_self_attn_layernorm": "post_attention_norm", "post_mlp_layernorm": "post_ffw_norm"}
 
@@ -54,7 +60,8 @@ class Architecture:
     layer_norm : bool       its norms take the mean away
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
     head_bias : bool        its LM head may have a bias
-    norm_biases : bool      its norms have biases, which become biases of the matrices that read them; the final one's stays
+    norm_biases : bool      its norms have biases, which become biases of the matrices that read them; the final one's
+                            stays
     positions : bool        a table of positions is added to the embedding, and there is no RoPE
     divisors : str          the tensor with a divisor of each frequency, or ""
     taken : tuple           fields that are read, of those that change what a model computes
@@ -67,7 +74,8 @@ class Architecture:
     rotary : callable       (metadata, windowed: tuple of bool) -> for each layer whether it has RoPE
     softcaps : dict         field of a softcap -> what it is where it is missing
     scale : callable        (metadata, shape's fields) -> score scale, or None
-    folds : tuple           each (plan, metadata) -> words or None, as in `tensors`; a tensor ``attn_qkv`` is taken apart before
+    folds : tuple           each (plan, metadata) -> words or None, as in `tensors`; a tensor ``attn_qkv`` is taken
+                            apart before
     """
     name: str
     block: dict = field(default_factory=dict)
@@ -109,7 +117,8 @@ class Architecture:
     def own_biases(self, found):
         """Matrices that have a bias in a file with these tensors."""
         def there(matrix):
-            return self.spelled(f"model.layers.0.{matrix.bias}") in found or matrix.name in "qkv" and "blk.0.attn_qkv.bias" in found
+            return (self.spelled(f"model.layers.0.{matrix.bias}") in found or matrix.name in "qkv"
+                    and "blk.0.attn_qkv.bias" in found)
 
         return {matrix.name for matrix in dense(**self.block).matrices if there(matrix)}
 
@@ -118,8 +127,10 @@ class Architecture:
         return self
 
     def make_block(self, own, head_bias):
-        """The `Block`, with the biases of the file and those that come of norms; and where the head has one, one of the final norm."""
-        more = {"q", "k", "v", "up", *(["gate"] if self.block.get("gated", True) else [])} if self.norm_biases else set()
+        """The `Block`, with the biases of the file and those that come of norms; and where the head has one, one of the
+        final norm."""
+        more = {"q", "k", "v", "up", *(["gate"] if self.block.get("gated", True)
+                                       else [])} if self.norm_biases else set()
         return dense(biased=own | more, final_bias=self.norm_biases or head_bias, **self.block)
 
     def plan(self, shape, sizes, own, found, meta):
@@ -164,8 +175,9 @@ _GATE_UP = tensors.fused("ffn_up", "gate", "up")
 LLAMA = Architecture(name="llama", divisors="rope_freqs.weight", taken=_WINDOW, folds=_INTERLEAVED)
 QWEN2 = Architecture(name="qwen2", head_bias=True)
 QWEN3 = Architecture(name="qwen3", block={"qk_norm": _HEADS})
-PHI3 = Architecture(name="phi3", partial=True, divisors="rope_factors_short.weight", longrope=True, ignored=("rope_factors_long.weight",),
-                    taken=(*_WINDOW, "rope.scaling.attn_factor"), layers=_all, folds=(_GATE_UP,))
+PHI3 = Architecture(name="phi3", partial=True, divisors="rope_factors_short.weight", longrope=True,
+                    ignored=("rope_factors_long.weight",), taken=(*_WINDOW, "rope.scaling.attn_factor"),
+                    layers=_all, folds=(_GATE_UP,))
 
 
 def _root(meta):
@@ -175,7 +187,8 @@ def _root(meta):
 def _scale_of_27b(layers):
     """The one of 27 billion weights has another scale, and is known by its layers."""
     def scale(meta, made):
-        return (made["hidden_size"] / made["num_attention_heads"]) ** -0.5 if made["num_hidden_layers"] == layers else None
+        return ((made["hidden_size"] / made["num_attention_heads"]) ** -0.5 if made["num_hidden_layers"] == layers
+                else None)
     return scale
 
 
@@ -183,8 +196,9 @@ GEMMA = Architecture(name="gemma", block={"activation": "gelu_tanh"}, folds=(ten
 GEMMA3 = GEMMA.like(name="gemma3", block={"activation": "gelu_tanh", "qk_norm": _HEADS, "norms": "sandwich"},
                     taken=(*_PATTERN, "rope.freq_base_swa"), layers=_every(6), local_theta=10000.0, local_scaling=False,
                     scale=_scale_of_27b(62))
-GEMMA2 = GEMMA.like(name="gemma2", block={"activation": "gelu_tanh", "norms": "sandwich"}, taken=(*_PATTERN, "rope.freq_base_swa"),
-                    window=lambda layers: 4096, layers=_every(2), scale=_scale_of_27b(46),
+GEMMA2 = GEMMA.like(name="gemma2", block={"activation": "gelu_tanh", "norms": "sandwich"},
+                    taken=(*_PATTERN, "rope.freq_base_swa"), window=lambda layers: 4096, layers=_every(2),
+                    scale=_scale_of_27b(46),
                     softcaps={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0})
 OLMO2 = Architecture(name="olmo2", block={"qk_norm": _PROJECTION, "norms": "post"}, taken=_PATTERN, layers=_every(4),
                      local_scaling=False)
@@ -202,13 +216,15 @@ GRANITE = LLAMA.like(
     folds=(tensors.interleaved, tensors.factors(_factor("embedding_scale"), _factor("residual_scale"),
                                                 lambda meta: 1 / _factor("logit_scale")(meta))))
 MINICPM = Architecture(name="minicpm", taken=("embedding_scale", "residual_scale", "logit_scale"), folds=GRANITE.folds)
-SMOLLM3 = Architecture(name="smollm3", rotary=lambda meta, windowed: tuple(i % 4 != 3 for i in range(len(windowed))), folds=_INTERLEAVED)
+SMOLLM3 = Architecture(name="smollm3", rotary=lambda meta, windowed: tuple(i % 4 != 3 for i in range(len(windowed))),
+                       folds=_INTERLEAVED)
 GLM4 = Architecture(name="glm4", block={"norms": "sandwich"}, partial=True, folds=(_GATE_UP, tensors.interleaved))
-ARCEE = Architecture(name="arcee", block={"activation": "relu2", "gated": False}, divisors="rope_freqs.weight", folds=_INTERLEAVED)
+ARCEE = Architecture(name="arcee", block={"activation": "relu2", "gated": False}, divisors="rope_freqs.weight",
+                     folds=_INTERLEAVED)
 ERNIE = Architecture(name="ernie4_5", folds=_INTERLEAVED)
 SEED_OSS = Architecture(name="seed_oss", names={"post_attention_layernorm": "post_attention_norm"})
-EXAONE4 = Architecture(name="exaone4", block={"qk_norm": _HEADS, "norms": "post"}, divisors="rope_freqs.weight", taken=_PATTERN,
-                       window=lambda layers: 4096 if layers == 64 else 0, layers=_every(4),
+EXAONE4 = Architecture(name="exaone4", block={"qk_norm": _HEADS, "norms": "post"}, divisors="rope_freqs.weight",
+                       taken=_PATTERN, window=lambda layers: 4096 if layers == 64 else 0, layers=_every(4),
                        rotary=lambda meta, windowed: windowed if any(windowed) else (True,) * len(windowed))
 
 EXAONE = Architecture(name="exaone", divisors="rope_freqs.weight")
@@ -217,8 +233,10 @@ INTERNLM2 = Architecture(name="internlm2", folds=_INTERLEAVED)
 CHATGLM = Architecture(name="chatglm", partial=True, folds=(_GATE_UP, tensors.interleaved))
 
 # With LayerNorm.
-COMMAND_R = Architecture(name="command-r", block={"parallel": True}, layer_norm=True, untied=True, taken=("logit_scale",),
-                         folds=(tensors.interleaved, tensors.centred, tensors.factors(logits=_factor("logit_scale", 0.0))))
+COMMAND_R = Architecture(name="command-r", block={"parallel": True}, layer_norm=True, untied=True,
+                         taken=("logit_scale",),
+                         folds=(tensors.interleaved, tensors.centred,
+                                tensors.factors(logits=_factor("logit_scale", 0.0))))
 
 
 def _only_windowed(meta, windowed):
@@ -274,8 +292,8 @@ FALCON = _Falcon(name="falcon", block=_EXACT | {"parallel": True}, **_LIKE_STARC
 GPTNEOX = _GptNeox(name="gptneox", block=_EXACT, partial=True, taken=("use_parallel_residual",), **_LIKE_STARCODER2)
 
 ARCHITECTURES = {arch.name: arch for arch in (
-    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA2, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4, EXAONE, HUNYUAN,
-    INTERNLM2, MINICPM, CHATGLM, COMMAND_R, COHERE2, OLMO, STABLELM,
+    LLAMA, QWEN2, QWEN3, PHI3, GEMMA, GEMMA2, GEMMA3, OLMO2, GRANITE, SMOLLM3, GLM4, ARCEE, ERNIE, SEED_OSS, EXAONE4,
+    EXAONE, HUNYUAN, INTERNLM2, MINICPM, CHATGLM, COMMAND_R, COHERE2, OLMO, STABLELM,
     STARCODER2, GPT2, STARCODER, NEMOTRON, PHI2, FALCON, GPTNEOX)}
 
 #: Architectures that are known, and what this hardware lacks for them.
@@ -284,5 +302,5 @@ MISSING = {
     **dict.fromkeys(("bloom", "mpt", "refact", "jais"), "ALiBi"),
     **dict.fromkeys(("bert", "modern-bert", "nomic-bert", "jina-bert-v2", "t5encoder"), "encoders"),
     **dict.fromkeys(("mamba", "mamba2", "rwkv6", "rwkv7"), "recurrent layers"),
-    **dict.fromkeys(("llama4", "qwen2moe", "qwen3moe", "gpt-oss", "olmoe", "granitemoe", "phimoe", "dbrx", "deepseek", "grok", "glm4moe",
-                     "ernie4_5-moe", "hunyuan-moe", "bailingmoe", "exaone-moe"), "experts")}
+    **dict.fromkeys(("llama4", "qwen2moe", "qwen3moe", "gpt-oss", "olmoe", "granitemoe", "phimoe", "dbrx", "deepseek",
+                     "grok", "glm4moe", "ernie4_5-moe", "hunyuan-moe", "bailingmoe", "exaone-moe"), "experts")}

@@ -23,8 +23,8 @@ __all__ = ["load_gguf"]
 _OTHER_TRADES = ("GGUF.", "general.", "quantize.", "imatrix.", "tokenizer.")
 
 # Fields behind the architecture's name that change nothing of a model that is read here, and fields of the file.
-_HARMLESS = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor",
-             "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow")
+_HARMLESS = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.yarn_ext_factor",
+             "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow")
 _HARMLESS_OF_FILES = dict.fromkeys(("split.no", "split.tensors.count"), ...)
 
 
@@ -107,11 +107,12 @@ def _read(path):
 
 
 def _rope_scaling(meta, arch, divisors, plain, context, about):
-    """(The scaling that the metadata, or the tensor of divisors of each frequency, speaks of, its factor of cosines and sines, the context
-    that it is for, or None), as llama.cpp takes it.
+    """(The scaling that the metadata, or the tensor of divisors of each frequency, speaks of, its factor of cosines and
+    sines, the context that it is for, or None), as llama.cpp takes it.
 
-    A factor without a type is a linear one; of type none it counts for nothing; divisors count beside it. Of a llama3 scaling GGUF keeps
-    only the divisors: where they are those of Llama 3.1 with another factor, its parameters are found again.
+    A factor without a type is a linear one; of type none it counts for nothing; divisors count beside it. Of a llama3
+    scaling GGUF keeps only the divisors: where they are those of Llama 3.1 with another factor, its parameters are
+    found again.
     """
     kind = meta.of_model("rope.scaling.type", str, "linear")
     if kind not in ("none", "linear", "yarn") and not (kind == "longrope" and arch.longrope):
@@ -143,12 +144,14 @@ def _rope_scaling(meta, arch, divisors, plain, context, about):
 def _yarn(meta, factor, plain, original, about):
     """(Scaling, factor of cosines and sines) of YaRN.
 
-    Its own fields must be at their defaults: llama.cpp reads them for few architectures, though its converters write them for all.
+    Its own fields must be at their defaults: llama.cpp reads them for few architectures, though its converters write
+    them for all.
     """
     for name, neutral in (("ext_factor", 1.0), ("attn_factor", 1.0), ("beta_fast", 32.0), ("beta_slow", 1.0)):
         value = meta.of_model(f"rope.scaling.yarn_{name}", float, neutral)
         if value != neutral:
-            raise ValueError(f"Metadata {meta.key('rope.scaling')}.yarn_{name} must be {neutral:g} or missing, not {shown(value)}")
+            raise ValueError(f"Metadata {meta.key('rope.scaling')}.yarn_{name} must be {neutral:g} or missing, not "
+                             f"{shown(value)}")
     theta = meta.of_model("rope.freq_base", float, 10000.0)
     rope, words = yarn(Options({"factor": factor}), theta, 2 * len(plain), original, lambda: original)
     about.notes["RoPE scaling"] = f"{words} ({meta.key('rope.scaling')})"
@@ -172,7 +175,8 @@ def _check_neutral(meta, arch, head_dim):
         if name == "attention.scale":
             neutral = (*neutral, 1 / math.sqrt(head_dim))
         value = meta.raw(meta.key(name), neutral[0])
-        same = any(value == n or isinstance(n, float) and isinstance(value, float) and math.isclose(value, n, rel_tol=1e-6)
+        same = any(value == n or isinstance(n, float) and isinstance(value, float)
+                   and math.isclose(value, n, rel_tol=1e-6)
                    for n in neutral)
         if not same or isinstance(value, bool) != isinstance(neutral[0], bool):
             raise ValueError(f"Metadata {meta.key(name)} must be {neutral[0]} or missing, not {shown(value)}: "
@@ -183,21 +187,24 @@ def _architecture(meta, found):
     """The `Architecture` of a file with these tensors."""
     name = meta("general.architecture")
     if name in MISSING:
-        raise ValueError(f"Architecture must be one of {', '.join(ARCHITECTURES)}, not {name}: this hardware has no {MISSING[name]}")
+        raise ValueError(f"Architecture must be one of {', '.join(ARCHITECTURES)}, not {name}: this hardware has no "
+                         f"{MISSING[name]}")
     if name not in ARCHITECTURES:
         raise ValueError(f"Architecture must be one of {', '.join(ARCHITECTURES)}, not {shown(name)}")
     meta.architecture = name
     if meta.raw("general.type", "model") != "model":
         raise ValueError(f"Metadata general.type must be model, not {shown(meta.raw('general.type'))}")
     if meta.of_model("expert_count", int, 0):
-        raise ValueError(f"Expert count must be 0, not {meta.of_model('expert_count', int)}: mixtures are not supported")
+        raise ValueError(f"Expert count must be 0, not {meta.of_model('expert_count', int)}: mixtures are "
+                         "not supported")
     if meta.take("split.count", int, 1) > 1:
         raise ValueError(f"Model must be in one file, not {meta.take('split.count', int)}: merge the parts")
     return ARCHITECTURES[name].of(meta, found)
 
 
 def _layers(meta, arch, made, local, about):
-    """(sliding_window, layer_types) of a `ModelShape` with the fields ``made``. ``local``: theta and scaling of layers with a window."""
+    """(sliding_window, layer_types) of a `ModelShape` with the fields ``made``. ``local``: theta and scaling of layers
+    with a window."""
     count = made["num_hidden_layers"]
     window = (meta.of_model("attention.sliding_window", int, arch.window(count)) or None) if arch.layers else None
     windowed = arch.layers(meta, count) if window else (False,) * count
@@ -208,7 +215,8 @@ def _layers(meta, arch, made, local, about):
             "" if all(windowed) else f", in {sum(windowed)} of {count} layers")
     if not all(rotary):
         about.notes["layers without RoPE"] = f"{count - sum(rotary)} of {count}"
-    other = {} if local == (made["rope_theta"], made["rope_scaling"]) else {"rope_theta": local[0], "rope_scaling": local[1]}
+    other = ({} if local == (made["rope_theta"], made["rope_scaling"])
+             else {"rope_theta": local[0], "rope_scaling": local[1]})
     types = tuple(LayerType(window=window if here else None, rotary=turned, **(other if here and turned else {}))
                   for here, turned in zip(windowed, rotary))
     if len(set(types)) == 1 and types[0].rotary and types[0].rope_theta is None:
@@ -217,7 +225,8 @@ def _layers(meta, arch, made, local, about):
 
 
 def _shape(meta, arch, sizes, own, path, divisors, about):
-    """(ModelShape, factor of cosines and sines of each layer.) ``own``: matrices with a bias; ``divisors``: of frequencies, or None."""
+    """(ModelShape, factor of cosines and sines of each layer.) ``own``: matrices with a bias; ``divisors``: of
+    frequencies, or None."""
     hidden, heads = meta.of_model("embedding_length", int, low=1), meta.of_layers("attention.head_count")
     context = meta.of_model("context_length", int)
     if arch.layers is None and (window := meta.of_model("attention.sliding_window", int, 0)):
@@ -228,12 +237,14 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     turned = meta.of_model("rope.dimension_count", int, head_dim)
     for name in ("attention.value_length", *(() if arch.partial else ("rope.dimension_count",))):
         if meta.of_model(name, int, head_dim) != head_dim:
-            raise ValueError(f"Metadata {meta.key(name)} must be the head dimension {head_dim}, not {shown(meta.of_model(name, int))}")
+            raise ValueError(f"Metadata {meta.key(name)} must be the head dimension {head_dim}, not "
+                             f"{shown(meta.of_model(name, int))}")
     if arch.positions:
         turned, about.notes["positions"] = 0, f"a table of {context}"
     _check_neutral(meta, arch, head_dim)
     theta = meta.of_model("rope.freq_base", float, 10000.0)
-    about.notes["RoPE theta"] = f"{theta} ({meta.key('rope.freq_base') if meta.key('rope.freq_base') in meta else 'default of llama.cpp'})"
+    key = meta.key("rope.freq_base")
+    about.notes["RoPE theta"] = f"{theta} ({key if key in meta else 'default of llama.cpp'})"
     tied, head_bias = "output.weight" not in sizes, arch.head_bias and "output.bias" in sizes
     about.notes["LM head"] = "the embedding table (there is no tensor output)" if tied else "tensor output"
     vocab_size = sizes["token_embd.weight"][0]
@@ -249,7 +260,8 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
         "num_attention_heads": heads,
         "num_key_value_heads": meta.of_layers("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "rms_norm_eps": meta.of_model("attention.layer_norm_epsilon" if arch.layer_norm else "attention.layer_norm_rms_epsilon", float),
+        "rms_norm_eps": meta.of_model("attention.layer_norm_epsilon" if arch.layer_norm
+                                      else "attention.layer_norm_rms_epsilon", float),
         "rope_theta": theta,
         "max_position_embeddings": context,
         "tie_word_embeddings": tied and not (arch.untied or head_bias),
@@ -263,7 +275,8 @@ def _shape(meta, arch, sizes, own, path, divisors, about):
     plain = ModelShape(**made).rope_frequencies()[:turned // 2]
     made["rope_scaling"], factor, longest = _rope_scaling(meta, arch, divisors, plain, context, about)
     made["max_position_embeddings"] = min(context, longest or context)
-    local = (meta.of_model("rope.freq_base_swa", float, arch.local_theta or theta), made["rope_scaling"] if arch.local_scaling else None)
+    local = (meta.of_model("rope.freq_base_swa", float, arch.local_theta or theta),
+             made["rope_scaling"] if arch.local_scaling else None)
     window, types = _layers(meta, arch, made, local, about)
     for name, default in arch.softcaps.items():
         made[name] = meta.of_model(name, float, default)
@@ -295,14 +308,16 @@ def load_gguf(path, *, need_tokenizer=True):
         if "token_embd.weight" not in tensors:
             raise ValueError("tensor token_embd.weight is missing: fetch the model again")
         own = arch.own_biases(sizes)
-        shape, factors = _shape(meta, arch, sizes, own, path, read(arch.divisors) if arch.divisors in tensors else None, about)
+        shape, factors = _shape(meta, arch, sizes, own, path, read(arch.divisors) if arch.divisors in tensors
+                                else None, about)
         plan, folded = arch.plan(shape, tensor_shapes(shape), own, sizes, meta)
         folded += filter(None, [attention_factor(plan, factors)])
     except (ValueError, TypeError) as error:
         raise ModelError(f"{path}: {error}") from None
     if folded:
         about.notes["folded"] = "; ".join(folded)
-    check_tensors(shape, sizes, path, ignored=lambda name: name == arch.divisors or name in arch.ignored, wanted=plan.needs())
+    check_tensors(shape, sizes, path, ignored=lambda name: name == arch.divisors or name in arch.ignored,
+                  wanted=plan.needs())
 
     tokenizer = None
     if need_tokenizer or "tokenizer.ggml.tokens" in reader.fields:
@@ -314,5 +329,6 @@ def load_gguf(path, *, need_tokenizer=True):
     if unknown:
         about.warnings.append(f"{path}: metadata that this reader does not know has no effect: {', '.join(unknown)}")
     checkpoint = Checkpoint(shape, str(path), lambda name: plan.recipes[name].make(read), tokenizer, about)
-    checkpoint.in_blocks = plan.made_of({name for name, tensor in tensors.items() if tensor.tensor_type.name == "MXFP4"})
+    checkpoint.in_blocks = plan.made_of({name for name, tensor in tensors.items() if tensor.tensor_type.name
+                                         == "MXFP4"})
     return checkpoint

@@ -79,7 +79,8 @@ def check_header(path):
             try:
                 _check(data, path)
             except ValueError as error:
-                raise ModelError(f"{path}: File must be whole GGUF: it is truncated or damaged, fetch it again ({error})") from None
+                raise ModelError(f"{path}: File must be whole GGUF: it is truncated or damaged, fetch it "
+                                 f"again ({error})") from None
 
 
 def _check(data, path):

@@ -29,24 +29,26 @@ _MXFP4 = "mxfp4"
 # What a weight's scale is called: both multiply, whatever the second one's name says.
 _SCALES = ("_scale", "_scale_inv")
 # Scales of numbers that the machine rounds in its own way. (Any other, such as pre_quant_scale, changes the model.)
-_FOUND_SCALES = frozenset(("input_scale", "input_scale_ub", "activation_scale", "output_scale", "q_scale", "k_scale", "v_scale", "kv_scale",
-                           "prob_scale"))
+_FOUND_SCALES = frozenset(("input_scale", "input_scale_ub", "activation_scale", "output_scale", "q_scale", "k_scale",
+                           "v_scale", "kv_scale", "prob_scale"))
 
 # Options of config.json that change nothing of what a Llama model computes: any value (...), or these.
 _HARMLESS = dict.fromkeys((
     "_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_flash_attn_2_enabled", "attn_implementation",
     "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "classifier_dropout", "dtype", "torch_dtype",
-    "initializer_range", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
-    "is_llama_config", "max_sequence_length", "name_or_path", "output_attentions", "output_hidden_states", "pad_token_id",
+    "initializer_range", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task",
+    "task_specific_params", "is_llama_config", "max_sequence_length", "name_or_path", "output_attentions",
+    "output_hidden_states", "pad_token_id",
     "pretraining_tp", "return_dict", "sep_token_id", "tokenizer_class", "torchscript", "transformers_version",
     "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
     "gradient_checkpointing", "tf_legacy_loss"), ...) | {
     "is_decoder": (False, True), "add_cross_attention": (False,), "chunk_size_feed_forward": (0,),
     "cross_attention_hidden_size": (None,), "is_encoder_decoder": (False,), "pruned_heads": ({},), "prefix": (None,),
-    "rope_interleaved": (False,), "tie_encoder_decoder": (False,), "decoder_start_token_id": (None,), "layer_types": (None,),
-    "auto_map": (None,), "sliding_window": (None,), "use_sliding_window": (False,)}
+    "rope_interleaved": (False,), "tie_encoder_decoder": (False,), "decoder_start_token_id": (None,),
+    "layer_types": (None,), "auto_map": (None,), "sliding_window": (None,), "use_sliding_window": (False,)}
 
-# Options that transformers follows in any model's config.json: the values at which they change nothing, and what to do about others.
+# Options that transformers follows in any model's config.json: the values at which they change nothing, and what to do
+# about others.
 _OF_ANY_MODEL = {
     "is_causal": ((True,), "this hardware's attention is causal"),
     "per_layer_config": ((None, {}), "this hardware's layers are all alike"),
@@ -55,17 +57,20 @@ _OF_ANY_MODEL = {
 
 #: Model types that are refused: what is missing -> which.
 _MISSING = {name: missing for missing, names in (
-    ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 ernie4_5_moe glm4_moe "
-                          "hunyuan_v1_moe dbrx llama4 llama4_text afmoe cohere2_moe dots1 exaone_moe flex_olmo glm4_moe_lite "
+    ("it has no experts", "mixtral qwen2_moe qwen3_moe olmoe gpt_oss granitemoe phimoe deepseek_v2 deepseek_v3 "
+                          "ernie4_5_moe glm4_moe hunyuan_v1_moe dbrx llama4 llama4_text afmoe cohere2_moe dots1 "
+                          "exaone_moe flex_olmo glm4_moe_lite "
                           "granitemoeshared jetmoe minimax_m2 solar_open"),
-    ("it has no part that sees or hears", "gemma3 gemma4 idefics3 internvl llava mistral3 mllama paligemma qwen2_vl qwen2_5_vl qwen3_vl "
-                                          "smolvlm"),
-    ("it has no attention sinks", "granite_swa"), ("it has no norm inside attention and MLP", "bitnet"), ("it has no xIELU", "apertus"),
-    ("it has no latent attention", "minicpm3"), ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
+    ("it has no part that sees or hears", "gemma3 gemma4 idefics3 internvl llava mistral3 mllama paligemma qwen2_vl "
+                                          "qwen2_5_vl qwen3_vl smolvlm"),
+    ("it has no attention sinks", "granite_swa"), ("it has no norm inside attention and MLP", "bitnet"),
+    ("it has no xIELU", "apertus"), ("it has no latent attention", "minicpm3"),
+    ("it runs decoders, not encoders", "bert roberta t5 bart vit"),
     ("it has no ALiBi", "bloom mpt"), ("it has no norm that replaces the residual", "openai-gpt"),
     ("it has no LayerNorm of queries and keys", "persimmon"),
-    ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba rwkv falcon_h1 "
-                                                  "granitemoehybrid nemotron_h olmo_hybrid qwen3_next qwen3_5 zamba zamba2"),
+    ("it has no state-space or recurrent layers", "mamba mamba2 falcon_mamba recurrent_gemma jamba bamba "
+                                                  "rwkv falcon_h1 granitemoehybrid nemotron_h olmo_hybrid qwen3_next "
+                                                  "qwen3_5 zamba zamba2"),
     ("it has no convolutions", "lfm2 lfm2_moe"),
 ) for name in names.split()}
 
@@ -74,12 +79,14 @@ _GENERATION = {
     "min_length": (0, None), "min_new_tokens": (0, None), "num_beams": (1, None), "num_beam_groups": (1, None),
     "repetition_penalty": (1.0, 1, None), "encoder_repetition_penalty": (1.0, 1, None), "length_penalty": ...,
     "diversity_penalty": (0.0, 0, None), "no_repeat_ngram_size": (0, None), "encoder_no_repeat_ngram_size": (0, None),
-    "bad_words_ids": (None, []), "forced_bos_token_id": (None,), "forced_eos_token_id": (None,), "suppress_tokens": (None, []),
-    "begin_suppress_tokens": (None, []), "exponential_decay_length_penalty": (None,), "sequence_bias": (None,),
+    "bad_words_ids": (None, []), "forced_bos_token_id": (None,), "forced_eos_token_id": (None,),
+    "suppress_tokens": (None, []), "begin_suppress_tokens": (None, []), "exponential_decay_length_penalty": (None,),
+    "sequence_bias": (None,),
     "force_words_ids": (None,), "constraints": (None,), "guidance_scale": (None, 1, 1.0), "penalty_alpha": (None,),
     "stop_strings": (None, []), "watermarking_config": (None,)} | dict.fromkeys((
-        "max_length", "max_new_tokens", "do_sample", "use_cache", "early_stopping", "temperature", "top_k", "top_p", "min_p",
-        "typical_p", "epsilon_cutoff", "eta_cutoff", "num_return_sequences", "output_scores", "output_logits",
+        "max_length", "max_new_tokens", "do_sample", "use_cache", "early_stopping", "temperature", "top_k",
+        "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "num_return_sequences",
+        "output_scores", "output_logits",
         "output_attentions", "output_hidden_states", "return_dict_in_generate", "remove_invalid_values",
         "renormalize_logits", "cache_implementation", "cache_config", "bos_token_id", "pad_token_id", "eos_token_id",
         "decoder_start_token_id", "transformers_version", "_from_model_config", "num_assistant_tokens",
@@ -89,7 +96,8 @@ _GENERATION = {
 
 @dataclasses.dataclass(frozen=True)
 class _Described:
-    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the options as given."""
+    """What config.json says: the machine's ModelShape, whether the file's LM head is its embedding table, and the
+    options as given."""
     shape: ModelShape
     tied: bool
     given: Given
@@ -127,11 +135,13 @@ def _family(options, about, where):
         raise ValueError(f"Model type must be one of {', '.join(FAMILIES)}, not {shown(kind)}")
     for name in names:
         if name not in of:
-            right = f"one of {', '.join(of)}" if kind is None else f"{FAMILIES[kind].architecture} for model type {kind}"
+            right = (f"one of {', '.join(of)}"
+                     if kind is None else f"{FAMILIES[kind].architecture} for model type {kind}")
             raise ValueError(f"Architecture must be {right}, not {shown(name)}")
     others = [name for name in names if name not in (FAMILIES[kind].architecture, *FAMILIES[kind].other_names)]
     if others:
-        about.warnings.append(f"{where}: model_type {kind} is taken, and architectures {', '.join(others)} is not, as transformers does")
+        about.warnings.append(f"{where}: model_type {kind} is taken, and architectures {', '.join(others)} is not, as "
+                              "transformers does")
     return FAMILIES[kind]
 
 
@@ -158,15 +168,19 @@ def _describe(config, generation, name, about, folder):
     bos = options.take("bos_token_id", int, None) if "bos_token_id" in options else family.defaults["bos_token_id"]
     about.notes["start token"] = f"{'none' if bos is None else bos} ({given.said('bos_token_id')})"
     options.raw("quantization_config")
-    default = () if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)     # it may be missing, but not null
+    # it may be missing, but not null
+    default = () if "tie_word_embeddings" in options else (family.defaults["tie_word_embeddings"],)
     tied = options.take("tie_word_embeddings", bool, *default)
-    shape = ModelShape(name=name, **fields, tie_word_embeddings=tied and not family.untied, bos_token_id=bos, eos_token_ids=ends)
+    shape = ModelShape(name=name, **fields, tie_word_embeddings=tied and not family.untied, bos_token_id=bos,
+                       eos_token_ids=ends)
     unknown = options.left(_GENERATION | _HARMLESS)
     if unknown:
-        about.warnings.append(f"{where}: not known for a {family.model_type} model, and without effect here: {', '.join(unknown)}")
+        about.warnings.append(f"{where}: not known for a {family.model_type} model, and without effect here: "
+                              f"{', '.join(unknown)}")
     changed = generation.left(_GENERATION)
     if changed:
-        about.warnings.append(f"{where.with_name('generation_config.json')}: the sampler does not do: {', '.join(changed)}")
+        about.warnings.append(f"{where.with_name('generation_config.json')}: the sampler does not do: "
+                              f"{', '.join(changed)}")
     suggested = [f"{key} {generation.raw(key)}" for key in ("temperature", "top_k", "top_p") if key in generation]
     if suggested:
         about.notes["sampling"] = f"{', '.join(suggested)} is suggested (generation_config.json); see --temperature"
@@ -176,17 +190,20 @@ def _describe(config, generation, name, about, folder):
 def shape_from_config(config, generation=None, *, name="model", about=None, folder=""):
     """The ModelShape that config.json describes; ``generation`` is generation_config.json, whose end tokens win.
 
-    ``about``, an `About`, gets what was taken from which option, and a warning for options that were not, of the files in ``folder``.
-    Raises ValueError or TypeError for what is no model of `FAMILIES`.
+    ``about``, an `About`, gets what was taken from which option, and a warning for options that were not, of the files
+    in ``folder``. Raises ValueError or TypeError for what is no model of `FAMILIES`.
     """
     return _describe(config, generation, name, about, folder).shape
 
 
 def _block_structure(options):
-    """Rows and columns of a block, as compressed-tensors says them for each group of matrices: they must be the same in all."""
+    """Rows and columns of a block, as compressed-tensors says them for each group of matrices: they must be the same in
+    all."""
     groups = options.take("config_groups", dict, {}, of=dict)
-    weights = [Options(group, f"quantization_config.config_groups.{name}.").take("weights", dict, {}) for name, group in groups.items()]
-    found = {tuple(take(w, "block_structure", list, [128, 128], of=int, low=1)) for w in weights if w.get("strategy") == "block"}
+    weights = [Options(group, f"quantization_config.config_groups.{name}.").take("weights", dict, {})
+               for name, group in groups.items()]
+    found = {tuple(take(w, "block_structure", list, [128, 128], of=int, low=1)) for w in weights
+             if w.get("strategy") == "block"}
     if len(found) > 1:
         raise ValueError("Option quantization_config.config_groups must have the same block_structure in all groups")
     return list(*found) or [128, 128]
@@ -197,10 +214,11 @@ def _quantization(config):
     options = Options(config, "quantization_config.")
     method = options.take("quant_method", str) if config else None
     if method is not None and method not in (*_FP8_METHODS, _MXFP4):
-        raise ValueError(f"Quantization method must be one of {', '.join((*_FP8_METHODS, _MXFP4))}, not {shown(method)}: "
-                         "use the unquantized model")
+        raise ValueError(f"Quantization method must be one of {', '.join((*_FP8_METHODS, _MXFP4))}, not "
+                         f"{shown(method)}: use the unquantized model")
     if options.raw("transform_config"):
-        raise ValueError("Option quantization_config.transform_config must be empty: this hardware has no transforms of activations")
+        raise ValueError("Option quantization_config.transform_config must be empty: this hardware has no transforms "
+                         "of activations")
     block = options.take("weight_block_size", list, _block_structure(options), of=int, low=1)
     if len(block) != 2:
         raise ValueError(f"Option quantization_config.weight_block_size must be two numbers, not {len(block)}")
@@ -237,8 +255,9 @@ class _Folder:
         for name, file in self._files.items():
             for suffix in _SCALES:
                 if name + suffix in self._files and not (method and file.is_fp8(name)):
-                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights of a model whose config.json has a "
-                                     f"quantization_config, and {name} is none: use the unquantized model")
+                    raise ModelError(f"{file.path}: tensor {name + suffix} must scale FP8 weights of a model whose "
+                                     f"config.json has a quantization_config, and {name} is none: use the unquantized "
+                                     "model")
 
     def _join_blocks(self):
         """Codes and scales in MXFP4 become one tensor each."""
@@ -246,11 +265,13 @@ class _Folder:
             name, file = codes.removesuffix(mxfp4.BLOCKS), self._files[codes]
             scales = name + mxfp4.SCALES
             if scales not in self._files:
-                raise ModelError(f"{file.path}: tensor {scales} is missing: {name} is in MXFP4, and its scales must be in the file")
+                raise ModelError(f"{file.path}: tensor {scales} is missing: {name} is in MXFP4, and its scales must "
+                                 "be in the file")
             shape = mxfp4.matrix_shape(self.shapes.pop(codes), self.shapes.pop(scales))
             if shape is None or name in self._files:
-                raise ModelError(f"{file.path}: tensor {codes} must be [rows, inputs / 32, 16] with scales [rows, inputs / 32], "
-                                 f"and there once, not {list(file.shapes[codes])} with {list(self._files[scales].shapes[scales])}")
+                raise ModelError(f"{file.path}: tensor {codes} must be [rows, inputs / 32, 16] with scales [rows, "
+                                 f"inputs / 32], and there once, not {list(file.shapes[codes])} with "
+                                 f"{list(self._files[scales].shapes[scales])}")
             self.shapes[name] = shape
             self.in_blocks.add(name)
 
@@ -273,7 +294,8 @@ class _Folder:
         file = self._files[scale_name]
         scale = file.read(scale_name)
         if values.ndim != 2:
-            raise ModelError(f"{file.path}: tensor {scale_name} must scale a matrix, not one of shape {list(values.shape)}")
+            raise ModelError(f"{file.path}: tensor {scale_name} must scale a matrix, not one of shape "
+                             f"{list(values.shape)}")
         n, k = values.shape
         rows, columns = self._block
         if scale.size == 1:
@@ -296,13 +318,14 @@ def _shards(index):
         raise ModelError(f"{index}: Option weight_map must name at least one file: fetch the model again")
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ModelError(f"{index}: File of weights must be a .safetensors file in the same folder, not {shown(name)}")
+            raise ModelError(f"{index}: File of weights must be a .safetensors file in the same folder, not "
+                             f"{shown(name)}")
     return names
 
 
 def _ignored(name, found):
-    """Tensors that are no weights and that some checkpoints carry: derived tables, and scales, which `_Folder` reads or which are those of
-    activations and of a KV cache: the machine finds its own. ``found``: the names in the files."""
+    """Tensors that are no weights and that some checkpoints carry: derived tables, and scales, which `_Folder` reads or
+    which are those of activations and of a KV cache: the machine finds its own. ``found``: the names in the files."""
     weight = next((name.removesuffix(suffix) for suffix in _SCALES if name.endswith(suffix)), None)
     return name.endswith("rotary_emb.inv_freq") or name.rpartition(".")[2] in _FOUND_SCALES or weight in found
 
@@ -315,7 +338,8 @@ def _config(folder, about):
         advice = "merge it into the model that it is for (merge_and_unload of peft)"
         if not (folder / "config.json").exists():
             raise ModelError(f"{adapter}: Folder must be that of a model, not of an adapter alone: {advice}")
-        about.warnings.append(f"{adapter}: the adapter is not applied (transformers does it where peft is installed): {advice}")
+        about.warnings.append(f"{adapter}: the adapter is not applied (transformers does it where peft is "
+                              f"installed): {advice}")
     config = read_json(folder / "config.json")
     generation = read_json(folder / "generation_config.json", default={})
     try:
@@ -325,15 +349,17 @@ def _config(folder, about):
 
 
 def folder_shape(folder, about=None):
-    """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a family that is read."""
+    """The ModelShape of a folder that has config.json, if nothing else; ModelError if it is none of a family that is
+    read."""
     return _config(folder, About() if about is None else about)[1].shape
 
 
 def _tables(folder, described, files, about):
-    """(`_Described`, {the file's name: the one that is there instead}) of the embedding table and the LM head, as transformers 5 ties them.
+    """(`_Described`, {the file's name: the one that is there instead}) of the embedding table and the LM head, as
+    transformers 5 ties them.
 
-    Tied by the configuration, but both in the file and different: the model has two tables. Only one in the file: it is both. (Version 4
-    drops the head.)
+    Tied by the configuration, but both in the file and different: the model has two tables. Only one in the file: it is
+    both. (Version 4 drops the head.)
     """
     embedding, head = map(described.given.family.spelled, (EMBEDDING, HEAD))
     there = [name for name in (embedding, head) if name in files.shapes]
@@ -343,17 +369,20 @@ def _tables(folder, described, files, about):
     if there == [head]:
         about.notes["LM head"] = f"{head}, which is the embedding table too (tie_word_embeddings)"
         return described, {embedding: head}
-    if len(there) == 2 and (files.shapes[embedding] != files.shapes[head] or not np.array_equal(files.read(embedding), files.read(head))):
+    if len(there) == 2 and (files.shapes[embedding] != files.shapes[head]
+                            or not np.array_equal(files.read(embedding), files.read(head))):
         about.notes["LM head"] = f"{head}, which differs from the embedding table"
-        about.warnings.append(f"{folder / 'config.json'}: tie_word_embeddings is true, but {head} differs from {embedding}: "
-                              "both are taken, as transformers 5 does")
-        return dataclasses.replace(described, tied=False, shape=dataclasses.replace(described.shape, tie_word_embeddings=False)), {}
+        about.warnings.append(f"{folder / 'config.json'}: tie_word_embeddings is true, but {head} differs from "
+                              f"{embedding}: both are taken, as transformers 5 does")
+        return dataclasses.replace(described, tied=False,
+                                   shape=dataclasses.replace(described.shape, tie_word_embeddings=False)), {}
     about.notes["LM head"] = "the embedding table (tie_word_embeddings)"
     return described, {}
 
 
 def load_folder(folder, *, need_tokenizer=True):
-    """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a family that is read."""
+    """The Checkpoint of a folder in Hugging Face's layout; ModelError if it is none, or none of a family that is
+    read."""
     folder, about = Path(folder), About()
     config, described = _config(folder, about)
     try:
@@ -372,11 +401,13 @@ def load_folder(folder, *, need_tokenizer=True):
     found = files.shapes | {name: files.shapes[other] for name, other in other_names.items()}
     # a tied model may carry its LM head all the same
     allowed = (*family.leftover, *([family.spelled(HEAD)] if described.tied else []))
-    check_tensors(shape, found, folder, lambda name: name.endswith(allowed) or _ignored(name, found), wanted=plan.needs())
+    check_tensors(shape, found, folder, lambda name: name.endswith(allowed) or _ignored(name, found),
+                  wanted=plan.needs())
 
     def read(name):
         name = other_names.get(name, name)
-        return finite(files.read(name), f"{folder}: tensor {name}")     # by the file's name: the machine's may be made from several
+        # by the file's name: the machine's may be made from several
+        return finite(files.read(name), f"{folder}: tensor {name}")
 
     tokenizer = None
     if need_tokenizer or (folder / "tokenizer.json").exists():
@@ -384,5 +415,6 @@ def load_folder(folder, *, need_tokenizer=True):
         tokenizer.check_vocabulary(shape.vocab_size, folder / "tokenizer.json")
     checkpoint = Checkpoint(shape, str(folder), lambda name: plan.recipes[name].make(read), tokenizer, about)
     checkpoint.modules = plan.modules(spelled)
-    checkpoint.in_blocks = plan.made_of({name for name in plan.needs() if other_names.get(name, name) in files.in_blocks})
+    checkpoint.in_blocks = plan.made_of({name for name in plan.needs()
+                                         if other_names.get(name, name) in files.in_blocks})
     return checkpoint

@@ -9,17 +9,19 @@ from .files import open_file
 
 __all__ = ["decode_json", "read_json", "take"]
 
-#: Bytes of a JSON file. The longest index of a published model (some 90,000 tensors) has 9 million; in Python's objects it is up to 20
-#: times as large.
+#: Bytes of a JSON file. The longest index of a published model (some 90,000 tensors) has 9 million; in Python's objects
+#: it is up to 20 times as large.
 LONGEST = 16 << 20
 _MOST_DIGITS = 100  # of an integer; `model_max_length` is often int(1e30). Each is within a float's range.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", list: "a list", dict: "an object"}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", list: "a list",
+          dict: "an object"}
 _REQUIRED = object()
 
 
 def read_json(path, *, default=None, longest=LONGEST):
-    """The object (a dict) in a JSON file. ModelError if there is none, in one line; a missing file is ``default``, if that is given.
+    """The object (a dict) in a JSON file. ModelError if there is none, in one line; a missing file is ``default``, if
+    that is given.
 
     See :func:`decode_json`; ``longest`` is how many bytes the file may have.
     """
@@ -45,11 +47,11 @@ def read_json(path, *, default=None, longest=LONGEST):
 
 
 def decode_json(data, *, unique=False):
-    """The value that JSON text, in bytes, stands for. ValueError (one line) for what is not JSON, and for what readers understand
-    differently:
+    """The value that JSON text, in bytes, stands for. ValueError (one line) for what is not JSON, and for what readers
+    understand differently:
 
-    a key that an object has twice with different values, NaN and numbers too large for a float, integers of more than 100
-    digits, minus zero as an integer, half of a surrogate pair, nesting that is too deep for the reader.
+    a key that an object has twice with different values, NaN and numbers too large for a float, integers of more than
+    100 digits, minus zero as an integer, half of a surrogate pair, nesting that is too deep for the reader.
     ``unique``: a key that stands twice is refused even with the same value.
     """
     try:

@@ -1,8 +1,8 @@
 """A quantized model in a folder, which stands for a model wherever one is named.
 
-``quantized.json`` has shape, recipe, exponents, digest and what the numbers were made from, ``codes.safetensors`` codes and offsets as the
-machine has them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. A digest covers all numbers, another one the
-tokenizer: a folder that was damaged is refused.
+``quantized.json`` has shape, recipe, exponents, digest and what the numbers were made from, ``codes.safetensors`` codes
+and offsets as the machine has them, gains and biases as bf16 bits, and ``tokenizer.json`` is the model's own. A digest
+covers all numbers, another one the tokenizer: a folder that was damaged is refused.
 """
 import contextlib
 import dataclasses
@@ -34,8 +34,9 @@ MANIFEST, CODES, TOKENIZER = "quantized.json", "codes.safetensors", "tokenizer.j
 VERSION = 1
 _PARTS = ("codes", "lo", "rows", "blocks")
 _CLASSES = {cls.__name__: cls for cls in (
-    shapes.ModelShape, shapes.LayerType, shapes.LinearRopeScaling, shapes.Llama3RopeScaling, shapes.DivisorRopeScaling, Recipe, Override,
-    blocks.Block, blocks.Matrix, blocks.Norm, blocks.Project, blocks.Store, blocks.Attend, blocks.QkNorm)}
+    shapes.ModelShape, shapes.LayerType, shapes.LinearRopeScaling, shapes.Llama3RopeScaling, shapes.DivisorRopeScaling,
+    Recipe, Override, blocks.Block, blocks.Matrix, blocks.Norm, blocks.Project, blocks.Store,
+    blocks.Attend, blocks.QkNorm)}
 
 
 def is_kept(path):
@@ -52,9 +53,11 @@ def check_folder(folder):
         raise ValueError(f"Output must be a folder that can be replaced, and {folder} is a mount: name a folder in it")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if there and not is_kept(folder):
-        raise ValueError(f"Output folder must be new, empty or an earlier output (with {MANIFEST}), and {folder} is none of these")
+        raise ValueError(f"Output folder must be new, empty or an earlier output (with {MANIFEST}), and {folder} is "
+                         "none of these")
     if others := sorted(there - {MANIFEST, CODES, TOKENIZER}):
-        raise ValueError(f"Output folder must be an earlier output alone, for it is replaced, and {folder} has {shown(others[0])} too")
+        raise ValueError(f"Output folder must be an earlier output alone, for it is replaced, and {folder} has "
+                         f"{shown(others[0])} too")
     parent = folder.resolve().parent
     while not os.path.lexists(parent):
         parent = parent.parent
@@ -117,8 +120,8 @@ def _write(folder, quantized, checkpoint, largest, source):
     write_safetensors(folder / CODES, dict(_arrays(quantized)))
     exponents = {name: matrix.exponent for name, matrix in _matrices(quantized)}
     formats = {name: matrix.fmt.name for name, matrix in _matrices(quantized)}
-    about = {"version": VERSION, "shape": _plain(quantized.shape), "recipe": _plain(quantized.recipe), "exponents": exponents,
-             "formats": formats,
+    about = {"version": VERSION, "shape": _plain(quantized.shape), "recipe": _plain(quantized.recipe),
+             "exponents": exponents, "formats": formats,
              "digest": quantized.digest, "largest residual": largest, "made from": source}
     if tokenizer := checkpoint.tokenizer:
         (folder / TOKENIZER).write_text(tokenizer.stored(), encoding="utf-8")
@@ -128,7 +131,8 @@ def _write(folder, quantized, checkpoint, largest, source):
 
 
 def load_kept(folder, *, need_tokenizer=True):
-    """The Checkpoint of a folder that `keep` wrote: its tensors are what the codes stand for, its ``kept`` the quantized model."""
+    """The Checkpoint of a folder that `keep` wrote: its tensors are what the codes stand for, its ``kept`` the
+    quantized model."""
     folder = Path(folder)
     where = folder / MANIFEST
     try:
@@ -140,7 +144,8 @@ def load_kept(folder, *, need_tokenizer=True):
         quantized = _model(shape, recipe, SafetensorsFile(folder / CODES), take(about, "exponents", dict, of=int),
                            take(about, "formats", dict, of=str))
         if quantized.digest != (digest := take(about, "digest", str)):
-            raise ValueError(f"Codes must be those that were written, of digest {digest[:16]}, not {quantized.digest[:16]}")
+            raise ValueError(f"Codes must be those that were written, of digest {digest[:16]}, not "
+                             f"{quantized.digest[:16]}")
         tokenizer = None
         if (folder / TOKENIZER).is_file() or need_tokenizer:
             options = take(about, "tokenizer", dict)
@@ -198,7 +203,8 @@ def _model(shape, recipe, file, exponents, formats):
 
     def matrix(name):
         parts: dict[str, Any] = {part: arrays.get(f"{name}.{part}") for part in _PARTS}
-        return Matrix(parts["codes"], exponents[name], fp8(formats[name], WEIGHTS), parts["lo"], parts["rows"], parts["blocks"])
+        return Matrix(parts["codes"], exponents[name], fp8(formats[name], WEIGHTS), parts["lo"], parts["rows"],
+                      parts["blocks"])
 
     def layer(i):
         prefix = f"layers.{i}."
@@ -208,7 +214,8 @@ def _model(shape, recipe, file, exponents, formats):
 
     head = matrix("head")
     return QuantizedModel(
-        shape=shape, recipe=recipe, layers=tuple(map(layer, range(shape.num_hidden_layers))), final_gain=arrays["final_gain"], head=head,
+        shape=shape, recipe=recipe, layers=tuple(map(layer, range(shape.num_hidden_layers))),
+        final_gain=arrays["final_gain"], head=head,
         embedding=head if shape.tie_word_embeddings else matrix("embedding"), final_bias=arrays.get("final_bias"),
         positions=matrix("positions") if shape.learned_positions else None)
 

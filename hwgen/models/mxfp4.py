@@ -1,5 +1,5 @@
-"""Matrices in MXFP4 (OCP's Microscaling formats, version 1.0) as gpt-oss's safetensors hold them: codes in one tensor, scales in
-another."""
+"""Matrices in MXFP4 (OCP's Microscaling formats, version 1.0) as gpt-oss's safetensors hold them: codes in one tensor,
+scales in another."""
 import numpy as np
 
 from ..params.formats import E2M1
@@ -15,8 +15,8 @@ _BIAS, _NAN = 127, 255      # of E8M0
 
 
 def matrix_shape(blocks, scales):
-    """The shape of a matrix whose codes and scales have these shapes, [..., rows, inputs / 32, 16] and [..., rows, inputs / 32]; None if
-    they are of none."""
+    """The shape of a matrix whose codes and scales have these shapes, [..., rows, inputs / 32, 16] and [..., rows,
+    inputs / 32]; None if they are of none."""
     if len(blocks) < 3 or blocks[-1] != BLOCK // 2 or tuple(blocks[:-1]) != tuple(scales):
         return None
     return (*blocks[:-2], blocks[-2] * BLOCK)
@@ -25,8 +25,8 @@ def matrix_shape(blocks, scales):
 def dequantized(blocks, scales):
     """The numbers, exactly: uint8 [..., rows, n, 16], uint8 [..., rows, n] -> float32 [..., rows, 32 n].
 
-    Byte k of a block holds elements 2k, in its lower half, and 2k + 1. (GGUF's type has k and k + 16 there; the gguf package reads it.) A
-    scale is 2**(byte - 127), and 255 is NaN, as OCP says.
+    Byte k of a block holds elements 2k, in its lower half, and 2k + 1. (GGUF's type has k and k + 16 there; the gguf
+    package reads it.) A scale is 2**(byte - 127), and 255 is NaN, as OCP says.
     """
     values = np.stack([_VALUES[blocks & 15], _VALUES[blocks >> 4]], axis=-1).reshape(*scales.shape, BLOCK)
     exponents = np.where(scales == _NAN, 0, scales.astype(np.int32) - _BIAS)[..., None]

@@ -1,4 +1,5 @@
-"""What a reader took from a model's files, and what it left: nothing that changes a model's meaning is passed over in silence."""
+"""What a reader took from a model's files, and what it left: nothing that changes a model's meaning is passed over in
+silence."""
 from .json_file import take
 
 __all__ = ["About", "Options"]
@@ -45,7 +46,8 @@ class Options:
         return self._values.get(name, default)
 
     def left(self, harmless):
-        """The names that were not taken, but for ``harmless`` ones: name -> values that change nothing, or ``...`` for any value."""
+        """The names that were not taken, but for ``harmless`` ones: name -> values that change nothing, or ``...`` for
+        any value."""
         def changes_nothing(name, value):
             neutral = harmless.get(name, ())
             return neutral is ... or any(type(value) is type(other) and value == other for other in neutral)

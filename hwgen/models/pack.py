@@ -49,10 +49,12 @@ def sections(quantized, design):
     for section in design.stream:
         if section.name == HEADER:
             identity = model_id(quantized)
-            exponents = [tables[name].exponent for name in section.exponents]       # in 8 bits, as the residual takes them
+            # in 8 bits, as the residual takes them
+            exponents = [tables[name].exponent for name in section.exponents]
             yield _words(design, [*exponents, 0][:2] + [identity & 0xFFFF, identity >> 16])
         elif section.name == FINAL_NORM:
-            yield _words(design, [design.stored_exponent(tables[name]) for name in section.exponents], quantized.final_gain,
+            yield _words(design, [design.stored_exponent(tables[name]) for name in section.exponents],
+                         quantized.final_gain,
                          [_padded(getattr(quantized, vector.name), design, vector) for vector in block.final_vectors])
         elif section.name in tables:
             table = tables[section.name]
@@ -71,21 +73,25 @@ def sections(quantized, design):
 
 def _check(quantized, design):
     if quantized.shape != design.model:
-        raise ValueError(f"Model must be the design's {design.model.name}, not {quantized.shape.name} (their shapes differ)")
+        raise ValueError(f"Model must be the design's {design.model.name}, not {quantized.shape.name} (their "
+                         "shapes differ)")
     if quantized.recipe != design.recipe:
         raise ValueError("Recipe of the quantized model must be the design's: quantize again")
-    sections = [(section, matrix) for section in design.stream if section.matmul for matrix in _matrices(quantized, design, section)]
+    sections = [(section, matrix) for section in design.stream if section.matmul
+                for matrix in _matrices(quantized, design, section)]
     for section, matrix in sections:
         tiling = section.tiling
-        if section.layer is None and matrix.rows is not None and matrix.exponent + int(matrix.rows.max(initial=0)) > 511:
-            raise ValueError(f"Scale exponent of {section.name} must fit 10 bits with its rows' offsets, not {matrix.exponent} + "
-                             f"{matrix.rows.max()}")
+        largest = matrix.exponent + (0 if matrix.rows is None else int(matrix.rows.max(initial=0)))
+        if section.layer is None and matrix.rows is not None and largest > 511:
+            raise ValueError(f"Scale exponent of {section.name} must fit 10 bits with its rows' offsets, not "
+                             f"{matrix.exponent} + {matrix.rows.max()}")
         for part, wanted, most, noun in ((matrix.rows, tiling.row_tiles,
-                                          design.recipe.row_offsets(HEAD if section.layer is None else section.name), "rows"),
+                                          design.recipe.row_offsets(HEAD if section.layer is None else section.name),
+                                          "rows"),
                                          (matrix.blocks, tiling.block_steps, design.largest_block, "blocks")):
             if (part is not None) != bool(wanted) or part is not None and part.max(initial=0) > most:
-                raise ValueError(f"Offsets of {noun} of {section.name} must be {f'0 to {most}' if wanted else 'none'}, as the recipe "
-                                 f"says: quantize again")
+                raise ValueError(f"Offsets of {noun} of {section.name} must be "
+                                 f"{f'0 to {most}' if wanted else 'none'}, as the recipe says: quantize again")
 
 
 def _matrices(quantized, design, section):
@@ -97,7 +103,8 @@ def _matrices(quantized, design, section):
 
 
 def _words(design, head, gains=None, vectors=()):
-    """A record, or the header: words of exponents padded to granules, the gains, the vectors, zeros up to a whole beat."""
+    """A record, or the header: words of exponents padded to granules, the gains, the vectors, zeros up to a whole
+    beat."""
     hw = design.hw
     for exponent in head if gains is not None else head[:2]:
         if not -512 <= exponent < 512:
@@ -131,7 +138,8 @@ def matrix_rows(values, design, project):
     found = []
     for name in project.matrices:
         matrix = design.block.matrix(name)
-        found.append(_heads(values[name], design, matrix.rotary) if matrix.rows in ("heads", "kv_heads") else values[name])
+        found.append(_heads(values[name], design, matrix.rotary) if matrix.rows in ("heads", "kv_heads")
+                     else values[name])
     if project.interleaved:
         return np.stack(found, axis=1).reshape(-1, found[0].shape[1])
     return np.concatenate(found)
@@ -153,7 +161,8 @@ def _vector(layer, design, vector):
     block = design.block
     if vector.project:
         project = next(project for project in block.of(Project) if project.name == vector.project)
-        values = matrix_rows({name: getattr(layer, f"{name}_bias", np.zeros(len(getattr(layer, name).codes), np.uint16))[:, None]
+        values = matrix_rows({name: getattr(layer, f"{name}_bias",
+                                            np.zeros(len(getattr(layer, name).codes), np.uint16))[:, None]
                         for name in project.matrices}, design, project)
     else:
         values = _heads(getattr(layer, vector.name)[:, None], design, rotary=True)
@@ -165,8 +174,8 @@ def _padded(values, design, vector):
 
 
 def _offsets(layer, design, project, part, wanted):
-    """The offsets of a project's rows [outputs], or of their blocks [outputs, blocks], as the array sees them; None where there are
-    none."""
+    """The offsets of a project's rows [outputs], or of their blocks [outputs, blocks], as the array sees them; None
+    where there are none."""
     if not wanted:
         return None
     found = {name: getattr(getattr(layer, name), part) for name in project.matrices}
@@ -187,7 +196,8 @@ def tile_beats(design, matmul, codes):
 
 
 def _tiles(design, tiling, codes, lo=None, rows=None, blocks=None):
-    """A matrix [outputs, inputs] as tiles, with the offsets of rows and blocks between them: uint8 [beats, beat_bytes]."""
+    """A matrix [outputs, inputs] as tiles, with the offsets of rows and blocks between them: uint8 [beats,
+    beat_bytes]."""
     hw, matmul = design.hw, tiling.matmul
     tiles = np.zeros((matmul.n_tiles, matmul.k_tiles, matmul.codes, hw.columns, hw.lanes), np.uint8)
     for i, part in enumerate((codes, lo)[:matmul.codes]):
@@ -208,8 +218,8 @@ def _tiles(design, tiling, codes, lo=None, rows=None, blocks=None):
     for j, tile in enumerate(tiles):
         beats[tiling.n_tile(j):tiling.n_tile(j) + len(tile)] = tile
     if tiling.row_tiles:
-        beats[[tiling.rows(j) for j in range(0, matmul.n_tiles, tiling.row_tiles)]] = _groups(hw, rows[:matmul.rows, None],
-                                                                                              tiling.row_tiles, matmul.n_tiles)
+        offsets = _groups(hw, rows[:matmul.rows, None], tiling.row_tiles, matmul.n_tiles)
+        beats[[tiling.rows(j) for j in range(0, matmul.n_tiles, tiling.row_tiles)]] = offsets
     return beats
 
 
@@ -228,8 +238,10 @@ def _groups(hw, offsets, count, n_tiles):
 
 
 def _with_blocks(hw, tiling, tiles, blocks):
-    """N-tiles' beats [n_tiles, beats, beat_bytes] with those of their blocks' offsets [outputs, blocks] between them."""
-    n_tiles, per_beat, codes = len(tiles), tiling.block_steps * hw.lanes // BLOCK, tiling.block_steps * tiling.beats // 2
+    """N-tiles' beats [n_tiles, beats, beat_bytes] with those of their blocks' offsets [outputs, blocks] between
+    them."""
+    n_tiles, per_beat, codes = (len(tiles), tiling.block_steps * hw.lanes // BLOCK, tiling.block_steps
+                                * tiling.beats // 2)
     beats = -(-tiling.steps // tiling.block_steps)
     padded = np.zeros((n_tiles * hw.columns, beats * per_beat), np.uint8)
     padded[:blocks.shape[0], :blocks.shape[1]] = blocks[:len(padded), :padded.shape[1]]

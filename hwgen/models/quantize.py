@@ -20,11 +20,13 @@ from .checkpoint import tensor_shapes
 __all__ = ["Layer", "Matrix", "QuantizedModel", "Recipe", "bf16", "bf16_values", "encode", "quantize",
            "quantize_head", "quantize_matrix", "scale_exponent", "score_factor"]
 
-_CHUNK = 1 << 15  # elements that are converted at once: their float64 temporaries stay in a cache (5 ns an element; 28 at 1 << 20)
+# elements that are converted at once: their float64 temporaries stay in a cache (5 ns an element; 28 at 1 << 20)
+_CHUNK = 1 << 15
 
 
 def encode(values, fmt, exponent=0):
-    """FP8 codes of numbers times 2**exponent: nearest, ties to even, saturating. Any float array -> uint8 of the same shape."""
+    """FP8 codes of numbers times 2**exponent: nearest, ties to even, saturating. Any float array -> uint8 of the same
+    shape."""
     values = np.asarray(values)
     codes = np.empty(values.shape, np.uint8)
     source, target, scale = values.reshape(-1), codes.reshape(-1), exponent
@@ -66,8 +68,8 @@ def scale_exponent(largest, fmt):
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """One quantized matrix: the weight is the code's value times ``2**exponent``, and where there are offsets, times 2 to the power of
-    its row's and of its block's.
+    """One quantized matrix: the weight is the code's value times ``2**exponent``, and where there are offsets, times 2
+    to the power of its row's and of its block's.
 
     Parameters
     ----------
@@ -97,26 +99,30 @@ class Matrix:
         step = max(1, _CHUNK // max(1, self.codes.shape[1]))
         for start in range(0, len(values), step):       # an index takes eight times a code's memory
             part = slice(start, start + step)
-            values[part] = table[self.codes[part]] if self.lo is None else table[self.codes[part]] + table[self.lo[part]]
+            values[part] = (table[self.codes[part]]
+                            if self.lo is None else table[self.codes[part]] + table[self.lo[part]])
         offsets = self.offsets()
         return values if offsets is None else np.ldexp(values, offsets, out=values)
 
     def offsets(self):
-        """What is added to the exponent of each weight, int32 [outputs, inputs] or [outputs, 1]; None where there is nothing."""
+        """What is added to the exponent of each weight, int32 [outputs, inputs] or [outputs, 1]; None where there is
+        nothing."""
         if self.rows is None and self.blocks is None:
             return None
         rows = 0 if self.rows is None else self.rows[:, None].astype(np.int32)
-        blocks = 0 if self.blocks is None else self.blocks.repeat(BLOCK, axis=1)[:, :self.codes.shape[1]].astype(np.int32)
+        blocks = (0 if self.blocks is None
+                  else self.blocks.repeat(BLOCK, axis=1)[:, :self.codes.shape[1]].astype(np.int32))
         return rows + blocks
 
 
 def quantize_matrix(weights, fmt, *, pair=False, rows=0, blocks=0):
     """Codes of a matrix with one power-of-two scale: float [outputs, inputs] -> Matrix.
 
-    ``rows``: and an offset of each output's, 0 to ``rows``; the exponent is then that of the least row, but no row clips.
+    ``rows``: and an offset of each output's, 0 to ``rows``; the exponent is then that of the least row, but no row
+    clips.
 
-    In E2M1 scales are those with the least squared error: of each block, with an offset of 0 to ``blocks`` to its row's; of rows if that is
-    0.
+    In E2M1 scales are those with the least squared error: of each block, with an offset of 0 to ``blocks`` to its
+    row's; of rows if that is 0.
     """
     if fmt == E2M1:
         if pair:
@@ -160,15 +166,16 @@ def _in_blocks(weights, rows, blocks):
     of_blocks = np.where(real, np.clip(best - (exponent + offsets)[:, None], 0, blocks), 0).astype(np.uint8)
     scales = (exponent + offsets)[:, None] + of_blocks.astype(np.int32)
     scaled = np.ldexp(weights, -scales.repeat(width, axis=1)[:, :inputs])
-    return Matrix(encode(scaled, E2M1), exponent, E2M1, None, offsets.astype(np.uint8) if rows else None, of_blocks if blocks else None)
+    return Matrix(encode(scaled, E2M1), exponent, E2M1, None, offsets.astype(np.uint8) if rows else None,
+                  of_blocks if blocks else None)
 
 
 _NONE = -10_000      # an exponent of a block of zeros: it may have any
 
 
 def _least_error(part):
-    """The exponent of each block, float [outputs, blocks, width] -> int32 [outputs, blocks]: the least that holds it, or one less, which
-    clips."""
+    """The exponent of each block, float [outputs, blocks, width] -> int32 [outputs, blocks]: the least that holds it,
+    or one less, which clips."""
     mantissa, exponent = np.frexp(np.abs(part).max(axis=-1))
     holds = exponent + (mantissa > E2M1.max_value / 8) - 3
     table, errors = (E2M1.values() * 2.0 ** E2M1.unit_exp).astype(np.float32), []
@@ -191,20 +198,23 @@ def _row_offsets(weights, fmt, most):
 
 
 def quantize_head(weights, recipe, bias=None, gains=None, blocks=0):
-    """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs], float: what its inputs
-    behind hidden_size are).
+    """An LM head that is no embedding table: float [vocab_size, hidden_size] -> (Matrix [vocab_size, head_inputs],
+    float: what its inputs behind hidden_size are).
 
-    ``bias`` [vocab_size] and the final norm's ``gains`` are there where it has a bias. A row's weights of those inputs then add up to it:
-    each is what those before it leave, rounded, at the exponent of the others, so that their sum is off by no more than one weight is. The
-    inputs are a power of two near what the final norm makes, which the activations' scale leaves as it is; or a larger one, if the bias
-    needs it. Without its second codes, the matrix of a pair is the single one. ``blocks`` as `quantize_matrix`.
+    ``bias`` [vocab_size] and the final norm's ``gains`` are there where it has a bias. A row's weights of those inputs
+    then add up to it: each is what those before it leave, rounded, at the exponent of the others, so that their sum is
+    off by no more than one weight is. The inputs are a power of two near what the final norm makes, which the
+    activations' scale leaves as it is; or a larger one, if the bias needs it. Without its second codes, the matrix of a
+    pair is the single one. ``blocks`` as `quantize_matrix`.
     """
     fmt, pair = recipe.format_of(HEAD), recipe.head == "pair"
     matrix = quantize_matrix(weights, fmt, pair=pair, rows=recipe.row_offsets(HEAD), blocks=blocks)
     if bias is None:
         return matrix, 0.0
-    rest = np.ldexp(bias.astype(np.float64), -matrix.exponent - (0 if matrix.rows is None else matrix.rows.astype(np.int32)))
-    most = np.abs(rest).max() / (fmt.max_value * (HEAD_BIAS_COLUMNS - 1))       # the last column is for what is rounded away
+    rest = np.ldexp(bias.astype(np.float64), -matrix.exponent
+                    - (0 if matrix.rows is None else matrix.rows.astype(np.int32)))
+    # the last column is for what is rounded away
+    most = np.abs(rest).max() / (fmt.max_value * (HEAD_BIAS_COLUMNS - 1))
     mean = np.square(gains, dtype=np.float64).mean() or 1.0
     number = 2.0 ** max(round(math.log2(mean) / 2), math.ceil(math.log2(max(most, 2.0**-100))))
     rest, columns, values = rest / number, [], np.ldexp(fmt.values().astype(np.float64), fmt.unit_exp)
@@ -219,11 +229,13 @@ def quantize_head(weights, recipe, bias=None, gains=None, blocks=0):
 class Layer:
     """One decoder layer: the matrices of its block and its vectors, as attributes by their names there.
 
-    A matrix is a `Matrix`. A vector is bfloat16 bit patterns, uint16: gains of norms [hidden_size], and `params.block.Vector` s as the
-    checkpoint has them: gains of queries and keys, and biases by the name of their matrix and "_bias".
+    A matrix is a `Matrix`. A vector is bfloat16 bit patterns, uint16: gains of norms [hidden_size], and
+    `params.block.Vector` s as the checkpoint has them: gains of queries and keys, and biases by the name of their
+    matrix and "_bias".
 
-    What makes queries holds ``log2(e) * score scale`` already (matrix and bias, or, where queries are normed, their gain), so that scores
-    come out in the log2 domain and softmax is ``2**(score - maximum)``, without a multiplier for either factor.
+    What makes queries holds ``log2(e) * score scale`` already (matrix and bias, or, where queries are normed, their
+    gain), so that scores come out in the log2 domain and softmax is ``2**(score - maximum)``, without a multiplier for
+    either factor.
     """
 
     def __init__(self, **parts):
@@ -240,8 +252,9 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantizedModel:
-    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where the final norm has
-    one, and ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of `ModelShape.head_inputs` elements."""
+    """A whole model in codes. ``embedding`` is ``head`` itself when the model is tied; ``final_bias`` is there where
+    the final norm has one, and ``positions`` where they are learned. ``head``, ``final_gain`` and ``final_bias`` are of
+    `ModelShape.head_inputs` elements."""
 
     shape: Any          # ModelShape
     recipe: Recipe
@@ -258,7 +271,8 @@ class QuantizedModel:
         shape = dataclasses.asdict(self.shape)
         del shape["name"]
         for field in dataclasses.fields(self.shape):        # models that do not use what came later keep their digest
-            if (field.metadata.get("later") or field.name == "sliding_window") and getattr(self.shape, field.name) == field.default:
+            if (field.metadata.get("later") or field.name
+                == "sliding_window") and getattr(self.shape, field.name) == field.default:
                 del shape[field.name]
         recipe = {f.name: str(getattr(self.recipe, f.name)) for f in without_unused(self.recipe)}
         digest = hashlib.sha256(json.dumps([shape, recipe], sort_keys=True).encode())
@@ -284,8 +298,9 @@ def score_factor(shape):
 def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     """All of a checkpoint in codes, reading one tensor at a time.
 
-    ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name -> the `Matrix` that it
-    has become already (that of queries with `score_factor` in it). A checkpoint that has codes in that recipe keeps them.
+    ``progress``, if given, is called with (tensors done, tensors in all) after each one. ``matrices``: tensor name ->
+    the `Matrix` that it has become already (that of queries with `score_factor` in it). A checkpoint that has codes in
+    that recipe keeps them.
     """
     if checkpoint.kept is not None and checkpoint.kept.recipe == recipe:
         return checkpoint.kept
@@ -315,10 +330,11 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
         for matrix in block.matrices:
             name = prefix + matrix.tensor
             parts[matrix.name] = matrices.get(name) or quantize_matrix(
-                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i), rows=recipe.row_offsets(matrix.name),
-                blocks=blocks)
+                scaled(read(name), matrix == scores), recipe.format_of(project_of[matrix.name], i),
+                rows=recipe.row_offsets(matrix.name), blocks=blocks)
         for norm in block.of(Norm):
-            parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain else read(prefix + norm.tensor))
+            parts[norm.gain] = bf16(np.ones(shape.hidden_size, np.float32) if norm.plain
+                                    else read(prefix + norm.tensor))
         if block.qk_norm:
             for matrix, tensor in ((block.queries, block.qk_norm.q_tensor), (block.keys, block.qk_norm.k_tensor)):
                 parts[block.gain_of(matrix).name] = bf16(scaled(read(prefix + tensor), matrix == block.queries))
@@ -341,7 +357,8 @@ def quantize(checkpoint, recipe=Recipe(), progress=None, matrices=None):
     elif "lm_head.weight" in matrices:
         head = matrices["lm_head.weight"]
     else:
-        head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None, gains, blocks)
+        head, behind = quantize_head(read("lm_head.weight"), recipe, read("lm_head.bias") if shape.head_bias else None,
+                                     gains, blocks)
     if shape.head_bias:
         assert final_bias is not None       # `ModelShape` has checked it
         final_gain, final_bias = (np.append(vector, bf16(np.full(HEAD_BIAS_COLUMNS, value)))

@@ -58,7 +58,8 @@ def _gelu(x):
 
 def _gelu_tanh(x):
     with np.errstate(over="ignore"):  # tanh of inf is the 1 that is right
-        return np.float32(0.5) * x * (1 + np.tanh(np.float32((2 / math.pi) ** 0.5) * (x + np.float32(0.044715) * x * x * x)))
+        return np.float32(0.5) * x * (1 + np.tanh(np.float32((2 / math.pi) ** 0.5)
+                                                  * (x + np.float32(0.044715) * x * x * x)))
 
 
 def _quick_gelu(x):
@@ -74,7 +75,8 @@ def _relu2(x):
     return np.square(_relu(x))
 
 
-_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu": _relu, "relu2": _relu2}
+_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu, "relu": _relu,
+                "relu2": _relu2}
 
 #: What `Project.inputs` calls the inputs of its matrices, and `_layer`.
 _INPUTS = {"hidden": "normed", "heads": "attended", "ff": "activated"}
@@ -125,7 +127,8 @@ class Reference:
     def head(self, hidden):
         """Logits of final hidden states: [n, hidden_size] -> [n, vocab_size]. Apart, because it can be large."""
         logits = hidden @ self._weights[self._head].T
-        return _softcapped(logits + self._weights["lm_head.bias"] if self.shape.head_bias else logits, self.shape.final_logit_softcapping)
+        return _softcapped(logits + self._weights["lm_head.bias"] if self.shape.head_bias else logits,
+                           self.shape.final_logit_softcapping)
 
     def residual(self, x):
         """The residual [n, hidden_size], where it is new: the embeddings, and after each attention and each MLP."""
@@ -136,7 +139,8 @@ class Reference:
         return x @ self._weights[name].T
 
     def probabilities(self, p):
-        """Of one head, before they are divided by their sum: the largest of each row is 1. [n, positions] -> the same."""
+        """Of one head, before they are divided by their sum: the largest of each row is 1. [n, positions] -> the
+        same."""
         return p
 
     def hidden(self, tokens, cache=None):
@@ -152,7 +156,8 @@ class Reference:
         return self.normed(x)
 
     def turns(self, positions):
-        """Of each layer, the cosines and sines of its RoPE at positions [n], float32 [n, head_dim/2]; None where it has none."""
+        """Of each layer, the cosines and sines of its RoPE at positions [n], float32 [n, head_dim/2]; None where it has
+        none."""
         found = []
         for rope in self.shape.ropes():
             angles = positions[:, None] * self.shape.rope_frequencies(rope)
@@ -175,8 +180,8 @@ class Reference:
     def _layer(self, i, x, keys, values, turn):
         """The residual after a layer: [n, hidden] -> the same.
 
-        Keys and values of the n tokens are put at the end of ``keys`` and ``values``, [kv_heads, end, head_dim]. ``turn``: the cosines
-        and sines of the layer's RoPE, or None.
+        Keys and values of the n tokens are put at the end of ``keys`` and ``values``, [kv_heads, end, head_dim].
+        ``turn``: the cosines and sines of the layer's RoPE, or None.
         """
         layer, n, window, block = f"model.layers.{i}.", len(x), self.shape.layer_type(i).window, self.shape.block
         has = {"residual": x}
@@ -187,7 +192,8 @@ class Reference:
         for step in block.steps:
             if isinstance(step, Norm):
                 y = has[step.reads]
-                put(step.writes, y if step.plain else _rms_norm(y, self._weights[layer + step.tensor], self.shape.rms_norm_eps))
+                put(step.writes, y if step.plain else _rms_norm(y, self._weights[layer + step.tensor],
+                                                                self.shape.rms_norm_eps))
             elif isinstance(step, Project):
                 sums = {matrix.name: self._sums(has[_INPUTS[step.inputs]], layer, matrix)
                         for matrix in block.matrices if matrix.name in step.matrices}
@@ -239,7 +245,8 @@ class Reference:
         a, b, rest = np.split(x, [size // 2, size], axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
 
-    def _attention(self, q, keys, values, window):  # [heads, n, head_dim], [kv_heads, end, head_dim] twice -> [n, q_size]
+    # [heads, n, head_dim], [kv_heads, end, head_dim] twice -> [n, q_size]
+    def _attention(self, q, keys, values, window):
         heads, n, head_dim = q.shape
         end = keys.shape[1]
         scale = np.float32(1 / math.sqrt(head_dim) if self.shape.score_scale is None else self.shape.score_scale)

@@ -1,11 +1,13 @@
 """Rounding a matrix to the machine's codes so that what it makes of its inputs changes least.
 
-The error of a row w rounded to q, over inputs x, is (w - q) H (w - q)', with H the sum of x'x. GPTQ (Frantar et al., 2022, arXiv
-2210.17323) rounds one column after the other and lets those to come take up its error, through the Cholesky factor of H's inverse; what it
-leaves is improved by coordinate descent (QuantEase, Behdin et al., 2023, arXiv 2309.01885): each weight is rounded anew, the others as they
-are. Exponents of rows and blocks are those with the least error before that, one binade below what holds the largest weight included.
+The error of a row w rounded to q, over inputs x, is (w - q) H (w - q)', with H the sum of x'x. GPTQ (Frantar et al.,
+2022, arXiv 2210.17323) rounds one column after the other and lets those to come take up its error, through the Cholesky
+factor of H's inverse; what it leaves is improved by coordinate descent (QuantEase, Behdin et al., 2023, arXiv
+2309.01885): each weight is rounded anew, the others as they are. Exponents of rows and blocks are those with the least
+error before that, one binade below what holds the largest weight included.
 
-Here matrices are float32 [inputs, outputs], so that a column's step is on contiguous numbers, in units of their rows' scales.
+Here matrices are float32 [inputs, outputs], so that a column's step is on contiguous numbers, in units of their rows'
+scales.
 """
 import numpy as np
 
@@ -14,7 +16,8 @@ from .quantize import Matrix, encode
 
 __all__ = ["compensated", "nearest"]
 
-#: Added to H's diagonal, of its mean. (GPTQ takes 0.01; with some thousand tokens this is as good on them, and better on other text.)
+#: Added to H's diagonal, of its mean. (GPTQ takes 0.01; with some thousand tokens this is as good on them, and better
+#: on other text.)
 DAMPING = 0.05
 SWEEPS = 3          # of coordinate descent
 LOWER = 2           # binades below the largest weight's exponent that are tried
@@ -23,7 +26,8 @@ _ROWS = 4096        # rows at once: bounds the temporaries
 
 def nearest(x, fmt):
     """The nearest values of a format, ties to even, saturating: float32 of any shape -> the same."""
-    # A number 2**(23 - man_bits) times the first power of two of x has the format's step as its last place: adding it rounds.
+    # A number 2**(23 - man_bits) times the first power of two of x has the format's step as its last place: adding it
+    # rounds.
     bits = np.maximum(x.view(np.int32) & 0x7F800000, (128 - fmt.bias) << 23)
     big = (bits + ((23 - fmt.man_bits) << 23)).view(np.float32) * np.float32(1.5)
     rounded = np.add(x, big)
@@ -39,7 +43,8 @@ def _fitting(largest, fmt):
 
 
 class _Rounding:
-    """Of rows in units of their scales, given H [inputs, inputs]. ``block_range``: the largest offset of a block's exponent, or None."""
+    """Of rows in units of their scales, given H [inputs, inputs]. ``block_range``: the largest offset of a block's
+    exponent, or None."""
 
     def __init__(self, hessian, fmt, pair, block_range, damping):
         hessian = hessian.astype(np.float64)
@@ -59,7 +64,8 @@ class _Rounding:
         return np.square(self.factor @ off).sum(0)
 
     def _block(self, start, part, scale):
-        """(rounded, errors that those behind are told) of a block's weights [BLOCK or fewer, rows], with a scale [rows] or 1."""
+        """(rounded, errors that those behind are told) of a block's weights [BLOCK or fewer, rows], with a scale [rows]
+        or 1."""
         part, q, errors = part.copy(), np.empty_like(part), np.empty_like(part)
         upper = self.upper[start:start + len(part), start:start + len(part)]
         for i in range(len(part)):
@@ -131,7 +137,8 @@ def compensated(weights, hessian, fmt, *, max_row=0, block_range=None, pair=Fals
         w = np.ascontiguousarray(weights.T, np.float32)
         exponents = _row_exponents(rounding, w, max_row)
         base = int(exponents.min())
-        q, blocks = np.empty_like(w), None if block_range is None else np.empty((-(-len(w) // BLOCK), w.shape[1]), np.int32)
+        q, blocks = (np.empty_like(w), None if block_range is None
+                     else np.empty((-(-len(w) // BLOCK), w.shape[1]), np.int32))
         for start in range(0, w.shape[1], _ROWS):
             here = slice(start, start + _ROWS)
             q[:, here], offsets = rounding.rows(np.ldexp(w[:, here], -exponents[here]))
@@ -157,7 +164,8 @@ def _row_exponents(rounding, w, max_row):
         exponents = highest - max(0, rounding.range - 1)       # compensated, a weight may be larger than the largest
         scaled = np.ldexp(w, rounding.range + 1 - highest)      # in steps of the least exponent
         whole, even = (np.rint(x) == x for x in (scaled, scaled / 2))
-        exponents -= (whole.all(axis=0) & ~even.all(axis=0)) * np.int32(min(1, rounding.range))     # blocks of MXFP4 that would not stay
+        # blocks of MXFP4 that would not stay
+        exponents -= (whole.all(axis=0) & ~even.all(axis=0)) * np.int32(min(1, rounding.range))
     else:
         tried = []
         for lower in range(LOWER + 1):
@@ -168,6 +176,7 @@ def _row_exponents(rounding, w, max_row):
                 scaled = np.ldexp(w[:, part], -e)
                 errors.append(rounding.error(np.ldexp(rounding.round(scaled) - scaled, e)))
             tried.append(np.concatenate(errors))
-        exponents = highest - np.argmin(tried if max_row else [np.full(w.shape[1], errors.sum()) for errors in tried], axis=0)
+        exponents = highest - np.argmin(tried if max_row else [np.full(w.shape[1], errors.sum()) for errors in tried],
+                                        axis=0)
     exponents = exponents.astype(np.int32)
     return np.maximum(exponents, exponents.max() - max_row)

@@ -35,7 +35,8 @@ _INTEGERS = {"U8": ("u1", lambda a: a), "U16": ("<u2", lambda a: a)}
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,
          **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
          **{f"{kind}{bits}": bits for kind in "IUF" for bits in (16, 32, 64)}, "BF16": 16}
-#: Bytes of a header. The format has 100 million; in Python's objects they would be gigabytes, and this is enough for 100,000 tensors.
+#: Bytes of a header. The format has 100 million; in Python's objects they would be gigabytes, and this is enough for
+#: 100,000 tensors.
 _LONGEST = 16 << 20
 _MOST_DIMENSIONS = 64  # numpy's
 
@@ -78,16 +79,18 @@ class SafetensorsFile:
     def _checked(self, header):
         """Name -> (dtype, shape, start, stop), after the format's rules. ModelError, ValueError or TypeError."""
         take(header, "__metadata__", dict, {}, of=str, noun="Header's")
-        entries = {name: _entry(name, take(header, name, dict, noun="Tensor")) for name in header if name != "__metadata__"}
+        entries = {name: _entry(name, take(header, name, dict, noun="Tensor")) for name in header
+                   if name != "__metadata__"}
         end = 0
         for name, (_, _, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
             if start != end:
-                raise ValueError(f"Tensor {name} must begin at byte {end} of the data, where the one before it ends, not at {start}")
+                raise ValueError(f"Tensor {name} must begin at byte {end} of the data, where the one before it ends, "
+                                 f"not at {start}")
             end = stop
         if self._start + end != self._size:
             short = self._start + end > self._size
-            raise ModelError(f"{self.path}: File must be {self._start + end} bytes long by its header, not {self._size}: "
-                             f"it is {'truncated' if short else 'damaged'}, fetch it again")
+            raise ModelError(f"{self.path}: File must be {self._start + end} bytes long by its header, not "
+                             f"{self._size}: it is {'truncated' if short else 'damaged'}, fetch it again")
         return entries
 
     def is_fp8(self, name):
@@ -116,7 +119,8 @@ class SafetensorsFile:
                 file.seek(self._start + start)
                 count = file.readinto(values.data.cast("B")) if values.size else 0
         except MemoryError:
-            raise ModelError(f"{self.path}: tensor {name} must fit into memory, and its {stop - start} bytes do not") from None
+            raise ModelError(f"{self.path}: tensor {name} must fit into memory, and its {stop - start} "
+                             "bytes do not") from None
         except OSError as error:
             raise ModelError(f"{self.path}: {error.strerror}") from None
         if count != stop - start:
@@ -129,7 +133,8 @@ def write_safetensors(path, tensors):
     """A file of arrays of uint8 and uint16: name -> array."""
     names, header, end = {np.dtype(stored): name for name, (stored, _) in _INTEGERS.items()}, {}, 0
     for name, values in tensors.items():
-        header[name] = {"dtype": names[values.dtype], "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
+        header[name] = {"dtype": names[values.dtype], "shape": list(values.shape),
+                        "data_offsets": [end, end + values.nbytes]}
         end += values.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -155,5 +160,6 @@ def _entry(name, entry):
         raise ValueError(f"{about} shape must be that of an array, not {shown(list(shape))}")
     bits = math.prod(shape) * _BITS[dtype]
     if len(offsets) != 2 or bits % 8 or offsets[1] - offsets[0] != bits // 8:
-        raise ValueError(f"{about} data_offsets must be {bits / 8:g} bytes apart by its dtype and shape, not {shown(offsets)}")
+        raise ValueError(f"{about} data_offsets must be {bits / 8:g} bytes apart by its dtype and shape, not "
+                         f"{shown(offsets)}")
     return dtype, shape, *offsets

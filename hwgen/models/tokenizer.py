@@ -90,8 +90,8 @@ class Tokenizer:
 
     def options(self):
         """What the constructor was given beside the core, as JSON takes it."""
-        return {"chat_template": self.chat_template, "tokens": self.tokens, "start_around_chat": self._start_around_chat,
-                "warnings": self.warnings,
+        return {"chat_template": self.chat_template, "tokens": self.tokens,
+                "start_around_chat": self._start_around_chat, "warnings": self.warnings,
                 "notes": self.notes, "refused": self._refused}
 
     @classmethod

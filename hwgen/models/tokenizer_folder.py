@@ -262,7 +262,8 @@ def _made_anew(name, core, layout, files, named):
     if model.get("type", "BPE") != "BPE":
         raise ModelError(f"{files.folder / 'tokenizer.json'}: Model must be BPE for tokenizer class {name}, "
                          f"not {model.get('type')}")
-    merges: list[Any] = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges", [])]
+    merges: list[Any] = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+                         for merge in model.get("merges", [])]
     code = name == "CodeLlamaTokenizer"
     llama = code or name == "LlamaTokenizer"
     space = files.flag("add_prefix_space", llama)
@@ -389,7 +390,8 @@ def load_tokenizer(folder):
     added = core.get_added_tokens_decoder()
     new = len(added) - (plain if not name else 0)
     notes = {"tokenizer": f"tokenizer.json{f', made anew as {name}' if name else ''}"
-                          + (", which splits otherwise behind a special token" if behind and _differ(as_it_is, core, behind) else ""),
+                          + (", which splits otherwise behind a special token" if behind
+                             and _differ(as_it_is, core, behind) else ""),
              "special tokens": f"{sum(token.special for token in added.values())} of {len(added)} added ones"
                                + (f", {new} not of tokenizer.json alone" if new and not name else ""),
              "start token's text": texts.get("bos_token", "none"), "end token's text": texts.get("eos_token", "none"),

@@ -36,9 +36,11 @@ def _made(quantized, design, progress):
     for index, layer in enumerate(quantized.layers):
         for project in block.of(Project):
             first = getattr(layer, project.matrices[0])
-            ints = _ints(_codes(layer, design, project), first.fmt, _offsets(layer, design, project, "blocks", first.blocks is not None))
+            ints = _ints(_codes(layer, design, project), first.fmt,
+                         _offsets(layer, design, project, "blocks", first.blocks is not None))
             exponents = {name: design.stored_exponent(getattr(layer, name)) for name in project.matrices}
-            wanted.append(((project.name, index), ints, _offsets(layer, design, project, "rows", design.scaled), exponents,
+            wanted.append(((project.name, index), ints,
+                           _offsets(layer, design, project, "rows", design.scaled), exponents,
                            design.matmul(project.name)))
     head = quantized.head
     ints = _ints(head.codes, head.fmt, head.blocks)

@@ -10,7 +10,8 @@ MAX_SHIFT = 15
 
 
 class AdapterPart(NamedTuple):
-    """An adapter's numbers for a `Project` of a layer: a beat whose first word is the exponent, then the tiles of A, then those of B.
+    """An adapter's numbers for a `Project` of a layer: a beat whose first word is the exponent, then the tiles of A,
+    then those of B.
 
     Row r of A, and column r of B, are of the project's matrix ``r // rank``. a, b: `Matmul` s.
     """
@@ -25,7 +26,8 @@ class AdapterPart(NamedTuple):
 
 
 class AdapterMap:
-    """The parts of an adapter, in the order of layers and of a layer's projects. ``map[project, layer]`` is one of them."""
+    """The parts of an adapter, in the order of layers and of a layer's projects. ``map[project, layer]`` is one of
+    them."""
 
     def __init__(self, design):
         self._parts, address = {}, 0
@@ -35,7 +37,8 @@ class AdapterMap:
                 a, b = design.adapter_matmuls(project)
                 starts = address, address + 1, address + 1 + a.tiles * beats
                 address = starts[2] + b.tiles * beats
-                self._parts[project.name, layer] = AdapterPart(project.name, layer, starts[0], a, b, *starts[1:], address)
+                self._parts[project.name, layer] = AdapterPart(project.name, layer, starts[0], a,
+                                                               b, *starts[1:], address)
         self.beats = address
 
     def __iter__(self):

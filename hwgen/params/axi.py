@@ -44,10 +44,11 @@ class AxiShape:
     loader = False
 
     def __post_init__(self):
-        for noun, field, low, high in (("AXI data width", "data_width", 8, 1024), ("AXI address width", "address_width", 13, 64),
+        for noun, field, low, high in (("AXI data width", "data_width", 8, 1024),
+                                       ("AXI address width", "address_width", 13, 64),
                                        ("AXI id width", "id_width", 1, 32), ("AXI burst length", "burst", 1, 256),
-                                       ("Outstanding bursts", "outstanding", 1, 256), ("Prefetch", "prefetch", 1, 65536),
-                                       ("Queue length", "queue", 1, 128)):
+                                       ("Outstanding bursts", "outstanding", 1, 256),
+                                       ("Prefetch", "prefetch", 1, 65536), ("Queue length", "queue", 1, 128)):
             value = getattr(self, field)
             check_int(noun, value, low, high)
             if field in ("data_width", "burst") and value & (value - 1):
@@ -61,7 +62,8 @@ class AxiShape:
 
     @property
     def burst_words(self):
-        """Words of the longest burst. Bursts start where they end at the latest at a multiple of it: never across 4 KiB."""
+        """Words of the longest burst. Bursts start where they end at the latest at a multiple of it: never across 4
+        KiB."""
         return min(self.burst, PAGE // self.word_bytes)
 
     @property
@@ -70,8 +72,10 @@ class AxiShape:
         return 1 << (self.prefetch + 2 * self.burst_words - 1).bit_length()
 
     def check(self, design):
-        """Refuse a design that the bus cannot carry: its sizes, adapters, or weights beyond the addresses. Raises ValueError."""
-        for noun, value, most in (("Slot count", design.hw.slots, 1 << 10), ("Context", design.hw.context, (1 << 20) - 1),
+        """Refuse a design that the bus cannot carry: its sizes, adapters, or weights beyond the addresses. Raises
+        ValueError."""
+        for noun, value, most in (("Slot count", design.hw.slots, 1 << 10),
+                                  ("Context", design.hw.context, (1 << 20) - 1),
                                   ("Entry count", design.hw.entries, 1 << 16)):
             if value > most:
                 raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
@@ -86,8 +90,8 @@ class AxiShape:
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderShape(AxiShape):
-    """Buses of a machine that has its memory for itself, and loads it over its line (`hwgen.units.memory_loader`): with host "queue", and
-    32 bits of addresses at most."""
+    """Buses of a machine that has its memory for itself, and loads it over its line (`hwgen.units.memory_loader`): with
+    host "queue", and 32 bits of addresses at most."""
     host: str = "queue"
     loader = True
 

@@ -1,6 +1,8 @@
-"""A transformer layer as data: its matrices, and the steps of a pass through it. The content of the weight stream follows from it.
+"""A transformer layer as data: its matrices, and the steps of a pass through it. The content of the weight stream
+follows from it.
 
-A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in `ModelShape`.
+A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in
+`ModelShape`.
 """
 from dataclasses import dataclass, replace
 
@@ -14,7 +16,8 @@ class Matrix:
     """A matrix of a layer's checkpoint. ``name`` is its name in here and in a quantized layer.
 
     tensor      its name in a layer of Hugging Face's checkpoint
-    rows        what its outputs are: "heads" or "kv_heads" of queries, keys or values, each padded as it is stored; "hidden"; "ff"
+    rows        what its outputs are: "heads" or "kv_heads" of queries, keys or values, each padded as it is stored;
+                "hidden"; "ff"
     rotary      the two elements of a rotary pair are stored side by side
     biased      a number of its own is added to each output
     """
@@ -32,7 +35,8 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Norm:
-    """An RMSNorm. Its record in the stream holds the exponents of the matrices up to the next one, its gains, then `Block.vectors`.
+    """An RMSNorm. Its record in the stream holds the exponents of the matrices up to the next one, its gains, then
+    `Block.vectors`.
 
     gain        the name of its gains in a quantized layer
     tensor      and in a layer of Hugging Face's checkpoint; "" with
@@ -52,9 +56,11 @@ class Norm:
 class Project:
     """One pass of matrices through the array, as one matrix.
 
-    matrices    their names, in the order in which their rows are stored: one after the other, or in turn if they are ``interleaved``
+    matrices    their names, in the order in which their rows are stored: one after the other, or in turn if they are
+                ``interleaved``
     inputs      what its inputs are: "hidden", "heads" (of attention, each padded) or "ff"
-    sink        where its sums go: "heads" (to RoPE and the KV memory), "activation", "residual", or "sums", from which a `Norm` takes them
+    sink        where its sums go: "heads" (to RoPE and the KV memory), "activation", "residual", or "sums", from which
+                a `Norm` takes them
     """
     name: str
     matrices: tuple
@@ -81,7 +87,8 @@ class QkNorm:
 
     span            "head": each head by itself; "projection": all heads of a kind as one vector
     after_rotary    they are turned first, and normed then
-    q_tensor, k_tensor      names of the gains in a layer of Hugging Face's checkpoint: of head_dim numbers, or of the projection's
+    q_tensor, k_tensor      names of the gains in a layer of Hugging Face's checkpoint: of head_dim numbers, or of the
+                            projection's
     """
     span: str
     after_rotary: bool = False
@@ -93,8 +100,8 @@ class QkNorm:
 class Vector:
     """Numbers that a record holds behind its gains, as bf16.
 
-    name        in a quantized layer: that of the matrix of queries or keys with "_gain", or a project's with "_bias"; "final_bias" in the
-                quantized model
+    name        in a quantized layer: that of the matrix of queries or keys with "_gain", or a project's with "_bias";
+                "final_bias" in the quantized model
     project     of a bias of a matrix, else ""
     matrix      of gains of queries or of keys, else ""
     """
@@ -104,22 +111,22 @@ class Vector:
 
 
 #: What a machine does in a layer but for norms: (kind of step, inputs, sink).
-_ROLES = [(Project, "hidden", "heads"), (Store,), (Attend,), (Project, "heads", "residual"), (Project, "hidden", "activation"),
-          (Project, "ff", "residual")]
+_ROLES = [(Project, "hidden", "heads"), (Store,), (Attend,), (Project, "heads", "residual"),
+          (Project, "hidden", "activation"), (Project, "ff", "residual")]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A layer. Its properties from `into_heads` to `attend` are the roles by which all else finds its steps and matrices: their names are
-    known here alone.
+    """A layer. Its properties from `into_heads` to `attend` are the roles by which all else finds its steps and
+    matrices: their names are known here alone.
 
     matrices    of the checkpoint; a record has its exponents in this order
-    steps       in the order of a pass: a norm that writes "normed"; `into_heads`, `store`, `attend`, `from_heads`; `into_ff`, `from_ff`;
-                and other norms behind `from_heads` and `from_ff`
+    steps       in the order of a pass: a norm that writes "normed"; `into_heads`, `store`, `attend`, `from_heads`;
+                `into_ff`, `from_ff`; and other norms behind `from_heads` and `from_ff`
     activation  of the gate, or, where there is no matrix "gate", of "up": one of `ACTIVATIONS`
     qk_norm     None, or of keys and queries
-    final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next matrix's bias can
-                hold.)
+    final_bias  the final norm, behind the layers, adds a vector to its result. (What a norm of a layer adds, the next
+                matrix's bias can hold.)
     """
     matrices: tuple
     steps: tuple
@@ -183,7 +190,8 @@ class Block:
         return self.of(Attend)[0]
 
     def _project(self, **role):
-        return next(step for step in self.of(Project) if all(getattr(step, field) == value for field, value in role.items()))
+        return next(step for step in self.of(Project)
+                    if all(getattr(step, field) == value for field, value in role.items()))
 
     def norm_before(self, project):
         """The `Norm` whose results a `Project` of "hidden" inputs reads."""
@@ -210,11 +218,13 @@ class Block:
         return any(norm.reads == "sums" for norm in self.of(Norm))
 
     def __post_init__(self):
-        roles = [(type(step), *((step.inputs, step.sink.replace("sums", "residual")) if isinstance(step, Project) else ()))
+        roles = [(type(step), *((step.inputs, step.sink.replace("sums", "residual"))
+                                if isinstance(step, Project) else ()))
                  for step in self.steps if not isinstance(step, Norm)]
-        if roles != _ROLES or not isinstance(self.steps[0], Norm) or len({step.name for step in self.steps}) < len(self.steps):
-            raise ValueError("Steps of a block must be a norm, a project to heads, a store, attention, a project from heads, and an MLP's "
-                             "two projects, with other norms between them, all called differently")
+        if roles != _ROLES or not isinstance(self.steps[0],
+                                             Norm) or len({step.name for step in self.steps}) < len(self.steps):
+            raise ValueError("Steps of a block must be a norm, a project to heads, a store, attention, a project from "
+                             "heads, and an MLP's two projects, with other norms between them, all called differently")
         if self.into_heads.matrices != (self.keys.name, self.values.name, self.queries.name):
             raise ValueError("Heads must come from matrices of keys, values and queries, in this order, "
                              f"not from {', '.join(self.into_heads.matrices)}")
@@ -260,9 +270,11 @@ class Block:
         return Vector(f"{project.name}_bias", project=project.name)
 
     def vectors(self, norm):
-        """The `Vector` s of a norm's record, in order: gains of queries and of keys, then biases, one vector for each project."""
+        """The `Vector` s of a norm's record, in order: gains of queries and of keys, then biases, one vector for each
+        project."""
         projects = self.projects(norm)
-        gains = [self.gain_of(self.queries), self.gain_of(self.keys)] if self.qk_norm and self.into_heads in projects else []
+        gains = [self.gain_of(self.queries),
+                 self.gain_of(self.keys)] if self.qk_norm and self.into_heads in projects else []
         return (*gains, *(self.bias_of(project) for project in projects if self.biased(project)))
 
     @property
@@ -279,7 +291,8 @@ def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="s
     """The `Block` of a dense decoder.
 
     biased      names of the matrices that have a bias
-    norms       "pre": of the residual, before attention and before the MLP; "post": of what each of them adds to it; "sandwich": both
+    norms       "pre": of the residual, before attention and before the MLP; "post": of what each of them adds to it;
+                "sandwich": both
     parallel    attention and MLP read the same residual, and the same norm of it ("pre")
     gated       the MLP multiplies a gate with "up"
     final_bias  the final norm has a bias
@@ -290,7 +303,8 @@ def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="s
         raise ValueError(f"Norms of a parallel block must be pre, not {norms!r}")
     mlp = (Matrix("gate", "mlp.gate_proj.weight", "ff"), Matrix("up", "mlp.up_proj.weight", "ff"))[0 if gated else 1:]
     matrices = (
-        Matrix("q", "self_attn.q_proj.weight", "heads", rotary=True), Matrix("k", "self_attn.k_proj.weight", "kv_heads", rotary=True),
+        Matrix("q", "self_attn.q_proj.weight", "heads", rotary=True),
+        Matrix("k", "self_attn.k_proj.weight", "kv_heads", rotary=True),
         Matrix("v", "self_attn.v_proj.weight", "kv_heads"), Matrix("o", "self_attn.o_proj.weight", "hidden"),
         *mlp, Matrix("down", "mlp.down_proj.weight", "hidden"))
     unknown = set(biased) - {matrix.name for matrix in matrices}
@@ -307,8 +321,8 @@ def dense(*, biased=(), qk_norm=None, norms="pre", parallel=False, activation="s
         return (Norm(name, gain, tensor, reads="sums", writes="residual"),) if post else ()
 
     return Block(
-        matrices=tuple(replace(matrix, biased=matrix.name in biased) for matrix in matrices), activation=activation, qk_norm=qk_norm,
-        final_bias=final_bias,
+        matrices=tuple(replace(matrix, biased=matrix.name in biased) for matrix in matrices), activation=activation,
+        qk_norm=qk_norm, final_bias=final_bias,
         steps=(
             before("norm_1", "input_gain", "input_layernorm.weight"),
             Project("qkv", ("k", "v", "q"), "hidden", "heads"),

@@ -1,4 +1,5 @@
-"""Checks of a user's values: TypeError for a wrong type, ValueError for a value out of bounds. ``noun`` starts the message."""
+"""Checks of a user's values: TypeError for a wrong type, ValueError for a value out of bounds. ``noun`` starts the
+message."""
 
 import dataclasses
 import math
@@ -21,13 +22,15 @@ def shown(value):
 
 
 def later(default):
-    """A field of a dataclass that came later: values that do not use it keep their repr, their digest, and their manifest."""
+    """A field of a dataclass that came later: values that do not use it keep their repr, their digest, and their
+    manifest."""
     return dataclasses.field(default=default, metadata={"later": True})
 
 
 def without_unused(value):
     """The fields of a dataclass's instance, but for those of `later` that have their default."""
-    return [f for f in dataclasses.fields(value) if not (f.metadata.get("later") and getattr(value, f.name) == f.default)]
+    return [f for f in dataclasses.fields(value) if not (f.metadata.get("later") and getattr(value, f.name)
+                                                         == f.default)]
 
 
 def check_int(noun, value, low=None, high=None):
@@ -55,6 +58,7 @@ def check_power_of_two(noun, value):
 
 
 def one_line(text, longest=1000):
-    """A message as one line of printable characters, whatever names and values of a file it contains; cut if it is long."""
+    """A message as one line of printable characters, whatever names and values of a file it contains; cut if it is
+    long."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}..."

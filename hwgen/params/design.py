@@ -41,7 +41,8 @@ class Design:
     model: ModelShape
     hw: HwShape
     recipe: Recipe
-    block: ClassVar[Any]        # the model's: what a layer is made of. Of each design, but no field, which a manifest would list
+    # the model's: what a layer is made of. Of each design, but no field, which a manifest would list
+    block: ClassVar[Any]
 
     def __post_init__(self):
         object.__setattr__(self, "block", self.model.block)
@@ -49,7 +50,8 @@ class Design:
         self._check_biases()
         self._check_adapters()
         if self.hw.slots == 1 and self.hw.blocks < (most := self.most_blocks(self.hw.context)):
-            raise ValueError(f"KV block count of a single slot must be at least what it has at once, {most}, not {self.hw.blocks}")
+            raise ValueError(f"KV block count of a single slot must be at least what it has at once, {most}, not "
+                             f"{self.hw.blocks}")
         if self.hw.context > self.model.max_position_embeddings:
             raise ValueError(f"Context {self.hw.context} must be at most the model's max_position_embeddings "
                              f"{self.model.max_position_embeddings}")
@@ -57,31 +59,35 @@ class Design:
     def _check_formats(self):
         recipe, hw = self.recipe, self.hw
         recipe.check(self.model)
-        if self.largest_block and self.head != self.model.head_dim and (self.head % BLOCK or self.model.head_dim % BLOCK) and any(
+        padded = self.head != self.model.head_dim and (self.head % BLOCK or self.model.head_dim % BLOCK)
+        if self.largest_block and padded and any(
                 recipe.format_of(self.block.from_heads.name, layer) == E2M1 for layer in range(self.layers)):
-            raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} attention lanes, or of "
-                             f"{BLOCK} as they are, "
-                             f"where {self.block.from_heads.name} is in e2m1 with offsets of blocks (add block_range=0 to --formats, or "
-                             f"attention_lanes=N to --shape)")
+            raise ValueError(f"Head dimension {self.model.head_dim} must be a multiple of {hw.attention_lanes} "
+                             f"attention lanes, or of {BLOCK} as they are, "
+                             f"where {self.block.from_heads.name} is in e2m1 with offsets of blocks (add "
+                             f"block_range=0 to --formats, or attention_lanes=N to --shape)")
         if (self.scaled or self.narrow) and hw.tile_beats > min(64, 2 * hw.lanes):
-            raise ValueError(f"Beats per tile {hw.tile_beats} must be at most {min(64, 2 * hw.lanes)} with offsets of rows or blocks "
-                             "(64, and twice the lane count)")
+            raise ValueError(f"Beats per tile {hw.tile_beats} must be at most {min(64, 2 * hw.lanes)} with offsets of "
+                             "rows or blocks (64, and twice the lane count)")
 
     def _check_biases(self):
-        """In a block with one norm the next layer's biases come while the last sums are still taken: the biases of these must come last."""
+        """In a block with one norm the next layer's biases come while the last sums are still taken: the biases of
+        these must come last."""
         block, hw = self.block, self.hw
         vectors, last = block.vectors(block.of(Norm)[0].name), block.bias_of(block.from_ff)
         if last not in vectors:
             return
         before = self.record_granules + sum(self.vector_granules(vector) for vector in vectors if vector != last)
         before += (self.layer_hidden() - hw.columns) // hw.vector_lanes     # the last tile's are the last ones
-        room = (before - 16) // (1 + hw.columns // hw.vector_lanes)     # 16: more than the array's stages and the residual's
+        # 16: more than the array's stages and the residual's
+        room = (before - 16) // (1 + hw.columns // hw.vector_lanes)
         if room < 1:
-            raise ValueError(f"Column count must be smaller, or the hidden size larger, where a parallel block's down projection "
-                             f"has a bias, not {hw.columns} with a hidden size of {self.model.hidden_size}")
+            raise ValueError("Column count must be smaller, or the hidden size larger, where a parallel block's down "
+                             f"projection has a bias, not {hw.columns} with a hidden size of {self.model.hidden_size}")
         if hw.entries // hw.halves > room:
-            raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down projection has a bias "
-                             f"(hidden size {self.model.hidden_size}, {hw.columns} columns), not {hw.entries}")
+            raise ValueError(f"Entry count must be at most {room * hw.halves} where a parallel block's down "
+                             f"projection has a bias (hidden size {self.model.hidden_size}, {hw.columns} columns), not "
+                             f"{hw.entries}")
 
     def _check_adapters(self):
         if not self.hw.adapters:
@@ -90,7 +96,8 @@ class Design:
             raise ValueError(f"Formats must leave the array 8 bits with adapters, not {self.array_format}: "
                              "add layers.0-0=e3m4 to --formats")
         if least := [m.name for m in self.layer_matmuls if m.k_tiles < 2]:
-            raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not {self.hw.lanes}")
+            raise ValueError(f"Lane count must be less than the inputs of {least[0]} with adapters, not "
+                             f"{self.hw.lanes}")
 
     def half_batch(self):
         """The design of the engines that see one half-batch at a time: as this, with the entries of a half."""
@@ -102,9 +109,10 @@ class Design:
         return up_to(self.model.head_inputs, max(self.hw.lanes, self.hw.columns))
 
     def layer_hidden(self):
-        """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's bias needs. (A
-        norm of sums adds whole rows.)"""
-        return self.hidden if self.block.post_norms else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns))
+        """Elements of the residual that the layers' matrices read and write: all, but for those that only the LM head's
+        bias needs. (A norm of sums adds whole rows.)"""
+        return (self.hidden if self.block.post_norms
+                else up_to(self.model.hidden_size, max(self.hw.lanes, self.hw.columns)))
 
     @property
     def head(self):
@@ -160,10 +168,11 @@ class Design:
     # -- blocks of the KV memory
     @cached_property
     def positions_kept(self):
-        """How many of its newest positions a slot keeps, where all layers have a window and it gives back blocks behind it; None: all.
+        """How many of its newest positions a slot keeps, where all layers have a window and it gives back blocks behind
+        it; None: all.
 
-        The T newest, of which a pass may be made, and what the oldest of them sees: so its entries find what they see, and a slot may go
-        back by all of them.
+        The T newest, of which a pass may be made, and what the oldest of them sees: so its entries find what they see,
+        and a slot may go back by all of them.
         """
         kept = self.rows_seen() + self.hw.entries - 1
         return kept if self.hw.paged and kept + self.hw.kv_block <= self.hw.context else None
@@ -192,7 +201,8 @@ class Design:
     def matmul(self, name):
         """The `Matmul` of a step `Project` of a layer."""
         step = next(step for step in self.block.of(Project) if step.name == name)
-        widths = {"hidden": self.layer_hidden(), "ff": self.ff, "heads": self.heads * self.head, "kv_heads": self.kv_heads * self.head}
+        widths = {"hidden": self.layer_hidden(), "ff": self.ff, "heads": self.heads * self.head,
+                  "kv_heads": self.kv_heads * self.head}
         rows = sum(widths[self.block.matrix(matrix).rows] for matrix in step.matrices)
         return self._matmul(name, rows, widths[step.inputs])
 
@@ -209,7 +219,8 @@ class Design:
     def adapter_matmuls(self, project):
         """The `Matmul` s of A and of B of a step `Project`: of all its matrices' adapters, each of the largest rank."""
         matmul, ranks = self.matmul(project.name), self.hw.adapter_rank * len(project.matrices)
-        return self._matmul(f"{project.name}_a", ranks, matmul.cols), self._matmul(f"{project.name}_b", matmul.rows, ranks)
+        return self._matmul(f"{project.name}_a", ranks,
+                            matmul.cols), self._matmul(f"{project.name}_b", matmul.rows, ranks)
 
     @cached_property
     def adapter_map(self):
@@ -226,8 +237,10 @@ class Design:
 
     @property
     def head_delay(self):
-        """Cycles that the LM head's activations are held back: with few k-tiles its first sums would wait for the sampler's noise."""
-        return 16 if self.hw.sampler == "gumbel" and self.head_matmul.k_tiles * self.recipe.codes_per_head_weight < 16 else 0
+        """Cycles that the LM head's activations are held back: with few k-tiles its first sums would wait for the
+        sampler's noise."""
+        return (16 if self.hw.sampler == "gumbel" and self.head_matmul.k_tiles * self.recipe.codes_per_head_weight < 16
+                else 0)
 
     # -- formats
     @cached_property
@@ -257,7 +270,8 @@ class Design:
                    for project in self.block.of(Project) for layer in range(self.layers))
 
     def stored_exponent(self, matrix):
-        """A matrix's exponent (of one with ``exponent`` and ``fmt``) as its record holds it: in units of the array's format."""
+        """A matrix's exponent (of one with ``exponent`` and ``fmt``) as its record holds it: in units of the array's
+        format."""
         return matrix.exponent + matrix.fmt.unit_exp - self.array_format.unit_exp
 
     def tiling(self, matmul, fmt=None):
@@ -296,12 +310,13 @@ class Design:
 
     @property
     def record_beats(self):
-        """A record without vectors: ``block.record_words`` words (padded to whole granules), then ``hidden`` norm gains as bf16."""
+        """A record without vectors: ``block.record_words`` words (padded to whole granules), then ``hidden`` norm gains
+        as bf16."""
         return -(-self.record_granules // self.granules_per_beat)
 
     def vector_granules(self, vector):
-        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, that of the final norm as its gains; a gain
-        of queries or keys has one for each element of a stored head."""
+        """Granules of a `Vector` of a record: a bias has a number for each row of its matrix, that of the final norm as
+        its gains; a gain of queries or keys has one for each element of a stored head."""
         if vector.project:
             length = self.matmul(vector.project).rows
         elif vector.matrix:

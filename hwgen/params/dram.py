@@ -12,7 +12,8 @@ POSTPONED = 8
 
 @dataclass(frozen=True)
 class StartStep:
-    """A write that the start-up of a memory does: ``data`` to the register at a byte ``address``, then ``wait`` cycles of nothing."""
+    """A write that the start-up of a memory does: ``data`` to the register at a byte ``address``, then ``wait`` cycles
+    of nothing."""
     address: int
     data: int
     wait: int
@@ -27,12 +28,13 @@ class Sdram:
     title                   as people know it
     name                    its class in `litedram.modules`
     data_width              bits of its data
-    port_width              bits of a word of the AXI4 port that the controller is given: docs/dram.md says why they are as many
+    port_width              bits of a word of the AXI4 port that the controller is given: docs/dram.md says why they are
+                            as many
     banks, rows, columns    words of ``data_width`` bits
     cas_latency             cycles from a read to its data
-    t_*                     ns: the data sheet's limits between commands. rcd activate to read or write; rp precharge to activate;
-                            ras activate to precharge; rc activate to activate of the bank, rrd of another bank; rfc refresh to anything;
-                            wr last data to precharge; refi between refreshes, on average
+    t_*                     ns: the data sheet's limits between commands. rcd activate to read or write; rp precharge to
+                            activate; ras activate to precharge; rc activate to activate of the bank, rrd of another
+                            bank; rfc refresh to anything; wr last data to precharge; refi between refreshes, on average
     power_up                ns of nothing before the first command
     mode_cycles             cycles from a mode register's load to anything
     """
@@ -77,12 +79,12 @@ class Sdram:
 
     def axi(self, **more):
         """The `AxiShape` of a machine on this memory."""
-        return AxiShape(**dict(data_width=self.port_width, address_width=self.address_width, burst=256, outstanding=4, prefetch=1024,
-                               host="queue", queue=32) | more)
+        return AxiShape(**dict(data_width=self.port_width, address_width=self.address_width, burst=256, outstanding=4,
+                               prefetch=1024, host="queue", queue=32) | more)
 
 
-#: Micron's 256 Mbit chip of 16 bits, speed grade -75 (its data sheet), as LiteX has it for the ULX3S. A row is refreshed every 64 ms, in
-#: 8192 refreshes.
-MT48LC16M16 = Sdram(title="32 MB of SDRAM", name="MT48LC16M16", data_width=16, port_width=16, banks=4, rows=8192, columns=512,
-                    cas_latency=2, t_rcd=20, t_rp=20, t_ras=44, t_rc=66, t_rrd=15, t_rfc=66,
+#: Micron's 256 Mbit chip of 16 bits, speed grade -75 (its data sheet), as LiteX has it for the ULX3S. A row is
+#: refreshed every 64 ms, in 8192 refreshes.
+MT48LC16M16 = Sdram(title="32 MB of SDRAM", name="MT48LC16M16", data_width=16, port_width=16, banks=4, rows=8192,
+                    columns=512, cas_latency=2, t_rcd=20, t_rp=20, t_ras=44, t_rc=66, t_rrd=15, t_rfc=66,
                     t_wr=15, t_refi=64e6 / 8192, power_up=100_000, mode_cycles=2)

@@ -47,13 +47,15 @@ MEANINGS = {
     ErrorCode.SLOT: "the slot must be one of the machine's",
     ErrorCode.TOKEN: "the token must be in the vocabulary",
     ErrorCode.CONTEXT: "the position must be below the context, and the slot not full",
-    ErrorCode.POSITION: "the position must be the slot's length: the next one, without a gap (to go back, truncate the slot)",
+    ErrorCode.POSITION: "the position must be the slot's length: the next one, without a gap (to go back, truncate the "
+                        "slot)",
     ErrorCode.NO_BLOCK: "a block of the KV memory must be free (free or truncate a slot)",
     ErrorCode.OTHER: "a fork must go to another slot of the machine",
     ErrorCode.OCCUPIED: "a fork must go to an empty slot (free it first)",
     ErrorCode.LENGTH: "the length must be at most the slot's",
     ErrorCode.OPERATION: "the operation must be one of KvOp",
-    ErrorCode.WINDOW: "the length must be 0, or one whose sliding window the slot still has (blocks behind the window are given back)",
+    ErrorCode.WINDOW: "the length must be 0, or one whose sliding window the slot still has (blocks behind the window "
+                      "are given back)",
     ErrorCode.MEMORY: "the memory of the weights must be ready: it starts up, or is loaded or checked",
     ErrorCode.MEMORY_FAILED: "the memory of the weights must work: its start-up has failed",
     ErrorCode.NO_WEIGHTS: "the memory must hold the model's weights, loaded and checked (hwgen load)",

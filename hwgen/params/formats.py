@@ -35,10 +35,12 @@ class Fp8:
 
     def __post_init__(self):
         if self.exp_bits < 1 or self.man_bits < 1 or self.exp_bits + self.man_bits > 7:
-            raise ValueError(f"Exponent and mantissa must be at least 1 bit each and at most 7 together, not {self.exp_bits} + "
-                             f"{self.man_bits}")
-        spelled = [(-sig if negative else sig) << shift for negative, sig, shift in map(self.decode, range(1 << self.bits))]
-        for name, entries in (("_spelled", spelled), ("_values", [v if self.is_finite(c) else 0 for c, v in enumerate(spelled)])):
+            raise ValueError("Exponent and mantissa must be at least 1 bit each and at most 7 together, not "
+                             f"{self.exp_bits} + {self.man_bits}")
+        spelled = [(-sig if negative else sig) << shift
+                   for negative, sig, shift in map(self.decode, range(1 << self.bits))]
+        for name, entries in (("_spelled", spelled),
+                              ("_values", [v if self.is_finite(c) else 0 for c, v in enumerate(spelled)])):
             table = np.array(entries, np.int64)
             table.setflags(write=False)
             object.__setattr__(self, name, table)
@@ -53,7 +55,8 @@ class Fp8:
 
     @property
     def unit_exp(self):
-        """log2 of the smallest positive value, of which all others are multiples: -6 for E3M4, -9 for E4M3, -1 for E2M1."""
+        """log2 of the smallest positive value, of which all others are multiples: -6 for E3M4, -9 for E4M3, -1 for
+        E2M1."""
         return 1 - self.bias - self.man_bits
 
     @property
@@ -120,8 +123,8 @@ class Fp8:
         return self._values
 
     def spelled(self):
-        """int64 [2**bits], read-only: `values`, but codes that are not finite have the number that their bits spell, as hardware takes
-        a broken code."""
+        """int64 [2**bits], read-only: `values`, but codes that are not finite have the number that their bits spell, as
+        hardware takes a broken code."""
         return self._spelled
 
     def product_exp(self, other):
@@ -145,17 +148,19 @@ E3M4 = Fp8("e3m4", exp_bits=3, man_bits=4, bias=3, has_infinity=True)
 #: OCP's E4M3, which FP8 checkpoints use. ml_dtypes calls it float8_e4m3fn.
 E4M3 = Fp8("e4m3", exp_bits=4, man_bits=3, bias=7, has_infinity=False)
 
-#: Five mantissa bits, so half E3M4's error where a row's largest is near the others: of weights (with offsets of rows), and of queries,
-#: keys and values. Every code is a number.
+#: Five mantissa bits, so half E3M4's error where a row's largest is near the others: of weights (with offsets of rows),
+#: and of queries, keys and values. Every code is a number.
 E2M5 = Fp8("e2m5", exp_bits=2, man_bits=5, bias=1, has_infinity=False, has_nan=False)
 
 #: OCP's E2M1, the elements of MXFP4: 0, 1/2, 1, 3/2, 2, 3, 4, 6. Of weights alone. ml_dtypes calls it float4_e2m1fn.
 E2M1 = Fp8("e2m1", exp_bits=2, man_bits=1, bias=1, has_infinity=False, has_nan=False)
 
 #: E2M1 with so many more exponents that a value times 2**0 ... 2**4, or 2**12, is one too: of arrays, never of a file.
-E3M1, E4M1 = (Fp8(f"e{bits}m1", exp_bits=bits, man_bits=1, bias=1, has_infinity=False, has_nan=False) for bits in (3, 4))
+E3M1, E4M1 = (Fp8(f"e{bits}m1", exp_bits=bits, man_bits=1, bias=1, has_infinity=False, has_nan=False)
+              for bits in (3, 4))
 
-#: What activations and probabilities may be in, by name; what keys and values (with queries) and tables of embeddings; and weights.
+#: What activations and probabilities may be in, by name; what keys and values (with queries) and tables of embeddings;
+#: and weights.
 FORMATS = {f.name: f for f in (E3M4, E4M3)}
 WIDE = FORMATS | {E2M5.name: E2M5}
 WEIGHTS = WIDE | {E2M1.name: E2M1}

@@ -8,7 +8,8 @@ from .stream import HEAD
 
 __all__ = ["HwShape", "MAX_HEAD_ROW", "MAX_ROW", "MOST_FRACTION", "Override", "Recipe", "block_ranges"]
 
-#: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each other.
+#: The largest offset of a row's exponent; and of the LM head's and of tables', whose rows' sums are compared with each
+#: other.
 MAX_ROW, MAX_HEAD_ROW = 15, 7
 
 #: The largest residual_fraction: for models whose residual is some 10^-5.
@@ -17,21 +18,23 @@ MOST_FRACTION = 32
 
 @dataclass(frozen=True)
 class Override:
-    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first, last) or, if None,
-    everywhere."""
+    """A format of some matrices: of ``project`` (a `Project`'s name, or "head"; "" are all), in ``layers`` (first,
+    last) or, if None, everywhere."""
     format: Fp8
     project: str = ""
     layers: tuple | None = None
 
     def covers(self, project, layer):
         """Whether it is of a section of the stream. ``layer``: None of the LM head."""
-        return self.project in ("", project) and (self.layers is None or layer is not None and self.layers[0] <= layer <= self.layers[1])
+        return self.project in ("", project) and (self.layers is None or layer is not None
+                                                  and self.layers[0] <= layer <= self.layers[1])
 
     def replaces(self, other):
         """Whether nothing is left of another one that came before."""
         if self.project not in ("", other.project):
             return False
-        return self.layers is None or other.layers is not None and self.layers[0] <= other.layers[0] and other.layers[1] <= self.layers[1]
+        return (self.layers is None or other.layers is not None and self.layers[0] <= other.layers[0]
+                and other.layers[1] <= self.layers[1])
 
     def __str__(self):
         layers = "" if self.layers is None else "layers.{}-{}".format(*self.layers)
@@ -39,8 +42,10 @@ class Override:
 
 
 def block_ranges():
-    """Array's format -> the largest offset of a block: an E2M1 value times 2**0 ... 2**that is one of its values, in units that suit."""
-    return {fmt: fmt.max_shift - E2M1.max_shift + fmt.man_bits - E2M1.man_bits for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3, E2M5)}
+    """Array's format -> the largest offset of a block: an E2M1 value times 2**0 ... 2**that is one of its values, in
+    units that suit."""
+    return {fmt: fmt.max_shift - E2M1.max_shift + fmt.man_bits - E2M1.man_bits
+            for fmt in (E2M1, E3M1, E4M1, E3M4, E4M3, E2M5)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +56,8 @@ class Recipe:
     head                "single" (one code per LM-head weight) or "pair" (hi + lo, two passes)
     scales              "matrix": a matrix has one exponent; "row": and each of its outputs an offset to it
     overrides           of `Override`, in ``weight_format`` or E2M1; the last one that covers a matrix counts
-    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None: what the array has
-                        room for
+    block_range         the largest offset of a block of E2M1 weights to its row's exponent, 0: there are none; None:
+                        what the array has room for
     """
     weight_format: Fp8 = E3M4
     activation_format: Fp8 = E3M4
@@ -70,16 +75,20 @@ class Recipe:
         for field in ("weight_format", "activation_format", "kv_format", "p_format"):
             known = (WIDE if field in ("weight_format", "kv_format") else FORMATS).values()
             if not isinstance(getattr(self, field), Fp8) or getattr(self, field) not in known:
-                raise TypeError(f"{field} must be one of the FP8 formats {' and '.join(map(str, known))}, not {getattr(self, field)!r}")
+                raise TypeError(f"{field} must be one of the FP8 formats {' and '.join(map(str, known))}, not "
+                                f"{getattr(self, field)!r}")
         if self.head not in ("single", "pair"):
             raise ValueError(f"Head must be 'single' or 'pair', not {self.head!r}")
         if self.scales not in ("matrix", "row"):
             raise ValueError(f"Scales must be 'matrix' or 'row', not {self.scales!r}")
         for override in self.overrides:
             if override.format not in (self.weight_format, E2M1):
-                raise ValueError(f"Format of weights must be {self.weight_format}, as the others of 8 bits, or e2m1, not {override.format}")
-            if override.layers is not None and (override.project == HEAD or not 0 <= override.layers[0] <= override.layers[1]):
-                raise ValueError(f"Layers of a format must be of a layer's matrices, the first one before the last, not {override}")
+                raise ValueError(f"Format of weights must be {self.weight_format}, as the others of 8 bits, or e2m1, "
+                                 f"not {override.format}")
+            if override.layers is not None and (override.project == HEAD
+                                                or not 0 <= override.layers[0] <= override.layers[1]):
+                raise ValueError("Layers of a format must be of a layer's matrices, the first one before the last, "
+                                 f"not {override}")
         if self.block_range is not None:
             check_int("Block range", self.block_range, 0, max(block_ranges().values()))
 
@@ -90,10 +99,11 @@ class Recipe:
             if override.project not in ("", HEAD, *names):
                 raise ValueError(f"Format must be of {', '.join(names)} or head, not {override}")
             if override.layers is not None and override.layers[1] >= model.num_hidden_layers:
-                raise ValueError(f"Layers of a format must be 0 to {model.num_hidden_layers - 1} with {model.name}, not {override}")
+                raise ValueError(f"Layers of a format must be 0 to {model.num_hidden_layers - 1} with {model.name}, "
+                                 f"not {override}")
         if self.format_of(HEAD) == E2M1:
-            for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"), (self.head == "pair", "which is in pairs"),
-                               (model.head_bias, "which has a bias")):
+            for wrong, why in ((model.tie_word_embeddings, "which is the embedding table too"),
+                               (self.head == "pair", "which is in pairs"), (model.head_bias, "which has a bias")):
                 if wrong:
                     raise ValueError(f"Format of the LM head, {why}, must be of 8 bits, not e2m1: "
                                      f"add head={self.weight_format} to --formats")
@@ -101,7 +111,8 @@ class Recipe:
             if E2M1 not in self.formats(model):
                 raise ValueError("Block range must be left out where no matrix is in e2m1")
             if self.block_range > (most := block_ranges()[self.array_format(model)]):
-                raise ValueError(f"Block range must be at most {most} in an array of {self.array_format(model)}, not {self.block_range}")
+                raise ValueError(f"Block range must be at most {most} in an array of {self.array_format(model)}, not "
+                                 f"{self.block_range}")
 
     def format_of(self, project, layer=None):
         """The format of a `Project` of a layer, or of the LM head ("head")."""
@@ -109,7 +120,8 @@ class Recipe:
         return found[-1] if found else self.weight_format
 
     def row_offsets(self, name):
-        """The largest offset of a row of a matrix; of the LM head and of tables if ``name`` is "head". 0: there are none."""
+        """The largest offset of a row of a matrix; of the LM head and of tables if ``name`` is "head". 0: there are
+        none."""
         return 0 if self.scales == "matrix" else MAX_HEAD_ROW if name == HEAD else MAX_ROW
 
     def formats(self, model):
@@ -118,7 +130,8 @@ class Recipe:
                                          for layer in range(model.num_hidden_layers)}
 
     def array_format(self, model):
-        """The format of the array's weights: ``weight_format``, or if all are in E2M1, the narrowest that holds those of all blocks."""
+        """The format of the array's weights: ``weight_format``, or if all are in E2M1, the narrowest that holds those
+        of all blocks."""
         if self.formats(model) != {E2M1}:
             return self.weight_format
         wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
@@ -143,26 +156,29 @@ class HwShape:
     ----------
     lanes, columns      the MAC array: ``columns`` exact dot products of ``lanes`` products each, per cycle
     entries             T, entries of one pass
-    halves              1, or 2: two half-batches of T / 2 entries that alternate on the array, each weight read once for each
+    halves              1, or 2: two half-batches of T / 2 entries that alternate on the array, each weight read once
+                        for each
     slots               S, sequences whose keys and values are kept
     context             positions kept for each slot
-    dsp_columns         columns of the array that use an FPGA's multipliers, in fixed point, instead of logic: ``lanes`` multipliers each,
-                        the same values in the same cycles
-    dsp_pairs           further pairs of columns that share multipliers, each of which makes a product for both columns: ``lanes``
-                        multipliers a pair, and logic that shifts the products; the same values in the same cycles
+    dsp_columns         columns of the array that use an FPGA's multipliers, in fixed point, instead of logic: ``lanes``
+                        multipliers each, the same values in the same cycles
+    dsp_pairs           further pairs of columns that share multipliers, each of which makes a product for both columns:
+                        ``lanes`` multipliers a pair, and logic that shifts the products; the same values in the same
+                        cycles
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
-    kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
-                        A single slot has a block table only with fewer blocks than a whole context needs, which a model's sliding
-                        window allows
+    kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be
+                        full. A single slot has a block table only with fewer blocks than a whole context needs, which a
+                        model's sliding window allows
     kv_ecc              1: single errors of the KV memory are corrected, double errors reported (SECDED)
-    residual_fraction   fraction bits of the 32-bit fixed-point residual; on a command line the default is auto, which suits the model
-    source              source of the weights: "rom" (memory image), "stream" (ports), or "wired" (matrices are logic, the rest is a memory
-                        image)
-    wire_levels         adders behind each other in a cycle where matrices are logic: more adders need fewer registers and cycles, and
-                        a slower clock
+    residual_fraction   fraction bits of the 32-bit fixed-point residual; on a command line the default is auto, which
+                        suits the model
+    source              source of the weights: "rom" (memory image), "stream" (ports), or "wired" (matrices are logic,
+                        the rest is a memory image)
+    wire_levels         adders behind each other in a cycle where matrices are logic: more adders need fewer registers
+                        and cycles, and a slower clock
     sampler             "greedy", or "gumbel" (greedy and temperature)
     adapters            adapters that are resident at once: 0, 1, 3 or 7; each entry names one of them or none
     adapter_rank        the adapters' largest rank
@@ -200,7 +216,8 @@ class HwShape:
             check_int(noun, getattr(self, field), 1)
         for noun, value, most in (("Entry count", self.entries, 1), ("Half-batch count", self.halves, 1),
                                   ("Column count with multipliers", self.dsp_columns, 0),
-                                  ("Column pair count with multipliers", self.dsp_pairs, 0), ("Adapter count", self.adapters, 0)):
+                                  ("Column pair count with multipliers", self.dsp_pairs, 0),
+                                  ("Adapter count", self.adapters, 0)):
             if self.wired and value != most:
                 raise ValueError(f"{noun} must be {most} where matrices are logic, not {value}")
         if not isinstance(self.halves, int) or self.halves not in (1, 2):
@@ -208,36 +225,40 @@ class HwShape:
         if self.entries % self.halves:
             raise ValueError(f"Entry count must be even where two half-batches alternate, not {self.entries}")
         if self.vector_lanes < 2:
-            raise ValueError(f"Vector lane count must be at least 2 (RoPE and SwiGLU work on pairs), not {self.vector_lanes}")
+            raise ValueError("Vector lane count must be at least 2 (RoPE and SwiGLU work on pairs), not "
+                             f"{self.vector_lanes}")
         for noun, field in (("lane", "lanes"), ("column", "columns"), ("attention lane", "attention_lanes")):
             if self.vector_lanes > getattr(self, field):
-                raise ValueError(f"Vector lane count {self.vector_lanes} must be at most the {noun} count {getattr(self, field)}")
+                raise ValueError(f"Vector lane count {self.vector_lanes} must be at most the {noun} count "
+                                 f"{getattr(self, field)}")
         check_int("Column count with multipliers", self.dsp_columns)
         if not 0 <= self.dsp_columns <= self.columns:
-            raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not {self.dsp_columns}")
+            raise ValueError(f"Column count with multipliers must be 0 to the column count {self.columns}, not "
+                             f"{self.dsp_columns}")
         check_int("Column pair count with multipliers", self.dsp_pairs)
         if not 0 <= self.dsp_pairs <= (others := self.columns - self.dsp_columns) // 2:
-            raise ValueError(f"Column pair count with multipliers must be 0 to {others // 2}, of the {others} columns without their own, "
-                             f"not {self.dsp_pairs}")
+            raise ValueError(f"Column pair count with multipliers must be 0 to {others // 2}, of the {others} columns "
+                             f"without their own, not {self.dsp_pairs}")
         if self.tile_beats > self.columns:
             raise ValueError(f"Beats per tile {self.tile_beats} must be at most the column count {self.columns}")
         if self.beat_bytes < 2 * self.vector_lanes:
-            raise ValueError(f"Bytes per beat {self.beat_bytes} (lanes * columns / tile_beats) must be at least twice the "
-                             f"vector lane count {self.vector_lanes}")
+            raise ValueError(f"Bytes per beat {self.beat_bytes} (lanes * columns / tile_beats) must be at "
+                             f"least twice the vector lane count {self.vector_lanes}")
         if not 0 <= self.residual_fraction <= MOST_FRACTION:
             raise ValueError(f"Residual fraction must be 0 to {MOST_FRACTION} bits, not {self.residual_fraction}")
         if self.source not in ("rom", "stream", "wired"):
             raise ValueError(f"Weight source must be 'rom', 'stream' or 'wired', not {self.source!r}")
         check_int("Adders behind each other", self.wire_levels, 1, 64)
         if not self.wired and self.wire_levels != 1:
-            raise ValueError(f"Adders behind each other must be 1 where no matrices are logic (source=wired), not {self.wire_levels}")
+            raise ValueError("Adders behind each other must be 1 where no matrices are logic (source=wired), not "
+                             f"{self.wire_levels}")
         if self.sampler not in ("greedy", "gumbel"):
             raise ValueError(f"Sampler must be 'greedy' or 'gumbel', not {self.sampler!r}")
         check_int("KV block count", self.kv_blocks)
         full = self.slots * self.blocks_per_slot
         if not 0 <= self.kv_blocks <= full:
-            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 for that, not "
-                             f"{self.kv_blocks}")
+            raise ValueError(f"KV block count must be 1 to {full} (all that {self.slots} slots can fill), or 0 "
+                             f"for that, not {self.kv_blocks}")
         if not isinstance(self.kv_ecc, bool):
             raise TypeError(f"KV ECC must be True or False, not {self.kv_ecc!r}")
         self._check_adapters()
@@ -245,7 +266,8 @@ class HwShape:
     def _check_adapters(self):
         check_int("Adapter count", self.adapters)
         if self.adapters not in (0, 1, 3, 7):
-            raise ValueError(f"Adapter count must be 0, 1, 3 or 7 (with none they are numbers of whole bits), not {self.adapters}")
+            raise ValueError("Adapter count must be 0, 1, 3 or 7 (with none they are numbers of whole bits), not "
+                             f"{self.adapters}")
         check_int("Adapter rank", self.adapter_rank, 1, 256)
         if self.adapters and self.halves == 2:
             raise ValueError("Half-batch count must be 1 with adapters, not 2")
@@ -276,5 +298,6 @@ class HwShape:
 
     @property
     def paged(self):
-        """Slots share the blocks of the KV memory through a block table. A single slot with all that it can fill has them in order."""
+        """Slots share the blocks of the KV memory through a block table. A single slot with all that it can fill has
+        them in order."""
         return self.slots > 1 or self.blocks < self.blocks_per_slot

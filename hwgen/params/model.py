@@ -7,8 +7,8 @@ import numpy as np
 from .block import LLAMA, Block, Norm, Project
 from .checks import check_int, check_number, later as _later, shown, without_unused
 
-__all__ = ["DivisorRopeScaling", "HEAD_BIAS_COLUMNS", "LayerType", "LinearRopeScaling", "Llama3RopeScaling", "ModelShape",
-           "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
+__all__ = ["DivisorRopeScaling", "HEAD_BIAS_COLUMNS", "LayerType", "LinearRopeScaling", "Llama3RopeScaling",
+           "ModelShape", "DEMO", "SMOLLM2_135M", "LLAMA3_8B", "LLAMA3_70B", "PRESETS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class LinearRopeScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class DivisorRopeScaling:
-    """Each rotary frequency divided by a number of its own, as GGUF's tensor ``rope_freqs`` has them, and all by ``factor``."""
+    """Each rotary frequency divided by a number of its own, as GGUF's tensor ``rope_freqs`` has them, and all by
+    ``factor``."""
 
     divisors: tuple      # of float, head_dim / 2 of them
     factor: float = 1.0
@@ -40,7 +41,8 @@ class DivisorRopeScaling:
 
     def apply(self, frequencies):  # [head_dim/2] -> [head_dim/2]
         if len(self.divisors) != len(frequencies):
-            raise ValueError(f"RoPE divisors must be half the head dimension, {len(frequencies)}, not {len(self.divisors)}")
+            raise ValueError(f"RoPE divisors must be half the head dimension, {len(frequencies)}, not "
+                             f"{len(self.divisors)}")
         return frequencies / np.array(self.divisors) / self.factor
 
 
@@ -100,8 +102,8 @@ class LayerType:
             raise ValueError("RoPE scaling of a layer must come with its RoPE theta")
 
 
-#: Columns of the LM head that its bias is in: see `ModelShape.head_inputs`. As many as the lanes of a small array, so that fewer save
-#: nothing; a bias that is larger than weights are needs several.
+#: Columns of the LM head that its bias is in: see `ModelShape.head_inputs`. As many as the lanes of a small array, so
+#: that fewer save nothing; a bias that is larger than weights are needs several.
 HEAD_BIAS_COLUMNS = 8
 
 
@@ -122,9 +124,10 @@ class ModelShape:
     bos_token_id : int or None
     eos_token_ids : tuple of int      any of them ends a text
     block : Block                     what its layers are made of
-    score_scale : float or None       what the products of queries and keys are multiplied with; None: 1 / sqrt(head_dim)
-    rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies are those of a head
-                                      of that size
+    score_scale : float or None       what the products of queries and keys are multiplied with; None: 1 /
+                                      sqrt(head_dim)
+    rotary_dim : int or None          elements of a head that are turned, the first ones; None: all. Their frequencies
+                                      are those of a head of that size
     layer_types : tuple of LayerType  of each layer, or () where all are alike: then ``sliding_window`` is that of all
     learned_positions : bool          a row of a table, that of the token's position, is added to its embedding
     attn_logit_softcapping : float or None      a score s is ``c * tanh(s / c)`` before the softmax; None: it stays
@@ -161,7 +164,8 @@ class ModelShape:
     final_logit_softcapping: float | None = _later(None)
     head_bias: bool = _later(False)
 
-    def __repr__(self):     # names the shape in a machine's registers, so it is as it was where nothing is used that came later
+    # names the shape in a machine's registers, so it is as it was where nothing is used that came later
+    def __repr__(self):
         said = (f"{f.name}={getattr(self, f.name)!r}" for f in without_unused(self))
         return f"ModelShape({', '.join(said)})"
 
@@ -170,8 +174,9 @@ class ModelShape:
             raise TypeError(f"Model name must be a string, not {self.name!r}")
         for noun, value, low, high in (
                 ("Vocabulary size", self.vocab_size, 1, 1 << 24), ("Hidden size", self.hidden_size, 1, 1 << 20),
-                ("Intermediate size", self.intermediate_size, 1, 1 << 22), ("Layer count", self.num_hidden_layers, 1, 1000),
-                ("Head count", self.num_attention_heads, 1, 1 << 12), ("KV head count", self.num_key_value_heads, 1, 1 << 12),
+                ("Intermediate size", self.intermediate_size, 1, 1 << 22),
+                ("Layer count", self.num_hidden_layers, 1, 1000), ("Head count", self.num_attention_heads, 1, 1 << 12),
+                ("KV head count", self.num_key_value_heads, 1, 1 << 12),
                 ("Head dimension", self.head_dim, 2, 1 << 12)):
             check_int(noun, value, low)
             if value > high:                        # some ten times what the largest public models have
@@ -198,7 +203,8 @@ class ModelShape:
             raise ValueError(f"Head dimension must be even, not {self.head_dim}")
         if self.score_scale is not None:
             check_number("Score scale", self.score_scale)
-        for noun, cap in (("Softcap of scores", self.attn_logit_softcapping), ("Softcap of logits", self.final_logit_softcapping)):
+        for noun, cap in (("Softcap of scores", self.attn_logit_softcapping),
+                          ("Softcap of logits", self.final_logit_softcapping)):
             if cap is not None:
                 check_number(noun, cap)
                 if not 1 / 64 <= cap <= 1 << 20:        # there would be nothing left, or nothing to cap
@@ -206,10 +212,11 @@ class ModelShape:
         if self.rotary_dim is not None:
             check_int("Rotary dimension", self.rotary_dim, 0)
             if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
-                raise ValueError(f"Rotary dimension must be even and at most the head dimension {self.head_dim}, not {self.rotary_dim}")
+                raise ValueError(f"Rotary dimension must be even and at most the head dimension {self.head_dim}, not "
+                                 f"{self.rotary_dim}")
         if self.layer_types and (len(self.layer_types) != self.num_hidden_layers or self.sliding_window is not None):
-            raise ValueError(f"Layer types must be one for each of {self.num_hidden_layers} layers, which have the sliding window, "
-                             f"not {len(self.layer_types)}")
+            raise ValueError(f"Layer types must be one for each of {self.num_hidden_layers} layers, which have the "
+                             f"sliding window, not {len(self.layer_types)}")
         with np.errstate(all="ignore"):
             if not np.isfinite(self.rope_frequencies()).all():
                 raise ValueError(f"RoPE theta {self.rope_theta} must give finite frequencies, with its scaling")
@@ -245,9 +252,9 @@ class ModelShape:
 
     @property
     def head_inputs(self):
-        """Inputs of the LM head: the elements of the residual, and for a bias some more, which are one number in every row. The
-        matrix's last columns times that number are the bias. The gains of these inputs in the final norm are 0, and their biases there
-        are that number."""
+        """Inputs of the LM head: the elements of the residual, and for a bias some more, which are one number in every
+        row. The matrix's last columns times that number are the bias. The gains of these inputs in the final norm are
+        0, and their biases there are that number."""
         return self.hidden_size + HEAD_BIAS_COLUMNS * self.head_bias
 
     @property
@@ -257,13 +264,14 @@ class ModelShape:
 
     def matrices(self):
         """Name -> (outputs, inputs) of one layer's matrices, in the order a pass uses them."""
-        sizes = {"hidden": self.hidden_size, "ff": self.intermediate_size, "heads": self.q_size, "kv_heads": self.kv_size}
+        sizes = {"hidden": self.hidden_size, "ff": self.intermediate_size, "heads": self.q_size,
+                 "kv_heads": self.kv_size}
         inputs = {name: project.inputs for project in self.block.of(Project) for name in project.matrices}
         return {matrix.name: (sizes[matrix.rows], sizes[inputs[matrix.name]]) for matrix in self.block.matrices}
 
     def layer_tensors(self):
-        """Name -> shape of every tensor of a layer of the checkpoint, in order: matrices, gains of norms, those of queries and keys,
-        biases."""
+        """Name -> shape of every tensor of a layer of the checkpoint, in order: matrices, gains of norms, those of
+        queries and keys, biases."""
         block, sizes = self.block, self.matrices()
         names = {matrix.tensor: sizes[matrix.name] for matrix in block.matrices}
         names |= {norm.tensor: (self.hidden_size,) for norm in block.of(Norm) if not norm.plain}
@@ -278,7 +286,8 @@ class ModelShape:
         """Weights of the checkpoint; a tied table counts once."""
         layer = sum(math.prod(size) for size in self.layer_tensors().values())
         tables = 1 if self.tie_word_embeddings else 2
-        rows = tables * self.vocab_size + self.max_position_embeddings * self.learned_positions + 1 + self.block.final_bias
+        rows = (tables * self.vocab_size + self.max_position_embeddings * self.learned_positions + 1
+                + self.block.final_bias)
         return self.num_hidden_layers * layer + rows * self.hidden_size + self.vocab_size * self.head_bias
 
     def layer_type(self, layer):
@@ -303,8 +312,8 @@ class ModelShape:
     def rope_frequencies(self, rope=None):
         """Radians per position of each rotary pair, float64 [head_dim/2]; pair i is elements i and i + head_dim/2.
 
-        With ``rotary_dim`` R pair i is elements i and i + R/2 for i < R/2; the others are not turned: their frequency is 0. ``rope``: one
-        of `ropes`, or the model's own.
+        With ``rotary_dim`` R pair i is elements i and i + R/2 for i < R/2; the others are not turned: their frequency
+        is 0. ``rope``: one of `ropes`, or the model's own.
         """
         theta, scaling = (self.rope_theta, self.rope_scaling) if rope is None else rope
         turned = self.head_dim if self.rotary_dim is None else self.rotary_dim
@@ -314,7 +323,8 @@ class ModelShape:
         return np.pad(frequencies, (0, (self.head_dim - turned) // 2))
 
     def rotary_order(self):
-        """Elements of a head in the order in which the machine stores them, both of a rotary pair side by side: int [head_dim]."""
+        """Elements of a head in the order in which the machine stores them, both of a rotary pair side by side: int
+        [head_dim]."""
         turned = self.head_dim if self.rotary_dim is None else self.rotary_dim
         return np.concatenate([np.arange(turned).reshape(2, -1).T.reshape(-1), np.arange(turned, self.head_dim)])
 

@@ -11,7 +11,8 @@ __all__ = ["EVENTS", "Turn", "member", "phases", "turn"]
 
 @functools.cache
 def phases(block):
-    """The phases of a block's machine, an IntEnum: EMBED, one for each step, and the end. Those of norms of sums have the last numbers."""
+    """The phases of a block's machine, an IntEnum: EMBED, one for each step, and the end. Those of norms of sums have
+    the last numbers."""
     late = [norm for norm in block.of(Norm) if norm.reads == "sums"]
     steps = [step for step in block.steps if step not in late]
     names = ["idle", "embed", *(step.name for step in steps), FINAL_NORM, HEAD, "finish", *(norm.name for norm in late)]
@@ -24,7 +25,8 @@ def member(enumeration, step):
 
 
 class Turn(NamedTuple):
-    """The pieces of the weight stream that two half-batches, x and y, read in a turn, in this order (docs/architecture.md, section 5).
+    """The pieces of the weight stream that two half-batches, x and y, read in a turn, in this order
+    (docs/architecture.md, section 5).
 
     attention   steps of x: what makes keys, values and queries
     mlp         steps of y: from `Block.into_ff` to the end of the layer
@@ -38,7 +40,8 @@ class Turn(NamedTuple):
 
 
 def turn(block):
-    """The `Turn` of a block: x has come to a layer's attention, y to the MLP of the layer before or, if x is half-batch 1, of the same."""
+    """The `Turn` of a block: x has come to a layer's attention, y to the MLP of the layer before or, if x is half-batch
+    1, of the same."""
     opening, *steps = (step for step in block.steps if isinstance(step, (Norm, Project)))
     assert isinstance(opening, Norm)
     attended, mlp = steps.index(block.from_heads), steps.index(block.into_ff)

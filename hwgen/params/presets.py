@@ -47,7 +47,8 @@ LATENCY_16X16 = Preset(
 
 BATCH_16X16 = Preset(
     name="batch-16x16", purpose="several users: a weight is fetched once for eight entries", supported=True,
-    shape=HwShape(lanes=16, columns=16, entries=8, slots=4, tile_beats=8, vector_lanes=8, attention_lanes=16, source="stream"))
+    shape=HwShape(lanes=16, columns=16, entries=8, slots=4, tile_beats=8, vector_lanes=8, attention_lanes=16,
+                  source="stream"))
 
 LATENCY_32X32 = Preset(
     name="latency-32x32", purpose="one user, a model of 100 million parameters and more", supported=True,
@@ -55,7 +56,8 @@ LATENCY_32X32 = Preset(
 
 BATCH_32X32 = Preset(
     name="batch-32x32", purpose="sixteen users: two half-batches keep the array busy", supported=True,
-    shape=HwShape(lanes=32, columns=32, entries=16, halves=2, slots=16, tile_beats=2, vector_lanes=16, attention_lanes=64, source="stream"))
+    shape=HwShape(lanes=32, columns=32, entries=16, halves=2, slots=16, tile_beats=2, vector_lanes=16,
+                  attention_lanes=64, source="stream"))
 
 LATENCY_64X64 = Preset(
     name="latency-64x64", purpose="one user, the latency end", supported=False,
@@ -66,20 +68,21 @@ SHAPES = {preset.name: preset for preset in
 
 
 def _pairs(text, noun, known, pattern=None):
-    """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of "". Keys may also be of a ``pattern`` (text for messages,
-    expression)."""
+    """``a=1,b=2`` -> {"a": "1", "b": "2"}; a word without ``=`` is the value of "". Keys may also be of a ``pattern``
+    (text for messages, expression)."""
     found = {}
     for part in (part.strip() for part in text.split(",")):
         if not part:
-            raise ValueError(f"{noun.split()[0]} must be a name or field=value, with commas between them and nothing left out, "
-                             f"not {text!r}")
+            raise ValueError(f"{noun.split()[0]} must be a name or field=value, with commas between them and "
+                             f"nothing left out, not {text!r}")
         key, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
             key, value = "", part
         elif not key or not value:
             raise ValueError(f"{noun.split()[0]} must be a name or field=value, not {part!r}")
         if key not in known and key and not (pattern and re.fullmatch(pattern[1], key)):
-            raise ValueError(f"{noun} must be one of {', '.join((*known, *([pattern[0]] if pattern else [])))}, not {key!r}")
+            raise ValueError(f"{noun} must be one of {', '.join((*known, *([pattern[0]] if pattern else [])))}, "
+                             f"not {key!r}")
         if key in found:
             raise ValueError(f"{noun} {key or value!r} must be given once")
         found[key] = value
@@ -120,13 +123,13 @@ def named_fields(text):
 def hw_shape(text, model, default="demo"):
     """The HwShape that ``text`` spells: a preset's name, ``field=value`` pairs that override it, or both, with commas.
 
-    ``residual_fraction=auto`` is its default, which `plan.ranges.fitting_fraction` may change. Without a ``context`` it is the preset's, or
-    the model's if that is shorter.
+    ``residual_fraction=auto`` is its default, which `plan.ranges.fitting_fraction` may change. Without a ``context`` it
+    is the preset's, or the model's if that is shorter.
 
     Raises
     ------
-    ValueError              for an unknown name or field, one that is there twice, nothing where one should be, or a value
-                            that HwShape refuses
+    ValueError              for an unknown name or field, one that is there twice, nothing where one should be, or a
+                            value that HwShape refuses
     """
     fields = {field.name: field.type for field in dataclasses.fields(HwShape)}
     found = _pairs(text, "Shape field", fields)
@@ -155,18 +158,19 @@ _LAYERS = ("layers.N, layers.FIRST-LAST or layers.FIRST-LAST.PROJECT",
 
 
 def recipe(text=None, head=None):
-    """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and ``field=value`` pairs after
-    it.
+    """The Recipe that ``text`` spells (None: the default's): one format for weights, activations, K and V, and
+    ``field=value`` pairs after it.
 
     ``e4m3``, ``weights=e4m3,kv=e3m4``, ``e3m4,head=pair``. ``head``, if given, wins.
 
-    Keys and values may be in e2m5 too. Weights may be in e2m5, instead of the other formats of 8 bits, and in e2m1: ``weights=`` (all
-    matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's name (``down=``), ``layers.2-5=``, ``layers.3.down=``;
-    what comes later counts, and must leave something of what came before. ``scales=row`` or ``matrix``: with e2m1 or e2m5 somewhere it is
-    row if it is not said. ``block_range=N``.
+    Keys and values may be in e2m5 too. Weights may be in e2m5, instead of the other formats of 8 bits, and in e2m1:
+    ``weights=`` (all matrices; tables of embeddings have 8 bits), ``head=`` (the LM head), a project's name
+    (``down=``), ``layers.2-5=``, ``layers.3.down=``; what comes later counts, and must leave something of what came
+    before. ``scales=row`` or ``matrix``: with e2m1 or e2m5 somewhere it is row if it is not said. ``block_range=N``.
     """
     names = {"weights": "weight_format", "activations": "activation_format", "kv": "kv_format", "p": "p_format"}
-    found = {} if text is None else _pairs(text, "Format field", [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
+    found = {} if text is None else _pairs(text, "Format field",
+                                           [*names, "head", "scales", "block_range", *_PROJECTS], _LAYERS)
     changes, overrides = {}, []
     if "" in found:
         every = fp8(found.pop(""))
@@ -191,10 +195,12 @@ def recipe(text=None, head=None):
         elif wide:      # all that is not said is in e2m1
             changes["weight_format"] = wide[0]
     if other := set(wide) - {changes.get("weight_format", Recipe().weight_format)}:
-        raise ValueError(f"Format of 8 bits must be the same for all weights that are not in e2m1 (weights={other.pop()})")
+        raise ValueError("Format of 8 bits must be the same for all weights that are not in e2m1 "
+                         f"(weights={other.pop()})")
     for i, earlier in enumerate(overrides):
         if later := next((later for later in overrides[i + 1:] if later.replaces(earlier)), None):
-            raise ValueError(f"Format {earlier} must stand behind {later}, which is of all that it is of, and what comes later counts")
+            raise ValueError(f"Format {earlier} must stand behind {later}, which is of all that it is of, and what "
+                             "comes later counts")
     while overrides and overrides[0].format != E2M1 and overrides[0].layers is None:    # it says what holds anyway
         del overrides[0]
     fine = changes.get("weight_format") == E2M5 or any(override.format == E2M1 for override in overrides)

@@ -17,10 +17,10 @@ HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS = "header", "norm_f", "head", "em
 class Tiling:
     """The layout of a matrix in its section: the beat of each part, counted from the section's first beat.
 
-    An n-tile is ``steps`` tiles one after the other (k-tiles, and of a pair hi and lo); each takes ``beats`` beats, or, if it is
-    ``narrow``, half as
-    many: of a single beat two tiles. The rows' offsets of ``row_tiles`` n-tiles stand in a beat before them, those of the blocks of
-    ``block_steps`` steps in one before these; 0: there are none.
+    An n-tile is ``steps`` tiles one after the other (k-tiles, and of a pair hi and lo); each takes ``beats`` beats, or,
+    if it is ``narrow``, half as
+    many: of a single beat two tiles. The rows' offsets of ``row_tiles`` n-tiles stand in a beat before them, those of
+    the blocks of ``block_steps`` steps in one before these; 0: there are none.
     """
     matmul: Any                 # `hwgen.params.design.Matmul`
     beats: int
@@ -39,7 +39,8 @@ class Tiling:
     @property
     def n_tile_beats(self):
         """Beats of an n-tile, without its rows' offsets."""
-        return -(-self.steps // self.block_steps if self.block_steps else 0) + -(-self.steps * self.beats >> self.narrow)
+        return -(-self.steps // self.block_steps if self.block_steps
+                 else 0) + -(-self.steps * self.beats >> self.narrow)
 
     @property
     def all_beats(self):
@@ -62,7 +63,8 @@ class Tiling:
         return self.n_tile(j) + self._codes(k) + (k // self.block_steps + 1 if self.block_steps else 0)
 
     def waits(self, j):
-        """Cycles from one tile's take to the next one's arrival, for each step of an n-tile: its beats, and those of offsets before it."""
+        """Cycles from one tile's take to the next one's arrival, for each step of an n-tile: its beats, and those of
+        offsets before it."""
         beats = max(1, self.beats >> self.narrow)
         return tuple(beats + bool(self.block_steps and k % self.block_steps == 0)
                      + bool(k == 0 and self.row_tiles and j % self.row_tiles == 0)
@@ -105,8 +107,8 @@ class Section(NamedTuple):
 class Place(NamedTuple):
     """The place of a byte in a matrix: row, column, and which code of a pair (0: the high one).
 
-    ``of``: "codes"; or "rows" or "blocks", whose offsets are of this output and the next one (from this input on), as E2M1 codes are of
-    this input and the next one; or "" where it is nothing.
+    ``of``: "codes"; or "rows" or "blocks", whose offsets are of this output and the next one (from this input on), as
+    E2M1 codes are of this input and the next one; or "" where it is nothing.
     """
     output: int
     input: int
@@ -115,11 +117,12 @@ class Place(NamedTuple):
 
 
 class Stream:
-    """The sections of a design's stream, in order. ``stream[name]`` is a section outside the layers, ``stream[name, layer]`` a layer's.
+    """The sections of a design's stream, in order. ``stream[name]`` is a section outside the layers, ``stream[name,
+    layer]`` a layer's.
 
-    A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream once. The table of
-    learned positions has a row for each position that the machine has. Matrices that are logic have no section, and the head only as a
-    table.
+    A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream
+    once. The table of learned positions has a row for each position that the machine has. Matrices that are logic have
+    no section, and the head only as a table.
     """
 
     def __init__(self, design):
@@ -130,10 +133,12 @@ class Stream:
             for step in block.steps:
                 if isinstance(step, Norm):
                     self._record(step.name, layer, block.exponents(step.name),
-                                 tuple((vector.name, design.vector_granules(vector)) for vector in block.vectors(step.name)))
+                                 tuple((vector.name, design.vector_granules(vector))
+                                       for vector in block.vectors(step.name)))
                 elif isinstance(step, Project) and not design.hw.wired:
                     self._matrix(step.name, layer, design.matmul(step.name), design.recipe.format_of(step.name, layer))
-        self._record(FINAL_NORM, None, (HEAD,), tuple((vector.name, design.vector_granules(vector)) for vector in block.final_vectors))
+        self._record(FINAL_NORM, None, (HEAD,), tuple((vector.name, design.vector_granules(vector))
+                                                      for vector in block.final_vectors))
         if not design.hw.wired or design.model.tie_word_embeddings:
             self._matrix(HEAD, None, design.head_matmul, design.recipe.format_of(HEAD))
         if design.model.tie_word_embeddings:
@@ -149,7 +154,8 @@ class Stream:
 
     def _record(self, name, layer, exponents, vectors=()):
         granules = self._design.record_granules + sum(count for _, count in vectors)
-        self._add(name, layer, -(-granules // self._design.granules_per_beat), exponents=exponents, granules=granules, vectors=vectors)
+        self._add(name, layer, -(-granules // self._design.granules_per_beat), exponents=exponents, granules=granules,
+                  vectors=vectors)
 
     def _add(self, name, layer, beats, matmul=None, exponents=(), granules=0, vectors=(), tiling=None):
         section = Section(name, layer, self.beats, beats, matmul, exponents, granules, vectors, tiling)
@@ -177,7 +183,8 @@ class Stream:
 
     @property
     def all_end(self):
-        """Behind the last beat of a pass that wants output: that of the LM head, or, if it is logic, of the record before it."""
+        """Behind the last beat of a pass that wants output: that of the LM head, or, if it is logic, of the record
+        before it."""
         return self[FINAL_NORM].end if self._design.hw.wired else self[HEAD].end
 
     @property
@@ -219,8 +226,8 @@ class Stream:
         return Place(j * hw.columns + column, k_tile * hw.lanes + lane, code, "codes" if k < tiling.steps else "")
 
     def byte(self, section, output, input, code=0):
-        """Byte of a weight's code, from the start of its section: `place` the other way round. (An E2M1 code is its lower half if the input
-        is even.)"""
+        """Byte of a weight's code, from the start of its section: `place` the other way round. (An E2M1 code is its
+        lower half if the input is even.)"""
         hw, tiling = self._design.hw, section.tiling
         k = input // hw.lanes * section.matmul.codes + code
         place = output % hw.columns * hw.lanes + input % hw.lanes

@@ -14,20 +14,20 @@ from fractions import Fraction
 from functools import lru_cache
 from types import MappingProxyType
 
-__all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "rsqrt_exponent", "norm_epsilon", "floating_epsilon",
-           "reciprocal_table",
+__all__ = ["Pwl", "changed", "some_changed", "stuck_register", "rsqrt_table", "rsqrt_exponent", "norm_epsilon",
+           "floating_epsilon", "reciprocal_table",
            "sigmoid_table",
            "exp2_thresholds", "softcap_table",
-           "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION", "SCORE_BITS",
-           "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
+           "rope_factors", "neg_log_table", "neg_log_octaves", "gumbel_table", "ROPE_BLOCK", "SCORE_FRACTION",
+           "SCORE_BITS", "SIGMOID_FRACTION", "NOISE_FRACTION", "GUMBEL_OFFSET"]
 
 _CHANGED: ContextVar[Mapping] = ContextVar("changed", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager
 def changed(name, table, *args):
-    """A context in which the function ``name`` of this module returns ``table``, for these arguments or, without any, for all
-    arguments: for machines with a wrong constant, and the values that they compute."""
+    """A context in which the function ``name`` of this module returns ``table``, for these arguments or, without any,
+    for all arguments: for machines with a wrong constant, and the values that they compute."""
     before = _CHANGED.set({**_CHANGED.get(), (name, args): table})
     try:
         yield
@@ -53,7 +53,8 @@ def _specified(function):
 
 @_specified
 def stuck_register(matrix):
-    """(word, bit, value) of a register that is stuck in a matrix that is logic, by the matrix's name; None unless it is `changed`."""
+    """(word, bit, value) of a register that is stuck in a matrix that is logic, by the matrix's name; None unless it is
+    `changed`."""
     return None
 
 
@@ -116,8 +117,8 @@ def rsqrt_table(length, unit="rmsnorm"):
 
     The factor ``sqrt(length)`` turns the sum of squares of an RMSNorm over ``length`` elements into its mean; the
     power of two taken out of it is `rsqrt_exponent`. Index: bit 5 is 0 for f in [1, 2) and 1 for f in [2, 4), bits
-    4..0 the upper mantissa bits; fraction: the next 10 mantissa bits. Result in units of 2**-14. ``unit``: whose copy it is ("rmsnorm" or
-    "qk_norm"), for `changed`; the numbers are the same.
+    4..0 the upper mantissa bits; fraction: the next 10 mantissa bits. Result in units of 2**-14. ``unit``: whose copy
+    it is ("rmsnorm" or "qk_norm"), for `changed`; the numbers are the same.
     """
     k = math.sqrt(length) / 2.0 ** rsqrt_exponent(length)
     spans = [(1 + i / 32, 1 / 32) for i in range(32)] + [(2 + i / 16, 1 / 16) for i in range(32)]
@@ -135,10 +136,12 @@ def norm_epsilon(length, epsilon, fraction):
 
 
 def floating_epsilon(length, epsilon):
-    """(e, value): an epsilon times ``length`` for a norm of bf16 rows is ``value`` in units of ``4**(e - 142)``, at least 1.
+    """(e, value): an epsilon times ``length`` for a norm of bf16 rows is ``value`` in units of ``4**(e - 142)``, at
+    least 1.
 
-    e is a biased exponent of bf16, with which ``value`` is between 2**30 and 2**32, as the square of a number of that exponent is, unless e
-    would leave bf16's range. Rows of smaller numbers are brought to it: what their squares lose is nothing beside epsilon.
+    e is a biased exponent of bf16, with which ``value`` is between 2**30 and 2**32, as the square of a number of that
+    exponent is, unless e would leave bf16's range. Rows of smaller numbers are brought to it: what their squares lose
+    is nothing beside epsilon.
     """
     target = Fraction(epsilon) * length
     log2 = target.numerator.bit_length() - target.denominator.bit_length()
@@ -153,8 +156,8 @@ def reciprocal_table():
     return _fit("reciprocal", lambda f: 1 / f, [(1 + i / 32, 1 / 32) for i in range(32)], 10, 14)
 
 
-#: Activations ``g * t(g)`` with ``t(-g) = 1 - t(g)``: fraction bits of their table's 14-bit input, and index bits. The input ends where
-#: ``1 - t`` is about half the result's unit or less: at 16, at 8 and at 4.
+#: Activations ``g * t(g)`` with ``t(-g) = 1 - t(g)``: fraction bits of their table's 14-bit input, and index bits. The
+#: input ends where ``1 - t`` is about half the result's unit or less: at 16, at 8 and at 4.
 _SIGMOIDS = {
     "silu": (10, 7, lambda z: 1 / (1 + math.exp(-z))),
     "quick_gelu": (11, 7, lambda z: 1 / (1 + math.exp(-1.702 * z))),
@@ -166,8 +169,8 @@ SIGMOID_FRACTION = {name: fraction for name, (fraction, *_) in _SIGMOIDS.items()
 
 @_specified
 def sigmoid_table(activation="silu"):
-    """The factor t of an activation g * t for g >= 0, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14 bits); unit
-    2**-14.
+    """The factor t of an activation g * t for g >= 0, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14
+    bits); unit 2**-14.
 
     "silu" is g times the sigmoid. "gelu" is g times the normal distribution function; "gelu_tanh" and "quick_gelu" are
     approximations of it, with constants of Hendrycks and Gimpel (arXiv 1606.08415). All end at 1 exactly, so that
@@ -176,7 +179,8 @@ def sigmoid_table(activation="silu"):
     fraction, index_bits, t = _SIGMOIDS[activation]
     end = 2.0 ** (14 - fraction)
     width = end / 2**index_bits
-    return _fit(activation, lambda z: t(z) / t(end), [(i * width, width) for i in range(1 << index_bits)], 14 - index_bits, 14)
+    return _fit(activation, lambda z: t(z) / t(end), [(i * width, width) for i in range(1 << index_bits)],
+                14 - index_bits, 14)
 
 
 SCORE_FRACTION = 10   # fraction bits of attention scores, which are in log2 units ...
@@ -185,7 +189,8 @@ SCORE_BITS = 24       # ... and their signed width
 
 @_specified
 def exp2_thresholds(fmt):
-    """Where ``2**(fmt.max_exp - d)``, rounded to nearest even in ``fmt``, steps down, for d >= 0 in units of 2**-SCORE_FRACTION.
+    """Where ``2**(fmt.max_exp - d)``, rounded to nearest even in ``fmt``, steps down, for d >= 0 in units of
+    2**-SCORE_FRACTION.
 
     Returns ascending integers t; the code of d is ``top - (number of t[i] <= d)`` where top is the code of
     2**max_exp. Codes of a positive format are consecutive integers in order of value, so each threshold passed is
@@ -205,12 +210,13 @@ def exp2_thresholds(fmt):
 
 @_specified
 def softcap_table(cap):
-    """``cap * tanh(x / cap)`` for x >= 0, of scores or logits: input and result in units of 2**-SCORE_FRACTION, both below 2**(SCORE_BITS -
-    1).
+    """``cap * tanh(x / cap)`` for x >= 0, of scores or logits: input and result in units of 2**-SCORE_FRACTION, both
+    below 2**(SCORE_BITS - 1).
 
-    Error below ``cap * 2**-13 + 1.5 * 2**-SCORE_FRACTION``. Its lines meet: it begins at 0 exactly, falls nowhere, and ends at
-    ``base[-1] + slope[-1]``, which is the result of all larger inputs: ``cap`` itself, unless that is beyond the scores' range. 256
-    segments end at the first power of two that is at least 5 times the cap, where 1 - tanh is 2**-13.4; or with the range.
+    Error below ``cap * 2**-13 + 1.5 * 2**-SCORE_FRACTION``. Its lines meet: it begins at 0 exactly, falls nowhere, and
+    ends at ``base[-1] + slope[-1]``, which is the result of all larger inputs: ``cap`` itself, unless that is beyond
+    the scores' range. 256 segments end at the first power of two that is at least 5 times the cap, where 1 - tanh is
+    2**-13.4; or with the range.
     """
     unit, largest = 2.0**SCORE_FRACTION, (1 << SCORE_BITS - 1) - 1
     bits = min(max(SCORE_FRACTION, math.ceil(math.log2(5 * cap)) + SCORE_FRACTION), SCORE_BITS - 1)
@@ -222,8 +228,8 @@ def softcap_table(cap):
         knots.append(min(round((cap * t + lift) * unit), round(min(cap * unit, largest))))
     if bits < SCORE_BITS - 1:
         knots[-1] = round(cap * unit)
-    return Pwl(name=f"softcap{cap:g}", index_bits=8, fraction_bits=bits - 8, out_fraction=SCORE_FRACTION, base=tuple(knots[:-1]),
-               slope=tuple(b - a for a, b in zip(knots, knots[1:])))
+    return Pwl(name=f"softcap{cap:g}", index_bits=8, fraction_bits=bits - 8, out_fraction=SCORE_FRACTION,
+               base=tuple(knots[:-1]), slope=tuple(b - a for a, b in zip(knots, knots[1:])))
 
 
 ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its table
@@ -231,15 +237,18 @@ ROPE_BLOCK = 64      # a position is ROPE_BLOCK * high + low; each part has its 
 
 @_specified
 def rope_factors(shape, context):
-    """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below ``context``.
+    """``(low, high)``: cosines and sines of the rotary angles of positions 0..63, and of the multiples of 64 below
+    ``context``.
 
-    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest: those of the first
-    of `ModelShape.ropes`, then those of the next. The angle of any position is a complex product of two of them.
+    Each is a tuple of rows, one per position, of ``head_dim / 2`` pairs (cos, sin) in Q1.16, rounded to nearest: those
+    of the first of `ModelShape.ropes`, then those of the next. The angle of any position is a complex product of two of
+    them.
     """
     frequencies = [float(f) for rope in shape.ropes() for f in shape.rope_frequencies(rope)]
 
     def row(position):
-        return tuple((round(math.cos(position * f) * 2**16), round(math.sin(position * f) * 2**16)) for f in frequencies)
+        return tuple((round(math.cos(position * f) * 2**16), round(math.sin(position * f) * 2**16))
+                     for f in frequencies)
     return (tuple(row(p) for p in range(ROPE_BLOCK)), tuple(row(p) for p in range(0, context, ROPE_BLOCK)))
 
 
@@ -251,7 +260,8 @@ GUMBEL_OFFSET = 4    # a constant in all scores chooses nothing; this one keeps 
 
 @_specified
 def neg_log_table():
-    """``ln(2 / m)`` for m in [1, 2), error below 2**-10.8. Index 4 bits and fraction 11 bits of the mantissa; unit 2**-12."""
+    """``ln(2 / m)`` for m in [1, 2), error below 2**-10.8. Index 4 bits and fraction 11 bits of the mantissa; unit
+    2**-12."""
     return _fit("neg_log", lambda m: math.log(2 / m), [(1 + i / 16, 1 / 16) for i in range(16)], 11, NOISE_FRACTION)
 
 
@@ -265,8 +275,8 @@ def neg_log_octaves():
 def gumbel_table():
     """The noise of a number N; error below 2**-9.6. Fraction 10 bits; unit 2**-12.
 
-    Segments 0..7, for w < 1/2: ``4 - ln(-ln(1 - w) / w)``, to which N is added; w in units of 2**-14. Segments 8..55, for
-    the others: ``4 - ln(N)``, 8 for each octave of N from [1/2, 1) to [16, 32).
+    Segments 0..7, for w < 1/2: ``4 - ln(-ln(1 - w) / w)``, to which N is added; w in units of 2**-14. Segments 8..55,
+    for the others: ``4 - ln(N)``, 8 for each octave of N from [1/2, 1) to [16, 32).
     """
     def small(w):
         return GUMBEL_OFFSET - (math.log(-math.log1p(-w) / w) if w else 0)

@@ -1,9 +1,9 @@
 """A matrix of fixed weights as a network of adders, which `hwgen.units.wired` builds as logic, and its timing.
 
-Every weight is a sum of few signed powers of two (canonical signed digits), so every output is a sum of shifted inputs with signs. Pairs of
-such terms that many outputs have are made once (Hartley, "Subexpression sharing in filters using canonic signed digit multipliers", IEEE TCAS-II
-43, 1996): the commonest first, in blocks of inputs, so that the work grows as the number of weights does. What then is left of each output is
-summed by a tree.
+Every weight is a sum of few signed powers of two (canonical signed digits), so every output is a sum of shifted inputs
+with signs. Pairs of such terms that many outputs have are made once (Hartley, "Subexpression sharing in filters using
+canonic signed digit multipliers", IEEE TCAS-II 43, 1996): the commonest first, in blocks of inputs, so that the work
+grows as the number of weights does. What then is left of each output is summed by a tree.
 """
 import heapq
 from collections import Counter
@@ -20,7 +20,8 @@ BLOCK_OUTPUTS = 4096
 
 
 def digits(value):
-    """An integer as signed powers of two of which no two are neighbours: [(exponent, negative)], the fewest that there are."""
+    """An integer as signed powers of two of which no two are neighbours: [(exponent, negative)], the fewest that there
+    are."""
     found, exponent = [], 0
     while value:
         if value & 1:
@@ -33,17 +34,20 @@ def digits(value):
 
 
 def frame_bits(ints, activation):
-    """Bits of a signed number that holds any output of a matrix, for finite codes of a format: int [outputs, inputs] -> int."""
+    """Bits of a signed number that holds any output of a matrix, for finite codes of a format: int [outputs, inputs] ->
+    int."""
     largest = np.abs(np.asarray(ints, np.int64)).sum(axis=1).max(initial=0) * activation.max_int
     return max(int(largest).bit_length() + 1, activation.int_bits + 1)
 
 
 @dataclass
 class Network:
-    """Adders, each of two numbers that are there: node i of the first ``inputs`` is an input, and each adder makes the next one.
+    """Adders, each of two numbers that are there: node i of the first ``inputs`` is an input, and each adder makes the
+    next one.
 
     inputs      how many
-    adders      [(a, shift of a, b, shift of b, negative)]: a * 2**shift + b * 2**shift, or minus; one of the shifts is 0
+    adders      [(a, shift of a, b, shift of b, negative)]: a * 2**shift + b * 2**shift, or minus; one of the shifts is
+                0
     outputs     [(node, shift)], or None for an output that is 0
     """
     inputs: int
@@ -65,7 +69,8 @@ class Network:
 
 
 def network(ints, progress=None):
-    """The `Network` of a matrix: int [outputs, inputs]. ``progress``, if given, is called with (weights done, weights in all)."""
+    """The `Network` of a matrix: int [outputs, inputs]. ``progress``, if given, is called with (weights done, weights
+    in all)."""
     ints = np.asarray(ints, np.int64)
     outputs, inputs = ints.shape
     made, depth = Network(inputs), [0] * inputs
@@ -75,7 +80,8 @@ def network(ints, progress=None):
         rest = [[] for _ in rows]
         for left in range(0, inputs, BLOCK_INPUTS):
             block = rows[:, left:left + BLOCK_INPUTS].tolist()
-            terms = [[(left + i, *digit) for i, value in enumerate(row) if value for digit in known[value]] for row in block]
+            terms = [[(left + i, *digit) for i, value in enumerate(row) if value for digit in known[value]]
+                     for row in block]
             for found, new in zip(rest, _share(made, depth, terms)):
                 found += new
             if progress:
@@ -90,9 +96,10 @@ def _add(made, depth, *adder):
     return len(depth) - 1
 
 
-# A term of an output is a node, shifted, with a sign. A pair of terms is an integer that is the same for all pairs that are the same but for a
-# shift and a sign of both: of its two nodes, the difference of their shifts (5 bits and its sign) and whether their signs differ. It is the sum of a part
-# of the first term and one of the second (the one with the larger node, or shift), and an exclusive or of both signs.
+# A term of an output is a node, shifted, with a sign. A pair of terms is an integer that is the same for all pairs that
+# are the same but for a shift and a sign of both: of its two nodes, the difference of their shifts (5 bits and its
+# sign) and whether their signs differ. It is the sum of a part of the first term and one of the second (the one with
+# the larger node, or shift), and an exclusive or of both signs.
 
 def _first(node, shift):
     return (node << 40) - 2 * shift
@@ -103,10 +110,12 @@ def _second(node, shift):
 
 
 def _share(made, depth, rows):
-    """Replaces the pairs that are there more than once: terms (node, shift, negative) of each output -> the terms that are left."""
+    """Replaces the pairs that are there more than once: terms (node, shift, negative) of each output -> the terms that
+    are left."""
     outputs, places, pairs = [], {}, []
     for number, terms in enumerate(rows):
-        outputs.append({node << 5 | shift: (_first(node, shift), _second(node, shift), negative) for node, shift, negative in sorted(terms)})
+        outputs.append({node << 5 | shift: (_first(node, shift), _second(node, shift), negative)
+                        for node, shift, negative in sorted(terms)})
         for node, shift, _ in terms:
             places.setdefault(node, []).append((number, shift))
         if len(terms) > 1:
@@ -147,14 +156,16 @@ def _replace(made, depth, outputs, places, counts, heap, pair):
             here = places[node] = []
         first_a, second_a, negative = terms.pop(key_a)
         first_b, second_b, negative_b = terms.pop(key_b)
-        first_a, second_a, first_b, second_b = first_a + negative, second_a + negative, first_b + negative_b, second_b + negative_b
+        first_a, second_a, first_b, second_b = (first_a + negative, second_a + negative, first_b + negative_b, second_b
+                                                + negative_b)
         for key, (first, second, sign) in terms.items():
             counts[(first_a + second if key_a < key else first + second_a) ^ sign] -= 1
             counts[(first_b + second if key_b < key else first + second_b) ^ sign] -= 1
         shift = min(shift_a, shift_b)
         key_new, first_new, second_new = node << 5 | shift, _first(node, shift), _second(node, shift)
         one, two = first_new + negative, second_new + negative
-        more += [(first + two if key < key_new else one + second) ^ sign for key, (first, second, sign) in terms.items()]
+        more += [(first + two if key < key_new else one + second) ^ sign
+                 for key, (first, second, sign) in terms.items()]
         terms[key_new] = first_new, second_new, negative
         here.append((number, shift))
     counts[pair] = 0
@@ -188,12 +199,13 @@ def _sum(made, depth, terms):
 
 
 class Plan:
-    """The cycle in which each number of a `Network` is available, a bit a cycle and the least significant first, and the registers that
-    this takes.
+    """The cycle in which each number of a `Network` is available, a bit a cycle and the least significant first, and
+    the registers that this takes.
 
-    An adder is a full adder and a register for its carry. It adds numbers of the same *time*, the cycle of their lowest bit after that of the
-    inputs; of ``levels`` adders behind each other the last one has a register for its sum, whose time is one later. A shift by one is a register
-    that is cleared before the lowest bit; a delay is a register. Both are there once for all that want them.
+    An adder is a full adder and a register for its carry. It adds numbers of the same *time*, the cycle of their lowest
+    bit after that of the inputs; of ``levels`` adders behind each other the last one has a register for its sum, whose
+    time is one later. A shift by one is a register that is cleared before the lowest bit; a delay is a register. Both
+    are there once for all that want them.
 
     adders      [(time, level)] of each adder: level 1 .. levels; those of the last have a register
     shifts      [(node, shift)]: shifted so far, by one from (node, shift - 1)
@@ -213,7 +225,8 @@ class Plan:
         for a, shift_a, b, shift_b, _ in made.adders:
             (time_a, level_a), (time_b, level_b) = self.ready[a], self.ready[b]
             time = max(time_a, time_b)
-            level = 1 + max(level_a if time_a == time and not shift_a else 0, level_b if time_b == time and not shift_b else 0)
+            level = 1 + max(level_a if time_a == time and not shift_a else 0, level_b if time_b == time
+                            and not shift_b else 0)
             self.adders.append((time, level))
             self.operands.append(((a, shift_a, time), (b, shift_b, time)))
             for node, shift in ((a, shift_a), (b, shift_b)):
@@ -227,12 +240,13 @@ class Plan:
         for node, shift in latest:
             deepest[node] = max(deepest.get(node, 0), shift)
         self.shifts = [(node, shift) for node, last in deepest.items() for shift in range(1, last + 1)]
-        self.delays = [(node, shift, time) for (node, shift), last in latest.items() for time in range(self.ready[node][0] + 1, last + 1)]
+        self.delays = [(node, shift, time) for (node, shift), last in latest.items()
+                       for time in range(self.ready[node][0] + 1, last + 1)]
 
     def registers(self):
         """{kind: flip-flops}."""
-        return {"carry": len(self.adders), "sum": sum(level == self.levels for _, level in self.adders), "shift": len(self.shifts),
-                "delay": len(self.delays), "clear": self.latency}
+        return {"carry": len(self.adders), "sum": sum(level == self.levels for _, level in self.adders),
+                "shift": len(self.shifts), "delay": len(self.delays), "clear": self.latency}
 
 
 class FixedMatrix:
@@ -240,14 +254,17 @@ class FixedMatrix:
 
     Parameters
     ----------
-    ints : int [outputs, inputs]            weights in units of 2**unit_exp of the array's format, the offsets of blocks in them
+    ints : int [outputs, inputs]            weights in units of 2**unit_exp of the array's format, the offsets of blocks
+                                            in them
     activation : Fp8                        of the inputs
-    levels : int                            adders behind each other in a cycle: more of them are fewer registers, and a slower clock
+    levels : int                            adders behind each other in a cycle: more of them are fewer registers, and a
+                                            slower clock
     rows : int [outputs] or None            offsets of rows, which leave with the sums
     exponents : {name: int}                 of the model's matrices that it is made of, as a record has them
     progress                                as `network`
 
-    ``plan``, ``bits`` (of a sum), ``size`` (outputs, inputs), ``rows`` and ``exponents`` are what there is to know of it.
+    ``plan``, ``bits`` (of a sum), ``size`` (outputs, inputs), ``rows`` and ``exponents`` are what there is to know of
+    it.
     """
 
     def __init__(self, ints, activation, levels=1, rows=None, exponents=None, progress=None):

@@ -34,12 +34,14 @@ class PartlyFp8(Reference):
 
     Parameters
     ----------
-    operands : of "weights" (LM head and embedding included), "activations" (inputs of all matrices), "heads" (queries, keys, values), "p"
+    operands : of "weights" (LM head and embedding included), "activations" (inputs of all matrices), "heads" (queries,
+        keys, values), "p"
     """
 
     def __init__(self, checkpoint, recipe, operands):
         block, blocks = checkpoint.shape.block, recipe.largest_block(checkpoint.shape)
-        project_of = {block.matrix(name).tensor: (name, project.name) for project in block.of(Project) for name in project.matrices}
+        project_of = {block.matrix(name).tensor: (name, project.name) for project in block.of(Project)
+                      for name in project.matrices}
 
         def weights(name):
             values = checkpoint.tensor(name)
@@ -74,15 +76,19 @@ class PartlyFp8(Reference):
 
     def probabilities(self, p):
         fmt = self._formats.get("p")
-        return p if fmt is None else fp8_rounded(p * np.float32(2.0 ** fmt.max_exp), fmt, largest=np.float32(fmt.max_value))
+        return p if fmt is None else fp8_rounded(p * np.float32(2.0 ** fmt.max_exp), fmt,
+                                                 largest=np.float32(fmt.max_value))
 
 
 def golden(checkpoint, recipe, hw, quantized=None):
-    """The machine's own logits, bit for bit: a function of a text's tokens, whose ``clipped()`` counts (`GoldenDecoder.saturated`).
+    """The machine's own logits, bit for bit: a function of a text's tokens, whose ``clipped()`` counts
+    (`GoldenDecoder.saturated`).
 
-    ``quantized``: the model in that recipe, if it is there. Of a shape only residual_fraction changes a logit; what is counted depends on vector_lanes too.
+    ``quantized``: the model in that recipe, if it is there. Of a shape only residual_fraction changes a logit; what is
+    counted depends on vector_lanes too.
     """
-    decoder = GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe), quantized or quantize(checkpoint, recipe))
+    decoder = GoldenDecoder(Design(model=checkpoint.shape, hw=hw, recipe=recipe),
+                            quantized or quantize(checkpoint, recipe))
 
     def logits(tokens):
         return decoder.logits(tokens)
@@ -92,8 +98,8 @@ def golden(checkpoint, recipe, hw, quantized=None):
 
 
 def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
-    """The machines for `compare`: each part of each format by itself, then the machine of each recipe (label -> Recipe) and an HwShape
-    with room for a piece, then those of ``kept``, label -> QuantizedModel."""
+    """The machines for `compare`: each part of each format by itself, then the machine of each recipe (label -> Recipe)
+    and an HwShape with room for a piece, then those of ``kept``, label -> QuantizedModel."""
     def partly(recipe, operands):
         return lambda: PartlyFp8(checkpoint, recipe, operands).logits
 
@@ -103,7 +109,8 @@ def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
     found = {}
     if parts:
         plain = {label: r.scales == "matrix" and not r.overrides for label, r in recipes.items()}
-        for label, recipe in {r.weight_format.name if plain[label] else label: r for label, r in recipes.items()}.items():
+        for label, recipe in {r.weight_format.name if plain[label] else label: r
+                              for label, r in recipes.items()}.items():
             found |= {f"{label}, {part}": partly(recipe, operands) for part, operands in PARTS.items()}
     found |= {label: machine(recipe) for label, recipe in recipes.items()}
     return found | {label: machine(quantized.recipe, quantized) for label, quantized in (kept or {}).items()}
@@ -151,7 +158,8 @@ def report(rows):
     """Lines of a table of the results of `compare`."""
     first = next(iter(rows.values()))
     clipped, width = any(row.clipped for row in rows.values()), max(28, *(len(label) + 2 for label in rows))
-    yield f"{f'{first.tokens:,} predictions':{width}}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}" + clipped * f"{'clipped':>10}"
+    yield (f"{f'{first.tokens:,} predictions':{width}}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}"
+           + clipped * f"{'clipped':>10}")
     yield f"{'float32':{width}}{first.reference_perplexity:12.3f}"
     for label, row in rows.items():
         yield (f"{label:{width}}{row.perplexity:12.3f}{row.perplexity_increase:+12.2%} \u00b1{row.increase_error:6.2%}"

@@ -30,7 +30,8 @@ def within(assumptions, none=()):
 
 
 def parsed(kind, text):
-    """{field: value} of ``field=value`` pairs with commas, of a dataclass with assumptions. ValueError with one line."""
+    """{field: value} of ``field=value`` pairs with commas, of a dataclass with assumptions. ValueError with one
+    line."""
     types, found = {f.name: f.type for f in _fields(kind)}, {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = (word.strip() for word in part.partition("="))

@@ -12,8 +12,8 @@ __all__ = ["Point", "VARIED", "candidates", "compared", "front", "size"]
 
 #: Fields of `HwShape` that are tried -> the values that are tried.
 VARIED = {
-    "lanes": (2, 4, 8, 16, 32, 64), "columns": (2, 4, 8, 16, 32, 64), "vector_lanes": (2, 4, 8, 16), "attention_lanes": (2, 4, 8, 16, 32, 64),
-    "halves": (1, 2),
+    "lanes": (2, 4, 8, 16, 32, 64), "columns": (2, 4, 8, 16, 32, 64), "vector_lanes": (2, 4, 8, 16),
+    "attention_lanes": (2, 4, 8, 16, 32, 64), "halves": (1, 2),
     "entries": (),          # as many as texts
     "dsp_columns": (),      # none, or what the chip's multipliers are enough for ...
     "dsp_pairs": (),        # ... or as many pairs, and columns that have their own if there are more than for all pairs
@@ -43,7 +43,8 @@ class Point:
 
 
 def candidates(design, family, capacity, texts, fixed=()):
-    """Designs like this one in all but the fields of `VARIED` that are not ``fixed``, for so many texts at once, with a slot for each unless ``slots`` is fixed."""
+    """Designs like this one in all but the fields of `VARIED` that are not ``fixed``, for so many texts at once, with a
+    slot for each unless ``slots`` is fixed."""
     hw, fixed = design.hw, {*fixed}
     slots = hw.slots if "slots" in fixed else texts
     blocks = hw.kv_blocks if "kv_blocks" in fixed else min(hw.kv_blocks, slots * hw.blocks_per_slot)
@@ -52,11 +53,13 @@ def candidates(design, family, capacity, texts, fixed=()):
     @functools.cache
     def spare(vector):
         """Multipliers that the vector engines leave."""
-        one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2), vector_lanes=vector, tile_beats=1, dsp_columns=0, dsp_pairs=0)
+        one = dataclasses.replace(hw, lanes=max(vector, 2), columns=max(vector, 2), attention_lanes=max(vector, 2),
+                                  vector_lanes=vector, tile_beats=1, dsp_columns=0, dsp_pairs=0)
         return max(0, capacity.get("DSP", 0) - fit(dataclasses.replace(design, hw=one), family, capacity).used["DSP"])
 
     values = {name: tried if tried and name not in fixed else (getattr(hw, name),) for name, tried in VARIED.items()}
-    for lanes, columns, vector, attention, halves in itertools.product(*(values[name] for name in ("lanes", "columns", "vector_lanes", "attention_lanes", "halves"))):
+    first = [values[name] for name in ("lanes", "columns", "vector_lanes", "attention_lanes", "halves")]
+    for lanes, columns, vector, attention, halves in itertools.product(*first):
         if not {"lanes", "columns"} <= fixed and max(lanes, columns) > OBLONG * min(lanes, columns):
             continue
         if "attention_lanes" not in fixed and attention > max(2, design.model.head_dim):
@@ -67,15 +70,16 @@ def candidates(design, family, capacity, texts, fixed=()):
         enough = min(columns, spare(vector) // lanes)
         own = max(0, 2 * enough - columns)
         kinds = {(0, 0), (enough, 0), *([(own, enough - own)] if family in PAIRED else [])}
-        kinds = {(hw.dsp_columns if "dsp_columns" in fixed else of, hw.dsp_pairs if "dsp_pairs" in fixed else pairs) for of, pairs in kinds}
+        kinds = {(hw.dsp_columns if "dsp_columns" in fixed else of, hw.dsp_pairs if "dsp_pairs" in fixed else pairs)
+                 for of, pairs in kinds}
         for dsp_columns, dsp_pairs in sorted(kinds):
             for beats in (hw.tile_beats,) if "tile_beats" in fixed else (4, 2, 1):
                 if "tile_beats" not in fixed and beats > max(1, entries // halves):
                     continue
                 try:
                     found = dataclasses.replace(design, hw=dataclasses.replace(
-                        hw, lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention, entries=entries, halves=halves, tile_beats=beats,
-                        dsp_columns=dsp_columns, dsp_pairs=dsp_pairs))
+                        hw, lanes=lanes, columns=columns, vector_lanes=vector, attention_lanes=attention,
+                        entries=entries, halves=halves, tile_beats=beats, dsp_columns=dsp_columns, dsp_pairs=dsp_pairs))
                 except ValueError:      # there is no such shape
                     continue
                 yield found
@@ -89,14 +93,17 @@ def size(design):
 
 
 def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, total: None, memory=None):
-    """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all). ``memory``: a board's, which the weights are read from."""
+    """[`Point`] of those that fit, at their own clock or at ``mhz``. ``progress`` is called with (done, all).
+    ``memory``: a board's, which the weights are read from."""
     designs, points, too_large = list(designs), [], {}
     designs.sort(key=size)
     for done, design in enumerate(designs):
         progress(done, len(designs))
         hw, key = design.hw, (design.recipe, design.hw.dsp_columns > 0, design.hw.dsp_pairs > 0)
-        if any(small.lanes <= hw.lanes and small.columns <= hw.columns and small.vector_lanes <= hw.vector_lanes and small.entries <= hw.entries
-               and small.attention_lanes <= hw.attention_lanes and small.halves <= hw.halves for small in too_large.get(key, ())):
+        if any(small.lanes <= hw.lanes and small.columns <= hw.columns and small.vector_lanes <= hw.vector_lanes
+               and small.entries <= hw.entries
+               and small.attention_lanes <= hw.attention_lanes and small.halves <= hw.halves
+               for small in too_large.get(key, ())):
             continue
         found = fit(design, family, capacity)
         if {"LUT", "FF"} & set(found.over):
@@ -105,14 +112,15 @@ def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, t
             continue
         at_once = min(texts, hw.entries)
         clock = mhz or found.mhz
-        points.append(Point(fit=found, texts=at_once, mhz=clock, cycles=reading(design, memory, clock, at_once).cycles if memory else found.cycles(at_once)))
+        points.append(Point(fit=found, texts=at_once, mhz=clock, cycles=reading(design, memory, clock, at_once).cycles
+                            if memory else found.cycles(at_once)))
     progress(len(designs), len(designs))
     return points
 
 
 def front(points, gain=0.0):
-    """The points that are faster than all points with no more LUTs, the smallest first. The next is faster by the part ``gain`` at
-    least; the fastest is always among them."""
+    """The points that are faster than all points with no more LUTs, the smallest first. The next is faster by the part
+    ``gain`` at least; the fastest is always among them."""
     best = []
     for point in sorted(points, key=lambda p: (p.fit.used["LUT"], -p.speed)):
         if not best or point.speed > best[-1].speed:

@@ -42,16 +42,19 @@ def front_svg(title, points, front, unit):
         at = bottom - _HEIGHT * value / up[-1]
         out += [f'<line class="grid" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{at:.1f}" y2="{at:.1f}"/>',
                 f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:,.6g}</text>']
-    out += [f'<text x="{_LEFT + _WIDTH / 2}" y="{bottom + 38}" text-anchor="middle">LUTs</text>', f'<text x="{_LEFT}" y="{_TOP - 10}">{escape(unit)}</text>',
+    out += [f'<text x="{_LEFT + _WIDTH / 2}" y="{bottom + 38}" text-anchor="middle">LUTs</text>',
+            f'<text x="{_LEFT}" y="{_TOP - 10}">{escape(unit)}</text>',
             f'<text x="{_LEFT}" y="{_TOP - 30}">{escape(title)}</text>']
     chosen = {id(point) for point in front}
     out += [_dot("all", x(point), y(point), 2.5, _title(point, unit)) for point in points if id(point) not in chosen]
     steps = " ".join(f"{x(p):.1f},{y(q):.1f} {x(p):.1f},{y(p):.1f}" for q, p in zip([front[0], *front], front))
     out.append(f'<polyline class="line" points="{steps}"/>')
     for number, point in enumerate(front, 1):
-        out += [_dot("front", x(point), y(point), 4, _title(point, unit)), f'<text x="{x(point) - 6:.1f}" y="{y(point) - 6:.1f}" text-anchor="end">{number}</text>']
+        out += [_dot("front", x(point), y(point), 4, _title(point, unit)),
+                f'<text x="{x(point) - 6:.1f}" y="{y(point) - 6:.1f}" text-anchor="end">{number}</text>']
     width, height = _LEFT + _WIDTH + 40, bottom + 50
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n{_STYLE}\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} '
+            f'{height}">\n{_STYLE}\n'
             f'<rect class="page" width="{width}" height="{height}"/>\n' + "\n".join(out) + "\n</svg>\n")
 
 

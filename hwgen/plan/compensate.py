@@ -1,9 +1,11 @@
-"""Codes of a whole model that are chosen for its inputs on a calibration text; `models.rounding` chooses those of a matrix.
+"""Codes of a whole model that are chosen for its inputs on a calibration text; `models.rounding` chooses those of a
+matrix.
 
-Layer by layer, each matrix sees the inputs that the machine will give it: those of the matrices before it as they are rounded, themselves rounded to
-the activations' format. Before that, channels are balanced: a gain of a norm times 2**k and the columns behind it times 2**-k are the same model, to the
-last bit, and so are rows of values or of "up" and the columns behind them. (SmoothQuant, Xiao et al., 2022, arXiv 2211.10438, and AWQ, Lin et al., 2023,
-arXiv 2306.00978, do that with other numbers than powers of two.)
+Layer by layer, each matrix sees the inputs that the machine will give it: those of the matrices before it as they are
+rounded, themselves rounded to the activations' format. Before that, channels are balanced: a gain of a norm times 2**k
+and the columns behind it times 2**-k are the same model, to the last bit, and so are rows of values or of "up" and the
+columns behind them. (SmoothQuant, Xiao et al., 2022, arXiv 2211.10438, and AWQ, Lin et al., 2023, arXiv 2306.00978, do
+that with other numbers than powers of two.)
 """
 import contextlib
 import hashlib
@@ -31,7 +33,8 @@ SHARES = (0.5, 1.0)
 HELPS = 0.95
 SAMPLE = 256        # tokens on which it is tried
 FURTHEST = 12       # binades that a channel is moved, at most
-#: Of the mean of its diagonal, added to that of the LM head's H: a tied table is rows of embeddings too, which want the least error without H.
+#: Of the mean of its diagonal, added to that of the LM head's H: a tied table is rows of embeddings too, which want the
+#: least error without H.
 TABLE_DAMPING = 0.05
 
 
@@ -51,11 +54,13 @@ class Texts(Reference):
 
     def layer(self, i, x):
         """And after a layer."""
-        keys, values = (np.empty((self.shape.num_key_value_heads, len(x), self.shape.head_dim), np.float32) for _ in range(2))
+        keys, values = (np.empty((self.shape.num_key_value_heads, len(x), self.shape.head_dim), np.float32)
+                        for _ in range(2))
         return self._layer(i, x, keys, values, self._turns[i])
 
     def _attention(self, q, keys, values, window):
-        return np.concatenate([super(Texts, self)._attention(q[:, here], keys[:, here], values[:, here], window) for here in self._slices])
+        return np.concatenate([super(Texts, self)._attention(q[:, here], keys[:, here], values[:, here], window)
+                               for here in self._slices])
 
 
 class _Exact(Texts):
@@ -96,7 +101,8 @@ class _Balance:
         for tried in self._tried[place].values():
             powers = self._columns(place, tried[0])
             rounded = quantize_matrix(np.ldexp(weights, powers), fmt, **_scales(self.shape, self.recipe, name)).values()
-            tried[1] += np.square(fp8_rounded(np.ldexp(some, -powers), self.recipe.activation_format) @ rounded.T - exact, dtype=np.float64).sum()
+            tried[1] += np.square(fp8_rounded(np.ldexp(some, -powers), self.recipe.activation_format) @ rounded.T
+                                  - exact, dtype=np.float64).sum()
 
     def _place(self, project):
         """Where a project's inputs can be scaled: the tensor that makes them, or None."""
@@ -138,12 +144,14 @@ class _Balance:
             for project in self.block.of(Project):
                 if self._place(project) == place:
                     for name in project.matrices:
-                        found.setdefault(prefix + self.block.matrix(name).tensor, []).append((-1, self._columns(place, best[0])))
+                        found.setdefault(prefix + self.block.matrix(name).tensor,
+                                         []).append((-1, self._columns(place, best[0])))
         return found
 
 
 def balanced(checkpoint, powers):
-    """The same model, with some tensors' channels times powers of two: tensor name -> [(axis, int [channels])] (-1: columns)."""
+    """The same model, with some tensors' channels times powers of two: tensor name -> [(axis, int [channels])] (-1:
+    columns)."""
     def read(name):
         values = checkpoint.tensor(name)
         for axis, power in powers.get(name, ()):
@@ -154,7 +162,8 @@ def balanced(checkpoint, powers):
 
 
 class _Rounded(PartlyFp8, Texts):
-    """The machine's roundings in float32. A matrix is rounded for its inputs when they come; ``matrices`` has them by the tensors' names."""
+    """The machine's roundings in float32. A matrix is rounded for its inputs when they come; ``matrices`` has them by
+    the tensors' names."""
 
     def __init__(self, checkpoint, recipe, texts, matrices, done):
         self.matrices, self.recipe, self._done, self._checkpoint = matrices, recipe, done, checkpoint
@@ -168,7 +177,8 @@ class _Rounded(PartlyFp8, Texts):
         Texts.__init__(self, checkpoint.shape, weights, texts)
         self._round(recipe, ("activations", "heads", "p"))
         block = checkpoint.shape.block
-        self._of = {matrix.tensor: (matrix, project.name) for project in block.of(Project) for matrix in block.matrices if matrix.name in project.matrices}
+        self._of = {matrix.tensor: (matrix, project.name) for project in block.of(Project) for matrix in block.matrices
+                    if matrix.name in project.matrices}
         self._inputs = None, None
 
     def times(self, x, name):
@@ -180,7 +190,8 @@ class _Rounded(PartlyFp8, Texts):
         block, recipe = self.shape.block, self.recipe
         factor = np.float64(score_factor(self.shape)) if matrix == block.queries and not block.qk_norm else 1
         fmt = recipe.format_of(project, int(layer))
-        made = compensated(self._checkpoint.tensor(name) * factor, self._inputs[1], fmt, max_row=recipe.row_offsets(matrix.name), block_range=_blocks(self.shape, recipe, fmt))
+        made = compensated(self._checkpoint.tensor(name) * factor, self._inputs[1], fmt,
+                           max_row=recipe.row_offsets(matrix.name), block_range=_blocks(self.shape, recipe, fmt))
         self.matrices[name] = made
         self._done()
         return x @ (made.values() / np.float32(factor)).T
@@ -192,17 +203,21 @@ def _blocks(shape, recipe, fmt):
 
 
 def _table(weights, hessian, shape, recipe, fmt, damping):
-    return compensated(weights, hessian, fmt, max_row=recipe.row_offsets(HEAD), block_range=_blocks(shape, recipe, fmt), pair=recipe.head == "pair", damping=damping)
+    return compensated(weights, hessian, fmt, max_row=recipe.row_offsets(HEAD), block_range=_blocks(shape, recipe, fmt),
+                       pair=recipe.head == "pair", damping=damping)
 
 
 def compensate(checkpoint, recipe, texts, progress=None, *, balance=True):
-    """(`QuantizedModel`, largest magnitude of the residual) of a checkpoint, for texts (lists of tokens, each at most the model's context).
+    """(`QuantizedModel`, largest magnitude of the residual) of a checkpoint, for texts (lists of tokens, each at most
+    the model's context).
 
-    ``progress`` is called with (steps done, steps in all). A head with a bias is rounded to nearest, and so are tables that are no head.
+    ``progress`` is called with (steps done, steps in all). A head with a bias is rounded to nearest, and so are tables
+    that are no head.
     """
     shape = checkpoint.shape
     recipe.check(shape)
-    balance = balance and not (checkpoint.in_blocks and E2M1 in recipe.formats(shape))     # blocks that are in MXFP4 stay
+    # blocks that are in MXFP4 stay
+    balance = balance and not (checkpoint.in_blocks and E2M1 in recipe.formats(shape))
     layers, done = shape.num_hidden_layers, 0
     total = layers + 1 + layers * len(shape.block.matrices)
 
@@ -226,24 +241,29 @@ def compensate(checkpoint, recipe, texts, progress=None, *, balance=True):
     tied = shape.tie_word_embeddings
     if tied:        # embeddings come first, so the head is rounded for the exact inputs
         inputs = fp8_rounded(exact.normed(x), recipe.activation_format)
-        matrices["model.embed_tokens.weight"] = _table(checkpoint.tensor("model.embed_tokens.weight"), inputs.T @ inputs, shape, recipe, recipe.weight_format, TABLE_DAMPING)
+        matrices["model.embed_tokens.weight"] = _table(checkpoint.tensor("model.embed_tokens.weight"),
+                                                       inputs.T @ inputs, shape, recipe, recipe.weight_format,
+                                                       TABLE_DAMPING)
         step()
     else:
-        matrices["model.embed_tokens.weight"] = quantize_matrix(checkpoint.tensor("model.embed_tokens.weight"), recipe.weight_format,
-                                                                pair=recipe.head == "pair", **_scales(shape, recipe, HEAD))
+        matrices["model.embed_tokens.weight"] = quantize_matrix(checkpoint.tensor("model.embed_tokens.weight"),
+                                                                recipe.weight_format, pair=recipe.head == "pair",
+                                                                **_scales(shape, recipe, HEAD))
     rounded = _Rounded(checkpoint, recipe, texts, matrices, step)
     x = rounded.start()
     for i in range(layers):
         x = rounded.layer(i, x)
     if not tied and not shape.head_bias:
         inputs = fp8_rounded(rounded.normed(x), recipe.activation_format)
-        matrices["lm_head.weight"] = _table(checkpoint.tensor("lm_head.weight"), inputs.T @ inputs, shape, recipe, recipe.format_of(HEAD), DAMPING)
+        matrices["lm_head.weight"] = _table(checkpoint.tensor("lm_head.weight"), inputs.T @ inputs, shape, recipe,
+                                            recipe.format_of(HEAD), DAMPING)
         step()
     return quantize(checkpoint, recipe, matrices=matrices), largest
 
 
 def calibration_texts(checkpoint, text=None, count=8192):
-    """The first ``count`` tokens of a text (None: the one that comes with hwgen) in pieces of at most 256, each as a text of its own: lists of tokens.
+    """The first ``count`` tokens of a text (None: the one that comes with hwgen) in pieces of at most 256, each as a
+    text of its own: lists of tokens.
 
     ValueError if there are fewer than 2.
     """
@@ -256,7 +276,8 @@ def calibration_texts(checkpoint, text=None, count=8192):
 
 
 def identity(checkpoint, recipe, texts):
-    """A text that differs where a result of `compensate` would: of all weights, of the recipe, the calibration text, and the way it is done."""
+    """A text that differs where a result of `compensate` would: of all weights, of the recipe, the calibration text,
+    and the way it is done."""
     in_blocks = [sorted(checkpoint.in_blocks)] if checkpoint.in_blocks else []
     digest = hashlib.sha256(repr((METHOD, checkpoint.shape, recipe, texts, *in_blocks)).encode())
     for name in checkpoint.names():
@@ -265,7 +286,8 @@ def identity(checkpoint, recipe, texts):
 
 
 def kept_in(folder, checkpoint, recipe, texts, progress=None):
-    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and kept there.
+    """(`QuantizedModel` of `compensate`, whether it was there): from a folder where the same was kept, or made, and
+    kept there.
 
     What is damaged is made anew.
     """

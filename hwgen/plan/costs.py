@@ -1,10 +1,12 @@
 """The cost of a machine's units on an FPGA: linear estimates, fitted to the figures of `make synth-report`.
 
-A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
-costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.
+A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum
+of its `FEATURES`; the weights are in costs.json, which that command writes. Between the shapes that were synthesized
+the estimate follows the machine's structure; far beyond them it is a guess.
 
-The weights of a unit are those of Llama's block in 8 bits. What another block or recipe adds to it, or takes from it, are rows of their own, ``UNIT, WHAT``: of what
-grows with `growth`. Such rows, and units that Llama has not, are of ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
+The weights of a unit are those of Llama's block in 8 bits. What another block or recipe adds to it, or takes from it,
+are rows of their own, ``UNIT, WHAT``: of what grows with `growth`. Such rows, and units that Llama has not, are of
+ECP5; of another family they are taken as many times larger as the unit that is most like it (`OWN`).
 """
 import functools
 import json
@@ -15,7 +17,8 @@ from ..params.block import Norm
 from . import wired
 from .memory import memories, place
 
-__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "PAIRED", "changes", "check_pairs", "counts", "estimate", "features", "growth", "logic", "table", "unknown"]
+__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "PAIRED", "changes", "check_pairs", "counts", "estimate",
+           "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
 
@@ -26,7 +29,8 @@ class Built(NamedTuple):
     luts : float        LUTs of a whole machine for each that its units take alone
     mhz : float         what place and route would reach with no way to go, or 0: nothing was built ...
     way : float         ... and which part of that is lost across 100,000 LUTs: a way grows as the root of its area
-    alone : float       which part of the flip-flops takes the place of a LUT: where a flip-flop has no input but that LUT's output
+    alone : float       which part of the flip-flops takes the place of a LUT: where a flip-flop has no input but that
+                        LUT's output
     """
     luts: float = 1.0
     mhz: float = 0.0
@@ -35,7 +39,8 @@ class Built(NamedTuple):
 
 
 #: The way of gowin5 is that of ecp5: there is one build.
-BUILT = {"ecp5": Built(0.98, 124.6, 0.76), "gowin": Built(0.89, alone=0.396), "gowin5": Built(1.0, 142.4, 0.66), "ice40": Built(), "xilinx7": Built()}
+BUILT = {"ecp5": Built(0.98, 124.6, 0.76), "gowin": Built(0.89, alone=0.396), "gowin5": Built(1.0, 142.4, 0.66),
+         "ice40": Built(), "xilinx7": Built()}
 TABLE = Path(__file__).with_name("costs.json")
 
 
@@ -50,7 +55,8 @@ FEATURES = {
     "numerators": lambda d: (1, d.hw.attention_lanes, d.head),
     "dsp_column": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
     "column_pair": lambda d: (d.acc_bits, d.hw.lanes, d.acc_bits * (d.half_batch().hw.entries > 1)),
-    "array": lambda d: (1, d.hw.lanes, (d.hw.columns - d.hw.vector_lanes) * d.acc_bits, d.hw.lanes * (d.hw.dsp_columns > 0), d.hw.lanes * (d.hw.dsp_pairs > 0)),
+    "array": lambda d: (1, d.hw.lanes, (d.hw.columns - d.hw.vector_lanes) * d.acc_bits,
+                        d.hw.lanes * (d.hw.dsp_columns > 0), d.hw.lanes * (d.hw.dsp_pairs > 0)),
     "attention": lambda d: (1, d.group, d.group * d.head, d.group * d.hw.attention_lanes, d.hw.vector_lanes),
     "rmsnorm": lambda d: (1, d.hw.vector_lanes),
     "residual": lambda d: (1, d.hw.vector_lanes, d.half_batch().hw.entries > 1),
@@ -61,7 +67,8 @@ FEATURES = {
     **{buffer: lambda d: (1, d.hw.lanes, d.hw.vector_lanes) for buffer in ("xa", "xo", "xh")},
     "qkv": lambda d: (1, d.hw.attention_lanes, d.hw.vector_lanes),
     "dispatcher": lambda d: (1, d.hw.beat_bytes, d.hw.lanes * d.hw.columns * (d.hw.tile_beats > 1 and not d.hw.wired)),
-    "kv_cache": lambda d: (1, d.hw.attention_lanes, d.hw.paged, d.hw.slots * d.hw.paged, d.hw.attention_lanes * d.hw.kv_ecc),
+    "kv_cache": lambda d: (1, d.hw.attention_lanes, d.hw.paged, d.hw.slots * d.hw.paged,
+                           d.hw.attention_lanes * d.hw.kv_ecc),
     "decoder": lambda d: (1, d.hw.lanes, d.hw.vector_lanes, d.hw.attention_lanes),
     "request_skid": lambda d: (1,),
     "feeder_skid": lambda d: (1,),
@@ -87,7 +94,8 @@ PAIRED = ("ecp5", "gowin", "xilinx7")
 def check_pairs(hw, family):
     """ValueError if there are pairs of columns, and the family's multipliers are too narrow."""
     if hw.dsp_pairs and family not in PAIRED:
-        raise ValueError(f"Column pair count with multipliers must be 0 on {family}, whose multipliers are too narrow, not {hw.dsp_pairs}: take dsp_columns")
+        raise ValueError(f"Column pair count with multipliers must be 0 on {family}, whose multipliers are too "
+                         f"narrow, not {hw.dsp_pairs}: take dsp_columns")
 
 
 #: A softcap, of one query head's scores or one lane's logits.
@@ -101,7 +109,8 @@ def growth(row, design, unit=None):
     hw = design.hw
     of, what = row.split(", ", 1)
     if what.startswith(("offsets of rows", "weights in", "e2m1")):
-        return ({"column": hw.lanes, "array": hw.columns, "dispatcher": hw.lanes * hw.columns}.get(of, hw.vector_lanes),)
+        return ({"column": hw.lanes, "array": hw.columns,
+                 "dispatcher": hw.lanes * hw.columns}.get(of, hw.vector_lanes),)
     return 1, hw.vector_lanes
 
 
@@ -112,17 +121,21 @@ def _changes(design):
     def biases(projects):
         return "biases" * block.biased(*projects)
 
-    activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"] * (not block.gated)])
+    activation = ", ".join([*[block.activation] * block.activation.startswith("relu"), *["no gate"]
+                            * (not block.gated)])
     learned, final = "learned positions" * model.learned_positions, "final bias" * block.final_bias
     return {
         "convert": [biases(block.converted), "offsets of rows" * design.scaled], "sums": [biases(block.added)],
-        "residual": ["of normed values" if block.post_norms else biases(block.added), learned, "offsets of rows" * design.scaled],
-        "rmsnorm": ["plain" * any(norm.plain for norm in block.of(Norm)), final], "rope": ["" if model.ropes() else "none"],
+        "residual": ["of normed values" if block.post_norms else biases(block.added), learned,
+                     "offsets of rows" * design.scaled],
+        "rmsnorm": ["plain" * any(norm.plain for norm in block.of(Norm)), final],
+        "rope": ["" if model.ropes() else "none"],
         "qk_norm": ["projection" * bool(block.qk_norm and block.qk_norm.span == "projection")],
         "swiglu": [activation], "xh": ["" if block.gated else "no gate"],
-        "column": [f"weights in {design.array_format}" * (design.array_format.bits < 8)], "array": ["offsets of rows" * design.scaled],
-        "sampler": ["offsets of rows" * design.scaled],
-        "dispatcher": [", ".join(["offsets of rows"] * design.scaled + ["e2m1"] * design.narrow), "vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), learned, final],
+        "column": [f"weights in {design.array_format}" * (design.array_format.bits < 8)],
+        "array": ["offsets of rows" * design.scaled], "sampler": ["offsets of rows" * design.scaled],
+        "dispatcher": [", ".join(["offsets of rows"] * design.scaled + ["e2m1"] * design.narrow),
+                       "vectors" * any(block.vectors(norm.name) for norm in block.of(Norm)), learned, final],
         "sequencer": ["post norms" * block.post_norms],
     }
 
@@ -130,18 +143,22 @@ def _changes(design):
 def changes(unit, design):
     """The rows for the differences between the design's block and Llama's in a unit; none if the unit is as Llama's."""
     model = design.model
-    capped = {"attention": model.score_cap is not None, "sampler": model.final_logit_softcapping is not None and design.hw.sampler == "gumbel"}
+    capped = {"attention": model.score_cap is not None, "sampler": model.final_logit_softcapping is not None
+              and design.hw.sampler == "gumbel"}
     return [f"{unit}, {what}" for what in _changes(design).get(unit, ()) if what] + [SOFTCAP] * capped.get(unit, False)
 
 
 def _absent(design):
-    return ({"array", "column", "dsp_column"} if design.hw.wired else set()) | ({"qk_norm"} if design.block.qk_norm is None else set()) | (set() if design.block.post_norms else {"sums"})
+    return ({"array", "column", "dsp_column"} if design.hw.wired
+            else set()) | ({"qk_norm"} if design.block.qk_norm is None
+                           else set()) | (set() if design.block.post_norms else {"sums"})
 
 
 def unknown(design):
     """Rows of a machine that the table lacks, because they were never synthesized. Estimates leave them out."""
     known = table()["ecp5"]
-    wanted = {*(row for unit in {*known, *OWN} - _absent(design) for row in changes(unit, design)), *OWN} - _absent(design)
+    wanted = {*(row for unit in {*known, *OWN} - _absent(design)
+                for row in changes(unit, design)), *OWN} - _absent(design)
     return sorted(wanted - set(known))
 
 
@@ -154,7 +171,8 @@ def features(unit, design, kind):
 def counts(unit, design):
     """How many of a unit a machine has."""
     hw = design.hw
-    return {"column": hw.columns - hw.dsp_columns - 2 * hw.dsp_pairs, "dsp_column": hw.dsp_columns, "column_pair": hw.dsp_pairs, "dot": design.group, "numerators": design.group, "residual": hw.halves,
+    return {"column": hw.columns - hw.dsp_columns - 2 * hw.dsp_pairs, "dsp_column": hw.dsp_columns,
+            "column_pair": hw.dsp_pairs, "dot": design.group, "numerators": design.group, "residual": hw.halves,
             "sums": hw.halves}.get(unit, 1)
 
 
@@ -179,7 +197,8 @@ def logic(design, family, only=None):
             found += scale * sum(w * f for w, f in zip(base.get(row, {}).get(kind, ()), growth(row, design, unit)))
         return max(0, found)
 
-    everywhere = [unit for unit in [*known, *sorted(set(ALIKE) - set(known))] if unit not in OWN and unit not in absent and ", " not in unit]
+    everywhere = [unit for unit in [*known, *sorted(set(ALIKE) - set(known))] if unit not in OWN and unit not in absent
+                  and ", " not in unit]
     names = everywhere + [unit for unit in OWN if unit not in absent]
     units = {}
     for unit in names:

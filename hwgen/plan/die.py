@@ -1,10 +1,12 @@
-"""A die that holds its model: weights in ROM beside the multipliers, keys, values and adapters in SRAM, all transistors counted by part.
+"""A die that holds its model: weights in ROM beside the multipliers, keys, values and adapters in SRAM, all transistors
+counted by part.
 
-Cycles are those of the golden model (`pass_timeline`) of the machine that hwgen emits at that size, with two differences, which are
-derived: attention is shared out to engines, by K/V heads and then by positions (the maximum of some maxima, and sums that are whole, so no
-bit changes), and the array is a grid of tiles with a ROM each, which adds up the rows of tiles in one more register. Transistors of logic
-are measured ones (docs/results/column.json, synth.json) in hwgen/plan/transistors.json, which `python -m tools.bench_die --costs` writes;
-of units beyond the measured sizes they go on in a straight line. All of it is projected: nobody has built it.
+Cycles are those of the golden model (`pass_timeline`) of the machine that hwgen emits at that size, with two
+differences, which are derived: attention is shared out to engines, by K/V heads and then by positions (the maximum of
+some maxima, and sums that are whole, so no bit changes), and the array is a grid of tiles with a ROM each, which adds
+up the rows of tiles in one more register. Transistors of logic are measured ones (docs/results/column.json, synth.json)
+in hwgen/plan/transistors.json, which `python -m tools.bench_die --costs` writes; of units beyond the measured sizes
+they go on in a straight line. All of it is projected: nobody has built it.
 """
 import dataclasses
 import functools
@@ -45,29 +47,37 @@ class Die:
     context: int = 2048
     recipe: Recipe | None = None    # None: `default_formats`
     clock_ghz: float = given(1.0, "GHz", "chosen for N6; no unit here was laid out in it")
-    position: int = given(0, "", "of the users' newest tokens, for the speed; 0: the mean of an answer that fills the second half of the "
-                          "context")
-    rom_transistors: float = given(1.0, "a bit", "one transistor a stored bit, there or not connected: "
-                                   "https://courses.cs.washington.edu/courses/cse467/99au/admin/Slides/Week1Lecture3/tsld021.htm")
-    rom_overhead: float = given(0.05, "of the cells", "derived, and rounded up: banks of 256 word lines by 512 bit lines, 12 transistors "
-                                "of decoder and driver a word line, 2 of precharge and selection a bit line, 24 of sense amplifier and "
-                                "output for 8 bit lines make 0.043")
+    position: int = given(0, "", "of the users' newest tokens, for the speed; 0: the mean of an answer that fills the "
+                          "second half of the context")
+    rom_transistors: float = given(1.0, "a bit",
+                                   "one transistor a stored bit, there or not connected: "
+                                   "https://courses.cs.washington.edu/courses/cse467/99au/admin/Slides/"
+                                   "Week1Lecture3/tsld021.htm")
+    rom_overhead: float = given(0.05, "of the cells",
+                                "derived, and rounded up: banks of 256 word lines by 512 bit lines, 12 transistors "
+                                "of decoder and driver a word line, 2 of precharge and selection a bit line, 24 of "
+                                "sense amplifier and output for 8 bit lines make 0.043")
     sram_transistors: float = given(6.0, "a bit", "6T cell: "
                                     "https://www.legitlads.com/hub/tools/ai/design-architecture/sram-area-calculator/")
-    sram_overhead: float = given(0.05, "of the cells", "chosen: the same banks, with two bit lines, are 0.009; write drivers, spare rows")
+    sram_overhead: float = given(0.05, "of the cells",
+                                 "chosen: the same banks, with two bit lines, are 0.009; write drivers, spare rows")
     ff_transistors: float = given(24.0, "a flip-flop", "two latches of transmission gates and inverters "
-                                  "(http://play-hookey.com/digital/alt_flip_flops/cmos_d_flip-flop.html) are 16; buffers of clock, data "
-                                  "and output")
-    logic_margin: float = given(0.25, "of the logic", "chosen: buffers, clock tree, scan, which a synthesis of gates has not")
+                                  "(http://play-hookey.com/digital/alt_flip_flops/cmos_d_flip-flop.html) are 16; "
+                                  "buffers of clock, data and output")
+    logic_margin: float = given(0.25, "of the logic",
+                                "chosen: buffers, clock tree, scan, which a synthesis of gates has not")
     other: float = given(1e8, "transistors", "chosen: host link, PLL, self-test of memories; no unit here")
     adapters: int = given(1, "of each user", "resident in SRAM; 0: none")
     adapter_rank: int = given(8, "", "of an adapter of all matrices of the layers")
     adapter_bits: float = given(8.0, "bits", "of an adapter's weight: E3M4")
-    adapter_time: float = given(0.12, "of the cycles", "the project's goal for a slot with an adapter of rank 8; kept free of the speed")
-    density: float = given(round(HC1.transistors / HC1.mm2 / 1e6, 1), "million transistors a mm2", "that of the published chip, which is "
-                           "ROM for the most part: 53e9 on 815 mm2 (logic alone in N6: 114, "
+    adapter_time: float = given(0.12, "of the cycles",
+                                "the project's goal for a slot with an adapter of rank 8; kept free of the speed")
+    density: float = given(round(HC1.transistors / HC1.mm2 / 1e6, 1), "million transistors a mm2",
+                           "that of the published chip, which is ROM for the most part: 53e9 on 815 mm2 (logic alone "
+                           "in N6: 114, "
                            "https://fuse.wikichip.org/news/2261/tsmc-announces-6-nanometer-process/)")
-    field_mm2: float = given(832.0, "mm2", "26 mm x 32 mm, the largest exposed at once: https://news.ycombinator.com/item?id=14310690")
+    field_mm2: float = given(832.0, "mm2", "26 mm x 32 mm, the largest exposed at once: "
+                                           "https://news.ycombinator.com/item?id=14310690")
     tile_lanes: int = given(64, "lanes", "chosen, of a tile of the grid")
     tile_columns: int = given(64, "columns", "chosen")
     vector_lanes: int = given(128, "lanes", "chosen, at most; of norms, RoPE, residual")
@@ -78,7 +88,8 @@ class Die:
             raise ValueError(f"Tokens a second must be above 0, at most 1e9, not {self.tokens:g}")
         check_int("Users", self.users, 1, _MOST_USERS)
         check_int("Context", self.context, 2, self.model.longest_context)
-        within(self, none=("position", "rom_overhead", "sram_overhead", "logic_margin", "other", "adapters", "adapter_time"))
+        within(self, none=("position", "rom_overhead", "sram_overhead", "logic_margin", "other", "adapters",
+                           "adapter_time"))
         if self.position >= self.context:
             raise ValueError(f"position must be below the context {self.context}, not {self.position}")
         for name in ("tile_lanes", "tile_columns", "vector_lanes"):
@@ -108,13 +119,14 @@ class Die:
         """The machine with an array of that size."""
         vector = min(self.vector_lanes, self.attention_lanes, lanes, columns)
         return Design(model=self.model, recipe=self.recipe, hw=HwShape(
-            lanes=lanes, columns=columns, entries=self.users, slots=self.users, context=self.context, vector_lanes=vector,
-            attention_lanes=self.attention_lanes))
+            lanes=lanes, columns=columns, entries=self.users, slots=self.users, context=self.context,
+            vector_lanes=vector, attention_lanes=self.attention_lanes))
 
 
 def read(model):
     """Weights that a token is multiplied with: all matrices, and the LM head; not the table of embeddings."""
-    return sum(rows * cols for rows, cols in model.matrices().values()) * model.num_hidden_layers + model.vocab_size * model.head_inputs
+    layer = sum(rows * cols for rows, cols in model.matrices().values())
+    return layer * model.num_hidden_layers + model.vocab_size * model.head_inputs
 
 
 def default_formats(model):
@@ -126,7 +138,8 @@ def default_formats(model):
 def measured():
     """{"multipliers": {format: {"transistors", "FF", "expander"}}, "units": {unit: {"transistors", "FF"}}}.
 
-    An expander makes a format's code of an E2M1 code and its block's offset. Of a unit: (base, for each of ECP5's LUTs, or flip-flops).
+    An expander makes a format's code of an E2M1 code and its block's offset. Of a unit: (base, for each of ECP5's LUTs,
+    or flip-flops).
     """
     return json.loads(TABLE.read_text())
 
@@ -134,11 +147,14 @@ def measured():
 # -- cycles
 
 def _attention(die, design, heads, split):
-    """Cycles of a pass for attention, with the writing of keys and values: K/V heads in so many groups, positions in so many parts."""
-    model = dataclasses.replace(design.model, num_attention_heads=design.heads // heads, num_key_value_heads=design.kv_heads // heads)
+    """Cycles of a pass for attention, with the writing of keys and values: K/V heads in so many groups, positions in so
+    many parts."""
+    model = dataclasses.replace(design.model, num_attention_heads=design.heads // heads,
+                                num_key_value_heads=design.kv_heads // heads)
     engine = dataclasses.replace(design, model=model)
     write = kv_write_cycles(design, die.users, read_latency=READ_LATENCY)
-    merged = 3 * math.ceil(math.log2(split))        # the maximum, the sums of Z and those of the numerators go through a tree each
+    # the maximum, the sums of Z and those of the numerators go through a tree each
+    merged = 3 * math.ceil(math.log2(split))
 
     @functools.cache
     def layer(window):
@@ -165,9 +181,9 @@ class Plan:
     design              the machine: array, formats, buffers
     tiles               of the grid
     engines             of attention: (all, groups of K/V heads, parts of positions)
-    cycles              {phase: cycles} of a pass at the position, one token of each user. The array waits for its sums to leave (a
-                        vector lane takes one a cycle), and at the beginning of a matrix; the rest are latencies, the embedding,
-                        RoPE, the gate, the head's choice
+    cycles              {phase: cycles} of a pass at the position, one token of each user. The array waits for its sums
+                        to leave (a vector lane takes one a cycle), and at the beginning of a matrix; the rest are
+                        latencies, the embedding, RoPE, the gate, the head's choice
     rom, sram           {what: bits}
     transistors         {part: how many}
     """
@@ -219,7 +235,8 @@ class Plan:
 # -- bits
 
 def _rom(die, design):
-    """{what: bits}, with padding to whole tiles. Matrices are as `hwgen.units.rom_grid.word_layout` says: rows' offsets in each word."""
+    """{what: bits}, with padding to whole tiles. Matrices are as `hwgen.units.rom_grid.word_layout` says: rows' offsets
+    in each word."""
     found = {}
 
     def add(what, bits):
@@ -230,21 +247,26 @@ def _rom(die, design):
             add("norms, exponents", 16 * (section.granules or design.record_header_granules) * design.hw.vector_lanes)
             continue
         matmul, tiling = section.matmul, section.tiling
-        what = {HEAD: "LM head", EMBEDDING: "embedding"}.get(section.name, "matrices" if section.layer is not None else section.name)
+        what = {HEAD: "LM head", EMBEDDING: "embedding"}.get(section.name, "matrices" if section.layer is not None
+                                                             else section.name)
         add(what, matmul.rows * matmul.cols * matmul.codes * (4 if tiling.narrow else 8))
         inputs, in_words = matmul.cols * matmul.codes, what in ("matrices", "LM head")
         add("offsets of blocks and rows", 4 * matmul.rows * ((inputs // BLOCK if tiling.block_steps else 0)
-                                                             + (-(-inputs // die.tile_lanes) if in_words else 1) * bool(tiling.row_tiles)))
-    add("tables", sum(memory.width * memory.depth for memory in memories(design) if memory.rom and memory.unit != "weights"))
+                                                             + (-(-inputs // die.tile_lanes) if in_words else 1)
+                                                             * bool(tiling.row_tiles)))
+    add("tables", sum(memory.width * memory.depth for memory in memories(design) if memory.rom
+                      and memory.unit != "weights"))
     return found
 
 
 def _adapter_weights(die):
-    return die.adapter_rank * sum(rows + cols for rows, cols in die.model.matrices().values()) * die.model.num_hidden_layers
+    return die.adapter_rank * sum(rows + cols
+                                  for rows, cols in die.model.matrices().values()) * die.model.num_hidden_layers
 
 
 def _sram(die, design, tiles, heads):
-    found = {"keys and values": 0, "adapters": round(_adapter_weights(die) * die.adapter_bits) * die.adapters * die.users, "buffers": 0}
+    found = {"keys and values": 0, "adapters": round(_adapter_weights(die) * die.adapter_bits) * die.adapters
+             * die.users, "buffers": 0}
     for memory in memories(design):
         if not memory.rom:
             # each group of heads has scores of its own; those of the parts are parts of them
@@ -268,7 +290,8 @@ def _units(die, design, names):
     known, total = measured()["units"], 0.0
     for unit, found in costs.logic(design, "ecp5", names).items():
         count = costs.counts(unit, design)
-        like = known.get(unit) or known[costs.OWN.get(unit, "residual_skid")]      # registers between units, of which there are no transistors yet
+        # registers between units, of which there are no transistors yet
+        like = known.get(unit) or known[costs.OWN.get(unit, "residual_skid")]
         for kind, each in (("LUT", 1), ("FF", die.ff_transistors)):
             base, slope = like["transistors" if kind == "LUT" else "FF"]
             total += each * max(0.0, count * base + slope * found[kind])
@@ -278,13 +301,15 @@ def _units(die, design, names):
 def _logic(die, design, tiles, engines):
     hw, margin = design.hw, 1 + die.logic_margin
     multiplier = measured()["multipliers"][str(design.array_format)]
-    each = multiplier["transistors"] + die.ff_transistors * multiplier["FF"] + multiplier.get("expander", 0) * bool(design.largest_block)
+    each = (multiplier["transistors"] + die.ff_transistors * multiplier["FF"]
+            + multiplier.get("expander", 0) * bool(design.largest_block))
 
     def shaped(**shape):
         return dataclasses.replace(design, hw=dataclasses.replace(hw, **shape))
     lanes, columns, vector = die.tile_lanes, die.tile_columns, hw.vector_lanes
     tile = shaped(lanes=lanes, columns=columns, vector_lanes=min(vector, lanes, columns))
-    narrow = shaped(lanes=vector, columns=vector)       # of the stream there is left what is read in granules: embedding rows and records
+    # of the stream there is left what is read in granules: embedding rows and records
+    narrow = shaped(lanes=vector, columns=vector)
     stream = ("dispatcher", "weights")
     rest = {*costs.table()["ecp5"], *costs.OWN} - {*_TILE, *_ENGINE, *_LINK, *stream, "column", *costs.ALIKE}
     return {
@@ -304,8 +329,8 @@ def _cycles(die, design, base, choice):
     grid = sums * (1 + design.layers * len(design.block.of(Project)))
     array, waits = base["mac_busy"], base["mac_starved"] + base["mac_blocked"]
     rest = base["cycles"] + GAP - base["attention"] - base["norm"] - array - waits
-    return {"array": array, "array's waits": waits, "attention": _attention(die, design, *choice[1:]), "norms": base["norm"],
-            "the rest": rest + grid}
+    return {"array": array, "array's waits": waits, "attention": _attention(die, design, *choice[1:]),
+            "norms": base["norm"], "the rest": rest + grid}
 
 
 def _planned(die, design, cycles, choice):
@@ -313,13 +338,16 @@ def _planned(die, design, cycles, choice):
     tiles = -(-design.hw.lanes // die.tile_lanes) * -(-design.hw.columns // die.tile_columns)
     rom, sram = _rom(die, design), _sram(die, design, tiles, heads)
     transistors = {"ROM": sum(rom.values()) * die.rom_transistors * (1 + die.rom_overhead),
-                   **{f"SRAM, {what}": bits * die.sram_transistors * (1 + die.sram_overhead) for what, bits in sram.items()},
+                   **{f"SRAM, {what}": bits * die.sram_transistors * (1 + die.sram_overhead)
+                      for what, bits in sram.items()},
                    **_logic(die, design, tiles, engines)}
-    return Plan(die=die, design=design, tiles=tiles, engines=choice, cycles=cycles, rom=rom, sram=sram, transistors=transistors)
+    return Plan(die=die, design=design, tiles=tiles, engines=choice, cycles=cycles, rom=rom, sram=sram,
+                transistors=transistors)
 
 
 def plan(die):
-    """The `Plan` with the fewest transistors among arrays of powers of two of the two smallest sizes that are fast enough.
+    """The `Plan` with the fewest transistors among arrays of powers of two of the two smallest sizes that are fast
+    enough.
 
     Raises
     ------
@@ -349,7 +377,8 @@ def plan(die):
     if not found:
         users = f"{die.users:,} user{'s' * (die.users > 1)} at {die.clock_ghz:g} GHz"
         if fastest is None:
-            raise ValueError(f"Tokens a second must be fewer than {die.tokens:,.0f} for {users}: no array of {most} x {most} is that fast")
+            raise ValueError(f"Tokens a second must be fewer than {die.tokens:,.0f} for {users}: no array of {most} x "
+                             f"{most} is that fast")
         count, cycles = fastest
         binds = max(cycles, key=cycles.get)
         raise ValueError(f"Tokens a second must be at most {die.tokens * die.budget / count:,.0f} for {users} "

@@ -15,7 +15,8 @@ __all__ = ["FULL", "Fit", "fit", "largest", "smallest_change", "spelled"]
 #: Part of a resource that can be used: with more of its LUTs a chip is hardly routed.
 FULL = {"LUT": 0.95, "FF": 1.0, "BRAM": 1.0, "DSP": 1.0}
 #: What may shrink, and how far.
-SHRINKING = {"lanes": 2, "columns": 2, "vector_lanes": 2, "attention_lanes": 2, "context": 16, "slots": 1, "entries": 1, "dsp_columns": 0, "dsp_pairs": 0}
+SHRINKING = {"lanes": 2, "columns": 2, "vector_lanes": 2, "attention_lanes": 2, "context": 16, "slots": 1, "entries": 1,
+             "dsp_columns": 0, "dsp_pairs": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Fit:
     """A machine on a chip.
 
     units       {unit: {kind: how many}}, before placement
-    used, capacity     {kind: how many}; of kinds without capacity there is enough. LUTs are those whose places are taken (`costs.Built`)
+    used, capacity     {kind: how many}; of kinds without capacity there is enough. LUTs are those whose places are
+                       taken (`costs.Built`)
     mhz         what place and route may reach; 0 where nothing of the family was built
     """
     design: Design
@@ -40,12 +42,15 @@ class Fit:
         return {kind: self.used[kind] - most for kind, most in limit.items() if self.used[kind] > most}
 
     def cycles(self, texts=1):
-        """Cycles of a decoded token with that many texts at once, the mean over the positions that all of them have room for. The cycle
-        model is exact, except for matrices that are logic, whose times depend a little on their weights."""
+        """Cycles of a decoded token with that many texts at once, the mean over the positions that all of them have
+        room for. The cycle model is exact, except for matrices that are logic, whose times depend a little on their
+        weights."""
         last = self.design.room(texts) - 1
-        positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
+        # attention takes a time that is linear in the position
+        positions = sorted({round(k * last / 8) for k in range(9)})
         wires = expected(self.design) if self.design.hw.wired else None
-        passes = (pass_timeline(self.design, [p] * texts, [True] * texts, wires=wires).counters["cycles"] + GAP for p in positions)
+        passes = (pass_timeline(self.design, [p] * texts, [True] * texts, wires=wires).counters["cycles"] + GAP
+                  for p in positions)
         return sum(passes) / len(positions) / texts
 
 
@@ -69,9 +74,11 @@ def _changed(design, **changes):
 
 
 def smallest_change(design, family, capacity):
-    """The `Fit` of the shape that fits with the fewest halvings of fields that may shrink; of several the fastest. None if none fits.
+    """The `Fit` of the shape that fits with the fewest halvings of fields that may shrink; of several the fastest. None
+    if none fits.
 
-    Before anything shrinks, more of the array's columns may take multipliers instead of LUTs: pairs first, of which a multiplier saves most.
+    Before anything shrinks, more of the array's columns may take multipliers instead of LUTs: pairs first, of which a
+    multiplier saves most.
     """
     hw = design.hw
     for more in range(1, hw.columns + 1) if not hw.wired else ():
@@ -79,11 +86,13 @@ def smallest_change(design, family, capacity):
             changed = _changed(design, dsp_columns=hw.dsp_columns + more - pairs, dsp_pairs=hw.dsp_pairs + pairs)
             if changed is not None and not (tried := fit(changed, family, capacity)).over:
                 return tried
-    steps = {name: list(dict.fromkeys(getattr(hw, name) >> k for k in range(16) if k == 0 or getattr(hw, name) >> k >= least))
+    steps = {name: list(dict.fromkeys(getattr(hw, name) >> k for k in range(16) if k == 0
+                                      or getattr(hw, name) >> k >= least))
              for name, least in SHRINKING.items()}
     if hw.halves == 2:
         steps["entries"] = [count for count in steps["entries"] if count % 2 == 0]
-    if fit(_changed(design, **{name: values[-1] for name, values in steps.items()}, kv_blocks=0, tile_beats=1), family, capacity).over:
+    if fit(_changed(design, **{name: values[-1] for name, values in steps.items()}, kv_blocks=0, tile_beats=1), family,
+           capacity).over:
         return None
     for halvings in range(1, sum(len(values) - 1 for values in steps.values()) + 1):
         found = []

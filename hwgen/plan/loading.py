@@ -10,22 +10,23 @@ from ..params.loader import BLOCK, BURST, ROUND_TRIP
 
 __all__ = ["Reading", "adapter_seconds", "check_seconds", "load_seconds", "pass_bytes", "reading"]
 
-#: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a read of five words,
-#: and its answer).
+#: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a
+#: read of five words, and its answer).
 _FRAMES = (FRAME_BYTES + 7 + 7) + (FRAME_BYTES + 2) + (FRAME_BYTES + 3) + (FRAME_BYTES + 21)
 #: Of the wire, for a byte: start, 8 data, stop.
 _BITS = 10
 
 
 def load_seconds(size, baud):
-    """Seconds for ``size`` bytes over a UART, in blocks, each with its frames and two round trips of the host's serial driver."""
+    """Seconds for ``size`` bytes over a UART, in blocks, each with its frames and two round trips of the host's serial
+    driver."""
     blocks = -(-size // BLOCK)
     return (size + blocks * _FRAMES) * _BITS / baud + 2 * blocks * ROUND_TRIP
 
 
 def adapter_seconds(design, baud, round_trip=ROUND_TRIP):
-    """Seconds for an adapter over a UART: a frame that begins it, frames of its words, and a read of its status, each with its answer and
-    a round trip of the host's serial driver."""
+    """Seconds for an adapter over a UART: a frame that begins it, frames of its words, and a read of its status, each
+    with its answer and a round trip of the host's serial driver."""
     words = design.adapter_map.beats * design.hw.beat_bytes // 4
     frames = -(-words // MOST_WRITTEN)
     begin, each, status = ((FRAME_BYTES + there) + (FRAME_BYTES + back) for there, back in ((7, 1), (3, 1), (3, 5)))
@@ -34,8 +35,8 @@ def adapter_seconds(design, baud, round_trip=ROUND_TRIP):
 
 
 def check_seconds(size, clock, axi, latency=20):
-    """Seconds in which the loader reads ``size`` bytes back, at a clock in MHz (`hwgen.golden.memory_loader.checked`): a byte a cycle, or
-    a burst in the cycles that a memory takes for its first word and the others."""
+    """Seconds in which the loader reads ``size`` bytes back, at a clock in MHz (`hwgen.golden.memory_loader.checked`):
+    a byte a cycle, or a burst in the cycles that a memory takes for its first word and the others."""
     words = min(BURST, axi.burst_words)
     burst = words * axi.word_bytes
     return size / burst * max(burst, latency + words + 1) / (clock * 1e6)
@@ -51,8 +52,8 @@ def pass_bytes(design, texts):
 class Reading:
     """A decoded token of ``texts`` at once.
 
-    machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all texts have
-                        room for; and those that the memory takes for a pass' weights, at most
+    machine, memory     cycles that the machine takes where weights are never late, the mean over the positions that all
+                        texts have room for; and those that the memory takes for a pass' weights, at most
     """
     texts: int
     machine: float
@@ -64,7 +65,8 @@ class Reading:
 
     @property
     def cycles(self):
-        """Of a token. The memory is read ahead, but for what one of the two does while the other waits: so at least these."""
+        """Of a token. The memory is read ahead, but for what one of the two does while the other waits: so at least
+        these."""
         return max(self.machine, self.memory) / self.texts
 
 

@@ -1,6 +1,7 @@
 """The clocked memories of a machine on a board, and how Yosys maps them to block RAM, which can be counted exactly.
 
-Memories that are read without a clock (queues, block tables) are not here: they become LUTs, with the logic of their units.
+Memories that are read without a clock (queues, block tables) are not here: they become LUTs, with the logic of their
+units.
 """
 from dataclasses import dataclass
 
@@ -25,7 +26,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Placed:
-    """The resources of a memory: blocks, LUTs (of distributed memory and of multiplexers between blocks), flip-flops."""
+    """The resources of a memory: blocks, LUTs (of distributed memory and of multiplexers between blocks),
+    flip-flops."""
     blocks: int = 0
     luts: int = 0
     ffs: int = 0
@@ -38,7 +40,8 @@ class Blocks:
     rows : dict         {bits of a block's word: its rows}
     byte : int          bits of a word that are written together, at least
     cost : int          of a block ...
-    lutram : float      ... of a 16 x 4 RAM in LUTs (0: there is none), which takes so many ``luts`` and ``ffs`` of the chip ...
+    lutram : float      ... of a 16 x 4 RAM in LUTs (0: there is none), which takes so many ``luts`` and ``ffs`` of the
+                        chip ...
     bit : float         ... and of a bit in flip-flops
     """
     rows: dict
@@ -79,20 +82,24 @@ def memories(design):
         return Memory(unit, 16 * lanes, rows * length // lanes, 0 if granule == lanes else 16 * granule)
 
     made += [buffer("xa", hw.entries, design.hidden, hw.lanes, v), buffer("xo", rows, design.attn, hw.lanes, v),
-             buffer("xh", rows, design.ff, hw.lanes, v // (1 + design.block.gated)), buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
+             buffer("xh", rows, design.ff, hw.lanes, v // (1 + design.block.gated)),
+             buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
     made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)] + _of_block(design)
     made.append(Memory("rmsnorm", 16 * v, max(2, design.hidden // v)))
     ropes = len(design.model.ropes())
     if ropes:
-        pairs, words = ropes * (design.model.head_dim // 2), hw.entries << (head // v - 1).bit_length() + (ropes - 1).bit_length()
-        made += [Memory("rope", 32 * v // 2, max(2, words), 0 if v == 2 else 32), Memory("rope", 36, ROPE_BLOCK * pairs, rom=True),
+        pairs, words = ropes * (design.model.head_dim
+                                // 2), hw.entries << (head // v - 1).bit_length() + (ropes - 1).bit_length()
+        made += [Memory("rope", 32 * v // 2, max(2, words), 0 if v == 2 else 32),
+                 Memory("rope", 36, ROPE_BLOCK * pairs, rom=True),
                  Memory("rope", 36, -(-hw.context // ROPE_BLOCK) * pairs, rom=True)]
     made += [Memory("counters", 32, len(EVENTS)), Memory("decoder", 32, design.layers * hw.entries)]
     return made + 2 * [Memory("bridge", 8, 256)]
 
 
 def _of_block(design):
-    """Those that a block has and Llama's has not: of sums that are normed, of biases, of the norm of queries and keys."""
+    """Those that a block has and Llama's has not: of sums that are normed, of biases, of the norm of queries and
+    keys."""
     hw, block = design.hw, design.block
     v, rows, made = hw.vector_lanes, design.half_batch().hw.entries, []
 
@@ -104,12 +111,15 @@ def _of_block(design):
     if depth := biases(block.converted):
         made.append(Memory("convert", 16 * v, max(2, hw.halves * depth)))
     if depth := biases(block.added):
-        made += hw.halves * [Memory("sums" if block.post_norms else "residual", 33 * v, depth)]     # as fixed-point numbers; and whether one was clipped
+        # as fixed-point numbers; and whether one was clipped
+        made += hw.halves * [Memory("sums" if block.post_norms else "residual", 33 * v, depth)]
     if block.qk_norm:
         parts = design.head // v
-        vectors = [parts * (count if block.qk_norm.span == "projection" else 1) for count in (design.kv_heads, design.heads)]
+        vectors = [parts * (count if block.qk_norm.span == "projection" else 1)
+                   for count in (design.kv_heads, design.heads)]
         made += [Memory("qk_norm", 16 * v, depth) for depth in (
-            rows * (design.kv_heads + design.heads) * parts, max(vectors) + 9 + tree_stages(v), hw.halves * sum(vectors))]
+            rows * (design.kv_heads + design.heads) * parts, max(vectors) + 9 + tree_stages(v),
+            hw.halves * sum(vectors))]
     return made
 
 
@@ -123,7 +133,8 @@ def _in_blocks(memory, blocks):
     best = None
     for width, rows in blocks.rows.items():
         stacks = -(-memory.depth // rows)
-        # What a stack leaves of its last block holds a part of the next: any bits of a ROM, whole bytes of what is written.
+        # What a stack leaves of its last block holds a part of the next: any bits of a ROM, whole bytes of what is
+        # written.
         byte, granule = (1, memory.width) if memory.rom else (min(blocks.byte, width), memory.granule or memory.width)
         bits = memory.width // granule * -(-granule // byte) * byte
         count = -(-stacks * bits // width)

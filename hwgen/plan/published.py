@@ -6,14 +6,16 @@ from .assumed import given
 
 __all__ = ["ARITHMETIC", "HC1", "Arithmetic", "Published", "chips_for", "matrix_units"]
 
-_NEXT = "https://www.nextplatform.com/compute/2026/02/19/taalas-etches-ai-models-onto-transistors-to-rocket-boost-inference/4092140"
-_BESTHUB = "https://www.besthub.dev/articles/how-taalas-hc1-embeds-llama-3-1-8b-in-silicon-to-achieve-17k-tokens-s-20ca7864b11a"
+_NEXT = ("https://www.nextplatform.com/compute/2026/02/19/"
+         "taalas-etches-ai-models-onto-transistors-to-rocket-boost-inference/4092140")
+_BESTHUB = ("https://www.besthub.dev/articles/"
+            "how-taalas-hc1-embeds-llama-3-1-8b-in-silicon-to-achieve-17k-tokens-s-20ca7864b11a")
 _QUOTED = "https://news.wingman.actor/item/47102601"
 _3_6 = "https://news.lavx.hu/article/how-taalas-prints-llm-models-onto-silicon-chips"
-_H100 = ("https://techpowerup.com/293177/nvidia-h100-is-a-compute-monster-with-80-billion-transistors-new-compute-units-and-"
-         "hbm3-memory")
-_USED = ("https://www.techradar.com/pro/transformers-would-take-over-the-world-little-known-ai-startup-bet-on-asics-and-claims-it-can-"
-         "trounce-nvidias-flagship-gpu-the-b200-by-almost-10-times")
+_H100 = ("https://techpowerup.com/293177/"
+         "nvidia-h100-is-a-compute-monster-with-80-billion-transistors-new-compute-units-and-hbm3-memory")
+_USED = ("https://www.techradar.com/pro/transformers-would-take-over-the-world-little-known-ai-startup-bet-on-asics-"
+         "and-claims-it-can-trounce-nvidias-flagship-gpu-the-b200-by-almost-10-times")
 _SOHU = "https://etched.com/blog-posts/etched-is-making-the-biggest-bet-in-ai"
 _ETCHED = f"{_SOHU}, quoted at https://web-tau-bice-50.vercel.app/item/40790842"
 _TOKENS = "https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them"
@@ -30,7 +32,8 @@ class Published:
     watts: float = given(200.0, "W a card", f"{_NEXT}, quoted at https://remix-hn-clone.vercel.app/item/47084843")
     low_bits: float = given(3.0, "bits", f"of some weights: {_3_6}")
     high_bits: float = given(6.0, "bits", f"of the others; how many is not published: {_3_6}")
-    bits_per_transistor: float = given(4.0, "bits", f"its maker says that a ROM transistor stores four bits and multiplies: {_QUOTED}")
+    bits_per_transistor: float = given(4.0, "bits", "its maker says that a ROM transistor stores four bits and "
+                                                    f"multiplies: {_QUOTED}")
 
 
 HC1 = Published()

@@ -53,8 +53,9 @@ _CHUNK = 1 << 20    # weights that are compared at once
 
 @dataclass(frozen=True)
 class MatrixRange:
-    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms; limit: of the error; anew: blocks of 32 inputs
-    that are not what the model's files have, which has them in MXFP4, and all of them."""
+    """error: of the median row, of its size (root of squares); peak: the largest weight, of the matrix's rms; limit: of
+    the error; anew: blocks of 32 inputs that are not what the model's files have, which has them in MXFP4, and all of
+    them."""
     error: float
     peak: float
     limit: float = MATRIX_LIMIT
@@ -143,10 +144,12 @@ class _Rounded(PartlyFp8):
         self._round(recipe, ("activations", "heads", "p"))
         self._step = np.float32(2.0 ** -fraction)
         shape = checkpoint.shape
-        self._behind = bf16_values(quantized.final_bias[shape.hidden_size:]) if shape.head_bias else np.zeros(0, np.float32)
+        self._behind = (bf16_values(quantized.final_bias[shape.hidden_size:])
+                        if shape.head_bias else np.zeros(0, np.float32))
 
     def head(self, hidden):
-        return super().head(np.concatenate([hidden, np.broadcast_to(self._behind, (len(hidden), len(self._behind)))], axis=1))
+        return super().head(np.concatenate([hidden, np.broadcast_to(self._behind, (len(hidden), len(self._behind)))],
+                                           axis=1))
 
     def residual(self, x):
         return np.clip(np.rint(x / self._step), np.float32(-2.0**31), np.float32(2.0**31)) * self._step
@@ -167,7 +170,8 @@ def _matrix(quantized, name):
 
 
 def fitting_fraction(checkpoint, fraction):
-    """``fraction`` if it suits the model's residual, else one that does, or None if none does. Reads each tensor once."""
+    """``fraction`` if it suits the model's residual, else one that does, or None if none does. Reads each tensor
+    once."""
     with np.errstate(all="ignore"):
         exact = _Exact(checkpoint.shape, checkpoint.tensor)
         exact.hidden(calibration(checkpoint))
@@ -204,7 +208,8 @@ def _compare(weights, matrix, factor, in_blocks=False):
         return MatrixRange(0.0, 0.0, anew=(anew, blocks_in_all))
     real = sizes > 0
     return MatrixRange(float(np.sqrt(np.median(errors[real] / sizes[real]))),
-                       float(largest / np.sqrt(sizes.sum() / weights.size)), E2M1_LIMIT if matrix.fmt == E2M1 else MATRIX_LIMIT, (anew, blocks_in_all))
+                       float(largest / np.sqrt(sizes.sum() / weights.size)), E2M1_LIMIT if matrix.fmt == E2M1
+                       else MATRIX_LIMIT, (anew, blocks_in_all))
 
 
 def _cost(reference, logits):
@@ -308,7 +313,8 @@ def _in(recipe, quantized, checkpoint, others):
         of_bias = ("lm_head.bias", "model.norm.weight") if checkpoint.shape.head_bias else ()
         head, _ = quantize_head(checkpoint.tensor("lm_head.weight"), recipe, *map(checkpoint.tensor, of_bias))
         embedding = quantize_matrix(checkpoint.tensor("model.embed_tokens.weight"), recipe.weight_format, pair=True)
-        positions = quantized.positions and quantize_matrix(checkpoint.tensor("model.embed_positions.weight"), recipe.weight_format, pair=True)
+        positions = quantized.positions and quantize_matrix(checkpoint.tensor("model.embed_positions.weight"),
+                                                            recipe.weight_format, pair=True)
         model = dataclasses.replace(quantized, head=head, embedding=head if tied else embedding, positions=positions)
     else:
         model = quantized
@@ -338,8 +344,10 @@ def problems(checkpoint, quantized, ranges, logits, tokens):
             found[0] += (f"; there the likeliest token of a short text is float32's at {cost.top1:.0%} of its places, "
                          f"here at {ranges.cost.top1:.0%}")
     bad = sorted((-matrix.error, name) for name, matrix in ranges.matrices.items() if matrix.error > matrix.limit)
-    found += [f"{name} does not suit {'e2m1' if ranges.matrices[name].limit == E2M1_LIMIT else fmt}: half of its rows are off by {-error:.1%} of their "
-              f"size or more (usual are {'11%' if ranges.matrices[name].limit == E2M1_LIMIT else '1.3% to 2.9%'}); its largest weight is {ranges.matrices[name].peak:,.0f} times its rms"
+    found += [f"{name} does not suit {'e2m1' if ranges.matrices[name].limit == E2M1_LIMIT else fmt}: half of its rows "
+              f"are off by {-error:.1%} of their "
+              f"size or more (usual are {'11%' if ranges.matrices[name].limit == E2M1_LIMIT else '1.3% to 2.9%'}); "
+              f"its largest weight is {ranges.matrices[name].peak:,.0f} times its rms"
               for error, name in bad[:MATRICES]]
     if bad[MATRICES:]:
         found.append(f"and {len(bad) - MATRICES} more of {len(ranges.matrices)} matrices do not suit {fmt}")
@@ -360,13 +368,15 @@ def _anew(matrices):
     if not changed:
         return []
     name, (anew, of) = max(changed.items(), key=lambda item: item[1][0] / item[1][1])
-    return [f"{len(changed)} of the {sum(matrix.anew[1] > 0 for matrix in matrices.values())} matrices that are in MXFP4 are rounded anew: of {name} "
-            f"{anew:,} of {of:,} blocks. Formats e2m1 and a large block_range in --formats keep blocks, but not those of queries, which have the scale of scores in them"]
+    return [f"{len(changed)} of the {sum(matrix.anew[1] > 0 for matrix in matrices.values())} matrices that are in "
+            f"MXFP4 are rounded anew: of {name} {anew:,} of {of:,} blocks. Formats e2m1 and a large block_range in "
+            "--formats keep blocks, but not those of queries, which have the scale of scores in them"]
 
 
 def rounded_anew(checkpoint, quantized):
     """The sentence that `problems` has of a model's matrices in MXFP4, in a list, or none. Reads each of them once."""
-    return _anew({name: _compare(checkpoint.tensor(name), *_matrix(quantized, name), True) for name in sorted(checkpoint.in_blocks)})
+    return _anew({name: _compare(checkpoint.tensor(name), *_matrix(quantized, name), True)
+                  for name in sorted(checkpoint.in_blocks)})
 
 
 def advice(checkpoint, quantized, fraction, text=CALIBRATION):

@@ -1,8 +1,9 @@
 """The cycle model at the scale of a server: many chips, weights from HBM, requests batched continuously.
 
-A chip is a grid of identical MAC arrays and so many attention engines and vector units. How long each takes for its share of a phase is what
-the golden twins say (`matmul_cycles`, `attention_cycles`, `norm_cycles`, `kv_write_cycles`); this file shares the work out, lets two halves of the
-entries take turns, and adds what a single machine does not have: HBM and links. All of it is projected: nobody has built it.
+A chip is a grid of identical MAC arrays and so many attention engines and vector units. How long each takes for its
+share of a phase is what the golden twins say (`matmul_cycles`, `attention_cycles`, `norm_cycles`, `kv_write_cycles`);
+this file shares the work out, lets two halves of the entries take turns, and adds what a single machine does not have:
+HBM and links. All of it is projected: nobody has built it.
 """
 import dataclasses
 import math
@@ -35,18 +36,21 @@ class Scale:
     model: ModelShape = LLAMA3_70B
     split: str = given("tensor", "", "tensor: each chip has a part of every matrix; pipeline: some of the layers")
     chips: int = given(8, "chips", "Etched's announcement of Sohu, June 2024: 8 chips in a server")
-    arrays: int = given(50, "arrays a chip", "with lanes and columns 3.28 million multipliers: 500,000 tokens/s (announced) of 70 billion weights at "
-                         "90 % (announced) on 8 chips at 1.5 GHz")
+    arrays: int = given(50, "arrays a chip", "with lanes and columns 3.28 million multipliers: 500,000 tokens/s "
+                         "(announced) of 70 billion weights at 90 % (announced) on 8 chips at 1.5 GHz")
     lanes: int = given(256, "lanes", "chosen")
     columns: int = given(256, "columns", "chosen")
     clock_ghz: float = given(1.5, "GHz", "assumed; not published")
-    entries: int = given(2048, "entries a pass", "chosen: so many that weights need not be read more often than HBM allows")
+    entries: int = given(2048, "entries a pass", "chosen: so many that weights need not be read more often "
+                                                 "than HBM allows")
     halves: int = given(2, "halves", "1, or 2 that take turns; each reads the weights by itself")
     prompt: int = given(2048, "tokens", "announced benchmark")
     output: int = given(128, "tokens", "announced benchmark")
-    hbm_tb_s: float = given(4.8, "TB/s a chip", "NVIDIA's data sheet of the H200, with nearly the same HBM3E (141 GB); Sohu's is not published")
+    hbm_tb_s: float = given(4.8, "TB/s a chip", "NVIDIA's data sheet of the H200, with nearly the same HBM3E (141 "
+                                                "GB); Sohu's is not published")
     hbm_gb: float = given(144.0, "GB a chip", "announced")
-    link_tb_s: float = given(0.9, "TB/s a chip, each way", "NVIDIA's data sheet of NVLink 5 (1.8 both ways); Sohu's is not published")
+    link_tb_s: float = given(0.9, "TB/s a chip, each way",
+                             "NVIDIA's data sheet of NVLink 5 (1.8 both ways); Sohu's is not published")
     link_us: float = given(1.0, "us a collective", "assumed")
     sum_bytes: int = given(0, "bytes", "of a partial sum between chips; 0: whole, as exact as inside a chip")
     attention_engines: int = given(64, "engines a chip", "chosen: so many that attention hides behind the arrays")
@@ -60,7 +64,8 @@ class Scale:
             raise ValueError(f"Split must be {' or '.join(SPLITS)}, not {self.split!r}")
         within(self, none=("sum_bytes",))
         if self.split == "tensor" and (model.num_key_value_heads % self.chips or model.intermediate_size % self.chips):
-            raise ValueError(f"Chips of a tensor split must divide {model.num_key_value_heads} KV heads and {model.intermediate_size}, not {self.chips}")
+            raise ValueError(f"Chips of a tensor split must divide {model.num_key_value_heads} KV heads and "
+                             f"{model.intermediate_size}, not {self.chips}")
         if self.split == "pipeline" and model.num_hidden_layers % self.chips:
             raise ValueError(f"Chips of a pipeline must divide {model.num_hidden_layers} layers, not {self.chips}")
         if self.halves not in (1, 2):
@@ -83,38 +88,44 @@ class Scale:
         """The part of the model that a chip has, as a model."""
         model, parts = self.model, self.chips if self.split == "tensor" else 1
         # of a pipeline's chips the one whose layers see the most
-        groups = [model.layer_types[first:first + self.layers] for first in range(0, len(model.layer_types), self.layers)]
+        groups = [model.layer_types[first:first + self.layers]
+                  for first in range(0, len(model.layer_types), self.layers)]
         seen = max(groups, key=lambda types: sum(of.window or self.prompt + self.output for of in types), default=())
         return dataclasses.replace(
-            model, num_hidden_layers=self.layers, layer_types=seen, num_attention_heads=model.num_attention_heads // parts,
+            model, num_hidden_layers=self.layers, layer_types=seen,
+            num_attention_heads=model.num_attention_heads // parts,
             num_key_value_heads=model.num_key_value_heads // parts, intermediate_size=model.intermediate_size // parts,
             vocab_size=-(-model.vocab_size // self.chips), bos_token_id=None, eos_token_ids=())
 
     def _design(self, **shape):
         return Design(model=self.slice, recipe=Recipe(), hw=HwShape(
-            entries=-(-self.entries // self.halves), slots=1, context=self.prompt + self.output, source="stream", **shape))
+            entries=-(-self.entries // self.halves), slots=1, context=self.prompt + self.output,
+            source="stream", **shape))
 
     @property
     def array_design(self):
         """One array; a row of sums leaves it in a cycle."""
-        return self._design(lanes=self.lanes, columns=self.columns, vector_lanes=self.columns, attention_lanes=self.columns,
-                            tile_beats=self.columns // 2)
+        return self._design(lanes=self.lanes, columns=self.columns, vector_lanes=self.columns,
+                            attention_lanes=self.columns, tile_beats=self.columns // 2)
 
     @property
     def matmuls(self):
         """A chip's matrices of a layer and its part of the head, in tiles of an array: name -> Matmul."""
         part, found = self.slice, {}
         sizes = part.matrices()
-        shapes = [(step.name, sum(sizes[name][0] for name in step.matrices), sizes[step.matrices[0]][1]) for step in part.block.of(Project)]
+        shapes = [(step.name, sum(sizes[name][0] for name in step.matrices), sizes[step.matrices[0]][1])
+                  for step in part.block.of(Project)]
         for name, rows, cols in [*shapes, (HEAD, part.vocab_size, part.head_inputs)]:
             n_tiles, k_tiles = -(-rows // self.columns), -(-cols // self.lanes)
-            found[name] = Matmul(name=name, rows=n_tiles * self.columns, cols=k_tiles * self.lanes, n_tiles=n_tiles, k_tiles=k_tiles)
+            found[name] = Matmul(name=name, rows=n_tiles * self.columns, cols=k_tiles * self.lanes, n_tiles=n_tiles,
+                                 k_tiles=k_tiles)
         return found
 
     @property
     def unit_design(self):
         """One attention engine, and one vector unit."""
-        return self._design(lanes=self.vector_lanes, columns=self.vector_lanes, vector_lanes=min(self.vector_lanes, self.attention_lanes),
+        return self._design(lanes=self.vector_lanes, columns=self.vector_lanes,
+                            vector_lanes=min(self.vector_lanes, self.attention_lanes),
                             attention_lanes=self.attention_lanes)
 
 
@@ -132,8 +143,8 @@ def assumptions(scale):
 def steady_passes(scale, samples=8):
     """Passes of a server that has long been busy: lists of (position, wants output, sequence), one list a half.
 
-    Every pass decodes for as many texts as were begun in the ``output - 1`` passes before, one token each, evenly spread over their
-    lengths, and fills up with a chunk of prompts; the samples differ in where that begins.
+    Every pass decodes for as many texts as were begun in the ``output - 1`` passes before, one token each, evenly
+    spread over their lengths, and fills up with a chunk of prompts; the samples differ in where that begins.
     """
     decodes = round(scale.entries * (scale.output - 1) / (scale.prompt + scale.output - 1))
     for sample in range(samples):
@@ -150,12 +161,14 @@ def steady_passes(scale, samples=8):
 def _shares(positions, engines):
     """Positions shared out to engines, so that all have about the same to read; each share in the order given."""
     ordered = sorted(range(len(positions)), key=lambda i: -positions[i])
-    shares = (ordered[e::2 * engines] + ordered[2 * engines - 1 - e::2 * engines] for e in range(min(engines, len(ordered))))
+    shares = (ordered[e::2 * engines] + ordered[2 * engines - 1 - e::2 * engines]
+              for e in range(min(engines, len(ordered))))
     return [[positions[i] for i in sorted(share)] for share in shares]
 
 
 def _part(scale, matmul):
-    """What one array does of a matrix: its tiles in a row, the last array's perhaps fewer. Partial sums are added up behind the arrays."""
+    """What one array does of a matrix: its tiles in a row, the last array's perhaps fewer. Partial sums are added up
+    behind the arrays."""
     tiles = -(-matmul.tiles // scale.arrays)
     runs = -(-tiles // matmul.k_tiles)
     steps = -(-tiles // runs)
@@ -197,7 +210,8 @@ def _half(scale, entries, window=None):
     norm = norm_cycles(unit, -(-own // scale.vector_units), read_latency=residual.READ_LATENCY)
     kv_write = kv_write_cycles(unit, -(-n // scale.attention_engines), read_latency=vector_buffer.READ_LATENCY)
     converted, write = convert.latency(unit), WRITTEN
-    behind = {"heads": converted + rope.ROPE_LATENCY + write, "activation": converted + swiglu.latency(unit.block) + write}
+    behind = {"heads": converted + rope.ROPE_LATENCY + write,
+              "activation": converted + swiglu.latency(unit.block) + write}
 
     def stages(step):
         if isinstance(step, Norm):
@@ -208,10 +222,12 @@ def _half(scale, entries, window=None):
             yield "arrays", _matmul(scale, step.name, n, behind.get(step.sink, residual.DONE_LATENCY))
             if step.sink in _ADDED:
                 yield "links", _collective(scale, n, wide * sum_bytes)
-            elif step.sink == "heads" and unit.block.qk_norm:       # of a chip's own heads; a vector unit has those of some entries
+            elif step.sink == "heads" and unit.block.qk_norm:
+                # of a chip's own heads; a vector unit has those of some entries
                 yield "vector", qk_norm.cycles(unit, -(-n // scale.vector_units))
         elif isinstance(step, Attend):
-            yield "attention", kv_write + max(attention_cycles(unit, share, window)[1] for share in _shares(positions, scale.attention_engines))
+            yield "attention", kv_write + max(attention_cycles(unit, share, window)[1]
+                                              for share in _shares(positions, scale.attention_engines))
         else:
             assert isinstance(step, Store), step        # with attention
 
@@ -225,11 +241,12 @@ def _half(scale, entries, window=None):
 
 
 def _alternate(sequences):
-    """(cycle of the end, {engine: cycles busy}) of sequences of phases that each wait for their engine: who can begin first does, and of
-    those the one that has waited longest."""
+    """(cycle of the end, {engine: cycles busy}) of sequences of phases that each wait for their engine: who can begin
+    first does, and of those the one that has waited longest."""
     ready, free, busy, at = [0] * len(sequences), {}, {}, [0] * len(sequences)
     while any(i < len(s) for i, s in zip(at, sequences)):
-        start, _, which = min((max(ready[h], free.get(s[at[h]][0], 0)), ready[h], h) for h, s in enumerate(sequences) if at[h] < len(s))
+        start, _, which = min((max(ready[h], free.get(s[at[h]][0], 0)), ready[h], h) for h, s in enumerate(sequences)
+                              if at[h] < len(s))
         engine, cycles = sequences[which][at[which]]
         ready[which] = free[engine] = start + cycles
         busy[engine] = busy.get(engine, 0) + cycles
@@ -247,7 +264,8 @@ class Outcome:
     in_out, out         tokens a second of all chips together
     mac_utilization     useful multiplications, padding not counted, over all that the arrays could do
     busy                share of the cycles: engine or memory -> 0 to 1
-    binds               the busiest, if it is so for 85 % of the time; else nothing by itself, but that phases wait for each other
+    binds               the busiest, if it is so for 85 % of the time; else nothing by itself, but that phases wait for
+                        each other
     bytes               what -> bytes a pass and chip
     sequences           texts under way
     fits                whether weights and KV rows fit into HBM
@@ -272,7 +290,8 @@ def outcome(scale, samples=8):
     model, design, n = scale.model, scale.array_design, scale.entries
     cycles, busy, wanted, kv_read = 0, {}, 0, 0
     unit = scale.unit_design
-    row = unit.kv_heads * 2 * (model.head_dim + 2)               # of a position and layer: codes and exponents of K and V
+    # of a position and layer: codes and exponents of K and V
+    row = unit.kv_heads * 2 * (model.head_dim + 2)
     seen = [unit.window(layer) for layer in range(scale.layers)]
     for halves in steady_passes(scale, samples):
         phases = [{window: _half(scale, entries, window) for window in set(seen)} for entries in halves]
@@ -288,14 +307,16 @@ def outcome(scale, samples=8):
             for position, _, sequence in entries:
                 first, last = spans.get(sequence, (position, position))
                 spans[sequence] = min(first, position), max(last, position)
-            kv_read += sum(last + 1 - (max(0, first + 1 - window) if window else 0) for window in seen for first, last in spans.values()) * row
+            kv_read += sum(last + 1 - (max(0, first + 1 - window) if window else 0) for window in seen
+                           for first, last in spans.values()) * row
     cycles, wanted, kv_read = cycles / samples, wanted / samples, kv_read / samples
     busy = {engine: count / samples for engine, count in busy.items() if count}
 
     layer_weights = sum(rows * cols for rows, cols in model.matrices().values())
     weights = layer_weights * model.num_hidden_layers / scale.chips
     table = model.vocab_size * model.hidden_size
-    moved = {"weights": scale.halves * (weights + table / scale.chips), "KV rows read": kv_read, "KV rows written": n * row * scale.layers,
+    moved = {"weights": scale.halves * (weights + table / scale.chips), "KV rows read": kv_read,
+             "KV rows written": n * row * scale.layers,
              "embedding rows": (1 + model.learned_positions) * n * model.hidden_size / scale.chips}
     busy["HBM"] = sum(moved.values()) / (scale.hbm_tb_s * 1e12) * scale.clock_ghz * 1e9
     compute = cycles
@@ -306,17 +327,21 @@ def outcome(scale, samples=8):
     texts = sum(1 for entries in next(steady_passes(scale, 1)) for position, *_ in entries if position >= scale.prompt)
     in_flight = (texts + 2) * (scale.chips if scale.split == "pipeline" else 1)
     kv = in_flight * (scale.prompt + scale.output) * row * scale.layers / 1e9
-    tables = (1 if model.tie_word_embeddings else 2) * table + design.hw.context * model.hidden_size * model.learned_positions
+    positions = design.hw.context * model.hidden_size * model.learned_positions
+    tables = (1 if model.tie_word_embeddings else 2) * table + positions
     stored = kv + (weights + tables / scale.chips) / 1e9
     of_sums, of_codes = _link_bytes(scale)
-    sent = of_sums * sum(step.sink in _ADDED for step in model.block.of(Project)) + of_codes * sum(norm.writes == "normed" for norm in model.block.of(Norm))
-    links = sent * model.hidden_size * (scale.chips - 1) / scale.chips * n * scale.layers if scale.split == "tensor" else 0
+    sums = sum(step.sink in _ADDED for step in model.block.of(Project))
+    codes = sum(norm.writes == "normed" for norm in model.block.of(Norm))
+    sent = (of_sums * sums + of_codes * codes) * model.hidden_size * (scale.chips - 1) / scale.chips
+    links = sent * n * scale.layers if scale.split == "tensor" else 0
     order = sorted(busy, key=busy.get)
     binds = order[-1] if busy[order[-1]] >= 0.85 * cycles else "the phases' order"
     return Outcome(
         cycles=cycles, seconds=seconds, in_out=n / seconds, out=wanted / seconds,
-        mac_utilization=useful / scale.chips / (cycles * scale.macs), busy={engine: count / cycles for engine, count in busy.items()},
-        binds=binds, bytes=moved, sequences=in_flight, kv_gb=kv, fits=stored <= scale.hbm_gb,
+        mac_utilization=useful / scale.chips / (cycles * scale.macs),
+        busy={engine: count / cycles for engine, count in busy.items()}, binds=binds, bytes=moved, sequences=in_flight,
+        kv_gb=kv, fits=stored <= scale.hbm_gb,
         sum_memory=scale.arrays * scale.columns * 2 * design.hw.entries * design.acc_bits / 8,
         link_needed=links / (busy["arrays"] / (scale.clock_ghz * 1e9)) / 1e12 if compute else 0)
 
@@ -329,17 +354,22 @@ def report(scale, found):
         yield f"  {name:18}{value:32}{source}"
     yield "projected"
     for name, value in {
-            "multipliers": f"{scale.macs:,} a chip, {scale.macs * scale.chips * scale.clock_ghz / 1e6:,.1f} * 10^15 products a second",
-            "pass": f"{found.cycles:,.0f} cycles, {found.seconds * 1e3:,.3g} ms" + (", on each chip" if scale.split == "pipeline" else ""),
+            "multipliers": f"{scale.macs:,} a chip, {scale.macs * scale.chips * scale.clock_ghz / 1e6:,.1f} * 10^15 "
+                           "products a second",
+            "pass": f"{found.cycles:,.0f} cycles, {found.seconds * 1e3:,.3g} ms"
+            + (", on each chip" if scale.split == "pipeline" else ""),
             "tokens in and out": f"{found.in_out:,.0f} a second",
             "tokens out": f"{found.out:,.0f} a second",
             "MAC utilization": f"{found.mac_utilization:.1%}",
             "busy": ", ".join(f"{engine} {share:.1%}" for engine, share in found.busy.items()),
             "what binds": found.binds,
             "bytes a pass": ", ".join(f"{what} {count / 1e9:,.3g} GB" for what, count in found.bytes.items()),
-            "texts under way": f"{found.sequences:,}, KV rows of {found.kv_gb:,.1f} GB a chip" + ("" if found.fits else ": more than HBM holds"),
-            "sums on the chip": f"{found.sum_memory / 1e6:,.0f} MB (accumulators and finished rows of {-(-scale.entries // scale.halves):,} entries)",
-            **({"links wanted": f"{found.link_needed:,.2f} TB/s each way, so as not to bind"} if found.link_needed else {})}.items():
+            "texts under way": f"{found.sequences:,}, KV rows of {found.kv_gb:,.1f} GB a chip"
+            + ("" if found.fits else ": more than HBM holds"),
+            "sums on the chip": f"{found.sum_memory / 1e6:,.0f} MB (accumulators and finished rows of "
+                                f"{-(-scale.entries // scale.halves):,} entries)",
+            **({"links wanted": f"{found.link_needed:,.2f} TB/s each way, so as not to bind"} if found.link_needed
+               else {})}.items():
         yield f"  {name:18}{value}"
 
 
@@ -348,4 +378,5 @@ def sweep_table(field_name, scales):
     yield f"{field_name:>20}{'in and out/s':>16}{'out/s':>12}{'MACs':>8}  what binds"
     for scale in scales:
         found = outcome(scale)
-        yield f"{getattr(scale, field_name)!s:>20}{found.in_out:16,.0f}{found.out:12,.0f}{found.mac_utilization:8.1%}  {found.binds}"
+        yield (f"{getattr(scale, field_name)!s:>20}{found.in_out:16,.0f}{found.out:12,.0f}"
+               f"{found.mac_utilization:8.1%}  {found.binds}")

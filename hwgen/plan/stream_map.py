@@ -1,4 +1,5 @@
-"""The place of a byte of the weight stream in the model, in words: for injected faults, and for faults that were found."""
+"""The place of a byte of the weight stream in the model, in words: for injected faults, and for faults that were
+found."""
 from ..params.block import Norm
 from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
@@ -18,16 +19,19 @@ def title(design, section):
 
 
 def _in_record(design, section, word):
-    """What of a record a 16-bit word of it is; "" where it is nothing. Elements and outputs are numbered as they are stored."""
+    """What of a record a 16-bit word of it is; "" where it is nothing. Elements and outputs are numbered as they are
+    stored."""
     lanes = design.hw.vector_lanes
     if word < design.record_header_granules * lanes:
-        return f"exponent of {_TITLES.get(name := section.exponents[word], name)}" if word < len(section.exponents) else ""
+        return (f"exponent of {_TITLES.get(name := section.exponents[word], name)}" if word < len(section.exponents)
+                else "")
     word -= design.record_header_granules * lanes
     block, gains = design.block, design.hidden // lanes * lanes
     if word < gains:
         return f"gain, element {word}"
     word -= gains
-    for vector, (_, granules) in zip(block.final_vectors if section.layer is None else block.vectors(section.name), section.vectors):
+    for vector, (_, granules) in zip(block.final_vectors if section.layer is None else block.vectors(section.name),
+                                     section.vectors):
         if word < granules * lanes:
             what = {block.queries.name: "gain of queries", block.keys.name: "gain of keys"}.get(vector.matrix, "bias")
             return f"bias of {vector.project}, output {word}" if vector.project else f"{what}, element {word}"
@@ -36,7 +40,8 @@ def _in_record(design, section, word):
 
 
 def describe(design, beat, byte=0):
-    """One line on the byte ``byte`` of beat ``beat``: its layer, matrix, row and column, or its place in a norm's record.
+    """One line on the byte ``byte`` of beat ``beat``: its layer, matrix, row and column, or its place in a norm's
+    record.
 
     Raises
     ------
@@ -56,7 +61,8 @@ def describe(design, beat, byte=0):
     place = design.stream.place(section, beat, byte)
     if place.of != "codes":
         pair = f"outputs {place.output} and {place.output + 1}"
-        what = {"rows": f", offsets of {pair}", "blocks": f", offsets of {pair}, inputs {place.input} to {place.input + BLOCK - 1}", "": ""}[place.of]
+        what = {"rows": f", offsets of {pair}",
+                "blocks": f", offsets of {pair}, inputs {place.input} to {place.input + BLOCK - 1}", "": ""}[place.of]
         return title(design, section) + what
     if section.tiling.narrow:
         return f"{title(design, section)}, output {place.output}, inputs {place.input} and {place.input + 1}"

@@ -11,7 +11,8 @@ TARGET = 0.95       # of the cycles in which the array shall be busy
 def traffic(hw, position):
     """Kind of pass -> (positions, wants) of its entries, for full passes near ``position``.
 
-    decode: a token for each of T slots. prefill: a chunk of one prompt. mixed: such a chunk, and one token of another slot.
+    decode: a token for each of T slots. prefill: a chunk of one prompt. mixed: such a chunk, and one token of another
+    slot.
     """
     chunk = range(max(0, position - hw.entries + 1), max(0, position - hw.entries + 1) + hw.entries)
     n = hw.entries
@@ -22,19 +23,22 @@ def traffic(hw, position):
 def engine_use(design, positions, wants):
     """Cycles of a pass, and the part of them in which each engine is at work.
 
-    Returns a dict: ``cycles``; ``array`` (busy), ``starved`` (an operation and no tile), ``norm``, ``attention`` (with the KV write),
-    ``weights`` (a beat taken), each 0 to 1.
+    Returns a dict: ``cycles``; ``array`` (busy), ``starved`` (an operation and no tile), ``norm``, ``attention`` (with
+    the KV write), ``weights`` (a beat taken), each 0 to 1.
     """
     counters = pass_timeline(design, positions, wants).counters
-    names = {"array": "mac_busy", "starved": "mac_starved", "norm": "norm", "attention": "attention", "weights": "weight_beats"}
-    return {"cycles": counters["cycles"], **{name: counters[event] / counters["cycles"] for name, event in names.items()}}
+    names = {"array": "mac_busy", "starved": "mac_starved", "norm": "norm", "attention": "attention",
+             "weights": "weight_beats"}
+    return {"cycles": counters["cycles"], **{name: counters[event] / counters["cycles"]
+                                             for name, event in names.items()}}
 
 
 def fewest_lanes(design, position, target=TARGET):
-    """The smallest vector and attention lanes with which the array is busy for ``target`` of a decode pass at ``position``.
+    """The smallest vector and attention lanes with which the array is busy for ``target`` of a decode pass at
+    ``position``.
 
-    Returns (vector_lanes, attention_lanes, utilization); where none suffice, those with which it is busiest. Few vector lanes come
-    first: each costs more than an attention lane.
+    Returns (vector_lanes, attention_lanes, utilization); where none suffice, those with which it is busiest. Few vector
+    lanes come first: each costs more than an attention lane.
     """
     hw, best = design.hw, (0, 0, 0.0)
     most = min(hw.lanes, hw.columns, hw.beat_bytes // 2)

@@ -1,7 +1,7 @@
 """The cost of matrices that are logic before their weights are known: from their sizes and formats.
 
-Adders per weight fall with the outputs that share pairs, as a + b / sqrt(outputs): fitted to networks of normal weights with 32 inputs
-and 32, 128 and 512 outputs (`python -m tools.bench_wired --only formats` makes
+Adders per weight fall with the outputs that share pairs, as a + b / sqrt(outputs): fitted to networks of normal weights
+with 32 inputs and 32, 128 and 512 outputs (`python -m tools.bench_wired --only formats` makes
 some of them again), within 7 % of these; registers within 20 %.
 Weights that were trained so that many of them are 0 take less. An adder is two LUT4.
 """
@@ -16,7 +16,8 @@ __all__ = ["Expected", "expected", "unit"]
 
 #: Weights' format -> (a, b) of the adders of a weight; registers of an adder besides its carry, with one level;
 #: bits of a sum of 32 inputs in E3M4.
-_COSTS = {"e2m1": (0.454, 1.19, 1.7, 19), "e3m4": (0.803, 2.44, 2.5, 25), "e4m3": (0.647, 2.59, 3.2, 32), "e2m5": (0.896, 2.04, 2.0, 23)}
+_COSTS = {"e2m1": (0.454, 1.19, 1.7, 19), "e3m4": (0.803, 2.44, 2.5, 25), "e4m3": (0.647, 2.59, 3.2, 32),
+          "e2m5": (0.896, 2.04, 2.0, 23)}
 #: LUT4 of a bit of a sum that is kept and selected
 #: (docs/wired.md, wired_unit_lut4_per_weight less wired_lut4_per_weight)
 _SUM_BIT = 0.8
@@ -37,10 +38,11 @@ def expected(design):
 
     def one(matmul, name, layer):
         a, b, kept, bits = _COSTS[recipe.format_of(name, layer).name]
-        adders = matmul.rows * matmul.cols * (a + b / math.sqrt(matmul.rows)) * (recipe.codes_per_head_weight if name == HEAD else 1)
+        adders = (matmul.rows * matmul.cols * (a + b / math.sqrt(matmul.rows))
+                  * (recipe.codes_per_head_weight if name == HEAD else 1))
         bits += math.ceil(math.log2(matmul.cols / 32)) + recipe.activation_format.int_bits - E3M4.int_bits
-        return Expected((matmul.rows, matmul.cols), min(bits, design.acc_bits), (matmul.cols.bit_length() + 1) // levels,
-                        2 * adders, adders * (1 + kept / levels))
+        return Expected((matmul.rows, matmul.cols), min(bits, design.acc_bits),
+                        (matmul.cols.bit_length() + 1) // levels, 2 * adders, adders * (1 + kept / levels))
 
     found = {(project.name, layer): one(design.matmul(project.name), project.name, layer)
              for layer in range(design.layers) for project in design.block.of(Project)}
@@ -51,5 +53,5 @@ def unit(design, matrices):
     """(LUT4, flip-flops) of all of `Wired`."""
     kept = max(m.bits for m in matrices.values()) * max(m.size[0] for m in matrices.values())
     lines = (design.recipe.activation_format.int_bits + 1) * max(m.size[1] for m in matrices.values())
-    return (sum(m.luts for m in matrices.values()) + _SUM_BIT * kept + lines + sum(m.size[0] for m in matrices.values()) / 2,
-            sum(m.ffs for m in matrices.values()) + kept + lines)
+    return (sum(m.luts for m in matrices.values()) + _SUM_BIT * kept + lines
+            + sum(m.size[0] for m in matrices.values()) / 2, sum(m.ffs for m in matrices.values()) + kept + lines)

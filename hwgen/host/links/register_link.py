@@ -11,8 +11,8 @@ from ...params.loader import LoadError
 from ...params.phases import EVENTS
 from ...params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
 from .frames import Read, Write
-from .link import (Entry, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter, entry_errors,
-                   refusals)
+from .link import (Entry, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter,
+                   entry_errors, refusals)
 
 __all__ = ["MemoryState", "RegisterLink"]
 

@@ -10,4 +10,5 @@ from .positions import POSITIONS
 
 __all__ = ["FAMILIES", "Family", "Given", "fields_of"]
 
-FAMILIES = {family.model_type: family for family in FOLDED + BIASES + NORMS + LAYERS + ACTIVATIONS + PARALLEL + POSITIONS}
+FAMILIES = {family.model_type: family for family in FOLDED + BIASES + NORMS + LAYERS + ACTIVATIONS + PARALLEL
+            + POSITIONS}

@@ -14,12 +14,13 @@ __all__ = ["ATTENTION", "MLP", "PLAIN", "Family", "Given", "fields_of"]
 ATTENTION, MLP = ("attention_bias", "q k v o"), ("mlp_bias", "gate up down")
 
 #: Options that most configuration classes have, and their defaults there.
-PLAIN = {"max_position_embeddings": 2048, "num_key_value_heads": None, "hidden_act": "silu", "rms_norm_eps": 1e-6, "head_dim": None,
-         "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}
+PLAIN = {"max_position_embeddings": 2048, "num_key_value_heads": None, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+         "head_dim": None, "rope_theta": 10000.0, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}
 
 #: transformers' names of activations, and ours.
-_ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-                "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu",
+_ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh",
+                "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+                "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu",
                 "relu": "relu", "relu2": "relu2"}
 assert set(_ACTIVATIONS.values()) == set(ACTIVATIONS)
 
@@ -36,12 +37,14 @@ class Family:
     defaults : dict         option -> what transformers 5.24 takes where config.json lacks it; None: as Llama derives it
     options : dict          Llama's name of an option -> this family's
     aliases : dict          another name of an option -> the one that is meant
-    biases : tuple of (option or None, names of matrices)    biases that the file has if the option is true; None: always
+    biases : tuple of (option or None, names of matrices)    biases that the file has if the option is true; None:
+                                                             always
     block : dict or callable        what `dense` is told besides, or Given -> that; its biases are ``biases``
     fields : callable       Given -> fields of `ModelShape` besides
     layers : callable or None       (Given, ropes by layer type, window) -> (`LayerType`, `Rope`) of each layer
     epsilon : float or None         of the norms, where it is no option
-    norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them; the final one's stays
+    norm_biases : bool      its norms have biases: `tensors.norm_biases` makes biases of the matrices that read them;
+                            the final one's stays
     head_bias : bool        its LM head has a bias
     untied : bool           a head that is the embedding table in the file is one of its own in the machine
     names : tuple of (ours, theirs)         parts of tensors' names
@@ -90,11 +93,13 @@ class Family:
         """A configuration with its aliases replaced."""
         for other, name in self.aliases.items():
             if other in config and name in config and config[other] != config[name]:
-                raise ValueError(f"Options {other} and {name} must be the same, not {shown(config[other])} and {shown(config[name])}")
+                raise ValueError(f"Options {other} and {name} must be the same, not {shown(config[other])} and "
+                                 f"{shown(config[name])}")
         return {self.aliases.get(name, name): value for name, value in config.items()}
 
     def of_file(self, names):
-        """The family with the names of tensors as a file has them, whose ``names`` are given: with the prefix or without."""
+        """The family with the names of tensors as a file has them, whose ``names`` are given: with the prefix or
+        without."""
         if not self.prefix or any(name.startswith(self.prefix) for name in names):
             return self
         return replace(self, names=tuple((ours, theirs.removeprefix(self.prefix)) for ours, theirs in self.names))
@@ -151,7 +156,8 @@ class Given:
     @property
     def own_biases(self):
         """Names of the matrices whose bias the file has."""
-        return {name for option, names in self.family.biases if option is None or self(option, bool) for name in names.split()}
+        return {name for option, names in self.family.biases if option is None or self(option, bool)
+                for name in names.split()}
 
     def block(self):
         """The `Block` of the layers."""
@@ -170,17 +176,20 @@ class Given:
     def kinds(self, default):
         """The option layer_types, or ``default``: a function of a layer's index that says whether it has a window."""
         found = self.options.take("layer_types", list, None, of=str)
-        return [f"{'sliding' if default(i) else 'full'}_attention" for i in range(self.layers)] if found is None else found
+        return [f"{'sliding' if default(i) else 'full'}_attention"
+                for i in range(self.layers)] if found is None else found
 
     def spread(self, kinds, ropes, window, turned=None):
         """(`LayerType`, `Rope`) of each layer, from `kinds`. ``turned``: which layers have RoPE, or all."""
         for kind in kinds:
             if kind not in ("full_attention", "sliding_attention"):
-                raise ValueError(f"Option layer_types must be of full_attention and sliding_attention, not {shown(kind)}")
+                raise ValueError("Option layer_types must be of full_attention and sliding_attention, not "
+                                 f"{shown(kind)}")
         if len(kinds) != self.layers:
             raise ValueError(f"Option layer_types must be one for each of {self.layers} layers, not {len(kinds)}")
         if "sliding_attention" in kinds and window is None:
-            raise ValueError("Option sliding_window must be a number of positions where layer_types has sliding_attention, not None")
+            raise ValueError("Option sliding_window must be a number of positions where layer_types has "
+                             "sliding_attention, not None")
         main = ropes.get(None) or ropes["full_attention"]
         found = []
         for i, kind in enumerate(kinds):
@@ -205,7 +214,8 @@ class Given:
 
 
 def fields_of(given):
-    """Fields of the `ModelShape` of a configuration, but for its name and its start and end tokens; `given.ropes` is set."""
+    """Fields of the `ModelShape` of a configuration, but for its name and its start and end tokens; `given.ropes` is
+    set."""
     family, options = given.family, given.options
     for option, (neutral, missing) in family.neutral.items():
         value = options.raw(option, neutral[0])
@@ -246,8 +256,10 @@ def fields_of(given):
         rotary_dim=None if turned == head_dim else turned,
         head_bias=family.head_bias,
         block=given.block()) | family.fields(given)
-    if window is not None and not family.layers and any(kind != "sliding_attention" for kind in given.kinds(lambda i: True)):
-        raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} model, or not be there")
+    if window is not None and not family.layers and any(kind != "sliding_attention"
+                                                        for kind in given.kinds(lambda i: True)):
+        raise ValueError(f"Option layer_types must be sliding_attention for each layer of a {family.model_type} "
+                         "model, or not be there")
     main = ropes.get(None) or ropes["full_attention"]
     types = family.layers(given, ropes, window) if family.layers else [(LayerType(window=window), main)] * given.layers
     given.ropes = [rope if kind.rotary else None for kind, rope in types]
@@ -261,5 +273,5 @@ def fields_of(given):
     unturned = sum(not kind.rotary for kind in types)
     if unturned:
         given.about.notes["layers without RoPE"] = f"{unturned} of {given.layers}"
-    return made | {"rope_theta": main.theta, "rope_scaling": main.scaling, "sliding_window": types[0].window if alike else None,
-                   "layer_types": () if alike else types}
+    return made | {"rope_theta": main.theta, "rope_scaling": main.scaling, "sliding_window": types[0].window
+                   if alike else None, "layer_types": () if alike else types}

@@ -18,36 +18,42 @@ MINISTRAL = Family(
 CWM = Family(
     model_type="cwm", architecture="CwmForCausalLM", features="window in some layers", biases=(MLP,),
     layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: i % 4 != 0), ropes, window),
-    rope_default={"rope_type": "llama3", "rope_theta": 1000000.0, "factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                  "original_max_position_embeddings": 8192},
-    defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
-                      "head_dim": 128, "bos_token_id": 128000, "eos_token_id": (128001, 128008, 128009), "sliding_window": 8192,
+    rope_default={"rope_type": "llama3", "rope_theta": 1000000.0, "factor": 16.0, "low_freq_factor": 1.0,
+                  "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+    defaults=PLAIN | {"max_position_embeddings": 131072, "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+                      "rope_theta": 1000000.0, "head_dim": 128, "bos_token_id": 128000,
+                      "eos_token_id": (128001, 128008, 128009), "sliding_window": 8192,
                       "mlp_bias": False})
 
 
 def _smollm3(given, ropes, window):
-    """Every fourth layer has no RoPE, or those that ``no_rope_layers`` says with 0; only such layers may have a window."""
+    """Every fourth layer has no RoPE, or those that ``no_rope_layers`` says with 0; only such layers may have a
+    window."""
     window = window if given("use_sliding_window", bool) else None
     every = given("no_rope_layer_interval", int, low=1)
-    turned = given.options.take("no_rope_layers", list, [int((i + 1) % every != 0) for i in range(given.layers)], of=int)
+    turned = given.options.take("no_rope_layers", list,
+                                [int((i + 1) % every != 0) for i in range(given.layers)], of=int)
     if len(turned) != given.layers:
         raise ValueError(f"Option no_rope_layers must be one for each of {given.layers} layers, not {len(turned)}")
     return given.spread(given.kinds(lambda i: window is not None and not turned[i]), ropes, window, turned)
 
 
 SMOLLM3 = Family(
-    model_type="smollm3", architecture="SmolLM3ForCausalLM", features="layers without RoPE", biases=(ATTENTION, MLP), layers=_smollm3,
-    defaults=PLAIN | {"max_position_embeddings": 32768, "num_key_value_heads": 4, "rope_theta": 2000000.0, "bos_token_id": 128000,
-                      "eos_token_id": 128001, "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
+    model_type="smollm3", architecture="SmolLM3ForCausalLM", features="layers without RoPE", biases=(ATTENTION, MLP),
+    layers=_smollm3,
+    defaults=PLAIN | {"max_position_embeddings": 32768, "num_key_value_heads": 4, "rope_theta": 2000000.0,
+                      "bos_token_id": 128000, "eos_token_id": 128001, "tie_word_embeddings": True,
+                      "attention_bias": False, "mlp_bias": False,
                       "use_sliding_window": False, "sliding_window": None, "no_rope_layer_interval": 4})
 
 OLMO3 = Family(
     model_type="olmo3", architecture="Olmo3ForCausalLM",
     features="norm of q and k over the projection, post norms, window in some layers, two RoPEs",
-    biases=(ATTENTION,), block={"qk_norm": QkNorm("projection"), "norms": "post"}, names=POST_NORMS, ropes=nested_rope(500000.0),
+    biases=(ATTENTION,), block={"qk_norm": QkNorm("projection"), "norms": "post"}, names=POST_NORMS,
+    ropes=nested_rope(500000.0),
     layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: (i + 1) % 4 != 0), ropes, window),
-    defaults=PLAIN | {"rms_norm_eps": 1e-5, "rope_theta": 500000.0, "bos_token_id": None, "eos_token_id": 50279, "attention_bias": False,
-                      "sliding_window": 4096})
+    defaults=PLAIN | {"rms_norm_eps": 1e-5, "rope_theta": 500000.0, "bos_token_id": None, "eos_token_id": 50279,
+                      "attention_bias": False, "sliding_window": 4096})
 
 
 def _exaone4(given, ropes, window):
@@ -75,7 +81,8 @@ def embedding_scale(given):
 def _gemma_fields(given):
     """The scale of scores and the softcaps that the family has; null is none."""
     softcaps = {"attn_logit_softcapping", "final_logit_softcapping"} & set(given.family.defaults)
-    return {"score_scale": given("query_pre_attn_scalar", low=1e-9) ** -0.5} | {name: given.optional(name, float) for name in softcaps}
+    return {"score_scale": given("query_pre_attn_scalar",
+                                 low=1e-9) ** -0.5} | {name: given.optional(name, float) for name in softcaps}
 
 
 def _gemma3(given, ropes, window):
@@ -85,15 +92,17 @@ def _gemma3(given, ropes, window):
 
 GEMMA3 = Family(
     model_type="gemma3_text", architecture="Gemma3ForCausalLM", biases=(ATTENTION,),
-    features="norm of q and k per head, sandwich norms, window in some layers, two RoPEs, GELU, gains less 1, scaled embedding",
+    features="norm of q and k per head, sandwich norms, window in some layers, two RoPEs, GELU, gains less 1, "
+             "scaled embedding",
     options={"hidden_act": "hidden_activation"}, block={"qk_norm": QkNorm("head"), "norms": "sandwich"},
     ropes=nested_rope(10000.0, "rope_local_base_freq"),
     names=(("post_attention_layernorm", "pre_feedforward_layernorm"), *POST_NORMS), layers=_gemma3,
     fields=_gemma_fields,
     folds=(plus_one, factors(embedding=embedding_scale)), ignored=("_sliding_window_pattern",),
     defaults={key: value for key, value in PLAIN.items() if key != "hidden_act"} | {
-        "max_position_embeddings": 131072, "num_key_value_heads": 4, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
-        "rope_theta": 1000000.0, "bos_token_id": 2, "eos_token_id": 1, "tie_word_embeddings": True, "attention_bias": False,
+        "max_position_embeddings": 131072, "num_key_value_heads": 4, "hidden_activation": "gelu_pytorch_tanh",
+        "head_dim": 256, "rope_theta": 1000000.0, "bos_token_id": 2, "eos_token_id": 1, "tie_word_embeddings": True,
+        "attention_bias": False,
         "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
         "final_logit_softcapping": None},
     neutral={"attn_logit_softcapping": ((None,), "transformers has the option in Gemma 3 and leaves the softcap out"),
@@ -101,11 +110,13 @@ GEMMA3 = Family(
 
 GEMMA2 = replace(
     GEMMA3, model_type="gemma2", architecture="Gemma2ForCausalLM",
-    features="softcaps of scores and logits, sandwich norms, window in every second layer, GELU, gains less 1, scaled embedding",
+    features="softcaps of scores and logits, sandwich norms, window in every second layer, GELU, gains less 1, "
+             "scaled embedding",
     block={"norms": "sandwich"}, ropes=read_rope, ignored=(),
     layers=lambda given, ropes, window: given.spread(given.kinds(lambda i: i % 2 == 0), ropes, window),
     defaults={key: value for key, value in GEMMA3.defaults.items() if key != "sliding_window_pattern"} | {
-        "max_position_embeddings": 8192, "rope_theta": 10000.0, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        "max_position_embeddings": 8192, "rope_theta": 10000.0, "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0},
     neutral={key: value for key, value in GEMMA3.neutral.items() if key != "attn_logit_softcapping"})
 
 VAULTGEMMA = replace(

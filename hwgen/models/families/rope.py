@@ -29,16 +29,19 @@ class Rope:
 
 
 def read_rope(given, head_dim, context):
-    """(`Rope` by layer type, elements of a head that are turned) of a configuration; the layer type is None where there is one for all.
+    """(`Rope` by layer type, elements of a head that are turned) of a configuration; the layer type is None where there
+    is one for all.
 
-    ``rope_scaling``, the older name, takes the place of ``rope_parameters`` where both are there, theta included: theta is then the
-    top level's ``rope_theta``, or the family's own. The original context of the top level goes before that in there.
+    ``rope_scaling``, the older name, takes the place of ``rope_parameters`` where both are there, theta included: theta
+    is then the top level's ``rope_theta``, or the family's own. The original context of the top level goes before that
+    in there.
     """
     options, about, where = given.options, given.about, given.where
     old, new = options.take("rope_scaling", dict, {}), options.take("rope_parameters", dict, given.family.rope_default)
     name = "rope_scaling" if old else "rope_parameters"
     if old and new and old != new:
-        about.warnings.append(f"{where}: rope_scaling is taken and rope_parameters is not, as transformers does where both are given")
+        about.warnings.append(f"{where}: rope_scaling is taken and rope_parameters is not, as transformers does where "
+                              "both are given")
     for key, value in (old or new).items():
         if isinstance(value, dict):
             raise ValueError(f"Option {name} must be one for all layers, not one for {shown(key)}")
@@ -58,9 +61,9 @@ def turned(given, rope, head_dim):
 
 
 def nested_rope(local_theta, local_key=None):
-    """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each, and
-    ``rope_scaling`` is added to the latter's. A theta that is not there is that of ``local_key`` at the top level, or ``local_theta``; of
-    layers without a window ``rope_theta``, or the family's."""
+    """Reads one RoPE for layers with a window and one for those without: ``rope_parameters`` has an object for each,
+    and ``rope_scaling`` is added to the latter's. A theta that is not there is that of ``local_key`` at the top level,
+    or ``local_theta``; of layers without a window ``rope_theta``, or the family's."""
     def read(given, head_dim, context):
         options = given.options
         old, new = (options.take(name, dict, {}) for name in ("rope_scaling", "rope_parameters"))
@@ -69,34 +72,39 @@ def nested_rope(local_theta, local_key=None):
             raise ValueError("Option rope_parameters must have full_attention where rope_scaling is there too")
         flat = [f"rope_parameters.{key}" for key in new if key not in ropes]
         if flat:
-            given.about.warnings.append(f"{given.where}: {', '.join(flat)} changes nothing of the layers' RoPE, in transformers neither")
+            given.about.warnings.append(f"{given.where}: {', '.join(flat)} changes nothing of the layers' RoPE, in "
+                                        "transformers neither")
         ropes["full_attention"] = ropes["full_attention"] | old
         found, own = {}, given.family.defaults["rope_theta"]
         for kind, key, theta in (("full_attention", "rope_theta", own), ("sliding_attention", local_key, local_theta)):
             rope = Options(ropes[kind], f"rope_parameters.{kind}.")
             if "truncate" in rope:
-                raise ValueError(f"Option rope_parameters.{kind}.truncate must be missing: transformers does not look for it there")
-            found[kind] = one_rope(given, rope, f"rope_parameters.{kind}", head_dim, context, f" of {kind}", (key, theta))
+                raise ValueError(f"Option rope_parameters.{kind}.truncate must be missing: transformers does not look "
+                                 "for it there")
+            found[kind] = one_rope(given, rope, f"rope_parameters.{kind}", head_dim, context, f" of {kind}",
+                                   (key, theta))
         return found, head_dim
 
     return read
 
 
 def one_rope(given, rope, name, head_dim, context, label="", top=None):
-    """The `Rope` of an object ``name`` of options, ``rope``. ``label`` goes behind the notes' names; ``top`` is the name of theta at the
-    top level and its default, of a RoPE that is one of several."""
+    """The `Rope` of an object ``name`` of options, ``rope``. ``label`` goes behind the notes' names; ``top`` is the
+    name of theta at the top level and its default, of a RoPE that is one of several."""
     options, about, where = given.options, given.about, given.where
     key, default = top or (given.family.theta_name, given.family.defaults["rope_theta"])
     top_theta = options.raw(key, default) if key else default
     theta = rope.raw("rope_theta", top_theta)
     said = f"{name}.rope_theta" if "rope_theta" in rope else key if key in options else "transformers' default"
     if "rope_theta" in rope and key in options and top_theta != theta:
-        about.warnings.append(f"{where}: {said} {shown(theta)} is taken and {key} {shown(top_theta)} is not, as transformers does")
+        about.warnings.append(f"{where}: {said} {shown(theta)} is taken and {key} {shown(top_theta)} is not, as "
+                              "transformers does")
     old_kind = rope.raw("type", "default")
     kind = rope.raw("rope_type", old_kind)
     kind = given.family.rope_types.get(kind, kind) if isinstance(kind, str) else kind
     if kind not in given.family.rope_types.get("", _KINDS):
-        raise ValueError(f"RoPE type must be one of {', '.join(given.family.rope_types.get('', _KINDS))}, not {shown(kind)}")
+        raise ValueError(f"RoPE type must be one of {', '.join(given.family.rope_types.get('', _KINDS))}, not "
+                         f"{shown(kind)}")
     size = turned(given, rope, head_dim)
 
     def original():
@@ -114,7 +122,8 @@ def one_rope(given, rope, name, head_dim, context, label="", top=None):
         about.notes[f"RoPE scaling{label}"] += f": the context is at most {found.context}, where the short factors end"
     ignored = rope.left({"finetuned": ..., "original_max_position_embeddings": ... if kind == "default" else ()})
     if ignored:
-        about.warnings.append(f"{where}: {', '.join(ignored)} changes nothing of a {kind} RoPE, in transformers neither")
+        about.warnings.append(f"{where}: {', '.join(ignored)} changes nothing of a {kind} RoPE, in "
+                              "transformers neither")
     return found
 
 
@@ -129,19 +138,22 @@ def _linear(rope, theta, size, context, original):
 
 def _dynamic(rope, theta, size, context, original):
     """Up to max_position_embeddings, which no machine exceeds, it is no scaling."""
-    return Rope(theta), f"dynamic, factor {rope.take('factor', float):g}, which changes nothing within {shown(context)} positions"
+    factor = rope.take("factor", float)
+    return Rope(theta), f"dynamic, factor {factor:g}, which changes nothing within {shown(context)} positions"
 
 
 def _llama3(rope, theta, size, context, original):
-    scaling = Llama3RopeScaling(**{key: rope.take(key, float) for key in ("factor", "low_freq_factor", "high_freq_factor")},
+    scaling = Llama3RopeScaling(**{key: rope.take(key, float)
+                                   for key in ("factor", "low_freq_factor", "high_freq_factor")},
                                 original_max_position_embeddings=original())
-    return Rope(theta, scaling), (f"llama3, factor {scaling.factor:g} over {scaling.original_max_position_embeddings} positions, between "
-                                  f"{scaling.low_freq_factor:g} and {scaling.high_freq_factor:g} turns")
+    return Rope(theta, scaling), (f"llama3, factor {scaling.factor:g} over {scaling.original_max_position_embeddings} "
+                                  f"positions, between {scaling.low_freq_factor:g} and {scaling.high_freq_factor:g} "
+                                  "turns")
 
 
 def yarn(rope, theta, size, context, original):
-    """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those divided by the
-    factor."""
+    """YaRN (Peng et al. 2023, arXiv 2309.00071) as transformers has it: a ramp from frequencies that stay to those
+    divided by the factor."""
     factor, positions = rope.take("factor", float), original()
     check_number("RoPE scaling factor", factor)
     if theta <= 1:
@@ -155,7 +167,10 @@ def yarn(rope, theta, size, context, original):
     low, high = max(low, 0), min(high, size - 1)
     ramp = np.clip((np.arange(size // 2) - low) / (high - low if high != low else 0.001), 0, 1)
     stay = 1 - ramp + ramp / factor
-    both = (_magnitude(factor, numerator) / _magnitude(factor, denominator)) if numerator and denominator else _magnitude(factor, 1)
+    if numerator and denominator:
+        both = _magnitude(factor, numerator) / _magnitude(factor, denominator)
+    else:
+        both = _magnitude(factor, 1)
     attention = both if given is None else given
     return (Rope(theta, DivisorRopeScaling(divisors=tuple(map(float, 1 / stay))), attention),
             f"yarn, factor {factor:g} over {positions} positions, attention factor {attention:g}")
@@ -166,12 +181,14 @@ def _magnitude(factor, scale):
 
 
 def _longrope(rope, theta, size, context, original):
-    """LongRoPE: a divisor for each frequency, other ones for texts beyond the original context. Here a context is at most that long."""
+    """LongRoPE: a divisor for each frequency, other ones for texts beyond the original context. Here a context is at
+    most that long."""
     short, long = (rope.take(f"{key}_factor", list, of=float) for key in ("short", "long"))
     for key, values in (("short", short), ("long", long)):
         if len(values) != size // 2:
             raise ValueError(f"RoPE {key}_factor must be {size // 2} numbers, not {len(values)}")
-    positions, factor, attention = original(), rope.take("factor", float, None), rope.take("attention_factor", float, None)
+    positions, factor, attention = original(), rope.take("factor", float,
+                                                         None), rope.take("attention_factor", float, None)
     factor = context / positions if factor is None else factor
     check_number("RoPE scaling factor", factor)
     if attention is None:
@@ -180,4 +197,5 @@ def _longrope(rope, theta, size, context, original):
             f"longrope, short factors, up to {positions} positions, attention factor {attention:g}")
 
 
-_MAKERS = {"default": _default, "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": yarn, "longrope": _longrope}
+_MAKERS = {"default": _default, "linear": _linear, "dynamic": _dynamic, "llama3": _llama3, "yarn": yarn,
+           "longrope": _longrope}

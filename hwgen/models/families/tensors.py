@@ -1,9 +1,9 @@
 """Tensors of the machine's model, made from those of a file.
 
-A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise. Each takes a
-plan and the `Given` options (or returns a function that does), changes the plan, and returns what it folded, in words, or None. They
-apply to weights and biases alike, so that their order is that of the sums: what a norm adds (`norm_biases`) comes before what is done
-to the rows of a matrix.
+A `Plan` has a `Recipe` for each tensor; the functions below are the ways in which families store a model otherwise.
+Each takes a plan and the `Given` options (or returns a function that does), changes the plan, and returns what it
+folded, in words, or None. They apply to weights and biases alike, so that their order is that of the sums: what a norm
+adds (`norm_biases`) comes before what is done to the rows of a matrix.
 """
 import dataclasses
 from collections.abc import Callable
@@ -12,8 +12,8 @@ import numpy as np
 
 from ...params.block import Norm
 
-__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred", "factors", "fused",
-           "interleaved",
+__all__ = ["EMBEDDING", "FINAL_NORM", "HEAD", "Plan", "Recipe", "attention_factor", "by_kv_head", "centred",
+           "factors", "fused", "interleaved",
            "no_final_bias", "no_gains", "norm_biases", "plus_one", "stacked", "two_norms"]
 
 POSITIONS = "model.embed_positions.weight"
@@ -37,7 +37,8 @@ class Recipe:
 
 
 class Plan:
-    """A `Recipe` for each tensor of a `ModelShape`: at first, the file has it as it is, and biases that it has not are zero.
+    """A `Recipe` for each tensor of a `ModelShape`: at first, the file has it as it is, and biases that it has not are
+    zero.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ class Plan:
     sizes : dict             name -> shape of every tensor of the machine's model
     spelled : callable       name -> the file's
     own_biases : set         names of the matrices whose bias the file has
-    tied : bool              the file's head is its embedding table (the machine's may be a table of its own all the same)
+    tied : bool              the file's head is its embedding table (the machine's may be a table of its own all the
+                             same)
     transposed : bool        the file has the matrices of layers as [inputs, outputs], as Conv1D of transformers does
     """
 
@@ -87,18 +89,20 @@ class Plan:
 
     def made_of(self, files):
         """Names of the tensors that are made of these of the file's, and of no others."""
-        return frozenset(name for name, recipe in self.recipes.items() if recipe.needs and recipe.needs.keys() <= set(files))
+        return frozenset(name for name, recipe in self.recipes.items() if recipe.needs
+                         and recipe.needs.keys() <= set(files))
 
     def modules(self, spelled):
-        """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else; None for others.
-        ``spelled``: see `Plan`."""
+        """The file's modules with a matrix -> the tensor of a layer that this is, untouched and part of nothing else;
+        None for others. ``spelled``: see `Plan`."""
         users = [file for recipe in self.recipes.values() for file in recipe.needs]
         found = {spelled(HEAD).removesuffix(".weight"): None}       # a tied one too
         for name, recipe in self.recipes.items():
             if len(self.sizes[name]) == 2:
                 alone = (name.startswith("model.layers.") and recipe is self._stored[name]
                          and all(users.count(file) == 1 for file in recipe.needs))
-                module = spelled(name) if alone or not name.startswith("model.layers.") else next(iter(recipe.needs), name)
+                module = (spelled(name) if alone or not name.startswith("model.layers.")
+                          else next(iter(recipe.needs), name))
                 found[module.removesuffix(".weight")] = name if alone else None
         return found
 
@@ -137,8 +141,8 @@ def factors(embedding=lambda given: 1.0, residual=lambda given: 1.0, logits=lamb
 
 
 def attention_factor(plan, factors):
-    """A factor of cosines and sines, of each layer: its square goes into the turned elements of the queries, or into the gains of their
-    norm."""
+    """A factor of cosines and sines, of each layer: its square goes into the turned elements of the queries, or into
+    the gains of their norm."""
     shape, norm = plan.shape, plan.shape.block.qk_norm
     turned = shape.head_dim if shape.rotary_dim is None else shape.rotary_dim
     for i, factor in enumerate(factors):
@@ -154,7 +158,8 @@ def attention_factor(plan, factors):
 
         plan.change(*(f"model.layers.{i}.{name}" for name in ([norm.q_tensor] if norm else plan.both("q"))), to=scale)
     found = sorted(set(factors) - {1})
-    return f"attention factor {', '.join(f'{factor:g}' for factor in found)} squared into the queries" if found else None
+    return (f"attention factor {', '.join(f'{factor:g}' for factor in found)} squared into the queries"
+            if found else None)
 
 
 def plus_one(plan, given):
@@ -182,12 +187,14 @@ def stacked(shape, names):
 
 def by_kv_head(shape, names):
     """Rows of queries, keys and values whose matrix has, for each KV head, its queries, its key and its value."""
-    heads = np.arange(shape.q_size + 2 * shape.kv_size).reshape(shape.num_key_value_heads, shape.group_size + 2, shape.head_dim)
+    heads = np.arange(shape.q_size + 2 * shape.kv_size).reshape(shape.num_key_value_heads, shape.group_size + 2,
+                                                                shape.head_dim)
     return [heads[:, :-2].reshape(-1), heads[:, -2].reshape(-1), heads[:, -1].reshape(-1)]
 
 
 def fused(tensor, *names, order=stacked):
-    """Matrices that the file has as one, ``tensor`` (without "weight"). ``order``: (shape, names) -> the rows of each."""
+    """Matrices that the file has as one, ``tensor`` (without "weight"). ``order``: (shape, names) -> the rows of
+    each."""
     def fold(plan, given):
         block, parts = plan.shape.block, order(plan.shape, names)
         total = sum(map(len, parts))
@@ -196,7 +203,8 @@ def fused(tensor, *names, order=stacked):
             for part, kind in ((matrix.tensor, "weight"), (matrix.bias, "bias")):
                 for full in plan.of(part):
                     if plan.recipes[full].needs:
-                        whole = plan.stored(full.removesuffix(part) + f"{tensor}.{kind}", (total, *plan.sizes[full][1:]))
+                        whole = plan.stored(full.removesuffix(part) + f"{tensor}.{kind}",
+                                            (total, *plan.sizes[full][1:]))
                         plan.recipes[full] = whole.then(lambda w, rows=rows: w[rows])
         return f"{', '.join(names)} from one matrix"
 
@@ -204,7 +212,8 @@ def fused(tensor, *names, order=stacked):
 
 
 def interleaved(plan, given):
-    """Queries and keys whose rotary pairs stand side by side; here pair i is elements i and i + half of the turned ones."""
+    """Queries and keys whose rotary pairs stand side by side; here pair i is elements i and i + half of the turned
+    ones."""
     shape, norm = plan.shape, plan.shape.block.qk_norm
     turned = shape.head_dim if shape.rotary_dim is None else shape.rotary_dim
     order = np.concatenate([np.arange(0, turned, 2), np.arange(1, turned, 2), np.arange(turned, shape.head_dim)])
@@ -225,7 +234,8 @@ def centred(plan, given):
 
 def _readers(plan, norm):
     """Matrices that read what a norm writes."""
-    return [name for project in plan.shape.block.projects(norm) if project.inputs == "hidden" for name in project.matrices]
+    return [name for project in plan.shape.block.projects(norm) if project.inputs == "hidden"
+            for name in project.matrices]
 
 
 def norm_biases(plan, given):
@@ -240,7 +250,16 @@ def _through(plan, norms):
         matrix = plan.shape.block.matrix(name)
         for layer in plan.layers():
             bias = plan.stored(layer + gain.removesuffix("weight") + "bias", (plan.shape.hidden_size,))
-            plan.recipes[layer + matrix.bias] = _sum(plan.recipes[layer + matrix.bias], plan.recipes[layer + matrix.tensor], bias)
+            plan.recipes[layer + matrix.bias] = _sum(plan.recipes[layer + matrix.bias],
+                                                     plan.recipes[layer + matrix.tensor], bias)
+
+
+def _product(weight, gains):
+    return Recipe(weight.needs | gains.needs, lambda read: weight.make(read) * gains.make(read))
+
+
+def _product(weight, gains):
+    return Recipe(weight.needs | gains.needs, lambda read: weight.make(read) * gains.make(read))
 
 
 def _sum(own, weight, bias):
@@ -251,7 +270,8 @@ def _sum(own, weight, bias):
 
 
 def two_norms(attention, mlp):
-    """Attention and MLP of a parallel block with a norm each (its gain and bias), named as in the file: the gains go into the columns."""
+    """Attention and MLP of a parallel block with a norm each (its gain and bias), named as in the file: the gains go
+    into the columns."""
     def fold(plan, given):
         block = plan.shape.block
         norm, = block.of(Norm)
@@ -259,9 +279,9 @@ def two_norms(attention, mlp):
         _through(plan, norms)
         for name, gain in norms.items():
             for layer in plan.layers():
-                weight, gains = plan.recipes[layer + block.matrix(name).tensor], plan.stored(layer + gain, (plan.shape.hidden_size,))
-                plan.recipes[layer + block.matrix(name).tensor] = Recipe(
-                    weight.needs | gains.needs, lambda read, weight=weight, gains=gains: weight.make(read) * gains.make(read))
+                tensor = layer + block.matrix(name).tensor
+                gains = plan.stored(layer + gain, (plan.shape.hidden_size,))
+                plan.recipes[tensor] = _product(plan.recipes[tensor], gains)
         for name in plan.of(norm.tensor):
             plan.recipes[name] = _constant(1, plan.sizes[name])
         return "gains and biases of two norms of one residual"
