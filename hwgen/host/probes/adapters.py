@@ -32,7 +32,8 @@ def probe_adapters(case: Case) -> Iterator[Suspect]:
 
 
 class _Part:
-    """What an adapter has for a project, as it is stored: A uint8 [R, cols], B uint8 [rows, R]; and the project's sums."""
+    """What an adapter has for a project, as it is stored: A uint8 [R, cols], B uint8 [rows, R]; and the project's sums.
+    """
 
     def __init__(self, case: Case, name: str, memory: np.ndarray):
         design, decoder = case.design, case.decoder
@@ -120,4 +121,5 @@ class _Part:
 
     def _suspect(self, fault, change):
         key, number = (self.name, self.case.index), self.case.adapter[0]
-        return Suspect(fault, fault.unit, fault.where(self.case.design), lambda decoder: decoder.change_adapter(number, key, change))
+        return Suspect(fault, fault.unit, fault.where(self.case.design),
+                       lambda decoder: decoder.change_adapter(number, key, change))
