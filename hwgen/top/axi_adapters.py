@@ -30,7 +30,8 @@ class AxiAdapters:
         m.d.comb += [regs.adapter_load_refuse.eq((asked == 0) | (asked > hw.adapters) | self._bit(self._used, asked)),
                      regs.adapter_data_refuse.eq(left == 0), regs.adapter_status_loaded.eq(loaded),
                      regs.adapter_status_missing.eq(left),
-                     port.valid.eq(regs.adapter_data_write & (at == per_beat - 1)), port.p.adapter.eq(number), port.p.first.eq(first), port.p.data.eq(word)]
+                     port.valid.eq(regs.adapter_data_write & (at == per_beat - 1)), port.p.adapter.eq(number),
+                     port.p.first.eq(first), port.p.data.eq(word)]
         with m.If(regs.adapter_data_write):
             m.d.sync += [left.eq(left - 1), before.eq(word[32:]), at.eq(Mux(port.valid, 0, at + 1)),
                          first.eq(first & ~port.valid)]
