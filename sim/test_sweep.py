@@ -25,7 +25,8 @@ from tools import sweep as tool
 #: The smallest machine there is, of the other parameters whatever is drawn.
 SMALL = dict(
     lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6, kv_block=2, kv_blocks=0,
-    dsp_columns=0, dsp_pairs=0, adapters=0, max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+    dsp_columns=0, dsp_pairs=0, adapters=0,
+    max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
     rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None,
     eos_token_ids=(), block={}, head_bias=False, scales="matrix", overrides=[], block_range=None)
 
