@@ -16,7 +16,7 @@ MAIN = Path(__file__).with_name("axi_main.cpp")
 
 def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False):
     """As `hwgen.host.links.verilated.build_model`, of an `AxiDecoder`."""
-    header = kv_header(f"{top}__DOT__decoder") + "".join(f"#define {name} {int(value)}\n" for name, value in (
+    header = kv_header(f"{top}__DOT__decoder", design) + "".join(f"#define {name} {int(value)}\n" for name, value in (
         ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"),
         ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
 

@@ -6,6 +6,7 @@ parameter that `make sweep` never tries. Each field has random numbers of its ow
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import random
 import shutil
 import typing
@@ -22,6 +23,7 @@ from hwgen.host.driver import CheckedLink, Mismatch
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.verilated import VerilatedLink, build_model
 from hwgen.lib.layouts import EXP_BITS
+from hwgen.models.adapter_codes import random_adapter
 from hwgen.models.checkpoint import Checkpoint, ModelError, random_checkpoint
 from hwgen.models.quantize import quantize
 from hwgen.params.axi import AxiShape
@@ -91,6 +93,10 @@ def _unless_wired(drawing, value):
 
 def _halves(rng, hw):
     return rng.choice((1, 2)) if hw["entries"] % 2 == 0 or rng.random() < 0.02 else 1
+
+
+def _adapters(rng, hw):
+    return rng.choice((0, 0, 0, 0, 0, 1, 3, 7)) if hw["halves"] == 1 or rng.random() < 0.02 else 0
 
 
 def _kv_blocks(rng, hw):
@@ -219,8 +225,8 @@ DRAWN = {
         "sampler": _word(HwShape, "sampler"),
         "dsp_columns": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, hw["columns"]))), 0),
         "dsp_pairs": _unless_wired(lambda rng, hw: rng.choice((0, 0, rng.randint(0, (hw["columns"] - hw["dsp_columns"]) // 2))), 0),
-        # None is loaded: sim/test_adapters.py does that.
-        "adapters": _unless_wired(_one(*[0] * 15, 1, 3, 7), 0), "adapter_rank": _one(1, 2, 5, 8)},
+        "adapters": _unless_wired(_adapters, 0),
+        "adapter_rank": _one(1, 2, 5, 8)},
     Recipe: {
         **{field.name: _formats for field in dataclasses.fields(Recipe) if isinstance(field.default, Fp8)},
         **dict.fromkeys(("weight_format", "kv_format"), _one(*WIDE)),
@@ -244,12 +250,14 @@ DRAWN = {
 }
 
 #: How a machine is driven. ``stall``: probability that a beat, an entry or the host is late; on buses a burst comes after at most
-#: ``latency`` cycles.
+#: ``latency`` cycles. Of a machine with adapters, ``adapted`` is how many of a slot's texts have one, and ``loads`` how often another one
+#: takes a place.
 PLAYED = {
     "bus": _chance(0.3), "stall": _one(0.0, 0.0, 0.1, 0.4), "latency": _one(0, 20, 200), "weights": _one("usual", "usual", "loud", "odd"),
     "wrong": _one(0.0, 0.1, 0.3), "operations": _one(0.0, 0.3, 0.6),
     "inv_temperature": lambda rng, _: rng.choice((0, 256, rng.randrange(1 << 16))), "noise": lambda rng, _: rng.getrandbits(32),
-    "keys": _chance(0.5), "flips": _one(0, 1, 3), "reset": _chance(0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
+    "keys": _chance(0.5), "flips": _one(0, 1, 3), "reset": _chance(0.2),
+    "adapted": _one(0.3, 0.7, 1.0), "loads": _one(0.0, 0.2), "end": _chance(0.3), "seed": lambda rng, _: rng.getrandbits(30)}
 
 
 def _drawn(fields, seed, so_far=()):
@@ -339,6 +347,30 @@ class _Flips:
                 yield memory, row * self.parts + part if memory.endswith("codes") else row, self.rng.randrange(self.bits[memory])
 
 
+class _Adapters:
+    """Random adapters of a machine, and which of them each entry has: neighbours of a slot mostly the same."""
+
+    def __init__(self, link, driven):
+        self.link, self.driven, self.rng = link, driven, random.Random(f"adapters {driven['seed']}")
+        self.seeds = itertools.count(driven["seed"])
+        for number in range(1, link.design.hw.adapters + 1):
+            self._load(number)
+
+    def _load(self, number):
+        self.link.load_adapter(number, random_adapter(self.link.design, next(self.seeds), whole=self.rng.random() < 0.3))
+
+    def given(self, step, counts):
+        """A pass's entries with adapters; another one may be loaded before them."""
+        hw = self.link.design.hw
+        if self.rng.random() < self.driven["loads"]:
+            self._load(self.rng.randint(1, hw.adapters))
+            counts["loads"] += 1
+        numbers = [self.rng.randint(1, hw.adapters) if self.rng.random() < self.driven["adapted"] else 0 for _ in range(hw.slots)]
+        found = [dataclasses.replace(entry, adapter=numbers[entry.slot % hw.slots]) for entry in step]
+        counts["adapted"] += sum(bool(entry.adapter) for entry in found)
+        return found
+
+
 @contextlib.contextmanager
 def _machine(case, design, axi, quantized, folder):
     """A link to the case's machine."""
@@ -407,12 +439,15 @@ def play(case, folder):
         link = CheckedLink(_remembering(machine), golden, values_only=driven["stall"] > 0 or axi is not None)
         if design.hw.sampler == "gumbel":
             link.configure(driven["inv_temperature"], driven["noise"])
+        adapters = _Adapters(link, driven) if design.hw.adapters else None
         steps = [history.steps(PASSES), history.end()] if driven["end"] else [history.steps(PASSES)]
         for number, step in enumerate(step for part in steps for step in part):
             if flips and not isinstance(step, Operation):
                 for flip in flips.some(driven["flips"], link.golden.decoder.blocks):
                     machine.flip(*flip)
                     counts["flips"] += 1
+            if adapters and not isinstance(step, Operation):
+                step = adapters.given(step, counts)
             if driven["keys"] and not isinstance(step, Operation):
                 step = [dataclasses.replace(entry, key=rng.getrandbits(32)) for entry in step]
             try:

@@ -9,7 +9,7 @@ from hwgen.emit import emit
 from hwgen.host.links.board import build_pins, pins_link
 from hwgen.host.diagnosis.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
-from hwgen.host.diagnosis.faults import ConstantFault, KvFault, WeightFault, parse_fault, rewired
+from hwgen.host.diagnosis.faults import AdapterFault, ConstantFault, KvFault, WeightFault, parse_fault, rewired
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.links.machine import simulated
 from hwgen.plan.stream_map import title
@@ -133,3 +133,28 @@ def test_a_register_of_wires(link):
             selftest(machine, golden)
         diagnosis = diagnose(machine, WIRED_MODEL, golden, caught.value)
     assert names(diagnosis, fault, "wired"), "\n".join(diagnosis.lines())
+
+
+ADAPTED = small_design(lanes=4, columns=4, vector_lanes=2, attention_lanes=4, entries=2, slots=2, context=8, hidden_size=10, intermediate_size=12, head_dim=6,
+                       vocab_size=29, num_hidden_layers=1, adapters=1, adapter_rank=2)
+ADAPTED_MODEL = random_model(ADAPTED)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("link", ["verilator", "sim-uart"])
+def test_wrong_bits_of_an_adapter(link):
+    """At random places of its memory: those that are felt are named."""
+    rng, felt = random.Random(2), 0
+    for _ in range(8):
+        fault = AdapterFault(rng.randrange(ADAPTED.adapter_map.beats), rng.randrange(ADAPTED.hw.beat_bytes), rng.randrange(8))
+        connected = (simulated(ADAPTED, ADAPTED_MODEL, stage, faults=[fault]) if link == "verilator" else
+                     pins_link(build_pins(board("ulx3s-85f"), ADAPTED, ADAPTED_MODEL, divisor=4), ADAPTED, ADAPTED_MODEL, faults=[fault]))
+        with connected as machine, GoldenLink(ADAPTED, ADAPTED_MODEL) as golden:
+            try:
+                selftest(machine, golden)
+                continue
+            except Mismatch as mismatch:
+                diagnosis = diagnose(machine, ADAPTED_MODEL, golden, mismatch)
+        felt += 1
+        assert fault in [s.fault for s in diagnosis.suspects] and diagnosis.again, "\n".join([fault.where(ADAPTED), *diagnosis.lines()])
+    assert felt >= 3

@@ -25,7 +25,8 @@ from tools import sweep as tool
 #: The smallest machine there is, of the other parameters whatever is drawn.
 SMALL = dict(
     lanes=2, columns=2, vector_lanes=2, attention_lanes=2, tile_beats=1, entries=1, halves=1, slots=1, context=6, kv_block=2, kv_blocks=0,
-    dsp_columns=0, dsp_pairs=0, max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+    dsp_columns=0, dsp_pairs=0, adapters=0,
+    max_position_embeddings=6, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
     rotary_dim=None, rope_scaling=None, layer_types=[], hidden_size=4, intermediate_size=3, vocab_size=5, bos_token_id=None,
     eos_token_ids=(), block={}, head_bias=False, scales="matrix", overrides=[], block_range=None)
 
@@ -95,6 +96,16 @@ def test_a_machine_on_buses(host, tmp_path):
     driven = {"wrong": 0.3, "stall": 0.2, "latency": 30, "flips": 2, "reset": True, "weights": "odd"}
     counts = play(small(2, driven, axi, source="stream", kv_ecc=True, entries=3, slots=2, sampler="gumbel"), tmp_path)
     assert counts["passes"] >= 12 and counts["refusals"] and counts["corrected"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("host", [None, "stream", "queue"])
+def test_a_machine_with_adapters(host, tmp_path):
+    axi = host and dict(data_width=32, address_width=40, burst=4, prefetch=16, outstanding=2, host=host)
+    driven = {"wrong": 0.1, "stall": 0.0, "latency": 30, "weights": "usual", "adapted": 0.7, "loads": 0.3}
+    counts = play(small(1, driven, axi, source="stream", kv_ecc=False, entries=3, slots=3, adapters=3, adapter_rank=2,
+                        head_dim=4, intermediate_size=6), tmp_path)
+    assert counts["passes"] >= 12 and counts["adapted"] and counts["loads"]
 
 
 @pytest.mark.nightly

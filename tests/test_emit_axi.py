@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hwgen.emit import EmitError, emit
 from hwgen.emit.ports import described_ports, port_table
 from hwgen.lib import verilator
 from hwgen.models import quantize, random_checkpoint
+from hwgen.models.adapter_codes import pack_adapter, random_adapter
 from hwgen.models.pack import model_id, pack
 from hwgen.params.axi import AxiShape
 from hwgen.params.registers import register_map
@@ -204,3 +206,23 @@ def test_emit_error_is_still_one(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(EmitError, match="must be new"):
         emit_chip(tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
+@pytest.mark.parametrize("host, changes", [("queue", dict(adapters=3)), ("stream", dict(adapters=1, sampler="greedy"))])
+def test_the_testbench_loads_an_adapter(host, changes, tmp_path):
+    """By the registers, for its last pass; another one in its place is noticed."""
+    design = small_design(**CHANGES | dict(hidden_size=8, intermediate_size=6, adapter_rank=2) | changes)
+    quantized, adapters = quantize(random_checkpoint(design.model), design.recipe), [random_adapter(design, seed) for seed in (1, 2)]
+    folder = tmp_path / "chip"
+    emit(design, quantized, folder, name="chip", axi=AxiShape(host=host), adapters=adapters[:design.hw.adapters])
+    verilator.lint(folder / "chip.v", "chip")
+    check_ports(folder, "chip")
+    check_ipxact(folder, "chip")
+    subprocess.run(["iverilog", "-g2005", "-o", "sim", "chip_tb.v", "chip.v"], cwd=folder, check=True)
+    said = []
+    for adapter in adapters:
+        (folder / "chip_adapter1.bin").write_bytes(pack_adapter(adapter, design).tobytes())
+        said.append(subprocess.run(["./sim"], cwd=folder, capture_output=True, text=True).stdout)
+    assert "PASS: chip: 2 passes" in said[0] and "FAIL: chip: pass 1: " in said[1]

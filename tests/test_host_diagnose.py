@@ -10,9 +10,10 @@ from hwgen.golden.numbers import fp8_ints
 from hwgen.golden.vector_buffer import quantize as codes_of
 from hwgen.host.diagnosis.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
-from hwgen.host.diagnosis.faults import ConstantFault, FlippingLink, KvFault, WeightFault, WireFault, constants, parse_fault, rewired
+from hwgen.host.diagnosis.faults import AdapterFault, ConstantFault, FlippingLink, KvFault, WeightFault, WireFault, constants, parse_fault, rewired
 from hwgen.host.links.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
+from hwgen.models.adapter_codes import pack_adapter
 from hwgen.lib.wires import registers
 from hwgen.models.pack import pack
 from hwgen.models.wires import fixed_matrices
@@ -261,3 +262,55 @@ def test_registers_of_wires(place):
 def test_wires_that_are_none(spelling, design, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse_fault(spelling, design).check_in(fixed_matrices(WIRED_MODEL, WIRED))
+
+
+ADAPTED = small_design(**SHAPE | dict(adapters=3, adapter_rank=3))
+
+
+class AdaptedMachine(GoldenLink):
+    """A golden model one of whose adapters is another one than was loaded."""
+
+    def __init__(self, number, change):
+        super().__init__(ADAPTED, MODEL)
+        self.number, self.change, self.fault = number, change, None
+
+    def load_adapter(self, number, quantized):
+        if number == self.number:
+            wrong = copy.deepcopy(quantized)
+            self.change(wrong.parts)
+            (beat, byte), = np.argwhere(change := pack_adapter(wrong, ADAPTED) ^ pack_adapter(quantized, ADAPTED))
+            bit = int(change[beat, byte]).bit_length() - 1
+            self.fault, quantized = AdapterFault(int(beat) + (number - 1) * ADAPTED.adapter_map.beats, int(byte), bit), wrong
+        super().load_adapter(number, quantized)
+
+
+def in_code(part, which, matrix, at, bit):
+    def change(parts):
+        getattr(parts[part], which)[matrix][at] ^= 1 << bit
+    return change
+
+
+def in_exponent(part, bit):
+    def change(parts):
+        object.__setattr__(parts[part], "exponent", parts[part].exponent ^ 1 << bit)
+    return change
+
+
+@pytest.mark.parametrize("number, change, told", [
+    (1, in_code(("qkv", 1), "a", "v", (1, 2), 7), "layer 1, qkv, A of v, rank 1, input 2, bit 7"),
+    (2, in_code(("gate_up", 0), "b", "up", (4, 1), 4), "layer 0, gate_up, B of up, rank 1, output 9, bit 4"),
+    (2, in_exponent(("down", 0), 1), "layer 0, down, exponent, bit 1")])
+def test_a_wrong_bit_of_an_adapter(number, change, told):
+    machine = AdaptedMachine(number, change)
+    mismatch, diagnosis = found(machine)
+    assert str(mismatch).startswith(f"adapter {number}, pass ") and diagnosis.unit == "adapters"
+    assert named(diagnosis, machine.fault), "\n".join(diagnosis.lines())
+    assert told in machine.fault.where(ADAPTED) and f"adapter {number}" in machine.fault.where(ADAPTED)
+
+
+def test_faults_of_adapters():
+    assert parse_fault("adapter:7:2:1", ADAPTED) == AdapterFault(7, 2, 1)
+    for spelling, design, complaint in (("adapter:7:2:8", ADAPTED, "Bit of a byte"), ("adapter:9999:0:0", ADAPTED, "Beat of the adapters' memory"),
+                                        ("adapter:0:0:0", DESIGN, "add adapters=1")):
+        with pytest.raises(ValueError, match=complaint):
+            parse_fault(spelling, design)

@@ -13,6 +13,7 @@ from hwgen.golden.decode_loop import GAP
 from hwgen.golden.sequencer import pass_timeline
 from hwgen.lib.ram import BlockRam
 from hwgen.lib.verilog import emit_design
+from hwgen.models.adapter_codes import pack_adapter, random_adapter
 from hwgen.params.block import QkNorm, dense
 from hwgen.params.design import Design
 from hwgen.params.model import DEMO, LLAMA3_8B, SMOLLM2_135M, LayerType
@@ -63,6 +64,20 @@ def test_memories_are_what_the_shapes_say():
     assert not [memory for memory in memories(design("tiny,source=stream")) if memory.unit == "weights"]
     ecc, plain = (sum(m.width * m.depth for m in memories(design(text)) if m.unit == "kv_cache") for text in ("tiny,kv_ecc=1", "tiny"))
     assert ecc > plain == 2 * 64 * 5 * 2 * (16 * 8 + 10)
+
+
+def test_adapters_are_counted(capsys):
+    """Their memory, seconds and cycles; what was never synthesized is named."""
+    plain, adapted = (design(text) for text in ("tiny", "tiny,adapters=3,adapter_rank=4"))
+    bits = sum(m.width * m.depth for m in memories(adapted) if m.unit == "adapters")
+    assert bits == 3 * 8 * pack_adapter(random_adapter(adapted, 1), adapted).size + 16 * 4 * 3      # and a row of A's sums
+    more = fit(adapted, "ecp5", ULX3S_85F).used["BRAM"] - fit(plain, "ecp5", ULX3S_85F).used["BRAM"]
+    assert 18432 * more >= bits - 16 * 4 * 3 > 0.7 * 16384 * more
+    assert main(["plan", "demo", "--board", "ulx3s-85f", "--shape", "tiny,adapters=1", "--formats", "e3m4"]) == 0
+    said = capsys.readouterr().out
+    cycles = pass_timeline(design("tiny,adapters=1"), [0], [True], adapters=[1]).counters["cycles"]
+    assert "adapters 1 of rank 8 or less, 68,160 bytes each; 1.3 s to load one" in said and "one text with an adapter: " in said
+    assert "never synthesized: logic of adapters" in said and cycles < int(said.split("with an adapter: ")[1].split()[0].replace(",", ""))
 
 
 def _layered(*types):

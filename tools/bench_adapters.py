@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What an adapter of rank 8 on all matrices of the demo model costs: cycles of a token, and seconds to load it over a board's UART.
+"""What an adapter of rank 8 on all matrices of the demo model costs: cycles of a token, seconds to load it over a UART.
 
-Cycles are the cycle model's, which equal the RTL's. Seconds are derived of the whole; a small machine's adapter goes through the UART pins
-of its simulated top, at the board's cycles per bit. What the host's serial driver adds is assumed (`hwgen.params.loader.ROUND_TRIP`).
-Nothing has run on hardware.
+Cycles are the cycle model's, which equal the RTL's. Seconds are derived of the whole; a small machine's adapter goes
+through the UART pins of its simulated top, at the board's cycles per bit. What the host's serial driver adds is assumed
+(`hwgen.params.loader.ROUND_TRIP`). Nothing has run on hardware.
 """
 import tempfile
 import time
@@ -23,9 +23,9 @@ from sim.designs import small_design
 from tools import ledger
 
 BOARD, SHAPE, POSITION = "ulx3s-85f", "demo,adapters=1", 128
-SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16, kv_block=2, hidden_size=6,
-             intermediate_size=6, num_attention_heads=1, num_key_value_heads=1, head_dim=4, vocab_size=11, num_hidden_layers=2,
-             adapters=1, adapter_rank=32)
+SMALL = dict(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, entries=2, slots=2, tile_beats=1, context=16,
+             kv_block=2, hidden_size=6, intermediate_size=6, num_attention_heads=1, num_key_value_heads=1, head_dim=4,
+             vocab_size=11, num_hidden_layers=2, adapters=1, adapter_rank=32)
 
 
 def simulated(chosen):
@@ -52,7 +52,8 @@ def simulated(chosen):
 def main():
     chosen = board(BOARD)
     design = Design(model=DEMO, hw=hw_shape(SHAPE, DEMO), recipe=recipe(None, None))
-    without, more = (pass_timeline(design, [POSITION], [True], adapters=[number]).counters["cycles"] for number in (0, 1))
+    without, more = (pass_timeline(design, [POSITION], [True], adapters=[number]).counters["cycles"]
+                     for number in (0, 1))
     cycles, small = simulated(chosen)
     rows = [("adapter_cycle_overhead", 100 * (more / without - 1), "%", "derived"),
             ("adapter_bytes", design.adapter_map.beats * design.hw.beat_bytes, "bytes", "derived"),

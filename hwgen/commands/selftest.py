@@ -24,10 +24,13 @@ def add_selftest(commands):
     sub.add_argument("--inject", action="append", default=[], metavar="FAULT",
                      help="a wrong bit for the simulated machine, to see it found: "
                      "weight:BEAT:BYTE:BIT of the weight stream, kv:MEMORY:WORD:BIT of k_codes, v_codes, k_exps or "
-                     "v_exps, which flips once when the word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, "
-                     "qk_rsqrt, sigmoid or reciprocal with _base or _slope, exp2, "
+                     "v_exps, which flips once when the "
+                     "word has been written, or constant:TABLE:ENTRY:BIT of rsqrt, qk_rsqrt, sigmoid or reciprocal "
+                     "with _base or _slope, exp2, "
                      "rope_low or rope_high; or wire:MATRIX.WORD:BIT:VALUE, a register of a matrix that is logic "
-                     "which keeps that value; may be repeated")
+                     "which keeps that value; "
+                     "or adapter:BEAT:BYTE:BIT of the adapters' memory, which flips once when the adapter has been "
+                     "loaded; may be repeated")
 
 
 def add_counters(commands):
@@ -66,6 +69,7 @@ def run_selftest(options, screen):
     warn_clipped(screen, design, [totals])
     print(f"ok: the tokens, and the residual after each of {design.layers} layers, equal the golden model's in "
           f"{passes} passes"
+          + f", with each of {design.hw.adapters} adapters too" * bool(design.hw.adapters)
           + ("; no pass felt what was injected" if faults else ""))
 
 

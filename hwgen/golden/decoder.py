@@ -4,6 +4,8 @@ Weights are taken as integers (codes in units of the format), in float64 where t
 is BLAS's and exact: sums stay below 2**53 (docs/architecture.md). Rows and columns are in the stored order of the
 hardware: heads padded to `Design.head`, RoPE pairs side by side, gates and ups in turn.
 """
+import copy
+
 import numpy as np
 
 from ..params.block import Norm, Project
@@ -157,15 +159,22 @@ class GoldenDecoder:
             parts[name, layer] = a, _rows(self.design, project, b), part.exponent
         self._adapters[number] = parts
 
-    def _products(self, index, project, values):
+    def adapted(self, number):
+        """A copy for pieces of a layer: all rows have the adapter of that number, or none if it is 0."""
+        other = copy.copy(self)
+        other._adapted = number or None
+        return other
+
+    def products(self, index, project, values):
         """`matmul` of a layer's matrix, with what the rows' adapters add."""
         acc, exp = self.matmul(values, getattr(self.weights[index], project.name))
         if self._adapted is None:
             return acc, exp
         codes = quantize(values, self.design.recipe.activation_format)[0]
-        for number in set(self._adapted) & self._adapters.keys():
+        numbers = np.broadcast_to(self._adapted, len(values))
+        for number in set(numbers.tolist()) & self._adapters.keys():
             if part := self._adapters[number].get((project.name, index)):
-                rows = self._adapted == number
+                rows = numbers == number
                 acc[rows] += adapters.added(self.design, codes[rows], exp[rows], *part)
         return acc, exp
 
@@ -189,7 +198,7 @@ class GoldenDecoder:
         norm of sums."""
         design, layer = self.design, self.weights[index]
         bias, clipped = layer.vectors.get(design.block.bias_of(project).name), []
-        acc, exp = self._products(index, project, values)
+        acc, exp = self.products(index, project, values)
         sums, rows = (acc.astype(np.int64), exp, layer.exps[project.matrices[0]], design,
                       clipped), layer.rows[project.name]
         if norm := design.block.norm_after(project):
@@ -255,7 +264,7 @@ class GoldenDecoder:
     def _sums(self, index, project, y):                                         # -> what `golden.convert` takes
         layer = self.weights[index]
         bias = layer.vectors.get(self.design.block.bias_of(project).name)
-        return *self._products(index, project, y), layer.exps, self.design, bias, layer.rows[project.name]
+        return *self.products(index, project, y), layer.exps, self.design, bias, layer.rows[project.name]
 
     def attended(self, index, x, values):
         """The residual after attention has given ``values``."""

@@ -3,6 +3,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..models.adapter_codes import random_adapter
 from ..params.errors import KvOp
 from ..params.phases import EVENTS
 from .links.link import Entry, Link, PassResult
@@ -18,10 +19,12 @@ class Mismatch(Exception):
     ----------
     layer, row      of the first signature that differs, or None
     number, runs    in a `selftest`: the pass, and (entries, result) of all its passes
+    adapter         in a `selftest`: (number, `QuantizedAdapter`) of the entries', or None
     """
     layer: int | None = None
     row: int | None = None
     number: int | None = None
+    adapter: tuple | None = None
     runs: list | None = None
 
 
@@ -196,20 +199,37 @@ def selftest(link, golden, totals=None):
     """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises
     Mismatch, of the first that did not. The machine's counters are added to ``totals``, if given.
 
+    Where the machine has adapters, all are loaded with random ones then, and the same runs again with each.
+
     The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries
     of a pass, uses two slots, and is long enough for attention to have something to choose from.
     """
-    design = link.design
+    passes = _selftest(link, golden, totals, None)
+    adapters = [(number, random_adapter(link.design, number)) for number in range(1, link.design.hw.adapters + 1)]
+    for adapter in adapters:
+        for of in (link, golden):
+            of.load_adapter(*adapter)
+    for adapter in adapters:
+        for of in (link, golden):
+            of.reset()
+        passes += _selftest(link, golden, totals, adapter)
+    return passes
+
+
+def _selftest(link, golden, totals, adapter):
+    """The self-test of all entries with an adapter, (number, `QuantizedAdapter`), or with none."""
+    design, number = link.design, adapter[0] if adapter else 0
     vocab, entries, slots = design.model.vocab_size, design.hw.entries, design.hw.slots
     length = min(design.hw.context, max(8, 3 * entries))
     runs, found = [], None
     for slot in range(min(slots, 2)):
         tokens = [(7 + 31 * slot + 1009 * i) % vocab for i in range(length)]
         for start in range(0, length, entries):
-            group = [Entry(slot, p, tokens[p], True) for p in range(start, min(start + entries, length))]
+            group = [Entry(slot, p, tokens[p], True, adapter=number)
+                     for p in range(start, min(start + entries, length))]
             result, expected = link.run_pass(group), golden.run_pass(group)
             try:
-                compare(group, result, expected, f"pass {len(runs)}")
+                compare(group, result, expected, f"adapter {number}, " * bool(number) + f"pass {len(runs)}")
             except Mismatch as mismatch:
                 if found is None:
                     found, mismatch.number = mismatch, len(runs)
@@ -217,6 +237,6 @@ def selftest(link, golden, totals=None):
             if totals is not None:
                 totals.add(result, len(group))
     if found:
-        found.runs = runs
+        found.runs, found.adapter = runs, adapter
         raise found
     return len(runs)

@@ -117,8 +117,8 @@ def _part_of_room(design, project, product):
 
 
 def random_adapter(design, seed, whole=True):
-    """A `QuantizedAdapter` of any codes, as large as `quantize_adapter` lets in at most, for tests: with all ranks of
-    all matrices if ``whole``."""
+    """A `QuantizedAdapter` of any codes, for tests: as large as `quantize_adapter` lets in, with all ranks of all
+    matrices, or if it is not ``whole`` with some of them, and smaller."""
     fmt, act, sizes = design.array_format, design.recipe.activation_format, design.model.matrices()
     rng, parts, rank = np.random.default_rng(seed), {}, design.hw.adapter_rank
 
@@ -139,7 +139,7 @@ def random_adapter(design, seed, whole=True):
             room = _part_of_room(design, project, _largest_sum(b, fmt) * bound)
             # frexp's mantissa is below 1
             most = min(MAX_SHIFT - _scale_of_sums(bound, act) if bound else 0, -int(np.frexp(room)[1]))
-            parts[project.name, layer] = QuantizedPart(a, b, most - int(rng.choice([0, 0, 1, 3, 8])))
+            parts[project.name, layer] = QuantizedPart(a, b, most - (0 if whole else int(rng.choice([0, 0, 1, 3, 8]))))
     return QuantizedAdapter("random adapter", parts)
 
 

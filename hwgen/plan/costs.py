@@ -159,7 +159,8 @@ def unknown(design):
     known = table()["ecp5"]
     wanted = {*(row for unit in {*known, *OWN} - _absent(design)
                 for row in changes(unit, design)), *OWN} - _absent(design)
-    return sorted(wanted - set(known))
+    return sorted(wanted
+                  - set(known)) + ["logic of adapters, and what they add to the array's columns"] * bool(design.hw.adapters)
 
 
 def features(unit, design, kind):
@@ -215,6 +216,7 @@ def estimate(design, family):
         luts, ffs = wired.unit(design, wired.expected(design))
         units["wired"] = {"LUT": luts, "FF": ffs, "BRAM": 0, "DSP": 0}
     for memory in memories(design):
+        units.setdefault(memory.unit, dict.fromkeys(KINDS, 0))      # of which nothing else is known
         placed = place(memory, family)
         for kind, count in (("LUT", placed.luts), ("FF", placed.ffs), ("BRAM", placed.blocks)):
             units[memory.unit][kind] += count

@@ -10,7 +10,7 @@ from ..params.presets import TINY
 from . import costs
 from .wired import expected
 
-__all__ = ["FULL", "Fit", "fit", "largest", "smallest_change", "spelled"]
+__all__ = ["FULL", "Fit", "cycles_with", "fit", "largest", "smallest_change", "spelled"]
 
 #: Part of a resource that can be used: with more of its LUTs a chip is hardly routed.
 FULL = {"LUT": 0.95, "FF": 1.0, "BRAM": 1.0, "DSP": 1.0}
@@ -52,6 +52,13 @@ class Fit:
         passes = (pass_timeline(self.design, [p] * texts, [True] * texts, wires=wires).counters["cycles"] + GAP
                   for p in positions)
         return sum(passes) / len(positions) / texts
+
+
+def cycles_with(design, number):
+    """Cycles of a decoded token of one text with the adapter of that number, or with none if it is 0; as `Fit.cycles`."""
+    last = design.room(1) - 1
+    positions = sorted({round(k * last / 8) for k in range(9)})
+    return sum(pass_timeline(design, [p], [True], adapters=[number]).counters["cycles"] + GAP for p in positions) / len(positions)
 
 
 def fit(design, family, capacity):

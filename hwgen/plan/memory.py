@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..lib.layouts import EXP_BITS
 from ..lib.norm import tree_stages
 from ..lib.secded import stored_bits
+from ..params.block import Project
 from ..params.phases import EVENTS
 from ..params.tables import ROPE_BLOCK, SCORE_BITS
 
@@ -84,6 +85,10 @@ def memories(design):
     made += [buffer("xa", hw.entries, design.hidden, hw.lanes, v), buffer("xo", rows, design.attn, hw.lanes, v),
              buffer("xh", rows, design.ff, hw.lanes, v // (1 + design.block.gated)),
              buffer("qkv", rows * design.qkv_heads, head, hw.attention_lanes, v)]
+    if hw.adapters:
+        inner = max(design.adapter_matmuls(project)[1].cols for project in design.block.of(Project))
+        made += [Memory("adapters", 8 * hw.beat_bytes, hw.adapters * design.adapter_map.beats),
+                 buffer("adapters", hw.entries, inner, hw.lanes, v)]
     made += hw.halves * [Memory("residual", 32 * v, rows * design.hidden // v)] + _of_block(design)
     made.append(Memory("rmsnorm", 16 * v, max(2, design.hidden // v)))
     ropes = len(design.model.ropes())

@@ -5,8 +5,8 @@ __all__ = ["AxiAdapters"]
 
 
 class AxiAdapters:
-    """What stands between the registers ADAPTER_... and a `Decoder`'s port ``adapter``, in a module's domain "sync": software's reset
-    leaves it alone, as it does the memory.
+    """What stands between the registers ADAPTER_... and a `Decoder`'s port ``adapter``, in a module's domain "sync":
+    software's reset leaves it alone, as it does the memory.
 
     Parameters
     ----------
@@ -24,12 +24,14 @@ class AxiAdapters:
         words, per_beat = design.adapter_map.beats * hw.beat_bytes // 4, hw.beat_bytes // 4
         left, number = Signal(24, name="adapter_left"), Signal(range(hw.adapters), name="adapter_number")
         first, at = Signal(name="adapter_first"), Signal(range(per_beat), name="adapter_at")
-        before = Signal(32 * (per_beat - 1), name="adapter_before", reset_less=True)       # words of the beat that are there
+        # words of the beat that are there
+        before = Signal(32 * (per_beat - 1), name="adapter_before", reset_less=True)
         asked, word = regs.adapter_load_number, Cat(before, regs.adapter_data_value)
         m.d.comb += [regs.adapter_load_refuse.eq((asked == 0) | (asked > hw.adapters) | self._bit(self._used, asked)),
                      regs.adapter_data_refuse.eq(left == 0), regs.adapter_status_loaded.eq(loaded),
-                     regs.adapter_status_missing.eq(left), port.valid.eq(regs.adapter_data_write & (at == per_beat - 1)),
-                     port.p.adapter.eq(number), port.p.first.eq(first), port.p.data.eq(word)]
+                     regs.adapter_status_missing.eq(left),
+                     port.valid.eq(regs.adapter_data_write & (at == per_beat - 1)), port.p.adapter.eq(number),
+                     port.p.first.eq(first), port.p.data.eq(word)]
         with m.If(regs.adapter_data_write):
             m.d.sync += [left.eq(left - 1), before.eq(word[32:]), at.eq(Mux(port.valid, 0, at + 1)),
                          first.eq(first & ~port.valid)]

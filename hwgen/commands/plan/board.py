@@ -11,12 +11,12 @@ from ...models.wires import matrix_name
 from ...params.design import Design
 from ...params.presets import hw_shape
 from ...plan.costs import KINDS, PAIRED, check_pairs, table, unknown
-from ...plan.fit import FULL, Fit, fit, largest, smallest_change, spelled
-from ...plan.loading import Reading, load_seconds, reading
+from ...plan.fit import FULL, Fit, cycles_with, fit, largest, smallest_change, spelled
+from ...plan.loading import Reading, adapter_seconds, load_seconds, reading
 from ...plan.summary import summary
 from ...plan.wired import expected
 from ..chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
-from ..common import add_command, recipe_of, without_adapters
+from ..common import add_command, recipe_of
 from ..links import check_source
 
 __all__ = ["add_plan_board"]
@@ -111,6 +111,8 @@ def run_plan_board(options, screen):
         _say_wires(design, options.units)
     if estimate.memory:
         _say_memory(estimate)
+    if design.hw.adapters:
+        _say_adapters(estimate)
     smaller = _say_smaller(estimate) if estimate.found.over and not estimate.too_large else None
     if estimate.found.over and not estimate.too_large:
         _say_larger(estimate)
@@ -130,7 +132,7 @@ def _asked(options, screen):
         shape = options.shape if options.shape is not None else board.shape if board else "tiny"
         if options.formats is None and board and not kept:
             options.formats = board.formats
-        hw = without_adapters(hw_shape(shape, model))
+        hw = hw_shape(shape, model)
         design = Design(model=model, hw=hw, recipe=recipe_of(options, kept, options.model))
         check_source(board, hw)
         check_pairs(hw, family)
@@ -181,6 +183,16 @@ def _say_memory(estimate):
     print(f"memory   {memory.title}: {size:,} bytes of weights of {memory.size:,}"
           + (": too many, take a smaller model or --formats weights=e2m1" if estimate.too_large else
              f"; {load_seconds(size, baud):,.1f} s to load them, at {baud:,} baud"))
+
+
+def _say_adapters(estimate):
+    """The memory for adapters, how long one takes to get there, and how much longer a token."""
+    design, board = estimate.design, estimate.board
+    size = design.adapter_map.beats * design.hw.beat_bytes
+    print(f"adapters {design.hw.adapters} of rank {design.hw.adapter_rank} or less, {size:,} bytes each"
+          + (f"; {adapter_seconds(design, board.baud):,.1f} s to load one, at {board.baud:,} baud" if board else ""))
+    without, adapted = (cycles_with(design, number) for number in (0, 1))
+    print(f"         one text with an adapter: {adapted:,.0f} cycles a token, {100 * (adapted / without - 1):.1f} % more")
 
 
 def _speed(cycles, mhz):

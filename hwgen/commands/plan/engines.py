@@ -7,7 +7,7 @@ from ...params.presets import hw_shape
 from ...plan.fit import spelled
 from ...plan.summary import summary
 from ..chips import shape_of
-from ..common import CLOCK, add_clock, add_command, add_machine, recipe_of, without_adapters
+from ..common import CLOCK, add_clock, add_command, add_machine, recipe_of
 
 __all__ = ["add_plan_engines"]
 
@@ -48,7 +48,7 @@ def _asked(options, screen):
     shape, kept = shape_of(screen, options.model)
     with checked_input():
         asked = options.default_shape if options.shape is None else options.shape
-        hw = without_adapters(hw_shape(asked, shape))
+        hw = hw_shape(asked, shape)
         design = Design(model=shape, hw=hw, recipe=recipe_of(options, kept, options.model))
         if hw.wired:
             raise ValueError("Weight source must be 'rom' or 'stream' for hwgen plan engines, not 'wired': there is no "

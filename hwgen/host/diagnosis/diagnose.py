@@ -5,7 +5,6 @@ reach that residual (in the weights of its layer, in the KV rows that it reads, 
 the golden model: what it would make of it is compared with what the machine has made of it, 32 bits of CRC. What passes
 is then run as a whole, against all that the machine gave.
 """
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +69,7 @@ def diagnose(link, quantized, golden, mismatch):
         hint = "all residuals are right, so it is the final norm, the LM head's weights, or the sampler"
         return Diagnosis([], len(runs), 0, [], again, hint)
     entry = runs[number][0][row]
-    search = _Search(design, quantized, golden, runs, number, layer, entry)
+    search = _Search(design, quantized, golden, runs, number, layer, entry, mismatch.adapter)
     suspects, case = search.suspects(again), search.case
     return Diagnosis(suspects, len(runs), case.tried, case.untried, again, _hint(entry, case.tried))
 
@@ -91,12 +90,12 @@ def _hint(entry, tried):
 class _Search:
     """Wrong bits that the probes find for the first wrong signature, and what they do to the rest of the signatures."""
 
-    def __init__(self, design, quantized, golden, runs, number, layer, entry):
+    def __init__(self, design, quantized, golden, runs, number, layer, entry, adapter):
         self.design, self.runs, self.number = design, runs, number
         of = [(e, signature) for entries, result in runs for e, signature in zip(entries, result.signatures[layer])
               if e.slot == entry.slot]
         n, tokens, positions = entry.position + 1, np.array([e.token for e, _ in of]), np.arange(len(of))
-        d = copy.copy(golden.decoder)
+        d = golden.decoder.adapted(entry.adapter)
         d.reset()
         x = d.embedded(tokens, positions)
         for i in range(layer):
@@ -104,7 +103,7 @@ class _Search:
         self.whole = x, [crc for _, crc in of]
         old = min(e.position for e in runs[number][0] if e.slot == entry.slot)
         self.case = Case(quantized, d, golden.decoder.blocks, index=layer, slot=entry.slot, seen=of[n - 1][1], x=x[:n],
-                         token=int(tokens[n - 1]), old=old)
+                         token=int(tokens[n - 1]), old=old, adapter=adapter)
 
     def suspects(self, again):
         """Of the wrong bits that give what the machine gave, those that do so in most passes.
@@ -145,7 +144,7 @@ class _Search:
             for number, (entries, result) in enumerate(self.runs):
                 if flips and number == self.number:
                     suspect.alter(decoder)
-                plain = [(e.slot, e.position, e.token, e.want, e.key) for e in entries]
+                plain = [(e.slot, e.position, e.token, e.want, e.key, e.adapter) for e in entries]
                 tokens, signatures, _ = decoder.run_pass(plain)
                 if (tokens, signatures) != (result.tokens, result.signatures):
                     return number

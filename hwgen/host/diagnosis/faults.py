@@ -20,22 +20,22 @@ from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_th
 from ...plan.stream_map import describe
 from ..links.link import Link
 
-__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants",
+__all__ = ["AdapterFault", "Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants",
            "parse_fault", "rewired", "rope_entry"]
 
 KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
 SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT",
-             "wire": "wire:MATRIX.WORD:BIT:VALUE"}
+             "wire": "wire:MATRIX.WORD:BIT:VALUE", "adapter": "adapter:BEAT:BYTE:BIT"}
 
 
 def parse_fault(text, design):
     """A fault from its spelling. ValueError if that is not one of the design's."""
     kind, *words = text.split(":")
-    name, numbers = ([], words) if kind == "weight" else (words[:1], words[1:])
+    name, numbers = ([], words) if kind in ("weight", "adapter") else (words[:1], words[1:])
     if kind not in SPELLINGS or len(words) != 3 or not all(n.isdecimal() for n in numbers):
         raise ValueError(f"Fault must be {SPELLINGS.get(kind) or ' or '.join(SPELLINGS.values())}, not {text!r}")
     fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault,
-             "wire": WireFault}[kind](*name, *map(int, numbers))
+             "wire": WireFault, "adapter": AdapterFault}[kind](*name, *map(int, numbers))
     fault.check(design)
     return fault
 
@@ -74,6 +74,57 @@ class WeightFault:
                 value = file.read(1)[0]
                 file.seek(-1, os.SEEK_CUR)
                 file.write(bytes([value ^ 1 << self.bit]))
+
+
+@dataclass(frozen=True)
+class AdapterFault:
+    """A bit of the adapters' memory that flips once, when its adapter has been loaded. ``beat``: of the whole memory."""
+    beat: int
+    byte: int
+    bit: int
+    unit = "adapters"
+
+    @classmethod
+    def of_exponent(cls, design, number, place, bit):
+        """Of the exponent of an `AdapterPart` of an adapter."""
+        return cls((number - 1) * design.adapter_map.beats + place.address, bit // 8, bit % 8)
+
+    @classmethod
+    def of_code(cls, design, number, place, which, row, column, bit):
+        """Of a code of "a" or "b" of an `AdapterPart`."""
+        hw, (address, matmul) = design.hw, (place.a_address, place.a) if which == "a" else (place.b_address, place.b)
+        tile = row // hw.columns * matmul.k_tiles + column // hw.lanes
+        beat, byte = divmod(row % hw.columns * hw.lanes + column % hw.lanes, hw.beat_bytes)
+        return cls((number - 1) * design.adapter_map.beats + address + tile * hw.tile_beats + beat, byte, bit)
+
+    def number_in(self, design):
+        """The number of its adapter."""
+        return 1 + self.beat // design.adapter_map.beats
+
+    def check(self, design):
+        if not design.hw.adapters:
+            raise ValueError("Faults of adapters must be of a machine that has some: add adapters=1 to --shape")
+        _check("Beat of the adapters' memory", self.beat, design.hw.adapters * design.adapter_map.beats)
+        _check("Byte of a beat", self.byte, design.hw.beat_bytes)
+        _check("Bit of a byte", self.bit, 8)
+
+    def where(self, design):
+        hw, at = design.hw, self.beat % design.adapter_map.beats
+        place = next(part for part in design.adapter_map if at < part.end)
+        matrices = next(project.matrices for project in design.block.of(Project) if project.name == place.project)
+        if at == place.address:
+            what = f"exponent, bit {8 * self.byte + self.bit}" if self.byte < 2 else "unused"
+        else:
+            in_a = at < place.b_address
+            matmul, beat = (place.a, at - place.a_address) if in_a else (place.b, at - place.b_address)
+            tile, inside = divmod(beat * hw.beat_bytes + self.byte, hw.columns * hw.lanes)
+            row = tile // matmul.k_tiles * hw.columns + inside // hw.lanes
+            column = tile % matmul.k_tiles * hw.lanes + inside % hw.lanes
+            matrix, rank = divmod(row if in_a else column, hw.adapter_rank)
+            what = (f"{'A' if in_a else 'B'} of {matrices[matrix]}, rank {rank}, {'input' if in_a else 'output'} "
+                    f"{column if in_a else row}, bit {self.bit}" if matrix < len(matrices) else "unused")
+        return (f"adapter memory, beat {self.beat}, byte {self.byte}, bit {self.bit}: adapter {self.number_in(design)}, "
+                f"layer {place.layer}, {place.project}, {what}")
 
 
 @dataclass(frozen=True)
@@ -332,18 +383,19 @@ def rewired(design, faults):
 
 
 class FlippingLink(Link):
-    """A link to a simulated machine, the bits of whose KV memory flip between passes: each once, when its word has been
-    written.
+    """A link to a simulated machine, bits of whose memories flip: of the KV memory between passes, each once, when its
+    word has been written; and of an adapter's once it has been loaded.
 
     Parameters
     ----------
     link                    has ``flip(memory, word, bit)``
-    faults : list           those that are `KvFault`
+    faults : list           those that are `KvFault` or `AdapterFault`
     """
 
     def __init__(self, link, faults):
         self.design, self._link = link.design, link
-        self._faults, self._blocks = list(faults), KvBlocks(link.design)
+        self._faults, self._blocks = [f for f in faults if isinstance(f, KvFault)], KvBlocks(link.design)
+        self._of_adapters = [f for f in faults if isinstance(f, AdapterFault)]
 
     def __getattr__(self, name):
         return getattr(self._link, name)
@@ -355,6 +407,12 @@ class FlippingLink(Link):
             self._link.flip(fault.memory, fault.word, fault.bit)
             self._faults.remove(fault)
         return result
+
+    def load_adapter(self, number, quantized):
+        self._link.load_adapter(number, quantized)
+        for fault in self._of_adapters:
+            if fault.number_in(self.design) == number:
+                self._link.flip("adapters", fault.beat, 8 * fault.byte + fault.bit)
 
     def _holds(self, fault):
         hw, (_, _, block, offset, _) = self.design.hw, fault.place(self.design)

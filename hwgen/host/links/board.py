@@ -97,7 +97,7 @@ def _built_pins(board, design, quantized, divisor, top, component):
         pll = files.has_pll(board) and not board.memory
         sources = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if pll else [])]
         image = work / "machine" / image_name(design, "machine")
-        header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder") + f"#define DIVISOR {divisor}\n"
+        header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder", design) + f"#define DIVISOR {divisor}\n"
         if board.memory:
             header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {buses(board).word_bytes}\n"
         return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
@@ -121,7 +121,7 @@ def build_with_chip(board, design, quantized, *, divisor=None):
         sources = [work / "machine/machine.v", work / "board.v"]
         numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows,
                    "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
-        header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder")
+        header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder", design)
         header += "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
         return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)),
                     lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])

@@ -18,5 +18,8 @@ static bool flip_kv(Vtop *top, const char *line) {
     if (!strcmp(name, "v_codes")) flip_bit(KV_MEMORY(v_codes)[word], bit);
     if (!strcmp(name, "k_exps")) flip_bit(KV_MEMORY(k_exps)[word], bit);
     if (!strcmp(name, "v_exps")) flip_bit(KV_MEMORY(v_exps)[word], bit);
+#ifdef ADAPTER_MEMORY
+    if (!strcmp(name, "adapters")) flip_bit(ADAPTER_MEMORY[word], bit);
+#endif
     return true;
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...emit import emit
 from ...emit.images import image_name, write_image
 from ...lib.workdir import work_folder
-from ..diagnosis.faults import FlippingLink, KvFault, WeightFault, rewired
+from ..diagnosis.faults import AdapterFault, FlippingLink, KvFault, WeightFault, rewired
 from ..inputs import writing
 from .verilated import WORK, TraceError, VerilatedLink, build_model, cache_folder, remembered
 from ..diagnosis.waves import write_views
@@ -30,8 +30,8 @@ def broken(executable, image, design, faults):
 
 
 def flipping(link, faults):
-    """The link, with those of the faults that are the KV memory's."""
-    faults = [fault for fault in faults if isinstance(fault, KvFault)]
+    """The link, with those of the faults that are of memories which the machine writes."""
+    faults = [fault for fault in faults if isinstance(fault, (AdapterFault, KvFault))]
     return FlippingLink(link, faults) if faults else link
 
 

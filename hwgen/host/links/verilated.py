@@ -49,9 +49,11 @@ def texts(*paths):
     return [Path(path).read_bytes() for path in paths]
 
 
-def kv_header(decoder):
+def kv_header(decoder, design):
     """What kv_memory.h needs: where the memories are, in Verilator's words, if that of the decoder is ``decoder``."""
-    return f"#define KV_MEMORY(name) top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n"
+    adapters = f"#define ADAPTER_MEMORY top->rootp->{decoder}__DOT__adapters__DOT__memory__DOT__memory__DOT__rows\n"
+    adapters *= bool(design.hw.adapters)
+    return f"{adapters}#define KV_MEMORY(name) top->rootp->{decoder}__DOT__kv_cache__DOT__##name##__DOT__memory__DOT__rows\n"
 
 
 def _user_cache():
@@ -188,7 +190,7 @@ def build_model(verilog, top, design, *, trace=None, fst=False, opt="-O3", image
     the executable. ``progress`` is called with one line when a build really starts. ``headers`` is as of
     `hwgen.lib.verilator.build`.
     """
-    header = _header(design) + kv_header(top)
+    header = _header(design) + kv_header(top, design)
     if trace == "named":
         verilog = probed(verilog, top)
 

@@ -3,6 +3,7 @@
 A new kind of engine brings its own, in a module beside these. `case.Case` is what a probe is given, `broken` what it
 puts in the golden model.
 """
+from .adapters import probe_adapters
 from .case import Case, Suspect
 from .constants import probe_constants
 from .embedding import probe_embedding, probe_embedding_offset
@@ -15,4 +16,4 @@ __all__ = ["PROBES", "Case", "Suspect"]
 
 #: Callables of a `Case` that yield `Suspect` s.
 PROBES = (probe_constants, probe_vectors, probe_exponents, probe_embedding, probe_embedding_offset, probe_matrices,
-          probe_wires, probe_kv_memory)
+          probe_wires, probe_kv_memory, probe_adapters)

@@ -67,6 +67,11 @@ class BrokenDecoder(GoldenDecoder):
             alter(broken)
         return broken
 
+    def change_adapter(self, number, key, change):
+        """What an adapter has for (project, layer) ``key``, (A, B, exponent), becomes what ``change`` makes of it."""
+        parts = self._adapters[number]
+        self._adapters = {**self._adapters, number: {**parts, key: change(*parts[key])}}
+
     def matmul(self, values, weights):
         acc, exp = super().matmul(values, weights)
         fmt = self.design.recipe.activation_format

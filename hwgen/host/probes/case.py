@@ -49,6 +49,7 @@ class Case:
     x : int64 [p + 1, hidden_size]  residuals before the layer of the slot's positions up to the entry's
     token : int                     the entry's
     old : int                       positions that earlier passes have written
+    adapter                         (number, `QuantizedAdapter`) of the slot's, which the decoder's rows have, or None
 
     Attributes
     ----------
@@ -57,11 +58,11 @@ class Case:
     """
 
     def __init__(self, quantized, decoder, blocks, *, index: int, slot: int, seen: int, x: np.ndarray,
-                 token: int, old: int):
+                 token: int, old: int, adapter=None):
         self.design, self.quantized, self.decoder, self.blocks = decoder.design, quantized, decoder, blocks
         self.index, self.slot, self.seen, self.x, self.token, self.old = index, slot, seen, x, token, old
         self.layer, self.stages = decoder.weights[index], Stages(decoder, index, x)
-        self.tried = 0
+        self.tried, self.adapter = 0, adapter
         self.untried: list[str] = []
 
     @cached_property

@@ -10,7 +10,7 @@ from ...params.stream import BLOCK
 from .broken import cut
 from .case import MOST, Alter, Case, Suspect, batches
 
-__all__ = ["probe_matrices"]
+__all__ = ["felt", "probe_matrices"]
 
 
 def probe_matrices(case: Case) -> Iterator[Suspect]:
@@ -37,9 +37,10 @@ class _Matrix:
         self.narrow = self.section.tiling.narrow                                # two codes in a byte
         rows, cols = self.ints.shape
         self.stored, self.offsets = (_as_rows(part, self.section)[:rows, :cols] for part in _stored(case, self.section))
-        codes, self.exp = quantize(case.stages.inputs[name], fmt)
+        codes, _ = quantize(case.stages.inputs[name], fmt)
         self.inputs = fp8_ints(codes, fmt)                                      # [m, cols]
-        self.acc = self.inputs @ self.ints.T.astype(np.int64)
+        acc, self.exp = case.decoder.products(case.index, case.stages.projects[name], case.stages.inputs[name])
+        self.acc = acc.astype(np.int64)
 
     def codes(self) -> Iterator[Suspect]:
         """Bits of the codes."""
@@ -96,26 +97,7 @@ class _Matrix:
         return cut(wrong * inputs, bits) - self.ints.astype(np.int64) * inputs
 
     def _felt(self, delta: np.ndarray, suspect: Callable[[int, int], Suspect]) -> Iterator[Suspect]:
-        """Of differences of sums [m, rows, places], those that give the wrong signature: what ``suspect`` makes of
-        (row, place)."""
-        case, stages, name = self.case, self.case.stages, self.name
-        r, c = np.nonzero(delta.any(axis=0))
-        if not len(r):
-            return
-        before = stages.outputs(name, r, self.acc[:, r], self.exp)
-        after = stages.outputs(name, r, self.acc[:, r] + delta[:, r, c], self.exp)
-        felt = (before != after).any(axis=0)
-        r, c, after = r[felt], c[felt], after[:, felt]
-        if not len(r):
-            return
-        # many bits do the same to the same row: one of each goes through the layer
-        _, first, which = np.unique(np.vstack([r, after]), axis=1, return_index=True, return_inverse=True)
-        which = which.reshape(-1)
-        for part in batches(len(first), len(case.x) * delta.shape[1]):
-            chosen = first[part]
-            for hit in case.hits(stages.after_outputs(name, r[chosen], after[:, chosen])):
-                for i in np.flatnonzero(which == part.start + hit):
-                    yield suspect(r[i], c[i])
+        return felt(self.case, self.name, self.acc, self.exp, delta, suspect)
 
     def _wrong(self, row: int, column: int | slice, value) -> Alter:
         """Puts a wrong weight, or block of weights, into a decoder."""
@@ -125,6 +107,30 @@ class _Matrix:
             self.case.setting(self.name, matrix)(decoder)
             decoder.weight = matrix, row, column
         return alter
+
+
+def felt(case: Case, name: str, acc: np.ndarray, exp: np.ndarray, delta: np.ndarray,
+         suspect: Callable[[int, int], Suspect]) -> Iterator[Suspect]:
+    """Of differences [m, rows, places] of a project's sums int [m, rows], those that give the wrong signature: what
+    ``suspect`` makes of (row, place)."""
+    stages = case.stages
+    r, c = np.nonzero(delta.any(axis=0))
+    if not len(r):
+        return
+    before = stages.outputs(name, r, acc[:, r], exp)
+    after = stages.outputs(name, r, acc[:, r] + delta[:, r, c], exp)
+    changed = (before != after).any(axis=0)
+    r, c, after = r[changed], c[changed], after[:, changed]
+    if not len(r):
+        return
+    # many bits do the same to the same row: one of each goes through the layer
+    _, first, which = np.unique(np.vstack([r, after]), axis=1, return_index=True, return_inverse=True)
+    which = which.reshape(-1)
+    for part in batches(len(first), len(case.x) * delta.shape[1]):
+        chosen = first[part]
+        for hit in case.hits(stages.after_outputs(name, r[chosen], after[:, chosen])):
+            for i in np.flatnonzero(which == part.start + hit):
+                yield suspect(r[i], c[i])
 
 
 def _stored(case: Case, section) -> tuple[np.ndarray, np.ndarray]:

@@ -94,5 +94,5 @@ def _qk_gains(stages: Stages, vector) -> _After:
 
 def _biases(stages: Stages, project: str) -> _After:
     """Of other biases of a project."""
-    acc, exp = stages.decoder.matmul(stages.inputs[project], getattr(stages.layer, project))
+    acc, exp = stages.decoder.products(stages.index, stages.projects[project], stages.inputs[project])
     return lambda i, values: stages.after_outputs(project, i, stages.outputs(project, i, acc[:, i], exp, values))

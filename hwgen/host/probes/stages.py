@@ -71,14 +71,14 @@ class Stages:
         """Fill in what a project makes of its inputs behind the array."""
         if name in self._norm_of:
             r = np.arange(self.design.model.hidden_size)
-            sums = self.decoder.matmul(self.inputs[name], getattr(self.layer, name))
+            sums = self.decoder.products(self.index, self.projects[name], self.inputs[name])
             self.rows[self._norm_of[name]] = self.outputs(name, r, *sums)
         self.added[name] = self.decoder.add(self.index, self.base[name], self.inputs[name], self.projects[name])
 
     def _convert(self, y):
         project = self.design.block.into_heads
         bias = self.layer.vectors.get(self.design.block.bias_of(project).name)
-        acc, exp = self.decoder.matmul(y, getattr(self.layer, project.name))
+        acc, exp = self.decoder.products(self.index, project, y)
         return convert_qkv(acc, exp, self.layer.exps, self.design, bias, self.layer.rows[project.name])
 
     def _early_norm(self, heads):
