@@ -15,7 +15,7 @@ from ..params.model import PRESETS
 from ..params.presets import hw_shape
 from ..plan.costs import KINDS, PAIRED, check_pairs, table, unknown
 from ..plan.fit import FULL, fit, largest, smallest_change, spelled
-from ..plan.loading import load_seconds, reading
+from ..plan.loading import card_seconds, load_seconds, reading
 from ..plan.summary import summary
 from ..plan.wired import expected
 from .chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
@@ -119,7 +119,8 @@ def run_plan_board(options, screen):
         print("         without the memory's controller, the reader of weights and the loader")
         print(f"memory   {memory.title}: {size:,} bytes of weights of {memory.size:,}"
               + (": too many, take a smaller model or --formats weights=e2m1" if too_large else
-                 f"; {load_seconds(size, chosen.baud):,.1f} s to load them, at {chosen.baud:,} baud"))
+                 f"; {load_seconds(size, chosen.baud):,.1f} s to load them, at {chosen.baud:,} baud"
+                 + (f", or {card_seconds(size, chosen.clock, memory.axi()):,.1f} s from an SD card" if chosen.card else "")))
     smaller = _what_then(options, found, chosen) if found.over and not too_large else None
     if speeds:
         print(f"clock    {_clock(found, chosen)}")
@@ -137,7 +138,8 @@ def run_plan_board(options, screen):
                  "mhz": round(found.mhz, 2), "clock": clock, "smaller": smaller,
                  "speeds": [{"texts": texts, "cycles_per_token": round(cycles, 1), "tokens_per_second": round(1e6 * clock / cycles, 1)} for texts, cycles in speeds.items()]}
         if memory:
-            about["memory"] = {"title": memory.title, "bytes": memory.size, "weights": size, "load_seconds": round(load_seconds(size, chosen.baud), 1),
+            card = {"card_seconds": round(card_seconds(size, chosen.clock, memory.axi()), 1)} if chosen.card else {}
+            about["memory"] = card | {"title": memory.title, "bytes": memory.size, "weights": size, "load_seconds": round(load_seconds(size, chosen.baud), 1),
                                "passes": [{"texts": texts, "memory_cycles": each.memory, "machine_cycles": round(each.machine, 1), "binds": each.binds} for texts, each in readings.items()]}
         write_text(options.json, json.dumps(about, indent=1) + "\n")
     return DOES_NOT_FIT if found.over or too_large else 0

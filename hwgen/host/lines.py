@@ -89,11 +89,12 @@ class PinsLine:
     ``memory``: the file whose bytes are those of the board's memory, if it has one.
     """
 
-    def __init__(self, executable, memory=None):
+    def __init__(self, executable, memory=None, card=()):
         self.name = "simulated UART"
         theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])], stdin=subprocess.PIPE,
+        command = [str(executable), str(theirs), *([str(memory)] if memory else []), *map(str, card)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE,
                                          cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
         os.close(theirs)

@@ -3,6 +3,7 @@ import zlib
 from dataclasses import dataclass
 
 from .axi import AXI_EVENTS
+from .card import CARD_MEANINGS
 from .errors import MEANINGS, OPERATIONS
 from .loader import LOAD_MEANINGS
 from .phases import EVENTS
@@ -167,6 +168,13 @@ def _loader_registers(register, value):
     register(0x0CC, "WEIGHTS_CRC", "which weights are there", value("ro", "what SEAL said of them; 0: none are"))
 
 
+def _card_registers(register, value):
+    """Registers of the weights that come from a card."""
+    register(0x0D0, "CARD", "of the card, which is read once, when the memory is ready", _field("busy", 0, 1, "ro", "it is not over; LOAD, CHECK and SEAL are answered with an error"),
+             _field("error", 8, 4, "ro", "; ".join(f"{code.value}: {text}" for code, text in CARD_MEANINGS.items())))
+    register(0x0D4, "CARD_BLOCK", "of the card", value("ro", "block of 512 bytes that is read, or was the last"))
+
+
 def register_map(design, axi):
     """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``. Without a bus for the weights it has no registers of that."""
     model, hw = design.model, design.hw
@@ -232,6 +240,8 @@ def register_map(design, axi):
         register(0x094, "STOP", "where it ends", _field("token", 0, 31, "rw", "behind this token"), _field("enable", 31, 1, "rw", "there is such a token"))
     if axi.loader:
         _loader_registers(register, value)
+    if axi.card:
+        _card_registers(register, value)
     name = model.name.encode("ascii", "replace")[:16].ljust(16, b"\0")
     for i in range(4):
         register(0x0A0 + 4 * i, f"NAME{i}", "of the model", value("const", "four characters, the first lowest", reset=int.from_bytes(name[4 * i:4 * i + 4], "little")))
