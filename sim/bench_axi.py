@@ -190,10 +190,11 @@ async def bus_errors(dut):
         assert await host.fields("ERROR") == {"code": 0, "count": 0} and not int(dut.irq.value)
         await host.reset()
     await host.set_base(base + 0x100000)        # where nothing is
-    check(await host.run(first["entries"]), first, bus_error=1)
-    assert await host.fields("ERROR") == {"code": 2, "count": len(words)}
+    for times in range(1, 8):
+        check(await host.run(first["entries"]), first, bus_error=1)
+        assert await host.fields("ERROR") == {"code": 2, "count": times * len(words)}
+        await host.reset()
     await host.set_base(base)
-    await host.reset()
     await checked_pass(host, first)
 
 
@@ -326,6 +327,30 @@ async def silent_memory(dut):
 
 
 @cocotb.test()
+async def numbers_of_many_bits(dut):
+    """Counts to which no simulation gets: their registers are set."""
+    clock, memory, host = await begin(dut)
+    memory.mute = True
+    await host.give(PASSES[0]["entries"])
+    while not memory.addresses:
+        await clock.edge()
+    for number in (0x55555555, 0xAAAAAAAA):
+        await host.write("TIMEOUT", value=number)
+        dut.reader.silent.value = number - 40
+        await clock.edge(30)
+        assert (await host.fields("ERROR"))["code"] == 0
+        await clock.edge(20)
+        assert (await host.fields("ERROR"))["code"] == 4
+        await host.write("IRQ_STATUS", error=1)
+        if DESIGN.hw.kv_ecc:
+            kv = dut.decoder.kv_cache
+            kv.corrected.value, kv.failed.value = number, number ^ 0xFFFFFFFF
+            assert [await host.read(name) for name in ("KV_CORRECTED", "KV_FAILED")] == [number, number ^ 0xFFFFFFFF]
+    memory.mute = False
+    check(await host.take(), PASSES[0])
+
+
+@cocotb.test()
 async def reset_by_software(dut):
     """In the middle of passes: what the bus owes is taken, then everything is as new."""
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -379,3 +404,70 @@ async def not_before_it_may(dut):
         except BusError:
             return
         raise AssertionError("a full queue took an entry")
+
+
+@cocotb.test()
+async def offers_stay(dut):
+    """The entry that the machine was offered is taken behind its pass, though software said stop before; the next one waits."""
+    clock, memory, host = await begin(dut)
+    first, second = PASSES[:2]
+    await host.give(first["entries"])
+    await host.give(second["entries"])
+    while not memory.addresses:
+        await clock.edge()
+    await host.write("CONTROL", run=0)
+    check(await host.take(), first)
+    await clock.edge(50)
+    asked = len(memory.addresses)
+    assert (await host.fields("STATUS"))["busy"]
+    await clock.edge(100)
+    assert len(memory.addresses) == asked
+    await host.write("CONTROL", run=1)
+    check(await host.take(), second)
+
+
+async def load(host, number, words):
+    await host.write("ADAPTER_LOAD", number=number)
+    for word in words:
+        await host.write("ADAPTER_DATA", value=word)
+
+
+async def refused(access):
+    with pytest.raises(BusError):
+        await access
+
+
+@cocotb.test(skip=not DESIGN.hw.adapters)
+async def adapters(dut):
+    """Loaded between passes and while one runs, replaced, and mixed in passes; what names one that is not there is refused."""
+    clock, _, host = await begin(dut)
+    words, steps = PARAMS["adapters"], PARAMS["adapted"]
+    assert await host.read("ADAPTER_WORDS") == len(words[0]) and await host.fields("ADAPTER_STATUS") == {"loaded": 0, "missing": 0}
+    for number in (0, DESIGN.hw.adapters + 1):
+        await refused(host.write("ADAPTER_LOAD", number=number))
+    await refused(host.write("ADAPTER_DATA", value=1))
+    await refused(host.give([(0, 0, 0, 1, 0, 1)]))
+    await load(host, 1, words[1])
+    await load(host, 1, words[0])                   # another one in its place
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 1, "missing": 0}
+    await refused(host.give([(0, 0, 0, 1, 0, 2)]))
+    await host.give(steps[0]["entries"])
+    await refused(host.write("ADAPTER_LOAD", number=1))     # whose entries run
+    await host.write("ADAPTER_LOAD", number=2)
+    for word in words[1]:
+        await host.write("ADAPTER_DATA", value=word)
+    check(await host.take(), steps[0])
+    await host.write("IRQ_STATUS", done=1, result=1)
+    assert await host.signatures(DESIGN.layers, DESIGN.hw.entries, steps[0]["rows"]) == steps[0]["signatures"]
+    for step in steps[1:4]:
+        await checked_pass(host, step)
+    await clock.edge(20)
+    await load(host, 1, words[0][:-1])              # cut off: the others go on
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 2, "missing": 1}
+    await refused(host.give([(0, 0, 0, 1, 0, 1)]))
+    await checked_pass(host, steps[4])
+    await host.reset()                              # which leaves the memory alone
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 2, "missing": 1}
+    await host.write("ADAPTER_DATA", value=words[0][-1])
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 3, "missing": 0}
+    await checked_pass(host, steps[0])

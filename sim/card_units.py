@@ -1,8 +1,8 @@
 """A `CardReader` and a card at its pins, as a bench has them."""
 from pathlib import Path
 
-import hwgen.host
-from hwgen.host.sdram import CARD_PINS, CARD_TELLS, CARD_TOLD
+import hwgen.host.links
+from hwgen.host.links.sdram import CARD_PINS, CARD_TELLS, CARD_TOLD
 from hwgen.lib.verilog import emit_design, ports
 from hwgen.units.card_reader import CardReader
 
@@ -32,7 +32,7 @@ def _top(name, declared, unit, slow, fast):
     lines = ",\n".join(f"    {direction:6} wire [{bits - 1}:0] {port}" for direction, bits, port in declared)
     text = _TOP.format(name=name, slow=slow, fast=fast, unit=unit, ports=lines,
                        card=_joined((*CARD_PINS, *CARD_TOLD, *_SEEN), "card_"))
-    card = (Path(hwgen.host.__file__).parent / "sd_card.v").read_text()
+    card = (Path(hwgen.host.links.__file__).parent / "sd_card.v").read_text()
     return "\n".join([card, text])
 
 

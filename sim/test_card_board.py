@@ -6,12 +6,12 @@ import dataclasses
 import pytest
 
 from hwgen.fpga.boards import board
-from hwgen.host.board import build_pins, build_with_chip, buses, pins_link
-from hwgen.host.card import card_image
+from hwgen.host.links.board import build_pins, build_with_chip, buses, pins_link
+from hwgen.host.links.card import card_image
 from hwgen.host.driver import CheckedLink
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.loader import load_weights
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.loader import load_weights
 from hwgen.models.pack import pack
 from hwgen.params.card import BLOCK_BYTES, TRIES, CardError, card_blocks
 from hwgen.params.errors import ErrorCode

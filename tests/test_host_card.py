@@ -6,10 +6,10 @@ import pytest
 from hwgen.cli import main
 from hwgen.fpga import files
 from hwgen.fpga.boards import board
-from hwgen.host.board import buses
-from hwgen.host.card import CardState, card_image
-from hwgen.host.link import LinkError
-from hwgen.host.register_link import RegisterLink
+from hwgen.host.links.board import buses
+from hwgen.host.links.card import CardState, card_image
+from hwgen.host.links.link import LinkError
+from hwgen.host.links.register_link import RegisterLink
 from hwgen.params.axi import AxiShape, CardShape, LoaderShape
 from hwgen.params.card import CARD_MEANINGS, CardError
 from hwgen.params.registers import design_id, register_map

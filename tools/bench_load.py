@@ -18,8 +18,8 @@ from pathlib import Path
 from hwgen.fpga import files
 from hwgen.fpga.boards import board
 from hwgen.golden.card_reader import card_cycles
-from hwgen.host.board import build_pins, buses, pins_link
-from hwgen.host.card import card_image
+from hwgen.host.links.board import build_pins, buses, pins_link
+from hwgen.host.links.card import card_image
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import pack
 from hwgen.params.card import CardError, card_timing

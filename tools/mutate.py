@@ -108,8 +108,8 @@ def mutate(case, count, seed, folder):
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
     # A register that a bench sets must stay one.
     set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple)) for name in call.internals})
-    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(f" {case.name}/w:{name} %ci1 %d"
-                                                                                            for name in set_by_benches)
+    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(
+        f" {module}/w:{signal} %ci1 %d" for module, signal in (runner.inside(case.name, path) for path in set_by_benches))
     if not (folder / "complete").exists():
         engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil "
                      f"unmutated.il\n", folder, "list.log")
@@ -124,9 +124,13 @@ def mutate(case, count, seed, folder):
 
 
 def _beside(verilog, folder):
-    """The Verilog with the images of its memories in a folder: Yosys sees no other."""
+    """The Verilog with the images of its memories in a folder: Yosys sees no other. Where each instance has a file of its own, the one that
+    the module names is not there, and is empty."""
     for image in sorted(set(re.findall(r'"([^"\n]+\.hex)"', verilog))):
-        shutil.copy(ROOT / image, folder)
+        if (ROOT / image).is_file():
+            shutil.copy(ROOT / image, folder)
+        else:
+            (folder / image).touch()
         verilog = verilog.replace(f'"{image}"', f'"{Path(image).name}"')
     return verilog
 

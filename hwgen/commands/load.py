@@ -27,8 +27,8 @@ def add_load(commands):
 
 
 def run_load(options, screen):
-    from ..host.loader import load_weights
-    from ..host.verilated import cache_folder
+    from ..host.links.loader import load_weights
+    from ..host.links.verilated import cache_folder
     with checked_input():
         if options.card is not None:
             _check_card(options)
@@ -91,8 +91,8 @@ def _check_card(options):
 
 
 def _write_card(options, screen, chosen, design, quantized, data):
-    from ..host.board import buses
-    from ..host.card import card_image
+    from ..host.links.board import buses
+    from ..host.links.card import card_image
     image, file = card_image(design, buses(chosen), data), Path(options.card)
     seconds = card_seconds(len(data), chosen.clock, chosen.memory.axi())
     screen.say(f"the board takes about {_time(seconds)} to read it, once it is switched on with the card in it")

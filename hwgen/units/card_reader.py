@@ -251,7 +251,7 @@ class CardReader(wiring.Component):
                     self._again(m, CardError.SILENT)
         with m.State("BLOCK"):
             with m.If(self._send(m)):
-                m.d.comb += [crc.valid.eq(1), self.rx_valid.eq(weights & (count < self.length))]
+                m.d.comb += [crc.valid.eq(1), self.rx_valid.eq(weights)]
                 m.d.sync += count.eq(count + 1)
                 with m.If(~weights):
                     with m.If((count < CRC_AT) & (self._came != Array(self._head)[count]) & (fault == CardError.NONE)):
