@@ -70,7 +70,8 @@ class Host:
     async def start(self, upto=6):
         """What is right, or its beginning."""
         await self.wake()
-        steps = ((0, 0, 1), (8, 0x1AA, (1, 0, 0, 1, 0xAA)), (59, 1, 1), (55, 0, 1), (41, 1 << 30, 0), (58, 0, (0, 0xC0, 0xFF, 0x80, 0)))
+        steps = ((0, 0, 1), (8, 0x1AA, (1, 0, 0, 1, 0xAA)), (59, 1, 1), (55, 0, 1), (41, 1 << 30, 0),
+                 (58, 0, (0, 0xC0, 0xFF, 0x80, 0)))
         for number, argument, answer in steps[:upto]:
             assert await self.command(number, argument, 4 * isinstance(answer, tuple)) == answer
         if upto > 4:

@@ -6,14 +6,15 @@ import zlib
 
 import pytest
 
-from hwgen.golden.card_reader import boot, byte_cycles, crc16, crc7, frame, read_cycles
+from hwgen.golden.card_reader import boot, byte_cycles, crc16, crc7, frame, card_cycles
 from hwgen.params.card import BLOCK_BYTES, RESETS, TRIES, CardError, CardTiming, card_timing, image_head
 from hwgen.units.card_reader import CardReader
 
 SIZE = 700
 WEIGHTS = random.Random(4).randbytes(SIZE)
 HEAD = image_head(77, SIZE)
-IMAGE = ((HEAD + zlib.crc32(WEIGHTS).to_bytes(4, "little")).ljust(BLOCK_BYTES, b"\0") + WEIGHTS).ljust(3 * BLOCK_BYTES, b"\0")
+FIRST = HEAD + zlib.crc32(WEIGHTS).to_bytes(4, "little")
+IMAGE = (FIRST.ljust(BLOCK_BYTES, b"\0") + WEIGHTS).ljust(3 * BLOCK_BYTES, b"\0")
 TIMING = CardTiming(4, 1, 100_000)
 
 
@@ -99,23 +100,24 @@ def test_a_memory_that_fails():
 
 
 def test_cycles_by_hand():
-    """No card: bytes at the slow clock, of 66 cycles, from the cycle in which the memory is ready; 63 of clocks, then for each
-    reset one more, a gap, six and eleven; and one at the end."""
+    """No card: bytes at the slow clock, of 66 cycles, from the cycle in which the memory is ready; 63 of clocks, then
+    for each reset one more, a gap, six and eleven; and one at the end."""
     found, _ = run(lambda byte: 0xFF)
     count = 63 + RESETS * (1 + 1 + 6 + 11) + 1
     assert found.error == CardError.NO_CARD and found.end == 4 + count * 66
     assert [cycle for cycle, _, _ in found.sent] == [4 + 66 * k for k in range(count)]
     found, _ = run(Card())
     first, second = (cycle for cycle, _, _ in found.loads)
-    assert second - first == (512 + 2 + 1 + 1) * byte_cycles(1) + 6     # bytes, CRC, a byte of nothing, token; five cycles for the loader
-    assert read_cycles(2 * 512, TIMING, 1) == 2 * (516 * 18 + 1)
+    # bytes, CRC, a byte of nothing, token; five cycles for the loader
+    assert second - first == (512 + 2 + 1 + 1) * byte_cycles(1) + 6
+    assert card_cycles(2 * 512, TIMING, 1) == 2 * (516 * 18 + 1)
 
 
 def test_clocks():
     for clock in (25, 45, 50, 51, 100):
         timing = card_timing(clock)
-        assert all(clock * 1e6 / 2 / half <= most for half, most in ((timing.slow, 400e3), (timing.fast, 25e6)))
-        assert all(half == 1 or clock * 1e6 / 2 / (half - 1) > most for half, most in ((timing.slow, 400e3), (timing.fast, 25e6)))
+        for half, most in ((timing.slow, 400e3), (timing.fast, 25e6)):
+            assert clock * 1e6 / 2 / half <= most and (half == 1 or clock * 1e6 / 2 / (half - 1) > most)
 
 
 @pytest.mark.parametrize("head, size, timing, error", [

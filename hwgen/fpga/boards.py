@@ -9,7 +9,10 @@ __all__ = ["BOARDS", "Board", "Pin", "board"]
 
 #: {port of a top: its name in amaranth-boards}. What is there the inverse of a level is named by that level here.
 SDRAM_PINS = {"sdram_clk": "clk", "sdram_cke": "clk_en", "sdram_cs_n": "cs", "sdram_ras_n": "ras", "sdram_cas_n": "cas",
-              "sdram_we_n": "we", "sdram_ba": "ba", "sdram_a": "a", "sdram_dm": "dqm", "sdram_dq": "dq"}
+              "sdram_we_n": "we", "sdram_ba": "ba",
+              "sdram_a": "a", "sdram_dm": "dqm", "sdram_dq": "dq"}
+#: The same of a card, and what keeps others off its pins.
+CARD_PINS = {"card_cs_n": "cs_n", "card_sck": "sck", "card_mosi": "mosi", "card_miso": "miso", "wifi_en": "wifi_en"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Board:
     programmer : tuple      words of openFPGALoader's command line
     memory : Sdram          what holds the weights; None: the FPGA's own
     note : str              what somebody should know before a build
+    card : bool             weights come from an SD card by themselves, too. (Not in the repr, which names the folder of
+        a build: those of boards without a card go on)
     """
     name: str
     title: str
@@ -58,10 +63,11 @@ class Board:
     programmer: tuple
     memory: object = None
     note: str = ""
+    card: bool = field(default=False, repr=False)
 
     def pins(self):
-        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" of its memory's chip.
-        ``rx`` is what the machine receives."""
+        """{"clk", "rx", "tx", "led": [Pin]}: what a machine needs of the board, and "sdram_*" of its memory's chip,
+        "card_*" of its card. ``rx`` is what the machine receives."""
         module, name = self.platform.split(":")
         platform = getattr(importlib.import_module(module), name)
         found = {(r.name, r.number): r for r in platform.resources}
@@ -72,9 +78,10 @@ class Board:
 
         uart = found["uart", 0]
         memory = {port: pins(found["sdram", 0], part) for port, part in SDRAM_PINS.items()} if self.memory else {}
+        card = {port: pins(found["card", 0], part) for port, part in CARD_PINS.items()} if self.card else {}
         return {"clk": pins(found[platform.default_clk, 0]), "rx": pins(uart, "rx"), "tx": pins(uart, "tx"),
                 "led": [pin for number in range(8) if ("led", number) in found for pin in pins(found["led", number])],
-                **memory}
+                **memory, **card}
 
 
 BOARDS = {b.name: b for b in (
@@ -91,8 +98,16 @@ BOARDS = {b.name: b for b in (
           oscillator=25, clock=45, baud=3_000_000, programmer=("--board", "ulx3s"), memory=MT48LC16M16,
           shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
                 "context=256,kv_blocks=48,sampler=greedy,source=stream"),
+    Board(name="ulx3s-85f-sdram-card", title="Radiona ULX3S, LFE5U-85F, weights in its SDRAM, from an SD card",
+          platform="hwgen.fpga.platforms:ULX3SCardPlatform",
+          family="ecp5", device=("--85k", "--package", "CABGA381", "--speed", "6"),
+          capacity={"TRELLIS_COMB": 83640, "TRELLIS_FF": 83640, "DP16KD": 208, "MULT18X18D": 156},
+          oscillator=25, clock=45, baud=3_000_000, programmer=("--board", "ulx3s"), memory=MT48LC16M16, card=True,
+          shape="lanes=8,columns=4,vector_lanes=4,attention_lanes=4,entries=8,slots=8,tile_beats=2,"
+                "context=256,kv_blocks=48,sampler=greedy,source=stream"),
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform",
-          family="ecp5", device=("--12k", "--package", "CABGA381", "--speed", "6"),
+          family="ecp5",
+          device=("--12k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 24288, "TRELLIS_FF": 24288, "DP16KD": 56, "MULT18X18D": 28},
           oscillator=25, clock=82.1429, baud=1_000_000, model="mini",
           shape="tiny,columns=8,dsp_pairs=2,context=64,attention_lanes=8", seed=3, programmer=("--board", "ulx3s")),

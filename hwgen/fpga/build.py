@@ -10,6 +10,7 @@ from pathlib import Path
 from ..emit import emit
 from ..emit.images import image_name
 from ..plan.costs import check_pairs
+from ..params.card import card_timing
 from ..top.board import BoardMachine, memory_buses
 from . import files
 from .dram import memory_verilog
@@ -83,9 +84,11 @@ def _tool(stage, name, output, folder, tool, *words):
 def write_sources(board, design, quantized, work):
     """Emit a board's machine, and write the top around it, into a folder, and the path to its memory. Returns the
     Verilog files' names."""
-    more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi())}
-    emit(design, quantized, work, name=MACHINE,
-         component=lambda d, **wires: BoardMachine(d, divisor=files.divisor(board), **more, **wires))
+    more = {} if board.memory is None else {"axi": memory_buses(board.memory.axi(), board.card),
+                                            "card": card_timing(board.clock) if board.card else None}
+    emit(design, quantized, work, name=MACHINE, component=lambda d, **wires: BoardMachine(d,
+                                                                                          divisor=files.divisor(board),
+                                                                                          **more, **wires))
     sources = [f"{MACHINE}.v", "top.v"]
     if board.memory is not None:
         for name, text in memory_verilog(board.memory, board.clock).items():

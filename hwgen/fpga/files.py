@@ -9,7 +9,7 @@ _TOP = """\
 module top (
     input  wire       clk,
     input  wire       rx,
-    output wire       tx{led_port}{memory_ports}
+    output wire       tx{led_port}{memory_ports}{card_ports}
 );
   wire clock, locked;
 {memory_wires}{clocking}
@@ -25,9 +25,9 @@ module top (
       .rst(!settled[4]),
       .rx(rx),
       .tx(tx),
-      .led({led_use}){memory_use}
+      .led({led_use}){memory_use}{card_use}
   );
-{memory}endmodule
+{memory}{card}endmodule
 """
 
 
@@ -53,7 +53,8 @@ def top(board, machine):
     return _TOP.format(title=board.title, machine=machine, clocking=clocking,
                        led_port=f",\n    output wire [{n - 1}:0] led" if n else "",
                        led_wire=f"  wire [7:0] light;\n  assign led = light[{n - 1}:0] ^ {n}'b{invert};\n" if n
-                       else "  wire [7:0] light;\n", led_use="light", **_memory(board))
+                       else "  wire [7:0] light;\n",
+                       led_use="light", **_memory(board), **_card(board))
 
 
 def _memory(board):
@@ -73,6 +74,18 @@ def _memory(board):
         "memory": FAMILIES[board.family].clock_pin + "  memory memory (\n      .clk(clock),\n      .rst(!settled[4])"
         + joined
         + "".join(f",\n      .{name}({name})" for name, _, _ in pins) + "\n  );\n"}
+
+
+def _card(board):
+    """What a card adds to a top."""
+    if not board.card:
+        return dict.fromkeys(("card_ports", "card_use", "card"), "")
+    return {"card_ports": "".join(f",\n    {kind:6} wire       {name}" for name, kind in
+                                  (("card_cs_n", "output"), ("card_sck", "output"), ("card_mosi", "output"),
+                                   ("card_miso", "input"), ("wifi_en", "output"))),
+            "card_use": "".join(f",\n      .{name}({name})"
+                                for name in ("card_cs_n", "card_sck", "card_mosi", "card_miso")),
+            "card": "  // What else is at the card's pins is in reset.\n  assign wifi_en = 1'b0;\n"}
 
 
 def pll(board, folder):

@@ -1,7 +1,24 @@
 """Pins of boards that amaranth-boards does not have."""
 from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-__all__ = ["TangConsole138KPlatform", "TangNano20KPlatform"]
+__all__ = ["TangConsole138KPlatform", "TangNano20KPlatform", "ULX3SCardPlatform"]
+
+
+class ULX3SCardPlatform(ULX3S_85F_Platform):
+    """The ULX3S with its micro-SD slot in SPI mode, for boards of version 2.0 and later: doc/constraints/ulx3s_v20.lpf
+    of https://github.com/emard/ulx3s, and the same in LiteX-Boards. What amaranth-boards has are the pins of version
+    1.7, on which they are others.
+
+    The board's ESP32 is at the same pins: while ``wifi_en`` is low it is in reset, and leaves them alone.
+    """
+    resources = [
+        *ULX3S_85F_Platform.resources,
+        Resource("card", 0, Subsignal("cs_n", Pins("K2", dir="o")), Subsignal("sck", Pins("H2", dir="o")),
+                 Subsignal("mosi", Pins("J1", dir="o")),
+                 Subsignal("miso", Pins("J3", dir="i")), Subsignal("wifi_en", Pins("F1", dir="o")),
+                 Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP", DRIVE="4")),
+    ]
 
 
 class TangNano20KPlatform:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from ..params.card import (ANSWER_BYTES, BLOCK_BYTES, CRC_AT, RESETS, TRIES, WAKE_BYTES, CardError, card_blocks,
                            head_error)
 
-__all__ = ["Boot", "boot", "byte_cycles", "crc16", "crc7", "frame", "read_cycles"]
+__all__ = ["Boot", "boot", "byte_cycles", "card_cycles", "crc16", "crc7", "frame"]
 
 
 def _crc(data, width, polynomial):
@@ -36,7 +36,7 @@ def byte_cycles(half):
     return 16 * half + 2
 
 
-def read_cycles(size, timing, wait):
+def card_cycles(size, timing, wait):
     """Cycles for all blocks of ``size`` bytes of weights, each of which comes ``wait`` bytes after the one before: a
     byte that says so, its CRC, and a cycle for the loader."""
     return card_blocks(size) * ((wait + 1 + BLOCK_BYTES + 2) * byte_cycles(timing.fast) + 1)
@@ -231,8 +231,7 @@ def boot(head, size, timing, answer, *, ready=0, held=lambda now: (now, 0), chec
     ----------
     answer : callable       a byte that goes to the card -> the byte that comes from it meanwhile
     ready : int             cycle in which the memory is ready
-    held : callable         a cycle -> (the first from there on in which the loader is not busy with its block, its
-                            error)
+    held : callable         a cycle -> (the first from there on in which the loader has ended its block, its error)
     checked : callable      the same of the read-back, with its CRC
     """
     reader = _Reader(head, size, timing, answer, held, checked)

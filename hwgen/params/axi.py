@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from .checks import check_int
 
-__all__ = ["AXI_EVENTS", "AxiShape", "LoaderShape", "PAGE"]
+__all__ = ["AXI_EVENTS", "AxiShape", "CardShape", "LoaderShape", "PAGE"]
 
 PAGE = 4096     # bytes that no burst crosses; the weights start at a multiple
 
@@ -42,6 +42,8 @@ class AxiShape:
     queue: int = 4
     #: Whether the machine itself writes the memory: `LoaderShape`.
     loader = False
+    #: Whether it does so from a card: `CardShape`.
+    card = False
 
     def __post_init__(self):
         for noun, field, low, high in (("AXI data width", "data_width", 8, 1024),
@@ -105,3 +107,9 @@ class LoaderShape(AxiShape):
         super().check(design)
         if design.hw.source != "stream":
             raise ValueError(f"Weight source must be 'stream' with a loader, not {design.hw.source!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardShape(LoaderShape):
+    """The same with weights that come from an SD card by themselves (`hwgen.units.card_reader`)."""
+    card = True

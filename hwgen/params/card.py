@@ -1,5 +1,4 @@
-"""Weights on an SD card: what its image is, how the card is read, and what may go wrong. What unit, golden model and
-host agree on.
+"""Weights on an SD card: what its image is, how the card is read, and what may go wrong.
 
 Facts of cards are from the SD Association's Physical Layer Simplified Specification, chapter 7 (SPI mode).
 """
@@ -7,21 +6,22 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["ANSWER_BYTES", "BLOCK_BYTES", "CARD_MEANINGS", "CRC_AT", "CardError", "CardStep", "CardTiming", "RESETS",
-           "TRIES", "WAKE_BYTES", "card_blocks", "card_timing", "image_head"]
+__all__ = ["ANSWER_BYTES", "BLOCK_BYTES", "BLOCK_WAIT", "CARD_MEANINGS", "CRC_AT", "CardError", "CardStep",
+           "CardTiming", "RESETS", "TRIES", "WAKE_BYTES", "card_blocks", "card_timing", "head_error", "image_head"]
 
 BLOCK_BYTES = 512       # of SDHC and SDXC cards, whatever CMD16 says (7.2.3)
-#: Bytes of clocks before the first command: at 400 kHz 1.3 ms, of which the card wants 1 ms and 74 clocks (6.4.1).
+#: Of clocks before the first command: at 400 kHz 1.3 ms, of which the card wants 1 ms and 74 clocks (6.4.1).
 WAKE_BYTES = 64
 ANSWER_BYTES = 10       # that an answer may be late: N_CR is 8 at most (7.5.1)
 #: Times that CMD0 is sent. A card that was reading when the FPGA was configured anew goes on with its block: 515 bytes,
-#: of 17 a time.
+#: of 19 a time.
 RESETS = 64
 TRIES = 4               # times that a block is read
+#: Seconds from a block to the next, that the card takes while its clock runs: assumed. It may take 0.1 (4.6.2.1).
+BLOCK_WAIT = 100e-6
 
 _SLOW, _FAST = 400_000, 25_000_000      # Hz at most, before the card is ready and behind it (6.6.5, 6.6.6)
-# s: initialization takes that long at most (4.2.3), and the first byte of a block 100 ms (4.6.2.1)
-_PATIENCE = 1.0
+_PATIENCE = 1.0         # s: a card's start takes that long at most (4.2.3), a block's first byte 100 ms (4.6.2.1)
 
 _MAGIC, _VERSION = b"HWGNCARD", 1
 #: Where in the first block the CRC-32 of all weights is, 4 bytes, lowest first, behind what the machine knows.
@@ -94,8 +94,7 @@ def card_blocks(size):
 
 
 def image_head(machine, size):
-    """The bytes with which an image begins: magic, version, `registers.design_id` of its machine, bytes of its
-    weights."""
+    """The bytes with which an image begins: magic, version, `registers.design_id` of the machine, bytes of weights."""
     head = _MAGIC + b"".join(number.to_bytes(4, "little") for number in (_VERSION, machine, size))
     assert len(head) == CRC_AT
     return head
@@ -103,5 +102,6 @@ def image_head(machine, size):
 
 def head_error(place):
     """What it means when the byte at ``place`` is the first that is another one."""
-    return (CardError.NO_IMAGE if place < len(_MAGIC) else CardError.VERSION if place < len(_MAGIC) + 4
-            else CardError.MACHINE)
+    if place < len(_MAGIC):
+        return CardError.NO_IMAGE
+    return CardError.VERSION if place < len(_MAGIC) + 4 else CardError.MACHINE

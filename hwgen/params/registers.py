@@ -4,6 +4,7 @@ import zlib
 from dataclasses import dataclass
 
 from .axi import AXI_EVENTS
+from .card import CARD_MEANINGS
 from .errors import MEANINGS, OPERATIONS
 from .loader import LOAD_MEANINGS
 from .phases import EVENTS
@@ -204,6 +205,14 @@ def _adapter_registers(register, design):
              _field("missing", 8, 24, "ro", "words that are still to come"))
 
 
+def _card_registers(register):
+    """Registers of the weights that come from a card."""
+    register(0x0E0, "CARD", "of the card, which is read once, when the memory is ready",
+             _field("busy", 0, 1, "ro", "it is not over; LOAD, CHECK and SEAL are answered with an error"),
+             _field("error", 8, 4, "ro", "; ".join(f"{code.value}: {text}" for code, text in CARD_MEANINGS.items())))
+    register(0x0E4, "CARD_BLOCK", "of the card", _value("ro", "block of 512 bytes that is read, or was the last"))
+
+
 def _machine_registers(register, design, axi):
     """Which machine it is."""
     model, hw = design.model, design.hw
@@ -344,5 +353,7 @@ def register_map(design, axi):
     _name_registers(register, design.model.name)
     if hw.adapters:
         _adapter_registers(register, design)
+    if axi.card:
+        _card_registers(register)
     _result_registers(register, design, {**EVENTS, **(AXI_EVENTS if bus else {})})
     return RegisterMap(registers=tuple(found))

@@ -1,14 +1,16 @@
 """Times of a memory beside the FPGA: loading the weights into it, and reading them in a pass."""
 from dataclasses import dataclass
 
+from ..golden.card_reader import byte_cycles, card_cycles
 from ..golden.decode_loop import GAP
 from ..golden.dram import read_cycles
 from ..golden.sequencer import pass_timeline
 from ..golden.weights import request_list
+from ..params.card import BLOCK_WAIT, card_timing
 from ..params.frames import FRAME_BYTES, MOST_WRITTEN
 from ..params.loader import BLOCK, BURST, ROUND_TRIP
 
-__all__ = ["Reading", "adapter_seconds", "check_seconds", "load_seconds", "pass_bytes", "reading"]
+__all__ = ["Reading", "adapter_seconds", "card_seconds", "check_seconds", "load_seconds", "pass_bytes", "reading"]
 
 #: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a
 #: read of five words, and its answer).
@@ -40,6 +42,14 @@ def check_seconds(size, clock, axi, latency=20):
     words = min(BURST, axi.burst_words)
     burst = words * axi.word_bytes
     return size / burst * max(burst, latency + words + 1) / (clock * 1e6)
+
+
+def card_seconds(size, clock, axi, wait=BLOCK_WAIT):
+    """Seconds for ``size`` bytes from an SD card (`hwgen.golden.card_reader`) and to read them back, at a clock in MHz, when each block
+    comes ``wait`` seconds after the one before. Without the card's own start, which takes a second at most."""
+    timing = card_timing(clock)
+    bytes_ = max(1, round(wait * clock * 1e6 / byte_cycles(timing.fast)))
+    return card_cycles(size, timing, bytes_) / (clock * 1e6) + check_seconds(size, clock, axi)
 
 
 def pass_bytes(design, texts):

@@ -7,18 +7,25 @@ from amaranth.lib.wiring import In, Out, connect
 from ..lib.axi import lite_slave, read_master, stream_master, stream_slave, write_master
 from ..lib.layouts import ERROR_BITS
 from ..params.axi import AXI_EVENTS
+from ..params.card import image_head
 from ..params.errors import ErrorCode
 from ..params.phases import EVENTS
-from ..params.registers import RESULT, command_fields, register_map, word_bits
+from ..params.registers import RESULT, command_fields, design_id, register_map, word_bits
 from ..units.axi_reader import AxiReader
 from ..units.axi_registers import AxiRegisters
+from ..units.card_reader import CardReader
 from ..units.counters import Counters
 from ..units.decode_loop import DecodeLoop
 from ..units.memory_loader import MemoryLoader
 from .axi_adapters import AxiAdapters
 from .decoder import Decoder
 
-__all__ = ["AxiDecoder"]
+__all__ = ["AxiDecoder", "card_pins"]
+
+
+def card_pins():
+    """Members of a machine that reads a card."""
+    return {"card_cs_n": Out(1, init=1), "card_sck": Out(1), "card_mosi": Out(1, init=1), "card_miso": In(1)}
 
 
 class AxiDecoder(wiring.Component):
@@ -30,6 +37,7 @@ class AxiDecoder(wiring.Component):
     axi : AxiShape
     rom_file, wires             as of `Decoder`
     silence : int               cycles without a byte that end a block, for a `LoaderShape`
+    card : CardTiming           how a card is read, for a `CardShape`
 
     Members
     -------
@@ -45,16 +53,17 @@ class AxiDecoder(wiring.Component):
     With a `LoaderShape` m_axi_* has the write channels too, and there are:
     rx_valid, rx_data, raw      bytes of the line, and that they are weights now
     memory_ready, memory_failed the memory's start-up is over, or has failed. Before, and before it holds weights,
-    passes are refused
+    passes are refused card_*                      pins of a card, for a `CardShape`
 
     Raises
     ------
     ValueError                  for a design that has no place on these buses
     """
 
-    def __init__(self, design, axi, *, rom_file=None, wires=None, silence=None):
+    def __init__(self, design, axi, *, rom_file=None, wires=None, silence=None, card=None):
         axi.check(design)
-        self._design, self._axi, self._rom_file, self._wires, self._silence = design, axi, rom_file, wires, silence
+        self._design, self._axi, self._card = design, axi, card
+        self._rom_file, self._wires, self._silence = rom_file, wires, silence
         self._map = register_map(design, axi)
         weights = read_master(axi) if design.hw.source == "stream" else {}
         members = {"aclk": In(1), "aresetn": In(1), **weights, **lite_slave(self._map.address_width), "irq": Out(1),
@@ -65,6 +74,8 @@ class AxiDecoder(wiring.Component):
         if axi.loader:
             members |= {**write_master(axi), "rx_valid": In(1), "rx_data": In(8), "raw": Out(1),
                         "memory_ready": In(1), "memory_failed": In(1)}
+        if axi.card:
+            members |= card_pins()
         super().__init__(members)
 
     @property
@@ -218,12 +229,36 @@ class AxiDecoder(wiring.Component):
         with m.If(regs.seal_write):
             m.d.sync += [loaded.eq(1), place.eq(base), crc.eq(regs.seal_value)]
 
+        loading = loader.busy
+        if axi.card:
+            card = self._read_card(m, regs, usable, size)
+            loading = loader.busy | card.busy
+            with m.If(card.loaded):
+                m.d.sync += [loaded.eq(1), place.eq(0), crc.eq(card.crc)]
+
         # What is found before its first entry counts for a pass.
         self._refusal = refused, why = Signal(), Signal(ERROR_BITS, name="why")
         with m.If(~busy & ~(command.valid & command.ready)):
-            not_yet = Mux(~self.memory_ready | loader.busy, ErrorCode.MEMORY, ErrorCode.NO_WEIGHTS)
-            m.d.core += [refused.eq(~usable | loader.busy | ~here),
-                         why.eq(Mux(self.memory_failed, ErrorCode.MEMORY_FAILED, not_yet))]
+            m.d.core += [refused.eq(~usable | loading | ~here),
+                         why.eq(Mux(self.memory_failed, ErrorCode.MEMORY_FAILED, Mux(
+                ~self.memory_ready | loading, ErrorCode.MEMORY, ErrorCode.NO_WEIGHTS)))]
+
+    def _read_card(self, m, regs, usable, size):
+        """The card's reader, to which the loader belongs until it has ended."""
+        loader = self._loader
+        head = image_head(design_id(self._design, self._axi), size)
+        m.submodules.card = card = CardReader(head, size, self._card, self._axi.address_width)
+        m.d.comb += [self.card_cs_n.eq(card.cs_n), self.card_sck.eq(card.sck), self.card_mosi.eq(card.mosi),
+                     card.miso.eq(self.card_miso),
+                     card.ready.eq(usable), card.loader_busy.eq(loader.busy), card.loader_error.eq(loader.error),
+                     card.loader_crc.eq(loader.crc),
+                     regs.card_busy.eq(card.busy), regs.card_error.eq(card.error), regs.card_block_value.eq(card.block)]
+        with m.If(card.busy):
+            m.d.comb += [loader.rx_valid.eq(card.rx_valid), loader.rx_data.eq(card.rx_data), self.raw.eq(0),
+                         loader.load.eq(card.load),
+                         loader.check.eq(card.check), loader.address.eq(card.address), loader.length.eq(card.length),
+                         regs.load_refuse.eq(1), regs.check_refuse.eq(1), regs.seal_refuse.eq(1)]
+        return card
 
     def _count_bus(self, m, decoder, regs, first, busy):
         """The reader's counters, behind the machine's."""
@@ -273,7 +308,8 @@ class AxiDecoder(wiring.Component):
         else:
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
-            written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key', 'adapter')[f.lsb // 32]}_{f.name}") for f in fields}
+            written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key', 'adapter')[f.lsb // 32]}_{f.name}")
+                       for f in fields}
             wrong = _beyond(command, written)
             if self._adapters:
                 wrong |= self._adapters.missing(written["adapter"])

@@ -6,11 +6,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from ..lib.axi import lite_slave, read_master, write_master
-from ..params.axi import AxiShape, LoaderShape
+from ..params.axi import AxiShape, CardShape, LoaderShape
 from ..params.loader import SILENT_BITS
 from ..units.uart import UartReceiver, UartTransmitter
 from ..units.uart_bridge import UartBridge
-from .axi import AxiDecoder
+from .axi import AxiDecoder, card_pins
 
 __all__ = ["BUSES", "BoardMachine", "memory_buses", "memory_ports"]
 
@@ -18,15 +18,18 @@ __all__ = ["BUSES", "BoardMachine", "memory_buses", "memory_ports"]
 BUSES = AxiShape(host="queue", queue=32)
 
 
-def memory_buses(axi):
-    """`LoaderShape` of a board's machine whose memory wants an `AxiShape`."""
-    of_memory = {field.name: getattr(axi, field.name) for field in fields(AxiShape)}
-    return LoaderShape(**of_memory | {"host": BUSES.host, "queue": BUSES.queue})
+def memory_buses(axi, card=False):
+    """`LoaderShape` of a board's machine whose memory wants an `AxiShape`, or `CardShape` if weights come from a
+    card."""
+    shape = CardShape if card else LoaderShape
+    return shape(**{field.name: getattr(axi, field.name) for field in fields(AxiShape)}
+                 | {"host": BUSES.host, "queue": BUSES.queue})
 
 
 def memory_ports(axi):
-    """Members of a machine whose weights are in a memory beside it."""
-    return {**write_master(axi), **read_master(axi), "memory_ready": In(1), "memory_failed": In(1)}
+    """Members of a machine whose weights are in a memory beside it, and of its card."""
+    return {**write_master(axi), **read_master(axi), "memory_ready": In(1), "memory_failed": In(1),
+            **(card_pins() if axi.card else {})}
 
 
 class BoardMachine(wiring.Component):
@@ -39,6 +42,7 @@ class BoardMachine(wiring.Component):
     divisor : int           cycles per bit of the UART
     rom_file, wires         as of `Decoder`
     axi : LoaderShape       the port of the memory, for source "stream"
+    card : CardTiming       how a card is read, for a `CardShape`
 
     Members
     -------
@@ -47,20 +51,21 @@ class BoardMachine(wiring.Component):
     led                     0: alive, 1: a pass is under way, 2: a byte came, 3: one went, 7..4: phase of the pass
     m_axi_*                 AXI4 master of the memory, for source "stream"
     memory_ready, memory_failed     its start-up is over, or has failed: levels, of the machine's clock
+    card_*                  pins of the card, for a `CardShape`
 
     Raises
     ------
     ValueError              for a design with source "stream" without a memory, or the other way round
     """
 
-    def __init__(self, design, *, divisor, rom_file=None, wires=None, axi=None):
+    def __init__(self, design, *, divisor, rom_file=None, wires=None, axi=None, card=None):
         if axi and design.hw.source != "stream":
             raise ValueError(f"Weight source must be 'stream' on a board with a memory, not {design.hw.source!r}")
         if not axi and not design.hw.inside:
             raise ValueError("A board's machine keeps its weights in itself: "
                              "take source=rom or source=wired for the shape")
         self._design, self._divisor, self._rom_file, self._wires = design, divisor, rom_file, wires
-        self._axi = axi or BUSES
+        self._axi, self._card = axi or BUSES, card
         self._memory = memory_ports(axi) if axi else {}
         super().__init__({"clk": In(1), "rst": In(1), "rx": In(1, init=1), "tx": Out(1, init=1), "led": Out(8),
                           **self._memory})
@@ -79,7 +84,7 @@ class BoardMachine(wiring.Component):
         m.domains.board = ClockDomain(local=True)
         m.d.comb += [ClockSignal("board").eq(self.clk), ResetSignal("board").eq(self.rst)]
         m.submodules.machine = machine = AxiDecoder(self._design, self._axi, rom_file=self._rom_file, wires=self._wires,
-                                                    silence=SILENT_BITS * self._divisor)
+                                                    silence=SILENT_BITS * self._divisor, card=self._card)
         width = machine.registers.address_width
         receiver, transmitter = UartReceiver(self._divisor), UartTransmitter(self._divisor)
         bridge = UartBridge(width, self._divisor)

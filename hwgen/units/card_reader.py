@@ -4,7 +4,8 @@ from amaranth.lib import wiring
 from amaranth.lib.crc.catalog import CRC16_XMODEM, CRC7_MMC
 from amaranth.lib.wiring import In, Out
 
-from ..params.card import ANSWER_BYTES, BLOCK_BYTES, CRC_AT, RESETS, TRIES, WAKE_BYTES, CardError, CardStep, card_blocks, head_error
+from ..params.card import (ANSWER_BYTES, BLOCK_BYTES, CRC_AT, RESETS, TRIES, WAKE_BYTES, CardError, CardStep,
+                           card_blocks, head_error)
 
 __all__ = ["CardReader"]
 
@@ -17,12 +18,14 @@ _TOKEN = 0xFE           # before a block
 
 
 class CardReader(wiring.Component):
-    """Starts a card in SPI mode, reads an image of weights from its first block on, and gives it to a `MemoryLoader`, which reads all back
-    in the end. Each block's CRC-16 is checked; one that is wrong, or does not come, is read again, `TRIES` times in all.
+    """Starts a card in SPI mode, reads an image of weights from its first block on, and gives it to a `MemoryLoader`,
+    which reads all back in the end. Each block's CRC-16 is checked; one that is wrong, or does not come, is read
+    again, `TRIES` times in all.
 
-    A byte is exchanged with the card in ``16 * half + 2`` cycles, half a period of its clock being ``slow`` cycles and then ``fast``. The
-    card's bits are taken when its clock falls, a whole period after the one before: what makes them late has that time. A block's bytes
-    are the loader's before its CRC is known. `hwgen.golden.card_reader` has the cycles.
+    A byte is exchanged with the card in ``16 * half + 2`` cycles, half a period of its clock being ``slow`` cycles and
+    then ``fast``. The card's bits are taken when its clock falls, a whole period after the fall that made them: what
+    makes them late has that time. A block's bytes are the loader's before its CRC is known. `hwgen.golden.card_reader`
+    has the cycles.
 
     Parameters
     ----------
@@ -61,8 +64,9 @@ class CardReader(wiring.Component):
                              f"{timing.slow} and {timing.fast}")
         self._head, self._size, self._timing = head, size, timing
         super().__init__({
-            "cs_n": Out(1, init=1), "sck": Out(1), "mosi": Out(1, init=1), "miso": In(1), "ready": In(1), "busy": Out(1), "error": Out(4),
-            "block": Out(32), "load": Out(1), "check": Out(1), "address": Out(address_width), "length": Out(address_width),
+            "cs_n": Out(1, init=1), "sck": Out(1), "mosi": Out(1, init=1), "miso": In(1), "ready": In(1),
+            "busy": Out(1), "error": Out(4), "block": Out(32),
+            "load": Out(1), "check": Out(1), "address": Out(address_width), "length": Out(address_width),
             "rx_valid": Out(1), "rx_data": Out(8), "loader_busy": In(1), "loader_error": In(3), "loader_crc": In(32),
             "loaded": Out(1), "crc": Out(32)})
 
@@ -86,7 +90,8 @@ class CardReader(wiring.Component):
         # A block's address is of the weights, which begin behind the first.
         self._last = card_blocks(self._size)
         rest = self._size - (self._last - 1) * BLOCK_BYTES
-        m.d.comb += [self.address.eq((self.block - 1) * BLOCK_BYTES), self.length.eq(Mux(self.block == self._last, rest, BLOCK_BYTES))]
+        m.d.comb += [self.address.eq((self.block - 1) * BLOCK_BYTES),
+                     self.length.eq(Mux(self.block == self._last, rest, BLOCK_BYTES))]
         with m.FSM(name="state"):
             self._commands(m, *frame)
             self._blocks(m, checksum)
@@ -246,7 +251,7 @@ class CardReader(wiring.Component):
                     self._again(m, CardError.SILENT)
         with m.State("BLOCK"):
             with m.If(self._send(m)):
-                m.d.comb += [crc.valid.eq(1), self.rx_valid.eq(weights & (count < self.length))]
+                m.d.comb += [crc.valid.eq(1), self.rx_valid.eq(weights)]
                 m.d.sync += count.eq(count + 1)
                 with m.If(~weights):
                     with m.If((count < CRC_AT) & (self._came != Array(self._head)[count]) & (fault == CardError.NONE)):
@@ -316,7 +321,8 @@ class CardReader(wiring.Component):
         m.next = "GAP"
 
     def _reset_again(self, m):
-        m.d.sync += [self._step.eq(CardStep.RESET), self._tries.eq(self._tries + 1), self.cs_n.eq(1), self._count.eq(WAKE_BYTES - 1)]
+        m.d.sync += [self._step.eq(CardStep.RESET), self._tries.eq(self._tries + 1), self.cs_n.eq(1),
+                     self._count.eq(WAKE_BYTES - 1)]
         m.next = "WAKE"
         with m.If(self._tries == RESETS - 1):
             self._end(m, CardError.NO_CARD)

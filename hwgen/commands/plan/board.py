@@ -12,7 +12,7 @@ from ...params.design import Design
 from ...params.presets import hw_shape
 from ...plan.costs import KINDS, PAIRED, check_pairs, table, unknown
 from ...plan.fit import FULL, Fit, cycles_with, fit, largest, smallest_change, spelled
-from ...plan.loading import Reading, adapter_seconds, load_seconds, reading
+from ...plan.loading import Reading, adapter_seconds, card_seconds, load_seconds, reading
 from ...plan.summary import summary
 from ...plan.wired import expected
 from ..chips import DOES_NOT_FIT, add_chip, capacity_of, check_clock, chip, shape_of
@@ -182,7 +182,13 @@ def _say_memory(estimate):
     print("         without the memory's controller, the reader of weights and the loader")
     print(f"memory   {memory.title}: {size:,} bytes of weights of {memory.size:,}"
           + (": too many, take a smaller model or --formats weights=e2m1" if estimate.too_large else
-             f"; {load_seconds(size, baud):,.1f} s to load them, at {baud:,} baud"))
+             f"; {load_seconds(size, baud):,.1f} s to load them, at {baud:,} baud"
+             + (f", or {_from_card(estimate):,.1f} s from an SD card" if estimate.board.card else "")))
+
+
+def _from_card(estimate):
+    """Seconds until weights have come from a board's card."""
+    return card_seconds(estimate.weight_bytes, estimate.board.clock, estimate.memory.axi())
 
 
 def _say_adapters(estimate):
@@ -291,4 +297,6 @@ def _facts(estimate, smaller):
         seconds = round(load_seconds(estimate.weight_bytes, estimate.board.baud), 1)
         about["memory"] = {"title": memory.title, "bytes": memory.size, "weights": estimate.weight_bytes,
                            "load_seconds": seconds, "passes": passes}
+        if estimate.board.card:
+            about["memory"]["card_seconds"] = round(_from_card(estimate), 1)
     return about

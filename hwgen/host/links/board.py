@@ -12,6 +12,7 @@ from ...fpga import files
 from ...fpga.dram import memory_verilog
 from ...lib.workdir import work_folder
 from ...models.pack import pack
+from ...params.card import card_timing
 from ...top.board import BUSES, BoardMachine, memory_buses, memory_ports
 from ..diagnosis.faults import WeightFault, rewired
 from .frames import FramePort
@@ -20,12 +21,12 @@ from .lines import PinsLine, SerialLine
 from .loader import load_weights
 from .machine import broken, flipping
 from .register_link import RegisterLink
-from .sdram import board_with_chip, simulated
+from .sdram import board_with_chip, card_periods, card_verilog, simulated
 from .verilated import WORK, KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, remembered, texts
 
 __all__ = ["build_pins", "build_with_chip", "buses", "pins_link", "serial_link", "simulated_pins"]
 
-MAIN = Path(__file__).with_name("uart_main.cpp")
+MAIN, CARD = Path(__file__).with_name("uart_main.cpp"), Path(__file__).with_name("sd_card.v")
 
 #: What stands for the vendor's PLL in a simulation: its clock is the oscillator's, and it is locked at once.
 _PLL = """\
@@ -50,42 +51,49 @@ module top (input wire clk, input wire rx, output wire tx{ports});
   reg [4:0] settled;
   initial settled = 0;
   always @(posedge clk) if (!settled[4]) settled <= settled + 1'b1;
-  machine machine (.clk(clk), .rst(!settled[4]), .rx(rx), .tx(tx), .led(){connections});
+  machine machine (.clk(clk), .rst(!settled[4]), .rx(rx), .tx(tx), .led(){connections});{card}
 endmodule
 """
 
 
 def buses(board):
     """The `AxiShape` of a board's machine."""
-    return memory_buses(board.memory.axi()) if board.memory else BUSES
+    return memory_buses(board.memory.axi(), board.card) if board.memory else BUSES
 
 
-def _component(board, divisor):
+def _component(board, divisor, card_clock):
     more = {"axi": buses(board)} if board.memory else {}
+    if board.card:
+        more["card"] = card_timing(card_clock or board.clock)
     return lambda design, **wires: BoardMachine(design, divisor=divisor, **more, **wires)
 
 
-def _memory_top(board):
-    """Verilog of a machine's top in a simulation, whose memory is outside."""
+def _memory_top(board, card_clock):
+    """Verilog of a machine's top in a simulation, whose memory is outside. A card is inside, and its bytes outside."""
     members = memory_ports(buses(board))
+    connections = "".join(f", .{name}({name})" for name in members)
+    members = {name: member for name, member in members.items() if not name.startswith("card_")}
+    card, inside = card_verilog(*card_periods(card_clock or board.clock)) if board.card else ("", "")
 
     def port(name, member):
         width = Shape.cast(member.shape).width
         return f", {'input' if member.flow == In else 'output'} wire [{width - 1}:0] {name}"
     ports = "".join(port(name, member) for name, member in members.items())
-    return _MEMORY_TOP.format(ports=ports, connections="".join(f", .{name}({name})" for name in members))
+    return _MEMORY_TOP.format(ports=ports + card, connections=connections, card=inside)
 
 
-def build_pins(board, design, quantized, *, divisor=None):
+def build_pins(board, design, quantized, *, divisor=None, card_clock=None):
     """Compile a board's top, from its emitted Verilog. Returns the executable; the same top is built once.
 
-    ``divisor`` is the cycles per bit, the board's unless somebody is in a hurry.
+    ``divisor`` is the cycles per bit, the board's unless somebody is in a hurry; ``card_clock`` likewise the clock in
+    MHz that the reader of a card thinks it has.
     """
     divisor = divisor or files.divisor(board)
-    component = _component(board, divisor)
-    top = _memory_top(board) if board.memory else files.top(board, "machine")
+    component = _component(board, divisor, card_clock)
+    top = _memory_top(board, card_clock) if board.memory else files.top(board, "machine")
     cache_folder().mkdir(parents=True, exist_ok=True)
-    return remembered(("pins", top, files.has_pll(board), divisor, design, buses(board), quantized.digest),
+    more = [card_clock] if board.card else []
+    return remembered(("pins", top, files.has_pll(board), divisor, design, buses(board), quantized.digest, *more),
                       lambda: _built_pins(board, design, quantized, divisor, top, component))
 
 
@@ -100,13 +108,15 @@ def _built_pins(board, design, quantized, divisor, top, component):
         header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder", design) + f"#define DIVISOR {divisor}\n"
         if board.memory:
             header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {buses(board).word_bytes}\n"
+        if board.card:
+            header, sources = f"{header}#define CARD 1\n", [*sources, CARD]
         return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
                     lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
 
 
-def build_with_chip(board, design, quantized, *, divisor=None):
+def build_with_chip(board, design, quantized, *, divisor=None, card_clock=None):
     """As `build_pins`, of the top that goes into the bitstream of a board with a memory: with LiteDRAM's controller,
-    and a chip behind its pins (docs/dram.md).
+    and a chip behind its pins (docs/dram.md), and a card if it reads one.
 
     ToolError if LiteDRAM is not installed.
     """
@@ -114,13 +124,15 @@ def build_with_chip(board, design, quantized, *, divisor=None):
     memory = board.memory
     cache_folder().mkdir(parents=True, exist_ok=True)
     with work_folder(cache_folder(), WORK) as work:
-        emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor))
+        emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor, card_clock))
         path = memory_verilog(memory, board.clock)
-        (work / "board.v").write_text(simulated([board_with_chip(memory, board.clock, len(board.pins()["led"])),
-                                                 files.top(board, "machine"), *path.values(), _PLL_2]))
-        sources = [work / "machine/machine.v", work / "board.v"]
+        card = card_periods(card_clock or board.clock) if board.card else None
+        around = board_with_chip(memory, board.clock, len(board.pins()["led"]), card)
+        (work / "board.v").write_text(simulated([around, files.top(board, "machine"), *path.values(), _PLL_2]))
+        sources = [work / "machine/machine.v", work / "board.v", *([CARD] if card else [])]
         numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows,
                    "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
+        numbers |= {"CARD": 1} if card else {}
         header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder", design)
         header += "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
         return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)),
@@ -145,21 +157,24 @@ def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), 
 
 @contextlib.contextmanager
 def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES,
-              memory=None, loaded=True):
+              memory=None, loaded=True, card=None):
     """A `RegisterLink` to what `build_pins` made.
 
     ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have
     been in it when it was built. With a `LoaderShape` ``memory`` is the file of the memory's bytes, at its beginning;
     what it has of the weights is checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
+    ``card`` is the file of a card's bytes, if there is one, and what it does, as ("card.img", "waits=5"):
+    `uart_main.cpp`.
     """
     with contextlib.ExitStack() as stack:
         if axi.loader:
-            pins = PinsLine(executable, memory)
+            pins = PinsLine(executable, memory or card and "-", card or ())
             stack.callback(pins.close)
             link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized,
                                 patience=600, weights=False)
             link.flip, link.control = pins.flip, pins.control
             if loaded:
+                link.card()
                 load_weights(link, pack(quantized, design))
                 link.check_weights()
             for fault in faults:

@@ -90,14 +90,15 @@ class SerialLine:
 class PinsLine:
     """The UART pins of a simulated board: a process whose stdin and stdout are what is on the wires (`uart_main.cpp`).
 
-    ``memory``: the file whose bytes are those of the board's memory, if it has one.
+    ``memory``: the file whose bytes are those of the board's memory, if it has one. ``card``: more words for it.
     """
 
-    def __init__(self, executable, memory=None):
+    def __init__(self, executable, memory=None, card=()):
         self.name = "simulated UART"
         theirs, self._control = os.pipe()
         # in its own session: Ctrl-C reaches us, and we end it after its files are closed
-        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])],
+        words = [str(memory)] * bool(memory) + [str(word) for word in card]
+        self._process = subprocess.Popen([str(executable), str(theirs), *words],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
         os.close(theirs)

@@ -10,6 +10,7 @@ from ...params.frames import MOST_WRITTEN
 from ...params.loader import LoadError
 from ...params.phases import EVENTS
 from ...params.registers import MAGIC, RESULT, VERSION, command_fields, design_id, register_map
+from .card import CardState
 from .frames import Read, Write
 from .link import (Entry, KvAnswer, Link, LinkError, PassResult, check_fits, check_loaded, checked_adapter,
                    entry_errors, refusals)
@@ -76,9 +77,10 @@ class RegisterLink(Link):
     def check_weights(self):
         """LinkError unless the machine has the model's weights."""
         loader = self._map if "LOAD" in self._map else None
+        card = self.card()
         if loader and not self.memory().loaded:
-            raise LinkError("The board's memory holds no weights that were loaded since it was switched on: "
-                            f"{self._load_them()}")
+            raise LinkError("The board's memory holds no weights that were loaded since it was switched on"
+                            f"{f' (its card: {card})' if card else ''}: {self._load_them()}")
         # the weights say what they are when they are read
         self.reset()
         self._give([Entry(0, 0, 0)])
@@ -237,6 +239,24 @@ class RegisterLink(Link):
         if found[-1].failed:
             raise LinkError("The board's memory does not work: its start-up has failed")
         return found[-1]
+
+    def card(self, progress=lambda block: None):
+        """`CardState` when the machine has read its card, or None of one that has none. ``progress(block)`` is called
+        as blocks come. LinkError if none does for ``patience`` seconds."""
+        if "CARD" not in self._map:
+            return None
+        self.memory()
+        latest, state = -1, None
+
+        def moved():
+            nonlocal state
+            state = CardState.of(self._port.read(self._register("CARD"), 2))
+            return not state.busy or state.block != latest
+        while state is None or state.busy:
+            self._wait(moved, "the reading of its card")
+            latest = state.block
+            progress(latest)
+        return state
 
     def check_block(self, address, length):
         """`MemoryState` behind a block that was read back."""

@@ -1,18 +1,20 @@
 // A board's top as a Verilator model whose UART pins are stdin and stdout: bytes become levels of the pin rx, one bit per DIVISOR cycles, and
 // what the pin tx says becomes bytes. The clock stands still while nothing is sent or received for IDLE cycles and no byte is waiting.
 //
-//   model [CONTROL [MEMORY]]
+//   model [CONTROL [MEMORY [CARD [NAME=VALUE ...]]]]
 //
 // CONTROL is the number of an open file with lines, each done before the bytes that are sent after it:
 //   flip MEMORY WORD BIT    kv_memory.h
 //   time N                  cycles that pass before the clock stands still
-//   report FILE             cycles so far, into a file
+//   report FILE             cycles so far, into a file; with a card behind them the blocks that it sent, and the cycles of the first and the last
 // and of a top with an AXI4 memory, whose bytes are the file MEMORY:
 //   memory flip BYTE BIT    a bit of it
 //   memory ready N, memory failed N     its start-up is over, or has failed: it is over some time after the reset by itself
 //   memory refuse BYTE      reads of that word are answered with SLVERR; none is, beyond its end
 // and of a top with a chip of SDRAM behind its pins, whose first complaint ends the program:
 //   memory flip BYTE BIT    a bit of it, by its address on the bus
+// A top with an SD card at its pins has one whose bytes are the file CARD, unless that is "-" or not given: then there is none. NAME is one of the inputs of sd_card.v that say
+// what it does; its first complaint ends the program.
 // The memory takes an address a cycle, has its first word LATENCY cycles later, and distrusts its master: what a burst may not be ends the program.
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +23,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
+#include <vector>
 
 #include "Vtop.h"
 #include "kv_memory.h"
@@ -29,6 +32,10 @@
 static const unsigned IDLE = 64 * 10 * DIVISOR;
 
 static uint64_t until;          // the clock does not stand still before
+#if CARD
+static uint32_t card_blocks;            // that a card has sent, and the cycles of the first and the last
+static uint64_t card_first, card_last;
+#endif
 
 #if MEMORY_BYTES
 #include <sys/mman.h>
@@ -118,9 +125,56 @@ static void control_any(const char *line, uint64_t now) {
     unsigned long long cycles;
     if (sscanf(line, "time %llu", &cycles) == 1) until = now + cycles;
     if (!strncmp(line, "report ", 7))
-        if (FILE *file = fopen(line + 7, "w")) fprintf(file, "%llu\n", (unsigned long long)now), fclose(file);
+        if (FILE *file = fopen(line + 7, "w")) {
+            fprintf(file, "%llu\n", (unsigned long long)now);
+#if CARD
+            fprintf(file, "%u %llu %llu\n", card_blocks, (unsigned long long)card_first, (unsigned long long)card_last);
+#endif
+            fclose(file);
+        }
     control_memory(line);
 }
+
+#if CARD
+static std::vector<uint8_t> card_bytes;
+static bool card_there;
+
+static bool start_card(Vtop &top, int argc, char **argv) {
+    top.card_waits = 1;
+    if (argc < 4 || !strcmp(argv[3], "-")) return true;
+    FILE *file = fopen(argv[3], "rb");
+    if (!file) return perror("card"), false;
+    for (int byte; (byte = fgetc(file)) != EOF;) card_bytes.push_back(byte);
+    fclose(file);
+    card_there = true;      // from the second cycle on: in the first it gets its power
+    for (int k = 4; k < argc; k++) {
+        char name[16];
+        unsigned value;
+        if (sscanf(argv[k], "%15[a-z_]=%u", name, &value) != 2) return fprintf(stderr, "the card: %s\n", argv[k]), false;
+#define SAID(NAME) if (!strcmp(name, #NAME)) top.card_##NAME = value;
+        SAID(seed) SAID(kind) SAID(deaf) SAID(starts) SAID(waits) SAID(fault) SAID(fault_block) SAID(fault_times)
+    }
+    return true;
+}
+// Returns that its clock has moved.
+static bool card_cycle(Vtop &top, uint64_t now) {
+    static bool clock;
+    if (top.card_error) fprintf(stderr, "the card: error %u in its cycle %u (sd_card.v)\n", top.card_error, top.card_error_cycle), exit(4);
+    const uint64_t place = top.card_at_block * 512ull + top.card_at_byte;
+    top.card_content = place < card_bytes.size() ? card_bytes[place] : 0;
+    top.card_present = card_there && now;
+    if (card_blocks != top.card_blocks) {
+        if (!card_blocks) card_first = now;
+        card_blocks = top.card_blocks, card_last = now;
+    }
+    const bool moved = clock != top.card_sck;
+    clock = top.card_sck;
+    return moved;
+}
+#else
+static bool start_card(Vtop &, int, char **) { return true; }
+static bool card_cycle(Vtop &, uint64_t) { return false; }
+#endif
 
 int main(int argc, char **argv) {
     VerilatedContext context;
@@ -138,6 +192,7 @@ int main(int argc, char **argv) {
     memory = (uint8_t *)mmap(nullptr, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) return perror("memory"), 2;
 #endif
+    if (!start_card(top, argc, argv)) return 2;
     top.rx = 1;
     for (;;) {
         if (now % 64 == 0) {
@@ -172,6 +227,7 @@ int main(int argc, char **argv) {
             quiet = 0;
         }
         memory_cycle(top, now);
+        if (card_cycle(top, now)) quiet = 0;
         top.clk = 1;
         top.eval();
         top.clk = 0;

@@ -1,3 +1,4 @@
+/* verilator lint_off BLKSEQ */
 // An SD card in SPI mode, at its pins, for simulation: what a host needs that reads blocks (SD Association, Physical Layer Simplified Specification, chapter 7). It distrusts
 // its host: what the specification forbids is an error with a code of its own. How long it takes for anything is drawn at random. Its bits come a cycle of `clk` behind the
 // fall of `sck`. Bytes of blocks are asked for at `at_block` and `at_byte`, and are to be there some cycles later.
