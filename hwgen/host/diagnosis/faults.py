@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ...golden.admission import admit_pass
 from ...golden.kv_cache import KvBlocks
@@ -196,8 +198,8 @@ class Constant:
     entries: tuple
     bits: int
     signed: bool
-    replaced: object
-    valid: object
+    replaced: Callable[[int, int], Any]
+    valid: Callable[[Any, int], bool]
     args: tuple = ()
 
     def flipped(self, entry, bit):
@@ -215,7 +217,7 @@ def constants(design):
     """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise and softcap are
     not among them."""
     found = {}
-    lines = [("rmsnorm", "rsqrt", rsqrt_table, (design.model.hidden_size, "rmsnorm"))]
+    lines: list[tuple] = [("rmsnorm", "rsqrt", rsqrt_table, (design.model.hidden_size, "rmsnorm"))]
     lines += [("qk_norm", name, rsqrt_table, (length, "qk_norm")) for name, length in _qk_lengths(design).items()]
     if design.block.activation in SIGMOID_FRACTION:
         lines.append(("swiglu", "sigmoid", sigmoid_table, (design.block.activation,)))

@@ -258,10 +258,6 @@ def _product(weight, gains):
     return Recipe(weight.needs | gains.needs, lambda read: weight.make(read) * gains.make(read))
 
 
-def _product(weight, gains):
-    return Recipe(weight.needs | gains.needs, lambda read: weight.make(read) * gains.make(read))
-
-
 def _sum(own, weight, bias):
     def make(read):
         return (own.make(read) + weight.make(read).astype(np.float64) @ bias.make(read)).astype(np.float32)
