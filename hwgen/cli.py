@@ -106,7 +106,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main(arguments=None):
     from .host.driver import Mismatch
-    from .host.link import LinkError
+    from .host.links.link import LinkError
     command = "hwgen"
 
     def complain(text, code):

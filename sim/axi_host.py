@@ -135,10 +135,10 @@ class Host:
         self.forget()
 
     def words(self, entries, last=1):
-        """Of entries [(slot, position, token, want, key)]; the ``last`` bit of the last of them."""
-        return [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key,
+        """Of entries [(slot, position, token, want, key, adapter or nothing)]; the ``last`` bit of the last of them."""
+        return [packed(self.entry_fields, {"slot": s, "position": p, "token": t, "want": w, "key": key, "adapter": (*number, 0)[0],
                                            "last": last * (i == len(entries) - 1)})
-                for i, (s, p, t, w, key) in enumerate(entries)]
+                for i, (s, p, t, w, key, *number) in enumerate(entries)]
 
     async def give(self, entries):
         """Entries [(slot, position, token, want, key)] of a pass; the key counts with sampler "gumbel"."""
@@ -149,7 +149,8 @@ class Host:
         for word in words:
             while (await self.fields("QUEUE"))["space"] == 0:
                 pass
-            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_HI", word >> 32)):
+            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_ADAPTER", word >> 96),
+                               ("COMMAND_HI", word >> 32)):
                 if name in self.registers:
                     await self.write(name, **{f.name: (part & f.mask) >> f.lsb for f in self.registers[name].fields})
 

@@ -2,10 +2,10 @@
 import contextlib
 from pathlib import Path
 
-from hwgen.host.frames import Read
-from hwgen.host.link import EccState, LinkError
-from hwgen.host.register_link import RegisterLink
-from hwgen.host.verilated import KEEP, KV_MEMORY, VerilatedLink, compiled, kept, kv_header, texts
+from hwgen.host.links.frames import Read
+from hwgen.host.links.link import EccState, LinkError
+from hwgen.host.links.register_link import RegisterLink
+from hwgen.host.links.verilated import KEEP, KV_MEMORY, VerilatedLink, compiled, kept, kv_header, texts
 from hwgen.params.axi import PAGE
 from hwgen.params.registers import RESULT, command_fields, register_map
 
@@ -15,7 +15,7 @@ MAIN = Path(__file__).with_name("axi_main.cpp")
 
 
 def build_axi(verilog, top, design, axi, *, opt="-O1", images=(), headers=False):
-    """As `hwgen.host.verilated.build_model`, of an `AxiDecoder`."""
+    """As `hwgen.host.links.verilated.build_model`, of an `AxiDecoder`."""
     header = kv_header(f"{top}__DOT__decoder") + "".join(f"#define {name} {int(value)}\n" for name, value in (
         ("HAS_BUS", design.hw.source == "stream"), ("HAS_STREAMS", axi.host == "stream"),
         ("WORD_BYTES", axi.word_bytes), ("OUTSTANDING", axi.outstanding)))
@@ -31,8 +31,12 @@ class AxiPort(VerilatedLink):
     """The model's buses. It is a port of a `RegisterLink`; ``give`` and ``take`` are its streams."""
 
     def transact(self, operations):
-        """As `hwgen.host.frames.FramePort.transact`."""
-        return [self.read(op.address, op.count) if isinstance(op, Read) else self.write(op.address, *op.words) for op in operations]
+        """As `hwgen.host.links.frames.FramePort.transact`."""
+        return [self.read(op.address, op.count) if isinstance(op, Read) else self._all(op) for op in operations]
+
+    def _all(self, operation):
+        for i, word in enumerate(operation.words):
+            self.write(operation.address + 4 * i * (not operation.fixed), word)
 
     def _done(self, text):
         answer = self._ask(text)
@@ -76,13 +80,15 @@ class AxiLink(RegisterLink):
             return
         fields = command_fields(self.design)
         for index, e in enumerate(entries):
-            values = dict(token=e.token, position=e.position, slot=e.slot, want=int(e.want), last=int(index == len(entries) - 1), key=e.key)
+            values = dict(token=e.token, position=e.position, slot=e.slot, want=int(e.want), last=int(index == len(entries) - 1), key=e.key,
+                          adapter=e.adapter)
             word = sum(values[field.name] << field.lsb for field in fields)
             if self._axi.host == "stream":
                 self._port.give(word, values["last"])
                 continue
             self._wait(lambda: self._port.read(self._register("QUEUE"))[0] & 0xFF, "its queue")
-            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_HI", word >> 32)):
+            for name, part in (("COMMAND_LO", word), ("COMMAND_KEY", word >> 64), ("COMMAND_ADAPTER", word >> 96),
+                               ("COMMAND_HI", word >> 32)):
                 if name in self._map:
                     self._port.write(self._register(name), part & 0xFFFFFFFF)
 

@@ -424,3 +424,50 @@ async def offers_stay(dut):
     assert len(memory.addresses) == asked
     await host.write("CONTROL", run=1)
     check(await host.take(), second)
+
+
+async def load(host, number, words):
+    await host.write("ADAPTER_LOAD", number=number)
+    for word in words:
+        await host.write("ADAPTER_DATA", value=word)
+
+
+async def refused(access):
+    with pytest.raises(BusError):
+        await access
+
+
+@cocotb.test(skip=not DESIGN.hw.adapters)
+async def adapters(dut):
+    """Loaded between passes and while one runs, replaced, and mixed in passes; what names one that is not there is refused."""
+    clock, _, host = await begin(dut)
+    words, steps = PARAMS["adapters"], PARAMS["adapted"]
+    assert await host.read("ADAPTER_WORDS") == len(words[0]) and await host.fields("ADAPTER_STATUS") == {"loaded": 0, "missing": 0}
+    for number in (0, DESIGN.hw.adapters + 1):
+        await refused(host.write("ADAPTER_LOAD", number=number))
+    await refused(host.write("ADAPTER_DATA", value=1))
+    await refused(host.give([(0, 0, 0, 1, 0, 1)]))
+    await load(host, 1, words[1])
+    await load(host, 1, words[0])                   # another one in its place
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 1, "missing": 0}
+    await refused(host.give([(0, 0, 0, 1, 0, 2)]))
+    await host.give(steps[0]["entries"])
+    await refused(host.write("ADAPTER_LOAD", number=1))     # whose entries run
+    await host.write("ADAPTER_LOAD", number=2)
+    for word in words[1]:
+        await host.write("ADAPTER_DATA", value=word)
+    check(await host.take(), steps[0])
+    await host.write("IRQ_STATUS", done=1, result=1)
+    assert await host.signatures(DESIGN.layers, DESIGN.hw.entries, steps[0]["rows"]) == steps[0]["signatures"]
+    for step in steps[1:4]:
+        await checked_pass(host, step)
+    await clock.edge(20)
+    await load(host, 1, words[0][:-1])              # cut off: the others go on
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 2, "missing": 1}
+    await refused(host.give([(0, 0, 0, 1, 0, 1)]))
+    await checked_pass(host, steps[4])
+    await host.reset()                              # which leaves the memory alone
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 2, "missing": 1}
+    await host.write("ADAPTER_DATA", value=words[0][-1])
+    assert await host.fields("ADAPTER_STATUS") == {"loaded": 3, "missing": 0}
+    await checked_pass(host, steps[0])

@@ -6,7 +6,7 @@ import random
 import cocotb
 
 from hwgen.golden.weights import ROM_LATENCY
-from hwgen.host.scheduler import TURNAROUND
+from hwgen.host.serving.scheduler import TURNAROUND
 from hwgen.lib.layouts import command_layout, kv_answer_layout, kv_command_layout, outcome_layout
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.phases import EVENTS

@@ -20,7 +20,7 @@ from unittest import mock
 
 from amaranth.back import rtlil
 
-import hwgen.host.verilated
+import hwgen.host.links.verilated
 import hwgen.lib.verilog
 from hwgen.lib import verilator
 
@@ -201,7 +201,7 @@ def counted(folder):
     for name in ("verilog", "raw"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     build, main = verilator.build, folder / "main.cpp"
-    text = _MAIN.replace("MODEL", str(hwgen.host.verilated.MAIN))
+    text = _MAIN.replace("MODEL", str(hwgen.host.links.verilated.MAIN))
     if not main.exists() or main.read_text() != text:       # processes beside this one may be reading it
         main.write_text(text)
 
@@ -216,7 +216,7 @@ def counted(folder):
             named.append(source)
         return build(named, top, args=[*args, "--coverage-line"], **more | {"opt": "-O0"})      # most are run once
 
-    with made_by(), mock.patch.object(verilator, "build", counting), mock.patch.object(hwgen.host.verilated, "MAIN", main), \
+    with made_by(), mock.patch.object(verilator, "build", counting), mock.patch.object(hwgen.host.links.verilated, "MAIN", main), \
             mock.patch.dict(os.environ, HWGEN_BRANCHES=str(folder / "raw")):
         yield
 

@@ -1,6 +1,6 @@
 """A memory path and its chip, as a bench has them: LiteDRAM's own Verilog, and what is behind its pins."""
 from hwgen.fpga.dram import axi_ports, memory_verilog, sdram_ports
-from hwgen.host.sdram import chip_verilog, simulated
+from hwgen.host.links.sdram import chip_verilog, simulated
 from hwgen.lib.verilog import emit_design, ports
 from hwgen.units.axi_reader import AxiReader
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from hwgen.golden.admission import admit_pass
 from hwgen.golden.kv_cache import KvBlocks
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry
 from hwgen.models.checkpoint import Checkpoint, random_checkpoint
 from hwgen.models.quantize import Layer, quantize
 from hwgen.params.errors import KvOp
@@ -206,9 +206,12 @@ def expected_steps(design, quantized, steps):
                    "signatures": result.signatures}
 
 
-def bus_steps(design, quantized, steps, sampling=None):
-    """The same for a machine behind registers, of steps of which some may be refused; a pass without entries cannot be given."""
+def bus_steps(design, quantized, steps, sampling=None, adapters=()):
+    """The same for a machine behind registers, of steps of which some may be refused; a pass without entries cannot be given.
+    ``adapters`` are loaded from 1 on."""
     golden = GoldenLink(design, quantized)
+    for number, adapter in enumerate(adapters, 1):
+        golden.load_adapter(number, adapter)
     if design.hw.sampler == "gumbel":
         golden.configure(**sampling)
     for step in steps:
@@ -216,6 +219,6 @@ def bus_steps(design, quantized, steps, sampling=None):
         if isinstance(step, Operation):
             yield {"operation": {name: int(value) for name, value in step._asdict().items()}, "error": int(result.error)}
         elif step:
-            yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key] for e in step], "tokens": result.tokens,
+            yield {"entries": [[e.slot, e.position, e.token, int(e.want), e.key, e.adapter] for e in step], "tokens": result.tokens,
                    "errors": [int(error.code) for error in result.errors.values()], "rows": len(step) - len(result.errors),
                    "mac_busy": result.counters["mac_busy"], "saturated": result.counters["saturated"], "signatures": result.signatures}

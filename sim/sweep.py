@@ -19,8 +19,8 @@ from hwgen.emit import emit
 from hwgen.emit.images import image_name
 from hwgen.golden.secded import stored_bits
 from hwgen.host.driver import CheckedLink, Mismatch
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.verilated import VerilatedLink, build_model
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.verilated import VerilatedLink, build_model
 from hwgen.lib.layouts import EXP_BITS
 from hwgen.models.checkpoint import Checkpoint, ModelError, random_checkpoint
 from hwgen.models.quantize import quantize

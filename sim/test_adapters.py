@@ -2,12 +2,10 @@
 too."""
 import random
 
-import numpy as np
 import pytest
 
-from hwgen.host.link import Entry
-from hwgen.models.adapter_codes import QuantizedAdapter, QuantizedPart
-from hwgen.params.block import Project
+from hwgen.host.links.link import Entry
+from hwgen.models.adapter_codes import random_adapter
 from sim.designs import small_design
 from sim.test_decoder import checked
 
@@ -25,22 +23,6 @@ SHAPES = {
                   adapter_rank=8,
                   tile_beats=2, attention_lanes=4, block=dict(parallel=True, gated=False)),
 }
-
-
-def random_codes(design, seed):
-    """An adapter of any codes, with exponents for which its sums are within what `quantize_adapter` lets in; some parts are missing."""
-    rng, parts, sizes = np.random.default_rng(seed), {}, design.model.matrices()
-    for layer in range(design.layers):
-        for project in design.block.of(Project):
-            def codes(*shape, limit=design.array_format.max_code + 1):
-                return rng.integers(0, limit, shape).astype(np.uint8) | rng.integers(0, 2, shape).astype(np.uint8) << 7
-            names = [name for name in project.matrices if rng.random() < 0.8]
-            ranks = {name: int(rng.integers(1, design.hw.adapter_rank + 1)) for name in names}
-            if names:
-                parts[project.name, layer] = QuantizedPart({name: codes(ranks[name], sizes[name][1]) for name in names},
-                                                           {name: codes(sizes[name][0], ranks[name], limit=16) for name in names},
-                                                           int(rng.choice([-7, -2, 2, 4])))
-    return QuantizedAdapter("random codes", parts)
 
 
 def passes(design, count, seed=3):
@@ -62,9 +44,9 @@ def run(design, tmp_path, count, stall=0.0):
     """Run passes; the signatures of each."""
     with checked(design, tmp_path, stall=stall) as link:
         for number in range(1, design.hw.adapters + 1):
-            link.load_adapter(number, random_codes(design, number))
+            link.load_adapter(number, random_adapter(design, number, whole=False))
         found = [link.run_pass(rows).signatures for rows in passes(design, count)]
-        link.load_adapter(1, random_codes(design, 99))      # another one in its place
+        link.load_adapter(1, random_adapter(design, 99, whole=False))      # another one in its place
         return found + [link.run_pass(rows).signatures for rows in list(passes(design, count + 3))[count:]]
 
 

@@ -1,18 +1,23 @@
 """The top that goes onto a board, through its UART pins: passes, texts, noise on the line, and hosts that expect another machine."""
 import dataclasses
 import functools
+import random
 
+import numpy as np
 import pytest
 
 from hwgen.fpga.boards import board
 from hwgen.golden.decode_loop import GAP
-from hwgen.host.board import build_pins, pins_link
+from hwgen.host.links.board import build_pins, pins_link
 from hwgen.host.driver import CheckedLink, Totals, generate
-from hwgen.host.frames import FramePort
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.lines import NoisyLine, PinsLine
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.register_link import RegisterLink
+from hwgen.host.links.frames import FramePort
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.lines import NoisyLine, PinsLine
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.register_link import RegisterLink
+from hwgen.models import ModelError
+from hwgen.models.adapter_codes import quantize_adapter, random_adapter
+from hwgen.models.adapters import Adapter, LowRank
 from hwgen.models.pack import model_id, pack
 from hwgen.params.phases import phases
 from hwgen.top.board import BUSES, BoardMachine
@@ -121,6 +126,32 @@ def test_texts_that_go_on_together(machine):
         begin(link)
         assert list(link.follow(entries, 99)) == expected
         assert link.counters() == list(counters.values())
+
+
+ADAPTED = small_design(**CHANGES | dict(lanes=2, hidden_size=6, intermediate_size=6, head_dim=4, adapters=3, adapter_rank=2))
+
+
+@pytest.mark.nightly
+def test_adapters_over_the_line():
+    """Loaded, replaced and mixed between passes; a text goes on by itself with its own; a wrong one changes nothing."""
+    model, rng = random_model(ADAPTED, 3), random.Random(4)
+    with pins_link(build_pins(BOARD, ADAPTED, model, divisor=DIVISOR), ADAPTED, model) as link, GoldenLink(ADAPTED, model) as golden:
+        checked, numbers = CheckedLink(link, golden), [0]
+        for count, step in enumerate(History(ADAPTED, 8, operations=0).steps(12)):
+            if count % 3 == 0:
+                number = 1 + count // 3 % 3
+                checked.load_adapter(number, random_adapter(ADAPTED, count))
+                numbers.append(number)
+            if count % 3 == 1:
+                with pytest.raises(ModelError, match="Rank of an adapter must be at most"):
+                    link.load_adapter(1, quantize_adapter(Adapter("too large", {"x": LowRank(np.zeros((9, 6)), np.zeros((6, 9)), 1.0)}), model, ADAPTED))
+            run_step(checked, [dataclasses.replace(entry, adapter=rng.choice(numbers)) for entry in step])
+        for other in (link, golden):
+            other.reset()
+        texts = [list(generate(other, [3, 1], 6, adapter=2)) for other in (link, golden)]
+        assert texts[0] == texts[1]
+        with pytest.raises(LinkError, match="Adapter must be one that is loaded, not 1"):
+            RegisterLink(link._port, ADAPTED, BUSES, model).run_pass([Entry(0, 0, 1, adapter=1)])
 
 
 def test_noise_on_the_line(machine):

@@ -4,9 +4,9 @@ import random
 import pytest
 
 from hwgen.host.driver import CheckedLink
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import PassResult
-from hwgen.host.verilated import VerilatedLink, build_model
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import PassResult
+from hwgen.host.links.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.models.pack import model_id, pack
 from hwgen.params.block import ACTIVATIONS

@@ -3,11 +3,11 @@ extra `dram`."""
 import pytest
 
 from hwgen.fpga.boards import board
-from hwgen.host.board import build_with_chip, buses, pins_link
+from hwgen.host.links.board import build_with_chip, buses, pins_link
 from hwgen.host.driver import CheckedLink, Mismatch, selftest
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.loader import load_weights
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.loader import load_weights
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
 from sim.designs import small_design

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from hwgen.cli import main
-from hwgen.host.faults import WeightFault
+from hwgen.host.diagnosis.faults import WeightFault
 from hwgen.models import load
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe

@@ -5,12 +5,12 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.fpga.boards import BOARDS
-from hwgen.host.board import build_pins, buses, pins_link
+from hwgen.host.links.board import build_pins, buses, pins_link
 from hwgen.host.driver import CheckedLink, Mismatch, selftest
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.loader import load_weights
-from hwgen.host.verilated import cache_folder
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.loader import load_weights
+from hwgen.host.links.verilated import cache_folder
 from hwgen.models.pack import pack
 from hwgen.params.errors import ErrorCode
 from hwgen.params.loader import SILENT_BITS

@@ -1,5 +1,5 @@
 """The model of a chip of SDRAM, which is to find what a controller does wrong."""
-from hwgen.host.sdram import simulated
+from hwgen.host.links.sdram import simulated
 from sim.runner import run
 
 LIMITS = dict(POWER_UP=20, T_RCD=3, T_RP=4, T_RAS=7, T_RC=14, T_RRD=3, T_RFC=9, T_WR=2, T_MRD=3, T_REFI=40, POSTPONED=9)

@@ -6,12 +6,12 @@ import pytest
 
 from hwgen.fpga.boards import board
 from hwgen.emit import emit
-from hwgen.host.board import build_pins, pins_link
-from hwgen.host.diagnose import diagnose
+from hwgen.host.links.board import build_pins, pins_link
+from hwgen.host.diagnosis.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
-from hwgen.host.faults import ConstantFault, KvFault, WeightFault, parse_fault, rewired
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.machine import simulated
+from hwgen.host.diagnosis.faults import ConstantFault, KvFault, WeightFault, parse_fault, rewired
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.machine import simulated
 from hwgen.plan.stream_map import title
 from sim.designs import small_design
 from sim.passes import random_model

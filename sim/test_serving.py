@@ -3,9 +3,9 @@ import random
 
 import pytest
 
-from hwgen.host.drafts import NgramDrafter
-from hwgen.host.policies import Policy
-from hwgen.host.scheduler import Request, Scheduler
+from hwgen.host.serving.drafts import NgramDrafter
+from hwgen.host.serving.policies import Policy
+from hwgen.host.serving.scheduler import Request, Scheduler
 from sim.designs import small_design
 from sim.test_decoder import SHAPES, checked
 

@@ -1,6 +1,6 @@
 """The decoder that sim/test_decoder.py builds with shared blocks and error correction: a short soak, and errors in its KV memory."""
 from hwgen.golden.secded import stored_bits
-from hwgen.host.link import Entry
+from hwgen.host.links.link import Entry
 from hwgen.lib.layouts import EXP_BITS
 from sim.soak import DESIGN, WINDOW, soak
 from sim.test_decoder import checked

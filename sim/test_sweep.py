@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hwgen.host.driver import Mismatch
-from hwgen.host.faults import ConstantFault, rewired
+from hwgen.host.diagnosis.faults import ConstantFault, rewired
 from hwgen.params.block import Block
 from hwgen.params.formats import FORMATS
 from hwgen.params.hardware import HwShape

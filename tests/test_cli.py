@@ -8,7 +8,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.host.driver import Mismatch
-from hwgen.host.golden_link import GoldenLink
+from hwgen.host.links.golden_link import GoldenLink
 from hwgen.models import load
 from hwgen.params.presets import SHAPES
 from hwgen.plan.summary import facts
@@ -171,6 +171,6 @@ def test_temperature_and_seed(capsys):
 def test_a_difference_is_one_line_and_exit_code_1(capsys, monkeypatch):
     def differs(*_):
         raise Mismatch("pass 3: layer 1, entry 0")
-    monkeypatch.setattr("hwgen.host.golden_link.GoldenLink.run_pass", differs)
+    monkeypatch.setattr("hwgen.host.links.golden_link.GoldenLink.run_pass", differs)
     _, err = lines(capsys, "run demo --link golden --prompt x", code=1)
     assert err[-1] == "hwgen run: failed: pass 3: layer 1, entry 0"

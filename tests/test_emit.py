@@ -19,6 +19,7 @@ from hwgen.emit.testbench import _expected
 from hwgen.lib import verilator
 from hwgen.lib.verilog import ports
 from hwgen.models import quantize, random_checkpoint
+from hwgen.models.adapter_codes import pack_adapter, random_adapter
 from hwgen.models.pack import pack
 from hwgen.params.block import dense
 from hwgen.units.weights import RomSource
@@ -194,6 +195,40 @@ def test_two_machines_in_one_chip_from_another_folder(tmp_path):
     said = subprocess.run([str(tmp_path / "soc")], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert said.split() == first and first[0] != first[1]
     assert not set(contents(tmp_path / "one")) & set(contents(tmp_path / "two")) - {"manifest.json", "README.md"}
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """A machine with two adapters beside it, and one of them."""
+    design = small_design(lanes=2, columns=2, vector_lanes=2, attention_lanes=2, num_hidden_layers=1, hidden_size=8,
+                          intermediate_size=6, adapters=3, adapter_rank=2)
+    folder, adapters = tmp_path_factory.mktemp("adapted"), [random_adapter(design, seed) for seed in (1, 2)]
+    emit(design, quantize(random_checkpoint(design.model), design.recipe), folder / "chip", name="chip", adapters=adapters)
+    return folder / "chip", design, adapters
+
+
+def test_adapters(adapted):
+    folder, design, adapters = adapted
+    about = json.loads((folder / "manifest.json").read_text())
+    assert sorted(contents(folder)) == sorted(about["files"])
+    for image, adapter in zip(about["adapters"]["images"], adapters, strict=True):
+        data = (folder / image["image"]).read_bytes()
+        assert data == pack_adapter(adapter, design).tobytes() and hashlib.sha256(data).hexdigest() == image["sha256"]
+        assert len(data) == about["adapters"]["beats"] * about["adapters"]["bytes_per_beat"]
+    assert list(about["ports"]["adapter__payload"]["payload"]["fields"]) == ["adapter", "first", "data"]
+    assert "`chip_adapter1.bin`, `chip_adapter2.bin`" in (folder / "README.md").read_text()
+    check_ports(folder, "chip")
+    check_ipxact(folder, "chip")
+
+
+@pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus Verilog is not installed")
+def test_the_testbench_loads_an_adapter(adapted, tmp_path):
+    folder = shutil.copytree(adapted[0], tmp_path / "chip")
+    subprocess.run(["iverilog", "-g2005", "-o", "sim", "chip_tb.v", "chip.v"], cwd=folder, check=True)
+    said = subprocess.run(["./sim"], cwd=folder, capture_output=True, text=True).stdout
+    assert "PASS: chip: 2 passes" in said
+    shutil.copy(folder / "chip_adapter2.bin", folder / "chip_adapter1.bin")
+    assert "FAIL: chip: pass 1: " in subprocess.run(["./sim"], cwd=folder, capture_output=True, text=True).stdout
 
 
 def test_stream_image(tmp_path):

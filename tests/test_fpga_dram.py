@@ -1,5 +1,8 @@
 """What is read of LiteDRAM's files, and what is refused of them; chips by their data sheets."""
+import importlib.util
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -71,3 +74,12 @@ def test_litedram_keeps_what_the_data_sheet_says(clock):
     for name in ("rcd", "rp", "ras", "rrd", "rfc", "wr"):
         assert getattr(theirs, f"t{name.upper()}") >= MT48LC16M16.cycles(name, clock)
     assert theirs.tRC >= MT48LC16M16.cycles("rc", clock)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("litedram") is None, reason="needs the extra dram")
+def test_a_controller_is_the_same_bytes_each_time():
+    """LiteX 2024.12 lists a design's primitives in another order in each process."""
+    program = ("from hwgen.fpga.dram import controller; from hwgen.params.dram import MT48LC16M16 as chip; "
+               "print(controller(chip, 45).verilog)")
+    made = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert made[0] == made[1] and "module memory_controller" in made[0]

@@ -8,8 +8,8 @@ from hwgen.golden.adapters import adapted_cycles, added, codes_of, runs
 from hwgen.golden.decoder import GoldenDecoder
 from hwgen.golden.numbers import fp8_ints
 from hwgen.golden.sequencer import pass_timeline
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry, LinkError
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry, LinkError
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.adapter_codes import pack_adapter, quantize_adapter
 from hwgen.models.adapters import Adapted, Adapter, LowRank

@@ -38,6 +38,7 @@ def test_the_map_is_sound(changes, axi):
 
 
 @pytest.mark.parametrize("fields, bits", [(command_fields(small_design()), 64), (command_fields(small_design(sampler="gumbel")), 128),
+                                          (command_fields(small_design(adapters=3)), 128),
                                           (RESULT, 64)])
 def test_words(fields, bits):
     used = [bit for field in fields for bit in range(field.lsb, field.lsb + field.width)]

@@ -8,10 +8,10 @@ import pytest
 from hwgen.golden.decoder import GoldenDecoder
 from hwgen.golden.numbers import fp8_ints
 from hwgen.golden.vector_buffer import quantize as codes_of
-from hwgen.host.diagnose import diagnose
+from hwgen.host.diagnosis.diagnose import diagnose
 from hwgen.host.driver import Mismatch, selftest
-from hwgen.host.faults import ConstantFault, FlippingLink, KvFault, WeightFault, WireFault, constants, parse_fault, rewired
-from hwgen.host.golden_link import GoldenLink
+from hwgen.host.diagnosis.faults import ConstantFault, FlippingLink, KvFault, WeightFault, WireFault, constants, parse_fault, rewired
+from hwgen.host.links.golden_link import GoldenLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.lib.wires import registers
 from hwgen.models.pack import pack

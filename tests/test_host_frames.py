@@ -4,8 +4,8 @@ import random
 import pytest
 
 from hwgen.golden.uart_bridge import UartBridge, frame
-from hwgen.host.frames import FramePort, Read, Write
-from hwgen.host.link import LinkError
+from hwgen.host.links.frames import FramePort, Read, Write
+from hwgen.host.links.link import LinkError
 from hwgen.params.frames import START
 
 

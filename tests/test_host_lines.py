@@ -7,11 +7,11 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.golden.uart_bridge import UartBridge
-from hwgen.host.frames import FramePort, Read
-from hwgen.host.golden_link import GoldenLink
+from hwgen.host.links.frames import FramePort, Read
+from hwgen.host.links.golden_link import GoldenLink
 from hwgen.host.inputs import InputError
-from hwgen.host.lines import SerialLine
-from hwgen.host.link import Entry, LinkError
+from hwgen.host.links.lines import SerialLine
+from hwgen.host.links.link import Entry, LinkError
 
 GONE = "The board's serial port is gone"
 

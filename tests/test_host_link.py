@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from hwgen.host.driver import CheckedLink
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry, EntryError, KvError, LinkError
-from hwgen.host.verilated import TraceError, VerilatedLink
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry, EntryError, KvError, LinkError
+from hwgen.host.links.verilated import TraceError, VerilatedLink
 from hwgen.params.errors import ErrorCode
 from sim.designs import small_design
 from sim.passes import random_model

@@ -4,9 +4,9 @@ import zlib
 
 import pytest
 
-from hwgen.host.link import LinkError
-from hwgen.host.loader import GROUP, TRIES, load_weights
-from hwgen.host.register_link import MemoryState, RegisterLink
+from hwgen.host.links.link import LinkError
+from hwgen.host.links.loader import GROUP, TRIES, load_weights
+from hwgen.host.links.register_link import MemoryState, RegisterLink
 from hwgen.params.axi import AxiShape, LoaderShape
 from hwgen.params.loader import BLOCK, LoadError
 from hwgen.plan.loading import load_seconds

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.register_link import RegisterLink
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.links.register_link import RegisterLink
 from hwgen.models import quantize, random_checkpoint
 from hwgen.models.pack import model_id
 from hwgen.params.axi import AxiShape

@@ -3,12 +3,12 @@ import random
 
 import pytest
 
-from hwgen.host.drafts import Drafter, LinkDrafter, NgramDrafter
+from hwgen.host.serving.drafts import Drafter, LinkDrafter, NgramDrafter
 from hwgen.host.driver import generate
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.policies import ORDERS, Policy
-from hwgen.host.scheduler import Request, Scheduler
-from hwgen.host.timing_link import TimingLink
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.serving.policies import ORDERS, Policy
+from hwgen.host.serving.scheduler import Request, Scheduler
+from hwgen.host.links.timing_link import TimingLink
 from sim.designs import small_design
 from sim.passes import random_model
 

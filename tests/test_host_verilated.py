@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from hwgen.host import verilated
-from hwgen.host.verilated import remembered
+from hwgen.host.links import verilated
+from hwgen.host.links.verilated import remembered
 from hwgen.lib import generator
 from hwgen.params.tables import changed, reciprocal_table
 

@@ -5,10 +5,10 @@ import re
 import pytest
 from vcd.reader import TokenKind, tokenize
 
-from hwgen.host.link import Entry
-from hwgen.host.machine import simulated
-from hwgen.host.verilated import TraceError
-from hwgen.host.waves import Trace, Window, probed, write_views
+from hwgen.host.links.link import Entry
+from hwgen.host.links.machine import simulated
+from hwgen.host.links.verilated import TraceError
+from hwgen.host.diagnosis.waves import Trace, Window, probed, write_views
 from hwgen.lib import verilator
 from hwgen.params.phases import phases
 from sim.designs import small_design

@@ -56,11 +56,13 @@ def test_load_refuses_disorder(tmp_path):
 def checkout(tmp_path):
     """A checkout with a README that has one marker of each form, filled."""
     ledger.record(tmp_path / "docs" / "results" / "a.json",
-                  [ENTRY, {**ENTRY, "name": "big/rate", "value": 12345}, {**ENTRY, "name": "big/size", "unit": "LUT"}])
+                  [ENTRY, {**ENTRY, "name": "big/rate", "value": 12345}, {**ENTRY, "name": "big/size", "unit": "LUT"},
+                   {**ENTRY, "name": "busy/share", "value": 0.4251, "unit": ""}])
     readme = tmp_path / "README.md"
     readme.write_text("x\n<!-- ledger:a.json:demo/* -->\n<!-- end -->\n"
                       "<!-- ledger:a.json:big/*,demo/*:pivot -->\n<!-- end -->\n"
                       "about <!-- ledger:a.json:demo/rate:inline --><!-- end -->, see\n"
+                      "<!-- ledger:a.json:busy/*:percent --><!-- end --> of the time\n<!-- ledger:a.json:busy/*:pivot% -->\n<!-- end -->\n"
                       "`<!-- ledger:none.json:* --><!-- end -->`\n")
     for path, text in tables.stale(tmp_path).items():
         path.write_text(text)
@@ -72,6 +74,7 @@ def test_tables(checkout):
     assert "| demo/rate | 16.28 tok/s | measured | `make demo` |" in text
     assert "|  | rate | size |" in text and "| big | 12,345 tok/s | 16.28 LUT |" in text
     assert "about <!-- ledger:a.json:demo/rate:inline -->16.28 tok/s<!-- end -->, see" in text
+    assert "<!-- ledger:a.json:busy/*:percent -->42.51 %<!-- end --> of the time" in text and "| busy | 42.51 % |" in text
     assert "`<!-- ledger:none.json:* --><!-- end -->`" in text
     assert tables.stale(checkout) == {}
 
@@ -85,6 +88,12 @@ def test_a_stale_number_is_found(checkout):
 def test_a_marker_that_selects_nothing_is_refused(checkout):
     (checkout / "README.md").write_text("<!-- ledger:a.json:none/* -->\n<!-- end -->")
     with pytest.raises(ledger.LedgerError, match="must select"):
+        tables.stale(checkout)
+
+
+def test_a_percentage_of_luts_is_refused(checkout):
+    (checkout / "README.md").write_text("<!-- ledger:a.json:big/size:percent --><!-- end -->")
+    with pytest.raises(ledger.LedgerError, match="must be a fraction"):
         tables.stale(checkout)
 
 

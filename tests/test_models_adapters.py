@@ -13,6 +13,7 @@ from hwgen.models.reference import Reference
 from hwgen.params.axi import AxiShape
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
+from hwgen.params.model import PRESETS
 from hwgen.params.presets import hw_shape
 from model_files import write_folder
 
@@ -116,10 +117,11 @@ def test_a_base_whose_matrices_are_changed(base, tmp_path):
     assert len(adapter(other, tmp_path, PLAIN).parts) == 4
 
 
-def test_buses_load_none():
-    design = Design(model=load(DEMO).shape, hw=hw_shape("demo,adapters=1", load(DEMO).shape), recipe=Recipe())
-    with pytest.raises(ValueError, match="Adapter count must be 0 on bus axi"):
-        AxiShape().check(design)
+def test_an_adapter_that_is_too_large_for_the_registers():
+    model = PRESETS["llama-3.1-8b"]
+    design = Design(model=model, hw=hw_shape("latency-32x32,adapters=1,adapter_rank=64,source=stream", model), recipe=Recipe())
+    with pytest.raises(ValueError, match="Adapter must be at most 16777215 words .*: take a smaller adapter_rank"):
+        AxiShape(address_width=40).check(design)
 
 
 def test_a_base_that_is_no_folder(base, tmp_path):
@@ -165,8 +167,8 @@ def test_a_trace_with_adapters(tmp_path):
     ("trace run --synthetic requests=1,prompt=4,output=2 --link timing --shape demo,adapters=1,adapter_rank=2 --adapter DIR",
      "at most the machine's 2, not 4"),
     ("run demo --prompt x --link golden --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
-    ("run demo --prompt x --link sim-uart --shape demo,adapters=1 --adapter DIR", "Adapters of a shape must be 0"),
-    ("emit demo -o DIR/out --shape demo,adapters=1", "Adapters of a shape must be 0"),
+    ("run demo --prompt x --link sim-uart --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
+    ("emit demo -o DIR/out --adapter DIR", "Adapters must be at most 0, not 1: add adapters=1 to --shape"),
     ("plan engines demo --shape demo,adapters=1", "Adapters of a shape must be 0"),
     ("run demo --prompt x --link golden --shape demo,adapters=1,adapter_rank=3 --adapter DIR",
      "at most the machine's 3, not 4: add adapter_rank=4"),

@@ -13,8 +13,8 @@ import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry
 from hwgen.lib.verilog import emit_design
 from hwgen.models import load, quantize, random_checkpoint
 from hwgen.models.pack import pack

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwgen.host.link import Entry
-from hwgen.host.timing_link import TimingLink
-from hwgen.host.verilated import VerilatedLink, build_model
+from hwgen.host.links.link import Entry
+from hwgen.host.links.timing_link import TimingLink
+from hwgen.host.links.verilated import VerilatedLink, build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from hwgen.fpga.boards import board
 from hwgen.golden.dram import read_cycles
-from hwgen.host.board import build_with_chip, buses, pins_link
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry
-from hwgen.host.loader import load_weights
+from hwgen.host.links.board import build_with_chip, buses, pins_link
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry
+from hwgen.host.links.loader import load_weights
 from hwgen.models import load, quantize
 from hwgen.models.pack import pack
 from hwgen.params.axi import AXI_EVENTS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hwgen.fpga import files
 from hwgen.fpga.boards import board
-from hwgen.host.board import build_pins, buses, pins_link
+from hwgen.host.links.board import build_pins, buses, pins_link
 from hwgen.models import quantize, random_checkpoint
 from hwgen.params.design import Design
 from hwgen.params.loader import BLOCK, ROUND_TRIP

@@ -5,11 +5,11 @@
 """
 import argparse
 
-from hwgen.host.policies import Policy
-from hwgen.host.scheduler import Scheduler
-from hwgen.host.serving import Report, play
-from hwgen.host.timing_link import TimingLink
-from hwgen.host.trace import Synthetic, requests_of
+from hwgen.host.serving.policies import Policy
+from hwgen.host.serving.scheduler import Scheduler
+from hwgen.host.serving.report import Report, play
+from hwgen.host.links.timing_link import TimingLink
+from hwgen.host.serving.trace import Synthetic, requests_of
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe
 from hwgen.params.model import SMOLLM2_135M

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwgen.host.driver import CheckedLink, Totals, generate
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Link
-from hwgen.host.machine import simulated
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Link
+from hwgen.host.links.machine import simulated
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe

@@ -7,9 +7,9 @@ import argparse
 import contextlib
 
 from hwgen.host.driver import CheckedLink
-from hwgen.host.golden_link import GoldenLink
-from hwgen.host.link import Entry
-from hwgen.host.machine import simulated
+from hwgen.host.links.golden_link import GoldenLink
+from hwgen.host.links.link import Entry
+from hwgen.host.links.machine import simulated
 from hwgen.models import quantize, random_checkpoint
 from hwgen.params.design import Design
 from hwgen.params.hardware import Recipe

@@ -22,7 +22,7 @@ SMOLLM2 = (str(get_smollm2.TARGET), "--shape", "latency-32x32")
 #: Prints the seconds of an emission of the demo's machine, and of Verilator's build of it, whose own runtime is built before.
 BUILD = """
 import json, resource
-from hwgen.host.verilated import build_model
+from hwgen.host.links.verilated import build_model
 from hwgen.lib.verilog import emit_design
 from hwgen.models import load
 from hwgen.params.design import Design
@@ -45,8 +45,8 @@ print(json.dumps({"emission": emitted - began, "build": seconds() - once}))
 #: Prints the seconds of the simulator for each token of SmolLM2, of a few behind a short prompt.
 SIMULATION = """
 import contextlib, json, os, sys
-from hwgen.host.link import Entry
-from hwgen.host.machine import simulated
+from hwgen.host.links.link import Entry
+from hwgen.host.links.machine import simulated
 from hwgen.models import load, quantize
 from hwgen.params.design import Design
 from hwgen.params.presets import hw_shape, recipe

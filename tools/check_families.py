@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import family_cases  # noqa: E402
 from hwgen.host.driver import CheckedLink  # noqa: E402
-from hwgen.host.golden_link import GoldenLink  # noqa: E402
-from hwgen.host.verilated import VerilatedLink, build_model  # noqa: E402
+from hwgen.host.links.golden_link import GoldenLink  # noqa: E402
+from hwgen.host.links.verilated import VerilatedLink, build_model  # noqa: E402
 from hwgen.lib.verilog import emit_design  # noqa: E402
 from hwgen.models import load  # noqa: E402
 from hwgen.models.pack import pack  # noqa: E402

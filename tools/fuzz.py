@@ -32,14 +32,14 @@ import numpy as np
 
 from hwgen.emit.project import EmitError, check_output
 from hwgen.golden.uart_bridge import UartBridge, frame
-from hwgen.host.frames import FramePort, Read, Write
+from hwgen.host.links.frames import FramePort, Read, Write
 from hwgen.host.inputs import InputError, checked_input, writing
-from hwgen.host.link import Entry, LinkError
-from hwgen.host.policies import Policy
-from hwgen.host.register_link import RegisterLink
-from hwgen.host.scheduler import Scheduler
-from hwgen.host.timing_link import TimingLink
-from hwgen.host.trace import Synthetic, read_trace, requests_of
+from hwgen.host.links.link import Entry, LinkError
+from hwgen.host.serving.policies import Policy
+from hwgen.host.links.register_link import RegisterLink
+from hwgen.host.serving.scheduler import Scheduler
+from hwgen.host.links.timing_link import TimingLink
+from hwgen.host.serving.trace import Synthetic, read_trace, requests_of
 from hwgen.models import ModelError, load, quantize, random_checkpoint
 from hwgen.models.hf import folder_shape
 from hwgen.models.pack import model_id

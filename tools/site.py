@@ -39,7 +39,7 @@ def stage(folder):
 
 def navigation(api):
     """Pages in the order of docs/README.md."""
-    first, blocks = ((ROOT / "docs" / "README.md").read_text(encoding="utf-8")).split("\nBlocks", 1)
+    first, blocks = ((ROOT / "docs" / "README.md").read_text(encoding="utf-8")).split("\n## Blocks", 1)
     listed = [[{title.removesuffix(".md"): f"docs/{page}"} for title, page in _ROW.findall(text)] for text in (first, blocks)]
     boards = [{path.parent.name: str(path.relative_to(ROOT))} for path in sorted(ROOT.glob("fpga/*/README.md"))]
     return [{"hwgen": "README.md"}, {"Pages": [{"All": "docs/README.md"}, *listed[0]]}, {"Blocks": listed[1]}, {"Boards": boards},

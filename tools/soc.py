@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hwgen.emit import emit
 from hwgen.host.driver import generate
-from hwgen.host.golden_link import GoldenLink
+from hwgen.host.links.golden_link import GoldenLink
 from hwgen.lib import verilator
 from hwgen.models import load, quantize
 from hwgen.params.axi import AxiShape

@@ -23,7 +23,7 @@ __all__ = ["Result", "changed", "entry_modules", "imported", "results", "sources
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hwgen", "tools", "sim", "formal")
 #: Data that a package's modules read.
-DATA = {"hwgen/models": ("demo/*", "devil/*", "mini/*"), "hwgen/host": ("*.cpp", "*.h"), "hwgen/plan": ("*.json",)}
+DATA = {"hwgen/models": ("demo/*", "devil/*", "mini/*"), "hwgen/host/links": ("*.cpp", "*.h", "*.v"), "hwgen/plan": ("*.json",)}
 #: A command's first words -> the module that it runs.
 PROGRAMS = {"make synth-report": "tools.synth_report", "make take-in": "tools.take_in", "make soc": "tools.soc",
             "hwgen fpga build": "hwgen.commands.fpga", "hwgen run": "hwgen.commands.run"}

@@ -45,7 +45,7 @@ def seconds(text):
 def case(seed, number):
     """A case, as JSON has it: {"case", "result": equal, refused, differs or failed, "said": lines, counts ..., "commit", "seconds"}."""
     from hwgen.host.driver import Mismatch
-    from hwgen.host.link import LinkError
+    from hwgen.host.links.link import LinkError
     from sim.sweep import Refused, draw, play
     start, found = time.monotonic(), {"case": number, "commit": ledger.commit()}
     drawn = draw(seed, number)

@@ -7,7 +7,8 @@ Between the marker lines, a table of the entries of ``docs/results/speed.json`` 
 
 Patterns are those of a shell, several with commas. After a further colon comes the form: ``list`` (the default: one row
 an entry), ``pivot`` (names ``row/column``, one row each ``row``), or ``inline`` (one value with its unit, for prose:
-``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``).
+``<!-- ledger:speed.json:demo/rate:inline -->16.3 tok/s<!-- end -->``). ``pivot%`` and ``percent`` are the last two for
+fractions of 1: ``42.50 %``.
 
 Between ``<!-- families -->`` and the end marker, a table of the families of models, of ``docs/families.json`` (which
 ``python -m tools.record_families --measure`` writes; its field "rtl" is kept). Between ``<!-- families:count -->`` and the end marker, how
@@ -27,7 +28,7 @@ from tools import ledger
 
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|inline))? -->)(.*?)(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- ledger:([^:\s]+):([^:>]+?)(?::(list|pivot|pivot%|inline|percent))? -->)(.*?)(<!-- end -->)", re.DOTALL)
 LIST = re.compile(r"(<!-- families -->)(.*?)(<!-- end -->)", re.DOTALL)
 COUNT = re.compile(r"(<!-- families:count -->)(.*?)(<!-- end -->)", re.DOTALL)
 SHAPE = re.compile(r"(<!-- shape -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -46,6 +47,13 @@ def quantity(entry):
     return f"{number(entry['value'])} {entry['unit']}".strip()
 
 
+def percent(entry):
+    """A fraction of 1, which has no unit."""
+    if entry["unit"]:
+        raise ledger.LedgerError(f"Entry {entry['name']} must be a fraction without a unit, not in {entry['unit']}")
+    return f"{100 * entry['value']:.2f} %"
+
+
 def table(header, rows):
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -56,10 +64,10 @@ def as_list(entries):
                  [[e["name"], quantity(e), e["kind"], f"`{e['command']}`"] for e in entries])
 
 
-def as_pivot(entries):
+def as_pivot(entries, cell=quantity):
     cells = {tuple(entry["name"].rsplit("/", 1)): entry for entry in entries}
     rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
-    body = [[row, *(quantity(cells[row, column]) if (row, column) in cells else "" for column in columns)]
+    body = [[row, *(cell(cells[row, column]) if (row, column) in cells else "" for column in columns)]
             for row in rows]
     how = "; ".join(dict.fromkeys(f"{entry['kind']}: `{entry['command']}`" for entry in entries))
     return f"{table(['', *columns], body)}\n\n{how}"
@@ -90,11 +98,14 @@ def render(text, results=None):
     def fill(match):
         opening, file, patterns, form, _, closing = match.groups()
         entries = select(ledger.load((results or ledger.RESULTS) / file), patterns)
-        if not entries or form == "pivot" and not all("/" in entry["name"] for entry in entries):
+        if not entries or form in ("pivot", "pivot%") and not all("/" in entry["name"] for entry in entries):
             raise ledger.LedgerError(f"Marker {opening} must select entries of its form")
         if form == "inline":
             return opening + ", ".join(map(quantity, entries)) + closing
-        return f"{opening}\n{(as_pivot if form == 'pivot' else as_list)(entries)}\n{closing}"
+        if form == "percent":
+            return opening + ", ".join(map(percent, entries)) + closing
+        made = {"pivot": as_pivot, "pivot%": lambda of: as_pivot(of, percent)}.get(form, as_list)(entries)
+        return f"{opening}\n{made}\n{closing}"
 
     # Markers in code are examples of markers.
     parts = CODE.split(text)

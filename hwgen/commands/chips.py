@@ -1,4 +1,4 @@
-"""Which model on which FPGA: what `hwgen plan board` and `hwgen plan compare` share."""
+"""Which model on which FPGA: what `hwgen plan` and other commands share."""
 from pathlib import Path
 
 from ..fpga.boards import BOARDS, board

@@ -76,10 +76,10 @@ def add_sampling(sub, temperature):
     sub.add_argument("--seed", type=int, default=1, metavar="N", help="of the sampler's noise and of stalls (default: 1)")
 
 
-def add_adapter(sub, many=False):
+def add_adapter(sub, many=False, who="requests"):
     what = "a LoRA adapter, as PEFT saves it, or devil, which is the demo model's"
     if many:
-        what += "; may be given again: requests name them 1, 2 ... in this order"
+        what += f"; may be given again: {who} name them 1, 2 ... in this order"
     sub.add_argument("--adapter", metavar="DIR", action="append" if many else "store",
                      type=str if many else lambda folder: [folder], default=[],
                      help=f"{what}; needs a shape with adapters=N (docs/adapters.md)")
@@ -112,7 +112,7 @@ def design_of(options, checkpoint):
         if "clock" in options and options.clock is None:
             options.clock = board.clock if board else CLOCK
         hw = hw_shape(options.shape, checkpoint.shape)
-        if options.command not in ("info", "run", "trace run") or is_board_link(link):
+        if options.command in ("selftest", "plan engines"):
             without_adapters(hw)
         return Design(model=checkpoint.shape, hw=hw, recipe=recipe_of(options, checkpoint.kept, checkpoint.source))
 
@@ -120,8 +120,7 @@ def design_of(options, checkpoint):
 def without_adapters(hw):
     """The HwShape, if it has no adapters."""
     if hw.adapters:
-        raise ValueError("Adapters of a shape must be 0 but for hwgen run and trace run, on the simulator or the golden model: nothing "
-                         "else loads any yet")
+        raise ValueError("Adapters of a shape must be 0 for hwgen selftest and plan, which do not know any yet")
     return hw
 
 
@@ -239,12 +238,12 @@ def check_drafts(options, design):
 
 def drafter_of(options, screen, checkpoint, design, formats):
     """What proposes drafts, or None."""
-    from ..host.drafts import LinkDrafter, NgramDrafter
+    from ..host.serving.drafts import LinkDrafter, NgramDrafter
     if not options.speculate:
         return None
     if formats is None:
         return NgramDrafter()
-    from ..host.golden_link import GoldenLink
+    from ..host.links.golden_link import GoldenLink
     other = Design(model=design.model, hw=design.hw, recipe=formats)
     with screen.bar("quantizing the draft model") as progress:
         return LinkDrafter(GoldenLink(other, quantize(checkpoint, formats, progress)))

@@ -3,9 +3,10 @@ import dataclasses
 from pathlib import Path
 
 from ..host.inputs import InputError, checked_input, writing
+from ..models.adapter_codes import quantize_adapter
 from ..params.axi import AxiShape
 from ..plan.summary import summary
-from .common import add_command, add_machine, loaded, quantized_of
+from .common import adapters_of, add_adapter, add_command, add_machine, check_adapters, loaded, quantized_of
 
 __all__ = ["add_emit", "emit_machine", "output_folder"]
 
@@ -23,6 +24,7 @@ def add_emit(commands):
     add_machine(sub)
     sub.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder: new, or an earlier output of this command")
     sub.add_argument("--name", metavar="NAME", help="top module and prefix of all modules (default: the folder's name)")
+    add_adapter(sub, many=True, who="entries of a pass")
     sub.add_argument("--bus", choices=("axi",),
                      help="ports of the machine: axi is weights from an AXI4 memory, registers on AXI4-Lite, and "
                      "sets source=stream (default: plain streams)")
@@ -31,11 +33,11 @@ def add_emit(commands):
                          help=f"with --bus axi: {AXI_HELP[field.name]} (default: {field.default})")
 
 
-def emit_machine(screen, design, quantized, folder, name, axi=None):
+def emit_machine(screen, design, quantized, folder, name, axi=None, adapters=()):
     from ..emit import EmitError, emit
     with screen.stage(f"emitting Verilog into {folder}"), writing(folder):
         try:
-            return emit(design, quantized, folder, name=name, axi=axi)
+            return emit(design, quantized, folder, name=name, axi=axi, adapters=adapters)
         except EmitError as error:
             raise InputError(str(error)) from None
 
@@ -64,8 +66,11 @@ def run_emit(options, screen):
             axi.check(design)
         elif chosen:
             raise ValueError(f"Option --axi-{next(iter(chosen)).replace('_', '-')} needs --bus axi")
+        check_adapters(options.adapter, design)
+    adapters = adapters_of(options.adapter, checkpoint, design)
     screen.say(summary(design))
     design, quantized = quantized_of(options, screen, checkpoint, design)
-    emit_machine(screen, design, quantized, folder, name, axi)
+    codes = [quantize_adapter(adapter, quantized, design) for adapter in adapters]
+    emit_machine(screen, design, quantized, folder, name, axi, codes)
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")

@@ -51,7 +51,7 @@ def place(options):
 
 def check_simulator():
     """Refuse a missing compiler, and a cache that cannot be written, before the work."""
-    from ..host.verilated import check_cache
+    from ..host.links.verilated import check_cache
     verilator.root()
     try:
         check_cache()
@@ -66,7 +66,7 @@ def check_link(options):
     if options.link in ("verilator", "sim-uart"):
         check_simulator()
     elif options.link.startswith("serial:"):
-        from ..host.lines import SerialLine
+        from ..host.links.lines import SerialLine
         SerialLine(options.link.removeprefix("serial:"), chosen_board(options).baud).close()
 
 
@@ -77,13 +77,13 @@ def open_link(screen, options, design, quantized, **more):
     with contextlib.ExitStack() as stack:
         golden = None
         if options.check or options.link == "golden":
-            from ..host.golden_link import GoldenLink
+            from ..host.links.golden_link import GoldenLink
             golden = stack.enter_context(GoldenLink(design, quantized))
         if options.link == "golden":
             yield golden
             return
         if options.link == "timing":
-            from ..host.timing_link import TimingLink
+            from ..host.links.timing_link import TimingLink
             yield TimingLink(design, fixed_matrices(quantized, design) if design.hw.wired else None)
             return
         if is_board_link(options.link):
@@ -91,7 +91,7 @@ def open_link(screen, options, design, quantized, **more):
             late = bool(chosen_board(options).memory)       # golden's weights never are
             yield CheckedLink(link, golden, values_only=late) if golden else link
             return
-        from ..host.machine import simulated
+        from ..host.links.machine import simulated
         stall = getattr(options, "stall", 0)
         name = "demo" if design.model == DEMO_SHAPE else "top"      # so that what `hwgen demo` built serves the others
         link = stack.enter_context(simulated(design, quantized, screen.stage, name=name, stall=stall,
@@ -112,7 +112,7 @@ def check_source(chosen, hw):
 def board_link(screen, options, design, quantized, *, faults=(), empty=None):
     """The link to a board's machine that the options ask for. With ``empty``, the file of a simulated memory's bytes, nothing is said of
     the weights that are there."""
-    from ..host.board import serial_link, simulated_pins
+    from ..host.links.board import serial_link, simulated_pins
     chosen = chosen_board(options)
     with checked_input():
         check_source(chosen, design.hw)

@@ -23,8 +23,8 @@ def add_load(commands):
 
 
 def run_load(options, screen):
-    from ..host.loader import load_weights
-    from ..host.verilated import cache_folder
+    from ..host.links.loader import load_weights
+    from ..host.links.verilated import cache_folder
     with checked_input():
         if not is_board_link(options.link):
             raise ValueError(f"Link must be sim-uart or serial:DEVICE, not {options.link!r}: other machines are given their weights "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..host import terminal
 from ..host.inputs import check_letters, checked_input, try_to_write, writing
-from ..host.waves import KINDS, SIGNALS, Trace, Window
+from ..host.diagnosis.waves import KINDS, SIGNALS, Trace, Window
 from ..lib import verilator
 from ..models import load
 from ..models.adapter_codes import quantize_adapter
@@ -146,8 +146,8 @@ def _check_text(options, design, prompt):
 def _generate_drafted(screen, link, tokenizer, prompt, options, drafter):
     """As `_generate`, with drafts."""
     from ..host.driver import Totals
-    from ..host.scheduler import Request, Scheduler
-    from ..host.serving import draft_text
+    from ..host.serving.scheduler import Request, Scheduler
+    from ..host.serving.report import draft_text
     prefill, decode, text = Totals(), Totals(), tokenizer.stream(after=prompt)
     began, proposed, accepted = time.monotonic(), 0, 0
     scheduler = Scheduler(link, drafter=drafter, draft_tokens=options.speculate, on_token=lambda _, token: terminal.write(text.push(token)))
@@ -215,7 +215,7 @@ def _generate(screen, link, tokenizer, prompt, options, start, more=lambda: ({},
 def _beside(screen, link, tokenizer, options):
     """The text's beginning once more, batched with others: the same words, in another slot's company."""
     from ..host.driver import Totals
-    from ..host.scheduler import Request, Scheduler
+    from ..host.serving.scheduler import Request, Scheduler
     texts = (options.prompt, *BESIDE)
     screen.say(f"{len(texts)} texts at once")
     scheduler, decode = Scheduler(link), Totals()

@@ -30,10 +30,10 @@ def add_counters(commands):
 
 
 def run_selftest(options, screen):
-    from ..host.diagnose import diagnose
+    from ..host.diagnosis.diagnose import diagnose
     from ..host.driver import Mismatch, Totals, selftest
-    from ..host.faults import WireFault, parse_fault
-    from ..host.golden_link import GoldenLink
+    from ..host.diagnosis.faults import WireFault, parse_fault
+    from ..host.links.golden_link import GoldenLink
     checkpoint, design = loaded(options, screen)
     with checked_input():
         faults = [parse_fault(text, design) for text in options.inject]
@@ -61,7 +61,7 @@ def run_selftest(options, screen):
 
 
 def run_counters(options, screen):
-    from ..host.link import Entry
+    from ..host.links.link import Entry
     from ..params.phases import EVENTS
     checkpoint, design = loaded(options, screen)
     check_link(options)

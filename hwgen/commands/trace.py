@@ -54,11 +54,11 @@ def add_trace(commands):
 
 
 def run_trace(options, screen):
-    from ..host.picture import timeline_svg
-    from ..host.policies import Policy
-    from ..host.scheduler import Scheduler
-    from ..host.serving import Report, play
-    from ..host.trace import Synthetic, read_trace, requests_of
+    from ..host.serving.picture import timeline_svg
+    from ..host.serving.policies import Policy
+    from ..host.serving.scheduler import Scheduler
+    from ..host.serving.report import Report, play
+    from ..host.serving.trace import Synthetic, read_trace, requests_of
     checkpoint, design = loaded(options, screen)
     if (options.file is None) == (options.synthetic is None):
         raise InputError("Trace must be a file or --synthetic SPEC, one of them")
@@ -121,8 +121,8 @@ def _check_play(options):
 
 def _check_answerable(design, policy, blocks, requests):
     """Refuse requests that can never be answered, before anything is built."""
-    from ..host.scheduler import Scheduler
-    from ..host.timing_link import TimingLink
+    from ..host.serving.scheduler import Scheduler
+    from ..host.links.timing_link import TimingLink
     trial = Scheduler(TimingLink(design), policy, blocks=blocks)
     for request in requests:
         try:
@@ -132,7 +132,7 @@ def _check_answerable(design, policy, blocks, requests):
 
 
 def run_trace_make(options, screen):
-    from ..host.trace import Synthetic, write_trace
+    from ..host.serving.trace import Synthetic, write_trace
     with checked_input():
         synthetic = Synthetic.parse(options.spec)
     lines = list(synthetic.lines())

@@ -1,10 +1,12 @@
 """Memory images: the weight stream as files that simulators, synthesis tools and hosts read."""
 import hashlib
+from pathlib import Path
 
 from ..lib.rom import hex_lines
+from ..models.adapter_codes import pack_adapter
 from ..models.pack import sections
 
-__all__ = ["image_name", "write_image"]
+__all__ = ["adapter_name", "image_name", "write_adapter", "write_image"]
 
 _ROWS = 4096    # beats at a time: bounds the text in memory
 
@@ -26,3 +28,15 @@ def write_image(path, quantized, design):
                 digest.update(data)
                 file.write(data)
     return digest.hexdigest()
+
+
+def adapter_name(name, number):
+    """The image of an adapter: its beats as they are loaded."""
+    return f"{name}_adapter{number}.bin"
+
+
+def write_adapter(path, adapter, design):
+    """Write a `QuantizedAdapter` as the machine's memory has it. Returns the file's SHA-256."""
+    data = pack_adapter(adapter, design).tobytes()
+    Path(path).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()

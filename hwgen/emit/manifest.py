@@ -12,7 +12,7 @@ from ..params.errors import ErrorCode, KvOp
 from ..params.formats import Fp8
 from ..params.phases import EVENTS, phases
 from ..params.stream import HEAD, POSITIONS
-from .images import image_name
+from .images import adapter_name, image_name
 from .ports import described_ports
 
 __all__ = ["manifest"]
@@ -48,7 +48,15 @@ def _records(design):
             for section in records}
 
 
-def manifest(component, design, verilog, name, *, model_id, image_digest, files, axi=None, registers=None):
+def _adapters(design, name, digests):
+    """Of a machine with a memory for adapters: its size, and the images that belong to the output."""
+    return {"count": design.hw.adapters, "rank": design.hw.adapter_rank, "beats": design.adapter_map.beats,
+            "bytes_per_beat": design.hw.beat_bytes,
+            "images": [{"number": number, "image": adapter_name(name, number), "sha256": digest}
+                       for number, digest in enumerate(digests, 1)]}
+
+
+def manifest(component, design, verilog, name, *, model_id, image_digest, files, axi=None, registers=None, adapters=()):
     """The manifest of ``component``, emitted as ``verilog`` with top module ``name``: a JSON-able dict.
 
     Parameters
@@ -58,6 +66,7 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
     files : dict            {file name: purpose} of the project, in order
     axi : AxiShape          of a machine on buses, with
     registers : Registers
+    adapters : list         SHA-256 of each adapter's image, in the order of their numbers
     """
     digest = hashlib.sha256(f"{verilog}{image_digest}".encode()).hexdigest()
     return {
@@ -85,5 +94,6 @@ def manifest(component, design, verilog, name, *, model_id, image_digest, files,
                     **({"head": design.head_address} if HEAD in design.stream else {}), "embedding": design.embed_address,
                     **({"records": records} if (records := _records(design)) else {}),
                     **({"positions": design.stream[POSITIONS].address} if design.model.learned_positions else {})},
+        **({"adapters": _adapters(design, name, adapters)} if design.hw.adapters else {}),
         "files": files,
     }

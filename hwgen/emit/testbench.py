@@ -1,11 +1,11 @@
-"""A testbench in plain Verilog, for whoever has nothing but the emitted folder: two passes, compared with the golden model."""
+"""A testbench in plain Verilog that needs only the emitted folder: two passes, compared with the golden model."""
 from ..golden.decoder import GoldenDecoder
 from ..lib.layouts import command_layout, outcome_layout
 from ..models.pack import model_id
 from ..params.axi import PAGE
 from ..params.registers import RESULT, command_fields, register_map
 from ..units.weights import request_layout
-from .images import image_name
+from .images import adapter_name, image_name
 
 __all__ = ["has_testbench", "testbench"]
 
@@ -68,6 +68,40 @@ _FILE = """
   end
 """
 
+_ADAPTER = """
+  // Adapter 1, as its file has it: for the last pass.
+  parameter ADAPTER = "@image";
+  reg [7:0] adapter_bytes [0:@last];
+  integer adapter_file, adapter_count, beat;
+  initial begin
+    adapter_file = $fopen(ADAPTER, "rb");
+    if (adapter_file == 0) begin
+      $display("FAIL: NAME: %0s must be there", ADAPTER);
+      $fatal;
+    end
+    adapter_count = $fread(adapter_bytes, adapter_file);
+    $fclose(adapter_file);
+  end
+"""
+
+_LOAD_ON_STREAMS = """\
+    for (beat = 0; beat < @beats; beat = beat + 1) begin
+      @(negedge clk);
+      adapter__valid = 1;
+      adapter__payload = {@word, beat == 0@number};
+      #1;
+      while (!adapter__ready) begin @(negedge clk); #1; end
+    end
+    @(negedge clk);
+    adapter__valid = 0;
+"""
+
+_LOAD_ON_BUSES = """\
+    write(@first, 1);
+    for (beat = 0; beat < @last; beat = beat + 4)
+      write(@data, @word);
+"""
+
 _SERVE = """
   // Requests are answered beat after beat.
   reg serving, stride;
@@ -96,7 +130,7 @@ _ON_STREAMS = """
     rst = 1;
     repeat (4) @(negedge clk);
     rst = 0;
-    for (number = 0; number < PASSES; number = number + 1) begin
+@load    for (number = 0; number < PASSES; number = number + 1) begin
       @(negedge clk);
       command__valid = 1;
       command__payload = command(number);
@@ -187,7 +221,7 @@ _ON_BUSES = """
     repeat (4) @(negedge aclk);
     aresetn = 1;
     @start
-    for (number = 0; number < PASSES; number = number + 1) begin
+@load    for (number = 0; number < PASSES; number = number + 1) begin
       @pass
       while (!irq) @(negedge aclk);
       write(@irq_status, 1);
@@ -206,9 +240,12 @@ def has_testbench(design):
     return design.stream_beats * design.hw.beat_bytes <= MOST
 
 
-def testbench(design, quantized, name, ports, axi=None):
-    """Verilog of the module ``NAME_tb``, around a machine with these ports (`hwgen.lib.verilog.Port`)."""
-    hw, expected, stream = design.hw, _expected(design, quantized), design.hw.source == "stream"
+def testbench(design, quantized, name, ports, axi=None, adapters=()):
+    """Verilog of the module ``NAME_tb``, around a machine with these ports (`hwgen.lib.verilog.Port`).
+
+    The last pass has the first of ``adapters``, if there are some.
+    """
+    hw, expected, stream = design.hw, _expected(design, quantized, adapters), design.hw.source == "stream"
     inputs = [port for port in ports if port.direction == "input"]
     driven = ("weight_", "m_axi_") if stream else ()        # by assignments
     parameter = "WEIGHTS" if stream else "ROM_FILE"
@@ -217,17 +254,19 @@ def testbench(design, quantized, name, ports, axi=None):
              "idle": "\n    ".join(f"{port.name} = {int(port.name.endswith('ready'))};" for port in inputs
                                                            if port.name not in ("clk", "aclk") and not port.name.startswith(driven))}
     if axi:
-        body, more = _on_buses(design, axi, expected, words)
+        body, more = _on_buses(design, axi, expected, words, bool(adapters))
     else:
-        body, more = _on_streams(design, ports, expected, words)
+        body, more = _on_streams(design, ports, expected, words, bool(adapters))
     limit = 20 * (design.stream_beats * max(1, 8 * hw.beat_bytes // axi.data_width if axi else 1)
-                  + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head) + 100_000
+                  + design.layers * design.kv_heads * (4 * hw.context + 200) * design.head
+                  + (design.adapter_map.beats * hw.beat_bytes if adapters else 0)) + 100_000
     declarations = [f"  {'wire' if port.direction == 'output' or port.name.startswith(driven) else 'reg'} [{port.width - 1}:0] {port.name};"
                     for port in ports]
     return _filled(_BENCH, {
         "functions": "\n".join(_function(key, *value) for key, value in (functions | more).items()),
         "declarations": "\n".join(declarations),
-        "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "") + body,
+        "body": (_filled(_FILE, {"last": design.stream_beats * hw.beat_bytes - 1}) if stream else "") + (_filled(_ADAPTER, {
+            "image": adapter_name(name, 1), "last": design.adapter_map.beats * hw.beat_bytes - 1}) if adapters else "") + body,
         "parameters": "" if stream else "#(.ROM_FILE(ROM_FILE))",
         "connections": ",\n      ".join(f".{port.name}({port.name})" for port in ports),
         "passes": len(expected), "layers": design.layers, "limit": limit}) \
@@ -235,11 +274,16 @@ def testbench(design, quantized, name, ports, axi=None):
         .replace("CLOCK", "aclk" if axi else "clk").replace("NAME", name)
 
 
-def _expected(design, quantized):
-    """[(token, token after it, signatures)] of a text's first passes, of one entry each."""
+def _expected(design, quantized, adapters=()):
+    """[(token, token after it, signatures)] of a text's first passes, of one entry each; the last one with the first
+    adapter, if there is one."""
     decoder, token, found = GoldenDecoder(design, quantized), min(1, design.model.vocab_size - 1), []
-    for position in range(min(PASSES, design.room(1))):
-        tokens, signatures, _ = decoder.run_pass([(0, position, token, True, 0)])
+    count = min(PASSES, design.room(1))
+    for adapter in adapters[:1]:
+        decoder.load_adapter(1, adapter)
+    for position in range(count):
+        number = int(bool(adapters) and position == count - 1)
+        tokens, signatures, _ = decoder.run_pass([(0, position, token, True, 0, number)])
         found.append((token, tokens[0], [int(row) for layer in signatures for row in layer]))
         token = tokens[0]
     return found
@@ -264,31 +308,36 @@ def _packed(fields, values):
     return sum((int(values.get(name, 0)) & (1 << width) - 1) << lsb for name, (lsb, width) in fields.items())
 
 
-def _word(size, at):
-    """Bytes of the file as a word, the first lowest."""
-    return "{" + ", ".join(f"bytes[{at} + {i}]" for i in reversed(range(size))) + "}"
+def _word(size, at, memory="bytes"):
+    """Bytes of a file as a word, the first lowest."""
+    return "{" + ", ".join(f"{memory}[{at} + {i}]" for i in reversed(range(size))) + "}"
 
 
 def _places(layout):
     return {name: (field.offset, field.width) for name, field in layout}
 
 
-def _on_streams(design, ports, expected, words):
+def _on_streams(design, ports, expected, words, adapted=False):
     """(body, functions) around a machine whose ports are streams."""
     hw, command, outcome = design.hw, command_layout(design), outcome_layout(design)
     functions = {
-        "command": (command.size, [_packed(_places(command), {"position": i, "token": token, "want": 1, "last": 1})
+        "command": (command.size, [_packed(_places(command), {"position": i, "token": token, "want": 1, "last": 1,
+                                                                "adapter": adapted and i == len(expected) - 1})
                                    for i, (token, _, _) in enumerate(expected)]),
         "outcome": (64, [_packed(_places(outcome), {"token": token, "last": 1}) for _, token, _ in expected])}
     signs = any(port.name == "signature_address" for port in ports)
-    body = _filled(_ON_STREAMS, words | {"sign_at": f"signature_address = row * {hw.entries};" if signs else ""})
+    load, number = "", (hw.adapters - 1).bit_length()
+    if adapted:
+        load = _filled(_LOAD_ON_STREAMS, {"beats": design.adapter_map.beats, "number": f", {number}'d0" * bool(number),
+                                          "word": _word(hw.beat_bytes, f"beat * {hw.beat_bytes}", "adapter_bytes")})
+    body = _filled(_ON_STREAMS, words | {"load": load, "sign_at": f"signature_address = row * {hw.entries};" if signs else ""})
     if hw.source == "stream":
         bits = {name: f"{lsb + width - 1}:{lsb}" for name, (lsb, width) in _places(request_layout(design)).items()}
         body = _filled(_SERVE, bits | {"beat": _word(hw.beat_bytes, f"at * {hw.beat_bytes}"), "tile_beats": hw.tile_beats}) + body
     return body, functions
 
 
-def _on_buses(design, axi, expected, words):
+def _on_buses(design, axi, expected, words, adapted=False):
     """(body, functions) around a machine on buses."""
     registers, stream = register_map(design, axi), design.hw.source == "stream"
 
@@ -298,7 +347,8 @@ def _on_buses(design, axi, expected, words):
     fields = {field.name: (field.lsb, field.width) for field in command_fields(design)}
     width = max(lsb + width for lsb, width in fields.values())
     functions = {
-        "command": (width, [_packed(fields, {"position": i, "token": token, "want": 1, "last": 1})
+        "command": (width, [_packed(fields, {"position": i, "token": token, "want": 1, "last": 1,
+                                             "adapter": adapted and i == len(expected) - 1})
                             for i, (token, _, _) in enumerate(expected)]),
         "result": (64, [_packed({field.name: (field.lsb, field.width) for field in RESULT}, {"token": token, "last": 1})
                         for _, token, _ in expected])}
@@ -311,14 +361,19 @@ def _on_buses(design, axi, expected, words):
                 "while (!s_axis_command_tready) begin @(negedge aclk); #1; end", "@(negedge aclk);", "s_axis_command_tvalid = 0;", "#1;",
                 "while (!m_axis_result_tvalid) begin @(negedge aclk); #1; end", 'check(m_axis_result_tdata, result(number), "result");']
     else:
-        give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"] if width > 64 else []),
+        give = [f"write({at('COMMAND_LO')}, word[31:0]);", *([f"write({at('COMMAND_KEY')}, word[95:64]);"] if "key" in fields else []),
+                *([f"write({at('COMMAND_ADAPTER')}, word[{width - 1}:96]);"] if "adapter" in fields else []),
                 f"write({at('COMMAND_HI')}, word[63:32]);"]
         give = ["word = command(number);", "wanted = result(number);", *give, "while (!irq) @(negedge aclk);",
                 f'read({at("RESULT_LO")}, wanted[31:0], "RESULT_LO");',
                 f'read({at("RESULT_HI")}, wanted[63:32], "RESULT_HI");',
                 f"write({at('QUEUE')}, 32'h{registers['QUEUE'].fields[-1].mask:x});"]
+    load = _filled(_LOAD_ON_BUSES, {"first": at("ADAPTER_LOAD"), "data": at("ADAPTER_DATA"),
+                                    "last": design.adapter_map.beats * design.hw.beat_bytes,
+                                    "word": _word(4, "beat", "adapter_bytes")}) if adapted else ""
     body = _filled(_ON_BUSES, words | {
-        "start": "\n    ".join(start), "pass": "\n      ".join(give), "irq_status": at("IRQ_STATUS"), "weights_id": at("WEIGHTS_ID"),
+        "load": load, "start": "\n    ".join(start),
+        "pass": "\n      ".join(give), "irq_status": at("IRQ_STATUS"), "weights_id": at("WEIGHTS_ID"),
         "signatures": at("SIGNATURE"), "row_bytes": 4 * design.hw.entries})
     if axi.host == "queue":
         body = f"\n  reg [{width - 1}:0] word;\n  reg [63:0] wanted;\n" + body

@@ -5,9 +5,10 @@ from typing import Any
 
 from ..params.errors import KvOp
 from ..params.phases import EVENTS
-from .link import Entry, Link, PassResult
+from .links.link import Entry, Link, PassResult
 
-__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature", "selftest", "why_ended"]
+__all__ = ["Mismatch", "CheckedLink", "Totals", "check_prompt", "compare", "generate", "inverse_temperature",
+           "selftest", "why_ended"]
 
 
 class Mismatch(Exception):
@@ -35,11 +36,13 @@ def check_prompt(design, prompt, max_tokens):
 
 
 def inverse_temperature(design, temperature):
-    """What `Link.configure` takes for a temperature: 1 / temperature in units of 1/256, 0 for 0. ValueError with one line."""
+    """What `Link.configure` takes for a temperature: 1 / temperature in units of 1/256, 0 for 0. ValueError with one
+    line."""
     if temperature == 0:
         return 0
     if design.hw.sampler == "greedy":
-        raise ValueError(f"Temperature must be 0, not {temperature:g}: this shape's sampler is greedy (add sampler=gumbel to the shape)")
+        raise ValueError(f"Temperature must be 0, not {temperature:g}: this shape's sampler is greedy (add "
+                         "sampler=gumbel to the shape)")
     if not 2.0 ** -8 < temperature <= 256:
         raise ValueError(f"Temperature must be 0, or above 1/256 and at most 256, not {temperature:g}")
     return round(256 / temperature)
@@ -60,11 +63,11 @@ class Totals:
 
 
 def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefill=None, decode=None, adapter=0):
-    """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``, ``max_tokens`` or a full
-    context.
+    """Generate after ``prompt`` (token ids) in a slot, which is emptied first; yields token ids until ``stop``,
+    ``max_tokens`` or a full context.
 
-    ``adapter``: the number of a loaded one. ``prefilled(done, all)`` is called after each chunk of the prompt; ``prefill`` and ``decode``
-    are Totals to add to.
+    ``adapter``: the number of a loaded one. ``prefilled(done, all)`` is called after each chunk of the prompt;
+    ``prefill`` and ``decode`` are Totals to add to.
     """
     design = link.design
     check_prompt(design, prompt, max_tokens)
@@ -82,12 +85,13 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
             prefilled(start + len(part), len(prompt))
         if final:
             token = result.tokens[len(part) - 1]
-    if hasattr(link, "follow") and not adapter:     # the machine goes on by itself: no wait for the line between tokens
+    if hasattr(link, "follow"):     # the machine goes on by itself: no wait for the line between tokens
         yield token
         room = min(max_tokens - 1, design.hw.context - len(prompt))
         if token not in stop and room:
             # closed here and not by the garbage collector, which would drop what goes wrong at the end
-            with contextlib.closing(link.follow([Entry(slot, len(prompt), token, True)], room - 1, stop=min(stop, default=None))) as tokens:
+            with contextlib.closing(link.follow([Entry(slot, len(prompt), token, True, adapter=adapter)], room - 1,
+                                                stop=min(stop, default=None))) as tokens:
                 for _, token in tokens:
                     if decode is not None:
                         decode.add(PassResult(tokens={}, signatures=None), 1)
@@ -110,7 +114,8 @@ def generate(link, prompt, max_tokens, *, slot=0, stop=(), prefilled=None, prefi
 
 
 def why_ended(output, max_tokens, stop):
-    """Why a text has no more tokens: "stop" (its last one ends it), "length" (as many as wanted), or "context" (which is full)."""
+    """Why a text has no more tokens: "stop" (its last one ends it), "length" (as many as wanted), or "context" (which
+    is full)."""
     return "stop" if output[-1] in stop else "length" if len(output) >= max_tokens else "context"
 
 
@@ -124,8 +129,9 @@ def compare(entries, result, expected, where):
         for index, (g, w) in enumerate(zip(got, want)):
             if g != w:
                 e = entries[index]
-                mismatch = Mismatch(f"{where}: layer {layer}, entry {index} (slot {e.slot}, position {e.position}, token {e.token}) is the "
-                                    f"first whose signature differs: {g:#010x}, golden {w:#010x}")
+                mismatch = Mismatch(f"{where}: layer {layer}, entry {index} (slot {e.slot}, position {e.position}, "
+                                    f"token {e.token}) is the first whose signature differs: {g:#010x}, golden "
+                                    f"{w:#010x}")
                 mismatch.layer, mismatch.row = layer, index
                 raise mismatch
     if result.tokens != expected.tokens:
@@ -135,7 +141,8 @@ def compare(entries, result, expected, where):
 class CheckedLink(Link):
     """Runs every pass on a link and on the golden model, and raises Mismatch where they differ.
 
-    Tokens, signatures and what the residual clipped always; phases, cycles and counters too unless ``values_only`` (a link with stalls).
+    Tokens, signatures and what the residual clipped always; phases, cycles and counters too unless ``values_only`` (a
+    link with stalls).
     """
 
     def __init__(self, link, golden, *, values_only=False):
@@ -168,14 +175,16 @@ class CheckedLink(Link):
                 if getattr(result, name) not in (None, getattr(expected, name)):      # a link may not know
                     raise Mismatch(f"{where}: {name} are {getattr(result, name)}, golden {getattr(expected, name)}")
         for name, want in expected.counters.items():
-            if (name == "saturated" or not self.values_only) and result.counters.get(name, want) != want:      # a link may not know
+            # a link may not know
+            if (name == "saturated" or not self.values_only) and result.counters.get(name, want) != want:
                 raise Mismatch(f"{where}: counter {name} is {result.counters[name]}, golden {want}")
         return result
 
     def operate(self, op, slot, other=0, length=0):
         answer, expected = self.link.operate(op, slot, other, length), self.golden.operate(op, slot, other, length)
         if answer.error != expected.error or not self.values_only and answer.cycles not in (None, expected.cycles):
-            raise Mismatch(f"after pass {self.passes - 1}: {KvOp(op).name} of slot {slot} gave {answer}, golden {expected}")
+            name = KvOp(op).name
+            raise Mismatch(f"after pass {self.passes - 1}: {name} of slot {slot} gave {answer}, golden {expected}")
         return answer
 
     def close(self):
@@ -184,11 +193,11 @@ class CheckedLink(Link):
 
 
 def selftest(link, golden, totals=None):
-    """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises Mismatch, of the first that
-    did not. The machine's counters are added to ``totals``, if given.
+    """Run fixed entries through a link and the golden model; the number of passes, all of which agreed. Raises
+    Mismatch, of the first that did not. The machine's counters are added to ``totals``, if given.
 
-    The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries of a pass,
-    uses two slots, and is long enough for attention to have something to choose from.
+    The prompt is made of the model's own vocabulary by a fixed rule, so that every model has one: it fills all entries
+    of a pass, uses two slots, and is long enough for attention to have something to choose from.
     """
     design = link.design
     vocab, entries, slots = design.model.vocab_size, design.hw.entries, design.hw.slots

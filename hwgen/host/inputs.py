@@ -1,10 +1,12 @@
 """What is the user's to mend, as one line."""
 import contextlib
+import json
 from pathlib import Path
 
 from ..params.checks import one_line
 
-__all__ = ["InputError", "check_letters", "check_no_device", "checked_input", "read_text", "try_to_write", "write_text", "writing"]
+__all__ = ["InputError", "check_letters", "check_no_device", "check_writable", "checked_input", "read_text",
+           "try_to_write", "write_json", "write_text", "writing"]
 
 
 class InputError(Exception):
@@ -24,7 +26,8 @@ def checked_input():
 
 
 def check_letters(noun, text):
-    """ValueError for a text with what is no letter: a command line's bytes that are not UTF-8, or ``\\ud800`` in JSON."""
+    """ValueError for a text with what is no letter: a command line's bytes that are not UTF-8, or ``\\ud800`` in
+    JSON."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -49,6 +52,18 @@ def try_to_write(path):
         pass
     if not existed:
         path.unlink()
+
+
+def check_writable(*files):
+    """InputError for a file that cannot be written, before there is anything to write; None is none."""
+    for file in filter(None, files):
+        with writing(file):
+            try_to_write(Path(file))
+
+
+def write_json(path, value):
+    """Write a value as JSON, whole or not at all. InputError if that cannot be."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path, text):

@@ -4,8 +4,8 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn,
-                           TimeRemainingColumn, TransferSpeedColumn)
+from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn,
+                           TimeElapsedColumn, TimeRemainingColumn, TransferSpeedColumn)
 from rich.table import Table
 
 __all__ = ["Screen", "result", "speed_table", "write"]
@@ -58,10 +58,12 @@ class Screen:
 
     @contextlib.contextmanager
     def transfer(self, text):
-        """Yields a function of (bytes done, bytes of all): how fast, and how long yet. Where there is no terminal a line for each tenth."""
+        """Yields a function of (bytes done, bytes of all): how fast, and how long yet. Where there is no terminal a
+        line for each tenth."""
         if self.console.is_terminal:
-            with Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-                          TimeRemainingColumn(), console=self.console, transient=True) as progress:
+            with Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
+                          TransferSpeedColumn(), TimeRemainingColumn(), console=self.console,
+                          transient=True) as progress:
                 task = progress.add_task(text, total=None)
                 yield lambda done, total: progress.update(task, completed=done, total=total)
             return
@@ -105,11 +107,13 @@ def speed_table(columns, clock):
         column.justify = "right"
 
     def row(label, value, form):
-        table.add_row(label, *(form(value(t)) if t.tokens and t.counters.get("cycles") else "-" for t in columns.values()))
+        table.add_row(label, *(form(value(t)) if t.tokens and t.counters.get("cycles") else "-"
+                               for t in columns.values()))
 
     table.add_row("tokens", *(f"{t.tokens:,}" for t in columns.values()))
     row("passes", lambda t: t.passes, "{:,}".format)
     row("cycles per token", lambda t: t.counters["cycles"] / t.tokens, "{:,.0f}".format)
     row("MAC utilization", lambda t: t.counters["mac_busy"] / t.counters["cycles"], "{:.1%}".format)
-    row(f"tokens/s at {clock:g} MHz, projected", lambda t: clock * 1e6 * t.tokens / t.counters["cycles"], "{:,.0f}".format)
+    row(f"tokens/s at {clock:g} MHz, projected", lambda t: clock * 1e6 * t.tokens / t.counters["cycles"],
+        "{:,.0f}".format)
     return table

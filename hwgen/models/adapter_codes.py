@@ -9,7 +9,7 @@ from .checkpoint import ModelError
 from .pack import matrix_rows, tile_beats, tiled_inputs
 from .quantize import encode, scale_exponent, score_factor
 
-__all__ = ["QuantizedAdapter", "QuantizedPart", "check_rank", "pack_adapter", "quantize_adapter"]
+__all__ = ["QuantizedAdapter", "QuantizedPart", "check_rank", "pack_adapter", "quantize_adapter", "random_adapter"]
 
 #: Of B's codes and A's sums together, bits that stay free where the sums are as large as they can be: those of a text are so much smaller.
 _HEADROOM = 6
@@ -76,23 +76,61 @@ def _quantized(adapter, design, codes, project, layer, found):
         scales[name] = design.stored_exponent(matrix) + (0 if matrix.rows is None else matrix.rows.astype(np.int64)[:, None])
     own = scale_exponent(max(float(np.abs(values).max(initial=0)) for values in a.values()), fmt)
     a = {name: encode(np.ldexp(values, -own), fmt) for name, values in a.items()}
-    values = np.ldexp(fmt.values().astype(np.float64), fmt.unit_exp)
-    bound = max(float(np.abs(values[part]).sum(axis=1).max()) for part in a.values()) * act.max_value       # of A's sums
+    bound = _largest_sum(a, fmt) * act.max_value       # of A's sums
     # the exponent of B with which no code of it clips, to the base's rows
     relative = {name: np.ldexp(part, -scales[name]) for name, part in b.items()}
     of_b = scale_exponent(max(float(np.abs(part).max(initial=0)) for part in relative.values()), fmt)
-    largest = scale_exponent(bound * (1 + 2.0 ** -8), act)
+    largest = _scale_of_sums(bound, act)
     of_b += max(0, _HEADROOM - (of_b + own + largest)) // 2
     if of_b + own + largest > MAX_SHIFT:
         raise _too_large(adapter, project, layer)
     b = {name: encode(np.ldexp(part, -of_b), fmt) for name, part in relative.items()}
-    # in units of the base's sums: A's sums as codes are off by at most half of the last of their 5 (or 4) bits
-    most = max(float(np.abs(values[part]).sum(axis=1).max())
-               for part in b.values()) * bound * (1 + 2.0 ** -act.man_bits) * 2.0 ** (of_b + own)
-    matmul = design.matmul(project.name)
-    if most > 3 * matmul.cols * fmt.max_value * act.max_value:
+    if _part_of_room(design, project, _largest_sum(b, fmt) * bound) * 2.0 ** (of_b + own) > 1:
         raise _too_large(adapter, project, layer)
     return QuantizedPart(a, b, of_b + own)
+
+
+def _largest_sum(codes, fmt):
+    """The largest sum of a row's magnitudes in matrices of codes."""
+    values = np.ldexp(np.abs(fmt.values().astype(np.float64)), fmt.unit_exp)
+    return max(float(values[part].sum(axis=1).max()) for part in codes.values())
+
+
+def _scale_of_sums(bound, act):
+    """The exponent of A's sums as codes, where none is above ``bound`` before they are rounded to bf16."""
+    return scale_exponent(bound * (1 + 2.0 ** -8), act)
+
+
+def _part_of_room(design, project, product):
+    """How much of the room of a step's accumulators its sums of B take, which are at most ``product`` in units of the base's sums.
+
+    A's sums as codes are off by at most half of the last of their 5 (or 4) bits.
+    """
+    act = design.recipe.activation_format
+    return product * (1 + 2.0 ** -act.man_bits) / (3 * design.matmul(project.name).cols * design.array_format.max_value * act.max_value)
+
+
+def random_adapter(design, seed, whole=True):
+    """A `QuantizedAdapter` of any codes, as large as `quantize_adapter` lets in at most, for tests: with all ranks of all matrices if
+    ``whole``."""
+    fmt, act, sizes = design.array_format, design.recipe.activation_format, design.model.matrices()
+    rng, parts, rank = np.random.default_rng(seed), {}, design.hw.adapter_rank
+
+    def codes(*shape):
+        return rng.integers(0, fmt.max_code + 1, shape).astype(np.uint8) | rng.integers(0, 2, shape).astype(np.uint8) << 7
+
+    for layer in range(design.layers):
+        for project in design.block.of(Project):
+            ranks = {name: rank if whole else int(rng.integers(1, rank + 1)) for name in project.matrices if whole or rng.random() < 0.8}
+            if not ranks:
+                continue
+            a, b = ({name: codes(*(count, sizes[name][1]) if of_a else (sizes[name][0], count)) for name, count in ranks.items()}
+                    for of_a in (True, False))
+            bound = _largest_sum(a, fmt) * act.max_value
+            room = _part_of_room(design, project, _largest_sum(b, fmt) * bound)
+            most = min(MAX_SHIFT - _scale_of_sums(bound, act) if bound else 0, -int(np.frexp(room)[1]))      # frexp's mantissa is below 1
+            parts[project.name, layer] = QuantizedPart(a, b, most - int(rng.choice([0, 0, 1, 3, 8])))
+    return QuantizedAdapter("random adapter", parts)
 
 
 def _too_large(adapter, project, layer):

@@ -1,4 +1,4 @@
-"""What a user chooses of the buses around a machine, and what follows."""
+"""The buses around a machine: what a user chooses, and the sizes that follow."""
 from dataclasses import dataclass
 
 from .checks import check_int
@@ -70,13 +70,15 @@ class AxiShape:
         return 1 << (self.prefetch + 2 * self.burst_words - 1).bit_length()
 
     def check(self, design):
-        """Refuse a design whose weights have no place. Raises ValueError."""
+        """Refuse a design that the bus cannot carry: its sizes, adapters, or weights beyond the addresses. Raises ValueError."""
         for noun, value, most in (("Slot count", design.hw.slots, 1 << 10), ("Context", design.hw.context, (1 << 20) - 1),
                                   ("Entry count", design.hw.entries, 1 << 16)):
             if value > most:
                 raise ValueError(f"{noun} must be at most {most} on bus axi, not {value}")
-        if design.hw.adapters:
-            raise ValueError(f"Adapter count must be 0 on bus axi, not {design.hw.adapters}: its registers load none yet")
+        words = design.adapter_map.beats * design.hw.beat_bytes // 4 if design.hw.adapters else 0
+        if words >= 1 << 24:
+            raise ValueError(f"Adapter must be at most {(1 << 24) - 1} words of 32 bits on bus axi, not {words}: "
+                             "take a smaller adapter_rank")
         size = design.stream_beats * design.hw.beat_bytes
         if design.hw.source == "stream" and size > 1 << self.address_width:
             raise ValueError(f"AXI address width {self.address_width} must reach {size} bytes of weights")

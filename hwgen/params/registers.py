@@ -1,4 +1,4 @@
-"""The registers of an `AxiDecoder`, described once: RTL, golden model, C header, SystemVerilog, SystemRDL and pages read it here."""
+"""The registers of an `AxiDecoder`: RTL, golden model, C header, SystemVerilog, SystemRDL and pages use this one description."""
 import zlib
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ ACCESS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or what an rw field starts with."""
+    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or the first value of an rw field."""
     name: str
     lsb: int
     width: int
@@ -83,11 +83,12 @@ _COMMAND = (
     _field("last", 63, 1, "rw", "it closes the pass, and starts it"),
 )
 _KEY = _field("key", 64, 32, "rw", "makes the noise of the token after it, together with SEED: another one for each token of a text")
+_ADAPTER = _field("adapter", 96, 3, "rw", "the number of its adapter, which is loaded, or 0")
 
 
 def command_fields(design):
     """Fields of an entry of a pass, which has `word_bits` of them."""
-    return (*_COMMAND, _KEY) if design.hw.sampler == "gumbel" else _COMMAND
+    return (*_COMMAND, *[_KEY] * (design.hw.sampler == "gumbel"), *[_ADAPTER] * bool(design.hw.adapters))
 
 
 def word_bits(fields):
@@ -167,11 +168,23 @@ def _loader_registers(register, value):
     register(0x0CC, "WEIGHTS_CRC", "which weights are there", value("ro", "what SEAL said of them; 0: none are"))
 
 
+def _adapter_registers(register, value, design):
+    """Registers of the adapters' memory."""
+    register(0x0D0, "ADAPTER_WORDS", "of an adapter", value("const", "words of 32 bits", reset=design.adapter_map.beats * design.hw.beat_bytes // 4))
+    register(0x0D4, "ADAPTER_LOAD", "an adapter comes, in words for ADAPTER_DATA: until all are there, entries that name it are refused. Answered with an error if the machine has no room of that "
+             "number, or entries that name it wait or run", _field("number", 0, 3, "push", "which one it is from now on, from 1 on"))
+    register(0x0D8, "ADAPTER_DATA", "the next word. Answered with an error if none is wanted", value("push", "four bytes, the first lowest"))
+    register(0x0DC, "ADAPTER_STATUS", "of the adapters' memory", _field("loaded", 0, design.hw.adapters, "ro", "a bit for each adapter, the first lowest: it is there"),
+             _field("missing", 8, 24, "ro", "words that are still to come"))
+
+
 def register_map(design, axi):
     """The `RegisterMap` of an `AxiDecoder` of ``design`` and ``axi``. Without a bus for the weights it has no registers of that."""
     model, hw = design.model, design.hw
     bus = hw.source == "stream"
     irqs = {name: text for name, text in IRQS.items() if bus or name != "error"}
+    if hw.adapters:
+        irqs["dropped"] = irqs["dropped"].replace(" no bits for:", " no bits for, or an adapter that is not there:")
     found = []
 
     def register(offset, name, text, *fields, **window):
@@ -209,7 +222,7 @@ def register_map(design, axi):
         register(0x060, "COMMAND_LO", "the next entry of a pass, bits 31..0", *_split(_COMMAND, 0, "rw"))
         if hw.sampler == "gumbel":
             register(0x064, "COMMAND_KEY", "bits 95..64", *_split((_KEY,), 2, "rw"))
-        register(0x068, "COMMAND_HI", "bits 63..32, to be written last: that gives the entry to the machine, or is answered with an error: if QUEUE.space is 0, or the machine has no bits for a number",
+        register(0x068, "COMMAND_HI", "bits 63..32, to be written last: that gives the entry to the machine, or is answered with an error: if QUEUE.space is 0, or the machine has no bits for a number" + ", or its adapter is not there" * bool(hw.adapters),
                  *_split(_COMMAND, 1, "push"))
         register(0x06C, "RESULT_LO", "the oldest result, bits 31..0", *_split(RESULT, 0, "ro"))
         register(0x070, "RESULT_HI", "bits 63..32", *_split(RESULT, 1, "ro"))
@@ -230,11 +243,15 @@ def register_map(design, axi):
         register(0x090, "LOOP", "a text that goes on by itself", _field("count", 0, 16, "push", "so many passes follow, of the entries that gave tokens, each with its token"),
                  _field("left", 16, 16, "ro", "of them"))
         register(0x094, "STOP", "where it ends", _field("token", 0, 31, "rw", "behind this token"), _field("enable", 31, 1, "rw", "there is such a token"))
+        if hw.adapters:
+            register(0x098, "COMMAND_ADAPTER", "bits 127..96 of the next entry", *_split((_ADAPTER,), 3, "rw"))
     if axi.loader:
         _loader_registers(register, value)
     name = model.name.encode("ascii", "replace")[:16].ljust(16, b"\0")
     for i in range(4):
         register(0x0A0 + 4 * i, f"NAME{i}", "of the model", value("const", "four characters, the first lowest", reset=int.from_bytes(name[4 * i:4 * i + 4], "little")))
+    if hw.adapters:
+        _adapter_registers(register, value, design)
     events = {**EVENTS, **(AXI_EVENTS if bus else {})}
     register(0x100, "COUNTER", "cycles of the latest pass in which " + "; ".join(f"[{i}] {name}: {text}" for i, (name, text) in enumerate(events.items())),
              value("ro", "cycles"), count=len(events), window=True)

@@ -1,14 +1,14 @@
-"""What a memory beside the FPGA means: how long it takes to get weights into it, and how long a pass takes to get them out."""
+"""Times of a memory beside the FPGA: loading the weights into it, and reading them in a pass."""
 from dataclasses import dataclass
 
 from ..golden.decode_loop import GAP
 from ..golden.dram import read_cycles
 from ..golden.sequencer import pass_timeline
 from ..golden.weights import request_list
-from ..params.frames import FRAME_BYTES
+from ..params.frames import FRAME_BYTES, MOST_WRITTEN
 from ..params.loader import BLOCK, BURST, ROUND_TRIP
 
-__all__ = ["Reading", "check_seconds", "load_seconds", "pass_bytes", "reading"]
+__all__ = ["Reading", "adapter_seconds", "check_seconds", "load_seconds", "pass_bytes", "reading"]
 
 #: Bytes of a block's frames, there and back: that it comes (two writes, and their answer), and what became of it (a read of five words,
 #: and its answer).
@@ -21,6 +21,16 @@ def load_seconds(size, baud):
     """Seconds for ``size`` bytes over a UART, in blocks, each with its frames and two round trips of the host's serial driver."""
     blocks = -(-size // BLOCK)
     return (size + blocks * _FRAMES) * _BITS / baud + 2 * blocks * ROUND_TRIP
+
+
+def adapter_seconds(design, baud, round_trip=ROUND_TRIP):
+    """Seconds for an adapter over a UART: a frame that begins it, frames of its words, and a read of its status, each with its answer and
+    a round trip of the host's serial driver."""
+    words = design.adapter_map.beats * design.hw.beat_bytes // 4
+    frames = -(-words // MOST_WRITTEN)
+    begin, each, status = ((FRAME_BYTES + there) + (FRAME_BYTES + back) for there, back in ((7, 1), (3, 1), (3, 5)))
+    size = 4 * words + begin + frames * each + status
+    return size * _BITS / baud + (frames + 2) * round_trip
 
 
 def check_seconds(size, clock, axi, latency=20):

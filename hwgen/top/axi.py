@@ -14,6 +14,7 @@ from ..units.axi_registers import AxiRegisters
 from ..units.counters import Counters
 from ..units.decode_loop import DecodeLoop
 from ..units.memory_loader import MemoryLoader
+from .axi_adapters import AxiAdapters
 from .decoder import Decoder
 
 __all__ = ["AxiDecoder"]
@@ -101,9 +102,16 @@ class AxiDecoder(wiring.Component):
             bad = Const(0)
             m.d.sync += resetting.eq(regs.control_reset)
         command, outcome = self._loop(m, decoder, regs)
+        self._adapters = AxiAdapters(m, design, regs, decoder.adapter) if design.hw.adapters else None
         if self._axi.loader:
             self._load(m, regs, command, busy, closed)
-        self._commands(m, command, regs, closed)
+        taken, number = self._commands(m, command, regs, closed)
+        if self._adapters:
+            moves = busy | command.valid | decoder.command.valid | closed | getattr(regs, "loop_left", Const(0)).any()
+            self._adapters.follow(taken, number, moves)
+            if self._axi.loader:
+                with m.If(regs.load_write):
+                    self._adapters.forget()
         taken, last = self._results(m, outcome, regs, bad, closed)
         self._kv_operations(m, decoder, regs, closed)
         entry = decoder.command.valid & decoder.command.ready
@@ -234,7 +242,7 @@ class AxiDecoder(wiring.Component):
         return loop.entry, loop.outcome
 
     def _commands(self, m, command, regs, resetting):
-        """Entries go to the machine while it may run."""
+        """Entries go to the machine while it may run. Returns (one is taken from the host, its adapter)."""
         fields = command_fields(self._design)
         word, valid = Signal(word_bits(fields), name="word"), Signal(name="valid")
         offered = Signal()                      # an offer stays, whatever software says meanwhile
@@ -250,17 +258,25 @@ class AxiDecoder(wiring.Component):
                          word.eq(self.s_axis_command_tdata)]
             # An entry with a number that does not fit could not be refused by the machine, which would see another: it is none.
             given["none"] = _beyond(command, given)
+            if self._adapters:
+                given["none"] |= self._adapters.missing(given["adapter"])
             given["last"] |= self.s_axis_command_tlast
             m.d.comb += regs.irq_status_dropped_set.eq(go & given["none"])
         else:
             queue = fifo.SyncFIFO(width=len(word), depth=self._queue_depth)
             m.submodules.commands = DomainRenamer("core")(queue)
-            written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key')[f.lsb // 32]}_{f.name}") for f in fields}
-            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | _beyond(command, written)),
+            written = {f.name: getattr(regs, f"command_{('lo', 'hi', 'key', 'adapter')[f.lsb // 32]}_{f.name}") for f in fields}
+            wrong = _beyond(command, written)
+            if self._adapters:
+                wrong |= self._adapters.missing(written["adapter"])
+            m.d.comb += [regs.command_hi_refuse.eq(~queue.w_rdy | resetting | wrong),
                          queue.w_en.eq(regs.command_hi_write),
                          queue.w_data.eq(_packed(fields, written)), regs.queue_space.eq(self._queue_depth - queue.level),
                          word.eq(queue.r_data), valid.eq(queue.r_rdy), queue.r_en.eq(go)]
         m.d.comb += command.payload.as_value().eq(_payload(command, given))
+        if self._axi.host == "queue":
+            return regs.command_hi_write, written.get("adapter")
+        return go & ~given["none"], given.get("adapter")
 
     def _kv_operations(self, m, decoder, regs, resetting):
         """An operation on the KV memory waits for the end of the pass; its answer stays until the next."""

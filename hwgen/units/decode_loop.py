@@ -11,13 +11,13 @@ __all__ = ["DecodeLoop"]
 class DecodeLoop(wiring.Component):
     """Stands between a host and a machine, and starts passes of its own.
 
-    While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order: each with the same
-    slot, the next position, its token, the next key. An entry does not go on behind the token ``stop`` if ``stopping``, when its slot
-    is full, or behind an error; an entry that wanted no token does not either. The first is offered two cycles after the pass's last result
-    was taken by the host, who gets all results as ever (``entry`` counts those of the pass), and slows the loop when it does not take them;
-    each entry before another one that goes on takes a cycle, whether it goes on or not. The loop ends (``left`` becomes 0) behind ``left``
-    passes, or when no entry goes on. A pass that gives no token neither starts nor ends it. The host's entries wait while a pass is under
-    way that may be followed.
+    While ``left`` is not 0, a pass that gave tokens is followed by one of the entries that gave them, in their order: each with the
+    same slot and adapter, the next position, its token, the next key. An entry does not go on behind the token ``stop`` if
+    ``stopping``, when its slot is full, or behind an error; an entry that wanted no token does not either. The first is offered two
+    cycles after the pass's last result was taken by the host, who gets all results as ever (``entry`` counts those of the pass), and
+    slows the loop when it does not take them; each entry before another one that goes on takes a cycle, whether it goes on or not. The
+    loop ends (``left`` becomes 0) behind ``left`` passes, or when no entry goes on. A pass that gives no token neither starts nor ends
+    it. The host's entries wait while a pass is under way that may be followed.
 
     Parameters
     ----------
@@ -71,6 +71,8 @@ class DecodeLoop(wiring.Component):
                                  may[i].eq(command.p.want & (command.p.position != self._design.hw.context - 1))]
                     if "key" in command.p.shape().members:
                         m.d.sync += x.key.eq(command.p.key + 1)
+                    if "adapter" in command.p.shape().members:
+                        m.d.sync += x.adapter.eq(command.p.adapter)
             m.d.sync += under_way.eq(command.p.last)
             with m.If(command.p.last):
                 m.d.sync += [given.eq(0), goes.eq(0), following.eq(0)]

@@ -1,0 +1,378 @@
+"""Single wrong bits, in weights, KV memory and constants: what a self-test injects into a simulation, and what it looks
+for."""
+import contextlib
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+
+from ...golden.admission import admit_pass
+from ...golden.kv_cache import KvBlocks
+from ...lib.layouts import EXP_BITS
+from ...lib.wires import registers
+from ...models.wires import matrix_name
+from ...params.block import Project
+from ...params.secded import check_bits, pieces
+from ...params.stream import HEAD
+from ...params.tables import (SCORE_FRACTION, SIGMOID_FRACTION, changed, exp2_thresholds, reciprocal_table,
+                              rope_factors, rsqrt_table,
+                             sigmoid_table, softcap_table)
+from ...plan.stream_map import describe
+from ..links.link import Link
+
+__all__ = ["Constant", "ConstantFault", "FlippingLink", "KvFault", "WeightFault", "WireFault", "constants",
+           "parse_fault", "rewired", "rope_entry"]
+
+KV_MEMORIES = ("k_codes", "v_codes", "k_exps", "v_exps")
+SPELLINGS = {"weight": "weight:BEAT:BYTE:BIT", "kv": "kv:MEMORY:WORD:BIT", "constant": "constant:TABLE:ENTRY:BIT",
+             "wire": "wire:MATRIX.WORD:BIT:VALUE"}
+
+
+def parse_fault(text, design):
+    """A fault from its spelling. ValueError if that is not one of the design's."""
+    kind, *words = text.split(":")
+    name, numbers = ([], words) if kind == "weight" else (words[:1], words[1:])
+    if kind not in SPELLINGS or len(words) != 3 or not all(n.isdecimal() for n in numbers):
+        raise ValueError(f"Fault must be {SPELLINGS.get(kind) or ' or '.join(SPELLINGS.values())}, not {text!r}")
+    fault = {"weight": WeightFault, "kv": KvFault, "constant": ConstantFault,
+             "wire": WireFault}[kind](*name, *map(int, numbers))
+    fault.check(design)
+    return fault
+
+
+def _check(noun, value, count):
+    if not 0 <= value < count:
+        raise ValueError(f"{noun} must be 0 to {count - 1}, not {value}")
+
+
+@dataclass(frozen=True)
+class WeightFault:
+    """A flipped bit of the weight stream that the machine reads."""
+    beat: int
+    byte: int
+    bit: int
+    unit = "weights"
+
+    def check(self, design):
+        describe(design, self.beat, self.byte)
+        _check("Bit of a byte", self.bit, 8)
+
+    def where(self, design):
+        return f"weight beat {self.beat}, byte {self.byte}, bit {self.bit}: {describe(design, self.beat, self.byte)}"
+
+    def apply(self, path, design):
+        """Flip it in a file: a memory image (one beat a line, in hexadecimal, byte 0 last) or the stream's bytes."""
+        size = design.hw.beat_bytes
+        with open(path, "r+b") as file:
+            if path.suffix == ".hex":
+                file.seek(self.beat * (2 * size + 1) + 2 * (size - 1 - self.byte))
+                value = int(file.read(2), 16)
+                file.seek(-2, os.SEEK_CUR)
+                file.write(b"%02x" % (value ^ 1 << self.bit))
+            else:
+                file.seek(self.beat * size + self.byte)
+                value = file.read(1)[0]
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([value ^ 1 << self.bit]))
+
+
+@dataclass(frozen=True)
+class KvFault:
+    """A bit of the KV memory that flips once, when its word has first been written.
+
+    ``memory`` is one of "k_codes", "v_codes", "k_exps" and "v_exps", each of words as `hwgen.units.kv_cache` has them.
+    """
+    memory: str
+    word: int
+    bit: int
+    unit = "kv_cache"
+
+    @classmethod
+    def at(cls, design, memory, layer, head, block, offset, element, bit):
+        """Of an element of a head's row (exponents have none), in the block of its position."""
+        hw, lanes = design.hw, design.hw.attention_lanes
+        row = ((layer * design.kv_heads + head) * hw.blocks + block) * hw.kv_block + offset
+        if memory.endswith("exps"):
+            return cls(memory, row, bit)
+        return cls(memory, row * (design.head // lanes) + element // lanes, element % lanes * 8 + bit)
+
+    def place(self, design):
+        """(layer, head, block, offset, part of the row)."""
+        hw = design.hw
+        row, part = divmod(self.word, self._shape(design)[1])
+        line, position = divmod(row, hw.blocks * hw.kv_block)
+        return *divmod(line, design.kv_heads), *divmod(position, hw.kv_block), part
+
+    def check(self, design):
+        if self.memory not in KV_MEMORIES:
+            raise ValueError(f"KV memory must be one of {', '.join(KV_MEMORIES)}, not {self.memory!r}")
+        width, parts = self._shape(design)
+        check = sum(check_bits(n) for _, n in pieces(width)) if design.hw.kv_ecc else 0
+        rows = design.layers * design.kv_heads * design.hw.blocks * design.hw.kv_block
+        _check(f"Word of {self.memory}", self.word, rows * parts)
+        _check(f"Bit of a word of {self.memory}", self.bit, width + check)
+
+    def _shape(self, design):
+        """(bits of a word, words of a head's row)."""
+        lanes = design.hw.attention_lanes
+        return (EXP_BITS, 1) if self.memory.endswith("exps") else (8 * lanes, design.head // lanes)
+
+    def where(self, design):
+        (layer, head, block, offset, part), (width, _) = self.place(design), self._shape(design)
+        if self.bit >= width:
+            what = "a check bit"
+        elif self.memory.endswith("exps"):
+            what = f"exponent, bit {self.bit}"
+        else:
+            what = f"element {part * design.hw.attention_lanes + self.bit // 8}, bit {self.bit % 8}"
+        return (f"KV memory {self.memory}, word {self.word}, bit {self.bit}: layer {layer}, {self.memory[0].upper()} "
+                f"head {head}, position {offset} of block {block}, {what}")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A table of a unit.
+
+    unit                    whose it is
+    function, args          name of what gives it, in `hwgen.params.tables`, and for which arguments it is the unit's
+                            (for all, if there are none)
+    entries, bits, signed   its numbers
+    replaced                callable: (entry, number) -> the table with that number instead
+    valid                   callable: (such a table, entry) -> whether the circuits behind it are made for that entry
+    """
+    unit: str
+    function: str
+    entries: tuple
+    bits: int
+    signed: bool
+    replaced: object
+    valid: object
+    args: tuple = ()
+
+    def flipped(self, entry, bit):
+        """The table with a bit of an entry wrong, or None where its unit is not made for that number."""
+        value = self.entries[entry] & (1 << self.bits) - 1 ^ 1 << bit
+        table = self.replaced(entry, value - (self.signed * (value >> self.bits - 1) << self.bits))
+        return table if self.valid(table, entry) else None
+
+    def changed(self, table):
+        """Context manager: within it the unit has that table."""
+        return changed(self.function, table, *self.args)
+
+
+def constants(design):
+    """{name: Constant} of the machine's tables that a wrong bit may be in; those of the sampler's noise and softcap are
+    not among them."""
+    found = {}
+    lines = [("rmsnorm", "rsqrt", rsqrt_table, (design.model.hidden_size, "rmsnorm"))]
+    lines += [("qk_norm", name, rsqrt_table, (length, "qk_norm")) for name, length in _qk_lengths(design).items()]
+    if design.block.activation in SIGMOID_FRACTION:
+        lines.append(("swiglu", "sigmoid", sigmoid_table, (design.block.activation,)))
+    for unit, name, function, args in [*lines, ("attention", "reciprocal", reciprocal_table, ())]:
+        table = function(*args)
+        for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
+            found[f"{name}_{field}"] = _line(unit, function.__name__, table, field, bits, args)
+    if design.model.score_cap is not None:
+        table = softcap_table(design.model.score_cap)
+        for field, bits in (("base", table.base_bits), ("slope", table.slope_bits)):
+            found[f"softcap_{field}"] = _capped(table, field, bits, design.model.score_cap)
+    # only bits below the octave: what is compared in hardware
+    steps = exp2_thresholds(design.recipe.p_format)
+    found["exp2"] = Constant("attention", "exp2_thresholds", steps, SCORE_FRACTION, False,
+                             lambda i, v: _with(steps, i, v + (steps[i] >> SCORE_FRACTION << SCORE_FRACTION)),
+                             lambda other, i: all(a < b for a, b in zip(other, other[1:])))
+    if design.model.ropes():
+        both = rope_factors(design.model, design.hw.context)
+        for which, name in enumerate(("rope_low", "rope_high")):
+            found[name] = _angles(both, which)
+    return found
+
+
+def _qk_lengths(design):
+    """{name of the table: length of the vectors that it is for} of the unit that norms queries and keys."""
+    norm, model = design.block.qk_norm, design.model
+    if norm is None:
+        return {}
+    if norm.span == "head" or model.q_size == model.kv_size:
+        return {"qk_rsqrt": model.kv_size if norm.span == "projection" else model.head_dim}
+    return {"q_rsqrt": model.q_size, "k_rsqrt": model.kv_size}
+
+
+def _with(values, index, value):
+    return *values[:index], value, *values[index + 1:]
+
+
+def _line(unit, function, table, field, bits, args):
+    """Bases or slopes of a `Pwl`."""
+    # what comes behind has bits for these octaves
+    entries, high = getattr(table, field), 1 << table.out_bits
+    low = 1 << max(0, min(min(b, b + s) for b, s in zip(table.base, table.slope)).bit_length() - 1)
+    return Constant(unit, function, entries, bits, field == "slope",
+                    lambda i, v: dataclasses.replace(table, **{field: _with(entries, i, v)}),
+                    lambda other, i: all(low <= y < high for y in (other.base[i], other.base[i] + other.slope[i])),
+                    args)
+
+
+def _capped(table, field, bits, cap):
+    """Bases or slopes of the scores' softcap."""
+    def end(other):
+        # bits of the largest result, which is that of all beyond the table
+        return (other.base[-1] + other.slope[-1]).bit_length()
+
+    found = _line("attention", "softcap_table", table, field, bits, (cap,))
+    return dataclasses.replace(found, valid=lambda other, i: end(other) == end(table) and all(
+        0 <= y < 1 << end(table) for y in (other.base[i], other.base[i] + other.slope[i])))
+
+
+def rope_entry(design, entry):
+    """(row, index in `ModelShape.ropes`, pair, 0 for its cosine or 1 for its sine) of an entry of rope_low or
+    rope_high."""
+    pairs = design.model.head_dim // 2
+    row, at = divmod(entry, 2 * pairs * len(design.model.ropes()))
+    return row, *divmod(at // 2, pairs), at % 2
+
+
+def _angles(both, which):
+    """Cosines and sines, in turn, of the low or high part of positions."""
+    rows, pairs = both[which], len(both[which][0])
+
+    def replaced(index, value):
+        row, pair = divmod(index // 2, pairs)
+        other = _with(rows, row, _with(rows[row], pair, _with(rows[row][pair], index % 2, value)))
+        return _with(both, which, other)
+
+    # what a pointer longer than this turns has no bits
+    return Constant("rope", "rope_factors", tuple(v for row in rows for pair in row for v in pair), 18, True, replaced,
+                    lambda other, i: math.hypot(*other[which][i // 2 // pairs][i // 2 % pairs]) <= 2**16.5)
+
+
+@dataclass(frozen=True)
+class ConstantFault:
+    """A wrong bit of a constant in the Verilog: of an entry of one of the tables that `constants` names."""
+    table: str
+    entry: int
+    bit: int
+
+    def check(self, design):
+        known = constants(design)
+        if self.table not in known:
+            raise ValueError(f"Table of constants must be one of {', '.join(known)}, not {self.table!r}")
+        table = known[self.table]
+        _check(f"Entry of {self.table}", self.entry, len(table.entries))
+        _check(f"Bit of an entry of {self.table}", self.bit, table.bits)
+        if table.flipped(self.entry, self.bit) is None:
+            raise ValueError(f"Entry {self.entry} of {self.table} cannot have bit {self.bit} wrong: its unit has no "
+                             "bits for what comes out")
+
+    def where(self, design):
+        table = constants(design)[self.table]
+        if not self.table.startswith("rope"):
+            return f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}"
+        position, rope, pair, part = rope_entry(design, self.entry)
+        which = f" of RoPE {rope}" if len(design.model.ropes()) > 1 else ""
+        return (f"constant {self.table}, entry {self.entry}, bit {self.bit}: of {table.unit}, "
+                f"{('cosine', 'sine')[part]} of pair {pair}{which} at "
+                + (f"positions that are {position} modulo 64" if self.table == "rope_low"
+                   else f"positions {64 * position} to {64 * position + 63}"))
+
+    def changed(self, design):
+        """Context manager: within it tables are those of the faulty machine."""
+        table = constants(design)[self.table]
+        return table.changed(table.flipped(self.entry, self.bit))
+
+
+@dataclass(frozen=True)
+class WireFault:
+    """A register of a matrix that is logic, which keeps one value: bit ``bit`` of ``word``, as "gate_up_0.c12"
+    (`hwgen.lib.wires.registers`)."""
+    word: str
+    bit: int
+    value: int
+    unit = "wired"
+
+    @property
+    def matrix(self):
+        return self.word.partition(".")[0]
+
+    def check(self, design):
+        if not design.hw.wired:
+            raise ValueError("Faults of wires must be of matrices that are logic: add source=wired to --shape")
+        names = [*(matrix_name(project.name, layer) for layer in range(design.layers)
+                   for project in design.block.of(Project)), matrix_name(HEAD, None)]
+        if self.matrix not in names:
+            raise ValueError(f"Matrix of a wire must be one of {', '.join(names)}, not {self.matrix!r}")
+        _check("Value of a register", self.value, 2)
+
+    def check_in(self, wires):
+        """ValueError if a register is none of a machine's matrices: {(name, layer): `FixedMatrix`}."""
+        words = next(registers(matrix.plan) for key, matrix in wires.items() if matrix_name(*key) == self.matrix)
+        word = self.word.partition(".")[2]
+        if word not in words:
+            kinds = {letter: len([name for name in words if name[0] == letter]) for letter in "crqd"}
+            names = ", ".join(f"{letter}0 to {letter}{count - 1}" for letter, count in kinds.items() if count)
+            raise ValueError(f"Word of registers of {self.matrix} must be one of {names}, not {word!r}")
+        _check(f"Bit of {self.word}", self.bit, len(words[word]))
+
+    def where(self, design):
+        return f"register {self.word}, bit {self.bit}, is always {self.value}"
+
+    def changed(self, design):
+        """Context manager: within it the matrix has that register."""
+        return changed("stuck_register", (self.word.partition(".")[2], self.bit, self.value), self.matrix)
+
+
+@contextlib.contextmanager
+def rewired(design, faults):
+    """Within it, Verilog is emitted with the faults of constants and registers in it."""
+    with contextlib.ExitStack() as stack:
+        for fault in faults:
+            if isinstance(fault, (ConstantFault, WireFault)):
+                stack.enter_context(fault.changed(design))
+        yield
+
+
+class FlippingLink(Link):
+    """A link to a simulated machine, the bits of whose KV memory flip between passes: each once, when its word has been
+    written.
+
+    Parameters
+    ----------
+    link                    has ``flip(memory, word, bit)``
+    faults : list           those that are `KvFault`
+    """
+
+    def __init__(self, link, faults):
+        self.design, self._link = link.design, link
+        self._faults, self._blocks = list(faults), KvBlocks(link.design)
+
+    def __getattr__(self, name):
+        return getattr(self._link, name)
+
+    def run_pass(self, entries):
+        result = self._link.run_pass(entries)
+        admit_pass(self.design, self._blocks, [(e.slot, e.position, e.token) for e in entries])
+        for fault in [f for f in self._faults if self._holds(f)]:
+            self._link.flip(fault.memory, fault.word, fault.bit)
+            self._faults.remove(fault)
+        return result
+
+    def _holds(self, fault):
+        hw, (_, _, block, offset, _) = self.design.hw, fault.place(self.design)
+        tables = self._blocks.tables if hw.paged else [range(hw.blocks)]
+        return any(block in table and table.index(block) * hw.kv_block + offset < length
+                   for table, length in zip(tables, self._blocks.lengths))
+
+    def operate(self, op, slot, other=0, length=0):
+        answer = self._link.operate(op, slot, other, length)
+        self._blocks.operate(op, slot, other, length)
+        return answer
+
+    def reset(self):
+        self._link.reset()
+        self._blocks = KvBlocks(self.design)
+
+    def configure(self, inv_temperature, seed):
+        self._link.configure(inv_temperature, seed)
+
+    def ecc(self):
+        return self._link.ecc()

@@ -1,0 +1,1 @@
+"""Ways to a machine, all with the interface of `link.Link`."""

@@ -1,0 +1,187 @@
+"""Links to a board's machine: on its serial port, or with its UART pins in a simulation of the very top that goes into
+the bitstream."""
+import contextlib
+from pathlib import Path
+
+from amaranth.hdl import Shape
+from amaranth.lib.wiring import In
+
+from ...emit import emit
+from ...emit.images import image_name
+from ...fpga import files
+from ...fpga.dram import memory_verilog
+from ...lib.workdir import work_folder
+from ...models.pack import pack
+from ...top.board import BUSES, BoardMachine, memory_buses, memory_ports
+from ..diagnosis.faults import WeightFault, rewired
+from .frames import FramePort
+from ..inputs import writing
+from .lines import PinsLine, SerialLine
+from .loader import load_weights
+from .machine import broken, flipping
+from .register_link import RegisterLink
+from .sdram import board_with_chip, simulated
+from .verilated import WORK, KEEP, KV_MEMORY, cache_folder, compiled, kept, kv_header, remembered, texts
+
+__all__ = ["build_pins", "build_with_chip", "buses", "pins_link", "serial_link", "simulated_pins"]
+
+MAIN = Path(__file__).with_name("uart_main.cpp")
+
+#: What stands for the vendor's PLL in a simulation: its clock is the oscillator's, and it is locked at once.
+_PLL = """\
+module pll (input wire clkin, output wire clkout0, output wire locked);
+  assign clkout0 = clkin;
+  assign locked = 1'b1;
+endmodule
+"""
+
+#: The same of two clocks. The chip's is half a cycle behind, as good as a quarter to both.
+_PLL_2 = """\
+module pll (input wire clkin, output wire clkout0, output wire clkout1, output wire locked);
+  assign clkout0 = clkin;
+  assign clkout1 = ~clkin;
+  assign locked = 1'b1;
+endmodule
+"""
+
+#: Around a machine with a memory: its port is the top's, and what is behind it `uart_main.cpp`'s.
+_MEMORY_TOP = """\
+module top (input wire clk, input wire rx, output wire tx{ports});
+  reg [4:0] settled;
+  initial settled = 0;
+  always @(posedge clk) if (!settled[4]) settled <= settled + 1'b1;
+  machine machine (.clk(clk), .rst(!settled[4]), .rx(rx), .tx(tx), .led(){connections});
+endmodule
+"""
+
+
+def buses(board):
+    """The `AxiShape` of a board's machine."""
+    return memory_buses(board.memory.axi()) if board.memory else BUSES
+
+
+def _component(board, divisor):
+    more = {"axi": buses(board)} if board.memory else {}
+    return lambda design, **wires: BoardMachine(design, divisor=divisor, **more, **wires)
+
+
+def _memory_top(board):
+    """Verilog of a machine's top in a simulation, whose memory is outside."""
+    members = memory_ports(buses(board))
+
+    def port(name, member):
+        width = Shape.cast(member.shape).width
+        return f", {'input' if member.flow == In else 'output'} wire [{width - 1}:0] {name}"
+    ports = "".join(port(name, member) for name, member in members.items())
+    return _MEMORY_TOP.format(ports=ports, connections="".join(f", .{name}({name})" for name in members))
+
+
+def build_pins(board, design, quantized, *, divisor=None):
+    """Compile a board's top, from its emitted Verilog. Returns the executable; the same top is built once.
+
+    ``divisor`` is the cycles per bit, the board's unless somebody is in a hurry.
+    """
+    divisor = divisor or files.divisor(board)
+    component = _component(board, divisor)
+    top = _memory_top(board) if board.memory else files.top(board, "machine")
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    return remembered(("pins", top, files.has_pll(board), divisor, design, buses(board), quantized.digest),
+                      lambda: _built_pins(board, design, quantized, divisor, top, component))
+
+
+def _built_pins(board, design, quantized, divisor, top, component):
+    with work_folder(cache_folder(), WORK) as work:
+        emit(design, quantized, work / "machine", name="machine", component=component)
+        (work / "top.v").write_text(top)
+        (work / "pll.v").write_text(_PLL)
+        pll = files.has_pll(board) and not board.memory
+        sources = [work / "machine/machine.v", work / "top.v", *([work / "pll.v"] if pll else [])]
+        image = work / "machine" / image_name(design, "machine")
+        header = kv_header("top__DOT__machine__DOT__machine__DOT__decoder") + f"#define DIVISOR {divisor}\n"
+        if board.memory:
+            header += f"#define MEMORY_BYTES {board.memory.size}ull\n#define MEMORY_WORD {buses(board).word_bytes}\n"
+        return kept("pins", (header, KEEP, texts(*sources, image, MAIN, KV_MEMORY)),
+                    lambda folder: [compiled(folder, sources, "top", MAIN, header, opt="-O1"), image])
+
+
+def build_with_chip(board, design, quantized, *, divisor=None):
+    """As `build_pins`, of the top that goes into the bitstream of a board with a memory: with LiteDRAM's controller,
+    and a chip behind its pins (docs/dram.md).
+
+    ToolError if LiteDRAM is not installed.
+    """
+    divisor = divisor or files.divisor(board)
+    memory = board.memory
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with work_folder(cache_folder(), WORK) as work:
+        emit(design, quantized, work / "machine", name="machine", component=_component(board, divisor))
+        path = memory_verilog(memory, board.clock)
+        (work / "board.v").write_text(simulated([board_with_chip(memory, board.clock, len(board.pins()["led"])),
+                                                 files.top(board, "machine"), *path.values(), _PLL_2]))
+        sources = [work / "machine/machine.v", work / "board.v"]
+        numbers = {"DIVISOR": divisor, "SDRAM_BANKS": memory.banks, "SDRAM_ROWS": memory.rows,
+                   "SDRAM_COLUMNS": memory.columns, "SDRAM_WORD": memory.data_width // 8}
+        header = kv_header("board__DOT__top__DOT__machine__DOT__machine__DOT__decoder")
+        header += "".join(f"#define {name} {value}u\n" for name, value in numbers.items())
+        return kept("pins", (header, KEEP, texts(*sources, MAIN, KV_MEMORY)),
+                    lambda folder: [compiled(folder, sources, "board", MAIN, header, opt="-O1")])
+
+
+@contextlib.contextmanager
+def simulated_pins(board, design, quantized, stage, *, divisor=None, faults=(), **more):
+    """A `RegisterLink` over the UART pins of a board's simulated top. More arguments are those of `pins_link`; a memory
+    holds the weights unless they say ``memory``."""
+    building = stage("emitting and building the Verilator model of the board's top")
+    with building, rewired(design, faults), writing(cache_folder()):
+        executable = build_pins(board, design, quantized, divisor=divisor)
+    with contextlib.ExitStack() as stack:
+        if board.memory:
+            more = {"axi": buses(board)} | more
+            if "memory" not in more:
+                more["memory"] = stack.enter_context(work_folder(cache_folder(), WORK)) / "memory.bin"
+                more["memory"].write_bytes(pack(quantized, design).data)
+        yield stack.enter_context(pins_link(executable, design, quantized, faults=faults, **more))
+
+
+@contextlib.contextmanager
+def pins_link(executable, design, quantized, *, line=lambda line: line, timeout=30.0, attempts=8, faults=(), axi=BUSES,
+              memory=None, loaded=True):
+    """A `RegisterLink` to what `build_pins` made.
+
+    ``line`` may put something between (`NoisyLine`). Of ``faults`` (`hwgen.host.diagnosis.faults`) constants must have
+    been in it when it was built. With a `LoaderShape` ``memory`` is the file of the memory's bytes, at its beginning;
+    what it has of the weights is checked, and the rest loaded, unless ``loaded`` is False: then nothing is looked at.
+    """
+    with contextlib.ExitStack() as stack:
+        if axi.loader:
+            pins = PinsLine(executable, memory)
+            stack.callback(pins.close)
+            link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, axi, quantized,
+                                patience=600, weights=False)
+            link.flip, link.control = pins.flip, pins.control
+            if loaded:
+                load_weights(link, pack(quantized, design))
+                link.check_weights()
+            for fault in faults:
+                if isinstance(fault, WeightFault):
+                    pins.control(f"memory flip {fault.beat * design.hw.beat_bytes + fault.byte} {fault.bit}")
+            yield flipping(link, faults)
+            return
+        executable, _ = stack.enter_context(broken(executable, executable.with_name(image_name(design, "machine")),
+                                                   design, faults))
+        pins = PinsLine(executable)
+        stack.callback(pins.close)
+        link = RegisterLink(FramePort(line(pins), timeout=timeout, attempts=attempts), design, BUSES, quantized,
+                            patience=600)
+        link.flip, link.control = pins.flip, pins.control
+        yield flipping(link, faults)
+
+
+@contextlib.contextmanager
+def serial_link(device, board, design, quantized, **more):
+    """A `RegisterLink` to a board on a serial port. More arguments are those of `RegisterLink`."""
+    line = SerialLine(device, board.baud)
+    try:
+        yield RegisterLink(FramePort(line), design, buses(board), quantized, **more)
+    finally:
+        line.close()

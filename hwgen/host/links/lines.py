@@ -1,0 +1,188 @@
+"""Byte lines to a machine: a serial port, the UART pins of a simulated board, and a bad one for tests."""
+import contextlib
+import errno
+import os
+import random
+import select
+import subprocess
+import termios
+import time
+
+from ..inputs import InputError
+from .link import LinkError
+
+__all__ = ["NoisyLine", "PinsLine", "SerialLine"]
+
+#: What pyserial raises when a port goes away, in its different operations: its SerialException is an OSError, and a
+#: port that it has closed has no number.
+_GONE = OSError, TypeError, termios.error
+
+
+#: errno of an open that fails -> what to do
+_OPEN = {errno.EAGAIN: "is in use by another program: end it first",
+         errno.EBUSY: "is in use by another program: end it first",
+         errno.EACCES: "may not be opened by you: add yourself to its group (often dialout), and log in again"}
+
+
+def _ports():
+    """The serial ports that there are, in words."""
+    from serial.tools.list_ports import comports
+    return ", ".join(sorted(port.device for port in comports())) or "none is plugged in"
+
+
+class SerialLine:
+    """A serial port, by its device. InputError if it cannot be opened, LinkError when it goes away."""
+
+    def __init__(self, device, baud):
+        import serial
+        self.name = device
+        if not device:
+            raise InputError(f"Link serial: must name its device, as serial:/dev/ttyUSB0 (there are: {_ports()})")
+        try:
+            # a line that takes nothing for so long is dead: it would be waited for without end
+            self._port = serial.Serial(device, baud, exclusive=True, write_timeout=5)
+            self._port.reset_input_buffer()
+        except (*_GONE, serial.SerialException, ValueError) as error:
+            raise InputError(self._refused(error)) from None
+        # Otherwise an FTDI bridge keeps an answer for up to 16 ms. Linux alone can be asked, and not for a port that is
+        # none.
+        with contextlib.suppress(*_GONE, ValueError, NotImplementedError, AttributeError):
+            self._port.set_low_latency_mode(True)
+
+    def _refused(self, error):
+        """Why it cannot be opened."""
+        device, number = self.name, getattr(error, "errno", None)
+        if number in _OPEN:
+            return f"{device}: Serial port {_OPEN[number]}"
+        if not os.path.exists(device):
+            return f"{device}: Serial port must be one that is there, not missing (there are: {_ports()})"
+        if number in (None, errno.ENOTTY, errno.EISDIR, errno.ENXIO, errno.EINVAL):
+            return f"{device}: Link must be to a serial port, not to another file (there are: {_ports()})"
+        return f"{device}: Serial port must be one that can be opened: {os.strerror(number)} (there are: {_ports()})"
+
+    @contextlib.contextmanager
+    def _there(self):
+        import serial
+        try:
+            yield
+        except serial.SerialTimeoutException:
+            raise LinkError(f"{self.name}: The line takes no bytes (flow control, or a device that hangs): is it the "
+                            "right port?") from None
+        except _GONE:
+            raise LinkError(f"{self.name}: The board's serial port is gone (unplugged?): plug it in, and start "
+                            "again") from None
+
+    def write(self, data):
+        with self._there():
+            self._port.write(data)
+
+    def read(self, seconds):
+        with self._there():
+            self._port.timeout = seconds
+            first = self._port.read(1)
+            return first + self._port.read(self._port.in_waiting) if first else b""
+
+    def close(self):
+        with contextlib.suppress(*_GONE):
+            self._port.close()
+
+
+class PinsLine:
+    """The UART pins of a simulated board: a process whose stdin and stdout are what is on the wires (`uart_main.cpp`).
+
+    ``memory``: the file whose bytes are those of the board's memory, if it has one.
+    """
+
+    def __init__(self, executable, memory=None):
+        self.name = "simulated UART"
+        theirs, self._control = os.pipe()
+        # in its own session: Ctrl-C reaches us, and we end it after its files are closed
+        self._process = subprocess.Popen([str(executable), str(theirs), *([str(memory)] if memory else [])],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         cwd=os.path.dirname(executable), start_new_session=True, pass_fds=[theirs])
+        os.close(theirs)
+
+    def write(self, data):
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LinkError(f"The simulation ended with code {self._process.wait()}") from None
+
+    def flip(self, memory, word, bit):
+        """Flip a bit of a word of the KV memory, before anything that is written afterwards arrives."""
+        self.control(f"flip {memory} {word} {bit}")
+
+    def control(self, line):
+        """Something that happens to the simulation, in the words of `uart_main.cpp`, before anything that is written
+        afterwards arrives."""
+        os.write(self._control, f"{line}\n".encode())
+
+    def read(self, seconds):
+        out = self._process.stdout.fileno()
+        if not select.select([out], [], [], seconds)[0]:
+            return b""
+        data = os.read(out, 4096)
+        if not data:
+            raise LinkError(f"The simulation ended with code {self._process.wait()}")
+        return data
+
+    def close(self):
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout=20)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        os.close(self._control)
+
+
+class NoisyLine:
+    """A line on which bytes are lost, flipped and late, by chance, in both directions.
+
+    Parameters
+    ----------
+    line                the line that is disturbed
+    drop, flip          probability that a byte is lost, or has a bit flipped
+    late                probability that what has come is kept back until something else comes, or ``hold`` seconds are
+                        over
+    """
+
+    def __init__(self, line, *, drop=0.0, flip=0.0, late=0.0, hold=0.05, seed=1):
+        self._line, self._rng = line, random.Random(seed)
+        self._drop, self._flip, self._late, self._hold = drop, flip, late, hold
+        self._kept, self._until = b"", 0.0
+        self.name = f"{line.name} with noise"
+        self.lost = self.flipped = self.delayed = 0
+
+    def _disturb(self, data):
+        out = bytearray()
+        for byte in data:
+            if self._rng.random() < self._drop:
+                self.lost += 1
+                continue
+            if self._rng.random() < self._flip:
+                self.flipped += 1
+                byte ^= 1 << self._rng.randrange(8)
+            out.append(byte)
+        return bytes(out)
+
+    def write(self, data):
+        self._line.write(self._disturb(data))
+
+    def read(self, seconds):
+        if self._kept and time.monotonic() >= self._until:
+            data, self._kept = self._kept, b""
+            return data
+        data = self._disturb(self._line.read(min(seconds, self._hold) if self._kept else seconds))
+        if data and self._rng.random() < self._late:
+            self.delayed += 1
+            self._kept += data
+            self._until = time.monotonic() + self._hold
+            return b""
+        data, self._kept = self._kept + data, b""
+        return data
+
+    def close(self):
+        self._line.close()

@@ -1,0 +1,80 @@
+"""A chip of SDRAM behind a board's pins, in simulation."""
+from pathlib import Path
+
+__all__ = ["board_with_chip", "chip_verilog", "simulated"]
+
+_HERE = Path(__file__).parent
+_CHIP = """\
+wire [{a}:0] sdram_a;
+  wire [{ba}:0] sdram_ba;
+  wire [{dm}:0] sdram_dm;
+  wire [{dq}:0] sdram_dq;
+  wire sdram_ras_n, sdram_cas_n, sdram_we_n, sdram_cs_n, sdram_cke;
+  sdram_chip #({parameters}) chip (
+      .clk({clock}), .cke(sdram_cke), .cs_n(sdram_cs_n), .ras_n(sdram_ras_n), .cas_n(sdram_cas_n), .we_n(sdram_we_n),
+      .ba(sdram_ba), .a(sdram_a), .dm(sdram_dm), .dq(sdram_dq){more});
+"""
+
+_BOARD = """\
+module board (
+    input wire clk,
+    input wire rx,
+    output wire tx,
+    output wire [{leds}:0] led,
+    input wire flip,
+    input wire [{word}:0] flip_address,
+    input wire [{data}:0] flip_bits,
+    output wire [7:0] chip_error,
+    output wire [31:0] chip_error_cycle
+);
+  wire sdram_clk;
+  {chip}
+  top top (
+      .clk(clk), .rx(rx), .tx(tx), .led(led), .sdram_clk(sdram_clk), .sdram_cke(sdram_cke), .sdram_cs_n(sdram_cs_n),
+      .sdram_ras_n(sdram_ras_n), .sdram_cas_n(sdram_cas_n), .sdram_we_n(sdram_we_n), .sdram_ba(sdram_ba),
+      .sdram_a(sdram_a), .sdram_dm(sdram_dm), .sdram_dq(sdram_dq));
+endmodule
+"""
+
+#: Verilator's warnings on LiteDRAM's Verilog and on the chip, which are not ours to change, or are a model.
+_LINT = "BLKSEQ COMBDLY PINCONNECTEMPTY PINMISSING"
+
+
+def chip_verilog(memory, clock, wire="~clk", **ports):
+    """Verilog that puts a `sdram_chip` and the wires ``sdram_*`` of its pins into a module, for an `Sdram` at ``clock``
+    MHz.
+
+    ``wire`` is its clock. On a board it comes a quarter of a cycle behind the controller's; half a cycle is the same to
+    both.
+
+    ``ports`` are more of its ports and what they are joined with.
+    """
+    limits = {f"T_{name.upper()}": memory.cycles(name, clock)
+              for name in ("rcd", "rp", "ras", "rc", "rrd", "rfc", "wr", "refi")}
+    parameters = limits | {"DATA": memory.data_width, "BANK_BITS": memory.banks.bit_length() - 1,
+                           "ROW_BITS": memory.rows.bit_length() - 1, "COLUMN_BITS": memory.columns.bit_length() - 1,
+                           "CL": memory.cas_latency, "T_MRD": memory.mode_cycles,
+                           "POWER_UP": round(memory.power_up * clock / 1000)}
+    ports = dict(cut="1'b0", flip="1'b0", flip_address="0", flip_bits="0") | ports
+    return _CHIP.format(a=memory.rows.bit_length() - 2, ba=memory.banks.bit_length() - 2, dm=memory.data_width // 8 - 1,
+                        dq=memory.data_width - 1, clock=wire,
+                        parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
+                        more="".join(f",\n      .{port}({joined})" for port, joined in ports.items()))
+
+
+def board_with_chip(memory, clock, leds):
+    """Verilog of a module ``board``: a board's ``top`` with its chip. A bit of it flips with ``flip``; ``chip_error``
+    is what the chip complains about."""
+    word = (memory.size // (memory.data_width // 8) - 1).bit_length()
+    chip = chip_verilog(memory, clock, wire="sdram_clk", flip="flip", flip_address="flip_address",
+                        flip_bits="flip_bits", error="chip_error", error_cycle="chip_error_cycle")
+    return _BOARD.format(leds=leds - 1, word=word - 1, data=memory.data_width - 1, chip=chip)
+
+
+def simulated(texts):
+    """Verilog texts of a memory path with what a simulation needs beside them: the chip, the FPGA's cells, and no
+    warnings."""
+    cells = [(_HERE / name).read_text() for name in ("sdram_chip.v", "ecp5_cells.v")]
+    top, *others = texts
+    lint = [f"/* verilator lint_off {name} */" for name in _LINT.split()]
+    return "\n".join([*lint, top, *others, *cells])

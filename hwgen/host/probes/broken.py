@@ -1,0 +1,82 @@
+"""A golden decoder with something wrong in it, and what a wrong bit makes of a number."""
+import copy
+from typing import Any
+
+import numpy as np
+
+from ...golden.decoder import GoldenDecoder
+from ...golden.numbers import fp8_ints
+from ...golden.vector_buffer import quantize
+from ...golden.wired import Effects
+from ...lib.layouts import EXP_BITS
+
+__all__ = ["BrokenDecoder", "Stuck", "cut", "flipped_exponent"]
+
+
+def cut(product: np.ndarray, bits: int) -> np.ndarray:
+    """As the array has a product: with the bits that those of finite codes need."""
+    return np.sign(product) * (np.abs(product) & (1 << bits) - 1)
+
+
+def flipped_exponent(value, bit: int):
+    """A signed exponent of EXP_BITS bits, or an array of them, with a bit wrong."""
+    half = 1 << EXP_BITS - 1
+    return ((value & 2 * half - 1 ^ 1 << bit) + half & 2 * half - 1) - half
+
+
+class Stuck:
+    """Sums of a matrix that is logic, with a register that keeps one value, in the bits that a unit of these matrices
+    has for them.
+
+    Parameters
+    ----------
+    matrix : FixedMatrix
+    wires : dict    all of the machine's
+    """
+
+    def __init__(self, matrix, wires: dict):
+        self._matrix, self._effects = matrix, Effects(matrix)
+        self._half = 1 << max(other.bits for other in wires.values()) - 1
+
+    def nodes(self, x: np.ndarray):
+        """Of inputs int64 [m, inputs], without those that fill a slice."""
+        return self._matrix.plan.network.nodes(np.pad(x, [(0, 0), (0, self._matrix.size[1] - x.shape[1])]))
+
+    def sums(self, acc: np.ndarray, register: tuple, value: int, nodes) -> np.ndarray:
+        """int64 [m, outputs] -> what they become."""
+        wrong, part = self._effects.effect(register, value, nodes)
+        return (acc + np.outer(wrong, part[:acc.shape[1]]) + self._half & 2 * self._half - 1) - self._half
+
+
+class BrokenDecoder(GoldenDecoder):
+    """A golden decoder with something wrong.
+
+    weight      (matrix, row, column or columns) of a wrong weight, or of a block of them, whose codes may not be finite
+    stuck       (matrix, its `Stuck`, register, value) of a register that keeps a value
+    """
+    weight: tuple[Any, ...] = None, None, None
+    stuck: tuple[Any, ...] = None, None, None, None
+
+    @classmethod
+    def of(cls, decoder, alter):
+        """A copy of a decoder, reset, with what ``alter`` puts into it (nothing if that is None)."""
+        broken = copy.copy(decoder)
+        broken.__class__, broken.weights = cls, [*broken.weights]
+        broken.reset()
+        if alter is not None:
+            alter(broken)
+        return broken
+
+    def matmul(self, values, weights):
+        acc, exp = super().matmul(values, weights)
+        fmt = self.design.recipe.activation_format
+        matrix, stuck, register, value = self.stuck
+        if weights is matrix:
+            codes = fp8_ints(quantize(values, fmt)[0], fmt)
+            return stuck.sums(acc.astype(np.int64), register, value, stuck.nodes(codes.astype(np.int64))), exp
+        matrix, row, column = self.weight
+        if weights is matrix:
+            product = fp8_ints(quantize(values, fmt)[0][:, column], fmt) * weights[row, column].astype(np.int64)
+            off = cut(product, self.design.array_format.product_bits(fmt)) - product
+            acc[:, row] += off if off.ndim == 1 else off.sum(axis=1)
+        return acc, exp
