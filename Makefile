@@ -112,5 +112,5 @@ $(STAMP): pyproject.toml
 	  echo "error: $$tool is not installed; on Debian: apt-get install g++ make" >&2; exit 1; }; done
 	@echo "installing into $(VENV), some minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,report]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@

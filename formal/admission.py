@@ -31,7 +31,7 @@ def _harness(**shape):
 
     for name in ("outcome", "kv_answer", "entry", "ask"):
         gives(h, getattr(unit, name), name)
-    ask, refusals = unit.ask, h.inside.refusals
+    ask, refusals = unit.ask, h.inside._queue_refusals.refusals
     h.never("no_slot", ask.valid & (ask.p.slot >= design.hw.slots))
     h.never("beyond_context", ask.valid & (ask.p.op == ADMIT) & (ask.p.length >= design.hw.context))
     granted = Signal()          # in the cycle before
@@ -42,17 +42,18 @@ def _harness(**shape):
 
 
 _BREAKS = {name: Break(Admission, old, new) for name, old, new in [
-    ("outcome_withdrawn", "with m.If(refusals.r_rdy):", "with m.If(refusals.r_rdy & ~done):"),
+    ("outcome_withdrawn", "with m.If(refusals.r_rdy):", "with m.If(refusals.r_rdy & ~entry.done):"),
     ("outcome_changed", "refusals.r_en.eq(self.outcome.ready)", "refusals.r_en.eq(1)"),
     ("kv_answer_withdrawn", "with m.If(self.kv_answer.valid & self.kv_answer.ready):", "with m.If(self.kv_answer.valid):"),
     ("kv_answer_changed", "self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid",
      "self.kv_command.ready.eq(~opened & ~operating"),
     ("entry_withdrawn", "self.entry.valid.eq(admitted |", "self.entry.valid.eq(admitted | self.outcome.ready |"),
     ("entry_changed", "self.entry.p.eq(held)", "self.entry.p.eq(self.command.p)"),
-    ("ask_withdrawn", "ask.valid.eq(asking & ~answered | allowed)", "ask.valid.eq(asking & ~answered | allowed & self.outcome.ready)"),
+    ("ask_withdrawn", "ask.valid.eq(entry.asking & ~entry.answered | allowed)",
+     "ask.valid.eq(entry.asking & ~entry.answered | allowed & self.outcome.ready)"),
     ("ask_changed", "ask.p.eq(operation)", "ask.p.eq(self.kv_command.p)"),
-    ("no_slot", "with m.Elif(beyond(held.slot, hw.slots)):", "with m.Elif(0):"),
-    ("beyond_context", "with m.Elif(beyond(held.position, hw.context)):", "with m.Elif(0):"),
+    ("no_slot", "with m.Elif(_beyond(held.slot, hw.slots)):", "with m.Elif(0):"),
+    ("beyond_context", "with m.Elif(_beyond(held.position, hw.context)):", "with m.Elif(0):"),
     ("let_in_unasked", "self.entry.p.none.eq(~admitted)", "self.entry.p.none.eq(0)"),
     ("refusal_lost", "depth=hw.entries + 2", "depth=hw.entries"),
 ]}

@@ -165,7 +165,7 @@ def _reader_words(changes, axi):
     words, bursts = Signal(range((shape.outstanding + 1) * shape.burst_words + 1)), Signal(range(shape.outstanding + 2))
     h.m.d.sync += [words.eq(words + Mux(asks, unit.m_axi_arlen + 1, 0) - came), bursts.eq(bursts + asks - (came & unit.m_axi_rlast))]
     h.assume(~unit.m_axi_rvalid | (words != 0) & (bursts != 0) & (unit.m_axi_rlast == h.inside._receive.last))
-    there, shown, index = h.inside._hand_out.there, h.inside._hand_out.shown, h.inside._receive.index
+    there, shown, index = h.inside._keep.there, h.inside._keep.shown, h.inside._receive.index
     h.never("ar_too_many", (bursts > shape.outstanding) | (bursts == shape.outstanding) & ar.valid)
     h.never("r_lost", (there == shape.fifo_words) & came)
 
@@ -186,7 +186,7 @@ def _reader_words(changes, axi):
         _beats(h, unit)
         _wanted(h, shape.word_bytes // design.hw.beat_bytes, all_owed + there + shown - index)
     if shape.word_bytes == design.hw.beat_bytes:
-        memory = h.inside._hand_out.words
+        memory = h.inside._keep.words
         h.assume(~unit.flush & ~unit.m_axi_rresp[1])
         r = SimpleNamespace(valid=unit.m_axi_rvalid, ready=unit.m_axi_rready, payload=unit.m_axi_rdata)
         inside = passes(h, r, unit.beats, shape.fifo_words + 2, 1)
@@ -200,7 +200,7 @@ def _reader_words(changes, axi):
 
 def _wanted(h, beats, under_way):
     """Words hold so many beats, and the requests remember which are wanted: of the words that these want, so many are under way."""
-    ask, out, shift = h.inside._ask, h.inside._hand_out, exact_log2(beats)
+    ask, out, shift = h.inside._ask, h.inside._take_apart, exact_log2(beats)
     level, items = _queued(h, out.wanted, DESCRIPTORS, clear=h.inside.clear)
     requests = [View(out.shape, item) for item in items]
     wanted = sum(Mux(level > i, Mux(r.stride, r.count, (r.first + r.count + beats - 1) >> shift), 0) for i, r in enumerate(requests))

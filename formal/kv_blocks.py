@@ -1,9 +1,11 @@
 """Whose the blocks of the KV memory are: the inductive invariants of `KvBlocks`, and what slots read through them."""
+from types import SimpleNamespace
+
 from amaranth.hdl import Array, Cat, Const, Mux, Signal
 
 from hwgen.lib.layouts import ADMIT
 from hwgen.params.errors import ErrorCode
-from hwgen.units.kv_cache import KvBlocks
+from hwgen.units.kv_blocks import KvBlocks, Slots
 from sim.designs import small_design
 
 from .broken import Break
@@ -29,7 +31,8 @@ def assumed_of_admission(h, ask, design):
 def _harness(design):
     hw, unit = design.hw, KvBlocks(design)
     h = Harness(unit)
-    ask, inside, m = unit.ask, h.inside, h.m
+    ask, m = unit.ask, h.m
+    inside = SimpleNamespace(**{name.lstrip("_"): value for name, value in vars(unit._inside).items()})
     waited = assumed_of_admission(h, ask, design)
     gives(h, unit.copy, "copy")
     slots, per_slot, blocks, size = range(hw.slots), range(hw.blocks_per_slot), range(hw.blocks), hw.kv_block
@@ -150,21 +153,22 @@ def _design(slots, context, size, blocks):
 #: one position
 SHAPES = [(2, 4, 2, 3), (2, 4, 2, 4), (3, 3, 2, 4), (2, 8, 4, 3), (2, 3, 1, 4)]
 
-_BREAKS = {name: Break(KvBlocks, old, new) for name, old, new in [
-    ("copy_withdrawn", "with m.If(self.copy.ready):", "with m.If(1):"),
-    ("copy_changed", "self.copy.p.old.eq(physical)", "self.copy.p.old.eq(physical ^ self.copy.ready)"),
-    ("numbers", "tail.eq(after(tail))", "tail.eq(tail)"),
-    ("unknown_free", "set_newest.data.eq(entry.data)", "set_newest.data.eq(entry.data + 1)"),
+_BREAKS = {name: Break(Slots, old, new) for name, old, new in [
+    ("copy_withdrawn", "with m.If(copy.ready):", "with m.If(1):"),
+    ("copy_changed", "ports.copy.p.old.eq(physical)", "ports.copy.p.old.eq(physical ^ ports.copy.ready)"),
+    ("numbers", "self._tail.eq(self._after(self._tail))", "self._tail.eq(self._tail)"),
+    ("unknown_free", "self._set_newest.data.eq(entry.data)", "self._set_newest.data.eq(entry.data + 1)"),
     ("unknown_owned", "oldest.data, unused)", "oldest.data, unused + 1)"),
     ("two_states", "with m.If(dropped.data == 1):", "with m.If(1):"),
     ("leak", "with m.If(dropped.data == 1):", "with m.If(0):"),
-    ("miscounted", "set_owned.data.eq(dropped.data + 1)", "set_owned.data.eq(dropped.data)"),
-    ("twice_in_a_slot", "unused.eq(unused + 1)", "unused.eq(unused)"),
-    ("own_but_shared", "m.d.sync += own.bit_select(asked.slot, 1).eq(0)", "m.d.sync += own.bit_select(asked.slot, 1).eq(1)"),
-    ("state", "m.d.sync += step.eq(first)", "m.d.sync += step.eq(0)"),
+    ("miscounted", "set_owned.data.eq(self._dropped.data + 1)", "set_owned.data.eq(self._dropped.data)"),
+    ("twice_in_a_slot", "self._unused.eq(self._unused + 1)", "self._unused.eq(self._unused)"),
+    ("own_but_shared", "m.d.sync += self._own.bit_select(asked.slot, 1).eq(0)",
+     "m.d.sync += self._own.bit_select(asked.slot, 1).eq(1)"),
+    ("state", "m.d.sync += self._step.eq(self._first)", "m.d.sync += self._step.eq(0)"),
     ("written_but_shared", "with m.If(owned.data == 1):", "with m.If(owned.data != 0):"),
-    ("foreign_read", "self.copy.p.count.eq(used)", "self.copy.p.count.eq(used >> 1)"),
-    ("wrong_place", "port.position < lengths[port.slot]", "port.position <= lengths[port.slot]"),
+    ("foreign_read", "ports.copy.p.count.eq(used)", "ports.copy.p.count.eq(used >> 1)"),
+    ("wrong_place", "port.position < self._lengths[port.slot]", "port.position <= self._lengths[port.slot]"),
 ]}
 
 PROOFS = [Proof("KvBlocks", f"{slots} slots of {context} positions, {blocks} blocks of {size}",

@@ -7,7 +7,7 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib.layouts import head_meta_layout
-from hwgen.units import (array_grid, attention, convert, decode_loop, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm,
+from hwgen.units import (array_grid, attention, convert, decode_loop, dispatcher, feeder, kv_cache, mac_array, qk_norm, residual, rmsnorm,
                          rom_grid, rope, sampler, swiglu, vector_buffer, weights)
 from sim.designs import small_design
 
@@ -155,7 +155,7 @@ _UNITS = {
     "DecodeLoop": dict(make=lambda: decode_loop.DecodeLoop(_design()), assume=_loop),
     "SwiGlu": dict(make=lambda: swiglu.SwiGlu(_design())),
     "Convert": dict(make=lambda: convert.Convert(_design())),
-    "Dispatcher": dict(make=lambda: weights.Dispatcher(_design())),
+    "Dispatcher": dict(make=lambda: dispatcher.Dispatcher(_design())),
     "StreamPort": dict(make=lambda: weights.StreamPort(_design(source="stream"))),
     "RomSource": dict(make=lambda: weights.RomSource(_design()), abstract=("t:$memrd* r:MEMID=*rom* %i",)),
     "VectorBuffer": dict(make=_vector_buffer),

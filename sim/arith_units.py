@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib import arith
+from hwgen.lib.pipeline import Pipeline
 from hwgen.params.formats import FORMATS
 from hwgen.params.tables import reciprocal_table, rsqrt_table, sigmoid_table
 
@@ -32,7 +33,7 @@ class AdderUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pipe = arith.Pipeline(m, self.i, self.o, stages=arith.ADD_BF16_STAGES)
+        pipe = Pipeline(m, self.i, self.o, stages=arith.ADD_BF16_STAGES)
         m.d.comb += [self.o.p[k].eq(arith.add_bf16(m, pipe, self.i.p.a[k], self.i.p.b[k], name=f"lane{k}")) for k in range(LANES)]
         return m
 
@@ -55,7 +56,7 @@ class ArithUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pipe = arith.Pipeline(m, self.i, self.o, stages=2)
+        pipe = Pipeline(m, self.i, self.o, stages=2)
         i, o = pipe.reg(self.i.payload, name="input"), {}
 
         for name, fmt in FORMATS.items():

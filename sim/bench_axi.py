@@ -190,10 +190,11 @@ async def bus_errors(dut):
         assert await host.fields("ERROR") == {"code": 0, "count": 0} and not int(dut.irq.value)
         await host.reset()
     await host.set_base(base + 0x100000)        # where nothing is
-    check(await host.run(first["entries"]), first, bus_error=1)
-    assert await host.fields("ERROR") == {"code": 2, "count": len(words)}
+    for times in range(1, 8):
+        check(await host.run(first["entries"]), first, bus_error=1)
+        assert await host.fields("ERROR") == {"code": 2, "count": times * len(words)}
+        await host.reset()
     await host.set_base(base)
-    await host.reset()
     await checked_pass(host, first)
 
 
@@ -326,6 +327,30 @@ async def silent_memory(dut):
 
 
 @cocotb.test()
+async def numbers_of_many_bits(dut):
+    """Counts to which no simulation gets: their registers are set."""
+    clock, memory, host = await begin(dut)
+    memory.mute = True
+    await host.give(PASSES[0]["entries"])
+    while not memory.addresses:
+        await clock.edge()
+    for number in (0x55555555, 0xAAAAAAAA):
+        await host.write("TIMEOUT", value=number)
+        dut.reader.silent.value = number - 40
+        await clock.edge(30)
+        assert (await host.fields("ERROR"))["code"] == 0
+        await clock.edge(20)
+        assert (await host.fields("ERROR"))["code"] == 4
+        await host.write("IRQ_STATUS", error=1)
+        if DESIGN.hw.kv_ecc:
+            kv = dut.decoder.kv_cache
+            kv.corrected.value, kv.failed.value = number, number ^ 0xFFFFFFFF
+            assert [await host.read(name) for name in ("KV_CORRECTED", "KV_FAILED")] == [number, number ^ 0xFFFFFFFF]
+    memory.mute = False
+    check(await host.take(), PASSES[0])
+
+
+@cocotb.test()
 async def reset_by_software(dut):
     """In the middle of passes: what the bus owes is taken, then everything is as new."""
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -379,6 +404,26 @@ async def not_before_it_may(dut):
         except BusError:
             return
         raise AssertionError("a full queue took an entry")
+
+
+@cocotb.test()
+async def offers_stay(dut):
+    """The entry that the machine was offered is taken behind its pass, though software said stop before; the next one waits."""
+    clock, memory, host = await begin(dut)
+    first, second = PASSES[:2]
+    await host.give(first["entries"])
+    await host.give(second["entries"])
+    while not memory.addresses:
+        await clock.edge()
+    await host.write("CONTROL", run=0)
+    check(await host.take(), first)
+    await clock.edge(50)
+    asked = len(memory.addresses)
+    assert (await host.fields("STATUS"))["busy"]
+    await clock.edge(100)
+    assert len(memory.addresses) == asked
+    await host.write("CONTROL", run=1)
+    check(await host.take(), second)
 
 
 async def load(host, number, words):

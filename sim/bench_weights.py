@@ -9,7 +9,8 @@ from hwgen.golden import weights as golden
 from hwgen.lib.layouts import EXP_BITS, embed_layout
 from hwgen.params.block import Norm
 from hwgen.params.stream import EMBEDDING, FINAL_NORM, HEAD, POSITIONS
-from hwgen.units.weights import beat_layout, gain_layout, request_layout, row_layout, vector_layout
+from hwgen.units.dispatcher import gain_layout, row_layout, vector_layout
+from hwgen.units.weights import beat_layout, request_layout
 from sim.designs import small_design
 from sim.stream_bench import StreamSink, StreamSource, bench_params, cross, start_clock_reset, unpack, value_of
 from sim.weights_units import random_stream

@@ -22,6 +22,7 @@ from cocotb.triggers import ReadOnly
 from hwgen.lib.layouts import ERROR_BITS
 from hwgen.params.errors import ErrorCode, KvOp
 from hwgen.params.hardware import HwShape, Recipe
+from hwgen.params.loader import LoadError
 from hwgen.params.model import ModelShape
 from sim.designs import small_design
 
@@ -33,6 +34,8 @@ STALLS = {"taken": "a transfer", "waits for ready": "an offer that is not taken"
 FIELDS = {name for of in (ModelShape, HwShape, Recipe) for name in of.__dataclass_fields__}
 #: What AXI answers.
 ANSWERS = {"OKAY": 0, "SLVERR": 2, "DECERR": 3}
+#: Bits of a field ``error``: what it tells.
+ERRORS = {ERROR_BITS: ErrorCode, max(LoadError).bit_length(): LoadError}
 
 
 # Of each port, from its shape
@@ -42,8 +45,8 @@ def _values(name, shape):
     cast = Shape.cast(shape)
     if isinstance(shape, type) and issubclass(shape, enum.Enum):
         return {each.name: each.value for each in shape}
-    if name == "error" and cast.width == ERROR_BITS:
-        return {code.name: int(code) for code in ErrorCode}
+    if name == "error" and cast.width in ERRORS:
+        return {code.name: int(code) for code in ERRORS[cast.width]}
     if name == "op" and cast.width == 2:
         return {op.name: int(op) for op in KvOp}
     if isinstance(shape, range) and len(shape) > 1 and name != "token":
@@ -255,8 +258,58 @@ def _more_blocks_than_there_are(design, seen):
     return len(begun) > 2 * design.hw.blocks
 
 
+def _cycle(right):
+    """A cycle of which something is so."""
+    return lambda design, seen: any(map(right, seen["cycles"]))
+
+
+def _burst(channel, right):
+    """An address that is taken, of whose place and bytes something is so."""
+    return _cycle(lambda c: c[f"m_axi_{channel}valid"] and c[f"m_axi_{channel}ready"] and right(
+        c[f"m_axi_{channel}addr"], c[f"m_axi_{channel}len"] + 1 << c[f"m_axi_{channel}size"], c[f"m_axi_{channel}len"] + 1))
+
+
+def _bursts(channel):
+    """Of a block, and several of another."""
+    done = "written" if channel == "aw" else "read"
+    return {f"a burst of one word is {done}": _burst(channel, lambda at, size, words: words == 1),
+            f"a burst of several words is {done}": _burst(channel, lambda at, size, words: words > 1),
+            f"a burst is {done} up to the end of a page": _burst(channel, lambda at, size, words: (at + size) % 4096 == 0),
+            f"a burst is {done} from the beginning of a page": _burst(channel, lambda at, size, words: at % 4096 == 0)}
+
+
+def _part_of_a_word(design, seen):
+    """A strobe of some bytes, with a block's last word."""
+    strobes = [c["m_axi_wstrb"] for c in seen["cycles"] if c["m_axi_wvalid"] and c["m_axi_wready"]]
+    return min(strobes, default=0) < max(strobes, default=0)
+
+
+def _another_after_an_error(design, seen):
+    return any(a["error"] and (a["load"] or a["check"]) for a in seen["cycles"])
+
+
+def _writes(seen):
+    """[(first cycle, last cycle, whether it was refused)] of a start-up."""
+    offered = [0, *(cycle["wb_cyc"] for cycle in seen["cycles"])]
+    first = [k for k, pair in enumerate(zip(offered, offered[1:])) if pair == (0, 1)]
+    last = [k - 1 for k, pair in enumerate(zip(offered, offered[1:])) if pair == (1, 0)]
+    return [(begin, end, bool(seen["cycles"][end + 1]["failed"])) for begin, end in zip(first, last)]
+
+
+def _write(right):
+    return lambda design, seen: any(right(k, *write) for k, write in enumerate(_writes(seen)))
+
+
+def _gap(right):
+    """Cycles between two writes, of which something is so."""
+    return lambda design, seen: any(right(b[0] - a[1] - 1) for writes in [_writes(seen)] for a, b in zip(writes, writes[1:]))
+
+
 #: Signals that are noted in each cycle, as ``cycles``.
-SAMPLED = {"counters": ("data", "address", "clear")}
+SAMPLED = {"counters": ("data", "address", "clear"),
+           "memory_loader": ("load", "check", "length", "rx_valid", "raw", "error", "m_axi_wvalid", "m_axi_wready", "m_axi_wstrb",
+                             *(f"m_axi_{channel}{name}" for channel in ("aw", "ar") for name in ("valid", "ready", "addr", "len", "size"))),
+           "sdram_start": ("wb_cyc", "ready", "failed")}
 #: Unit -> {point: whether the transfers between two resets, by port, hit it; of a `Design`}
 NAMED = {
     "admission": {**_POSITIONS, **_BLOCKS, **_GIVEN_BACK, **_PASSES},
@@ -264,6 +317,22 @@ NAMED = {
                  "blocks come round": _more_blocks_than_there_are},
     "counters": {"a count comes round": _comes_round},
     "decoder": {**_PASSES, **_HALVES, **_BLOCKS, **_POSITIONS},
+    "memory_loader": {
+        **_bursts("aw"), **_bursts("ar"),
+        "a load of one byte": _cycle(lambda c: c["load"] and c["length"] == 1),
+        "a check of one byte": _cycle(lambda c: c["check"] and c["length"] == 1),
+        "a word of which some bytes are written": _part_of_a_word,
+        "a byte that is nobody's": _cycle(lambda c: c["rx_valid"] and not c["raw"]),
+        "a byte that comes too late, and is thrown away": _cycle(lambda c: c["rx_valid"] and c["raw"] and c["error"] == LoadError.SILENCE),
+        "a block after one with an error": _another_after_an_error},
+    "sdram_start": {
+        "a write is answered in its first cycle": _write(lambda k, first, last, refused: first == last),
+        "a write waits for its answer": _write(lambda k, first, last, refused: first < last),
+        "the first write is refused": _write(lambda k, first, last, refused: refused and k == 0),
+        "a later write is refused": _write(lambda k, first, last, refused: refused and k > 0),
+        "a write without a pause behind it": _gap(lambda cycles: cycles == 1),
+        "a write with a pause behind it": _gap(lambda cycles: cycles > 1),
+        "a reset before the end": lambda design, seen: bool(_writes(seen)) and not any(c["ready"] or c["failed"] for c in seen["cycles"])},
     "mac_array": {"ring: the last entry, then the first": _follows("x", "entry"), "a tile of one operation": lambda design, seen: any(
         (k == 0 or seen["x"][k - 1]["tile_end"]) and x["tile_end"] for k, x in enumerate(seen["x"])),
         "a sum of one operation": lambda design, seen: any(x["first"] and x["last"] for x in seen["x"])},

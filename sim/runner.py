@@ -81,7 +81,7 @@ def run(design, name, bench, *, testcase=None, params=None, sim="verilator", see
                                 (1 or 0), and without it when a test fails: that test alone runs again, with :data:`WINDOW` cycles
                                 around the first difference
     internals : bool            let the bench reach signals inside the design, not only ports: slower with Verilator.
-                                A list: only these signals of the top module
+                                A list: only these signals, of the top module or by their paths ("decoder.kv_cache.failed")
     opt : str                   C++ optimization with Verilator: ``-O1`` builds fast, ``-O2`` runs fast
     component : Component       that the Verilog text is of: its ports have functional points
     """
@@ -271,6 +271,12 @@ endmodule
 """
 
 
+def inside(name, path):
+    """(module, signal) of a signal's path in a design."""
+    *modules, signal = path.split(".")
+    return "_".join([name, *modules]), signal
+
+
 def _build_verilator(work, done, name, verilog, waves, internals, opt):
     libs = cocotb_tools.config.libs_dir
     cpp = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
@@ -279,7 +285,7 @@ def _build_verilator(work, done, name, verilog, waves, internals, opt):
         cpp = work / "window.cpp"
     # Only what a bench may reach is kept from the optimizer: the ports, by default.
     public = ["public_flat_rw -module \"*\" -var \"*\""] if internals is True else [
-        *(f'public_flat_rw -module "{name}" -var "{signal}"' for signal in internals or ()), *(
+        *(f'public_flat_rw -module "{module}" -var "{signal}"' for module, signal in (inside(name, path) for path in internals or ())), *(
         f'public_flat_{"rw" if port.direction == "input" else "rd"} -module "{name}" -var "{port.name}"'
         for port in ports(verilog, name))]
     (work / "public.vlt").write_text("\n".join(["`verilator_config", *public, ""]))

@@ -3,7 +3,7 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.lib.arith import Pipeline
+from hwgen.lib.pipeline import Pipeline
 from hwgen.lib.threefry import THREEFRY_STAGES, threefry
 from hwgen.units.sampler import NOISE_STAGES, gumbel_noise
 

@@ -4,7 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.lib import secded
-from hwgen.lib.arith import Pipeline
+from hwgen.lib.pipeline import Pipeline
 
 
 def layouts(width):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwgen.lib.arith import Pipeline
+from hwgen.lib.pipeline import Pipeline
 from sim.arith_units import AdderUnit, ArithUnit
 from sim.runner import run, simulators
 

@@ -8,7 +8,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hwgen.lib.rom import hex_lines
-from hwgen.units.weights import Dispatcher, RomSource, StreamPort, beat_layout, request_layout
+from hwgen.units.dispatcher import Dispatcher
+from hwgen.units.weights import RomSource, StreamPort, beat_layout, request_layout
 from sim.runner import ROOT
 
 

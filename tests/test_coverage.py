@@ -34,6 +34,12 @@ def test_what_a_report_fails_for(missed, more, complaint):
     assert (judged(missed, **more) or [None])[0] == complaint
 
 
+@pytest.mark.parametrize("place, unit", [("hwgen/top/paths.py", "decoder"), ("hwgen/units/rope.py", "rope"), ("hwgen/lib/skid.py", "axi")])
+def test_whose_a_branch_is(place, unit):
+    assert (coverage.ROOT / place).exists()
+    assert coverage._unit(f"{place}:7", "axi") == unit
+
+
 def test_benches_that_did_not_run():
     assert "x: no branches were counted: its benches did not run" in coverage.judge({}, {}, about())[1]
     assert any(each.startswith("y must have a mark") for each in coverage.judge({}, {"y": {"o: taken": 1}}, about())[1])

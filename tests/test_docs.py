@@ -6,7 +6,7 @@ import pytest
 
 from hwgen.cli import main
 from hwgen.commands.run import BESIDE
-from tools import docs_check, draw_machine
+from tools import bench_shapes, docs_check, draw_cost, draw_halves, draw_machine, draw_peers, ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -40,8 +40,29 @@ def test_a_command_prints_what_its_page_shows(capsys):
     assert docs_check.difference(session.shown, capsys.readouterr().out) is None
 
 
-def test_the_picture_is_what_its_command_draws():
+def test_pictures_are_what_their_commands_draw():
     assert draw_machine.FILE.read_text(encoding="utf-8") == draw_machine.svg(), "run: python -m tools.draw_machine"
+    drawn = bench_shapes.svg(ledger.load("shapes.json"))
+    assert bench_shapes.FILE.read_text(encoding="utf-8") == drawn, "run: python -m tools.bench_shapes --draw"
+    assert draw_cost.FILE.read_text(encoding="utf-8") == draw_cost.svg(ledger.load("synth.json")), "run: python -m tools.draw_cost"
+    assert draw_peers.FILE.read_text(encoding="utf-8") == draw_peers.svg(), "run: python -m tools.draw_peers"
+
+
+def test_the_picture_of_half_batches_is_what_its_command_draws():
+    assert draw_halves.FILE.read_text(encoding="utf-8") == draw_halves.svg(), "run: python -m tools.draw_halves"
+
+
+@pytest.mark.parametrize("halves", [1, 2])
+def test_the_picture_of_half_batches_has_all_cycles_of_the_engines(halves):
+    spans, timeline = draw_halves.spans(halves)
+    drawn = [sum(end - start for row, _, _, start, end in spans if draw_halves.ROWS[row] == name) for name in draw_halves.ROWS[1:]]
+    assert drawn == [timeline.counters["norm"], timeline.counters["attention"]]
+
+
+def test_a_picture_of_units_that_are_not_all_is_refused():
+    some = [entry for entry in ledger.load("synth.json") if entry["name"] != "4x4/rope/ecp5 LUT"]
+    with pytest.raises(ledger.LedgerError, match="must make up"):
+        draw_cost.svg(some)
 
 
 @pytest.mark.parametrize("shown, missing", [(["a", "c"], None), (["c", "a"], "a"), (["a", "x"], "x"), (["a", "a"], "a")])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hwgen.lib.verilog import PARTS
 from tools.stale import imported
-
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,8 +87,16 @@ def test_an_import_that_goes_down_is_fine(tmp_path, file, source):
     assert violations(tmp_path) == []
 
 
-def units():
+def files():
     return sorted(path.stem for path in (ROOT / "hwgen" / "units").glob("*.py") if not path.stem.startswith("_"))
+
+
+def units():
+    return [file for file in files() if file not in PARTS]
+
+
+def test_parts_are_of_units():
+    assert [part for part, unit in PARTS.items() if part not in files() or unit not in units()] == []
 
 
 def test_units_have_their_companions():

@@ -205,7 +205,7 @@ def test_an_interrupted_build_goes_on(tools, monkeypatch, capsys):
 def test_a_build_after_a_change_of_hwgen(tools, monkeypatch):
     assert main(SMALL.split()) == 0
     tools()
-    monkeypatch.setattr(files, "_TOP", files._TOP.replace("Reset while", "Still reset while"))
+    monkeypatch.setattr(files, "_TOP", files._TOP.replace("// Reset while", "wire another;\n  // Reset while"))
     assert main(SMALL.split()) == 0
     assert tools() == ["ecppll", "yosys", "nextpnr-ecp5 places 1", "nextpnr-ecp5 1", "ecppack"]
 

@@ -2,6 +2,7 @@
 import json
 import math
 import random
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -180,7 +181,10 @@ def test_timeline():
     r = report(policy=Policy("fair", budget=2))
     root = ElementTree.fromstring(timeline_svg(r))
     texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert all(label in texts for label in ("slot 0", "slot 2", "MAC array", "attention", "KV memory", "queue"))
+    assert all(label in texts for label in ("slot 0", "slot 2", "MAC array", "attention", "KV memory", "queue", "prompt of a request"))
+    colours = re.findall(r"(?:fill|stroke|background): ([^;]+);", timeline_svg(r))
+    assert [colour for colour in colours if not re.fullmatch("#[0-9a-f]{6}", colour)] == []     # others are not all viewers'
+    assert "answer with drafts" not in texts                                                     # there are none
     titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")]
     for sequence in r.sequences:
         first = next(p for p in r.scheduler.passes if any(part[1] == sequence.number for part in p.parts))

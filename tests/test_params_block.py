@@ -20,7 +20,8 @@ DESCRIPTION = ("hwgen/params/block.py", "hwgen/params/stream.py", "hwgen/models/
 #: {(file, name)} of what is called like one and is none of them.
 OTHERS = {
     # the vector buffer of heads, a unit as "xa" is
-    ("hwgen/top/decoder.py", "qkv"), ("hwgen/top/sequencer.py", "qkv"), ("hwgen/plan/costs.py", "qkv"), ("hwgen/plan/memory.py", "qkv"),
+    ("hwgen/top/engines.py", "qkv"), ("hwgen/top/paths.py", "qkv"), ("hwgen/top/sequencer.py", "qkv"),
+    ("hwgen/plan/costs.py", "qkv"), ("hwgen/plan/memory.py", "qkv"),
     ("hwgen/lib/arith.py", "up"),               # a number was rounded up
     ("hwgen/units/convert.py", "gate"), ("hwgen/units/swiglu.py", "down"),      # a stream that can be stopped; the number below
 }

@@ -10,7 +10,8 @@ from hwgen.params.design import Design
 from hwgen.params.hardware import HwShape, Recipe
 from hwgen.params.model import DEMO
 from hwgen.units.admission import Admission
-from hwgen.units.kv_cache import KvBlocks, KvCache
+from hwgen.units.kv_blocks import KvBlocks
+from hwgen.units.kv_cache import KvCache
 from tools import ledger
 from tools.bench_column import tool
 

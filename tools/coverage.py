@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
+from hwgen.lib.verilog import PARTS
 from sim import branches, points
 from tools import ledger
 
@@ -32,6 +33,8 @@ OTHERS = ("runner", "design", "hwgen", "selftest", "serving", "soak", "board")
 KINDS = ("branches", "points")
 #: Benches of several units at once: what they share with others counts for the units alone.
 COMPOSED = ("axi", "decoder", "kv_writer")
+#: File -> the unit that it is a part of: in hwgen/units, and in hwgen/top.
+OWNERS = PARTS | {"paths": "decoder"}
 #: Written by Yosys' generator of Verilog to start a simulation, and never true.
 _START = re.compile(r"if \(\\\$(start|auto\$\S*) ?\)")
 
@@ -64,9 +67,9 @@ def _source(place):
 
 
 def _unit(place, unit):
-    """A branch is of the unit whose file it is in; what is in hwgen/lib or Amaranth is of the unit whose bench it is."""
+    """A branch is of the unit whose file it is in, or a part of; what is in hwgen/lib or Amaranth is of the unit whose bench it is."""
     found = re.match(r"hwgen/(units|top|golden)/(\w+)\.py:", place)
-    return found[2] if found else unit
+    return OWNERS.get(found[2], found[2]) if found else unit
 
 
 class _Text:

@@ -35,13 +35,14 @@ EXPLAINED = ROOT / "tools" / "mutants.json"
 #: Units and tops of which the runner in sim/ has a bench, the quick ones first.
 UNITS = ("secded", "arith", "uart", "uart_bridge", "counters", "feeder", "vector_buffer", "convert", "swiglu", "admission", "decode_loop",
          "axi_registers",
-         "axi_reader", "memory_loader", "sdram_start", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual", "kv_cache",
-         "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
+         "axi_reader", "memory_loader", "card_reader", "sdram_start", "rope", "sampler", "weights", "rmsnorm", "qk_norm", "residual",
+         "kv_cache", "mac_array", "array_grid", "rom_grid", "attention", "decoder", "axi", "board",
          "wired", "wired_decoder")
 #: To be raised when the way to faults or proofs changes: what was kept is then of no use.
 VERSION = 3
 #: Of a top, the modules that get faults: those of no unit that has a bench itself.
-TOPS = {"decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",), "wired_decoder": ("",)}
+TOPS = {"card_reader": ("_unit",),         # not the card
+        "decoder": ("", ".sequencer", ".*_skid"), "axi": ("", ".commands", ".results"), "board": ("",), "wired_decoder": ("",)}
 #: The test of a unit that runs a bench on its Verilog; by default all that are not nightly.
 TESTS = {"decoder": "test_decoder", "board": "test_pins", "wired_decoder": "test_wired_decoder"}
 MUTANTS, CASES = 60, 2
@@ -107,8 +108,8 @@ def mutate(case, count, seed, folder):
     where = " ".join(f"{case.name}{part}/t:*" for part in TOPS.get(case.unit, ())) or "t:*"
     # A register that a bench sets must stay one.
     set_by_benches = sorted({name for call in case.calls if isinstance(call.internals, (list, tuple)) for name in call.internals})
-    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(f" {case.name}/w:{name} %ci1 %d"
-                                                                                            for name in set_by_benches)
+    chosen = f"select -set chosen {where} {'%u ' * (where.count(' '))}t:$mem* %d" + "".join(
+        f" {module}/w:{signal} %ci1 %d" for module, signal in (runner.inside(case.name, path) for path in set_by_benches))
     if not (folder / "complete").exists():
         engine.yosys(f"{read}{chosen}\nmutate -list {count} -seed {seed} -ctrl mutant {width} 1 -o mutants.ys @chosen\nwrite_rtlil "
                      f"unmutated.il\n", folder, "list.log")
@@ -123,9 +124,13 @@ def mutate(case, count, seed, folder):
 
 
 def _beside(verilog, folder):
-    """The Verilog with the images of its memories in a folder: Yosys sees no other."""
+    """The Verilog with the images of its memories in a folder: Yosys sees no other. Where each instance has a file of its own, the one that
+    the module names is not there, and is empty."""
     for image in sorted(set(re.findall(r'"([^"\n]+\.hex)"', verilog))):
-        shutil.copy(ROOT / image, folder)
+        if (ROOT / image).is_file():
+            shutil.copy(ROOT / image, folder)
+        else:
+            (folder / image).touch()
         verilog = verilog.replace(f'"{image}"', f'"{Path(image).name}"')
     return verilog
 

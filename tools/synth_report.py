@@ -24,7 +24,7 @@ from hwgen.params.formats import E3M4, E4M3
 from hwgen.params.model import DEMO
 from hwgen.params.presets import hw_shape, recipe
 from hwgen.plan import costs
-from tools import ledger, silicon, synth
+from tools import draw_cost, ledger, silicon, synth
 from tools.bench_column import LANES, column
 from tools.fit_costs import changes, fit, scaled
 from tools.mac_variants import FloatMac, IntColumn
@@ -117,38 +117,6 @@ def entries(figures, counts):
             for key, (value, name) in (rows | sums).items()]
 
 
-def draw(figures, units):
-    """docs/cost.svg: where the LUTs of three machines go."""
-    import matplotlib
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "hwgen"       # the same figures make the same file
-    from matplotlib import pyplot
-    sizes = {shape: {unit.name: unit.count * figures[shape, unit.name, "ecp5"]["LUT"] for unit in units[shape]} for shape in SHAPES}
-    for found in sizes.values():
-        found["array"] += found.pop("column") + found.pop("dsp_column", 0) + found.pop("operation_skid")
-        found["attention"] += found.pop("dot") + found.pop("numerators")
-        found["buffers"] = sum(found.pop(name) for name in ("xa", "xo", "xh", "qkv"))
-        found["UART and registers"] = sum(found.pop(name) for name in ("bridge", "receiver", "transmitter", "registers", "loop", "commands",
-                                                                       "results", "axi", "board"))
-    names = sorted(sizes["16x16"], key=sizes["16x16"].get, reverse=True)
-    shown = names[:9]
-    figure, axes = pyplot.subplots(figsize=(9, 2.8))
-    for row, (shape, found) in enumerate(reversed(sizes.items())):
-        left = 0
-        for k, name in enumerate([*shown, "others"]):
-            width = found[name] if name != "others" else sum(found[other] for other in names[9:])
-            axes.barh(row, width, left=left, color=pyplot.cm.tab10(k), label=name if row == 0 else None)
-            left += width
-        axes.text(left, row, f" {left:,}", va="center")
-    axes.set_yticks(range(len(sizes)), [f"{shape} lanes x columns" for shape in reversed(sizes)])
-    axes.set_xlabel("LUTs on ECP5")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize="small", ncols=2, frameon=False, loc="upper right")
-    axes.margins(x=0.12)
-    figure.tight_layout()
-    figure.savefig(ledger.ROOT / "docs" / "cost.svg", metadata={"Date": None})
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="syntheses at a time (default: 1)")
@@ -204,7 +172,7 @@ def report(options):
                              "unit": f"{UNITS[resource]} per multiplier", "kind": "measured", "command": COMMAND})
     ledger.record("synth.json", rows)
     if "ecp5" in targets and set(SHAPES) <= set(chosen):
-        draw(figures, units)
+        draw_cost.FILE.write_text(draw_cost.svg(ledger.load("synth.json")), encoding="utf-8")
 
 
 def report_blocks(options):

@@ -1,4 +1,4 @@
-"""The ports of a top by its signature: order, bits and what each is for, for manifest, README, template and IP-XACT."""
+"""The ports of a top by its signature: order, bits and purpose, for manifest, README, template and IP-XACT."""
 from amaranth.hdl import Shape, Value
 from amaranth.lib import data, wiring
 
@@ -115,7 +115,7 @@ def port_table(ports):
 
 
 def inst_file(name):
-    """The template's file. It is no module, so no source: tools that read all .v files of a folder leave it alone."""
+    """The name of the template's file. It is not a module and not a source: tools that read all .v files of a folder leave it alone."""
     return f"{name}_inst.vh"
 
 

@@ -1,4 +1,4 @@
-"""An emitted project: a folder that drops into somebody's SoC."""
+"""An emitted project: a folder of files that an SoC project can use as it is."""
 import contextlib
 import errno
 import json

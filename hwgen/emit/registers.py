@@ -1,4 +1,4 @@
-"""A register map as others read it: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
+"""A register map in other languages: C header, SystemVerilog package, SystemRDL, Markdown, JSON."""
 from ..params.axi import AXI_EVENTS, PAGE
 from ..params.errors import MEANINGS, OPERATIONS, ErrorCode, KvOp
 from ..params.phases import EVENTS
@@ -102,7 +102,8 @@ class Registers:
         return "\n".join([*lines, "};", ""])
 
     def table(self, constants=True):
-        """Markdown: registers and fields (and, with ``constants``, values of this machine), what the accesses mean, entries and results."""
+        """Markdown: registers and fields (and, with ``constants``, values of this machine), the meaning of the accesses, entries and
+        results."""
         shown = ("const", "rw", "w1c") if constants else ("rw", "w1c")
         lines = ["| offset | register | bits | field | access | reset | |", "|---|---|---|---|---|---|---|"]
         for register in self._map.registers:

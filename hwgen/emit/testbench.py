@@ -1,4 +1,4 @@
-"""A testbench in plain Verilog, for whoever has nothing but the emitted folder: two passes, compared with the golden model."""
+"""A testbench in plain Verilog that needs only the emitted folder: two passes, compared with the golden model."""
 from ..golden.decoder import GoldenDecoder
 from ..lib.layouts import command_layout, outcome_layout
 from ..models.pack import model_id

@@ -1,4 +1,4 @@
-"""A script that packages a machine as an IP for Vivado: written, not run, for the vendor's tool is nobody's to ship."""
+"""A script that packages a machine as an IP for Vivado. hwgen writes it and does not run it: the vendor's tool cannot be shipped."""
 __all__ = ["packaging", "script_file"]
 
 _SCRIPT = """\

@@ -89,7 +89,7 @@ BOARDS = {b.name: b for b in (
     Board(name="ulx3s-12f", title="Radiona ULX3S, LFE5U-12F", platform="amaranth_boards.ulx3s:ULX3S_12F_Platform", family="ecp5",
           device=("--12k", "--package", "CABGA381", "--speed", "6"),
           capacity={"TRELLIS_COMB": 24288, "TRELLIS_FF": 24288, "DP16KD": 56, "MULT18X18D": 28},
-          oscillator=25, clock=70, baud=1_000_000, model="mini", shape="tiny,columns=8,dsp_pairs=2,context=64", seed=3,
+          oscillator=25, clock=81.25, baud=1_000_000, model="mini", shape="tiny,columns=8,dsp_pairs=2,context=64,attention_lanes=8", seed=2,
           programmer=("--board", "ulx3s")),
     Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18", platform="hwgen.fpga.platforms:TangNano20KPlatform", family="gowin",
           device=("GW2AR-LV18QN88C8/I7", "GW2A-18C", "GW2AR-18 C8/I7"),

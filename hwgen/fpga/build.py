@@ -2,6 +2,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from .tools import ToolError, run_tool, version
 __all__ = ["BuildReport", "build", "sources_digest", "sources_digest_of", "write_sources", "write_text"]
 
 MACHINE = "machine"
+#: A line of comment: it names a page or a file of hwgen, which may move while the machine stays.
+_COMMENT = re.compile(rb"^[ \t]*//.*\n", re.MULTILINE)
 #: The part of a family's `Family.places` beyond which its placer is not asked.
 FULL = 0.95
 
@@ -30,7 +33,7 @@ class BuildReport:
     used, available     {resource: count}, by nextpnr's names
     seeds               {seed: MHz} of all that were routed
     cpu_seconds         {tool: seconds of CPU} of what made the bitstream, on whatever machine that was
-    *_sha256            of the Verilog with its memory image, and of the bitstream: the same tools make the same of it everywhere
+    *_sha256            of the Verilog (but comments) with its memory image, and of the bitstream: the same tools make the same of it everywhere
     """
     board: str
     model: str
@@ -89,9 +92,12 @@ def write_sources(board, design, quantized, work):
 
 
 def sources_digest_of(work, sources, design):
-    """SHA-256 of a folder's Verilog and its memory image, if that goes into the bitstream."""
+    """SHA-256 of a folder's Verilog, without its lines of comment, and its memory image, if that goes into the bitstream."""
     image = [] if design.hw.source == "stream" else [image_name(design, MACHINE)]
-    return hashlib.sha256(b"".join((work / source).read_bytes() for source in (*sources, *image))).hexdigest()
+    digest = hashlib.sha256()
+    for source in (*sources, *image):
+        digest.update(_COMMENT.sub(b"", (work / source).read_bytes()))
+    return digest.hexdigest()
 
 
 def sources_digest(board, design, quantized):

@@ -1,4 +1,4 @@
-"""What an adapter adds to a matrix's sums (docs/adapters.md): exact, in the sums' own units; and when its tiles pass the array."""
+"""Adapters (docs/adapters.md): their part of a matrix's sums, exact and in the sums' own units, and the cycles of their tiles."""
 from functools import lru_cache
 from itertools import groupby
 
@@ -26,8 +26,8 @@ def codes_of(design, sums, exponents, own):
 
 
 def added(design, x_codes, exponents, a, b, own):
-    """What an adapter adds to sums: activation codes uint8 [n, inputs], their exponents [n], integers of A float64 [R, inputs] and of B
-    [outputs, R], the part's exponent -> float64 [n, outputs], integers."""
+    """An adapter's part of the sums: activation codes uint8 [n, inputs], their exponents [n], integers of A float64 [R, inputs] and of
+    B [outputs, R], the part's exponent -> float64 [n, outputs], integers."""
     fmt = design.recipe.activation_format
     codes, shift = codes_of(design, fp8_ints(x_codes, fmt).astype(np.float64) @ a.T, exponents, own)
     return np.ldexp(fp8_ints(codes, fmt).astype(np.float64) @ b.T, shift[:, None].astype(np.int32))

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.admission`: which entries of a pass are let in, how the others are answered, and when."""
+"""Twin of `hwgen.units.admission`: which entries of a pass are admitted, how the others are answered, and when."""
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Admitted:
-    """What became of a pass's entries; cycle 0 accepts the first and nobody waits for the host.
+    """The outcome of a pass's entries; cycle 0 accepts the first entry, and the host never stalls.
 
     rows      indices of the entries that were let in, in the order of their rows in the machine
     closed    cycle in which the sequencer takes the end of the pass; without rows there is no pass

@@ -16,7 +16,7 @@ def _padded(array, size):
 
 
 def array_grid(design, rows, tiles, weights, x):
-    """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: what the columns of tiles give. weights uint8 [N, K], x uint8 [n, K]."""
+    """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: the columns' results. weights uint8 [N, K], x uint8 [n, K]."""
     n_rounds, _ = rounds(design, rows, tiles, *weights.shape)
     sums = mac_array.mac_array(design, weights, x)                                                      # [n, N]
     width = tiles * design.hw.columns

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.axi_reader`: which bursts, which beats, and when, with a memory that never stalls.
+"""Twin of `hwgen.units.axi_reader`: its bursts and beats and their cycles, with a memory that never stalls.
 
 Cycle 0 offers the first request, and the next ones follow without a gap. The memory takes every address at once, and has the
 words of an address taken in cycle a from a + latency on, one a cycle, in order. Beats are taken as they come.
@@ -20,7 +20,7 @@ class Burst:
 
 @dataclass
 class Reading:
-    """What some requests lead to.
+    """The bus's transfers, the beats and their cycles, for some requests.
 
     addresses   [(cycle, Burst)]: when each burst's address is taken
     words       cycle in which each word comes

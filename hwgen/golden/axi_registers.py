@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.axi_registers`: what software sees of registers, from their description.
+"""Twin of `hwgen.units.axi_registers`: software's view of the registers, from their description.
 
 ``inputs`` is what the hardware shows: {(register, field): value} of "ro" fields, {(register, index): value} of windows.
 """
@@ -11,7 +11,7 @@ WRITE_CYCLES = 2    # from the first cycle of address and data
 
 
 class RegisterModel:
-    """Registers of a `RegisterMap`; ``pulses`` has what writes did: (register, field, value)."""
+    """Registers of a `RegisterMap`; ``pulses`` lists the effects of writes: (register, field, value)."""
 
     def __init__(self, registers):
         self._at = {r.offset + 4 * i: (r, i) for r in registers.registers for i in range(r.count)}

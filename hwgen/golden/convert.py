@@ -5,7 +5,7 @@ from .numbers import acc_to_bf16, bf16
 
 
 def latency(design):
-    """Cycles from the one that takes a granule to the first one that offers it converted, the same for both matrices."""
+    """Cycles from taking a granule to first offering it converted, the same for both matrices."""
     return 4 + 6 * (design.block.biased(*design.block.converted))
 
 

@@ -1,4 +1,4 @@
-"""The counters' twin."""
+"""Golden twin of hwgen/units/counters.py: counts of events."""
 import numpy as np
 
 __all__ = ["READ_LATENCY", "counts"]
@@ -7,7 +7,7 @@ READ_LATENCY = 1    # cycles from address to data
 
 
 def counts(events, clears, width=32):
-    """What a read with its address in each cycle gives: events [cycles, n], clears [cycles] (bool) -> int64 [cycles, n]."""
+    """The result of a read with its address in each cycle: events [cycles, n], clears [cycles] (bool) -> int64 [cycles, n]."""
     total = np.zeros(events.shape, np.int64)
     for cycle in range(1, len(events)):
         total[cycle] = 0 if clears[cycle - 1] else total[cycle - 1] + events[cycle - 1]

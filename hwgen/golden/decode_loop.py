@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/decode_loop.py: what follows a pass."""
+"""Golden twin of hwgen/units/decode_loop.py: the entries of the pass that follows a pass."""
 
 __all__ = ["GAP", "follow"]
 
@@ -6,7 +6,7 @@ GAP = 2     # cycles from the transfer of a pass's last result to the offer of t
 
 
 def follow(design, left, entries, outcomes, stop=None):
-    """(left, what follows) behind a pass.
+    """(left, the entries that follow) after a pass.
 
     Parameters
     ----------

@@ -210,7 +210,7 @@ class GoldenDecoder:
         return self.converted_heads(index, self.normed(index, self.design.block.into_heads, x))
 
     def converted_heads(self, index, y):
-        """Head vectors before RoPE, of what their norm has made."""
+        """Head vectors before RoPE, from the results of their norm."""
         heads = convert_qkv(*self._sums(index, self.design.block.into_heads, y))
         norm = self.design.block.qk_norm
         return heads if norm is None or norm.after_rotary else self._qk_norm(index, heads)
@@ -220,7 +220,7 @@ class GoldenDecoder:
         return qk_norm(self.design, heads, *(vectors[block.gain_of(matrix).name] for matrix in (block.queries, block.keys)))
 
     def angles(self, index, positions):
-        """What a layer turns its heads by at some positions, or None."""
+        """The angles by which a layer rotates its heads at some positions, or None."""
         return rope_angles(self.design, positions, self.design.model.rope_of(index))
 
     def stored(self, index, heads, angles):         # -> FP8 codes [n, qkv_heads, head], exponents [n, qkv_heads]
@@ -243,7 +243,8 @@ class GoldenDecoder:
         return out.reshape(len(x), -1)
 
     def gates(self, index, x):                                                  # -> bf16 [n, 2 * ff], or [n, ff] where there is no gate
-        """Of the residual that the MLP's norm reads: that after attention, or in a parallel block that before the layer."""
+        """Gates and ups from the residual that the MLP's norm reads: that after attention, or in a parallel block that before the
+        layer."""
         return self.converted_gates(index, self.normed(index, self.design.block.into_ff, x))
 
     def converted_gates(self, index, y):
@@ -280,7 +281,7 @@ class GoldenDecoder:
         return x
 
     def embed_exponents(self, tokens):
-        """Of tokens' rows of the embedding table: of each [n, 1], or of all."""
+        """Exponents of tokens' rows of the embedding table: [n, 1], or one number for all."""
         return self.embed_exp if self.embed_rows is None else self.embed_exp + self.embed_rows[tokens][:, None].astype(np.int64)
 
     def position_exponents(self, positions):

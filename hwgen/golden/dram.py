@@ -1,4 +1,4 @@
-"""How long a stream from a board's SDRAM takes at most: LiteDRAM's controller as its source has it (docs/dram.md)."""
+"""An upper bound of the cycles of a stream from a board's SDRAM, after the source of LiteDRAM's controller (docs/dram.md)."""
 from ..params.dram import POSTPONED
 
 __all__ = ["group_cycles", "read_cycles", "row_cycles"]
@@ -13,7 +13,7 @@ _GROUP = 8
 
 
 def row_cycles(memory, clock):
-    """Cycles that are lost where a stream goes on in another row: it lies in the next bank, where one is to be closed and one to be
+    """Cycles that are lost where a stream continues in another row, which lies in the next bank: one row is closed and another
     opened."""
     return _ROW + memory.cycles("rp", clock) + memory.cycles("rcd", clock)
 

@@ -1,4 +1,4 @@
-"""What a step of a layer starts, and when it ends: the twins of the engines by the names that `hwgen.params.block` has for them."""
+"""The engine that a step of a layer starts, and the cycle in which it ends: the engines' twins by the names in `hwgen.params.block`."""
 from . import convert, qk_norm, residual, rope, swiglu
 
 __all__ = ["WRITTEN", "norm_end", "sink_end"]
@@ -13,7 +13,7 @@ def norm_end(design, norm, done):
 
 
 def sink_end(design, project, times, n):
-    """When the result of a layer's matrix of n entries can be read: the `done` of what its sums go to."""
+    """The cycle in which the result of a layer's matrix of n entries can be read: the `done` of its sink."""
     v = design.hw.vector_lanes
     converted = convert.latency(design)
     if project.sink == "heads":

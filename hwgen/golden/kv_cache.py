@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.kv_cache`: the keys and values of all slots, who owns their blocks, and when all that happens."""
+"""Twin of `hwgen.units.kv_cache`: the keys and values of all slots, the owners of their blocks, and all cycles."""
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ class KvRows(NamedTuple):
     v_exp: np.ndarray
 
     def slot(self, layer, slot, length):
-        """The first ``length`` positions of a slot in a layer, as views: what `golden.attention` reads."""
+        """The first ``length`` positions of a slot in a layer, as views, for `golden.attention`."""
         return KvRows(*(array[layer, slot, :length] for array in self))
 
 
@@ -49,7 +49,7 @@ def kv_write(rows, layer, slot, position, k_codes, k_exp, v_codes, v_exp):
 
 
 def kv_copy(rows, slot, other, length):
-    """What a fork means: ``other`` has the first ``length`` positions of ``slot``, in all layers."""
+    """The effect of a fork on the memory: ``other`` has the first ``length`` positions of ``slot``, in all layers."""
     for array in rows:
         array[:, other, :length] = array[:, slot, :length]
 

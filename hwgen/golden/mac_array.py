@@ -102,7 +102,7 @@ class _Clock(NamedTuple):
         return self.taken - self.end, *(max(x - self.end, 0) for x in self.left)
 
     def later(self, turns, start, end):
-        """This plus so many times what passes from one clock to another."""
+        """These times, later by ``turns`` times the difference between two clocks."""
         return self._replace(**{field: getattr(self, field) + turns * (getattr(end, field) - getattr(start, field))
                                 for field in ("end", "taken", "starved", "blocked")})
 

@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/memory_loader.py: which bursts, when, and what is known of the bytes."""
+"""Golden twin of hwgen/units/memory_loader.py: bursts and their cycles, and the CRC of the bytes."""
 import zlib
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _PAGE = 4096
 
 @dataclass
 class Block:
-    """What becomes of a block. Cycle 0 begins it.
+    """The outcome of a block. Cycle 0 begins it.
 
     addresses   [(cycle, byte address, words)]: when each burst's address is taken
     words       cycle of each word on the bus
@@ -69,5 +69,5 @@ def checked(axi, address, length, latency):
 
 
 def checksum(data):
-    """What the loader says of bytes."""
+    """The loader's CRC of some bytes."""
     return zlib.crc32(data)

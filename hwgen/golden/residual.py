@@ -64,7 +64,7 @@ def _sum(x, *addends, clipped):
 
 
 def saturated(clipped, design):
-    """The count of the event ``saturated``: granules of which a number was clipped, in what was appended to ``clipped``."""
+    """The count of the event ``saturated``: granules with a clipped number, from the arrays that were appended to ``clipped``."""
     v = design.hw.vector_lanes
     pad = [(0, 0), (0, -design.model.hidden_size % v)]
     return sum(int(np.pad(c[:, :design.model.hidden_size], pad).reshape(len(c), -1, v).any(axis=-1).sum()) for c in clipped)

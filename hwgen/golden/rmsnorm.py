@@ -20,7 +20,7 @@ def norm_factor(design, x):  # int [n, hidden] -> int [n], int [n]
 
 
 def inverse_root(length, totals, exponents, unit="rmsnorm"):  # ints [n] above 0, ints [n] -> int [n], int [n]
-    """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``. ``unit``: whose `rsqrt_table` it is."""
+    """(r, e): ``r * 2**e`` is ``sqrt(length / total) * 2**exponent``. ``unit`` names the unit of the `rsqrt_table`."""
     tops = [total.bit_length() - 1 for total in totals]
     index = [(top & 1) << 15 | (total << 15 >> top) & 0x7FFF for top, total in zip(tops, totals)]
     return table(rsqrt_table(length, unit), index), rsqrt_exponent(length) + np.asarray(exponents, np.int64) - np.array(tops) // 2 - 14

@@ -1,4 +1,4 @@
-"""Twin of `hwgen.units.rom_grid`: what stands in each tile's ROM, sums, and the cycle of every granule."""
+"""Twin of `hwgen.units.rom_grid`: the content of each tile's ROM, sums, and the cycle of every granule."""
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ def array_codes(design, codes, blocks=None):
 
 
 def rom_grid(design, rows, tiles, codes, x, blocks=None):
-    """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: what the columns of tiles give. x uint8 [n, K]."""
+    """Sums of a matrix, int64 [n-rounds, n, tiles, columns]: the results of the columns of tiles. x uint8 [n, K]."""
     return array_grid.array_grid(design, rows, tiles, array_codes(design, codes, blocks), x)
 
 

@@ -1,10 +1,10 @@
-"""Golden twin of hwgen/units/sdram_start.py: which registers are written when."""
+"""Golden twin of hwgen/units/sdram_start.py: the register writes and their cycles."""
 
 __all__ = ["start"]
 
 
 def start(steps, answers):
-    """What the unit does from cycle 0, the first without reset.
+    """The unit's writes from cycle 0, the first without reset.
 
     ``answers`` are the cycles from each write's offer to its acknowledge (0: at once), and whether it was refused: one (cycles, refused)
     a step. Returns ([(cycle of the offer, address, data)], cycle in which ``ready`` or ``failed`` is there, whether it failed).

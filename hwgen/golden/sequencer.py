@@ -1,4 +1,4 @@
-"""Twin of `hwgen.top.sequencer`: when everything in a pass happens, from shapes and positions alone."""
+"""Twin of `hwgen.top.sequencer`: the cycle of every event in a pass, from shapes and positions alone."""
 from ..params.block import Norm, Project, Store
 from ..params.phases import member, phases
 from ..params.stream import FINAL_NORM, HEAD

@@ -8,7 +8,7 @@ __all__ = ["activate", "latency", "sigmoid"]
 
 
 def latency(block):
-    """Cycles from the one that takes a granule to the first one that offers the result."""
+    """Cycles from taking a granule to first offering its result."""
     return {"relu": 1, "relu2": 2}.get(block.activation, 8) + 2 * block.gated
 
 

@@ -1,4 +1,4 @@
-"""What the cycle model says of a pass."""
+"""The cycle model's result for a pass."""
 from dataclasses import dataclass
 
 __all__ = ["Timeline"]

@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/uart_bridge.py: what is answered to which bytes, and when."""
+"""Golden twin of hwgen/units/uart_bridge.py: the answer to each request, and its cycles."""
 import binascii
 
 from ..params.frames import FIRST, FIXED, MALFORMED, MAX_BYTES, START, WRITE

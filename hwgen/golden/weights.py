@@ -1,4 +1,4 @@
-"""The dispatcher's twin: what it hands out, and when, with a source like the ROM and nobody who stalls.
+"""The dispatcher's twin: its outputs and their cycles, with a source like the ROM and without stalls.
 
 Values come from a packed stream, uint8 [stream_beats, beat_bytes] (`hwgen.models.pack`). Cycles count from the one that takes
 the pass's first command; all entries' commands are offered without a gap.
@@ -155,7 +155,7 @@ def tiles(stream, design, section):
 
 
 def stored_codes(stream, design, section):
-    """The codes of a section that is a matrix as they stand there, of 8 bits or of 4: uint8 [n_tiles, steps, columns, lanes]."""
+    """The codes of a matrix's section as they are stored, 8 or 4 bits each: uint8 [n_tiles, steps, columns, lanes]."""
     hw, tiling, beats = design.hw, section.tiling, stream[section.address:section.end]
     shape = section.matmul.n_tiles, tiling.steps, hw.columns, hw.lanes
     if tiling.plain:
@@ -188,7 +188,7 @@ def block_offsets(stream, design, section):
 
 
 def expanded(codes, offsets, fmt, largest):
-    """E2M1 codes times 2**offset in another format, uint8: in bits, whatever they are. Of an offset those bits count that ``largest`` has."""
+    """E2M1 codes times 2**offset in another format, uint8: by their bits, for all codes. The offset has the bits of ``largest``."""
     codes, offsets = np.asarray(codes, np.int64), np.asarray(offsets, np.int64) & (1 << largest.bit_length()) - 1
     exponent, fraction = codes >> 1 & 3, codes & 1 & (codes >> 1 & 3 != 0)
     place, man = exponent + offsets, fmt.man_bits           # the highest bit of the magnitude
@@ -232,7 +232,7 @@ def gain_cycle(design, previous, granule):
 
 
 def record_end(section, previous):
-    """What stands for the take of a tile behind a record, whose `Section` it is, of the cycle that took the tile before the record.
+    """The cycle that counts as a record's take of a tile, from the cycle that took the tile before the record, whose `Section` it is.
 
     A record that follows another one begins behind that one's `record_end`.
     """

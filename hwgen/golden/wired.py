@@ -1,4 +1,4 @@
-"""Golden twin of hwgen/units/wired.py: the array's exact sums, and the cycles that they take a bit at a time."""
+"""Golden twin of hwgen/units/wired.py: the array's exact sums, and their cycles at a bit a cycle."""
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def wired_cycles(design, matrix, bits, ops):
 
 
 class Effects:
-    """What registers of a `hwgen.params.wired.FixedMatrix` that keep one value do to its sums.
+    """The effect of registers that are stuck on the sums of a `hwgen.params.wired.FixedMatrix`.
 
     All behind a register is a sum of what is there, modulo two to the power of the sums' bits, so that a wrong number of it
     gives wrong sums in proportion.

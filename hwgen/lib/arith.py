@@ -1,9 +1,9 @@
-"""Combinational arithmetic that several units use, and the elastic pipeline that goes around it.
+"""Combinational arithmetic that several units use.
 
-Each function adds what it needs to module ``m`` and returns values; nothing here has a register, so that a unit
-chooses where its stages end (but `add_bf16` is a part of the unit's `Pipeline`). Where one stage is not enough at the
-speed of an FPGA, the function comes in parts (for example `leading_zeros`, then a shift, then `round_bf16`), and the
-parts' results are what to register.
+Each function adds what it needs to module ``m`` and returns values; nothing here has a register, so that a unit chooses
+where its stages end (but `add_bf16` is a part of the unit's `hwgen.lib.pipeline.Pipeline`). Where one stage is not
+enough at the speed of an FPGA, the function comes in parts (for example `leading_zeros`, then a shift, then
+`round_bf16`), and the parts' results are what to register.
 
 ``name`` prefixes the signals that are made, for readable Verilog and waves; it must tell lanes apart.
 """
@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed, unsigned
 
-__all__ = ["ADD_BF16_STAGES", "Bf16", "Fp8Aligned", "Link", "Pipeline", "add_bf16", "at_least", "clip", "clip_fixed", "constant_rom",
-           "fp8_align", "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "pwl_line", "pwl_lookup", "rne_shift",
-           "round_bf16", "round_fixed", "saturate", "scale_key", "shift_up", "shift_window", "times", "unpack_bf16", "window_amount"]
+__all__ = ["ADD_BF16_STAGES", "Bf16", "Fp8Aligned", "add_bf16", "at_least", "clip", "clip_fixed", "constant_rom",
+           "fp8_align", "fp8_magnitude", "fp8_round", "key_exponent", "leading_zeros", "magnitude", "pwl_line",
+           "pwl_lookup", "rne_shift", "round_bf16", "round_fixed", "saturate", "scale_key", "shift_up", "shift_window",
+           "times", "unpack_bf16", "window_amount"]
 
 
 # Signals
@@ -41,12 +42,18 @@ def at_least(value, constant):
         return Const(0, 1)
     result = Const(1, 1)
     for k in range(len(value)):                           # a prefix of the bits decides unless it is equal
-        result = value[k] & result if constant >> k & 1 else value[k] | result if constant & ((1 << k) - 1) else Const(1, 1)
+        if constant >> k & 1:
+            result = value[k] & result
+        elif constant & ((1 << k) - 1):
+            result = value[k] | result
+        else:
+            result = Const(1, 1)
     return result
 
 
 def times(value, constant):
-    """``value * constant`` for an unsigned value, as shifted sums: a synthesizer would spend a multiplier on an address."""
+    """``value * constant`` for an unsigned value, as shifted sums: a synthesizer would spend a multiplier on an
+    address."""
     value = Value.cast(value)
     terms, k = [], 0                                      # (shift, negative), non-adjacent form
     while constant >> k:
@@ -128,7 +135,8 @@ def leading_zeros(m, value, *, name):
 def shift_up(m, value, places, bits, *, name):
     """(top, sticky): the highest ``bits`` bits of ``value << places``, and whether one below them is set.
 
-    What `round_bf16` needs of a long value is its upper 9 bits, and the rest as ``sticky``: less than half of a whole shifter.
+    What `round_bf16` needs of a long value is its upper 9 bits, and the rest as ``sticky``: less than half of a whole
+    shifter.
     """
     current, sticky = Value.cast(value), []
     places = Value.cast(places)
@@ -159,8 +167,9 @@ def window_amount(m, left, source_bits, bits, *, name):
 def shift_window(m, value, amount, bits, *, name):
     """(window, sticky, overflow): ``value * 2**left`` with one guard bit, ``amount`` from `window_amount`.
 
-    ``window`` is ``bits`` bits: ``bits - 1`` of the integer result above the guard bit (weight one half). ``sticky`` says that something
-    below it was not zero, ``overflow`` that something above it was not. `round_fixed` makes the result of it.
+    ``window`` is ``bits`` bits: ``bits - 1`` of the integer result above the guard bit (weight one half). ``sticky``
+    says that something below it was not zero, ``overflow`` that something above it was not. `round_fixed` makes the
+    result of it.
     """
     value, amount = Value.cast(value), Value.cast(amount)
     width = bits + (1 << len(amount)) - 1
@@ -179,12 +188,14 @@ def shift_window(m, value, amount, bits, *, name):
 
 
 def round_fixed(m, sign, window, sticky, overflow, *, name):
-    """The result of `shift_window`, rounded to nearest even, with its sign, saturated to ``len(window)`` bits, signed."""
+    """The result of `shift_window`, rounded to nearest even, with its sign, saturated to ``len(window)`` bits,
+    signed."""
     return clip_fixed(m, sign, window, sticky, overflow, name=name)[0]
 
 
 def clip_fixed(m, sign, window, sticky, overflow, *, name):
-    """(`round_fixed`, whether its number was beyond the limits: rounded more than the largest, or before that not above the least)."""
+    """(`round_fixed`, whether its number was beyond the limits: rounded more than the largest, or before that not above
+    the least)."""
     bits = len(window)
     guard, kept = window[0], window[1:]
     # Saturation, then conditional negation: -x = ~x + 1, and the rounding's carry shares that adder.
@@ -255,10 +266,11 @@ class Fp8Aligned(NamedTuple):
 
 
 def fp8_align(m, bits, places, fmt, *, name):
-    """First stage from bf16 to FP8 (nearest even, saturating, subnormals kept, -0 made +0): shifts the significand down where the result is
-    subnormal.
+    """First stage from bf16 to FP8 (nearest even, saturating, subnormals kept, -0 made +0): shifts the significand down
+    where the result is subnormal.
 
-    ``places``: how many below the smallest normal one the value begins, signed. It is 1 - the biased exponent of the code.
+    ``places``: how many below the smallest normal one the value begins, signed. It is 1 - the biased exponent of the
+    code.
     """
     x = unpack_bf16(bits)
     man, normal = fmt.man_bits, places[-1] | ~places.any()
@@ -288,7 +300,8 @@ def fp8_round(m, aligned, fmt, *, saturate=True, name):
 
 
 def scale_key(m, bits, fmt, *, name):
-    """9 bits of a bf16's magnitude that are enough to know the scale: their largest gives the vector's `key_exponent`."""
+    """9 bits of a bf16's magnitude that are enough to know the scale: their largest gives the vector's
+    `key_exponent`."""
     bits = Value.cast(bits)
     fraction = (fmt.max_int << 7 >> (fmt.max_int.bit_length() - 1)) & 127
     return _signal(m, Cat(at_least(bits[:7], fraction + 1), bits[7:15]), f"{name}_key")
@@ -331,79 +344,19 @@ def pwl_line(m, table, base, slope, f, *, name):
     return _signal(m, (base + (slope * f >> table.fraction_bits))[:table.out_bits], f"{name}_y")
 
 
-# Streams
-
-class Link:
-    """Handshake between two pipelines inside a unit."""
-
-    def __init__(self, name):
-        self.valid, self.ready = Signal(name=f"{name}_valid"), Signal(name=f"{name}_ready")
-
-
-class Pipeline:
-    """Registers of an elastic unit: ``stages`` of them from ``i`` to ``o``, all under one enable.
-
-    The unit's stream ``i`` is taken, and everything moves one stage, in each cycle in which ``advance``: unless an offer
-    at ``o`` waits. So the latency is exactly ``stages`` cycles without a stall, and the throughput one per cycle. Drives
-    ``i.ready`` and ``o.valid``; ``o.payload`` is for the unit to drive, from values of the last stage::
-
-        pipe = Pipeline(m, self.i, self.o, stages=2)
-        product = pipe.reg(self.i.payload.a * self.i.payload.b, name="product")             # in stage 1
-        total = pipe.reg(product + pipe.reg(self.i.payload.c, name="c"), name="total")     # in stage 2
-        m.d.comb += self.o.payload.eq(total)
-
-    Parameters
-    ----------
-    i, o : streams          ``i`` may be anything with ``valid``, ``ready`` and ``payload``
-    stages : int            at least 1
-    take : Value            an item of ``i`` that is taken enters the pipeline only where this is 1 (drops the others)
-    wait : Value            nothing moves where this is 1: a stage needs what has not come yet (what is at ``o`` is taken with ``advance``)
-
-    Attributes
-    ----------
-    advance : Signal        everything moves
-    valid : list of Signal  ``valid[k]``: stage k holds an item; ``valid[0]`` is what enters now
-    """
-
-    def __init__(self, m, i, o, *, stages, take=1, wait=0, name="pipe"):
-        if stages < 1:
-            raise ValueError(f"Pipeline must have at least 1 stage, not {stages}")
-        self._m = m
-        self.stages = stages
-        self.advance = Signal(name=f"{name}_advance")
-        enter = Signal(name=f"{name}_enter")
-        self.valid = [enter, *(Signal(name=f"{name}_valid{k + 1}") for k in range(stages - 1)), o.valid]
-        m.d.comb += [self.advance.eq((~o.valid | o.ready) & ~Value.cast(wait)), i.ready.eq(self.advance),
-                     enter.eq(i.valid & take)]
-        with m.If(self.advance):
-            m.d.sync += [after.eq(before) for before, after in zip(self.valid, self.valid[1:])]
-
-    def reg(self, value, *, name, stages=1):
-        """``value`` after ``stages`` more stages. A data register: not reset. Tuples and lists register each part."""
-        if isinstance(value, (tuple, list)):
-            fields = getattr(value, "_fields", range(len(value)))
-            parts = [self.reg(part, name=f"{name}_{field}", stages=stages) for field, part in zip(fields, value)]
-            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-        for k in range(stages):
-            shape = value.shape() if hasattr(value, "shape") else Value.cast(value).shape()
-            register = Signal(shape, reset_less=True, name=f"{name}_{k + 1}" if stages > 1 else name)
-            with self._m.If(self.advance):
-                self._m.d.sync += register.eq(value)
-            value = register
-        return value
-
-
 # Sums in stages
 
 ADD_BF16_STAGES = 6
 
 
 def add_bf16(m, pipe, a, b, *, name):
-    """bf16(a + b) of two bf16, exact before its one rounding to nearest even; ``ADD_BF16_STAGES`` stages of ``pipe`` later.
+    """bf16(a + b) of two bf16, exact before its one rounding to nearest even; ``ADD_BF16_STAGES`` stages of ``pipe``
+    later.
 
-    A stage has an adder or a shifter. The smaller number is aligned to the larger one with three bits below its last place, of which the
-    lowest says whether something was further below. That is enough: where that is so, the difference's highest bit is at most one place
-    lower (two guard bits and a sticky one: D. Goldberg, What every computer scientist should know about floating-point arithmetic, 1991).
+    A stage has an adder or a shifter. The smaller number is aligned to the larger one with three bits below its last
+    place, of which the lowest says whether something was further below. That is enough: where that is so, the
+    difference's highest bit is at most one place lower (two guard bits and a sticky one: D. Goldberg, What every
+    computer scientist should know about floating-point arithmetic, 1991).
     """
     a, b = Value.cast(a), Value.cast(b)
     # 1: which is larger, and by how many places

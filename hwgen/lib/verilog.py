@@ -29,7 +29,7 @@ from .netlist import to_rtlil
 from .verilog_text import tidy
 
 
-__all__ = ["Place", "Port", "Written", "emit_design", "emit_verilog", "hierarchy", "ports", "shared", "verbatim", "written"]
+__all__ = ["PARTS", "Place", "Port", "Written", "emit_design", "emit_verilog", "hierarchy", "ports", "shared", "verbatim", "written"]
 
 
 class Port(NamedTuple):
@@ -72,8 +72,11 @@ class _Design:
 
 
 _design = ContextVar("design", default=None)
+#: File in hwgen/units -> the unit that it is a part of: page, golden twin, bench and marks are that unit's.
+PARTS = {"dispatcher": "weights", "kv_blocks": "kv_cache"}
 #: Pages of what is not a unit, which has one of its own name; architecture.md for all others.
-_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache",
+_PAGES = {"top.axi": "axi", "top.board": "boards", "lib.attention_sums": "attention",
+          "lib.fp8_dot": "mac_array", "lib.norm": "rmsnorm", "lib.ram": "kv_cache",
           "lib.rom": "weights",
           "lib.secded": "kv_cache", "lib.softcap": "attention", "lib.threefry": "sampler"}
 
@@ -155,7 +158,8 @@ def page(kind):
     package, floor, *rest = (*kind.__module__.split("."), "", "")
     if package != __name__.split(".")[0]:
         return None
-    return f"docs/{rest[0] if floor == 'units' else _PAGES.get(f'{floor}.{rest[0]}', 'architecture')}.md"
+    of_unit = PARTS.get(rest[0], rest[0])
+    return f"docs/{of_unit if floor == 'units' else _PAGES.get(f'{floor}.{rest[0]}', 'architecture')}.md"
 
 
 def emit_verilog(component, name):

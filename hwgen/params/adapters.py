@@ -1,4 +1,4 @@
-"""Where an adapter's numbers belong in the machine's memory for adapters (docs/adapters.md). Nothing else computes an address of it."""
+"""Addresses in the machine's memory for adapters (docs/adapters.md). No other module computes them."""
 from typing import NamedTuple
 
 from .block import Project
@@ -10,7 +10,7 @@ MAX_SHIFT = 15
 
 
 class AdapterPart(NamedTuple):
-    """What an adapter has for a `Project` of a layer: a beat whose first word is its exponent, then the tiles of A, then those of B.
+    """An adapter's numbers for a `Project` of a layer: a beat whose first word is the exponent, then the tiles of A, then those of B.
 
     Row r of A, and column r of B, are of the project's matrix ``r // rank``. a, b: `Matmul` s.
     """

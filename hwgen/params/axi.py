@@ -1,4 +1,4 @@
-"""What a user chooses of the buses around a machine, and what follows."""
+"""The buses around a machine: what a user chooses, and the sizes that follow."""
 from dataclasses import dataclass
 
 from .checks import check_int
@@ -70,7 +70,7 @@ class AxiShape:
         return 1 << (self.prefetch + 2 * self.burst_words - 1).bit_length()
 
     def check(self, design):
-        """Refuse a design whose weights have no place. Raises ValueError."""
+        """Refuse a design that the bus cannot carry: its sizes, adapters, or weights beyond the addresses. Raises ValueError."""
         for noun, value, most in (("Slot count", design.hw.slots, 1 << 10), ("Context", design.hw.context, (1 << 20) - 1),
                                   ("Entry count", design.hw.entries, 1 << 16)):
             if value > most:

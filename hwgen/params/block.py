@@ -1,4 +1,4 @@
-"""A transformer layer as data: its matrices, and the steps of a pass through it. What the weight stream holds follows from it.
+"""A transformer layer as data: its matrices, and the steps of a pass through it. The content of the weight stream follows from it.
 
 A family of models is a value of `Block`. Numbers that differ between models of a family, or between its layers, are in `ModelShape`.
 """
@@ -134,7 +134,7 @@ class Block:
 
     @property
     def from_heads(self):
-        """The `Project` that reads what attention has made."""
+        """The `Project` that reads the results of attention."""
         return self._project(inputs="heads")
 
     @property
@@ -144,7 +144,7 @@ class Block:
 
     @property
     def from_ff(self):
-        """The `Project` that reads what the activation has made."""
+        """The `Project` that reads the results of the activation."""
         return self._project(inputs="ff")
 
     @property
@@ -243,7 +243,7 @@ class Block:
         return tuple(step for step in follow[:ends[0] if ends else None] if isinstance(step, Project))
 
     def record_of(self, matrix):
-        """(norm, index): whose record has a matrix's exponent, and at which place."""
+        """(norm, index) of a matrix's exponent: the norm whose record holds it, and its place there."""
         norm = next(norm.name for norm in self.of(Norm) if matrix in self.exponents(norm.name))
         return norm, self.exponents(norm).index(matrix)
 

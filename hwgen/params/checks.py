@@ -1,4 +1,4 @@
-"""Checks of what a user gives: TypeError for what is no such thing, ValueError for one out of bounds. ``noun`` starts the message."""
+"""Checks of a user's values: TypeError for a wrong type, ValueError for a value out of bounds. ``noun`` starts the message."""
 
 import dataclasses
 import math
@@ -55,6 +55,6 @@ def check_power_of_two(noun, value):
 
 
 def one_line(text, longest=1000):
-    """A message as one line of what can be printed, whatever names and values of a file are in it; cut if it is long."""
+    """A message as one line of printable characters, whatever names and values of a file it contains; cut if it is long."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}..."

@@ -1,4 +1,4 @@
-"""Model + hardware shape + recipe, and every number that follows from them. Nothing else computes these."""
+"""Model + hardware shape + recipe, and every number that follows from them. No other module computes these."""
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -202,7 +202,7 @@ class Design:
 
     @property
     def layer_matmuls(self):
-        """Of a layer, in the order of a pass."""
+        """The `Matmul` s of a layer, in the order of a pass."""
         return tuple(self.matmul(step.name) for step in self.block.of(Project))
 
     # -- adapters
@@ -213,7 +213,7 @@ class Design:
 
     @cached_property
     def adapter_map(self):
-        """Where the numbers of an adapter are: `hwgen.params.adapters.AdapterMap`."""
+        """The addresses of an adapter's numbers: `hwgen.params.adapters.AdapterMap`."""
         return AdapterMap(self)
 
     def position_matmul(self):
@@ -242,7 +242,7 @@ class Design:
 
     @cached_property
     def array_format(self):
-        """Of the array's weights."""
+        """The format of the array's weights."""
         return self.recipe.array_format(self.model)
 
     @cached_property
@@ -257,7 +257,7 @@ class Design:
                    for project in self.block.of(Project) for layer in range(self.layers))
 
     def stored_exponent(self, matrix):
-        """What a record has of a matrix (with ``exponent`` and ``fmt``): it is in units of the array's format there."""
+        """A matrix's exponent (of one with ``exponent`` and ``fmt``) as its record holds it: in units of the array's format."""
         return matrix.exponent + matrix.fmt.unit_exp - self.array_format.unit_exp
 
     def tiling(self, matmul, fmt=None):

@@ -1,4 +1,4 @@
-"""Memory chips beside a machine, by their data sheets, and what follows for the bus between them."""
+"""Memory chips beside a machine, by their data sheets, and the bus between chip and machine that follows."""
 import math
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the host may ask of the KV memory, and the codes with which the machine refuses: RTL, golden model and host name them alike."""
+"""Operations of the KV memory, and the codes of refusals: the same names in RTL, golden model and host."""
 from enum import IntEnum
 
 __all__ = ["ErrorCode", "KvOp", "MEANINGS", "OPERATIONS"]

@@ -48,7 +48,7 @@ class Fp8:
 
     @property
     def bits(self):
-        """Of a code, its sign included."""
+        """Bits of a code, its sign included."""
         return 1 + self.exp_bits + self.man_bits
 
     @property
@@ -120,8 +120,8 @@ class Fp8:
         return self._values
 
     def spelled(self):
-        """int64 [2**bits], read-only: as `values`, and what their bits spell for codes that are not finite: as hardware takes a broken
-        one."""
+        """int64 [2**bits], read-only: `values`, but codes that are not finite have the number that their bits spell, as hardware takes
+        a broken code."""
         return self._spelled
 
     def product_exp(self, other):

@@ -1,4 +1,4 @@
-"""What a user chooses: the hardware shape and the number formats."""
+"""The hardware shape and the number formats, which a user chooses."""
 from dataclasses import dataclass
 
 from .block import Project
@@ -84,7 +84,7 @@ class Recipe:
             check_int("Block range", self.block_range, 0, max(block_ranges().values()))
 
     def check(self, model):
-        """ValueError if a `ModelShape` has not what the recipe names, or cannot be in these formats."""
+        """ValueError if a `ModelShape` lacks a matrix or layer that the recipe names, or cannot be in these formats."""
         names = [project.name for project in model.block.of(Project)]
         for override in self.overrides:
             if override.project not in ("", HEAD, *names):
@@ -118,7 +118,7 @@ class Recipe:
                                          for layer in range(model.num_hidden_layers)}
 
     def array_format(self, model):
-        """What the array's weights are: ``weight_format``, or if all are in E2M1, the narrowest that has those of all blocks."""
+        """The format of the array's weights: ``weight_format``, or if all are in E2M1, the narrowest that holds those of all blocks."""
         if self.formats(model) != {E2M1}:
             return self.weight_format
         wanted = block_ranges()[E3M1] if self.block_range is None else self.block_range
@@ -146,26 +146,26 @@ class HwShape:
     halves              1, or 2: two half-batches of T / 2 entries that alternate on the array, each weight read once for each
     slots               S, sequences whose keys and values are kept
     context             positions kept for each slot
-    dsp_columns         columns of the array whose products are made by an FPGA's multipliers, in fixed point, and not by logic: the same
-                        values in the same cycles, ``lanes`` multipliers each
-    dsp_pairs           pairs of columns more of which a multiplier makes two products, one for each column: ``lanes`` multipliers a pair,
-                        and logic that shifts the products; again the same values in the same cycles
+    dsp_columns         columns of the array that use an FPGA's multipliers, in fixed point, instead of logic: ``lanes`` multipliers each,
+                        the same values in the same cycles
+    dsp_pairs           further pairs of columns that share multipliers, each of which makes a product for both columns: ``lanes``
+                        multipliers a pair, and logic that shifts the products; the same values in the same cycles
     vector_lanes        elements per cycle of norm, RoPE, SwiGLU, residual; even, at most lanes and columns
     attention_lanes     elements of a K or V row per cycle
     tile_beats          cycles in which one weight tile arrives; 1 = a whole tile each cycle
     kv_block            positions in a KV block
     kv_blocks           blocks of the KV memory, which slots take as they need them; 0 = enough for all slots to be full.
-                        A single slot needs no block table, but where its model's sliding window lets it do with fewer than a whole context
-                        has
-    kv_ecc              single errors of the KV memory are corrected, double errors reported (SECDED)
-    residual_fraction   fraction bits of the 32-bit fixed-point residual; a command line has auto, and takes what suits the model
-    source              where the weights come from: "rom" (memory image) or "stream" (ports); "wired": matrices are logic, and the rest a
-                        memory image
-    wire_levels         adders behind each other in a cycle where matrices are logic: more of them are fewer registers and cycles, and a
-                        slower clock
+                        A single slot has a block table only with fewer blocks than a whole context needs, which a model's sliding
+                        window allows
+    kv_ecc              1: single errors of the KV memory are corrected, double errors reported (SECDED)
+    residual_fraction   fraction bits of the 32-bit fixed-point residual; on a command line the default is auto, which suits the model
+    source              source of the weights: "rom" (memory image), "stream" (ports), or "wired" (matrices are logic, the rest is a memory
+                        image)
+    wire_levels         adders behind each other in a cycle where matrices are logic: more adders need fewer registers and cycles, and
+                        a slower clock
     sampler             "greedy", or "gumbel" (greedy and temperature)
-    adapters            adapters that are resident at once, of which each entry names one or none: 0, 1, 3 or 7
-    adapter_rank        their largest rank
+    adapters            adapters that are resident at once: 0, 1, 3 or 7; each entry names one of them or none
+    adapter_rank        the adapters' largest rank
     """
     lanes: int = 16
     columns: int = 16
@@ -257,7 +257,7 @@ class HwShape:
 
     @property
     def inside(self):
-        """What is read of the weights is in a memory of the machine's own."""
+        """Whether the machine reads its weights from a memory of its own."""
         return self.source != "stream"
 
     @property

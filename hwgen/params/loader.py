@@ -1,4 +1,4 @@
-"""How weights get into a machine's memory, byte by byte over its line: what unit, golden model and host agree on."""
+"""Constants of the memory loader, which writes weights byte by byte from a line: unit, golden model and host share them."""
 from enum import IntEnum
 
 __all__ = ["BLOCK", "BURST", "LOAD_MEANINGS", "LoadError", "ROUND_TRIP", "SILENT_BITS"]
@@ -12,7 +12,8 @@ SILENT_BITS = 1 << 16   # bit times without a byte, after which a block that is 
 
 
 class LoadError(IntEnum):
-    """What went wrong first while a block was written or read back. The first four are the bus's, as the reader of weights numbers them."""
+    """The first error while a block was written or read back. The first four are the bus's, with the numbers of the reader of
+    weights."""
     NONE = 0
     SLAVE = 1
     DECODE = 2

@@ -77,7 +77,7 @@ _SCALINGS = (LinearRopeScaling, Llama3RopeScaling, DivisorRopeScaling)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerType:
-    """What may differ from layer to layer.
+    """The properties that may differ from layer to layer.
 
     Parameters
     ----------
@@ -245,9 +245,9 @@ class ModelShape:
 
     @property
     def head_inputs(self):
-        """Inputs of the LM head: the elements of the residual; and where it has a bias some more, which are one number in every row, for
-        its bias is what the last columns of the matrix make of that. Their gains in the final norm are 0, and their biases there that
-        number."""
+        """Inputs of the LM head: the elements of the residual, and for a bias some more, which are one number in every row. The
+        matrix's last columns times that number are the bias. The gains of these inputs in the final norm are 0, and their biases there
+        are that number."""
         return self.hidden_size + HEAD_BIAS_COLUMNS * self.head_bias
 
     @property

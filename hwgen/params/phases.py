@@ -1,4 +1,4 @@
-"""The phases of a pass by number, and the order of two half-batches: what RTL, golden model and traces must agree on."""
+"""The phases of a pass by number, and the order of two half-batches: RTL, golden model and traces share them."""
 import functools
 from enum import IntEnum
 from typing import NamedTuple
@@ -24,7 +24,7 @@ def member(enumeration, step):
 
 
 class Turn(NamedTuple):
-    """What two half-batches read of the weight stream in a turn, x and y, in this order (docs/architecture.md, section 5).
+    """The pieces of the weight stream that two half-batches, x and y, read in a turn, in this order (docs/architecture.md, section 5).
 
     attention   steps of x: what makes keys, values and queries
     mlp         steps of y: from `Block.into_ff` to the end of the layer

@@ -102,7 +102,7 @@ def fraction_is_auto(text):
 
 
 def field_meanings():
-    """{field of `HwShape`: (its default, what it is)}, from the class's own words."""
+    """{field of `HwShape`: (its default, its meaning)}, from the docstring of the class."""
     said = re.split(r"^(?=\w)", (inspect.getdoc(HwShape) or "").partition("----------\n")[2], flags=re.MULTILINE)
     found = {}
     for paragraph in filter(str.strip, said):

@@ -1,4 +1,4 @@
-"""The registers of an `AxiDecoder`, described once: RTL, golden model, C header, SystemVerilog, SystemRDL and pages read it here."""
+"""The registers of an `AxiDecoder`: RTL, golden model, C header, SystemVerilog, SystemRDL and pages use this one description."""
 import zlib
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ ACCESS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or what an rw field starts with."""
+    """Bits ``lsb`` to ``lsb + width - 1``. ``reset`` is a constant's value, or the first value of an rw field."""
     name: str
     lsb: int
     width: int

@@ -1,4 +1,4 @@
-"""The weight stream: its sections, and where each byte of them belongs. Nothing else computes an address of it."""
+"""The weight stream: its sections, and the address of each byte. No other module computes an address in it."""
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ HEADER, FINAL_NORM, HEAD, EMBEDDING, POSITIONS = "header", "norm_f", "head", "em
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a matrix stands in its section: in which beat what is, counted from the section's first.
+    """The layout of a matrix in its section: the beat of each part, counted from the section's first beat.
 
     An n-tile is ``steps`` tiles one after the other (k-tiles, and of a pair hi and lo); each takes ``beats`` beats, or, if it is
     ``narrow``, half as
@@ -38,7 +38,7 @@ class Tiling:
 
     @property
     def n_tile_beats(self):
-        """Of an n-tile, without its rows' offsets."""
+        """Beats of an n-tile, without its rows' offsets."""
         return -(-self.steps // self.block_steps if self.block_steps else 0) + -(-self.steps * self.beats >> self.narrow)
 
     @property
@@ -103,7 +103,7 @@ class Section(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a byte of a matrix belongs: row, column, and which code of a pair (0: the high one).
+    """The place of a byte in a matrix: row, column, and which code of a pair (0: the high one).
 
     ``of``: "codes"; or "rows" or "blocks", whose offsets are of this output and the next one (from this input on), as E2M1 codes are of
     this input and the next one; or "" where it is nothing.
@@ -115,7 +115,7 @@ class Place(NamedTuple):
 
 
 class Stream:
-    """The sections of a design's stream, in order. ``stream[name]`` is one of no layer, ``stream[name, layer]`` one of a layer.
+    """The sections of a design's stream, in order. ``stream[name]`` is a section outside the layers, ``stream[name, layer]`` a layer's.
 
     A tied LM head is the embedding table too: ``stream[EMBEDDING]`` is ``stream[HEAD]``, which stands in the stream once. The table of
     learned positions has a row for each position that the machine has. Matrices that are logic have no section, and the head only as a

@@ -26,8 +26,8 @@ _CHANGED: ContextVar[Mapping] = ContextVar("changed", default=MappingProxyType({
 
 @contextlib.contextmanager
 def changed(name, table, *args):
-    """Within it the function ``name`` of this module gives ``table``, for these arguments or, without any, for all: for machines with a
-    wrong constant, and what they compute."""
+    """A context in which the function ``name`` of this module returns ``table``, for these arguments or, without any, for all
+    arguments: for machines with a wrong constant, and the values that they compute."""
     before = _CHANGED.set({**_CHANGED.get(), (name, args): table})
     try:
         yield
@@ -53,8 +53,7 @@ def _specified(function):
 
 @_specified
 def stuck_register(matrix):
-    """(word, bit, value) of a register of a matrix that is logic, by the matrix's name, which
-    keeps one value. No machine has one, unless it is `changed`."""
+    """(word, bit, value) of a register that is stuck in a matrix that is logic, by the matrix's name; None unless it is `changed`."""
     return None
 
 
@@ -167,7 +166,8 @@ SIGMOID_FRACTION = {name: fraction for name, (fraction, *_) in _SIGMOIDS.items()
 
 @_specified
 def sigmoid_table(activation="silu"):
-    """What an activation multiplies g >= 0 with, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14 bits); unit 2**-14.
+    """The factor t of an activation g * t for g >= 0, error below 2**-12.5. Input in units of 2**-SIGMOID_FRACTION (14 bits); unit
+    2**-14.
 
     "silu" is g times the sigmoid. "gelu" is g times the normal distribution function; "gelu_tanh" and "quick_gelu" are
     approximations of it, with constants of Hendrycks and Gimpel (arXiv 1606.08415). All end at 1 exactly, so that
@@ -263,7 +263,7 @@ def neg_log_octaves():
 
 @_specified
 def gumbel_table():
-    """What makes noise of N; error below 2**-9.6. Fraction 10 bits; unit 2**-12.
+    """The noise of a number N; error below 2**-9.6. Fraction 10 bits; unit 2**-12.
 
     Segments 0..7, for w < 1/2: ``4 - ln(-ln(1 - w) / w)``, to which N is added; w in units of 2**-14. Segments 8..55, for
     the others: ``4 - ln(N)``, 8 for each octave of N from [1/2, 1) to [16, 32).

@@ -1,4 +1,4 @@
-"""A matrix of fixed weights as a network of adders: what `hwgen.units.wired` makes of wires, and its timing.
+"""A matrix of fixed weights as a network of adders, which `hwgen.units.wired` builds as logic, and its timing.
 
 Every weight is a sum of few signed powers of two (canonical signed digits), so every output is a sum of shifted inputs with signs. Pairs of
 such terms that many outputs have are made once (Hartley, "Subexpression sharing in filters using canonic signed digit multipliers", IEEE TCAS-II
@@ -188,7 +188,8 @@ def _sum(made, depth, terms):
 
 
 class Plan:
-    """When each number of a `Network` is there, if a number comes a bit a cycle, the least significant first, and which registers that takes.
+    """The cycle in which each number of a `Network` is available, a bit a cycle and the least significant first, and the registers that
+    this takes.
 
     An adder is a full adder and a register for its carry. It adds numbers of the same *time*, the cycle of their lowest bit after that of the
     inputs; of ``levels`` adders behind each other the last one has a register for its sum, whose time is one later. A shift by one is a register

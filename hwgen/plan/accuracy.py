@@ -1,4 +1,4 @@
-"""What FP8 costs: perplexity, KL divergence and top-1 agreement of a recipe against the float32 model, on a text."""
+"""Accuracy of a recipe: perplexity, KL divergence and top-1 agreement with the float32 model, on a text."""
 import numpy as np
 
 from ..golden.decoder import GoldenDecoder
@@ -30,7 +30,7 @@ def fp8_rounded(x, fmt, largest=None):
 
 
 class PartlyFp8(Reference):
-    """The float32 model with some operands rounded to FP8 and everything else left as it is: which one costs what.
+    """The float32 model with some operands rounded to FP8 and everything else unchanged: the cost of each operand.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def golden(checkpoint, recipe, hw, quantized=None):
 
 
 def variants(checkpoint, recipes, hw, *, parts=False, kept=None):
-    """What `compare` takes: the machine of each recipe (label -> Recipe) and an HwShape with room for a piece, and before them each part of each
-    format by itself; behind them what is ``kept``, label -> QuantizedModel."""
+    """The machines for `compare`: each part of each format by itself, then the machine of each recipe (label -> Recipe) and an HwShape
+    with room for a piece, then those of ``kept``, label -> QuantizedModel."""
     def partly(recipe, operands):
         return lambda: PartlyFp8(checkpoint, recipe, operands).logits
 
@@ -148,7 +148,7 @@ def compare(checkpoint, tokens, models, *, window, prefix=(), progress=None):
 
 
 def report(rows):
-    """Lines of a table of what `compare` returns."""
+    """Lines of a table of the results of `compare`."""
     first = next(iter(rows.values()))
     clipped, width = any(row.clipped for row in rows.values()), max(28, *(len(label) + 2 for label in rows))
     yield f"{f'{first.tokens:,} predictions':{width}}{'perplexity':>12}{'against float32':>20}{'KL':>9}{'top-1':>9}" + clipped * f"{'clipped':>10}"

@@ -1,4 +1,4 @@
-"""Assumptions by name: each a number with its unit and where it comes from, which a command line changes as ``field=value``."""
+"""Assumptions by name: each is a number with its unit and source, and a command line changes it by ``field=value``."""
 import dataclasses
 
 from ..params.checks import shown

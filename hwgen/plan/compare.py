@@ -83,7 +83,7 @@ def candidates(design, family, capacity, texts, fixed=()):
 
 
 def size(design):
-    """What sorts designs so that a smaller one comes before a larger one."""
+    """A key that sorts designs by size, the smallest first."""
     hw = design.hw
     return hw.lanes * hw.columns, hw.vector_lanes, hw.attention_lanes, hw.entries, -hw.dsp_columns - hw.dsp_pairs
 
@@ -111,7 +111,8 @@ def compared(designs, family, capacity, texts, mhz=None, progress=lambda done, t
 
 
 def front(points, gain=0.0):
-    """Those that are faster than all that take no more LUTs, the smallest first. The next is faster by the part ``gain`` at least; the fastest is always there."""
+    """The points that are faster than all points with no more LUTs, the smallest first. The next is faster by the part ``gain`` at
+    least; the fastest is always among them."""
     best = []
     for point in sorted(points, key=lambda p: (p.fit.used["LUT"], -p.speed)):
         if not best or point.speed > best[-1].speed:

@@ -1,4 +1,4 @@
-"""A checkpoint in codes that are chosen for its inputs: what `models.rounding` does to a matrix, for a whole model and a calibration text.
+"""Codes of a whole model that are chosen for its inputs on a calibration text; `models.rounding` chooses those of a matrix.
 
 Layer by layer, each matrix sees the inputs that the machine will give it: those of the matrices before it as they are rounded, themselves rounded to
 the activations' format. Before that, channels are balanced: a gain of a norm times 2**k and the columns behind it times 2**-k are the same model, to the

@@ -1,4 +1,4 @@
-"""What the units of a machine cost on an FPGA: straight lines through the figures of `make synth-report`.
+"""The cost of a machine's units on an FPGA: linear estimates, fitted to the figures of `make synth-report`.
 
 A unit's LUTs, flip-flops and multipliers, less those of its clocked memories (`hwgen.plan.memory`), are a weighted sum of its `FEATURES`; the weights are in
 costs.json, which that command writes. Between the shapes that were synthesized the estimate follows the machine's structure; far beyond them it is a guess.
@@ -21,7 +21,7 @@ KINDS = ("LUT", "FF", "BRAM", "DSP")
 
 
 class Built(NamedTuple):
-    """What builds of a family told, which no synthesis of a unit does: docs/cost.md says which.
+    """Results of whole builds of a family, which no synthesis of a unit gives: docs/cost.md lists them.
 
     luts : float        LUTs of a whole machine for each that its units take alone
     mhz : float         what place and route would reach with no way to go, or 0: nothing was built ...
@@ -95,7 +95,7 @@ SOFTCAP = "attention, softcap"
 
 
 def growth(row, design, unit=None):
-    """What a block's change of a unit grows with, or a recipe's: that is of each lane, column or weight of a tile alone."""
+    """The numbers that a row ``UNIT, WHAT`` is proportional to, such as lanes, columns or weights of a tile."""
     if row == SOFTCAP:
         return (design.hw.vector_lanes if unit == "sampler" else design.group,)
     hw = design.hw
@@ -128,7 +128,7 @@ def _changes(design):
 
 
 def changes(unit, design):
-    """The rows of what the design's block changes about a unit; none if that is as Llama's."""
+    """The rows for the differences between the design's block and Llama's in a unit; none if the unit is as Llama's."""
     model = design.model
     capped = {"attention": model.score_cap is not None, "sampler": model.final_logit_softcapping is not None and design.hw.sampler == "gumbel"}
     return [f"{unit}, {what}" for what in _changes(design).get(unit, ()) if what] + [SOFTCAP] * capped.get(unit, False)
@@ -139,7 +139,7 @@ def _absent(design):
 
 
 def unknown(design):
-    """What of a machine was never synthesized: rows that the table has not. Estimates are without them."""
+    """Rows of a machine that the table lacks, because they were never synthesized. Estimates leave them out."""
     known = table()["ecp5"]
     wanted = {*(row for unit in {*known, *OWN} - _absent(design) for row in changes(unit, design)), *OWN} - _absent(design)
     return sorted(wanted - set(known)) + ["logic of adapters, and what they add to the array's columns"] * bool(design.hw.adapters)

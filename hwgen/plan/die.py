@@ -38,7 +38,7 @@ TABLE = Path(__file__).with_name("transistors.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Die:
-    """What is asked, and every assumption with where it comes from."""
+    """The request, and every assumption with its source."""
     model: ModelShape
     tokens: float                   # a second, of each user
     users: int = 1
@@ -358,5 +358,5 @@ def plan(die):
 
 
 def die(model, text="", **asked):
-    """The `Die` of what is asked, and of assumptions as ``field=value`` pairs. ValueError with one line."""
+    """The `Die` of a request, and of assumptions as ``field=value`` pairs. ValueError with one line."""
     return Die(model=model, **asked, **parsed(Die, text))

@@ -23,7 +23,7 @@ def bits_of(found, transistors):
 
 
 def rows_beside(found, chip=HC1):
-    """[(what, published, planned, how the published one is known)], numbers; None: not known."""
+    """[(name, published, planned, how the published one is known)], numbers; None: not known."""
     weights, read_now, read_there = found.die.model.parameter_count, found.speed * found.read, chip.tokens * found.read
     rest = found.total - found.transistors["ROM"]
     their_rest = chip.transistors - weights * chip.low_bits / chip.bits_per_transistor
@@ -98,7 +98,7 @@ def _planned(found):
 
 
 def report(found):
-    """Lines for a person: assumptions, then what follows, then the published chip, then other arithmetic."""
+    """Lines to print: assumptions, then results, then the published chip, then other arithmetic."""
     die, weights = found.die, found.die.model.parameter_count
     yield (f"asked    {die.model.name}, {weights:,} weights: {die.tokens:,.0f} tokens/s for each of {_count(die.users, 'user')}, "
            f"{die.context:,} positions, {formats(die.recipe)}")

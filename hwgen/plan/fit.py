@@ -40,8 +40,8 @@ class Fit:
         return {kind: self.used[kind] - most for kind, most in limit.items() if self.used[kind] > most}
 
     def cycles(self, texts=1):
-        """Of a decoded token with that many texts at once, the mean over the positions that all of them have room for: from the cycle model, which is exact,
-        but for matrices that are logic, whose times depend a little on their weights."""
+        """Cycles of a decoded token with that many texts at once, the mean over the positions that all of them have room for. The cycle
+        model is exact, except for matrices that are logic, whose times depend a little on their weights."""
         last = self.design.room(texts) - 1
         positions = sorted({round(k * last / 8) for k in range(9)})       # attention takes a time that is linear in the position
         wires = expected(self.design) if self.design.hw.wired else None
@@ -76,7 +76,7 @@ def _changed(design, **changes):
 
 
 def smallest_change(design, family, capacity):
-    """The `Fit` of the shape that fits with the fewest halvings of what may shrink; of several the fastest. None if none fits.
+    """The `Fit` of the shape that fits with the fewest halvings of fields that may shrink; of several the fastest. None if none fits.
 
     Before anything shrinks, more of the array's columns may take multipliers instead of LUTs: pairs first, of which a multiplier saves most.
     """

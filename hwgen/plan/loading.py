@@ -1,4 +1,4 @@
-"""What a memory beside the FPGA means: how long it takes to get weights into it, and how long a pass takes to get them out."""
+"""Times of a memory beside the FPGA: loading the weights into it, and reading them in a pass."""
 from dataclasses import dataclass
 
 from ..golden.decode_loop import GAP

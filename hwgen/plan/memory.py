@@ -1,4 +1,4 @@
-"""The clocked memories of a machine on a board, and how Yosys puts them into block RAM: what can be counted exactly.
+"""The clocked memories of a machine on a board, and how Yosys maps them to block RAM, which can be counted exactly.
 
 Memories that are read without a clock (queues, block tables) are not here: they become LUTs, with the logic of their units.
 """
@@ -26,7 +26,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Placed:
-    """What a memory takes: blocks, LUTs (of distributed memory and of what selects between blocks), flip-flops."""
+    """The resources of a memory: blocks, LUTs (of distributed memory and of multiplexers between blocks), flip-flops."""
     blocks: int = 0
     luts: int = 0
     ffs: int = 0

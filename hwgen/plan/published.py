@@ -1,4 +1,4 @@
-"""What is published of chips that are like the planned ones, and the arithmetic that speaks for them: numbers with their sources."""
+"""Published numbers of chips like the planned ones, and of the arithmetic for them, with their sources."""
 import math
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ _TOKENS = "https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-t
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What is known of a chip that holds its model, with where it is published."""
+    """The published facts of a chip that holds its model, with their source."""
     name: str = "Taalas HC1"
     model: str = "llama-3.1-8b"
     tokens: float = given(17_000.0, "tokens/s", f"of one user, 1,024 tokens in and as many out: {_BESTHUB}")

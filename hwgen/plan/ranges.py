@@ -1,4 +1,4 @@
-"""Do a model's numbers suit the machine? The residual's range, each matrix's rounding, their cost on a text."""
+"""Whether a model's numbers suit the machine: the residual's range, each matrix's rounding, their cost on a text."""
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class MatrixRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What `measure` finds of a model in a recipe, with a residual of ``fraction`` fraction bits.
+    """The results of `measure` for a model in a recipe, with a residual of ``fraction`` fraction bits.
 
     ``largest`` and ``rms`` are those of the residual's points: the embeddings, then after each attention and each MLP:
     float [points] and [points, tokens]. ``matrices``: tensor name -> `MatrixRange`. ``cost``: of the machine's
@@ -316,7 +316,7 @@ def _in(recipe, quantized, checkpoint, others):
 
 
 def problems(checkpoint, quantized, ranges, logits, tokens):
-    """Sentences that say what of a model does not suit the machine and, last, what would help; none if all does.
+    """Sentences that name each part of a model that does not suit the machine and, last, a remedy; none if all suits.
 
     What helps is tried: of the options that make the capped KL on the text small, the first that is within a fourth of
     the best is named.
@@ -377,7 +377,7 @@ def advice(checkpoint, quantized, fraction, text=CALIBRATION):
 
 
 def lines(ranges, recipe, sentences):
-    """All of it, for a person: a table of the residual, one of the matrices, and what `problems` says."""
+    """Everything, as lines to print: a table of the residual, one of the matrices, and the sentences of `problems`."""
     yield f"\n{'residual':44}{'largest':>14}{'rms':>14}{'rounded by':>12}"
     for point, (largest, rms, rounding) in enumerate(zip(ranges.largest, ranges.rms, ranges.rounding)):
         yield f"{_where(point):44}{largest:14.4g}{np.median(rms):14.4g}{rounding / 2.0 ** ranges.fraction:12.3%}"

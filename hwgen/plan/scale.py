@@ -75,7 +75,7 @@ class Scale:
 
     @property
     def layers(self):
-        """Of a chip."""
+        """Layers of a chip."""
         return self.model.num_hidden_layers // (self.chips if self.split == "pipeline" else 1)
 
     @property
@@ -241,7 +241,7 @@ def _alternate(sequences):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass of a busy server is like, on average: seconds and rates are projected.
+    """A pass of a busy server, on average: seconds and rates are projected.
 
     cycles              of a pass (of a chip's layers, in a pipeline)
     in_out, out         tokens a second of all chips together
@@ -322,7 +322,7 @@ def outcome(scale, samples=8):
 
 
 def report(scale, found):
-    """Lines for a person: assumptions, then what follows."""
+    """Lines to print: assumptions, then results."""
     rows = assumptions(scale)
     yield "assumed"
     for name, value, source in rows:
@@ -344,7 +344,7 @@ def report(scale, found):
 
 
 def sweep_table(field_name, scales):
-    """Lines: how throughput, utilization and what binds change with one assumption."""
+    """Lines: throughput, utilization and the limit for values of one assumption."""
     yield f"{field_name:>20}{'in and out/s':>16}{'out/s':>12}{'MACs':>8}  what binds"
     for scale in scales:
         found = outcome(scale)

@@ -1,4 +1,4 @@
-"""Where a byte of the weight stream belongs, in words: for people who have flipped one, or found one flipped."""
+"""The place of a byte of the weight stream in the model, in words: for injected faults, and for faults that were found."""
 from ..params.block import Norm
 from ..params.stream import BLOCK, EMBEDDING, FINAL_NORM, HEAD, HEADER, POSITIONS
 
@@ -9,7 +9,7 @@ _TITLES = {HEADER: "header", FINAL_NORM: "record of the final norm", HEAD: "LM h
 
 
 def title(design, section):
-    """What people call a `hwgen.params.stream.Section`."""
+    """The name of a `hwgen.params.stream.Section` in a message."""
     if section.layer is None:
         return _TITLES[section.name]
     norms = [norm.name for norm in design.block.of(Norm)]
@@ -36,7 +36,7 @@ def _in_record(design, section, word):
 
 
 def describe(design, beat, byte=0):
-    """One line on the byte ``byte`` of beat ``beat``: which layer, which matrix, which row and column; or what of a norm's record.
+    """One line on the byte ``byte`` of beat ``beat``: its layer, matrix, row and column, or its place in a norm's record.
 
     Raises
     ------

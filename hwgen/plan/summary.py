@@ -1,4 +1,4 @@
-"""A design in words: what a person wants to know before building it."""
+"""A summary of a design in words, to read before it is built."""
 from ..params.block import LLAMA, Norm
 from ..params.stream import HEAD
 

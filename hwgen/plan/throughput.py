@@ -1,4 +1,4 @@
-"""How busy a machine's engines would be, and the lanes that its array needs beside it: from the cycle model, for any shape."""
+"""Utilization of a machine's engines, and the lanes that keep its array busy: from the cycle model, for any shape."""
 import dataclasses
 
 from ..golden.sequencer import pass_timeline
@@ -20,7 +20,7 @@ def traffic(hw, position):
 
 
 def engine_use(design, positions, wants):
-    """Of one pass: its cycles, and the part of them in which each engine is at work.
+    """Cycles of a pass, and the part of them in which each engine is at work.
 
     Returns a dict: ``cycles``; ``array`` (busy), ``starved`` (an operation and no tile), ``norm``, ``attention`` (with the KV write),
     ``weights`` (a beat taken), each 0 to 1.

@@ -1,4 +1,4 @@
-"""What matrices that are logic take before their weights are known: from their sizes and formats.
+"""The cost of matrices that are logic before their weights are known: from their sizes and formats.
 
 Adders per weight fall with the outputs that share pairs, as a + b / sqrt(outputs): fitted to networks of normal weights with 32 inputs
 and 32, 128 and 512 outputs (`python -m tools.bench_wired --only formats` makes
@@ -23,7 +23,7 @@ _SUM_BIT = 0.8
 
 
 class Expected(NamedTuple):
-    """A matrix: what `golden.wired.wired_cycles` asks of a `FixedMatrix`, and its logic."""
+    """A matrix: the numbers of a `FixedMatrix` that `golden.wired.wired_cycles` reads, and its logic."""
     size: tuple
     bits: int
     latency: int

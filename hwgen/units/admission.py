@@ -1,10 +1,14 @@
 """Admission: what the host asks for is checked before the machine acts on it, and what is wrong is answered."""
+from dataclasses import dataclass
+
 from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from ..lib.layouts import ADMIT, ERROR_BITS, ask_layout, command_layout, kv_answer_layout, kv_command_layout, outcome_layout
+from ..lib.layouts import (
+    ADMIT, ERROR_BITS, ask_layout, command_layout, kv_answer_layout, kv_command_layout, outcome_layout,
+)
 from ..lib.skid import Skid
 from ..params.errors import ErrorCode, KvOp
 
@@ -16,22 +20,48 @@ def row_result_layout(design):
     return data.StructLayout({name: field.shape for name, field in outcome_layout(design) if name != "error"})
 
 
+@dataclass
+class _Pass:
+    """The pass that is being admitted."""
+    closed: Signal      # its ``last`` has been accepted
+    count: Signal       # entries so far
+    rows: Signal        # of those, let in
+    told: Signal        # that they are too many
+
+
+@dataclass
+class _Entry:
+    """The entry that is looked at."""
+    held: Signal        # `command_layout`
+    holding: Signal     # there is one
+    done: Signal        # this cycle lets it in or refuses it
+    excess: Signal      # it is one more than the pass may have
+    wrong: Signal       # by itself ...
+    own_error: Signal   # ... with this error
+    asking: Signal      # the KV memory is asked, or has answered ...
+    answered: Signal    # ... in the cycle before ...
+    error: Signal       # ... with this error
+    admitted: Signal
+    final: Signal       # it ends a pass of which nothing was let in
+
+
 class Admission(wiring.Component):
     """Stands between the host and the sequencer: lets in the entries of a pass that are right, and refuses the others.
 
-    An entry that is accepted in cycle s is refused in cycle s + 1 if it is wrong by itself. The others are let in or refused in cycle s +
-    2, or s + 3 where slots share blocks; later only where the KV memory must look at a block's owners (a
-    cycle) or copy a block for it (`golden.admission`). One more entry is accepted meanwhile. It is refused with the first of: more
-    entries than T, slot, token, position beyond the context, position not the slot's next, no block. What is wrong with one entry is
-    nothing to those of other slots. A refusal is at ``outcome`` from the next cycle on, before all tokens of the pass; it waits in a
-    queue that has room for all that a pass can make, so a host may give all entries before it looks at results.
+    An entry that is accepted in cycle s is refused in cycle s + 1 if it is wrong by itself. The others are let in or
+    refused in cycle s + 2, or s + 3 where slots share blocks; later only where the KV memory must look at a block's
+    owners (a cycle) or copy a block for it (`golden.admission`). One more entry is accepted meanwhile. It is refused
+    with the first of: more entries than T, slot, token, position beyond the context, position not the slot's next, no
+    block. What is wrong with one entry is nothing to those of other slots. A refusal is at ``outcome`` from the next
+    cycle on, before all tokens of the pass; it waits in a queue that has room for all that a pass can make, so a host
+    may give all entries before it looks at results.
 
-    The ``last`` entry, right or wrong, closes the pass; the sequencer then runs those that were let in, or, if there are none, the last
-    refusal ends the pass.
+    The ``last`` entry, right or wrong, closes the pass; the sequencer then runs those that were let in, or, if there
+    are none, the last refusal ends the pass.
 
-    Operations on the KV memory are accepted between passes, one at a time, before a pass that is offered at the same time. The answer to
-    one that is accepted in cycle s is there in cycle s + 2, or s + 3 where slots share blocks, and a cycle later for each block that it
-    shares or drops.
+    Operations on the KV memory are accepted between passes, one at a time, before a pass that is offered at the same
+    time. The answer to one that is accepted in cycle s is there in cycle s + 2, or s + 3 where slots share blocks, and
+    a cycle later for each block that it shares or drops.
 
     Parameters
     ----------
@@ -43,7 +73,8 @@ class Admission(wiring.Component):
     outcome     Out(stream)     `outcome_layout`: the host's results; ``entry`` counts the host's entries
     kv_command  In(stream)      `kv_command_layout`
     kv_answer   Out(stream)     `kv_answer_layout`
-    entry       Out(stream)     `command_layout`, for the sequencer, which must be ready from the end of a pass to the ``last`` of the next
+    entry       Out(stream)     `command_layout`, for the sequencer, which must be ready from the end of a pass to the
+                                ``last`` of the next
     result      In(stream)      `row_result_layout`, from the sequencer; ``entry`` counts those let in
     ask         Out(stream)     `ask_layout`, for the KV memory, with ``error`` In in the cycle of the transfer
     opens       Out(1)          the first entry of a pass is accepted ...
@@ -53,34 +84,50 @@ class Admission(wiring.Component):
     def __init__(self, design):
         self._design = design
         super().__init__({
-            "command": In(stream.Signature(command_layout(design))), "outcome": Out(stream.Signature(outcome_layout(design))),
-            "kv_command": In(stream.Signature(kv_command_layout(design))), "kv_answer": Out(stream.Signature(kv_answer_layout())),
-            "entry": Out(stream.Signature(command_layout(design))), "result": In(stream.Signature(row_result_layout(design))),
-            "ask": Out(stream.Signature(ask_layout(design))), "error": In(ERROR_BITS), "opens": Out(1), "opened": Out(1),
+            "command": In(stream.Signature(command_layout(design))),
+            "outcome": Out(stream.Signature(outcome_layout(design))),
+            "kv_command": In(stream.Signature(kv_command_layout(design))),
+            "kv_answer": Out(stream.Signature(kv_answer_layout())),
+            "entry": Out(stream.Signature(command_layout(design))),
+            "result": In(stream.Signature(row_result_layout(design))),
+            "ask": Out(stream.Signature(ask_layout(design))), "error": In(ERROR_BITS),
+            "opens": Out(1), "opened": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        design, hw, ask = self._design, self._design.hw, self.ask
-        held, holding = Signal(command_layout(design), reset_less=True, name="held"), Signal()
-        operation, operating = Signal(kv_command_layout(design), reset_less=True, name="operation"), Signal()
-        opened, closed = self.opened, Signal()          # ``closed``: the pass's ``last`` has been accepted
-        count, rows = Signal(range(hw.entries + 1), name="count"), Signal(range(hw.entries + 1))     # entries so far, and those let in
-        told = Signal()                                 # that they are too many
-        ended = self.outcome.valid & self.outcome.ready & self.outcome.p.last
+        entries = range(self._design.hw.entries + 1)
+        of_pass = _Pass(closed=Signal(name="closed"), count=Signal(entries, name="count"),
+                        rows=Signal(entries, name="rows"), told=Signal(name="told"))
+        entry = _Entry(
+            held=Signal(command_layout(self._design), reset_less=True, name="held"), holding=Signal(name="holding"),
+            done=Signal(name="done"), excess=Signal(name="excess"), wrong=Signal(name="wrong"),
+            own_error=Signal(ERROR_BITS, name="own_error"), asking=Signal(name="asking"),
+            answered=Signal(name="answered"), error=Signal(ERROR_BITS, reset_less=True, name="answered_error"),
+            admitted=Signal(name="admitted"), final=Signal(name="final"))
+        operation = Signal(kv_command_layout(self._design), reset_less=True, name="operation")
+        operating = Signal()
+        self._accept(m, of_pass, entry, operation, operating)
+        self._check(m, of_pass, entry)
+        self._let_in(m, of_pass, entry)
+        self._answer(m, of_pass, entry)
+        allowed = self._operate(m, operation, operating)
+        self._ask(m, entry, operation, operating, allowed)
+        return m
 
-        # -- what comes in: entries of a pass, or operations between passes
-        done = Signal()
+    def _accept(self, m, of_pass, entry, operation, operating):
+        """What comes in: entries of a pass, or operations between passes."""
+        opened, closed, held, holding = self.opened, of_pass.closed, entry.held, entry.holding
         # so nobody outside waits for the KV memory's answer, which comes late in the cycle
-        m.submodules.entries = entries = Skid(command_layout(design))
+        m.submodules.entries = entries = Skid(command_layout(self._design))
         ready = Signal(name="ready")            # the sequencer was; while a pass has not been closed it stays so
         m.d.sync += ready.eq(self.entry.ready)
         may = ~closed & ready & ~operating & (opened | ~self.kv_command.valid)
         m.d.comb += [self.kv_command.ready.eq(~opened & ~operating & ~self.kv_answer.valid & ready),
                      self.command.ready.eq(entries.i.ready & may), entries.i.valid.eq(self.command.valid & may),
                      entries.i.payload.eq(self.command.p),
-                     entries.o.ready.eq(~holding | done), self.opens.eq(self.command.valid & may & ~opened)]
-        with m.If(done):
+                     entries.o.ready.eq(~holding | entry.done), self.opens.eq(self.command.valid & may & ~opened)]
+        with m.If(entry.done):
             m.d.sync += holding.eq(0)
         with m.If(entries.o.valid & entries.o.ready):
             m.d.sync += [held.eq(entries.o.p), holding.eq(1)]
@@ -89,45 +136,44 @@ class Admission(wiring.Component):
         with m.If(self.kv_command.valid & self.kv_command.ready):
             m.d.sync += [operation.eq(self.kv_command.p), operating.eq(1)]
 
-        # -- the entry
-        def beyond(value, limit):
-            """Whether a number is not below ``limit``; never, where its bits cannot say so."""
-            return value >= limit if limit < 1 << len(value) else Const(0, 1)
-
-        excess, wrong, own_error = Signal(name="excess"), Signal(name="wrong"), Signal(ERROR_BITS)
-        m.d.comb += [excess.eq(count == hw.entries), wrong.eq(1)]
-        with m.If(excess):
-            m.d.comb += own_error.eq(ErrorCode.TOO_MANY_ENTRIES)
-        with m.Elif(beyond(held.slot, hw.slots)):
-            m.d.comb += own_error.eq(ErrorCode.SLOT)
-        with m.Elif(beyond(held.token, design.model.vocab_size)):
-            m.d.comb += own_error.eq(ErrorCode.TOKEN)
-        with m.Elif(beyond(held.position, hw.context)):
-            m.d.comb += own_error.eq(ErrorCode.CONTEXT)
+    def _check(self, m, of_pass, entry):
+        """What is wrong with the entry by itself."""
+        hw, held, error = self._design.hw, entry.held, entry.own_error
+        m.d.comb += [entry.excess.eq(of_pass.count == hw.entries), entry.wrong.eq(1)]
+        with m.If(entry.excess):
+            m.d.comb += error.eq(ErrorCode.TOO_MANY_ENTRIES)
+        with m.Elif(_beyond(held.slot, hw.slots)):
+            m.d.comb += error.eq(ErrorCode.SLOT)
+        with m.Elif(_beyond(held.token, self._design.model.vocab_size)):
+            m.d.comb += error.eq(ErrorCode.TOKEN)
+        with m.Elif(_beyond(held.position, hw.context)):
+            m.d.comb += error.eq(ErrorCode.CONTEXT)
         with m.Else():
-            m.d.comb += wrong.eq(0)
+            m.d.comb += entry.wrong.eq(0)
 
-        # The KV memory's answer comes late in its cycle: it counts in the next.
-        asking, admitted, final = Signal(name="asking"), Signal(name="admitted"), Signal()
-        answered, error = Signal(name="answered"), Signal(ERROR_BITS, reset_less=True, name="answered_error")
-        m.d.sync += [answered.eq(asking & ~answered & ask.ready), error.eq(self.error)]
-        m.d.comb += [asking.eq(holding & ~held.none & ~wrong), admitted.eq(answered & (error == ErrorCode.OK)),
-                     done.eq(holding & (held.none | wrong | answered)), final.eq(held.last & ~admitted & (rows == 0)),
-                     self.entry.valid.eq(admitted | done & held.last & (rows != 0)), self.entry.p.eq(held), self.entry.p.none.eq(~admitted)]
-        with m.If(done & ~held.none):
-            m.d.sync += [rows.eq(rows + admitted), count.eq(Mux(excess, count, count + 1)), told.eq(excess)]
+    def _let_in(self, m, of_pass, entry):
+        """What is right goes to the sequencer if the KV memory agrees; its answer comes late in its cycle, and counts
+        in the next."""
+        held, answered, admitted, count, rows = entry.held, entry.answered, entry.admitted, of_pass.count, of_pass.rows
+        m.d.sync += [answered.eq(entry.asking & ~answered & self.ask.ready), entry.error.eq(self.error)]
+        m.d.comb += [entry.asking.eq(entry.holding & ~held.none & ~entry.wrong),
+                     admitted.eq(answered & (entry.error == ErrorCode.OK)),
+                     entry.done.eq(entry.holding & (held.none | entry.wrong | answered)),
+                     entry.final.eq(held.last & ~admitted & (rows == 0)),
+                     self.entry.valid.eq(admitted | entry.done & held.last & (rows != 0)), self.entry.p.eq(held),
+                     self.entry.p.none.eq(~admitted)]
+        with m.If(entry.done & ~held.none):
+            m.d.sync += [rows.eq(rows + admitted), count.eq(Mux(entry.excess, count, count + 1)),
+                         of_pass.told.eq(entry.excess)]
 
-        # -- refusals, and behind them the results of what was let in
-        item = Signal(data.StructLayout({"entry": range(hw.entries), "none": 1, "last": 1, "error": ERROR_BITS}))
-        m.submodules.refusals = refusals = SyncFIFO(width=item.shape().size, depth=hw.entries + 2)
-        refused = ~held.none & ~admitted & ~(excess & told)
-        m.d.comb += [item.entry.eq(count), item.none.eq(~refused | excess), item.last.eq(final), item.error.eq(Mux(
-                         held.none, Mux(count == 0, ErrorCode.EMPTY_PASS, ErrorCode.OK), Mux(
-                             excess & told, ErrorCode.OK, Mux(wrong, own_error, error)))),
-                     refusals.w_data.eq(item), refusals.w_en.eq(done & (refused | final))]
-        first = data.View(item.shape(), refusals.r_data)
+    def _answer(self, m, of_pass, entry):
+        """Refusals, and behind them the results of what was let in."""
+        hw, count, rows = self._design.hw, of_pass.count, of_pass.rows
+        ended = self.outcome.valid & self.outcome.ready & self.outcome.p.last
+        refusals = self._queue_refusals(m, of_pass, entry)
+        first = data.View(_refusal_layout(self._design), refusals.r_data)
         index_of = Array(Signal(range(hw.entries), name=f"index_of_row{i}", reset_less=True) for i in range(hw.entries))
-        with m.If(asking):              # until it is known whether it was admitted, which is when ``rows`` moves on
+        with m.If(entry.asking):        # until it is known whether it was admitted, which is when ``rows`` moves on
             m.d.sync += index_of[rows].eq(count)
         with m.If(refusals.r_rdy):
             m.d.comb += [self.outcome.valid.eq(1), refusals.r_en.eq(self.outcome.ready),
@@ -137,23 +183,51 @@ class Admission(wiring.Component):
                          self.outcome.p.entry.eq(index_of[self.result.p.entry]),
                          *(self.outcome.p[field].eq(self.result.p[field]) for field in ("token", "none", "last"))]
         with m.If(ended):
-            m.d.sync += [opened.eq(0), closed.eq(0), count.eq(0), rows.eq(0), told.eq(0)]
+            m.d.sync += [self.opened.eq(0), of_pass.closed.eq(0), count.eq(0), rows.eq(0), of_pass.told.eq(0)]
 
-        # -- the operation
+    def _queue_refusals(self, m, of_pass, entry):
+        """A queue of `_refusal_layout`: of entries that are refused, and of what ends a pass of which nothing was let
+        in."""
+        hw, held, count, excess, told = self._design.hw, entry.held, of_pass.count, entry.excess, of_pass.told
+        item = Signal(_refusal_layout(self._design))
+        m.submodules.refusals = refusals = SyncFIFO(width=item.shape().size, depth=hw.entries + 2)
+        refused = ~held.none & ~entry.admitted & ~(excess & told)
+        of_none = Mux(count == 0, ErrorCode.EMPTY_PASS, ErrorCode.OK)
+        of_entry = Mux(excess & told, ErrorCode.OK, Mux(entry.wrong, entry.own_error, entry.error))
+        m.d.comb += [item.entry.eq(count), item.none.eq(~refused | excess), item.last.eq(entry.final),
+                     item.error.eq(Mux(held.none, of_none, of_entry)),
+                     refusals.w_data.eq(item), refusals.w_en.eq(entry.done & (refused | entry.final))]
+        return refusals
+
+    def _operate(self, m, operation, operating):
+        """An operation on the KV memory, which is refused if it is wrong by itself. Returns that it is not."""
         refusal = Signal(ERROR_BITS)
-        with m.If(beyond(operation.op, len(KvOp))):
+        with m.If(_beyond(operation.op, len(KvOp))):
             m.d.comb += refusal.eq(ErrorCode.OPERATION)
-        with m.Elif(beyond(operation.slot, hw.slots)):
+        with m.Elif(_beyond(operation.slot, self._design.hw.slots)):
             m.d.comb += refusal.eq(ErrorCode.SLOT)
         allowed = operating & (refusal == ErrorCode.OK)
-        with m.If(operating & (ask.ready | ~allowed)):
-            m.d.sync += [operating.eq(0), self.kv_answer.valid.eq(1), self.kv_answer.p.error.eq(Mux(allowed, self.error, refusal))]
+        with m.If(operating & (self.ask.ready | ~allowed)):
+            m.d.sync += [operating.eq(0), self.kv_answer.valid.eq(1),
+                         self.kv_answer.p.error.eq(Mux(allowed, self.error, refusal))]
         with m.If(self.kv_answer.valid & self.kv_answer.ready):
             m.d.sync += self.kv_answer.valid.eq(0)
+        return allowed
 
-        m.d.comb += ask.valid.eq(asking & ~answered | allowed)
+    def _ask(self, m, entry, operation, operating, allowed):
+        """The KV memory is asked to do the operation, or to admit the entry."""
+        ask = self.ask
+        m.d.comb += ask.valid.eq(entry.asking & ~entry.answered | allowed)
         with m.If(operating):
             m.d.comb += ask.p.eq(operation)
         with m.Else():
-            m.d.comb += [ask.p.op.eq(ADMIT), ask.p.slot.eq(held.slot), ask.p.length.eq(held.position)]
-        return m
+            m.d.comb += [ask.p.op.eq(ADMIT), ask.p.slot.eq(entry.held.slot), ask.p.length.eq(entry.held.position)]
+
+
+def _beyond(value, limit):
+    """Whether a number is not below ``limit``; never, where its bits cannot say so."""
+    return value >= limit if limit < 1 << len(value) else Const(0, 1)
+
+
+def _refusal_layout(design):
+    return data.StructLayout({"entry": range(design.hw.entries), "none": 1, "last": 1, "error": ERROR_BITS})

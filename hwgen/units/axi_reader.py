@@ -27,12 +27,12 @@ class ReadError(enum.Enum, shape=3):
 class AxiReader(wiring.Component):
     """A source of the weight stream (as `RomSource` is one) that reads it from an AXI4 memory.
 
-    Requests become INCR bursts, the words come through a FIFO and leave as beats. A burst is asked for when the FIFO has
-    room for the longest: ``rready`` is always high. All of a request is asked for at once, as far as there is room, so the
-    reader runs ahead of the machine by up to `AxiShape.fifo_words`. Words may be narrower or wider than beats.
+    Requests become INCR bursts, the words come through a FIFO and leave as beats. A burst is asked for when the FIFO
+    has room for the longest: ``rready`` is always high. All of a request is asked for at once, as far as there is room,
+    so the reader runs ahead of the machine by up to `AxiShape.fifo_words`. Words may be narrower or wider than beats.
 
-    With a memory that keeps up, a beat leaves every cycle, or every ``beat_bytes / word_bytes`` cycles. A request
-    taken in cycle s has its address out in s + 2; a word received in cycle r is a beat's (last) in r + 2 at the earliest.
+    With a memory that keeps up, a beat leaves every cycle, or every ``beat_bytes / word_bytes`` cycles. A request taken
+    in cycle s has its address out in s + 2; a word received in cycle r is a beat's (last) in r + 2 at the earliest.
 
     A word that comes with an error is delivered as zeros, so that a pass ends as every other: ``error`` says that it
     happened, ``beats_bad`` goes with the beat.
@@ -48,11 +48,13 @@ class AxiReader(wiring.Component):
     beats : Out(stream)         `beat_layout`
     beats_bad : Out(1)          the beat has words that could not be read
     m_axi_*                     AXI4 read channels
-    base : In(address_width)    address of the stream's first byte; bits 11..0 are taken as 0. To be changed between passes only
+    base : In(address_width)    address of the stream's first byte; bits 11..0 are taken as 0. To be changed between
+                                passes only
     flush : In(1)               drop everything: hold it until ``flushed``. Bursts that the bus owes are waited for
     flushed : Out(1)            nothing is under way
     timeout : In(32)            cycles without a word, while some are owed, after which an error is reported; 0: never
-    error : Out                 {valid, code, address}: for one cycle, of the word that failed (of the oldest one owed, for a timeout)
+    error : Out                 {valid, code, address}: for one cycle, of the word that failed (of the oldest one owed,
+                                for a timeout)
     activity : Out              for counters, see `hwgen.params.axi.AXI_EVENTS`
 
     Raises
@@ -92,7 +94,8 @@ class AxiReader(wiring.Component):
     def _ask(self, m, room):
         """Requests become bursts. Returns (a request is taken, words that a burst is asked for)."""
         design, hw, axi = self._design, self._design.hw, self._axi
-        per_beat, per_word = exact_log2(max(1, hw.beat_bytes // axi.word_bytes)), exact_log2(max(1, axi.word_bytes // hw.beat_bytes))
+        per_beat = exact_log2(max(1, hw.beat_bytes // axi.word_bytes))
+        per_word = exact_log2(max(1, axi.word_bytes // hw.beat_bytes))
         longest, page = axi.burst_words, exact_log2(PAGE // axi.word_bytes)
         words = -(-design.stream_beats * hw.beat_bytes // axi.word_bytes)
 
@@ -116,15 +119,16 @@ class AxiReader(wiring.Component):
         with m.If(go):
             m.d.sync += [word.eq(word + length), left.eq(left - length)]
             with m.If(left == length):
-                m.d.sync += [active.eq(pieces != 0), pieces.eq(pieces - 1), beat.eq(beat + hw.tile_beats), word.eq(word_of(beat)),
-                             left.eq(1 << per_beat)]
+                m.d.sync += [active.eq(pieces != 0), pieces.eq(pieces - 1), beat.eq(beat + hw.tile_beats),
+                             word.eq(word_of(beat)), left.eq(1 << per_beat)]
         with m.If(taken):
             m.d.sync += [active.eq(1), word.eq(word_of(request.address)), beat.eq(request.address + hw.tile_beats)]
             with m.If(request.stride):
                 m.d.sync += [pieces.eq(request.count - 1), left.eq(1 << per_beat)]
             with m.Else():
                 begun = request.address[:per_word]      # beats of the first word that are not wanted
-                m.d.sync += [pieces.eq(0), left.eq(((begun + request.count + (1 << per_word) - 1) << per_beat) >> per_word)]
+                beats = begun + request.count + (1 << per_word) - 1
+                m.d.sync += [pieces.eq(0), left.eq((beats << per_beat) >> per_word)]
         with m.If(self._clear):
             m.d.sync += active.eq(0)
 
@@ -137,8 +141,10 @@ class AxiReader(wiring.Component):
             m.d.sync += [self.m_axi_arvalid.eq(1), self.m_axi_araddr.eq(address), self.m_axi_arlen.eq(length - 1)]
         with m.Elif(self.m_axi_arready):
             m.d.sync += self.m_axi_arvalid.eq(0)
-        m.d.comb += [self.m_axi_arsize.eq(exact_log2(axi.word_bytes)), self.m_axi_arburst.eq(1), self.m_axi_arcache.eq(0b0011),
-                     self.activity.axi_bursts.eq(self.m_axi_arvalid & self.m_axi_arready), self.activity.axi_full.eq(active & ~room)]
+        m.d.comb += [self.m_axi_arsize.eq(exact_log2(axi.word_bytes)), self.m_axi_arburst.eq(1),
+                     self.m_axi_arcache.eq(0b0011),
+                     self.activity.axi_bursts.eq(self.m_axi_arvalid & self.m_axi_arready),
+                     self.activity.axi_full.eq(active & ~room)]
         return taken, Mux(go, length, 0)
 
     def _receive(self, m):
@@ -174,9 +180,23 @@ class AxiReader(wiring.Component):
 
     def _hand_out(self, m, came, taken):
         """Words leave the FIFO as beats. Returns that one leaves."""
-        hw, axi = self._design.hw, self._axi
-        bits, size = axi.data_width, 8 * hw.beat_bytes
-        m.submodules.words = words = BlockRam(bits + 1, axi.fifo_words)
+        bits, size = self._axi.data_width, 8 * self._design.hw.beat_bytes
+        words, shown, used, leave = self._keep(m, came)
+        word, bad = words.read_data[:bits], words.read_data[bits]
+        offered = shown & ~self.flush
+        if size == bits:
+            m.d.comb += [self._place.eq(1), self.beats.valid.eq(offered), self.beats.payload.eq(word),
+                         self.beats_bad.eq(bad), used.eq(offered & self.beats.ready)]
+        elif size > bits:
+            self._gather(m, word, bad, offered, used)
+        else:
+            self._take_apart(m, word, bad, offered, used, taken)
+        return leave
+
+    def _keep(self, m, came):
+        """The FIFO of words. Returns (its memory, whose word is ``shown``, is ``used``; one leaves the memory)."""
+        axi = self._axi
+        m.submodules.words = words = BlockRam(axi.data_width + 1, axi.fifo_words)
         there = Signal(range(axi.fifo_words + 1))       # words in the memory
         shown, step, leave, used = Signal(name="shown"), Signal(name="step"), Signal(name="leave"), Signal(name="used")
         bad = self.m_axi_rresp[1]
@@ -191,46 +211,46 @@ class AxiReader(wiring.Component):
             m.d.sync += words.read_address.eq(words.read_address + 1)
         with m.If(self._clear):
             m.d.sync += [there.eq(0), shown.eq(0), words.write_address.eq(0), words.read_address.eq(0)]
+        return words, shown, used, leave
 
-        word, bad = words.read_data[:bits], words.read_data[bits]
-        offered = shown & ~self.flush
-        if size == bits:
-            m.d.comb += [self._place.eq(1), self.beats.valid.eq(offered), self.beats.payload.eq(word), self.beats_bad.eq(bad),
-                         used.eq(offered & self.beats.ready)]
-        elif size > bits:
-            # The last word of a beat is passed through; those before are kept.
-            n = size // bits
-            kept = Signal(size - bits, reset_less=True)
-            index, kept_bad = Signal(range(n), name="index"), Signal()
-            last = index == n - 1
-            m.d.comb += [self._place.eq(1), self.beats.valid.eq(offered & last), self.beats.payload.eq(Cat(kept, word)),
-                         self.beats_bad.eq(bad | kept_bad), used.eq(offered & (self.beats.ready | ~last))]
-            with m.If(used):
-                m.d.sync += [kept.eq(Cat(kept, word)[bits:]), index.eq(index + 1), kept_bad.eq((bad | kept_bad) & ~last)]
-            with m.If(self._clear):
-                m.d.sync += [index.eq(0), kept_bad.eq(0)]
-        else:
-            # Which beats of the words are wanted: the requests remember.
-            n = bits // size
-            request = request_layout(self._design)
-            shape = StructLayout({"first": range(n), "count": request["count"].shape, "stride": 1})
-            m.submodules.wanted = wanted = ResetInserter(self._clear)(fifo.SyncFIFO(width=shape.size, depth=DESCRIPTORS))
-            new, now = View(shape, wanted.w_data), View(shape, wanted.r_data)
-            asked = self.req.payload
-            m.d.comb += [self._place.eq(wanted.w_rdy), wanted.w_en.eq(taken), new.first.eq(asked.address[:exact_log2(n)]),
-                         new.count.eq(asked.count), new.stride.eq(asked.stride)]
-            given = Signal(range(self._design.stream_beats + 1))    # beats of the request
-            offset = Signal(range(n))
-            place = Signal(range(n))
-            transfer, last = Signal(name="transfer"), Signal()
-            m.d.comb += [place.eq(now.first + offset), self.beats.valid.eq(offered), transfer.eq(offered & self.beats.ready),
-                         self.beats.payload.eq(word.word_select(place, size)), self.beats_bad.eq(bad),
-                         last.eq(given + 1 == now.count), wanted.r_en.eq(transfer & last),
-                         used.eq(transfer & (last | now.stride | (place == n - 1)))]
-            with m.If(transfer):
-                m.d.sync += [given.eq(given + 1), offset.eq(offset + Mux(now.stride, hw.tile_beats, 1))]
-                with m.If(last):
-                    m.d.sync += [given.eq(0), offset.eq(0)]
-            with m.If(self._clear):
+    def _gather(self, m, word, bad, offered, used):
+        """A beat of several words: its last one is passed through, those before are kept."""
+        bits, size = self._axi.data_width, 8 * self._design.hw.beat_bytes
+        n = size // bits
+        kept = Signal(size - bits, reset_less=True)
+        index, kept_bad = Signal(range(n), name="index"), Signal()
+        last = index == n - 1
+        m.d.comb += [self._place.eq(1), self.beats.valid.eq(offered & last), self.beats.payload.eq(Cat(kept, word)),
+                     self.beats_bad.eq(bad | kept_bad), used.eq(offered & (self.beats.ready | ~last))]
+        with m.If(used):
+            m.d.sync += [kept.eq(Cat(kept, word)[bits:]), index.eq(index + 1), kept_bad.eq((bad | kept_bad) & ~last)]
+        with m.If(self._clear):
+            m.d.sync += [index.eq(0), kept_bad.eq(0)]
+
+    def _take_apart(self, m, word, bad, offered, used, taken):
+        """Several beats of a word: which of them are wanted, the requests remember."""
+        hw, size = self._design.hw, 8 * self._design.hw.beat_bytes
+        n = self._axi.data_width // size
+        request = request_layout(self._design)
+        shape = StructLayout({"first": range(n), "count": request["count"].shape, "stride": 1})
+        m.submodules.wanted = wanted = ResetInserter(self._clear)(fifo.SyncFIFO(width=shape.size, depth=DESCRIPTORS))
+        new, now = View(shape, wanted.w_data), View(shape, wanted.r_data)
+        asked = self.req.payload
+        m.d.comb += [self._place.eq(wanted.w_rdy), wanted.w_en.eq(taken),
+                     new.first.eq(asked.address[:exact_log2(n)]), new.count.eq(asked.count),
+                     new.stride.eq(asked.stride)]
+        given = Signal(range(self._design.stream_beats + 1))    # beats of the request
+        offset = Signal(range(n))
+        place = Signal(range(n))
+        transfer, last = Signal(name="transfer"), Signal()
+        m.d.comb += [place.eq(now.first + offset), self.beats.valid.eq(offered),
+                     transfer.eq(offered & self.beats.ready),
+                     self.beats.payload.eq(word.word_select(place, size)), self.beats_bad.eq(bad),
+                     last.eq(given + 1 == now.count), wanted.r_en.eq(transfer & last),
+                     used.eq(transfer & (last | now.stride | (place == n - 1)))]
+        with m.If(transfer):
+            m.d.sync += [given.eq(given + 1), offset.eq(offset + Mux(now.stride, hw.tile_beats, 1))]
+            with m.If(last):
                 m.d.sync += [given.eq(0), offset.eq(0)]
-        return leave
+        with m.If(self._clear):
+            m.d.sync += [given.eq(0), offset.eq(0)]

@@ -4,8 +4,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import ADD_BF16_STAGES, Pipeline, add_bf16, leading_zeros, magnitude, round_bf16, shift_up
+from ..lib.arith import ADD_BF16_STAGES, add_bf16, leading_zeros, magnitude, round_bf16, shift_up
 from ..lib.layouts import EXP_BITS, converted_layout, result_layout
+from ..lib.pipeline import Pipeline
 
 __all__ = ["Convert"]
 

@@ -1,5 +1,7 @@
 """Bytes of a line into a memory on an AXI4 bus, and back as a checksum."""
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from typing import NamedTuple
+
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import fifo, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
@@ -11,16 +13,41 @@ from ..params.loader import BURST, LoadError
 __all__ = ["MemoryLoader"]
 
 
+class _Word(NamedTuple):
+    """The word that bytes go through."""
+    word: Signal
+    place: Signal       # of the byte in it
+    full: Signal        # while a block is checked: there is one
+    push: Signal        # while it is loaded: all of its bytes have come
+    step: Signal        # the next byte
+    counts: Signal      # this one is the block's
+    ends: Signal        # it is the last one of the word ...
+    final: Signal       # ... of the block
+
+
+class _Burst(NamedTuple):
+    """The block's next burst on the bus, or the one whose words go."""
+    at: Signal          # its first word
+    left: Signal        # words of the block from there on
+    length: Signal
+    to_end: Signal      # words to where no burst may cross
+    index: Signal       # of the word in it
+    last: Value         # that is its last one
+    owed: Signal        # words that the memory has not given yet
+
+
 class MemoryLoader(wiring.Component):
-    """Writes blocks of bytes that come one by one into a memory, and reads blocks back, of which it says the CRC-32 (that of zlib).
+    """Writes blocks of bytes that come one by one into a memory, and reads blocks back, of which it says the CRC-32
+    (that of zlib).
 
-    While a block is loaded all bytes are its own (``raw``), up to its length. Words gather in a FIFO; a burst is offered when all of its
-    words are there, so the memory never waits for the line, and the line has the time of a burst's bytes for what the memory does. A
-    block that falls silent is given up: then what comes is thrown away until there was something and another silence, for it may be the
-    rest of the block.
+    While a block is loaded all bytes are its own (``raw``), up to its length. Words gather in a FIFO; a burst is
+    offered when all of its words are there, so the memory never waits for the line, and the line has the time of a
+    burst's bytes for what the memory does. A block that falls silent is given up: then what comes is thrown away until
+    there was something and another silence, for it may be the rest of the block.
 
-    A check reads bursts for which there is room, one at a time, and takes a byte a cycle. Errors are kept, the first, and end nothing
-    but a block of which words were lost: so the bus is owed nothing when ``busy`` ends. Cycles: `hwgen.golden.memory_loader`.
+    A check reads bursts for which there is room, one at a time, and takes a byte a cycle. Errors are kept, the first,
+    and end nothing but a block of which words were lost: so the bus is owed nothing when ``busy`` ends. Cycles:
+    `hwgen.golden.memory_loader`.
 
     Parameters
     ----------
@@ -49,34 +76,43 @@ class MemoryLoader(wiring.Component):
         self._axi, self._silence = axi, silence
         wide = axi.address_width
         super().__init__({
-            "rx_valid": In(1), "rx_data": In(8), "raw": Out(1), "address": In(wide), "length": In(wide), "load": In(1), "check": In(1),
-            "busy": Out(1), "reads": Out(1), **write_master(axi), **read_master(axi), "timeout": In(32), "count": Out(wide),
-            "crc": Out(32), "error": Out(3)})
+            "rx_valid": In(1), "rx_data": In(8), "raw": Out(1), "address": In(wide), "length": In(wide),
+            "load": In(1), "check": In(1), "busy": Out(1), "reads": Out(1), **write_master(axi), **read_master(axi),
+            "timeout": In(32), "count": Out(wide), "crc": Out(32), "error": Out(3)})
 
     def elaborate(self, platform):
         m = Module()
-        axi, size = self._axi, exact_log2(self._axi.word_bytes)
+        axi = self._axi
         self._longest = longest = min(BURST, axi.burst_words)
         self._begin = begin = Signal()
         self._loads = Signal()                  # the block is loaded, not checked
-        m.submodules.words = self._words = words = ResetInserter(begin)(fifo.SyncFIFO(width=axi.data_width, depth=2 * longest))
+        m.submodules.words = self._words = ResetInserter(begin)(
+            fifo.SyncFIFO(width=axi.data_width, depth=2 * longest))
         self._found = Signal(3)                 # an error of this cycle
         self._stopped = stopped = Signal()      # words were lost: the rest of the block is not written
         at_rest = self._bus(m)
         limit = Signal(axi.address_width, reset_less=True)
         m.d.comb += begin.eq(self.load | self.check)
         with m.If(begin):
-            m.d.sync += [self._loads.eq(self.load), limit.eq(self.length), self.count.eq(0), self.error.eq(0), stopped.eq(0)]
+            m.d.sync += [self._loads.eq(self.load), limit.eq(self.length), self.count.eq(0), self.error.eq(0),
+                         stopped.eq(0)]
         with m.Elif((self.error == LoadError.NONE) & (self._found != LoadError.NONE)):
             m.d.sync += self.error.eq(self._found)
+        self._line(m, self._word(m, limit), at_rest)
+        return m
 
-        # Bytes go through a word: from above while they come, below while they are read.
+    # -- the line
+
+    def _word(self, m, limit):
+        """Bytes go through a word: from above while they come, below while they are read. Returns `_Word`."""
+        axi, words = self._axi, self._words
         word = Signal(axi.data_width, reset_less=True, name="word")
-        place = Signal(size)                    # of the byte in it
+        place = Signal(exact_log2(axi.word_bytes))      # of the byte in it
         full, push, step = Signal(), Signal(), Signal()
         m.submodules.checksum = crc = CRC32_ISO_HDLC(data_width=8).create()
         counts = Signal()
-        m.d.comb += [crc.start.eq(begin), crc.valid.eq(counts), crc.data.eq(Mux(self._loads, self.rx_data, word[:8])), self.crc.eq(crc.crc),
+        m.d.comb += [crc.start.eq(self._begin), crc.valid.eq(counts),
+                     crc.data.eq(Mux(self._loads, self.rx_data, word[:8])), self.crc.eq(crc.crc),
                      words.w_data.eq(Mux(self._loads, word, self.m_axi_rdata))]
         ends, final = Signal(name="ends"), Signal()     # of the word, of the block
         m.d.comb += [ends.eq(place == axi.word_bytes - 1), final.eq(self.count + 1 == limit)]
@@ -88,9 +124,12 @@ class MemoryLoader(wiring.Component):
         with m.If(push):
             m.d.comb += words.w_en.eq(1)
             with m.If(~words.w_rdy):
-                m.d.sync += stopped.eq(1)
+                m.d.sync += self._stopped.eq(1)
                 m.d.comb += self._found.eq(LoadError.OVERRUN)
+        return _Word(word, place, full, push, step, counts, ends, final)
 
+    def _line(self, m, at, at_rest):
+        """A block from its command to its end: bytes of the line that is loaded, or of the memory that is checked."""
         silent = Signal(range(self._silence))
         heard, quiet = Signal(), Signal()
         m.d.sync += silent.eq(Mux(self.rx_valid | quiet, 0, silent + 1))
@@ -98,27 +137,27 @@ class MemoryLoader(wiring.Component):
         with m.FSM(name="bytes"):
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
-                m.d.sync += [silent.eq(0), place.eq(0), full.eq(0)]
+                m.d.sync += [silent.eq(0), at.place.eq(0), at.full.eq(0)]
                 with m.If(self.load):
                     m.next = "LOAD"
                 with m.Elif(self.check):
                     m.next = "CHECK"
             with m.State("LOAD"):
-                m.d.comb += [self.raw.eq(1), counts.eq(self.rx_valid), step.eq(self.rx_valid)]
+                m.d.comb += [self.raw.eq(1), at.counts.eq(self.rx_valid), at.step.eq(self.rx_valid)]
                 with m.If(self.rx_valid):
-                    m.d.sync += push.eq(ends)
-                    with m.If(final):
+                    m.d.sync += at.push.eq(at.ends)
+                    with m.If(at.final):
                         m.next = "FILL"
-                        with m.If(ends):
+                        with m.If(at.ends):
                             m.next = "DRAIN"
                 with m.Elif(quiet):
                     m.d.comb += self._found.eq(LoadError.SILENCE)
-                    m.d.sync += [stopped.eq(1), heard.eq(0)]
+                    m.d.sync += [self._stopped.eq(1), heard.eq(0)]
                     m.next = "DEAF"
             with m.State("FILL"):               # the last word to its end
-                m.d.comb += step.eq(1)
-                m.d.sync += push.eq(ends)
-                with m.If(ends):
+                m.d.comb += at.step.eq(1)
+                m.d.sync += at.push.eq(at.ends)
+                with m.If(at.ends):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(at_rest):
@@ -130,48 +169,70 @@ class MemoryLoader(wiring.Component):
                 with m.Elif(quiet & heard):
                     m.next = "DRAIN"
             with m.State("CHECK"):
-                m.d.comb += [self.reads.eq(1), counts.eq(full), step.eq(full), words.r_en.eq((~full | ends) & ~(full & final))]
-                with m.If(words.r_en):
-                    m.d.sync += full.eq(words.r_rdy)
-                with m.If(words.r_en & words.r_rdy):
-                    m.d.sync += word.eq(words.r_data)
-                with m.If(full & final):
+                self._read_bytes(m, at)
+                with m.If(at.full & at.final):
                     m.next = "IDLE"
-        return m
+
+    def _read_bytes(self, m, at):
+        """A byte a cycle of the words that come from the memory."""
+        words = self._words
+        m.d.comb += [self.reads.eq(1), at.counts.eq(at.full), at.step.eq(at.full),
+                     words.r_en.eq((~at.full | at.ends) & ~(at.full & at.final))]
+        with m.If(words.r_en):
+            m.d.sync += at.full.eq(words.r_rdy)
+        with m.If(words.r_en & words.r_rdy):
+            m.d.sync += at.word.eq(words.r_data)
+
+    # -- the bus
 
     def _bus(self, m):
         """Words of the FIFO go to the memory in bursts, or come from it. Returns that all is done."""
-        axi, words, longest, size = self._axi, self._words, self._longest, exact_log2(self._axi.word_bytes)
-        wide = axi.address_width - size
-        at, left = Signal(wide, name="at"), Signal(wide + 1, name="left")      # the next burst's first word; words from there on
-        length, to_end = Signal(range(longest + 1), name="length"), Signal(range(longest + 1))
-        index = Signal(8)                       # of the word in its burst
-        owed = Signal(range(longest + 1))       # words that the memory has not given yet
         at_rest, waits = Signal(), Signal(name="waits")
-        m.d.comb += to_end.eq(longest - at[:exact_log2(longest)])
-        with m.If(self._begin):
-            m.d.sync += [at.eq(self.address[size:]), left.eq((self.length + (axi.word_bytes - 1)) >> size)]
+        burst = self._burst(m)
+        self._offer(m, burst)
+        self._transfer(m, burst, at_rest, waits)
+        self._receive(m, burst.owed, waits)
+        self._watch(m, waits)
+        return at_rest
 
+    def _burst(self, m):
+        """Where the block's next burst is."""
+        axi, longest, size = self._axi, self._longest, exact_log2(self._axi.word_bytes)
+        wide = axi.address_width - size
+        length, index = Signal(range(longest + 1), name="length"), Signal(8, name="index")
+        burst = _Burst(at=Signal(wide, name="at"), left=Signal(wide + 1, name="left"), length=length,
+                       to_end=Signal(range(longest + 1)), index=index, last=index == length - 1,
+                       owed=Signal(range(longest + 1), name="owed"))
+        m.d.comb += burst.to_end.eq(longest - burst.at[:exact_log2(longest)])
+        with m.If(self._begin):
+            words = (self.length + (axi.word_bytes - 1)) >> size
+            m.d.sync += [burst.at.eq(self.address[size:]), burst.left.eq(words)]
+        return burst
+
+    def _offer(self, m, burst):
+        """What the channels say of a burst and its words, whether they are valid or not."""
+        size, words = exact_log2(self._axi.word_bytes), self._words
         for channel in "aw", "ar":
             out = {name: getattr(self, f"m_axi_{channel}{name}") for name in ("size", "burst", "cache", "addr", "len")}
             # a burst that is offered lies behind ``at``, which goes on when it is taken
-            m.d.comb += [out["size"].eq(size), out["burst"].eq(1), out["cache"].eq(0b0011), out["addr"].eq(Cat(Const(0, size), at)),
-                         out["len"].eq(length - 1)]
+            m.d.comb += [out["size"].eq(size), out["burst"].eq(1), out["cache"].eq(0b0011),
+                         out["addr"].eq(Cat(Const(0, size), burst.at)), out["len"].eq(burst.length - 1)]
         odd = self._last_bytes(m)
-        last = index == length - 1
-        m.d.comb += [self.m_axi_wdata.eq(words.r_data), self.m_axi_wlast.eq(last), self.m_axi_wstrb.eq(Mux(last & (left == 0), odd, -1)),
+        m.d.comb += [self.m_axi_wdata.eq(words.r_data), self.m_axi_wlast.eq(burst.last),
+                     self.m_axi_wstrb.eq(Mux(burst.last & (burst.left == 0), odd, -1)),
                      self.m_axi_bready.eq(1), self.m_axi_rready.eq(1)]
 
-        def move_on():
-            return [at.eq(at + length), left.eq(left - length), index.eq(0)]
-
+    def _transfer(self, m, burst, at_rest, waits):
+        """A burst after the other: planned, filled with words or given room for them, offered, and answered."""
+        words, length, left = self._words, burst.length, burst.left
+        move_on = [burst.at.eq(burst.at + length), left.eq(left - length), burst.index.eq(0)]
         with m.FSM(name="bus"):
             with m.State("IDLE"):
                 m.d.comb += at_rest.eq(1)
                 with m.If(self._begin):
                     m.next = "PLAN"
             with m.State("PLAN"):
-                m.d.sync += length.eq(Mux(left < to_end, left, to_end))
+                m.d.sync += length.eq(Mux(left < burst.to_end, left, burst.to_end))
                 m.next = "GATHER"
                 with m.If(left == 0):
                     m.next = "IDLE"
@@ -181,18 +242,18 @@ class MemoryLoader(wiring.Component):
                 with m.Elif(self._loads):
                     with m.If(words.level >= length):
                         m.next = "WRITE"
-                with m.Elif((owed == 0) & (words.level <= longest)):
+                with m.Elif((burst.owed == 0) & (words.level <= self._longest)):
                     m.next = "READ"
             with m.State("WRITE"):
                 m.d.comb += [self.m_axi_awvalid.eq(1), waits.eq(~self.m_axi_awready)]
                 with m.If(self.m_axi_awready):
-                    m.d.sync += move_on()
+                    m.d.sync += move_on
                     m.next = "WORDS"
             with m.State("WORDS"):
                 m.d.comb += [self.m_axi_wvalid.eq(1), words.r_en.eq(self.m_axi_wready), waits.eq(~self.m_axi_wready)]
                 with m.If(self.m_axi_wready):
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(last):
+                    m.d.sync += burst.index.eq(burst.index + 1)
+                    with m.If(burst.last):
                         m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += waits.eq(~self.m_axi_bvalid)
@@ -203,10 +264,12 @@ class MemoryLoader(wiring.Component):
             with m.State("READ"):
                 m.d.comb += [self.m_axi_arvalid.eq(1), waits.eq(~self.m_axi_arready)]
                 with m.If(self.m_axi_arready):
-                    m.d.sync += [*move_on(), owed.eq(length)]
+                    m.d.sync += [*move_on, burst.owed.eq(length)]
                     m.next = "PLAN"
 
-        came = self.m_axi_rvalid & self.reads
+    def _receive(self, m, owed, waits):
+        """Words that the memory owes go into the FIFO; the first that is wrong is an error."""
+        words, came = self._words, self.m_axi_rvalid & self.reads
         with m.If(owed != 0):
             m.d.comb += [waits.eq(~self.m_axi_rvalid), words.w_en.eq(came)]
             with m.If(came):
@@ -217,6 +280,8 @@ class MemoryLoader(wiring.Component):
             with m.Elif((owed == 0) | (self.m_axi_rlast != (owed == 1))):
                 m.d.comb += self._found.eq(LoadError.PROTOCOL)
 
+    def _watch(self, m, waits):
+        """A memory that is silent for too long is an error, once, until it speaks."""
         silent = Signal(32, name="owing")
         with m.If(~waits):
             m.d.sync += silent.eq(0)
@@ -224,7 +289,6 @@ class MemoryLoader(wiring.Component):
             m.d.sync += silent.eq(silent + 1)
             with m.If(silent + 1 == self.timeout):
                 m.d.comb += self._found.eq(LoadError.TIMEOUT)
-        return at_rest
 
     def _last_bytes(self, m):
         """The strobe of the block's last word."""

@@ -7,8 +7,9 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Link, Pipeline, constant_rom, times, unpack_bf16
+from ..lib.arith import constant_rom, times, unpack_bf16
 from ..lib.norm import inverse_root, one, reduced, rounded_product, tree_stages
+from ..lib.pipeline import Link, Pipeline
 from ..lib.ram import BlockRam
 from ..params.tables import floating_epsilon
 from .rope import heads_layout

@@ -3,10 +3,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, unpack_bf16, window_amount
+from ..lib.arith import clip, clip_fixed, fp8_magnitude, magnitude, shift_window, times, unpack_bf16, window_amount
 from ..lib.layouts import (EXP_BITS, OFFSET_BITS, bias_layout, embed_layout, normed_layout, residual_read_layout, residual_row_layout,
                            result_layout,
                            signature_layout)
+from ..lib.pipeline import Pipeline
 
 __all__ = ["Residual"]
 

@@ -7,9 +7,11 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import ADD_BF16_STAGES, Link, Pipeline, add_bf16, constant_rom, leading_zeros, magnitude, round_bf16, shift_up, unpack_bf16
+from ..lib.arith import (ADD_BF16_STAGES, add_bf16, constant_rom, leading_zeros, magnitude, round_bf16, shift_up,
+                         unpack_bf16)
 from ..lib.layouts import residual_read_layout, residual_row_layout
 from ..lib.norm import inverse_root, normalized, one, reduced, rounded_product, tree_stages
+from ..lib.pipeline import Link, Pipeline
 from ..params.block import Norm
 from ..params.tables import norm_epsilon
 

@@ -4,7 +4,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, magnitude, rne_shift, round_bf16, shift_up, unpack_bf16
+from ..lib.arith import leading_zeros, magnitude, rne_shift, round_bf16, shift_up, unpack_bf16
+from ..lib.pipeline import Pipeline
 from ..params.tables import ROPE_BLOCK, rope_factors
 
 __all__ = ["Rope", "heads_layout"]

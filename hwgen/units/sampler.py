@@ -4,9 +4,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import (Link, Pipeline, constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up,
-                         shift_window, window_amount)
+from ..lib.arith import (constant_rom, leading_zeros, magnitude, pwl_lookup, round_fixed, shift_up, shift_window,
+                         window_amount)
 from ..lib.layouts import EXP_BITS, result_layout
+from ..lib.pipeline import Link, Pipeline
 from ..lib.softcap import SOFTCAP_STAGES, softcap
 from ..lib.threefry import THREEFRY_STAGES, threefry
 from ..params.hardware import MAX_HEAD_ROW

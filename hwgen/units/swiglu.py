@@ -3,8 +3,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, leading_zeros, pwl_line, pwl_lookup, round_bf16, shift_up, unpack_bf16
+from ..lib.arith import leading_zeros, pwl_line, pwl_lookup, round_bf16, shift_up, unpack_bf16
 from ..lib.layouts import glu_layout
+from ..lib.pipeline import Pipeline
 from ..params.tables import SIGMOID_FRACTION, sigmoid_table
 
 __all__ = ["SwiGlu"]

@@ -3,8 +3,9 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigne
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..lib.arith import Pipeline, fp8_align, fp8_round, key_exponent, scale_key, times
+from ..lib.arith import fp8_align, fp8_round, key_exponent, scale_key, times
 from ..lib.layouts import slice_layout
+from ..lib.pipeline import Pipeline
 
 __all__ = ["VectorBuffer"]
 

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..lib.fp8_dot import fixed_point
 from ..lib.layouts import EXP_BITS, op_layout, result_layout
+from ..lib.pick import pick
 from ..lib.skid import SkidRegister
 from ..lib.verilog import verbatim
 from ..lib.wires import wires_text
@@ -18,11 +19,12 @@ __all__ = ["Wired"]
 
 
 class Wired(wiring.Component):
-    """Exact sums of an entry's activations times one of some matrices that are logic: the bits that the MAC array has for them.
+    """Exact sums of an entry's activations times one of some matrices that are logic: the bits that the MAC array has
+    for them.
 
-    Activations come in slices, and are kept in fixed point. When the last one is there, all of them go through the matrix, a bit a cycle; the sums'
-    bits are collected, and leave in granules. One entry at a time: the next one's slices are taken after the last granule is on its way.
-    `golden.wired` has the cycles.
+    Activations come in slices, and are kept in fixed point. When the last one is there, all of them go through the
+    matrix, a bit a cycle; the sums' bits are collected, and leave in granules. One entry at a time: the next one's
+    slices are taken after the last granule is on its way. `golden.wired` has the cycles.
 
     Parameters
     ----------
@@ -32,7 +34,8 @@ class Wired(wiring.Component):
     Members
     -------
     matrix : In(range(len(matrices)))   taken over with an entry's first slice
-    x : In(stream of `op_layout`)       an entry's slices in order, ``last`` with the final one; ``first`` and ``tile_end`` do not count
+    x : In(stream of `op_layout`)       an entry's slices in order, ``last`` with the final one; ``first`` and
+                                        ``tile_end`` do not count
     o : Out(stream of `result_layout`)  its sums, padded to whole groups of C as the array's
     busy, blocked : Out(1)              bits are on their way; a granule waits for ``o``
     """
@@ -45,6 +48,9 @@ class Wired(wiring.Component):
             if matrix.bits > design.acc_bits:
                 raise ValueError(f"Sums of {name} must be of at most {design.acc_bits} bits, not {matrix.bits}")
         self._design, self._matrices = design, matrices
+        self._bits = max(matrix.bits for matrix in matrices.values())
+        self._groups = design.hw.columns // design.hw.vector_lanes         # granules of a column group ...
+        self._granules = [-(-matrix.size[0] // design.hw.columns) * self._groups for matrix in matrices.values()]
         super().__init__({
             "matrix": In(range(len(matrices))),
             "x": In(stream.Signature(op_layout(design))),
@@ -55,100 +61,126 @@ class Wired(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        design, hw, matrices = self._design, self._design.hw, list(self._matrices.values())
-        bits = max(matrix.bits for matrix in matrices)
-        inputs = max(matrix.size[1] for matrix in matrices)
-        v, groups = hw.vector_lanes, hw.columns // hw.vector_lanes
-        granules = [-(-matrix.size[0] // hw.columns) * groups for matrix in matrices]
-        activation = design.recipe.activation_format
+        running, draining = Signal(), Signal()
+        self._running, self._draining = running, draining
+        which, held, serial = self._take(m)
+        sums = self._multiply(m, serial)
+        words = self._collect(m, which, sums)
+        self._drain(m, which, held, words)
+        return m
 
-        def of_matrix(numbers):
-            """The one of the matrix that is at work."""
-            return Array(numbers)[which] if len(matrices) > 1 else numbers[0]
+    def _take(self, m):
+        """An entry's activations, in fixed point; then they are shifted out, the sign for as long as it takes.
+
+        Returns (the number of the matrix at work, the entry's number and exponent, a bit of each activation).
+        """
+        hw, inputs = self._design.hw, max(matrix.size[1] for matrix in self._matrices.values())
+        running, draining = self._running, self._draining
+        which = Signal(range(len(self._matrices)), reset_less=True)
+        first, part = Signal(init=1, name="first"), Signal(range(inputs // hw.lanes))
+        held = Signal(StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS)}), reset_less=True)
+        take = Signal(name="take")
+        m.d.comb += [self.x.ready.eq(~running & ~draining), take.eq(self.x.valid & self.x.ready), self.busy.eq(running)]
+        with m.If(take):
+            m.d.sync += [first.eq(self.x.p.last), part.eq(Mux(self.x.p.last, 0, part + 1)),
+                         held.entry.eq(self.x.p.entry), held.exp.eq(self.x.p.exp)]
+            with m.If(first):
+                m.d.sync += which.eq(self.matrix)
+            with m.If(self.x.p.last):
+                m.d.sync += running.eq(1)
+        return which, held, self._serialize(m, take, part, inputs // hw.lanes)
+
+    def _serialize(self, m, take, part, slices):
+        """The lowest bit of each activation, in the order of the inputs: of all of them in each cycle while they go
+        through."""
+        lanes, activation = self._design.hw.lanes, self._design.recipe.activation_format
+        bits = {}
+        for lane in range(lanes):
+            value = Signal(activation.int_bits + 1, name=f"fixed{lane}")
+            m.d.comb += value.eq(fixed_point(activation, self.x.p.codes[lane]))
+            for slice in range(slices):
+                line = Signal(activation.int_bits + 1, name=f"x{slice * lanes + lane}", reset_less=True)
+                with m.If(self._running):
+                    m.d.sync += line.eq(Cat(line[1:], line[-1]))
+                with m.Elif(take & (part == slice)):
+                    m.d.sync += line.eq(value)
+                bits[slice, lane] = line[0]
+        return Cat(bits[place] for place in sorted(bits))
+
+    def _multiply(self, m, serial):
+        """The matrices as logic. Returns a bit of each sum of each of them."""
+        sums = []
+        for number, (name, matrix) in enumerate(self._matrices.items()):
+            y = Signal(matrix.size[0], name=f"y{number}")
+            text = wires_text(matrix.plan, stuck_register(name))
+            m.submodules[name] = Instance(verbatim(f"wires_{name}", text), i_clk=ClockSignal(), i_clear=~self._running,
+                                          i_x=serial[:matrix.size[1]], o_y=y)
+            sums.append(y)
+        return sums
+
+    def _collect(self, m, which, sums):
+        """Bits of sums are collected behind the matrix's latency; then they are to leave. Returns the sums, padded to
+        whole granules."""
+        matrices, running = self._matrices.values(), self._running
+        count = Signal(range(max(matrix.latency for matrix in matrices) + self._bits))
+        collect = Signal()
+        m.d.comb += collect.eq(running & (count >= pick([matrix.latency for matrix in matrices], which)))
+        with m.If(running):
+            m.d.sync += count.eq(count + 1)
+            with m.If(count == pick([matrix.latency + self._bits - 1 for matrix in matrices], which)):
+                m.d.sync += [running.eq(0), count.eq(0), self._draining.eq(1)]
+        words = []
+        for row in range(max(self._granules) * self._design.hw.vector_lanes):
+            found = [(number, y[row]) for number, y in enumerate(sums) if row < len(y)]
+            if not found:
+                words.append(Const(0, self._bits))
+                continue
+            bit = found[0][1]
+            if len(sums) > 1:
+                bit = Cat((which == number) & y for number, y in found).any()
+            word = Signal(self._bits, name=f"sum{row}", reset_less=True)
+            with m.If(collect):
+                m.d.sync += word.eq(Cat(word[1:], bit))
+            words.append(word)
+        return words
+
+    def _drain(self, m, which, held, words):
+        """The sums leave granule by granule."""
+        design, v, draining, most = self._design, self._design.hw.vector_lanes, self._draining, max(self._granules)
+        layout = result_layout(design)
+        m.submodules.results = results = SkidRegister(layout)
+        connect(m, results.o, flipped(self.o))
+        here = Signal(most, init=1, name="here")        # one bit for each granule
+        group = Signal(range(self._groups), name="group")
+        found, move = Signal(name="found"), Signal(name="move")
+        acc = Signal(v * self._bits, reset_less=True)
+        out = results.i.p
+        m.d.comb += [move.eq(~found | results.i.ready), results.i.valid.eq(found),
+                     self.blocked.eq(found & ~results.i.ready)]
+        m.d.comb += [out.acc[lane].eq(acc.word_select(lane, self._bits).as_signed()) for lane in range(v)]
+        kept = Signal(StructLayout({name: field.shape for name, field in layout if name != "acc"}), reset_less=True)
+        m.d.comb += [out[name].eq(kept[name]) for name, _ in kept.shape()]
 
         def selected(values):
             """The one of the granule that leaves: AND and OR are two values to a LUT4, trees of multiplexers one."""
             return reduce(or_, (Mux(here[at], value, 0) for at, value in enumerate(values)))
 
-        # An entry's activations, in fixed point; then they are shifted out, the sign for as long as it takes.
-        which = Signal(range(len(matrices)), reset_less=True)
-        first, part = Signal(init=1, name="first"), Signal(range(inputs // hw.lanes))
-        held = Signal(StructLayout({"entry": range(hw.entries), "exp": signed(EXP_BITS)}), reset_less=True)
-        running, draining = Signal(), Signal()
-        take = Signal(name="take")
-        m.d.comb += [self.x.ready.eq(~running & ~draining), take.eq(self.x.valid & self.x.ready), self.busy.eq(running)]
-        with m.If(take):
-            m.d.sync += [first.eq(self.x.p.last), part.eq(Mux(self.x.p.last, 0, part + 1)), held.entry.eq(self.x.p.entry), held.exp.eq(self.x.p.exp)]
-            with m.If(first):
-                m.d.sync += which.eq(self.matrix)
-            with m.If(self.x.p.last):
-                m.d.sync += running.eq(1)
-        lines = []
-        for lane in range(hw.lanes):
-            value = Signal(activation.int_bits + 1, name=f"fixed{lane}")
-            m.d.comb += value.eq(fixed_point(activation, self.x.p.codes[lane]))
-            for slice in range(inputs // hw.lanes):
-                line = Signal(activation.int_bits + 1, name=f"x{slice * hw.lanes + lane}", reset_less=True)
-                with m.If(running):
-                    m.d.sync += line.eq(Cat(line[1:], line[-1]))
-                with m.Elif(take & (part == slice)):
-                    m.d.sync += line.eq(value)
-                lines.append((slice, lane, line[0]))
-        serial = Cat(bit for _, _, bit in sorted(lines, key=lambda line: line[:2]))
-
-        # The matrices
-        sums = []
-        for number, (name, matrix) in enumerate(self._matrices.items()):
-            y = Signal(matrix.size[0], name=f"y{number}")
-            m.submodules[name] = Instance(verbatim(f"wires_{name}", wires_text(matrix.plan, stuck_register(name))), i_clk=ClockSignal(), i_clear=~running,
-                                          i_x=serial[:matrix.size[1]], o_y=y)
-            sums.append(y)
-
-        # Bits of sums are collected behind the matrix's latency.
-        count = Signal(range(max(matrix.latency for matrix in matrices) + bits))
-        collect = Signal()
-        m.d.comb += collect.eq(running & (count >= of_matrix([matrix.latency for matrix in matrices])))
-        with m.If(running):
-            m.d.sync += count.eq(count + 1)
-            with m.If(count == of_matrix([matrix.latency + bits - 1 for matrix in matrices])):
-                m.d.sync += [running.eq(0), count.eq(0), draining.eq(1)]
-        words = []
-        for row in range(max(granules) * v):
-            found = [(number, y[row]) for number, y in enumerate(sums) if row < len(y)]
-            if not found:
-                words.append(Const(0, bits))
-                continue
-            bit = found[0][1] if len(found) == len(sums) == 1 else Cat((which == number) & y for number, y in found).any()
-            word = Signal(bits, name=f"sum{row}", reset_less=True)
-            with m.If(collect):
-                m.d.sync += word.eq(Cat(word[1:], bit))
-            words.append(word)
-
-        # They leave granule by granule.
-        layout = result_layout(design)
-        m.submodules.results = results = SkidRegister(layout)
-        connect(m, results.o, flipped(self.o))
-        here, group = Signal(max(granules), init=1, name="here"), Signal(range(groups), name="group")     # one bit for each granule
-        found, move = Signal(name="found"), Signal(name="move")
-        acc = Signal(v * bits, reset_less=True)
-        out = results.i.p
-        m.d.comb += [move.eq(~found | results.i.ready), results.i.valid.eq(found), self.blocked.eq(found & ~results.i.ready)]
-        m.d.comb += [out.acc[lane].eq(acc.word_select(lane, bits).as_signed()) for lane in range(v)]
-        kept = Signal(StructLayout({name: field.shape for name, field in layout if name != "acc"}), reset_less=True)
-        m.d.comb += [out[name].eq(kept[name]) for name, _ in kept.shape()]
+        granules = [Cat(words[start:start + v]) for start in range(0, len(words), v)]
         with m.If(move):
-            m.d.sync += [found.eq(draining), acc.eq(selected([Cat(words[start:start + v]) for start in range(0, len(words), v)])),
+            m.d.sync += [found.eq(draining), acc.eq(selected(granules)),
                          kept.entry.eq(held.entry), kept.exp.eq(held.exp), kept.group.eq(group)]
             if design.scaled:
-                m.d.sync += kept.rows.eq(Array([selected(_offsets(matrix, v, max(granules))) for matrix in matrices])[which])
+                offsets = [selected(_offsets(matrix, v, most)) for matrix in self._matrices.values()]
+                m.d.sync += kept.rows.eq(Array(offsets)[which])
             with m.If(draining):
-                m.d.sync += [here.eq(here << 1), group.eq(Mux(group == groups - 1, 0, group + 1))]
-                with m.If(of_matrix([here[count - 1] for count in granules])):
+                m.d.sync += [here.eq(here << 1), group.eq(Mux(group == self._groups - 1, 0, group + 1))]
+                with m.If(pick([here[count - 1] for count in self._granules], which)):
                     m.d.sync += [draining.eq(0), here.eq(1)]
-        return m
 
 
 def _offsets(matrix, v, granules):
     """Offsets of the rows of each granule, as one number."""
-    rows = [0 if matrix.rows is None or row >= len(matrix.rows) else int(matrix.rows[row]) for row in range(granules * v)]
-    return [sum(row << (4 * lane) for lane, row in enumerate(rows[start:start + v])) for start in range(0, len(rows), v)]
+    given = 0 if matrix.rows is None else len(matrix.rows)
+    rows = [int(matrix.rows[row]) if row < given else 0 for row in range(granules * v)]
+    return [sum(row << (4 * lane) for lane, row in enumerate(rows[start:start + v]))
+            for start in range(0, len(rows), v)]

@@ -1475,7 +1475,7 @@ module specimen_block_ram #(
 endmodule
 
 // Dot: A query head's dot products: emitted once, one instance per query head of a group.
-// Source: hwgen/units/attention.py, docs/attention.md
+// Source: hwgen/lib/attention_sums.py, docs/attention.md
 module specimen_attention_dot_e3m4_l4_w25 (
   input wire clk,
   input wire rst,
@@ -1749,7 +1749,7 @@ module specimen_attention_dot_e3m4_l4_w25 (
 endmodule
 
 // Numerators: A query head's weighted sums: emitted once, one instance per query head of a group.
-// Source: hwgen/units/attention.py, docs/attention.md
+// Source: hwgen/lib/attention_sums.py, docs/attention.md
 module specimen_attention_numerators_e4m3_e3m4_l4_p4_b34 (
   input wire clk,
   input wire rst,
@@ -11059,7 +11059,7 @@ module specimen_counters (
 endmodule
 
 // Dispatcher: Asks for what a pass needs of the weight stream, and hands out what comes.
-// Source: hwgen/units/weights.py, docs/weights.md
+// Source: hwgen/units/dispatcher.py, docs/weights.md
 module specimen_dispatcher (
   input wire [11:0] cmd__payload,  // [9:0] token, [10] last, [11] head
   input wire cmd__valid,
@@ -12332,7 +12332,7 @@ module specimen_kv_cache (
 endmodule
 
 // KvBlocks: Lengths of the slots, and which physical block holds a block of a slot: block table, owners of each block, free list.
-// Source: hwgen/units/kv_cache.py, docs/kv_cache.md
+// Source: hwgen/units/kv_blocks.py, docs/kv_cache.md
 module specimen_kv_cache_blocks (
   input wire [8:0] ask__payload,  // [1:0] op, [8:2] length
   input wire ask__valid,

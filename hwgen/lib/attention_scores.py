@@ -1,0 +1,154 @@
+"""The K stage of `hwgen.units.attention`: a score for each row and query head, with their maximum."""
+from typing import NamedTuple
+
+from amaranth.hdl import Cat, Mux, Signal, signed
+from amaranth.lib import stream
+
+from ..params.tables import SCORE_BITS, SCORE_FRACTION
+from .attention_sums import Dot, operands_of, tree_stages
+from .layouts import EXP_BITS
+from .pipeline import Pipeline
+from .ram import BlockRam
+from .softcap import SOFTCAP_STAGES, softcap
+from .softmax import SCORE_STAGES, score, score_amount
+from .verilog import shared
+
+__all__ = ["Job", "score_rows"]
+
+
+class Job(NamedTuple):
+    """What the K stage hands on of a job, which waits for the V stage as long as ``pending``.
+
+    maxima, top         the largest score of each query head; the largest exponent of a V row
+    rows                the number of rows, less one
+    bank                half of the memories in which the job is
+    memories, exponents BlockRams of the scores, one for each query head, and of the exponents of V rows
+    """
+    pending: object
+    maxima: list
+    top: object
+    rows: object
+    bank: object
+    memories: list
+    exponents: object
+
+
+class _Queries(NamedTuple):
+    """Of the K stage's job: a row of K is taken only while it is there.
+
+    have        it is there
+    words       of each query head those of a row, the one that is next first
+    exponents   of each query head
+    part        number of the word that is next
+    """
+    have: Signal
+    words: list
+    exponents: list
+    part: Signal
+
+
+def _load(m, design, q_i, swap):
+    """Collects the queries of a job. Returns (complete, words [G][W], exponents [G]); free again after ``swap``."""
+    parts = design.head // design.hw.attention_lanes
+    words = design.group * parts
+    codes = [Signal(8 * design.hw.attention_lanes, reset_less=True, name=f"next_q{k}") for k in range(words)]
+    exps = [Signal(signed(EXP_BITS), reset_less=True, name=f"next_q_exp{k}") for k in range(words)]
+    count, complete = Signal(range(words), name="count"), Signal()
+    m.d.comb += q_i.ready.eq(~complete)
+    with m.If(q_i.valid & q_i.ready):      # the last word comes in at the end; the others move up
+        m.d.sync += [count.eq(Mux(count == words - 1, 0, count + 1)), complete.eq(count == words - 1)]
+        for chain, new in ((codes, q_i.p.codes.as_value()), (exps, q_i.p.exp)):
+            m.d.sync += [register.eq(following) for register, following in zip(chain, [*chain[1:], new])]
+    with m.If(swap):
+        m.d.sync += complete.eq(0)
+    return complete, [codes[g * parts:(g + 1) * parts] for g in range(design.group)], exps[parts - 1::parts]
+
+
+def _current(m, design, q_i, k):
+    """The `_Queries` of the job whose rows come; the next job's are taken in the cycle of its last row, if they are
+    complete."""
+    parts = design.head // design.hw.attention_lanes
+    swap, have = Signal(name="swap"), Signal()
+    complete, loaded, loaded_exps = _load(m, design, q_i, swap)
+    q = [[Signal.like(word, name=f"q{g}_{w}") for w, word in enumerate(words)] for g, words in enumerate(loaded)]
+    q_exp = [Signal.like(exp, name=f"q_exp{g}") for g, exp in enumerate(loaded_exps)]
+    taken = Signal()
+    m.d.comb += [taken.eq(k.valid & k.ready), swap.eq(complete & (~have | taken & k.p.last))]
+    with m.If(taken):               # words of a row come in turn: the one that is next stands first
+        m.d.sync += [word.eq(following) for words in q
+                     for word, following in zip(words, [*words[1:], words[0]]) if parts > 1]
+    with m.If(swap):
+        m.d.sync += [have.eq(1), Cat(q).eq(Cat(loaded)), Cat(q_exp).eq(Cat(loaded_exps))]
+    with m.Elif(taken & k.p.last):
+        m.d.sync += have.eq(0)
+    part = Signal(range(parts))
+    with m.If(taken):
+        m.d.sync += part.eq(Mux(part == parts - 1, 0, part + 1))
+    return _Queries(have, q, q_exp, part)
+
+
+def score_rows(m, design, q_i, k, take):
+    """The K stage: queries at ``q_i`` meet rows at ``k``. Products, their sum, the score, its softcap, then the
+    memories.
+
+    Gives a `Job`, which waits for the V stage to ``take`` it. A part of a row is taken in each cycle in which the job
+    before does not wait.
+    """
+    parts, fmt = design.head // design.hw.attention_lanes, design.recipe.kv_format
+    group, lanes = design.group, design.hw.attention_lanes
+    queries = _current(m, design, q_i, k)
+    dot_stages = 1 + tree_stages(lanes) + 1
+    enter, final = stream.Signature(0).create(), stream.Signature(0).create()
+    stages = dot_stages + SCORE_STAGES + (SOFTCAP_STAGES if design.model.score_cap else 0)
+    pipe = Pipeline(m, enter, final, stages=stages, name="k_pipe")
+    m.d.comb += [enter.valid.eq(k.valid & queries.have), k.ready.eq(enter.ready & queries.have)]
+    row_end = pipe.reg(queries.part == parts - 1, name="k_row_end", stages=pipe.stages)
+    last = pipe.reg(k.p.last, name="k_last", stages=pipe.stages)
+    v_exp = pipe.reg(k.p.v_exp, name="k_v_exp", stages=pipe.stages)
+    starts = pipe.reg(queries.part == 0, name="k_starts", stages=dot_stages - 1)
+
+    operands = operands_of(m, k.p.codes, fmt, "k")
+    width = fmt.accumulator_bits(fmt, design.head)
+    scores = []
+    for g in range(group):
+        unit = Dot(fmt, lanes, width)
+        m.submodules[f"dot{g}"] = shared(unit, unit.module_name)
+        m.d.comb += [unit.advance.eq(pipe.advance), unit.add.eq(pipe.valid[dot_stages - 1]), unit.starts.eq(starts),
+                     unit.query.eq(queries.words[g][0]), unit.operands.eq(Cat(operands))]
+        # S = floor(dot * 2**(left - 1) + 1/2), left from the exponents
+        left = pipe.reg(queries.exponents[g] + k.p.exp, name=f"exponent{g}") + (2 * fmt.unit_exp + SCORE_FRACTION + 1)
+        amount = pipe.reg(score_amount(m, left, width, f"score{g}"), name=f"amount{g}", stages=dot_stages - 1)
+        scores.append(score(m, pipe, unit.dot, amount, f"score{g}"))
+        if design.model.score_cap:
+            scores[g] = softcap(m, pipe, design.model.score_cap, scores[g], name=f"capped{g}")
+    return _store(m, design.rows_seen(), final, scores, v_exp, row_end, last, take)
+
+
+def _store(m, rows_seen, final, scores, v_exp, row_end, last, take):
+    """Stores a row's scores, and keeps the largest. The next job's wait until this one has been taken."""
+    pending, fresh, bank = Signal(name="pending"), Signal(init=1, name="fresh"), Signal()
+    row, rows = Signal(range(rows_seen), name="row"), Signal(range(rows_seen), reset_less=True)
+    top = Signal(signed(EXP_BITS), reset_less=True)
+    maxima = [Signal(signed(SCORE_BITS), reset_less=True, name=f"max{g}") for g in range(len(scores))]
+    memories = [BlockRam(SCORE_BITS, 2 * rows_seen) for _ in scores]
+    exponents = BlockRam(EXP_BITS, 2 * rows_seen)
+    store = Signal()
+    m.d.comb += [final.ready.eq(~pending), store.eq(final.valid & ~pending & row_end)]
+    for g, (memory, value) in enumerate(zip(memories, scores)):
+        m.submodules[f"scores{g}"] = memory
+        m.d.comb += memory.write_data.eq(value)
+        with m.If(store & (fresh | (value > maxima[g]))):
+            m.d.sync += maxima[g].eq(value)
+    m.submodules.exponents = exponents
+    m.d.comb += exponents.write_data.eq(v_exp)
+    with m.If(store & (fresh | (v_exp > top))):
+        m.d.sync += top.eq(v_exp)
+    for memory in (*memories, exponents):
+        m.d.comb += [memory.write_en.eq(store), memory.write_address.eq(Cat(bank, row))]
+    with m.If(take):
+        m.d.sync += pending.eq(0)
+    with m.If(store):
+        m.d.sync += [fresh.eq(last), row.eq(Mux(last, 0, row + 1))]
+        with m.If(last):
+            m.d.sync += [pending.eq(1), rows.eq(row), bank.eq(~bank)]
+    return Job(pending, maxima, top, rows, ~bank, memories, exponents)

@@ -1,0 +1,98 @@
+"""Whose tiles go to the array in a pass in which rows have adapters (docs/adapters.md)."""
+from amaranth.hdl import Signal
+
+from .steps import matrices, numbered
+
+__all__ = ["TileOrder", "TileSource"]
+
+#: In this order: A's of each run; then, for each n-tile, the base's but the last (MOST), B's of each run, and the
+#: base's last one (REST). ALL: the base's, of the LM head or of a pass without adapters. WAIT: none, until the next
+#: command.
+TileSource = numbered("TileSource", ["wait", "a", "most", "b", "rest", "all"])
+
+
+class TileOrder:
+    """Registers that say whose tile is the next one, and what is left of each loop: all count down to 0.
+
+    Parameters
+    ----------
+    design : Design
+    parts : dict        {matrix: its part of `Design.adapter_map`}
+    runs : View         `hwgen.lib.layouts.runs_layout`
+    """
+
+    def __init__(self, design, parts, runs):
+        def register(name, shape):
+            return Signal(shape, name=name, reset_less=True)
+
+        self._design, self._parts, self._runs = design, parts, runs
+        of_base = {key: design.matmul(part.project).k_tiles for key, part in parts.items()}
+        self._counts = {key: {TileSource.A: part.a.tiles, TileSource.B: part.b.k_tiles,
+                              TileSource.MOST: of_base[key] - 1, TileSource.REST: 1} for key, part in parts.items()}
+        most = max(max(part.a.tiles, of_base[key]) for key, part in parts.items())
+        self._source = Signal(TileSource, name="source")
+        self._tiles_left = register("tiles_left", range(most))      # of the run's, or of the base's
+        self._runs_left = register("runs_left", range(design.hw.entries))
+        self._n_tiles = register("n_tiles", range(max(part.b.n_tiles for part in parts.values())))
+        self._matrix = register("of_matrix", matrices(design.block))
+
+    def is_base(self):
+        """The base's tile is the next one."""
+        source = self._source
+        return ((self._runs.count == 0) | (source == TileSource.MOST) | (source == TileSource.REST)
+                | (source == TileSource.ALL))
+
+    def is_adapter(self):
+        """An adapter's tile is the next one."""
+        return (self._runs.count != 0) & ((self._source == TileSource.A) | (self._source == TileSource.B))
+
+    def follow(self, m, *, clear, start, adapted, matrix, taken):
+        """Go on with each tile that is ``taken``; begin with a pass (``clear``), and with a command (``start``) of a
+        ``matrix``, for whose part of adapters there are rows if it is ``adapted``."""
+        source = self._source
+        with m.If(clear):
+            m.d.sync += source.eq(TileSource.WAIT)
+        with m.Elif(adapted):
+            m.d.sync += self._matrix.eq(matrix)
+            for key in self._each(m, matrix):
+                m.d.sync += self._n_tiles.eq(self._parts[key].b.n_tiles - 1)
+                self._enter(m, TileSource.A, key)
+        with m.Elif(start):
+            m.d.sync += source.eq(TileSource.ALL)
+        with m.Elif(taken & (source != TileSource.ALL) & (source != TileSource.WAIT)):
+            m.d.sync += self._tiles_left.eq(self._tiles_left - 1)
+            with m.If(self._tiles_left == 0):
+                self._next(m)
+
+    def _next(self, m):
+        """The last tile of a run, or of the base's turn, is taken."""
+        with m.Switch(self._source):
+            for state, follows in ((TileSource.A, TileSource.MOST), (TileSource.B, TileSource.REST)):
+                with m.Case(state):
+                    for key in self._each(m, self._matrix):
+                        with m.If(self._runs_left == 0):
+                            self._enter(m, follows, key)
+                        with m.Else():
+                            self._enter(m, state, key)
+                            m.d.sync += self._runs_left.eq(self._runs_left - 1)
+            with m.Case(TileSource.MOST):
+                for key in self._each(m, self._matrix):
+                    self._enter(m, TileSource.B, key)
+            with m.Case(TileSource.REST):
+                m.d.sync += self._n_tiles.eq(self._n_tiles - 1)
+                for key in self._each(m, self._matrix):
+                    self._enter(m, TileSource.MOST, key)
+                with m.If(self._n_tiles == 0):
+                    m.d.sync += self._source.eq(TileSource.WAIT)
+
+    def _each(self, m, matrix):
+        """A case for each matrix that has a part in adapters, one after the other."""
+        with m.Switch(matrix):
+            for key in self._parts:
+                with m.Case(key):
+                    yield key
+
+    def _enter(self, m, state, key):
+        """Begin the turn of a source, of a matrix."""
+        m.d.sync += [self._source.eq(state), self._tiles_left.eq(self._counts[key][state] - 1),
+                     self._runs_left.eq(self._runs.count - 1)]

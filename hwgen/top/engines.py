@@ -1,0 +1,136 @@
+"""The engines of a decoder, placed side by side, and which of two half-batches each of them sees."""
+from amaranth.hdl import Const, Mux, Signal, Value
+
+from ..lib.steps import phase_shape
+from ..lib.verilog import shared
+from ..models.wires import matrix_name
+from ..params.phases import member
+from ..units.admission import Admission
+from ..units.attention import Attention
+from ..units.convert import Convert
+from ..units.dispatcher import Dispatcher
+from ..units.feeder import AdaptedFeeder, Feeder
+from ..units.kv_cache import KvCache, KvWriter
+from ..units.mac_array import MacArray
+from ..units.qk_norm import QkNorm
+from ..units.residual import Residual
+from ..units.rmsnorm import RmsNorm
+from ..units.rope import Rope
+from ..units.sampler import Sampler
+from ..units.swiglu import SwiGlu
+from ..units.vector_buffer import VectorBuffer
+from ..units.wired import Wired
+from .alternating import AlternatingSequencer
+from .sequencer import Sequencer
+
+__all__ = ["Engines"]
+
+
+class Engines:
+    """Every engine of a decoder as a submodule of ``m``; no wires between them.
+
+    Where two half-batches alternate, an engine sees one of them at a time, and its rows are those of that; but each has
+    its residual.
+
+    Parameters
+    ----------
+    m : Module
+    design : Design
+    wires : dict            as of `Decoder`
+
+    Attributes
+    ----------
+    part : Design           what an engine of one half-batch is made for; ``design`` where none alternate
+    rows : int              entries of ``part``
+    alternating : bool      two half-batches alternate
+    residuals, sums : list  by half-batch; ``sums`` only where sums are normed before they are added
+    adders : list           what takes the sums of `Block.added`: one of the two
+    qk_norm                 None in a block without it
+    xa, xo, xh, qkv         `VectorBuffer` of the input of QKV, gate/up and LM head; of attention's results; of the
+                            MLP's; of heads
+    commanded : Value       half-batch whose piece is at the array ...
+    half : Value            ... and of the data that come out of it: a cycle later
+    norm_half : Value       half-batch of the norm
+    """
+
+    def __init__(self, m, design, wires):
+        self._m, self.design, self.part = m, design, design.half_batch()
+        self.alternating, self.rows = design.hw.halves == 2, self.part.hw.entries
+        self._place_units(wires)
+        seq = self.sequencer
+        self.commanded, self.norm_half = (seq.half, seq.norm_half) if self.alternating else (Const(0), Const(0))
+        self.half = self.steady(self.commanded, "half") if self.alternating else self.commanded
+        self._place_buffers()
+
+    def _place_units(self, wires):
+        m, design, part, hw, block = self._m, self.design, self.part, self.design.hw, self.design.block
+        m.submodules.admission = self.admission = Admission(design)
+        m.submodules.sequencer = self.sequencer = (AlternatingSequencer if self.alternating else Sequencer)(design)
+        m.submodules.dispatcher = self.dispatcher = Dispatcher(design)
+        m.submodules.array = self.array = (Wired(part, {matrix_name(*key): matrix for key, matrix in wires.items()})
+                                           if hw.wired else MacArray(part))
+        m.submodules.feeder = self.feeder = (AdaptedFeeder if hw.adapters else Feeder)(part)
+        self.biased = block.biased(*block.converted)
+        m.submodules.convert = self.convert = Convert(part, banks=hw.halves if self.biased else 1)
+        self.residuals = self._by_half("residual", lambda: Residual(part))
+        self.sums = self._by_half("sums", lambda: Residual(part, sums=True)) if block.post_norms else []
+        self.adders = self.sums or self.residuals
+        m.submodules.rmsnorm = self.rmsnorm = RmsNorm(part)
+        self.qk_norm = QkNorm(part, banks=hw.halves) if block.qk_norm else None
+        if self.qk_norm:
+            m.submodules.qk_norm = self.qk_norm
+        m.submodules.rope = self.rope = Rope(design)
+        m.submodules.swiglu = self.swiglu = SwiGlu(part)
+        m.submodules.kv_cache = self.kv = KvCache(design)
+        m.submodules.kv_writer = self.kv_writer = KvWriter(part)
+        m.submodules.attention = self.attention = Attention(part)
+        m.submodules.sampler = self.sampler = Sampler(part)
+
+    def _by_half(self, name, make):
+        """[A unit for each half-batch], the second one with a number behind its name."""
+        units = [make() for _ in range(self.design.hw.halves)]
+        for part_name, unit in zip((name, f"{name}_1"), units):
+            self._m.submodules[part_name] = unit
+        return units
+
+    def _place_buffers(self):
+        m, design, hw = self._m, self.design, self.design.hw
+        operation = self.feeder.o.p.meta.shape()
+
+        def of_activations(rows, length, write_lanes=hw.vector_lanes):
+            return VectorBuffer(rows=rows, length=length, write_lanes=write_lanes, read_lanes=hw.lanes,
+                                fmt=design.recipe.activation_format, meta=operation)
+
+        self.xa = of_activations(hw.entries, design.hidden)
+        self.xo = of_activations(self.rows, design.attn)
+        # of a gate and an up comes one activation
+        self.xh = of_activations(self.rows, design.ff, write_lanes=hw.vector_lanes // (2 if design.block.gated else 1))
+        for name, buffer in (("xa", self.xa), ("xo", self.xo), ("xh", self.xh)):
+            m.submodules[name] = shared(buffer, buffer.module_name)     # one module where their shapes are the same
+        m.submodules.qkv = self.qkv = VectorBuffer(
+            rows=self.rows * design.qkv_heads, length=design.head, write_lanes=hw.vector_lanes,
+            read_lanes=hw.attention_lanes, fmt=design.recipe.kv_format, meta=self.attention.q_r.p.meta.shape())
+
+    # -- phases
+
+    def phase_is(self, *steps):
+        """Whether the sequencer is in the phase of one of some steps."""
+        phases = phase_shape(self.design.block)
+        return self.sequencer.phase.as_value().matches(*(member(phases, step).value for step in steps))
+
+    def steady(self, value, name):
+        """A value of the phase, a cycle later, which is before the phase's first data come and not after its last have
+        gone: so what chooses the way of data is a register."""
+        signal = Signal.like(Value.cast(value), name=name)
+        self._m.d.sync += signal.eq(value)
+        return signal
+
+    # -- rows of a pass and of a half-batch
+
+    def within(self, entry, half):
+        """Row of the pass -> row of its half-batch."""
+        return Mux(half, entry - self.rows, entry) if self.alternating else entry
+
+    def whole(self, row, half):
+        """Row of a half-batch -> row of the pass."""
+        return row + Mux(half, self.rows, 0) if self.alternating else row
