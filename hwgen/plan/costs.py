@@ -17,7 +17,7 @@ from ..params.block import Norm
 from . import wired
 from .memory import memories, place
 
-__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "OWN", "PAIRED", "changes", "check_pairs", "counts", "estimate",
+__all__ = ["ALIKE", "BUILT", "FEATURES", "KINDS", "MEMORY_MHZ", "OWN", "PAIRED", "changes", "check_pairs", "counts", "estimate",
            "features", "growth", "logic", "table", "unknown"]
 
 KINDS = ("LUT", "FF", "BRAM", "DSP")
@@ -209,12 +209,20 @@ def logic(design, family, only=None):
     return units
 
 
+#: LiteDRAM's controller, its start-up, the reader of weights and the loader: what the build of ulx3s-85f-sdram takes
+#: beyond the other units' estimate (fpga/ulx3s-85f-sdram/report.json), and the clock that it reached: the slowest path
+#: leads from the start-up through the loader to the registers.
+MEMORY_PATH, MEMORY_MHZ = {"LUT": 5053, "FF": 1639, "BRAM": 2, "DSP": 0}, 54.75
+
+
 def estimate(design, family):
     """{unit: {kind: how many}} of a board's machine, memories with their units."""
     units = logic(design, family)
     if design.hw.wired:
         luts, ffs = wired.unit(design, wired.expected(design))
         units["wired"] = {"LUT": luts, "FF": ffs, "BRAM": 0, "DSP": 0}
+    if design.hw.source == "stream":        # a board has it from its memory
+        units["memory path"] = dict(MEMORY_PATH)
     for memory in memories(design):
         units.setdefault(memory.unit, dict.fromkeys(KINDS, 0))      # of which nothing else is known
         placed = place(memory, family)

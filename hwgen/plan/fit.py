@@ -69,6 +69,8 @@ def fit(design, family, capacity):
     used["LUT"] = built.luts * used["LUT"] + built.alone * used["FF"]
     used = {kind: round(count) for kind, count in used.items()}
     mhz = built.mhz * max(0.1, 1 - built.way * (used["LUT"] / 100_000) ** 0.5)
+    if design.hw.source == "stream":
+        mhz = min(mhz, costs.MEMORY_MHZ)
     return Fit(design=design, family=family, units=units, used=used, capacity=capacity, mhz=mhz)
 
 

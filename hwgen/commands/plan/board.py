@@ -179,7 +179,8 @@ def _say_wires(design, units):
 def _say_memory(estimate):
     """The memory beside the FPGA, and how long its weights take to get there."""
     memory, size, baud = estimate.memory, estimate.weight_bytes, estimate.board.baud
-    print("         without the memory's controller, the reader of weights and the loader")
+    print("         with the memory's controller, the reader of weights and the loader, as one build took them"
+          + ("; the card's reader is not counted" if estimate.board.card else ""))
     print(f"memory   {memory.title}: {size:,} bytes of weights of {memory.size:,}"
           + (": too many, take a smaller model or --formats weights=e2m1" if estimate.too_large else
              f"; {load_seconds(size, baud):,.1f} s to load them, at {baud:,} baud"
